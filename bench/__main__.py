@@ -1,0 +1,156 @@
+"""``python -m bench list | run | report | growth``"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import datasets
+from .algorithms import all_algorithms, matching
+from .reduction import METRICS
+from .run import RESULTS, Options, run
+
+_PAGE = RESULTS.with_name("index.html")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="farann beside what people use today."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the peers and the data sets")
+
+    running = commands.add_parser("run", help="measure, and append to a file of JSON lines")
+    running.add_argument("--full", action="store_true", help="all data sets, long sweeps (hours)")
+    running.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-*'")
+    running.add_argument("--data", metavar="NAMES", help="data sets, as in 'glove-cosine'")
+    running.add_argument("--rows", metavar="FILE", help="your own rows, .npy or .hdf5[:name]")
+    running.add_argument("--queries", metavar="FILE", help="your own queries, likewise")
+    running.add_argument("--metric", choices=METRICS, help="for your own rows")
+    running.add_argument("--max-rows", type=int, metavar="N", help="use the first N rows only")
+    running.add_argument("--k", type=int, default=10, help="answers a query (default 10)")
+    running.add_argument("--threads", type=int, default=2, help="of the mode with several")
+    running.add_argument("--repeats", type=int, metavar="N", help="best of that many")
+    running.add_argument("--budget", type=float, metavar="S", help="seconds a repetition")
+    running.add_argument("--timeout", type=float, metavar="S", help="seconds an index")
+    running.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
+    running.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
+
+    report = commands.add_parser("report", help="one HTML page, and a table for the README")
+    report.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    report.add_argument("--html", type=Path, default=_PAGE, help="default: %(default)s")
+    report.add_argument("--readme", type=Path, help="replace the table between its markers")
+
+    growth = commands.add_parser("growth", help="cost, build and memory as the rows grow")
+    growth.add_argument("--rows", default="1e4..1e6", metavar="A..B", help="default: %(default)s")
+    growth.add_argument("--points", type=int, default=5, help="sizes between A and B")
+    growth.add_argument("--dim", type=int, default=64)
+    growth.add_argument("--metric", choices=METRICS, default="l2")
+    growth.add_argument("--recall", type=float, default=0.95, help="for the approximate ones")
+    growth.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-flat'")
+    growth.add_argument("--timeout", type=float, default=3600.0, metavar="S")
+    growth.add_argument("--cache", type=Path, default=datasets.CACHE)
+    growth.add_argument("--out", type=Path, default=RESULTS)
+    return parser
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def _list() -> None:
+    print("Peers")
+    for algorithm in all_algorithms():
+        reason = algorithm.missing()
+        state = f"left out: {reason}" if reason else f"{algorithm.package} {algorithm.version()}"
+        print(f"  {algorithm.name:18} {algorithm.title:34} {state}")
+    print("Data sets (* in the quick run)")
+    for name in datasets.FULL:
+        source = datasets.SOURCES[name.rpartition("-")[0]]
+        print(f" {'*' if name in datasets.QUICK else ' '}{name:21} {source.title}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.rows and not arguments.metric:
+        raise ValueError("--rows needs --metric")
+    if not arguments.rows and (arguments.queries or arguments.metric):
+        raise ValueError("--queries and --metric need --rows")
+    if not 1 <= arguments.k <= datasets.TRUTH_K:
+        raise ValueError(f"--k must be between 1 and {datasets.TRUTH_K}, got {arguments.k}")
+    chosen: list[datasets.DataSet] = []
+    unavailable: list[datasets.Unavailable] = []
+    if arguments.rows:
+        chosen.append(
+            datasets.from_files(
+                arguments.rows,
+                arguments.queries,
+                arguments.metric,
+                arguments.cache,
+                arguments.max_rows,
+            )
+        )
+    named = _names(arguments.data)
+    usual = datasets.FULL if arguments.full else datasets.QUICK
+    for name in named or ([] if arguments.rows else usual):
+        print(f"data set {name}", file=sys.stderr)
+        try:
+            chosen.append(datasets.load(name, arguments.cache, arguments.max_rows))
+        except datasets.Unavailable as error:
+            unavailable.append(error)
+    full = arguments.full
+    options = Options(
+        full=full,
+        k=arguments.k,
+        threads=arguments.threads,
+        repeats=arguments.repeats or (5 if full else 3),
+        budget=arguments.budget or (4.0 if full else 1.0),
+        timeout=arguments.timeout or (3600.0 if full else 300.0),
+    )
+    peers = matching(_names(arguments.only))
+    path = run(peers, chosen, unavailable, options, arguments.out, sys.argv[1:])
+    print(f"results in {path}")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from . import report
+
+    page = report.write(arguments.results, arguments.html, arguments.readme)
+    print(f"page in {page}")
+
+
+def _growth(arguments: argparse.Namespace) -> None:
+    from . import growth
+
+    path = growth.run(
+        sizes=growth.sizes(arguments.rows, arguments.points),
+        dim=arguments.dim,
+        metric=arguments.metric,
+        wanted_recall=arguments.recall,
+        only=_names(arguments.only),
+        timeout=arguments.timeout,
+        cache=arguments.cache,
+        out=arguments.out,
+        command=sys.argv[1:],
+    )
+    print(f"results in {path}")
+
+
+def main() -> int:
+    """Run one command; errors of the caller's are one line."""
+    arguments = _parser().parse_args()
+    actions = {"run": _run, "report": _report, "growth": _growth}
+    try:
+        if arguments.command == "list":
+            _list()
+        else:
+            actions[arguments.command](arguments)
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        print(f"bench: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

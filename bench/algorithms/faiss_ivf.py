@@ -1,0 +1,62 @@
+"""faiss inverted lists: with the rows themselves, and with 4-bit codes and a refinement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ._faiss import Faiss
+from .base import Profile, Setting
+
+
+def lists(rows: int) -> int:
+    """Four times the root of the number of rows, as faiss's guidelines advise."""
+    return max(1, min(rows // 39, int(4 * math.sqrt(rows))))
+
+
+def _probes(profile: Profile, wanted: list[int]) -> list[int]:
+    return sorted({min(probe, lists(profile.rows)) for probe in wanted})
+
+
+class FaissIvfFlat(Faiss):
+    name = "faiss-ivf-flat"
+    title = "faiss IVF Flat"
+
+    @classmethod
+    def sweep(cls, profile: Profile) -> list[Setting]:
+        probes = profile.pick([16, 64, 256], [4, 8, 16, 32, 64, 128, 256, 512, 1024])
+        searches = [{"nprobe": probe} for probe in _probes(profile, probes)]
+        return [Setting({"nlist": lists(profile.rows)}, searches)]
+
+    def factory(self, dim: int) -> str:
+        return f"IVF{self.parameters['nlist']},Flat"
+
+    def configure(self, search: Mapping[str, Any]) -> None:
+        self._index.nprobe = search["nprobe"]
+
+
+class FaissIvfPq(Faiss):
+    name = "faiss-ivf-pq"
+    title = "faiss IVF PQ fast-scan + refine"
+    multiple = 32
+
+    @classmethod
+    def sweep(cls, profile: Profile) -> list[Setting]:
+        probes = profile.pick([64, 256], [16, 32, 64, 128, 256, 512])
+        refines = profile.pick([40], [10, 40, 100])
+        searches = [
+            {"nprobe": probe, "refine": refine}
+            for refine in refines
+            for probe in _probes(profile, probes)
+        ]
+        return [Setting({"nlist": lists(profile.rows)}, searches)]
+
+    def factory(self, dim: int) -> str:
+        return f"IVF{self.parameters['nlist']},PQ{dim // 2}x4fs,RFlat"
+
+    def configure(self, search: Mapping[str, Any]) -> None:
+        import faiss
+
+        self._index.k_factor = search["refine"]
+        faiss.extract_index_ivf(self._index).nprobe = search["nprobe"]

@@ -1,0 +1,97 @@
+"""farann in every mode it has; a mode is an entry of ``MODES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Algorithm, Profile, Rows, Setting
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Keywords of ``farann.Index``, keywords of its searches, and where the mode applies."""
+
+    keywords: dict[str, Any] = field(default_factory=dict)
+    searches: tuple[dict[str, Any], ...] = ({},)
+    isa: str | None = None
+    applies: Callable[[Profile], bool] = lambda profile: True
+
+
+MODES = [
+    Mode(),
+    Mode(isa="avx2"),
+]
+
+
+class Farann(Algorithm):
+    name = "farann"
+    title = "farann"
+    library = "farann"
+    package = "farann"
+    modules = ("farann",)
+    exact = True
+
+    @classmethod
+    def sweep(cls, profile: Profile) -> list[Setting]:
+        import farann
+
+        levels = farann.isa_levels()
+        return [
+            Setting(
+                dict(mode.keywords),
+                [dict(search) for search in mode.searches],
+                {"FARANN_ISA": mode.isa} if mode.isa else {},
+            )
+            for mode in MODES
+            if mode.applies(profile) and (mode.isa is None or mode.isa in levels[:-1])
+        ]
+
+    @classmethod
+    def missing(cls) -> str | None:
+        try:
+            from farann import Index, isa_levels  # noqa: F401
+        except ImportError as error:
+            return f"farann is not built here: {error}"
+        return None
+
+    def build(self, rows: Rows) -> None:
+        import farann
+
+        self._index: Any = farann.Index(
+            rows.shape[1], self.metric, threads=self.threads, **self.parameters
+        )
+        self._index.add(rows)
+        self._index.build()
+        self._search: dict[str, Any] = {}
+
+    def configure(self, search: Mapping[str, Any]) -> None:
+        self._search = dict(search)
+
+    def search(self, queries: Rows) -> NDArray[np.integer]:
+        hits = self._index.search_furthest(queries, self.k, threads=self.threads, **self._search)
+        return np.asarray(hits.ids)
+
+    def search_one(self, query: Rows) -> NDArray[np.integer]:
+        return self.search(query)  # a single query gives a single row of ids
+
+    def claims_exact(self, search: Mapping[str, Any]) -> bool:
+        loose = {"epsilon", "recall", "budget"} & search.keys()
+        return not loose and self.parameters.get("keep_vectors", True)
+
+    def kernels(self) -> list[str]:
+        return [f"farann {self._index.isa}"]
+
+    def index_bytes(self) -> int:
+        return int(sum(self._index.stats()["bytes"].values()))
+
+    def rows_scanned(self) -> float:
+        last = self._index.stats()["last_search"]
+        return float(last["rows_scanned"]) / max(1, int(last["queries"]))
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads

@@ -1,0 +1,61 @@
+"""hnswlib: a navigable graph under inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..reduction import Reduction
+from .base import Algorithm, Profile, Rows, Setting
+
+QUICK_ROWS = 100_000  # a graph over more rows takes minutes to build
+
+
+class Hnswlib(Algorithm):
+    """Its own parameters for the build, as its readme recommends."""
+
+    name = "hnswlib"
+    title = "hnswlib HNSW"
+    library = "hnswlib"
+    package = "hnswlib"
+    modules = ("hnswlib",)
+
+    @classmethod
+    def sweep(cls, profile: Profile) -> list[Setting]:
+        if not profile.full and profile.rows > QUICK_ROWS:
+            return []
+        efs = profile.pick([32, 128, 512], [16, 32, 64, 128, 256, 512, 1024])
+        searches = [{"ef": max(ef, profile.k)} for ef in efs]
+        links = profile.pick([16], [16, 32])
+        return [Setting({"m": m, "ef_construction": 200}, searches) for m in links]
+
+    def build(self, rows: Rows) -> None:
+        import hnswlib
+
+        self._reduction = Reduction(rows, self.metric, multiple=16)
+        reduced = self._reduction.rows
+        self._index: Any = hnswlib.Index(space="ip", dim=reduced.shape[1])
+        self._index.init_index(
+            max_elements=len(reduced),
+            M=self.parameters["m"],
+            ef_construction=self.parameters["ef_construction"],
+            random_seed=0,
+        )
+        self._index.add_items(reduced, num_threads=self.threads)
+
+    def configure(self, search: Mapping[str, Any]) -> None:
+        self._index.set_ef(search["ef"])
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
+
+    def search(self, queries: Rows) -> NDArray[np.integer]:
+        reduced = self._reduction.queries(queries)
+        ids, _ = self._index.knn_query(reduced, k=self.k, num_threads=self.threads)
+        return np.asarray(ids).astype(np.int64)
+
+    def index_bytes(self) -> int:
+        return int(self._index.index_file_size())

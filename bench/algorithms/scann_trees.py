@@ -1,0 +1,99 @@
+"""ScaNN: brute force, and trees with asymmetric hashing and reordering."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..reduction import Reduction
+from .base import Algorithm, Profile, Rows, Setting
+
+
+class _Scann(Algorithm):
+    library = "ScaNN"
+    package = "scann"
+    modules = ("scann",)
+
+    @abstractmethod
+    def score(self, builder: Any, rows: int) -> Any:
+        """Choose partitions and scoring on ScaNN's builder."""
+
+    def build(self, rows: Rows) -> None:
+        from scann.scann_ops.py import scann_ops_pybind
+
+        self._reduction = Reduction(rows, self.metric, multiple=2)
+        builder = scann_ops_pybind.builder(self._reduction.rows, self.k, "dot_product")
+        builder.set_n_training_threads(self.threads)
+        self._searcher: Any = self.score(builder, len(rows)).build()
+        self._options: dict[str, int] = {}
+        del self._reduction.rows  # ScaNN keeps its own copy
+
+    def set_threads(self, threads: int) -> None:
+        super().set_threads(threads)
+        if threads > 1:
+            self._searcher.set_num_threads(threads)
+
+    def search(self, queries: Rows) -> NDArray[np.integer]:
+        reduced = self._reduction.queries(queries)
+        if self.threads == 1:
+            ids, _ = self._searcher.search_batched(reduced, self.k, **self._options)
+        else:
+            share = -(-len(reduced) // self.threads)
+            ids, _ = self._searcher.search_batched_parallel(
+                reduced, self.k, **self._options, batch_size=min(share, 256)
+            )
+        return np.asarray(ids).astype(np.int64)
+
+    def search_one(self, query: Rows) -> NDArray[np.integer]:
+        reduced = self._reduction.queries(query[None, :])[0]
+        ids, _ = self._searcher.search(reduced, self.k, **self._options)
+        return np.asarray(ids).astype(np.int64)
+
+
+class ScannBrute(_Scann):
+    name = "scann-brute"
+    title = "ScaNN brute force"
+    exact = True
+
+    def score(self, builder: Any, rows: int) -> Any:
+        return builder.score_brute_force()
+
+
+class ScannTree(_Scann):
+    name = "scann-tree"
+    title = "ScaNN tree + AH + reorder"
+
+    @classmethod
+    def sweep(cls, profile: Profile) -> list[Setting]:
+        leaves = max(1, int(2 * math.sqrt(profile.rows)))
+        probed = profile.pick([10, 40, 150], [5, 10, 20, 40, 80, 150, 400])
+        searches = [
+            {"leaves": min(count, leaves), "reorder": reorder}
+            for reorder in profile.pick([200], [100, 200, 500])
+            for count in sorted({min(count, leaves) for count in probed})
+        ]
+        return [Setting({"leaves": leaves, "soar": soar}, searches) for soar in (False, True)]
+
+    def score(self, builder: Any, rows: int) -> Any:
+        return (
+            builder.tree(
+                num_leaves=self.parameters["leaves"],
+                num_leaves_to_search=min(100, self.parameters["leaves"]),
+                training_sample_size=rows,
+                soar_lambda=1.5 if self.parameters["soar"] else None,
+                overretrieve_factor=2.0 if self.parameters["soar"] else None,
+            )
+            .score_ah(2, anisotropic_quantization_threshold=0.2)
+            .reorder(200)
+        )
+
+    def configure(self, search: Mapping[str, Any]) -> None:
+        self._options = {
+            "leaves_to_search": search["leaves"],
+            "pre_reorder_num_neighbors": search["reorder"],
+        }

@@ -1,0 +1,332 @@
+"""One self-contained HTML page of the results, and a Markdown table for the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from . import charts, growth, results, tables
+from .charts import Bar, Point, Series, number
+from .machine import limits
+from .results import Record, Results, settings
+from .tables import MODES, variant_title
+
+_HERE = Path(__file__).parent
+_EXACT_MODES = {"batch": "in a batch", "single": "one by one"}
+
+
+def _tip(record: Record) -> str:
+    scanned = record.get("rows_scanned")
+    return charts.tip(
+        variant_title(record),
+        settings({**record, "variant": {}}),
+        f"recall {record['recall']:.4f}" + (" (exact)" if record["exact"] else ""),
+        f"{number(record['us'])} µs a query, {1e6 / record['us']:,.0f} queries a second",
+        f"{scanned:,.0f} of {record['rows']:,} rows scored" if scanned is not None else "",
+        f"build {number(record['build_seconds'])} s, "
+        f"{record['index_bytes'] / record['rows']:,.0f} bytes a row",
+    )
+
+
+def _shapes(records: Sequence[Record]) -> dict[str, str]:
+    """A marker for every algorithm, the same in all charts, different within a library."""
+    names = sorted({(r["library"], variant_title(r)) for r in records})
+    made, used = {}, dict.fromkeys((library for library, _ in names), 0)
+    for library, title in names:
+        made[title] = charts.SHAPES[used[library] % len(charts.SHAPES)]
+        used[library] += 1
+    return made
+
+
+def _series(records: Sequence[Record], shapes: dict[str, str]) -> list[Series]:
+    """One series an algorithm; what its own Pareto front leaves out is faint."""
+    made: list[Series] = []
+    usual = [record for record in records if not record.get("variant")]
+    for title, found in tables.groups(usual).items():
+        library = found[0]["library"]
+        front = results.pareto(found)
+        on_front = {id(record) for record in front}
+        ordered = [*front, *[record for record in found if id(record) not in on_front]]
+        points = [
+            Point(r["recall"], 1e6 / r["us"], _tip(r), id(r) not in on_front) for r in ordered
+        ]
+        strong = library == results.LIBRARY
+        made.append(Series(title, title, library, shapes[title], points, strong))
+    return made
+
+
+def _figure(caption: str, drawing: str) -> str:
+    return f"<figure><figcaption>{caption}</figcaption>{drawing}</figure>"
+
+
+def _recall_figure(
+    found: list[Record], series: list[Series], machine: dict[str, Any], mode: str, title: str
+) -> str:
+    limit = 1e6 / limits(machine, found[0]["rows"], found[0]["dim"])[mode]
+    caption = f"Recall and speed, {_EXACT_MODES[mode]} <small>better is up and right</small>"
+    drawing = charts.recall_chart(series, limit, f"{title}: recall and speed, {MODES[mode]}")
+    return _figure(caption, drawing)
+
+
+def _exact_figure(found: list[Record], machine: dict[str, Any], mode: str, title: str) -> str:
+    best = [results.fastest(group, exact=True) for group in tables.groups(found).values()]
+    exact = [record for record in best if record is not None]
+    if not exact:
+        return ""
+    mine = results.fastest(tables.ours(exact), exact=True)
+    bars = []
+    for record in exact:
+        slower = results.ratio(mine, record) if results.is_peer(record) else None
+        note = f" · {tables.times(slower)}" if slower else ""
+        bars.append(Bar(variant_title(record), record["library"], record["us"], note, _tip(record)))
+    least = limits(machine, found[0]["rows"], found[0]["dim"])
+    names = {mode: "float32 limit", f"{mode}-int8": "int8 limit"}
+    lines = [(name, least[key]) for key, name in names.items() if key in least]
+    shown = " <small>shorter is better; × of farann's time</small>" if mine else ""
+    caption = f"Exact search, {_EXACT_MODES[mode]}{shown}"
+    return _figure(caption, charts.bar_chart(bars, lines, f"{title}: exact search, {MODES[mode]}"))
+
+
+def _dataset_section(found: Results, dataset: str) -> str:
+    every = [record for record in found.records if record["dataset"] == dataset]
+    title = escape(every[0]["dataset_title"])
+    machine = found.machine
+    shapes = _shapes(found.records)
+    recall, exact, best = [], [], []
+    shown: dict[str, Series] = {}
+    for mode in MODES:
+        records = found.of(dataset, mode)
+        if not records:
+            continue
+        if mode in _EXACT_MODES:
+            series = _series(records, shapes)
+            shown |= {one.key: one for one in reversed(series)}
+            recall.append(_recall_figure(records, series, machine, mode, title))
+            exact.append(_exact_figure(records, machine, mode, title))
+        threads = max(record["threads"] for record in records)
+        name = MODES[mode].replace("several", str(threads))
+        best.append(f"<h3>{name}</h3>{tables.best_table(records, machine, mode)}")
+    return f"""
+<section>
+<h2 id="{escape(dataset)}">{title}</h2>
+{_blind_words(found.of(dataset, "batch"))}
+<div class="pair">{"".join(recall)}</div>
+{charts.legend(list(shown.values())[::-1])}
+<div class="pair">{"".join(exact)}</div>
+{"".join(best)}
+<h3>Indexes</h3>
+{tables.index_table(every)}
+<details><summary>All {len(every)} measurements</summary>{tables.full_table(every)}</details>
+</section>"""
+
+
+def _blind_words(batch: list[Record]) -> str:
+    blind = [r for r in batch if r.get("baseline")]
+    if not blind:
+        return ""
+    parts = [
+        f"{record['recall']:.3f} with {record['search'].get('listed', '?'):,} rows"
+        for record in sorted(blind, key=lambda r: r["recall"])
+    ]
+    return (
+        '<p class="lead">The blind list, which gives every query the same rows, reaches recall '
+        f"{escape(' and '.join(parts))}.</p>"
+    )
+
+
+def _growth_section(found: Results) -> str:
+    if not found.growth:
+        return ""
+    curves = growth.curves(found.growth)
+    units = {
+        "batch": ("Cost in a batch", "µs a query", 1.0),
+        "single": ("Cost one by one", "µs a query", 1.0),
+        "build": ("Build time", "seconds", 1.0),
+        "memory": ("Size of the index", "MB", 2.0**-20),
+    }
+    figures: list[str] = []
+    shown: list[Series] = []
+    used: dict[str, int] = {}
+    shapes = []
+    for curve in curves:
+        place = used.get(curve["library"], 0)
+        used[curve["library"]] = place + 1
+        shapes.append(charts.SHAPES[place % len(charts.SHAPES)])
+    for cost, (caption, unit, factor) in units.items():
+        series = []
+        for curve, shape in zip(curves, shapes, strict=True):
+            slope = curve["exponents"][cost]
+            points = [
+                Point(
+                    rows,
+                    value * factor,
+                    charts.tip(
+                        curve["title"],
+                        f"{rows:,} rows: {number(value * factor)} {unit}",
+                        f"grows as N^{slope:.2f}" if slope is not None else "",
+                    ),
+                )
+                for rows, value in curve["points"][cost]
+                if value > 0
+            ]
+            if points:
+                strong = curve["library"] == results.LIBRARY
+                series.append(
+                    Series(curve["title"], curve["title"], curve["library"], shape, points, strong)
+                )
+        if series:
+            figures.append(_figure(caption, charts.growth_chart(series, unit, caption)))
+            shown = shown or series
+    rows = [
+        (
+            "ours" if curve["library"] == results.LIBRARY else "",
+            [
+                escape(curve["title"]),
+                *[
+                    "" if (e := curve["exponents"][cost]) is None else f"N<sup>{e:.2f}</sup>"
+                    for cost in units
+                ],
+            ],
+        )
+        for curve in curves
+    ]
+    dims = sorted({record["dim"] for record in found.growth})
+    about = f"Clustered rows of dimension {', '.join(map(str, dims))}, one thread."
+    return f"""
+<section>
+<h2 id="growth">As the rows grow</h2>
+<p class="lead">{about} The exponents are fitted to all sizes by least squares.</p>
+<div class="pair">{"".join(figures)}</div>
+{charts.legend(shown)}
+{tables.table(["grows as", *[caption.lower() for caption, _, _ in units.values()]], rows)}
+</section>"""
+
+
+def _machine_section(found: Results) -> str:
+    machine, rates = found.machine, found.machine["rates"]
+    rated = [
+        f"{rates['read_1'] / 1e9:.0f} GB/s read from memory by one thread, "
+        f"{rates['read_2'] / 1e9:.0f} by two, {rates['read_cache'] / 1e9:.0f} from the last cache",
+        f"{rates['flops_1'] / 1e9:.0f} GFLOP/s float32 on one thread, "
+        f"{rates['flops_2'] / 1e9:.0f} on two",
+    ]
+    if rates.get("int8_1"):
+        rated.append(f"{rates['int8_1'] / 1e9:.0f} Gop/s in 8 bits on one thread")
+    every = [*found.records, *found.growth]
+    versions = {
+        f"{record['library']} {record['version']}"
+        for record in every
+        if record.get("version") and not record.get("baseline")
+    }
+    kernels: dict[str, set[str]] = {}
+    for record in every:
+        for kernel in [] if record.get("baseline") else record["kernels"]:
+            kernels.setdefault(kernel, set()).add(record["library"])
+    lines = {
+        "processor": f"{escape(machine['cpu'])}, {machine['cores']} cores, "
+        f"{machine['memory_bytes'] / 2**30:.0f} GB, {escape(machine['system'])}",
+        "instruction sets": escape(", ".join(machine["flags"]) or "not known"),
+        "measured limits": "<br>".join(rated),
+        "versions": escape(f"Python {machine['python']}, " + ", ".join(sorted(versions))),
+        "detected kernels": "<br>".join(
+            escape(f"{kernel}: {', '.join(sorted(libraries))}")
+            for kernel, libraries in sorted(kernels.items())
+        ),
+        "commands": "<br>".join(
+            f"<code>{escape(run['command'])}</code> <small>commit {escape(run['commit'])}, "
+            f"{escape(run['time'][:10])}</small>"
+            for run in found.runs
+        ),
+    }
+    listing = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in lines.items())
+    missing = [
+        f"{line.get('dataset', '')} {line.get('algorithm', '')}: {line['reason']}".strip(" :")
+        for line in found.skipped
+    ] + [
+        f"{line['dataset']} {line['algorithm']} ({settings({**line, 'search': {}})}): "
+        f"failed, {line['reason']}"
+        for line in found.failures
+    ]
+    left_out = "".join(f"<li>{escape(text)}</li>" for text in dict.fromkeys(missing))
+    return f"""
+<section>
+<h2 id="machine">Machine and commands</h2>
+<dl>{listing}</dl>
+<p class="note">The limits are what a dot product of a long array and a matrix product of
+numpy reach here: lower bounds of what the machine can do, and close ones. "Limit of a scan" is the
+time to read (one by one) or to multiply (batch) every row once; a search that needs not look at
+every row can be faster.</p>
+{f'<h3>Left out</h3><ul class="note">{left_out}</ul>' if left_out else ""}
+</section>"""
+
+
+_HOW = """
+<p>Every peer ran in a process of its own, on one thread unless it says otherwise, with the best of
+several repetitions counted. None of the peers but mlpack has a furthest search: they get it by
+an exact reduction to largest inner products. Recall is by value against float64 brute force,
+distinct ids only. A time counts as exact only when the answers were checked to be. The blind
+list, the same rows for every query, shows what a recall is worth. Underlined in the tables: the
+fastest peer of a column.</p>"""
+
+
+def _summary_table(found: Results) -> str:
+    rows, head = [], ["µs a query"]
+    for dataset in found.datasets():
+        title = next(r["dataset_title"] for r in found.records if r["dataset"] == dataset)
+        cells = [f'<a href="#{escape(dataset)}">{escape(title)}</a>']
+        compared = tables.headline(found, dataset)
+        for _, mine, rival in compared:
+            speed = results.ratio(mine, rival)
+            note = f"<small>{tables.times(speed)} the speed</small>" if speed else ""
+            cells.append(f"<b>{number(mine['us'])}</b>{note}" if mine else "")
+            cells.append(
+                f"{number(rival['us'])}<small>{escape(rival['title'])}</small>" if rival else ""
+            )
+        rows.append(("", cells))
+        head = ["µs a query"]
+        for name, _, _ in compared:
+            head += [f"farann<small>{escape(name)}</small>", "best peer<small>there</small>"]
+    return tables.table(head, rows)
+
+
+def page(found: Results) -> str:
+    """The whole page."""
+    links = [(name, name) for name in found.datasets()]
+    links += [("growth", "growth")] if found.growth else []
+    links.append(("machine", "machine"))
+    nav = "".join(f'<a href="#{escape(to)}">{escape(name)}</a>' for to, name in links)
+    ks = ", ".join(map(str, sorted({record["k"] for record in found.records}))) or "10"
+    machine = found.machine
+    body = f"""
+<header>
+<h1>Furthest neighbours: farann beside its peers</h1>
+<p class="lead">The {ks} furthest rows of each query, on {escape(machine["cpu"])},
+{machine["cores"]} cores.</p>
+{_HOW}
+{_summary_table(found) if found.records else ""}
+<nav>{nav}</nav>
+</header>
+<main>
+{"".join(_dataset_section(found, dataset) for dataset in found.datasets())}
+{_growth_section(found)}
+{_machine_section(found)}
+</main>"""
+    return Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
+        title="farann beside its peers",
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        script=(_HERE / "page.js").read_text(encoding="utf-8"),
+        body=body,
+    )
+
+
+def write(source: Path, html: Path, readme: Path | None = None) -> Path:
+    """Read JSON lines, write the page and, when asked, the README's table."""
+    found = results.load(source)
+    html.parent.mkdir(parents=True, exist_ok=True)
+    html.write_text(page(found), encoding="utf-8")
+    if readme is not None:
+        tables.update_readme(readme, found)
+    return html

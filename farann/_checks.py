@@ -1,0 +1,148 @@
+"""Checks of arguments: each error names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import BoolArray, Float32Array, Int64Array
+
+
+def to_array(name: str, value: Any) -> npt.NDArray[Any]:
+    """An array of whatever came; ragged nests are refused."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected rows of equal length, got ragged data") from error
+
+
+def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bool) -> Float32Array:
+    """Check rows or queries and give them as C-contiguous float32, (n, dim).
+
+    Parameters
+    ----------
+    dim : int or None
+        What is expected; None takes any.
+    unit : bool
+        Whether zero vectors are refused, as they have no direction.
+    single : bool
+        Whether one vector, (dim,), is accepted too.
+    """
+    array = to_array(name, value)
+    if array.dtype.kind not in "fiu":
+        what = "Python objects" if array.dtype == object else str(array.dtype)
+        raise TypeError(f"{name}: expected real numbers, got an array of {what}")
+    shape = "(dim,) or (n, dim)" if single else "(n, dim)"
+    if array.ndim == 1 and single:
+        array = array[np.newaxis]
+    if array.ndim != 2:
+        if array.size == 0 and array.ndim == 1 and dim is not None:
+            array = array.reshape(0, dim)
+        else:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    if dim is not None and array.shape[1] != dim:
+        if array.shape == (1, 0):  # an empty list
+            return np.empty((0, dim), np.float32)
+        raise ValueError(f"{name}: expected vectors of dimension {dim}, got {array.shape[1]}")
+    if array.shape[1] < 1:
+        raise ValueError(f"{name}: expected vectors of dimension 1 or more, got {array.shape}")
+    with np.errstate(over="ignore", under="ignore"):
+        vectors = np.ascontiguousarray(array, dtype=np.float32)
+    bad = _core.first_bad_row(vectors, unit)
+    if bad >= 0:
+        raise ValueError(f"{name}: {_what_is_bad(array[bad], vectors[bad])} in row {bad}")
+    return vectors
+
+
+def _what_is_bad(given: npt.NDArray[Any], converted: Float32Array) -> str:
+    if np.isnan(converted).any():
+        return "expected finite numbers, got NaN"
+    if np.isinf(converted).any():
+        if np.isinf(given).any():
+            return "expected finite numbers, got infinity"
+        return "expected numbers that float32 can hold, got one too large"
+    return "cosine needs vectors with a direction, got a zero vector"
+
+
+def to_ids(name: str, value: Any) -> Int64Array:
+    """Check ids and give them as a one-dimensional int64 array."""
+    array = to_array(name, value)
+    if array.size == 0 and array.ndim == 1:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        what = "Python objects" if array.dtype == object else str(array.dtype)
+        raise TypeError(f"{name}: expected integer ids, got an array of {what}")
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected ids that int64 can hold, got {array.max()}")
+    return array.astype(np.int64)
+
+
+def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
+    """Check the ids of n rows to come: as many, none negative, none twice."""
+    ids = to_ids(name, value)
+    if len(ids) != n:
+        raise ValueError(f"{name}: expected {n} ids, one a row, got {len(ids)}")
+    if n and ids.min() < 0:
+        raise ValueError(f"{name}: expected ids of 0 or more, got {ids.min()}")
+    if n > 1 and not (np.diff(ids) > 0).all():
+        ordered = np.sort(ids)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise ValueError(f"{name}: expected each id once, got {twice[0]} twice")
+    return ids
+
+
+def to_int(name: str, value: Any, smallest: int) -> int:
+    """Check a whole number."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {value!r}") from None
+    if number < smallest:
+        raise ValueError(f"{name}: expected {smallest} or more, got {number}")
+    return number
+
+
+def to_float(name: str, value: Any) -> float:
+    """Check a number that is not NaN."""
+    if isinstance(value, (bool, str, bytes)) or np.ndim(value) != 0:
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    if number != number:
+        raise ValueError(f"{name}: expected a number, got NaN")
+    return number
+
+
+def to_mask(name: str, value: npt.NDArray[Any], n: int) -> BoolArray:
+    """Check a boolean mask over n rows."""
+    if value.shape != (n,):
+        raise ValueError(f"{name}: expected a mask of shape ({n},), got {value.shape}")
+    return value
+
+
+def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int64Array]:
+    """Check ids per query: a matrix padded with -1, a sequence of arrays, or for one query ids."""
+    if single:
+        return [to_ids(name, value)]
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        if value.ndim != 2 or len(value) != n_queries:
+            raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
+        return list(to_ids(name, value.reshape(-1)).reshape(value.shape))
+    try:
+        given = len(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected ids for each query, got {value!r}") from None
+    if given != n_queries:
+        raise ValueError(f"{name}: expected ids for each of {n_queries} queries, got {given}")
+    return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(value)]

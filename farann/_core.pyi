@@ -1,0 +1,67 @@
+"""Types of the native core; `_core.pyx` documents it."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+METRICS: Final[tuple[str, str, str]]
+
+def isa_levels() -> tuple[str, ...]: ...
+def first_bad_row(rows: npt.NDArray[np.float32], unit: bool) -> int: ...
+
+class Snapshot:
+    dim: Final[int]
+    n_slots: Final[int]
+    def __init__(
+        self,
+        base: npt.NDArray[np.float32],
+        tail: npt.NDArray[np.float32],
+        ids: npt.NDArray[np.int64] | None,
+        alive: npt.NDArray[np.uint8] | None,
+        centre: npt.NDArray[np.float64],
+        metric: int,
+        isa: str,
+    ) -> None: ...
+
+class Filter:
+    n_rows: Final[int]
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        allowed: npt.NDArray[np.uint8] | None = None,
+        slots: npt.NDArray[np.int64] | None = None,
+        excluded: npt.NDArray[np.int64] | None = None,
+        offsets: npt.NDArray[np.int64] | None = None,
+    ) -> None: ...
+
+class Task:
+    rescored: Final[int]
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        filter: Filter,
+        queries: npt.NDArray[np.float32],
+        start: int,
+        stop: int,
+        k: int,
+        nearest: bool,
+        radius: float | None = None,
+    ) -> None: ...
+    def run(self) -> None: ...
+    def counts(self) -> list[int]: ...
+    def write_top(
+        self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
+    ) -> None: ...
+    def write_beyond(
+        self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
+    ) -> None: ...
+
+def score_slots(
+    snapshot: Snapshot,
+    queries: npt.NDArray[np.float32],
+    slots: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float32],
+    start: int,
+    stop: int,
+) -> None: ...

@@ -1,0 +1,19 @@
+"""Which instruction-set level new indexes use."""
+
+from __future__ import annotations
+
+import os
+
+from farann import _core
+
+_forced = os.environ.get("FARANN_ISA")
+
+
+def default_isa() -> str:
+    """The level that FARANN_ISA named when farann was imported, or the fastest there is."""
+    levels = _core.isa_levels()
+    if not _forced:
+        return levels[-1]
+    if _forced not in levels:
+        raise ValueError(f"FARANN_ISA: this CPU has {', '.join(levels)}; got {_forced!r}")
+    return _forced

@@ -1,0 +1,158 @@
+"""Which id lives in which slot."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from farann._types import Int64Array, UInt8Array
+
+_LARGEST_ID = np.iinfo(np.int64).max
+
+
+class IdMap:
+    """Ids by slot and slots by id.
+
+    As long as every id is its own slot nothing is stored. Ids that only grow are found by
+    binary search. Any others are found in a sorted copy, and the newest of them in a dict, so
+    that adding rows one by one stays cheap.
+    """
+
+    # So many ids wait in the dict before they are merged into the sorted copy.
+    _LARGEST_RECENT = 65_536
+
+    def __init__(self) -> None:
+        self._ids: Int64Array | None = None  # with spare room at the end
+        self._count = 0
+        self._next = 0
+        self._ascending = True
+        self._sorted_ids = np.empty(0, np.int64)
+        self._sorted_slots = np.empty(0, np.int64)
+        self._recent: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def next(self) -> int:
+        """The id that the next row gets if it brings none."""
+        return self._next
+
+    @property
+    def implicit(self) -> bool:
+        """Whether every id is its slot."""
+        return self._ids is None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        held = 0 if self._ids is None else self._ids.nbytes
+        return held + self._sorted_ids.nbytes + self._sorted_slots.nbytes + 100 * len(self._recent)
+
+    def by_slot(self) -> Int64Array | None:
+        """Ids of all slots, or None while every id is its slot; later adds don't change it."""
+        return None if self._ids is None else self._ids[: self._count]
+
+    def ids_of(self, slots: Int64Array) -> Int64Array:
+        """Ids of some slots."""
+        return slots.copy() if self._ids is None else self._ids[slots]
+
+    def slots_of(self, ids: Int64Array, alive: UInt8Array | None) -> Int64Array:
+        """Slots of some ids; -1 for those that no row has."""
+        if self._ids is None:
+            slots = np.where((ids >= 0) & (ids < self._count), ids, np.int64(-1))
+        elif self._ascending:
+            slots = _search(self._ids[: self._count], None, ids)
+        else:
+            slots = _search(self._sorted_ids, self._sorted_slots, ids)
+            if self._recent:
+                get = self._recent.get
+                recent = np.fromiter((get(i, -1) for i in ids.tolist()), np.int64, len(ids))
+                # The dict is shared with maps that grew from this one, or failed to.
+                valid = (recent >= 0) & (recent < self._count)
+                valid[valid] = self._ids[recent[valid]] == ids[valid]
+                slots = np.where(valid, recent, slots)
+        if alive is not None and len(alive):
+            slots[alive[slots] == 0] = -1
+        return slots
+
+    def default_ids(self, n: int) -> Int64Array:
+        """Ids for n rows that bring none."""
+        if n == 0:
+            return np.empty(0, np.int64)
+        if self._next > _LARGEST_ID - n + 1:
+            raise ValueError("ids: no int64 is left after the largest id in use; give ids")
+        return self._next + np.arange(n, dtype=np.int64)
+
+    def grown(self, ids: Int64Array) -> IdMap:
+        """The map with one more slot for each of `ids`, which must be new; self stays valid.
+
+        Memory is taken before anything changes, so a MemoryError changes nothing.
+        """
+        n = len(ids)
+        new = IdMap()
+        new.__dict__.update(self.__dict__)
+        new._count = self._count + n
+        if n == 0:
+            return new
+        new._next = max(self._next, int(ids.max()) + 1)
+        consecutive = bool(ids[0] == self._count and ids[-1] == new._count - 1
+                           and (np.diff(ids) == 1).all())
+        if self._ids is None and consecutive:
+            return new
+        if self._ids is None:
+            new._ids = np.empty(new._count, np.int64)
+            new._ids[: self._count] = np.arange(self._count)
+        elif len(self._ids) < new._count:
+            new._ids = np.empty(max(new._count, self._count + self._count // 2 + 64), np.int64)
+            new._ids[: self._count] = self._ids[: self._count]
+        assert new._ids is not None
+        new._ids[self._count : new._count] = ids
+        last = int(new._ids[self._count - 1]) if self._count else -1
+        if self._ascending and ids[0] > last and bool((np.diff(ids) > 0).all()):
+            return new
+        new._ascending = False
+        if self._ascending or n + len(self._recent) > self._LARGEST_RECENT:
+            new._index_all()
+        else:
+            new._recent.update(zip(ids.tolist(), range(self._count, new._count), strict=True))
+        return new
+
+    def kept(self, slots: Int64Array) -> IdMap:
+        """The map of these slots alone, in this order, as slots 0, 1, ..."""
+        new = IdMap()
+        new._count, new._next = len(slots), self._next
+        ids = self.ids_of(slots)
+        if len(ids) == 0 or (ids[0] == 0 and ids[-1] == len(ids) - 1
+                             and bool((np.diff(ids) == 1).all())):
+            return new
+        new._ids = ids
+        new._ascending = bool((np.diff(ids) > 0).all())
+        if not new._ascending:
+            new._index_all()
+        return new
+
+    def _index_all(self) -> None:
+        """Sort all ids; of an id that was removed and came back, the last slot counts."""
+        assert self._ids is not None
+        ids = self._ids[: self._count]
+        order = np.argsort(ids, kind="stable")
+        ordered = ids[order]
+        is_last = np.append(ordered[1:] != ordered[:-1], True)
+        self._sorted_ids, self._sorted_slots = ordered[is_last], order[is_last]
+        self._recent = {}
+
+    @classmethod
+    def restored(cls, ids: Int64Array | None, count: int, next_id: int) -> IdMap:
+        """The map that a file describes."""
+        new = cls().grown(np.arange(count, dtype=np.int64) if ids is None else ids)
+        new._next = max(new._next, next_id)
+        return new
+
+
+def _search(ordered: Int64Array, slots: Int64Array | None, ids: Int64Array) -> Int64Array:
+    """Slots of ids by binary search in ordered ids; -1 where there is none."""
+    if len(ordered) == 0:
+        return np.full(len(ids), -1, np.int64)
+    at = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
+    found = at if slots is None else slots[at]
+    return np.where(ordered[at] == ids, found, np.int64(-1))

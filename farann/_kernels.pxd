@@ -1,0 +1,96 @@
+"""The C side of the house: see the headers in src_c for what each thing means."""
+
+from libc.stdint cimport int64_t, uint8_t
+
+
+cdef extern from "candidates.h" nogil:
+    ctypedef struct farann_candidates:
+        float *scores
+        int64_t *slots
+        int64_t count
+
+    ctypedef struct farann_entry:
+        double key
+        int64_t id
+
+    ctypedef struct farann_topk:
+        farann_entry *entries
+        int64_t capacity
+        int64_t count
+
+    ctypedef struct farann_block:
+        int64_t first
+        const int64_t *positions
+        const int64_t *ids
+
+    ctypedef struct farann_filter:
+        const uint8_t *alive
+        const int64_t *excluded
+        int64_t n_excluded
+
+    void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
+                                 const farann_filter *)
+    double farann_candidates_keep_best(farann_candidates *, int64_t, double)
+    void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
+                                const farann_block *, const farann_filter *)
+    bint farann_filter_allows(const farann_filter *, int64_t)
+    void farann_entries_sort(farann_entry *, int64_t)
+
+
+cdef extern from "kernels.h" nogil:
+    ctypedef enum farann_metric:
+        FARANN_L2
+        FARANN_DOT
+        FARANN_COSINE
+
+    ctypedef void (*keys_function)(const float *, const int64_t *, int64_t, int64_t,
+                                   const double *, double *) noexcept
+
+    ctypedef double (*pack_function)(const float *, const int64_t *, int64_t, int64_t,
+                                     const double *, int, float, float *, float *) noexcept
+
+    ctypedef void (*scan_function)(const float *, int64_t, int64_t, const float *, const float *,
+                                   const float *, farann_candidates *) noexcept
+
+    ctypedef void (*score_function)(const float *, const int64_t *, int64_t, int64_t,
+                                    const float *, const float *, int, float, float *,
+                                    float *) noexcept
+
+    ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
+
+    enum:
+        FARANN_PADDING
+
+    ctypedef struct farann_kernels:
+        const char *name
+        int panel_rows
+        int tile_queries
+        keys_function keys_f64[3]
+        pack_function pack_rows_f32
+        scan_function scan_panels_f32
+        score_function score_rows_f32
+        select_function select_f32
+
+    const farann_kernels *farann_kernels_by_name(const char *)
+    const char *const *farann_kernel_levels()
+
+
+cdef extern from "metric.h" nogil:
+    ctypedef struct farann_query:
+        double key_scale
+        double key_offset
+        double query_norm
+
+    ctypedef struct farann_packing:
+        int unit
+        float bias_sign
+
+    farann_packing farann_packing_of(farann_metric, double)
+    void farann_query_prepare(farann_metric, double, const float *, int64_t, const double *,
+                              double, double *, float *, int64_t, farann_query *)
+    double farann_query_slack(const farann_query *, double)
+    double farann_query_slack_as_lies(const farann_query *, int, double, double)
+    double farann_score(farann_metric, double, double)
+    double farann_key_at(farann_metric, double, double)
+    bint farann_is_beyond(farann_metric, double, double)
+    int64_t farann_first_bad_row(const float *, int64_t, int64_t, int)

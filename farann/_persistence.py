@@ -1,0 +1,110 @@
+"""An index as the sections of a file, and back; docs/format.md describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._format import ArrayChunks, FormatError
+from farann._ids import IdMap
+from farann._store import Store
+from farann._types import Float32Array
+
+_CHUNK_BYTES = 1 << 24
+
+
+def sections_of(settings: Mapping[str, Any],
+                store: Store | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metadata and arrays of an index; removed rows are left out."""
+    metadata = dict(settings)
+    if store is None:
+        return metadata | {"count": 0, "next_id": 0, "built": False}, {}
+    ids = store.ids.kept(store.live_slots())
+    metadata |= {"count": len(store), "next_id": ids.next, "built": store.built}
+    arrays: dict[str, Any] = {
+        "rows": ArrayChunks(np.float32, (len(store), store.dim), _chunks(store))
+    }
+    by_slot = ids.by_slot()
+    if by_slot is not None:
+        arrays["ids"] = by_slot
+    if store.built:
+        arrays["centre"] = store.centre.astype(np.float32)
+    return metadata, arrays
+
+
+def _chunks(store: Store) -> Iterator[Float32Array]:
+    step = max(1, _CHUNK_BYTES // (4 * store.dim))
+    live = store.live_slots() if store.alive is not None else None
+    n = len(store)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
+        yield store.take(slots)
+
+
+def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], *, unit: bool,
+             checked: bool) -> Store | None:
+    """The rows that a file holds; `checked` reads them all for NaN and the like."""
+    dim, count = metadata["dim"], metadata["count"]
+    if dim is None:
+        if count or arrays:
+            raise FormatError("the file has rows but no dimension")
+        return None
+    if "rows" not in arrays and count == 0:
+        if arrays:
+            raise FormatError("the file has sections but no rows")
+        return None
+    rows = _section(arrays, "rows", np.float32, (count, dim))
+    ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
+    if ids is not None and count and (ids.min() < 0 or len(np.unique(ids)) < count):
+        raise FormatError("the ids are negative or not unique")
+    if checked and _core.first_bad_row(rows, unit) >= 0:
+        raise FormatError(f"row {_core.first_bad_row(rows, unit)} is not a finite vector")
+    store = Store(dim, unit)
+    store.base, store.built = rows, metadata["built"]
+    if store.built:
+        centre = _section(arrays, "centre", np.float32, (dim,))
+        if not np.isfinite(centre).all() or (unit and np.linalg.norm(centre) > 1.001):
+            raise FormatError("the centre is not one of these rows")
+        store.centre = centre.astype(np.float64)
+    store.ids = IdMap.restored(ids, count, metadata["next_id"])
+    return store
+
+
+def _section(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,
+             shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    array = arrays.get(name)
+    if array is None:
+        raise FormatError(f"section {name!r} is missing")
+    if array.dtype != dtype or array.shape != shape:
+        raise FormatError(f"section {name!r}: expected {np.dtype(dtype)} {shape}, "
+                          f"got {array.dtype} {array.shape}")
+    return array
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Refuse metadata that no index could have written."""
+    expected: dict[str, Any] = {
+        "metric": lambda v: v in _core.METRICS,
+        "dim": lambda v: v is None or (_is_int(v) and 1 <= v < 2**31),
+        "count": lambda v: _is_int(v) and 0 <= v < 2**48,
+        "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
+        "codes": lambda v: v == "float32",
+        "cells": lambda v: v is None,
+        "keep_vectors": lambda v: v is True,
+        "seed": lambda v: _is_int(v) and v >= 0,
+        "built": lambda v: isinstance(v, bool),
+    }
+    for key, fits in expected.items():
+        if key not in metadata:
+            raise FormatError(f"metadata: {key!r} is missing")
+        if not isinstance(metadata[key], (str, int, bool, type(None))) or not fits(metadata[key]):
+            raise FormatError(f"metadata: {key!r} can't be {metadata[key]!r}")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

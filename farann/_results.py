@@ -1,0 +1,38 @@
+"""What searches return."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from farann._types import Float32Array, Int64Array
+
+
+class Hits(NamedTuple):
+    """The k best rows of each query; scores first, as in faiss, scikit-learn and TFRS.
+
+    Attributes
+    ----------
+    scores : float32 (n_queries, k), or (k,) for a single query
+        Distances (l2), dot products or cosines, best first. NaN where there are fewer rows.
+    ids : int64, the same shape
+        The rows' ids; -1 where there are fewer rows.
+    """
+
+    scores: Float32Array
+    ids: Int64Array
+
+
+class BeyondHits(NamedTuple):
+    """All rows beyond a radius, query after query.
+
+    Attributes
+    ----------
+    offsets : int64 (n_queries + 1,)
+        Query i found ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
+    scores : float32 (offsets[-1],)
+    ids : int64 (offsets[-1],)
+    """
+
+    offsets: Int64Array
+    scores: Float32Array
+    ids: Int64Array

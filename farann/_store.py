@@ -1,0 +1,148 @@
+"""The rows of an index: where they live, which are removed, and immutable views for searches.
+
+Rows have slots, counted through two segments: the base, laid down by the last build (or
+mapped from a file), and the tail, added since. Nothing that a snapshot has seen is ever
+changed: adding writes behind what it sees, removing and building make new arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tqdm import tqdm
+
+from farann import _core
+from farann._ids import IdMap
+from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+
+# Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
+_CENTRE_SAMPLE = 16_384
+# Rows copied at a time where segments are merged.
+_ROWS_AT_ONCE = 65_536
+
+
+class Store:
+    """Rows by slot, in two segments, with their ids; `unit` if only directions count."""
+
+    def __init__(self, dim: int, unit: bool) -> None:
+        self.dim = dim
+        self.unit = unit
+        self.ids = IdMap()
+        self.base: Float32Array = np.empty((0, dim), np.float32)
+        self.centre: Float64Array = np.zeros(dim)
+        self.built = False
+        self.alive: UInt8Array | None = None
+        self.n_removed = 0
+        self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
+        self._n_tail = 0
+
+    @classmethod
+    def over(cls, rows: Float32Array, unit: bool) -> Store:
+        """A built store over rows that it doesn't copy."""
+        store = cls(rows.shape[1], unit)
+        store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
+        store.centre, store.built = centre_of(rows, unit), True
+        return store
+
+    @property
+    def tail(self) -> Float32Array:
+        """Rows added since the last build."""
+        return self._tail[: self._n_tail]
+
+    @property
+    def n_slots(self) -> int:
+        """Rows, with those that are removed."""
+        return len(self.base) + self._n_tail
+
+    def __len__(self) -> int:
+        return self.n_slots - self.n_removed
+
+    def snapshot(self, metric: int, isa: str) -> _core.Snapshot:
+        """An immutable view of what is there now."""
+        return _core.Snapshot(self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
+                              metric, isa)
+
+    def slots_of(self, ids: Int64Array) -> Int64Array:
+        """Slots of some ids; -1 for those that no row has."""
+        return self.ids.slots_of(ids, self.alive)
+
+    def live_slots(self) -> Int64Array:
+        """Slots of the rows that are not removed."""
+        if self.alive is None:
+            return np.arange(self.n_slots, dtype=np.int64)
+        return np.flatnonzero(self.alive).astype(np.int64, copy=False)
+
+    def live_ids(self) -> Int64Array:
+        """Their ids, in the order of slots."""
+        return self.ids.ids_of(self.live_slots())
+
+    def take(self, slots: Int64Array) -> Float32Array:
+        """Copies of some rows."""
+        rows = np.empty((len(slots), self.dim), np.float32)
+        in_tail = slots >= len(self.base)
+        rows[~in_tail] = self.base[slots[~in_tail]]
+        rows[in_tail] = self.tail[slots[in_tail] - len(self.base)]
+        return rows
+
+    def add(self, rows: Float32Array, ids: Int64Array) -> None:
+        """Append rows with ids that are new; all memory is taken before anything changes."""
+        n, needed = len(rows), self._n_tail + len(rows)
+        tail = self._tail
+        if needed > len(tail):
+            room = needed if self._n_tail == 0 else max(needed, self._n_tail * 3 // 2)
+            tail = np.empty((room, self.dim), np.float32)
+            tail[: self._n_tail] = self.tail
+        alive = self.alive
+        if alive is not None:
+            alive = np.concatenate([alive, np.ones(n, np.uint8)])
+        grown = self.ids.grown(ids)
+        tail[self._n_tail : needed] = rows
+        self._tail, self._n_tail, self.alive, self.ids = tail, needed, alive, grown
+
+    def remove(self, slots: Int64Array) -> None:
+        """Mark rows as removed; `build` gives their space back."""
+        alive = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
+        alive[slots] = 0
+        self.alive = alive
+        self.n_removed += len(slots)
+
+    def build(self, progress: bool = False) -> None:
+        """Merge the segments, drop what is removed, and freeze a new centre."""
+        if len(self.base) == 0 and self.alive is None and len(self._tail) == self._n_tail:
+            base = self._tail
+        elif self._n_tail == 0 and self.alive is None:
+            base = self.base
+        else:
+            live = self.live_slots()
+            base = np.empty((len(live), self.dim), np.float32)
+            starts = range(0, len(live), _ROWS_AT_ONCE)
+            for start in tqdm(starts, "merging rows", disable=not progress):
+                base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+            self.ids = self.ids.kept(live)
+        self.base, self.alive, self.n_removed = base, None, 0
+        self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
+        self.centre, self.built = centre_of(base, self.unit), True
+
+    @property
+    def stale(self) -> bool:
+        """Whether so much was added that building again pays."""
+        return not self.built or self._n_tail > max(len(self.base), 1024)
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes by part."""
+        return {
+            "rows": self.base.nbytes + self._tail.nbytes,
+            "ids": self.ids.nbytes,
+            "removed": 0 if self.alive is None else self.alive.nbytes,
+            "centre": self.centre.nbytes,
+        }
+
+
+def centre_of(rows: Float32Array, unit: bool) -> Float64Array:
+    """The mean of a sample of the rows (with `unit`: of their directions), as float32 has it."""
+    if len(rows) == 0:
+        return np.zeros(rows.shape[1])
+    sample = rows[:: -(-len(rows) // _CENTRE_SAMPLE)].astype(np.float64)
+    if unit:
+        sample /= np.linalg.norm(sample, axis=1, keepdims=True)
+    mean: Float64Array = sample.mean(axis=0).astype(np.float32).astype(np.float64)
+    return mean

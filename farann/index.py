@@ -1,0 +1,515 @@
+"""The index: checks arguments, documents, decides; the work is done in `_store` and `_core`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _checks, _core, _format, _persistence, _search, _tasks
+from farann._dispatch import default_isa
+from farann._filters import make_filter
+from farann._results import BeyondHits, Hits
+from farann._store import Store
+from farann._types import Float32Array, Int64Array
+
+
+class Index:
+    """Rows that can be asked which of them are furthest from a query.
+
+    Parameters
+    ----------
+    dim : int, optional
+        Dimension of the rows; by default that of the first rows added.
+    metric : {"l2", "dot", "cosine"}
+        Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
+        cosine similarity.
+    codes : {"float32"}
+        How rows are scored roughly before the exact pass.
+    cells : None
+        Reserved for partitioned indexes.
+    keep_vectors : True
+        Reserved for indexes without their vectors.
+    seed : int
+        For what is drawn at random during `build`.
+    threads : int, optional
+        Threads for batches; by default as many as there are CPUs. A single query always runs
+        in the thread that asks.
+
+    Notes
+    -----
+    Answers are exact: the ids and the order that brute force in float64 over the stored float32
+    rows gives, with ties going to the smaller id, on every instruction set and with any number
+    of threads. Rows are first scored in float32 with a proven bound on the rounding error, and
+    all that could belong to the answer is scored again in float64.
+
+    Any number of threads may search while others add, remove or build: a search sees the index
+    as it was before or after such a change, never between.
+
+    Examples
+    --------
+    >>> import farann
+    >>> index = farann.Index(metric="l2")
+    >>> index.add([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0]])
+    array([0, 1, 2])
+    >>> hits = index.search_furthest([0.0, 0.0], k=2)
+    >>> hits.ids, hits.scores
+    (array([1, 2]), array([5., 1.], dtype=float32))
+    """
+
+    def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "float32",
+                 cells: None = None, keep_vectors: bool = True, seed: int = 0,
+                 threads: int | None = None) -> None:
+        if metric not in _core.METRICS:
+            raise ValueError(f"metric: expected one of {_core.METRICS}, got {metric!r}")
+        if codes != "float32":
+            raise ValueError(f"codes: expected 'float32', the only kind so far, got {codes!r}")
+        if cells is not None:
+            raise ValueError(f"cells: expected None, partitions are not there yet, got {cells!r}")
+        if keep_vectors is not True:
+            raise ValueError(f"keep_vectors: expected True, got {keep_vectors!r}")
+        self._lock = threading.RLock()
+        self._metric = metric
+        self._seed = _checks.to_int("seed", seed, 0)
+        self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
+        self._isa = default_isa()
+        self._store: Store | None = None
+        if dim is not None:
+            self._store = Store(_checks.to_int("dim", dim, 1), self._unit)
+        self._snapshot: _core.Snapshot | None = None
+        self._last_search = {"queries": 0, "rows_scanned": 0, "rows_rescored": 0}
+
+    # ---- what is in it ----
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the rows; None before the first are added."""
+        return None if self._store is None else self._store.dim
+
+    @property
+    def metric(self) -> str:
+        """The metric: "l2", "dot" or "cosine"."""
+        return self._metric
+
+    @property
+    def threads(self) -> int:
+        """Threads that a batch may use."""
+        return self._threads or _tasks.cpu_count()
+
+    @property
+    def isa(self) -> str:
+        """The instruction-set level in use; see `isa_levels`."""
+        return self._isa
+
+    @property
+    def ids(self) -> Int64Array:
+        """Ids of all rows, (len(index),) int64, in the order that boolean masks refer to."""
+        with self._lock:
+            return np.empty(0, np.int64) if self._store is None else self._store.live_ids()
+
+    def __len__(self) -> int:
+        return 0 if self._store is None else len(self._store)
+
+    def __contains__(self, id: object) -> bool:
+        try:
+            ids = _checks.to_ids("id", [id])
+        except (TypeError, ValueError):
+            return False
+        with self._lock:
+            return self._store is not None and bool(self._store.slots_of(ids)[0] >= 0)
+
+    def __repr__(self) -> str:
+        return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self._metric!r}, "
+                f"isa={self._isa!r}>")
+
+    def stats(self) -> dict[str, Any]:
+        """What the index holds and what the last search did.
+
+        Returns
+        -------
+        dict
+            `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `codes`, `isa`,
+            `threads`, `built`; `bytes` by part; `last_search`: `queries`, `rows_scanned` (rows
+            scored, over all queries) and `rows_rescored` (of these, scored again in float64).
+        """
+        with self._lock:
+            store = self._store
+            return {
+                "rows": len(self), "removed": 0 if store is None else store.n_removed,
+                "added": 0 if store is None else len(store.tail),
+                "dim": self.dim, "metric": self._metric, "codes": "float32", "isa": self._isa,
+                "threads": self.threads, "built": store is not None and store.built,
+                "bytes": {} if store is None else store.nbytes(),
+                "last_search": dict(self._last_search),
+            }
+
+    # ---- changing it ----
+
+    def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> Int64Array:
+        """Append rows; the index keeps copies of its own.
+
+        Parameters
+        ----------
+        rows : array_like (n, dim)
+            Real numbers of any type and any strides, kept as float32.
+        ids : array_like of int (n,), optional
+            Ids of 0 or more, none in use. By default counting goes on after the largest id that
+            was ever used, beginning with 0.
+
+        Returns
+        -------
+        int64 (n,)
+            The rows' ids.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a wrong dimension, NaN or infinity, numbers too large for float32, a zero vector
+            under cosine, ids that are negative, repeated or in use. The index is unchanged then.
+
+        Examples
+        --------
+        >>> index = farann.Index(dim=2)
+        >>> index.add([[1, 2], [3, 4]], ids=[70, 30])
+        array([70, 30])
+        """
+        vectors = _checks.to_vectors("rows", rows, self.dim, unit=self._unit, single=False)
+        new_ids = None if ids is None else _checks.to_new_ids("ids", ids, len(vectors))
+        with self._lock:
+            store = self._store
+            if store is None:
+                store = Store(vectors.shape[1], self._unit)
+            if store.dim != vectors.shape[1]:  # another thread was first
+                raise ValueError(
+                    f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
+            if new_ids is None:
+                new_ids = store.ids.default_ids(len(vectors))
+            else:
+                taken = new_ids[store.slots_of(new_ids) >= 0]
+                if len(taken):
+                    raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}")
+            store.add(vectors, new_ids)
+            self._store, self._snapshot = store, None
+        return new_ids
+
+    def remove(self, ids: npt.ArrayLike) -> None:
+        """Remove rows; their space comes back with the next `build`.
+
+        Parameters
+        ----------
+        ids : int or array_like of int (n,)
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index; nothing is removed then.
+        """
+        with self._lock:
+            slots = self._known_slots(ids)
+            if len(slots) and self._store is not None:
+                self._store.remove(np.unique(slots))
+                self._snapshot = None
+
+    def build(self, queries: npt.ArrayLike | None = None, *, progress: bool = False) -> Index:
+        """Lay the rows out for searching; the first search does so if nobody did.
+
+        Drops the space of removed rows, merges those added since the last build, and freezes
+        the centre that rows are measured from. Answers don't depend on it, only speed does.
+
+        Parameters
+        ----------
+        queries : array_like (n, dim), optional
+            A sample of real queries; checked, and of use to indexes with codes or cells.
+        progress : bool
+            Show a progress bar for work that takes long.
+
+        Returns
+        -------
+        Index
+            The index itself.
+        """
+        if queries is not None:
+            _checks.to_vectors("queries", queries, self.dim, unit=self._unit, single=True)
+        with self._lock:
+            if self._store is not None:
+                self._store.build(progress)
+                self._snapshot = None
+        return self
+
+    # ---- asking it ----
+
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
+                        allowed: Any = None, threads: int | None = None) -> Hits:
+        """The k rows furthest from each query.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+            Converted to float32, as rows are.
+        k : int
+            How many rows to find, at least 1.
+        exclude : optional
+            Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
+            sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
+            (m,). Ids that are not in the index are ignored.
+        allowed : optional
+            The only rows that may be found, for all queries: ids (m,), or a boolean mask
+            (len(index),) in the order of `ids`.
+        threads : int, optional
+            In the place of the index's own number.
+
+        Returns
+        -------
+        Hits
+            `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
+            query. Distances under l2, dot products and cosines otherwise, infinite where float32
+            can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1, or a filter
+            of the wrong shape.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="dot")
+        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        array([0, 1, 2])
+        >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
+        Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
+        """
+        return self._search_top(queries, k, False, exclude, allowed, threads)
+
+    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
+                       allowed: Any = None, threads: int | None = None) -> Hits:
+        """The k rows nearest to each query; all else as in `search_furthest`.
+
+        Returns
+        -------
+        Hits
+            Nearest first: the smallest distances, the largest dot products or cosines.
+        """
+        return self._search_top(queries, k, True, exclude, allowed, threads)
+
+    def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
+                      allowed: Any = None, threads: int | None = None) -> BeyondHits:
+        """Every row further from a query than `radius`.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        radius : float
+            Rows at a distance greater than it are found; under dot and cosine, rows whose dot
+            product or cosine is less. Compared in float64.
+        exclude, allowed, threads : optional
+            As in `search_furthest`.
+
+        Returns
+        -------
+        BeyondHits
+            `offsets` int64 (n_queries + 1,), `scores` float32 and `ids` int64: query i found
+            ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
+        array([2, 1, 0])
+        """
+        limit = _checks.to_float("radius", radius)
+        vectors, single, store, snapshot = self._ready(queries)
+        if snapshot is None or store is None:
+            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                              np.empty(0, np.int64))
+        chosen = make_filter(store, snapshot, exclude, allowed, len(vectors), single)
+        return _search.beyond(snapshot, chosen, vectors, limit, self._threads_for(threads))
+
+    def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
+              threads: int | None = None) -> Float32Array:
+        """Scores of given rows for given queries.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        ids : array_like of int (n_ids,)
+        threads : int, optional
+
+        Returns
+        -------
+        float32 (n_queries, n_ids), or (n_ids,) for a single query
+            The same numbers as a search gives.
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        with self._lock:
+            vectors, single, _, snapshot = self._ready(queries)
+            slots = self._known_slots(ids)
+        if snapshot is None:
+            scores = np.empty((len(vectors), 0), np.float32)
+        else:
+            scores = _search.score(snapshot, vectors, slots, self._threads_for(threads))
+        return scores[0] if single else scores
+
+    def reconstruct(self, ids: npt.ArrayLike) -> Float32Array:
+        """The stored rows of some ids.
+
+        Parameters
+        ----------
+        ids : int or array_like of int (n,)
+
+        Returns
+        -------
+        float32 (n, dim), or (dim,) for a single id
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        with self._lock:
+            slots = self._known_slots(ids)
+            if self._store is None:
+                return np.empty((0, 0), np.float32)
+            rows = self._store.take(slots)
+        return rows[0] if np.ndim(ids) == 0 else rows
+
+    # ---- files ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a file, which is replaced whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+        """
+        with self._lock:
+            _format.write_file(path, *_persistence.sections_of(self._settings, self._store))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
+        """Read an index from a file.
+
+        Parameters
+        ----------
+        path : str or path-like
+        mmap : bool
+            Map the rows instead of reading them: they are read when a search needs them, and
+            may be larger than memory. They are not checked then; ``farann info --verify`` does.
+
+        Raises
+        ------
+        FormatError
+            If the file is no index, is truncated or altered, or of a newer version.
+        """
+        return cls._restored(*_format.read_file(path, mmap=mmap), checked=not mmap)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        with self._lock:
+            content = _format.write_bytes(*_persistence.sections_of(self._settings, self._store))
+        return _unpickled, (content, self._threads)
+
+    @classmethod
+    def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
+                  checked: bool) -> Index:
+        _persistence.check_metadata(metadata)
+        index = cls(metadata["dim"], metadata["metric"], seed=metadata["seed"])
+        store = _persistence.store_of(metadata, arrays, unit=index._unit, checked=checked)
+        if store is not None:
+            index._store = store
+        return index
+
+    # ---- shared by the above ----
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"metric": self._metric, "dim": self.dim, "codes": "float32", "cells": None,
+                "keep_vectors": True, "seed": self._seed}
+
+    @property
+    def _unit(self) -> bool:
+        return self._metric == "cosine"
+
+    def _threads_for(self, threads: int | None) -> int:
+        return self.threads if threads is None else _checks.to_int("threads", threads, 1)
+
+    def _known_slots(self, ids: npt.ArrayLike) -> Int64Array:
+        wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
+        slots = (np.full(len(wanted), -1) if self._store is None
+                 else self._store.slots_of(wanted))
+        unknown = wanted[slots < 0]
+        if len(unknown):
+            raise KeyError(f"ids: {unknown[0]} is not in the index")
+        return slots
+
+    def _ready(self, queries: npt.ArrayLike) -> tuple[
+            Float32Array, bool, Store | None, _core.Snapshot | None]:
+        """Checked queries, whether it was a single one, and the snapshot to search."""
+        vectors = _checks.to_vectors("queries", queries, self.dim, unit=self._unit, single=True)
+        single = np.ndim(queries) == 1 and len(vectors) == 1
+        with self._lock:
+            store = self._store
+            if store is not None and self._snapshot is None:
+                if store.stale:
+                    store.build()
+                self._snapshot = store.snapshot(_core.METRICS.index(self._metric), self._isa)
+            return vectors, single, store, self._snapshot
+
+    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
+                    allowed: Any, threads: int | None) -> Hits:
+        k = _checks.to_int("k", k, 1)
+        with self._lock:
+            vectors, single, store, snapshot = self._ready(queries)
+            if snapshot is None or store is None:
+                hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
+                            np.full((len(vectors), k), -1, np.int64))
+                return Hits(hits.scores[0], hits.ids[0]) if single else hits
+            chosen = make_filter(store, snapshot, exclude, allowed, len(vectors), single)
+        hits, rescored = _search.top(snapshot, chosen, vectors, k, nearest,
+                                     self._threads_for(threads))
+        self._last_search = {"queries": len(vectors), "rows_rescored": rescored,
+                             "rows_scanned": len(vectors) * chosen.n_rows}
+        return Hits(hits.scores[0], hits.ids[0]) if single else hits
+
+
+def _unpickled(content: bytes, threads: int | None) -> Index:
+    index = Index._restored(*_format.read_bytes(content), checked=True)
+    index._threads = threads
+    return index
+
+
+def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
+                    *, threads: int | None = None) -> Hits:
+    """The k rows furthest from each query, for one-off use without an index.
+
+    Parameters
+    ----------
+    rows : array_like (n, dim)
+        Not copied if C-contiguous float32.
+    queries : array_like (n_queries, dim) or (dim,)
+    k : int
+    metric : {"l2", "dot", "cosine"}
+    threads : int, optional
+
+    Returns
+    -------
+    Hits
+        As from `Index.search_furthest`; ids are row numbers.
+
+    Examples
+    --------
+    >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
+    array([[1, 2]])
+    """
+    index = Index(metric=metric, threads=threads)
+    vectors = _checks.to_vectors("rows", rows, None, unit=metric == "cosine", single=False)
+    index._store = Store.over(vectors, index._unit)
+    return index.search_furthest(queries, k)

@@ -1,0 +1,304 @@
+"""Vector files: reading them block by block, and writing them.
+
+========================  =================================================================
+``.npy``                  one array, mapped into memory
+``.npz``                  the only array, or the one named
+``.fvecs .ivecs .bvecs``  rows of float32, int32 or uint8, each with its length before it
+``.parquet``              a column of lists, or all columns where each is a number (pyarrow)
+``.hdf5 .h5``             a data set, as ann-benchmarks publishes them (h5py)
+========================  =================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from farann._vector_formats import FORMATS, Array, Reader, format_of, look
+
+__all__ = ["VectorFile", "open_vectors", "read_id_lists", "read_ids", "write_vectors"]
+
+BLOCK_BYTES = 64 << 20
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """Vectors in a file, of which only the shape has been read so far.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    rows, dim : int
+        How many vectors, and of how many numbers each.
+    dtype : dtype
+        Of these numbers.
+    """
+
+    path: Path
+    rows: int
+    dim: int
+    dtype: np.dtype[Any]
+    _read: Reader = field(repr=False)
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Array]:
+        """Read the rows, so many at a time.
+
+        Parameters
+        ----------
+        block_bytes : int
+            About the size of a block once its numbers are float32; a row is never split.
+
+        Yields
+        ------
+        ndarray of shape (n, dim)
+            The next rows, n >= 1. It may be a read-only view of the file.
+
+        Raises
+        ------
+        ValueError
+            If the file turns out to be damaged.
+
+        Examples
+        --------
+        >>> sum(len(block) for block in open_vectors("items.npy").blocks())  # doctest: +SKIP
+        100000
+        """
+        step = max(1, block_bytes // max(1, self.dim * max(4, self.dtype.itemsize)))
+        done = 0
+        for block in self._read(step):
+            if len(block):
+                done += len(block)
+                yield block
+        if done != self.rows:
+            raise ValueError(f"{self.path}: expected {self.rows} rows, got {done}")
+
+    def read(self) -> Array:
+        """Read all rows at once, as an array of shape (rows, dim), which may be read-only."""
+        blocks = list(self.blocks())
+        if len(blocks) == 1:
+            return blocks[0]
+        return np.concatenate(blocks) if blocks else np.empty((0, self.dim), self.dtype)
+
+
+def open_vectors(file: StrPath, *, default: str = "train") -> VectorFile:
+    """Look into a vector file.
+
+    Parameters
+    ----------
+    file : str or path-like
+        The file, or ``FILE:NAME`` for one array, column or data set of several.
+    default : str
+        The name to take where there are several and none was given, if it is there:
+        ann-benchmarks calls rows ``train`` and queries ``test``.
+
+    Returns
+    -------
+    VectorFile
+        A single vector, from an array of one dimension, counts as one row.
+
+    Raises
+    ------
+    ValueError
+        If the file is of no known kind or is damaged, or what it holds is not vectors.
+    ImportError
+        If reading it takes a package that is not installed.
+    OSError
+        If the file cannot be opened.
+
+    Examples
+    --------
+    >>> queries = open_vectors("glove-100-angular.hdf5:test")  # doctest: +SKIP
+    >>> queries.rows, queries.dim  # doctest: +SKIP
+    (10000, 100)
+    """
+    path, name = split_name(file)
+    shape, dtype, read = look(path, name, default)
+    if dtype.kind not in "fiu":
+        raise ValueError(f"{path}: expected numbers, got {dtype}")
+    if len(shape) == 1 and shape[0] > 0:
+        return VectorFile(path, 1, shape[0], dtype, _as_one_row(read, shape[0]))
+    if len(shape) != 2 or shape[1] < 1:
+        raise ValueError(f"{path}: expected vectors, an array of shape (rows, dim), got {shape}")
+    return VectorFile(path, shape[0], shape[1], dtype, read)
+
+
+def _as_one_row(read: Reader, dim: int) -> Reader:
+    def read_row(_: int) -> Iterator[Array]:
+        yield np.concatenate(list(read(dim)))[None, :]
+
+    return read_row
+
+
+def read_ids(file: StrPath) -> Array:
+    """Read ids: a list of integers, or a boolean mask where one is stored.
+
+    Parameters
+    ----------
+    file : str or path-like
+        Any of the vector files with one list of integers, or ``.txt`` with integers between
+        blanks, commas or line ends.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64 or bool
+
+    Raises
+    ------
+    ValueError, ImportError, OSError
+        As for `open_vectors`.
+
+    Examples
+    --------
+    >>> read_ids("allowed.txt")  # doctest: +SKIP
+    array([ 3, 17, 42])
+    """
+    path, name = split_name(file)
+    if path.suffix == ".txt":
+        return np.concatenate([np.empty(0, np.int64), *_text_lines(path)])
+    ids = _integers(path, name, "iub")
+    if ids.ndim == 2 and 1 in ids.shape:
+        ids = ids.ravel()
+    if ids.ndim != 1:
+        raise ValueError(f"{path}: expected one list of ids, got an array of shape {ids.shape}")
+    return ids
+
+
+def read_id_lists(file: StrPath, n: int) -> Array | list[Array]:
+    """Read a list of ids for each of n queries.
+
+    Parameters
+    ----------
+    file : str or path-like
+        Any of the vector files, with a row of integers a query (-1 means nothing) or one list
+        that goes for every query; or ``.txt`` with a line a query.
+    n : int
+        How many queries there are.
+
+    Returns
+    -------
+    ndarray of shape (n, m), int64, or list of n arrays
+
+    Raises
+    ------
+    ValueError, ImportError, OSError
+        As for `open_vectors`.
+
+    Examples
+    --------
+    >>> read_id_lists("seen.txt", 2)  # doctest: +SKIP
+    [array([4, 8]), array([], dtype=int64)]
+    """
+    path, name = split_name(file)
+    lists: Array | list[Array]
+    if path.suffix == ".txt":
+        lists = list(_text_lines(path))
+    else:
+        lists = _integers(path, name, "iu")
+        if lists.ndim == 1:
+            lists = np.broadcast_to(lists, (n, len(lists)))
+        if lists.ndim != 2:
+            raise ValueError(f"{path}: expected ids a query, got an array of shape {lists.shape}")
+    if len(lists) != n:
+        raise ValueError(f"{path}: expected a list for each of {n} queries, got {len(lists)}")
+    return lists
+
+
+def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) -> None:
+    """Write vectors, wholly or not at all; the extension says how.
+
+    Parameters
+    ----------
+    file : str or path-like
+        Where to; replaced if it exists.
+    vectors : array-like of shape (rows, dim)
+        Numbers. ``.ivecs`` and ``.bvecs`` take those that int32 and uint8 can hold.
+    name : str, optional
+        Of the array, column or data set; ``vectors`` unless given, ``train`` in ``.hdf5``.
+
+    Raises
+    ------
+    ValueError
+        If the extension is unknown, or the file cannot hold these vectors.
+    ImportError
+        If writing it takes a package that is not installed.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> write_vectors("items.fvecs", np.ones((3, 8)))  # doctest: +SKIP
+    """
+    path = Path(file)
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.shape[1] < 1 or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"vectors: expected numbers of shape (rows, dim), got {array.dtype} of {array.shape}"
+        )
+    kind = format_of(path)
+    if name is not None and not kind.named:
+        raise ValueError(f"name: a {path.suffix} file has no named arrays, got {name!r}")
+    with replacing(path) as stream:
+        kind.write(stream, array, name)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of path at the end, unless something goes wrong."""
+    temporary = path.with_name(f".{path.name}-{os.urandom(6).hex()}.tmp")
+    try:
+        stream = open(temporary, "x+b")
+    except OSError as error:
+        error.filename = str(path)  # the name that the caller knows
+        raise
+    try:
+        with stream:
+            yield stream
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def split_name(file: StrPath) -> tuple[Path, str | None]:
+    """Take FILE:NAME apart, unless a file is really called so."""
+    text = os.fspath(file)
+    head, _, name = text.rpartition(":")
+    if name and Path(head).suffix.lower() in FORMATS and not os.path.exists(text):
+        return Path(head), name
+    return Path(text), None
+
+
+def _integers(path: Path, name: str | None, kinds: str) -> Array:
+    """Read a whole array of integers as int64, or of booleans as they are."""
+    shape, dtype, read = look(path, name, "ids")
+    if dtype.kind not in kinds:
+        raise ValueError(f"{path}: expected integer ids, got {dtype}")
+    blocks = list(read(max(1, *shape)))
+    array = np.concatenate(blocks) if blocks else np.empty(shape, dtype)
+    if dtype.kind == "b":
+        return array
+    if dtype.kind == "u" and array.max(initial=0) > np.iinfo(np.int64).max:
+        raise ValueError(f"{path}: expected ids that int64 can hold, got {array.max()}")
+    return array.astype(np.int64, copy=False)
+
+
+def _text_lines(path: Path) -> Iterator[Array]:
+    """Read the integers of each line of a text file."""
+    with open(path, encoding="ascii", errors="replace") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield np.array([int(word) for word in line.replace(",", " ").split()], np.int64)
+            except (ValueError, OverflowError):
+                raise ValueError(
+                    f"{path}: line {number}: expected int64 ids, got {line.strip()[:40]!r}"
+                ) from None

@@ -1,0 +1,148 @@
+#include "candidates.h"
+
+#include "portable.h"
+
+static int is_excluded(const farann_filter *filter, int64_t slot) {
+    int64_t low = 0, high = filter->n_excluded;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (filter->excluded[middle] < slot)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < filter->n_excluded && filter->excluded[low] == slot;
+}
+
+int farann_filter_allows(const farann_filter *filter, int64_t slot) {
+    if (filter->alive && !filter->alive[slot]) return 0;
+    return filter->n_excluded == 0 || !is_excluded(filter, slot);
+}
+
+static int64_t slot_of(const farann_block *block, int64_t row) {
+    return block->first + (block->positions ? block->positions[row] : row);
+}
+
+void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
+                             const farann_filter *filter) {
+    int64_t kept = from;
+    for (int64_t i = from; i < list->count; i++) {
+        int64_t slot = slot_of(block, list->slots[i]);
+        list->scores[kept] = list->scores[i];
+        list->slots[kept] = slot;
+        kept += farann_filter_allows(filter, slot);
+    }
+    list->count = kept;
+}
+
+static void swap_candidates(farann_candidates *list, int64_t i, int64_t j) {
+    float score = list->scores[i];
+    int64_t slot = list->slots[i];
+    list->scores[i] = list->scores[j];
+    list->slots[i] = list->slots[j];
+    list->scores[j] = score;
+    list->slots[j] = slot;
+}
+
+static float median_of_three(float a, float b, float c) {
+    if (a > b) {
+        float t = a;
+        a = b;
+        b = t;
+    }
+    if (b > c) b = c;
+    return a > b ? a : b;
+}
+
+/* Quickselect in descending order; bounded loops, so that even a NaN only spoils the order. */
+static float kth_largest(farann_candidates *list, int64_t k) {
+    const float *scores = list->scores;
+    int64_t low = 0, high = list->count - 1, target = k - 1;
+    while (low < high) {
+        float pivot = median_of_three(scores[low], scores[low + (high - low) / 2], scores[high]);
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (i < high && scores[i] > pivot) i++;
+            while (j > low && scores[j] < pivot) j--;
+            if (i > j) break;
+            swap_candidates(list, i, j);
+            i++;
+            j--;
+        }
+        if (target <= j)
+            high = j;
+        else if (target >= i)
+            low = i;
+        else
+            break;
+    }
+    return scores[target];
+}
+
+double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin) {
+    double best = kth_largest(list, k);
+    double floor = best - margin;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        list->scores[kept] = list->scores[i];
+        list->slots[kept] = list->slots[i];
+        kept += (double)list->scores[i] >= floor;
+    }
+    list->count = kept;
+    return best;
+}
+
+static int is_worse(farann_entry a, farann_entry b) {
+    return a.key < b.key || (a.key == b.key && a.id > b.id);
+}
+
+/* Put `entry` at the hole `i` of a heap of n entries, worst on top, and let it sink. */
+static void sink(farann_entry *entries, int64_t n, int64_t i, farann_entry entry) {
+    for (;;) {
+        int64_t child = 2 * i + 1;
+        if (child >= n) break;
+        if (child + 1 < n && is_worse(entries[child + 1], entries[child])) child++;
+        if (!is_worse(entries[child], entry)) break;
+        entries[i] = entries[child];
+        i = child;
+    }
+    entries[i] = entry;
+}
+
+void farann_topk_push(farann_topk *top, double key, int64_t id) {
+    farann_entry entry = {key, id};
+    farann_entry *entries = top->entries;
+    if (top->count == top->capacity) {
+        if (is_worse(entries[0], entry)) sink(entries, top->count, 0, entry);
+        return;
+    }
+    int64_t i = top->count++;
+    while (i > 0) {
+        int64_t parent = (i - 1) / 2;
+        if (!is_worse(entry, entries[parent])) break;
+        entries[i] = entries[parent];
+        i = parent;
+    }
+    entries[i] = entry;
+}
+
+void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
+                            const farann_block *block, const farann_filter *filter) {
+    for (int64_t i = 0; i < n; i++) {
+        double key = sign * keys[i];
+        /* Nearly all rows end here; equal keys go on, for their ids decide. */
+        if (top->count == top->capacity && key < top->entries[0].key) continue;
+        int64_t slot = slot_of(block, i);
+        if (!farann_filter_allows(filter, slot)) continue;
+        farann_topk_push(top, key, block->ids ? block->ids[slot] : slot);
+    }
+}
+
+void farann_entries_sort(farann_entry *entries, int64_t n) {
+    for (int64_t i = n / 2 - 1; i >= 0; i--) sink(entries, n, i, entries[i]);
+    for (int64_t last = n - 1; last > 0; last--) {
+        farann_entry worst = entries[0];
+        sink(entries, last, 0, entries[last]);
+        entries[last] = worst;
+    }
+}

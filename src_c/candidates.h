@@ -1,0 +1,67 @@
+/* Rows that may belong to an answer, and the answer itself: selection apart from scoring. */
+#ifndef FARANN_CANDIDATES_H
+#define FARANN_CANDIDATES_H
+
+#include <stdint.h>
+
+/* Rows with rough scores; the owner allocates, with room for a whole block of rows more. */
+typedef struct {
+    float *scores;
+    int64_t *slots;
+    int64_t count;
+} farann_candidates;
+
+/* A row with its canonical key, sign applied so that larger is better. */
+typedef struct {
+    double key;
+    int64_t id;
+} farann_entry;
+
+/* The best `capacity` entries seen: a heap with the worst on top. */
+typedef struct {
+    farann_entry *entries;
+    int64_t capacity;
+    int64_t count;
+} farann_topk;
+
+/*
+ * A block of rows as the index knows them: row i of the block has the slot
+ * first + (positions ? positions[i] : i), and the id ids[slot], or the slot where ids is NULL.
+ */
+typedef struct {
+    int64_t first;
+    const int64_t *positions;
+    const int64_t *ids;
+} farann_block;
+
+/* What may not be found: slots with alive[slot] == 0 (NULL: none), and the sorted `excluded`. */
+typedef struct {
+    const uint8_t *alive;
+    const int64_t *excluded;
+    int64_t n_excluded;
+} farann_filter;
+
+/* Whether a slot may be found. */
+int farann_filter_allows(const farann_filter *filter, int64_t slot);
+
+/* Candidates from index `from` on hold rows of a block: make slots of them, keep the allowed. */
+void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
+                             const farann_filter *filter);
+
+/*
+ * The k-th largest score of the candidates (count >= k >= 1), after dropping those whose score
+ * is less than it by more than `margin`. The order of the rest is not kept.
+ */
+double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin);
+
+/* Offer an entry; better is the larger key, then the smaller id. */
+void farann_topk_push(farann_topk *top, double key, int64_t id);
+
+/* Offer the n rows of a block by their keys times `sign`. */
+void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
+                            const farann_block *block, const farann_filter *filter);
+
+/* Sort any entries in place, best first. */
+void farann_entries_sort(farann_entry *entries, int64_t n);
+
+#endif

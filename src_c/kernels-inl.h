@@ -1,0 +1,255 @@
+/*
+ * The kernels, written once. Each kernels_<isa>.c includes its simd_<isa>.h and then this file,
+ * which gives the functions farann_<verb>_<type>_<isa> and the table farann_kernels_<isa>.
+ */
+#include <math.h>
+#include <stddef.h>
+
+#include "kernels.h"
+
+#define PASTE_(a, b, c) a##_##b##_##c
+#define PASTE(a, b, c) PASTE_(a, b, c)
+#define NAME(verb_type) PASTE(farann, verb_type, FARANN_LEVEL)
+#define KERNEL(type) FARANN_TARGET static type
+
+enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
+
+/* ---- canonical float64 keys ---- */
+
+/* What is summed over the coordinates; a constant at each call, so the branches vanish. */
+enum { SQUARED_DIFFERENCES, PRODUCTS, PRODUCTS_AND_SQUARES };
+
+WORD void accumulate(int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
+    if (what == SQUARED_DIFFERENCES) {
+        f64x8 difference = f64x8_sub(q, x);
+        *sum = f64x8_add(*sum, f64x8_mul(difference, difference));
+        return;
+    }
+    *sum = f64x8_add(*sum, f64x8_mul(q, x));
+    if (what == PRODUCTS_AND_SQUARES) *squares = f64x8_add(*squares, f64x8_mul(x, x));
+}
+
+/*
+ * One row at a time: memory is then read in order, which lets the hardware prefetch; several
+ * rows side by side hide more latency but ran at a third of the bandwidth.
+ */
+WORD double sum_row(int what, const float *row, int64_t dim, const double *query,
+                    double *squares) {
+    f64x8 sum = f64x8_zero(), norm = f64x8_zero();
+    int64_t whole = dim - dim % 8;
+    for (int64_t j = 0; j < whole; j += 8)
+        accumulate(what, f64x8_from_f32(row + j), f64x8_load(query + j), &sum, &norm);
+    if (whole < dim)
+        accumulate(what, f64x8_from_f32_first(row + whole, dim - whole), f64x8_load(query + whole),
+                   &sum, &norm);
+    *squares = what == PRODUCTS_AND_SQUARES ? f64x8_sum(norm) : 0.0;
+    return f64x8_sum(sum);
+}
+
+WORD double key_of(farann_metric metric, double sum, double squares) {
+    if (metric == FARANN_L2) return sum;
+    return metric == FARANN_DOT ? -sum : -(sum / sqrt(squares));
+}
+
+WORD void keys_of_rows(farann_metric metric, const float *rows, const int64_t *positions, int64_t n,
+                       int64_t dim, const double *query, double *keys) {
+    const int what = metric == FARANN_L2    ? SQUARED_DIFFERENCES
+                     : metric == FARANN_DOT ? PRODUCTS
+                                            : PRODUCTS_AND_SQUARES;
+    for (int64_t i = 0; i < n; i++) {
+        double squares;
+        const float *row = rows + (positions ? positions[i] : i) * dim;
+        double sum = sum_row(what, row, dim, query, &squares);
+        keys[i] = key_of(metric, sum, squares);
+    }
+}
+
+KERNEL(void) NAME(keys_l2_f64)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                               const double *query, double *keys) {
+    keys_of_rows(FARANN_L2, rows, positions, n, dim, query, keys);
+}
+
+KERNEL(void) NAME(keys_dot_f64)(const float *rows, const int64_t *positions, int64_t n,
+                                int64_t dim, const double *query, double *keys) {
+    keys_of_rows(FARANN_DOT, rows, positions, n, dim, query, keys);
+}
+
+KERNEL(void) NAME(keys_cosine_f64)(const float *rows, const int64_t *positions, int64_t n,
+                                   int64_t dim, const double *query, double *keys) {
+    keys_of_rows(FARANN_COSINE, rows, positions, n, dim, query, keys);
+}
+
+/* ---- float32 block scoring ---- */
+
+WORD double reciprocal_norm(const float *row, int64_t dim) {
+    double squares = 0.0;
+    for (int64_t j = 0; j < dim; j++) squares += (double)row[j] * (double)row[j];
+    return 1.0 / sqrt(squares);
+}
+
+/* Columns j .. j + width of one row, centred and scaled, into lane `lane` of the panel. */
+WORD void pack_columns(const float *row, int64_t j, int width, const double *centre, double scale,
+                       float *panel, int lane) {
+    float line[PACK_COLUMNS];
+    for (int c = 0; c < width; c++) line[c] = (float)((double)row[j + c] * scale - centre[j + c]);
+    for (int c = 0; c < width; c++) panel[(j + c) * PANEL_ROWS + lane] = line[c];
+}
+
+/* bias_sign * |y|^2 of a panel's rows; the largest |y|^2 of its first `count`. */
+WORD double panel_norms(const float *panel, int64_t dim, int count, float bias_sign, float *bias) {
+    f32v squares[PANEL_VECTORS];
+    float norms[PANEL_ROWS];
+    double largest = 0.0;
+    for (int v = 0; v < PANEL_VECTORS; v++) squares[v] = f32_set1(0.0f);
+    for (int64_t j = 0; j < dim; j++)
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            f32v y = f32_load(panel + j * PANEL_ROWS + v * F32_LANES);
+            squares[v] = f32_fma(y, y, squares[v]);
+        }
+    for (int v = 0; v < PANEL_VECTORS; v++) f32_store(norms + v * F32_LANES, squares[v]);
+    for (int r = 0; r < PANEL_ROWS; r++) {
+        bias[r] = r < count ? (bias_sign == 0.0f ? 0.0f : bias_sign * norms[r]) : -INFINITY;
+        if (r < count && !(norms[r] <= largest)) largest = norms[r];
+    }
+    return largest;
+}
+
+KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
+                                   int64_t dim, const double *centre, int unit, float bias_sign,
+                                   float *panels, float *bias) {
+    double largest = 0.0;
+    for (int64_t i = 0; i < n; i += PANEL_ROWS) {
+        int count = n - i < PANEL_ROWS ? (int)(n - i) : PANEL_ROWS;
+        float *panel = panels + i * dim;
+        const float *row[PANEL_ROWS];
+        double scale[PANEL_ROWS];
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            int64_t index = i + (r < count ? r : 0);
+            row[r] = rows + (positions ? positions[index] : index) * dim;
+            scale[r] = unit ? reciprocal_norm(row[r], dim) : 1.0;
+        }
+        int64_t whole = dim - dim % PACK_COLUMNS;
+        for (int64_t j = 0; j < whole; j += PACK_COLUMNS)
+            for (int r = 0; r < PANEL_ROWS; r++)
+                pack_columns(row[r], j, PACK_COLUMNS, centre, scale[r], panel, r);
+        for (int r = 0; r < PANEL_ROWS && whole < dim; r++)
+            pack_columns(row[r], whole, (int)(dim - whole), centre, scale[r], panel, r);
+        double norm = panel_norms(panel, dim, count, bias_sign, bias + i);
+        if (!(norm <= largest)) largest = norm;
+    }
+    return largest;
+}
+
+WORD void append_rows(farann_candidates *list, uint32_t mask, const float *scores, int64_t row) {
+    int64_t count = list->count;
+    while (mask) {
+        int r = FARANN_COUNT_TRAILING_ZEROS(mask);
+        mask &= mask - 1;
+        list->scores[count] = scores[r];
+        list->slots[count] = row + r;
+        count++;
+    }
+    list->count = count;
+}
+
+KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t n_rows, int64_t dim,
+                                   const float *FARANN_RESTRICT bias,
+                                   const float *FARANN_RESTRICT queries, const float *thresholds,
+                                   farann_candidates *candidates) {
+    for (int64_t i = 0; i < n_rows; i += PANEL_ROWS) {
+        const float *panel = panels + i * dim;
+        const float *query = queries;
+        f32v score[TILE_QUERIES][PANEL_VECTORS];
+        for (int t = 0; t < TILE_QUERIES; t++)
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                score[t][v] = f32_load(bias + i + v * F32_LANES);
+        for (int64_t j = 0; j < dim; j++) {
+            f32v y[PANEL_VECTORS];
+            for (int v = 0; v < PANEL_VECTORS; v++) y[v] = f32_load(panel + v * F32_LANES);
+            for (int t = 0; t < TILE_QUERIES; t++) {
+                f32v a = f32_set1(query[t]);
+                for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_fma(a, y[v], score[t][v]);
+            }
+            panel += PANEL_ROWS;
+            query += TILE_QUERIES;
+        }
+        uint32_t mask[TILE_QUERIES], any = 0;
+        for (int t = 0; t < TILE_QUERIES; t++) {
+            f32v threshold = f32_set1(thresholds[t]);
+            mask[t] = 0;
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                mask[t] |= f32_greater(score[t][v], threshold) << (v * F32_LANES);
+            any |= mask[t];
+        }
+        if (!FARANN_UNLIKELY(any)) continue;
+        float scores[TILE_QUERIES][PANEL_ROWS];
+        for (int t = 0; t < TILE_QUERIES; t++)
+            for (int v = 0; v < PANEL_VECTORS; v++) f32_store(scores[t] + v * F32_LANES, score[t][v]);
+        for (int t = 0; t < TILE_QUERIES; t++) append_rows(&candidates[t], mask[t], scores[t], i);
+    }
+}
+
+/* One vector of coordinates of one row into <weights, y> and |y|^2. */
+WORD void score_step(f32v x, const float *centre, const float *weights, f32v *product,
+                     f32v *norm) {
+    f32v y = f32_sub(x, f32_load(centre));
+    *product = f32_fma(f32_load(weights), y, *product);
+    *norm = f32_fma(y, y, *norm);
+}
+
+WORD void score_row(const float *row, int64_t dim, const float *centre, const float *weights,
+                    float *product, float *norm) {
+    f32v p0 = f32_set1(0.0f), p1 = p0, n0 = p0, n1 = p0;
+    int64_t j = 0;
+    for (; j + 2 * F32_LANES <= dim; j += 2 * F32_LANES) {
+        score_step(f32_load(row + j), centre + j, weights + j, &p0, &n0);
+        score_step(f32_load(row + j + F32_LANES), centre + j + F32_LANES, weights + j + F32_LANES,
+                   &p1, &n1);
+    }
+    if (j + F32_LANES <= dim) {
+        score_step(f32_load(row + j), centre + j, weights + j, &p0, &n0);
+        j += F32_LANES;
+    }
+    if (j < dim)
+        score_step(f32_load_first(row + j, dim - j), centre + j, weights + j, &p1, &n1);
+    f32_sums(f32_add(p0, p1), f32_add(n0, n1), product, norm);
+}
+
+KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
+                                  int64_t dim, const float *centre, const float *weights, int unit,
+                                  float bias_sign, float *scores, float *norms) {
+    float smallest = INFINITY, largest = 0.0f;
+    for (int64_t i = 0; i < n; i++) {
+        float product, norm;
+        score_row(rows + (positions ? positions[i] : i) * dim, dim, centre, weights, &product,
+                  &norm);
+        scores[i] = unit ? product / sqrtf(norm) : product + bias_sign * norm;
+        if (!(norm >= smallest)) smallest = norm;
+        if (!(norm <= largest)) largest = norm;
+    }
+    norms[0] = smallest;
+    norms[1] = largest;
+}
+
+KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
+                              farann_candidates *candidates) {
+    f32v limit = f32_set1(threshold);
+    int64_t i = 0;
+    for (; i + F32_LANES <= n; i += F32_LANES) {
+        uint32_t mask = f32_greater(f32_load(scores + i), limit);
+        if (FARANN_UNLIKELY(mask)) append_rows(candidates, mask, scores + i, i);
+    }
+    for (; i < n; i++)
+        if (scores[i] > threshold) append_rows(candidates, 1, scores + i, i);
+}
+
+const farann_kernels NAME(kernels) = {
+    FARANN_LEVEL_NAME,
+    PANEL_ROWS,
+    TILE_QUERIES,
+    {NAME(keys_l2_f64), NAME(keys_dot_f64), NAME(keys_cosine_f64)},
+    NAME(pack_rows_f32),
+    NAME(scan_panels_f32),
+    NAME(score_rows_f32),
+    NAME(select_f32),
+};

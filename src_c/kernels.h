@@ -1,0 +1,71 @@
+/*
+ * The kernels that every instruction set supplies, as one table of function pointers.
+ * Kernels take blocks, allocate nothing and touch nothing but their arguments.
+ */
+#ifndef FARANN_KERNELS_H
+#define FARANN_KERNELS_H
+
+#include <stdint.h>
+
+#include "candidates.h"
+
+/* How a metric's float64 sum over coordinates becomes a key; see metric.h. */
+typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
+
+typedef struct {
+    const char *name;
+    int panel_rows;   /* rows side by side in a packed panel */
+    int tile_queries; /* queries side by side in a packed tile */
+
+    /*
+     * Canonical keys of n rows (larger = further), the same bits at every level.
+     * `rows` is (?, dim); row i is rows[positions[i]], or rows[i] where positions is NULL.
+     * `query` is float64, padded with zeros to a multiple of 8. One function a metric.
+     */
+    void (*keys_f64[3])(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                        const double *query, double *keys);
+
+    /*
+     * Pack n rows as panels: y = x * r - centre, with r = 1 or, for `unit` rows, 1 / |x|.
+     * A panel holds coordinate j of its panel_rows rows at [j * panel_rows]. bias[i] becomes
+     * bias_sign * |y|^2 (-inf for the rows that fill up the last panel). Returns the largest
+     * |y|^2, infinite where float32 can't hold a value.
+     */
+    double (*pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                            const double *centre, int unit, float bias_sign, float *panels,
+                            float *bias);
+
+    /*
+     * Score packed rows against one packed tile of queries: bias + <query, row>. Appends each
+     * row whose score is greater than its query's threshold to that query's candidates (which
+     * need room for n_rows more), as position `row`.
+     */
+    void (*scan_panels_f32)(const float *panels, int64_t n_rows, int64_t dim, const float *bias,
+                            const float *queries, const float *thresholds,
+                            farann_candidates *candidates);
+
+    /*
+     * Score rows as they lie, for one query. With y = x - centre, p = <weights, y> and n = |y|^2
+     * the score is p + bias_sign * n, or for `unit` rows p / sqrt(n). Centre and weights are
+     * padded with zeros to a multiple of FARANN_PADDING. norms[0] and norms[1] become the
+     * smallest and the largest n, NaN if any is.
+     */
+    void (*score_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                           const float *centre, const float *weights, int unit, float bias_sign,
+                           float *scores, float *norms);
+
+    /* Append the scores greater than a threshold, and their numbers, to the candidates. */
+    void (*select_f32)(const float *scores, int64_t n, float threshold,
+                       farann_candidates *candidates);
+} farann_kernels;
+
+/* Every level's vectors of float32 divide this. */
+enum { FARANN_PADDING = 16 };
+
+/* The table of a level by name, or NULL if there is no such level on this CPU. */
+const farann_kernels *farann_kernels_by_name(const char *name);
+
+/* Names of the levels this CPU has, slowest first, ended by NULL. */
+const char *const *farann_kernel_levels(void);
+
+#endif

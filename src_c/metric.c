@@ -1,0 +1,129 @@
+#include "metric.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+/* Unit roundoffs of float32 and float64. */
+static const double U32 = 0x1p-24, U64 = 0x1p-53;
+
+/* Scores and their parts must stay below this for float32 to hold them with room to spare. */
+static const double LARGEST_FLOAT32_SCORE = 1e37;
+
+/* What underflow takes from a |x|^2 above this is less than its rounding error. */
+static const double SMALLEST_SQUARES = 1e-25;
+
+/* Relative error of a float32 |y|^2 that we allow: it sets the largest dimension, 16,761. */
+static const double LARGEST_NORM_ERROR = 1e-3;
+
+farann_packing farann_packing_of(farann_metric metric, double sign) {
+    farann_packing packing = {metric == FARANN_COSINE, metric == FARANN_L2 ? (float)sign : 0.0f};
+    return packing;
+}
+
+/* Sum of squares in the canonical order: eight lanes, then the tree of f64x8_sum. */
+static double sum_of_squares(const double *x, int64_t padded_dim) {
+    double l[8] = {0};
+    for (int64_t j = 0; j < padded_dim; j += 8)
+        for (int i = 0; i < 8; i++) l[i] += x[j + i] * x[j + i];
+    return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+}
+
+void farann_query_prepare(farann_metric metric, double sign, const float *query, int64_t dim,
+                          const double *centre, double centre_norm, double *exact,
+                          float *weights, int64_t stride, farann_query *prepared) {
+    int64_t padded_dim = (dim + 7) / 8 * 8;
+    for (int64_t j = 0; j < dim; j++) exact[j] = (double)query[j];
+    for (int64_t j = dim; j < padded_dim; j++) exact[j] = 0.0;
+
+    double norm = metric == FARANN_COSINE ? sqrt(sum_of_squares(exact, padded_dim)) : 1.0;
+    double distance2 = 0.0, dot_centre = 0.0, weights2 = 0.0;
+    for (int64_t j = 0; j < dim; j++) {
+        double from_centre = exact[j] - centre[j];
+        distance2 += from_centre * from_centre;
+        dot_centre += exact[j] * centre[j];
+        double weight = metric == FARANN_L2 ? -2.0 * from_centre : -exact[j] / norm;
+        float rounded = (float)(sign * weight);
+        weights[j * stride] = rounded;
+        weights2 += (double)rounded * (double)rounded;
+    }
+    double a = sqrt(weights2) * (1.0 + 1e-9);
+
+    /* Rounding of y, a and |y|^2, the sums themselves, and what underflow may take. */
+    double terms = (double)dim + 16.0;
+    double gamma = terms * U32 * 1.01;
+    double gamma64 = terms * U64 * 2.0;
+    double underflow = terms * 0x1p-125;
+    double *slack = prepared->slack;
+    slack[0] = underflow * (1.0 + a);
+    slack[1] = gamma * a + underflow;
+    slack[2] = 0.0;
+    prepared->key_scale = 1.0;
+    if (metric == FARANN_L2) {
+        prepared->key_offset = -sign * distance2;
+        slack[0] += gamma64 * (a * a + distance2);
+        slack[2] = 2.0 * gamma + gamma64 * 4.0; /* |y|^2 is summed, then summed upon */
+    } else if (metric == FARANN_DOT) {
+        prepared->key_offset = sign * dot_centre;
+        slack[0] += gamma64 * a * centre_norm * 2.0;
+        slack[1] += gamma64 * a * 2.0;
+    } else {
+        prepared->key_scale = 1.0 / norm;
+        prepared->key_offset = sign * dot_centre / norm;
+        slack[0] += gamma64 * 8.0; /* unit vectors: |centre| <= 1 */
+    }
+    prepared->weight_norm = a;
+    prepared->query_norm = norm;
+    /* farann_query_slack counts on norms that are right within this. */
+    if (!(terms * U32 < LARGEST_NORM_ERROR)) prepared->weight_norm = INFINITY;
+}
+
+double farann_query_slack(const farann_query *query, double squares) {
+    double largest = sqrt(squares) * (1.0 + LARGEST_NORM_ERROR);
+    if (!(query->weight_norm * largest + largest * largest < LARGEST_FLOAT32_SCORE)) return -1.0;
+    if (!(query->weight_norm < LARGEST_FLOAT32_SCORE)) return -1.0;
+    return query->slack[0] + largest * (query->slack[1] + largest * query->slack[2]);
+}
+
+double farann_query_slack_as_lies(const farann_query *query, int unit, double smallest,
+                                  double largest) {
+    if (!unit) return farann_query_slack(query, largest);
+    /* p / sqrt(n) is right to 1.5 gamma where n is far from under- and overflow. */
+    if (!(smallest > SMALLEST_SQUARES && largest < LARGEST_FLOAT32_SCORE)) return -1.0;
+    return 2.0 * farann_query_slack(query, 1.0);
+}
+
+double farann_score(farann_metric metric, double key, double query_norm) {
+    if (metric == FARANN_L2) return sqrt(key);
+    if (metric == FARANN_DOT) return -key;
+    return fmin(1.0, fmax(-1.0, -key / query_norm));
+}
+
+double farann_key_at(farann_metric metric, double radius, double query_norm) {
+    double key;
+    if (metric == FARANN_L2)
+        key = radius < 0.0 ? -1.0 : radius * radius;
+    else
+        key = -radius * (metric == FARANN_COSINE ? query_norm : 1.0);
+    return key - fabs(key) * 1e-12 - DBL_MIN;
+}
+
+int farann_is_beyond(farann_metric metric, double score, double radius) {
+    return metric == FARANN_L2 ? score > radius : score < radius;
+}
+
+int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int unit) {
+    const uint32_t exponent = 0x7f800000u, magnitude = 0x7fffffffu;
+    for (int64_t i = 0; i < n; i++) {
+        const float *row = rows + i * dim;
+        uint32_t not_finite = 0, any = 0;
+        for (int64_t j = 0; j < dim; j++) {
+            uint32_t bits;
+            memcpy(&bits, row + j, sizeof bits);
+            not_finite |= (bits & exponent) == exponent;
+            any |= bits & magnitude;
+        }
+        if (not_finite || (unit && !any)) return i;
+    }
+    return -1;
+}

@@ -1,0 +1,68 @@
+/*
+ * All that depends on the metric for one query: how canonical keys, rough float32 scores and
+ * the scores that the caller sees relate. The search loop itself never asks for the metric.
+ */
+#ifndef FARANN_METRIC_H
+#define FARANN_METRIC_H
+
+#include <stdint.h>
+
+#include "kernels.h"
+
+/*
+ * With s = +1 (furthest) or -1 (nearest), the rough score of a packed row approximates the
+ *     reduced key = s * key * key_scale + key_offset
+ * within slack[0] + slack[1] * Y + slack[2] * Y^2, where Y is the largest |y| of its block.
+ * docs/how-it-works derives these terms.
+ */
+typedef struct {
+    double key_scale;
+    double key_offset;
+    double slack[3];
+    double weight_norm; /* |a|, of the float32 weights */
+    double query_norm;  /* |q| in the canonical order of summation; 1 but for cosine */
+} farann_query;
+
+/* How rows are packed for a metric and sign. */
+typedef struct {
+    int unit;
+    float bias_sign;
+} farann_packing;
+
+farann_packing farann_packing_of(farann_metric metric, double sign);
+
+/*
+ * Write the query as float64, padded with zeros to a multiple of 8, to `exact`, and its float32
+ * weights to weights[0], weights[stride], ...; `centre_norm` is |centre|.
+ */
+void farann_query_prepare(farann_metric metric, double sign, const float *query, int64_t dim,
+                          const double *centre, double centre_norm, double *exact,
+                          float *weights, int64_t stride, farann_query *prepared);
+
+/*
+ * The slack for a block with |y|^2 <= squares, or a negative number if float32 can't hold the
+ * scores; such blocks are scored by canonical keys alone.
+ */
+double farann_query_slack(const farann_query *query, double squares);
+
+/*
+ * The same for rows scored as they lie, whose |y|^2 span smallest .. largest; for `unit` rows y
+ * is the row itself.
+ */
+double farann_query_slack_as_lies(const farann_query *query, int unit, double smallest,
+                                  double largest);
+
+/* The score that a caller sees, of a canonical key. */
+double farann_score(farann_metric metric, double key, double query_norm);
+
+/*
+ * The canonical key that a row must exceed to lie beyond `radius`, lowered by a little so that
+ * rounding can't lose a row; farann_is_beyond then decides.
+ */
+double farann_key_at(farann_metric metric, double radius, double query_norm);
+int farann_is_beyond(farann_metric metric, double score, double radius);
+
+/* The first of n rows with a NaN or infinity, or with `unit` a zero vector, or -1. */
+int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int unit);
+
+#endif

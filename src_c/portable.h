@@ -1,0 +1,31 @@
+/* What compilers call differently. */
+#ifndef FARANN_PORTABLE_H
+#define FARANN_PORTABLE_H
+
+#if defined(__GNUC__) || defined(__clang__)
+#define FARANN_INLINE inline __attribute__((always_inline))
+#define FARANN_RESTRICT restrict
+#define FARANN_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define FARANN_COUNT_TRAILING_ZEROS(x) ((int)__builtin_ctz(x))
+#elif defined(_MSC_VER)
+#include <intrin.h>
+#define FARANN_INLINE __forceinline
+#define FARANN_RESTRICT __restrict
+#define FARANN_UNLIKELY(x) (x)
+static __forceinline int farann_ctz_msvc(unsigned long x) {
+    unsigned long index;
+    _BitScanForward(&index, x);
+    return (int)index;
+}
+#define FARANN_COUNT_TRAILING_ZEROS(x) farann_ctz_msvc(x)
+#else
+#error "farann knows GCC, clang and MSVC"
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define FARANN_X86_64 1
+#else
+#define FARANN_X86_64 0
+#endif
+
+#endif

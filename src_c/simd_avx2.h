@@ -1,0 +1,101 @@
+/* Words of the AVX2 + FMA level. */
+#ifndef FARANN_SIMD_AVX2_H
+#define FARANN_SIMD_AVX2_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "portable.h"
+
+#define FARANN_LEVEL avx2
+#define FARANN_LEVEL_NAME "avx2"
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FARANN_TARGET
+#else
+#define FARANN_TARGET __attribute__((target("avx2,fma")))
+#endif
+#define WORD static FARANN_TARGET FARANN_INLINE
+
+/* 12 accumulators, 2 rows' vectors and a broadcast fill 15 of the 16 registers. */
+enum { F32_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
+
+typedef __m256 f32v;
+
+typedef struct {
+    __m256d low, high;
+} f64x8;
+
+WORD f32v f32_load(const float *p) { return _mm256_loadu_ps(p); }
+/* Masks for the first 0..8 lanes, by where one starts to read. */
+static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+/* The first `count` lanes; zeros behind them. */
+WORD f32v f32_load_first(const float *p, int64_t count) {
+    __m256i mask = _mm256_loadu_si256((const __m256i *)(first_lanes + 8 - count));
+    return _mm256_maskload_ps(p, mask);
+}
+
+WORD void f32_store(float *p, f32v v) { _mm256_storeu_ps(p, v); }
+WORD f32v f32_set1(float x) { return _mm256_set1_ps(x); }
+WORD f32v f32_fma(f32v a, f32v b, f32v c) { return _mm256_fmadd_ps(a, b, c); }
+
+WORD f32v f32_add(f32v a, f32v b) { return _mm256_add_ps(a, b); }
+WORD f32v f32_sub(f32v a, f32v b) { return _mm256_sub_ps(a, b); }
+
+/* The sums over the lanes of two vectors at once. */
+WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
+    __m256 pairs = _mm256_hadd_ps(a, b);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehdup_ps(four));
+    *sum_a = _mm_cvtss_f32(two);
+    *sum_b = _mm_cvtss_f32(_mm_movehl_ps(two, two));
+}
+
+WORD uint32_t f32_greater(f32v a, f32v b) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+
+WORD f64x8 f64x8_zero(void) {
+    f64x8 v = {_mm256_setzero_pd(), _mm256_setzero_pd()};
+    return v;
+}
+
+WORD f64x8 f64x8_load(const double *p) {
+    f64x8 v = {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)};
+    return v;
+}
+
+WORD f64x8 f64x8_from_f32(const float *p) {
+    f64x8 v = {_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))};
+    return v;
+}
+
+WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+    __m256 eight = f32_load_first(p, count);
+    f64x8 v = {_mm256_cvtps_pd(_mm256_castps256_ps128(eight)),
+               _mm256_cvtps_pd(_mm256_extractf128_ps(eight, 1))};
+    return v;
+}
+
+WORD f64x8 f64x8_add(f64x8 a, f64x8 b) {
+    f64x8 v = {_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)};
+    return v;
+}
+
+WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
+    f64x8 v = {_mm256_sub_pd(a.low, b.low), _mm256_sub_pd(a.high, b.high)};
+    return v;
+}
+
+WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
+    f64x8 v = {_mm256_mul_pd(a.low, b.low), _mm256_mul_pd(a.high, b.high)};
+    return v;
+}
+
+WORD double f64x8_sum(f64x8 v) {
+    __m256d four = _mm256_add_pd(v.low, v.high);
+    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
+#endif

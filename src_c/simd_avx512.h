@@ -1,0 +1,70 @@
+/* Words of the AVX-512 level (F, BW, DQ, VL: every server CPU since Skylake-SP and Zen 4). */
+#ifndef FARANN_SIMD_AVX512_H
+#define FARANN_SIMD_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "portable.h"
+
+#define FARANN_LEVEL avx512
+#define FARANN_LEVEL_NAME "avx512"
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FARANN_TARGET
+#else
+#define FARANN_TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+#endif
+#define WORD static FARANN_TARGET FARANN_INLINE
+
+/* 28 accumulators, 2 rows' vectors and a broadcast fill 31 of the 32 registers. */
+enum { F32_LANES = 16, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
+
+typedef __m512 f32v;
+typedef __m512d f64x8;
+
+WORD f32v f32_load(const float *p) { return _mm512_loadu_ps(p); }
+/* The first `count` lanes; zeros behind them. */
+WORD f32v f32_load_first(const float *p, int64_t count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
+}
+
+WORD void f32_store(float *p, f32v v) { _mm512_storeu_ps(p, v); }
+WORD f32v f32_set1(float x) { return _mm512_set1_ps(x); }
+WORD f32v f32_fma(f32v a, f32v b, f32v c) { return _mm512_fmadd_ps(a, b, c); }
+
+WORD f32v f32_add(f32v a, f32v b) { return _mm512_add_ps(a, b); }
+WORD f32v f32_sub(f32v a, f32v b) { return _mm512_sub_ps(a, b); }
+
+/* The sums over the lanes of two vectors at once. */
+WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
+    __m256 a8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m256 b8 = _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps(b, 1));
+    __m256 pairs = _mm256_hadd_ps(a8, b8);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehdup_ps(four));
+    *sum_a = _mm_cvtss_f32(two);
+    *sum_b = _mm_cvtss_f32(_mm_movehl_ps(two, two));
+}
+
+WORD uint32_t f32_greater(f32v a, f32v b) {
+    return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+
+WORD f64x8 f64x8_zero(void) { return _mm512_setzero_pd(); }
+WORD f64x8 f64x8_load(const double *p) { return _mm512_loadu_pd(p); }
+WORD f64x8 f64x8_from_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+    return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1u), p));
+}
+
+WORD f64x8 f64x8_add(f64x8 a, f64x8 b) { return _mm512_add_pd(a, b); }
+WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) { return _mm512_sub_pd(a, b); }
+WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) { return _mm512_mul_pd(a, b); }
+
+WORD double f64x8_sum(f64x8 v) {
+    __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
+    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
+#endif

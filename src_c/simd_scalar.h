@@ -1,0 +1,117 @@
+/* Words of the scalar level: plain C that a compiler may vectorize for whatever CPU it targets. */
+#ifndef FARANN_SIMD_SCALAR_H
+#define FARANN_SIMD_SCALAR_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "portable.h"
+
+#define FARANN_LEVEL scalar
+#define FARANN_LEVEL_NAME "scalar"
+#define FARANN_TARGET
+#define WORD static FARANN_INLINE
+
+enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
+
+typedef struct {
+    float lane[F32_LANES];
+} f32v;
+
+typedef struct {
+    double lane[8];
+} f64x8;
+
+WORD f32v f32_load(const float *p) {
+    f32v v;
+    memcpy(v.lane, p, sizeof v.lane);
+    return v;
+}
+
+/* The first `count` lanes; zeros behind them. */
+WORD f32v f32_load_first(const float *p, int64_t count) {
+    f32v v;
+    for (int i = 0; i < F32_LANES; i++) v.lane[i] = i < count ? p[i] : 0.0f;
+    return v;
+}
+
+WORD void f32_store(float *p, f32v v) { memcpy(p, v.lane, sizeof v.lane); }
+
+WORD f32v f32_set1(float x) {
+    f32v v;
+    for (int i = 0; i < F32_LANES; i++) v.lane[i] = x;
+    return v;
+}
+
+/* Two roundings where the vector levels have one; the slack of docs/how-it-works covers both. */
+WORD f32v f32_fma(f32v a, f32v b, f32v c) {
+    for (int i = 0; i < F32_LANES; i++) c.lane[i] += a.lane[i] * b.lane[i];
+    return c;
+}
+
+WORD f32v f32_add(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) a.lane[i] += b.lane[i];
+    return a;
+}
+
+WORD f32v f32_sub(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) a.lane[i] -= b.lane[i];
+    return a;
+}
+
+WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
+    *sum_a = (a.lane[0] + a.lane[2]) + (a.lane[1] + a.lane[3]);
+    *sum_b = (b.lane[0] + b.lane[2]) + (b.lane[1] + b.lane[3]);
+}
+
+WORD uint32_t f32_greater(f32v a, f32v b) {
+    uint32_t mask = 0;
+    for (int i = 0; i < F32_LANES; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
+    return mask;
+}
+
+WORD f64x8 f64x8_zero(void) {
+    f64x8 v;
+    for (int i = 0; i < 8; i++) v.lane[i] = 0.0;
+    return v;
+}
+
+WORD f64x8 f64x8_load(const double *p) {
+    f64x8 v;
+    memcpy(v.lane, p, sizeof v.lane);
+    return v;
+}
+
+WORD f64x8 f64x8_from_f32(const float *p) {
+    f64x8 v;
+    for (int i = 0; i < 8; i++) v.lane[i] = (double)p[i];
+    return v;
+}
+
+WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+    f64x8 v;
+    for (int i = 0; i < 8; i++) v.lane[i] = i < count ? (double)p[i] : 0.0;
+    return v;
+}
+
+WORD f64x8 f64x8_add(f64x8 a, f64x8 b) {
+    for (int i = 0; i < 8; i++) a.lane[i] += b.lane[i];
+    return a;
+}
+
+WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
+    for (int i = 0; i < 8; i++) a.lane[i] -= b.lane[i];
+    return a;
+}
+
+WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
+    for (int i = 0; i < 8; i++) a.lane[i] *= b.lane[i];
+    return a;
+}
+
+WORD double f64x8_sum(f64x8 v) {
+    const double *l = v.lane;
+    return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+}
+
+#endif

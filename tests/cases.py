@@ -1,0 +1,193 @@
+"""What the tests of the index share: hostile rows, queries, comparisons and snapshots."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import farann
+import numpy as np
+import reference
+from numpy.testing import assert_array_equal
+from numpy.typing import ArrayLike, NDArray
+
+Float32 = NDArray[np.float32]
+Maker = Callable[[np.random.Generator, int, int], Float32]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+TINY = float(np.finfo(np.float32).smallest_subnormal)
+
+
+class Answer(Protocol):
+    """Scores and ids, as the library and the oracle both return them."""
+
+    @property
+    def scores(self) -> Float32: ...
+    @property
+    def ids(self) -> NDArray[np.int64]: ...
+
+
+def float32(values: ArrayLike) -> Float32:
+    """An array of float32."""
+    return np.asarray(values, np.float32)
+
+
+def _normal(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    return rng.standard_normal((n, dim), dtype=np.float32)
+
+
+def _one_huge_row(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    rows = _normal(rng, n, dim)
+    rows[n // 2] *= np.float32(1e30)
+    return rows
+
+
+def _constant_columns(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    rows = _normal(rng, n, dim)
+    rows[:, ::3] = 7
+    return rows
+
+
+def _by_norm(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    rows = _normal(rng, n, dim)
+    return rows[np.argsort(np.linalg.norm(rows, axis=1))]
+
+
+def _unit(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    rows = _normal(rng, n, dim)
+    return float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def _ulps_apart(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    base = rng.uniform(1.0, 1.9, dim).astype(np.float32)
+    steps = rng.integers(-2, 3, (n, dim), dtype=np.int32)
+    return (base.view(np.int32) + steps).view(np.float32)
+
+
+def _crowded_edge(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    """A crowd far out, a few ulps apart and larger than most k, among ordinary rows."""
+    rows = _normal(rng, n, dim)
+    crowd = rng.permutation(n)[: n // 2]
+    rows[crowd] = 5 * _ulps_apart(rng, len(crowd), dim)
+    return rows
+
+
+DATA: dict[str, Maker] = {
+    "gaussian": _normal,
+    "offset 1e4": lambda rng, n, dim: _normal(rng, n, dim) + np.float32(1e4),
+    "offset 1e6": lambda rng, n, dim: _normal(rng, n, dim) + np.float32(1e6),
+    "denormals": lambda rng, n, dim: float32(rng.integers(-99, 100, (n, dim)) * TINY),
+    "1e-30": lambda rng, n, dim: np.float32(1e-30) * _normal(rng, n, dim),
+    "1e30": lambda rng, n, dim: np.float32(1e30) * _normal(rng, n, dim),
+    "3e38": lambda rng, n, dim: float32(rng.uniform(-3.4e38, 3.4e38, (n, dim))),
+    "largest floats": lambda rng, n, dim: float32(rng.choice([-1, 1], (n, dim)) * FLOAT32_MAX),
+    "mixed magnitudes": lambda rng, n, dim: float32(
+        _normal(rng, n, dim) * 10.0 ** rng.uniform(-40, 37, (n, 1))
+    ),
+    "mixed columns": lambda rng, n, dim: float32(
+        _normal(rng, n, dim) * 10.0 ** rng.uniform(-40, 37, dim)
+    ),
+    "one huge row": _one_huge_row,
+    "duplicates": lambda rng, n, dim: _normal(rng, 1 + n // 7, dim)[
+        rng.integers(0, 1 + n // 7, n)
+    ],
+    "all equal": lambda rng, n, dim: np.repeat(_normal(rng, 1, dim), n, axis=0),
+    "constant columns": _constant_columns,
+    "grid": lambda rng, n, dim: float32(rng.integers(-1, 2, (n, dim))),
+    "signed zeros": lambda rng, n, dim: float32(rng.choice([-1.0, -0.0, 0.0], (n, dim))),
+    "ulps apart": _ulps_apart,
+    "crowded edge": _crowded_edge,
+    "ascending norm": _by_norm,
+    "descending norm": lambda rng, n, dim: _by_norm(rng, n, dim)[::-1].copy(),
+    "unit norm": _unit,
+}
+
+
+def rows_for(kind: str, rng: np.random.Generator, n: int, dim: int, metric: str) -> Float32:
+    """Rows of one kind; under cosine those that came out as zero vectors get a coordinate."""
+    rows = DATA[kind](rng, n, dim)
+    if metric == "cosine":
+        rows[~rows.any(axis=1), 0] = TINY
+    return rows
+
+
+def queries_for(rng: np.random.Generator, rows: Float32, metric: str) -> Float32:
+    """Queries on rows, opposite to rows, near, like, far and farther; zero unless cosine."""
+    n, dim = rows.shape
+    largest = float(np.abs(rows).max())
+    directions = rng.standard_normal((5, dim))
+    sizes = np.array([[1.0], [largest], [1e6], [1e20], [FLOAT32_MAX]])
+    wide = np.clip(directions * sizes, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
+    picked = rows[rng.integers(0, n, 3)]
+    near = np.nextafter(picked[2:], np.float32(0))
+    queries = np.vstack([picked, -picked[:1], near, wide, np.zeros((1, dim), np.float32)])
+    return queries[queries.any(axis=1)] if metric == "cosine" else queries
+
+
+def index_of(
+    rows: Float32, metric: str = "l2", ids: NDArray[np.int64] | None = None, **options: Any
+) -> farann.Index:
+    """A fresh index that holds the rows."""
+    index = farann.Index(rows.shape[1], metric, **options)
+    index.add(rows, ids)
+    return index
+
+
+def assert_same(got: Answer, expected: Answer, k: int | None = None) -> None:
+    """Hold ids and bits of scores against the first k of the expected answer."""
+    ids, scores = expected.ids[..., :k], expected.scores[..., :k]
+    assert got.ids.dtype == np.int64 and got.scores.dtype == np.float32
+    assert got.ids.shape == got.scores.shape == ids.shape
+    assert_array_equal(got.ids, ids)
+    assert_same_bits(got.scores, scores)
+
+
+def assert_same_bits(got: Float32, expected: Float32) -> None:
+    """Hold float32 arrays against each other by bits; any NaN equals any NaN."""
+    assert got.dtype == expected.dtype == np.float32 and got.shape == expected.shape
+    assert_array_equal(np.isnan(got), np.isnan(expected))
+    real = ~np.isnan(expected)
+    # The values first: their message is the readable one.
+    assert_array_equal(got[real], expected[real])
+    assert_array_equal(got[real].view(np.uint32), expected[real].view(np.uint32))
+
+
+def assert_same_beyond(got: farann.BeyondHits, expected: reference.Beyond) -> None:
+    """Hold the answer of search_beyond against the oracle's."""
+    assert got.offsets.dtype == np.int64 and got.ids.dtype == np.int64
+    assert_array_equal(got.offsets, expected.offsets)
+    assert_array_equal(got.ids, expected.ids)
+    assert_same_bits(got.scores, expected.scores)
+
+
+def assert_exact(
+    index: farann.Index,
+    rows: Float32,
+    queries: Float32,
+    ks: Sequence[int],
+    ids: NDArray[np.int64] | None = None,
+) -> None:
+    """Hold batched, few and single answers, furthest and nearest, against the oracle."""
+    for search, oracle in (
+        (index.search_furthest, reference.furthest),
+        (index.search_nearest, reference.nearest),
+    ):
+        expected = oracle(queries, rows, max(ks), index.metric, ids=ids)
+        for k in ks:
+            assert_same(search(queries, k), expected, k)
+        few = reference.Found(expected.scores[:2], expected.ids[:2])
+        assert_same(search(queries[:2], ks[0]), few, ks[0])
+        single = reference.Found(expected.scores[0], expected.ids[0])
+        assert_same(search(queries[0], ks[0]), single, ks[0])
+
+
+def snapshot(index: farann.Index) -> tuple[Any, ...]:
+    """Everything a caller could see of an index, to compare before and after."""
+    ids = index.ids
+    answers: tuple[bytes, ...] = ()
+    if len(index):
+        rows = index.reconstruct(ids)
+        hits = index.search_furthest(rows[:3], 5)
+        answers = (rows.tobytes(), hits.scores.tobytes(), hits.ids.tobytes())
+    return (len(index), index.dim, index.metric, ids.tobytes(), pickle.dumps(index), *answers)

@@ -1,0 +1,95 @@
+"""Hypothesis profiles and the fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from numpy.typing import ArrayLike, NDArray
+
+# `ci` keeps the suite short and repeatable; FARANN_HYPOTHESIS=deep looks further, at random.
+settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile(
+    "deep",
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile(os.environ.get("FARANN_HYPOTHESIS", "ci"))
+
+Arrays = dict[str, NDArray[np.generic]]
+
+# A snippet finds its input arrays in `given` and sends arrays back with `give(name=array)`.
+PREAMBLE = """
+import numpy as np
+given = dict(np.load({given!r}))
+def give(**arrays):
+    np.savez({answer!r}, **arrays)
+"""
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator of its own for each test, the same in every run."""
+    return np.random.default_rng(list(request.node.name.encode()))
+
+
+@pytest.fixture
+def small_index(rng: np.random.Generator) -> Callable[..., farann.Index]:
+    """Make a built l2 index (unless told otherwise) of Gaussian rows with ids 0..n-1."""
+
+    def make(n: int = 50, dim: int = 6, metric: str = "l2") -> farann.Index:
+        index = farann.Index(dim, metric)
+        index.add(rng.standard_normal((n, dim), dtype=np.float32))
+        return index.build()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays]:
+    """Run a snippet in a new Python process and bring back the arrays it gives.
+
+    ``run_python(code, isa="avx2", timeout=60, **arrays)``. Warnings are errors there too;
+    an exit status other than ``status`` (0) fails the test with what the process wrote.
+    """
+
+    folder = tmp_path_factory.mktemp("run_python")
+
+    def run(
+        code: str,
+        *,
+        isa: str | None = None,
+        timeout: float = 120,
+        status: int = 0,
+        **arrays: ArrayLike,
+    ) -> Arrays:
+        given, answer = folder / "given.npz", folder / "answer.npz"
+        inputs: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+        np.savez(given, **inputs)
+        answer.unlink(missing_ok=True)
+        paths = [str(Path(__file__).parent), *filter(None, sys.path)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        environment.pop("FARANN_ISA", None)
+        if isa is not None:
+            environment["FARANN_ISA"] = isa
+        preamble = PREAMBLE.format(given=str(given), answer=str(answer))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", preamble + code],
+            env=environment,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return dict(np.load(answer)) if answer.exists() else {}
+
+    return run

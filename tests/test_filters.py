@@ -1,0 +1,256 @@
+"""exclude and allowed, in every form and together, against the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import farann
+import numpy as np
+import pytest
+import reference
+from cases import Float32, assert_same, assert_same_beyond, index_of
+from numpy.typing import NDArray
+from reference import METRICS
+
+NQ = 5
+RADIUS = {"l2": 4.0, "dot": 0.0, "cosine": 0.0}
+Lists = Sequence[Sequence[int]]
+
+
+class Setting(NamedTuple):
+    """An index with unsorted, large ids, some rows removed and some added after the build."""
+
+    target: farann.Index
+    rows: Float32
+    ids: NDArray[np.int64]
+    queries: Float32
+
+
+@pytest.fixture(params=METRICS)
+def setting(request: pytest.FixtureRequest, rng: np.random.Generator) -> Setting:
+    metric = request.param
+    rows = rng.integers(-2, 3, (220, 6)).astype(np.float32) + np.float32(0.25)
+    ids = 2**62 + rng.permutation(10_000)[:220]
+    index = index_of(rows[:150], metric, ids[:150]).build()
+    index.add(rows[150:], ids[150:])
+    gone = rng.permutation(220)[:30]
+    index.remove(ids[gone])
+    queries = rng.standard_normal((NQ, 6), dtype=np.float32)
+    return Setting(index, np.delete(rows, gone, axis=0), np.delete(ids, gone), queries)
+
+
+def check(
+    setting: Setting,
+    exclude: Any = None,
+    allowed: Any = None,
+    *,
+    left_out: Sequence[Iterable[int]] | None = None,
+    kept: Iterable[int] | None = None,
+) -> None:
+    """Hold all three searches with filters as given against the oracle with plain sets."""
+    index, rows, ids, queries = setting
+    filters: dict[str, Any] = {"exclude": exclude, "allowed": allowed}
+    plain: dict[str, Any] = {"ids": ids, "exclude": left_out, "allowed": kept}
+    metric = index.metric
+    for k in (3, 250):
+        expected = reference.furthest(queries, rows, k, metric, **plain)
+        assert_same(index.search_furthest(queries, k, **filters), expected)
+        assert_same(index.search_furthest(queries, k, threads=2, **filters), expected)
+        expected = reference.nearest(queries, rows, k, metric, **plain)
+        assert_same(index.search_nearest(queries, k, **filters), expected)
+    past = reference.beyond(queries, rows, RADIUS[metric], metric, **plain)
+    if exclude is allowed is None:
+        assert 0 < len(past.ids) < NQ * len(rows)
+    assert_same_beyond(index.search_beyond(queries, RADIUS[metric], **filters), past)
+
+
+def best(setting: Setting, k: int) -> NDArray[np.int64]:
+    """Ids that would answer without a filter, so that leaving them out matters."""
+    index, rows, ids, queries = setting
+    return reference.furthest(queries, rows, k, index.metric, ids=ids).ids
+
+
+PADDED: dict[str, Callable[[NDArray[np.int64]], Any]] = {
+    "int64 array": lambda ids: ids,
+    "list of lists": lambda ids: ids.tolist(),
+    "ragged arrays": lambda ids: [row[row >= 0] for row in ids],
+    "ragged lists": lambda ids: [[i for i in row if i >= 0] for row in ids.tolist()],
+    "tuple of arrays": lambda ids: tuple(ids),
+    "sets as lists": lambda ids: [sorted({*row}) for row in ids.tolist()],
+    "Fortran order": np.asfortranarray,
+    "strided": lambda ids: np.repeat(ids, 2, axis=1)[:, ::2],
+    "repeated ids": lambda ids: np.tile(ids, (1, 3)),
+    "big-endian": lambda ids: ids.astype(">i8"),
+    "object array of arrays": lambda ids: _objects([row[row >= 0] for row in ids]),
+}
+
+
+def _objects(parts: list[NDArray[np.int64]]) -> NDArray[np.object_]:
+    array = np.empty(len(parts), object)
+    array[:] = parts
+    return array
+
+
+@pytest.mark.parametrize("form", PADDED)
+def test_exclude_in_every_form(form: str, setting: Setting) -> None:
+    ids = best(setting, 8)
+    for query in range(NQ):
+        ids[query, query + 2 :] = -1
+    check(setting, exclude=PADDED[form](ids), left_out=ids.tolist())
+
+
+def test_exclude_of_one_query(setting: Setting) -> None:
+    index, rows, ids, queries = setting
+    left_out = best(setting, 6)[0]
+    expected = reference.furthest(
+        queries[:1], rows, 5, index.metric, ids=ids, exclude=[left_out.tolist()]
+    )
+    expected = reference.Found(expected.scores[0], expected.ids[0])
+    for form in (left_out, left_out.tolist(), tuple(left_out), [*left_out.tolist(), -1, 5]):
+        assert_same(index.search_furthest(queries[0], 5, exclude=form), expected)
+    nothing = index.search_furthest(queries[0], 5)
+    for empty in ([], (), np.empty(0, np.int64), [-1], [-1, -1]):
+        assert_same(index.search_furthest(queries[0], 5, exclude=empty), nothing)
+
+
+def test_small_id_dtypes_are_accepted(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((100, 4), dtype=np.float32)
+    index = index_of(rows)
+    expected = reference.furthest(
+        rows[:2], rows, 9, "l2", exclude=[[1, 5], [7, 9]], allowed=range(50)
+    )
+    for dtype in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.uint64):
+        exclude, allowed = np.array([[1, 5], [7, 9]], dtype), np.arange(50).astype(dtype)
+        assert_same(index.search_furthest(rows[:2], 9, exclude=exclude, allowed=allowed), expected)
+
+
+def test_some_queries_exclude_nothing(setting: Setting) -> None:
+    ids = best(setting, 4).tolist()
+    ids[1] = ids[3] = []
+    check(setting, exclude=ids, left_out=ids)
+    nothing: Lists = [[]] * NQ
+    check(setting, exclude=nothing, left_out=nothing)
+    check(setting, exclude=np.empty((NQ, 0), np.int64), left_out=nothing)
+    check(setting, exclude=np.full((NQ, 3), -1), left_out=nothing)
+
+
+def test_unknown_and_removed_ids_are_ignored(setting: Setting) -> None:
+    unknown = [0, 7, 2**63 - 1, 2**62 + 10_001, -1, -5]
+    check(setting, exclude=[unknown] * NQ, left_out=[[]] * NQ)
+    ids = best(setting, 3)
+    mixed = [row + unknown for row in ids.tolist()]
+    check(setting, exclude=mixed, left_out=ids.tolist())
+    setting.target.remove(ids[0])
+    stay = ~np.isin(setting.ids, ids[0])
+    after = setting._replace(rows=setting.rows[stay], ids=setting.ids[stay])
+    check(after, exclude=[ids[0]] * NQ, left_out=[[]] * NQ)
+
+
+def test_excluding_everything(setting: Setting) -> None:
+    everything = [setting.ids] * NQ
+    hits = setting.target.search_furthest(setting.queries, 3, exclude=everything)
+    assert (hits.ids == -1).all() and np.isnan(hits.scores).all()
+    assert hits.ids.shape == (NQ, 3)
+    past = setting.target.search_beyond(setting.queries, -1e9, exclude=everything)
+    assert past.offsets.tolist() == [0] * (NQ + 1) and past.ids.size == past.scores.size == 0
+    one = setting.target.search_nearest(setting.queries[0], 2, exclude=setting.ids)
+    assert one.ids.tolist() == [-1, -1]
+    only_first: Lists = [setting.ids.tolist(), *[[]] * (NQ - 1)]
+    check(setting, exclude=only_first, left_out=only_first)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_allowed_ids_and_mask_are_alike(
+    share: float, setting: Setting, rng: np.random.Generator
+) -> None:
+    ids = setting.target.ids
+    mask = rng.random(len(ids)) < share
+    mask[rng.integers(len(ids))] = True
+    kept = ids[mask].tolist()
+    shuffled = rng.permutation(ids[mask])
+    for form in (shuffled, shuffled.tolist(), tuple(kept), np.repeat(shuffled, 2)[::2], mask):
+        check(setting, allowed=form, kept=kept)
+    check(setting, allowed=[*kept, *kept], kept=kept)
+    check(setting, allowed=mask.tolist(), kept=kept)
+    check(setting, allowed=np.repeat(mask, 2)[::2], kept=kept)
+
+
+def test_nothing_allowed(setting: Setting) -> None:
+    mask = np.zeros(len(setting.target), bool)
+    forms: list[Any] = [[], (), np.empty(0, np.int64), mask]
+    for empty in forms:
+        check(setting, allowed=empty, kept=[])
+
+
+def test_allowed_ids_that_are_not_in_the_index_are_ignored(setting: Setting) -> None:
+    kept = setting.ids[:40].tolist()
+    check(setting, allowed=[3, *kept, 2**63 - 1], kept=kept)
+    check(setting, allowed=[3, 4], kept=[])
+    setting.target.remove(kept[:10])
+    after = setting._replace(rows=setting.rows[10:], ids=setting.ids[10:])
+    check(after, allowed=kept, kept=kept[10:])
+
+
+def test_both_filters_together(setting: Setting, rng: np.random.Generator) -> None:
+    kept = rng.permutation(setting.ids)[:90]
+    left_out = best(setting, 30)
+    check(
+        setting,
+        exclude=left_out,
+        allowed=kept,
+        left_out=left_out.tolist(),
+        kept=kept.tolist(),
+    )
+    mask = np.isin(setting.target.ids, kept)
+    check(
+        setting,
+        exclude=[*left_out],
+        allowed=mask,
+        left_out=left_out.tolist(),
+        kept=kept.tolist(),
+    )
+
+
+def test_filters_do_not_stick(setting: Setting) -> None:
+    check(setting, exclude=[setting.ids] * NQ, allowed=[], left_out=[[]] * NQ, kept=[])
+    check(setting)
+
+
+def test_the_mask_follows_the_order_of_ids(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((60, 3), dtype=np.float32)
+    ids = rng.permutation(60)
+    index = index_of(rows, ids=ids)
+    index.remove(ids[10:20])
+    live = np.concatenate([ids[:10], ids[20:]])
+    assert np.array_equal(index.ids, live)
+    assert np.array_equal(index.build().ids, live)
+    hits = index.search_furthest(rows[0], 60, allowed=np.arange(50) < 10)
+    assert set(hits.ids.tolist()) == {*ids[:10].tolist(), -1}
+
+
+def test_large_filters(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((20_000, 8), dtype=np.float32)
+    index = index_of(rows)
+    queries = rows[:20]
+    left_out = rng.integers(0, 20_000, (20, 3000))
+    mask = rng.random(20_000) < 0.5
+    expected = reference.furthest(
+        queries, rows, 20, "l2", exclude=left_out.tolist(), allowed=np.flatnonzero(mask).tolist()
+    )
+    got = index.search_furthest(queries, 20, exclude=left_out, allowed=mask)
+    assert_same(got, expected)
+
+
+def test_arguments_are_left_as_they_were(setting: Setting, rng: np.random.Generator) -> None:
+    exclude = best(setting, 5)
+    allowed = rng.permutation(setting.ids)[:50]
+    mask = rng.random(len(setting.ids)) < 0.5
+    arrays: tuple[NDArray[Any], ...] = (exclude, allowed, mask, setting.queries)
+    before = [array.copy() for array in arrays]
+    for array in arrays:
+        array.flags.writeable = False
+    setting.target.search_furthest(setting.queries, exclude=exclude, allowed=allowed)
+    setting.target.search_nearest(setting.queries, exclude=exclude, allowed=mask)
+    for array, copy in zip(arrays, before, strict=True):
+        assert np.array_equal(array, copy)

@@ -1,0 +1,168 @@
+"""Inputs at the edge: nothing at all, arrays that must not be touched, too much to hold."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from cases import assert_same_bits, index_of, snapshot
+
+DIM = 4
+
+
+class TestEmpty:
+    """Nothing asked of something and something asked of nothing are no errors."""
+
+    def test_no_queries(self, small_index: Callable[..., farann.Index]) -> None:
+        index = small_index(dim=DIM)
+        none = np.empty((0, DIM), np.float32)
+        for search in (index.search_furthest, index.search_nearest):
+            hits = search(none, 7)
+            assert hits.ids.shape == hits.scores.shape == (0, 7)
+            assert hits.ids.dtype == np.int64 and hits.scores.dtype == np.float32
+            assert search(none, 7, exclude=[], allowed=[1]).ids.shape == (0, 7)
+            assert search(none, exclude=np.empty((0, 3), np.int64)).ids.shape == (0, 10)
+        past = index.search_beyond(none, 1.0)
+        assert past.offsets.tolist() == [0] and past.ids.shape == past.scores.shape == (0,)
+        assert index.score(none, [1, 2]).shape == (0, 2)
+        assert farann.search_furthest(np.ones((3, DIM)), none, 2).ids.shape == (0, 2)
+
+    @pytest.mark.parametrize("emptied", [False, True])
+    @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+    def test_empty_index(self, metric: str, emptied: bool) -> None:
+        index = farann.Index(DIM, metric)
+        if emptied:
+            index.add(np.ones((5, DIM)))
+            index.remove(range(5))
+        assert len(index) == 0 and 0 not in index and index.ids.tolist() == []
+        for built in (index, index.build()):
+            hits = built.search_furthest(np.ones((2, DIM)), 3)
+            assert hits.ids.tolist() == [[-1] * 3] * 2 and np.isnan(hits.scores).all()
+            one = built.search_nearest(np.ones(DIM), 2, exclude=[4], allowed=[3])
+            assert one.ids.tolist() == [-1, -1] and np.isnan(one.scores).all()
+            assert built.search_furthest(np.ones(DIM), 2, allowed=np.empty(0, bool)).ids[0] == -1
+            assert built.search_beyond(np.ones((2, DIM)), -9.0).offsets.tolist() == [0, 0, 0]
+            assert built.score(np.ones((2, DIM)), []).shape == (2, 0)
+        assert index.reconstruct([]).shape == (0, DIM)
+        assert index.add(np.ones((2, DIM))).tolist() == ([5, 6] if emptied else [0, 1])
+
+    def test_no_rows(self, small_index: Callable[..., farann.Index]) -> None:
+        index = small_index(dim=DIM)
+        before = snapshot(index)
+        none: list[Any] = [None, [], np.empty(0, np.int64)]
+        for ids in none:
+            given = index.add(np.empty((0, DIM)), ids)
+            assert given.shape == (0,) and given.dtype == np.int64
+        index.remove([])
+        assert snapshot(index) == before
+        hits = farann.search_furthest(np.empty((0, DIM)), np.ones(DIM), 2)
+        assert hits.ids.tolist() == [-1, -1]
+
+
+class TestInputs:
+    """Arrays of the caller are read, never written, never kept."""
+
+    def test_rows_changed_after_add(self, rng: np.random.Generator) -> None:
+        rows = rng.standard_normal((40, DIM), dtype=np.float32)
+        ids = np.arange(40) * 3
+        kept_rows, kept_ids = rows.copy(), ids.copy()
+        index = index_of(rows, ids=ids)
+        rows[:] = np.nan
+        ids[:] = 0
+        assert np.array_equal(index.ids, kept_ids)
+        assert_same_bits(index.reconstruct(kept_ids), kept_rows)
+        assert np.isfinite(index.search_furthest(kept_rows[0], 40).scores).all()
+
+    def test_what_comes_back_is_the_callers(self, small_index: Callable[..., farann.Index]) -> None:
+        index = small_index(dim=DIM)
+        before = snapshot(index)
+        for array in (
+            index.ids,
+            index.reconstruct([1, 2]),
+            index.reconstruct(3),
+            *index.search_furthest(np.ones((2, DIM))),
+            *index.search_beyond(np.ones(DIM), 0.0),
+            index.score(np.ones(DIM), [1]),
+        ):
+            if array.flags.writeable:
+                array[...] = 1
+            assert snapshot(index) == before
+
+    def test_read_only_arrays(self, rng: np.random.Generator) -> None:
+        rows = rng.standard_normal((40, DIM), dtype=np.float32)
+        ids = rng.permutation(40)
+        kept_rows, kept_ids = rows.copy(), ids.copy()
+        rows.flags.writeable = ids.flags.writeable = False
+        index = index_of(rows, ids=ids)
+        index.search_furthest(rows)
+        index.search_beyond(rows, 1.0)
+        index.score(rows, ids)
+        index.remove(ids[:3])
+        assert np.array_equal(ids, kept_ids)
+        assert_same_bits(rows, kept_rows)
+
+    def test_one_row_known_by_its_number(self, rng: np.random.Generator) -> None:
+        rows = rng.standard_normal((40, DIM), dtype=np.float32)
+        index = index_of(rows)
+        for number in (7, np.int64(7), np.uint8(7)):
+            assert_same_bits(index.reconstruct(number), rows[7])
+            assert number in index
+        assert 40 not in index and -1 not in index and 2**70 not in index
+
+
+REFUSED_MEMORY = """
+import farann
+from cases import snapshot
+
+index = farann.Index(16)
+index.add(np.random.default_rng(0).standard_normal((100, 16), dtype=np.float32))
+index.build()
+before = snapshot(index)
+{limit}
+told = []
+for call in ({calls}):
+    try:
+        call()
+    except MemoryError:
+        told.append(True)
+    else:
+        told.append(False)
+    assert snapshot(index) == before
+give(told=told, next_id=index.add(np.ones((1, 16))))
+"""
+
+ABSURD = """
+    lambda: index.add(np.broadcast_to(np.float32(1), (2**50, 16))),
+    lambda: index.add(np.broadcast_to(np.int8(1), (2**50, 16))),
+    lambda: index.add(np.broadcast_to(np.float64(1), (2**50, 16))),
+    lambda: index.search_furthest(np.broadcast_to(np.float32(1), (2**50, 16))),
+    lambda: index.search_furthest(np.ones((2, 16)), k=2**50),
+    lambda: farann.search_furthest(np.broadcast_to(np.float32(1), (2**50, 16)), np.ones(16)),
+"""
+
+LIMIT = """
+import resource
+with open("/proc/self/statm") as statm:
+    used = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, used + 2**27))
+"""
+
+
+def test_absurd_sizes_are_memory_errors(run_python: Callable[..., Any]) -> None:
+    """Broadcast views claim 64 PiB without having them; a time limit guards against a walk."""
+    answer = run_python(REFUSED_MEMORY.format(limit="", calls=ABSURD), timeout=60)
+    assert answer["told"].tolist() == [True] * 6
+    assert answer["next_id"].tolist() == [100]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_memory_that_cannot_be_had(run_python: Callable[..., Any]) -> None:
+    """256 MB of rows where the process may take 128 MB more."""
+    calls = "lambda: index.add(np.broadcast_to(np.float32(1), (2**22, 16))),"
+    answer = run_python(REFUSED_MEMORY.format(limit=LIMIT, calls=calls), timeout=60)
+    assert answer["told"].tolist() == [True]
+    assert answer["next_id"].tolist() == [100]

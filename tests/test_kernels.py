@@ -1,0 +1,76 @@
+"""Every instruction-set level this CPU has, kernel by kernel, against the oracle."""
+
+from __future__ import annotations
+
+import farann
+import numpy as np
+import pytest
+import reference
+from cases import Float32
+from farann import _core
+
+DIMS = [1, 7, 15, 16, 17, 31, 33, 64, 65, 97, 784]
+LEVELS = farann.isa_levels()
+
+
+def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *, nearest: bool = False,
+           centre: Float32 | None = None) -> tuple[Float32, np.ndarray, int]:
+    """Ask the core itself, for the level and the centre that the test wants."""
+    dim = rows.shape[1]
+    middle = np.zeros(dim) if centre is None else centre.astype(np.float64)
+    snapshot = _core.Snapshot(rows, np.empty((0, dim), np.float32), None, None, middle,
+                              _core.METRICS.index(metric), isa)
+    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), k, nearest)
+    task.run()
+    scores = np.empty((len(queries), k), np.float32)
+    ids = np.empty((len(queries), k), np.int64)
+    task.write_top(scores, ids, 0)
+    return scores, ids, task.rescored
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((333, dim), dtype=np.float32)
+    queries = rng.standard_normal((37, dim), dtype=np.float32)
+    for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
+        for n_queries in (1, 37):  # canonical keys alone; packed panels
+            expected = oracle(queries[:n_queries], rows, 10, metric)
+            scores, ids, _ = search(rows, queries[:n_queries], 10, metric, isa, nearest=nearest)
+            np.testing.assert_array_equal(ids, expected.ids)
+            np.testing.assert_array_equal(scores, expected.scores)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_packed_scan_prunes(isa: str, metric: str, rng: np.random.Generator) -> None:
+    """The rough scan leaves few rows to the exact one, else it would be of no use."""
+    rows = rng.standard_normal((20_000, 24), dtype=np.float32)
+    queries = rng.standard_normal((40, 24), dtype=np.float32)
+    _, _, rescored = search(rows, queries, 10, metric, isa)
+    assert 10 <= rescored / len(queries) < 20
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((500, 19), dtype=np.float32)
+    queries = rng.standard_normal((20, 19), dtype=np.float32)
+    expected = reference.furthest(queries, rows, 10, metric)
+    size = 1.0 if metric == "cosine" else 1e6
+    for centre in (rows.mean(axis=0), np.full(19, size / 19**0.5, np.float32)):
+        scores, ids, _ = search(rows, queries, 10, metric, isa, centre=centre)
+        np.testing.assert_array_equal(ids, expected.ids)
+        np.testing.assert_array_equal(scores, expected.scores)
+
+
+def test_levels_in_order() -> None:
+    assert LEVELS[0] == "scalar"
+    assert list(LEVELS) == ["scalar", "avx2", "avx512"][: len(LEVELS)]
+
+
+def test_unknown_level() -> None:
+    rows = np.ones((1, 2), np.float32)
+    with pytest.raises(ValueError, match="isa: this CPU has scalar.*got 'mmx'"):
+        _core.Snapshot(rows, rows[:0], None, None, np.zeros(2), 0, "mmx")

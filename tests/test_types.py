@@ -1,0 +1,40 @@
+"""The package is typed throughout, and its stubs say what the native core has."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import farann
+from farann import _core
+
+PACKAGE = Path(farann.__file__).parent
+
+
+def test_mypy_strict() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "-p", "farann"],
+        cwd=PACKAGE.parent, capture_output=True, text=True, timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_stub_and_core_have_the_same_names() -> None:
+    stub = ast.parse((PACKAGE / "_core.pyi").read_text())
+    classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
+    functions = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
+    public = {name for name in vars(_core) if not name.startswith("_")} - {"np", "METRICS"}
+    assert public == functions | set(classes)
+    for name, node in classes.items():
+        described = {
+            part.name if isinstance(part, ast.FunctionDef) else part.target.id  # type: ignore
+            for part in node.body
+        }
+        real = {attribute for attribute in vars(getattr(_core, name)) if attribute[0] != "_"}
+        assert real == described - {"__init__"}, name
+
+
+def test_package_says_it_is_typed() -> None:
+    assert (PACKAGE / "py.typed").exists()
