@@ -104,7 +104,7 @@ def _run(arguments: argparse.Namespace) -> None:
         k=arguments.k,
         threads=arguments.threads,
         repeats=arguments.repeats or (5 if full else 3),
-        budget=arguments.budget or (4.0 if full else 1.0),
+        budget=arguments.budget or (4.0 if full else 0.5),
         timeout=arguments.timeout or (3600.0 if full else 300.0),
     )
     peers = matching(_names(arguments.only))

@@ -43,7 +43,7 @@ class Options:
     k: int = 10
     threads: int = 2
     repeats: int = 3
-    budget: float = 1.0
+    budget: float = 0.5
     timeout: float = 300.0
     modes: tuple[str, ...] = MODES
 

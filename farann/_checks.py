@@ -50,8 +50,11 @@ def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bo
         raise ValueError(f"{name}: expected vectors of dimension {dim}, got {array.shape[1]}")
     if array.shape[1] < 1:
         raise ValueError(f"{name}: expected vectors of dimension 1 or more, got {array.shape}")
-    with np.errstate(over="ignore", under="ignore"):
-        vectors = np.ascontiguousarray(array, dtype=np.float32)
+    if array.dtype == np.float32:
+        vectors = np.ascontiguousarray(array)
+    else:
+        with np.errstate(over="ignore", under="ignore"):
+            vectors = np.ascontiguousarray(array, dtype=np.float32)
     bad = _core.first_bad_row(vectors, unit)
     if bad >= 0:
         raise ValueError(f"{name}: {_what_is_bad(array[bad], vectors[bad])} in row {bad}")

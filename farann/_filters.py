@@ -17,8 +17,6 @@ _LIST_BELOW = 4
 def make_filter(store: Store, snapshot: _core.Snapshot, exclude: Any, allowed: Any,
                 n_queries: int, single: bool) -> _core.Filter:
     """Check `exclude` and `allowed` and look their ids up."""
-    if exclude is None and allowed is None:
-        return _core.Filter(snapshot)
     mask = slots = excluded = offsets = None
     if allowed is not None:
         slots = _allowed_slots(store, allowed)

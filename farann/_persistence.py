@@ -103,7 +103,8 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         if key not in metadata:
             raise FormatError(f"metadata: {key!r} is missing")
         if not isinstance(metadata[key], (str, int, bool, type(None))) or not fits(metadata[key]):
-            raise FormatError(f"metadata: {key!r} can't be {metadata[key]!r}")
+            raise FormatError(f"metadata: {key!r} is {metadata[key]!r}, which this version of "
+                              "farann does not know")
 
 
 def _is_int(value: Any) -> bool:

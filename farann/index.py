@@ -79,7 +79,9 @@ class Index:
         self._store: Store | None = None
         if dim is not None:
             self._store = Store(_checks.to_int("dim", dim, 1), self._unit)
+        # What the next search sees; None when something changed since.
         self._snapshot: _core.Snapshot | None = None
+        self._everything: _core.Filter | None = None
         self._last_search = {"queries": 0, "rows_scanned": 0, "rows_rescored": 0}
 
     # ---- what is in it ----
@@ -323,12 +325,14 @@ class Index:
         array([2, 1, 0])
         """
         limit = _checks.to_float("radius", radius)
-        vectors, single, store, snapshot = self._ready(queries)
-        if snapshot is None or store is None:
-            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
-                              np.empty(0, np.int64))
-        chosen = make_filter(store, snapshot, exclude, allowed, len(vectors), single)
-        return _search.beyond(snapshot, chosen, vectors, limit, self._threads_for(threads))
+        with self._lock:
+            vectors, single, store, snapshot = self._ready(queries)
+            if snapshot is None or store is None:
+                return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                                  np.empty(0, np.int64))
+            chosen = self._filter(store, snapshot, exclude, allowed, len(vectors), single)
+        return _search.beyond(snapshot, chosen, vectors, limit,
+                              self._threads_for(threads, len(vectors)))
 
     def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
               threads: int | None = None) -> Float32Array:
@@ -356,7 +360,8 @@ class Index:
         if snapshot is None:
             scores = np.empty((len(vectors), 0), np.float32)
         else:
-            scores = _search.score(snapshot, vectors, slots, self._threads_for(threads))
+            scores = _search.score(snapshot, vectors, slots,
+                                   self._threads_for(threads, len(vectors)))
         return scores[0] if single else scores
 
     def reconstruct(self, ids: npt.ArrayLike) -> Float32Array:
@@ -410,7 +415,11 @@ class Index:
         FormatError
             If the file is no index, is truncated or altered, or of a newer version.
         """
-        return cls._restored(*_format.read_file(path, mmap=mmap), checked=not mmap)
+        content = _format.read_file(path, mmap=mmap)
+        try:
+            return cls._restored(*content, checked=not mmap)
+        except _format.FormatError as error:
+            raise _format.FormatError(f"{os.fsdecode(path)}: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         with self._lock:
@@ -438,8 +447,16 @@ class Index:
     def _unit(self) -> bool:
         return self._metric == "cosine"
 
-    def _threads_for(self, threads: int | None) -> int:
-        return self.threads if threads is None else _checks.to_int("threads", threads, 1)
+    def _threads_for(self, threads: int | None, n_queries: int) -> int:
+        if threads is not None:
+            _checks.to_int("threads", threads, 1)
+        return 1 if n_queries <= 1 else threads or self.threads
+
+    def _filter(self, store: Store, snapshot: _core.Snapshot, exclude: Any, allowed: Any,
+                n_queries: int, single: bool) -> _core.Filter:
+        if exclude is None and allowed is None and self._everything is not None:
+            return self._everything
+        return make_filter(store, snapshot, exclude, allowed, n_queries, single)
 
     def _known_slots(self, ids: npt.ArrayLike) -> Int64Array:
         wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
@@ -461,6 +478,7 @@ class Index:
                 if store.stale:
                     store.build()
                 self._snapshot = store.snapshot(_core.METRICS.index(self._metric), self._isa)
+                self._everything = _core.Filter(self._snapshot)
             return vectors, single, store, self._snapshot
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
@@ -472,9 +490,9 @@ class Index:
                 hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
                             np.full((len(vectors), k), -1, np.int64))
                 return Hits(hits.scores[0], hits.ids[0]) if single else hits
-            chosen = make_filter(store, snapshot, exclude, allowed, len(vectors), single)
+            chosen = self._filter(store, snapshot, exclude, allowed, len(vectors), single)
         hits, rescored = _search.top(snapshot, chosen, vectors, k, nearest,
-                                     self._threads_for(threads))
+                                     self._threads_for(threads, len(vectors)))
         self._last_search = {"queries": len(vectors), "rows_rescored": rescored,
                              "rows_scanned": len(vectors) * chosen.n_rows}
         return Hits(hits.scores[0], hits.ids[0]) if single else hits

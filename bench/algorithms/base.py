@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Parameters = dict[str, Any]
+QUICK_GRAPH_ROWS = 100_000  # a graph over more rows takes minutes to build
 
 
 @dataclass(frozen=True)

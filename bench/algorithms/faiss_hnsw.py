@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._faiss import Faiss
-from .base import Profile, Setting
-from .hnswlib_graph import QUICK_ROWS
+from .base import QUICK_GRAPH_ROWS, Profile, Setting
 
 
 class FaissHnsw(Faiss):
@@ -16,7 +15,7 @@ class FaissHnsw(Faiss):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        if not profile.full and profile.rows > QUICK_ROWS:
+        if not profile.full and profile.rows > QUICK_GRAPH_ROWS:
             return []
         efs = profile.pick([32, 128, 512], [16, 32, 64, 128, 256, 512, 1024])
         searches = [{"ef": max(ef, profile.k)} for ef in efs]

@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reduction import Reduction
-from .base import Algorithm, Profile, Rows, Setting
-
-QUICK_ROWS = 100_000  # a graph over more rows takes minutes to build
+from .base import QUICK_GRAPH_ROWS, Algorithm, Profile, Rows, Setting
 
 
 class Hnswlib(Algorithm):
-    """Its own parameters for the build, as its readme recommends."""
+    """Links and build effort as in the examples of its documentation."""
 
     name = "hnswlib"
     title = "hnswlib HNSW"
@@ -25,7 +23,7 @@ class Hnswlib(Algorithm):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        if not profile.full and profile.rows > QUICK_ROWS:
+        if not profile.full and profile.rows > QUICK_GRAPH_ROWS:
             return []
         efs = profile.pick([32, 128, 512], [16, 32, 64, 128, 256, 512, 1024])
         searches = [{"ef": max(ef, profile.k)} for ef in efs]
@@ -56,6 +54,9 @@ class Hnswlib(Algorithm):
         reduced = self._reduction.queries(queries)
         ids, _ = self._index.knn_query(reduced, k=self.k, num_threads=self.threads)
         return np.asarray(ids).astype(np.int64)
+
+    def kernels(self) -> list[str]:
+        return []  # chosen when its wheel is compiled; it has no BLAS
 
     def index_bytes(self) -> int:
         return int(self._index.index_file_size())

@@ -38,8 +38,9 @@ class MlpackKfn(_Mlpack):
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
         # Ball trees never come to an end, and crash, on rows with constant columns (4.8.0).
-        quick = [("single_tree", "kd"), ("dual_tree", "kd"), ("single_tree", "ball")]
-        ways = profile.pick(quick, [*quick, ("dual_tree", "ball"), ("naive", "kd")])
+        quick = [("dual_tree", "kd"), ("single_tree", "ball")]
+        more = [("single_tree", "kd"), ("dual_tree", "ball"), ("naive", "kd")]
+        ways = profile.pick(quick, quick + more)
         return [Setting({"search": search, "tree": tree}) for search, tree in ways]
 
     def build(self, rows: Rows) -> None:

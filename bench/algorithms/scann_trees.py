@@ -33,6 +33,9 @@ class _Scann(Algorithm):
         self._options: dict[str, int] = {}
         del self._reduction.rows  # ScaNN keeps its own copy
 
+    def kernels(self) -> list[str]:
+        return []  # it chooses by itself, without telling; it has no BLAS
+
     def set_threads(self, threads: int) -> None:
         super().set_threads(threads)
         if threads > 1:

@@ -47,5 +47,10 @@ class TorchGemm(Algorithm):
             ]
             return np.asarray(torch.cat(parts).numpy())
 
+    def kernels(self) -> list[str]:
+        import torch
+
+        return [f"torch {torch.backends.cpu.get_cpu_capability()}"]
+
     def index_bytes(self) -> int:
         return self._reduction.rows.nbytes

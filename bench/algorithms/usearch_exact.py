@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,17 @@ class _Usearch(Algorithm):
     library = "usearch"
     package = "usearch"
     modules = ("usearch",)
+    dtype: ClassVar[str] = "f32"
+    _reduction: Reduction
 
     def set_threads(self, threads: int) -> None:
         self.threads = threads
+
+    def kernels(self) -> list[str]:
+        from usearch.index import Index, MetricKind
+
+        index = Index(ndim=self._reduction.dim, metric=MetricKind.IP, dtype=self.dtype)
+        return [f"usearch {self.dtype} {index.hardware_acceleration}"]
 
     def _scan(self, rows: NDArray[np.generic], queries: NDArray[np.generic], k: int) -> Ids:
         from usearch.index import MetricKind, search
@@ -47,6 +55,7 @@ class UsearchInt8(_Usearch):
 
     name = "usearch-int8"
     title = "usearch exact i8 + refine"
+    dtype = "i8"
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:

@@ -1,0 +1,385 @@
+"""The benchmark suite at work: data, peers, single measurements and whole runs, all tiny."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bench_cases import RATES, Record, sample
+from numpy.typing import NDArray
+
+from bench import __main__ as command_line
+from bench import datasets, growth, machine, measures, results, run, tables
+from bench.algorithms import all_algorithms, by_name, matching
+from bench.algorithms.base import Profile
+from bench.algorithms.blind import Blind
+from bench.reduction import METRICS
+from bench.worker import Task, describe, measure
+
+ROOT = Path(run.__file__).parent.parent
+TINY = "numpy,sklearn,blind,farann"
+
+
+# Data
+
+
+def test_own_data_in_all_its_shapes(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    rows, queries = sample(10, 60, 4), sample(11, 6, 4)
+    np.save(tmp_path / "x.npy", rows.astype(np.float64))
+    np.save(tmp_path / "q.npy", queries)
+    with h5py.File(tmp_path / "both.hdf5", "w") as file:
+        file["train"], file["test"], file["distances"] = rows, queries, np.zeros((6, 3))
+    made = [
+        datasets.from_files(f"{tmp_path}/{a}", b and f"{tmp_path}/{b}", "l2", tmp_path / "cache")
+        for a, b in [
+            ("x.npy", "q.npy"),
+            ("both.hdf5", None),
+            ("both.hdf5", "both.hdf5"),
+            ("both.hdf5:train", "q.npy"),
+        ]
+    ]
+    for data in made:
+        np.testing.assert_array_equal(data.rows(), rows)
+        np.testing.assert_array_equal(data.queries(), queries)
+        ids, scores = measures.furthest(rows, queries, datasets.TRUTH_K, "l2")
+        np.testing.assert_array_equal(data.truth()[0], ids)
+        np.testing.assert_array_equal(data.truth()[1], scores)
+    held = datasets.from_files(f"{tmp_path}/x.npy", None, "dot", tmp_path / "cache", max_rows=50)
+    assert held.shape() == (45, 4)
+    together = np.vstack([held.rows(), held.queries()])
+    assert sorted(together.tolist()) == sorted(rows[:50].tolist())
+
+
+def test_own_data_is_checked(tmp_path: Path) -> None:
+    good = sample(12, 40, 3)
+    cases: list[tuple[NDArray[Any], NDArray[Any], str, str]] = [
+        (good[0], good, "l2", r"rows must be a filled array of two dimensions, got \(3,\)"),
+        (good, good[:, :2], "l2", r"queries must have the dimension of rows \(3\), got 2"),
+        (np.where(np.arange(40)[:, None] == 7, np.nan, good), good, "l2", "rows .* row 7 is not"),
+        (good * (np.arange(40)[:, None] != 5), good, "cosine", "rows must not be zero .* row 5"),
+        (good, good, "hamming", "metric must be one of .*, got 'hamming'"),
+    ]
+    for number, (rows, queries, metric, words) in enumerate(cases):
+        np.save(tmp_path / f"x{number}.npy", rows)
+        np.save(tmp_path / f"q{number}.npy", queries)
+        paths = [str(tmp_path / f"{name}{number}.npy") for name in "xq"]
+        with pytest.raises(ValueError, match=words):
+            datasets.from_files(paths[0], paths[1], metric, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*/rows.npy"))
+
+
+def test_unknown_and_unavailable_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyError, match="no data set 'glove'; there are .*glove-cosine"):
+        datasets.load("glove", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(datasets, "_FASHION", Path("/nowhere/fashion-mnist"))
+    with pytest.raises(datasets.Unavailable, match="Fashion-MNIST: apt-get is not on this system"):
+        datasets.load("fashion-mnist-l2", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("equal_norm", [False, True])
+def test_clusters_are_one_distribution_and_repeatable(equal_norm: bool) -> None:
+    rows = datasets.clusters(4000, 8, seed=3, equal_norm=equal_norm)
+    np.testing.assert_array_equal(rows, datasets.clusters(4000, 8, seed=3, equal_norm=equal_norm))
+    norms = np.linalg.norm(rows, axis=1)
+    assert (norms.std() < 1e-6) == equal_norm
+    # In random order: the two halves have the same mean within the noise of a mean.
+    error = rows.std(axis=0) * np.sqrt(2 / 2000)
+    assert (np.abs(rows[:2000].mean(axis=0) - rows[2000:].mean(axis=0)) < 5 * error).all()
+
+
+# Algorithms
+
+
+def test_algorithms_are_found_and_told_apart() -> None:
+    everything = all_algorithms()
+    names = [algorithm.name for algorithm in everything]
+    assert names[0] == "farann"
+    assert len(names) == len(set(names))
+    assert {"numpy", "sklearn", "faiss-flat", "scann-tree", "mlpack-kfn", "torch"} <= set(names)
+    assert [a.name for a in matching(["faiss-i*", "blind"])] == [
+        "faiss-ivf-flat",
+        "faiss-ivf-pq",
+        "blind",
+    ]
+    assert {a.library for a in matching(["faiss"])} == {"faiss"}
+    with pytest.raises(ValueError, match="no algorithm matches nothing; there are farann"):
+        matching(["nothing"])
+    with pytest.raises(KeyError, match="no algorithm 'nothing'"):
+        by_name("nothing")
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("rows", [50, 5000, 400_000])
+def test_sweeps_are_within_reach(rows: int, full: bool) -> None:
+    for algorithm in all_algorithms():
+        if algorithm.missing():
+            continue
+        for setting in algorithm.sweep(Profile(rows, 16, "l2", full=full)):
+            assert setting.searches
+            for name, value in itertools.chain(
+                setting.build.items(), *[search.items() for search in setting.searches]
+            ):
+                if name in ("nlist", "nprobe", "leaves", "listed"):
+                    assert 1 <= value <= rows
+
+
+def test_blas_is_chosen_by_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    faiss, plain = by_name("faiss-flat"), by_name("numpy")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    wide = frozenset({"avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl"})
+    assert faiss.environment(wide) == {"OPENBLAS_CORETYPE": "SkylakeX"}
+    assert faiss.environment(frozenset({"avx2", "fma"})) == {"OPENBLAS_CORETYPE": "Haswell"}
+    assert faiss.environment(frozenset()) == {}
+    assert plain.environment(wide) == {}
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
+    monkeypatch.setenv("OPENBLAS_L2_SIZE", "1048576")
+    kept = run.child_environment()
+    assert "OPENBLAS_CORETYPE" not in kept
+    assert "OPENBLAS_L2_SIZE" not in kept
+    assert kept["OMP_NUM_THREADS"] == "1"
+    given_back = run.child_environment(faiss.environment(wide))
+    assert given_back["OPENBLAS_CORETYPE"] == "SkylakeX"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_blind_list_is_the_furthest_from_the_middle(metric: str) -> None:
+    rows = sample(13, 80, 5, offset=0.3)
+    blind = Blind(metric, 3, {})
+    blind.build(rows)
+    blind.configure({"listed": 10})
+    unit = rows / np.linalg.norm(rows.astype(float), axis=1, keepdims=True)
+    middle = (unit if metric == "cosine" else rows).mean(axis=0, dtype=float)
+    expected = measures.furthest(rows, middle[None, :], 10, metric)[0][0]
+    listed = {int(i) for query in sample(14, 200, 5) for i in blind.search(query[None, :])[0]}
+    assert listed <= set(expected.tolist())
+    assert blind.rows_scanned() == 10
+
+
+# One measurement and what goes wrong
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> datasets.DataSet:
+    np.save(tmp_path / "x.npy", sample(15, 400, 12))
+    np.save(tmp_path / "q.npy", sample(16, 50, 12))
+    return datasets.from_files(f"{tmp_path}/x.npy", f"{tmp_path}/q.npy", "l2", tmp_path / "cache")
+
+
+def test_measurement_of_one_peer(tiny: datasets.DataSet) -> None:
+    task = Task("numpy", describe(tiny), k=5, repeats=2, budget=0.001)
+    records = list(measure(task))
+    assert [(r["mode"], r["threads"]) for r in records] == [
+        ("batch", 1),
+        ("single", 1),
+        ("threads", 2),
+    ]
+    for record in records:
+        assert record["recall"] == 1.0
+        assert record["exact"]
+        assert record["us"] == min(record["us_all"])
+        assert len(record["us_all"]) == 2
+        assert 40 <= record["queries"] <= 50
+        assert record["index_bytes"] == 400 * 13 * 4
+
+
+class _Wrong(Blind):
+    """Claims to be exact and isn't."""
+
+    def claims_exact(self, search: Any) -> bool:
+        return True
+
+
+def test_a_wrong_answer_never_counts_as_exact(
+    tiny: datasets.DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.worker.by_name", lambda name: _Wrong)
+    task = Task("wrong", describe(tiny), searches=[{"listed": 20}], repeats=1, budget=0.001)
+    records = list(measure(task))
+    assert all(r["claims_exact"] and not r["exact"] and r["recall"] < 1 for r in records)
+
+
+def test_a_crash_keeps_what_was_measured(tiny: datasets.DataSet) -> None:
+    task = Task(
+        "blind",
+        describe(tiny),
+        searches=[{"listed": 50}, {"wrong": 1}],
+        modes=["batch"],
+        repeats=1,
+        budget=0.001,
+    )
+    records, reason = run.run_child(task, run.child_environment(), timeout=60)
+    assert [record["search"] for record in records] == [{"listed": 50}]
+    assert reason == "exit status 1: KeyError: 'listed'"
+
+
+def test_a_slow_peer_is_stopped(tiny: datasets.DataSet) -> None:
+    task = Task("numpy", describe(tiny))
+    records, reason = run.run_child(task, run.child_environment(), timeout=0.01)
+    assert records == []
+    assert reason == "stopped after 0 s"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+def test_reasons_of_an_end() -> None:
+    assert run._reason(0) == ""
+    assert run._reason(3) == "exit status 3"
+    assert run._reason(-11) == "killed by SIGSEGV"
+
+
+def test_what_is_left_out_is_said(tiny: datasets.DataSet) -> None:
+    peers = matching(["numpy", "mlpack-kfn", "hnswlib"])
+    dot = datasets.DataSet(tiny.name, tiny.title, "dot", tiny.folder)
+    tasks, skipped = run.plan(peers, [dot], run.Options())
+    assert {task[0].name for task in tasks} >= {"numpy"}
+    reasons = {entry["algorithm"]: entry["reason"] for entry in skipped}
+    assert reasons["mlpack-kfn"] in ("it has no dot", "mlpack is not installed")
+
+
+# A whole run
+
+
+def lines_of(path: Path) -> list[Record]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_run_and_report_on_own_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "measured_rates", lambda: RATES)
+    np.save(tmp_path / "x.npy", sample(17, 500, 9))
+    np.save(tmp_path / "q.npy", sample(18, 60, 9))
+    out = tmp_path / "out.jsonl"
+    places = ["--cache", str(tmp_path / "cache"), "--out", str(out)]
+    files = ["--rows", str(tmp_path / "x.npy"), "--queries", str(tmp_path / "q.npy")]
+    short = ["--metric", "dot", "--only", TINY, "--repeats", "1", "--budget", "0.01", "--k", "5"]
+    monkeypatch.setattr(sys, "argv", ["bench", "run", *files, *short, *places])
+    assert command_line.main() == 0
+    written = lines_of(out)
+    assert written[0]["kind"] == "run"
+    assert written[0]["command"].startswith("python -m bench run --rows")
+    assert [line for line in written if line["kind"] == "failure"] == []
+    found = [line for line in written if line["kind"] == "result"]
+    assert {line["algorithm"] for line in found} == set(TINY.split(","))
+    for line in found:
+        assert line["exact"] == (line["algorithm"] != "blind")
+        assert (line["rows"], line["dim"]) == (500, 9)
+    ours = [line for line in found if line["algorithm"] == "farann"]
+    assert all(line["same_order"] == 1.0 and line["rows_scanned"] <= 500 for line in ours)
+
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Head\n\n{tables.START}\nold\n{tables.END}\n\ntail\n")
+    page = tmp_path / "page.html"
+    told = ["--results", str(out), "--html", str(page), "--readme", str(readme)]
+    monkeypatch.setattr(sys, "argv", ["bench", "report", *told])
+    assert command_line.main() == 0
+    assert "x, 500 x 9, dot" in page.read_text()
+    text = readme.read_text()
+    assert text.startswith("# Head")
+    assert text.endswith("\n\ntail\n")
+    assert "old" not in text
+    assert "| x, 500 x 9, dot | **" in text
+    capsys.readouterr()
+
+
+def test_growth_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "measured_rates", lambda: RATES)
+    out = growth.run(
+        [200, 400], 4, "l2", 0.9, ["farann", "numpy"], 60, tmp_path, tmp_path / "g", []
+    )
+    found = results.load(out)
+    curves = {curve["algorithm"]: curve for curve in growth.curves(found.growth)}
+    assert set(curves) == {"farann", "numpy"}
+    for curve in curves.values():
+        assert curve["target"] == "exact"
+        for cost in growth.COSTS:
+            assert [rows for rows, _ in curve["points"][cost]] == [200, 400]
+        assert curve["exponents"]["memory"] == pytest.approx(1.0, abs=0.1)
+    assert not list(tmp_path.glob("growth-*"))
+
+
+def test_growth_goes_as_far_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "measured_rates", lambda: RATES)
+    monkeypatch.setattr(machine, "free_bytes", lambda: 1 << 20)
+    out = growth.run([1000], 4, "l2", 0.9, ["numpy"], 60, tmp_path, tmp_path / "g", [])
+    reasons = [line["reason"] for line in lines_of(out) if line["kind"] == "skipped"]
+    assert reasons == ["1,000 rows need about 512 MB of memory"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--rows", "x.npy"], "--rows needs --metric"),
+        (["run", "--metric", "l2"], "--queries and --metric need --rows"),
+        (["run", "--k", "101"], "--k must be between 1 and 100, got 101"),
+        (["run", "--data", "nothing"], "no data set 'nothing'"),
+        (["run", "--only", "nothing"], "no algorithm matches nothing"),
+        (["growth", "--rows", "many"], "--rows must be A..B"),
+        (["report", "--results", "/nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_errors_of_the_command_line(
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(datasets, "QUICK", [])
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    assert command_line.main() == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("bench: ")
+    assert words in error
+
+
+def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "list"])
+    assert command_line.main() == 0
+    printed = capsys.readouterr().out
+    for algorithm in all_algorithms():
+        assert algorithm.name in printed
+    assert "*glove-cosine" in printed
+
+
+# The plug-in for ann-benchmarks
+
+
+@pytest.mark.parametrize("side", ["nearest", "furthest"])
+def test_plug_in_for_ann_benchmarks(
+    side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "ann_stub" / "algorithms" / "base"
+    base.mkdir(parents=True)
+    (base / "module.py").write_text(
+        "class BaseANN:\n    def get_batch_results(self):\n        return self.res\n"
+    )
+    shutil.copytree(ROOT / "bench" / "ann_benchmarks", base.parent / "farann")
+    monkeypatch.syspath_prepend(tmp_path)
+    plug_in = importlib.import_module("ann_stub.algorithms.farann.module")
+    rows, queries = sample(19, 300, 6), sample(20, 7, 6)
+    for metric, own in [("euclidean", "l2"), ("angular", "cosine"), ("ip", "dot")]:
+        algorithm = plug_in.Farann(metric, side)
+        algorithm.fit(rows)
+        algorithm.set_query_arguments()
+        algorithm.batch_query(queries, 4)
+        ids, _ = measures.furthest(rows, queries, len(rows), own)
+        expected = ids[:, :4] if side == "furthest" else ids[:, ::-1][:, :4]
+        np.testing.assert_array_equal(algorithm.get_batch_results(), expected)
+        np.testing.assert_array_equal(algorithm.query(queries[0], 4), expected[0])
+        assert algorithm.get_additional()["dist_comps"] > 0
+        assert str(algorithm) == f"farann({side})"
+    with pytest.raises(ValueError, match="metric must be one of .*, got 'hamming'"):
+        plug_in.Farann("hamming")
+    with pytest.raises(ValueError, match="side must be 'nearest' or 'furthest', got 'left'"):
+        plug_in.Farann("ip", "left")
+    for name in [name for name in sys.modules if name.startswith("ann_stub")]:
+        monkeypatch.delitem(sys.modules, name)
