@@ -273,20 +273,21 @@ fastest peer of a column.</p>"""
 
 
 def _summary_table(found: Results) -> str:
-    rows, head = [], ["µs a query"]
+    rows: list[tuple[str, list[str]]] = []
+    head: list[str] = []
     for dataset in found.datasets():
         title = next(r["dataset_title"] for r in found.records if r["dataset"] == dataset)
         cells = [f'<a href="#{escape(dataset)}">{escape(title)}</a>']
         compared = tables.headline(found, dataset)
         for _, mine, rival in compared:
             speed = results.ratio(mine, rival)
-            note = f"<small>{tables.times(speed)} the speed</small>" if speed else ""
+            note = f"<small>{tables.times(speed)}</small>" if speed else ""
             cells.append(f"<b>{number(mine['us'])}</b>{note}" if mine else "")
             cells.append(
                 f"{number(rival['us'])}<small>{escape(rival['title'])}</small>" if rival else ""
             )
         rows.append(("", cells))
-        head = ["µs a query"]
+        head = ["µs a query<small>×: speed over the best peer's</small>"]
         for name, _, _ in compared:
             head += [f"farann<small>{escape(name)}</small>", "best peer<small>there</small>"]
     return tables.table(head, rows)

@@ -79,6 +79,8 @@ DATA: dict[str, Maker] = {
     "offset 1e6": lambda rng, n, dim: _normal(rng, n, dim) + np.float32(1e6),
     "denormals": lambda rng, n, dim: float32(rng.integers(-99, 100, (n, dim)) * TINY),
     "1e-30": lambda rng, n, dim: np.float32(1e-30) * _normal(rng, n, dim),
+    # Products fall among the denormals of float32.
+    "1e-22": lambda rng, n, dim: np.float32(1e-22) * _normal(rng, n, dim),
     "1e30": lambda rng, n, dim: np.float32(1e30) * _normal(rng, n, dim),
     "3e38": lambda rng, n, dim: float32(rng.uniform(-3.4e38, 3.4e38, (n, dim))),
     "largest floats": lambda rng, n, dim: float32(rng.choice([-1, 1], (n, dim)) * FLOAT32_MAX),

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import farann
 import numpy as np
 import pytest
 from bench_cases import RATES, Record, sample
@@ -274,6 +275,7 @@ def test_run_and_report_on_own_data(
         assert line["exact"] == (line["algorithm"] != "blind")
         assert (line["rows"], line["dim"]) == (500, 9)
     ours = [line for line in found if line["algorithm"] == "farann"]
+    assert {line["version"] for line in ours} == {farann.__version__}
     assert all(line["same_order"] == 1.0 and line["rows_scanned"] <= 500 for line in ours)
 
     readme = tmp_path / "README.md"

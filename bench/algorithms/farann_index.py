@@ -59,6 +59,12 @@ class Farann(Algorithm):
             return f"farann is not built here: {error}"
         return None
 
+    @classmethod
+    def version(cls) -> str:
+        import farann
+
+        return str(farann.__version__)
+
     def build(self, rows: Rows) -> None:
         import farann
 
