@@ -10,6 +10,39 @@ METRICS: Final[tuple[str, str, str]]
 def isa_levels() -> tuple[str, ...]: ...
 def first_bad_row(rows: npt.NDArray[np.float32], unit: bool) -> int: ...
 
+def code_rows(n: int) -> int: ...
+def code_extents(
+    rows: npt.NDArray[np.float32],
+    centre: npt.NDArray[np.float64],
+    unit: bool,
+    signs: npt.NDArray[np.int8],
+    extents: npt.NDArray[np.float64],
+) -> None: ...
+def encode_rows(
+    rows: npt.NDArray[np.float32],
+    centre: npt.NDArray[np.float64],
+    metric: int,
+    signs: npt.NDArray[np.int8],
+    scale: float,
+    codes: npt.NDArray[np.int8],
+    sums: npt.NDArray[np.int32],
+    norms: npt.NDArray[np.float32],
+) -> tuple[float, float]: ...
+
+class Codes:
+    def __init__(
+        self,
+        n_rows: int,
+        codes: npt.NDArray[np.int8],
+        sums: npt.NDArray[np.int32],
+        norms: npt.NDArray[np.float32],
+        signs: npt.NDArray[np.int8],
+        outliers: npt.NDArray[np.int64],
+        scale: float,
+        residual: float,
+        norm: float,
+    ) -> None: ...
+
 class Snapshot:
     dim: Final[int]
     n_slots: Final[int]
@@ -22,6 +55,7 @@ class Snapshot:
         centre: npt.NDArray[np.float64],
         metric: int,
         isa: str,
+        codes: Codes | None = None,
     ) -> None: ...
 
 class Filter:

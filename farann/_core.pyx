@@ -6,7 +6,7 @@ tasks side by side over the same snapshot.
 """
 
 from libc.math cimport INFINITY, NAN, nextafterf
-from libc.stdint cimport int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 
 from farann._kernels cimport *
@@ -27,6 +27,7 @@ cdef enum:
     CANDIDATE_ROOM = 64
     # A packed block of rows should stay in the second-level cache.
     BLOCK_BYTES = 393216
+    FIRST_BLOCK = 64
     LARGEST_BLOCK = 1024
     SCORES_AT_ONCE = 256
 
@@ -55,11 +56,91 @@ cdef int64_t padded(int64_t dim) noexcept nogil:
     return (dim + FARANN_PADDING - 1) // FARANN_PADDING * FARANN_PADDING
 
 
+cdef int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
+    """Rows of a block: whole panels of every kind."""
+    return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)
+
+
 cdef struct Segment:
     const float *rows
     int64_t first  # slot of its first row
     int64_t count
     const int64_t *positions  # the rows to search, within the segment; NULL: all
+
+
+def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
+                 const int8_t[:, ::1] signs, double[::1] extents):
+    """Write each row's largest |coordinate| after centring and rotation."""
+    cdef double[::1] scratch = np.empty(centre.shape[0])
+    if rows.shape[0]:
+        with nogil:
+            farann_code_extents(&rows[0, 0], rows.shape[0], rows.shape[1], &centre[0], unit,
+                                &signs[0, 0], &scratch[0], &extents[0])
+
+
+def encode_rows(const float[:, ::1] rows, const double[::1] centre, int metric,
+                const int8_t[:, ::1] signs, double scale, int8_t[:, ::1] codes, int32_t[::1] sums,
+                float[::1] norms):
+    """Code rows, from the first of a panel on; gives the largest |z - s c|^2 and |z|^2."""
+    cdef double[::1] scratch = np.empty(centre.shape[0])
+    cdef double largest[2]
+    largest[0] = largest[1] = 0.0
+    if rows.shape[0]:
+        with nogil:
+            farann_encode_rows(&rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
+                               metric == FARANN_COSINE, metric == FARANN_L2, &signs[0, 0], scale,
+                               &scratch[0], &codes[0, 0], &sums[0], &norms[0], largest)
+    return largest[0], largest[1]
+
+
+cdef class Codes:
+    """8-bit codes of all rows of a snapshot's base.
+
+    Parameters
+    ----------
+    codes : int8 (n_padded, 4 * n_groups)
+        Panels of 16 rows: [group of 4 coordinates][row][4].
+    sums, norms : int32, float32 (n_padded,)
+        The sum of a row's codes; |z|^2 (l2) or 0, NaN for rows that are not coded.
+    signs : int8 (3, dim)
+        Of the rotation.
+    outliers : int64 (m,)
+        Slots of the rows that are not coded.
+    scale, residual, norm : float
+        Rows are about scale * codes; the largest |z - scale * codes| and |z|.
+    """
+
+    cdef const int8_t[:, ::1] codes
+    cdef const int32_t[::1] sums
+    cdef const float[::1] norms
+    cdef const int8_t[:, ::1] signs
+    cdef const int64_t[::1] outliers
+    cdef farann_code_bounds bounds
+    cdef int64_t n_rows, groups
+
+    def __init__(self, int64_t n_rows, const int8_t[:, ::1] codes, const int32_t[::1] sums,
+                 const float[::1] norms, const int8_t[:, ::1] signs, const int64_t[::1] outliers,
+                 double scale, double residual, double norm):
+        cdef int64_t n_padded = code_rows(n_rows), i
+        self.groups = (signs.shape[1] + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
+        if (n_rows < 1 or signs.shape[0] != FARANN_ROTATION_ROUNDS or codes.shape[0] != n_padded
+                or codes.shape[1] != self.groups * FARANN_CODE_GROUP
+                or not sums.shape[0] == norms.shape[0] == n_padded):
+            raise ValueError("codes, sums, norms and signs must fit together")
+        for i in range(outliers.shape[0]):
+            if not 0 <= outliers[i] < n_rows:
+                raise ValueError("outliers must be slots of the base")
+        if not (0.0 < scale < INFINITY and 0.0 <= residual < INFINITY and 0.0 <= norm < INFINITY):
+            raise ValueError("scale, residual and norm must be finite")
+        self.n_rows = n_rows
+        self.codes, self.sums, self.norms = codes, sums, norms
+        self.signs, self.outliers = signs, outliers
+        self.bounds.scale, self.bounds.residual, self.bounds.norm = scale, residual, norm
+
+
+def code_rows(int64_t n):
+    """Rows of whole panels that hold n rows."""
+    return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
 
 
 cdef class Snapshot:
@@ -79,11 +160,14 @@ cdef class Snapshot:
         Position in `METRICS`.
     isa : str
         One of `isa_levels()`.
+    codes : Codes or None
+        Of the base.
     """
 
     cdef Segment segments[2]
     cdef const farann_kernels *kernels
     cdef farann_metric metric
+    cdef Codes codes
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
     cdef double centre_norm
@@ -95,7 +179,7 @@ cdef class Snapshot:
     cdef const uint8_t[::1] alive
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
-                 const double[::1] centre, int metric, str isa):
+                 const double[::1] centre, int metric, str isa, Codes codes=None):
         self.kernels = farann_kernels_by_name(isa.encode("ascii"))
         if self.kernels == NULL:
             raise ValueError(f"isa: this CPU has {', '.join(isa_levels())}, got {isa!r}")
@@ -111,6 +195,10 @@ cdef class Snapshot:
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):
             raise ValueError("ids and alive must have one entry a slot")
+        if codes is not None and (codes.n_rows != base.shape[0]
+                                  or codes.signs.shape[1] != self.dim):
+            raise ValueError("codes must be those of the base")
+        self.codes = codes
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]
@@ -197,6 +285,7 @@ cdef struct Query:
     const double *exact
     double threshold  # a reduced key that every row of the answer reaches
     double slack      # largest of the blocks so far
+    double code_slack  # of scores by codes; negative: they can't be used
     double radius
 
 
@@ -210,13 +299,13 @@ cdef class Task:
 
     cdef Snapshot snapshot
     cdef Filter filter
-    cdef int64_t n_queries, k, n_tiles, block_rows, capacity
+    cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
     cdef double sign
     cdef bint beyond, out_of_memory
     cdef int mode
     cdef farann_packing packing
     cdef Query *queries
-    cdef void *memory[9]
+    cdef void *memory[10]
     cdef int n_memory
     cdef double *exact
     cdef double *keys
@@ -226,6 +315,10 @@ cdef class Task:
     cdef float *thresholds
     cdef int64_t *positions
     cdef farann_candidates *candidates  # of one tile
+    cdef Codes codes  # None where the codes are of no use
+    cdef int64_t code_width  # queries of a tile of codes
+    cdef uint32_t *code_queries
+    cdef float *code_steps
     cdef readonly int64_t rescored
 
     def __cinit__(self):
@@ -268,13 +361,13 @@ cdef class Task:
             self.mode = EXACT
         self.packing = farann_packing_of(snapshot.metric, self.sign)
 
-        self.block_rows = BLOCK_BYTES // (4 * dim) // kernels.panel_rows * kernels.panel_rows
-        self.block_rows = min(max(self.block_rows, kernels.panel_rows), LARGEST_BLOCK)
+        self.block_rows = rows_in_cache(4 * dim)
+        self.code_rows = rows_in_cache(dim)
         tile = kernels.tile_queries
         self.n_tiles = (self.n_queries + tile - 1) // tile if self.mode == PACKED else 0
         self.capacity = (0 if self.beyond else 2 * self.k) + CANDIDATE_ROOM
 
-        cdef int64_t room = self.capacity + self.block_rows
+        cdef int64_t room = self.capacity + self.code_rows
         self.queries = <Query *>self.allocate(self.n_queries, sizeof(Query))
         self.exact = <double *>self.allocate(self.n_queries * exact_dim, sizeof(double))
         self.keys = <double *>self.allocate(room, 2 * sizeof(double))
@@ -287,13 +380,15 @@ cdef class Task:
         if self.mode != EXACT:
             width = dim if self.mode == PACKED else 0
             self.panels = <float *>self.allocate(
-                self.block_rows * (width + 1) + tile, sizeof(float))
+                self.block_rows * (width + 1) + max(tile, kernels.code_queries),
+                sizeof(float))
             self.bias = self.panels + self.block_rows * width
             self.thresholds = self.bias + self.block_rows
             scores = <float *>self.allocate(
                 self.n_queries * room + 1, sizeof(float) + sizeof(int64_t))
             slots = <int64_t *>(scores + self.n_queries * room + self.n_queries * room % 2)
-            self.candidates = <farann_candidates *>self.allocate(tile, sizeof(farann_candidates))
+            self.candidates = <farann_candidates *>self.allocate(
+                max(tile, kernels.code_queries), sizeof(farann_candidates))
 
         for i in range(self.n_queries):
             query = &self.queries[i]
@@ -318,6 +413,27 @@ cdef class Task:
             if self.mode != EXACT:
                 query.candidates.scores = scores + i * room
                 query.candidates.slots = slots + i * room
+        if (snapshot.codes is not None and self.mode != EXACT
+                and filter.segments[0].positions == NULL):
+            self.encode_queries(snapshot.codes)
+
+    cdef encode_queries(self, Codes codes):
+        """Tiles of queries as codes, their steps behind them."""
+        cdef int64_t width, i, n
+        cdef double[::1] scratch = np.empty(self.snapshot.dim)
+        width = self.snapshot.kernels.code_queries if self.n_queries >= FEW_QUERIES else 1
+        n = (self.n_queries + width - 1) // width * width
+        self.code_width = width
+        self.code_queries = <uint32_t *>self.allocate(n * (codes.groups + 1), sizeof(uint32_t))
+        self.code_steps = <float *>(self.code_queries + n * codes.groups)
+        for i in range(self.n_queries):
+            self.queries[i].code_slack = farann_encode_query(
+                self.snapshot.metric, self.sign, self.queries[i].exact, self.snapshot.dim,
+                &self.snapshot.centre[0], &codes.signs[0, 0], &codes.bounds,
+                &self.queries[i].prepared, self.snapshot.kernels.zero_point, &scratch[0],
+                self.code_queries + i // width * width * codes.groups + i % width, width,
+                self.code_steps + i)
+        self.codes = codes
 
     # ---- the search loop ----
 
@@ -325,6 +441,8 @@ cdef class Task:
         """Find the answers; the GIL is released meanwhile."""
         cdef int s
         with nogil:
+            if self.codes is not None:
+                self.score_outliers()
             for s in range(2):
                 self.scan(&self.filter.segments[s])
             self.finish()
@@ -336,11 +454,15 @@ cdef class Task:
 
         The first blocks are small, so that there is a threshold soon.
         """
-        cdef int64_t start = 0, n, i
-        cdef int64_t ramp = self.snapshot.kernels.panel_rows * 2
+        cdef int64_t start = 0, n, i, most = self.block_rows, ramp = FIRST_BLOCK
+        cdef bint coded = self.codes is not None and segment.first == 0
+        if coded:
+            most = self.code_rows
         while start < segment.count:
-            n = min(min(self.block_rows, ramp), segment.count - start)
-            if self.mode == PACKED:
+            n = min(min(most, ramp), segment.count - start)
+            if coded:
+                self.scan_coded(segment, start, n)
+            elif self.mode == PACKED:
                 self.scan_packed(segment, start, n)
             else:
                 for i in range(self.n_queries):
@@ -348,7 +470,7 @@ cdef class Task:
                         self.score_exact(&self.queries[i], segment, start, n)
                     else:
                         self.scan_as_they_lie(i, segment, start, n)
-            ramp = min(2 * ramp, self.block_rows)
+            ramp = min(2 * ramp, most)
             start += n
 
     cdef void scan_as_they_lie(self, int64_t i, const Segment *segment, int64_t start,
@@ -385,7 +507,7 @@ cdef class Task:
     cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
                         double squares) noexcept nogil:
         cdef const farann_kernels *kernels = self.snapshot.kernels
-        cdef int64_t width = kernels.tile_queries, first = tile * width, i, before
+        cdef int64_t width = kernels.tile_queries, first = tile * width, i
         cdef int64_t count = min(width, self.n_queries - first)
         cdef farann_block block = self.block_of(segment, start)
         cdef double slack
@@ -407,12 +529,61 @@ cdef class Task:
         kernels.scan_panels_f32(self.panels, n, self.snapshot.dim, self.bias,
                                 self.weights + first * self.snapshot.dim, self.thresholds,
                                 self.candidates)
+        self.admit_tile(first, count, &block)
+
+    cdef void scan_coded(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Score rows by their 8-bit codes, a tile of queries at a time."""
+        cdef const farann_kernels *kernels = self.snapshot.kernels
+        cdef farann_block block = self.block_of(segment, start)
+        cdef int64_t first = 0, count, i, width = self.code_width, groups = self.codes.groups
+        cdef bint any_coded
+        cdef Query *query
+        cdef farann_scan_codes *scan_codes = (
+            kernels.scan_codes_one_i8 if width == 1 else kernels.scan_codes_i8)
+        while first < self.n_queries:
+            count = min(width, self.n_queries - first)
+            any_coded = False
+            for i in range(width):
+                self.thresholds[i] = INFINITY
+            for i in range(count):
+                query = &self.queries[first + i]
+                self.candidates[i] = query.candidates
+                if query.code_slack < 0.0:
+                    self.score_exact(query, segment, start, n)
+                    continue
+                any_coded = True
+                self.thresholds[i] = self.threshold_for(query, query.code_slack)
+            if any_coded:
+                scan_codes(&self.codes.codes[start, 0], &self.codes.sums[start],
+                           &self.codes.norms[start], n, groups, self.packing.bias_sign,
+                           self.code_queries + first * groups, self.code_steps + first,
+                           self.thresholds, self.candidates)
+                self.admit_tile(first, count, &block)
+            first += width
+
+    cdef void score_outliers(self) noexcept nogil:
+        """Rows that the codes can't hold get their canonical keys before all others."""
+        cdef int64_t i
+        cdef Segment outliers = self.snapshot.segments[0]
+        outliers.count = self.codes.outliers.shape[0]
+        if outliers.count == 0:
+            return
+        outliers.positions = &self.codes.outliers[0]
+        for i in range(self.n_queries):
+            if self.queries[i].code_slack >= 0.0:
+                self.score_exact(&self.queries[i], &outliers, 0, outliers.count)
+
+    cdef void admit_tile(self, int64_t first, int64_t count,
+                         const farann_block *block) noexcept nogil:
+        """Take over what a tile's scan appended to `self.candidates`."""
+        cdef int64_t i, before
+        cdef Query *query
         for i in range(count):
             query = &self.queries[first + i]
             before = query.candidates.count
             if self.candidates[i].count > before:
                 query.candidates.count = self.candidates[i].count
-                self.admit(query, before, &block)
+                self.admit(query, before, block)
 
     cdef float threshold_for(self, Query *query, double slack) noexcept nogil:
         """What a rough score must be greater than, in a block where it is off by `slack`."""
@@ -488,15 +659,28 @@ cdef class Task:
 
     cdef void thin_out(self, Query *query) noexcept nogil:
         """Drop candidates that can't belong to the answer; if most stay, get their keys."""
-        cdef double best
-        if not self.beyond and query.candidates.count >= self.k:
-            best = farann_candidates_keep_best(&query.candidates, self.k, 2.0 * query.slack)
-            query.threshold = max(query.threshold, best - query.slack)
+        self.rescore_best(query)
         if query.candidates.count > self.capacity // 2:
-            self.rescore(query)
+            self.rescore(query, 0)
 
-    cdef void rescore(self, Query *query) noexcept nogil:
-        """Offer the candidates' canonical keys, and forget them."""
+    cdef void rescore_best(self, Query *query) noexcept nogil:
+        """Get the keys of the k best candidates, and drop those that these leave no place.
+
+        The k-th best rough score, less its slack, bounds the k-th best key; the k exact keys
+        then bound it better, so that few of the other candidates need theirs.
+        """
+        cdef double best
+        cdef int64_t first
+        if self.beyond or query.candidates.count < self.k:
+            return
+        best = farann_candidates_keep_best(&query.candidates, self.k, 2.0 * query.slack)
+        query.threshold = max(query.threshold, best - query.slack)
+        first = farann_candidates_split(&query.candidates, -INFINITY, best)
+        self.rescore(query, first)
+        farann_candidates_split(&query.candidates, query.threshold - query.slack, INFINITY)
+
+    cdef void rescore(self, Query *query, int64_t first) noexcept nogil:
+        """Offer the canonical keys of the candidates from `first` on, and forget these."""
         cdef farann_filter admitted
         cdef farann_block block
         cdef int64_t i, n, slot
@@ -508,7 +692,7 @@ cdef class Task:
         for s in range(2):
             segment = &self.snapshot.segments[s]
             n = 0
-            for i in range(query.candidates.count):
+            for i in range(first, query.candidates.count):
                 slot = query.candidates.slots[i] - segment.first
                 if 0 <= slot < segment.count:
                     self.positions[n] = slot
@@ -517,10 +701,11 @@ cdef class Task:
                 continue
             self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
                 segment.rows, self.positions, n, self.snapshot.dim, query.exact, self.keys)
-            block.first, block.positions, block.ids = segment.first, self.positions, self.snapshot.ids_by_slot
+            block.first, block.positions = segment.first, self.positions
+            block.ids = self.snapshot.ids_by_slot
             self.offer(query, n, &block, &admitted)
-        self.rescored += query.candidates.count
-        query.candidates.count = 0
+        self.rescored += query.candidates.count - first
+        query.candidates.count = first
 
     cdef void finish(self) noexcept nogil:
         cdef Query *query
@@ -528,9 +713,8 @@ cdef class Task:
         for i in range(self.n_queries):
             query = &self.queries[i]
             if self.mode != EXACT:
-                if not self.beyond and query.candidates.count > self.k:
-                    farann_candidates_keep_best(&query.candidates, self.k, 2.0 * query.slack)
-                self.rescore(query)
+                self.rescore_best(query)
+                self.rescore(query, 0)
             farann_entries_sort(query.found.entries, query.found.count)
 
     # ---- answers ----

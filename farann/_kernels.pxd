@@ -1,6 +1,6 @@
 """The C side of the house: see the headers in src_c for what each thing means."""
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 
 
 cdef extern from "candidates.h" nogil:
@@ -31,6 +31,7 @@ cdef extern from "candidates.h" nogil:
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *)
     double farann_candidates_keep_best(farann_candidates *, int64_t, double)
+    int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
                                 const farann_block *, const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)
@@ -58,18 +59,28 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
 
+    ctypedef void farann_scan_codes(const int8_t *, const int32_t *, const float *, int64_t,
+                                    int64_t, float, const uint32_t *, const float *,
+                                    const float *, farann_candidates *) noexcept
+
     enum:
         FARANN_PADDING
+        FARANN_CODE_PANEL
+        FARANN_CODE_GROUP
 
     ctypedef struct farann_kernels:
         const char *name
         int panel_rows
         int tile_queries
+        int code_queries
+        int zero_point
         keys_function keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
         score_function score_rows_f32
         select_function select_f32
+        farann_scan_codes *scan_codes_i8
+        farann_scan_codes *scan_codes_one_i8
 
     const farann_kernels *farann_kernels_by_name(const char *)
     const char *const *farann_kernel_levels()
@@ -94,3 +105,22 @@ cdef extern from "metric.h" nogil:
     double farann_key_at(farann_metric, double, double)
     bint farann_is_beyond(farann_metric, double, double)
     int64_t farann_first_bad_row(const float *, int64_t, int64_t, int)
+
+
+cdef extern from "codes.h" nogil:
+    enum:
+        FARANN_ROTATION_ROUNDS
+
+    ctypedef struct farann_code_bounds:
+        double scale
+        double residual
+        double norm
+
+    void farann_code_extents(const float *, int64_t, int64_t, const double *, int, const int8_t *,
+                             double *, double *)
+    void farann_encode_rows(const float *, int64_t, int64_t, const double *, int, int,
+                            const int8_t *, double, double *, int8_t *, int32_t *, float *,
+                            double *)
+    double farann_encode_query(farann_metric, double, const double *, int64_t, const double *,
+                               const int8_t *, const farann_code_bounds *, const farann_query *,
+                               int, double *, uint32_t *, int64_t, float *)

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
+from farann._codes import ROTATION_ROUNDS, CodeArrays
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap
-from farann._store import Store
+from farann._store import Kind, Store
 from farann._types import Float32Array
 
 _CHUNK_BYTES = 1 << 24
@@ -33,6 +34,12 @@ def sections_of(settings: Mapping[str, Any],
         arrays["ids"] = by_slot
     if store.built:
         arrays["centre"] = store.centre.astype(np.float32)
+    codes = store.codes
+    if codes is not None and len(store) == len(store.base) == store.n_slots:
+        # Codes are of all rows or of none: what was added or removed since, `build` will code.
+        arrays |= {f"codes.{name}": part for name, part in codes._asdict().items()
+                   if isinstance(part, np.ndarray)}
+        metadata["code_bounds"] = [codes.scale, codes.residual, codes.norm]
     return metadata, arrays
 
 
@@ -46,7 +53,7 @@ def _chunks(store: Store) -> Iterator[Float32Array]:
         yield store.take(slots)
 
 
-def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], *, unit: bool,
+def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], kind: Kind, *,
              checked: bool) -> Store | None:
     """The rows that a file holds; `checked` reads them all for NaN and the like."""
     dim, count = metadata["dim"], metadata["count"]
@@ -62,17 +69,44 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
     if ids is not None and count and (ids.min() < 0 or len(np.unique(ids)) < count):
         raise FormatError("the ids are negative or not unique")
-    if checked and _core.first_bad_row(rows, unit) >= 0:
-        raise FormatError(f"row {_core.first_bad_row(rows, unit)} is not a finite vector")
-    store = Store(dim, unit)
+    if checked and _core.first_bad_row(rows, kind.unit) >= 0:
+        raise FormatError(f"row {_core.first_bad_row(rows, kind.unit)} is not a finite vector")
+    store = Store(dim, kind)
     store.base, store.built = rows, metadata["built"]
     if store.built:
         centre = _section(arrays, "centre", np.float32, (dim,))
-        if not np.isfinite(centre).all() or (unit and np.linalg.norm(centre) > 1.001):
+        if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
+    store.codes = _codes_of(metadata, arrays, count, dim)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
+
+
+def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
+              dim: int) -> CodeArrays | None:
+    if "code_bounds" not in metadata:
+        return None
+    bounds = metadata["code_bounds"]
+    if not (isinstance(bounds, list) and len(bounds) == 3
+            and all(isinstance(bound, float) for bound in bounds)):
+        raise FormatError(f"metadata: 'code_bounds' can't be {bounds!r}")
+    n = _core.code_rows(count)
+    parts = {
+        "codes": (np.int8, (n, -(-dim // 4) * 4)), "sums": (np.int32, (n,)),
+        "norms": (np.float32, (n,)), "signs": (np.int8, (ROTATION_ROUNDS, dim)),
+    }
+    made = {name: _section(arrays, f"codes.{name}", *of) for name, of in parts.items()}
+    outliers = arrays.get("codes.outliers")
+    if outliers is None or outliers.dtype != np.int64 or outliers.ndim != 1:
+        raise FormatError("section 'codes.outliers' is missing or of another type")
+    codes = CodeArrays(**made, outliers=outliers, scale=bounds[0], residual=bounds[1],
+                       norm=bounds[2])
+    try:
+        _core.Codes(count, *codes)
+    except ValueError as error:
+        raise FormatError(f"the codes are not those of these rows: {error}") from None
+    return codes
 
 
 def _section(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,
@@ -93,7 +127,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         "dim": lambda v: v is None or (_is_int(v) and 1 <= v < 2**31),
         "count": lambda v: _is_int(v) and 0 <= v < 2**48,
         "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
-        "codes": lambda v: v == "float32",
+        "codes": lambda v: v in ("int8", "float32"),
         "cells": lambda v: v is None,
         "keep_vectors": lambda v: v is True,
         "seed": lambda v: _is_int(v) and v >= 0,

@@ -7,10 +7,13 @@ changed: adding writes behind what it sees, removing and building make new array
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from tqdm import tqdm
 
 from farann import _core
+from farann._codes import CodeArrays, make_codes
 from farann._ids import IdMap
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
@@ -20,12 +23,26 @@ _CENTRE_SAMPLE = 16_384
 _ROWS_AT_ONCE = 65_536
 
 
-class Store:
-    """Rows by slot, in two segments, with their ids; `unit` if only directions count."""
+class Kind(NamedTuple):
+    """What an index was asked to be, as far as its rows are concerned."""
 
-    def __init__(self, dim: int, unit: bool) -> None:
+    metric: int  # position in _core.METRICS
+    coded: bool
+    seed: int
+
+    @property
+    def unit(self) -> bool:
+        """Whether only the rows' directions count."""
+        return _core.METRICS[self.metric] == "cosine"
+
+
+class Store:
+    """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
+
+    def __init__(self, dim: int, kind: Kind) -> None:
         self.dim = dim
-        self.unit = unit
+        self.kind = kind
+        self.codes: CodeArrays | None = None
         self.ids = IdMap()
         self.base: Float32Array = np.empty((0, dim), np.float32)
         self.centre: Float64Array = np.zeros(dim)
@@ -36,11 +53,11 @@ class Store:
         self._n_tail = 0
 
     @classmethod
-    def over(cls, rows: Float32Array, unit: bool) -> Store:
+    def over(cls, rows: Float32Array, kind: Kind) -> Store:
         """A built store over rows that it doesn't copy."""
-        store = cls(rows.shape[1], unit)
+        store = cls(rows.shape[1], kind)
         store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
-        store.centre, store.built = centre_of(rows, unit), True
+        store.centre, store.built = centre_of(rows, kind.unit), True
         return store
 
     @property
@@ -56,10 +73,11 @@ class Store:
     def __len__(self) -> int:
         return self.n_slots - self.n_removed
 
-    def snapshot(self, metric: int, isa: str) -> _core.Snapshot:
+    def snapshot(self, isa: str) -> _core.Snapshot:
         """An immutable view of what is there now."""
+        codes = None if self.codes is None else _core.Codes(len(self.base), *self.codes)
         return _core.Snapshot(self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                              metric, isa)
+                              self.kind.metric, isa, codes)
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
@@ -120,7 +138,10 @@ class Store:
             self.ids = self.ids.kept(live)
         self.base, self.alive, self.n_removed = base, None, 0
         self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
-        self.centre, self.built = centre_of(base, self.unit), True
+        self.centre, self.codes = centre_of(base, self.kind.unit), None
+        if self.kind.coded:
+            self.codes = make_codes(base, self.centre, self.kind.metric, self.kind.seed, progress)
+        self.built = True
 
     @property
     def stale(self) -> bool:
@@ -134,6 +155,8 @@ class Store:
             "ids": self.ids.nbytes,
             "removed": 0 if self.alive is None else self.alive.nbytes,
             "centre": self.centre.nbytes,
+            "codes": 0 if self.codes is None else sum(
+                part.nbytes for part in self.codes if isinstance(part, np.ndarray)),
         }
 
 

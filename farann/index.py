@@ -13,7 +13,7 @@ from farann import _checks, _core, _format, _persistence, _search, _tasks
 from farann._dispatch import default_isa
 from farann._filters import make_filter
 from farann._results import BeyondHits, Hits
-from farann._store import Store
+from farann._store import Kind, Store
 from farann._types import Float32Array, Int64Array
 
 
@@ -27,8 +27,9 @@ class Index:
     metric : {"l2", "dot", "cosine"}
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity.
-    codes : {"float32"}
-        How rows are scored roughly before the exact pass.
+    codes : {"int8", "float32"}
+        How rows are scored roughly before the exact pass: by 8-bit codes (a quarter more memory,
+        several times the speed), or by the float32 rows themselves. Answers are the same.
     cells : None
         Reserved for partitioned indexes.
     keep_vectors : True
@@ -60,25 +61,25 @@ class Index:
     (array([1, 2]), array([5., 1.], dtype=float32))
     """
 
-    def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "float32",
+    def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
                  cells: None = None, keep_vectors: bool = True, seed: int = 0,
                  threads: int | None = None) -> None:
         if metric not in _core.METRICS:
             raise ValueError(f"metric: expected one of {_core.METRICS}, got {metric!r}")
-        if codes != "float32":
-            raise ValueError(f"codes: expected 'float32', the only kind so far, got {codes!r}")
+        if codes not in ("int8", "float32"):
+            raise ValueError(f"codes: expected 'int8' or 'float32', got {codes!r}")
         if cells is not None:
             raise ValueError(f"cells: expected None, partitions are not there yet, got {cells!r}")
         if keep_vectors is not True:
             raise ValueError(f"keep_vectors: expected True, got {keep_vectors!r}")
         self._lock = threading.RLock()
-        self._metric = metric
+        self._metric, self._codes = metric, codes
         self._seed = _checks.to_int("seed", seed, 0)
         self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
         self._isa = default_isa()
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(_checks.to_int("dim", dim, 1), self._unit)
+            self._store = Store(_checks.to_int("dim", dim, 1), self._kind)
         # What the next search sees; None when something changed since.
         self._snapshot: _core.Snapshot | None = None
         self._everything: _core.Filter | None = None
@@ -142,7 +143,7 @@ class Index:
             return {
                 "rows": len(self), "removed": 0 if store is None else store.n_removed,
                 "added": 0 if store is None else len(store.tail),
-                "dim": self.dim, "metric": self._metric, "codes": "float32", "isa": self._isa,
+                "dim": self.dim, "metric": self._metric, "codes": self._codes, "isa": self._isa,
                 "threads": self.threads, "built": store is not None and store.built,
                 "bytes": {} if store is None else store.nbytes(),
                 "last_search": dict(self._last_search),
@@ -183,7 +184,7 @@ class Index:
         with self._lock:
             store = self._store
             if store is None:
-                store = Store(vectors.shape[1], self._unit)
+                store = Store(vectors.shape[1], self._kind)
             if store.dim != vectors.shape[1]:  # another thread was first
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
@@ -430,8 +431,9 @@ class Index:
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
                   checked: bool) -> Index:
         _persistence.check_metadata(metadata)
-        index = cls(metadata["dim"], metadata["metric"], seed=metadata["seed"])
-        store = _persistence.store_of(metadata, arrays, unit=index._unit, checked=checked)
+        index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
+                    seed=metadata["seed"])
+        store = _persistence.store_of(metadata, arrays, index._kind, checked=checked)
         if store is not None:
             index._store = store
         return index
@@ -440,12 +442,16 @@ class Index:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return {"metric": self._metric, "dim": self.dim, "codes": "float32", "cells": None,
+        return {"metric": self._metric, "dim": self.dim, "codes": self._codes, "cells": None,
                 "keep_vectors": True, "seed": self._seed}
 
     @property
     def _unit(self) -> bool:
         return self._metric == "cosine"
+
+    @property
+    def _kind(self) -> Kind:
+        return Kind(_core.METRICS.index(self._metric), self._codes == "int8", self._seed)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
         if threads is not None:
@@ -477,7 +483,7 @@ class Index:
             if store is not None and self._snapshot is None:
                 if store.stale:
                     store.build()
-                self._snapshot = store.snapshot(_core.METRICS.index(self._metric), self._isa)
+                self._snapshot = store.snapshot(self._isa)
                 self._everything = _core.Filter(self._snapshot)
             return vectors, single, store, self._snapshot
 
@@ -527,7 +533,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[1, 2]])
     """
-    index = Index(metric=metric, threads=threads)
+    index = Index(metric=metric, codes="float32", threads=threads)
     vectors = _checks.to_vectors("rows", rows, None, unit=metric == "cosine", single=False)
-    index._store = Store.over(vectors, index._unit)
+    index._store = Store.over(vectors, index._kind)
     return index.search_furthest(queries, k)

@@ -92,6 +92,19 @@ double farann_candidates_keep_best(farann_candidates *list, int64_t k, double ma
     return best;
 }
 
+int64_t farann_candidates_split(farann_candidates *list, double floor, double best) {
+    int64_t kept = 0, first = 0;
+    for (int64_t i = 0; i < list->count; i++) {
+        list->scores[kept] = list->scores[i];
+        list->slots[kept] = list->slots[i];
+        if ((double)list->scores[kept] < floor) continue;
+        if ((double)list->scores[kept] < best) swap_candidates(list, first++, kept);
+        kept++;
+    }
+    list->count = kept;
+    return first;
+}
+
 static int is_worse(farann_entry a, farann_entry b) {
     return a.key < b.key || (a.key == b.key && a.id > b.id);
 }

@@ -54,6 +54,10 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
  */
 double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin);
 
+/* Drop the candidates whose score is less than `floor`; order the rest so that those of `best`
+ * or more come last. Returns where they begin. */
+int64_t farann_candidates_split(farann_candidates *list, double floor, double best);
+
 /* Offer an entry; better is the larger key, then the smaller id. */
 void farann_topk_push(farann_topk *top, double key, int64_t id);
 

@@ -10,6 +10,7 @@ extern const farann_kernels farann_kernels_scalar;
 #if FARANN_X86_64
 extern const farann_kernels farann_kernels_avx2;
 extern const farann_kernels farann_kernels_avx512;
+extern const farann_kernels farann_kernels_avx512vnni;
 
 #if defined(_MSC_VER)
 #include <immintrin.h>
@@ -31,11 +32,11 @@ static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bi
 
 enum { EBX = 1, ECX = 2 };
 
-/* 0: scalar only, 1: avx2, 2: avx512. The OS must save the registers, else they can't be used. */
+/* 0: scalar only, 1: avx2, 2: avx512, 3: avx512vnni. The OS must save the registers, else they can't be used. */
 static int highest_level(void) {
     const uint64_t fma_osxsave_avx = 1u << 12 | 1u << 27 | 1u << 28;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-    const uint64_t ymm = 0x6, zmm = 0xe6;
+    const uint64_t vnni = 1u << 11, ymm = 0x6, zmm = 0xe6;
     unsigned r[4];
     cpuid(0, 0, r);
     if (r[0] < 7) return 0;
@@ -44,14 +45,17 @@ static int highest_level(void) {
     uint64_t saved = saved_registers();
     cpuid(7, 0, r);
     if (!has_bits(saved, ymm) || !has_bits(r[EBX], avx2)) return 0;
-    return has_bits(saved, zmm) && has_bits(r[EBX], f_dq_bw_vl) ? 2 : 1;
+    if (!has_bits(saved, zmm) || !has_bits(r[EBX], f_dq_bw_vl)) return 1;
+    return has_bits(r[ECX], vnni) ? 3 : 2;
 }
 #else
 static int highest_level(void) { return 0; }
 #endif
 
-static const char *const names[3][4] = {
-    {"scalar", NULL}, {"scalar", "avx2", NULL}, {"scalar", "avx2", "avx512", NULL}};
+static const char *const names[4][5] = {{"scalar", NULL},
+                                        {"scalar", "avx2", NULL},
+                                        {"scalar", "avx2", "avx512", NULL},
+                                        {"scalar", "avx2", "avx512", "avx512vnni", NULL}};
 
 const char *const *farann_kernel_levels(void) { return names[highest_level()]; }
 
@@ -61,6 +65,7 @@ const farann_kernels *farann_kernels_by_name(const char *name) {
 #if FARANN_X86_64
     if (highest >= 1 && strcmp(name, "avx2") == 0) return &farann_kernels_avx2;
     if (highest >= 2 && strcmp(name, "avx512") == 0) return &farann_kernels_avx512;
+    if (highest >= 3 && strcmp(name, "avx512vnni") == 0) return &farann_kernels_avx512vnni;
 #endif
     (void)highest;
     return NULL;

@@ -243,13 +243,101 @@ KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
         if (scores[i] > threshold) append_rows(candidates, 1, scores + i, i);
 }
 
+/* ---- 8-bit codes ---- */
+
+/* Vectors of sums in a panel, and in a tile; the rows of a tile's panels fit a 32-bit mask. */
+enum { PANEL_I32 = FARANN_CODE_PANEL / I32_LANES };
+enum { MOST_VECTORS = CODE_PANELS * PANEL_I32, MOST_SUMS = CODE_QUERIES * MOST_VECTORS };
+
+/* `width` queries against `panels` panels: constants at each call, so that sums are registers. */
+WORD void scan_code_panels(const int width, const int panels, const int8_t *codes,
+                           const int32_t *sums, const float *norms, int64_t row, int64_t groups,
+                           float bias_sign, const uint32_t *queries, const float *steps,
+                           const float *thresholds, farann_candidates *candidates) {
+    const int vectors = panels * PANEL_I32;
+    const int64_t panel_bytes = groups * FARANN_CODE_PANEL * FARANN_CODE_GROUP;
+    const int8_t *panel = codes + row / FARANN_CODE_PANEL * panel_bytes;
+    i32v sum[MOST_SUMS];
+    for (int v = 0; v < vectors; v++) {
+        i32v start = i32_mul(i32_load(sums + row + v * I32_LANES), i32_set1(-ZERO_POINT));
+        for (int t = 0; t < width; t++) sum[t * vectors + v] = start;
+    }
+    for (int64_t g = 0; g < groups; g++) {
+        i32v c[MOST_VECTORS];
+        for (int v = 0; v < vectors; v++)
+            c[v] = i32_load(panel + (v / PANEL_I32) * panel_bytes + (v % PANEL_I32) * 4 * I32_LANES);
+        for (int t = 0; t < width; t++) {
+            i32v u = i32_set1((int32_t)queries[t]);
+            for (int v = 0; v < vectors; v++)
+                sum[t * vectors + v] = i32_dot4(sum[t * vectors + v], u, c[v]);
+        }
+        panel += FARANN_CODE_PANEL * FARANN_CODE_GROUP;
+        queries += width;
+    }
+    f32v bias[MOST_VECTORS];
+    for (int v = 0; v < vectors; v++)
+        bias[v] = f32_mul(f32_set1(bias_sign), f32_load(norms + row + v * I32_LANES));
+    uint32_t any = 0, mask[CODE_QUERIES];
+    for (int t = 0; t < width; t++) {
+        mask[t] = 0;
+        for (int v = 0; v < vectors; v++) {
+            f32v score = f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(steps[t]), bias[v]);
+            mask[t] |= f32_greater(score, f32_set1(thresholds[t])) << (v * I32_LANES);
+        }
+        any |= mask[t];
+    }
+    if (!FARANN_UNLIKELY(any)) return;
+    for (int t = 0; t < width; t++) {
+        float scores[MOST_VECTORS * I32_LANES];
+        if (!mask[t]) continue;
+        for (int v = 0; v < vectors; v++)
+            f32_store(scores + v * I32_LANES,
+                      f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(steps[t]), bias[v]));
+        append_rows(&candidates[t], mask[t], scores, row);
+    }
+}
+
+WORD void scan_codes(const int width, const int panels, const int8_t *codes, const int32_t *sums,
+                     const float *norms, int64_t n, int64_t groups, float bias_sign,
+                     const uint32_t *queries, const float *steps, const float *thresholds,
+                     farann_candidates *candidates) {
+    int64_t row = 0;
+    for (; row + (panels - 1) * FARANN_CODE_PANEL < n; row += panels * FARANN_CODE_PANEL)
+        scan_code_panels(width, panels, codes, sums, norms, row, groups, bias_sign, queries, steps,
+                         thresholds, candidates);
+    for (; row < n; row += FARANN_CODE_PANEL)
+        scan_code_panels(width, 1, codes, sums, norms, row, groups, bias_sign, queries, steps,
+                         thresholds, candidates);
+}
+
+KERNEL(void) NAME(scan_codes_i8)(const int8_t *codes, const int32_t *sums, const float *norms,
+                                 int64_t n, int64_t groups, float bias_sign,
+                                 const uint32_t *queries, const float *steps,
+                                 const float *thresholds, farann_candidates *candidates) {
+    scan_codes(CODE_QUERIES, CODE_PANELS, codes, sums, norms, n, groups, bias_sign, queries, steps,
+               thresholds, candidates);
+}
+
+KERNEL(void) NAME(scan_codes_one_i8)(const int8_t *codes, const int32_t *sums, const float *norms,
+                                     int64_t n, int64_t groups, float bias_sign,
+                                     const uint32_t *queries, const float *steps,
+                                     const float *thresholds, farann_candidates *candidates) {
+    /* One panel at a time, so that memory is read in order. */
+    scan_codes(1, 1, codes, sums, norms, n, groups, bias_sign, queries, steps,
+               thresholds, candidates);
+}
+
 const farann_kernels NAME(kernels) = {
     FARANN_LEVEL_NAME,
     PANEL_ROWS,
     TILE_QUERIES,
+    CODE_QUERIES,
+    ZERO_POINT,
     {NAME(keys_l2_f64), NAME(keys_dot_f64), NAME(keys_cosine_f64)},
     NAME(pack_rows_f32),
     NAME(scan_panels_f32),
     NAME(score_rows_f32),
     NAME(select_f32),
+    NAME(scan_codes_i8),
+    NAME(scan_codes_one_i8),
 };

@@ -12,10 +12,18 @@
 /* How a metric's float64 sum over coordinates becomes a key; see metric.h. */
 typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
 
+/* Scores coded rows; see farann_kernels. */
+typedef void farann_scan_codes(const int8_t *codes, const int32_t *sums, const float *norms,
+                               int64_t n, int64_t groups, float bias_sign,
+                               const uint32_t *queries, const float *steps,
+                               const float *thresholds, farann_candidates *candidates);
+
 typedef struct {
     const char *name;
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
+    int code_queries; /* the same for codes */
+    int zero_point;   /* added to the codes of queries, which makes them unsigned */
 
     /*
      * Canonical keys of n rows (larger = further), the same bits at every level.
@@ -57,10 +65,23 @@ typedef struct {
     /* Append the scores greater than a threshold, and their numbers, to the candidates. */
     void (*select_f32)(const float *scores, int64_t n, float threshold,
                        farann_candidates *candidates);
+
+    /*
+     * Score n coded rows against one packed tile of code_queries queries (or against one query):
+     * step * <u, c> + bias_sign * norm. `codes`, `sums` and `norms` are as farann_encode_rows
+     * writes them, from the first row of a panel on; queries, steps and thresholds have one
+     * entry a query of the tile, `queries` per group. Appends as scan_panels_f32 does; a NaN norm
+     * never passes. Norms are read, and candidates need room, for n rounded up to whole panels.
+     */
+    farann_scan_codes *scan_codes_i8;
+    farann_scan_codes *scan_codes_one_i8;
 } farann_kernels;
 
 /* Every level's vectors of float32 divide this. */
 enum { FARANN_PADDING = 16 };
+
+/* A panel of codes: so many rows, of which groups of so many coordinates lie side by side. */
+enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4 };
 
 /* The table of a level by name, or NULL if there is no such level on this CPU. */
 const farann_kernels *farann_kernels_by_name(const char *name);

@@ -29,6 +29,11 @@ static double sum_of_squares(const double *x, int64_t padded_dim) {
     return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
 }
 
+double farann_query_weight(farann_metric metric, double sign, double q, double centre,
+                           double query_norm) {
+    return sign * (metric == FARANN_L2 ? -2.0 * (q - centre) : -q / query_norm);
+}
+
 void farann_query_prepare(farann_metric metric, double sign, const float *query, int64_t dim,
                           const double *centre, double centre_norm, double *exact,
                           float *weights, int64_t stride, farann_query *prepared) {
@@ -42,8 +47,7 @@ void farann_query_prepare(farann_metric metric, double sign, const float *query,
         double from_centre = exact[j] - centre[j];
         distance2 += from_centre * from_centre;
         dot_centre += exact[j] * centre[j];
-        double weight = metric == FARANN_L2 ? -2.0 * from_centre : -exact[j] / norm;
-        float rounded = (float)(sign * weight);
+        float rounded = (float)farann_query_weight(metric, sign, exact[j], centre[j], norm);
         weights[j * stride] = rounded;
         weights2 += (double)rounded * (double)rounded;
     }

@@ -19,7 +19,11 @@
 /* 12 accumulators, 2 rows' vectors and a broadcast fill 15 of the 16 registers. */
 enum { F32_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
 
+/* 7-bit queries: pairs of products then fit the 16 bits that maddubs sums them in. */
+enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, ZERO_POINT = 64 };
+
 typedef __m256 f32v;
+typedef __m256i i32v;
 
 typedef struct {
     __m256d low, high;
@@ -53,6 +57,18 @@ WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
 
 WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+
+WORD f32v f32_mul(f32v a, f32v b) { return _mm256_mul_ps(a, b); }
+WORD f32v f32_from_i32(i32v x) { return _mm256_cvtepi32_ps(x); }
+WORD i32v i32_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+WORD i32v i32_set1(int32_t x) { return _mm256_set1_epi32(x); }
+WORD i32v i32_mul(i32v a, i32v b) { return _mm256_mullo_epi32(a, b); }
+
+/* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
+WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
+    __m256i pairs = _mm256_maddubs_epi16(u, c);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 WORD f64x8 f64x8_zero(void) {

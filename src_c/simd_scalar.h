@@ -18,6 +18,12 @@ typedef struct {
     float lane[F32_LANES];
 } f32v;
 
+enum { I32_LANES = 4, CODE_QUERIES = 2, CODE_PANELS = 1, ZERO_POINT = 128 };
+
+typedef struct {
+    int32_t lane[I32_LANES];
+} i32v;
+
 typedef struct {
     double lane[8];
 } f64x8;
@@ -68,6 +74,46 @@ WORD uint32_t f32_greater(f32v a, f32v b) {
     uint32_t mask = 0;
     for (int i = 0; i < F32_LANES; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
     return mask;
+}
+
+WORD f32v f32_mul(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) a.lane[i] *= b.lane[i];
+    return a;
+}
+
+WORD i32v i32_load(const void *p) {
+    i32v v;
+    memcpy(v.lane, p, sizeof v.lane);
+    return v;
+}
+
+WORD i32v i32_set1(int32_t x) {
+    i32v v;
+    for (int i = 0; i < I32_LANES; i++) v.lane[i] = x;
+    return v;
+}
+
+WORD i32v i32_mul(i32v a, i32v b) {
+    for (int i = 0; i < I32_LANES; i++) a.lane[i] *= b.lane[i];
+    return a;
+}
+
+/* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
+WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
+    for (int i = 0; i < I32_LANES; i++) {
+        uint8_t left[4];
+        int8_t right[4];
+        memcpy(left, &u.lane[i], 4);
+        memcpy(right, &c.lane[i], 4);
+        for (int b = 0; b < 4; b++) sum.lane[i] += (int32_t)left[b] * (int32_t)right[b];
+    }
+    return sum;
+}
+
+WORD f32v f32_from_i32(i32v x) {
+    f32v v;
+    for (int i = 0; i < F32_LANES; i++) v.lane[i] = (float)x.lane[i];
+    return v;
 }
 
 WORD f64x8 f64x8_zero(void) {
