@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := bench/.venv
 NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd)
 
-.PHONY: help build demo test lint docs dist clean
+.PHONY: help build demo test lint docs bench bench-full bench-kernels dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +41,27 @@ lint: $(VENV)/.test  ## check types
 docs: $(VENV)/.test  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# The libraries that farann is compared with have an environment of their own.
+$(BENCH)/bin/python:
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
+
+$(BENCH)/.built: $(BENCH)/bin/python $(NATIVE) bench/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --requirement bench/requirements.txt --editable .
+	@touch $@
+
+bench: $(BENCH)/.built  ## compare with other libraries, about ten minutes: bench/results/index.html
+	$(BENCH)/bin/python -m bench run
+	$(BENCH)/bin/python -m bench report
+
+bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and a growth run: hours
+	$(BENCH)/bin/python -m bench run --full
+	$(BENCH)/bin/python -m bench growth --rows 1e5..1e7
+	$(BENCH)/bin/python -m bench report
+
+bench-kernels: $(VENV)/.test  ## speed of each kernel beside what the core can do
+	$(BIN)/python -m pytest bench/kernels --benchmark-columns=min,median --benchmark-sort=name
 
 dist: $(BIN)/python  ## build sdist and wheel
 	$(BIN)/python -m pip install --quiet build

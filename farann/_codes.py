@@ -68,9 +68,9 @@ def make_codes(rows: Float32Array, centre: Float64Array, metric: int, seed: int,
 
 
 def _largest_coded(extents: Float64Array) -> float:
-    """The largest coordinate that the codes must hold."""
-    largest = float(extents.max())
+    """The largest coordinate that the codes must hold: the first below a gap, if there is one."""
     if len(extents) <= 4 * _MOST_OUTLIERS:
-        return largest
-    within = float(np.partition(extents, -_MOST_OUTLIERS - 1)[-_MOST_OUTLIERS - 1])
-    return within if within > 0.0 and largest > _OUTLIER_RATIO * within else largest
+        return float(extents.max())
+    top = np.sort(np.partition(extents, -_MOST_OUTLIERS - 1)[-_MOST_OUTLIERS - 1 :])[::-1]
+    gaps = np.flatnonzero((top[:-1] > _OUTLIER_RATIO * top[1:]) & (top[1:] > 0.0))
+    return float(top[gaps[-1] + 1 if len(gaps) else 0])

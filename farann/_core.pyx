@@ -399,8 +399,6 @@ cdef class Task:
                 self.weights + (i // tile * tile * dim + i % tile if self.mode == PACKED
                                 else i * exact_dim),
                 tile if self.mode == PACKED else 1, &query.prepared)
-            if self.mode == AS_THEY_LIE and self.packing.unit:
-                query.prepared.key_offset = 0.0
             query.filter = filter.of_query(start + i)
             query.threshold = -INFINITY
             if self.beyond:
@@ -479,7 +477,7 @@ cdef class Task:
         cdef const farann_kernels *kernels = self.snapshot.kernels
         cdef Query *query = &self.queries[i]
         cdef farann_block block = self.block_of(segment, start)
-        cdef int64_t before = query.candidates.count
+        cdef int64_t before = query.candidates.count, j
         cdef float norms[2]
         cdef double slack
         kernels.score_rows_f32(
@@ -490,6 +488,10 @@ cdef class Task:
         if slack < 0.0:
             self.score_exact(query, segment, start, n)
             return
+        if self.packing.unit:
+            # As they lie unit rows are not centred: what the centre takes off is a constant.
+            for j in range(n):
+                self.bias[j] += <float>query.prepared.key_offset
         kernels.select_f32(self.bias, n, self.threshold_for(query, slack), &query.candidates)
         self.admit(query, before, &block)
 
@@ -658,24 +660,29 @@ cdef class Task:
                 found.count += 1
 
     cdef void thin_out(self, Query *query) noexcept nogil:
-        """Drop candidates that can't belong to the answer; if most stay, get their keys."""
-        self.rescore_best(query)
+        """Drop candidates that can't belong to the answer; if most stay, get keys."""
+        self.keep_best(query)
+        if query.candidates.count > self.capacity // 2:
+            self.rescore_best(query)
         if query.candidates.count > self.capacity // 2:
             self.rescore(query, 0)
+
+    cdef double keep_best(self, Query *query) noexcept nogil:
+        """The k-th best rough score; less its slack, it bounds the k-th best key."""
+        cdef double best
+        if self.beyond or query.candidates.count < self.k:
+            return INFINITY
+        best = farann_candidates_keep_best(&query.candidates, self.k, 2.0 * query.slack)
+        query.threshold = max(query.threshold, best - query.slack)
+        return best
 
     cdef void rescore_best(self, Query *query) noexcept nogil:
         """Get the keys of the k best candidates, and drop those that these leave no place.
 
-        The k-th best rough score, less its slack, bounds the k-th best key; the k exact keys
-        then bound it better, so that few of the other candidates need theirs.
+        Exact keys bound the k-th best key better, so that few other candidates need theirs.
         """
-        cdef double best
-        cdef int64_t first
-        if self.beyond or query.candidates.count < self.k:
-            return
-        best = farann_candidates_keep_best(&query.candidates, self.k, 2.0 * query.slack)
-        query.threshold = max(query.threshold, best - query.slack)
-        first = farann_candidates_split(&query.candidates, -INFINITY, best)
+        cdef double best = self.keep_best(query)
+        cdef int64_t first = farann_candidates_split(&query.candidates, -INFINITY, best)
         self.rescore(query, first)
         farann_candidates_split(&query.candidates, query.threshold - query.slack, INFINITY)
 

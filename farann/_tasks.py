@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+from weakref import WeakSet
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -62,11 +64,29 @@ def run_all(functions: Iterable[Callable[[], object]], threads: int) -> None:
         raise errors[0]
 
 
-def _forget_pool() -> None:
-    """In a forked child the pool's threads are gone."""
+class Lockable(Protocol):
+    """Something with a lock that `fresh_lock` made."""
+
+    _lock: threading.RLock
+
+
+_locked: WeakSet[Lockable] = WeakSet()
+
+
+def fresh_lock(owner: Lockable) -> threading.RLock:
+    """A lock for `owner`; a forked child gets a new one, as nobody there could open the old."""
+    with _lock:
+        _locked.add(owner)
+    return threading.RLock()
+
+
+def _after_fork() -> None:
+    """In a forked child the other threads are gone, and with them who held locks."""
     global _pool, _pool_size, _lock
     _pool, _pool_size, _lock = None, 0, threading.Lock()
+    for owner in _locked:
+        owner._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_after_fork)

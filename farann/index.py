@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ class Index:
             raise ValueError(f"cells: expected None, partitions are not there yet, got {cells!r}")
         if keep_vectors is not True:
             raise ValueError(f"keep_vectors: expected True, got {keep_vectors!r}")
-        self._lock = threading.RLock()
+        self._lock = _tasks.fresh_lock(self)
         self._metric, self._codes = metric, codes
         self._seed = _checks.to_int("seed", seed, 0)
         self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
@@ -114,7 +113,8 @@ class Index:
             return np.empty(0, np.int64) if self._store is None else self._store.live_ids()
 
     def __len__(self) -> int:
-        return 0 if self._store is None else len(self._store)
+        with self._lock:
+            return 0 if self._store is None else len(self._store)
 
     def __contains__(self, id: object) -> bool:
         try:

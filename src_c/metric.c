@@ -92,7 +92,7 @@ double farann_query_slack(const farann_query *query, double squares) {
 double farann_query_slack_as_lies(const farann_query *query, int unit, double smallest,
                                   double largest) {
     if (!unit) return farann_query_slack(query, largest);
-    /* p / sqrt(n) is right to 1.5 gamma where n is far from under- and overflow. */
+    /* p / sqrt(n), less a constant, is right to 1.6 gamma where n is far from the ends. */
     if (!(smallest > SMALLEST_SQUARES && largest < LARGEST_FLOAT32_SCORE)) return -1.0;
     return 2.0 * farann_query_slack(query, 1.0);
 }

@@ -396,7 +396,7 @@ def test_info_json(place: Path, capsys: Capture) -> None:
     del facts["bytes"]
     assert facts == {
         "file": "c.farann", "file_bytes": os.path.getsize("c.farann"), "verified": True,
-        "rows": 2, "dim": 8, "metric": "cosine", "codes": "float32", "built": True,
+        "rows": 2, "dim": 8, "metric": "cosine", "codes": "int8", "built": True,
         "smallest_id": 5, "largest_id": 900,
     }
 

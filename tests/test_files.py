@@ -344,19 +344,20 @@ class TestContradictions:
     ) -> bool:
         """Load what was made up: a FormatError, or an index that answers; nothing worse."""
         _format.write_file(path, metadata, arrays)
-        refused = 0
+        refused = []
         for mmap in (False, True):
             try:
                 index = farann.Index.load(path, mmap=mmap)
             except farann.FormatError:
-                refused += 1
+                refused.append(mmap)
                 continue
             for k in (3, 30):
                 hits = index.search_furthest(np.ones((2, 3), np.float32), k)
                 assert np.isin(hits.ids, [-1, *index.ids.tolist()]).all()
             assert len(index.reconstruct(index.ids)) == len(index.ids) == len(index)
-        assert refused in (0, 2)
-        return refused == 2
+        # Mapped rows are not read, so a NaN among them is not seen.
+        assert refused in ([], [False], [False, True])
+        return refused == [False, True]
 
     def test_as_it_was(self, parts: Any, path: Path) -> None:
         assert not self.refused_or_harmless(path, *parts)
@@ -371,7 +372,8 @@ class TestContradictions:
     def test_arrays_of_other_shapes_and_dtypes(self, parts: Any, path: Path) -> None:
         metadata, arrays = parts
         for name, array in arrays.items():
-            others = [array[None], array[..., None], array.astype("f8"), array.astype("i2")]
+            with np.errstate(invalid="ignore"):  # NaN marks rows without codes
+                others = [array[None], array[..., None], array.astype("f8"), array.astype("i2")]
             for other in others:
                 if other.dtype != array.dtype or other.shape != array.shape:
                     assert self.refused_or_harmless(path, metadata, {**arrays, name: other}), name

@@ -25,6 +25,7 @@ class Mode:
 MODES = [
     Mode(),
     Mode(isa="avx2"),
+    Mode({"codes": "float32"}),
 ]
 
 
