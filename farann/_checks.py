@@ -51,7 +51,7 @@ def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bo
     if array.shape[1] < 1:
         raise ValueError(f"{name}: expected vectors of dimension 1 or more, got {array.shape}")
     if array.dtype == np.float32:
-        vectors = np.ascontiguousarray(array)
+        vectors = np.require(array, requirements=["C", "A"])
     else:
         with np.errstate(over="ignore", under="ignore"):
             vectors = np.ascontiguousarray(array, dtype=np.float32)

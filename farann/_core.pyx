@@ -127,6 +127,8 @@ cdef class Codes:
                 or codes.shape[1] != self.groups * FARANN_CODE_GROUP
                 or not sums.shape[0] == norms.shape[0] == n_padded):
             raise ValueError("codes, sums, norms and signs must fit together")
+        if outliers.shape[0] > CANDIDATE_ROOM:
+            raise ValueError("there are more outliers than there may be")
         for i in range(outliers.shape[0]):
             if not 0 <= outliers[i] < n_rows:
                 raise ValueError("outliers must be slots of the base")

@@ -59,6 +59,7 @@ void farann_query_prepare(farann_metric metric, double sign, const float *query,
     double gamma64 = terms * U64 * 2.0;
     double underflow = terms * 0x1p-125;
     double *slack = prepared->slack;
+    prepared->lost_squares = underflow;
     slack[0] = underflow * (1.0 + a);
     slack[1] = gamma * a + underflow;
     slack[2] = 0.0;
@@ -83,7 +84,7 @@ void farann_query_prepare(farann_metric metric, double sign, const float *query,
 }
 
 double farann_query_slack(const farann_query *query, double squares) {
-    double largest = sqrt(squares) * (1.0 + LARGEST_NORM_ERROR);
+    double largest = sqrt(squares + query->lost_squares) * (1.0 + LARGEST_NORM_ERROR);
     if (!(query->weight_norm * largest + largest * largest < LARGEST_FLOAT32_SCORE)) return -1.0;
     if (!(query->weight_norm < LARGEST_FLOAT32_SCORE)) return -1.0;
     return query->slack[0] + largest * (query->slack[1] + largest * query->slack[2]);

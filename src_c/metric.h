@@ -19,6 +19,7 @@ typedef struct {
     double key_scale;
     double key_offset;
     double slack[3];
+    double lost_squares; /* what underflow may take from a |y|^2 summed in float32 */
     double weight_norm; /* |a|, of the float32 weights */
     double query_norm;  /* |q| in the canonical order of summation; 1 but for cosine */
 } farann_query;

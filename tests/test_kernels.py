@@ -74,3 +74,21 @@ def test_unknown_level() -> None:
     rows = np.ones((1, 2), np.float32)
     with pytest.raises(ValueError, match="isa: this CPU has scalar.*got 'mmx'"):
         _core.Snapshot(rows, rows[:0], None, None, np.zeros(2), 0, "mmx")
+
+
+@pytest.mark.parametrize("exponent", [-40, -70, -76, -80, -90, -100, -120])
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("n_queries", [1, 20])
+def test_squares_that_underflow(n_queries: int, metric: str, exponent: int,
+                                rng: np.random.Generator) -> None:
+    """Rows so small that |y|^2 vanishes in float32, apart by a few units in the last place."""
+    base = rng.standard_normal((1, 16)).astype(np.float32) * np.ones((4000, 1), np.float32)
+    rows = (base.view(np.int32) + rng.integers(-50, 51, base.shape, dtype=np.int32)).view(np.float32)
+    rows[::2] *= -1  # so that the centre is near zero
+    rows *= np.float32(2.0) ** exponent
+    queries = rng.standard_normal((n_queries, 16), dtype=np.float32)
+    expected = reference.furthest(queries, rows, 10, metric)
+    for codes in ("float32", "int8"):
+        index = farann.Index(metric=metric, codes=codes)
+        index.add(rows)
+        np.testing.assert_array_equal(index.search_furthest(queries, 10).ids, expected.ids)
