@@ -26,7 +26,7 @@ cdef enum:
     # Candidates that a query may hold beyond twice k before they are thinned out.
     CANDIDATE_ROOM = 64
     # A packed block of rows should stay in the second-level cache.
-    BLOCK_BYTES = 393216
+    BLOCK_BYTES = 524288
     FIRST_BLOCK = 64
     LARGEST_BLOCK = 1024
     SCORES_AT_ONCE = 256

@@ -87,12 +87,20 @@ WORD double reciprocal_norm(const float *row, int64_t dim) {
     return 1.0 / sqrt(squares);
 }
 
-/* Columns j .. j + width of one row, centred and scaled, into lane `lane` of the panel. */
-WORD void pack_columns(const float *row, int64_t j, int width, const double *centre, double scale,
-                       float *panel, int lane) {
-    float line[PACK_COLUMNS];
-    for (int c = 0; c < width; c++) line[c] = (float)((double)row[j + c] * scale - centre[j + c]);
-    for (int c = 0; c < width; c++) panel[(j + c) * PANEL_ROWS + lane] = line[c];
+/* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
+WORD void pack_columns(const float *const *row, int64_t j, int width, const double *centre,
+                       const double *scale, float *panel, int lane) {
+    float line[4][PACK_COLUMNS];
+    for (int r = 0; r < 4; r++)
+        for (int c = 0; c < width; c++)
+            line[r][c] = (float)((double)row[r][j + c] * scale[r] - centre[j + c]);
+    float *out = panel + j * PANEL_ROWS + lane;
+    int c = 0;
+    for (; c + 4 <= width; c += 4)
+        f32_transpose4(line[0] + c, line[1] + c, line[2] + c, line[3] + c, out + c * PANEL_ROWS,
+                       PANEL_ROWS);
+    for (; c < width; c++)
+        for (int r = 0; r < 4; r++) out[c * PANEL_ROWS + r] = line[r][c];
 }
 
 /* bias_sign * |y|^2 of a panel's rows; the largest |y|^2 of its first `count`. */
@@ -129,11 +137,12 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
             scale[r] = unit ? reciprocal_norm(row[r], dim) : 1.0;
         }
         int64_t whole = dim - dim % PACK_COLUMNS;
-        for (int64_t j = 0; j < whole; j += PACK_COLUMNS)
-            for (int r = 0; r < PANEL_ROWS; r++)
-                pack_columns(row[r], j, PACK_COLUMNS, centre, scale[r], panel, r);
-        for (int r = 0; r < PANEL_ROWS && whole < dim; r++)
-            pack_columns(row[r], whole, (int)(dim - whole), centre, scale[r], panel, r);
+        for (int r = 0; r < PANEL_ROWS; r += 4) {
+            for (int64_t j = 0; j < whole; j += PACK_COLUMNS)
+                pack_columns(row + r, j, PACK_COLUMNS, centre, scale + r, panel, r);
+            if (whole < dim)
+                pack_columns(row + r, whole, (int)(dim - whole), centre, scale + r, panel, r);
+        }
         double norm = panel_norms(panel, dim, count, bias_sign, bias + i);
         if (!(norm <= largest)) largest = norm;
     }

@@ -55,6 +55,17 @@ WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
     *sum_b = _mm_cvtss_f32(_mm_movehl_ps(two, two));
 }
 
+/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
+WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
+                         float *out, int stride) {
+    __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(out, a);
+    _mm_storeu_ps(out + stride, b);
+    _mm_storeu_ps(out + 2 * stride, c);
+    _mm_storeu_ps(out + 3 * stride, d);
+}
+
 WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
 }

@@ -70,6 +70,17 @@ WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
     *sum_b = (b.lane[0] + b.lane[2]) + (b.lane[1] + b.lane[3]);
 }
 
+/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
+WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
+                         float *out, int stride) {
+    for (int c = 0; c < 4; c++) {
+        out[c * stride] = r0[c];
+        out[c * stride + 1] = r1[c];
+        out[c * stride + 2] = r2[c];
+        out[c * stride + 3] = r3[c];
+    }
+}
+
 WORD uint32_t f32_greater(f32v a, f32v b) {
     uint32_t mask = 0;
     for (int i = 0; i < F32_LANES; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;

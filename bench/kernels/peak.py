@@ -11,8 +11,6 @@ import time
 from functools import cache
 from pathlib import Path
 
-from bench.machine import cpu_flags
-
 _HERE = Path(__file__).parent
 _SOURCES = _HERE.parent.parent / "src_c"
 _SECONDS = 0.2
@@ -32,9 +30,10 @@ def peak(level: str) -> dict[str, float]:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return {}
-    flags = ["-O3", "-shared", "-fPIC", f"-DLEVEL={level}", f"-I{_SOURCES}"]
-    if level == "avx512" and "avx512_vnni" in cpu_flags():
-        flags.append("-DVNNI")
+    words = level.removesuffix("vnni")  # two levels share a header
+    flags = ["-O3", "-shared", "-fPIC", f"-DLEVEL={words}", f"-I{_SOURCES}"]
+    if words != level:
+        flags += ["-DFARANN_VNNI", "-DVNNI"]
     elif level != "scalar":
         flags.append("-DMADDUBS")
     with tempfile.TemporaryDirectory() as folder:

@@ -15,9 +15,13 @@ import farann
 import numpy as np
 import pytest
 from farann import _core
+from farann._codes import make_codes
+from numpy.typing import NDArray
 
 from bench import machine
 from bench.kernels.peak import peak
+
+Array = NDArray[np.float32]
 
 DIMS = [32, 64, 128, 784]
 BATCH = 512
@@ -41,19 +45,27 @@ def read_rate() -> float:
     return machine.measure(repeats=10)["read_1"]
 
 
-def task_over(rows: np.ndarray, queries: np.ndarray, metric: str, isa: str) -> _core.Task:
-    empty = np.empty((0, rows.shape[1]), np.float32)
-    snapshot = _core.Snapshot(rows, empty, None, None, np.zeros(rows.shape[1]),
-                              _core.METRICS.index(metric), isa)
-    return _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), 10, False)
-
-
-def run_fresh(benchmark: Any, rows: np.ndarray, queries: np.ndarray, metric: str, isa: str) -> float:
+def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str, *,
+              coded: bool = False) -> float:
     """Time a task's scan alone; gives its best seconds."""
-    benchmark.pedantic(
-        lambda task: task.run(), setup=lambda: ((task_over(rows, queries, metric, isa),), {}),
-        rounds=7, warmup_rounds=1)
+    number, centre = _core.METRICS.index(metric), np.zeros(rows.shape[1])
+    arrays = make_codes(rows, centre, number, 0, False) if coded else None
+    codes = _core.Codes(len(rows), *arrays) if arrays else None
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa, codes)
+    chosen = _core.Filter(snapshot)
+
+    def fresh() -> tuple[tuple[_core.Task], dict[str, Any]]:
+        return (_core.Task(snapshot, chosen, queries, 0, len(queries), 10, False),), {}
+
+    benchmark.pedantic(_core.Task.run, setup=fresh, rounds=7, warmup_rounds=1)
     return float(benchmark.stats.stats.min)
+
+
+def note_share(benchmark: Any, unit: str, rate: float, limit_name: str, limit: float | None) -> None:
+    """Write a rate, and its share of a limit, beside the times."""
+    benchmark.extra_info[unit] = round(rate / 1e9, 1)
+    if limit:
+        benchmark.extra_info[f"% of {limit_name}"] = round(100 * rate / limit, 1)
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
@@ -66,11 +78,22 @@ def test_packed_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
     rows = rng.standard_normal((n, dim), dtype=np.float32)
     queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
     seconds = run_fresh(benchmark, rows, queries, metric, isa)
-    operations = 2.0 * rows.size * BATCH
-    benchmark.extra_info["GFLOP/s"] = round(operations / seconds / 1e9, 1)
-    limit = peak(isa).get("float32")
-    if limit:
-        benchmark.extra_info["% of peak"] = round(100 * operations / seconds / limit, 1)
+    rate = 2.0 * rows.size * BATCH / seconds
+    note_share(benchmark, "GFLOP/s", rate, "float32 peak", peak(isa).get("float32"))
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_coded_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
+    """Batches: scores by 8-bit codes, a share of the core's 8-bit dot products."""
+    rng = np.random.default_rng(0)
+    n = max(2000, 8_000_000 // dim // (16 if isa == "scalar" else 1))
+    rows = rng.standard_normal((n, dim), dtype=np.float32)
+    queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, coded=True)
+    rate = 2.0 * rows.size * BATCH / seconds
+    note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
@@ -82,5 +105,17 @@ def test_single_query(benchmark: Any, isa: str, dim: int, metric: str, read_rate
     rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
     queries = rng.standard_normal((1, dim), dtype=np.float32)
     seconds = run_fresh(benchmark, rows, queries, metric, isa)
-    benchmark.extra_info["GB/s"] = round(rows.nbytes / seconds / 1e9, 1)
-    benchmark.extra_info["% of read bandwidth"] = round(100 * rows.nbytes / seconds / read_rate, 1)
+    note_share(benchmark, "GB/s", rows.nbytes / seconds, "read bandwidth", read_rate)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_single_query_coded(benchmark: Any, isa: str, dim: int, metric: str,
+                            read_rate: float) -> None:
+    """One query by codes: a quarter of the bytes."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
+    queries = rng.standard_normal((1, dim), dtype=np.float32)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, coded=True)
+    note_share(benchmark, "GB/s", rows.size / seconds, "read bandwidth", read_rate)
