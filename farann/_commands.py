@@ -45,7 +45,8 @@ def build(arguments: argparse.Namespace) -> int:
             f"got {len(ids)} of {ids.dtype}"
         )
     began = time.perf_counter()
-    index = Index(source.dim, arguments.metric, seed=arguments.seed, threads=arguments.threads)
+    index = Index(source.dim, arguments.metric, codes=arguments.codes, seed=arguments.seed,
+                  threads=arguments.threads)
     done = 0
     with _progress(arguments, source.rows, "rows") as bar:
         for block in source.blocks():

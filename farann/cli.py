@@ -209,6 +209,9 @@ def _parser() -> argparse.ArgumentParser:
                        help="file to write the index to")
     build.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
                        help="what far means (default: l2)")
+    build.add_argument("--codes", choices=["int8", "float32"], default="int8",
+                       help="how rows are scored before the exact pass: by 8-bit codes, faster, or "
+                            "by the rows alone, with less memory (default: int8)")
     build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
     build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
                        help="for what is drawn at random (default: 0)")

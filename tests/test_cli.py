@@ -93,6 +93,13 @@ def test_build(place: Path, rows: NDArray[np.float32], metric: str, capsys: Capt
     assert_array_equal(index.reconstruct(index.ids), rows)
 
 
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+def test_build_codes(place: Path, codes: str) -> None:
+    assert main(["build", "rows.npy", "-o", "new.farann", "--codes", codes, "-q"]) == 0
+    stats = farann.Index.load("new.farann").stats()
+    assert stats["codes"] == codes and (stats["bytes"]["codes"] > 0) == (codes == "int8")
+
+
 def test_build_metric_is_l2_unless_given(place: Path) -> None:
     assert main(["build", "rows.npy", "-o", "new.farann"]) == 0
     assert farann.Index.load("new.farann").metric == "l2"
