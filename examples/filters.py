@@ -30,7 +30,7 @@ show("Least like each user's taste, with the cosine:", furthest)
 seen = [furthest.ids[0, :2], furthest.ids[1, :1], []]
 unseen = index.search_furthest(tastes, k=3, exclude=seen)
 show("\nWithout what users 0 and 1 have seen:", unseen)
-assert not np.isin(unseen.ids[0], seen[0]).any()
+assert not np.isin(unseen.ids[0], furthest.ids[0, :2]).any()
 
 # One list for all users, as ids or as a mask in the order of index.ids.
 in_stock = index.ids % 2 == 0
