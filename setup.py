@@ -33,7 +33,7 @@ class BuildExt(build_ext):
 core = Extension(
     "farann._core",
     sources=["farann/_core.pyx", *C_SOURCES],
-    depends=C_HEADERS,
+    depends=[*C_HEADERS, *map(str, Path("farann").glob("*.px[di]"))],
     include_dirs=["src_c"],
 )
 

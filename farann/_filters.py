@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from farann import _checks, _core
+from farann._ids import distinct
 from farann._store import Store
 from farann._types import Int64Array
 
@@ -34,7 +35,7 @@ def _allowed_slots(store: Store, allowed: Any) -> Int64Array:
     if array.dtype == np.bool_:
         mask = _checks.to_mask("allowed", array, len(store))
         return store.live_slots()[mask]
-    slots = np.unique(store.slots_of(_checks.to_ids("allowed", array)))
+    slots = distinct(store.slots_of(_checks.to_ids("allowed", array)))
     return slots[slots >= 0]
 
 

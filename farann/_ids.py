@@ -149,6 +149,16 @@ class IdMap:
         return new
 
 
+def distinct(values: Int64Array) -> Int64Array:
+    """The values in order, each once.
+
+    Not numpy.unique: it imports a module when it is called, which hangs in a child that was
+    forked while another thread did so.
+    """
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
 def _search(ordered: Int64Array, slots: Int64Array | None, ids: Int64Array) -> Int64Array:
     """Slots of ids by binary search in ordered ids; -1 where there is none."""
     if len(ordered) == 0:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._codes import ROTATION_ROUNDS, CodeArrays
 from farann._format import ArrayChunks, FormatError
-from farann._ids import IdMap
+from farann._ids import IdMap, distinct
 from farann._store import Kind, Store
 from farann._types import Float32Array
 
@@ -67,7 +67,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         return None
     rows = _section(arrays, "rows", np.float32, (count, dim))
     ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
-    if ids is not None and count and (ids.min() < 0 or len(np.unique(ids)) < count):
+    if ids is not None and count and (ids.min() < 0 or len(distinct(ids)) < count):
         raise FormatError("the ids are negative or not unique")
     if checked and _core.first_bad_row(rows, kind.unit) >= 0:
         raise FormatError(f"row {_core.first_bad_row(rows, kind.unit)} is not a finite vector")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from farann import _checks, _core, _format, _persistence, _search, _tasks
 from farann._dispatch import default_isa
 from farann._filters import make_filter
+from farann._ids import distinct
 from farann._results import BeyondHits, Hits
 from farann._store import Kind, Store
 from farann._types import Float32Array, Int64Array
@@ -43,8 +44,8 @@ class Index:
     -----
     Answers are exact: the ids and the order that brute force in float64 over the stored float32
     rows gives, with ties going to the smaller id, on every instruction set and with any number
-    of threads. Rows are first scored in float32 with a proven bound on the rounding error, and
-    all that could belong to the answer is scored again in float64.
+    of threads. Rows are first scored roughly, by 8-bit codes or in float32, with a proven bound
+    on the error, and all that could belong to the answer is scored again in float64.
 
     Any number of threads may search while others add, remove or build: a search sees the index
     as it was before or after such a change, never between.
@@ -213,7 +214,7 @@ class Index:
         with self._lock:
             slots = self._known_slots(ids)
             if len(slots) and self._store is not None:
-                self._store.remove(np.unique(slots))
+                self._store.remove(distinct(slots))
                 self._snapshot = None
 
     def build(self, queries: npt.ArrayLike | None = None, *, progress: bool = False) -> Index:

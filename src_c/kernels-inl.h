@@ -233,8 +233,9 @@ KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, i
         score_row(rows + (positions ? positions[i] : i) * dim, dim, centre, weights, &product,
                   &norm);
         scores[i] = unit ? product / sqrtf(norm) : product + bias_sign * norm;
-        if (!(norm >= smallest)) smallest = norm;
-        if (!(norm <= largest)) largest = norm;
+        /* Written so that a NaN, once there, stays. */
+        if (!(norm >= smallest) && smallest == smallest) smallest = norm;
+        if (!(norm <= largest) && largest == largest) largest = norm;
     }
     norms[0] = smallest;
     norms[1] = largest;

@@ -22,6 +22,11 @@ static __forceinline int farann_ctz_msvc(unsigned long x) {
 #error "farann knows GCC, clang and MSVC"
 #endif
 
+#include <float.h>
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "farann needs float and double arithmetic without extra precision (no x87)"
+#endif
+
 #if defined(__x86_64__) || defined(_M_X64)
 #define FARANN_X86_64 1
 #else

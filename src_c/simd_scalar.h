@@ -105,7 +105,9 @@ WORD i32v i32_set1(int32_t x) {
 }
 
 WORD i32v i32_mul(i32v a, i32v b) {
-    for (int i = 0; i < I32_LANES; i++) a.lane[i] *= b.lane[i];
+    /* Unsigned: codes from a file that lies may overflow. */
+    for (int i = 0; i < I32_LANES; i++)
+        a.lane[i] = (int32_t)((uint32_t)a.lane[i] * (uint32_t)b.lane[i]);
     return a;
 }
 
@@ -116,7 +118,9 @@ WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
         int8_t right[4];
         memcpy(left, &u.lane[i], 4);
         memcpy(right, &c.lane[i], 4);
-        for (int b = 0; b < 4; b++) sum.lane[i] += (int32_t)left[b] * (int32_t)right[b];
+        int32_t products = 0;
+        for (int b = 0; b < 4; b++) products += (int32_t)left[b] * (int32_t)right[b];
+        sum.lane[i] = (int32_t)((uint32_t)sum.lane[i] + (uint32_t)products);
     }
     return sum;
 }

@@ -157,7 +157,7 @@ def test_build_passes_seed_and_threads_on(place: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(_commands, "Index", Recorder)
     assert main(["build", "rows.npy", "-o", "a.farann", "--seed", "5", "--threads", "2"]) == 0
-    assert made == [{"seed": 5, "threads": 2}]
+    assert made == [{"codes": "int8", "seed": 5, "threads": 2}]
 
 
 def test_the_same_build_gives_the_same_file(place: Path) -> None:

@@ -216,6 +216,8 @@ def broken(metadata: dict[str, Any], arrays: dict[str, Any], what: str) -> None:
         arrays["codes.sums"] = arrays["codes.sums"].astype(np.int64)
     elif what == "outlier out of range":
         arrays["codes.outliers"] = np.array([100], np.int64)
+    elif what == "an outlier twice":
+        arrays["codes.outliers"] = np.array([7, 7], np.int64)
     elif what == "too many outliers":
         arrays["codes.outliers"] = np.arange(100, dtype=np.int64)
     elif what == "outliers missing":
@@ -225,7 +227,7 @@ def broken(metadata: dict[str, Any], arrays: dict[str, Any], what: str) -> None:
 @pytest.mark.parametrize("what", [
     "no bounds list", "bounds that are no numbers", "infinite residual", "negative scale",
     "codes missing", "codes of another shape", "sums of another type", "outlier out of range",
-    "too many outliers", "outliers missing",
+    "an outlier twice", "too many outliers", "outliers missing",
 ])
 def test_hostile_files(saved: Path, what: str) -> None:
     metadata, arrays = read_file(saved)

@@ -361,3 +361,41 @@ keep = index_of(rows, threads=2)
 give(ids=keep.search_furthest(rows[:300]).ids)
 """
     assert run_python(code, timeout=60)["ids"].shape == (300, 10)
+
+
+FORKS = """
+import os, threading
+import farann
+x = np.random.default_rng(0).standard_normal((20_000, 24), dtype=np.float32)
+index = farann.Index()
+index.add(x)
+expected = index.search_furthest(x[:300], 5).ids
+over = threading.Event()
+
+searching = [threading.Thread(target=lambda: [index.search_furthest(x[:300], 5, threads=2)
+                                              for _ in iter(over.is_set, True)]) for _ in range(3)]
+changing = threading.Thread(target=lambda: [index.remove(index.add(x[:1]))
+                                            for _ in iter(over.is_set, True)])
+for thread in (*searching, changing):
+    thread.start()
+status = []
+for _ in range(12):
+    child = os.fork()
+    if child == 0:
+        found = index.search_furthest(x[:300], 5, allowed=np.arange(len(x)), threads=2).ids
+        os._exit(0 if (found == expected).all() else 1)
+    status.append(os.waitpid(child, 0)[1])
+over.set()
+for thread in (*searching, changing):
+    thread.join()
+give(status=status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_children_forked_in_the_middle_of_it(run_python: Callable[..., Any]) -> None:
+    """A child has none of the other threads, and none of the locks that they held."""
+    # Python 3.12 and newer warn of forks in a process with threads, which is the point here.
+    code = "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + FORKS
+    answer = run_python(code, timeout=120)
+    assert answer["status"].tolist() == [0] * 12

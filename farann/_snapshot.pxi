@@ -1,0 +1,218 @@
+# What is searched: rows, their codes, and which of them may be found. Part of _core.pyx.
+
+cdef struct Segment:
+    const float *rows
+    int64_t first  # slot of its first row
+    int64_t count
+    const int64_t *positions  # the rows to search, within the segment; NULL: all
+
+
+def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
+                 const int8_t[:, ::1] signs, double[::1] extents):
+    """Write each row's largest |coordinate| after centring and rotation."""
+    cdef double[::1] scratch = np.empty(centre.shape[0])
+    if rows.shape[0]:
+        with nogil:
+            farann_code_extents(&rows[0, 0], rows.shape[0], rows.shape[1], &centre[0], unit,
+                                &signs[0, 0], &scratch[0], &extents[0])
+
+
+def encode_rows(const float[:, ::1] rows, const double[::1] centre, int metric,
+                const int8_t[:, ::1] signs, double scale, int8_t[:, ::1] codes, int32_t[::1] sums,
+                float[::1] norms):
+    """Code rows, from the first of a panel on; gives the largest |z - s c|^2 and |z|^2."""
+    cdef double[::1] scratch = np.empty(centre.shape[0])
+    cdef double largest[2]
+    largest[0] = largest[1] = 0.0
+    if rows.shape[0]:
+        with nogil:
+            farann_encode_rows(&rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
+                               metric == FARANN_COSINE, metric == FARANN_L2, &signs[0, 0], scale,
+                               &scratch[0], &codes[0, 0], &sums[0], &norms[0], largest)
+    return largest[0], largest[1]
+
+
+cdef class Codes:
+    """8-bit codes of all rows of a snapshot's base.
+
+    Parameters
+    ----------
+    codes : int8 (n_padded, 4 * n_groups)
+        Panels of 16 rows: [group of 4 coordinates][row][4].
+    sums, norms : int32, float32 (n_padded,)
+        The sum of a row's codes; |z|^2 (l2) or 0, NaN for rows that are not coded.
+    signs : int8 (3, dim)
+        Of the rotation.
+    outliers : int64 (m,)
+        Slots of the rows that are not coded.
+    scale, residual, norm : float
+        Rows are about scale * codes; the largest |z - scale * codes| and |z|.
+    """
+
+    cdef const int8_t[:, ::1] codes
+    cdef const int32_t[::1] sums
+    cdef const float[::1] norms
+    cdef const int8_t[:, ::1] signs
+    cdef const int64_t[::1] outliers
+    cdef farann_code_bounds bounds
+    cdef int64_t n_rows, groups
+
+    def __init__(self, int64_t n_rows, const int8_t[:, ::1] codes, const int32_t[::1] sums,
+                 const float[::1] norms, const int8_t[:, ::1] signs, const int64_t[::1] outliers,
+                 double scale, double residual, double norm):
+        cdef int64_t n_padded = code_rows(n_rows), i
+        self.groups = (signs.shape[1] + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
+        if (n_rows < 1 or signs.shape[0] != FARANN_ROTATION_ROUNDS or codes.shape[0] != n_padded
+                or codes.shape[1] != self.groups * FARANN_CODE_GROUP
+                or not sums.shape[0] == norms.shape[0] == n_padded):
+            raise ValueError("codes, sums, norms and signs must fit together")
+        if outliers.shape[0] > CANDIDATE_ROOM:
+            raise ValueError("there are more outliers than there may be")
+        for i in range(outliers.shape[0]):
+            if not (outliers[i - 1] if i else -1) < outliers[i] < n_rows:
+                raise ValueError("outliers must be ascending slots of the base")
+        if not (0.0 < scale < INFINITY and 0.0 <= residual < INFINITY and 0.0 <= norm < INFINITY):
+            raise ValueError("scale, residual and norm must be finite")
+        self.n_rows = n_rows
+        self.codes, self.sums, self.norms = codes, sums, norms
+        self.signs, self.outliers = signs, outliers
+        self.bounds.scale, self.bounds.residual, self.bounds.norm = scale, residual, norm
+
+
+def code_rows(int64_t n):
+    """Rows of whole panels that hold n rows."""
+    return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
+
+
+cdef class Snapshot:
+    """One immutable state of an index: up to two segments of rows, their ids, what is removed.
+
+    Parameters
+    ----------
+    base, tail : float32 (n, dim), C-contiguous
+        The rows; slots count through both.
+    ids : int64 (n_slots,) or None
+        Ids by slot; None where the id is the slot.
+    alive : uint8 (n_slots,) or None
+        0 for removed rows; None where no row is removed.
+    centre : float64 (dim,)
+        Subtracted from rows before they are scored roughly; values that float32 has.
+    metric : int
+        Position in `METRICS`.
+    isa : str
+        One of `isa_levels()`.
+    codes : Codes or None
+        Of the base.
+    """
+
+    cdef Segment segments[2]
+    cdef const farann_kernels *kernels
+    cdef farann_metric metric
+    cdef Codes codes
+    cdef readonly int64_t dim
+    cdef readonly int64_t n_slots
+    cdef double centre_norm
+    cdef const float[:, ::1] base, tail
+    cdef const double[::1] centre
+    cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
+    cdef const int64_t[::1] ids
+    cdef const int64_t *ids_by_slot
+    cdef const uint8_t[::1] alive
+
+    def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
+                 const double[::1] centre, int metric, str isa, Codes codes=None):
+        self.kernels = farann_kernels_by_name(isa.encode("ascii"))
+        if self.kernels == NULL:
+            raise ValueError(f"isa: this CPU has {', '.join(isa_levels())}, got {isa!r}")
+        if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
+            raise ValueError("base, tail and centre must have one dim of at least 1")
+        if not 0 <= metric < 3:
+            raise ValueError(f"metric: expected 0, 1 or 2, got {metric}")
+        self.metric = <farann_metric>metric
+        self.base, self.tail, self.centre = base, tail, centre
+        self.dim = base.shape[1]
+        self.n_slots = base.shape[0] + tail.shape[0]
+        self.ids, self.alive = ids, alive
+        if (ids is not None and self.ids.shape[0] != self.n_slots) or (
+                alive is not None and self.alive.shape[0] != self.n_slots):
+            raise ValueError("ids and alive must have one entry a slot")
+        if codes is not None and (codes.n_rows != base.shape[0]
+                                  or codes.signs.shape[1] != self.dim):
+            raise ValueError("codes must be those of the base")
+        self.codes = codes
+        self.ids_by_slot = NULL
+        if ids is not None and self.n_slots:
+            self.ids_by_slot = &self.ids[0]
+        self.segments[0] = Segment(NULL, 0, base.shape[0], NULL)
+        self.segments[1] = Segment(NULL, base.shape[0], tail.shape[0], NULL)
+        if base.shape[0]:
+            self.segments[0].rows = &base[0, 0]
+        if tail.shape[0]:
+            self.segments[1].rows = &tail[0, 0]
+        cdef int64_t j
+        self.centre_norm = 0.0
+        for j in range(self.dim):
+            self.centre_norm += centre[j] * centre[j]
+        self.centre_norm = self.centre_norm ** 0.5
+        self.padded_centre = np.zeros(padded(self.dim), np.float32)
+        if self.metric != FARANN_COSINE:
+            for j in range(self.dim):
+                self.padded_centre[j] = <float>centre[j]
+
+
+cdef class Filter:
+    """Which rows of a snapshot may be found, for all queries and for each.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    allowed : uint8 (n_slots,) or None
+        0 for rows that may not be found; it stands in the place of the snapshot's `alive`.
+    slots : int64 (m,) or None
+        Sorted slots, the only ones to search; None: all of them.
+    excluded, offsets : int64 (e,), int64 (n_queries + 1,) or None
+        Sorted slots that query i must not find: excluded[offsets[i]:offsets[i + 1]].
+    """
+
+    cdef Segment segments[2]
+    cdef const uint8_t *alive
+    cdef const uint8_t[::1] allowed
+    cdef const int64_t[::1] excluded, offsets
+    cdef int64_t[::1] positions
+    cdef readonly int64_t n_rows
+
+    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None, excluded=None,
+                 offsets=None):
+        cdef int64_t i, split
+        self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
+        self.allowed = snapshot.alive if allowed is None else allowed
+        self.alive = NULL
+        if self.allowed is not None and snapshot.n_slots:
+            if self.allowed.shape[0] != snapshot.n_slots:
+                raise ValueError("allowed must have one entry a slot")
+            self.alive = &self.allowed[0]
+        self.excluded, self.offsets = excluded, offsets
+        if slots is not None:
+            split = 0
+            for i in range(slots.shape[0]):
+                if not 0 <= slots[i] < snapshot.n_slots:
+                    raise ValueError("slots must be slots of the snapshot")
+                split += slots[i] < self.segments[0].count
+            self.positions = np.empty(slots.shape[0], np.int64)
+            for i in range(slots.shape[0]):
+                self.positions[i] = slots[i] - (self.segments[0].count if i >= split else 0)
+            self.segments[0].count, self.segments[1].count = split, slots.shape[0] - split
+            if slots.shape[0]:
+                self.segments[0].positions = &self.positions[0]
+                self.segments[1].positions = &self.positions[0] + split
+        self.n_rows = self.segments[0].count + self.segments[1].count
+
+    cdef farann_filter of_query(self, int64_t i) noexcept:
+        cdef farann_filter result
+        result.alive = self.alive
+        result.excluded = NULL
+        result.n_excluded = 0
+        if self.excluded is not None and self.offsets[i + 1] > self.offsets[i]:
+            result.excluded = &self.excluded[self.offsets[i]]
+            result.n_excluded = self.offsets[i + 1] - self.offsets[i]
+        return result
