@@ -134,8 +134,8 @@ def _measure(
     environment = child_environment(algorithm.environment(machine.cpu_flags()))
     measured = []
     for setting in algorithm.sweep(Profile(count, dim, data.metric, options.k, full=True)):
-        if setting.environment:
-            continue  # a special case of another setting, as one instruction set
+        if setting.aside:
+            continue
         task = Task(
             algorithm=algorithm.name,
             dataset=describe(data),

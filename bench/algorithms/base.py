@@ -37,11 +37,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class Setting:
-    """One index to build, in a process of its own, and the searches to time on it."""
+    """One index to build, in a process of its own, and the searches to time on it.
+
+    One that is `aside` shows what another setting gains, as an instruction set that isn't the
+    best: the growth run leaves it out.
+    """
 
     build: Parameters = field(default_factory=dict)
     searches: list[Parameters] = field(default_factory=lambda: [{}])
     environment: dict[str, str] = field(default_factory=dict)
+    aside: bool = False
 
 
 class Algorithm(ABC):

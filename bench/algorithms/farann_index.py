@@ -19,13 +19,14 @@ class Mode:
     keywords: dict[str, Any] = field(default_factory=dict)
     searches: tuple[dict[str, Any], ...] = ({},)
     isa: str | None = None
+    aside: bool = False
     applies: Callable[[Profile], bool] = lambda profile: True
 
 
 MODES = [
     Mode(),
-    Mode(isa="avx2"),
-    Mode({"codes": "float32"}),
+    Mode(isa="avx2", aside=True),
+    Mode({"codes": "float32"}, aside=True),
 ]
 
 
@@ -47,6 +48,7 @@ class Farann(Algorithm):
                 dict(mode.keywords),
                 [dict(search) for search in mode.searches],
                 {"FARANN_ISA": mode.isa} if mode.isa else {},
+                mode.aside,
             )
             for mode in MODES
             if mode.applies(profile) and (mode.isa is None or mode.isa in levels[:-1])
