@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import farann
 import numpy as np
 import reference
+from farann import _core
 from numpy.testing import assert_array_equal
 from numpy.typing import ArrayLike, NDArray
 
@@ -193,3 +194,26 @@ def snapshot(index: farann.Index) -> tuple[Any, ...]:
         hits = index.search_furthest(rows[:3], 5)
         answers = (rows.tobytes(), hits.scores.tobytes(), hits.ids.tobytes())
     return (len(index), index.dim, index.metric, ids.tobytes(), pickle.dumps(index), *answers)
+
+
+def ask_core(
+    rows: Float32,
+    queries: Float32,
+    k: int,
+    metric: str,
+    isa: str,
+    *,
+    nearest: bool = False,
+    centre: NDArray[Any] | None = None,
+    codes: _core.Codes | None = None,
+) -> tuple[Float32, NDArray[np.int64], int]:
+    """Scores, ids and rows rescored, from the core itself: for a level and a centre of choice."""
+    middle = np.zeros(rows.shape[1]) if centre is None else centre.astype(np.float64)
+    number = _core.METRICS.index(metric)
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, middle, number, isa, codes)
+    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), k, nearest)
+    task.run()
+    scores = np.empty((len(queries), k), np.float32)
+    ids = np.empty((len(queries), k), np.int64)
+    task.write_top(scores, ids, 0)
+    return scores, ids, task.rescored

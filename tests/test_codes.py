@@ -9,11 +9,12 @@ import farann
 import numpy as np
 import pytest
 import reference
-from cases import Float32
+from cases import Float32, ask_core
 from farann import _codes, _core
 from farann._format import read_file, write_file
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 DIMS = [1, 3, 4, 7, 16, 17, 33, 64, 97, 200, 784]
 LEVELS = farann.isa_levels()
@@ -27,18 +28,10 @@ def coded(rows: Float32, metric: str, centre: np.ndarray | None = None) -> _code
 
 
 def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *,
-           nearest: bool = False) -> tuple[Float32, np.ndarray, int]:
+           nearest: bool = False) -> tuple[Float32, NDArray[np.int64], int]:
     """Search by codes at a level; also how many rows needed their canonical key."""
-    dim = rows.shape[1]
     codes = _core.Codes(len(rows), *coded(rows, metric))
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(dim),
-                              _core.METRICS.index(metric), isa, codes)
-    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), k, nearest)
-    task.run()
-    scores = np.empty((len(queries), k), np.float32)
-    ids = np.empty((len(queries), k), np.int64)
-    task.write_top(scores, ids, 0)
-    return scores, ids, task.rescored
+    return ask_core(rows, queries, k, metric, isa, nearest=nearest, codes=codes)
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)

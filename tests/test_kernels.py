@@ -6,26 +6,11 @@ import farann
 import numpy as np
 import pytest
 import reference
-from cases import Float32
+from cases import ask_core
 from farann import _core
 
 DIMS = [1, 7, 15, 16, 17, 31, 33, 64, 65, 97, 784]
 LEVELS = farann.isa_levels()
-
-
-def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *, nearest: bool = False,
-           centre: Float32 | None = None) -> tuple[Float32, np.ndarray, int]:
-    """Ask the core itself, for the level and the centre that the test wants."""
-    dim = rows.shape[1]
-    middle = np.zeros(dim) if centre is None else centre.astype(np.float64)
-    snapshot = _core.Snapshot(rows, np.empty((0, dim), np.float32), None, None, middle,
-                              _core.METRICS.index(metric), isa)
-    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), k, nearest)
-    task.run()
-    scores = np.empty((len(queries), k), np.float32)
-    ids = np.empty((len(queries), k), np.int64)
-    task.write_top(scores, ids, 0)
-    return scores, ids, task.rescored
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
@@ -37,7 +22,7 @@ def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> No
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
         for n_queries in (1, 37):  # canonical keys alone; packed panels
             expected = oracle(queries[:n_queries], rows, 10, metric)
-            scores, ids, _ = search(rows, queries[:n_queries], 10, metric, isa, nearest=nearest)
+            scores, ids, _ = ask_core(rows, queries[:n_queries], 10, metric, isa, nearest=nearest)
             np.testing.assert_array_equal(ids, expected.ids)
             np.testing.assert_array_equal(scores, expected.scores)
 
@@ -48,7 +33,7 @@ def test_packed_scan_prunes(isa: str, metric: str, rng: np.random.Generator) -> 
     """The rough scan leaves few rows to the exact one, else it would be of no use."""
     rows = rng.standard_normal((20_000, 24), dtype=np.float32)
     queries = rng.standard_normal((40, 24), dtype=np.float32)
-    _, _, rescored = search(rows, queries, 10, metric, isa)
+    _, _, rescored = ask_core(rows, queries, 10, metric, isa)
     assert 10 <= rescored / len(queries) < 20
 
 
@@ -60,7 +45,7 @@ def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random
     expected = reference.furthest(queries, rows, 10, metric)
     size = 1.0 if metric == "cosine" else 1e6
     for centre in (rows.mean(axis=0), np.full(19, size / 19**0.5, np.float32)):
-        scores, ids, _ = search(rows, queries, 10, metric, isa, centre=centre)
+        scores, ids, _ = ask_core(rows, queries, 10, metric, isa, centre=centre)
         np.testing.assert_array_equal(ids, expected.ids)
         np.testing.assert_array_equal(scores, expected.scores)
 
