@@ -82,9 +82,17 @@ KERNEL(void) NAME(keys_cosine_f64)(const float *rows, const int64_t *positions, 
 /* ---- float32 block scoring ---- */
 
 WORD double reciprocal_norm(const float *row, int64_t dim) {
-    double squares = 0.0;
-    for (int64_t j = 0; j < dim; j++) squares += (double)row[j] * (double)row[j];
-    return 1.0 / sqrt(squares);
+    f64x8 squares = f64x8_zero();
+    int64_t j = 0;
+    for (; j + 8 <= dim; j += 8) {
+        f64x8 x = f64x8_from_f32(row + j);
+        squares = f64x8_add(squares, f64x8_mul(x, x));
+    }
+    if (j < dim) {
+        f64x8 x = f64x8_from_f32_first(row + j, dim - j);
+        squares = f64x8_add(squares, f64x8_mul(x, x));
+    }
+    return 1.0 / sqrt(f64x8_sum(squares));
 }
 
 /* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
