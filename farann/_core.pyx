@@ -5,8 +5,8 @@ search is one `Task`, which owns the scratch memory for some queries of a batch;
 tasks side by side over the same snapshot.
 """
 
-from libc.math cimport INFINITY, NAN, nextafterf
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.math cimport INFINITY, NAN, nextafterf, sqrt
+from libc.stdint cimport INT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 
 from farann._kernels cimport *
@@ -42,6 +42,13 @@ def isa_levels():
     return tuple(names)
 
 
+cdef const farann_kernels *kernels_of(str isa) except NULL:
+    cdef const farann_kernels *kernels = farann_kernels_by_name(isa.encode("ascii"))
+    if kernels == NULL:
+        raise ValueError(f"isa: this CPU has {', '.join(isa_levels())}, got {isa!r}")
+    return kernels
+
+
 def first_bad_row(const float[:, ::1] rows, bint unit):
     """Number of the first row with a NaN or infinity (with `unit`: or all zeros), or -1."""
     cdef int64_t bad
@@ -61,5 +68,8 @@ cdef int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
     return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)
 
 
+include "_codes.pxi"
 include "_snapshot.pxi"
+include "_queries.pxi"
+include "_selection.pxi"
 include "_task.pxi"

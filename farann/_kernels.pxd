@@ -21,6 +21,7 @@ cdef extern from "candidates.h" nogil:
     ctypedef struct farann_block:
         int64_t first
         const int64_t *positions
+        const int32_t *slots
         const int64_t *ids
 
     ctypedef struct farann_filter:
@@ -59,14 +60,36 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
 
-    ctypedef void farann_scan_codes(const int8_t *, const int32_t *, const float *, int64_t,
-                                    int64_t, float, const uint32_t *, const float *,
-                                    const float *, farann_candidates *) noexcept
+    ctypedef struct farann_coded_rows:
+        const int8_t *codes
+        const int32_t *sums
+        const int32_t *squares
+        int64_t groups
+
+    ctypedef struct farann_coded_tile:
+        const uint32_t *codes
+        const float *steps
+        const int32_t *shifts
+        const int32_t *thresholds
+        int32_t sign
+
+    ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
+                                    const farann_coded_tile *, farann_candidates *) noexcept
+
+    ctypedef void (*refine_function)(const farann_coded_rows *, int64_t,
+                                     const farann_coded_tile *, farann_candidates *,
+                                     int64_t) noexcept
+
+    ctypedef void (*rotate_function)(double *, int64_t, const double *, int) noexcept
+
+    ctypedef void (*project_function)(const double *, int64_t, int64_t, const double *,
+                                      double *) noexcept
 
     enum:
         FARANN_PADDING
         FARANN_CODE_PANEL
         FARANN_CODE_GROUP
+        FARANN_NOT_CODED
 
     ctypedef struct farann_kernels:
         const char *name
@@ -81,6 +104,9 @@ cdef extern from "kernels.h" nogil:
         select_function select_f32
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8
+        refine_function refine_codes_i8
+        rotate_function rotate_f64
+        project_function project_f64
 
     const farann_kernels *farann_kernels_by_name(const char *)
     const char *const *farann_kernel_levels()
@@ -90,6 +116,7 @@ cdef extern from "metric.h" nogil:
     ctypedef struct farann_query:
         double key_scale
         double key_offset
+        double weight_norm
         double query_norm
 
     ctypedef struct farann_packing:
@@ -99,6 +126,7 @@ cdef extern from "metric.h" nogil:
     farann_packing farann_packing_of(farann_metric, double)
     void farann_query_prepare(farann_metric, double, const float *, int64_t, const double *,
                               double, double *, float *, int64_t, farann_query *)
+    double farann_query_weight(farann_metric, double, double, double, double)
     double farann_query_slack(const farann_query *, double)
     double farann_query_slack_as_lies(const farann_query *, int, double, double)
     double farann_score(farann_metric, double, double)
@@ -115,12 +143,21 @@ cdef extern from "codes.h" nogil:
         double scale
         double residual
         double norm
+        double rest_unit
+        double square_unit
+        int64_t dim
 
-    void farann_code_extents(const float *, int64_t, int64_t, const double *, int, const int8_t *,
-                             double *, double *)
-    void farann_encode_rows(const float *, int64_t, int64_t, const double *, int, int,
-                            const int8_t *, double, double *, int8_t *, int32_t *, float *,
-                            double *)
-    double farann_encode_query(farann_metric, double, const double *, int64_t, const double *,
-                               const int8_t *, const farann_code_bounds *, const farann_query *,
-                               int, double *, uint32_t *, int64_t, float *)
+    ctypedef struct farann_coded_query:
+        double step
+        int32_t shift
+        double slack
+
+    void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
+                             const double *, int, const double *, double *, double *)
+    void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,
+                            const double *, int, const double *, double, double *, int8_t *,
+                            int32_t *, double *, double *)
+    void farann_pack_codes(const int8_t *, const int64_t *, int64_t, int64_t, int8_t *)
+    void farann_code_query(const double *, double, const farann_code_bounds *, double,
+                           const farann_query *, int, uint32_t *, int64_t, farann_coded_query *)
+    int32_t farann_code_threshold(const farann_coded_query *, double)

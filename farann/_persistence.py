@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import ROTATION_ROUNDS, CodeArrays
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap, distinct
+from farann._layout import CodeArrays
 from farann._store import Kind, Store
 from farann._types import Float32Array
 
@@ -39,7 +39,9 @@ def sections_of(settings: Mapping[str, Any],
         # Codes are of all rows or of none: what was added or removed since, `build` will code.
         arrays |= {f"codes.{name}": part for name, part in codes._asdict().items()
                    if isinstance(part, np.ndarray)}
-        metadata["code_bounds"] = [codes.scale, codes.residual, codes.norm]
+        metadata["code_bounds"] = list(codes.bounds)
+        if codes.basis_bounds is not None:
+            metadata["basis_bounds"] = list(codes.basis_bounds)
     return metadata, arrays
 
 
@@ -83,30 +85,46 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     return store
 
 
+# What sections of codes hold, as far as it doesn't depend on other sections.
+_CODE_SECTIONS = {
+    "panels": (np.int8, 2), "sums": (np.int32, 1), "squares": (np.int32, 1), "signs": (np.int8, 2),
+    "slots": (np.int32, 1), "outliers": (np.int64, 1), "basis": (np.float64, 2),
+    "rows": (np.int8, 2),
+}
+
+
 def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
               dim: int) -> CodeArrays | None:
     if "code_bounds" not in metadata:
         return None
-    bounds = metadata["code_bounds"]
-    if not (isinstance(bounds, list) and len(bounds) == 3
-            and all(isinstance(bound, float) for bound in bounds)):
-        raise FormatError(f"metadata: 'code_bounds' can't be {bounds!r}")
-    n = _core.code_rows(count)
-    parts = {
-        "codes": (np.int8, (n, -(-dim // 4) * 4)), "sums": (np.int32, (n,)),
-        "norms": (np.float32, (n,)), "signs": (np.int8, (ROTATION_ROUNDS, dim)),
-    }
-    made = {name: _section(arrays, f"codes.{name}", *of) for name, of in parts.items()}
-    outliers = arrays.get("codes.outliers")
-    if outliers is None or outliers.dtype != np.int64 or outliers.ndim != 1:
-        raise FormatError("section 'codes.outliers' is missing or of another type")
-    codes = CodeArrays(**made, outliers=outliers, scale=bounds[0], residual=bounds[1],
-                       norm=bounds[2])
+    parts: dict[str, Any] = {name: None for name in _CODE_SECTIONS}
+    for name, (dtype, ndim) in _CODE_SECTIONS.items():
+        array = arrays.get(f"codes.{name}")
+        if array is not None:
+            if array.dtype != dtype or array.ndim != ndim:
+                raise FormatError(f"section 'codes.{name}': expected {np.dtype(dtype)} in {ndim} "
+                                  f"dimensions, got {array.dtype} {array.shape}")
+            parts[name] = array
+    for name in ("panels", "sums", "signs", "outliers"):
+        if parts[name] is None:
+            raise FormatError(f"section 'codes.{name}' is missing")
+    bounds = [_bounds(metadata, name) for name in ("code_bounds", "basis_bounds")]
+    codes = CodeArrays(**parts, bounds=bounds[0], basis_bounds=bounds[1])
     try:
-        _core.Codes(count, *codes)
-    except ValueError as error:
+        _core.Codes(count, dim, *codes)
+    except (TypeError, ValueError) as error:
         raise FormatError(f"the codes are not those of these rows: {error}") from None
     return codes
+
+
+def _bounds(metadata: Mapping[str, Any], name: str) -> Any:
+    bounds = metadata.get(name)
+    if bounds is None:
+        return None
+    if not (isinstance(bounds, list) and len(bounds) == 4
+            and all(isinstance(bound, float) for bound in bounds)):
+        raise FormatError(f"metadata: {name!r} can't be {bounds!r}")
+    return tuple(bounds)
 
 
 def _section(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,

@@ -1,87 +1,10 @@
-# What is searched: rows, their codes, and which of them may be found. Part of _core.pyx.
+# What is searched: rows, and which of them may be found. Part of _core.pyx.
 
 cdef struct Segment:
     const float *rows
     int64_t first  # slot of its first row
     int64_t count
     const int64_t *positions  # the rows to search, within the segment; NULL: all
-
-
-def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                 const int8_t[:, ::1] signs, double[::1] extents):
-    """Write each row's largest |coordinate| after centring and rotation."""
-    cdef double[::1] scratch = np.empty(centre.shape[0])
-    if rows.shape[0]:
-        with nogil:
-            farann_code_extents(&rows[0, 0], rows.shape[0], rows.shape[1], &centre[0], unit,
-                                &signs[0, 0], &scratch[0], &extents[0])
-
-
-def encode_rows(const float[:, ::1] rows, const double[::1] centre, int metric,
-                const int8_t[:, ::1] signs, double scale, int8_t[:, ::1] codes, int32_t[::1] sums,
-                float[::1] norms):
-    """Code rows, from the first of a panel on; gives the largest |z - s c|^2 and |z|^2."""
-    cdef double[::1] scratch = np.empty(centre.shape[0])
-    cdef double largest[2]
-    largest[0] = largest[1] = 0.0
-    if rows.shape[0]:
-        with nogil:
-            farann_encode_rows(&rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
-                               metric == FARANN_COSINE, metric == FARANN_L2, &signs[0, 0], scale,
-                               &scratch[0], &codes[0, 0], &sums[0], &norms[0], largest)
-    return largest[0], largest[1]
-
-
-cdef class Codes:
-    """8-bit codes of all rows of a snapshot's base.
-
-    Parameters
-    ----------
-    codes : int8 (n_padded, 4 * n_groups)
-        Panels of 16 rows: [group of 4 coordinates][row][4].
-    sums, norms : int32, float32 (n_padded,)
-        The sum of a row's codes; |z|^2 (l2) or 0, NaN for rows that are not coded.
-    signs : int8 (3, dim)
-        Of the rotation.
-    outliers : int64 (m,)
-        Slots of the rows that are not coded.
-    scale, residual, norm : float
-        Rows are about scale * codes; the largest |z - scale * codes| and |z|.
-    """
-
-    cdef const int8_t[:, ::1] codes
-    cdef const int32_t[::1] sums
-    cdef const float[::1] norms
-    cdef const int8_t[:, ::1] signs
-    cdef const int64_t[::1] outliers
-    cdef farann_code_bounds bounds
-    cdef int64_t n_rows, groups
-
-    def __init__(self, int64_t n_rows, const int8_t[:, ::1] codes, const int32_t[::1] sums,
-                 const float[::1] norms, const int8_t[:, ::1] signs, const int64_t[::1] outliers,
-                 double scale, double residual, double norm):
-        cdef int64_t n_padded = code_rows(n_rows), i
-        self.groups = (signs.shape[1] + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
-        if (n_rows < 1 or signs.shape[0] != FARANN_ROTATION_ROUNDS or codes.shape[0] != n_padded
-                or codes.shape[1] != self.groups * FARANN_CODE_GROUP
-                or not sums.shape[0] == norms.shape[0] == n_padded):
-            raise ValueError("codes, sums, norms and signs must fit together")
-        if outliers.shape[0] > CANDIDATE_ROOM:
-            raise ValueError("there are more outliers than there may be")
-        for i in range(outliers.shape[0]):
-            if not (outliers[i - 1] if i else -1) < outliers[i] < n_rows:
-                raise ValueError("outliers must be ascending slots of the base")
-        if not (0.0 < scale < INFINITY and 0.0 <= residual < INFINITY and 0.0 <= norm < INFINITY):
-            raise ValueError("scale, residual and norm must be finite")
-        self.n_rows = n_rows
-        self.codes, self.sums, self.norms = codes, sums, norms
-        self.signs, self.outliers = signs, outliers
-        self.bounds.scale, self.bounds.residual, self.bounds.norm = scale, residual, norm
-
-
-def code_rows(int64_t n):
-    """Rows of whole panels that hold n rows."""
-    return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
 
 
 cdef class Snapshot:
@@ -121,9 +44,7 @@ cdef class Snapshot:
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, Codes codes=None):
-        self.kernels = farann_kernels_by_name(isa.encode("ascii"))
-        if self.kernels == NULL:
-            raise ValueError(f"isa: this CPU has {', '.join(isa_levels())}, got {isa!r}")
+        self.kernels = kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
             raise ValueError("base, tail and centre must have one dim of at least 1")
         if not 0 <= metric < 3:
@@ -136,8 +57,7 @@ cdef class Snapshot:
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):
             raise ValueError("ids and alive must have one entry a slot")
-        if codes is not None and (codes.n_rows != base.shape[0]
-                                  or codes.signs.shape[1] != self.dim):
+        if codes is not None and (codes.n_rows != base.shape[0] or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
         self.codes = codes
         self.ids_by_slot = NULL

@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from farann import _core
-from farann._codes import CodeArrays, make_codes
+from farann._dispatch import default_isa
 from farann._ids import IdMap
+from farann._layout import CodeArrays, make_codes
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 # Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
@@ -75,7 +76,7 @@ class Store:
 
     def snapshot(self, isa: str) -> _core.Snapshot:
         """An immutable view of what is there now."""
-        codes = None if self.codes is None else _core.Codes(len(self.base), *self.codes)
+        codes = None if self.codes is None else _core.Codes(len(self.base), self.dim, *self.codes)
         return _core.Snapshot(self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
                               self.kind.metric, isa, codes)
 
@@ -123,8 +124,8 @@ class Store:
         self.alive = alive
         self.n_removed += len(slots)
 
-    def build(self, progress: bool = False) -> None:
-        """Merge the segments, drop what is removed, and freeze a new centre."""
+    def build(self, queries: Float32Array | None = None, progress: bool = False) -> None:
+        """Merge the segments, drop what is removed, freeze a new centre, and code the rows."""
         if len(self.base) == 0 and self.alive is None and len(self._tail) == self._n_tail:
             base = self._tail
         elif self._n_tail == 0 and self.alive is None:
@@ -140,7 +141,8 @@ class Store:
         self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
         self.centre, self.codes = centre_of(base, self.kind.unit), None
         if self.kind.coded:
-            self.codes = make_codes(base, self.centre, self.kind.metric, self.kind.seed, progress)
+            self.codes = make_codes(base, self.centre, self.kind.metric, self.kind.seed,
+                                    default_isa(), queries, progress)
         self.built = True
 
     @property

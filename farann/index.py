@@ -235,11 +235,12 @@ class Index:
         Index
             The index itself.
         """
+        sample = None
         if queries is not None:
-            _checks.to_vectors("queries", queries, self.dim, unit=self._unit, single=True)
+            sample = _checks.to_vectors("queries", queries, self.dim, unit=self._unit, single=True)
         with self._lock:
             if self._store is not None:
-                self._store.build(progress)
+                self._store.build(sample, progress)
                 self._snapshot = None
         return self
 

@@ -20,6 +20,7 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot) {
 }
 
 static int64_t slot_of(const farann_block *block, int64_t row) {
+    if (block->slots) return block->slots[row];
     return block->first + (block->positions ? block->positions[row] : row);
 }
 

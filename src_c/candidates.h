@@ -25,12 +25,14 @@ typedef struct {
 } farann_topk;
 
 /*
- * A block of rows as the index knows them: row i of the block has the slot
- * first + (positions ? positions[i] : i), and the id ids[slot], or the slot where ids is NULL.
+ * A block of rows as the index knows them: row i of the block has the slot slots[i], or where
+ * that is NULL first + (positions ? positions[i] : i), and the id ids[slot], or the slot where
+ * ids is NULL.
  */
 typedef struct {
     int64_t first;
     const int64_t *positions;
+    const int32_t *slots;
     const int64_t *ids;
 } farann_block;
 

@@ -3,33 +3,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "portable.h"
+/* Whole numbers that squares are held in; scores stay within twice that. */
+static const int LARGEST_SHIFT = 31;
 
-/* Orthogonal butterflies over a power of two of coordinates. */
-static void hadamard(double *FARANN_RESTRICT x, int64_t size) {
-    for (int64_t half = 1; half < size; half *= 2)
-        for (int64_t i = 0; i < size; i += 2 * half)
-            for (int64_t j = i; j < i + half; j++) {
-                double a = x[j], b = x[j + half];
-                x[j] = a + b;
-                x[j + half] = a - b;
-            }
-    double unit = 1.0 / sqrt((double)size);
-    for (int64_t j = 0; j < size; j++) x[j] *= unit;
-}
-
-void farann_rotate(double *x, int64_t dim, const int8_t *signs) {
-    int64_t size = 1;
-    while (2 * size <= dim) size *= 2;
-    for (int round = 0; round < FARANN_ROTATION_ROUNDS; round++) {
-        for (int64_t j = 0; j < dim; j++) x[j] *= (double)signs[round * dim + j];
-        hadamard(x, size);
-        if (size < dim) hadamard(x + dim - size, size);
-    }
-}
-
-static void rotated_row(const float *row, int64_t dim, const double *centre, int unit,
-                        const int8_t *signs, double *z) {
+static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
+                       const double *centre, int unit, const double *signs, double *z) {
     double scale = 1.0;
     if (unit) {
         double squares = 0.0;
@@ -37,7 +15,7 @@ static void rotated_row(const float *row, int64_t dim, const double *centre, int
         scale = 1.0 / sqrt(squares);
     }
     for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - centre[j];
-    farann_rotate(z, dim, signs);
+    kernels->rotate_f64(z, dim, signs, FARANN_ROTATION_ROUNDS);
 }
 
 static double largest_magnitude(const double *x, int64_t dim) {
@@ -46,78 +24,130 @@ static double largest_magnitude(const double *x, int64_t dim) {
     return largest;
 }
 
-void farann_code_extents(const float *rows, int64_t n, int64_t dim, const double *centre, int unit,
-                         const int8_t *signs, double *scratch, double *extents) {
+void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
+                         const double *centre, int unit, const double *signs, double *scratch,
+                         double *extents) {
     for (int64_t i = 0; i < n; i++) {
-        rotated_row(rows + i * dim, dim, centre, unit, signs, scratch);
+        turned_row(kernels, rows + i * dim, dim, centre, unit, signs, scratch);
         extents[i] = largest_magnitude(scratch, dim);
     }
 }
 
-void farann_encode_rows(const float *rows, int64_t n, int64_t dim, const double *centre, int unit,
-                        int squares, const int8_t *signs, double scale, double *scratch,
-                        int8_t *codes, int32_t *sums, float *norms, double *largest) {
-    const int64_t groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
+void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
+                        const double *centre, int unit, const double *signs, double scale,
+                        double *scratch, int8_t *codes, int32_t *sums, double *squares,
+                        double *largest) {
+    const int64_t row_bytes = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP * FARANN_CODE_GROUP;
     const double inverse = 1.0 / scale;
     for (int64_t i = 0; i < n; i++) {
-        int64_t lane = i % FARANN_CODE_PANEL;
-        int8_t *panel = codes + (i - lane) * groups * FARANN_CODE_GROUP;
+        int8_t *row = codes + i * row_bytes;
         double z2 = 0.0, e2 = 0.0;
         int32_t sum = 0;
-        rotated_row(rows + i * dim, dim, centre, unit, signs, scratch);
-        if (!(largest_magnitude(scratch, dim) <= 127.0 * scale * (1.0 + 1e-12))) {
-            norms[i] = NAN;
-            continue;
-        }
+        memset(row, 0, (size_t)row_bytes);
+        turned_row(kernels, rows + i * dim, dim, centre, unit, signs, scratch);
+        for (int64_t j = 0; j < dim; j++) z2 += scratch[j] * scratch[j];
+        squares[i] = z2;
+        sums[i] = FARANN_NOT_CODED;
+        if (!(largest_magnitude(scratch, dim) <= 127.0 * scale * (1.0 + 1e-12))) continue;
         for (int64_t j = 0; j < dim; j++) {
             double c = rint(fmin(127.0, fmax(-127.0, scratch[j] * inverse)));
             double e = scratch[j] - c * scale;
-            z2 += scratch[j] * scratch[j];
             e2 += e * e;
             sum += (int32_t)c;
-            panel[((j / FARANN_CODE_GROUP) * FARANN_CODE_PANEL + lane) * FARANN_CODE_GROUP +
-                  j % FARANN_CODE_GROUP] = (int8_t)c;
+            row[j] = (int8_t)c;
         }
         sums[i] = sum;
-        norms[i] = squares ? (float)z2 : 0.0f;
         largest[0] = e2 > largest[0] ? e2 : largest[0];
         largest[1] = z2 > largest[1] ? z2 : largest[1];
     }
-    for (int64_t i = n; i % FARANN_CODE_PANEL != 0; i++) norms[i] = NAN;
 }
 
-double farann_encode_query(farann_metric metric, double sign, const double *exact, int64_t dim,
-                           const double *centre, const int8_t *signs,
-                           const farann_code_bounds *rows, const farann_query *prepared,
-                           int zero_point, double *scratch, uint32_t *codes, int64_t stride,
-                           float *step) {
-    const int64_t groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
-    for (int64_t j = 0; j < dim; j++)
-        scratch[j] = farann_query_weight(metric, sign, exact[j], centre[j], prepared->query_norm);
-    farann_rotate(scratch, dim, signs);
+void farann_pack_codes(const int8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
+                       int8_t *panels) {
+    for (int64_t start = 0; start < n; start += FARANN_CODE_PANEL) {
+        int8_t *panel = panels + start * groups * FARANN_CODE_GROUP;
+        for (int64_t lane = 0; lane < FARANN_CODE_PANEL; lane++) {
+            int64_t i = start + lane;
+            int64_t row = i >= n ? -1 : positions ? positions[i] : i;
+            for (int64_t g = 0; g < groups; g++) {
+                int8_t *out = panel + (g * FARANN_CODE_PANEL + lane) * FARANN_CODE_GROUP;
+                if (row < 0)
+                    memset(out, 0, FARANN_CODE_GROUP);
+                else
+                    memcpy(out, rows + (row * groups + g) * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
+            }
+        }
+    }
+}
 
-    double largest = largest_magnitude(scratch, dim);
-    double t = largest > 0.0 ? largest / (double)(zero_point - 1) : 1.0 / rows->scale;
+/* The worth t of a unit of u, large enough for all codes of the query to fit; also its shift. */
+static double unit_of_query(const farann_code_bounds *rows, double largest, double rest,
+                            int zero_point, int32_t *shift) {
+    double most = (double)(zero_point - 1);
+    double t = fmax(largest, rest * rows->rest_unit / rows->scale / FARANN_CODE_GROUP) / most;
+    *shift = 0;
+    if (rows->square_unit > 0.0) {
+        /* Squares are shifted by whole bits, so t is their unit times a power of two. */
+        int exponent;
+        (void)frexp(t * (rows->scale / rows->square_unit), &exponent);
+        if (exponent < 0) exponent = 0;
+        *shift = exponent < LARGEST_SHIFT ? exponent : LARGEST_SHIFT;
+        return ldexp(rows->square_unit / rows->scale, exponent);
+    }
+    return t > 0.0 ? t : 1.0 / rows->scale;
+}
+
+/* Write `amount` units to the last group, shared out over its four equal coordinates. */
+static uint32_t group_of_rest(double amount, int zero_point) {
+    uint32_t group = 0;
+    for (int i = 0; i < FARANN_CODE_GROUP; i++) {
+        double part = fmin(amount, (double)(zero_point - 1));
+        group |= (uint32_t)((int)part + zero_point) << (8 * i);
+        amount -= part;
+    }
+    return group;
+}
+
+void farann_code_query(const double *a, double rest, const farann_code_bounds *rows, double reach,
+                       const farann_query *prepared, int zero_point, uint32_t *codes,
+                       int64_t stride, farann_coded_query *coded) {
+    const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
+    double t = unit_of_query(rows, largest_magnitude(a, dim), rest, zero_point, &coded->shift);
     double coded2 = 0.0, left2 = 0.0;
+    coded->step = rows->scale * t;
+    coded->slack = farann_query_slack(prepared, reach * reach);
+    if (coded->slack < 0.0 || !(coded->step > 1e-30 && coded->step < 1e30)) {
+        coded->slack = -1.0;
+        return;
+    }
     for (int64_t g = 0; g < groups; g++) {
         uint32_t group = 0;
         for (int i = 0; i < FARANN_CODE_GROUP; i++) {
             int64_t j = g * FARANN_CODE_GROUP + i;
-            double u = j < dim ? rint(scratch[j] / t) : 0.0;
-            double left = j < dim ? scratch[j] - u * t : 0.0;
+            double u = j < dim ? rint(a[j] / t) : 0.0;
+            double left = j < dim ? a[j] - u * t : 0.0;
             coded2 += u * t * u * t;
             left2 += left * left;
             group |= (uint32_t)((int)u + zero_point) << (8 * i);
         }
         codes[g * stride] = group;
     }
-    *step = (float)(rows->scale * t);
-    double slack = farann_query_slack(prepared, rows->norm * rows->norm);
-    if (slack < 0.0 || !(*step > 1e-30f && *step < 1e30f)) return -1.0;
-    /* <a, z> = <t u, s c> + <t u, e> + <f, z>; then what float32 rounds, and the rotations. */
-    double coded = sqrt(coded2), left = sqrt(left2);
-    slack += (coded * rows->residual + left * rows->norm) * (1.0 + 1e-9);
-    slack += 0x1p-22 * (coded * (rows->norm + rows->residual) + rows->norm * rows->norm);
-    slack += 0x1p-40 * prepared->weight_norm * rows->norm;
-    return slack;
+    if (rows->rest_unit > 0.0)
+        codes[groups * stride] = group_of_rest(
+            fmin(ceil(rest * rows->rest_unit / coded->step),
+                 (double)(FARANN_CODE_GROUP * (zero_point - 1))), zero_point);
+    /* <a, z> = <t u, s c> + <t u, e> + <f, z>; then what float32 rounds, and the turns. */
+    double within = sqrt(coded2), left = sqrt(left2);
+    coded->slack += (within * rows->residual + left * rows->norm) * (1.0 + 1e-9);
+    coded->slack += 0x1p-22 * (within * (rows->norm + rows->residual) + reach * reach);
+    coded->slack += 0x1p-36 * prepared->weight_norm * reach;
+    if (rows->square_unit > 0.0) coded->slack += 2.0 * coded->step;
+}
+
+int32_t farann_code_threshold(const farann_coded_query *coded, double floor) {
+    double units = floor / coded->step;
+    units -= fabs(units) * 1e-12;
+    if (!(units > (double)FARANN_LOWEST_THRESHOLD + 1.0)) return FARANN_LOWEST_THRESHOLD;
+    if (!(units < -(double)FARANN_LOWEST_THRESHOLD)) return -FARANN_LOWEST_THRESHOLD;
+    return (int32_t)ceil(units) - 1;
 }

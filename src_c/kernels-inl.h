@@ -267,19 +267,45 @@ KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
 enum { PANEL_I32 = FARANN_CODE_PANEL / I32_LANES };
 enum { MOST_VECTORS = CODE_PANELS * PANEL_I32, MOST_SUMS = CODE_QUERIES * MOST_VECTORS };
 
-/* `width` queries against `panels` panels: constants at each call, so that sums are registers. */
-WORD void scan_code_panels(const int width, const int panels, const int8_t *codes,
-                           const int32_t *sums, const float *norms, int64_t row, int64_t groups,
-                           float bias_sign, const uint32_t *queries, const float *steps,
-                           const float *thresholds, farann_candidates *candidates) {
-    const int vectors = panels * PANEL_I32;
-    const int64_t panel_bytes = groups * FARANN_CODE_PANEL * FARANN_CODE_GROUP;
-    const int8_t *panel = codes + row / FARANN_CODE_PANEL * panel_bytes;
-    i32v sum[MOST_SUMS];
+/* What the sums start with: the zero point's share, which comes off, and the squares. */
+WORD void start_sums(const int width, const int vectors, const farann_coded_rows *rows, int64_t row,
+                     const farann_coded_tile *tile, i32v *sum) {
     for (int v = 0; v < vectors; v++) {
-        i32v start = i32_mul(i32_load(sums + row + v * I32_LANES), i32_set1(-ZERO_POINT));
-        for (int t = 0; t < width; t++) sum[t * vectors + v] = start;
+        i32v share = i32_mul(i32_load(rows->sums + row + v * I32_LANES), i32_set1(-ZERO_POINT));
+        if (!rows->squares) {
+            for (int t = 0; t < width; t++) sum[t * vectors + v] = share;
+            continue;
+        }
+        i32v squares = i32_xor(i32_load(rows->squares + row + v * I32_LANES), i32_set1(tile->sign));
+        for (int t = 0; t < width; t++)
+            sum[t * vectors + v] = i32_add(share, i32_shift_right(squares, tile->shifts[t]));
     }
+}
+
+WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *sums, float step,
+                       int64_t row) {
+    int64_t count = list->count;
+    while (mask) {
+        int r = FARANN_COUNT_TRAILING_ZEROS(mask);
+        mask &= mask - 1;
+        list->scores[count] = (float)sums[r] * step;
+        list->slots[count] = row + r;
+        count++;
+    }
+    list->count = count;
+}
+
+/* `width` queries against `panels` panels: constants at each call, so that sums are registers. */
+WORD void scan_code_panels(const int width, const int panels, const farann_coded_rows *rows,
+                           int64_t start, int64_t row, const farann_coded_tile *tile,
+                           farann_candidates *candidates) {
+    const int vectors = panels * PANEL_I32;
+    const int64_t groups = rows->groups;
+    const int64_t panel_bytes = groups * FARANN_CODE_PANEL * FARANN_CODE_GROUP;
+    const int8_t *panel = rows->codes + (start + row) / FARANN_CODE_PANEL * panel_bytes;
+    const uint32_t *queries = tile->codes;
+    i32v sum[MOST_SUMS];
+    start_sums(width, vectors, rows, start + row, tile, sum);
     for (int64_t g = 0; g < groups; g++) {
         i32v c[MOST_VECTORS];
         for (int v = 0; v < vectors; v++)
@@ -292,57 +318,137 @@ WORD void scan_code_panels(const int width, const int panels, const int8_t *code
         panel += FARANN_CODE_PANEL * FARANN_CODE_GROUP;
         queries += width;
     }
-    f32v bias[MOST_VECTORS];
-    for (int v = 0; v < vectors; v++)
-        bias[v] = f32_mul(f32_set1(bias_sign), f32_load(norms + row + v * I32_LANES));
     uint32_t any = 0, mask[CODE_QUERIES];
     for (int t = 0; t < width; t++) {
+        i32v threshold = i32_set1(tile->thresholds[t]);
         mask[t] = 0;
-        for (int v = 0; v < vectors; v++) {
-            f32v score = f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(steps[t]), bias[v]);
-            mask[t] |= f32_greater(score, f32_set1(thresholds[t])) << (v * I32_LANES);
-        }
+        for (int v = 0; v < vectors; v++)
+            mask[t] |= i32_greater(sum[t * vectors + v], threshold) << (v * I32_LANES);
         any |= mask[t];
     }
     if (!FARANN_UNLIKELY(any)) return;
-    for (int t = 0; t < width; t++) {
-        float scores[MOST_VECTORS * I32_LANES];
-        if (!mask[t]) continue;
-        for (int v = 0; v < vectors; v++)
-            f32_store(scores + v * I32_LANES,
-                      f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(steps[t]), bias[v]));
-        append_rows(&candidates[t], mask[t], scores, row);
-    }
+    int32_t sums[CODE_QUERIES][MOST_VECTORS * I32_LANES];
+    /* Two short loops, which compilers unroll: one long one would put all sums in memory. */
+    for (int t = 0; t < width; t++)
+        for (int v = 0; v < vectors; v++) i32_store(sums[t] + v * I32_LANES, sum[t * vectors + v]);
+    for (int t = 0; t < width; t++)
+        if (mask[t]) append_coded(&candidates[t], mask[t], sums[t], tile->steps[t], row);
 }
 
-WORD void scan_codes(const int width, const int panels, const int8_t *codes, const int32_t *sums,
-                     const float *norms, int64_t n, int64_t groups, float bias_sign,
-                     const uint32_t *queries, const float *steps, const float *thresholds,
+WORD void scan_codes(const int width, const int panels, const farann_coded_rows *rows,
+                     int64_t start, int64_t n, const farann_coded_tile *tile,
                      farann_candidates *candidates) {
     int64_t row = 0;
     for (; row + (panels - 1) * FARANN_CODE_PANEL < n; row += panels * FARANN_CODE_PANEL)
-        scan_code_panels(width, panels, codes, sums, norms, row, groups, bias_sign, queries, steps,
-                         thresholds, candidates);
+        scan_code_panels(width, panels, rows, start, row, tile, candidates);
     for (; row < n; row += FARANN_CODE_PANEL)
-        scan_code_panels(width, 1, codes, sums, norms, row, groups, bias_sign, queries, steps,
-                         thresholds, candidates);
+        scan_code_panels(width, 1, rows, start, row, tile, candidates);
 }
 
-KERNEL(void) NAME(scan_codes_i8)(const int8_t *codes, const int32_t *sums, const float *norms,
-                                 int64_t n, int64_t groups, float bias_sign,
-                                 const uint32_t *queries, const float *steps,
-                                 const float *thresholds, farann_candidates *candidates) {
-    scan_codes(CODE_QUERIES, CODE_PANELS, codes, sums, norms, n, groups, bias_sign, queries, steps,
-               thresholds, candidates);
+KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                 const farann_coded_tile *tile, farann_candidates *candidates) {
+    scan_codes(CODE_QUERIES, CODE_PANELS, rows, start, n, tile, candidates);
 }
 
-KERNEL(void) NAME(scan_codes_one_i8)(const int8_t *codes, const int32_t *sums, const float *norms,
-                                     int64_t n, int64_t groups, float bias_sign,
-                                     const uint32_t *queries, const float *steps,
-                                     const float *thresholds, farann_candidates *candidates) {
+KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                     const farann_coded_tile *tile,
+                                     farann_candidates *candidates) {
     /* One panel at a time, so that memory is read in order. */
-    scan_codes(1, 1, codes, sums, norms, n, groups, bias_sign, queries, steps,
-               thresholds, candidates);
+    scan_codes(1, 1, rows, start, n, tile, candidates);
+}
+
+/* <u, c> of one row whose codes lie side by side. */
+WORD int32_t dot_codes(const int8_t *row, const uint32_t *query, int64_t groups) {
+    i32v products = i32_set1(0), total = i32_set1(0);
+    const i32v ones = i32_set1(0x01010101);
+    int64_t g = 0;
+    for (; g + I32_LANES <= groups; g += I32_LANES) {
+        i32v c = i32_load(row + g * FARANN_CODE_GROUP);
+        products = i32_dot4(products, i32_load(query + g), c);
+        total = i32_dot4(total, ones, c);
+    }
+    if (g < groups) {
+        i32v c = i32_load_first(row + g * FARANN_CODE_GROUP, groups - g);
+        products = i32_dot4(products, i32_load_first(query + g, groups - g), c);
+        total = i32_dot4(total, ones, c);
+    }
+    return i32_sum(i32_add(products, i32_mul(total, i32_set1(-ZERO_POINT))));
+}
+
+KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
+                                   const farann_coded_tile *query, farann_candidates *list,
+                                   int64_t from) {
+    const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
+    int64_t kept = from;
+    for (int64_t i = from; i < list->count; i++) {
+        int64_t row = start + list->slots[i];
+        if (i + 1 < list->count) {
+            /* Rows lie far apart: ask for the next one's first lines, the rest follows. */
+            const int8_t *next = rows->codes + (start + list->slots[i + 1]) * row_bytes;
+            for (int64_t j = 0; j < row_bytes && j < 256; j += 64) FARANN_PREFETCH(next + j);
+        }
+        uint32_t score = (uint32_t)dot_codes(rows->codes + row * row_bytes, query->codes,
+                                             rows->groups);
+        if (rows->squares)
+            score += (uint32_t)((rows->squares[row] ^ query->sign) >> query->shifts[0]);
+        list->slots[kept] = list->slots[i];
+        list->scores[kept] = (float)(int32_t)score * query->steps[0];
+        kept += (int32_t)score > query->thresholds[0];
+    }
+    list->count = kept;
+}
+
+/* ---- rotations ---- */
+
+/* The first three steps of the transform, eight coordinates at a time. */
+WORD void butterflies_of_8(double *x) {
+    for (int half = 1; half < 8; half *= 2)
+        for (int i = 0; i < 8; i += 2 * half)
+            for (int j = i; j < i + half; j++) {
+                double a = x[j], b = x[j + half];
+                x[j] = a + b;
+                x[j + half] = a - b;
+            }
+}
+
+/* The Walsh-Hadamard transform of a power of two of coordinates, orthogonal. */
+WORD void hadamard(double *x, int64_t size) {
+    int64_t half = 1;
+    if (size >= 8) {
+        for (int64_t i = 0; i < size; i += 8) butterflies_of_8(x + i);
+        half = 8;
+    }
+    for (; half < size; half *= 2)
+        for (int64_t i = 0; i < size; i += 2 * half) {
+            double *FARANN_RESTRICT low = x + i, *FARANN_RESTRICT high = x + i + half;
+            for (int64_t j = 0; j < half; j++) {
+                double a = low[j], b = high[j];
+                low[j] = a + b;
+                high[j] = a - b;
+            }
+        }
+    double unit = 1.0 / sqrt((double)size);
+    for (int64_t j = 0; j < size; j++) x[j] *= unit;
+}
+
+KERNEL(void) NAME(rotate_f64)(double *x, int64_t dim, const double *signs, int rounds) {
+    int64_t size = 1;
+    while (2 * size <= dim) size *= 2;
+    for (int round = 0; round < rounds; round++) {
+        for (int64_t j = 0; j < dim; j++) x[j] *= signs[round * dim + j];
+        hadamard(x, size);
+        if (size < dim) hadamard(x + dim - size, size);
+    }
+}
+
+KERNEL(void) NAME(project_f64)(const double *basis, int64_t n, int64_t dim, const double *x,
+                               double *products) {
+    for (int64_t i = 0; i < n; i++) {
+        f64x8 sum = f64x8_zero();
+        for (int64_t j = 0; j < dim; j += 8)
+            sum = f64x8_add(sum, f64x8_mul(f64x8_load(basis + i * dim + j), f64x8_load(x + j)));
+        products[i] = f64x8_sum(sum);
+    }
 }
 
 const farann_kernels NAME(kernels) = {
@@ -358,4 +464,7 @@ const farann_kernels NAME(kernels) = {
     NAME(select_f32),
     NAME(scan_codes_i8),
     NAME(scan_codes_one_i8),
+    NAME(refine_codes_i8),
+    NAME(rotate_f64),
+    NAME(project_f64),
 };

@@ -12,11 +12,29 @@
 /* How a metric's float64 sum over coordinates becomes a key; see metric.h. */
 typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
 
+/*
+ * Rows in 8-bit codes, as panels of FARANN_CODE_PANEL rows, [group][row][FARANN_CODE_GROUP], or,
+ * for refine_codes_i8, row after row.
+ */
+typedef struct {
+    const int8_t *codes;
+    const int32_t *sums;    /* the sum of a row's codes; FARANN_NOT_CODED: it never passes */
+    const int32_t *squares; /* |y|^2 in a unit that all queries know; NULL: not part of the score */
+    int64_t groups;
+} farann_coded_rows;
+
+/* A tile of queries side by side, or a single one: an entry a query, `codes` per group. */
+typedef struct {
+    const uint32_t *codes;
+    const float *steps;       /* worth of a unit of <u, c> */
+    const int32_t *shifts;    /* units of squares, as a power of two, in one of <u, c> */
+    const int32_t *thresholds;
+    int32_t sign;             /* of squares: 0, or -1 to subtract them */
+} farann_coded_tile;
+
 /* Scores coded rows; see farann_kernels. */
-typedef void farann_scan_codes(const int8_t *codes, const int32_t *sums, const float *norms,
-                               int64_t n, int64_t groups, float bias_sign,
-                               const uint32_t *queries, const float *steps,
-                               const float *thresholds, farann_candidates *candidates);
+typedef void farann_scan_codes(const farann_coded_rows *rows, int64_t start, int64_t n,
+                               const farann_coded_tile *tile, farann_candidates *candidates);
 
 typedef struct {
     const char *name;
@@ -67,14 +85,27 @@ typedef struct {
                        farann_candidates *candidates);
 
     /*
-     * Score n coded rows against one packed tile of code_queries queries (or against one query):
-     * step * <u, c> + bias_sign * norm. `codes`, `sums` and `norms` are as farann_encode_rows
-     * writes them, from the first row of a panel on; queries, steps and thresholds have one
-     * entry a query of the tile, `queries` per group. Appends as scan_panels_f32 does; a NaN norm
-     * never passes. Norms are read, and candidates need room, for n rounded up to whole panels.
+     * Score n coded rows from `start` on, the first of a panel, against a tile of code_queries
+     * queries (or against one query): <u, c> + (squares >> shift), in whole numbers. Appends, as
+     * position within these rows, each whose score is greater than the query's threshold.
+     * Candidates need room for n rounded up to whole panels.
      */
     farann_scan_codes *scan_codes_i8;
     farann_scan_codes *scan_codes_one_i8;
+
+    /*
+     * Score the candidates from `from` on, whose slots are rows start + slot, by codes that lie
+     * row after row, against one query; keep those above the threshold.
+     */
+    void (*refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
+                            const farann_coded_tile *query, farann_candidates *list, int64_t from);
+
+    /* Rotate x (dim) in place: per round a change of signs (rounds x dim), then butterflies. */
+    void (*rotate_f64)(double *x, int64_t dim, const double *signs, int rounds);
+
+    /* <basis[i], x> of n basis vectors; `basis` is (n, dim), dim a multiple of 8. */
+    void (*project_f64)(const double *basis, int64_t n, int64_t dim, const double *x,
+                        double *products);
 } farann_kernels;
 
 /* Every level's vectors of float32 divide this. */
@@ -82,6 +113,12 @@ enum { FARANN_PADDING = 16 };
 
 /* A panel of codes: so many rows, of which groups of so many coordinates lie side by side. */
 enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4 };
+
+/*
+ * Scores by codes lie within 2^29, thresholds are held within 3 * 2^28. The sum of a row that has
+ * no codes, times any zero point, puts it below them all, and doesn't overflow.
+ */
+enum { FARANN_NOT_CODED = (1 << 24) - 1, FARANN_LOWEST_THRESHOLD = -(3 << 28) };
 
 /* The table of a level by name, or NULL if there is no such level on this CPU. */
 const farann_kernels *farann_kernels_by_name(const char *name);

@@ -7,6 +7,7 @@
 #define FARANN_RESTRICT restrict
 #define FARANN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FARANN_COUNT_TRAILING_ZEROS(x) ((int)__builtin_ctz(x))
+#define FARANN_PREFETCH(p) __builtin_prefetch(p)
 #elif defined(_MSC_VER)
 #include <intrin.h>
 #define FARANN_INLINE __forceinline
@@ -18,6 +19,7 @@ static __forceinline int farann_ctz_msvc(unsigned long x) {
     return (int)index;
 }
 #define FARANN_COUNT_TRAILING_ZEROS(x) farann_ctz_msvc(x)
+#define FARANN_PREFETCH(p) ((void)(p))
 #else
 #error "farann knows GCC, clang and MSVC"
 #endif

@@ -70,11 +70,29 @@ WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
 }
 
-WORD f32v f32_mul(f32v a, f32v b) { return _mm256_mul_ps(a, b); }
-WORD f32v f32_from_i32(i32v x) { return _mm256_cvtepi32_ps(x); }
 WORD i32v i32_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+WORD i32v i32_load_first(const void *p, int64_t count) {
+    __m256i mask = _mm256_loadu_si256((const __m256i *)(first_lanes + 8 - count));
+    return _mm256_maskload_epi32((const int *)p, mask);
+}
+WORD void i32_store(void *p, i32v v) { _mm256_storeu_si256((__m256i *)p, v); }
 WORD i32v i32_set1(int32_t x) { return _mm256_set1_epi32(x); }
 WORD i32v i32_mul(i32v a, i32v b) { return _mm256_mullo_epi32(a, b); }
+WORD i32v i32_add(i32v a, i32v b) { return _mm256_add_epi32(a, b); }
+WORD i32v i32_xor(i32v a, i32v b) { return _mm256_xor_si256(a, b); }
+WORD i32v i32_shift_right(i32v v, int32_t bits) {
+    return _mm256_sra_epi32(v, _mm_cvtsi32_si128(bits));
+}
+
+WORD uint32_t i32_greater(i32v a, i32v b) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b)));
+}
+
+WORD int32_t i32_sum(i32v v) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
 
 /* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
 WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {

@@ -78,11 +78,21 @@ WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
 }
 
-WORD f32v f32_mul(f32v a, f32v b) { return _mm512_mul_ps(a, b); }
-WORD f32v f32_from_i32(i32v x) { return _mm512_cvtepi32_ps(x); }
 WORD i32v i32_load(const void *p) { return _mm512_loadu_si512(p); }
+WORD i32v i32_load_first(const void *p, int64_t count) {
+    return _mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1u), p);
+}
+WORD void i32_store(void *p, i32v v) { _mm512_storeu_si512(p, v); }
 WORD i32v i32_set1(int32_t x) { return _mm512_set1_epi32(x); }
 WORD i32v i32_mul(i32v a, i32v b) { return _mm512_mullo_epi32(a, b); }
+WORD i32v i32_add(i32v a, i32v b) { return _mm512_add_epi32(a, b); }
+WORD i32v i32_xor(i32v a, i32v b) { return _mm512_xor_si512(a, b); }
+WORD i32v i32_shift_right(i32v v, int32_t bits) {
+    return _mm512_sra_epi32(v, _mm_cvtsi32_si128(bits));
+}
+
+WORD uint32_t i32_greater(i32v a, i32v b) { return (uint32_t)_mm512_cmpgt_epi32_mask(a, b); }
+WORD int32_t i32_sum(i32v v) { return _mm512_reduce_add_epi32(v); }
 
 /* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
 WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {

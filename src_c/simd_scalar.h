@@ -87,16 +87,19 @@ WORD uint32_t f32_greater(f32v a, f32v b) {
     return mask;
 }
 
-WORD f32v f32_mul(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) a.lane[i] *= b.lane[i];
-    return a;
-}
-
 WORD i32v i32_load(const void *p) {
     i32v v;
     memcpy(v.lane, p, sizeof v.lane);
     return v;
 }
+
+WORD i32v i32_load_first(const void *p, int64_t count) {
+    i32v v = {{0}};
+    memcpy(v.lane, p, (size_t)count * sizeof v.lane[0]);
+    return v;
+}
+
+WORD void i32_store(void *p, i32v v) { memcpy(p, v.lane, sizeof v.lane); }
 
 WORD i32v i32_set1(int32_t x) {
     i32v v;
@@ -111,6 +114,34 @@ WORD i32v i32_mul(i32v a, i32v b) {
     return a;
 }
 
+WORD i32v i32_add(i32v a, i32v b) {
+    for (int i = 0; i < I32_LANES; i++)
+        a.lane[i] = (int32_t)((uint32_t)a.lane[i] + (uint32_t)b.lane[i]);
+    return a;
+}
+
+WORD i32v i32_xor(i32v a, i32v b) {
+    for (int i = 0; i < I32_LANES; i++) a.lane[i] ^= b.lane[i];
+    return a;
+}
+
+WORD i32v i32_shift_right(i32v v, int32_t bits) {
+    for (int i = 0; i < I32_LANES; i++) v.lane[i] >>= bits;
+    return v;
+}
+
+WORD uint32_t i32_greater(i32v a, i32v b) {
+    uint32_t mask = 0;
+    for (int i = 0; i < I32_LANES; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
+    return mask;
+}
+
+WORD int32_t i32_sum(i32v v) {
+    uint32_t sum = 0;
+    for (int i = 0; i < I32_LANES; i++) sum += (uint32_t)v.lane[i];
+    return (int32_t)sum;
+}
+
 /* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
 WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
     for (int i = 0; i < I32_LANES; i++) {
@@ -123,12 +154,6 @@ WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
         sum.lane[i] = (int32_t)((uint32_t)sum.lane[i] + (uint32_t)products);
     }
     return sum;
-}
-
-WORD f32v f32_from_i32(i32v x) {
-    f32v v;
-    for (int i = 0; i < F32_LANES; i++) v.lane[i] = (float)x.lane[i];
-    return v;
 }
 
 WORD f64x8 f64x8_zero(void) {

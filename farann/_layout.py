@@ -1,0 +1,163 @@
+"""How codes are laid out for searching: in which order, along which directions first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _basis, _core
+from farann._codes import RowCodes, centred, code_rows
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+
+# Squares are held as whole numbers up to this, which leaves room in 32 bits for the products.
+_LARGEST_SQUARE = 2.0**28
+# Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
+_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 2e10, 2048, 64, 10
+# Rows that directions and costs are estimated from; fewer need no order and no first look.
+_SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
+_COST_QUERIES = 128
+
+
+class CodeArrays(NamedTuple):
+    """What `_core.Codes` is made of, and what a file keeps of it."""
+
+    panels: npt.NDArray[np.int8]
+    sums: Int32Array
+    squares: Int32Array | None
+    signs: npt.NDArray[np.int8]
+    slots: Int32Array | None
+    outliers: Int64Array
+    bounds: tuple[float, float, float, float]
+    basis: Float64Array | None = None
+    rows: npt.NDArray[np.int8] | None = None
+    basis_bounds: tuple[float, float, float, float] | None = None
+
+
+class Plan(NamedTuple):
+    """What a sample of queries says about how to lay codes out."""
+
+    slots: Int64Array | None  # the order: rows that answer many queries come first
+    basis: Float64Array | None
+
+
+def make_codes(rows: Float32Array, centre: Float64Array, metric: int, seed: int, isa: str,
+               queries: Float32Array | None, progress: bool) -> CodeArrays | None:
+    """Code rows and lay the codes out, or None where codes could not help.
+
+    Parameters
+    ----------
+    rows : (n, dim)
+    centre : (dim,)
+    metric : int
+        Position in `_core.METRICS`.
+    seed : int
+        For the rotation, and for samples.
+    isa : str
+    queries : (q, dim), optional
+        What is going to be asked; by default rows serve as a sample.
+    progress : bool
+    """
+    coded = code_rows(rows, centre, _core.METRICS[metric] == "cosine", seed, isa, progress)
+    if coded is None:
+        return None
+    arrays = _lay_out(coded, rows, centre, metric, Plan(None, None))
+    if len(rows) < _FEW_ROWS:
+        return arrays
+    plan = _plan(arrays, rows, centre, metric, seed, isa, queries)
+    return _lay_out(coded, rows, centre, metric, plan)
+
+
+def _plan(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: int, seed: int,
+          isa: str, queries: Float32Array | None) -> Plan:
+    n, dim = rows.shape
+    draw = np.random.default_rng(seed)
+    source = rows if queries is None else queries
+    number = min(len(source), int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
+    asked = source[np.sort(draw.choice(len(source), number, replace=False))]
+    answers = _answers(arrays, rows, centre, metric, isa, asked)
+    return Plan(_answering_first(answers, n),
+                _first_look(rows, centre, metric, seed, asked[:_COST_QUERIES],
+                            answers[:_COST_QUERIES, -1]))
+
+
+def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: int, isa: str,
+             queries: Float32Array) -> Int64Array:
+    """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, metric, isa,
+                              _core.Codes(*rows.shape, *arrays))
+    chosen = _core.Filter(snapshot)
+    scores = np.empty((len(queries), _SAMPLE_K), np.float32)
+    slots = np.empty((len(queries), _SAMPLE_K), np.int64)
+    for start in range(0, len(queries), 512):
+        task = _core.Task(snapshot, chosen, queries, start, min(start + 512, len(queries)),
+                          _SAMPLE_K, False)
+        task.run()
+        task.write_top(scores, slots, start)
+    return slots
+
+
+def _answering_first(answers: Int64Array, n: int) -> Int64Array:
+    """All rows, those that answer many queries first: a search soon has a good threshold."""
+    weights = np.zeros(n)
+    np.add.at(weights, answers.ravel(), np.tile(1.0 / np.arange(1, _SAMPLE_K + 1), len(answers)))
+    answering = np.flatnonzero(weights)
+    first = answering[np.argsort(-weights[answering], kind="stable")]
+    return np.concatenate([first, np.flatnonzero(weights == 0.0)])
+
+
+def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int,
+                queries: Float32Array, last: Int64Array) -> Float64Array | None:
+    """The basis to look along first, if that pays; `last` ends each query's answer."""
+    unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
+    sample = centred(rows[:: -(-len(rows) // _SAMPLE_ROWS)], centre, unit)
+    weights = queries.astype(np.float64)
+    if unit:
+        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    weights = -2.0 * (weights - centre) if squared else -weights
+    ends = centred(rows[last], centre, unit)
+    thresholds = np.einsum("ij,ij->i", weights, ends)
+    if squared:
+        thresholds += (ends**2).sum(axis=1)
+    return _basis.choose(_basis.directions(sample, seed), sample, len(rows), weights, thresholds,
+                         squared, seed)
+
+
+def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: int,
+             plan: Plan) -> CodeArrays:
+    n = len(rows)
+    n_positions = _core.code_rows(n)
+    order = np.full(n_positions, -1, np.int64)
+    order[:n] = np.arange(n) if plan.slots is None else plan.slots
+    not_coded = coded.sums == _core.NOT_CODED
+    squares, unit = None, 0.0
+    if _core.METRICS[metric] == "l2":
+        unit = coded.norm**2 / _LARGEST_SQUARE
+        squares = _by_position(np.where(not_coded, 0.0, np.rint(coded.squares / unit)), order, 0)
+    slots = None if plan.slots is None or n >= 2**31 else order.astype(np.int32)
+    outliers = np.flatnonzero(not_coded).astype(np.int64)
+    bounds = (coded.scale, coded.residual, coded.norm, unit)
+    if plan.basis is None:
+        return CodeArrays(_packed(coded.codes, order), _by_position(coded.sums, order,
+                                                                    _core.NOT_CODED),
+                          squares, coded.signs, slots, outliers, bounds)
+    along = _basis.code_along(plan.basis, rows, centre, _core.METRICS[metric] == "cosine",
+                              not_coded)
+    whole = np.zeros((n_positions, coded.codes.shape[1]), np.int8)
+    whole[:n] = coded.codes[order[:n]]
+    return CodeArrays(_packed(along.codes, order), _by_position(along.sums, order,
+                                                                _core.NOT_CODED),
+                      squares, coded.signs, slots, outliers, bounds, plan.basis, whole,
+                      along.bounds)
+
+
+def _packed(codes: npt.NDArray[np.int8], order: Int64Array) -> npt.NDArray[np.int8]:
+    panels = np.empty((len(order), codes.shape[1]), np.int8)
+    _core.pack_codes(codes, order, panels)
+    return panels
+
+
+def _by_position(values: npt.NDArray[np.generic], order: Int64Array, nothing: int) -> Int32Array:
+    """Values of rows in the order of positions; `nothing` where there is no row."""
+    return np.where(order >= 0, values[np.maximum(order, 0)], nothing).astype(np.int32)

@@ -1,0 +1,215 @@
+# Some queries of a batch, and the scratch memory to answer them. Part of _core.pyx.
+
+cdef struct Query:
+    farann_query prepared
+    farann_filter filter
+    farann_candidates candidates
+    farann_topk found
+    const double *exact
+    double threshold  # a reduced key that every row of the answer reaches
+    double slack      # largest of the blocks so far
+    farann_coded_query scan  # as coded for what is scanned
+    farann_coded_query whole  # and for all coordinates; a negative slack: not usable
+    double radius
+
+
+cdef void *aligned(void *memory) noexcept nogil:
+    cdef uintptr_t address = <uintptr_t>memory
+    return <void *>((address + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+
+
+cdef class Queries:
+    """Some queries of a search, prepared, with the scratch memory to answer them."""
+
+    cdef Snapshot snapshot
+    cdef Filter filter
+    cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
+    cdef double sign
+    cdef bint beyond, out_of_memory
+    cdef int mode
+    cdef farann_packing packing
+    cdef Query *queries
+    cdef void *memory[12]
+    cdef int n_memory
+    cdef double *exact
+    cdef double *keys
+    cdef float *weights
+    cdef float *panels
+    cdef float *bias
+    cdef float *thresholds
+    cdef int64_t *positions
+    cdef farann_candidates *candidates  # of one tile
+    cdef Codes codes  # None where the codes are of no use
+    cdef int64_t code_width  # queries of a tile of codes
+    cdef uint32_t *code_queries  # tiles
+    cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
+    cdef float *code_steps
+    cdef int32_t *code_shifts
+    cdef int32_t *code_thresholds  # of one tile
+    cdef double *turned
+    cdef readonly int64_t scanned, refined, rescored
+
+    def __cinit__(self):
+        self.n_memory = 0
+        self.queries = NULL
+
+    def __dealloc__(self):
+        cdef int64_t i
+        if self.beyond and self.queries != NULL:
+            for i in range(self.n_queries):
+                free(self.queries[i].found.entries)
+        for i in range(self.n_memory):
+            free(self.memory[i])
+
+    cdef void *allocate(self, int64_t count, int64_t size) except NULL:
+        """Zeroed memory that goes with the task."""
+        cdef void *memory = NULL
+        if count <= (1 << 46) // size:
+            memory = calloc(1, count * size + ALIGNMENT)
+        if memory == NULL:
+            raise MemoryError(f"a search needs {count * size:,} bytes of scratch memory")
+        self.memory[self.n_memory] = memory
+        self.n_memory += 1
+        return aligned(memory)
+
+    def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
+                 int64_t start, int64_t stop, int64_t k, bint nearest, radius=None):
+        cdef int64_t i, tile, width, dim = snapshot.dim, exact_dim = padded(snapshot.dim)
+        cdef const farann_kernels *kernels = snapshot.kernels
+        cdef farann_entry *entries = NULL
+        cdef float *scores = NULL
+        cdef int64_t *slots = NULL
+        cdef Query *query
+        self.snapshot, self.filter = snapshot, filter
+        self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
+        self.sign = -1.0 if nearest else 1.0
+        self.beyond = radius is not None
+        self.mode = PACKED if self.n_queries >= FEW_QUERIES else AS_THEY_LIE
+        if filter.n_rows <= FEW_ROWS:
+            self.mode = EXACT
+        self.packing = farann_packing_of(snapshot.metric, self.sign)
+
+        if (snapshot.codes is not None and self.mode != EXACT
+                and filter.segments[0].positions == NULL):
+            self.codes = snapshot.codes
+        self.block_rows = rows_in_cache(4 * dim)
+        if self.codes is not None:
+            self.code_rows = rows_in_cache(self.codes.scanned.groups * FARANN_CODE_GROUP)
+        tile = kernels.tile_queries
+        self.n_tiles = (self.n_queries + tile - 1) // tile if self.mode == PACKED else 0
+        self.capacity = (0 if self.beyond else 2 * self.k) + CANDIDATE_ROOM
+
+        cdef int64_t room = self.capacity + max(self.block_rows, self.code_rows)
+        self.queries = <Query *>self.allocate(self.n_queries, sizeof(Query))
+        self.exact = <double *>self.allocate(self.n_queries * exact_dim, sizeof(double))
+        self.keys = <double *>self.allocate(room, 2 * sizeof(double))
+        self.positions = <int64_t *>(self.keys + room)
+        self.weights = <float *>self.allocate(
+            max(self.n_tiles * tile, self.n_queries) * exact_dim, sizeof(float))
+        if not self.beyond:
+            entries = <farann_entry *>self.allocate(
+                self.n_queries * self.k, sizeof(farann_entry))
+        if self.mode != EXACT:
+            width = dim if self.mode == PACKED else 0
+            self.panels = <float *>self.allocate(
+                self.block_rows * (width + 1) + tile, sizeof(float))
+            self.bias = self.panels + self.block_rows * width
+            self.thresholds = self.bias + self.block_rows
+            scores = <float *>self.allocate(
+                self.n_queries * room + 1, sizeof(float) + sizeof(int64_t))
+            slots = <int64_t *>(scores + self.n_queries * room + self.n_queries * room % 2)
+            self.candidates = <farann_candidates *>self.allocate(
+                max(tile, kernels.code_queries), sizeof(farann_candidates))
+        if self.codes is not None:
+            self.allocate_codes()
+
+        for i in range(self.n_queries):
+            query = &self.queries[i]
+            query.exact = self.exact + i * exact_dim
+            query.filter = filter.of_query(start + i)
+            query.threshold = -INFINITY
+            if self.beyond:
+                query.radius = radius
+            else:
+                query.found.entries = entries + i * self.k
+                query.found.capacity = self.k
+            if self.mode != EXACT:
+                query.candidates.scores = scores + i * room
+                query.candidates.slots = slots + i * room
+        with nogil:
+            for i in range(self.n_queries):
+                self.prepare(i, &queries[start + i, 0])
+
+    cdef allocate_codes(self):
+        """Room for queries as codes."""
+        cdef int64_t width = self.snapshot.kernels.code_queries, n
+        if self.n_queries < FEW_QUERIES:
+            width = 1
+        n = (self.n_queries + width - 1) // width * width
+        self.code_width = width
+        self.code_queries = <uint32_t *>self.allocate(
+            n * (self.codes.scanned.groups + 2) + width, sizeof(uint32_t))
+        self.code_steps = <float *>(self.code_queries + n * self.codes.scanned.groups)
+        self.code_shifts = <int32_t *>(self.code_steps + n)
+        self.code_thresholds = self.code_shifts + n
+        self.turned = <double *>self.allocate(2 * padded(self.snapshot.dim), sizeof(double))
+        if self.codes.has_basis:
+            self.whole_queries = <uint32_t *>self.allocate(
+                self.n_queries * self.codes.groups, sizeof(uint32_t))
+
+    cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
+        """All that is derived from one query before the search."""
+        cdef int64_t dim = self.snapshot.dim, exact_dim = padded(dim)
+        cdef int64_t tile = self.snapshot.kernels.tile_queries
+        cdef Query *query = &self.queries[i]
+        cdef float *weights = self.weights + i * exact_dim
+        if self.mode == PACKED:
+            weights = self.weights + i // tile * tile * dim + i % tile
+        farann_query_prepare(
+            self.snapshot.metric, self.sign, vector, dim, &self.snapshot.centre[0],
+            self.snapshot.centre_norm, self.exact + i * exact_dim, weights,
+            tile if self.mode == PACKED else 1, &query.prepared)
+        if self.beyond:
+            query.threshold = (
+                farann_key_at(self.snapshot.metric, query.radius, query.prepared.query_norm)
+                * query.prepared.key_scale + query.prepared.key_offset)
+        if self.codes is not None:
+            self.encode(i)
+
+    cdef void encode(self, int64_t i) noexcept nogil:
+        """Code a query for the levels of codes that rows have."""
+        cdef Query *query = &self.queries[i]
+        cdef const farann_kernels *kernels = self.snapshot.kernels
+        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j
+        cdef double *weights = self.turned
+        cdef double *along = self.turned + padded(dim)
+        cdef double squares = 0.0, rest
+        cdef uint32_t *scan = (
+            self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
+        for j in range(dim):
+            weights[j] = farann_query_weight(
+                self.snapshot.metric, self.sign, query.exact[j], self.snapshot.centre[j],
+                query.prepared.query_norm)
+            squares += weights[j] * weights[j]
+        for j in range(dim, padded(dim)):
+            weights[j] = 0.0
+        if self.codes.has_basis:
+            kernels.project_f64(&self.codes.basis[0, 0], self.codes.basis.shape[0], self.codes.basis.shape[1],
+                                weights, along)
+            rest = squares * 1e-12  # pays for the rounding of both sums
+            for j in range(self.codes.basis.shape[0]):
+                squares -= along[j] * along[j]
+            farann_code_query(along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
+                              self.codes.bounds.norm, &query.prepared, kernels.zero_point, scan, width,
+                              &query.scan)
+            scan = self.whole_queries + i * self.codes.groups
+            width = 1
+        kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0], FARANN_ROTATION_ROUNDS)
+        farann_code_query(weights, 0.0, &self.codes.bounds, self.codes.bounds.norm, &query.prepared,
+                          kernels.zero_point, scan, width, &query.whole)
+        if not self.codes.has_basis:
+            query.scan = query.whole
+        elif query.scan.slack < 0.0:
+            query.whole.slack = -1.0
+        self.code_steps[i] = <float>query.scan.step
+        self.code_shifts[i] = query.scan.shift

@@ -1,0 +1,188 @@
+# Choosing among rows that were scored: candidates, thresholds, answers. Part of _core.pyx.
+
+cdef class Selection(Queries):
+    """What the queries of a task have found so far."""
+
+    cdef void admit_tile(self, int64_t first, int64_t count,
+                         const farann_block *block) noexcept nogil:
+        """Take over what a tile's scan appended to `self.candidates`."""
+        cdef int64_t i, before
+        cdef Query *query
+        for i in range(count):
+            query = &self.queries[first + i]
+            before = query.candidates.count
+            if self.candidates[i].count > before:
+                query.candidates.count = self.candidates[i].count
+                self.admit(query, before, block)
+
+    cdef float threshold_for(self, Query *query, double slack) noexcept nogil:
+        """What a rough score must be greater than, in a block where it is off by `slack`."""
+        query.slack = max(query.slack, slack)
+        return nextafterf(<float>(query.threshold - query.slack), -INFINITY)
+
+    cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
+        """Let new candidates through the filters; if there are many, thin them out."""
+        farann_candidates_admit(&query.candidates, before, block, &query.filter)
+        if query.candidates.count >= self.capacity:
+            self.thin_out(query)
+
+    cdef const float *rows_at(self, const Segment *segment, int64_t start) noexcept nogil:
+        if segment.positions != NULL:
+            return segment.rows
+        return segment.rows + start * self.snapshot.dim
+
+    cdef farann_block block_of(self, const Segment *segment, int64_t start) noexcept nogil:
+        cdef farann_block block
+        block.first = segment.first
+        block.positions, block.slots = NULL, NULL
+        if segment.positions != NULL:
+            block.positions = segment.positions + start
+        else:
+            block.first += start
+        block.ids = self.snapshot.ids_by_slot
+        return block
+
+    cdef void score_exact(self, Query *query, const Segment *segment, int64_t start,
+                          int64_t n) noexcept nogil:
+        """Offer the canonical keys of rows start .. start + n of a segment."""
+        cdef farann_block block = self.block_of(segment, start)
+        self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
+            self.rows_at(segment, start), block.positions, n, self.snapshot.dim, query.exact, self.keys)
+        self.offer(query, n, &block, &query.filter)
+
+    cdef void offer(self, Query *query, int64_t n, const farann_block *block,
+                    const farann_filter *filter) noexcept nogil:
+        """Offer rows with `self.keys` to the answer, and raise the threshold."""
+        cdef farann_topk *found = &query.found
+        if self.beyond:
+            self.collect(query, n, block, filter)
+            return
+        farann_topk_push_block(found, self.keys, n, self.sign, block, filter)
+        if found.count == found.capacity:
+            query.threshold = max(
+                query.threshold,
+                found.entries[0].key * query.prepared.key_scale + query.prepared.key_offset)
+
+    cdef void collect(self, Query *query, int64_t n, const farann_block *block,
+                      const farann_filter *filter) noexcept nogil:
+        """Append the rows that lie beyond the radius."""
+        cdef farann_topk *found = &query.found
+        cdef farann_entry *entries
+        cdef double score
+        cdef int64_t i, slot
+        if found.count + n > found.capacity:
+            found.capacity = 2 * found.capacity + n
+            entries = <farann_entry *>realloc(found.entries, found.capacity * sizeof(farann_entry))
+            if entries == NULL:
+                found.capacity = found.count
+                self.out_of_memory = True
+                return
+            found.entries = entries
+        for i in range(n):
+            score = farann_score(self.snapshot.metric, self.keys[i], query.prepared.query_norm)
+            slot = block.first + (block.positions[i] if block.positions != NULL else i)
+            if (farann_is_beyond(self.snapshot.metric, score, query.radius)
+                    and farann_filter_allows(filter, slot)):
+                found.entries[found.count].key = self.keys[i]
+                found.entries[found.count].id = block.ids[slot] if block.ids != NULL else slot
+                found.count += 1
+
+    cdef void thin_out(self, Query *query) noexcept nogil:
+        """Drop candidates that can't belong to the answer; if most stay, get keys."""
+        self.keep_best(query)
+        if query.candidates.count > self.capacity // 2:
+            self.rescore_best(query)
+        if query.candidates.count > self.capacity // 2:
+            self.rescore(query, 0)
+
+    cdef double keep_best(self, Query *query) noexcept nogil:
+        """The k-th best rough score; less its slack, it bounds the k-th best key."""
+        cdef double best
+        if self.beyond or query.candidates.count < self.k:
+            return INFINITY
+        best = farann_candidates_keep_best(&query.candidates, self.k, 2.0 * query.slack)
+        query.threshold = max(query.threshold, best - query.slack)
+        return best
+
+    cdef void rescore_best(self, Query *query) noexcept nogil:
+        """Get the keys of the k best candidates, and drop those that these leave no place.
+
+        Exact keys bound the k-th best key better, so that few other candidates need theirs.
+        """
+        cdef double best = self.keep_best(query)
+        cdef int64_t first = farann_candidates_split(&query.candidates, -INFINITY, best)
+        self.rescore(query, first)
+        farann_candidates_split(&query.candidates, query.threshold - query.slack, INFINITY)
+
+    cdef void rescore(self, Query *query, int64_t first) noexcept nogil:
+        """Offer the canonical keys of the candidates from `first` on, and forget these."""
+        cdef farann_filter admitted
+        cdef farann_block block
+        cdef int64_t i, n, slot
+        cdef int s
+        cdef const Segment *segment
+        admitted.alive = NULL
+        admitted.excluded = NULL
+        admitted.n_excluded = 0
+        for s in range(2):
+            segment = &self.snapshot.segments[s]
+            n = 0
+            for i in range(first, query.candidates.count):
+                slot = query.candidates.slots[i] - segment.first
+                if 0 <= slot < segment.count:
+                    self.positions[n] = slot
+                    n += 1
+            if n == 0:
+                continue
+            self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
+                segment.rows, self.positions, n, self.snapshot.dim, query.exact, self.keys)
+            block.first, block.positions, block.slots = segment.first, self.positions, NULL
+            block.ids = self.snapshot.ids_by_slot
+            self.offer(query, n, &block, &admitted)
+        self.rescored += query.candidates.count - first
+        query.candidates.count = first
+
+    cdef void finish(self) noexcept nogil:
+        cdef Query *query
+        cdef int64_t i
+        for i in range(self.n_queries):
+            query = &self.queries[i]
+            if self.mode != EXACT:
+                self.rescore_best(query)
+                self.rescore(query, 0)
+            farann_entries_sort(query.found.entries, query.found.count)
+
+
+    cdef double score_of(self, const Query *query, int64_t i) noexcept nogil:
+        return farann_score(self.snapshot.metric, self.sign * query.found.entries[i].key,
+                            query.prepared.query_norm)
+
+    def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
+        """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""
+        cdef int64_t i, j
+        cdef Query *query
+        for i in range(self.n_queries):
+            query = &self.queries[i]
+            for j in range(ids.shape[1]):
+                if j < query.found.count:
+                    scores[start + i, j] = <float>self.score_of(query, j)
+                    ids[start + i, j] = query.found.entries[j].id
+                else:
+                    scores[start + i, j] = <float>NAN
+                    ids[start + i, j] = -1
+
+    def counts(self):
+        """Rows found, by query."""
+        cdef int64_t i
+        return [self.queries[i].found.count for i in range(self.n_queries)]
+
+    def write_beyond(self, float[::1] scores, int64_t[::1] ids, int64_t start):
+        """Write all answers, query after query, from `start` on."""
+        cdef int64_t i, j
+        cdef Query *query
+        for i in range(self.n_queries):
+            query = &self.queries[i]
+            for j in range(query.found.count):
+                scores[start] = <float>self.score_of(query, j)
+                ids[start] = query.found.entries[j].id
+                start += 1
