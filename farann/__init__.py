@@ -12,7 +12,7 @@
 
 from farann._core import isa_levels
 from farann._format import FormatError
-from farann._results import BeyondHits, Hits
+from farann._results import BeyondHits, Hits, SearchStats
 from farann._version import __version__
 from farann.index import Index, search_furthest
 
@@ -21,6 +21,7 @@ __all__ = [
     "FormatError",
     "Hits",
     "Index",
+    "SearchStats",
     "__version__",
     "isa_levels",
     "search_furthest",

@@ -16,8 +16,8 @@ _POWER_STEPS = 3
 # Costs in multiply-adds, measured: the end of a scanned row, and a row scored again by all its
 # coordinates, which lies anywhere in memory. Thresholds are looser while the search is young.
 _SCAN_END = 8
-_REFINE_ROW, _REFINE_COORDINATE = 6000, 12
-_YOUNG = 1.5
+_REFINE_ROW, _REFINE_COORDINATE = 2500, 4
+_YOUNG = 2.0
 # A first look must save this share of the whole scan, and codes must not grow beyond this share
 # of the float32 rows.
 _WORTH_IT = 0.8
@@ -42,13 +42,13 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
     """
     dim = sample.shape[1]
     m = min(_NUMBERS[-1] + 16, dim)
-    draw = np.random.default_rng(seed)
-    basis = draw.standard_normal((dim, m))
+    basis = np.random.default_rng(seed).standard_normal((dim, m))
     for _ in range(_POWER_STEPS):
         basis = np.linalg.qr(sample.T @ (sample @ basis))[0]
     # Within their space, the principal axes.
-    _, _, axes = np.linalg.svd(sample @ basis, full_matrices=False)
-    return np.linalg.qr((basis @ axes.T))[0].T.copy()
+    along = sample @ basis
+    axes = np.linalg.eigh(along.T @ along)[1][:, ::-1]
+    return np.linalg.qr(basis @ axes)[0].T.copy()
 
 
 def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Float64Array,

@@ -16,31 +16,41 @@ def code_extents(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
+    isa: str,
     extents: npt.NDArray[np.float64],
 ) -> None: ...
 def encode_rows(
     rows: npt.NDArray[np.float32],
     centre: npt.NDArray[np.float64],
-    metric: int,
+    unit: bool,
     signs: npt.NDArray[np.int8],
     scale: float,
+    isa: str,
     codes: npt.NDArray[np.int8],
     sums: npt.NDArray[np.int32],
-    norms: npt.NDArray[np.float32],
+    squares: npt.NDArray[np.float64],
 ) -> tuple[float, float]: ...
+def pack_codes(
+    rows: npt.NDArray[np.int8], positions: npt.NDArray[np.int64], panels: npt.NDArray[np.int8]
+) -> None: ...
+
+NOT_CODED: Final[int]
 
 class Codes:
     def __init__(
         self,
         n_rows: int,
-        codes: npt.NDArray[np.int8],
+        dim: int,
+        panels: npt.NDArray[np.int8],
         sums: npt.NDArray[np.int32],
-        norms: npt.NDArray[np.float32],
+        squares: npt.NDArray[np.int32] | None,
         signs: npt.NDArray[np.int8],
+        slots: npt.NDArray[np.int32] | None,
         outliers: npt.NDArray[np.int64],
-        scale: float,
-        residual: float,
-        norm: float,
+        bounds: tuple[float, float, float, float],
+        basis: npt.NDArray[np.float64] | None = None,
+        rows: npt.NDArray[np.int8] | None = None,
+        basis_bounds: tuple[float, float, float, float] | None = None,
     ) -> None: ...
 
 class Snapshot:
@@ -70,7 +80,10 @@ class Filter:
     ) -> None: ...
 
 class Task:
+    scanned: Final[int]
+    refined: Final[int]
     rescored: Final[int]
+    bytes_read: Final[int]
     def __init__(
         self,
         snapshot: Snapshot,

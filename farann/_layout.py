@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
 from farann._codes import RowCodes, centred, code_rows
@@ -65,8 +66,10 @@ def make_codes(rows: Float32Array, centre: Float64Array, metric: int, seed: int,
     arrays = _lay_out(coded, rows, centre, metric, Plan(None, None))
     if len(rows) < _FEW_ROWS:
         return arrays
-    plan = _plan(arrays, rows, centre, metric, seed, isa, queries)
-    return _lay_out(coded, rows, centre, metric, plan)
+    # Threads of BLAS wait for each other by spinning, which takes seconds on a busy machine.
+    with threadpool_limits(1, user_api="blas"):
+        plan = _plan(arrays, rows, centre, metric, seed, isa, queries)
+        return _lay_out(coded, rows, centre, metric, plan)
 
 
 def _plan(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: int, seed: int,

@@ -47,7 +47,7 @@ cdef class Queries:
     cdef int32_t *code_shifts
     cdef int32_t *code_thresholds  # of one tile
     cdef double *turned
-    cdef readonly int64_t scanned, refined, rescored
+    cdef readonly int64_t scanned, refined, rescored, bytes_read
 
     def __cinit__(self):
         self.n_memory = 0

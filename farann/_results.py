@@ -22,6 +22,30 @@ class Hits(NamedTuple):
     ids: Int64Array
 
 
+class SearchStats(NamedTuple):
+    """What a search did, over all its queries.
+
+    Attributes
+    ----------
+    queries : int
+    rows_scanned : int
+        Rows scored in the first place: by codes, along leading directions or whole, or in float32.
+    rows_refined : int
+        Of these, rows scored again by the codes of all coordinates.
+    rows_rescored : int
+        Rows scored by their canonical keys, in float64.
+    bytes_read : int
+        Bytes of all rows and codes that were scored, counted for each query, although queries of
+        a batch read them together.
+    """
+
+    queries: int
+    rows_scanned: int
+    rows_refined: int
+    rows_rescored: int
+    bytes_read: int
+
+
 class BeyondHits(NamedTuple):
     """All rows beyond a radius, query after query.
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from farann import _core, _tasks
-from farann._results import BeyondHits, Hits
+from farann._results import BeyondHits, Hits, SearchStats
 from farann._types import Float32Array, Int64Array
 
 # Queries of one task: enough to make packing the rows cheap, few enough for the caches.
@@ -21,27 +21,26 @@ _QUERY_BYTES = 16_384
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-        nearest: bool, threads: int) -> tuple[Hits, int]:
-    """The k best rows of each query, and how many rows were scored in float64 a second time."""
+        nearest: bool, threads: int) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query, and what it took."""
     n = len(queries)
     scores = np.empty((n, k), np.float32)
     ids = np.empty((n, k), np.int64)
-    if n == 1:
-        task = _core.Task(snapshot, chosen, queries, 0, 1, k, nearest)
-        task.run()
-        task.write_top(scores, ids, 0)
-        return Hits(scores, ids), task.rescored
-    found = min(k, chosen.n_rows)
-    rescored = []
+    tasks = []
 
     def search(start: int, stop: int) -> None:
         task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest)
         task.run()
         task.write_top(scores, ids, start)
-        rescored.append(task.rescored)
+        tasks.append((task.scanned, task.refined, task.rescored, task.bytes_read))
 
+    if n == 1:
+        search(0, 1)
+        return Hits(scores, ids), SearchStats(1, *tasks[0])
+    found = min(k, chosen.n_rows)
     _run(search, n, chosen.n_rows * snapshot.dim, _QUERY_BYTES + 48 * found, threads)
-    return Hits(scores, ids), sum(rescored)
+    return Hits(scores, ids), SearchStats(n, *(sum(counts) for counts in zip(
+        (0, 0, 0, 0), *tasks, strict=True)))
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

@@ -140,6 +140,7 @@ cdef class Selection(Queries):
             block.ids = self.snapshot.ids_by_slot
             self.offer(query, n, &block, &admitted)
         self.rescored += query.candidates.count - first
+        self.bytes_read += (query.candidates.count - first) * self.snapshot.dim * sizeof(float)
         query.candidates.count = first
 
     cdef void finish(self) noexcept nogil:

@@ -150,6 +150,11 @@ class Store:
         """Whether so much was added that building again pays."""
         return not self.built or self._n_tail > max(len(self.base), 1024)
 
+    @property
+    def n_directions(self) -> int:
+        """Leading directions of the first look; 0 where there is none."""
+        return 0 if self.codes is None or self.codes.basis is None else len(self.codes.basis)
+
     def nbytes(self) -> dict[str, int]:
         """Bytes by part."""
         return {

@@ -26,6 +26,7 @@ cdef class Task(Selection):
         while start < segment.count:
             n = min(min(self.block_rows, ramp), segment.count - start)
             self.scanned += n * self.n_queries
+            self.bytes_read += n * self.n_queries * self.snapshot.dim * sizeof(float)
             if self.mode == PACKED:
                 self.scan_packed(segment, start, n)
             else:
@@ -136,6 +137,7 @@ cdef class Task(Selection):
                 tile.steps, tile.shifts = self.code_steps + first, self.code_shifts + first
                 scan_codes(&self.codes.scanned, start, n, &tile, self.candidates)
                 self.scanned += n * count
+                self.bytes_read += n * count * self.codes.scanned.groups * FARANN_CODE_GROUP
                 if self.codes.has_basis:
                     self.refine(first, count, start)
                 self.admit_tile(first, count, &block)
@@ -146,7 +148,7 @@ cdef class Task(Selection):
         cdef farann_coded_tile tile
         cdef int32_t threshold
         cdef float step
-        cdef int64_t i
+        cdef int64_t i, n
         cdef Query *query
         tile.thresholds, tile.steps = &threshold, &step
         tile.sign = 0 if self.sign > 0.0 else -1
@@ -154,7 +156,9 @@ cdef class Task(Selection):
             query = &self.queries[first + i]
             if self.candidates[i].count == query.candidates.count:
                 continue
-            self.refined += self.candidates[i].count - query.candidates.count
+            n = self.candidates[i].count - query.candidates.count
+            self.refined += n
+            self.bytes_read += n * self.codes.groups * FARANN_CODE_GROUP
             threshold, step = self.code_threshold(query, &query.whole), <float>query.whole.step
             tile.codes = self.whole_queries + (first + i) * self.codes.groups
             tile.shifts = &query.whole.shift
@@ -177,6 +181,8 @@ cdef class Task(Selection):
             while start < rows.count:
                 n = min(self.block_rows, rows.count - start)
                 self.score_exact(&self.queries[i], &rows, start, n)
+                self.rescored += n
+                self.bytes_read += n * self.snapshot.dim * sizeof(float)
                 start += n
 
     cdef int32_t code_threshold(self, Query *query, const farann_coded_query *coded) noexcept nogil:

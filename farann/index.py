@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from farann import _checks, _core, _format, _persistence, _search, _tasks
 from farann._dispatch import default_isa
 from farann._filters import make_filter
 from farann._ids import distinct
-from farann._results import BeyondHits, Hits
+from farann._results import BeyondHits, Hits, SearchStats
 from farann._store import Kind, Store
 from farann._types import Float32Array, Int64Array
 
@@ -83,7 +83,7 @@ class Index:
         # What the next search sees; None when something changed since.
         self._snapshot: _core.Snapshot | None = None
         self._everything: _core.Filter | None = None
-        self._last_search = {"queries": 0, "rows_scanned": 0, "rows_rescored": 0}
+        self._last_search = SearchStats(0, 0, 0, 0, 0)
 
     # ---- what is in it ----
 
@@ -136,8 +136,9 @@ class Index:
         -------
         dict
             `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `codes`, `isa`,
-            `threads`, `built`; `bytes` by part; `last_search`: `queries`, `rows_scanned` (rows
-            scored, over all queries) and `rows_rescored` (of these, scored again in float64).
+            `threads`, `built`; `bytes` by part; `directions`, how many leading directions the
+            first look goes along (0: none, all coordinates are scanned); `last_search`, the
+            fields of `SearchStats`.
         """
         with self._lock:
             store = self._store
@@ -147,7 +148,8 @@ class Index:
                 "dim": self.dim, "metric": self._metric, "codes": self._codes, "isa": self._isa,
                 "threads": self.threads, "built": store is not None and store.built,
                 "bytes": {} if store is None else store.nbytes(),
-                "last_search": dict(self._last_search),
+                "directions": 0 if store is None else store.n_directions,
+                "last_search": self._last_search._asdict(),
             }
 
     # ---- changing it ----
@@ -246,8 +248,19 @@ class Index:
 
     # ---- asking it ----
 
+    @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
-                        allowed: Any = None, threads: int | None = None) -> Hits:
+                        allowed: Any = None, threads: int | None = None,
+                        return_stats: Literal[False] = False) -> Hits: ...
+
+    @overload
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
+                        allowed: Any = None, threads: int | None = None,
+                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
+                        allowed: Any = None, threads: int | None = None,
+                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
         Parameters
@@ -265,10 +278,12 @@ class Index:
             (len(index),) in the order of `ids`.
         threads : int, optional
             In the place of the index's own number.
+        return_stats : bool
+            Also return what the search did: rows scored at each level, and bytes read.
 
         Returns
         -------
-        Hits
+        Hits, or Hits and SearchStats
             `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
             query. Distances under l2, dot products and cosines otherwise, infinite where float32
             can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
@@ -287,7 +302,8 @@ class Index:
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        return self._search_top(queries, k, False, exclude, allowed, threads)
+        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads)
+        return (hits, stats) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
                        allowed: Any = None, threads: int | None = None) -> Hits:
@@ -298,7 +314,7 @@ class Index:
         Hits
             Nearest first: the smallest distances, the largest dot products or cosines.
         """
-        return self._search_top(queries, k, True, exclude, allowed, threads)
+        return self._search_top(queries, k, True, exclude, allowed, threads)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
                       allowed: Any = None, threads: int | None = None) -> BeyondHits:
@@ -490,20 +506,23 @@ class Index:
             return vectors, single, store, self._snapshot
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
-                    allowed: Any, threads: int | None) -> Hits:
+                    allowed: Any, threads: int | None) -> tuple[Hits, SearchStats]:
         k = _checks.to_int("k", k, 1)
         with self._lock:
             vectors, single, store, snapshot = self._ready(queries)
             if snapshot is None or store is None:
                 hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
                             np.full((len(vectors), k), -1, np.int64))
-                return Hits(hits.scores[0], hits.ids[0]) if single else hits
+                if single:
+                    hits = Hits(hits.scores[0], hits.ids[0])
+                return hits, SearchStats(len(vectors), 0, 0, 0, 0)
             chosen = self._filter(store, snapshot, exclude, allowed, len(vectors), single)
-        hits, rescored = _search.top(snapshot, chosen, vectors, k, nearest,
-                                     self._threads_for(threads, len(vectors)))
-        self._last_search = {"queries": len(vectors), "rows_rescored": rescored,
-                             "rows_scanned": len(vectors) * chosen.n_rows}
-        return Hits(hits.scores[0], hits.ids[0]) if single else hits
+        hits, stats = _search.top(snapshot, chosen, vectors, k, nearest,
+                                  self._threads_for(threads, len(vectors)))
+        self._last_search = stats
+        if single:
+            hits = Hits(hits.scores[0], hits.ids[0])
+        return hits, stats
 
 
 def _unpickled(content: bytes, threads: int | None) -> Index:

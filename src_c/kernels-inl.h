@@ -400,22 +400,12 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
 
 /* ---- rotations ---- */
 
-/* The first three steps of the transform, eight coordinates at a time. */
-WORD void butterflies_of_8(double *x) {
-    for (int half = 1; half < 8; half *= 2)
-        for (int i = 0; i < 8; i += 2 * half)
-            for (int j = i; j < i + half; j++) {
-                double a = x[j], b = x[j + half];
-                x[j] = a + b;
-                x[j + half] = a - b;
-            }
-}
-
-/* The Walsh-Hadamard transform of a power of two of coordinates, orthogonal. */
+/* The Walsh-Hadamard transform of a power of two of coordinates, not scaled. */
 WORD void hadamard(double *x, int64_t size) {
     int64_t half = 1;
     if (size >= 8) {
-        for (int64_t i = 0; i < size; i += 8) butterflies_of_8(x + i);
+        for (int64_t i = 0; i < size; i += 8)
+            f64x8_store(x + i, f64x8_butterflies(f64x8_load(x + i)));
         half = 8;
     }
     for (; half < size; half *= 2)
@@ -427,17 +417,20 @@ WORD void hadamard(double *x, int64_t size) {
                 high[j] = a - b;
             }
         }
-    double unit = 1.0 / sqrt((double)size);
-    for (int64_t j = 0; j < size; j++) x[j] *= unit;
 }
 
 KERNEL(void) NAME(rotate_f64)(double *x, int64_t dim, const double *signs, int rounds) {
     int64_t size = 1;
     while (2 * size <= dim) size *= 2;
+    const double unit = 1.0 / sqrt((double)size);
     for (int round = 0; round < rounds; round++) {
-        for (int64_t j = 0; j < dim; j++) x[j] *= signs[round * dim + j];
+        for (int64_t j = 0; j < size; j++) x[j] *= signs[round * dim + j] * unit;
+        for (int64_t j = size; j < dim; j++) x[j] *= signs[round * dim + j];
         hadamard(x, size);
-        if (size < dim) hadamard(x + dim - size, size);
+        if (size == dim) continue;
+        /* Two transforms that overlap cover all coordinates. */
+        for (int64_t j = dim - size; j < dim; j++) x[j] *= unit;
+        hadamard(x + dim - size, size);
     }
 }
 

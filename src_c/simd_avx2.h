@@ -110,6 +110,11 @@ WORD f64x8 f64x8_load(const double *p) {
     return v;
 }
 
+WORD void f64x8_store(double *p, f64x8 v) {
+    _mm256_storeu_pd(p, v.low);
+    _mm256_storeu_pd(p + 4, v.high);
+}
+
 WORD f64x8 f64x8_from_f32(const float *p) {
     f64x8 v = {_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))};
     return v;
@@ -134,6 +139,19 @@ WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
 
 WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
     f64x8 v = {_mm256_mul_pd(a.low, b.low), _mm256_mul_pd(a.high, b.high)};
+    return v;
+}
+
+/* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
+WORD f64x8 f64x8_butterflies(f64x8 v) {
+    const __m256d by1 = _mm256_setr_pd(1, -1, 1, -1), by2 = _mm256_setr_pd(1, 1, -1, -1);
+    __m256d half[2] = {v.low, v.high};
+    for (int i = 0; i < 2; i++) {
+        half[i] = _mm256_add_pd(_mm256_permute_pd(half[i], 0x5), _mm256_mul_pd(half[i], by1));
+        half[i] = _mm256_add_pd(_mm256_permute4x64_pd(half[i], 0x4e), _mm256_mul_pd(half[i], by2));
+    }
+    v.low = _mm256_add_pd(half[1], half[0]);
+    v.high = _mm256_sub_pd(half[0], half[1]);
     return v;
 }
 

@@ -110,6 +110,7 @@ WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
 
 WORD f64x8 f64x8_zero(void) { return _mm512_setzero_pd(); }
 WORD f64x8 f64x8_load(const double *p) { return _mm512_loadu_pd(p); }
+WORD void f64x8_store(double *p, f64x8 v) { _mm512_storeu_pd(p, v); }
 WORD f64x8 f64x8_from_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
     return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1u), p));
@@ -118,6 +119,16 @@ WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
 WORD f64x8 f64x8_add(f64x8 a, f64x8 b) { return _mm512_add_pd(a, b); }
 WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) { return _mm512_sub_pd(a, b); }
 WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) { return _mm512_mul_pd(a, b); }
+
+/* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
+WORD f64x8 f64x8_butterflies(f64x8 v) {
+    const __m512d by1 = _mm512_setr_pd(1, -1, 1, -1, 1, -1, 1, -1);
+    const __m512d by2 = _mm512_setr_pd(1, 1, -1, -1, 1, 1, -1, -1);
+    const __m512d by4 = _mm512_setr_pd(1, 1, 1, 1, -1, -1, -1, -1);
+    v = _mm512_add_pd(_mm512_permute_pd(v, 0x55), _mm512_mul_pd(v, by1));
+    v = _mm512_add_pd(_mm512_permutex_pd(v, 0x4e), _mm512_mul_pd(v, by2));
+    return _mm512_add_pd(_mm512_shuffle_f64x2(v, v, 0x4e), _mm512_mul_pd(v, by4));
+}
 
 WORD double f64x8_sum(f64x8 v) {
     __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));

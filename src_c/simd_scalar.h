@@ -168,6 +168,8 @@ WORD f64x8 f64x8_load(const double *p) {
     return v;
 }
 
+WORD void f64x8_store(double *p, f64x8 v) { memcpy(p, v.lane, sizeof v.lane); }
+
 WORD f64x8 f64x8_from_f32(const float *p) {
     f64x8 v;
     for (int i = 0; i < 8; i++) v.lane[i] = (double)p[i];
@@ -193,6 +195,18 @@ WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
 WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
     for (int i = 0; i < 8; i++) a.lane[i] *= b.lane[i];
     return a;
+}
+
+/* The Walsh-Hadamard transform of the eight lanes. */
+WORD f64x8 f64x8_butterflies(f64x8 v) {
+    for (int half = 1; half < 8; half *= 2)
+        for (int i = 0; i < 8; i += 2 * half)
+            for (int j = i; j < i + half; j++) {
+                double a = v.lane[j], b = v.lane[j + half];
+                v.lane[j] = a + b;
+                v.lane[j + half] = a - b;
+            }
+    return v;
 }
 
 WORD double f64x8_sum(f64x8 v) {
