@@ -25,7 +25,7 @@ class FaissIvfFlat(Faiss):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        probes = profile.pick([16, 64, 256], [4, 8, 16, 32, 64, 128, 256, 512, 1024])
+        probes = profile.pick([16, 64, 256], [8, 16, 32, 64, 128, 256, 512, 1024])
         searches = [{"nprobe": probe} for probe in _probes(profile, probes)]
         return [Setting({"nlist": lists(profile.rows)}, searches)]
 
@@ -43,8 +43,8 @@ class FaissIvfPq(Faiss):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        probes = profile.pick([64, 256], [16, 32, 64, 128, 256, 512])
-        refines = profile.pick([40], [10, 40, 100])
+        probes = profile.pick([64, 256], [32, 64, 128, 256, 512])
+        refines = profile.pick([40], [40, 100])
         searches = [
             {"nprobe": probe, "refine": refine}
             for refine in refines
