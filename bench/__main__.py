@@ -22,8 +22,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="the peers and the data sets")
 
     running = commands.add_parser("run", help="measure, and append to a file of JSON lines")
-    running.add_argument("--full", action="store_true", help="all data sets, long sweeps (two hours)")
-    running.add_argument("--resume", action="store_true", help="leave out what --out has already")
+    running.add_argument("--full", action="store_true", help="all data sets, long sweeps (hours)")
+    running.add_argument("--resume", action="store_true", help="leave out what --out has")
     running.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-*'")
     running.add_argument("--data", metavar="NAMES", help="data sets, as in 'glove-cosine'")
     running.add_argument("--rows", metavar="FILE", help="your own rows, .npy or .hdf5[:name]")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     growth.add_argument(
         "--limit", type=float, default=600.0, metavar="S", help="seconds a peer and size (600)"
     )
-    growth.add_argument("--resume", action="store_true", help="leave out what --out has already")
+    growth.add_argument("--resume", action="store_true", help="leave out what --out has")
     growth.add_argument("--cache", type=Path, default=datasets.CACHE)
     growth.add_argument("--out", type=Path, default=RESULTS)
     return parser

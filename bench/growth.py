@@ -94,7 +94,7 @@ class _Library:
         free = machine.free_bytes()
         if needed <= free:
             return ""
-        return f"{count:,} rows would take about {needed >> 20:,} MB of {free >> 20:,} that are free"
+        return f"{count:,} rows would take about {needed >> 20:,} MB, {free >> 20:,} are free"
 
     def saw(self, count: int, records: list[Record], seconds: float, limit: float) -> None:
         """Remember what a size took."""

@@ -59,11 +59,11 @@ class Log:
     """
 
     def __init__(self, path: Path, options: Options, command: list[str]) -> None:
-        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        now = datetime.datetime.now(datetime.UTC)
         self.path = path
-        self.run = f"{now:%Y%m%dT%H%M%S}-{os.getpid():x}"
+        self.run = f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid():x}"
         self.about = {
-            "time": now.isoformat(),
+            "time": now.isoformat(timespec="seconds"),
             "command": f"python -m bench {shlex.join(command)}".strip(),
             "commit": commit(),
             "machine": {**machine.describe(), "rates": measured_rates()},

@@ -152,6 +152,8 @@ def measure(task: Task) -> Iterator[Record]:
         timing = (_time_single if mode == "single" else _time_batch)(algorithm, queries, task)
         peak = peak or machine.peak_bytes()  # before the check below adds to it
         asked = queries[: len(timing.ids)]
+        if timing.ids.shape != (len(asked), min(task.k, len(rows))):
+            raise ValueError(f"ids must be {task.k} a query, got shape {timing.ids.shape}")
         recall = measures.recall(rows, asked, timing.ids, kth[: len(asked)], data.metric)
         return {
             **about,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .base import Algorithm, Profile, Rows, Setting
 
-# Ball trees (4.8.0) crash on rows with constant columns; on those of Fashion-MNIST, which are nearly
-# constant, they are not built after five minutes.
+# Ball trees (4.8.0) crash on rows with constant columns, and over the 784 columns of Fashion-MNIST,
+# some of them nearly constant, five minutes don't suffice.
 _WIDEST_BALL = 256
 
 
