@@ -28,7 +28,7 @@ from .tables import variant_title
 DEFAULT = ["farann", "faiss-flat", "faiss-ivf-flat"]
 QUERIES = 200
 MODES = ("batch", "single")
-_BESIDE = 1 << 29  # bytes that don't grow with the rows
+_BESIDE = 1 << 29  # bytes of Python and its libraries, and of blocks
 COSTS = {"batch": "us", "single": "us", "build": "build_seconds", "memory": "index_bytes"}
 
 
@@ -89,8 +89,9 @@ class _Library:
         """Why not to try that many rows; empty when nothing speaks against it."""
         if self.stopped:
             return self.stopped
-        # Rows, their reduction, the index and what building takes; later, what was seen.
-        needed = int(count * (self._bytes_a_row or 5 * 4 * dim)) + _BESIDE
+        # Rows, their reduction, the index and what building takes; later, what was seen, which
+        # is rather too much, as part of it doesn't grow.
+        needed = int(count * self._bytes_a_row) or 5 * 4 * dim * count + _BESIDE
         free = machine.free_bytes()
         if needed <= free:
             return ""
@@ -99,7 +100,7 @@ class _Library:
     def saw(self, count: int, records: list[Record], seconds: float, limit: float) -> None:
         """Remember what a size took."""
         peak = max((record["peak_bytes"] for record in records), default=0)
-        self._bytes_a_row = max(0, peak - _BESIDE) / count or self._bytes_a_row
+        self._bytes_a_row = peak / count
         if seconds >= limit:
             self.stopped = f"{count:,} rows took longer than {limit:g} s"
 
@@ -135,7 +136,9 @@ def run(
     resume : bool
         Leave out the points that the file holds already, in the sense of `resume.Done`.
     """
-    options = Options(full=True, repeats=3, budget=1.0, timeout=limit, modes=MODES)
+    options = Options(
+        full=True, repeats=3, budget=1.0, timeout=limit, modes=MODES, recall=wanted_recall
+    )
     log = Log(out, options, command)
     done = Done(out, log.about)
     libraries = []
@@ -166,11 +169,13 @@ def run(
                 continue
             progress.set_postfix_str(f"{count:,} rows")
             data = _make(count, dim, metric, cache)
-            for library in wanted:
-                progress.set_postfix_str(f"{count:,} rows: {library.algorithm.name}")
-                _measure(library, data, wanted_recall, options, log)
-                progress.update()
-            shutil.rmtree(data.folder)  # large, and quick to make again
+            try:
+                for library in wanted:
+                    progress.set_postfix_str(f"{count:,} rows: {library.algorithm.name}")
+                    _measure(library, data, wanted_recall, options, log)
+                    progress.update()
+            finally:
+                shutil.rmtree(data.folder)  # large, and quick to make again
     return out
 
 

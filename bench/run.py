@@ -40,7 +40,10 @@ _NOT_INHERITED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "FARANN_ISA")
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure; the defaults are those of a quick run."""
+    """How to measure; the defaults are those of a quick run.
+
+    `recall` is what approximate searches of a growth run should reach.
+    """
 
     full: bool = False
     k: int = 10
@@ -49,6 +52,7 @@ class Options:
     budget: float = 0.3
     timeout: float = 300.0
     modes: tuple[str, ...] = MODES
+    recall: float | None = None
 
 
 class Log:
