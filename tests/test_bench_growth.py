@@ -63,9 +63,9 @@ def test_memory_is_foretold_from_the_last_size(monkeypatch: pytest.MonkeyPatch) 
     library = growth._Library(by_name("numpy"))
     needed = 5 * 1000 * 4 * 64 + growth._BESIDE
     for rows in (1000, 3000):
-        monkeypatch.setattr(machine, "free_bytes", lambda: needed)
+        monkeypatch.setattr(machine, "free_bytes", lambda free=needed: free)
         assert library.obstacle(rows, 64) == ""
-        monkeypatch.setattr(machine, "free_bytes", lambda: needed - 1)
+        monkeypatch.setattr(machine, "free_bytes", lambda free=needed: free - 1)
         assert library.obstacle(rows, 64).startswith(f"{rows:,} rows would take about")
         library.saw(1000, [a_record("numpy", 1.0, 1.0, peak_bytes=1 << 26)], 1.0, 60.0)
         needed = 3 << 26

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from bench import __main__ as command_line
 from bench import datasets, machine, measures, run, tables
 from bench.algorithms import all_algorithms, by_name, matching
-from bench.algorithms.base import Profile, Rows
+from bench.algorithms.base import Profile, Rows, Setting
 from bench.algorithms.blind import Blind
+from bench.algorithms.farann_index import Mode
 from bench.reduction import METRICS
 from bench.worker import Task, describe, measure, worth_timing
 
@@ -140,6 +141,25 @@ def test_sweeps_are_within_reach(rows: int, full: bool) -> None:
                     assert 1 <= value <= rows
 
 
+def test_modes_of_farann(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sweep(full: bool, best: int = 4) -> list[Setting]:
+        levels = ("scalar", "avx2", "avx512", "avx512vnni")[:best]
+        monkeypatch.setattr(farann, "isa_levels", lambda: levels)
+        return by_name("farann").sweep(Profile(1000, 16, "l2", full=full))
+
+    def forced(settings: list[Setting]) -> list[str]:
+        return [s.environment["FARANN_ISA"] for s in settings if s.environment]
+
+    assert forced(sweep(False)) == ["avx2"]
+    assert forced(sweep(True)) == ["avx2", "avx512"]
+    assert forced(sweep(True, best=3)) == ["avx2"]  # avx512 is what one gets there
+    assert forced(sweep(True, best=1)) == []
+    mode = Mode({"codes": "float32"}, ({}, {"threads": 1}), ({"threads": 2},), label="rows")
+    monkeypatch.setattr("bench.algorithms.farann_index.MODES", [mode])
+    for full, searches in [(False, mode.searches), (True, mode.searches + mode.more)]:
+        assert sweep(full) == [Setting({"codes": "float32"}, list(searches), label="rows")]
+
+
 def test_blas_is_chosen_by_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     faiss, plain = by_name("faiss-flat"), by_name("numpy")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
@@ -183,7 +203,7 @@ def tiny(tmp_path: Path) -> datasets.DataSet:
 
 
 def test_measurement_of_one_peer(tiny: datasets.DataSet) -> None:
-    task = Task("numpy", describe(tiny), k=5, repeats=2, budget=0.001)
+    task = Task("numpy", describe(tiny), k=5, repeats=2, budget=0.1)
     records = list(measure(task))
     assert [(r["mode"], r["threads"]) for r in records] == [
         ("batch", 1),

@@ -9,8 +9,8 @@ from typing import Any
 from ._faiss import Faiss
 from .base import Profile, Setting
 
-# Beyond this, lists are trained on the fewest rows that faiss thinks enough; its default, six times as
-# many, would take longer than all else.
+# Beyond this, lists are trained on the fewest rows that faiss thinks enough; its default, six times
+# as many, would take longer than all else.
 _MANY_ROWS = 1_000_000
 
 
