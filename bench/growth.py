@@ -103,6 +103,8 @@ class _Library:
         self._bytes_a_row = peak / count
         if seconds >= limit:
             self.stopped = f"{count:,} rows took longer than {limit:g} s"
+        elif not records:
+            self.stopped = f"it failed on {count:,} rows"
 
 
 def run(

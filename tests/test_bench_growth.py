@@ -79,6 +79,12 @@ def test_growth_goes_as_far_as_time(tmp_path: Path) -> None:
     assert reasons == ["200 rows took longer than 0.01 s"]
 
 
+def test_growth_leaves_out_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "measure", lambda *given: [])
+    out = climb(tmp_path, [200, 400], ["numpy"])
+    assert [line["reason"] for line in lines_of(out, "skipped")] == ["it failed on 200 rows"]
+
+
 def test_growth_goes_on_where_it_stopped(tmp_path: Path) -> None:
     climb(tmp_path, [200], ["numpy"])
     out = climb(tmp_path, [200, 400], ["numpy"], resume=True)
