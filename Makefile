@@ -51,13 +51,13 @@ $(BENCH)/.built: $(BENCH)/bin/python $(NATIVE) bench/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --requirement bench/requirements.txt --editable .
 	@touch $@
 
-bench: $(BENCH)/.built  ## compare with other libraries, about a quarter of an hour: bench/results/index.html
+bench: $(BENCH)/.built  ## compare with other libraries, about ten minutes: bench/results/index.html
 	$(BENCH)/bin/python -m bench run
 	$(BENCH)/bin/python -m bench report
 
-bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and a growth run: hours
-	$(BENCH)/bin/python -m bench run --full
-	$(BENCH)/bin/python -m bench growth --rows 1e5..1e7
+bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and a growth run: about two hours
+	$(BENCH)/bin/python -m bench run --full --resume
+	$(BENCH)/bin/python -m bench growth --rows 1e5..1e7 --resume
 	$(BENCH)/bin/python -m bench report
 
 bench-kernels: $(VENV)/.test  ## speed of each kernel beside what the core can do

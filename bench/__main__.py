@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
 
     running = commands.add_parser("run", help="measure, and append to a file of JSON lines")
     running.add_argument("--full", action="store_true", help="all data sets, long sweeps (hours)")
+    running.add_argument("--resume", action="store_true", help="leave out what --out has")
     running.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-*'")
     running.add_argument("--data", metavar="NAMES", help="data sets, as in 'glove-cosine'")
     running.add_argument("--rows", metavar="FILE", help="your own rows, .npy or .hdf5[:name]")
@@ -49,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     growth.add_argument("--metric", choices=METRICS, default="l2")
     growth.add_argument("--recall", type=float, default=0.95, help="for the approximate ones")
     growth.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-flat'")
-    growth.add_argument("--timeout", type=float, default=3600.0, metavar="S")
+    growth.add_argument(
+        "--limit", type=float, default=600.0, metavar="S", help="seconds a peer and size (600)"
+    )
+    growth.add_argument("--resume", action="store_true", help="leave out what --out has")
     growth.add_argument("--cache", type=Path, default=datasets.CACHE)
     growth.add_argument("--out", type=Path, default=RESULTS)
     return parser
@@ -104,11 +108,12 @@ def _run(arguments: argparse.Namespace) -> None:
         k=arguments.k,
         threads=arguments.threads,
         repeats=arguments.repeats or (5 if full else 3),
-        budget=arguments.budget or (4.0 if full else 0.5),
-        timeout=arguments.timeout or (3600.0 if full else 300.0),
+        budget=arguments.budget or (1.0 if full else 0.3),
+        timeout=arguments.timeout or (900.0 if full else 300.0),
     )
     peers = matching(_names(arguments.only))
-    path = run(peers, chosen, unavailable, options, arguments.out, sys.argv[1:])
+    command = sys.argv[1:]
+    path = run(peers, chosen, unavailable, options, arguments.out, command, arguments.resume)
     print(f"results in {path}")
 
 
@@ -128,10 +133,11 @@ def _growth(arguments: argparse.Namespace) -> None:
         metric=arguments.metric,
         wanted_recall=arguments.recall,
         only=_names(arguments.only),
-        timeout=arguments.timeout,
+        limit=arguments.limit,
         cache=arguments.cache,
         out=arguments.out,
         command=sys.argv[1:],
+        resume=arguments.resume,
     )
     print(f"results in {path}")
 

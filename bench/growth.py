@@ -1,13 +1,15 @@
 """How cost per query, build time and memory grow with the number of rows.
 
 Rows in clusters, the same distribution at every size; exact peers, and approximate ones at the
-fastest setting that reaches a wanted recall.
+fastest setting that reaches a wanted recall. A library that would need more memory than there is,
+or that took too long at a size, is left out from there on, and the others go on.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ from . import datasets, machine
 from .algorithms import Algorithm, matching
 from .algorithms.base import Profile
 from .datasets import DataSet
-from .results import exponent, fastest
-from .run import Log, Options, child_environment, run_child
-from .worker import Task, describe
+from .results import Record, exponent, fastest
+from .resume import Done
+from .run import Log, Options, measure
+from .tables import variant_title
 
 DEFAULT = ["farann", "faiss-flat", "faiss-ivf-flat"]
 QUERIES = 200
 MODES = ("batch", "single")
+_BESIDE = 1 << 29  # bytes of Python and its libraries, and of blocks
 COSTS = {"batch": "us", "single": "us", "build": "build_seconds", "memory": "index_bytes"}
 
 
@@ -61,17 +65,46 @@ def _make(count: int, dim: int, metric: str, cache: Path) -> DataSet:
     return datasets.with_truth(DataSet(name, f"Clusters, {count:,} x {dim}", metric, folder))
 
 
-def _needed(count: int, dim: int) -> int:
-    """The rows, their reduction, the index and what building takes, beside the rest."""
-    return 5 * 4 * count * dim + (1 << 29)
+def _chosen(records: list[Record], wanted: float) -> list[tuple[str, Record]]:
+    """Of every label, the exact record and the fastest approximate one that is good enough."""
+    pairs: list[tuple[str, Record]] = []
+    for label in dict.fromkeys(record["label"] for record in records):
+        alike = [record for record in records if record["label"] == label]
+        exact = fastest(alike, exact=True)
+        rough = fastest([r for r in alike if not r["claims_exact"]], wanted)
+        found = (("exact", exact), (f"recall {wanted:g}", rough))
+        pairs += [(target, record) for target, record in found if record is not None]
+    return pairs
 
 
-def _chosen(records: list[dict[str, Any]], wanted: float) -> list[tuple[str, dict[str, Any]]]:
-    """The exact record and the fastest approximate one that is good enough."""
-    exact = fastest(records, exact=True)
-    rough = fastest([r for r in records if not r["claims_exact"]], wanted)
-    pairs = (("exact", exact), (f"recall {wanted:g}", rough))
-    return [(target, record) for target, record in pairs if record is not None]
+class _Library:
+    """An algorithm on its way up: what it needed at the last size, and whether it goes on."""
+
+    def __init__(self, algorithm: type[Algorithm]) -> None:
+        self.algorithm = algorithm
+        self.stopped = ""
+        self._bytes_a_row = 0.0
+
+    def obstacle(self, count: int, dim: int) -> str:
+        """Why not to try that many rows; empty when nothing speaks against it."""
+        if self.stopped:
+            return self.stopped
+        # Rows, their reduction, the index and what building takes; later, what was seen, which
+        # is rather too much, as part of it doesn't grow.
+        needed = int(count * self._bytes_a_row) or 5 * 4 * dim * count + _BESIDE
+        free = machine.free_bytes()
+        if needed <= free:
+            return ""
+        return f"{count:,} rows would take about {needed >> 20:,} MB, {free >> 20:,} are free"
+
+    def saw(self, count: int, records: list[Record], seconds: float, limit: float) -> None:
+        """Remember what a size took."""
+        peak = max((record["peak_bytes"] for record in records), default=0)
+        self._bytes_a_row = peak / count
+        if seconds >= limit:
+            self.stopped = f"{count:,} rows took longer than {limit:g} s"
+        elif not records:
+            self.stopped = f"it failed on {count:,} rows"
 
 
 def run(
@@ -80,90 +113,104 @@ def run(
     metric: str,
     wanted_recall: float,
     only: list[str] | None,
-    timeout: float,
+    limit: float,
     cache: Path,
     out: Path,
     command: list[str],
+    resume: bool = False,
 ) -> Path:
-    """Measure every size as far as memory goes, and append to a file of JSON lines."""
-    options = Options(full=True, repeats=3, budget=1.0, timeout=timeout, modes=MODES)
+    """Measure every size as far as memory and time go, and append to a file of JSON lines.
+
+    Parameters
+    ----------
+    sizes : list of int
+        Rising.
+    dim, metric
+    wanted_recall : float
+        Of the approximate ones.
+    only : list of str or None
+        Patterns of names; None for `DEFAULT`.
+    limit : float
+        Seconds that an algorithm may take at one size, all its settings together.
+    cache, out : Path
+    command : list of str
+        Recorded with the results.
+    resume : bool
+        Leave out the points that the file holds already, in the sense of `resume.Done`.
+    """
+    options = Options(
+        full=True, repeats=3, budget=1.0, timeout=limit, modes=MODES, recall=wanted_recall
+    )
     log = Log(out, options, command)
-    chosen = []
+    done = Done(out, log.about)
+    libraries = []
     for algorithm in matching(only or DEFAULT):
         reason = algorithm.missing()
         if reason is None and metric not in algorithm.metrics:
             reason = f"it has no {metric}"
         if reason:
-            log.write("skipped", algorithm=algorithm.name, reason=reason)
-            tqdm.write(f"left out: {algorithm.name}: {reason}", file=sys.stderr)
+            _leave_out(log, algorithm.name, reason, algorithm=algorithm.name)
         else:
-            chosen.append(algorithm)
-    with tqdm(total=len(sizes) * len(chosen), desc="growth", unit="index") as progress:
+            libraries.append(_Library(algorithm))
+    name = f"growth-{metric}"
+    with tqdm(total=len(sizes) * len(libraries), desc="growth", unit="point") as progress:
         for count in sizes:
-            if _needed(count, dim) > machine.free_bytes():
-                reason = f"{count:,} rows need about {_needed(count, dim) >> 20:,} MB of memory"
-                log.write("skipped", dataset=f"growth-{metric}", rows=count, reason=reason)
-                tqdm.write(f"left out: {reason}", file=sys.stderr)
-                progress.update(len(chosen))
+            wanted = []
+            for library in libraries:
+                algorithm = library.algorithm
+                about = {"algorithm": algorithm.name, "dataset": name, "rows": count, "dim": dim}
+                known = {"version": algorithm.version(), "k": options.k}
+                if resume and done.point({**about, **known}):
+                    progress.update()
+                elif obstacle := library.obstacle(count, dim):
+                    _leave_out(log, f"{algorithm.name} on {count:,} rows", obstacle, **about)
+                    progress.update()
+                else:
+                    wanted.append(library)
+            if not wanted:
                 continue
             progress.set_postfix_str(f"{count:,} rows")
             data = _make(count, dim, metric, cache)
-            for algorithm in chosen:
-                progress.set_postfix_str(f"{count:,} rows: {algorithm.name}")
-                _measure(algorithm, data, wanted_recall, options, log)
-                progress.update()
-            shutil.rmtree(data.folder)  # large, and quick to make again
+            try:
+                for library in wanted:
+                    progress.set_postfix_str(f"{count:,} rows: {library.algorithm.name}")
+                    _measure(library, data, wanted_recall, options, log)
+                    progress.update()
+            finally:
+                shutil.rmtree(data.folder)  # large, and quick to make again
     return out
 
 
+def _leave_out(log: Log, what: str, reason: str, **about: Any) -> None:
+    log.write("skipped", **about, reason=reason)
+    tqdm.write(f"left out: {what}: {reason}", file=sys.stderr)
+
+
 def _measure(
-    algorithm: type[Algorithm], data: DataSet, wanted: float, options: Options, log: Log
+    library: _Library, data: DataSet, wanted: float, options: Options, log: Log
 ) -> None:
+    """One algorithm at one size: all settings, of which the best are kept."""
+    algorithm = library.algorithm
     count, dim = data.shape()
-    about = {
-        "algorithm": algorithm.name,
-        "title": algorithm.title,
-        "library": algorithm.library,
-        "version": algorithm.version(),
-        "dataset": data.name,
-        "metric": data.metric,
-        "rows": count,
-        "dim": dim,
-        "k": options.k,
-    }
-    environment = child_environment(algorithm.environment(machine.cpu_flags()))
-    measured = []
+    measured: list[Record] = []
+    start = time.monotonic()
     for setting in algorithm.sweep(Profile(count, dim, data.metric, options.k, full=True)):
-        if setting.aside:
-            continue
-        task = Task(
-            algorithm=algorithm.name,
-            dataset=describe(data),
-            build=setting.build,
-            searches=setting.searches,
-            modes=list(options.modes),
-            k=options.k,
-            repeats=options.repeats,
-            budget=options.budget,
-        )
-        records, reason = run_child(task, environment, options.timeout)
-        measured += records
-        if reason:
-            log.write("failure", **about, build=setting.build, reason=reason)
-            tqdm.write(f"failed: {algorithm.name} on {count:,} rows: {reason}", file=sys.stderr)
+        left = options.timeout - (time.monotonic() - start)
+        if not setting.aside and left > 0:
+            measured += measure(algorithm, data, setting, options, log, left)
+    library.saw(count, measured, time.monotonic() - start, options.timeout)
     for mode in options.modes:
         chosen = _chosen([r for r in measured if r["mode"] == mode], wanted)
         for target, record in chosen:
-            log.write("growth", **about, **record, target=target)
+            log.write("growth", **record, target=target)
         if measured and not chosen:
-            reason = f"no setting reached recall {wanted:g} ({mode})"
-            there = {"algorithm": algorithm.name, "dataset": data.name, "rows": count}
-            log.write("skipped", **there, mode=mode, reason=reason)
-            tqdm.write(f"left out: {algorithm.name} on {count:,} rows: {reason}", file=sys.stderr)
+            about = {"algorithm": algorithm.name, "dataset": data.name, "rows": count, "mode": mode}
+            reason = f"no setting reached recall {wanted:g} ({mode}) with {count:,} rows"
+            _leave_out(log, algorithm.name, reason, **about)
 
 
-def curves(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One curve an algorithm and target, with the fitted exponent of every cost.
+def curves(records: list[Record]) -> list[dict[str, Any]]:
+    """One curve an algorithm, label and target, with the fitted exponent of every cost.
 
     Returns
     -------
@@ -171,11 +218,12 @@ def curves(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ``title``, ``library``, ``algorithm``, ``target`` and, for each key of `COSTS`,
         ``points`` (pairs of rows and cost) and ``exponents``.
     """
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault((record["algorithm"], record["target"]), []).append(record)
+        title = f"{variant_title(record)}, {record['target']}"
+        groups.setdefault(title, []).append(record)
     made = []
-    for (name, target), group in groups.items():
+    for title, group in groups.items():
         points = {}
         for cost, key in COSTS.items():
             mode = cost if cost in MODES else "batch"
@@ -183,9 +231,9 @@ def curves(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             points[cost] = sorted(by_rows.items())
         made.append(
             {
-                "algorithm": name,
-                "target": target,
-                "title": f"{group[0]['title']}, {target}",
+                "algorithm": group[0]["algorithm"],
+                "target": group[0]["target"],
+                "title": title,
                 "library": group[0]["library"],
                 "points": points,
                 "exponents": {

@@ -11,6 +11,7 @@ from typing import Any
 
 Record = dict[str, Any]
 LIBRARY = "farann"
+LEVELS = (0.99, 0.95, 0.9)  # recalls at which the tables compare
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Results:
         return [r for r in self.records if r["dataset"] == dataset and r["mode"] == mode]
 
 
-def _place(machine: dict[str, Any]) -> tuple[str, int]:
+def place(machine: dict[str, Any]) -> tuple[str, int]:
+    """What tells machines apart."""
     return machine["cpu"], machine["cores"]
 
 
@@ -60,8 +62,27 @@ def _identity(line: Record) -> str:
     keys = ["dataset", "k", "algorithm", "build", "search", "variant", "mode", "rows", "dim"]
     # A growth line is one of a size and a target, whichever setting reached it.
     if line["kind"] == "growth":
-        keys = ["algorithm", "target", "mode", "rows", "dim", "metric"]
+        keys = ["algorithm", "label", "target", "mode", "rows", "dim", "metric"]
     return json.dumps([line.get(key) for key in keys], sort_keys=True)
+
+
+def read(path: Path) -> list[Record]:
+    """The lines of a file of results.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        A line is no JSON.
+    """
+    lines: list[Record] = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
+    return lines
 
 
 def load(path: Path) -> Results:
@@ -74,17 +95,12 @@ def load(path: Path) -> Results:
     ValueError
         A line is no JSON, or there is no run in the file.
     """
-    lines: list[Record] = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
+    lines = read(path)
     runs = {line["run"]: line for line in lines if line["kind"] == "run"}
     if not runs:
         raise ValueError(f"{path} holds no run")
     machine = dict(list(runs.values())[-1]["machine"])
-    here = {run for run, line in runs.items() if _place(line["machine"]) == _place(machine)}
+    here = {run for run, line in runs.items() if place(line["machine"]) == place(machine)}
     machine["rates"] = _best_rates([runs[run]["machine"]["rates"] for run in here])
     latest: dict[str, dict[str, Record]] = {
         kind: {} for kind in ("result", "growth", "failure", "skipped")
@@ -94,16 +110,10 @@ def load(path: Path) -> Results:
             continue
         latest[line["kind"]][_identity(line)] = line
     records, growth = list(latest["result"].values()), list(latest["growth"].values())
-    settled = {
-        (r["dataset"], r["algorithm"], json.dumps(r["build"], sort_keys=True)): r["run"]
-        for r in records
-    }
-    failures = [
-        f
-        for f in latest["failure"].values()
-        if settled.get((f["dataset"], f["algorithm"], json.dumps(f["build"], sort_keys=True)), "")
-        <= f["run"]
-    ]
+    measured: dict[str, str] = {}  # the last run that has an index, and an algorithm at a size
+    for record in [*records, *growth]:
+        for key in (_index(record), _subject(record)):
+            measured[key] = max(record["run"], measured.get(key, ""))
     used = {line["run"] for line in [*records, *growth]}
     ran = {line["algorithm"] for line in records}
     return Results(
@@ -111,13 +121,30 @@ def load(path: Path) -> Results:
         runs=[line for run, line in runs.items() if run in used],
         records=records,
         growth=growth,
-        failures=failures,
+        failures=[
+            line
+            for line in latest["failure"].values()
+            if measured.get(_index(line), "") <= line["run"]
+        ],
         skipped=[
             line
             for line in latest["skipped"].values()
-            if line["run"] in used and ("dataset" in line or line.get("algorithm") not in ran)
+            if line["run"] in used
+            and ("dataset" in line or line.get("algorithm") not in ran)
+            and ("mode" in line or _subject(line) not in measured)
         ],
     )
+
+
+def _index(line: Record) -> str:
+    return json.dumps([_subject(line), line["build"]], sort_keys=True)
+
+
+def _subject(line: Record) -> str:
+    """An algorithm on a data set; in the growth run, at a size."""
+    name = str(line.get("dataset"))
+    rows = line.get("rows") if name.startswith("growth-") else None
+    return json.dumps([name, line.get("algorithm"), rows])
 
 
 def is_ours(record: Record) -> bool:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from . import machine
 from .algorithms import Algorithm
 from .algorithms.base import Profile, Setting
 from .datasets import DataSet, Unavailable
+from .results import Record
+from .resume import Done
 from .worker import MODES, Task, describe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,15 +40,19 @@ _NOT_INHERITED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "FARANN_ISA")
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure; the defaults are those of a quick run."""
+    """How to measure; the defaults are those of a quick run.
+
+    `recall` is what approximate searches of a growth run should reach.
+    """
 
     full: bool = False
     k: int = 10
     threads: int = 2
     repeats: int = 3
-    budget: float = 0.5
+    budget: float = 0.3
     timeout: float = 300.0
     modes: tuple[str, ...] = MODES
+    recall: float | None = None
 
 
 class Log:
@@ -56,19 +63,18 @@ class Log:
     """
 
     def __init__(self, path: Path, options: Options, command: list[str]) -> None:
-        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        now = datetime.datetime.now(datetime.UTC)
         self.path = path
-        self.run = f"{now:%Y%m%dT%H%M%S}-{os.getpid():x}"
+        self.run = f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid():x}"
+        self.about = {
+            "time": now.isoformat(timespec="seconds"),
+            "command": f"python -m bench {shlex.join(command)}".strip(),
+            "commit": commit(),
+            "machine": {**machine.describe(), "rates": measured_rates()},
+            "options": json.loads(json.dumps(asdict(options))),  # as it is read back
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {**machine.describe(), "rates": measured_rates()}
-        self.write(
-            "run",
-            time=now.isoformat(),
-            command=f"python -m bench {shlex.join(command)}".strip(),
-            commit=commit(),
-            machine=about,
-            options=asdict(options),
-        )
+        self.write("run", **self.about)
 
     def write(self, kind: str, **values: Any) -> None:
         """Append one line."""
@@ -111,6 +117,67 @@ def measured_rates() -> dict[str, float]:
     for key, value in machine.kernel_rates().items():
         rates[key] = max(value, rates.get(key, 0.0))
     return rates
+
+
+def about_index(algorithm: type[Algorithm], data: DataSet, setting: Setting, k: int) -> Record:
+    """What every line on an index says of it."""
+    rows, dim = data.shape()
+    return {
+        "algorithm": algorithm.name,
+        "title": algorithm.title,
+        "library": algorithm.library,
+        "baseline": algorithm.baseline,
+        "version": algorithm.version(),
+        "dataset": data.name,
+        "dataset_title": data.title,
+        "metric": data.metric,
+        "rows": rows,
+        "dim": dim,
+        "k": k,
+        "build": setting.build,
+        "variant": setting.environment,
+        "label": setting.label,
+    }
+
+
+def measure(
+    algorithm: type[Algorithm],
+    data: DataSet,
+    setting: Setting,
+    options: Options,
+    log: Log,
+    timeout: float,
+) -> list[Record]:
+    """Build and time one index in a process of its own; a failure is logged and told.
+
+    Returns
+    -------
+    list of dict
+        A record a measurement, also when the process failed later.
+    """
+    environment = {**algorithm.environment(machine.cpu_flags()), **setting.environment}
+    task = Task(
+        algorithm=algorithm.name,
+        dataset=describe(data),
+        build=setting.build,
+        searches=setting.searches,
+        modes=list(options.modes),
+        k=options.k,
+        threads=options.threads,
+        repeats=options.repeats,
+        budget=options.budget,
+    )
+    start = time.monotonic()
+    measured, reason = run_child(task, child_environment(environment), timeout)
+    about = {
+        **about_index(algorithm, data, setting, options.k),
+        "environment": environment,
+        "process_seconds": time.monotonic() - start,
+    }
+    if reason:
+        log.write("failure", **about, reason=reason)
+        tqdm.write(f"failed: {algorithm.name} on {data.title}: {reason}", file=sys.stderr)
+    return [{**about, **record} for record in measured]
 
 
 def run_child(task: Task, environment: dict[str, str], timeout: float) -> tuple[list[Any], str]:
@@ -193,9 +260,15 @@ def run(
     options: Options,
     out: Path = RESULTS,
     command: list[str] | None = None,
+    resume: bool = False,
 ) -> Path:
-    """Measure every algorithm on every data set and append to a file of JSON lines."""
+    """Measure every algorithm on every data set and append to a file of JSON lines.
+
+    With `resume`, an index that the file holds already, in the sense of `resume.Done`, is
+    not measured again.
+    """
     log = Log(out, options, command or [])
+    done = Done(out, log.about)
     for error in unavailable:
         log.write("skipped", reason=str(error))
         tqdm.write(f"left out: {error}", file=sys.stderr)
@@ -204,42 +277,12 @@ def run(
         log.write("skipped", **entry)
         where = f" on {entry['dataset']}" if "dataset" in entry else ""
         tqdm.write(f"left out: {entry['algorithm']}{where}: {entry['reason']}", file=sys.stderr)
-    flags = machine.cpu_flags()
     with tqdm(tasks, desc="bench", unit="index", smoothing=0) as progress:
         for algorithm, data, setting in progress:
+            about = about_index(algorithm, data, setting, options.k)
+            if resume and done.index(about, setting.searches):
+                continue
             progress.set_postfix_str(f"{data.name}: {algorithm.name}")
-            special = {**algorithm.environment(flags), **setting.environment}
-            task = Task(
-                algorithm=algorithm.name,
-                dataset=describe(data),
-                build=setting.build,
-                searches=setting.searches,
-                modes=list(options.modes),
-                k=options.k,
-                threads=options.threads,
-                repeats=options.repeats,
-                budget=options.budget,
-            )
-            records, reason = run_child(task, child_environment(special), options.timeout)
-            rows, dim = data.shape()
-            about = {
-                "algorithm": algorithm.name,
-                "title": algorithm.title,
-                "library": algorithm.library,
-                "baseline": algorithm.baseline,
-                "version": algorithm.version(),
-                "dataset": data.name,
-                "dataset_title": data.title,
-                "metric": data.metric,
-                "rows": rows,
-                "dim": dim,
-                "k": options.k,
-                "environment": special,
-                "variant": setting.environment,
-            }
-            for record in records:
-                log.write("result", **about, **record)
-            if reason:
-                log.write("failure", **about, build=setting.build, reason=reason)
-                tqdm.write(f"failed: {algorithm.name} on {data.name}: {reason}", file=sys.stderr)
+            for record in measure(algorithm, data, setting, options, log, options.timeout):
+                log.write("result", **record)
     return out

@@ -10,9 +10,18 @@ from typing import Any
 
 from .charts import number
 from .machine import limits
-from .results import Record, Results, best_peer, fastest, is_ours, is_peer, ratio, settings
+from .results import (
+    LEVELS,
+    Record,
+    Results,
+    best_peer,
+    fastest,
+    is_ours,
+    is_peer,
+    ratio,
+    settings,
+)
 
-LEVELS = (0.99, 0.95, 0.9)
 MODES = {
     "batch": "Batch, one thread",
     "single": "One by one, one thread",
@@ -23,8 +32,9 @@ Cell = str
 
 
 def variant_title(record: Record) -> str:
-    """Title of the algorithm, with what makes a setting's process special."""
-    special = ", ".join(str(value) for value in record.get("variant", {}).values())
+    """Title of the algorithm, with its setting's label and what makes its process special."""
+    words = [record.get("label", ""), *record.get("variant", {}).values()]
+    special = ", ".join(str(word) for word in words if word)
     return f"{record['title']} ({special})" if special else str(record["title"])
 
 

@@ -22,10 +22,12 @@ from . import machine, measures
 from .algorithms import by_name
 from .algorithms.base import Algorithm, Rows
 from .datasets import DataSet
+from .results import LEVELS, Record, fastest, pareto
 
 MODES = ("batch", "single", "threads")
 _PROBE = 16
 _FEWEST = 40  # queries that even the slowest peer answers
+_HOPELESS = 0.5  # a recall that nobody would choose
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,15 @@ class Task:
     """What a worker is to do.
 
     `budget` is the number of seconds that one repetition of one measurement may take: a slow
-    peer answers fewer queries, never fewer than forty.
+    peer answers fewer queries, never fewer than forty. When even those take so long that the
+    repetitions need twice the time planned for all, no more are made.
     """
 
     algorithm: str
     dataset: dict[str, Any]
     build: dict[str, Any] = field(default_factory=dict)
     searches: list[dict[str, Any]] = field(default_factory=lambda: [{}])
-    modes: list[str] = field(default_factory=lambda: list(MODES))
+    modes: list[str] = field(default_factory=lambda: list(MODES))  # the first is batch
     k: int = 10
     threads: int = 2
     repeats: int = 3
@@ -58,33 +61,34 @@ class _Timing:
     microseconds: list[float]
 
 
-def _time_batch(algorithm: Algorithm, queries: Rows, task: Task) -> _Timing:
-    probe = queries[:_PROBE]
-    share = _least_seconds(lambda: algorithm.search(probe)) / len(probe)
-    asked = queries[: max(_FEWEST, int(task.budget / max(share, 1e-9)))]
+def _time(
+    search: Callable[[Any], Any], probe: Callable[[], object], share: int, queries: Any, task: Task
+) -> _Timing:
+    """Time `search` on as many queries as the budget allows.
+
+    `probe` answers `share` queries and tells how many that are.
+    """
+    each = min(_seconds(probe) for _ in range(3)) / share  # the first may set things up
+    asked = queries[: max(_FEWEST, int(task.budget / max(each, 1e-9)))]
     seconds: list[float] = []
-    ids: NDArray[np.integer] = np.empty(0, dtype=np.int64)
-    for _ in range(task.repeats):
+    ids: Any = ()
+    while len(seconds) < task.repeats and sum(seconds) < 2 * task.repeats * task.budget:
         start = time.perf_counter()
-        ids = algorithm.search(asked)
+        ids = search(asked)
         seconds.append(time.perf_counter() - start)
     return _Timing(np.asarray(ids, dtype=np.int64), [1e6 * s / len(asked) for s in seconds])
+
+
+def _time_batch(algorithm: Algorithm, queries: Rows, task: Task) -> _Timing:
+    few = queries[:_PROBE]
+    return _time(algorithm.search, lambda: algorithm.search(few), len(few), queries, task)
 
 
 def _time_single(algorithm: Algorithm, queries: Rows, task: Task) -> _Timing:
-    share = _least_seconds(lambda: algorithm.search_one(queries[0]))
-    asked = list(queries[: max(_FEWEST, int(task.budget / max(share, 1e-9)))])
-    seconds, ids = [], []
-    for _ in range(task.repeats):
-        start = time.perf_counter()
-        ids = [algorithm.search_one(query) for query in asked]
-        seconds.append(time.perf_counter() - start)
-    return _Timing(np.asarray(ids, dtype=np.int64), [1e6 * s / len(asked) for s in seconds])
+    def search(asked: list[Rows]) -> list[NDArray[np.integer]]:
+        return [algorithm.search_one(query) for query in asked]
 
-
-def _least_seconds(function: Callable[[], object]) -> float:
-    """Of three calls; the first may set things up."""
-    return min(_seconds(function) for _ in range(3))
+    return _time(search, lambda: algorithm.search_one(queries[0]), 1, list(queries), task)
 
 
 def _seconds(function: Callable[[], object]) -> float:
@@ -93,8 +97,26 @@ def _seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(task: Task) -> Iterator[dict[str, Any]]:
-    """Build, then time every search in every mode; yields one record each."""
+def worth_timing(mode: str, batch: list[Record]) -> list[Record]:
+    """Of an index's results in a batch, those whose settings are worth timing in another mode.
+
+    The rule is the same for all libraries, and leaves out only what a reader wouldn't choose:
+
+    - Exact settings, and the one of the highest recall, are timed in every mode.
+    - One by one, so are those of recall 1/2 or more that no other setting of the index beats.
+    - On several threads, where no front is drawn, so are the fastest at each of `LEVELS`.
+    """
+    if mode == "single":
+        chosen = [record for record in pareto(batch) if record["recall"] >= _HOPELESS]
+    else:
+        chosen = [found for level in LEVELS if (found := fastest(batch, level)) is not None]
+    chosen.append(max(batch, key=lambda record: (record["recall"], -record["us"])))
+    kept = {id(record) for record in chosen}
+    return [record for record in batch if record["exact"] or id(record) in kept]
+
+
+def measure(task: Task) -> Iterator[Record]:
+    """Build, then time the searches in every mode in which they are worth it."""
     algorithm_class = by_name(task.algorithm)
     data = DataSet(**{**task.dataset, "folder": Path(task.dataset["folder"])})
     rows, queries = data.rows(), data.queries()
@@ -110,37 +132,51 @@ def measure(task: Task) -> Iterator[dict[str, Any]]:
     grown = max(0, machine.resident_bytes() - before)
     peak = 0
 
-    for search in task.searches:
+    def described(search: dict[str, Any]) -> Record:
+        """What doesn't depend on the mode."""
         algorithm.configure(search)
         size = algorithm.index_bytes()
-        exact = algorithm.claims_exact(search)
-        for mode in task.modes:
-            algorithm.set_threads(task.threads if mode == "threads" else 1)
-            timing = (_time_single if mode == "single" else _time_batch)(algorithm, queries, task)
-            peak = peak or machine.peak_bytes()  # before the check below adds to it
-            answered = len(timing.ids)
-            record = {
-                "build": task.build,
-                "search": search,
-                "mode": mode,
-                "threads": algorithm.threads,
-                "queries": answered,
-                "us": min(timing.microseconds),
-                "us_all": timing.microseconds,
-                "recall": measures.recall(
-                    rows, queries[:answered], timing.ids, kth[:answered], data.metric
-                ),
-                "same_order": measures.same_order(timing.ids, true_ids[:answered]),
-                "rows_scanned": algorithm.rows_scanned(),
-                "build_seconds": build_seconds,
-                "index_bytes": grown if size is None else size,
-                "index_bytes_are": "growth of the process" if size is None else "reported",
-                "peak_bytes": peak,
-                "kernels": algorithm.kernels(),
-            }
-            exact = exact and record["recall"] == 1.0
-            record |= {"claims_exact": algorithm.claims_exact(search), "exact": exact}
-            yield record
+        return {
+            "build": task.build,
+            "search": search,
+            "build_seconds": build_seconds,
+            "index_bytes": grown if size is None else size,
+            "index_bytes_are": "growth of the process" if size is None else "reported",
+            "claims_exact": algorithm.claims_exact(search),
+        }
+
+    def timed(about: Record, mode: str) -> Record:
+        nonlocal peak
+        algorithm.configure(about["search"])
+        algorithm.set_threads(task.threads if mode == "threads" else 1)
+        timing = (_time_single if mode == "single" else _time_batch)(algorithm, queries, task)
+        peak = peak or machine.peak_bytes()  # before the check below adds to it
+        asked = queries[: len(timing.ids)]
+        if timing.ids.shape != (len(asked), min(task.k, len(rows))):
+            raise ValueError(f"ids must be {task.k} a query, got shape {timing.ids.shape}")
+        recall = measures.recall(rows, asked, timing.ids, kth[: len(asked)], data.metric)
+        return {
+            **about,
+            "mode": mode,
+            "threads": algorithm.threads,
+            "queries": len(asked),
+            "us": min(timing.microseconds),
+            "us_all": timing.microseconds,
+            "recall": recall,
+            "same_order": measures.same_order(timing.ids, true_ids[: len(asked)]),
+            "rows_scanned": algorithm.rows_scanned(),
+            "peak_bytes": peak,
+            "kernels": algorithm.kernels(),
+            "exact": about["claims_exact"] and recall == 1.0,
+        }
+
+    batch: list[Record] = []
+    for search in task.searches:
+        batch.append(timed(described(search), "batch"))
+        yield batch[-1]
+    for mode in task.modes[1:]:
+        for record in worth_timing(mode, batch):
+            yield timed(record, mode)
 
 
 def main(task_path: str, out_path: str) -> None:

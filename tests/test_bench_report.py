@@ -37,11 +37,17 @@ def made_up() -> list[Record]:
 def growth_lines() -> list[Record]:
     return [
         {
-            **a_record(name, 1.0, cost * rows, rows=rows, mode=mode, index_bytes=32 * rows),
+            **a_record(name, 1.0, cost * rows**slope, rows=rows, mode=mode, index_bytes=32 * rows),
             "kind": "growth",
-            "target": "exact",
+            "label": label,
+            "target": target,
         }
-        for name, cost in [("farann", 0.01), ("flat", 0.03)]
+        for name, label, target, cost, slope in [
+            ("farann", "", "exact", 0.01, 1.0),
+            ("farann", "parts", "exact", 0.1, 0.75),
+            ("farann", "parts", "recall 0.95", 0.1, 0.5),
+            ("flat", "", "exact", 0.03, 1.0),
+        ]
         for rows in (1000, 10_000)
         for mode in growth.MODES
     ]
@@ -169,7 +175,10 @@ def test_page_is_whole_and_needs_no_network(page: Path) -> None:
     assert not re.search(r'(?:src|href)="(?!#|data:,)', text)
     assert "url(" not in text
     assert "@import" not in text
-    assert "N<sup>1.00</sup>" in text
+    slopes = {"Farann, exact": "1.00", "Farann (parts), exact": "0.75",
+              "Farann (parts), recall 0.95": "0.50", "Flat, exact": "1.00"}  # fmt: skip
+    for title, slope in slopes.items():
+        assert f"{title}</td><td>N<sup>{slope}</sup>" in text
     for words in ("A CPU", "abc123", "faiss 1.0", "openblas 0.3 SkylakeX", "limit of a float32"):
         assert words in text
     # Of Ivf's four settings one is not on its front.

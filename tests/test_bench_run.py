@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import itertools
 import json
-import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import farann
 import numpy as np
 import pytest
-from bench_cases import RATES, Record, sample
+from bench_cases import RATES, Record, a_record, sample
 from numpy.typing import NDArray
 
 from bench import __main__ as command_line
-from bench import datasets, growth, machine, measures, results, run, tables
+from bench import datasets, machine, measures, run, tables
 from bench.algorithms import all_algorithms, by_name, matching
-from bench.algorithms.base import Profile
+from bench.algorithms.base import Profile, Rows, Setting
 from bench.algorithms.blind import Blind
+from bench.algorithms.farann_index import Mode
 from bench.reduction import METRICS
-from bench.worker import Task, describe, measure
+from bench.worker import Task, describe, measure, worth_timing
 
 ROOT = Path(run.__file__).parent.parent
 TINY = "numpy,sklearn,blind,farann"
+
+
+@pytest.fixture(autouse=True)
+def fixed_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine isn't measured."""
+    monkeypatch.setattr(run, "measured_rates", lambda: RATES)
 
 
 # Data
@@ -134,6 +141,25 @@ def test_sweeps_are_within_reach(rows: int, full: bool) -> None:
                     assert 1 <= value <= rows
 
 
+def test_modes_of_farann(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sweep(full: bool, best: int = 4) -> list[Setting]:
+        levels = ("scalar", "avx2", "avx512", "avx512vnni")[:best]
+        monkeypatch.setattr(farann, "isa_levels", lambda: levels)
+        return by_name("farann").sweep(Profile(1000, 16, "l2", full=full))
+
+    def forced(settings: list[Setting]) -> list[str]:
+        return [s.environment["FARANN_ISA"] for s in settings if s.environment]
+
+    assert forced(sweep(False)) == ["avx2"]
+    assert forced(sweep(True)) == ["avx2", "avx512"]
+    assert forced(sweep(True, best=3)) == ["avx2"]  # avx512 is what one gets there
+    assert forced(sweep(True, best=1)) == []
+    mode = Mode({"codes": "float32"}, ({}, {"threads": 1}), ({"threads": 2},), label="rows")
+    monkeypatch.setattr("bench.algorithms.farann_index.MODES", [mode])
+    for full, searches in [(False, mode.searches), (True, mode.searches + mode.more)]:
+        assert sweep(full) == [Setting({"codes": "float32"}, list(searches), label="rows")]
+
+
 def test_blas_is_chosen_by_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     faiss, plain = by_name("faiss-flat"), by_name("numpy")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
@@ -177,7 +203,7 @@ def tiny(tmp_path: Path) -> datasets.DataSet:
 
 
 def test_measurement_of_one_peer(tiny: datasets.DataSet) -> None:
-    task = Task("numpy", describe(tiny), k=5, repeats=2, budget=0.001)
+    task = Task("numpy", describe(tiny), k=5, repeats=2, budget=0.1)
     records = list(measure(task))
     assert [(r["mode"], r["threads"]) for r in records] == [
         ("batch", 1),
@@ -191,6 +217,50 @@ def test_measurement_of_one_peer(tiny: datasets.DataSet) -> None:
         assert len(record["us_all"]) == 2
         assert 40 <= record["queries"] <= 50
         assert record["index_bytes"] == 400 * 13 * 4
+
+
+def test_only_what_is_worth_it_is_timed_in_every_mode() -> None:
+    settings = [(0.3, 1.0), (0.6, 2.0), (0.59, 3.0), (0.91, 4.0), (0.93, 5.0), (0.96, 6.0)]
+    batch = [a_record("a", recall, us) for recall, us in settings]
+
+    def kept(mode: str) -> list[float]:
+        return [record["recall"] for record in worth_timing(mode, batch)]
+
+    # Recall below one half, and 0.59, which another setting beats, are left out.
+    assert kept("single") == [0.6, 0.91, 0.93, 0.96]
+    # The fastest of 0.9 and of 0.95; none reaches 0.99.
+    assert kept("threads") == [0.91, 0.96]
+    batch.append(a_record("a", 1.0, 90.0))
+    batch.append(a_record("a", 1.0, 80.0))  # exact as well, and slower ones stay
+    assert kept("threads") == [0.91, 0.96, 1.0, 1.0]
+    hopeless = [a_record("b", 0.1, 1.0), a_record("b", 0.2, 5.0), a_record("b", 0.2, 4.0)]
+    for mode in ("single", "threads"):
+        assert worth_timing(mode, hopeless) == [hopeless[2]]
+
+
+def test_settings_that_are_not_worth_it_are_timed_in_a_batch_only(
+    tiny: datasets.DataSet,
+) -> None:
+    searches = [{"listed": listed} for listed in (5, 400)]
+    task = Task("blind", describe(tiny), searches=searches, k=5, repeats=1, budget=0.001)
+    timed = [(r["search"]["listed"], r["mode"]) for r in measure(task)]
+    assert timed == [(5, "batch"), (400, "batch"), (400, "single"), (400, "threads")]
+
+
+@pytest.mark.parametrize(("pause", "repetitions"), [(0.0, 3), (0.01, 1)])
+def test_a_slow_measurement_is_not_repeated(
+    pause: float, repetitions: int, tiny: datasets.DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Blind):
+        def search(self, queries: Rows) -> NDArray[np.integer]:
+            time.sleep(pause)
+            return super().search(queries)
+
+    monkeypatch.setattr("bench.worker.by_name", lambda name: Slow)
+    task = Task("blind", describe(tiny), searches=[{"listed": 400}], k=5, budget=0.01)
+    single = next(record for record in measure(task) if record["mode"] == "single")
+    assert single["queries"] >= 40  # at 10 ms each, far more than three times 0.01 s
+    assert len(single["us_all"]) == repetitions
 
 
 class _Wrong(Blind):
@@ -256,7 +326,6 @@ def lines_of(path: Path) -> list[Record]:
 def test_run_and_report_on_own_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "measured_rates", lambda: RATES)
     np.save(tmp_path / "x.npy", sample(17, 500, 9))
     np.save(tmp_path / "q.npy", sample(18, 60, 9))
     out = tmp_path / "out.jsonl"
@@ -293,29 +362,44 @@ def test_run_and_report_on_own_data(
     capsys.readouterr()
 
 
-def test_growth_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "measured_rates", lambda: RATES)
-    out = growth.run(
-        [200, 400], 4, "l2", 0.9, ["farann", "numpy"], 60, tmp_path, tmp_path / "g", []
-    )
-    found = results.load(out)
-    curves = {curve["algorithm"]: curve for curve in growth.curves(found.growth)}
-    assert set(curves) == {"farann", "numpy"}
-    for curve in curves.values():
-        assert curve["target"] == "exact"
-        for cost in growth.COSTS:
-            assert [rows for rows, _ in curve["points"][cost]] == [200, 400]
-    # farann tells its bytes; those of numpy are a process's growth, which is noise at this size.
-    assert curves["farann"]["exponents"]["memory"] == pytest.approx(1.0, abs=0.1)
-    assert not list(tmp_path.glob("growth-*"))
+def test_an_interrupted_run_goes_on(
+    tiny: datasets.DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.jsonl"
+    options = run.Options(k=5, repeats=1, budget=0.001, modes=("batch",))
+
+    def measured(names: list[str], options: run.Options = options) -> list[str]:
+        """Names of the algorithms that a resumed run measures."""
+        before = len(lines_of(out)) if out.exists() else 0
+        run.run(matching(names), [tiny], [], options, out, resume=True)
+        new = [line for line in lines_of(out)[before:] if line["kind"] != "run"]
+        return list(dict.fromkeys(line["algorithm"] for line in new))
+
+    monkeypatch.setattr(run, "commit", lambda: "abc")
+    assert measured(["numpy"]) == ["numpy"]
+    assert measured(["numpy", "blind", "farann"]) == ["farann", "blind"]
+    assert measured(["numpy", "blind", "farann"]) == []
+    assert measured(["numpy"], dataclasses.replace(options, k=6)) == ["numpy"]
+    monkeypatch.setattr(run, "commit", lambda: "def")
+    assert measured(["numpy", "farann"]) == ["farann"]
+    monkeypatch.setattr(run, "commit", lambda: "def+changes")
+    assert measured(["numpy", "farann"]) == ["farann"]
+    monkeypatch.setattr(by_name("numpy"), "version", lambda: "0.0")
+    assert measured(["numpy"]) == ["numpy"]
+    monkeypatch.setattr(machine, "_cpu_name", lambda: "Other")
+    assert measured(["numpy"]) == ["numpy"]
 
 
-def test_growth_goes_as_far_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "measured_rates", lambda: RATES)
-    monkeypatch.setattr(machine, "free_bytes", lambda: 1 << 20)
-    out = growth.run([1000], 4, "l2", 0.9, ["numpy"], 60, tmp_path, tmp_path / "g", [])
-    reasons = [line["reason"] for line in lines_of(out) if line["kind"] == "skipped"]
-    assert reasons == ["1,000 rows need about 512 MB of memory"]
+def test_what_failed_is_not_tried_again(
+    tiny: datasets.DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.jsonl"
+    options = run.Options(timeout=0.01)
+    for expected in (["failure"], []):
+        before = len(lines_of(out)) if out.exists() else 0
+        run.run(matching(["numpy"]), [tiny], [], options, out, resume=True)
+        assert [line["kind"] for line in lines_of(out)[before:]] == ["run", *expected]
+    assert "failed: numpy on x, 400 x 12, l2: stopped after 0 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -351,38 +435,3 @@ def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     for algorithm in all_algorithms():
         assert algorithm.name in printed
     assert "*glove-cosine" in printed
-
-
-# The plug-in for ann-benchmarks
-
-
-@pytest.mark.parametrize("side", ["nearest", "furthest"])
-def test_plug_in_for_ann_benchmarks(
-    side: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = tmp_path / "ann_stub" / "algorithms" / "base"
-    base.mkdir(parents=True)
-    (base / "module.py").write_text(
-        "class BaseANN:\n    def get_batch_results(self):\n        return self.res\n"
-    )
-    shutil.copytree(ROOT / "bench" / "ann_benchmarks", base.parent / "farann")
-    monkeypatch.syspath_prepend(tmp_path)
-    plug_in = importlib.import_module("ann_stub.algorithms.farann.module")
-    rows, queries = sample(19, 300, 6), sample(20, 7, 6)
-    for metric, own in [("euclidean", "l2"), ("angular", "cosine"), ("ip", "dot")]:
-        algorithm = plug_in.Farann(metric, side)
-        algorithm.fit(rows)
-        algorithm.set_query_arguments()
-        algorithm.batch_query(queries, 4)
-        ids, _ = measures.furthest(rows, queries, len(rows), own)
-        expected = ids[:, :4] if side == "furthest" else ids[:, ::-1][:, :4]
-        np.testing.assert_array_equal(algorithm.get_batch_results(), expected)
-        np.testing.assert_array_equal(algorithm.query(queries[0], 4), expected[0])
-        assert algorithm.get_additional()["dist_comps"] > 0
-        assert str(algorithm) == f"farann({side})"
-    with pytest.raises(ValueError, match="metric must be one of .*, got 'hamming'"):
-        plug_in.Farann("hamming")
-    with pytest.raises(ValueError, match="side must be 'nearest' or 'furthest', got 'left'"):
-        plug_in.Farann("ip", "left")
-    for name in [name for name in sys.modules if name.startswith("ann_stub")]:
-        monkeypatch.delitem(sys.modules, name)

@@ -27,7 +27,8 @@ class Blind(Algorithm):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        sizes = [m for m in profile.pick([100, 1000], [10, 100, 1000, 10000]) if m <= profile.rows]
+        sizes = profile.pick([100, 1000], [10, 100, 1000, 10000])
+        sizes = [listed for listed in sizes if profile.k <= listed <= profile.rows]
         return [Setting(searches=[{"listed": m} for m in sizes])] if sizes else []
 
     def build(self, rows: Rows) -> None:

@@ -17,7 +17,7 @@ class FaissHnsw(Faiss):
     def sweep(cls, profile: Profile) -> list[Setting]:
         if not profile.full and profile.rows > QUICK_GRAPH_ROWS:
             return []
-        efs = profile.pick([32, 128, 512], [16, 32, 64, 128, 256, 512, 1024])
+        efs = profile.pick([32, 128, 512], [32, 64, 128, 256, 512, 1024])
         searches = [{"ef": max(ef, profile.k)} for ef in efs]
         return [Setting({"m": 32, "ef_construction": 40}, searches)]
 

@@ -16,10 +16,10 @@ class FaissPq(Faiss):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        refines = profile.pick([10, 40, 100], [1, 4, 10, 20, 40, 100, 200])
+        refines = profile.pick([10, 40, 100], [4, 10, 20, 40, 100, 200])
         searches = [{"refine": refine} for refine in refines]
         # Coordinates that share one 4-bit code.
-        return [Setting({"per_code": c}, searches) for c in profile.pick([2], [1, 2, 4])]
+        return [Setting({"per_code": c}, searches) for c in profile.pick([2], [1, 2])]
 
     def factory(self, dim: int) -> str:
         return f"PQ{dim // self.parameters['per_code']}x4fs,RFlat"

@@ -14,10 +14,30 @@ from .base import Algorithm, Profile, Rows, Setting
 
 @dataclass(frozen=True)
 class Mode:
-    """Keywords of ``farann.Index``, keywords of its searches, and where the mode applies."""
+    """One index of farann and the searches on it.
+
+    Attributes
+    ----------
+    keywords : dict
+        Of ``farann.Index``.
+    searches : tuple of dict
+        Keywords of its searches, in the quick run.
+    more : tuple of dict
+        Searches that a full run adds, as the other steps of a sweep.
+    label : str
+        Modes of one label are one line in the charts.
+    isa : str or None
+        An instruction set that is not the best here, else the mode is left out.
+    aside : bool
+        Not for the growth run.
+    applies : callable
+        On which data, and whether in the quick run.
+    """
 
     keywords: dict[str, Any] = field(default_factory=dict)
     searches: tuple[dict[str, Any], ...] = ({},)
+    more: tuple[dict[str, Any], ...] = ()
+    label: str = ""
     isa: str | None = None
     aside: bool = False
     applies: Callable[[Profile], bool] = lambda profile: True
@@ -26,6 +46,7 @@ class Mode:
 MODES = [
     Mode(),
     Mode(isa="avx2", aside=True),
+    Mode(isa="avx512", aside=True, applies=lambda profile: profile.full),
     Mode({"codes": "float32"}, aside=True),
 ]
 
@@ -46,8 +67,9 @@ class Farann(Algorithm):
         return [
             Setting(
                 dict(mode.keywords),
-                [dict(search) for search in mode.searches],
+                [dict(s) for s in mode.searches + (mode.more if profile.full else ())],
                 {"FARANN_ISA": mode.isa} if mode.isa else {},
+                mode.label,
                 mode.aside,
             )
             for mode in MODES

@@ -25,9 +25,9 @@ class Hnswlib(Algorithm):
     def sweep(cls, profile: Profile) -> list[Setting]:
         if not profile.full and profile.rows > QUICK_GRAPH_ROWS:
             return []
-        efs = profile.pick([32, 128, 512], [16, 32, 64, 128, 256, 512, 1024])
+        efs = profile.pick([32, 128, 512], [32, 64, 128, 256, 512, 1024])
         searches = [{"ef": max(ef, profile.k)} for ef in efs]
-        links = profile.pick([16], [16, 32])
+        links = profile.pick([16], [16, 32] if profile.rows <= QUICK_GRAPH_ROWS else [16])
         return [Setting({"m": m, "ef_construction": 200}, searches) for m in links]
 
     def build(self, rows: Rows) -> None:

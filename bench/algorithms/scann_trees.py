@@ -75,11 +75,10 @@ class ScannTree(_Scann):
     def sweep(cls, profile: Profile) -> list[Setting]:
         leaves = max(1, int(2 * math.sqrt(profile.rows)))
         probed = profile.pick([10, 40, 150], [5, 10, 20, 40, 80, 150, 400])
-        searches = [
-            {"leaves": min(count, leaves), "reorder": reorder}
-            for reorder in profile.pick([200], [100, 200, 500])
-            for count in sorted({min(count, leaves) for count in probed})
-        ]
+        counts = sorted({min(count, leaves) for count in probed})
+        searches = [{"leaves": count, "reorder": 200} for count in counts]
+        if profile.full:  # the highest recall needs more candidates
+            searches += [{"leaves": count, "reorder": 500} for count in counts[-2:]]
         return [Setting({"leaves": leaves, "soar": soar}, searches) for soar in (False, True)]
 
     def score(self, builder: Any, rows: int) -> Any:
