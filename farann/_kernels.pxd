@@ -129,6 +129,7 @@ cdef extern from "metric.h" nogil:
     double farann_query_weight(farann_metric, double, double, double, double)
     double farann_query_slack(const farann_query *, double)
     double farann_query_slack_as_lies(const farann_query *, int, double, double)
+    double farann_key_within(farann_metric, double, double, const farann_query *)
     double farann_score(farann_metric, double, double)
     double farann_key_at(farann_metric, double, double)
     bint farann_is_beyond(farann_metric, double, double)

@@ -24,7 +24,7 @@ cdef class Queries:
     cdef Snapshot snapshot
     cdef Filter filter
     cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
-    cdef double sign
+    cdef double sign, epsilon
     cdef bint beyond, out_of_memory
     cdef int mode
     cdef farann_packing packing
@@ -39,6 +39,7 @@ cdef class Queries:
     cdef float *thresholds
     cdef int64_t *positions
     cdef farann_candidates *candidates  # of one tile
+    cdef int64_t *members  # its queries
     cdef Codes codes  # None where the codes are of no use
     cdef int64_t code_width  # queries of a tile of codes
     cdef uint32_t *code_queries  # tiles
@@ -73,7 +74,8 @@ cdef class Queries:
         return aligned(memory)
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, bint nearest, radius=None):
+                 int64_t start, int64_t stop, int64_t k, bint nearest, radius=None,
+                 double epsilon=0.0):
         cdef int64_t i, tile, width, dim = snapshot.dim, exact_dim = padded(snapshot.dim)
         cdef const farann_kernels *kernels = snapshot.kernels
         cdef farann_entry *entries = NULL
@@ -82,7 +84,7 @@ cdef class Queries:
         cdef Query *query
         self.snapshot, self.filter = snapshot, filter
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
-        self.sign = -1.0 if nearest else 1.0
+        self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
         self.beyond = radius is not None
         self.mode = PACKED if self.n_queries >= FEW_QUERIES else AS_THEY_LIE
         if filter.n_rows <= FEW_ROWS:
@@ -119,7 +121,8 @@ cdef class Queries:
                 self.n_queries * room + 1, sizeof(float) + sizeof(int64_t))
             slots = <int64_t *>(scores + self.n_queries * room + self.n_queries * room % 2)
             self.candidates = <farann_candidates *>self.allocate(
-                max(tile, kernels.code_queries), sizeof(farann_candidates))
+                max(tile, kernels.code_queries), sizeof(farann_candidates) + sizeof(int64_t))
+            self.members = <int64_t *>(self.candidates + max(tile, kernels.code_queries))
         if self.codes is not None:
             self.allocate_codes()
 

@@ -3,13 +3,12 @@
 cdef class Selection(Queries):
     """What the queries of a task have found so far."""
 
-    cdef void admit_tile(self, int64_t first, int64_t count,
-                         const farann_block *block) noexcept nogil:
-        """Take over what a tile's scan appended to `self.candidates`."""
+    cdef void admit_tile(self, int64_t count, const farann_block *block) noexcept nogil:
+        """Take over what the scan of a tile, `self.members`, appended to `self.candidates`."""
         cdef int64_t i, before
         cdef Query *query
         for i in range(count):
-            query = &self.queries[first + i]
+            query = &self.queries[self.members[i]]
             before = query.candidates.count
             if self.candidates[i].count > before:
                 query.candidates.count = self.candidates[i].count
@@ -18,7 +17,14 @@ cdef class Selection(Queries):
     cdef float threshold_for(self, Query *query, double slack) noexcept nogil:
         """What a rough score must be greater than, in a block where it is off by `slack`."""
         query.slack = max(query.slack, slack)
-        return nextafterf(<float>(query.threshold - query.slack), -INFINITY)
+        return nextafterf(<float>(self.wanted(query) - query.slack), -INFINITY)
+
+    cdef double wanted(self, const Query *query) noexcept nogil:
+        """The reduced key that a row must reach to be worth finding."""
+        if self.epsilon == 0.0:
+            return query.threshold
+        return farann_key_within(self.snapshot.metric, query.threshold, self.epsilon,
+                                 &query.prepared)
 
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
         """Let new candidates through the filters; if there are many, thin them out."""

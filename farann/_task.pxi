@@ -95,6 +95,7 @@ cdef class Task(Selection):
             self.thresholds[i] = INFINITY
         for i in range(count):
             query = &self.queries[first + i]
+            self.members[i] = first + i
             self.candidates[i] = query.candidates
             slack = farann_query_slack(&query.prepared, squares)
             if slack < 0.0:
@@ -107,43 +108,51 @@ cdef class Task(Selection):
         kernels.scan_panels_f32(self.panels, n, self.snapshot.dim, self.bias,
                                 self.weights + first * self.snapshot.dim, self.thresholds,
                                 self.candidates)
-        self.admit_tile(first, count, &block)
+        self.admit_tile(count, &block)
 
     cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil:
         """Score rows at some positions by their 8-bit codes, a tile of queries at a time."""
         cdef farann_coded_tile tile
-        cdef farann_block block = self.coded_block(start)
         cdef int64_t first = 0, count, i, width = self.code_width
-        cdef bint any_coded
+        while first < self.n_queries:
+            count = min(width, self.n_queries - first)
+            for i in range(count):
+                self.members[i] = first + i
+            tile.codes = self.code_queries + first * self.codes.scanned.groups
+            tile.steps, tile.shifts = self.code_steps + first, self.code_shifts + first
+            self.scan_code_tile(&tile, width, count, start, n)
+            first += width
+
+    cdef void scan_code_tile(self, farann_coded_tile *tile, int64_t width, int64_t count,
+                             int64_t start, int64_t n) noexcept nogil:
+        """The same for one tile, whose queries are the first `count` of `self.members`."""
+        cdef farann_block block = self.coded_block(start)
+        cdef bint any_coded = False
+        cdef int64_t i
         cdef Query *query
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
             else self.snapshot.kernels.scan_codes_i8)
+        for i in range(width):
+            self.code_thresholds[i] = INT32_MAX
+        for i in range(count):
+            query = &self.queries[self.members[i]]
+            self.candidates[i] = query.candidates
+            if query.whole.slack >= 0.0:
+                any_coded = True
+                self.code_thresholds[i] = self.code_threshold(query, &query.scan)
+        if not any_coded:
+            return
         tile.thresholds = self.code_thresholds
         tile.sign = 0 if self.sign > 0.0 else -1
-        while first < self.n_queries:
-            count = min(width, self.n_queries - first)
-            any_coded = False
-            for i in range(width):
-                self.code_thresholds[i] = INT32_MAX
-            for i in range(count):
-                query = &self.queries[first + i]
-                self.candidates[i] = query.candidates
-                if query.whole.slack >= 0.0:
-                    any_coded = True
-                    self.code_thresholds[i] = self.code_threshold(query, &query.scan)
-            if any_coded:
-                tile.codes = self.code_queries + first * self.codes.scanned.groups
-                tile.steps, tile.shifts = self.code_steps + first, self.code_shifts + first
-                scan_codes(&self.codes.scanned, start, n, &tile, self.candidates)
-                self.scanned += n * count
-                self.bytes_read += n * count * self.codes.scanned.groups * FARANN_CODE_GROUP
-                if self.codes.has_basis:
-                    self.refine(first, count, start)
-                self.admit_tile(first, count, &block)
-            first += width
+        scan_codes(&self.codes.scanned, start, n, tile, self.candidates)
+        self.scanned += n * count
+        self.bytes_read += n * count * self.codes.scanned.groups * FARANN_CODE_GROUP
+        if self.codes.has_basis:
+            self.refine(count, start)
+        self.admit_tile(count, &block)
 
-    cdef void refine(self, int64_t first, int64_t count, int64_t start) noexcept nogil:
+    cdef void refine(self, int64_t count, int64_t start) noexcept nogil:
         """Score again, by all coordinates, what a tile's scan along the basis has left."""
         cdef farann_coded_tile tile
         cdef int32_t threshold
@@ -153,14 +162,14 @@ cdef class Task(Selection):
         tile.thresholds, tile.steps = &threshold, &step
         tile.sign = 0 if self.sign > 0.0 else -1
         for i in range(count):
-            query = &self.queries[first + i]
-            if self.candidates[i].count == query.candidates.count:
-                continue
+            query = &self.queries[self.members[i]]
             n = self.candidates[i].count - query.candidates.count
+            if n == 0:
+                continue
             self.refined += n
             self.bytes_read += n * self.codes.groups * FARANN_CODE_GROUP
             threshold, step = self.code_threshold(query, &query.whole), <float>query.whole.step
-            tile.codes = self.whole_queries + (first + i) * self.codes.groups
+            tile.codes = self.whole_queries + self.members[i] * self.codes.groups
             tile.shifts = &query.whole.shift
             self.snapshot.kernels.refine_codes_i8(&self.codes.refined, start, &tile,
                                                   &self.candidates[i], query.candidates.count)
@@ -187,7 +196,7 @@ cdef class Task(Selection):
 
     cdef int32_t code_threshold(self, Query *query, const farann_coded_query *coded) noexcept nogil:
         """What a whole-numbered score must be greater than for a row to be of interest."""
-        return farann_code_threshold(coded, query.threshold - coded.slack)
+        return farann_code_threshold(coded, self.wanted(query) - coded.slack)
 
     cdef farann_block coded_block(self, int64_t start) noexcept nogil:
         cdef farann_block block

@@ -98,6 +98,14 @@ double farann_query_slack_as_lies(const farann_query *query, int unit, double sm
     return 2.0 * farann_query_slack(query, 1.0);
 }
 
+double farann_key_within(farann_metric metric, double threshold, double epsilon,
+                         const farann_query *query) {
+    if (metric != FARANN_L2) return threshold + epsilon;
+    double squares = threshold - query->key_offset;
+    double more = squares * epsilon * (2.0 + epsilon);
+    return more > 0.0 ? threshold + more : threshold;
+}
+
 double farann_score(farann_metric metric, double key, double query_norm) {
     if (metric == FARANN_L2) return sqrt(key);
     if (metric == FARANN_DOT) return -key;

@@ -57,6 +57,14 @@ double farann_query_slack(const farann_query *query, double squares);
 double farann_query_slack_as_lies(const farann_query *query, int unit, double smallest,
                                   double largest);
 
+/*
+ * The reduced key, for furthest search, above which a row is more than `epsilon` further than
+ * one with the reduced key `threshold`: by that share of its distance (l2), or in dot product or
+ * cosine.
+ */
+double farann_key_within(farann_metric metric, double threshold, double epsilon,
+                         const farann_query *query);
+
 /* The score that a caller sees, of a canonical key. */
 double farann_score(farann_metric metric, double key, double query_norm);
 
