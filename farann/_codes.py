@@ -35,6 +35,12 @@ class RowCodes(NamedTuple):
     norm: float
 
 
+def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
+    """The signs of the rotation that evens coordinates out, (ROTATION_ROUNDS, dim)."""
+    draw = np.random.default_rng(seed)
+    return draw.integers(0, 2, (ROTATION_ROUNDS, dim), dtype=np.int8) * np.int8(2) - np.int8(1)
+
+
 def centred(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:
     """What is coded: rows less the centre, of length 1 before that if `unit`."""
     vectors = rows.astype(np.float64)
@@ -55,8 +61,7 @@ def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, i
     n, dim = rows.shape
     if n == 0 or dim > _LARGEST_DIM:
         return None
-    draw = np.random.default_rng(seed)
-    signs = draw.integers(0, 2, (ROTATION_ROUNDS, dim), dtype=np.int8) * np.int8(2) - np.int8(1)
+    signs = rotation_signs(dim, seed)
     extents = np.empty(n)
     for block in tqdm(blocks_of(n), "measuring rows", disable=not progress):
         _core.code_extents(rows[block], centre, unit, signs, isa, extents[block])

@@ -6,7 +6,7 @@ tasks side by side over the same snapshot.
 """
 
 from libc.math cimport INFINITY, NAN, nextafterf, sqrt
-from libc.stdint cimport INT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 
 from farann._kernels cimport *
@@ -69,7 +69,9 @@ cdef int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
 
 
 include "_codes.pxi"
+include "_cells.pxi"
 include "_snapshot.pxi"
 include "_queries.pxi"
 include "_selection.pxi"
 include "_task.pxi"
+include "_approximate.pxi"

@@ -9,7 +9,9 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
+from farann._cells import CellArrays, describe, number_of_cells, partition
 from farann._codes import RowCodes, centred, code_rows
+from farann._kind import Kind
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 
 # Squares are held as whole numbers up to this, which leaves room in 32 bits for the products.
@@ -19,6 +21,8 @@ _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 2e10, 2048, 64, 10
 # Rows that directions and costs are estimated from; fewer need no order and no first look.
 _SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
 _COST_QUERIES = 128
+# Of a partitioned index: rows that answer many queries and are always searched.
+_MOST_FIRST = 1024
 
 
 class CodeArrays(NamedTuple):
@@ -37,52 +41,82 @@ class CodeArrays(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a sample of queries says about how to lay codes out."""
+    """How to lay codes out."""
 
-    slots: Int64Array | None  # the order: rows that answer many queries come first
-    basis: Float64Array | None
+    order: Int64Array  # the slot of each position, -1 for none; whole panels
+    basis: Float64Array | None = None
+    in_order: bool = False  # of slots
 
 
-def make_codes(rows: Float32Array, centre: Float64Array, metric: int, seed: int, isa: str,
-               queries: Float32Array | None, progress: bool) -> CodeArrays | None:
-    """Code rows and lay the codes out, or None where codes could not help.
+def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
+               queries: Float32Array | None,
+               progress: bool) -> tuple[CodeArrays | None, CellArrays | None]:
+    """Code rows and lay the codes out; None where codes could not help, or without cells.
 
     Parameters
     ----------
     rows : (n, dim)
     centre : (dim,)
-    metric : int
-        Position in `_core.METRICS`.
-    seed : int
-        For the rotation, and for samples.
+    kind : Kind
     isa : str
     queries : (q, dim), optional
         What is going to be asked; by default rows serve as a sample.
     progress : bool
     """
-    coded = code_rows(rows, centre, _core.METRICS[metric] == "cosine", seed, isa, progress)
+    n = len(rows)
+    coded = code_rows(rows, centre, kind.unit, kind.seed, isa, progress)
     if coded is None:
-        return None
-    arrays = _lay_out(coded, rows, centre, metric, Plan(None, None))
-    if len(rows) < _FEW_ROWS:
-        return arrays
+        return None, None
+    natural = np.full(_core.code_rows(n), -1, np.int64)
+    natural[:n] = np.arange(n)
+    arrays = _lay_out(coded, rows, centre, kind.metric, Plan(natural, in_order=True))
+    n_cells = number_of_cells(kind.cells, n)
+    if n < _FEW_ROWS and n_cells == 0:
+        return arrays, None
     # Threads of BLAS wait for each other by spinning, which takes seconds on a busy machine.
-    with threadpool_limits(1, user_api="blas"):
-        plan = _plan(arrays, rows, centre, metric, seed, isa, queries)
-        return _lay_out(coded, rows, centre, metric, plan)
+    with threadpool_limits(1):
+        asked = _sample_queries(rows, kind.seed, queries)
+        answers = _answers(arrays, rows, centre, kind.metric, isa, asked)
+        basis = _first_look(rows, centre, kind.metric, kind.seed, asked[:_COST_QUERIES],
+                            answers[:_COST_QUERIES, -1])
+        first = _answering(answers, n)
+        if n_cells == 0:
+            rest = np.ones(n, np.bool_)
+            rest[first] = False
+            natural[:n] = np.concatenate([first, np.flatnonzero(rest)])
+            return _lay_out(coded, rows, centre, kind.metric, Plan(natural, basis)), None
+        first = first[: min(_MOST_FIRST, n // 16)]
+        labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
+        labels[first] = -1
+        order, starts, labels = _by_cell(labels, first)
+        cells = describe(rows, centre, kind.metric, labels, starts, kind.seed, isa)
+        return _lay_out(coded, rows, centre, kind.metric, Plan(order, basis)), cells
 
 
-def _plan(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: int, seed: int,
-          isa: str, queries: Float32Array | None) -> Plan:
+def _by_cell(labels: Int32Array, first: Int64Array) -> tuple[Int64Array, Int64Array, Int32Array]:
+    """The order of rows with those of no cell before all others, where each cell starts, and the
+    cells of rows, numbered without gaps."""
+    counts = np.bincount(labels[labels >= 0])
+    filled = np.flatnonzero(counts)
+    numbers = np.full(len(counts) + 1, -1, np.int32)  # the last is that of no cell
+    numbers[filled] = np.arange(len(filled))
+    labels = numbers[labels]
+    sizes = _core.code_rows(1) * -(-counts[filled] // _core.code_rows(1))
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) + _core.code_rows(len(first))
+    order = np.full(int(starts[-1]), -1, np.int64)
+    order[: len(first)] = first
+    rows = np.argsort(labels, kind="stable")[len(first):]
+    before = np.cumsum(counts[filled]) - counts[filled]
+    order[starts[labels[rows]] + np.arange(len(rows)) - before[labels[rows]]] = rows
+    return order, starts, labels
+
+
+def _sample_queries(rows: Float32Array, seed: int, queries: Float32Array | None) -> Float32Array:
     n, dim = rows.shape
-    draw = np.random.default_rng(seed)
     source = rows if queries is None else queries
     number = min(len(source), int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
-    asked = source[np.sort(draw.choice(len(source), number, replace=False))]
-    answers = _answers(arrays, rows, centre, metric, isa, asked)
-    return Plan(_answering_first(answers, n),
-                _first_look(rows, centre, metric, seed, asked[:_COST_QUERIES],
-                            answers[:_COST_QUERIES, -1]))
+    chosen = np.random.default_rng(seed).choice(len(source), number, replace=False)
+    return source[np.sort(chosen)]
 
 
 def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: int, isa: str,
@@ -101,13 +135,12 @@ def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metri
     return slots
 
 
-def _answering_first(answers: Int64Array, n: int) -> Int64Array:
-    """All rows, those that answer many queries first: a search soon has a good threshold."""
+def _answering(answers: Int64Array, n: int) -> Int64Array:
+    """Rows that answer queries, those that answer many first: they soon give a good threshold."""
     weights = np.zeros(n)
     np.add.at(weights, answers.ravel(), np.tile(1.0 / np.arange(1, _SAMPLE_K + 1), len(answers)))
     answering = np.flatnonzero(weights)
-    first = answering[np.argsort(-weights[answering], kind="stable")]
-    return np.concatenate([first, np.flatnonzero(weights == 0.0)])
+    return answering[np.argsort(-weights[answering], kind="stable")]
 
 
 def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int,
@@ -129,16 +162,13 @@ def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int
 
 def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: int,
              plan: Plan) -> CodeArrays:
-    n = len(rows)
-    n_positions = _core.code_rows(n)
-    order = np.full(n_positions, -1, np.int64)
-    order[:n] = np.arange(n) if plan.slots is None else plan.slots
+    order, n_positions = plan.order, len(plan.order)
     not_coded = coded.sums == _core.NOT_CODED
     squares, unit = None, 0.0
     if _core.METRICS[metric] == "l2":
         unit = coded.norm**2 / _LARGEST_SQUARE
         squares = _by_position(np.where(not_coded, 0.0, np.rint(coded.squares / unit)), order, 0)
-    slots = None if plan.slots is None or n >= 2**31 else order.astype(np.int32)
+    slots = None if plan.in_order else order.astype(np.int32)
     outliers = np.flatnonzero(not_coded).astype(np.int64)
     bounds = (coded.scale, coded.residual, coded.norm, unit)
     if plan.basis is None:
@@ -148,7 +178,7 @@ def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: 
     along = _basis.code_along(plan.basis, rows, centre, _core.METRICS[metric] == "cosine",
                               not_coded)
     whole = np.zeros((n_positions, coded.codes.shape[1]), np.int8)
-    whole[:n] = coded.codes[order[:n]]
+    whole[order >= 0] = coded.codes[order[order >= 0]]
     return CodeArrays(_packed(along.codes, order), _by_position(along.sums, order,
                                                                 _core.NOT_CODED),
                       squares, coded.signs, slots, outliers, bounds, plan.basis, whole,

@@ -12,7 +12,8 @@ from farann import _core
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap, distinct
 from farann._layout import CodeArrays
-from farann._store import Kind, Store
+from farann._kind import Kind
+from farann._store import Store
 from farann._types import Float32Array
 
 _CHUNK_BYTES = 1 << 24

@@ -29,7 +29,7 @@ cdef class Queries:
     cdef int mode
     cdef farann_packing packing
     cdef Query *queries
-    cdef void *memory[12]
+    cdef void *memory[20]
     cdef int n_memory
     cdef double *exact
     cdef double *keys

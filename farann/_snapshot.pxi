@@ -26,12 +26,15 @@ cdef class Snapshot:
         One of `isa_levels()`.
     codes : Codes or None
         Of the base.
+    cells : Cells or None
+        Of the codes.
     """
 
     cdef Segment segments[2]
     cdef const farann_kernels *kernels
     cdef farann_metric metric
     cdef Codes codes
+    cdef Cells cells
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
     cdef double centre_norm
@@ -43,7 +46,8 @@ cdef class Snapshot:
     cdef const uint8_t[::1] alive
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
-                 const double[::1] centre, int metric, str isa, Codes codes=None):
+                 const double[::1] centre, int metric, str isa, Codes codes=None,
+                 Cells cells=None):
         self.kernels = kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
             raise ValueError("base, tail and centre must have one dim of at least 1")
@@ -59,7 +63,10 @@ cdef class Snapshot:
             raise ValueError("ids and alive must have one entry a slot")
         if codes is not None and (codes.n_rows != base.shape[0] or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
-        self.codes = codes
+        if cells is not None and (codes is None or cells.bounds.dim != self.dim or (
+                cells.starts[cells.n_cells] > codes.n_positions)):
+            raise ValueError("cells must be those of the codes")
+        self.codes, self.cells = codes, cells
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]

@@ -7,14 +7,14 @@ changed: adding writes behind what it sees, removing and building make new array
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from tqdm import tqdm
 
 from farann import _core
+from farann._cells import CellArrays
 from farann._dispatch import default_isa
 from farann._ids import IdMap
+from farann._kind import Kind
 from farann._layout import CodeArrays, make_codes
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
@@ -24,19 +24,6 @@ _CENTRE_SAMPLE = 16_384
 _ROWS_AT_ONCE = 65_536
 
 
-class Kind(NamedTuple):
-    """What an index was asked to be, as far as its rows are concerned."""
-
-    metric: int  # position in _core.METRICS
-    coded: bool
-    seed: int
-
-    @property
-    def unit(self) -> bool:
-        """Whether only the rows' directions count."""
-        return _core.METRICS[self.metric] == "cosine"
-
-
 class Store:
     """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
 
@@ -44,6 +31,7 @@ class Store:
         self.dim = dim
         self.kind = kind
         self.codes: CodeArrays | None = None
+        self.cells: CellArrays | None = None
         self.ids = IdMap()
         self.base: Float32Array = np.empty((0, dim), np.float32)
         self.centre: Float64Array = np.zeros(dim)
@@ -77,8 +65,11 @@ class Store:
     def snapshot(self, isa: str) -> _core.Snapshot:
         """An immutable view of what is there now."""
         codes = None if self.codes is None else _core.Codes(len(self.base), self.dim, *self.codes)
+        cells = None
+        if self.codes is not None and self.cells is not None:
+            cells = _core.Cells(self.dim, len(self.codes.panels), *self.cells)
         return _core.Snapshot(self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                              self.kind.metric, isa, codes)
+                              self.kind.metric, isa, codes, cells)
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
@@ -139,10 +130,11 @@ class Store:
             self.ids = self.ids.kept(live)
         self.base, self.alive, self.n_removed = base, None, 0
         self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
-        self.centre, self.codes = centre_of(base, self.kind.unit), None
+        self.centre = centre_of(base, self.kind.unit)
+        self.codes, self.cells = None, None
         if self.kind.coded:
-            self.codes = make_codes(base, self.centre, self.kind.metric, self.kind.seed,
-                                    default_isa(), queries, progress)
+            self.codes, self.cells = make_codes(base, self.centre, self.kind, default_isa(), queries,
+                                                progress)
         self.built = True
 
     @property
@@ -162,9 +154,13 @@ class Store:
             "ids": self.ids.nbytes,
             "removed": 0 if self.alive is None else self.alive.nbytes,
             "centre": self.centre.nbytes,
-            "codes": 0 if self.codes is None else sum(
-                part.nbytes for part in self.codes if isinstance(part, np.ndarray)),
+            "codes": _nbytes(self.codes),
+            "cells": _nbytes(self.cells),
         }
+
+
+def _nbytes(parts: CodeArrays | CellArrays | None) -> int:
+    return sum(part.nbytes for part in parts or () if isinstance(part, np.ndarray))
 
 
 def centre_of(rows: Float32Array, unit: bool) -> Float64Array:

@@ -12,8 +12,9 @@ from farann import _checks, _core, _format, _persistence, _search, _tasks
 from farann._dispatch import default_isa
 from farann._filters import make_filter
 from farann._ids import distinct
+from farann._kind import Kind
 from farann._results import BeyondHits, Hits, SearchStats
-from farann._store import Kind, Store
+from farann._store import Store
 from farann._types import Float32Array, Int64Array
 
 
@@ -30,8 +31,9 @@ class Index:
     codes : {"int8", "float32"}
         How rows are scored roughly before the exact pass: by 8-bit codes (a quarter more memory,
         several times the speed), or by the float32 rows themselves. Answers are the same.
-    cells : None
-        Reserved for partitioned indexes.
+    cells : int or "auto", optional
+        Group the rows into so many cells; approximate searches then visit the cells that promise
+        most. "auto" chooses by the number of rows, none where there are few.
     keep_vectors : True
         Reserved for indexes without their vectors.
     seed : int
@@ -62,18 +64,20 @@ class Index:
     """
 
     def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
-                 cells: None = None, keep_vectors: bool = True, seed: int = 0,
+                 cells: int | str | None = None, keep_vectors: bool = True, seed: int = 0,
                  threads: int | None = None) -> None:
         if metric not in _core.METRICS:
             raise ValueError(f"metric: expected one of {_core.METRICS}, got {metric!r}")
         if codes not in ("int8", "float32"):
             raise ValueError(f"codes: expected 'int8' or 'float32', got {codes!r}")
-        if cells is not None:
-            raise ValueError(f"cells: expected None, partitions are not there yet, got {cells!r}")
+        if cells is not None and cells != "auto":
+            cells = _checks.to_int("cells", cells, 1)
+        if cells is not None and codes == "float32":
+            raise ValueError("cells: partitions need codes, and codes='float32' means none")
         if keep_vectors is not True:
             raise ValueError(f"keep_vectors: expected True, got {keep_vectors!r}")
         self._lock = _tasks.fresh_lock(self)
-        self._metric, self._codes = metric, codes
+        self._metric, self._codes, self._cells = metric, codes, cells
         self._seed = _checks.to_int("seed", seed, 0)
         self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
         self._isa = default_isa()
@@ -460,7 +464,7 @@ class Index:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return {"metric": self._metric, "dim": self.dim, "codes": self._codes, "cells": None,
+        return {"metric": self._metric, "dim": self.dim, "codes": self._codes, "cells": self._cells,
                 "keep_vectors": True, "seed": self._seed}
 
     @property
@@ -469,7 +473,8 @@ class Index:
 
     @property
     def _kind(self) -> Kind:
-        return Kind(_core.METRICS.index(self._metric), self._codes == "int8", self._seed)
+        return Kind(_core.METRICS.index(self._metric), self._codes == "int8", self._seed,
+                    self._cells)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
         if threads is not None:

@@ -1,0 +1,143 @@
+"""Partitions: rows grouped by k-means, and what is kept of each group."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._codes import blocks_of, centred, rotation_signs
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+
+# "auto": fewer rows are scanned whole; more get so many cells for the root of their number.
+_FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
+# So many cells are found at once; more in two levels, which takes far less time.
+_MOST_AT_ONCE = 256
+# k-means: rows a cell to learn from, and rounds.
+_ROWS_A_CELL, _ROUNDS = 64, 8
+
+
+class CellArrays(NamedTuple):
+    """What `_core.Cells` is made of, and what a file keeps of it."""
+
+    starts: Int64Array
+    panels: npt.NDArray[np.int8]
+    sums: Int32Array
+    squares: Int32Array | None
+    bounds: tuple[float, float, float]
+
+
+def number_of_cells(wanted: int | str | None, n: int) -> int:
+    """How many cells n rows get; 0 for none."""
+    if wanted is None or n == 0:
+        return 0
+    if wanted == "auto":
+        return 0 if n < _FEW_ROWS else int(_CELLS_PER_ROOT * n**0.5)
+    return min(int(wanted), n)
+
+
+def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
+              seed: int) -> Int32Array:
+    """The cell of each row, by k-means (Lloyd; scikit-learn's mini-batch variant).
+
+    Many cells are found in two levels: the rows are split, and each part is split again into as
+    many cells as are its share.
+    """
+    if n_cells <= _MOST_AT_ONCE:
+        sample = _sample(rows, n_cells * _ROWS_A_CELL)
+        centres = _centres(centred(rows[sample], centre, unit), n_cells, seed)
+        return _nearest(rows, centre, unit, centres)
+    n_parts = round(n_cells**0.5)
+    part = partition(rows, centre, unit, n_parts, seed)
+    order = np.argsort(part, kind="stable")
+    bounds = np.searchsorted(part[order], np.arange(n_parts + 1))
+    labels = np.empty(len(rows), np.int32)
+    first = 0
+    for p in range(n_parts):
+        members = np.sort(order[bounds[p] : bounds[p + 1]])
+        if len(members) == 0:
+            continue
+        number = max(1, round(n_cells * len(members) / len(rows)))
+        sample = members[_sample(members, number * _ROWS_A_CELL)]
+        centres = _centres(centred(rows[sample], centre, unit), number, seed)
+        labels[members] = _nearest(rows[members], centre, unit, centres) + first
+        first += number
+    return labels
+
+
+def _sample(rows: npt.NDArray[np.generic], most: int) -> Int64Array:
+    return np.arange(0, len(rows), max(1, len(rows) // most))
+
+
+def _centres(sample: Float64Array, n_cells: int, seed: int) -> Float32Array:
+    from sklearn.cluster import MiniBatchKMeans
+
+    n_cells = min(n_cells, len(sample))
+    model = MiniBatchKMeans(n_cells, init="random", n_init=1, max_iter=_ROUNDS,
+                            batch_size=max(1024, len(sample) // 4), max_no_improvement=None,
+                            reassignment_ratio=0.0, random_state=seed)
+    model.fit(sample.astype(np.float32))
+    return model.cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
+
+
+def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
+             centres: Float32Array) -> Int32Array:
+    labels = np.empty(len(rows), np.int32)
+    half_squares = 0.5 * (centres**2).sum(axis=1)
+    for block in blocks_of(len(rows)):
+        vectors = centred(rows[block], centre, unit).astype(np.float32)
+        labels[block] = np.argmax(vectors @ centres.T - half_squares, axis=1)
+    return labels
+
+
+def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int32Array,
+             starts: Int64Array, seed: int, isa: str) -> CellArrays:
+    """Code what is expected of each cell: mean, deviation, and mean of squares.
+
+    `labels` number the cells without gaps; -1 is a row of none.
+    """
+    unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
+    n_cells, dim = len(starts) - 1, rows.shape[1]
+    sums, squares = np.zeros((n_cells, dim)), np.zeros(n_cells)
+    for block in blocks_of(len(rows)):
+        vectors, cells = centred(rows[block], centre, unit), labels[block]
+        held = cells >= 0
+        order = np.argsort(cells[held], kind="stable")
+        found, first = np.unique(cells[held][order], return_index=True)
+        if len(found):
+            sums[found] += np.add.reduceat(vectors[held][order], first, axis=0)
+            squares[found] += np.add.reduceat(
+                np.einsum("ij,ij->i", vectors, vectors)[held][order], first)
+    counts = np.maximum(np.bincount(labels[labels >= 0], minlength=n_cells), 1)
+    means, squares = sums / counts[:, None], squares / counts
+    deviations = np.sqrt(np.maximum(squares - (means**2).sum(axis=1), 0.0) / dim)
+    return _coded(means, deviations, squares if squared else None, starts, seed, isa)
+
+
+def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array | None,
+           starts: Int64Array, seed: int, isa: str) -> CellArrays:
+    n, dim = means.shape
+    n_padded, groups = _core.code_rows(n), -(-dim // 4)
+    signs = rotation_signs(dim, seed)
+    means32, nowhere, extents = means.astype(np.float32), np.zeros(dim), np.empty(n)
+    _core.code_extents(means32, nowhere, False, signs, isa, extents)
+    scale = max(float(extents.max()) / 127.0, 1e-30)
+    codes, sums, lengths = np.empty((n, 4 * groups), np.int8), np.empty(n, np.int32), np.empty(n)
+    _core.encode_rows(means32, nowhere, False, signs, scale, isa, codes, sums, lengths)
+    unit = max(float(deviations.max()) / 127.0, 1e-30)
+    spread = np.rint(deviations / unit).astype(np.int8)
+    codes = np.hstack([codes, np.repeat(spread[:, None], 4, axis=1)])
+    order = np.arange(n_padded)
+    order[n:] = -1
+    panels = np.empty((n_padded, codes.shape[1]), np.int8)
+    _core.pack_codes(codes, order, panels)
+    padded_sums = np.full(n_padded, _core.NOT_CODED, np.int32)
+    padded_sums[:n] = sums + 4 * spread.astype(np.int32)
+    whole, square_unit = None, 0.0
+    if squares is not None:
+        square_unit = max(float(squares.max()), 1e-60) / 2.0**28
+        whole = np.zeros(n_padded, np.int32)
+        whole[:n] = np.rint(squares / square_unit)
+    return CellArrays(starts, panels, padded_sums, whole, (scale, unit, square_unit))

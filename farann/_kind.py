@@ -1,0 +1,21 @@
+"""What an index was asked to be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from farann import _core
+
+
+class Kind(NamedTuple):
+    """What an index was asked to be, as far as its rows are concerned."""
+
+    metric: int  # position in _core.METRICS
+    coded: bool
+    seed: int
+    cells: int | str | None = None
+
+    @property
+    def unit(self) -> bool:
+        """Whether only the rows' directions count."""
+        return _core.METRICS[self.metric] == "cosine"
