@@ -15,6 +15,7 @@ from farann._format import FormatError
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._version import __version__
 from farann.index import Index, search_furthest
+from farann.tuning import Tuning
 
 __all__ = [
     "BeyondHits",
@@ -22,6 +23,7 @@ __all__ = [
     "Hits",
     "Index",
     "SearchStats",
+    "Tuning",
     "__version__",
     "isa_levels",
     "search_furthest",

@@ -1,11 +1,28 @@
 # Approximate search: the same scan, of the rows that promise most. Part of _core.pyx.
 
 cdef enum:
-    # Best cells that a query visits in its first wave; each later wave has so many times more.
+    # Best cells that a query visits in its first and in its second wave; the third has the rest.
     FIRST_WAVE = 4
-    WAVE_GROWTH = 4
+    SECOND_WAVE = 16
+    # Cells looked at together: between blocks those that can't be among the best are dropped.
+    CELLS_AT_ONCE = 256
     # From so many queries on a cell is scanned for a tile of them.
     FEW_VISITORS = 3
+
+
+cdef struct Visit:
+    int32_t cell
+    int32_t query
+
+
+cdef void drop_visited(farann_candidates *cells, int64_t before, int64_t start,
+                       float cut) noexcept nogil:
+    """Of the cells from `before` on, numbered from `start`, keep those that promise less."""
+    cdef int64_t i, kept = before
+    for i in range(before, cells.count):
+        cells.scores[kept], cells.slots[kept] = cells.scores[i], cells.slots[i] + start
+        kept += cells.scores[kept] < cut
+    cells.count = kept
 
 
 cdef class ApproximateTask(Task):
@@ -26,14 +43,19 @@ cdef class ApproximateTask(Task):
     cdef float *cell_steps
     cdef int32_t *cell_shifts
     cdef farann_coded_query *cell_coded
-    cdef farann_candidates *lists  # of cells, a list a query
-    cdef int64_t *n_chosen         # of a list's end: cells to visit in this wave
+    cdef farann_candidates *lists  # of cells, for the queries of a tile
+    cdef float *cuts               # by query: cells that promise so much are visited
+    cdef int64_t *spent            # rows scored, by query
     cdef int64_t *heads            # a cell's first visit
     cdef int32_t *visitors         # queries, cell after cell
-    cdef int64_t *spent            # rows scored, by query
+    cdef Visit *visits             # those of a wave
+    cdef int64_t n_visits, visits_room
     cdef uint32_t *tile_codes      # a tile of visitors
     cdef float *tile_steps
     cdef int32_t *tile_shifts
+
+    def __dealloc__(self):
+        free(self.visits)
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0):
@@ -57,20 +79,19 @@ cdef class ApproximateTask(Task):
         cdef int64_t width = self.code_width, groups = self.cells.coded.groups, i
         cdef int64_t n = (self.n_queries + width - 1) // width * width, room = self.cells.n_padded
         cdef float *scores
+        cdef int64_t *slots
         self.cell_queries = <uint32_t *>self.allocate(n * (groups + 2), sizeof(uint32_t))
         self.cell_steps = <float *>(self.cell_queries + n * groups)
         self.cell_shifts = <int32_t *>(self.cell_steps + n)
         self.cell_coded = <farann_coded_query *>self.allocate(n, sizeof(farann_coded_query))
-        self.lists = <farann_candidates *>self.allocate(
-            n, sizeof(farann_candidates) + 2 * sizeof(int64_t))
-        self.n_chosen = <int64_t *>(self.lists + n)
-        self.spent = self.n_chosen + n
+        self.spent = <int64_t *>self.allocate(n, 2 * sizeof(int64_t))
+        self.cuts = <float *>(self.spent + n)
         self.heads = <int64_t *>self.allocate(room + 2, sizeof(int64_t))
-        scores = <float *>self.allocate(n * room, 2 * sizeof(int32_t) + sizeof(int64_t))
-        for i in range(n):
-            self.lists[i].slots = <int64_t *>scores + i * room
-            self.lists[i].scores = <float *>(<int64_t *>scores + n * room) + i * room
-        self.visitors = <int32_t *>(<int64_t *>scores + n * room) + n * room
+        self.lists = <farann_candidates *>self.allocate(width, sizeof(farann_candidates))
+        slots = <int64_t *>self.allocate(width * room, sizeof(int64_t) + sizeof(float))
+        scores = <float *>(slots + width * room)
+        for i in range(width):
+            self.lists[i].slots, self.lists[i].scores = slots + i * room, scores + i * room
         self.tile_codes = <uint32_t *>self.allocate(
             width * (self.codes.scanned.groups + 2), sizeof(uint32_t))
         self.tile_steps = <float *>(self.tile_codes + width * self.codes.scanned.groups)
@@ -104,12 +125,13 @@ cdef class ApproximateTask(Task):
         with nogil:
             self.score_uncoded()
             self.scan_first()
-            if self.cells is not None and self.budget > self.n_first:
-                self.choose_cells()
+            if self.cells is not None:
                 self.visit_cells()
             self.complete()
             self.scan(&self.filter.segments[1])
             self.finish()
+        if self.out_of_memory:
+            raise MemoryError("no memory for the list of cells to visit; ask fewer queries at once")
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
@@ -120,88 +142,108 @@ cdef class ApproximateTask(Task):
             ramp = min(2 * ramp, self.code_rows)
             start += n
 
-    cdef void choose_cells(self) noexcept nogil:
-        """For each query the cells that may be worth a visit, with what to expect there."""
-        cdef farann_coded_tile tile
+    cdef void visit_cells(self) noexcept nogil:
+        """Visit the cells that promise most, in waves, so that the best set the bar for others."""
+        cdef int64_t wave, i
+        for i in range(self.n_queries):
+            self.spent[i], self.cuts[i] = self.n_first, INFINITY
+        for wave in range(3):
+            for i in range(self.n_queries):
+                self.keep_best(&self.queries[i])
+            self.choose_visits(FIRST_WAVE if wave == 0 else SECOND_WAVE if wave == 1
+                               else self.cells.n_cells)
+            if self.n_visits:
+                self.make_visits()
+
+    cdef void choose_visits(self, int64_t most) noexcept nogil:
+        """For each query the next best cells, as far as they reach its threshold."""
         cdef int64_t first = 0, count, i, width = self.code_width
-        cdef Query *query
+        self.n_visits = 0
+        while first < self.n_queries:
+            count = min(width, self.n_queries - first)
+            self.look_at_cells(first, count, most)
+            for i in range(count):
+                self.add_visits(first + i, &self.lists[i])
+            first += width
+
+    cdef void look_at_cells(self, int64_t first, int64_t count, int64_t most) noexcept nogil:
+        """Fill the lists of a tile of queries with their `most` best cells that aren't visited."""
+        cdef farann_coded_tile tile
+        cdef farann_coded_rows cells = self.cells.coded
+        cdef int64_t start, n, i, before, width = self.code_width
+        cdef double best
+        cdef farann_candidates *cells_of
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
             else self.snapshot.kernels.scan_codes_i8)
+        tile.codes = self.cell_queries + first * cells.groups
+        tile.steps, tile.shifts = self.cell_steps + first, self.cell_shifts + first
         tile.thresholds, tile.sign = self.code_thresholds, 0
-        while first < self.n_queries:
-            count = min(width, self.n_queries - first)
+        for i in range(width):
+            self.lists[i].count = 0
+            self.code_thresholds[i] = INT32_MAX
+            if i < count and (self.queries[first + i].whole.slack >= 0.0
+                              and self.cell_coded[first + i].slack >= 0.0
+                              and self.spent[first + i] < self.budget):
+                self.code_thresholds[i] = farann_code_threshold(
+                    &self.cell_coded[first + i], self.queries[first + i].threshold)
+        start = 0
+        while start < self.cells.n_cells:
+            n = min(CELLS_AT_ONCE, self.cells.n_cells - start)
             for i in range(width):
-                self.code_thresholds[i] = INT32_MAX
+                self.candidates[i] = self.lists[i]
+            scan_codes(&cells, start, n, &tile, self.candidates)
             for i in range(count):
-                query = &self.queries[first + i]
-                self.candidates[i] = self.lists[first + i]
-                self.spent[first + i] = self.n_first
-                if query.whole.slack < 0.0:
-                    continue
-                self.keep_best(query)
-                if self.cell_coded[first + i].slack >= 0.0:
-                    self.code_thresholds[i] = farann_code_threshold(
-                        &self.cell_coded[first + i], query.threshold)
-            tile.codes = self.cell_queries + first * self.cells.coded.groups
-            tile.steps, tile.shifts = self.cell_steps + first, self.cell_shifts + first
-            scan_codes(&self.cells.coded, 0, self.cells.n_cells, &tile, self.candidates)
-            for i in range(count):
-                self.lists[first + i].count = self.candidates[i].count
-            first += width
+                cells_of = &self.lists[i]
+                before, cells_of.count = cells_of.count, self.candidates[i].count
+                drop_visited(cells_of, before, start, self.cuts[first + i])
+                if cells_of.count > most:
+                    best = farann_candidates_keep_best(cells_of, most, 0.0)
+                    self.code_thresholds[i] = max(
+                        self.code_thresholds[i],
+                        farann_code_threshold(&self.cell_coded[first + i], best))
+            start += CELLS_AT_ONCE
 
-    cdef void visit_cells(self) noexcept nogil:
-        """Visit the cells that were chosen, the best of each query first."""
-        cdef int64_t i, c, n, wave = FIRST_WAVE
-        while True:
-            for c in range(self.cells.n_cells + 2):
-                self.heads[c] = 0
-            n = 0
-            for i in range(self.n_queries):
-                n += self.choose_wave(i, wave)
-            if n == 0:
-                return
-            for c in range(self.cells.n_cells):
-                self.heads[c + 2] += self.heads[c + 1]
-            for i in range(self.n_queries):
-                self.list_visits(i)
-            for c in range(self.cells.n_cells):
-                self.visit(c)
-            for i in range(self.n_queries):
-                if self.lists[i].count > 0:
-                    self.keep_best(&self.queries[i])
-            wave *= WAVE_GROWTH
-
-    cdef int64_t choose_wave(self, int64_t i, int64_t wave) noexcept nogil:
-        """Move the best cells of a query to the end of its list, and count their visitors."""
-        cdef farann_candidates *cells = &self.lists[i]
-        cdef double best = -INFINITY
-        cdef int64_t first, j, c
-        self.n_chosen[i] = 0
-        if cells.count == 0 or self.spent[i] >= self.budget:
-            cells.count = 0
-            return 0
-        if cells.count > wave:
-            best = farann_candidates_keep_best(cells, wave, INFINITY)
-        first = farann_candidates_split(cells, self.queries[i].threshold, best)
-        for j in range(first, cells.count):
-            c = cells.slots[j]
-            if self.spent[i] >= self.budget:
-                cells.count = j
-                break
-            self.spent[i] += self.cells.starts[c + 1] - self.cells.starts[c]
-            self.heads[c + 2] += 1
-        self.n_chosen[i] = cells.count - first
-        return self.n_chosen[i]
-
-    cdef void list_visits(self, int64_t i) noexcept nogil:
-        cdef farann_candidates *cells = &self.lists[i]
+    cdef void add_visits(self, int64_t i, farann_candidates *cells) noexcept nogil:
+        cdef Visit *visits
         cdef int64_t j, c
-        for j in range(cells.count - self.n_chosen[i], cells.count):
+        if self.n_visits + cells.count > self.visits_room:
+            visits = <Visit *>realloc(
+                self.visits, 2 * (self.n_visits + cells.count) * sizeof(Visit))
+            if visits == NULL:
+                self.out_of_memory = True
+                return
+            self.visits, self.visits_room = visits, 2 * (self.n_visits + cells.count)
+        for j in range(cells.count):
+            if self.spent[i] >= self.budget:
+                break
             c = cells.slots[j]
-            self.visitors[self.heads[c + 1]] = <int32_t>i
+            self.spent[i] += self.cells.starts[c + 1] - self.cells.starts[c]
+            self.cuts[i] = min(self.cuts[i], cells.scores[j])
+            self.visits[self.n_visits].cell, self.visits[self.n_visits].query = (
+                <int32_t>c, <int32_t>i)
+            self.n_visits += 1
+
+    cdef void make_visits(self) noexcept nogil:
+        """Scan the cells in order, each for all its visitors."""
+        cdef int64_t c, j
+        for c in range(self.cells.n_cells + 2):
+            self.heads[c] = 0
+        for j in range(self.n_visits):
+            self.heads[self.visits[j].cell + 2] += 1
+        for c in range(self.cells.n_cells):
+            self.heads[c + 2] += self.heads[c + 1]
+        self.visitors = <int32_t *>malloc(self.n_visits * sizeof(int32_t))
+        if self.visitors == NULL:
+            self.out_of_memory = True
+            return
+        for j in range(self.n_visits):
+            c = self.visits[j].cell
+            self.visitors[self.heads[c + 1]] = self.visits[j].query
             self.heads[c + 1] += 1
-        cells.count -= self.n_chosen[i]
+        for c in range(self.cells.n_cells):
+            self.visit(c)
+        free(self.visitors)
 
     cdef void visit(self, int64_t c) noexcept nogil:
         """Scan a cell for its visitors."""

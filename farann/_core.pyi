@@ -53,6 +53,18 @@ class Codes:
         basis_bounds: tuple[float, float, float, float] | None = None,
     ) -> None: ...
 
+class Cells:
+    def __init__(
+        self,
+        dim: int,
+        n_positions: int,
+        starts: npt.NDArray[np.int64],
+        panels: npt.NDArray[np.int8],
+        sums: npt.NDArray[np.int32],
+        squares: npt.NDArray[np.int32] | None,
+        bounds: tuple[float, float, float],
+    ) -> None: ...
+
 class Snapshot:
     dim: Final[int]
     n_slots: Final[int]
@@ -66,6 +78,7 @@ class Snapshot:
         metric: int,
         isa: str,
         codes: Codes | None = None,
+        cells: Cells | None = None,
     ) -> None: ...
 
 class Filter:
@@ -94,6 +107,7 @@ class Task:
         k: int,
         nearest: bool,
         radius: float | None = None,
+        epsilon: float = 0.0,
     ) -> None: ...
     def run(self) -> None: ...
     def counts(self) -> list[int]: ...
@@ -102,6 +116,19 @@ class Task:
     ) -> None: ...
     def write_beyond(
         self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
+    ) -> None: ...
+
+class ApproximateTask(Task):
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        filter: Filter,
+        queries: npt.NDArray[np.float32],
+        start: int,
+        stop: int,
+        k: int,
+        effort: float,
+        budget: int = 0,
     ) -> None: ...
 
 def score_slots(

@@ -7,7 +7,7 @@ tasks side by side over the same snapshot.
 
 from libc.math cimport INFINITY, NAN, nextafterf, sqrt
 from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 
 from farann._kernels cimport *
 

@@ -73,7 +73,10 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     n_cells = number_of_cells(kind.cells, n)
     if n < _FEW_ROWS and n_cells == 0:
         return arrays, None
-    # Threads of BLAS wait for each other by spinning, which takes seconds on a busy machine.
+    if n_cells:
+        import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
+
+    # Threads that wait for each other by spinning take minutes on a busy machine.
     with threadpool_limits(1):
         asked = _sample_queries(rows, kind.seed, queries)
         answers = _answers(arrays, rows, centre, kind.metric, isa, asked)

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
+from farann._cells import CellArrays
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap, distinct
 from farann._layout import CodeArrays
 from farann._kind import Kind
 from farann._store import Store
 from farann._types import Float32Array
+from farann.tuning import Tuning
 
 _CHUNK_BYTES = 1 << 24
 
@@ -43,6 +45,12 @@ def sections_of(settings: Mapping[str, Any],
         metadata["code_bounds"] = list(codes.bounds)
         if codes.basis_bounds is not None:
             metadata["basis_bounds"] = list(codes.basis_bounds)
+        if store.cells is not None:
+            arrays |= {f"cells.{name}": part for name, part in store.cells._asdict().items()
+                       if isinstance(part, np.ndarray)}
+            metadata["cell_bounds"] = list(store.cells.bounds)
+        metadata["tunings"] = [[t.k, [list(row) for row in zip(*t[1:], strict=True)]]
+                               for t in store.tunings.values()]
     return metadata, arrays
 
 
@@ -82,6 +90,9 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
     store.codes = _codes_of(metadata, arrays, count, dim)
+    if store.codes is not None:
+        store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
+        store.tunings = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
 
@@ -92,24 +103,19 @@ _CODE_SECTIONS = {
     "slots": (np.int32, 1), "outliers": (np.int64, 1), "basis": (np.float64, 2),
     "rows": (np.int8, 2),
 }
+_CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.int8, 2), "sums": (np.int32, 1),
+                  "squares": (np.int32, 1)}
 
 
 def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
               dim: int) -> CodeArrays | None:
     if "code_bounds" not in metadata:
         return None
-    parts: dict[str, Any] = {name: None for name in _CODE_SECTIONS}
-    for name, (dtype, ndim) in _CODE_SECTIONS.items():
-        array = arrays.get(f"codes.{name}")
-        if array is not None:
-            if array.dtype != dtype or array.ndim != ndim:
-                raise FormatError(f"section 'codes.{name}': expected {np.dtype(dtype)} in {ndim} "
-                                  f"dimensions, got {array.dtype} {array.shape}")
-            parts[name] = array
+    parts = _parts(arrays, "codes", _CODE_SECTIONS)
     for name in ("panels", "sums", "signs", "outliers"):
         if parts[name] is None:
             raise FormatError(f"section 'codes.{name}' is missing")
-    bounds = [_bounds(metadata, name) for name in ("code_bounds", "basis_bounds")]
+    bounds = [_bounds(metadata, name, 4) for name in ("code_bounds", "basis_bounds")]
     codes = CodeArrays(**parts, bounds=bounds[0], basis_bounds=bounds[1])
     try:
         _core.Codes(count, dim, *codes)
@@ -118,11 +124,55 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     return codes
 
 
-def _bounds(metadata: Mapping[str, Any], name: str) -> Any:
+def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], dim: int,
+              n_positions: int) -> CellArrays | None:
+    if "cell_bounds" not in metadata:
+        return None
+    parts = _parts(arrays, "cells", _CELL_SECTIONS)
+    for name in ("starts", "panels", "sums"):
+        if parts[name] is None:
+            raise FormatError(f"section 'cells.{name}' is missing")
+    cells = CellArrays(**parts, bounds=_bounds(metadata, "cell_bounds", 3))
+    try:
+        _core.Cells(dim, n_positions, *cells)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"the cells are not those of these codes: {error}") from None
+    return cells
+
+
+def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
+    tunings = {}
+    try:
+        for k, rows in metadata.get("tunings", []):
+            efforts, recalls, times = zip(*([float(v) for v in row] for row in rows), strict=True)
+            if not (_is_int(k) and k >= 1):
+                raise ValueError(k)
+            tunings[k] = Tuning(k, efforts, recalls, times)
+    except (TypeError, ValueError):
+        raise FormatError(f"metadata: 'tunings' can't be {metadata['tunings']!r}") from None
+    return tunings
+
+
+def _parts(arrays: Mapping[str, npt.NDArray[Any]], of: str,
+           sections: Mapping[str, tuple[Any, int]]) -> dict[str, Any]:
+    """Arrays of the right types, None for those that aren't there."""
+    parts: dict[str, Any] = dict.fromkeys(sections)
+    for name, (dtype, ndim) in sections.items():
+        array = arrays.get(f"{of}.{name}")
+        if array is None:
+            continue
+        if array.dtype != dtype or array.ndim != ndim:
+            raise FormatError(f"section '{of}.{name}': expected {np.dtype(dtype)} in {ndim} "
+                              f"dimensions, got {array.dtype} {array.shape}")
+        parts[name] = array
+    return parts
+
+
+def _bounds(metadata: Mapping[str, Any], name: str, length: int) -> Any:
     bounds = metadata.get(name)
     if bounds is None:
         return None
-    if not (isinstance(bounds, list) and len(bounds) == 4
+    if not (isinstance(bounds, list) and len(bounds) == length
             and all(isinstance(bound, float) for bound in bounds)):
         raise FormatError(f"metadata: {name!r} can't be {bounds!r}")
     return tuple(bounds)
@@ -147,7 +197,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         "count": lambda v: _is_int(v) and 0 <= v < 2**48,
         "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
         "codes": lambda v: v in ("int8", "float32"),
-        "cells": lambda v: v is None,
+        "cells": lambda v: v is None or v == "auto" or (_is_int(v) and v >= 1),
         "keep_vectors": lambda v: v is True,
         "seed": lambda v: _is_int(v) and v >= 0,
         "built": lambda v: isinstance(v, bool),

@@ -13,6 +13,8 @@ from farann._types import Float32Array, Int64Array
 
 # Queries of one task: enough to make packing the rows cheap, few enough for the caches.
 _QUERIES_A_TASK = 512
+# The more queries, the more of them visit the same cell together.
+_QUERIES_OF_CELLS = 2048
 # Scratch memory of a task, and the multiply-adds below which a second thread costs more.
 _TASK_BYTES = 1 << 28
 _SMALL_WORK = 1 << 22
@@ -21,15 +23,23 @@ _QUERY_BYTES = 16_384
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-        nearest: bool, threads: int) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query, and what it took."""
+        nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
+        epsilon: float = 0.0) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query, and what it took.
+
+    Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`).
+    """
     n = len(queries)
     scores = np.empty((n, k), np.float32)
     ids = np.empty((n, k), np.int64)
     tasks = []
 
     def search(start: int, stop: int) -> None:
-        task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest)
+        task: _core.Task
+        if effort is None:
+            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon)
+        else:
+            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget)
         task.run()
         task.write_top(scores, ids, start)
         tasks.append((task.scanned, task.refined, task.rescored, task.bytes_read))
@@ -38,7 +48,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *tasks[0])
     found = min(k, chosen.n_rows)
-    _run(search, n, chosen.n_rows * snapshot.dim, _QUERY_BYTES + 48 * found, threads)
+    most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
+    _run(search, n, chosen.n_rows * snapshot.dim, _QUERY_BYTES + 48 * found, threads, most)
     return Hits(scores, ids), SearchStats(n, *(sum(counts) for counts in zip(
         (0, 0, 0, 0), *tasks, strict=True)))
 
@@ -74,11 +85,11 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
 
 
 def _run(search: Callable[[int, int], object], n: int, work: int, query_bytes: int,
-         threads: int) -> None:
+         threads: int, most: int = _QUERIES_A_TASK) -> None:
     """Call search(start, stop) for ranges that cover n queries, each `work` multiply-adds."""
     if n * work < _SMALL_WORK:
         threads = 1
-    largest = max(1, min(_QUERIES_A_TASK, _TASK_BYTES // query_bytes))
+    largest = max(1, min(most, _TASK_BYTES // query_bytes))
     n_tasks = -(-n // largest)
     n_tasks = min(-(-n_tasks // threads) * threads, n)
     bounds = [n * i // n_tasks for i in range(n_tasks + 1)] if n else [0]

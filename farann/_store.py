@@ -17,6 +17,7 @@ from farann._ids import IdMap
 from farann._kind import Kind
 from farann._layout import CodeArrays, make_codes
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann.tuning import Tuning
 
 # Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
 _CENTRE_SAMPLE = 16_384
@@ -32,6 +33,8 @@ class Store:
         self.kind = kind
         self.codes: CodeArrays | None = None
         self.cells: CellArrays | None = None
+        self.tunings: dict[int, Tuning] = {}
+        self._unused_queries: Float32Array | None = None
         self.ids = IdMap()
         self.base: Float32Array = np.empty((0, dim), np.float32)
         self.centre: Float64Array = np.zeros(dim)
@@ -131,11 +134,25 @@ class Store:
         self.base, self.alive, self.n_removed = base, None, 0
         self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
         self.centre = centre_of(base, self.kind.unit)
-        self.codes, self.cells = None, None
+        self.codes, self.cells, self.tunings = None, None, {}
+        if queries is not None:
+            # Every fourth is kept for `tune`, which must not ask what the order was made of.
+            self._unused_queries = queries[::4].copy()
+            queries = np.delete(queries, np.s_[::4], axis=0) if len(queries) > 1 else queries
         if self.kind.coded:
             self.codes, self.cells = make_codes(base, self.centre, self.kind, default_isa(), queries,
                                                 progress)
         self.built = True
+
+    def sample_queries(self, most: int) -> Float32Array:
+        """Queries to measure with: real ones where `build` was given some, else rows."""
+        source = self._unused_queries
+        if source is not None and len(source):
+            return source[:most]
+        slots = self.live_slots()
+        # Another seed than that of the sample that the order of rows was made of.
+        draw = np.random.default_rng([self.kind.seed, 1])
+        return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
 
     @property
     def stale(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann import _checks, _core, _format, _persistence, _search, _tasks
+from farann import _checks, _core, _format, _persistence, _search, _tasks, tuning
 from farann._dispatch import default_isa
 from farann._filters import make_filter
 from farann._ids import distinct
@@ -16,6 +16,7 @@ from farann._kind import Kind
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._store import Store
 from farann._types import Float32Array, Int64Array
+from farann.tuning import Tuning
 
 
 class Index:
@@ -250,21 +251,80 @@ class Index:
                 self._snapshot = None
         return self
 
+    def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
+             recall: float = 0.95) -> Tuning:
+        """Measure which effort reaches which recall, for ``search_furthest(..., recall=)``.
+
+        Parameters
+        ----------
+        queries : array_like (n, dim), optional
+            A sample of real queries, some hundreds. By default those given to `build` that it
+            did not use itself, else a sample of the rows.
+        k : int
+            How many rows searches will ask for; each k is tuned for itself.
+        recall : float
+            A target that is printed with the table's answer for it.
+
+        Returns
+        -------
+        Tuning
+            Recall and microseconds by effort; `str` makes a table of it, `plot` a plot.
+
+        Raises
+        ------
+        ValueError
+            If the index is empty, or for arguments that searches would refuse.
+
+        Notes
+        -----
+        The next `build` makes the table void. It is kept in files.
+
+        Examples
+        --------
+        >>> rows = np.random.default_rng(0).standard_normal((5000, 8))
+        >>> index = farann.Index()
+        >>> ids = index.add(rows)
+        >>> index.tune(k=5).recalls[-1]
+        1.0
+        """
+        k = _checks.to_int("k", k, 1)
+        _checks.to_limits(recall, None, None)
+        with self._lock:
+            if len(self) == 0:
+                raise ValueError("tune: the index has no rows")
+            if queries is None:
+                _, _, store, _ = self._ready(np.empty((0, self.dim or 1), np.float32))
+                assert store is not None
+                queries = store.sample_queries(tuning.QUERIES)
+            vectors, _, store, snapshot = self._ready(queries)
+            assert store is not None and snapshot is not None
+            codes = store.codes
+        if len(vectors) == 0:
+            raise ValueError("queries: expected at least one")
+        measured = tuning.measure(snapshot, vectors, k, with_cells=store.cells is not None)
+        with self._lock:
+            if store.codes is codes:  # else there was a build meanwhile
+                store.tunings[k] = measured
+        return measured
+
     # ---- asking it ----
 
     @overload
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
-                        allowed: Any = None, threads: int | None = None,
-                        return_stats: Literal[False] = False) -> Hits: ...
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        threads: int | None = None, return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
-                        allowed: Any = None, threads: int | None = None,
-                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        threads: int | None = None, return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
-                        allowed: Any = None, threads: int | None = None,
-                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        threads: int | None = None, return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
         Parameters
@@ -273,6 +333,16 @@ class Index:
             Converted to float32, as rows are.
         k : int
             How many rows to find, at least 1.
+        recall : float, optional
+            Find this share of the true answer, on average over queries like those that `tune`
+            measured; it is called if nobody did. 1 is exact, and so is the search where nothing
+            less reaches the recall, or is faster.
+        epsilon : float, optional
+            A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
+            k-th found (l2), or better than its dot product or cosine by more than epsilon. It
+            bounds distances, not recall.
+        budget : int, optional
+            Score at most so many rows of the last build, the most promising.
         exclude : optional
             Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
             sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
@@ -295,8 +365,12 @@ class Index:
         Raises
         ------
         ValueError, TypeError
-            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1, or a filter
-            of the wrong shape.
+            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1, a filter of
+            the wrong shape, or more than one of recall, epsilon and budget.
+
+        Notes
+        -----
+        Without recall, epsilon and budget the answer is exact.
 
         Examples
         --------
@@ -306,7 +380,8 @@ class Index:
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads)
+        limits = _checks.to_limits(recall, epsilon, budget)
+        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
         return (hits, stats) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
@@ -454,7 +529,7 @@ class Index:
                   checked: bool) -> Index:
         _persistence.check_metadata(metadata)
         index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
-                    seed=metadata["seed"])
+                    cells=metadata["cells"], seed=metadata["seed"])
         store = _persistence.store_of(metadata, arrays, index._kind, checked=checked)
         if store is not None:
             index._store = store
@@ -487,6 +562,18 @@ class Index:
             return self._everything
         return make_filter(store, snapshot, exclude, allowed, n_queries, single)
 
+    def _options(self, limits: _checks.Limits, store: Store, k: int) -> dict[str, Any]:
+        """How the core is told where to stop; nothing means exact."""
+        if limits.epsilon is not None:
+            return {"epsilon": limits.epsilon}
+        if limits.budget is not None:
+            return {"effort": float("inf") if store.cells is None else tuning.MOST_DEVIATIONS,
+                    "budget": limits.budget}
+        if limits.recall is None or limits.recall == 1.0 or store.codes is None:
+            return {}
+        effort = (store.tunings.get(k) or self.tune(k=k)).effort_for(limits.recall)
+        return {} if effort == float("inf") else {"effort": effort}
+
     def _known_slots(self, ids: npt.ArrayLike) -> Int64Array:
         wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
         slots = (np.full(len(wanted), -1) if self._store is None
@@ -511,7 +598,8 @@ class Index:
             return vectors, single, store, self._snapshot
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
-                    allowed: Any, threads: int | None) -> tuple[Hits, SearchStats]:
+                    allowed: Any, threads: int | None,
+                    limits: _checks.Limits | None = None) -> tuple[Hits, SearchStats]:
         k = _checks.to_int("k", k, 1)
         with self._lock:
             vectors, single, store, snapshot = self._ready(queries)
@@ -522,8 +610,9 @@ class Index:
                     hits = Hits(hits.scores[0], hits.ids[0])
                 return hits, SearchStats(len(vectors), 0, 0, 0, 0)
             chosen = self._filter(store, snapshot, exclude, allowed, len(vectors), single)
+        options = {} if limits is None else self._options(limits, store, k)
         hits, stats = _search.top(snapshot, chosen, vectors, k, nearest,
-                                  self._threads_for(threads, len(vectors)))
+                                  self._threads_for(threads, len(vectors)), **options)
         self._last_search = stats
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])

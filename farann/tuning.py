@@ -1,0 +1,131 @@
+"""What effort reaches which recall: measured on sample queries, interpolated between."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from farann import _core, _search
+from farann._types import Float32Array, Int64Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Sample queries, and those of them that are timed together as a batch.
+QUERIES = 512
+# Standard deviations that cells are given credit for.
+_DEVIATIONS = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
+# What searches with a budget take, which stops them earlier.
+MOST_DEVIATIONS = 5.0
+_FEWEST_ROWS = 32
+_ENOUGH = 0.9995
+# The share of the missing recall that is added to a target, as samples are never the future.
+_CAUTION = 0.1
+
+
+class Tuning(NamedTuple):
+    """Recall and time by effort; `print` shows it as a table.
+
+    Attributes
+    ----------
+    k : int
+        Rows that were asked for.
+    efforts : tuple of float
+        Standard deviations that cells are given credit for, or without cells the number of rows
+        scored, those first that answer many queries; infinite for exact search, which comes last.
+    recalls : tuple of float
+        The share of the true k furthest rows that was found.
+    microseconds : tuple of float
+        A query, in a batch on one thread.
+    """
+
+    k: int
+    efforts: tuple[float, ...]
+    recalls: tuple[float, ...]
+    microseconds: tuple[float, ...]
+
+    def effort_for(self, recall: float) -> float:
+        """The effort that should reach a recall; infinite where only exact search does.
+
+        Parameters
+        ----------
+        recall : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        float
+            Interpolated between the measured efforts.
+        """
+        wanted = recall + _CAUTION * (1.0 - recall)
+        best = np.maximum.accumulate(self.recalls)
+        i = int(np.searchsorted(best, wanted))
+        if i >= len(best) - 1 or self.microseconds[i] >= self.microseconds[-1]:
+            return float("inf")
+        if i == 0 or best[i] == best[i - 1]:
+            return self.efforts[i]
+        share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
+        return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
+
+    def __str__(self) -> str:
+        lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'us a query':>10}"]
+        for effort, recall, us in zip(self.efforts, self.recalls, self.microseconds, strict=True):
+            name = "exact" if effort == float("inf") else f"{effort:,g}"
+            lines.append(f"{name:>10}  {recall:>10.4f}  {us:>10,.1f}")
+        return "\n".join(lines)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Plot recall against microseconds; needs matplotlib.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            To plot into; by default new ones.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        if axes is None:
+            from matplotlib import pyplot
+
+            axes = pyplot.figure().subplots()
+        axes.plot(self.microseconds, self.recalls, marker="o")
+        axes.set(xscale="log", xlabel="microseconds a query", ylabel=f"recall@{self.k}")
+        return axes
+
+
+def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
+            with_cells: bool) -> Tuning:
+    """Try efforts from little to much, until nearly all is found; exact search comes last."""
+    chosen = _core.Filter(snapshot)
+    exact_us, truth = _timed(snapshot, chosen, queries, k, None)
+    if with_cells:
+        efforts = list(_DEVIATIONS)
+    else:
+        doublings = max(1, int(np.log2(max(chosen.n_rows / _FEWEST_ROWS, 2.0))))
+        efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
+    tried: list[tuple[float, float, float]] = []
+    for effort in efforts:
+        us, found = _timed(snapshot, chosen, queries, k, effort)
+        tried.append((effort, _recall(found, truth), us))
+        if tried[-1][1] >= _ENOUGH or us > 2.0 * exact_us:
+            break
+    tried.append((float("inf"), 1.0, exact_us))
+    columns = list(zip(*tried, strict=True))
+    return Tuning(k, columns[0], columns[1], columns[2])
+
+
+def _timed(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+           effort: float | None) -> tuple[float, Int64Array]:
+    start = time.perf_counter()
+    hits, _ = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort)
+    return (time.perf_counter() - start) / max(len(queries), 1) * 1e6, hits.ids
+
+
+def _recall(found: Int64Array, truth: Int64Array) -> float:
+    """The share of ids that were found; -1 fills up rows of both and counts in neither."""
+    same = (found[:, :, None] == truth[:, None, :]) & (truth[:, None, :] >= 0)
+    return float(same.any(axis=1).sum() / max(int((truth >= 0).sum()), 1))
