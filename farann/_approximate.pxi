@@ -109,9 +109,10 @@ cdef class ApproximateTask(Task):
         if self.cells is None:
             return
         # The weights, turned, are what the codes of the query were made of last.
-        farann_code_query(self.turned, self.effort * query.prepared.weight_norm,
-                          &self.cells.bounds, self.codes.bounds.norm, &query.prepared,
-                          self.snapshot.kernels.zero_point,
+        farann_code_query(self.snapshot.kernels, self.turned,
+                          self.effort * query.prepared.weight_norm, &self.cells.bounds,
+                          self.codes.bounds.norm, &query.prepared,
+                          self.snapshot.kernels.zero_point, self.code_bytes,
                           self.cell_queries + i // width * width * self.cells.coded.groups
                           + i % width, width, &self.cell_coded[i])
         self.cell_steps[i] = <float>self.cell_coded[i].step

@@ -77,7 +77,7 @@ cdef extern from "kernels.h" nogil:
                                     const farann_coded_tile *, farann_candidates *) noexcept
 
     ctypedef void (*refine_function)(const farann_coded_rows *, int64_t,
-                                     const farann_coded_tile *, farann_candidates *,
+                                     const farann_coded_tile *, int32_t, farann_candidates *,
                                      int64_t) noexcept
 
     ctypedef void (*rotate_function)(double *, int64_t, const double *, int) noexcept
@@ -126,7 +126,8 @@ cdef extern from "metric.h" nogil:
     farann_packing farann_packing_of(farann_metric, double)
     void farann_query_prepare(farann_metric, double, const float *, int64_t, const double *,
                               double, double *, float *, int64_t, farann_query *)
-    double farann_query_weight(farann_metric, double, double, double, double)
+    void farann_query_weights(farann_metric, double, const double *, int64_t, const double *,
+                              double, double *)
     double farann_query_slack(const farann_query *, double)
     double farann_query_slack_as_lies(const farann_query *, int, double, double)
     double farann_key_within(farann_metric, double, double, const farann_query *)
@@ -151,6 +152,7 @@ cdef extern from "codes.h" nogil:
     ctypedef struct farann_coded_query:
         double step
         int32_t shift
+        int32_t sum
         double slack
 
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
@@ -159,6 +161,7 @@ cdef extern from "codes.h" nogil:
                             const double *, int, const double *, double, double *, int8_t *,
                             int32_t *, double *, double *)
     void farann_pack_codes(const int8_t *, const int64_t *, int64_t, int64_t, int8_t *)
-    void farann_code_query(const double *, double, const farann_code_bounds *, double,
-                           const farann_query *, int, uint32_t *, int64_t, farann_coded_query *)
+    void farann_code_query(const farann_kernels *, const double *, double,
+                           const farann_code_bounds *, double, const farann_query *, int,
+                           uint8_t *, uint32_t *, int64_t, farann_coded_query *)
     int32_t farann_code_threshold(const farann_coded_query *, double)

@@ -48,6 +48,7 @@ cdef class Queries:
     cdef int32_t *code_shifts
     cdef int32_t *code_thresholds  # of one tile
     cdef double *turned
+    cdef uint8_t *code_bytes
     cdef readonly int64_t scanned, refined, rescored, bytes_read
 
     def __cinit__(self):
@@ -155,7 +156,9 @@ cdef class Queries:
         self.code_steps = <float *>(self.code_queries + n * self.codes.scanned.groups)
         self.code_shifts = <int32_t *>(self.code_steps + n)
         self.code_thresholds = self.code_shifts + n
-        self.turned = <double *>self.allocate(2 * padded(self.snapshot.dim), sizeof(double))
+        self.turned = <double *>self.allocate(
+            2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
+        self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
         if self.codes.has_basis:
             self.whole_queries = <uint32_t *>self.allocate(
                 self.n_queries * self.codes.groups, sizeof(uint32_t))
@@ -183,33 +186,35 @@ cdef class Queries:
         """Code a query for the levels of codes that rows have."""
         cdef Query *query = &self.queries[i]
         cdef const farann_kernels *kernels = self.snapshot.kernels
-        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j
+        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j, m
         cdef double *weights = self.turned
         cdef double *along = self.turned + padded(dim)
-        cdef double squares = 0.0, rest
+        cdef double squares, rest
+        cdef int zero_point = kernels.zero_point
         cdef uint32_t *scan = (
             self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
-        for j in range(dim):
-            weights[j] = farann_query_weight(
-                self.snapshot.metric, self.sign, query.exact[j], self.snapshot.centre[j],
-                query.prepared.query_norm)
-            squares += weights[j] * weights[j]
+        farann_query_weights(self.snapshot.metric, self.sign, query.exact, dim,
+                             &self.snapshot.centre[0], query.prepared.query_norm, weights)
         for j in range(dim, padded(dim)):
             weights[j] = 0.0
         if self.codes.has_basis:
-            kernels.project_f64(&self.codes.basis[0, 0], self.codes.basis.shape[0], self.codes.basis.shape[1],
-                                weights, along)
+            m = self.codes.basis.shape[0]
+            kernels.project_f64(weights, 1, self.codes.basis.shape[1], weights, &squares)
+            kernels.project_f64(&self.codes.basis[0, 0], m, self.codes.basis.shape[1], weights,
+                                along)
             rest = squares * 1e-12  # pays for the rounding of both sums
-            for j in range(self.codes.basis.shape[0]):
+            for j in range(m):
                 squares -= along[j] * along[j]
-            farann_code_query(along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
-                              self.codes.bounds.norm, &query.prepared, kernels.zero_point, scan, width,
-                              &query.scan)
-            scan = self.whole_queries + i * self.codes.groups
-            width = 1
+            for j in range(m, padded(m)):
+                along[j] = 0.0
+            farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest),
+                              &self.codes.scan_bounds, self.codes.bounds.norm, &query.prepared,
+                              zero_point, self.code_bytes, scan, width, &query.scan)
+            # Refining takes the codes of queries signed.
+            scan, width, zero_point = self.whole_queries + i * self.codes.groups, 1, 0
         kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0], FARANN_ROTATION_ROUNDS)
-        farann_code_query(weights, 0.0, &self.codes.bounds, self.codes.bounds.norm, &query.prepared,
-                          kernels.zero_point, scan, width, &query.whole)
+        farann_code_query(kernels, weights, 0.0, &self.codes.bounds, self.codes.bounds.norm,
+                          &query.prepared, zero_point, self.code_bytes, scan, width, &query.whole)
         if not self.codes.has_basis:
             query.scan = query.whole
         elif query.scan.slack < 0.0:

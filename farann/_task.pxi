@@ -171,8 +171,9 @@ cdef class Task(Selection):
             threshold, step = self.code_threshold(query, &query.whole), <float>query.whole.step
             tile.codes = self.whole_queries + self.members[i] * self.codes.groups
             tile.shifts = &query.whole.shift
-            self.snapshot.kernels.refine_codes_i8(&self.codes.refined, start, &tile,
-                                                  &self.candidates[i], query.candidates.count)
+            self.snapshot.kernels.refine_codes_i8(
+                &self.codes.refined, start, &tile, query.whole.sum, &self.candidates[i],
+                query.candidates.count)
 
     cdef void score_uncoded(self) noexcept nogil:
         """First of all the canonical keys of rows that have no codes, and for queries that have none."""

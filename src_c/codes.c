@@ -81,9 +81,8 @@ void farann_pack_codes(const int8_t *rows, const int64_t *positions, int64_t n, 
 }
 
 /* The worth t of a unit of u, large enough for all codes of the query to fit; also its shift. */
-static double unit_of_query(const farann_code_bounds *rows, double largest, double rest,
-                            int zero_point, int32_t *shift) {
-    double most = (double)(zero_point - 1);
+static double unit_of_query(const farann_code_bounds *rows, double largest, double rest, int most,
+                            int32_t *shift) {
     double t = fmax(largest, rest * rows->rest_unit / rows->scale / FARANN_CODE_GROUP) / most;
     *shift = 0;
     if (rows->square_unit > 0.0) {
@@ -98,46 +97,40 @@ static double unit_of_query(const farann_code_bounds *rows, double largest, doub
 }
 
 /* Write `amount` units to the last group, shared out over its four equal coordinates. */
-static uint32_t group_of_rest(double amount, int zero_point) {
+static uint32_t group_of_rest(double amount, int most, int zero_point) {
     uint32_t group = 0;
     for (int i = 0; i < FARANN_CODE_GROUP; i++) {
-        double part = fmin(amount, (double)(zero_point - 1));
+        double part = fmin(amount, (double)most);
         group |= (uint32_t)((int)part + zero_point) << (8 * i);
         amount -= part;
     }
     return group;
 }
 
-void farann_code_query(const double *a, double rest, const farann_code_bounds *rows, double reach,
-                       const farann_query *prepared, int zero_point, uint32_t *codes,
-                       int64_t stride, farann_coded_query *coded) {
+void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
+                       const farann_code_bounds *rows, double reach, const farann_query *prepared,
+                       int zero_point, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
-    double t = unit_of_query(rows, largest_magnitude(a, dim), rest, zero_point, &coded->shift);
-    double coded2 = 0.0, left2 = 0.0;
+    const int most = kernels->zero_point - 1;
+    double t = unit_of_query(rows, largest_magnitude(a, dim), rest, most, &coded->shift);
+    double sums[3];
     coded->step = rows->scale * t;
     coded->slack = farann_query_slack(prepared, reach * reach);
     if (coded->slack < 0.0 || !(coded->step > 1e-30 && coded->step < 1e30)) {
         coded->slack = -1.0;
         return;
     }
-    for (int64_t g = 0; g < groups; g++) {
-        uint32_t group = 0;
-        for (int i = 0; i < FARANN_CODE_GROUP; i++) {
-            int64_t j = g * FARANN_CODE_GROUP + i;
-            double u = j < dim ? rint(a[j] / t) : 0.0;
-            double left = j < dim ? a[j] - u * t : 0.0;
-            coded2 += u * t * u * t;
-            left2 += left * left;
-            group |= (uint32_t)((int)u + zero_point) << (8 * i);
-        }
-        codes[g * stride] = group;
-    }
+    kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, (double)zero_point, bytes, sums);
+    for (int64_t g = 0; g < groups; g++)
+        memcpy(codes + g * stride, bytes + g * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
     if (rows->rest_unit > 0.0)
         codes[groups * stride] = group_of_rest(
-            fmin(ceil(rest * rows->rest_unit / coded->step),
-                 (double)(FARANN_CODE_GROUP * (zero_point - 1))), zero_point);
+            fmin(ceil(rest * rows->rest_unit / coded->step), (double)(FARANN_CODE_GROUP * most)),
+            most, zero_point);
+    coded->sum = (int32_t)sums[2];
     /* <a, z> = <t u, s c> + <t u, e> + <f, z>; then what float32 rounds, and the turns. */
-    double within = sqrt(coded2), left = sqrt(left2);
+    double within = sqrt(sums[0]), left = sqrt(sums[1]);
     coded->slack += (within * rows->residual + left * rows->norm) * (1.0 + 1e-9);
     coded->slack += 0x1p-22 * (within * (rows->norm + rows->residual) + reach * reach);
     coded->slack += 0x1p-36 * prepared->weight_norm * reach;

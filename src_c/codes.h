@@ -55,18 +55,21 @@ typedef struct {
 typedef struct {
     double step;
     int32_t shift;
+    int32_t sum; /* of u */
     double slack; /* negative: these codes can't be used */
 } farann_coded_query;
 
 /*
- * Code a query's weights a, turned as the rows were; `rest` is its length outside the space of
- * the codes, `reach` bounds |y| of all rows. Bytes u + zero_point, four to a group, go to
- * codes[0], codes[stride], ... A score by codes, times step, is the reduced key within slack; with
- * a rest_unit it is not less than it by more than slack.
+ * Code a query's weights a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
+ * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u + zero_point,
+ * four to a group, go to codes[0], codes[stride], ...; `bytes` is scratch for dim rounded up to a
+ * multiple of 8. A score by codes, times step, is the reduced key within slack; with a rest_unit
+ * it is not less than it by more than slack.
  */
-void farann_code_query(const double *a, double rest, const farann_code_bounds *rows, double reach,
-                       const farann_query *prepared, int zero_point, uint32_t *codes,
-                       int64_t stride, farann_coded_query *coded);
+void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
+                       const farann_code_bounds *rows, double reach, const farann_query *prepared,
+                       int zero_point, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       farann_coded_query *coded);
 
 /* The whole number that a score must be greater than, if its step times it is to reach `floor`. */
 int32_t farann_code_threshold(const farann_coded_query *coded, double floor);

@@ -31,7 +31,7 @@ WORD void accumulate(int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
 
 /*
  * One row at a time: memory is then read in order, which lets the hardware prefetch; several
- * rows side by side hide more latency but ran at a third of the bandwidth.
+ * rows side by side ran at a third of the bandwidth.
  */
 WORD double sum_row(int what, const float *row, int64_t dim, const double *query,
                     double *squares) {
@@ -46,6 +46,27 @@ WORD double sum_row(int what, const float *row, int64_t dim, const double *query
     return f64x8_sum(sum);
 }
 
+/*
+ * Four rows that lie apart: their sums don't wait for each other, nor does their memory. Each
+ * row's order of summation is that of sum_row.
+ */
+WORD void sum_rows(int what, const float *const *row, int64_t dim, const double *query,
+                   double *sums, double *squares) {
+    f64x8 sum[4], norm[4];
+    int64_t whole = dim - dim % 8;
+    for (int r = 0; r < 4; r++) sum[r] = norm[r] = f64x8_zero();
+    for (int64_t j = 0; j < whole; j += 8)
+        for (int r = 0; r < 4; r++)
+            accumulate(what, f64x8_from_f32(row[r] + j), f64x8_load(query + j), &sum[r], &norm[r]);
+    for (int r = 0; r < 4; r++) {
+        if (whole < dim)
+            accumulate(what, f64x8_from_f32_first(row[r] + whole, dim - whole),
+                       f64x8_load(query + whole), &sum[r], &norm[r]);
+        squares[r] = what == PRODUCTS_AND_SQUARES ? f64x8_sum(norm[r]) : 0.0;
+        sums[r] = f64x8_sum(sum[r]);
+    }
+}
+
 WORD double key_of(farann_metric metric, double sum, double squares) {
     if (metric == FARANN_L2) return sum;
     return metric == FARANN_DOT ? -sum : -(sum / sqrt(squares));
@@ -56,7 +77,15 @@ WORD void keys_of_rows(farann_metric metric, const float *rows, const int64_t *p
     const int what = metric == FARANN_L2    ? SQUARED_DIFFERENCES
                      : metric == FARANN_DOT ? PRODUCTS
                                             : PRODUCTS_AND_SQUARES;
-    for (int64_t i = 0; i < n; i++) {
+    int64_t i = 0;
+    for (; positions && i + 4 <= n; i += 4) {
+        const float *row[4];
+        double sums[4], squares[4];
+        for (int r = 0; r < 4; r++) row[r] = rows + positions[i + r] * dim;
+        sum_rows(what, row, dim, query, sums, squares);
+        for (int r = 0; r < 4; r++) keys[i + r] = key_of(metric, sums[r], squares[r]);
+    }
+    for (; i < n; i++) {
         double squares;
         const float *row = rows + (positions ? positions[i] : i) * dim;
         double sum = sum_row(what, row, dim, query, &squares);
@@ -357,27 +386,26 @@ KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t star
     scan_codes(1, 1, rows, start, n, tile, candidates);
 }
 
-/* <u, c> of one row whose codes lie side by side. */
+/*
+ * <u, c + 128> of one row whose codes lie side by side: here the row is the unsigned factor, so
+ * that what has to come off again, 128 times the sum of u, is one number for all rows.
+ */
 WORD int32_t dot_codes(const int8_t *row, const uint32_t *query, int64_t groups) {
-    i32v products = i32_set1(0), total = i32_set1(0);
-    const i32v ones = i32_set1(0x01010101);
+    i32v sum = i32_set1(0);
+    const i32v top_bits = i32_set1((int32_t)0x80808080u);
     int64_t g = 0;
-    for (; g + I32_LANES <= groups; g += I32_LANES) {
-        i32v c = i32_load(row + g * FARANN_CODE_GROUP);
-        products = i32_dot4(products, i32_load(query + g), c);
-        total = i32_dot4(total, ones, c);
-    }
-    if (g < groups) {
-        i32v c = i32_load_first(row + g * FARANN_CODE_GROUP, groups - g);
-        products = i32_dot4(products, i32_load_first(query + g, groups - g), c);
-        total = i32_dot4(total, ones, c);
-    }
-    return i32_sum(i32_add(products, i32_mul(total, i32_set1(-ZERO_POINT))));
+    for (; g + I32_LANES <= groups; g += I32_LANES)
+        sum = i32_dot4(sum, i32_xor(i32_load(row + g * FARANN_CODE_GROUP), top_bits),
+                       i32_load(query + g));
+    if (g < groups)
+        sum = i32_dot4(sum, i32_xor(i32_load_first(row + g * FARANN_CODE_GROUP, groups - g),
+                                    top_bits), i32_load_first(query + g, groups - g));
+    return i32_sum(sum);
 }
 
 KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
-                                   const farann_coded_tile *query, farann_candidates *list,
-                                   int64_t from) {
+                                   const farann_coded_tile *query, int32_t sum_of_query,
+                                   farann_candidates *list, int64_t from) {
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
     int64_t kept = from;
     for (int64_t i = from; i < list->count; i++) {
@@ -388,7 +416,7 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
             for (int64_t j = 0; j < row_bytes && j < 256; j += 64) FARANN_PREFETCH(next + j);
         }
         uint32_t score = (uint32_t)dot_codes(rows->codes + row * row_bytes, query->codes,
-                                             rows->groups);
+                                             rows->groups) - 128u * (uint32_t)sum_of_query;
         if (rows->squares)
             score += (uint32_t)((rows->squares[row] ^ query->sign) >> query->shifts[0]);
         list->slots[kept] = list->slots[i];
@@ -396,6 +424,23 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
         kept += (int32_t)score > query->thresholds[0];
     }
     list->count = kept;
+}
+
+KERNEL(void) NAME(quantize_f64)(const double *a, int64_t n, double unit, double shift,
+                                uint8_t *codes, double *sums) {
+    const f64x8 t = f64x8_set1(unit), inverse = f64x8_set1(1.0 / unit), zero = f64x8_set1(shift);
+    f64x8 coded2 = f64x8_zero(), left2 = coded2, total = coded2;
+    for (int64_t j = 0; j < n; j += 8) {
+        f64x8 x = f64x8_load(a + j), u = f64x8_round(f64x8_mul(x, inverse));
+        f64x8 coded = f64x8_mul(u, t), left = f64x8_sub(x, coded);
+        coded2 = f64x8_add(coded2, f64x8_mul(coded, coded));
+        left2 = f64x8_add(left2, f64x8_mul(left, left));
+        total = f64x8_add(total, u);
+        f64x8_store_bytes(codes + j, f64x8_add(u, zero));
+    }
+    sums[0] = f64x8_sum(coded2);
+    sums[1] = f64x8_sum(left2);
+    sums[2] = f64x8_sum(total);
 }
 
 /* ---- rotations ---- */
@@ -434,14 +479,21 @@ KERNEL(void) NAME(rotate_f64)(double *x, int64_t dim, const double *signs, int r
     }
 }
 
+WORD void project(int width, const double *basis, int64_t dim, const double *x,
+                  double *products) {
+    f64x8 sum[4];
+    for (int i = 0; i < width; i++) sum[i] = f64x8_zero();
+    for (int64_t j = 0; j < dim; j += 8)
+        for (int i = 0; i < width; i++)
+            sum[i] = f64x8_add(sum[i], f64x8_mul(f64x8_load(basis + i * dim + j), f64x8_load(x + j)));
+    for (int i = 0; i < width; i++) products[i] = f64x8_sum(sum[i]);
+}
+
 KERNEL(void) NAME(project_f64)(const double *basis, int64_t n, int64_t dim, const double *x,
                                double *products) {
-    for (int64_t i = 0; i < n; i++) {
-        f64x8 sum = f64x8_zero();
-        for (int64_t j = 0; j < dim; j += 8)
-            sum = f64x8_add(sum, f64x8_mul(f64x8_load(basis + i * dim + j), f64x8_load(x + j)));
-        products[i] = f64x8_sum(sum);
-    }
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) project(4, basis + i * dim, dim, x, products + i);
+    for (; i < n; i++) project(1, basis + i * dim, dim, x, products + i);
 }
 
 const farann_kernels NAME(kernels) = {
@@ -460,4 +512,5 @@ const farann_kernels NAME(kernels) = {
     NAME(refine_codes_i8),
     NAME(rotate_f64),
     NAME(project_f64),
+    NAME(quantize_f64),
 };

@@ -95,10 +95,12 @@ typedef struct {
 
     /*
      * Score the candidates from `from` on, whose slots are rows start + slot, by codes that lie
-     * row after row, against one query; keep those above the threshold.
+     * row after row, against one query, whose codes are signed here and have the given sum; keep
+     * those above the threshold.
      */
     void (*refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
-                            const farann_coded_tile *query, farann_candidates *list, int64_t from);
+                            const farann_coded_tile *query, int32_t sum_of_query,
+                            farann_candidates *list, int64_t from);
 
     /* Rotate x (dim) in place: per round a change of signs (rounds x dim), then butterflies. */
     void (*rotate_f64)(double *x, int64_t dim, const double *signs, int rounds);
@@ -106,6 +108,13 @@ typedef struct {
     /* <basis[i], x> of n basis vectors; `basis` is (n, dim), dim a multiple of 8. */
     void (*project_f64)(const double *basis, int64_t n, int64_t dim, const double *x,
                         double *products);
+
+    /*
+     * Write the whole numbers u nearest to a / unit, plus `shift`, as n bytes, n a multiple of 8.
+     * sums: |unit * u|^2, |a - unit * u|^2, and the sum of u.
+     */
+    void (*quantize_f64)(const double *a, int64_t n, double unit, double shift, uint8_t *codes,
+                         double *sums);
 } farann_kernels;
 
 /* Every level's vectors of float32 divide this. */

@@ -29,9 +29,19 @@ static double sum_of_squares(const double *x, int64_t padded_dim) {
     return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
 }
 
-double farann_query_weight(farann_metric metric, double sign, double q, double centre,
-                           double query_norm) {
+static double weight(farann_metric metric, double sign, double q, double centre,
+                     double query_norm) {
     return sign * (metric == FARANN_L2 ? -2.0 * (q - centre) : -q / query_norm);
+}
+
+void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,
+                          const double *centre, double query_norm, double *weights) {
+    if (metric == FARANN_L2)
+        for (int64_t j = 0; j < dim; j++)
+            weights[j] = weight(FARANN_L2, sign, exact[j], centre[j], 1.0);
+    else
+        for (int64_t j = 0; j < dim; j++)
+            weights[j] = weight(FARANN_COSINE, sign, exact[j], 0.0, query_norm);
 }
 
 void farann_query_prepare(farann_metric metric, double sign, const float *query, int64_t dim,
@@ -47,7 +57,7 @@ void farann_query_prepare(farann_metric metric, double sign, const float *query,
         double from_centre = exact[j] - centre[j];
         distance2 += from_centre * from_centre;
         dot_centre += exact[j] * centre[j];
-        float rounded = (float)farann_query_weight(metric, sign, exact[j], centre[j], norm);
+        float rounded = (float)weight(metric, sign, exact[j], centre[j], norm);
         weights[j * stride] = rounded;
         weights2 += (double)rounded * (double)rounded;
     }

@@ -40,9 +40,9 @@ void farann_query_prepare(farann_metric metric, double sign, const float *query,
                           const double *centre, double centre_norm, double *exact,
                           float *weights, int64_t stride, farann_query *prepared);
 
-/* One weight, before it is rounded: s times -2 (q - m), -q or -q / |q|. */
-double farann_query_weight(farann_metric metric, double sign, double q, double centre,
-                           double query_norm);
+/* The weights before they are rounded: s times -2 (q - m), -q or -q / |q|. */
+void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,
+                          const double *centre, double query_norm, double *weights);
 
 /*
  * The slack for a block with |y|^2 <= squares, or a negative number if float32 can't hold the

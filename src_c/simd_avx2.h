@@ -155,6 +155,23 @@ WORD f64x8 f64x8_butterflies(f64x8 v) {
     return v;
 }
 
+WORD f64x8 f64x8_set1(double x) {
+    f64x8 v = {_mm256_set1_pd(x), _mm256_set1_pd(x)};
+    return v;
+}
+
+WORD f64x8 f64x8_round(f64x8 v) {
+    v.low = _mm256_round_pd(v.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    v.high = _mm256_round_pd(v.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return v;
+}
+
+/* Whole numbers from 0 to 255 as bytes. */
+WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
+    __m128i words = _mm_packs_epi32(_mm256_cvtpd_epi32(v.low), _mm256_cvtpd_epi32(v.high));
+    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(words, words));
+}
+
 WORD double f64x8_sum(f64x8 v) {
     __m256d four = _mm256_add_pd(v.low, v.high);
     __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));

@@ -130,6 +130,16 @@ WORD f64x8 f64x8_butterflies(f64x8 v) {
     return _mm512_add_pd(_mm512_shuffle_f64x2(v, v, 0x4e), _mm512_mul_pd(v, by4));
 }
 
+WORD f64x8 f64x8_set1(double x) { return _mm512_set1_pd(x); }
+WORD f64x8 f64x8_round(f64x8 v) {
+    return _mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* Whole numbers from 0 to 255 as bytes. */
+WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
+    _mm_storel_epi64((__m128i *)p, _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(v)));
+}
+
 WORD double f64x8_sum(f64x8 v) {
     __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
     __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));

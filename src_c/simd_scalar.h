@@ -2,6 +2,7 @@
 #ifndef FARANN_SIMD_SCALAR_H
 #define FARANN_SIMD_SCALAR_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -207,6 +208,22 @@ WORD f64x8 f64x8_butterflies(f64x8 v) {
                 v.lane[j + half] = a - b;
             }
     return v;
+}
+
+WORD f64x8 f64x8_set1(double x) {
+    f64x8 v;
+    for (int i = 0; i < 8; i++) v.lane[i] = x;
+    return v;
+}
+
+WORD f64x8 f64x8_round(f64x8 v) {
+    for (int i = 0; i < 8; i++) v.lane[i] = rint(v.lane[i]);
+    return v;
+}
+
+/* Whole numbers from 0 to 255 as bytes. */
+WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
+    for (int i = 0; i < 8; i++) p[i] = (uint8_t)v.lane[i];
 }
 
 WORD double f64x8_sum(f64x8 v) {
