@@ -4,8 +4,9 @@ cdef enum:
     # Best cells that a query visits in its first and in its second wave; the third has the rest.
     FIRST_WAVE = 4
     SECOND_WAVE = 16
-    # Cells looked at together: between blocks those that can't be among the best are dropped.
-    CELLS_AT_ONCE = 256
+    # Cells looked at first; after each block, twice as long as that before, those are dropped that
+    # can't be among the best.
+    FIRST_CELLS = 64
     # From so many queries on a cell is scanned for a tile of them.
     FEW_VISITORS = 3
 
@@ -62,6 +63,8 @@ cdef class ApproximateTask(Task):
         """`budget` limits the rows that are scored, about; 0: no limit."""
         self.effort, self.budget = effort, budget if budget > 0 else INT64_MAX
         self.cells = snapshot.cells
+        # Thresholds rise in steps here, and let more through in between.
+        self.room = 3 * CANDIDATE_ROOM
         Task.__init__(self, snapshot, filter, queries, start, stop, k, False)
         if self.codes is None:
             return
@@ -188,9 +191,9 @@ cdef class ApproximateTask(Task):
                               and self.spent[first + i] < self.budget):
                 self.code_thresholds[i] = farann_code_threshold(
                     &self.cell_coded[first + i], self.queries[first + i].threshold)
-        start = 0
+        start, n = 0, FIRST_CELLS
         while start < self.cells.n_cells:
-            n = min(CELLS_AT_ONCE, self.cells.n_cells - start)
+            n = min(n, self.cells.n_cells - start)
             for i in range(width):
                 self.candidates[i] = self.lists[i]
             scan_codes(&cells, start, n, &tile, self.candidates)
@@ -203,7 +206,8 @@ cdef class ApproximateTask(Task):
                     self.code_thresholds[i] = max(
                         self.code_thresholds[i],
                         farann_code_threshold(&self.cell_coded[first + i], best))
-            start += CELLS_AT_ONCE
+            start += n
+            n *= 2
 
     cdef void add_visits(self, int64_t i, farann_candidates *cells) noexcept nogil:
         cdef Visit *visits

@@ -23,6 +23,7 @@ cdef class Queries:
 
     cdef Snapshot snapshot
     cdef Filter filter
+    cdef int64_t room  # for candidates, beyond twice k
     cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
     cdef double sign, epsilon
     cdef bint beyond, out_of_memory
@@ -54,6 +55,7 @@ cdef class Queries:
     def __cinit__(self):
         self.n_memory = 0
         self.queries = NULL
+        self.room = CANDIDATE_ROOM
 
     def __dealloc__(self):
         cdef int64_t i
@@ -100,7 +102,7 @@ cdef class Queries:
             self.code_rows = rows_in_cache(self.codes.scanned.groups * FARANN_CODE_GROUP)
         tile = kernels.tile_queries
         self.n_tiles = (self.n_queries + tile - 1) // tile if self.mode == PACKED else 0
-        self.capacity = (0 if self.beyond else 2 * self.k) + CANDIDATE_ROOM
+        self.capacity = (0 if self.beyond else 2 * self.k) + self.room
 
         cdef int64_t room = self.capacity + max(self.block_rows, self.code_rows)
         self.queries = <Query *>self.allocate(self.n_queries, sizeof(Query))
