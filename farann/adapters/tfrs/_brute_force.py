@@ -63,10 +63,12 @@ class BruteForceFurthest(IndexedTopK):
         self.query_with_exclusions = tf.function(
             FurthestTopK.query_with_exclusions.__get__(self))
 
-    def _store(self, rows: Float32Array) -> None:
+    def _store(self, rows: Float32Array, identifiers: Tensor) -> None:
         prepared = _scoring.prepare(self._metric, tf.constant(rows))
-        for name, value in self._state().items():
-            value.assign(getattr(prepared, "rows" if name == "candidates" else name))
+        super()._store(prepared.rows, identifiers)
+        if self._metric == "l2":
+            self._offsets.assign(prepared.offsets)
+            self._centre.assign(prepared.centre)
 
     def _state(self) -> dict[str, Any]:
         state = super()._state()

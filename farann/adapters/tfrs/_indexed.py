@@ -13,7 +13,7 @@ from farann import _checks
 from farann._types import Float32Array
 from farann.adapters import _id_arrays
 from farann.adapters._id_arrays import IdArray
-from farann.adapters.tfrs._top_k import NOT_INDEXED, FurthestTopK
+from farann.adapters.tfrs._top_k import NOT_INDEXED, FurthestTopK, Tensor
 
 
 class IndexedTopK(FurthestTopK):
@@ -64,8 +64,7 @@ class IndexedTopK(FurthestTopK):
                              f"rows (got {len(rows)} candidates rows and {len(ids)} identifier "
                              "rows).")
         self._take_id_dtype(ids.dtype)
-        self._store(rows)
-        self._identifiers.assign(ids)
+        self._store(rows, ids)
         return self
 
     def index_from_dataset(self, candidates: tf.data.Dataset) -> IndexedTopK:
@@ -117,9 +116,10 @@ class IndexedTopK(FurthestTopK):
 
     # ---- for subclasses ----
 
-    def _store(self, rows: Float32Array) -> None:
-        """Put rows into the variables."""
-        raise NotImplementedError
+    def _store(self, rows: Float32Array, identifiers: Tensor) -> None:
+        """Put candidates into the variables."""
+        self._candidates.assign(rows)
+        self._identifiers.assign(identifiers)
 
     def _state(self) -> dict[str, Any]:
         """The variables by name, but for the identifiers."""

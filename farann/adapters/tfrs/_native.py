@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
 
 from farann._types import Float32Array, Int64Array
+from farann.adapters import _id_arrays
+from farann.adapters._id_arrays import IdArray
 from farann.adapters.tfrs import _scoring
 from farann.adapters.tfrs._brute_force import BruteForceFurthest
 from farann.adapters.tfrs._indexed import IndexedTopK, variable
-from farann.adapters.tfrs._top_k import NOT_INDEXED, Tensor, furthest, take_ids
+from farann.adapters.tfrs._top_k import NOT_INDEXED, Tensor, furthest, no_id, take_ids
 from farann.index import Index
 
 
@@ -76,15 +79,24 @@ class Furthest(IndexedTopK):
             raise ValueError("recall, epsilon: expected one of them at most, got both")
         super().__init__(query_model, k, metric, name, id_dtype)
         given = {"recall": recall, "epsilon": epsilon}
-        self._search_options = {key: value for key, value in given.items() if value is not None}
-        self._index_options = {"codes": codes} | ({} if cells is None else {"cells": cells})
-        Index(metric=metric, **self._index_options)  # refuses what it doesn't know
+        self._native = _Native(
+            metric, {"codes": codes} | ({} if cells is None else {"cells": cells}),
+            {key: value for key, value in given.items() if value is not None})
         self._stamp = variable("stamp", np.int64(0))
-        self._native = _Native()
+
+    def __call__(self, queries: Any, k: int | None = None, **options: Any) -> Any:
+        """The k furthest candidates of each query; see `call`."""
+        # Keras's own way to `call` takes ten times as long as a search among few candidates. It has
+        # to be gone the first time, to be ready for saving, and for graphs and query models.
+        if (options or not self.built or self.query_model is not None
+                or not isinstance(queries, (np.ndarray, tf.Tensor))
+                or not tf.executing_eagerly()):
+            return super().__call__(queries, k=k, **options)
+        return self._retrieve(queries, self._checked_k(k))
 
     def is_exact(self) -> bool:
         """Whether answers are exact: unless `recall` or `epsilon` was given."""
-        return not self._search_options
+        return not self._native.search_options
 
     def to_exact(self, name: str | None = None) -> BruteForceFurthest:
         """The same candidates and query model as a layer of TensorFlow alone.
@@ -103,26 +115,29 @@ class Furthest(IndexedTopK):
 
     def get_config(self) -> dict[str, Any]:
         """As for all furthest layers, and what is passed on to the index."""
-        return {**super().get_config(), **self._index_options, **self._search_options}
+        native = self._native
+        return {**super().get_config(), **native.index_options, **native.search_options}
 
-    def _store(self, rows: Float32Array) -> None:
-        stamp = _stamp_of(rows)
-        self._native.of(stamp, lambda: self._new_index(rows))
-        self._candidates.assign(rows)
+    def _store(self, rows: Float32Array, identifiers: Tensor) -> None:
+        ids = identifiers.numpy()
+        stamp = _stamp_of(rows, ids)
+        self._native.filled(stamp, lambda: (rows, ids))
+        super()._store(rows, identifiers)
         self._stamp.assign(stamp)
 
     def _state(self) -> dict[str, Any]:
         return {**super()._state(), "stamp": self._stamp}
 
-    def _new_index(self, rows: Float32Array) -> Index:
-        index = Index(metric=self._metric, **self._index_options)
-        index.add(rows)
-        return index.build()
-
     def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
         if tf.executing_eagerly():
-            scores, rows = self._search(queries.numpy(), int(k), self._stamp.numpy())
-            return tf.constant(scores), take_ids(self._identifiers, rows)
+            vectors = queries if isinstance(queries, np.ndarray) else queries.numpy()
+            stamp = tf.raw_ops.ReadVariableOp(resource=self._stamp.handle, dtype=tf.int64)
+            filled = self._native.filled(int(stamp), self._stored)
+            scores, rows = self._native.search(filled.index, vectors, k)
+            ids = filled.ids[rows]
+            if len(filled.ids) < rows.shape[-1]:
+                ids = np.where(rows < 0, no_id(self._identifiers.dtype).numpy(), ids)
+            return tf.constant(scores), tf.constant(ids)
         if in_tf_saved_model_scope():
             # The trace of a model that this layer is part of must run in other processes.
             prepared = _scoring.prepare(self._metric, self._candidates)
@@ -138,41 +153,63 @@ class Furthest(IndexedTopK):
 
     def _search(self, queries: Float32Array, k: int,
                 stamp: int) -> tuple[Float32Array, Int64Array]:
-        index = self._native.of(int(stamp), self._restored_index)
-        scores, rows = index.search_furthest(queries, int(k), **self._search_options)
-        return scores if self._metric == "l2" else -scores, rows
+        filled = self._native.filled(int(stamp), self._stored)
+        return self._native.search(filled.index, queries, int(k))
 
-    def _restored_index(self) -> Index:
-        rows = self._candidates.numpy()
+    def _stored(self) -> tuple[Float32Array, IdArray]:
+        rows, ids = self._candidates.numpy(), self._identifiers.numpy()
         if len(rows) == 0:
             raise ValueError(NOT_INDEXED)
-        return self._new_index(rows)
+        return rows, ids
+
+
+class _Filled(NamedTuple):
+    stamp: int
+    index: Index
+    ids: IdArray
 
 
 class _Native:
-    """An index and the stamp of the rows that it was made from.
+    """An index and the stamp of the candidates that it was made from.
 
     Weights are restored in many ways, and most of them don't tell the layer. The stamp is restored
-    along with the rows, so that a search sees when its index is not that of these rows.
+    along with the candidates, so that a search sees when its index is not theirs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str, index_options: dict[str, Any],
+                 search_options: dict[str, Any]) -> None:
+        self.metric = metric
+        self.index_options, self.search_options = index_options, search_options
         self._lock = threading.Lock()
-        self._held: tuple[int, Index] | None = None
+        self._filled: _Filled | None = None
+        self._empty()  # refuses bad options
 
-    def of(self, stamp: int, make: Callable[[], Index]) -> Index:
-        """The index with that stamp, made if it isn't there."""
-        held = self._held
-        if held is None or held[0] != stamp:
+    def _empty(self) -> Index:
+        return Index(metric=self.metric, **self.index_options)
+
+    def filled(self, stamp: int, stored: Callable[[], tuple[Float32Array, IdArray]]) -> _Filled:
+        """The index of the candidates with that stamp; they are asked for if it isn't there."""
+        filled = self._filled
+        if filled is None or filled.stamp != stamp:
             with self._lock:
-                held = self._held
-                if held is None or held[0] != stamp:
-                    held = self._held = stamp, make()
-        return held[1]
+                filled = self._filled
+                if filled is None or filled.stamp != stamp:
+                    rows, ids = stored()
+                    index = self._empty()
+                    index.add(rows)
+                    filled = self._filled = _Filled(stamp, index.build(), ids)
+        return filled
+
+    def search(self, index: Index, queries: npt.NDArray[Any],
+               k: int) -> tuple[Float32Array, Int64Array]:
+        """Scores, larger for what is further, and rows."""
+        scores, rows = index.search_furthest(queries, k, **self.search_options)
+        return scores if self.metric == "l2" else -scores, rows
 
 
-def _stamp_of(rows: Float32Array) -> int:
-    """A number that tells rows from other rows."""
+def _stamp_of(rows: Float32Array, ids: IdArray) -> int:
+    """A number that tells candidates from other candidates."""
     digest = hashlib.blake2b(np.int64(rows.shape).tobytes(), digest_size=8)
-    digest.update(rows.data)
+    for part in (rows, *_id_arrays.pack(ids).values()):
+        digest.update(np.ascontiguousarray(part).data)
     return int(np.frombuffer(digest.digest(), np.int64)[0])
