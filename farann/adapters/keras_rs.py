@@ -12,7 +12,6 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from farann import _checks
 from farann._types import Float32Array
@@ -37,13 +36,14 @@ Tensor = Any
 class _FurthestRetrieval(Retrieval):
     """What both layers share: identifiers, which backends can't always hold, and files."""
 
-    def __init__(self, candidate_embeddings: Any, candidate_ids: Any, k: int,
-                 return_scores: bool, **options: Any) -> None:
+    def __init__(self, k: int, return_scores: bool, **options: Any) -> None:
         super().__init__(k=_checks.to_int("k", k, 1), return_scores=return_scores, **options)
-        # A table outside of the backend: JAX has no 64-bit numbers, and only TensorFlow has
-        # strings.
+        # A table outside of the backend: Keras has no variables of strings, JAX no 64-bit numbers.
         self._ids: IdArray | None = None
         self._n = 0
+        self.built = True  # else Keras would, at the first call, forbid variables from then on
+
+    def _start(self, candidate_embeddings: Any, candidate_ids: Any) -> None:
         if candidate_embeddings is not None:
             self.update_candidates(candidate_embeddings, candidate_ids)
         elif candidate_ids is not None:
@@ -84,9 +84,8 @@ class _FurthestRetrieval(Retrieval):
             if ids.shape != (len(rows),):
                 raise ValueError(f"candidate_ids: expected shape ({len(rows)},), one a candidate, "
                                  f"got {ids.shape}")
-        self._store(rows)
+        self._store(rows, ids)
         self._ids, self._n = ids, len(rows)
-        self.built = True
 
     def call(self, inputs: Tensor) -> Any:
         """The k furthest candidates of each query.
@@ -101,8 +100,7 @@ class _FurthestRetrieval(Retrieval):
         scores : float32 (n_queries, k)
             Descending; larger is further. Only if `return_scores` is set.
         ids : (n_queries, k)
-            A tensor, or a numpy array where the backend has no tensors of such ids: strings
-            outside of TensorFlow, 64-bit numbers on JAX.
+            A tensor; a numpy array for strings, and on JAX for numbers beyond 32 bits.
 
         Raises
         ------
@@ -118,7 +116,8 @@ class _FurthestRetrieval(Retrieval):
     def compute_output_spec(self, inputs: Any) -> Any:
         """Shapes and types of what a call returns, without calling."""
         shape = (*inputs.shape[:-1], self.k)
-        dtype = "int32" if self._ids is None else _kept_dtype(self._ids) or "string"
+        dtype = "int32" if self._ids is None else _tensor_dtype(self._ids)
+        dtype = dtype or ("string" if _is_text(self._ids) else "int64")
         ids = keras.KerasTensor(shape, dtype)
         return (keras.KerasTensor(shape, "float32"), ids) if self.return_scores else ids
 
@@ -153,8 +152,8 @@ class _FurthestRetrieval(Retrieval):
         """Do nothing, likewise."""
 
     @abstractmethod
-    def _store(self, rows: Float32Array) -> None:
-        """Keep candidates."""
+    def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
+        """Keep candidates, or refuse and change nothing."""
 
     @abstractmethod
     def _stored(self) -> Float32Array:
@@ -167,14 +166,204 @@ class _FurthestRetrieval(Retrieval):
     def _ids_of(self, rows: Tensor) -> Any:
         if self._ids is None:
             return rows
-        dtype = _kept_dtype(self._ids)
-        if dtype is not None:
-            table = keras.ops.convert_to_tensor(_texts(self._ids), dtype=dtype)
-            return keras.ops.take(table, rows, axis=0)
-        if _is_symbolic(rows):
+        found, dtype = self._ids[keras.ops.convert_to_numpy(rows)], _tensor_dtype(self._ids)
+        return found if dtype is None else keras.ops.convert_to_tensor(found, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable(package="farann")
+class BruteForceFurthestRetrieval(_FurthestRetrieval):
+    """Furthest candidates by scoring them all, with the operations of any Keras backend.
+
+    Parameters
+    ----------
+    candidate_embeddings : tensor or array (n, dim), optional
+    candidate_ids : tensor or array (n,), optional
+        Numbers of any size, or strings; by default 0 to n - 1.
+    k : int
+        How many candidates to retrieve.
+    return_scores : bool
+        Whether a call returns scores and ids, or ids alone.
+    **options
+        Of `keras.layers.Layer`.
+
+    Notes
+    -----
+    Candidates are kept by ``save`` and ``save_weights``. Compiled functions can return ids if they
+    are numbers that the backend has tensors of; others only come from eager calls.
+
+    Examples
+    --------
+    >>> from farann.adapters.keras_rs import BruteForceFurthestRetrieval
+    >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
+    >>> layer = BruteForceFurthestRetrieval(rows, ["a", "b", "c"], k=2)
+    >>> scores, ids = layer(np.array([[2.0, 1.0]], np.float32))
+    >>> keras.ops.convert_to_numpy(scores), ids
+    (array([[ 2., -1.]], dtype=float32), array([['c', 'b']], dtype='<U1'))
+    """
+
+    def __init__(self, candidate_embeddings: Any = None, candidate_ids: Any = None, k: int = 10,
+                 return_scores: bool = True, **options: Any) -> None:
+        super().__init__(k, return_scores, **options)
+        self.candidate_embeddings: Any = None
+        self._id_variable: Any = None
+        self._is_traced = False
+        self._start(candidate_embeddings, candidate_ids)
+
+    def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
+        dtype = None if ids is None else _tensor_dtype(ids)
+        numbers = None if dtype is None else ids
+        held = self.candidate_embeddings
+        same = (held is not None and held.shape == rows.shape
+                and (self._id_variable is None) == (numbers is None)
+                and (numbers is None or self._id_variable.dtype == dtype))
+        if self._is_traced and not same:
             raise ValueError(
-                f"candidate_ids: the {keras.backend.backend()} backend has no {self._ids.dtype} "
-                "tensors, so such ids can't come out of compiled functions. Call the layer itself, "
-                "compile(run_eagerly=True), or let the layer return row numbers and look ids up "
-                "outside")
-        return self._ids[keras.ops.convert_to_numpy(rows)]
+                "candidate_embeddings: compiled functions hold on to candidates of shape "
+                f"{tuple(held.shape)} and ids of their type, got {rows.shape}; make a new layer for "
+                "other ones")
+        self._set("candidate_embeddings", rows, "float32", same)
+        self._set("_id_variable", numbers, dtype, same)
+
+    def _set(self, name: str, values: Any, dtype: str | None, same: bool) -> None:
+        if same and values is not None:
+            getattr(self, name).assign(values)
+            return
+        delattr(self, name)  # else Keras goes on counting the old variable among the weights
+        setattr(self, name, None if values is None else keras.Variable(
+            values, dtype=dtype, trainable=False, name=name.strip("_")))
+
+    def _stored(self) -> Float32Array:
+        return np.asarray(keras.ops.convert_to_numpy(self.candidate_embeddings.value))
+
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        products = self.compute_score(keras.ops.cast(queries, "float32"),
+                                      self.candidate_embeddings)
+        scores, rows = keras.ops.top_k(-products, k=self.k)
+        return scores, rows
+
+    def _ids_of(self, rows: Tensor) -> Any:
+        if not _is_symbolic(rows):
+            return super()._ids_of(rows)
+        self._is_traced |= keras.backend.backend() == "tensorflow"  # the others look at shapes
+        if self._ids is None:
+            return rows
+        if self._id_variable is None:
+            raise ValueError(
+                f"candidate_ids: the {keras.backend.backend()} backend has no tensors of "
+                f"{self._ids.dtype}, so compiled functions can't return such ids. Call the layer "
+                "itself, use compile(run_eagerly=True), or leave candidate_ids out and look the "
+                "rows up afterwards")
+        return keras.ops.take(self._id_variable, rows, axis=0)
+
+
+@keras.saving.register_keras_serializable(package="farann")
+class FurthestRetrieval(_FurthestRetrieval):
+    """Furthest candidates by a `farann.Index`: exact and fast, or approximate and faster.
+
+    It runs eagerly on every backend: in direct calls, and in models compiled with
+    ``run_eagerly=True``. For other compiled functions there is `BruteForceFurthestRetrieval`.
+
+    Parameters
+    ----------
+    candidate_embeddings : tensor or array (n, dim), optional
+    candidate_ids : tensor or array (n,), optional
+        Numbers of any size, or strings; by default 0 to n - 1.
+    k : int
+        How many candidates to retrieve.
+    return_scores : bool
+        Whether a call returns scores and ids, or ids alone.
+    recall, epsilon : float, optional
+        Passed on to `farann.Index.search_furthest`: answers are approximate then. Give one of
+        them at most.
+    cells : int, optional
+        Passed on to `farann.Index`.
+    codes : str
+        Passed on to `farann.Index`.
+    **options
+        Of `keras.layers.Layer`.
+
+    Notes
+    -----
+    Candidates are kept by ``save`` and ``save_weights``.
+
+    Examples
+    --------
+    >>> from farann.adapters.keras_rs import FurthestRetrieval
+    >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
+    >>> layer = FurthestRetrieval(rows, [2**40, 7, 8], k=2, return_scores=False)
+    >>> keras.ops.convert_to_numpy(layer(np.array([[-2.0, 1.0]], np.float32)))
+    array([[1099511627776,             7]])
+    """
+
+    def __init__(self, candidate_embeddings: Any = None, candidate_ids: Any = None, k: int = 10,
+                 return_scores: bool = True, *, recall: float | None = None,
+                 epsilon: float | None = None, cells: Any = None, codes: str = "int8",
+                 **options: Any) -> None:
+        if recall is not None and epsilon is not None:
+            raise ValueError("recall, epsilon: expected one of them at most, got both")
+        super().__init__(k, return_scores, **options)
+        given = {"recall": recall, "epsilon": epsilon}
+        self._search_options = {key: value for key, value in given.items() if value is not None}
+        self._index_options = {"codes": codes} | ({} if cells is None else {"cells": cells})
+        self._index = Index(metric="dot", **self._index_options)
+        self._start(candidate_embeddings, candidate_ids)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` makes such a layer of; candidates are state, not configuration."""
+        return {**super().get_config(), **self._index_options, **self._search_options}
+
+    def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
+        index = Index(metric="dot", **self._index_options)
+        index.add(rows)
+        self._index = index.build()
+
+    def _stored(self) -> Float32Array:
+        return self._index.reconstruct(self._index.ids)
+
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        if _is_symbolic(queries):
+            raise ValueError(
+                "FurthestRetrieval runs eagerly: call it directly, use compile(run_eagerly=True), "
+                "or use BruteForceFurthestRetrieval in compiled functions")
+        scores, rows = self._index.search_furthest(_to_numpy(queries), self.k,
+                                                   **self._search_options)
+        return (keras.ops.convert_to_tensor(-scores),
+                keras.ops.convert_to_tensor(rows, dtype="int32"))
+
+
+def _to_numpy(value: Any) -> Any:
+    if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
+        return keras.ops.convert_to_numpy(value)
+    return value
+
+
+def _is_text(ids: IdArray) -> bool:
+    return ids.dtype.kind in "OSU"
+
+
+def _tensor_dtype(ids: IdArray) -> str | None:
+    """Type of the tensors that hold such ids; None if the backend has none."""
+    if _is_text(ids):
+        return None
+    if ids.dtype.kind not in "iu":
+        return str(ids.dtype)
+    limits = np.iinfo(np.int32)
+    if len(ids) == 0 or (limits.min <= int(ids.min()) and int(ids.max()) <= limits.max):
+        return "int32"
+    return None if keras.backend.backend() == "jax" else "int64"
+
+
+def _is_symbolic(tensor: Tensor) -> bool:
+    """Whether a function is being compiled, so that the tensor has no values."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+    if backend == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    import torch
+
+    return bool(torch.compiler.is_compiling())
