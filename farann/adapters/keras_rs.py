@@ -116,8 +116,9 @@ class _FurthestRetrieval(Retrieval):
     def compute_output_spec(self, inputs: Any) -> Any:
         """Shapes and types of what a call returns, without calling."""
         shape = (*inputs.shape[:-1], self.k)
-        dtype = "int32" if self._ids is None else _tensor_dtype(self._ids)
-        dtype = dtype or ("string" if _is_text(self._ids) else "int64")
+        dtype = "int32"
+        if self._ids is not None:
+            dtype = _tensor_dtype(self._ids) or ("string" if _is_text(self._ids) else "int64")
         ids = keras.KerasTensor(shape, dtype)
         return (keras.KerasTensor(shape, "float32"), ids) if self.return_scores else ids
 
@@ -303,8 +304,11 @@ class FurthestRetrieval(_FurthestRetrieval):
             raise ValueError("recall, epsilon: expected one of them at most, got both")
         super().__init__(k, return_scores, **options)
         given = {"recall": recall, "epsilon": epsilon}
-        self._search_options = {key: value for key, value in given.items() if value is not None}
-        self._index_options = {"codes": codes} | ({} if cells is None else {"cells": cells})
+        self._search_options: dict[str, Any] = {
+            key: value for key, value in given.items() if value is not None}
+        self._index_options: dict[str, Any] = {"codes": codes}
+        if cells is not None:
+            self._index_options["cells"] = cells
         self._index = Index(metric="dot", **self._index_options)
         self._start(candidate_embeddings, candidate_ids)
 

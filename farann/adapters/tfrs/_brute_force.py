@@ -10,7 +10,7 @@ import tensorflow as tf
 from farann._types import Float32Array
 from farann.adapters.tfrs import _scoring
 from farann.adapters.tfrs._indexed import IndexedTopK, variable
-from farann.adapters.tfrs._top_k import FurthestTopK, Tensor, furthest, take_ids
+from farann.adapters.tfrs._top_k import Tensor, furthest, take_ids
 
 
 @tf.keras.utils.register_keras_serializable(package="farann")
@@ -60,8 +60,7 @@ class BruteForceFurthest(IndexedTopK):
             self._offsets = variable("offsets", np.zeros(0, np.float32))
             self._centre = variable("centre", np.zeros(0, np.float32))
         # As an attribute it is exported with the layer, and holds on to a layer without a name.
-        self.query_with_exclusions = tf.function(
-            FurthestTopK.query_with_exclusions.__get__(self))
+        setattr(self, "query_with_exclusions", tf.function(super().query_with_exclusions))
 
     def _store(self, rows: Float32Array, identifiers: Tensor) -> None:
         prepared = _scoring.prepare(self._metric, tf.constant(rows))
@@ -77,8 +76,7 @@ class BruteForceFurthest(IndexedTopK):
         return state
 
     def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
-        self._check_indexed()
-        state = self._state()
+        state = {**self._state(), "candidates": self._indexed()}
         prepared = _scoring.Prepared(state.pop("candidates"), **state)
         best, rows = furthest(_scoring.keys(self._metric, queries, prepared), k)
         return (_scoring.scores(self._metric, best, queries, prepared),

@@ -125,14 +125,17 @@ class IndexedTopK(FurthestTopK):
         """The variables by name, but for the identifiers."""
         return {"candidates": self._candidates}
 
-    def _check_indexed(self) -> None:
-        """Refuse to search without candidates: now, or when the graph runs."""
-        n = tf.shape(self._candidates)[0]
-        if not tf.executing_eagerly():
-            # Models that are loaded from a configuration call the layer before it is filled.
-            tf.debugging.assert_positive(n, NOT_INDEXED)
-        elif int(n) == 0:
-            raise ValueError(NOT_INDEXED)
+    def _indexed(self) -> Tensor:
+        """The stored candidates; where there are none that is an error, in graphs when they run."""
+        candidates = self._candidates.read_value()
+        n = tf.shape(candidates)[0]
+        if tf.executing_eagerly():
+            if int(n) == 0:
+                raise ValueError(NOT_INDEXED)
+            return candidates
+        # Not now: models that are loaded from a configuration call the layer before it is filled.
+        with tf.control_dependencies([tf.debugging.assert_positive(n, NOT_INDEXED)]):
+            return tf.identity(candidates)
 
     def _to_rows(self, candidates: Any) -> Float32Array:
         if tf.is_tensor(candidates) or isinstance(candidates, tf.Variable):
@@ -180,7 +183,7 @@ def check_dataset(candidates: Any) -> bool:
     if parts[-1].shape.rank not in (2, None):
         raise ValueError(f"{expected}, got elements {spec}; is `.batch(...)` missing?")
     if with_ids:
-        ids, rows = parts
+        ids, rows = spec
         if None not in (ids.shape.rank, rows.shape.rank) and ids.shape.rank != 1:
             raise ValueError(f"{expected}, got elements {spec}")
         if not ids.shape[:1].is_compatible_with(rows.shape[:1]):

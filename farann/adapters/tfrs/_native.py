@@ -133,19 +133,20 @@ class Furthest(IndexedTopK):
             vectors = queries if isinstance(queries, np.ndarray) else queries.numpy()
             stamp = tf.raw_ops.ReadVariableOp(resource=self._stamp.handle, dtype=tf.int64)
             filled = self._native.filled(int(stamp), self._stored)
-            scores, rows = self._native.search(filled.index, vectors, k)
+            scores, rows = self._native.search(filled.searcher, vectors, k)
             ids = filled.ids[rows]
             if len(filled.ids) < rows.shape[-1]:
                 ids = np.where(rows < 0, no_id(self._identifiers.dtype).numpy(), ids)
             return tf.constant(scores), tf.constant(ids)
         if in_tf_saved_model_scope():
             # The trace of a model that this layer is part of must run in other processes.
-            prepared = _scoring.prepare(self._metric, self._candidates)
+            prepared = _scoring.prepare(self._metric, self._indexed())
             best, rows = furthest(_scoring.keys(self._metric, queries, prepared), k)
             return (_scoring.scores(self._metric, best, queries, prepared),
                     take_ids(self._identifiers, rows))
-        scores, rows = tf.numpy_function(self._search, [queries, k, self._stamp],
-                                         (tf.float32, tf.int64))
+        with tf.control_dependencies([tf.identity(self._native.guard.tensor)]):
+            scores, rows = tf.numpy_function(self._search, [queries, k, self._stamp],
+                                             (tf.float32, tf.int64))
         shape = [queries.shape[0], None if tf.is_tensor(k) else k]
         scores.set_shape(shape)
         rows.set_shape(shape)
@@ -154,7 +155,7 @@ class Furthest(IndexedTopK):
     def _search(self, queries: Float32Array, k: int,
                 stamp: int) -> tuple[Float32Array, Int64Array]:
         filled = self._native.filled(int(stamp), self._stored)
-        return self._native.search(filled.index, queries, int(k))
+        return self._native.search(filled.searcher, queries, int(k))
 
     def _stored(self) -> tuple[Float32Array, IdArray]:
         rows, ids = self._candidates.numpy(), self._identifiers.numpy()
@@ -163,9 +164,24 @@ class Furthest(IndexedTopK):
         return rows, ids
 
 
+class _NotForExport(tf.Module):
+    """A tensor that TensorFlow refuses to export with a graph; the error shows what holds it.
+
+    For models around a layer: their own `export` doesn't ask the layer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensor = tf.raw_ops.EmptyTensorList(element_shape=tf.constant([], tf.int32), max_num_elements=0,
+                                                 element_dtype=tf.int32)
+
+    def __repr__(self) -> str:
+        return f"<{Furthest._CANT_BE_EXPORTED}>"
+
+
 class _Filled(NamedTuple):
     stamp: int
-    index: Index
+    searcher: Index
     ids: IdArray
 
 
@@ -182,7 +198,7 @@ class _Native:
         self.index_options, self.search_options = index_options, search_options
         self._lock = threading.Lock()
         self._filled: _Filled | None = None
-        self._empty()  # refuses bad options
+        self.guard = _NotForExport()
 
     def _empty(self) -> Index:
         return Index(metric=self.metric, **self.index_options)
@@ -209,7 +225,7 @@ class _Native:
 
 def _stamp_of(rows: Float32Array, ids: IdArray) -> int:
     """A number that tells candidates from other candidates."""
-    digest = hashlib.blake2b(np.int64(rows.shape).tobytes(), digest_size=8)
+    digest = hashlib.blake2b(np.array(rows.shape).tobytes(), digest_size=8)
     for part in (rows, *_id_arrays.pack(ids).values()):
         digest.update(np.ascontiguousarray(part).data)
     return int(np.frombuffer(digest.digest(), np.int64)[0])

@@ -108,7 +108,7 @@ class FurthestTopK(TopK):
         """What `from_config` makes such a layer of; candidates are weights, not configuration."""
         model = self.query_model
         return {
-            "query_model": None if model is None else tf.keras.saving.serialize_keras_object(model),
+            "query_model": None if model is None else tf.keras.layers.serialize(model),
             "k": self._k, "metric": self._metric, "name": self.name,
         }
 
@@ -117,7 +117,7 @@ class FurthestTopK(TopK):
         """A layer of such a configuration, without candidates."""
         model = config["query_model"]
         if model is not None:
-            model = tf.keras.saving.deserialize_keras_object(model, custom_objects)
+            model = tf.keras.layers.deserialize(model, custom_objects)
         return cls(**{**config, "query_model": model})
 
     # Keras would trace `call` to build a layer that it loads, before there are candidates.
