@@ -194,6 +194,7 @@ class BruteForceFurthestRetrieval(_FurthestRetrieval):
 
     Examples
     --------
+    >>> import keras
     >>> from farann.adapters.keras_rs import BruteForceFurthestRetrieval
     >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
     >>> layer = BruteForceFurthestRetrieval(rows, ["a", "b", "c"], k=2)
@@ -289,6 +290,7 @@ class FurthestRetrieval(_FurthestRetrieval):
 
     Examples
     --------
+    >>> import keras
     >>> from farann.adapters.keras_rs import FurthestRetrieval
     >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
     >>> layer = FurthestRetrieval(rows, [2**40, 7, 8], k=2, return_scores=False)

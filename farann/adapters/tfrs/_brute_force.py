@@ -46,6 +46,8 @@ class BruteForceFurthest(IndexedTopK):
 
     Examples
     --------
+    >>> import tensorflow as tf
+    >>> from farann.adapters.tfrs import BruteForceFurthest
     >>> layer = BruteForceFurthest(k=2)
     >>> layer = layer.index([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], ["a", "b", "c"])
     >>> scores, ids = layer(tf.constant([[2.0, 1.0]]))

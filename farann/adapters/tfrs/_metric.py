@@ -35,6 +35,8 @@ class FactorizedBottomK(Factorized):
 
     Examples
     --------
+    >>> import tensorflow as tf
+    >>> from farann.adapters.tfrs import BruteForceFurthest, FactorizedBottomK
     >>> layer = BruteForceFurthest().index([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     >>> metric = FactorizedBottomK(layer, ks=(1, 2))
     >>> metric.update_state(tf.constant([[2.0, 1.0]]), tf.constant([[0.0, 1.0]]))

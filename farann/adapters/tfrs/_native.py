@@ -60,6 +60,8 @@ class Furthest(IndexedTopK):
 
     Examples
     --------
+    >>> import tensorflow as tf
+    >>> from farann.adapters.tfrs import Furthest
     >>> layer = Furthest(k=2)
     >>> layer = layer.index([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], ["a", "b", "c"])
     >>> scores, ids = layer.query_with_exclusions(tf.constant([[2.0, 1.0]]), [["c"]])
@@ -199,6 +201,7 @@ class _Native:
         self._lock = threading.Lock()
         self._filled: _Filled | None = None
         self.guard = _NotForExport()
+        self._empty()  # refuses bad options
 
     def _empty(self) -> Index:
         return Index(metric=self.metric, **self.index_options)

@@ -40,6 +40,8 @@ class StreamingFurthest(FurthestTopK):
 
     Examples
     --------
+    >>> import tensorflow as tf
+    >>> from farann.adapters.tfrs import StreamingFurthest
     >>> rows = tf.data.Dataset.from_tensor_slices([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     >>> layer = StreamingFurthest(k=2).index_from_dataset(rows.batch(2))
     >>> scores, ids = layer(tf.constant([[2.0, 1.0]]))
