@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := bench/.venv
 NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd farann/*.pxi)
 
-# What the adapters are for. tf-keras and TFRS ask for the package tensorflow, three times the size of
+# What the adapters are for. tf-keras and TFRS ask for the package tensorflow, twice the size of
 # tensorflow-cpu, hence --no-deps. Add torch to test the Keras-RS layers on it, too.
 KERAS_BACKENDS ?= jax
 ADAPTERS = tensorflow-cpu==2.20.0 keras-rs==0.4.0 $(KERAS_BACKENDS)

@@ -1,7 +1,7 @@
 """Furthest retrieval layers of TensorFlow Recommenders beside each other, and their overhead.
 
-``python -m bench layers`` times `Furthest`, `BruteForceFurthest` and TFRS's ScaNN layer, which finds
-the nearest and so is asked with -q, one setting in a process of its own (``python -m bench.layers``).
+``python -m bench layers`` times `Furthest`, `BruteForceFurthest` and TFRS's ScaNN layer, which
+finds the nearest and so is asked with -q; each in a process of its own (``python -m bench.layers``).
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def measure(rows: int, dim: int, layer: str, seconds: float) -> Iterator[dict[st
             yield {
                 "rows": rows, "dim": dim, "layer": layer, "setting": setting, "batch": batch,
                 "us": _microseconds(ask, queries, batch, seconds),
-                "recall": measures.recall(candidates, asked, ids, true_scores[:batch, K - 1], "dot"),
+                "recall": measures.recall(candidates, asked, ids, true_scores[:batch, K - 1],
+                                          "dot"),
                 "build_seconds": build_seconds,
             }
 

@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--ratings", help="tab-separated user, item, rating; default MovieLens 100K")
-parser.add_argument("--epochs", type=int, default=20)
+parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--dim", type=int, default=32)
 parser.add_argument("--batch", type=int, default=1024)
 parser.add_argument("--uniform-negatives", type=int, default=0, metavar="N",
@@ -74,7 +74,8 @@ class TwoTowers(tfrs.Model):
         user_ids, item_ids = features
         candidates = item_ids
         if options.uniform_negatives:
-            drawn = tf.random.uniform([options.uniform_negatives], maxval=len(items), dtype=tf.int32)
+            drawn = tf.random.uniform([options.uniform_negatives], maxval=len(items),
+                                      dtype=tf.int32)
             candidates = tf.concat([item_ids, tf.gather(tf.constant(items), drawn)], axis=0)
         logits = tf.matmul(self.user_model(user_ids), self.item_model(candidates), transpose_b=True)
         if options.logq:
@@ -123,7 +124,7 @@ for title, (_, ids) in (
 
 # ---- evaluate on the ratings held out ----
 
-K = 100
+K = min(100, len(items) // 4)
 
 
 def share(metric: tf.keras.layers.Layer, model: TwoTowers, chosen: np.ndarray) -> float:
@@ -156,9 +157,10 @@ def score(model: TwoTowers, at: np.ndarray) -> np.ndarray:
 
 
 at = np.flatnonzero(held_out & (liked | disliked))
-print(f"telling held-out likes from dislikes, AUC: {roc_auc_score(liked[at], score(likes, at)):.3f} "
-      f"by the model of likes, {roc_auc_score(liked[at], -score(dislikes, at)):.3f} by that of "
-      "dislikes, negated")
+auc_of_likes = roc_auc_score(liked[at], score(likes, at))
+auc_of_dislikes = roc_auc_score(liked[at], -score(dislikes, at))
+print(f"telling held-out likes from dislikes, AUC: {auc_of_likes:.3f} by the model of likes, "
+      f"{auc_of_dislikes:.3f} by that of dislikes, negated")
 
 # ---- save and load ----
 

@@ -17,11 +17,17 @@ def test_backend(backend: str, tmp_path: Path) -> None:
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
     environment = {
-        **os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=",
          str(Path(__file__).with_name("keras_rs_cases.py"))],
-        env=environment, timeout=300, capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent,
+        env=environment,
+        timeout=300,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr

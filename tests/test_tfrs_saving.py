@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Run:
-    """Run code that knows `queries` and `given`, in a new process; bring back what it names `ids`."""
+    """Run code that knows `queries` and `given` in a new process; bring back its `ids`."""
 
     def run(code: str, **given: str) -> Any:
         np.save(tmp_path / "queries.npy", QUERIES)

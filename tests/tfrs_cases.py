@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-REASON = "needs tensorflow, tf-keras and tensorflow-recommenders; `make test` installs them if it can"
+REASON = "needs tensorflow, tf-keras, tensorflow-recommenders: `make test` installs what it can"
 
 tf = pytest.importorskip("tensorflow", reason=REASON)
 pytest.importorskip("tf_keras", reason=REASON)

@@ -171,7 +171,6 @@ class _FurthestRetrieval(Retrieval):
         return found if dtype is None else keras.ops.convert_to_tensor(found, dtype=dtype)
 
 
-@keras.saving.register_keras_serializable(package="farann")
 class BruteForceFurthestRetrieval(_FurthestRetrieval):
     """Furthest candidates by scoring them all, with the operations of any Keras backend.
 
@@ -221,8 +220,8 @@ class BruteForceFurthestRetrieval(_FurthestRetrieval):
         if self._is_traced and not same:
             raise ValueError(
                 "candidate_embeddings: compiled functions hold on to candidates of shape "
-                f"{tuple(held.shape)} and ids of their type, got {rows.shape}; make a new layer for "
-                "other ones")
+                f"{tuple(held.shape)} and ids of their type, got {rows.shape}; make a new layer "
+                "for other ones")
         self._set("candidate_embeddings", rows, "float32", same)
         self._set("_id_variable", numbers, dtype, same)
 
@@ -258,7 +257,6 @@ class BruteForceFurthestRetrieval(_FurthestRetrieval):
         return keras.ops.take(self._id_variable, rows, axis=0)
 
 
-@keras.saving.register_keras_serializable(package="farann")
 class FurthestRetrieval(_FurthestRetrieval):
     """Furthest candidates by a `farann.Index`: exact and fast, or approximate and faster.
 
@@ -373,3 +371,7 @@ def _is_symbolic(tensor: Tensor) -> bool:
     import torch
 
     return bool(torch.compiler.is_compiling())
+
+
+for _layer in (BruteForceFurthestRetrieval, FurthestRetrieval):
+    keras.saving.register_keras_serializable(package="farann")(_layer)

@@ -13,13 +13,12 @@ from farann.adapters.tfrs._indexed import IndexedTopK, variable
 from farann.adapters.tfrs._top_k import Tensor, furthest, take_ids
 
 
-@tf.keras.utils.register_keras_serializable(package="farann")
 class BruteForceFurthest(IndexedTopK):
     """Furthest candidates by scoring them all in TensorFlow.
 
     It needs nothing but TensorFlow to run, so it can be exported and served like any model:
-    ``tf.saved_model.save``, ``export``, ``save`` and ``save_weights`` keep the candidates. `Furthest`
-    is much faster where farann is there.
+    ``tf.saved_model.save``, ``export``, ``save`` and ``save_weights`` keep the candidates.
+    `Furthest` is much faster where farann is there.
 
     Parameters
     ----------
@@ -83,3 +82,6 @@ class BruteForceFurthest(IndexedTopK):
         best, rows = furthest(_scoring.keys(self._metric, queries, prepared), k)
         return (_scoring.scores(self._metric, best, queries, prepared),
                 take_ids(self._identifiers, rows))
+
+
+tf.keras.utils.register_keras_serializable(package="farann")(BruteForceFurthest)

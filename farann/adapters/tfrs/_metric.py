@@ -17,7 +17,6 @@ from farann.adapters.tfrs._top_k import FurthestTopK, Tensor, same_ids
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
-@tf.keras.utils.register_keras_serializable(package="farann")
 class FactorizedBottomK(Factorized):
     """How often the true candidate is among the k furthest of its query.
 
@@ -100,3 +99,6 @@ class FactorizedBottomK(Factorized):
                    * tf.norm(candidates, axis=1, keepdims=True))
         further = tf.cast(scores > true + _ROUNDING * lengths, tf.int32)  # NaN is not
         return [tf.reduce_sum(further[:, :k], axis=1, keepdims=True) < k for k in self._ks]
+
+
+tf.keras.utils.register_keras_serializable(package="farann")(FactorizedBottomK)

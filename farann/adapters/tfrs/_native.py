@@ -22,12 +22,11 @@ from farann.adapters.tfrs._top_k import NOT_INDEXED, Tensor, furthest, no_id, ta
 from farann.index import Index
 
 
-@tf.keras.utils.register_keras_serializable(package="farann")
 class Furthest(IndexedTopK):
     """Furthest candidates by a `farann.Index`: exact and fast, or approximate and faster.
 
-    It runs eagerly, in ``tf.function``, ``fit`` and ``predict``, and is kept by ``save`` (a folder or
-    a ``.keras`` file) and ``save_weights``; programs that load it need farann. For a serving
+    It runs eagerly, in ``tf.function``, ``fit`` and ``predict``, and is kept by ``save`` (a folder
+    or a ``.keras`` file) and ``save_weights``; programs that load it need farann. For a serving
     process without Python, export what `to_exact` gives.
 
     Parameters
@@ -174,8 +173,8 @@ class _NotForExport(tf.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tensor = tf.raw_ops.EmptyTensorList(element_shape=tf.constant([], tf.int32), max_num_elements=0,
-                                                 element_dtype=tf.int32)
+        self.tensor = tf.raw_ops.EmptyTensorList(
+            element_shape=tf.constant([], tf.int32), max_num_elements=0, element_dtype=tf.int32)
 
     def __repr__(self) -> str:
         return f"<{Furthest._CANT_BE_EXPORTED}>"
@@ -232,3 +231,6 @@ def _stamp_of(rows: Float32Array, ids: IdArray) -> int:
     for part in (rows, *_id_arrays.pack(ids).values()):
         digest.update(np.ascontiguousarray(part).data)
     return int(np.frombuffer(digest.digest(), np.int64)[0])
+
+
+tf.keras.utils.register_keras_serializable(package="farann")(Furthest)

@@ -12,7 +12,6 @@ from farann.adapters.tfrs._indexed import check_dataset
 from farann.adapters.tfrs._top_k import NOT_INDEXED, FurthestTopK, Tensor, furthest, take_along
 
 
-@tf.keras.utils.register_keras_serializable(package="farann")
 class StreamingFurthest(FurthestTopK):
     """Furthest candidates of a dataset, which every call reads from its beginning to its end.
 
@@ -64,8 +63,8 @@ class StreamingFurthest(FurthestTopK):
     def index(self, candidates: Any, identifiers: Any = None) -> StreamingFurthest:
         """Refused: what is in memory is for the other layers, a dataset for the other method."""
         raise NotImplementedError(
-            "StreamingFurthest takes datasets: call index_from_dataset. For tensors in memory there "
-            "are Furthest and BruteForceFurthest")
+            "StreamingFurthest takes datasets: call index_from_dataset. For tensors in memory "
+            "there are Furthest and BruteForceFurthest")
 
     def index_from_dataset(self, candidates: tf.data.Dataset) -> StreamingFurthest:
         """Take a dataset, in the place of the one there was; calls will read it.
@@ -123,3 +122,6 @@ class StreamingFurthest(FurthestTopK):
 def _numbered(first: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     following = first + tf.shape(rows)[0]
     return following, (tf.range(first, following), rows)
+
+
+tf.keras.utils.register_keras_serializable(package="farann")(StreamingFurthest)
