@@ -5,7 +5,17 @@ BIN := $(VENV)/bin
 BENCH := bench/.venv
 NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd farann/*.pxi)
 
-.PHONY: help build demo test lint docs bench bench-full bench-kernels dist clean
+# What the adapters are for. tf-keras and TFRS ask for the package tensorflow, twice the size of
+# tensorflow-cpu, hence --no-deps. Add torch to test the Keras-RS layers on it, too.
+KERAS_BACKENDS ?= jax
+ADAPTERS = tensorflow-cpu==2.20.0 keras-rs==0.4.0 $(KERAS_BACKENDS)
+ADAPTERS_NO_DEPS = tf-keras==2.20.1 tensorflow-recommenders==0.7.7
+install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
+	&& $(1) -m pip install --quiet --no-deps $(ADAPTERS_NO_DEPS); } \
+	|| $(1) -m pip install --quiet --editable '.[tfrs,keras-rs]' \
+	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
+
+.PHONY: help build demo test lint docs bench bench-full bench-layers bench-kernels dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,6 +35,7 @@ $(VENV)/.demo: $(VENV)/.built
 
 $(VENV)/.test: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
+	@$(call install-adapters,$(BIN)/python)
 	@touch $@
 
 build: $(VENV)/.built  ## compile the native core and install in the virtual environment
@@ -59,6 +70,10 @@ bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and 
 	$(BENCH)/bin/python -m bench run --full --resume
 	$(BENCH)/bin/python -m bench growth --rows 1e5..1e7 --resume
 	$(BENCH)/bin/python -m bench report
+
+bench-layers: $(BENCH)/.built  ## the layers for TensorFlow Recommenders beside its own, a quarter of an hour
+	@$(call install-adapters,$(BENCH)/bin/python)
+	$(BENCH)/bin/python -m bench layers
 
 bench-kernels: $(VENV)/.test  ## speed of each kernel beside what the core can do
 	$(BIN)/python -m pytest bench/kernels --benchmark-columns=min,median --benchmark-sort=name

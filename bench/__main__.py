@@ -1,4 +1,4 @@
-"""``python -m bench list | run | report | growth``"""
+"""``python -m bench list | run | report | growth | layers``"""
 
 from __future__ import annotations
 
@@ -56,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     growth.add_argument("--resume", action="store_true", help="leave out what --out has")
     growth.add_argument("--cache", type=Path, default=datasets.CACHE)
     growth.add_argument("--out", type=Path, default=RESULTS)
+
+    layers = commands.add_parser("layers", help="the layers for TensorFlow Recommenders")
+    layers.add_argument("--shapes", metavar="NxD,...", help="default: 400000x50,1000000x64")
+    layers.add_argument("--only", metavar="NAMES", help="as in 'Furthest,ScaNN'")
+    layers.add_argument("--seconds", type=float, default=2.0, help="a batch size, at least")
+    layers.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="a layer")
+    layers.add_argument("--out", type=Path, default=RESULTS.with_name("layers.jsonl"))
     return parser
 
 
@@ -142,10 +149,32 @@ def _growth(arguments: argparse.Namespace) -> None:
     print(f"results in {path}")
 
 
+def _layers(arguments: argparse.Namespace) -> None:
+    from . import layers
+
+    shapes = list(layers.SHAPES)
+    if arguments.shapes:
+        try:
+            shapes = [(int(n), int(d)) for n, d in (
+                text.split("x") for text in arguments.shapes.split(","))]
+        except ValueError:
+            raise ValueError(
+                f"--shapes must be as in 400000x50, got {arguments.shapes!r}") from None
+    path = layers.run(
+        shapes=shapes,
+        layers=_names(arguments.only) or list(layers.LAYERS),
+        seconds=arguments.seconds,
+        timeout=arguments.timeout,
+        out=arguments.out,
+        command=sys.argv[1:],
+    )
+    print(f"results in {path}")
+
+
 def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
-    actions = {"run": _run, "report": _report, "growth": _growth}
+    actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers}
     try:
         if arguments.command == "list":
             _list()

@@ -8,6 +8,8 @@ copyright = "The farann developers, Apache-2.0"
 version = release = farann.__version__
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
+# The reference of the adapters is built without the libraries that they are for.
+autodoc_mock_imports = ["tensorflow", "tf_keras", "tensorflow_recommenders", "keras", "keras_rs"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

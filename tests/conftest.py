@@ -15,6 +15,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 
+# TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
 # `ci` keeps the suite short and repeatable; FARANN_HYPOTHESIS=deep looks further, at random.
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True)
 settings.register_profile(

@@ -67,9 +67,16 @@ def test_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert not report, "".join(report)
 
 
+# Pages about other libraries run where these are.
+NEEDS = {"adapters-tfrs.md": ("tensorflow_recommenders", "tf_keras", "keras_rs")}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:(tensorflow|tf_keras|keras)")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after the other, in one namespace and an empty folder."""
+    for module in NEEDS.get(page.name, ()):
+        pytest.importorskip(module, reason=f"needs {module}")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__page__"}
     for line, code in blocks(page.read_text("utf-8")):

@@ -1,0 +1,377 @@
+"""Furthest retrieval for Keras-RS, on Keras 3 with TensorFlow, JAX or PyTorch.
+
+The layers are `keras_rs.layers.Retrieval` layers that return scores in descending order, larger
+meaning further: negated dot products.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import abstractmethod
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from farann import _checks
+from farann._types import Float32Array
+from farann.adapters import _id_arrays
+from farann.adapters._id_arrays import IdArray
+from farann.index import Index
+
+for _name in ("keras", "keras_rs"):
+    if importlib.util.find_spec(_name) is None:
+        raise ModuleNotFoundError(
+            f"farann.adapters.keras_rs needs {_name}, which is not installed: "
+            "pip install 'farann[keras-rs]', and one of tensorflow, jax and torch", name=_name)
+
+import keras  # noqa: E402
+from keras_rs.layers import Retrieval  # noqa: E402
+
+__all__ = ["BruteForceFurthestRetrieval", "FurthestRetrieval"]
+
+Tensor = Any
+
+
+class _FurthestRetrieval(Retrieval):
+    """What both layers share: identifiers, which backends can't always hold, and files."""
+
+    def __init__(self, k: int, return_scores: bool, **options: Any) -> None:
+        super().__init__(k=_checks.to_int("k", k, 1), return_scores=return_scores, **options)
+        # A table outside of the backend: Keras has no variables of strings, JAX no 64-bit numbers.
+        self._ids: IdArray | None = None
+        self._n = 0
+        self.built = True  # else Keras would, at the first call, forbid variables from then on
+
+    def _start(self, candidate_embeddings: Any, candidate_ids: Any) -> None:
+        if candidate_embeddings is not None:
+            self.update_candidates(candidate_embeddings, candidate_ids)
+        elif candidate_ids is not None:
+            raise ValueError("candidate_ids: expected None without candidate_embeddings")
+
+    @property
+    def candidate_ids(self) -> IdArray | None:
+        """The candidates' ids as they were given; None if they are their numbers."""
+        return self._ids
+
+    def update_candidates(self, candidate_embeddings: Any, candidate_ids: Any = None) -> None:
+        """Take candidates, in the place of those there were.
+
+        Parameters
+        ----------
+        candidate_embeddings : tensor or array (n, dim)
+            Real numbers, kept as float32; n is k or more.
+        candidate_ids : tensor or array (n,), optional
+            Numbers of any size, or strings; by default 0 to n - 1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For embeddings that are no matrix of finite numbers, or fewer than k; for ids of
+            another number. Nothing changes then.
+        """
+        given = _checks.to_array("candidate_embeddings", _to_numpy(candidate_embeddings))
+        if given.ndim != 2:
+            raise ValueError("candidate_embeddings: expected rank 2, (n, dim), "
+                             f"got shape {given.shape}")
+        rows = _checks.to_vectors("candidate_embeddings", given, None, unit=False, single=False)
+        if len(rows) < self.k:
+            raise ValueError(f"candidate_embeddings: expected k = {self.k} candidates or more, "
+                             f"got {len(rows)}")
+        ids = None
+        if candidate_ids is not None:
+            ids = np.array(_to_numpy(candidate_ids))
+            if ids.shape != (len(rows),):
+                raise ValueError(f"candidate_ids: expected shape ({len(rows)},), one a candidate, "
+                                 f"got {ids.shape}")
+        self._store(rows, ids)
+        self._ids, self._n = ids, len(rows)
+
+    def call(self, inputs: Tensor) -> Any:
+        """The k furthest candidates of each query.
+
+        Parameters
+        ----------
+        inputs : tensor (n_queries, dim)
+            Query embeddings.
+
+        Returns
+        -------
+        scores : float32 (n_queries, k)
+            Descending; larger is further. Only if `return_scores` is set.
+        ids : (n_queries, k)
+            A tensor; a numpy array for strings, and on JAX for numbers beyond 32 bits.
+
+        Raises
+        ------
+        ValueError
+            If there are no candidates yet, or in compiled functions that can't have such ids.
+        """
+        if not self._n:
+            raise ValueError("there are no candidates yet: call update_candidates first")
+        scores, rows = self._retrieve(inputs)
+        ids = self._ids_of(rows)
+        return (scores, ids) if self.return_scores else ids
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Shapes and types of what a call returns, without calling."""
+        shape = (*inputs.shape[:-1], self.k)
+        dtype = "int32"
+        if self._ids is not None:
+            dtype = _tensor_dtype(self._ids) or ("string" if _is_text(self._ids) else "int64")
+        ids = keras.KerasTensor(shape, dtype)
+        return (keras.KerasTensor(shape, "float32"), ids) if self.return_scores else ids
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` makes such a layer of; candidates are state, not configuration."""
+        return {**super().get_config(), "return_scores": self.return_scores}
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Write the candidates to a `.keras` or `.weights.h5` file."""
+        if not self._n:
+            return
+        store["candidate_embeddings"] = self._stored()
+        if self._ids is not None:
+            for name, array in _id_arrays.pack(self._ids).items():
+                store[f"candidate_ids.{name}"] = array
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Read the candidates from such a file."""
+        if "candidate_embeddings" not in store:
+            return
+        packed = {name: np.asarray(store[f"candidate_ids.{name}"]) for name in _id_arrays.PARTS
+                  if f"candidate_ids.{name}" in store}
+        ids = _id_arrays.unpack(packed) if packed else None
+        self.update_candidates(np.asarray(store["candidate_embeddings"]), ids)
+
+    # Keras would call the layer to build it when a file is loaded, before there are candidates.
+
+    def get_build_config(self) -> None:
+        """Nothing: the layer needs no building."""
+
+    def build_from_config(self, config: Any) -> None:
+        """Do nothing, likewise."""
+
+    @abstractmethod
+    def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
+        """Keep candidates, or refuse and change nothing."""
+
+    @abstractmethod
+    def _stored(self) -> Float32Array:
+        """The candidates that are kept."""
+
+    @abstractmethod
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and row numbers, tensors (n_queries, k), of the furthest candidates."""
+
+    def _ids_of(self, rows: Tensor) -> Any:
+        if self._ids is None:
+            return rows
+        found, dtype = self._ids[keras.ops.convert_to_numpy(rows)], _tensor_dtype(self._ids)
+        return found if dtype is None else keras.ops.convert_to_tensor(found, dtype=dtype)
+
+
+class BruteForceFurthestRetrieval(_FurthestRetrieval):
+    """Furthest candidates by scoring them all, with the operations of any Keras backend.
+
+    Parameters
+    ----------
+    candidate_embeddings : tensor or array (n, dim), optional
+    candidate_ids : tensor or array (n,), optional
+        Numbers of any size, or strings; by default 0 to n - 1.
+    k : int
+        How many candidates to retrieve.
+    return_scores : bool
+        Whether a call returns scores and ids, or ids alone.
+    **options
+        Of `keras.layers.Layer`.
+
+    Notes
+    -----
+    Candidates are kept by ``save`` and ``save_weights``. Compiled functions can return ids if they
+    are numbers that the backend has tensors of; others only come from eager calls.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from farann.adapters.keras_rs import BruteForceFurthestRetrieval
+    >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
+    >>> layer = BruteForceFurthestRetrieval(rows, ["a", "b", "c"], k=2)
+    >>> scores, ids = layer(np.array([[2.0, 1.0]], np.float32))
+    >>> keras.ops.convert_to_numpy(scores), ids
+    (array([[ 2., -1.]], dtype=float32), array([['c', 'b']], dtype='<U1'))
+    """
+
+    def __init__(self, candidate_embeddings: Any = None, candidate_ids: Any = None, k: int = 10,
+                 return_scores: bool = True, **options: Any) -> None:
+        super().__init__(k, return_scores, **options)
+        self.candidate_embeddings: Any = None
+        self._id_variable: Any = None
+        self._is_traced = False
+        self._start(candidate_embeddings, candidate_ids)
+
+    def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
+        dtype = None if ids is None else _tensor_dtype(ids)
+        numbers = None if dtype is None else ids
+        held = self.candidate_embeddings
+        same = (held is not None and held.shape == rows.shape
+                and (self._id_variable is None) == (numbers is None)
+                and (numbers is None or self._id_variable.dtype == dtype))
+        if self._is_traced and not same:
+            raise ValueError(
+                "candidate_embeddings: compiled functions hold on to candidates of shape "
+                f"{tuple(held.shape)} and ids of their type, got {rows.shape}; make a new layer "
+                "for other ones")
+        self._set("candidate_embeddings", rows, "float32", same)
+        self._set("_id_variable", numbers, dtype, same)
+
+    def _set(self, name: str, values: Any, dtype: str | None, same: bool) -> None:
+        if same and values is not None:
+            getattr(self, name).assign(values)
+            return
+        delattr(self, name)  # else Keras goes on counting the old variable among the weights
+        setattr(self, name, None if values is None else keras.Variable(
+            values, dtype=dtype, trainable=False, name=name.strip("_")))
+
+    def _stored(self) -> Float32Array:
+        return np.asarray(keras.ops.convert_to_numpy(self.candidate_embeddings.value))
+
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        products = self.compute_score(keras.ops.cast(queries, "float32"),
+                                      self.candidate_embeddings)
+        scores, rows = keras.ops.top_k(-products, k=self.k)
+        return scores, rows
+
+    def _ids_of(self, rows: Tensor) -> Any:
+        if not _is_symbolic(rows):
+            return super()._ids_of(rows)
+        self._is_traced |= keras.backend.backend() == "tensorflow"  # the others look at shapes
+        if self._ids is None:
+            return rows
+        if self._id_variable is None:
+            raise ValueError(
+                f"candidate_ids: the {keras.backend.backend()} backend has no tensors of "
+                f"{self._ids.dtype}, so compiled functions can't return such ids. Call the layer "
+                "itself, use compile(run_eagerly=True), or leave candidate_ids out and look the "
+                "rows up afterwards")
+        return keras.ops.take(self._id_variable, rows, axis=0)
+
+
+class FurthestRetrieval(_FurthestRetrieval):
+    """Furthest candidates by a `farann.Index`: exact and fast, or approximate and faster.
+
+    It runs eagerly on every backend: in direct calls, and in models compiled with
+    ``run_eagerly=True``. For other compiled functions there is `BruteForceFurthestRetrieval`.
+
+    Parameters
+    ----------
+    candidate_embeddings : tensor or array (n, dim), optional
+    candidate_ids : tensor or array (n,), optional
+        Numbers of any size, or strings; by default 0 to n - 1.
+    k : int
+        How many candidates to retrieve.
+    return_scores : bool
+        Whether a call returns scores and ids, or ids alone.
+    recall, epsilon : float, optional
+        Passed on to `farann.Index.search_furthest`: answers are approximate then. Give one of
+        them at most.
+    cells : int, optional
+        Passed on to `farann.Index`.
+    codes : str
+        Passed on to `farann.Index`.
+    **options
+        Of `keras.layers.Layer`.
+
+    Notes
+    -----
+    Candidates are kept by ``save`` and ``save_weights``.
+
+    Examples
+    --------
+    >>> import keras
+    >>> from farann.adapters.keras_rs import FurthestRetrieval
+    >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], np.float32)
+    >>> layer = FurthestRetrieval(rows, [2**40, 7, 8], k=2, return_scores=False)
+    >>> keras.ops.convert_to_numpy(layer(np.array([[-2.0, 1.0]], np.float32)))
+    array([[1099511627776,             7]])
+    """
+
+    def __init__(self, candidate_embeddings: Any = None, candidate_ids: Any = None, k: int = 10,
+                 return_scores: bool = True, *, recall: float | None = None,
+                 epsilon: float | None = None, cells: Any = None, codes: str = "int8",
+                 **options: Any) -> None:
+        if recall is not None and epsilon is not None:
+            raise ValueError("recall, epsilon: expected one of them at most, got both")
+        super().__init__(k, return_scores, **options)
+        given = {"recall": recall, "epsilon": epsilon}
+        self._search_options: dict[str, Any] = {
+            key: value for key, value in given.items() if value is not None}
+        self._index_options: dict[str, Any] = {"codes": codes}
+        if cells is not None:
+            self._index_options["cells"] = cells
+        self._index = Index(metric="dot", **self._index_options)
+        self._start(candidate_embeddings, candidate_ids)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` makes such a layer of; candidates are state, not configuration."""
+        return {**super().get_config(), **self._index_options, **self._search_options}
+
+    def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
+        index = Index(metric="dot", **self._index_options)
+        index.add(rows)
+        self._index = index.build()
+
+    def _stored(self) -> Float32Array:
+        return self._index.reconstruct(self._index.ids)
+
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        if _is_symbolic(queries):
+            raise ValueError(
+                "FurthestRetrieval runs eagerly: call it directly, use compile(run_eagerly=True), "
+                "or use BruteForceFurthestRetrieval in compiled functions")
+        scores, rows = self._index.search_furthest(_to_numpy(queries), self.k,
+                                                   **self._search_options)
+        return (keras.ops.convert_to_tensor(-scores),
+                keras.ops.convert_to_tensor(rows, dtype="int32"))
+
+
+def _to_numpy(value: Any) -> Any:
+    if keras.ops.is_tensor(value) or isinstance(value, keras.Variable):
+        return keras.ops.convert_to_numpy(value)
+    return value
+
+
+def _is_text(ids: IdArray) -> bool:
+    return ids.dtype.kind in "OSU"
+
+
+def _tensor_dtype(ids: IdArray) -> str | None:
+    """Type of the tensors that hold such ids; None if the backend has none."""
+    if _is_text(ids):
+        return None
+    if ids.dtype.kind not in "iu":
+        return str(ids.dtype)
+    limits = np.iinfo(np.int32)
+    if len(ids) == 0 or (limits.min <= int(ids.min()) and int(ids.max()) <= limits.max):
+        return "int32"
+    return None if keras.backend.backend() == "jax" else "int64"
+
+
+def _is_symbolic(tensor: Tensor) -> bool:
+    """Whether a function is being compiled, so that the tensor has no values."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+    if backend == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    import torch
+
+    return bool(torch.compiler.is_compiling())
+
+
+for _layer in (BruteForceFurthestRetrieval, FurthestRetrieval):
+    keras.saving.register_keras_serializable(package="farann")(_layer)

@@ -1,0 +1,152 @@
+"""Tests of the Keras-RS layers on one backend; test_keras_rs.py runs them once for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from farann.adapters.keras_rs import BruteForceFurthestRetrieval, FurthestRetrieval
+
+# Keras's own arrays don't know numpy 2's `copy` yet.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+BACKEND = keras.backend.backend()
+LAYERS = [BruteForceFurthestRetrieval, FurthestRetrieval]
+ROWS = np.random.default_rng(0).standard_normal((60, 5), dtype=np.float32)
+QUERIES = np.random.default_rng(1).standard_normal((7, 5), dtype=np.float32)
+PRODUCTS = QUERIES.astype(np.float64) @ ROWS.T.astype(np.float64)
+ORDER = np.argsort(PRODUCTS, axis=1)
+
+IDS: dict[str, NDArray[Any]] = {
+    "numbers": np.arange(60, dtype=np.int32) + 5,
+    "large numbers": np.arange(60, dtype=np.int64) * 2**33 + 2**40,
+    "text": np.array([f"item {i}\u00e9" for i in range(60)]),
+    "bytes": np.array([b"a\x00b%d" % i for i in range(60)], object),
+}
+
+
+def numpy(value: Any) -> NDArray[Any]:
+    return value if isinstance(value, np.ndarray) else np.asarray(keras.ops.convert_to_numpy(value))
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("kind", [None, *IDS])
+def test_eager_calls(layer_class: Any, kind: str | None) -> None:
+    ids = None if kind is None else IDS[kind]
+    layer = layer_class(ROWS, ids, k=4)
+    scores, found = layer(QUERIES)
+    expected = ORDER[:, :4] if ids is None else ids[ORDER[:, :4]]
+    assert (numpy(found) == expected).all()
+    np.testing.assert_allclose(numpy(scores), -np.sort(PRODUCTS, axis=1)[:, :4], rtol=1e-5)
+    only_ids = layer_class(ROWS, ids, k=4, return_scores=False)(QUERIES)
+    assert (numpy(only_ids) == expected).all()
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_updates_of_any_size(layer_class: Any) -> None:
+    layer = layer_class(k=3)
+    with pytest.raises(ValueError, match="update_candidates"):
+        layer(QUERIES)
+    for n, ids in ((60, None), (20, IDS["large numbers"][:20]), (40, IDS["text"][:40]),
+                   (60, IDS["numbers"])):
+        layer.update_candidates(keras.ops.convert_to_tensor(ROWS[:n]), ids)
+        expected = np.argsort(PRODUCTS[:, :n], axis=1)[:, :3]
+        found = numpy(layer(QUERIES)[1])
+        assert (found == (expected if ids is None else ids[expected])).all()
+    assert len(layer.weights) == (2 if layer_class is BruteForceFurthestRetrieval else 0)
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize("kind", [None, *IDS])
+def test_saving_keeps_candidates(layer_class: Any, kind: str | None, tmp_path: Path) -> None:
+    ids = None if kind is None else IDS[kind]
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, layer_class(ROWS, ids, k=4, name="retrieval")(inputs))
+    model.save(tmp_path / "model.keras")
+    layer = keras.saving.load_model(tmp_path / "model.keras").get_layer("retrieval")
+    assert isinstance(layer, layer_class) and layer.k == 4 and layer.return_scores is True
+    expected = ORDER[:, :4] if ids is None else ids[ORDER[:, :4]]
+    found = numpy(layer(QUERIES)[1])
+    if kind == "text":
+        found = np.char.decode(found.astype(bytes), "utf-8")
+    assert (found == expected).all()
+
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = keras.Model(inputs, layer_class(k=4, name="retrieval")(inputs))
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert (numpy(other.get_layer("retrieval")(QUERIES)[0]) == numpy(layer(QUERIES)[0])).all()
+
+
+@pytest.mark.parametrize("kind", [None, "numbers", "large numbers", "text"])
+def test_compiled_brute_force(kind: str | None) -> None:
+    ids = None if kind is None else IDS[kind]
+    inputs = keras.Input((5,))
+    layer = BruteForceFurthestRetrieval(ROWS, ids, k=4)
+    model = keras.Model(inputs, layer(inputs))
+    eager_only = (kind, BACKEND) in (("text", "tensorflow"), ("text", "jax"),
+                                     ("large numbers", "jax"))
+    if eager_only:
+        with pytest.raises(ValueError, match="compiled functions can't return such ids"):
+            model.predict(QUERIES, verbose=0)
+        return
+    expected = ORDER[:, :4] if ids is None else ids[ORDER[:, :4]]
+    assert (numpy(model.predict(QUERIES, verbose=0)[1]) == expected).all()
+    # What was compiled sees the candidates of the moment.
+    layer.update_candidates(-ROWS, ids)
+    nearest = ORDER[:, ::-1][:, :4]
+    found = numpy(model.predict(QUERIES, verbose=0)[1])
+    assert (found == (nearest if ids is None else ids[nearest])).all()
+    if BACKEND == "tensorflow":
+        with pytest.raises(ValueError, match="make a new layer"):
+            layer.update_candidates(ROWS[:30], None if ids is None else ids[:30])
+        assert (numpy(layer(QUERIES)[1]) == found).all()
+    else:
+        layer.update_candidates(ROWS[:30], None if ids is None else ids[:30])
+        few = np.argsort(PRODUCTS[:, :30], axis=1)[:, :4]
+        found = numpy(model.predict(QUERIES, verbose=0)[1])
+        assert (found == (few if ids is None else ids[few])).all()
+
+
+def test_native_layer_in_models() -> None:
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, FurthestRetrieval(ROWS, IDS["numbers"], k=4)(inputs))
+    expected = IDS["numbers"][ORDER[:, :4]]
+    if BACKEND != "torch":
+        with pytest.raises(ValueError, match="run_eagerly=True"):
+            model.predict(QUERIES, verbose=0)
+    model.compile(run_eagerly=True)
+    assert (numpy(model.predict(QUERIES, verbose=0)[1]) == expected).all()
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_bad_input(layer_class: Any) -> None:
+    layer = layer_class(ROWS, IDS["text"], k=4)
+    before = numpy(layer(QUERIES)[1])
+    for rows, ids, error, text in (
+        (ROWS[0], None, ValueError, "candidate_embeddings: expected rank 2"),
+        (ROWS[:3], None, ValueError, "expected k = 4 candidates or more, got 3"),
+        (np.full_like(ROWS, np.nan), None, ValueError, "candidate_embeddings: .* NaN"),
+        (ROWS, IDS["text"][:5], ValueError, r"candidate_ids: expected shape \(60,\)"),
+        (ROWS.astype(str), None, TypeError, "candidate_embeddings: expected real numbers"),
+    ):
+        with pytest.raises(error, match=text):
+            layer.update_candidates(rows, ids)
+        assert (numpy(layer(QUERIES)[1]) == before).all()
+    with pytest.raises(ValueError, match="candidate_ids: expected None"):
+        layer_class(candidate_ids=IDS["text"])
+    with pytest.raises(ValueError, match="k: expected 1 or more"):
+        layer_class(k=0)
+
+
+def test_options_of_the_native_layer() -> None:
+    layer = FurthestRetrieval(ROWS, k=4, codes="float32")
+    assert FurthestRetrieval.from_config(layer.get_config())._index_options == {"codes": "float32"}
+    with pytest.raises(ValueError, match="codes: expected"):
+        FurthestRetrieval(codes="int3")
+    with pytest.raises(ValueError, match="got both"):
+        FurthestRetrieval(recall=0.9, epsilon=0.1)

@@ -1,0 +1,60 @@
+"""What importing the adapters needs, and what it says when that is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+
+def run(code: str, **environment: str) -> str:
+    """What a new process writes that must not fail."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": paths, **environment})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def failing(module: str, *missing: str) -> str:
+    """Code that prints the error of an import where some packages are missing."""
+    return (f"import sys\nsys.modules.update(dict.fromkeys({missing!r}))\n"
+            f"try:\n    import {module}\n"
+            f"except ImportError as error:\n    print(type(error).__name__, error.name, error)\n")
+
+
+def test_farann_imports_neither_library() -> None:
+    code = ("import sys, farann, farann.adapters\n"
+            "print([name for name in ('tensorflow', 'keras', 'tf_keras') if name in sys.modules])")
+    assert run(code) == "[]\n"
+
+
+@pytest.mark.parametrize("missing", ["tensorflow", "tf_keras", "tensorflow_recommenders"])
+def test_missing_tensorflow(missing: str) -> None:
+    for name in ("tensorflow", "tf_keras", "tensorflow_recommenders"):
+        if name == missing:
+            break
+        if not find_spec(name):
+            pytest.skip(f"needs {name}")
+    out = run(failing("farann.adapters.tfrs", missing))
+    assert out.startswith(f"ModuleNotFoundError {missing} ")
+    assert "pip install 'farann[tfrs]'" in out
+
+
+def test_keras_3_in_the_place_of_keras_2() -> None:
+    if not (find_spec("tensorflow_recommenders") and find_spec("tf_keras")):
+        pytest.skip("needs tensorflow-recommenders and tf-keras")
+    out = run(failing("farann.adapters.tfrs"), TF_USE_LEGACY_KERAS="0")
+    assert out.startswith("ImportError None ") and "TF_USE_LEGACY_KERAS=1" in out
+
+
+@pytest.mark.parametrize("missing", ["keras", "keras_rs"])
+def test_missing_keras_rs(missing: str) -> None:
+    if missing == "keras_rs" and not find_spec("keras"):
+        pytest.skip("needs keras")
+    out = run(failing("farann.adapters.keras_rs", missing))
+    assert out.startswith(f"ModuleNotFoundError {missing} ")
+    assert "pip install 'farann[keras-rs]'" in out
