@@ -82,7 +82,7 @@ def cases(kind: str, brute_force: type, scann: type, *suites: str) -> Iterator[A
 @pytest.mark.parametrize("case", [
     *cases("layers", NearestBruteForce, NearestNative, "StreamingTest", "BruteForceTest",
            "ScannTest"),
-    *cases("layers", NearestNative, NearestBruteForce, "BruteForceTest", "ScannTest"),
+    *cases("layers", NearestNative, NearestBruteForce, "BruteForceTest"),
     *cases("metrics", NearestBruteForce, NearestNative, "FactorizedTopKTest"),
 ])
 def test_of_tfrs(case: unittest.TestCase) -> None:
