@@ -51,6 +51,7 @@ cdef class ApproximateTask(Task):
     cdef int32_t *visitors         # queries, cell after cell
     cdef Visit *visits             # those of a wave
     cdef int64_t n_visits, visits_room
+    cdef uint32_t *codes_of        # what is in code_queries, query after query
     cdef uint32_t *tile_codes      # a tile of visitors
     cdef float *tile_steps
     cdef int32_t *tile_shifts
@@ -77,12 +78,17 @@ cdef class ApproximateTask(Task):
 
     cdef allocate_codes(self):
         Task.allocate_codes(self)
-        if self.cells is None:
-            return
-        cdef int64_t width = self.code_width, groups = self.cells.coded.groups, i
-        cdef int64_t n = (self.n_queries + width - 1) // width * width, room = self.cells.n_padded
+        cdef int64_t width = self.code_width, groups = self.codes.scanned.groups, i, room
+        cdef int64_t n = (self.n_queries + width - 1) // width * width
         cdef float *scores
         cdef int64_t *slots
+        self.codes_of = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
+        self.tile_codes = <uint32_t *>self.allocate(width * (groups + 2), sizeof(uint32_t))
+        self.tile_steps = <float *>(self.tile_codes + width * groups)
+        self.tile_shifts = <int32_t *>(self.tile_steps + width)
+        if self.cells is None:
+            return
+        groups, room = self.cells.coded.groups, self.cells.n_padded
         self.cell_queries = <uint32_t *>self.allocate(n * (groups + 2), sizeof(uint32_t))
         self.cell_steps = <float *>(self.cell_queries + n * groups)
         self.cell_shifts = <int32_t *>(self.cell_steps + n)
@@ -95,20 +101,21 @@ cdef class ApproximateTask(Task):
         scores = <float *>(slots + width * room)
         for i in range(width):
             self.lists[i].slots, self.lists[i].scores = slots + i * room, scores + i * room
-        self.tile_codes = <uint32_t *>self.allocate(
-            width * (self.codes.scanned.groups + 2), sizeof(uint32_t))
-        self.tile_steps = <float *>(self.tile_codes + width * self.codes.scanned.groups)
-        self.tile_shifts = <int32_t *>(self.tile_steps + width)
 
     cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
         cdef Query *query = &self.queries[i]
-        cdef int64_t width = self.code_width
+        cdef int64_t width = self.code_width, groups, g
+        cdef const uint32_t *codes
         cdef double noise = min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
         Task.prepare(self, i, vector)
         if self.codes is None or query.whole.slack < 0.0:
             return
         query.whole.slack *= noise
         query.scan.slack *= noise
+        groups = self.codes.scanned.groups
+        codes = self.code_queries + i // width * width * groups + i % width
+        for g in range(groups):
+            self.codes_of[i * groups + g] = codes[g * width]
         if self.cells is None:
             return
         # The weights, turned, are what the codes of the query were made of last.
@@ -269,14 +276,14 @@ cdef class ApproximateTask(Task):
     cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
                                int64_t n) noexcept nogil:
         """Scan rows for a tile of any queries, the first `count` of `self.members`."""
-        cdef int64_t groups = self.codes.scanned.groups, i, g, member, stride = self.code_width
+        cdef int64_t groups = self.codes.scanned.groups, i, g, member
         cdef const uint32_t *codes
         cdef farann_coded_tile tile
         for i in range(count):
             member = self.members[i]
-            codes = self.code_queries + member // stride * stride * groups + member % stride
+            codes = self.codes_of + member * groups
             for g in range(groups):
-                self.tile_codes[g * width + i] = codes[g * stride]
+                self.tile_codes[g * width + i] = codes[g]
             self.tile_steps[i], self.tile_shifts[i] = (
                 self.code_steps[member], self.code_shifts[member])
         tile.codes, tile.steps, tile.shifts = self.tile_codes, self.tile_steps, self.tile_shifts
