@@ -158,9 +158,12 @@ cdef farann_code_bounds bounds_of(bounds, double rest_unit, double square_unit,
 def padded_basis(basis, dim):
     """The basis with zeros behind each direction; ValueError if it isn't orthonormal."""
     basis = np.asarray(basis, np.float64)
-    if basis.ndim != 2 or not 1 <= basis.shape[0] <= dim or basis.shape[1] != dim:
-        raise ValueError("basis must be directions of the rows' space")
-    if not np.abs(basis @ basis.T - np.eye(len(basis))).max() < 1e-12:
+    if (basis.ndim != 2 or not 1 <= basis.shape[0] <= min(dim, LARGEST_BASIS)
+            or basis.shape[1] != dim):
+        raise ValueError(f"basis must be up to {LARGEST_BASIS} directions of the rows' space")
+    # First that products stay finite; NaN fails this, too.
+    if not (np.abs(basis).max() < 2.0
+            and np.linalg.norm(basis @ basis.T - np.eye(len(basis))) < 1e-12):
         raise ValueError("basis must be orthonormal")
     whole = np.zeros((len(basis), -(-dim // 8) * 8))
     whole[:, :dim] = basis

@@ -196,7 +196,7 @@ cdef class Queries:
         if self.codes.has_basis:
             kernels.project_f64(&self.codes.basis[0, 0], self.codes.basis.shape[0], self.codes.basis.shape[1],
                                 weights, along)
-            rest = squares * 1e-12  # pays for the rounding of both sums
+            rest = squares * REST_SHARE
             for j in range(self.codes.basis.shape[0]):
                 squares -= along[j] * along[j]
             farann_code_query(along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
