@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Whole numbers that squares are held in; scores stay within twice that. */
+/* Shifting a 32-bit number by more is undefined; squares, below 2^29, are long gone then. */
 static const int LARGEST_SHIFT = 31;
 
 static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
@@ -112,11 +112,14 @@ void farann_code_query(const double *a, double rest, const farann_code_bounds *r
                        const farann_query *prepared, int zero_point, uint32_t *codes,
                        int64_t stride, farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
-    double t = unit_of_query(rows, largest_magnitude(a, dim), rest, zero_point, &coded->shift);
+    const double largest = largest_magnitude(a, dim);
+    double t = unit_of_query(rows, largest, rest, zero_point, &coded->shift);
     double coded2 = 0.0, left2 = 0.0;
     coded->step = rows->scale * t;
     coded->slack = farann_query_slack(prepared, reach * reach);
-    if (coded->slack < 0.0 || !(coded->step > 1e-30 && coded->step < 1e30)) {
+    /* The last comparison fails only with bounds from a file that lies. */
+    if (coded->slack < 0.0 || !(coded->step > 1e-30 && coded->step < 1e30) ||
+        !(largest < t * zero_point)) {
         coded->slack = -1.0;
         return;
     }
