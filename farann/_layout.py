@@ -76,7 +76,7 @@ def _plan(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: 
           isa: str, queries: Float32Array | None) -> Plan:
     n, dim = rows.shape
     draw = np.random.default_rng(seed)
-    source = rows if queries is None else queries
+    source = rows if queries is None or len(queries) == 0 else queries
     number = min(len(source), int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
     asked = source[np.sort(draw.choice(len(source), number, replace=False))]
     answers = _answers(arrays, rows, centre, metric, isa, asked)
@@ -89,7 +89,7 @@ def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metri
              queries: Float32Array) -> Int64Array:
     """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, metric, isa,
-                              _core.Codes(*rows.shape, *arrays))
+                              _core.Codes(len(rows), rows.shape[1], *arrays))
     chosen = _core.Filter(snapshot)
     scores = np.empty((len(queries), _SAMPLE_K), np.float32)
     slots = np.empty((len(queries), _SAMPLE_K), np.int64)
