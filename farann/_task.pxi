@@ -114,7 +114,7 @@ cdef class Task(Selection):
         cdef farann_coded_tile tile
         cdef farann_block block = self.coded_block(start)
         cdef int64_t first = 0, count, i, width = self.code_width
-        cdef bint any_coded
+        cdef int64_t n_coded
         cdef Query *query
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
@@ -123,21 +123,21 @@ cdef class Task(Selection):
         tile.sign = 0 if self.sign > 0.0 else -1
         while first < self.n_queries:
             count = min(width, self.n_queries - first)
-            any_coded = False
+            n_coded = 0
             for i in range(width):
                 self.code_thresholds[i] = INT32_MAX
             for i in range(count):
                 query = &self.queries[first + i]
                 self.candidates[i] = query.candidates
                 if query.whole.slack >= 0.0:
-                    any_coded = True
+                    n_coded += 1
                     self.code_thresholds[i] = self.code_threshold(query, &query.scan)
-            if any_coded:
+            if n_coded:
                 tile.codes = self.code_queries + first * self.codes.scanned.groups
                 tile.steps, tile.shifts = self.code_steps + first, self.code_shifts + first
                 scan_codes(&self.codes.scanned, start, n, &tile, self.candidates)
-                self.scanned += n * count
-                self.bytes_read += n * count * self.codes.scanned.groups * FARANN_CODE_GROUP
+                self.scanned += n * n_coded
+                self.bytes_read += n * n_coded * self.codes.scanned.groups * FARANN_CODE_GROUP
                 if self.codes.has_basis:
                     self.refine(first, count, start)
                 self.admit_tile(first, count, &block)
@@ -177,11 +177,12 @@ cdef class Task(Selection):
                 if rows.count == 0:
                     continue
                 rows.positions = &self.codes.outliers[0]
+            else:
+                self.scanned += rows.count
             start = 0
             while start < rows.count:
                 n = min(self.block_rows, rows.count - start)
                 self.score_exact(&self.queries[i], &rows, start, n)
-                self.rescored += n
                 self.bytes_read += n * self.snapshot.dim * sizeof(float)
                 start += n
 

@@ -327,3 +327,39 @@ def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) 
         np.testing.assert_array_equal(arrays.sums[:100], codes.sum(axis=1))
         np.testing.assert_array_equal(arrays.slots[:100], order)
         assert (arrays.slots[100:] == -1).all() and (arrays.sums[100:] == _core.NOT_CODED).all()
+
+
+# ---- the life of an index ----
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_life(metric: str, rng: np.random.Generator) -> None:
+    """Rows added, removed, laid out anew, with ids of one's own: answers follow."""
+    rows, ids = low_rank(rng, 300, 32), rng.permutation(1000)[:300]
+    queries = low_rank(rng, 8, 32)
+    index = farann.Index(metric=metric)
+    index.add(rows, ids)
+    index.build()
+    store = index._store
+    assert store is not None
+    store.codes = lay_out(rows, metric, leading(rows, metric, 5, store.centre),
+                          order=rng.permutation(300), centre=store.centre)
+
+    def check(directions: int) -> None:
+        assert index.stats()["directions"] == directions
+        present = index.reconstruct(index.ids)
+        expected = reference.furthest(queries, present, 20, metric, ids=index.ids)
+        assert_same(index.search_furthest(queries, 20), expected)
+        assert_same(index.search_furthest(queries[0], 20),
+                    reference.Found(expected.scores[0], expected.ids[0]))
+
+    check(5)
+    index.add(low_rank(rng, 100, 32), np.arange(2000, 2100))
+    check(5)
+    index.remove(ids[::3])
+    index.remove(np.arange(2000, 2050))
+    check(5)
+    index.add(rows[:10], ids[:30:3])  # ids of removed rows
+    check(5)
+    index.build()
+    check(0)  # few rows need no first look
