@@ -114,7 +114,7 @@ cdef class Task(Selection):
         cdef farann_coded_tile tile
         cdef farann_block block = self.coded_block(start)
         cdef int64_t first = 0, count, i, width = self.code_width
-        cdef int64_t n_coded
+        cdef int64_t n_coded, n_rows = min(n, self.codes.n_rows - start)
         cdef Query *query
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
@@ -136,8 +136,8 @@ cdef class Task(Selection):
                 tile.codes = self.code_queries + first * self.codes.scanned.groups
                 tile.steps, tile.shifts = self.code_steps + first, self.code_shifts + first
                 scan_codes(&self.codes.scanned, start, n, &tile, self.candidates)
-                self.scanned += n * n_coded
-                self.bytes_read += n * n_coded * self.codes.scanned.groups * FARANN_CODE_GROUP
+                self.scanned += n_rows * n_coded
+                self.bytes_read += n_rows * n_coded * self.codes.scanned.groups * FARANN_CODE_GROUP
                 if self.codes.has_basis:
                     self.refine(first, count, start)
                 self.admit_tile(first, count, &block)
