@@ -54,7 +54,7 @@ def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> No
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
-    """Codes leave few rows to the exact keys, at one query and at many, else they'd be of no use."""
+    """Codes leave few rows to the exact keys, at one query and at many: that is their use."""
     rows = rng.standard_normal((20_000, 48), dtype=np.float32)
     queries = rng.standard_normal((40, 48), dtype=np.float32)
     for n_queries in (1, 40):

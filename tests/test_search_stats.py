@@ -97,7 +97,7 @@ def test_counts_by_canonical_keys_alone(rows: Float32) -> None:
 
 
 def test_counts_of_threads_add_up(index: farann.Index, rows: Float32) -> None:
-    """Tasks count for themselves; where rows are cut decides what they refine, not what they scan."""
+    """Each task counts what it does; how a batch is cut changes nothing of what is scanned."""
     for threads in (1, 2, 3):
         stats = index.search_furthest(rows[:1300], threads=threads, return_stats=True)[1]
         assert stats.queries == 1300 and stats.rows_scanned == N * 1300

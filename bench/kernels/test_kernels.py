@@ -89,7 +89,8 @@ def counts_of(rows: Array, queries: Array, metric: str, isa: str,
     return task
 
 
-def note_share(benchmark: Any, unit: str, rate: float, limit_name: str, limit: float | None) -> None:
+def note_share(benchmark: Any, unit: str, rate: float, limit_name: str,
+               limit: float | None) -> None:
     """Write a rate, and its share of a limit, beside the times."""
     benchmark.extra_info[unit] = round(rate / 1e9, 1)
     if limit:
