@@ -19,6 +19,8 @@ _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 2e10, 2048, 64, 10
 # Rows that directions and costs are estimated from; fewer need no order and no first look.
 _SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
 _COST_QUERIES = 128
+# Slots are kept in 32 bits; more rows stay in their own order.
+_MOST_ORDERED = 2**31
 
 
 class CodeArrays(NamedTuple):
@@ -132,13 +134,14 @@ def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: 
     n = len(rows)
     n_positions = _core.code_rows(n)
     order = np.full(n_positions, -1, np.int64)
-    order[:n] = np.arange(n) if plan.slots is None else plan.slots
+    ordered = plan.slots if n <= _MOST_ORDERED else None
+    order[:n] = np.arange(n) if ordered is None else ordered
     not_coded = coded.sums == _core.NOT_CODED
     squares, unit = None, 0.0
     if _core.METRICS[metric] == "l2":
         unit = coded.norm**2 / _LARGEST_SQUARE
         squares = _by_position(np.where(not_coded, 0.0, np.rint(coded.squares / unit)), order, 0)
-    slots = None if plan.slots is None or n >= 2**31 else order.astype(np.int32)
+    slots = None if ordered is None else order.astype(np.int32)
     outliers = np.flatnonzero(not_coded).astype(np.int64)
     bounds = (coded.scale, coded.residual, coded.norm, unit)
     if plan.basis is None:

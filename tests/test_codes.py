@@ -144,6 +144,15 @@ def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generat
         assert rescored < 500 * n
 
 
+def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
+                                         rng: np.random.Generator) -> None:
+    monkeypatch.setattr(_layout, "_MOST_ORDERED", 4999)
+    rows = rng.standard_normal((5000, 8), dtype=np.float32)
+    assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
+    expected = reference.furthest(rows[:9], rows, 10, "l2")
+    np.testing.assert_array_equal(search(rows, rows[:9], 10, "l2", LEVELS[-1])[1], expected.ids)
+
+
 def test_samples_of_any_size(rng: np.random.Generator) -> None:
     """None, one or few queries as a sample; rows that all answer or are all the same."""
     rows = rng.standard_normal((4500, 8), dtype=np.float32)
