@@ -22,8 +22,10 @@ _YOUNG = 2.0
 # of the float32 rows.
 _WORTH_IT = 0.8
 _LARGEST_SHARE = 0.35
-# Pays for the rounding of float64 and of float32.
-_UP, _UP32 = 1.0 + 1e-9, 2.0**-22
+# A share of |y|^2 that pays for a basis that is not quite orthonormal, and for rounding.
+_REST_SHARE = 1e-9
+# Pays for the rounding of float64, and of a number to float32.
+_UP, _UP32 = 1.0 + 1e-9, 2.0**-23
 
 
 class AlongCodes(NamedTuple):
@@ -101,26 +103,25 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
     along, rest = np.empty((n, m), np.float32), np.empty(n)
     for block in blocks_of(n):
         vectors = centred(rows[block], centre, unit)
+        vectors[not_coded[block]] = 0.0  # float32 might not hold them
         products = vectors @ basis.T
         squares = np.einsum("ij,ij->i", vectors, vectors)
         along[block] = products
-        # A share of the squares pays for the rounding of both sums.
         rest[block] = np.sqrt(np.maximum(
-            squares - np.einsum("ij,ij->i", products, products), 0.0) + squares * 1e-12)
-    along[not_coded], rest[not_coded] = 0.0, 0.0
+            squares - np.einsum("ij,ij->i", products, products), 0.0) + squares * _REST_SHARE)
     scale = max(float(np.abs(along).max()) / 127.0, 1e-30)
     rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
     codes = np.zeros((n, -(-m // 4) * 4 + 4), np.int8)
     sums = np.full(n, _core.NOT_CODED, np.int32)
     residual2 = norm2 = 0.0
     for block in blocks_of(n):
-        vectors32 = along[block]
-        whole = np.rint(vectors32 / np.float32(scale))
+        left = along[block].astype(np.float64)
+        norm2 = max(norm2, float(np.einsum("ij,ij->i", left, left).max()))
+        whole = np.rint(left / scale)
         codes[block, :m] = whole
         codes[block, -4:] = np.ceil(rest[block] / rest_unit)[:, None]
-        norm2 = max(norm2, float(np.einsum("ij,ij->i", vectors32, vectors32).max()))
-        vectors32 -= whole * np.float32(scale)
-        residual2 = max(residual2, float(np.einsum("ij,ij->i", vectors32, vectors32).max()))
+        left -= whole * scale
+        residual2 = max(residual2, float(np.einsum("ij,ij->i", left, left).max()))
     sums[~not_coded] = codes[~not_coded].sum(axis=1, dtype=np.int32)
     norm = norm2**0.5 * (1.0 + _UP32)
     return AlongCodes(codes, sums, (scale, residual2**0.5 + _UP32 * norm, norm, rest_unit))

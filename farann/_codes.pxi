@@ -91,7 +91,7 @@ cdef class Codes:
     cdef farann_coded_rows scanned, refined
     cdef farann_code_bounds bounds, scan_bounds
     cdef bint has_basis
-    cdef int64_t n_rows, n_positions, dim, groups
+    cdef int64_t n_rows, n_positions, n_filled, dim, groups
 
     def __init__(self, int64_t n_rows, int64_t dim, const int8_t[:, ::1] panels,
                  const int32_t[::1] sums, squares, const int8_t[:, ::1] signs, slots,
@@ -119,6 +119,12 @@ cdef class Codes:
             elif not -1 <= self.slots[i] < n_rows or (
                     self.slots[i] < 0 and sums[i] != FARANN_NOT_CODED):
                 raise ValueError("slots must be those of the base")
+        # Panels that fill up behind the last row aren't counted as rows.
+        self.n_filled = n_rows
+        if self.slots is not None:
+            self.n_filled = n
+            while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
+                self.n_filled -= 1
         self.turns = np.array(signs, np.float64)
         self.bounds = bounds_of(bounds[:3], 0.0, bounds[3], dim)
         if (self.squares is not None) != (self.bounds.square_unit > 0.0):
@@ -155,12 +161,15 @@ cdef farann_code_bounds bounds_of(bounds, double rest_unit, double square_unit,
     return result
 
 
-def padded_basis(basis, dim):
+cdef padded_basis(basis, dim):
     """The basis with zeros behind each direction; ValueError if it isn't orthonormal."""
     basis = np.asarray(basis, np.float64)
-    if basis.ndim != 2 or not 1 <= basis.shape[0] <= dim or basis.shape[1] != dim:
-        raise ValueError("basis must be directions of the rows' space")
-    if not np.abs(basis @ basis.T - np.eye(len(basis))).max() < 1e-12:
+    if (basis.ndim != 2 or not 1 <= basis.shape[0] <= min(dim, LARGEST_BASIS)
+            or basis.shape[1] != dim):
+        raise ValueError(f"basis must be up to {LARGEST_BASIS} directions of the rows' space")
+    # First that products stay finite; NaN fails this, too.
+    if not (np.abs(basis).max() < 2.0
+            and np.linalg.norm(basis @ basis.T - np.eye(len(basis))) < 1e-12):
         raise ValueError("basis must be orthonormal")
     whole = np.zeros((len(basis), -(-dim // 8) * 8))
     whole[:, :dim] = basis

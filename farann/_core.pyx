@@ -15,6 +15,9 @@ import numpy as np
 
 METRICS = ("l2", "dot", "cosine")
 
+# Of |a|^2: pays for a basis that is not quite orthonormal, and for rounding.
+cdef double REST_SHARE = 1e-9
+
 cdef enum:
     # How a task scores rows: canonical keys of all; roughly, as they lie; roughly, packed.
     EXACT, AS_THEY_LIE, PACKED
@@ -30,6 +33,8 @@ cdef enum:
     FIRST_BLOCK = 64
     LARGEST_BLOCK = 1024
     SCORES_AT_ONCE = 256
+    # Directions of a first look; what rounding may do to their products grows with the number.
+    LARGEST_BASIS = 128
 
 
 def isa_levels():

@@ -23,6 +23,8 @@ _SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
 _COST_QUERIES = 128
 # Of a partitioned index: rows that answer many queries and are always searched.
 _MOST_FIRST = 1024
+# Slots are kept in 32 bits; more rows stay in their own order.
+_MOST_ORDERED = 2**31
 
 
 class CodeArrays(NamedTuple):
@@ -43,9 +45,8 @@ class CodeArrays(NamedTuple):
 class Plan(NamedTuple):
     """How to lay codes out."""
 
-    order: Int64Array  # the slot of each position, -1 for none; whole panels
+    order: Int64Array | None = None  # slots by position, -1 for none; None: as they are
     basis: Float64Array | None = None
-    in_order: bool = False  # of slots
 
 
 def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
@@ -67,10 +68,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     coded = code_rows(rows, centre, kind.unit, kind.seed, isa, progress)
     if coded is None:
         return None, None
-    natural = np.full(_core.code_rows(n), -1, np.int64)
-    natural[:n] = np.arange(n)
-    arrays = _lay_out(coded, rows, centre, kind.metric, Plan(natural, in_order=True))
-    n_cells = number_of_cells(kind.cells, n)
+    arrays = _lay_out(coded, rows, centre, kind.metric, Plan())
+    n_cells = number_of_cells(kind.cells, n) if n <= _MOST_ORDERED else 0
     if n < _FEW_ROWS and n_cells == 0:
         return arrays, None
     if n_cells:
@@ -86,8 +85,9 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
             rest[first] = False
-            natural[:n] = np.concatenate([first, np.flatnonzero(rest)])
-            return _lay_out(coded, rows, centre, kind.metric, Plan(natural, basis)), None
+            order = np.concatenate([first, np.flatnonzero(rest)])
+            plan = Plan(order if n <= _MOST_ORDERED else None, basis)
+            return _lay_out(coded, rows, centre, kind.metric, plan), None
         first = first[: min(_MOST_FIRST, n // 16)]
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
         labels[first] = -1
@@ -116,7 +116,7 @@ def _by_cell(labels: Int32Array, first: Int64Array) -> tuple[Int64Array, Int64Ar
 
 def _sample_queries(rows: Float32Array, seed: int, queries: Float32Array | None) -> Float32Array:
     n, dim = rows.shape
-    source = rows if queries is None else queries
+    source = rows if queries is None or len(queries) == 0 else queries
     number = min(len(source), int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
     chosen = np.random.default_rng(seed).choice(len(source), number, replace=False)
     return source[np.sort(chosen)]
@@ -126,7 +126,7 @@ def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metri
              queries: Float32Array) -> Int64Array:
     """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, metric, isa,
-                              _core.Codes(*rows.shape, *arrays))
+                              _core.Codes(len(rows), rows.shape[1], *arrays))
     chosen = _core.Filter(snapshot)
     scores = np.empty((len(queries), _SAMPLE_K), np.float32)
     slots = np.empty((len(queries), _SAMPLE_K), np.int64)
@@ -165,13 +165,16 @@ def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int
 
 def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: int,
              plan: Plan) -> CodeArrays:
-    order, n_positions = plan.order, len(plan.order)
+    wanted = np.arange(len(rows)) if plan.order is None else plan.order
+    n_positions = _core.code_rows(len(wanted))
+    order = np.full(n_positions, -1, np.int64)
+    order[: len(wanted)] = wanted
     not_coded = coded.sums == _core.NOT_CODED
     squares, unit = None, 0.0
     if _core.METRICS[metric] == "l2":
         unit = coded.norm**2 / _LARGEST_SQUARE
         squares = _by_position(np.where(not_coded, 0.0, np.rint(coded.squares / unit)), order, 0)
-    slots = None if plan.in_order else order.astype(np.int32)
+    slots = None if plan.order is None else order.astype(np.int32)
     outliers = np.flatnonzero(not_coded).astype(np.int64)
     bounds = (coded.scale, coded.residual, coded.norm, unit)
     if plan.basis is None:

@@ -204,7 +204,7 @@ cdef class Queries:
             kernels.project_f64(weights, 1, self.codes.basis.shape[1], weights, &squares)
             kernels.project_f64(&self.codes.basis[0, 0], m, self.codes.basis.shape[1], weights,
                                 along)
-            rest = squares * 1e-12  # pays for the rounding of both sums
+            rest = squares * REST_SHARE
             for j in range(m):
                 squares -= along[j] * along[j]
             for j in range(m, padded(m)):

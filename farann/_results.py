@@ -29,11 +29,12 @@ class SearchStats(NamedTuple):
     ----------
     queries : int
     rows_scanned : int
-        Rows scored in the first place: by codes, along leading directions or whole, or in float32.
+        Rows scored in the first place: by codes, along leading directions or whole, in float32,
+        or where neither would do by their canonical keys at once.
     rows_refined : int
         Of these, rows scored again by the codes of all coordinates.
     rows_rescored : int
-        Rows scored by their canonical keys, in float64.
+        Rows scored by their canonical keys, in float64, at the end or at once.
     bytes_read : int
         Bytes of all rows and codes that were scored, counted for each query, although queries of
         a batch read them together.

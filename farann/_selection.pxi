@@ -55,6 +55,7 @@ cdef class Selection(Queries):
         self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
             self.rows_at(segment, start), block.positions, n, self.snapshot.dim, query.exact, self.keys)
         self.offer(query, n, &block, &query.filter)
+        self.rescored += n
 
     cdef void offer(self, Query *query, int64_t n, const farann_block *block,
                     const farann_filter *filter) noexcept nogil:

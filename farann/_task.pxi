@@ -127,8 +127,7 @@ cdef class Task(Selection):
                              int64_t start, int64_t n) noexcept nogil:
         """The same for one tile, whose queries are the first `count` of `self.members`."""
         cdef farann_block block = self.coded_block(start)
-        cdef bint any_coded = False
-        cdef int64_t i
+        cdef int64_t i, n_coded = 0, n_rows = min(n, self.codes.n_filled - start)
         cdef Query *query
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
@@ -139,15 +138,15 @@ cdef class Task(Selection):
             query = &self.queries[self.members[i]]
             self.candidates[i] = query.candidates
             if query.whole.slack >= 0.0:
-                any_coded = True
+                n_coded += 1
                 self.code_thresholds[i] = self.code_threshold(query, &query.scan)
-        if not any_coded:
+        if n_coded == 0:
             return
         tile.thresholds = self.code_thresholds
         tile.sign = 0 if self.sign > 0.0 else -1
         scan_codes(&self.codes.scanned, start, n, tile, self.candidates)
-        self.scanned += n * count
-        self.bytes_read += n * count * self.codes.scanned.groups * FARANN_CODE_GROUP
+        self.scanned += n_rows * n_coded
+        self.bytes_read += n_rows * n_coded * self.codes.scanned.groups * FARANN_CODE_GROUP
         if self.codes.has_basis:
             self.refine(count, start)
         self.admit_tile(count, &block)
@@ -187,11 +186,12 @@ cdef class Task(Selection):
                 if rows.count == 0:
                     continue
                 rows.positions = &self.codes.outliers[0]
+            else:
+                self.scanned += rows.count
             start = 0
             while start < rows.count:
                 n = min(self.block_rows, rows.count - start)
                 self.score_exact(&self.queries[i], &rows, start, n)
-                self.rescored += n
                 self.bytes_read += n * self.snapshot.dim * sizeof(float)
                 start += n
 

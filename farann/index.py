@@ -30,8 +30,9 @@ class Index:
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity.
     codes : {"int8", "float32"}
-        How rows are scored roughly before the exact pass: by 8-bit codes (a quarter more memory,
-        several times the speed), or by the float32 rows themselves. Answers are the same.
+        How rows are scored roughly before the exact pass: by 8-bit codes (a quarter to a third
+        more memory, several times the speed), or by the float32 rows themselves. Answers are the
+        same.
     cells : int or "auto", optional
         Group the rows into so many cells; approximate searches then visit the cells that promise
         most. "auto" chooses by the number of rows, none where there are few.

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Whole numbers that squares are held in; scores stay within twice that. */
+/* Shifting a 32-bit number by more is undefined; squares, below 2^29, are long gone then. */
 static const int LARGEST_SHIFT = 31;
 
 static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
@@ -113,17 +113,24 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
                        farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
     const int most = kernels->zero_point - 1;
-    double t = unit_of_query(rows, largest_magnitude(a, dim), rest, most, &coded->shift);
+    const double largest = largest_magnitude(a, dim);
+    double t = unit_of_query(rows, largest, rest, most, &coded->shift);
     double sums[3];
     coded->step = rows->scale * t;
     coded->slack = farann_query_slack(prepared, reach * reach);
-    if (coded->slack < 0.0 || !(coded->step > 1e-30 && coded->step < 1e30)) {
+    /* The last comparison fails only with bounds from a file that lies. */
+    if (coded->slack < 0.0 || !(coded->step > 1e-30 && coded->step < 1e30) ||
+        !(largest < t * kernels->zero_point)) {
         coded->slack = -1.0;
         return;
     }
-    kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, (double)zero_point, bytes, sums);
-    for (int64_t g = 0; g < groups; g++)
+    /* The kernel wants bytes without a sign; for signed ones the top bit is turned afterwards. */
+    kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, zero_point ? (double)zero_point : 128.0, bytes,
+                          sums);
+    for (int64_t g = 0; g < groups; g++) {
         memcpy(codes + g * stride, bytes + g * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
+        if (!zero_point) codes[g * stride] ^= 0x80808080u;
+    }
     if (rows->rest_unit > 0.0)
         codes[groups * stride] = group_of_rest(
             fmin(ceil(rest * rows->rest_unit / coded->step), (double)(FARANN_CODE_GROUP * most)),

@@ -63,7 +63,8 @@ typedef struct {
  * Code a query's weights a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
  * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u + zero_point,
  * four to a group, go to codes[0], codes[stride], ...; `bytes` is scratch for dim rounded up to a
- * multiple of 8. A score by codes, times step, is the reduced key within slack; with a rest_unit
+ * multiple of 8; with a zero_point of 0 the bytes are signed. A score by codes, times step, is the
+ * reduced key within slack; with a rest_unit
  * it is not less than it by more than slack.
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,

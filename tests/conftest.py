@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 # TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -38,6 +39,13 @@ given = dict(np.load({given!r}))
 def give(**arrays):
     np.savez({answer!r}, **arrays)
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread() -> Iterator[None]:
+    """On a busy machine threads of BLAS wait for each other, which makes small products slow."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @pytest.fixture

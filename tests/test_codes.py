@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import farann
 import numpy as np
 import pytest
 import reference
 from cases import Float32, ask_core
-from farann import _codes, _core
-from farann._format import read_file, write_file
+from codes_in_numpy import by_position
+from farann import _core, _layout
+from farann._kind import Kind
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -20,9 +18,15 @@ DIMS = [1, 3, 4, 7, 16, 17, 33, 64, 97, 200, 784]
 LEVELS = farann.isa_levels()
 
 
-def coded(rows: Float32, metric: str, centre: np.ndarray | None = None) -> _codes.CodeArrays:
-    middle = np.zeros(rows.shape[1]) if centre is None else centre
-    arrays = _codes.make_codes(rows, middle, _core.METRICS.index(metric), 0, False)
+def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
+         queries: Float32 | None = None) -> _layout.CodeArrays | None:
+    """Codes of rows around the origin, laid out as `build` does."""
+    kind = Kind(_core.METRICS.index(metric), True, seed)
+    return _layout.make_codes(rows, np.zeros(rows.shape[1]), kind, LEVELS[-1], queries, False)[0]
+
+
+def coded(rows: Float32, metric: str = "l2") -> _layout.CodeArrays:
+    arrays = made(rows, metric)
     assert arrays is not None
     return arrays
 
@@ -30,7 +34,7 @@ def coded(rows: Float32, metric: str, centre: np.ndarray | None = None) -> _code
 def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *,
            nearest: bool = False) -> tuple[Float32, NDArray[np.int64], int]:
     """Search by codes at a level; also how many rows needed their canonical key."""
-    codes = _core.Codes(len(rows), *coded(rows, metric))
+    codes = _core.Codes(len(rows), rows.shape[1], *coded(rows, metric))
     return ask_core(rows, queries, k, metric, isa, nearest=nearest, codes=codes)
 
 
@@ -51,7 +55,7 @@ def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> No
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
-    """Codes leave few rows to the exact keys, at one query and at many, else they'd be of no use."""
+    """Codes leave few rows to the exact keys, at one query and at many: that is their use."""
     rows = rng.standard_normal((20_000, 48), dtype=np.float32)
     queries = rng.standard_normal((40, 48), dtype=np.float32)
     for n_queries in (1, 40):
@@ -62,26 +66,122 @@ def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("dim", DIMS)
 def test_what_codes_hold(dim: int, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((101, dim), dtype=np.float32)
-    arrays = coded(rows, "l2")
-    groups = -(-dim // 4)
-    panels = arrays.codes.reshape(-1, groups, 16, 4).transpose(0, 2, 1, 3).reshape(-1, 4 * groups)
+    arrays = coded(rows)
+    codes = by_position(arrays.panels)
+    scale, residual, norm, unit = arrays.bounds
     norms = (rows.astype(np.float64) ** 2).sum(axis=1)
-    np.testing.assert_array_equal(panels[:101].sum(axis=1, dtype=np.int64), arrays.sums[:101])
-    np.testing.assert_allclose(arrays.norms[:101], norms, rtol=1e-6)  # rotation keeps lengths
-    assert np.isnan(arrays.norms[101:]).all()
-    assert np.abs(panels).max() == 127
-    assert arrays.norm >= np.sqrt(norms.max()) * (1 - 1e-12)
-    lengths = np.linalg.norm(arrays.scale * panels[:101].astype(np.float64), axis=1)
-    assert (np.abs(lengths - np.sqrt(norms)) <= arrays.residual * (1 + 1e-9)).all()
-    assert arrays.residual <= arrays.scale * 0.5 * dim**0.5 * (1 + 1e-9)
+    np.testing.assert_array_equal(codes[:101].sum(axis=1, dtype=np.int64), arrays.sums[:101])
+    assert (arrays.sums[101:] == _core.NOT_CODED).all() and not codes[101:].any()
+    # Rotation keeps lengths.
+    assert arrays.squares is not None and arrays.squares.max() == pytest.approx(2**28, rel=1e-6)
+    assert (np.abs(arrays.squares[:101] * unit - norms) <= 0.51 * unit).all()
+    assert np.abs(codes).max() == 127
+    assert norm >= np.sqrt(norms.max()) * (1 - 1e-12)
+    lengths = np.linalg.norm(scale * codes[:101].astype(np.float64), axis=1)
+    assert (np.abs(lengths - np.sqrt(norms)) <= residual * (1 + 1e-9)).all()
+    assert residual <= scale * 0.5 * dim**0.5 * (1 + 1e-9)
+    assert arrays.slots is None and arrays.basis is None and arrays.rows is None
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_squares_are_for_l2(metric: str, rng: np.random.Generator) -> None:
+    arrays = coded(rng.standard_normal((101, 7), dtype=np.float32), metric)
+    assert arrays.squares is None and arrays.bounds[3] == 0.0
 
 
 def test_same_seed_same_codes(rng: np.random.Generator) -> None:
-    rows = rng.standard_normal((50, 20), dtype=np.float32)
-    make = [_codes.make_codes(rows, np.zeros(20), 0, seed, False) for seed in (3, 3, 4)]
-    assert make[0] is not None and make[1] is not None and make[2] is not None
-    np.testing.assert_array_equal(make[0].codes, make[1].codes)
-    assert (make[0].codes != make[2].codes).any()
+    rows = rng.standard_normal((5000, 20), dtype=np.float32)
+    one, same, other = (made(rows, seed=seed) for seed in (3, 3, 4))
+    assert one is not None and same is not None and other is not None
+    np.testing.assert_array_equal(one.panels, same.panels)
+    np.testing.assert_array_equal(one.slots, same.slots)
+    assert (one.panels != other.panels).any()
+
+
+# ---- order and first look ----
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_answering_rows_come_first(metric: str, rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((6000, 16), dtype=np.float32)
+    queries = rng.standard_normal((300, 16), dtype=np.float32)
+    arrays = made(rows, metric, queries=queries)
+    assert arrays is not None and arrays.slots is not None
+    np.testing.assert_array_equal(np.sort(arrays.slots[:6000]), np.arange(6000))
+    assert (arrays.slots[6000:] == -1).all()
+    answers = np.unique(reference.furthest(queries, rows, 10, metric).ids)
+    assert set(answers.tolist()) == set(arrays.slots[: len(answers)].tolist())
+
+
+def test_a_first_look_where_it_pays(rng: np.random.Generator) -> None:
+    """Directions are found where there are some, and not where all are alike."""
+    like_any = rng.standard_normal((8000, 96), dtype=np.float32)
+    few = rng.standard_normal((8000, 6)) @ rng.standard_normal((6, 96))
+    rows = (few + 0.01 * like_any).astype(np.float32)
+    for metric in _core.METRICS:
+        found, none = coded(rows, metric), coded(like_any, metric)
+        assert none.basis is None and none.rows is None and none.basis_bounds is None
+        assert found.basis is not None and found.rows is not None
+        assert len(found.basis) == 8
+        np.testing.assert_allclose(found.basis @ found.basis.T, np.eye(8), atol=1e-14)
+        # Nearly all of the rows lies along it.
+        along = np.linalg.norm(rows @ found.basis.T, axis=1)
+        assert (along > 0.99 * np.linalg.norm(rows, axis=1)).all()
+        assert found.panels.shape[1] == 12 and found.rows.shape[1] == 96
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generator) -> None:
+    rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
+            + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
+    assert coded(rows, metric).basis is not None
+    queries = rows[::250] + np.float32(0.5)
+    expected = reference.furthest(queries, rows, 10, metric)
+    for n in (1, 20):
+        scores, ids, rescored = search(rows, queries[:n], 10, metric, isa)
+        np.testing.assert_array_equal(ids, expected.ids[:n])
+        np.testing.assert_array_equal(scores, expected.scores[:n])
+        assert rescored < 500 * n
+
+
+def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
+                                         rng: np.random.Generator) -> None:
+    monkeypatch.setattr(_layout, "_MOST_ORDERED", 4999)
+    rows = rng.standard_normal((5000, 8), dtype=np.float32)
+    assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
+    expected = reference.furthest(rows[:9], rows, 10, "l2")
+    np.testing.assert_array_equal(search(rows, rows[:9], 10, "l2", LEVELS[-1])[1], expected.ids)
+
+
+def test_samples_of_any_size(rng: np.random.Generator) -> None:
+    """None, one or few queries as a sample; rows that all answer or are all the same."""
+    rows = rng.standard_normal((4500, 8), dtype=np.float32)
+    rows[1000:] = rows[0]
+    queries = rng.standard_normal((6, 8), dtype=np.float32)
+    for sample in (np.empty((0, 8)), queries[0], queries, np.zeros((1, 8)), 1e30 * queries):
+        index = farann.Index()
+        index.add(rows)
+        index.build(sample)
+        np.testing.assert_array_equal(index.search_furthest(queries).ids,
+                                      reference.furthest(queries, rows, 10, "l2").ids)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_outliers_of_any_size_with_a_first_look(metric: str, rng: np.random.Generator) -> None:
+    """Rows that float32 can hardly hold neither warn nor hide, nor spoil what others need."""
+    rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
+            + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
+    rows[77] = 3e38
+    rows[4321] *= np.float32(1e20)
+    index = farann.Index(metric=metric)
+    index.add(rows)
+    queries = rows[:5] + np.float32(0.5)
+    expected = reference.furthest(queries, rows, 12, metric)
+    np.testing.assert_array_equal(index.search_furthest(queries, 12).ids, expected.ids)
+
+
+# ---- awkward rows ----
 
 
 @pytest.mark.parametrize("metric", ["l2", "dot"])
@@ -135,9 +235,9 @@ def test_dimensions_at_the_ends(dim: int, rng: np.random.Generator) -> None:
 
 
 def test_no_codes_where_they_cannot_help() -> None:
-    assert _codes.make_codes(np.ones((9, 3), np.float32), np.ones(3), 0, 0, False) is None
-    assert _codes.make_codes(np.empty((0, 3), np.float32), np.zeros(3), 0, 0, False) is None
-    assert _codes.make_codes(np.ones((1, 17_000), np.float32), np.zeros(17_000), 0, 0, False) is None
+    assert made(np.zeros((9, 3), np.float32)) is None
+    assert made(np.empty((0, 3), np.float32)) is None
+    assert made(np.ones((1, 17_000), np.float32)) is None
 
 
 def test_kinds_of_codes_agree(rng: np.random.Generator) -> None:
@@ -157,94 +257,3 @@ def test_kinds_of_codes_agree(rng: np.random.Generator) -> None:
                                                            "cosine": -0.6}[metric])])
         for one, other in zip(*answers, strict=True):
             np.testing.assert_array_equal(one, other)
-
-
-# ---- files ----
-
-
-@pytest.fixture
-def saved(tmp_path: Path, rng: np.random.Generator) -> Path:
-    index = farann.Index()
-    index.add(rng.standard_normal((100, 10), dtype=np.float32))
-    index.build().save(tmp_path / "index.farann")
-    return tmp_path / "index.farann"
-
-
-@pytest.mark.parametrize("mmap", [False, True])
-def test_codes_come_back(saved: Path, mmap: bool) -> None:
-    index = farann.Index.load(saved, mmap=mmap)
-    assert index.stats()["bytes"]["codes"] == farann.Index.load(saved).stats()["bytes"]["codes"] > 0
-    again = saved.with_name("again.farann")
-    index.save(again)
-    assert again.read_bytes() == saved.read_bytes()
-
-
-def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
-    index = farann.Index.load(saved)
-    index.add(np.ones((3, 10)))
-    index.save(tmp_path / "grown.farann")
-    metadata, arrays = read_file(tmp_path / "grown.farann")
-    assert "code_bounds" not in metadata and "codes.codes" not in arrays
-    grown = farann.Index.load(tmp_path / "grown.farann")
-    queries = np.eye(10, dtype=np.float32)
-    np.testing.assert_array_equal(grown.search_furthest(queries).ids,
-                                  index.search_furthest(queries).ids)
-
-
-def broken(metadata: dict[str, Any], arrays: dict[str, Any], what: str) -> None:
-    scale, residual, norm = metadata["code_bounds"]
-    if what == "no bounds list":
-        metadata["code_bounds"] = "wide"
-    elif what == "bounds that are no numbers":
-        metadata["code_bounds"] = [scale, None, norm]
-    elif what == "infinite residual":
-        metadata["code_bounds"] = [scale, 1e999, norm]
-    elif what == "negative scale":
-        metadata["code_bounds"] = [-scale, residual, norm]
-    elif what == "codes missing":
-        del arrays["codes.codes"]
-    elif what == "codes of another shape":
-        arrays["codes.codes"] = arrays["codes.codes"][:, :8].copy()
-    elif what == "sums of another type":
-        arrays["codes.sums"] = arrays["codes.sums"].astype(np.int64)
-    elif what == "outlier out of range":
-        arrays["codes.outliers"] = np.array([100], np.int64)
-    elif what == "an outlier twice":
-        arrays["codes.outliers"] = np.array([7, 7], np.int64)
-    elif what == "too many outliers":
-        arrays["codes.outliers"] = np.arange(100, dtype=np.int64)
-    elif what == "outliers missing":
-        del arrays["codes.outliers"]
-
-
-@pytest.mark.parametrize("what", [
-    "no bounds list", "bounds that are no numbers", "infinite residual", "negative scale",
-    "codes missing", "codes of another shape", "sums of another type", "outlier out of range",
-    "an outlier twice", "too many outliers", "outliers missing",
-])
-def test_hostile_files(saved: Path, what: str) -> None:
-    metadata, arrays = read_file(saved)
-    arrays = dict(arrays)
-    broken(metadata, arrays, what)
-    try:
-        write_file(saved, metadata, arrays)
-    except ValueError:
-        assert what == "infinite residual"  # the format itself refuses to write it
-        return
-    with pytest.raises(farann.FormatError):
-        farann.Index.load(saved)
-
-
-def test_absurd_codes_do_no_harm(saved: Path, rng: np.random.Generator) -> None:
-    """Codes that lie lead to wrong answers at worst."""
-    metadata, arrays = read_file(saved)
-    arrays = dict(arrays)
-    for name in ("codes", "sums", "norms", "signs"):
-        array = arrays[f"codes.{name}"]
-        noise = rng.integers(0, 256, array.nbytes, dtype=np.uint8)
-        arrays[f"codes.{name}"] = noise.view(array.dtype).reshape(array.shape)
-    write_file(saved, metadata, arrays)
-    index = farann.Index.load(saved)
-    for queries in (np.eye(10, dtype=np.float32), np.eye(10, dtype=np.float32)[0]):
-        ids = index.search_furthest(queries, 5).ids
-        assert ((ids >= -1) & (ids < 100)).all()

@@ -14,8 +14,8 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
-from farann import _core
-from farann._codes import make_codes
+from farann import _basis, _core, _layout
+from farann._codes import code_rows
 from numpy.typing import NDArray
 
 from bench import machine
@@ -26,6 +26,7 @@ Array = NDArray[np.float32]
 DIMS = [32, 64, 128, 784]
 BATCH = 512
 BYTES = 1 << 28  # of rows: far more than the caches hold
+DIRECTIONS = [8, 32]  # of first looks
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,12 +46,22 @@ def read_rate() -> float:
     return machine.measure(repeats=10)["read_1"]
 
 
-def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str, *,
-              coded: bool = False) -> float:
+def codes_of(rows: Array, metric: str, directions: int = 0) -> _core.Codes:
+    """Codes of rows, in their order; with a first look along some directions, or without."""
+    centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
+    coded = code_rows(rows, centre, metric == "cosine", 0, isa, False)
+    assert coded is not None
+    basis = None
+    if directions:
+        basis = _basis.directions(rows[:8192].astype(np.float64), 0)[:directions]
+    return _core.Codes(len(rows), rows.shape[1], *_layout._lay_out(
+        coded, rows, centre, _core.METRICS.index(metric), _layout.Plan(None, basis)))
+
+
+def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str,
+              codes: _core.Codes | None = None) -> float:
     """Time a task's scan alone; gives its best seconds."""
     number, centre = _core.METRICS.index(metric), np.zeros(rows.shape[1])
-    arrays = make_codes(rows, centre, number, 0, False) if coded else None
-    codes = _core.Codes(len(rows), *arrays) if arrays else None
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa, codes)
     chosen = _core.Filter(snapshot)
 
@@ -61,7 +72,25 @@ def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str
     return float(benchmark.stats.stats.min)
 
 
-def note_share(benchmark: Any, unit: str, rate: float, limit_name: str, limit: float | None) -> None:
+def near_few_directions(rng: np.random.Generator, n: int, dim: int, rank: int) -> Array:
+    """Rows that a first look along `rank` directions tells apart."""
+    rows = rng.standard_normal((n, rank), dtype=np.float32) @ rng.standard_normal(
+        (rank, dim), dtype=np.float32)
+    return rows + np.float32(0.01) * rng.standard_normal((n, dim), dtype=np.float32)
+
+
+def counts_of(rows: Array, queries: Array, metric: str, isa: str,
+              codes: _core.Codes) -> _core.Task:
+    """A task that has run: it knows what it scanned, refined and read."""
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(rows.shape[1]),
+                              _core.METRICS.index(metric), isa, codes)
+    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), 10, False)
+    task.run()
+    return task
+
+
+def note_share(benchmark: Any, unit: str, rate: float, limit_name: str,
+               limit: float | None) -> None:
     """Write a rate, and its share of a limit, beside the times."""
     benchmark.extra_info[unit] = round(rate / 1e9, 1)
     if limit:
@@ -91,8 +120,25 @@ def test_coded_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
     n = max(2000, 8_000_000 // dim // (16 if isa == "scalar" else 1))
     rows = rng.standard_normal((n, dim), dtype=np.float32)
     queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa, coded=True)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes_of(rows, metric))
     rate = 2.0 * rows.size * BATCH / seconds
+    note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("directions", DIRECTIONS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_first_look(benchmark: Any, isa: str, directions: int, metric: str) -> None:
+    """Batches: codes along a basis, then all coordinates of what is left."""
+    rng = np.random.default_rng(0)
+    dim, n = 256, 100_000 // (8 if isa == "scalar" else 1)
+    rows = near_few_directions(rng, n + BATCH, dim, directions)
+    rows, queries = rows[:n], rows[n:]
+    codes = codes_of(rows, metric, directions)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
+    task = counts_of(rows, queries, metric, isa, codes)
+    benchmark.extra_info["refined a query"] = round(task.refined / BATCH)
+    rate = 2.0 * (task.scanned * (directions + 4) + task.refined * dim) / seconds
     note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
 
 
@@ -117,5 +163,22 @@ def test_single_query_coded(benchmark: Any, isa: str, dim: int, metric: str,
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
     queries = rng.standard_normal((1, dim), dtype=np.float32)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa, coded=True)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes_of(rows, metric))
     note_share(benchmark, "GB/s", rows.size / seconds, "read bandwidth", read_rate)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("directions", DIRECTIONS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_single_query_first_look(benchmark: Any, isa: str, directions: int, metric: str,
+                                 read_rate: float) -> None:
+    """One query by codes along a basis: fewer bytes still, but what is left lies anywhere."""
+    rng = np.random.default_rng(0)
+    dim, n = 128, BYTES // 4 // 128
+    rows = near_few_directions(rng, n + 1, dim, directions)
+    rows, queries = rows[:n], rows[n:]
+    codes = codes_of(rows, metric, directions)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
+    task = counts_of(rows, queries, metric, isa, codes)
+    benchmark.extra_info["refined a query"] = task.refined
+    note_share(benchmark, "GB/s", task.bytes_read / seconds, "read bandwidth", read_rate)

@@ -1,0 +1,109 @@
+"""What a search says of itself: SearchStats and return_stats."""
+
+from __future__ import annotations
+
+import farann
+import numpy as np
+import pytest
+from cases import Float32, assert_same
+from farann import SearchStats
+
+N, DIM = 6005, 64  # the last panel is not full
+
+
+@pytest.fixture(scope="module")
+def rows() -> Float32:
+    """Rows near few dimensions, so that there is a first look."""
+    rng = np.random.default_rng(5)
+    near = rng.standard_normal((N, 4)) @ rng.standard_normal((4, DIM))
+    return (near + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32)
+
+
+def index_over(rows: Float32, **options: str) -> farann.Index:
+    index = farann.Index(**options)
+    index.add(rows)
+    return index.build()
+
+
+@pytest.fixture(scope="module")
+def index(rows: Float32) -> farann.Index:
+    return index_over(rows)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_shape(index: farann.Index, rows: Float32, threads: int) -> None:
+    for queries, number in ((rows[:40], 40), (rows[:1], 1), (rows[0], 1), (rows[:0], 0)):
+        answer = index.search_furthest(queries, 5, return_stats=True, threads=threads)
+        assert isinstance(answer, tuple) and len(answer) == 2
+        hits, stats = answer
+        assert isinstance(hits, farann.Hits) and isinstance(stats, SearchStats)
+        assert stats.queries == number and all(type(count) is int for count in stats)
+        assert_same(index.search_furthest(queries, 5, return_stats=False), hits)
+        assert index.stats()["last_search"] == stats._asdict()
+    assert stats == SearchStats(0, 0, 0, 0, 0)
+
+
+def test_counts_of_a_first_look(index: farann.Index, rows: Float32) -> None:
+    directions = index.stats()["directions"]
+    assert directions > 0
+    for n in (1, 3, 50):
+        stats = index.search_furthest(rows[:n], return_stats=True)[1]
+        assert stats.rows_scanned == N * n
+        assert stats.rows_scanned > stats.rows_refined >= stats.rows_rescored >= 10 * n
+        assert stats.bytes_read == (stats.rows_scanned * (directions + 4)
+                                    + stats.rows_refined * DIM + stats.rows_rescored * 4 * DIM)
+
+
+def test_counts_of_codes_without_a_first_look(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((N, DIM), dtype=np.float32)
+    index = index_over(rows)
+    assert index.stats()["directions"] == 0
+    for n in (1, 50):
+        stats = index.search_furthest(rows[:n], return_stats=True)[1]
+        assert stats.rows_scanned == N * n and stats.rows_refined == 0
+        assert N * n > stats.rows_rescored >= 10 * n
+        assert stats.bytes_read == (N * n + 4 * stats.rows_rescored) * DIM
+
+
+def test_counts_in_float32(rows: Float32) -> None:
+    index = index_over(rows, codes="float32")
+    for n in (1, 50):
+        stats = index.search_furthest(rows[:n], return_stats=True)[1]
+        assert stats.rows_scanned == N * n and stats.rows_refined == 0
+        assert N * n > stats.rows_rescored >= 10 * n
+        assert stats.bytes_read == 4 * (N * n + stats.rows_rescored) * DIM
+
+
+def test_counts_with_a_tail(rows: Float32) -> None:
+    """Rows added since `build` are scanned in float32."""
+    index = index_over(rows)
+    before = index.search_furthest(rows[:9], return_stats=True)[1]
+    index.add(rows[:100])
+    after = index.search_furthest(rows[:9], return_stats=True)[1]
+    assert after.rows_scanned == before.rows_scanned + 9 * 100
+
+
+def test_counts_by_canonical_keys_alone(rows: Float32) -> None:
+    """Few rows, or a query that float32 can't hold: each row once, in float64."""
+    few = index_over(rows[:50])
+    stats = few.search_furthest(rows[:9], return_stats=True)[1]
+    assert stats == SearchStats(9, 450, 0, 450, 450 * 4 * DIM)
+    for codes in ("int8", "float32"):
+        index = index_over(rows, codes=codes)
+        for n in (1, 9):
+            huge = np.full((n, DIM), 3e38, np.float32)
+            stats = index.search_furthest(huge, return_stats=True)[1]
+            assert stats == SearchStats(n, N * n, 0, N * n, N * n * 4 * DIM)
+
+
+def test_counts_of_threads_add_up(index: farann.Index, rows: Float32) -> None:
+    """Each task counts what it does; how a batch is cut changes nothing of what is scanned."""
+    for threads in (1, 2, 3):
+        stats = index.search_furthest(rows[:1300], threads=threads, return_stats=True)[1]
+        assert stats.queries == 1300 and stats.rows_scanned == N * 1300
+        assert stats.rows_scanned >= stats.rows_refined >= stats.rows_rescored >= 13_000
+
+
+def test_an_empty_index() -> None:
+    assert farann.Index(3).search_furthest(np.zeros((2, 3)), return_stats=True)[1] == SearchStats(
+        2, 0, 0, 0, 0)
