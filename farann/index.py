@@ -251,8 +251,7 @@ class Index:
                 self._snapshot = None
         return self
 
-    def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
-             recall: float = 0.95) -> Tuning:
+    def tune(self, queries: npt.ArrayLike | None = None, k: int = 10) -> Tuning:
         """Measure which effort reaches which recall, for ``search_furthest(..., recall=)``.
 
         Parameters
@@ -262,8 +261,6 @@ class Index:
             did not use itself, else a sample of the rows.
         k : int
             How many rows searches will ask for; each k is tuned for itself.
-        recall : float
-            A target that is printed with the table's answer for it.
 
         Returns
         -------
@@ -288,7 +285,6 @@ class Index:
         1.0
         """
         k = _checks.to_int("k", k, 1)
-        _checks.to_limits(recall, None, None)
         with self._lock:
             if len(self) == 0:
                 raise ValueError("tune: the index has no rows")
@@ -342,7 +338,9 @@ class Index:
             k-th found (l2), or better than its dot product or cosine by more than epsilon. It
             bounds distances, not recall.
         budget : int, optional
-            Score at most so many rows of the last build, the most promising.
+            Scan at most so many rows of the last build, the most promising, rounded up to a
+            multiple of 16. Rows added since are scanned as well; and all rows are where filters
+            leave fewer than k of these, or where there are no codes.
         exclude : optional
             Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
             sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
@@ -569,7 +567,7 @@ class Index:
         if limits.budget is not None:
             return {"effort": float("inf") if store.cells is None else tuning.MOST_DEVIATIONS,
                     "budget": limits.budget}
-        if limits.recall is None or limits.recall == 1.0 or store.codes is None:
+        if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
         effort = (store.tunings.get(k) or self.tune(k=k)).effort_for(limits.recall)
         return {} if effort == float("inf") else {"effort": effort}
