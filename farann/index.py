@@ -291,7 +291,7 @@ class Index:
             if queries is None:
                 _, _, store, _ = self._ready(np.empty((0, self.dim or 1), np.float32))
                 assert store is not None
-                queries = store.sample_queries(tuning.QUERIES)
+                queries = store.sample_queries(tuning.sample_size(len(store), store.dim))
             vectors, _, store, snapshot = self._ready(queries)
             assert store is not None and snapshot is not None
             codes = store.codes

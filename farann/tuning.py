@@ -13,8 +13,8 @@ from farann._types import Float32Array, Int64Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Sample queries, and those of them that are timed together as a batch.
-QUERIES = 512
+# Sample queries: so many as cost about so many multiply-adds.
+_LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
 # Standard deviations that cells are given credit for.
 _DEVIATIONS = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 # What searches with a budget take, which stops them earlier.
@@ -58,7 +58,14 @@ class Tuning(NamedTuple):
         -------
         float
             Interpolated between the measured efforts.
+
+        Raises
+        ------
+        ValueError
+            For a recall below 0 or above 1.
         """
+        if not 0.0 <= recall <= 1.0:
+            raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
         wanted = recall + _CAUTION * (1.0 - recall)
         best = np.maximum.accumulate(self.recalls)
         i = int(np.searchsorted(best, wanted))
@@ -95,6 +102,11 @@ class Tuning(NamedTuple):
         axes.plot(self.microseconds, self.recalls, marker="o")
         axes.set(xscale="log", xlabel="microseconds a query", ylabel=f"recall@{self.k}")
         return axes
+
+
+def sample_size(n_rows: int, dim: int) -> int:
+    """How many queries to measure with: more give a surer recall, and take longer."""
+    return int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
 
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
