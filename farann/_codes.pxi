@@ -155,7 +155,7 @@ cdef farann_code_bounds bounds_of(bounds, double rest_unit, double square_unit,
     return result
 
 
-def padded_basis(basis, dim):
+cdef padded_basis(basis, dim):
     """The basis with zeros behind each direction; ValueError if it isn't orthonormal."""
     basis = np.asarray(basis, np.float64)
     if basis.ndim != 2 or not 1 <= basis.shape[0] <= dim or basis.shape[1] != dim:

@@ -115,8 +115,9 @@ def _by_cell(labels: Int32Array, first: Int64Array) -> tuple[Int64Array, Int64Ar
 
 
 def _sample_queries(rows: Float32Array, seed: int, queries: Float32Array | None) -> Float32Array:
+    n, dim = rows.shape
     source = rows if queries is None else queries
-    return source[sampled(len(source), *rows.shape, seed)]
+    return source[sampled(len(source), n, dim, seed)]
 
 
 def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
@@ -129,7 +130,7 @@ def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metri
              queries: Float32Array) -> Int64Array:
     """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, metric, isa,
-                              _core.Codes(*rows.shape, *arrays))
+                              _core.Codes(len(rows), rows.shape[1], *arrays))
     chosen = _core.Filter(snapshot)
     scores = np.empty((len(queries), _SAMPLE_K), np.float32)
     slots = np.empty((len(queries), _SAMPLE_K), np.int64)

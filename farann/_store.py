@@ -152,7 +152,7 @@ class Store:
         slots = self.live_slots()
         if len(self.base):
             # The order was made so that these find their answers early.
-            used = sampled(len(self.base), *self.base.shape, self.kind.seed)
+            used = sampled(len(self.base), len(self.base), self.dim, self.kind.seed)
             fresh = np.setdiff1d(slots, used, assume_unique=True)
             slots = fresh if len(fresh) else slots
         draw = np.random.default_rng([self.kind.seed, 1])

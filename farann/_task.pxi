@@ -146,6 +146,8 @@ cdef class Task(Selection):
         tile.thresholds = self.code_thresholds
         tile.sign = 0 if self.sign > 0.0 else -1
         scan_codes(&self.codes.scanned, start, n, tile, self.candidates)
+        if self.snapshot.cells is None:  # else whole panels are counted
+            n = min(n, self.codes.n_rows - start)
         self.scanned += n * count
         self.bytes_read += n * count * self.codes.scanned.groups * FARANN_CODE_GROUP
         if self.codes.has_basis:

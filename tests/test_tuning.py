@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import farann
@@ -29,9 +30,9 @@ class TestReached:
     so 0.01 below it is 2.7 standard deviations off; at 0.95 it is 2.6.
     """
 
-    @pytest.mark.parametrize("cells", [None, 60, "auto"])
+    @pytest.mark.parametrize(
+        ("kind", "cells"), [*itertools.product(DATA, (None, 60)), ("clustered", "auto")])
     @pytest.mark.parametrize("metric", METRICS)
-    @pytest.mark.parametrize("kind", DATA)
     def test_on_held_out_queries(
         self, kind: str, metric: str, cells: int | str | None,
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
