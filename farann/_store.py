@@ -140,8 +140,8 @@ class Store:
             self._unused_queries = queries[::4].copy()
             queries = np.delete(queries, np.s_[::4], axis=0)
         if self.kind.coded:
-            self.codes, self.cells = make_codes(base, self.centre, self.kind, default_isa(), queries,
-                                                progress)
+            self.codes, self.cells = make_codes(
+                base, self.centre, self.kind, default_isa(), queries, progress)
         self.built = True
 
     def sample_queries(self, most: int) -> Float32Array:

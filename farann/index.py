@@ -309,18 +309,21 @@ class Index:
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None, return_stats: Literal[False] = False) -> Hits: ...
+                        threads: int | None = None,
+                        return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None, return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+                        threads: int | None = None,
+                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None, return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+                        threads: int | None = None,
+                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
         Parameters

@@ -125,7 +125,8 @@ def test_starts(parts: Any, path: Path) -> None:
     for other in wrong:
         assert refused(path, metadata, {**arrays, "cells.starts": other}), other
     # Cells without rows, and rows that no cell has, hide rows but do no harm.
-    for other in (np.append(starts, starts[-1]), np.zeros_like(starts), np.full_like(starts, starts[-1]), starts // 32 * 16):
+    for other in (np.append(starts, starts[-1]), np.zeros_like(starts),
+                  np.full_like(starts, starts[-1]), starts // 32 * 16):
         assert not refused(path, metadata, {**arrays, "cells.starts": other}), other
 
 

@@ -57,7 +57,8 @@ class TestBuild:
         assert stats["bytes"]["cells"] == 0  # few rows get none
 
     def test_queries(self, place: Path, rows: Float32, queries: Float32) -> None:
-        assert main(["build", "rows.npy", "-o", "with.farann", "--queries", "queries.npy", "-q"]) == 0
+        assert main(["build", "rows.npy", "-o", "with.farann", "-q",
+                     "--queries", "queries.npy"]) == 0
         index = farann.Index(8)
         index.add(rows)
         index.build(queries).save("expected.farann")
@@ -129,7 +130,8 @@ class TestTune:
 
     def test_errors(self, place: Path, capsys: Capture) -> None:
         before = Path("rows.farann").read_bytes()
-        assert "unknown extension '.txt'" in refused(capsys, "tune", "rows.farann", "--plot", "a.txt")
+        assert "unknown extension '.txt'" in refused(
+            capsys, "tune", "rows.farann", "--plot", "a.txt")
         np.save("wide.npy", np.ones((2, 9)))
         assert "wide.npy: expected queries of dimension 8" in refused(
             capsys, "tune", "rows.farann", "--queries", "wide.npy")
