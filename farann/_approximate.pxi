@@ -55,14 +55,17 @@ cdef class ApproximateTask(Task):
     cdef uint32_t *tile_codes      # a tile of visitors
     cdef float *tile_steps
     cdef int32_t *tile_shifts
+    cdef farann_entry *ranked      # cells, where a budget needs them in order
 
     def __dealloc__(self):
         free(self.visits)
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0):
-        """`budget` limits the rows that are scored, about; 0: no limit."""
-        self.effort, self.budget = effort, budget if budget > 0 else INT64_MAX
+        """`budget` limits the rows that are scanned, in whole panels; 0: no limit."""
+        self.effort, self.budget = effort, INT64_MAX
+        if 0 < budget <= snapshot.n_slots:
+            self.budget = code_rows(budget)
         self.cells = snapshot.cells
         # Thresholds rise in steps here, and let more through in between.
         self.room = 3 * CANDIDATE_ROOM
@@ -73,7 +76,7 @@ cdef class ApproximateTask(Task):
         if self.cells is not None:
             self.n_first = self.cells.starts[0]
         elif self.effort < self.n_first:
-            self.n_first = <int64_t>self.effort
+            self.n_first = code_rows(<int64_t>self.effort)
         self.n_first = min(self.n_first, self.budget)
 
     cdef allocate_codes(self):
@@ -101,6 +104,8 @@ cdef class ApproximateTask(Task):
         scores = <float *>(slots + width * room)
         for i in range(width):
             self.lists[i].slots, self.lists[i].scores = slots + i * room, scores + i * room
+        if self.budget < INT64_MAX:
+            self.ranked = <farann_entry *>self.allocate(room, sizeof(farann_entry))
 
     cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
         cdef Query *query = &self.queries[i]
@@ -218,7 +223,7 @@ cdef class ApproximateTask(Task):
 
     cdef void add_visits(self, int64_t i, farann_candidates *cells) noexcept nogil:
         cdef Visit *visits
-        cdef int64_t j, c
+        cdef int64_t j, c, size
         if self.n_visits + cells.count > self.visits_room:
             visits = <Visit *>realloc(
                 self.visits, 2 * (self.n_visits + cells.count) * sizeof(Visit))
@@ -226,15 +231,27 @@ cdef class ApproximateTask(Task):
                 self.out_of_memory = True
                 return
             self.visits, self.visits_room = visits, 2 * (self.n_visits + cells.count)
+        if self.budget < INT64_MAX:
+            self.rank(cells)
         for j in range(cells.count):
-            if self.spent[i] >= self.budget:
-                break
             c = cells.slots[j]
-            self.spent[i] += self.cells.starts[c + 1] - self.cells.starts[c]
+            size = self.cells.starts[c + 1] - self.cells.starts[c]
+            if self.spent[i] + size > self.budget:
+                continue  # a smaller one may fit
+            self.spent[i] += size
             self.cuts[i] = min(self.cuts[i], cells.scores[j])
             self.visits[self.n_visits].cell, self.visits[self.n_visits].query = (
                 <int32_t>c, <int32_t>i)
             self.n_visits += 1
+
+    cdef void rank(self, farann_candidates *cells) noexcept nogil:
+        """Order cells by what they promise."""
+        cdef int64_t j
+        for j in range(cells.count):
+            self.ranked[j].key, self.ranked[j].id = cells.scores[j], cells.slots[j]
+        farann_entries_sort(self.ranked, cells.count)
+        for j in range(cells.count):
+            cells.scores[j], cells.slots[j] = <float>self.ranked[j].key, self.ranked[j].id
 
     cdef void make_visits(self) noexcept nogil:
         """Scan the cells in order, each for all its visitors."""

@@ -17,6 +17,8 @@ _FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
 _MOST_AT_ONCE = 256
 # k-means: rows a cell to learn from, and rounds.
 _ROWS_A_CELL, _ROUNDS = 64, 8
+# Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
+_LARGEST = 1e16
 
 
 class CellArrays(NamedTuple):
@@ -47,7 +49,7 @@ def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int
     """
     if n_cells <= _MOST_AT_ONCE:
         sample = _sample(rows, n_cells * _ROWS_A_CELL)
-        centres = _centres(centred(rows[sample], centre, unit), n_cells, seed)
+        centres = _centres(_moderate(rows[sample], centre, unit), n_cells, seed)
         return _nearest(rows, centre, unit, centres)
     n_parts = round(n_cells**0.5)
     part = partition(rows, centre, unit, n_parts, seed)
@@ -61,7 +63,7 @@ def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int
             continue
         number = max(1, round(n_cells * len(members) / len(rows)))
         sample = members[_sample(members, number * _ROWS_A_CELL)]
-        centres = _centres(centred(rows[sample], centre, unit), number, seed)
+        centres = _centres(_moderate(rows[sample], centre, unit), number, seed)
         labels[members] = _nearest(rows[members], centre, unit, centres) + first
         first += number
     return labels
@@ -71,14 +73,19 @@ def _sample(rows: npt.NDArray[np.generic], most: int) -> Int64Array:
     return np.arange(0, len(rows), max(1, len(rows) // most))
 
 
-def _centres(sample: Float64Array, n_cells: int, seed: int) -> Float32Array:
+def _moderate(rows: Float32Array, centre: Float64Array, unit: bool) -> Float32Array:
+    """Centred rows, of which float32 can hold the squares; larger ones are cut to that."""
+    return np.clip(centred(rows, centre, unit), -_LARGEST, _LARGEST).astype(np.float32)
+
+
+def _centres(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
     from sklearn.cluster import MiniBatchKMeans
 
     n_cells = min(n_cells, len(sample))
     model = MiniBatchKMeans(n_cells, init="random", n_init=1, max_iter=_ROUNDS,
                             batch_size=max(1024, len(sample) // 4), max_no_improvement=None,
                             reassignment_ratio=0.0, random_state=seed)
-    model.fit(sample.astype(np.float32))
+    model.fit(sample)
     return model.cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
 
 
@@ -87,7 +94,7 @@ def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
     labels = np.empty(len(rows), np.int32)
     half_squares = 0.5 * (centres**2).sum(axis=1)
     for block in blocks_of(len(rows)):
-        vectors = centred(rows[block], centre, unit).astype(np.float32)
+        vectors = _moderate(rows[block], centre, unit)
         labels[block] = np.argmax(vectors @ centres.T - half_squares, axis=1)
     return labels
 
@@ -121,7 +128,9 @@ def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array 
     n, dim = means.shape
     n_padded, groups = _core.code_rows(n), -(-dim // 4)
     signs = rotation_signs(dim, seed)
-    means32, nowhere, extents = means.astype(np.float32), np.zeros(dim), np.empty(n)
+    largest = float(np.finfo(np.float32).max)
+    means32 = np.clip(means, -largest, largest).astype(np.float32)
+    nowhere, extents = np.zeros(dim), np.empty(n)
     _core.code_extents(means32, nowhere, False, signs, isa, extents)
     scale = max(float(extents.max()) / 127.0, 1e-30)
     codes, sums, lengths = np.empty((n, 4 * groups), np.int8), np.empty(n, np.int32), np.empty(n)

@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from farann import BeyondHits, Hits, Index
+from farann._checks import to_limits
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, replacing, split_name
 
-__all__ = ["build", "demo", "info", "search"]
+__all__ = ["build", "demo", "info", "search", "tune"]
 
 # Queries asked at a time: enough for all threads, few enough for the progress bar to move.
 BATCH = 1024
 SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
+
+LIMITS = ("recall", "epsilon", "budget")
+PLOTS = (".png", ".svg", ".pdf")
 
 Answers = Iterator[Hits | BeyondHits]
 
@@ -37,16 +41,17 @@ def build(arguments: argparse.Namespace) -> int:
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
     output = Path(arguments.output)
-    _check_output(output, arguments.vectors, arguments.ids)
+    _check_output(output, arguments.vectors, arguments.ids, arguments.queries)
     ids = None if arguments.ids is None else read_ids(arguments.ids)
     if ids is not None and (ids.dtype != np.int64 or len(ids) != source.rows):
         raise ValueError(
             f"{arguments.ids}: expected an integer id for each of {source.rows} rows, "
             f"got {len(ids)} of {ids.dtype}"
         )
+    sample = None if arguments.queries is None else _sample(arguments.queries, source.dim)
     began = time.perf_counter()
-    index = Index(source.dim, arguments.metric, codes=arguments.codes, seed=arguments.seed,
-                  threads=arguments.threads)
+    index = Index(source.dim, arguments.metric, codes=arguments.codes, cells=arguments.cells,
+                  seed=arguments.seed, threads=arguments.threads)
     done = 0
     with _progress(arguments, source.rows, "rows") as bar:
         for block in source.blocks():
@@ -54,7 +59,8 @@ def build(arguments: argparse.Namespace) -> int:
                 index.add(block, None if ids is None else ids[done : done + len(block)])
             done += len(block)
             bar.update(len(block))
-    index.build(progress=_is_shown(arguments))
+    with _blaming({"queries": arguments.queries}, 0):
+        index.build(queries=sample, progress=_is_shown(arguments))
     index.save(output)
     seconds = time.perf_counter() - began
     _note(
@@ -69,6 +75,10 @@ def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
     if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
         raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
+    limits = [f"--{name}" for name in LIMITS if getattr(arguments, name) is not None]
+    if limits and (arguments.beyond is not None or arguments.nearest):
+        raise ValueError(f"{limits[0]} is for the furthest rows; --beyond and --nearest are exact")
+    to_limits(arguments.recall, arguments.epsilon, arguments.budget)
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None:
         if output.suffix not in (".npz", ".csv"):
@@ -112,6 +122,31 @@ def search(arguments: argparse.Namespace) -> int:
             write(output, answers(bar))
     each = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
     _note(arguments, f"{queries.rows:,} queries of {len(index):,} rows in {seconds:.3f} s{each}")
+    return 0
+
+
+def tune(arguments: argparse.Namespace) -> int:
+    """Measure recall and time, and keep the table in the index file."""
+    plot = None if arguments.plot is None else Path(arguments.plot)
+    if plot is not None:
+        if plot.suffix not in PLOTS:
+            raise ValueError(f"{plot}: unknown extension {plot.suffix!r}; plots are written as "
+                             f"{', '.join(PLOTS)}")
+        _check_output(plot, arguments.index, arguments.queries)
+        from matplotlib.figure import Figure
+    index = Index.load(arguments.index)
+    sample = None
+    if arguments.queries is not None and index.dim is not None:
+        sample = _sample(arguments.queries, index.dim)
+    with _blaming({"queries": arguments.queries, "tune": arguments.index}, 0):
+        table = index.tune(sample, arguments.k)
+    index.save(arguments.index)
+    print(table)
+    if plot is not None:
+        figure = Figure(layout="constrained")
+        table.plot(figure.subplots())
+        with replacing(plot) as stream:
+            figure.savefig(stream, format=plot.suffix[1:])
     return 0
 
 
@@ -167,12 +202,24 @@ def _question(
     arguments: argparse.Namespace, index: Index, allowed: NDArray[Any] | None
 ) -> Callable[[NDArray[Any], Any], Hits | BeyondHits]:
     """What to ask the index about a batch of queries."""
-    options = {"allowed": allowed, "threads": arguments.threads}
+    options: dict[str, Any] = {"allowed": allowed, "threads": arguments.threads}
     if arguments.beyond is not None:
         return lambda q, out: index.search_beyond(q, arguments.beyond, exclude=out, **options)
     search = index.search_nearest if arguments.nearest else index.search_furthest
     k = 10 if arguments.k is None else arguments.k
+    for name in LIMITS:
+        if getattr(arguments, name) is not None:
+            options[name] = getattr(arguments, name)
     return lambda q, out: search(q, k, exclude=out, **options)
+
+
+def _sample(path: str, dim: int) -> NDArray[Any]:
+    """All queries of a file."""
+    source = open_vectors(path, default="test")
+    if source.dim != dim:
+        raise ValueError(f"{source.path}: expected queries of dimension {dim}, as the rows have, "
+                         f"got {source.dim}")
+    return source.read()
 
 
 def _batches(queries: VectorFile) -> Iterator[NDArray[Any]]:

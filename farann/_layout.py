@@ -117,9 +117,13 @@ def _by_cell(labels: Int32Array, first: Int64Array) -> tuple[Int64Array, Int64Ar
 def _sample_queries(rows: Float32Array, seed: int, queries: Float32Array | None) -> Float32Array:
     n, dim = rows.shape
     source = rows if queries is None or len(queries) == 0 else queries
-    number = min(len(source), int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
-    chosen = np.random.default_rng(seed).choice(len(source), number, replace=False)
-    return source[np.sort(chosen)]
+    return source[sampled(len(source), n, dim, seed)]
+
+
+def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
+    """Which of `n_queries` a layout of n rows is made with."""
+    number = min(n_queries, int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
+    return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
 
 
 def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: int, isa: str,

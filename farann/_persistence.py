@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from math import inf, isinf
 from typing import Any
 
 import numpy as np
@@ -49,8 +51,11 @@ def sections_of(settings: Mapping[str, Any],
             arrays |= {f"cells.{name}": part for name, part in store.cells._asdict().items()
                        if isinstance(part, np.ndarray)}
             metadata["cell_bounds"] = list(store.cells.bounds)
-        metadata["tunings"] = [[t.k, [list(row) for row in zip(*t[1:], strict=True)]]
-                               for t in store.tunings.values()]
+        # JSON has no infinity; the effort of exact search is null.
+        metadata["tunings"] = [
+            [t.k, [[None if isinf(effort) else effort, recall, us]
+                   for effort, recall, us in zip(*t[1:4], strict=True)]]
+            for t in store.tunings.values()]
     return metadata, arrays
 
 
@@ -144,8 +149,12 @@ def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
     tunings = {}
     try:
         for k, rows in metadata.get("tunings", []):
-            efforts, recalls, times = zip(*([float(v) for v in row] for row in rows), strict=True)
-            if not (_is_int(k) and k >= 1):
+            efforts, recalls, times = zip(
+                *((inf if effort is None else float(effort), float(recall), float(us))
+                  for effort, recall, us in rows), strict=True)
+            if not (_is_int(k) and 1 <= k < 2**63 and efforts[-1] == inf and recalls[-1] == 1.0
+                    and 0.0 <= efforts[0] and all(a < b for a, b in pairwise(efforts))
+                    and all(0.0 <= v <= 1.0 for v in recalls) and min(times) >= 0.0):
                 raise ValueError(k)
             tunings[k] = Tuning(k, efforts, recalls, times)
     except (TypeError, ValueError):
@@ -208,6 +217,8 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         if not isinstance(metadata[key], (str, int, bool, type(None))) or not fits(metadata[key]):
             raise FormatError(f"metadata: {key!r} is {metadata[key]!r}, which this version of "
                               "farann does not know")
+    if metadata["cells"] is not None and metadata["codes"] == "float32":
+        raise FormatError("metadata: there can't be cells without codes")
 
 
 def _is_int(value: Any) -> bool:

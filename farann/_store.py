@@ -15,7 +15,7 @@ from farann._cells import CellArrays
 from farann._dispatch import default_isa
 from farann._ids import IdMap
 from farann._kind import Kind
-from farann._layout import CodeArrays, make_codes
+from farann._layout import CodeArrays, make_codes, sampled
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 from farann.tuning import Tuning
 
@@ -135,13 +135,13 @@ class Store:
         self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
         self.centre = centre_of(base, self.kind.unit)
         self.codes, self.cells, self.tunings = None, None, {}
-        if queries is not None:
+        if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             self._unused_queries = queries[::4].copy()
-            queries = np.delete(queries, np.s_[::4], axis=0) if len(queries) > 1 else queries
+            queries = np.delete(queries, np.s_[::4], axis=0)
         if self.kind.coded:
-            self.codes, self.cells = make_codes(base, self.centre, self.kind, default_isa(), queries,
-                                                progress)
+            self.codes, self.cells = make_codes(
+                base, self.centre, self.kind, default_isa(), queries, progress)
         self.built = True
 
     def sample_queries(self, most: int) -> Float32Array:
@@ -150,7 +150,11 @@ class Store:
         if source is not None and len(source):
             return source[:most]
         slots = self.live_slots()
-        # Another seed than that of the sample that the order of rows was made of.
+        if len(self.base):
+            # The order was made so that these find their answers early.
+            used = sampled(len(self.base), len(self.base), self.dim, self.kind.seed)
+            fresh = np.setdiff1d(slots, used, assume_unique=True)
+            slots = fresh if len(fresh) else slots
         draw = np.random.default_rng([self.kind.seed, 1])
         return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
 

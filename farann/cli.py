@@ -1,4 +1,4 @@
-"""The command line: ``farann build``, ``search``, ``info`` and ``demo``."""
+"""The command line: ``farann build``, ``search``, ``tune``, ``info`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -109,6 +109,10 @@ def _at_least(smallest: int) -> Callable[[str], int]:
     return whole_number
 
 
+def _cells(text: str) -> int | str:
+    return text if text == "auto" else _at_least(1)(text)
+
+
 def _number(text: str) -> float:
     try:
         number = float(text)
@@ -123,13 +127,15 @@ def _number(text: str) -> float:
 
 ABOUT = """\
 Find the rows least like a query: the furthest by Euclidean distance (l2), by
-dot product or by cosine. Answers are exact: those of brute force in float64."""
+dot product or by cosine. Answers are exact, those of brute force in float64,
+unless one asks for less."""
 
 EXAMPLES = """\
 examples:
   farann demo                                    see it work on 400,000 words
   farann build items.npy -o items.farann         index the rows of an array
   farann search items.farann queries.npy -k 5    the 5 rows furthest from each
+  farann tune items.farann                       what recall costs how much time
   farann info items.farann                       what is in an index
 
 farann COMMAND --help explains a command."""
@@ -150,7 +156,8 @@ BUILD_EXAMPLES = """\
 examples:
   farann build items.npy -o items.farann --metric cosine
   farann build shop.parquet:embedding -o shop.farann --ids shop.parquet:item_id
-  farann build glove-100-angular.hdf5 -o glove.farann --metric cosine"""
+  farann build glove-100-angular.hdf5 -o glove.farann --metric cosine
+  farann build items.npy -o items.farann --cells auto --queries sample.npy"""
 
 SEARCH = f"""\
 Find the k rows furthest from each query of a file, and print a table or write
@@ -168,10 +175,24 @@ examples:
   farann search items.farann users.npy --exclude seen.txt --allowed stock.npy
   farann search items.farann queries.npy --beyond 3.5 -o far.csv
   farann search words.farann queries.npy --beyond=-0.5
+  farann search items.farann queries.npy --recall 0.95
 
 seen.txt has a line a query with the ids to leave out, such as 17 42 99, or an
 empty line. An array of integers does as well: a row a query, filled up with -1,
 or a single list for all queries."""
+
+TUNE = f"""\
+Measure which recall takes how long, print a table of it, and keep it in the
+index, where searches with --recall look. The queries should be like those to
+come; by default rows serve.
+
+{VECTORS}"""
+
+TUNE_EXAMPLES = """\
+examples:
+  farann tune items.farann
+  farann tune items.farann --queries sample.npy -k 100
+  farann tune items.farann --plot recall.png"""
 
 INFO = """\
 Tell what is in an index. The header and the small parts of the file are checked
@@ -212,6 +233,10 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--codes", choices=["int8", "float32"], default="int8",
                        help="how rows are scored before the exact pass: by 8-bit codes, faster, or "
                             "by the rows alone, with less memory (default: int8)")
+    build.add_argument("--cells", type=_cells, metavar="N",
+                       help="group the rows into N cells, or auto, of which approximate searches "
+                            "visit few (default: none)")
+    build.add_argument("--queries", metavar="FILE", help="a sample of what is going to be asked")
     build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
     build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
                        help="for what is drawn at random (default: 0)")
@@ -227,11 +252,28 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--beyond", type=_number, metavar="RADIUS",
                         help="find all rows at a greater distance, or with a smaller dot "
                         "product or cosine; write --beyond=-0.5 if it is negative")
+    search.add_argument("--recall", type=_number, metavar="R",
+                        help="find this share of the true answer, on average, as farann tune "
+                        "measured")
+    search.add_argument("--epsilon", type=_number, metavar="E",
+                        help="leave out no row that is more than 1 + E times as far as the last "
+                        "one found (l2), or better by more than E (dot, cosine)")
+    search.add_argument("--budget", type=_at_least(1), metavar="N",
+                        help="scan at most N rows")
     search.add_argument("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
     search.add_argument("--allowed", metavar="FILE",
                         help="the only ids to find, or a boolean mask over all rows")
     search.add_argument("--mmap", action="store_true",
                         help="leave the rows on disk and read what is needed")
+
+    tune = commands.add_parser("tune", help="measure which recall takes how long",
+                               **_texts(TUNE, TUNE_EXAMPLES))
+    tune.add_argument("index", metavar="INDEX", help="file that farann build wrote")
+    tune.add_argument("--queries", metavar="FILE", help="a sample of what is going to be asked")
+    tune.add_argument("-k", type=_at_least(1), default=10, metavar="N",
+                      help="how many rows searches will ask for (default: 10)")
+    tune.add_argument("--plot", metavar="FILE",
+                      help=".png, .svg or .pdf to plot recall against time to; takes matplotlib")
 
     for command in (build, search):
         command.add_argument("--threads", type=_at_least(1), metavar="N",

@@ -264,7 +264,7 @@ class Index:
         k : int
             How many rows searches will ask for; each k is tuned for itself.
         recall : float
-            A target that is printed with the table's answer for it.
+            The recall whose effort the printed table names. All others can be asked for as well.
 
         Returns
         -------
@@ -296,7 +296,7 @@ class Index:
             if queries is None:
                 _, _, store, _ = self._ready(np.empty((0, self.dim or 1), np.float32))
                 assert store is not None
-                queries = store.sample_queries(tuning.QUERIES)
+                queries = store.sample_queries(tuning.sample_size(len(store), store.dim))
             vectors, _, store, snapshot = self._ready(queries)
             assert store is not None and snapshot is not None
             codes = store.codes
@@ -314,18 +314,21 @@ class Index:
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None, return_stats: Literal[False] = False) -> Hits: ...
+                        threads: int | None = None,
+                        return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None, return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+                        threads: int | None = None,
+                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None, return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+                        threads: int | None = None,
+                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
         Parameters
@@ -343,7 +346,9 @@ class Index:
             k-th found (l2), or better than its dot product or cosine by more than epsilon. It
             bounds distances, not recall.
         budget : int, optional
-            Score at most so many rows of the last build, the most promising.
+            Scan at most so many rows of the last build, the most promising, rounded up to a
+            multiple of 16. Rows added since are scanned as well; and all rows are where filters
+            leave fewer than k of these, or where there are no codes.
         exclude : optional
             Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
             sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
@@ -570,7 +575,7 @@ class Index:
         if limits.budget is not None:
             return {"effort": float("inf") if store.cells is None else tuning.MOST_DEVIATIONS,
                     "budget": limits.budget}
-        if limits.recall is None or limits.recall == 1.0 or store.codes is None:
+        if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
         effort = (store.tunings.get(k) or self.tune(k=k)).effort_for(limits.recall)
         return {} if effort == float("inf") else {"effort": effort}

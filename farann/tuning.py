@@ -13,8 +13,8 @@ from farann._types import Float32Array, Int64Array
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Sample queries, and those of them that are timed together as a batch.
-QUERIES = 512
+# Sample queries: so many as cost about so many multiply-adds.
+_LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
 # Standard deviations that cells are given credit for.
 _DEVIATIONS = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 # What searches with a budget take, which stops them earlier.
@@ -39,12 +39,15 @@ class Tuning(NamedTuple):
         The share of the true k furthest rows that was found.
     microseconds : tuple of float
         A query, in a batch on one thread.
+    target : float
+        A recall; the table ends with its effort.
     """
 
     k: int
     efforts: tuple[float, ...]
     recalls: tuple[float, ...]
     microseconds: tuple[float, ...]
+    target: float = 0.95
 
     def effort_for(self, recall: float) -> float:
         """The effort that should reach a recall; infinite where only exact search does.
@@ -58,7 +61,14 @@ class Tuning(NamedTuple):
         -------
         float
             Interpolated between the measured efforts.
+
+        Raises
+        ------
+        ValueError
+            For a recall below 0 or above 1.
         """
+        if not 0.0 <= recall <= 1.0:
+            raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
         wanted = recall + _CAUTION * (1.0 - recall)
         best = np.maximum.accumulate(self.recalls)
         i = int(np.searchsorted(best, wanted))
@@ -74,6 +84,9 @@ class Tuning(NamedTuple):
         for effort, recall, us in zip(self.efforts, self.recalls, self.microseconds, strict=True):
             name = "exact" if effort == float("inf") else f"{effort:,g}"
             lines.append(f"{name:>10}  {recall:>10.4f}  {us:>10,.1f}")
+        effort = self.effort_for(self.target)
+        lines.append(f"recall {self.target:g} takes " + (
+            "exact search" if effort == float("inf") else f"an effort of {effort:,.4g}"))
         return "\n".join(lines)
 
     def plot(self, axes: Axes | None = None) -> Axes:
@@ -97,8 +110,13 @@ class Tuning(NamedTuple):
         return axes
 
 
+def sample_size(n_rows: int, dim: int) -> int:
+    """How many queries to measure with: more give a surer recall, and take longer."""
+    return int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
+
+
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
-            with_cells: bool) -> Tuning:
+            with_cells: bool, target: float = 0.95) -> Tuning:
     """Try efforts from little to much, until nearly all is found; exact search comes last."""
     chosen = _core.Filter(snapshot)
     exact_us, truth = _timed(snapshot, chosen, queries, k, None)
@@ -115,7 +133,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             break
     tried.append((float("inf"), 1.0, exact_us))
     columns = list(zip(*tried, strict=True))
-    return Tuning(k, columns[0], columns[1], columns[2])
+    return Tuning(k, columns[0], columns[1], columns[2], target)
 
 
 def _timed(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,

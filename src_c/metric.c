@@ -110,9 +110,12 @@ double farann_query_slack_as_lies(const farann_query *query, int unit, double sm
 
 double farann_key_within(farann_metric metric, double threshold, double epsilon,
                          const farann_query *query) {
-    if (metric != FARANN_L2) return threshold + epsilon;
-    double squares = threshold - query->key_offset;
-    double more = squares * epsilon * (2.0 + epsilon);
+    /* The offset has cancelled digits of the threshold; the guarantee is about keys. */
+    double lost = 0x1p-50 * (fabs(threshold) + fabs(query->key_offset));
+    double more = epsilon;
+    if (metric == FARANN_L2)
+        more *= (threshold - query->key_offset - lost) * (2.0 + epsilon);
+    more -= lost;
     return more > 0.0 ? threshold + more : threshold;
 }
 

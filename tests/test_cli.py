@@ -21,7 +21,7 @@ from farann.vectors import VectorFile, write_vectors
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-COMMANDS = ["build", "search", "info", "demo"]
+COMMANDS = ["build", "search", "tune", "info", "demo"]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -157,7 +157,7 @@ def test_build_passes_seed_and_threads_on(place: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(_commands, "Index", Recorder)
     assert main(["build", "rows.npy", "-o", "a.farann", "--seed", "5", "--threads", "2"]) == 0
-    assert made == [{"codes": "int8", "seed": 5, "threads": 2}]
+    assert made == [{"codes": "int8", "cells": None, "seed": 5, "threads": 2}]
 
 
 def test_the_same_build_gives_the_same_file(place: Path) -> None:

@@ -43,8 +43,18 @@ class Mode:
     applies: Callable[[Profile], bool] = lambda profile: True
 
 
+def _recalls(*targets: float) -> tuple[dict[str, Any], ...]:
+    return tuple({"recall": target} for target in targets)
+
+
+_QUICK, _FULL = _recalls(0.8, 0.9, 0.95, 0.97, 0.99), _recalls(0.5, 0.7, 0.995)
+# Fewer rows get no cells by themselves.
+_ROWS_OF_CELLS = 50_000
+
 MODES = [
-    Mode(),
+    Mode(searches=({}, *_QUICK), more=_FULL),
+    Mode({"cells": "auto"}, _QUICK, _FULL, label="cells",
+         applies=lambda profile: profile.rows >= _ROWS_OF_CELLS),
     Mode(isa="avx2", aside=True),
     Mode(isa="avx512", aside=True, applies=lambda profile: profile.full),
     Mode({"codes": "float32"}, aside=True),
@@ -99,9 +109,13 @@ class Farann(Algorithm):
         self._index.add(rows)
         self._index.build()
         self._search: dict[str, Any] = {}
+        self._tuned = False
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._search = dict(search)
+        if "recall" in search and not self._tuned:  # once, and not in the time of a search
+            self._index.tune(k=self.k)
+            self._tuned = True
 
     def search(self, queries: Rows) -> NDArray[np.integer]:
         hits = self._index.search_furthest(queries, self.k, threads=self.threads, **self._search)

@@ -1,0 +1,203 @@
+"""Files of partitioned indexes: the same bytes again, and sections that don't fit together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from approximate_cases import clustered
+from cases import assert_same, index_of
+from farann import _format
+from numpy.typing import NDArray
+from reference import METRICS
+
+N, DIM, N_CELLS = 900, 6, 5
+ROWS = clustered(np.random.default_rng(0), N, DIM)
+QUERIES = clustered(np.random.default_rng(1), 7, DIM)
+LIMITS: tuple[dict[str, Any], ...] = ({}, {"recall": 0.6}, {"epsilon": 0.1}, {"budget": 200})
+Arrays = dict[str, NDArray[Any]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "index.farann"
+
+
+@pytest.fixture
+def parts(path: Path) -> tuple[dict[str, Any], Arrays]:
+    """Metadata and arrays of a partitioned index that is tuned."""
+    index = index_of(ROWS, cells=N_CELLS).build()
+    index.tune(k=4)
+    index.save(path)
+    return _format.read_file(path)
+
+
+def refused(path: Path, metadata: dict[str, Any], arrays: Arrays) -> bool:
+    """Load what was made up: refused, or an index that answers every question with its rows."""
+    _format.write_file(path, metadata, arrays)
+    found = []
+    for mmap in (False, True):
+        try:
+            index = farann.Index.load(path, mmap=mmap)
+        except farann.FormatError:
+            found.append(True)
+            continue
+        found.append(False)
+        for limit in LIMITS:
+            for queries in (QUERIES, QUERIES[0]):
+                hits = index.search_furthest(queries, 4, **limit)
+                assert np.isin(hits.ids, np.arange(N)).all()
+                ids = np.atleast_2d(hits.ids).tolist()
+                assert all(len(set(row)) == 4 for row in ids)
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_same_bytes_again(metric: str, path: Path) -> None:
+    contents = set()
+    for threads in (1, 2):
+        index = index_of(ROWS, metric, cells=N_CELLS, threads=threads).build()
+        index.save(path)
+        contents.add(path.read_bytes())
+        for mmap in (False, True):
+            again = farann.Index.load(path, mmap=mmap)
+            for limit in ({}, {"budget": 200}, {"epsilon": 0.1}):
+                assert_same(again.search_furthest(QUERIES, threads=1, **limit),
+                            index.search_furthest(QUERIES, threads=1, **limit))
+            again.save(path)
+            contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
+def test_what_is_in_it(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    assert metadata["cells"] == N_CELLS and len(metadata["cell_bounds"]) == 3
+    starts = arrays["cells.starts"]
+    assert len(starts) == N_CELLS + 1 and (starts % 16 == 0).all() and (np.diff(starts) > 0).all()
+    assert arrays["cells.panels"].shape == (16, 4 * (2 + 1))
+    ((k, rows),) = metadata["tunings"]
+    assert k == 4 and rows[-1][:2] == [None, 1.0]
+    assert not refused(path, metadata, arrays)
+
+
+def test_changed_rows_leave_cells_out(path: Path) -> None:
+    index = index_of(ROWS, cells=N_CELLS).build()
+    index.remove([3])
+    index.save(path)
+    metadata, arrays = _format.read_file(path)
+    assert "cell_bounds" not in metadata and not any(name.startswith("cells.") for name in arrays)
+    again = farann.Index.load(path)
+    assert_same(again.search_furthest(QUERIES, recall=0.5), index.search_furthest(QUERIES))
+    assert again.build().stats()["bytes"]["cells"] > 0
+
+
+def test_sections_left_out(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    for name in ("starts", "panels", "sums", "squares"):
+        rest = {other: array for other, array in arrays.items() if other != f"cells.{name}"}
+        assert refused(path, metadata, rest), name
+
+
+def test_shapes_and_types(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    for name in ("cells.starts", "cells.panels", "cells.sums", "cells.squares"):
+        array = arrays[name]
+        for other in (array[:-1], array[:0], np.concatenate([array, array[-1:]]), array[None],
+                      array.astype("f8"), array.astype("i2")):
+            if name == "cells.starts" and len(other) == N_CELLS + 2:
+                continue  # one more cell, with nothing in it
+            assert refused(path, metadata, {**arrays, name: other}), (name, other.shape)
+
+
+def test_starts(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    starts = arrays["cells.starts"]
+    wrong = [starts[::-1], starts + 1, starts - starts[1], starts + 2**40, starts - 2**62]
+    for at in range(len(starts)):
+        for off in (-8, 1, 2**33, 2**63 - 1):
+            other = starts.copy()
+            other[at] = off if off == 2**63 - 1 else other[at] + off
+            wrong.append(other)
+    for other in wrong:
+        assert refused(path, metadata, {**arrays, "cells.starts": other}), other
+    # Cells without rows, and rows that no cell has, hide rows but do no harm.
+    for other in (np.append(starts, starts[-1]), np.zeros_like(starts),
+                  np.full_like(starts, starts[-1]), starts // 32 * 16):
+        assert not refused(path, metadata, {**arrays, "cells.starts": other}), other
+
+
+def test_codes_behind_the_last_cell(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    sums = arrays["cells.sums"].copy()
+    sums[N_CELLS] = 0
+    assert refused(path, metadata, {**arrays, "cells.sums": sums})
+
+
+def test_bounds(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    scale, unit, square_unit = metadata["cell_bounds"]
+    for bounds in (
+        None, [], [scale, unit], [scale, unit, square_unit, 1.0], "bounds", [scale, unit, "1"],
+        [0.0, unit, square_unit], [-scale, unit, square_unit],
+        [scale, 0.0, square_unit], [scale, -unit, square_unit],
+        [scale, unit, 0.0], [scale, unit, -square_unit],  # there are squares, so they have a unit
+    ):
+        assert refused(path, {**metadata, "cell_bounds": bounds}, arrays), bounds
+    without = {name: array for name, array in arrays.items() if name != "cells.squares"}
+    assert refused(path, metadata, without)
+    for size in (1e-300, 1e300):  # senseless, but numbers
+        refused(path, {**metadata, "cell_bounds": [size, size, size]}, arrays)
+
+
+@pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_lacks(name: str, parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    for bounds in ([float(name)] * 3, [1.0, 1.0, float(name)]):
+        with pytest.raises(ValueError, match="JSON"):
+            _format.write_file(path, {**metadata, "cell_bounds": bounds}, arrays)
+
+
+def test_cells_need_codes(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    assert refused(path, {**metadata, "codes": "float32"}, arrays)
+    for cells in (0, -1, 2.5, "many", [1], True):
+        assert refused(path, {**metadata, "cells": cells}, arrays), cells
+    # What the index is asked to be may differ from what its last build made.
+    for cells in (None, 3, "auto"):
+        assert not refused(path, {**metadata, "cells": cells}, arrays), cells
+
+
+def test_tunings(parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    rows = [[0.0, 0.5, 1.0], [2.0, 0.9, 2.0], [None, 1.0, 9.0]]
+    assert not refused(path, {**metadata, "tunings": [[4, rows]]}, arrays)
+    assert not refused(path, {**metadata, "tunings": [[4, rows[2:]]]}, arrays)
+    for tunings in (
+        5, "all", {"4": rows}, [4], [[4]], [[4, []]], [[4, rows, 1]], [[4, 7]], [[4, [[]]]],
+        [["4", rows]], [[0, rows]], [[-4, rows]], [[4.0, rows]], [[True, rows]], [[2**63, rows]],
+        [[4, rows[:2]]],  # exact search is missing
+        [[4, [rows[1], rows[0], rows[2]]]], [[4, [rows[0], rows[0], rows[2]]]],
+        [[4, [rows[2], rows[2]]]], [[4, [[-1.0, 0.5, 1.0], rows[2]]]],
+        [[4, [[0.0, 1.5, 1.0], rows[2]]]], [[4, [[0.0, -0.5, 1.0], rows[2]]]],
+        [[4, [[0.0, 0.5, -1.0], rows[2]]]], [[4, [[None, 0.9, 9.0]]]],
+        [[4, [["much", 0.5, 1.0], rows[2]]]], [[4, [[0.0, 0.5], rows[2]]]],
+        [[4, [[0.0, 0.5, 1.0, 1.0], rows[2]]]], [[4, [[0.0, None, 1.0], rows[2]]]],
+    ):
+        assert refused(path, {**metadata, "tunings": tunings}, arrays), tunings
+
+
+def test_bytes_at_random(parts: Any, path: Path) -> None:
+    """Checksums are right here, so that only the sense of the numbers is left to check."""
+    metadata, arrays = parts
+    rng = np.random.default_rng(0)
+    for name in ("cells.starts", "cells.panels", "cells.sums", "cells.squares"):
+        for _ in range(25):
+            noise = bytearray(arrays[name].tobytes())
+            at = int(rng.integers(len(noise)))
+            noise[at : at + 8] = rng.bytes(len(noise[at : at + 8]))
+            other = np.frombuffer(bytes(noise), arrays[name].dtype).reshape(arrays[name].shape)
+            refused(path, metadata, {**arrays, name: other})

@@ -1,0 +1,143 @@
+"""The command line of approximate search: --cells, --queries, the limits, and tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import farann
+import numpy as np
+import pytest
+from approximate_cases import clustered
+from cases import Float32
+from farann.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def rows() -> Float32:
+    return clustered(np.random.default_rng(1), 5000, 8)
+
+
+@pytest.fixture
+def queries() -> Float32:
+    return clustered(np.random.default_rng(2), 40, 8)
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Float32, queries: Float32
+) -> Path:
+    """A folder to work in, with rows, queries and a partitioned index of the rows."""
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", rows)
+    np.save("queries.npy", queries)
+    assert main(["build", "rows.npy", "-o", "rows.farann", "--cells", "9", "-q",
+                 "--metric", "cosine"]) == 0
+    return tmp_path
+
+
+def refused(capsys: Capture, *arguments: str) -> str:
+    """What the one line on standard error says of arguments that are not right."""
+    capsys.readouterr()
+    assert main([*arguments]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.startswith("farann: error: ") and err.count("\n") == 1
+    return err
+
+
+class TestBuild:
+    def test_cells(self, place: Path, rows: Float32) -> None:
+        index = farann.Index(8, "cosine", cells=9)
+        index.add(rows)
+        index.build().save("expected.farann")
+        assert Path("rows.farann").read_bytes() == Path("expected.farann").read_bytes()
+        assert main(["build", "rows.npy", "-o", "auto.farann", "--cells", "auto", "-q"]) == 0
+        stats = farann.Index.load("auto.farann").stats()
+        assert stats["bytes"]["cells"] == 0  # few rows get none
+
+    def test_queries(self, place: Path, rows: Float32, queries: Float32) -> None:
+        assert main(["build", "rows.npy", "-o", "with.farann", "-q",
+                     "--queries", "queries.npy"]) == 0
+        index = farann.Index(8)
+        index.add(rows)
+        index.build(queries).save("expected.farann")
+        assert Path("with.farann").read_bytes() == Path("expected.farann").read_bytes()
+
+    def test_errors(self, place: Path, capsys: Capture) -> None:
+        build = ("build", "rows.npy", "-o", "new.farann")
+        for wrong in ("0", "-1", "some"):
+            assert "--cells: expected a whole number of 1 or more" in refused(
+                capsys, *build, "--cells", wrong)
+        assert "partitions need codes" in refused(
+            capsys, *build, "--cells", "3", "--codes", "float32")
+        np.save("wide.npy", np.ones((2, 9)))
+        assert "wide.npy: expected queries of dimension 8" in refused(
+            capsys, *build, "--queries", "wide.npy")
+        np.save("nan.npy", np.full((2, 8), np.nan))
+        assert "nan.npy: expected finite numbers, got NaN in row 0" in refused(
+            capsys, *build, "--queries", "nan.npy")
+        assert not Path("new.farann").exists()
+
+
+class TestSearch:
+    @pytest.mark.parametrize(
+        ("option", "value"), [("recall", 1.0), ("epsilon", 0.25), ("budget", 48)]
+    )
+    def test_limits(
+        self, option: str, value: float, place: Path, queries: Float32
+    ) -> None:
+        assert main(["search", "rows.farann", "queries.npy", "-k", "5", f"--{option}", str(value),
+                     "-o", "out.npz", "-q", "--threads", "1"]) == 0
+        index = farann.Index.load("rows.farann")
+        expected = index.search_furthest(
+            queries, 5, threads=1, **{option: value})  # type: ignore[call-overload]
+        with np.load("out.npz") as found:
+            assert np.array_equal(found["ids"], expected.ids)
+            assert np.array_equal(found["scores"], expected.scores)
+        if option == "budget":
+            assert not np.array_equal(expected.ids, index.search_furthest(queries, 5).ids)
+
+    def test_errors(self, place: Path, capsys: Capture) -> None:
+        search = ("search", "rows.farann", "queries.npy")
+        for option in ("recall", "epsilon", "budget"):
+            for other in ("--nearest", "--beyond=1"):
+                assert f"--{option} is for the furthest rows" in refused(
+                    capsys, *search, f"--{option}", "1", other)
+        assert "expected at most one of recall, epsilon and budget" in refused(
+            capsys, *search, "--recall", "0.9", "--budget", "9")
+        assert "recall: expected a number above 0, at most 1" in refused(
+            capsys, *search, "--recall", "95")
+        assert "--budget: expected a whole number" in refused(capsys, *search, "--budget", "0")
+
+
+class TestTune:
+    def test_prints_and_keeps(self, place: Path, capsys: Capture) -> None:
+        assert main(["tune", "rows.farann", "-k", "3", "--queries", "queries.npy"]) == 0
+        printed = capsys.readouterr().out
+        assert "recall@3" in printed.splitlines()[0] and "exact" in printed.splitlines()[-1]
+        assert main(["tune", "rows.farann"]) == 0
+        index = farann.Index.load("rows.farann")
+        assert index._store is not None and sorted(index._store.tunings) == [3, 10]
+        assert str(index._store.tunings[3]) == printed.rstrip("\n")
+
+    @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"),
+                                                 ("a.pdf", b"%PDF")])
+    def test_plots(self, name: str, start: bytes, place: Path) -> None:
+        pytest.importorskip("matplotlib")
+        assert main(["tune", "rows.farann", "--plot", name]) == 0
+        assert Path(name).read_bytes().startswith(start)
+
+    def test_errors(self, place: Path, capsys: Capture) -> None:
+        before = Path("rows.farann").read_bytes()
+        assert "unknown extension '.txt'" in refused(
+            capsys, "tune", "rows.farann", "--plot", "a.txt")
+        np.save("wide.npy", np.ones((2, 9)))
+        assert "wide.npy: expected queries of dimension 8" in refused(
+            capsys, "tune", "rows.farann", "--queries", "wide.npy")
+        np.save("none.npy", np.ones((0, 8)))
+        assert "none.npy: expected at least one" in refused(
+            capsys, "tune", "rows.farann", "--queries", "none.npy")
+        assert Path("rows.farann").read_bytes() == before
+        farann.Index(8).save("empty.farann")
+        assert "empty.farann: the index has no rows" in refused(capsys, "tune", "empty.farann")
