@@ -1,0 +1,1 @@
+"""Adapters to recommenders; nothing is imported before it is asked for."""
