@@ -192,12 +192,13 @@ def _logistic(features: Float64Array, target: BoolArray, weight: Float64Array, *
     high, low = (likes + 1.0) / (likes + 2.0), 1.0 / (weight.sum() - likes + 2.0)
     soft = np.where(target, high, low)
     spread = features.std(axis=0)
-    scaled = features / np.where(spread > 0, spread, 1.0)
+    used = spread > 1e-12 * np.abs(features).max(axis=0)  # the others are constant
+    spread[~used] = 1.0
+    scaled = features / spread
     if intercept:
         scaled = scaled - scaled.mean(axis=0)
     model = _sklearn("linear_model").LogisticRegression(
-        C=np.inf, solver="newton-cholesky", fit_intercept=intercept, tol=1e-8)
-    used = spread > 0
+        C=np.inf, fit_intercept=intercept, tol=1e-6, max_iter=1000)
     base = _log_odds(float(np.average(soft, weights=weight)))
     coefficients, constant = np.zeros(features.shape[1]), base
     while used.any():
@@ -211,7 +212,7 @@ def _logistic(features: Float64Array, target: BoolArray, weight: Float64Array, *
         used &= coefficients > 0
         coefficients[:] = 0.0
         constant = base
-    coefficients /= np.where(spread > 0, spread, 1.0)
+    coefficients /= spread
     if intercept:
         constant -= float(features.mean(axis=0) @ coefficients)
     return coefficients.tolist(), constant if intercept else 0.0

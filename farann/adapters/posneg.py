@@ -366,8 +366,9 @@ class PosNegRanker:
         if line is None:
             raise RuntimeError("probability: fit must be called first")
         fused = np.asarray(scores, np.float64)
-        dropped = np.isneginf(fused)
-        return np.where(dropped, 0.0, expit(line(np.where(dropped, 0.0, fused))))
+        chance = expit(line(np.where(np.isfinite(fused), fused, 0.0)))
+        chance = np.where(np.isneginf(fused), 0.0, chance)  # dropped by the veto
+        return np.where(np.isnan(fused), np.nan, chance)
 
     # ---- files ----
 
