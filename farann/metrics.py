@@ -200,8 +200,8 @@ def auc_by_user(users: npt.ArrayLike, labels: npt.ArrayLike,
     user, label, score = user[order], label[order], score[order]
     n_users = int(user[-1]) + 1 if len(user) else 0
     # The mean rank of each run of equal scores, counted within the user.
-    starts = np.flatnonzero(np.append(True, (np.diff(user) != 0) | (np.diff(score) != 0))) \
-        if len(user) else np.empty(0, np.int64)
+    new = (user[1:] != user[:-1]) | (score[1:] != score[:-1])
+    starts = np.flatnonzero(np.append(True, new))[: len(user)]
     lengths = np.diff(np.append(starts, len(user)))
     first = np.searchsorted(user, user[starts])
     rank = np.repeat(starts - first + (lengths + 1) / 2.0, lengths)

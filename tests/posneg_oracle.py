@@ -82,8 +82,7 @@ def everything(ranker: PosNegRanker, sides: list[dict[int, NDArray[Any]]], metri
             base = calibration.unknown
             if i in values:
                 z = normalised(values[i], population, ranker._normalize)
-                base = calibration.scale * float(calibration.curve(np.array([z]))[0])
-                base += calibration.shift
+                base = float(calibration.curve(np.array([z]))[0])
             found[i] = base + calibration.item_weight * own[i]
         log_odds.append(found)
     liked, disliked = log_odds

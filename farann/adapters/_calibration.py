@@ -80,13 +80,11 @@ Curve = Linear | Steps | Wrapped
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibrated log-odds of one model: scale * curve(similarity) + shift + the item's part.
+    """Calibrated log-odds of one model: those of the similarity, and the item's own.
 
     Attributes
     ----------
     curve : Linear, Steps or Wrapped
-    scale, shift : float
-        Found together with `item_weight`; 1 and 0 without it.
     item_weight : float
         Of each item's own log-odds, which are those of a like; so it is negative, or zero,
         for the negative model.
@@ -95,24 +93,19 @@ class Calibration:
     """
 
     curve: Curve
-    scale: float = 1.0
-    shift: float = 0.0
     item_weight: float = 0.0
     unknown: float = 0.0
 
     def __call__(self, similarity: Float64Array, items: Float64Array) -> Float64Array:
         """Log-odds; `items` are the items' own ones, and NaN similarities mean unknown."""
-        scored = self.scale * self.curve(similarity) + self.shift
-        known: Float64Array = np.where(np.isnan(similarity), self.unknown, scored)
+        known: Float64Array = np.where(np.isnan(similarity), self.unknown,
+                                       self.curve(similarity))
         return known + self.item_weight * items
 
     @property
     def linear(self) -> Linear | None:
         """Slope and intercept if the log-odds are linear in the similarity."""
-        if not isinstance(self.curve, Linear):
-            return None
-        return Linear(self.scale * self.curve.slope,
-                      self.scale * self.curve.intercept + self.shift)
+        return self.curve if isinstance(self.curve, Linear) else None
 
     @property
     def monotone(self) -> bool:
@@ -123,24 +116,16 @@ class Calibration:
 RAW = Calibration(Linear(1.0, 0.0))
 
 
-class Feedback(NamedTuple):
-    """What one model's calibration learns from; all (n,)."""
-
-    similarity: Float64Array
-    target: BoolArray
-    weight: Float64Array
-    items: Float64Array
-
-
-def fit_calibration(name: str, method: Any, feedback: Feedback, use_items: bool) -> Calibration:
-    """Calibrate one model, called `name` in errors, on feedback on items that it has."""
-    n, total = len(feedback.target), feedback.weight.sum()
-    if feedback.target.all() or not feedback.target.any():
+def fit_calibration(name: str, method: Any, similarity: Float64Array, target: BoolArray,
+                    weight: Float64Array) -> Calibration:
+    """Calibrate one model, called `name` in errors, on feedback (n,) on items that it has."""
+    n = len(target)
+    if target.all() or not target.any():
         raise ValueError(f"labels: expected likes and dislikes to calibrate the {name} model by, "
                          f"got one kind only in {n} rows")
-    weight = feedback.weight * (n / total)
-    base = _log_odds(float(np.average(feedback.target, weights=weight)))
-    curve = _fit_curve(method, feedback.similarity, feedback.target, weight)
+    weight = weight * (n / weight.sum())
+    base = _log_odds(float(np.average(target, weights=weight)))
+    curve = _fit_curve(method, similarity, target, weight)
     if isinstance(curve, Linear) and curve.slope <= 0:
         warnings.warn(
             f"{name}: higher scores don't go with more "
@@ -148,12 +133,7 @@ def fit_calibration(name: str, method: Any, feedback: Feedback, use_items: bool)
             f"(slope {curve.slope:.3g}); the model is left out of account. "
             "Are the models or the labels swapped?", UserWarning, stacklevel=4)
         curve = Linear(0.0, base)
-    if not use_items:
-        return Calibration(curve, unknown=base)
-    sign = 1.0 if name == "positive" else -1.0
-    features = np.column_stack([curve(feedback.similarity), sign * feedback.items])
-    (scale, item), shift = _logistic(features, feedback.target, weight)
-    return Calibration(curve, scale, shift, sign * item, base)
+    return Calibration(curve, unknown=base)
 
 
 def _fit_curve(method: Any, similarity: Float64Array, target: BoolArray,

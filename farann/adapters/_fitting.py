@@ -18,7 +18,6 @@ from farann.adapters._calibration import (
     fit_weights,
     item_log_odds,
 )
-from farann.adapters._calibration import Feedback as OneModel
 from farann.adapters._fusion import Fusion, Parts
 from farann.adapters._scoring import Model, Pair, Scorer, numbers_of
 from farann.adapters._sides import Normaliser, Side
@@ -127,20 +126,27 @@ def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
     positive = negative = RAW
     if settings.fusion.calibrated:
         positive, negative = (
-            _calibration(name, settings.calibration, similarity, target, feedback, left_out,
-                         use_items)
+            _calibration(name, settings.calibration, similarity, target, feedback)
             for name, similarity, target in zip(
                 ("positive", "negative"), similar, (feedback.liked, ~feedback.liked),
                 strict=True)
         )
-    model = Model(positive, negative, settings.fusion, own)
-    parts = Parts(model.positive(similar[0], left_out)[:, np.newaxis],
-                  model.negative(similar[1], left_out)[:, np.newaxis],
+    fusion = settings.fusion
+    liked, disliked = positive(similar[0], left_out), negative(similar[1], left_out)
+    weight, item_weight = _linear_weights(liked, disliked, left_out, settings, feedback)
+    if use_items:
+        # The same for both models: what an item's record adds to what both say together.
+        positive = replace(positive, item_weight=item_weight)
+        negative = replace(negative, item_weight=-item_weight)
+        liked, disliked = liked + item_weight * left_out, disliked - item_weight * left_out
+    parts = Parts(liked[:, np.newaxis], disliked[:, np.newaxis],
                   pair.positive.known[feedback.items][:, np.newaxis],
                   pair.negative.known[feedback.items][:, np.newaxis])
-    fusion = settings.fusion
+    model = Model(positive, negative, fusion, own)
     if settings.fit_weight:
-        fusion = fusion._replace(weight=_weight(pair, model, parts, feedback))
+        if fusion.name != "logit":
+            weight = _best_weight(pair, model, parts, feedback)
+        fusion = fusion._replace(weight=weight)
         model = replace(model, fusion=fusion)
     fused = (_fused_by_rank(pair, model, feedback) if fusion.by_rank else fusion(parts)[:, 0])
     (slope,), intercept = fit_weights(fused[:, np.newaxis], feedback.liked, feedback.weight)
@@ -154,13 +160,12 @@ def _both_kinds(liked: BoolArray) -> None:
 
 
 def _calibration(name: str, method: Any, similarity: Float64Array, target: BoolArray,
-                 feedback: Feedback, left_out: Float64Array, use_items: bool) -> Calibration:
+                 feedback: Feedback) -> Calibration:
     known = ~np.isnan(similarity)
     if not known.any():
         raise ValueError(f"item_ids: expected feedback on items of the {name} model, got none")
-    return fit_calibration(name, method, OneModel(similarity[known], target[known],
-                                                  feedback.weight[known], left_out[known]),
-                           use_items)
+    return fit_calibration(name, method, similarity[known], target[known],
+                           feedback.weight[known])
 
 
 def _similarities(side: Side, queries: Float32Array, normalize: str | None,
@@ -199,13 +204,23 @@ def _fused_by_rank(pair: Pair, model: Model, feedback: Feedback) -> Float64Array
     return found
 
 
-def _weight(pair: Pair, model: Model, parts: Parts, feedback: Feedback) -> float:
-    """The weight of the largest likelihood (logit), or of the largest AUC."""
+def _linear_weights(liked: Float64Array, disliked: Float64Array, items: Float64Array,
+                    settings: Settings, feedback: Feedback) -> tuple[float, float]:
+    """The positive model's weight and the items' weight beside it, of the largest likelihood."""
+    weight = settings.fusion.weight
+    columns = [weight * liked - (1.0 - weight) * disliked]
+    if settings.fit_weight:
+        columns = [liked, -disliked]
+    found, _ = fit_weights(np.column_stack([*columns, items]), feedback.liked, feedback.weight)
+    models = sum(found[:-1])
+    if models <= 0:
+        return weight, found[-1]
+    return (found[0] / models if settings.fit_weight else weight), found[-1] / models
+
+
+def _best_weight(pair: Pair, model: Model, parts: Parts, feedback: Feedback) -> float:
+    """The weight of the largest AUC, by user if feedback says whose it is."""
     fusion = model.fusion
-    if fusion.name == "logit":
-        features = np.hstack([parts.liked, -parts.disliked])
-        (positive, negative), _ = fit_weights(features, feedback.liked, feedback.weight)
-        return positive / (positive + negative) if positive + negative > 0 else 0.5
     if fusion.name == "veto":
         return fusion.weight
     quality: list[float] = []

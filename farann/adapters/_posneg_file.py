@@ -18,7 +18,7 @@ from farann.adapters._scoring import Model, Pair
 
 _KIND = "posneg ranker"
 _SIDES = ("positive", "negative")
-_NUMBERS = ("scale", "shift", "item_weight", "unknown")
+_NUMBERS = ("item_weight", "unknown")
 _SETTINGS = ("calibration", "fusion", "weight", "normalize", "item_prior", "missing", "veto",
              "rank_constant")
 
