@@ -66,7 +66,7 @@ class Joint:
         active, depth = np.arange(len(scorer)), min(size, k + _SPARE)
         while len(active):
             some = filters.take(active)
-            hits = self._index.search_nearest(unit[active], depth, **some.search(np.arange(size)))
+            hits = self._index.search_nearest(unit[active], depth, **some.search())
             scored = scorer.take(active)(hits.ids)
             best = scored.best(k)
             _put(found, active, best)

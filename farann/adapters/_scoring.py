@@ -66,9 +66,11 @@ class Scored(NamedTuple):
 
     def padded(self, k: int) -> Scored:
         """With columns of nothing up to k of them."""
-        extra = ((0, 0), (0, max(0, k - self.items.shape[1])))
-        padded = Scored(np.pad(self.items, extra, constant_values=-1),
-                        *(np.pad(part, extra, constant_values=-np.inf) for part in self[1:]))
+        extra = ((0, 0), (0, k - self.items.shape[1]))
+        padded = self
+        if extra[1][1] > 0:
+            padded = Scored(np.pad(self.items, extra, constant_values=-1),
+                            *(np.pad(part, extra, constant_values=-np.inf) for part in self[1:]))
         # What was dropped or padded has no number.
         return padded._replace(items=np.where(padded.fused > -np.inf, padded.items, -1))
 
@@ -178,10 +180,10 @@ class Filters(NamedTuple):
         chosen = np.arange(len(self.excluded))[which]
         return Filters(self.allowed, [self.excluded[i] for i in chosen])
 
-    def search(self, items: Int64Array) -> dict[str, Any]:
-        """Arguments for a search in an index that holds some items, in this order."""
-        return {"allowed": None if self.allowed is None else self.allowed[items],
-                "exclude": self.excluded}
+    def search(self, items: Int64Array | None = None) -> dict[str, Any]:
+        """Arguments for a search in an index that holds some items, in this order, or all."""
+        mask = self.allowed if self.allowed is None or items is None else self.allowed[items]
+        return {"allowed": mask, "exclude": self.excluded}
 
     def candidates(self, query: int, size: int) -> Int64Array:
         """All items that one query may find, ascending."""

@@ -33,6 +33,11 @@ class Side:
     metric : {"l2", "dot", "cosine"}
     threads : int, optional
         Of the index.
+
+    Attributes
+    ----------
+    known : bool (size,)
+        Which items the model has.
     """
 
     def __init__(self, rows: Float32Array, items: Int64Array, size: int, metric: str,
@@ -40,6 +45,7 @@ class Side:
         self.rows, self.items, self.metric = rows, items, metric
         self.row_of = np.full(size, -1, np.int64)
         self.row_of[items] = np.arange(len(items))
+        self.known: BoolArray = self.row_of >= 0
         self.largest_norm = max((float(_norms(block).max()) for _, block in _blocks(rows)),
                                 default=0.0)
         self._lock = _tasks.fresh_lock(self)
@@ -50,11 +56,6 @@ class Side:
     def dim(self) -> int:
         """Dimension of rows and queries."""
         return int(self.rows.shape[1])
-
-    @property
-    def known(self) -> BoolArray:
-        """Which items the model has, (size,)."""
-        return self.row_of >= 0
 
     @property
     def index(self) -> Index:
