@@ -151,7 +151,8 @@ def naive_lists(trained: Trained, unseen: NDArray[np.bool_]) -> NDArray[np.float
     harmless = np.where(unseen, -(negative_users @ negative.T), -np.inf)
     fused = np.full(liked.shape, -np.inf)
     for values in (liked, harmless):
-        top = np.argpartition(-values, LISTED, axis=1)[:, :LISTED]
+        listed = min(LISTED, values.shape[1])
+        top = np.argpartition(-values, listed - 1, axis=1)[:, :listed]
         here = np.take_along_axis(values, top, axis=1) / 2
         before = np.take_along_axis(fused, top, axis=1)
         np.put_along_axis(fused, top, np.where(np.isneginf(before), 0.0, before) + here, axis=1)

@@ -26,7 +26,8 @@ def load(path: Path = OUT) -> list[Record]:
     latest: dict[tuple[Any, ...], Record] = {}
     for text in path.read_text("utf-8").splitlines():
         line = json.loads(text)
-        keys = ("kind", "dataset", "model", "method", "part", "weight")
+        keys = ["kind", "dataset", "model", "method", "part"]
+        keys += ["weight"] if line["kind"] == "weight" else []
         latest[tuple(line.get(key) for key in keys)] = line
     return list(latest.values())
 

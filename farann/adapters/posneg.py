@@ -344,7 +344,7 @@ class PosNegRanker:
         queries = self._queries(positive_queries, negative_queries, single=True)
         items = _fitting.known_items(self._ids, item_ids)
         scorer = Scorer(self._pair, model, *queries, self._veto)
-        if model.fusion.by_rank:
+        if model.fusion.by_rank or 4 * len(items) > len(self._ids):
             scored = scorer.everything().map(lambda part: part[:, items])
         else:
             scored = scorer(np.broadcast_to(items, (len(scorer), len(items))))
