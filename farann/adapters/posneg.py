@@ -2,7 +2,7 @@
 
 Two retrieval models, trained apart, score on scales of their own. `PosNegRanker` calibrates
 both on feedback that neither has seen, fuses them, and finds the k best of all items exactly.
-[posneg.md](../posneg.md) has the theory and figures on real data.
+The page on likes and dislikes in the documentation has the theory, and results on real data.
 """
 
 from __future__ import annotations
