@@ -73,7 +73,8 @@ def everything(ranker: PosNegRanker, sides: list[dict[int, NDArray[Any]]], metri
            for query, rows in zip(queries, sides, strict=True)]
     every = [np.array(list(values.values())) for values in raw]
     own = dict(zip(ranker.ids.tolist(), model.items.tolist(), strict=True))
-    pool = [i for i in ranker.ids.tolist() if i not in excluded and (allowed is None or i in allowed)]
+    pool = [i for i in ranker.ids.tolist()
+            if i not in excluded and (allowed is None or i in allowed)]
     log_odds: list[dict[int, float]] = []
     for values, population, calibration in zip(raw, every, (model.positive, model.negative),
                                                strict=True):

@@ -13,7 +13,7 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
-from farann.adapters import _posneg_file, _retrieval
+from farann.adapters import _posneg_file, _retrieval, posneg
 from farann.adapters._calibration import Calibration, Linear, Steps
 from farann.adapters._fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
 from farann.adapters._scoring import Model
@@ -287,6 +287,20 @@ def test_a_single_query_gives_vectors() -> None:
     np.testing.assert_array_equal(hits.ids, batch.ids[0])
     assert case.ranker.score(case.queries[0][0], case.queries[1][0],
                              case.ranker.ids[:3]).scores.shape == (3,)
+
+
+def test_batches_are_cut_and_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posneg, "_QUERIES", 3)
+    monkeypatch.setattr(posneg, "_FEW_QUERIES", 2)
+    monkeypatch.setattr(_retrieval, "_PAIRS", 10)
+    for options in ({}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}):
+        case = Case(12, n=40, queries=8, **options)
+        exclude = [case.ranker.ids[i::9] for i in range(8)]
+        case.check(6, exclude=exclude)
+        some = case.ranker.rank(*case.queries, 6, exclude=exclude, candidates=10)
+        alone = [case.ranker.rank(p, n, 6, exclude=one, candidates=10)
+                 for p, n, one in zip(*case.queries, exclude, strict=True)]
+        np.testing.assert_array_equal(some.ids, [one.ids for one in alone])
 
 
 def test_no_queries_and_more_than_there_is() -> None:

@@ -14,8 +14,8 @@ from farann.adapters._scoring import Filters, Model, Pair, Scored, Scorer
 from farann.adapters._sides import Side
 from farann.index import Index
 
-# Queries whose candidates are scored at a time.
-_QUERIES = 256
+# Candidates scored at a time, over all queries.
+_PAIRS = 1 << 20
 # How far the first look goes down the lists, at least.
 _DEPTH = 64
 # Candidates beyond k that the first search brings.
@@ -62,14 +62,14 @@ class Joint:
         unit = (vectors / np.where(length > 0, length, 1.0)[:, np.newaxis]).astype(np.float32)
         slack = 2.0**-22 * length * self._largest + 2.0**-40 * np.abs(constant).sum(axis=1)
         size = len(self._index)
-        found = _empty(len(scorer), k)
+        found = empty(len(scorer), k)
         active, depth = np.arange(len(scorer)), min(size, k + _SPARE)
         while len(active):
             some = filters.take(active)
             hits = self._index.search_nearest(unit[active], depth, **some.search())
             scored = scorer.take(active)(hits.ids)
             best = scored.best(k)
-            _put(found, active, best)
+            put(found, active, best)
             rest = hits.scores[:, -1].astype(np.float64) * length[active]
             rest += constant[active].sum(axis=1) + slack[active]
             done = (best.fused[:, -1] > rest) | (hits.ids[:, -1] < 0)
@@ -106,50 +106,42 @@ def searchable(pair: Pair, model: Model) -> bool:
 def by_threshold(scorer: Scorer, k: int, filters: Filters) -> Scored:
     """The k best by going down both models' lists until nothing below can be better."""
     size = len(scorer.model.items)
-    found = _empty(len(scorer), k)
+    found = empty(len(scorer), k)
     active, depth = np.arange(len(scorer)), max(_DEPTH, 4 * k)
     while len(active) and depth < _DENSE * size:
         some, few = filters.take(active), scorer.take(active)
         lists = _lists(few, depth, some)
-        candidates = _union(lists)
-        left = np.ones(len(active), np.bool_)
-        for start in range(0, len(active), _QUERIES):
-            which = slice(start, start + _QUERIES)
-            best = few.take(which)(candidates[which]).best(k)
-            _put(found, active[which], best)
-            ends = [ids[which] for ids in lists]
-            left[which] = ~_settled(few.take(which), ends, best)
-        active, depth = active[left], 4 * depth
+        best = _put_best(found, few, active, _union(lists), k)
+        active, depth = active[~_settled(few, lists, best)], 4 * depth
     if len(active):
-        _put(found, active, by_all_scores(scorer.take(active), k, filters.take(active)))
+        put(found, active, by_all_scores(scorer.take(active), k, filters.take(active)))
     return found
 
 
 def by_all_scores(scorer: Scorer, k: int, filters: Filters) -> Scored:
     """The k best of all scores, for fusions that can't be searched."""
     size = len(scorer.model.items)
-    found = _empty(len(scorer), k)
+    found = empty(len(scorer), k)
     for i in range(len(scorer)):
-        one = scorer.take(slice(i, i + 1)).everything(filters.candidates(i, size))
-        _put(found, np.array([i]), one.best(k))
+        which = slice(i, i + 1)
+        put(found, which, scorer.take(which).everything(filters.candidates(i, size)).best(k))
     return found
 
 
 def by_candidates(scorer: Scorer, k: int, filters: Filters, candidates: int) -> Scored:
     """The k best of both models' first candidates, scored under both."""
-    found = _empty(len(scorer), k)
-    for start in range(0, len(scorer), _QUERIES):
-        which = slice(start, start + _QUERIES)
-        few = scorer.take(which)
-        lists = _lists(few, candidates, filters.take(which))
-        union = _union(lists)
-        for i, items in enumerate(union):
-            real = items[items >= 0][np.newaxis]
-            listed = (np.isin(real, lists[0][i]), np.isin(real, lists[1][i]))
-            if few.model.fusion.by_rank:
-                listed = (few.pair.positive.known[real], few.pair.negative.known[real])
-            one = few.take(slice(i, i + 1))(real, listed)
-            _put(found, np.array([start + i]), one.best(k))
+    found = empty(len(scorer), k)
+    lists = _lists(scorer, candidates, filters)
+    union, fusion = _union(lists), scorer.model.fusion
+    if not fusion.by_rank and fusion.name != "combmnz":
+        _put_best(found, scorer, np.arange(len(scorer)), union, k)
+        return found
+    for i, items in enumerate(union):
+        real = items[items >= 0][np.newaxis]
+        listed = None if fusion.by_rank else (np.isin(real, lists[0][i]),
+                                              np.isin(real, lists[1][i]))
+        which = slice(i, i + 1)
+        put(found, which, scorer.take(which)(real, listed).best(k))
     return found
 
 
@@ -216,11 +208,23 @@ def _rounding(side: Side, queries: Float32Array) -> Float64Array:
     return rounding
 
 
-def _empty(n_queries: int, k: int) -> Scored:
+def _put_best(found: Scored, scorer: Scorer, queries: Int64Array, candidates: Int64Array,
+              k: int) -> Scored:
+    """Score candidates, (n_queries, m), block by block; the k best go to rows of `found`."""
+    step = max(1, _PAIRS // max(1, candidates.shape[1]))
+    for start in range(0, len(candidates), step):
+        which = slice(start, start + step)
+        put(found, queries[which], scorer.take(which)(candidates[which]).best(k))
+    return found.map(lambda part: part[queries])
+
+
+def empty(n_queries: int, k: int) -> Scored:
+    """Answers without any item."""
     numbers = [np.full((n_queries, k), -np.inf) for _ in range(4)]
     return Scored(np.full((n_queries, k), -1, np.int64), *numbers)
 
 
-def _put(found: Scored, queries: Int64Array, best: Scored) -> None:
+def put(found: Scored, queries: Int64Array | slice, best: Scored) -> None:
+    """Write answers into the rows of some queries."""
     for place, value in zip(found, best, strict=True):
         place[queries] = value

@@ -25,6 +25,8 @@ from farann.index import Index
 
 __all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]
 
+# Queries answered at a time; ranks keep all similarities of each.
+_QUERIES, _FEW_QUERIES = 4096, 64
 NORMALISATIONS = (None, "minmax", "zmuv", "softmax", "rank")
 
 
@@ -309,16 +311,14 @@ class PosNegRanker:
         queries = self._queries(positive_queries, negative_queries, single=True)
         single = np.ndim(positive_queries) == 1
         filters = Filters.of(self._ids, exclude, allowed, len(queries[0]), single)
-        scorer = Scorer(self._pair, model, *queries, self._veto)
-        if candidates is not None:
-            best = _retrieval.by_candidates(scorer, k, filters, candidates)
-        elif _retrieval.Joint.serves(self._pair, model):
-            best = self._joint_of(model).search(scorer, k, filters)
-        elif _retrieval.searchable(self._pair, model):
-            best = _retrieval.by_threshold(scorer, k, filters)
-        else:
-            best = _retrieval.by_all_scores(scorer, k, filters)
-        return self._hits(best, single)
+        found = _retrieval.empty(len(queries[0]), k)
+        step = _FEW_QUERIES if self._normalize == "rank" else _QUERIES
+        for start in range(0, len(queries[0]), step):
+            some = slice(start, start + step)
+            scorer = Scorer(self._pair, model, queries[0][some], queries[1][some], self._veto)
+            best = self._best(scorer, k, filters.take(some), candidates)
+            _retrieval.put(found, some, best)
+        return self._hits(found, single)
 
     def score(self, positive_queries: npt.ArrayLike, negative_queries: npt.ArrayLike,
               item_ids: npt.ArrayLike) -> PosNegHits:
@@ -446,6 +446,16 @@ class PosNegRanker:
             raise ValueError(f"negative_queries: expected as many as positive_queries, "
                              f"{np.shape(positive)[:-1]}, got {np.shape(negative)[:-1]}")
         return found[0], found[1]
+
+    def _best(self, scorer: Scorer, k: int, filters: Filters, candidates: int | None) -> Scored:
+        model = scorer.model
+        if candidates is not None:
+            return _retrieval.by_candidates(scorer, k, filters, candidates)
+        if _retrieval.Joint.serves(self._pair, model):
+            return self._joint_of(model).search(scorer, k, filters)
+        if _retrieval.searchable(self._pair, model):
+            return _retrieval.by_threshold(scorer, k, filters)
+        return _retrieval.by_all_scores(scorer, k, filters)
 
     def _joint_of(self, model: Model) -> _retrieval.Joint:
         with self._lock:
