@@ -36,7 +36,8 @@ class Method:
     models: str = "both"
 
 
-def _plain(weight: float) -> dict[str, Any]:
+def plain(weight: float) -> dict[str, Any]:
+    """Options of the two models alone, without the items' own record."""
     return {"weight": weight, "item_prior": None}
 
 
@@ -44,13 +45,14 @@ DEFAULT = "default"
 POSITIVE = "positive only"
 NAIVE = "naive average of raw scores"
 METHODS = [
-    Method(POSITIVE, _plain(1.0)),
-    Method("negative only", _plain(0.0)),
+    Method(POSITIVE, plain(1.0)),
+    Method("negative only", plain(0.0)),
     Method(NAIVE, {"calibration": "none"}),
     Method(DEFAULT),
     Method("weight fitted", {"weight": "fit"}),
     Method("weight 0.9", {"weight": 0.9}),
     Method("no item prior", {"item_prior": None}),
+    Method("no item prior, weight 0.9", plain(0.9)),
     Method("no item prior, weight fitted", {"item_prior": None, "weight": "fit"}),
     Method("isotonic", {"calibration": "isotonic"}),
     Method("temperature", {"calibration": "temperature"}),
@@ -66,8 +68,8 @@ METHODS = [
     Method("inverse square rank", {"fusion": "isr"}),
     Method("Borda", {"fusion": "borda"}),
     Method("veto at 0.5", {"fusion": "veto"}),
-    Method("single signed model", _plain(1.0), "signed"),
-    Method("biases only", _plain(1.0), "biases"),
+    Method("single signed model", plain(1.0), "signed"),
+    Method("biases only", plain(1.0), "biases"),
 ]
 
 

@@ -96,7 +96,7 @@ def _interval(value: list[float] | None, *, signed: bool = False) -> str:
 
 
 def figures(lines: list[Record], folder: Path) -> list[Path]:
-    """Reliability diagrams, and what the weight does, one file each."""
+    """Reliability diagrams, and what the weight does to both models alone, one file each."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -112,6 +112,8 @@ def figures(lines: list[Record], folder: Path) -> list[Path]:
             draw(axis, [line for line in lines if line["kind"] == kind
                         and (line["dataset"], line["model"]) == (dataset, model)])
             axis.set_title(f"{title}, {model}")
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         path = folder / f"posneg-{kind}.png"
         figure.savefig(path, dpi=130)
         plt.close(figure)
@@ -123,15 +125,13 @@ def _draw_reliability(axis: Any, lines: list[Record]) -> None:
     axis.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
     names = {"fused": "P(like), fused", "positive": "P(like), positive model",
              "negative": "P(dislike), negative model"}
-    for line, marker in zip(lines, "osd", strict=False):
+    for line, marker, color in zip(lines, "osd", ("C0", "C1", "C2"), strict=False):
         sizes = [15 + 250 * weight for weight in line["weight"]]
-        axis.plot(line["predicted"], line["observed"], linewidth=1)
+        axis.plot(line["predicted"], line["observed"], linewidth=1, color=color)
         axis.scatter(line["predicted"], line["observed"], s=sizes, marker=marker, alpha=0.7,
-                     label=names[line["part"]])
+                     color=color)
+        axis.plot([], [], marker=marker, color=color, label=names[line["part"]])
     axis.set(xlabel="predicted", ylabel="observed", xlim=(0, 1), ylim=(0, 1))
-    legend = axis.legend(loc="upper left", frameon=False)
-    for handle in legend.legend_handles:
-        handle.set_sizes([40])
 
 
 def _draw_weight(axis: Any, lines: list[Record]) -> None:
@@ -147,5 +147,5 @@ def _draw_weight(axis: Any, lines: list[Record]) -> None:
         axis.plot(weights, [line[key] / base for line in lines], color=color, linestyle=style,
                   label=label)
     axis.axvline(0.5, color="0.7", linewidth=1, zorder=0)
-    axis.set(xlabel="weight of the positive model", ylabel="relative to weight 1", ylim=(0, None))
-    axis.legend(frameon=False)
+    axis.set(xlabel="weight of the positive model", ylabel="relative to the positive model alone",
+             ylim=(0, None))

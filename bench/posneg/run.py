@@ -167,7 +167,7 @@ def _compare(ratings: Ratings, model: str, seeds: int, progress: Any) -> list[di
         judged.setdefault(LISTS, []).append(judge(trained, lists, shown=False))
         if seed < FIRST_SEED + _SWEPT:
             sweep.append([judge(trained, methods.scores_of(
-                trained, methods.Method("", {"weight": float(weight)})).fused)
+                trained, methods.Method("", methods.plain(float(weight)))).fused)
                 for weight in _WEIGHTS])
         progress.update()
     lines = [{"kind": "method", "method": method, **_summary(method, judged),
