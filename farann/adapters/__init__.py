@@ -1,4 +1,4 @@
-"""Layers for other libraries; each module needs the library that it is named after.
+"""What recommenders need; each module asks for the library that it is made for.
 
 Nothing here is imported by ``import farann``.
 """

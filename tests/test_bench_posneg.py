@@ -1,0 +1,209 @@
+"""The PosNeg benchmark, on tiny ratings that are made here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import __main__ as command
+from bench.datasets import Unavailable
+from bench.posneg import feedback, methods, models, report, run, scale
+from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
+
+
+def tiny(seed: int = 0, users: int = 40, items: int = 60, each: int = 45) -> Ratings:
+    """Every user rates some items; taste and the item decide."""
+    random = np.random.default_rng(seed)
+    taste, kind = random.standard_normal((users, 3)), random.standard_normal((items, 3))
+    who = np.repeat(np.arange(users), each)
+    what = np.concatenate([random.choice(items, each, replace=False) for _ in range(users)])
+    value = (taste[who] * kind[what]).sum(axis=1) + 0.3 * random.standard_normal(len(who))
+    labels = np.where(value > 0.2, 1, np.where(value < -0.4, -1, 0))
+    return Ratings("Tiny", who, what, labels, (kind > 0).astype(float))
+
+
+def test_each_user_is_split_by_the_shares() -> None:
+    ratings = tiny()
+    part = ratings.split(3)
+    for user in range(40):
+        mine = np.bincount(part[ratings.users == user], minlength=3)
+        assert abs(mine[TRAIN] - 22.5) <= 1 and abs(mine[CALIBRATION] - 9) <= 1
+        assert mine.sum() == 45
+    assert (part == ratings.split(3)).all() and (part != ratings.split(4)).any()
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], Path]:
+    """Let pip bring a wheel with these files."""
+
+    def make(files: dict[str, str]) -> Path:
+        def download(command: list[str], folder: Path, what: str) -> None:
+            with zipfile.ZipFile(folder / "some.whl", "w") as wheel:
+                for name, text in files.items():
+                    wheel.writestr(name, text)
+
+        monkeypatch.setattr(feedback, "run_tool", download)
+        return tmp_path / "cache"
+
+    return make
+
+
+def test_movielens_is_read_and_cached(packaged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = feedback.SOURCES["movielens-100k"]
+    cache = packaged({
+        source.member: "user:token\titem:token\trating:float\ttime\n"
+                       "7\t10\t4\t1\n7\t2\t3\t1\n9\t10\t2\t1\n",
+        source.extra: "item\ttitle\tyear\tclass\n2\tA\t1990\tDrama\n10\tB\t1991\tDrama War\n"})
+    ratings = feedback.load("movielens-100k", cache)
+    assert ratings.users.tolist() == [0, 0, 1] and ratings.labels.tolist() == [1, 0, -1]
+    assert ratings.genres[ratings.items].tolist() == [[1, 1], [1, 0], [1, 1]]
+    assert ratings.shape == (2, 2)
+    monkeypatch.setattr(feedback, "run_tool", None)
+    assert feedback.load("movielens-100k", cache).labels.tolist() == [1, 0, -1]
+
+
+def test_filmtrust_is_read(packaged: Any) -> None:
+    member = feedback.SOURCES["filmtrust"].member
+    cache = packaged({member: "user\tmovie\tscore\nc\tc\tc\nx\ty\tclass\n1\t5\t3.5\n1\t6\t2\n"})
+    ratings = feedback.load("filmtrust", cache)
+    assert ratings.labels.tolist() == [1, -1] and ratings.genres.shape == (2, 0)
+
+
+def test_sets_that_cannot_be_had(packaged: Any) -> None:
+    cache = packaged({"else": ""})
+    with pytest.raises(Unavailable, match="the wheel has no recbole"):
+        feedback.load("movielens-100k", cache)
+    with pytest.raises(KeyError, match="there are movielens-100k, filmtrust"):
+        feedback.load("netflix", cache)
+
+
+def test_factorization_is_the_least_squares_solution() -> None:
+    random = np.random.default_rng(0)
+    users, items = np.nonzero(random.random((12, 9)) < 0.4)
+    targets = random.choice([-1.0, 1.0], len(users))
+    left, right = models.factorize(users, items, targets, (12, 9), 0, dim=3, confidence=5.0,
+                                   penalty=0.5, rounds=400)
+
+    def loss(scale: float) -> float:
+        scores = (left.astype(float) * scale) @ right.T.astype(float)
+        weight = np.ones((12, 9))
+        weight[users, items] += 5.0
+        wanted = np.zeros((12, 9))
+        wanted[users, items] = targets
+        norms = scale**2 * (left**2).sum() + (right**2).sum()
+        return float((weight * (scores - wanted) ** 2).sum() + 0.5 * norms)
+
+    assert loss(1.0) <= min(loss(0.99), loss(1.01)) + 1e-6
+    zero = 6.0 * len(users)
+    assert loss(1.0) < 0.8 * zero
+
+
+def test_towers_learn_who_likes_what() -> None:
+    ratings = tiny()
+    liked = ratings.labels > 0
+    users, items = models.two_towers(ratings.users[liked], ratings.items[liked], ratings.genres,
+                                     40, 0, dim=8, rounds=30, batch=128)
+    scores = (users @ items.T)[ratings.users, ratings.items]
+    assert scores[liked].mean() > scores[ratings.labels < 0].mean() + 1.0
+
+
+def test_judging_by_plain_loops() -> None:
+    ratings = tiny()
+    trained = methods.train(ratings, "MF", 0)
+    fused = np.random.default_rng(1).standard_normal(ratings.shape)
+    judged = run.judge(trained, fused)
+    for user in range(40):
+        mine = ratings.users == user
+        label = dict(zip(ratings.items[mine & (trained.part == TEST)].tolist(),
+                         ratings.labels[mine & (trained.part == TEST)].tolist(), strict=True))
+        before = set(ratings.items[mine & (trained.part != TEST)].tolist())
+        liked = [i for i, value in label.items() if value > 0]
+        disliked = [i for i, value in label.items() if value < 0]
+        order = sorted((i for i in range(60) if i not in before), key=lambda i: -fused[user, i])
+        if disliked:
+            share = sum(i in disliked for i in order[:10]) / 10
+            assert judged.all_disliked[user] == pytest.approx(share)
+        known = [i for i in order if label.get(i, 0) != 0]
+        if len(known) > 10 and disliked:
+            share = sum(i in disliked for i in known[:10]) / 10
+            assert judged.shown_disliked[user] == pytest.approx(share)
+        else:
+            assert np.isnan(judged.shown_disliked[user])
+        if liked and disliked:
+            pairs = [fused[user, a] > fused[user, b] for a in liked for b in disliked]
+            assert judged.auc[user] == pytest.approx(np.mean(pairs))
+        else:
+            assert np.isnan(judged.auc[user])
+
+
+def test_naive_lists_keep_half_of_what_one_list_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "LISTED", 2)
+    one = np.ones((1, 1), np.float32)
+    positive = np.array([[4.0], [3.0], [2.0], [1.0]], np.float32)
+    negative = np.array([[9.0], [1.0], [5.0], [2.0]], np.float32)
+    trained = methods.Trained(tiny(), np.zeros(0), {"both": ((one, positive), (one, negative))})
+    fused = methods.naive_lists(trained, np.ones((1, 4), bool))
+    assert fused.tolist() == [[2.0, 1.0, -np.inf, -1.0]]
+
+
+def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    def load(name: str, cache: Path) -> Ratings:
+        if name == "filmtrust":
+            raise Unavailable("no network")
+        return tiny()
+
+    monkeypatch.setattr(run, "load", load)
+    kept = {methods.POSITIVE, methods.NAIVE, methods.DEFAULT, "veto at 0.5", "biases only"}
+    monkeypatch.setattr(methods, "METHODS", [m for m in methods.METHODS if m.name in kept])
+    out = tmp_path / "posneg.jsonl"
+    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "2", "--out", str(out)])
+    assert command.main() == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {"kind": "skipped", "dataset": "filmtrust", "reason": "no network"}.items() \
+        <= next(line for line in lines if line["kind"] == "skipped").items()
+    default = next(line for line in lines if line["kind"] == "method"
+                   and line["method"] == methods.DEFAULT and line["model"] == "MF")
+    assert default["shown_ndcg_vs_positive"][0] == pytest.approx(
+        default["shown_ndcg"][0] - next(
+            line for line in lines if line["kind"] == "method" and line["model"] == "MF"
+            and line["method"] == methods.POSITIVE)["shown_ndcg"][0])
+    assert default["auc"][0] > 0.5
+    page = (tmp_path / "posneg.md").read_text()
+    assert page.count("| **default** |") == 2 and "Tiny, two towers" in page
+    assert f"{default['shown_ndcg'][0]:.4f}" in page
+    for name in ("reliability", "weight"):
+        assert (tmp_path / f"posneg-{name}.png").stat().st_size > 10_000
+    assert str(tmp_path / "posneg.md") in capsys.readouterr().out
+
+
+def test_scale_on_a_small_shop(tmp_path: Path) -> None:
+    shop = scale.make(items=500, users=50, impressions=3000)
+    table = scale.run(tmp_path / "scale.jsonl", ["posneg", "--scale"], shop)
+    line = json.loads((tmp_path / "scale.jsonl").read_text().splitlines()[-1])
+    assert line["agreement"] > 0.99
+    assert len(table) == 4 + len(line["rows"])
+    assert line["rows"][0]["ratio"] == 1.0
+
+
+def test_errors_of_the_command(monkeypatch: pytest.MonkeyPatch,
+                               capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "0"])
+    assert command.main() == 2
+    assert "--seeds must be 1 or more" in capsys.readouterr().err
+
+
+def test_pip_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any, **options: Any) -> None:
+        raise subprocess.CalledProcessError(1, "pip", stderr="ERROR: no such package")
+
+    monkeypatch.setattr(subprocess, "run", failing)
+    with pytest.raises(Unavailable, match="no such package"):
+        feedback.load("filmtrust", tmp_path)
