@@ -73,7 +73,11 @@ class Index:
         if codes not in ("int8", "float32"):
             raise ValueError(f"codes: expected 'int8' or 'float32', got {codes!r}")
         if cells is not None and cells != "auto":
-            cells = _checks.to_int("cells", cells, 1)
+            try:
+                cells = _checks.to_int("cells", cells, 1)
+            except (TypeError, ValueError):
+                raise ValueError("cells: expected a number of 1 or more, 'auto' or None, got "
+                                 f"{cells!r}") from None
         if cells is not None and codes == "float32":
             raise ValueError("cells: partitions need codes, and codes='float32' means none")
         if keep_vectors is not True:

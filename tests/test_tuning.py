@@ -206,7 +206,9 @@ class TestEffortFor:
             "        64      0.7000         2.0",
             "       128      0.9000         4.0",
             "     exact      1.0000         9.0",
+            "recall 0.95 takes exact search",
         ]
+        assert str(self.TABLE._replace(target=0.6)).endswith("takes an effort of 54.4")
 
     def test_plotted(self) -> None:
         matplotlib = pytest.importorskip("matplotlib")
