@@ -30,7 +30,7 @@ cdef class Queries:
     cdef int mode
     cdef farann_packing packing
     cdef Query *queries
-    cdef void *memory[20]
+    cdef void *memory[24]
     cdef int n_memory
     cdef double *exact
     cdef double *keys
