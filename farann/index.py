@@ -72,7 +72,11 @@ class Index:
         if codes not in ("int8", "float32"):
             raise ValueError(f"codes: expected 'int8' or 'float32', got {codes!r}")
         if cells is not None and cells != "auto":
-            cells = _checks.to_int("cells", cells, 1)
+            try:
+                cells = _checks.to_int("cells", cells, 1)
+            except (TypeError, ValueError) as error:
+                raise type(error)("cells: expected None, 'auto', or an int of 1 or more, "
+                                  f"got {cells!r}") from None
         if cells is not None and codes == "float32":
             raise ValueError("cells: partitions need codes, and codes='float32' means none")
         if keep_vectors is not True:
