@@ -75,9 +75,9 @@ class Index:
         if cells is not None and cells != "auto":
             try:
                 cells = _checks.to_int("cells", cells, 1)
-            except (TypeError, ValueError):
-                raise ValueError("cells: expected a number of 1 or more, 'auto' or None, got "
-                                 f"{cells!r}") from None
+            except (TypeError, ValueError) as error:
+                raise type(error)("cells: expected None, 'auto', or an int of 1 or more, "
+                                  f"got {cells!r}") from None
         if cells is not None and codes == "float32":
             raise ValueError("cells: partitions need codes, and codes='float32' means none")
         if keep_vectors is not True:

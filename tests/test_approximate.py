@@ -100,6 +100,18 @@ class TestEpsilon:
         assert stats.rows_rescored < before.rows_rescored
         assert_within(hits, queries, rows, np.arange(20_000), metric, epsilon)
 
+    @pytest.mark.parametrize("codes", ["float32", "int8"])
+    def test_rows_that_come_late(self, codes: str, rng: np.random.Generator) -> None:
+        """Rows at 1, then some at 1.15 or 1.4: within and beyond what may be left out."""
+        rows = gaussian(rng, 4000, 16)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        queries = np.float32(1e-4) * gaussian(rng, 20, 16)
+        for norm, found in ((1.15, 1.0), (1.4, 1.4)):
+            late = np.vstack([rows[:3500], np.float32(norm) * rows[3500:]])
+            hits = index_of(late, codes=codes).build().search_furthest(queries, epsilon=0.2)
+            assert_within(hits, queries, late, np.arange(4000), "l2", 0.2)
+            assert hits.scores[:, -1] == pytest.approx(found, abs=0.01)
+
     def test_where_the_offset_cancels(self, rng: np.random.Generator) -> None:
         """All rows are asked for but one, from afar but beside a row: its distance is tiny."""
         rows = gaussian(rng, 500, 8)
@@ -375,7 +387,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("cells", [0, -3, 2.5, "many", True])
     def test_cells(self, cells: Any) -> None:
-        with pytest.raises((ValueError, TypeError), match="cells: expected"):
+        with pytest.raises((ValueError, TypeError), match="cells: expected None, 'auto'"):
             farann.Index(cells=cells)
 
     def test_cells_without_codes(self) -> None:
