@@ -51,7 +51,8 @@ def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bo
     if array.shape[1] < 1:
         raise ValueError(f"{name}: expected vectors of dimension 1 or more, got {array.shape}")
     if array.dtype == np.float32:
-        vectors = np.require(array, requirements=["C", "A"])
+        fits = array.flags.c_contiguous and array.flags.aligned
+        vectors = array if fits else np.require(array, requirements=["C", "A"])
     else:
         with np.errstate(over="ignore", under="ignore"):
             vectors = np.ascontiguousarray(array, dtype=np.float32)
@@ -137,10 +138,10 @@ class Limits(NamedTuple):
 
 def to_limits(recall: Any, epsilon: Any, budget: Any) -> Limits | None:
     """Check how a search may stop; None where nothing is said."""
+    if recall is None and epsilon is None and budget is None:
+        return None
     given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget))
              if value is not None]
-    if not given:
-        return None
     if len(given) > 1:
         raise ValueError(f"{given[0]}: expected at most one of recall, epsilon and budget, "
                          f"got {' and '.join(given)}")

@@ -32,7 +32,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     n = len(queries)
     scores = np.empty((n, k), np.float32)
     ids = np.empty((n, k), np.int64)
-    tasks = []
+    did: list[tuple[int, int, int, int]] = []
 
     def search(start: int, stop: int) -> None:
         task: _core.Task
@@ -42,16 +42,16 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget)
         task.run()
         task.write_top(scores, ids, start)
-        tasks.append((task.scanned, task.refined, task.rescored, task.bytes_read))
+        did.append(task.did())
 
     if n == 1:
         search(0, 1)
-        return Hits(scores, ids), SearchStats(1, *tasks[0])
+        return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
     _run(search, n, chosen.n_rows * snapshot.dim, _QUERY_BYTES + 48 * found, threads, most)
     return Hits(scores, ids), SearchStats(n, *(sum(counts) for counts in zip(
-        (0, 0, 0, 0), *tasks, strict=True)))
+        (0, 0, 0, 0), *did, strict=True)))
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

@@ -179,6 +179,10 @@ cdef class Selection(Queries):
                     scores[start + i, j] = <float>NAN
                     ids[start + i, j] = -1
 
+    def did(self):
+        """Rows scanned, refined and rescored, and bytes read."""
+        return self.scanned, self.refined, self.rescored, self.bytes_read
+
     def counts(self):
         """Rows found, by query."""
         cdef int64_t i
