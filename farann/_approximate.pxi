@@ -16,13 +16,13 @@ cdef struct Visit:
     int32_t query
 
 
-cdef void drop_visited(farann_candidates *cells, int64_t before, int64_t start,
+cdef void drop_visited(farann_candidates *cells, int64_t before, int64_t start, int64_t n,
                        float cut) noexcept nogil:
-    """Of the cells from `before` on, numbered from `start`, keep those that promise less."""
+    """Of the cells from `before` on, numbered from `start` to n, keep those that promise less."""
     cdef int64_t i, kept = before
     for i in range(before, cells.count):
         cells.scores[kept], cells.slots[kept] = cells.scores[i], cells.slots[i] + start
-        kept += cells.scores[kept] < cut
+        kept += cells.slots[kept] < n and cells.scores[kept] < cut
     cells.count = kept
 
 
@@ -41,8 +41,7 @@ cdef class ApproximateTask(Task):
     cdef double effort
     cdef int64_t budget, n_first
     cdef uint32_t *cell_queries  # tiles, as code_queries
-    cdef float *cell_steps
-    cdef int32_t *cell_shifts
+    cdef double *cell_floors       # of one tile
     cdef farann_coded_query *cell_coded
     cdef farann_candidates *lists  # of cells, for the queries of a tile
     cdef float *cuts               # by query: cells that promise so much are visited
@@ -53,8 +52,6 @@ cdef class ApproximateTask(Task):
     cdef int64_t n_visits, visits_room
     cdef uint32_t *codes_of        # what is in code_queries, query after query
     cdef uint32_t *tile_codes      # a tile of visitors
-    cdef float *tile_steps
-    cdef int32_t *tile_shifts
     cdef farann_entry *ranked      # cells, where a budget needs them in order
 
     def __dealloc__(self):
@@ -86,15 +83,12 @@ cdef class ApproximateTask(Task):
         cdef float *scores
         cdef int64_t *slots
         self.codes_of = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
-        self.tile_codes = <uint32_t *>self.allocate(width * (groups + 2), sizeof(uint32_t))
-        self.tile_steps = <float *>(self.tile_codes + width * groups)
-        self.tile_shifts = <int32_t *>(self.tile_steps + width)
+        self.tile_codes = <uint32_t *>self.allocate(width * groups, sizeof(uint32_t))
         if self.cells is None:
             return
         groups, room = self.cells.coded.groups, self.cells.n_padded
-        self.cell_queries = <uint32_t *>self.allocate(n * (groups + 2), sizeof(uint32_t))
-        self.cell_steps = <float *>(self.cell_queries + n * groups)
-        self.cell_shifts = <int32_t *>(self.cell_steps + n)
+        self.cell_queries = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
+        self.cell_floors = <double *>self.allocate(width, sizeof(double))
         self.cell_coded = <farann_coded_query *>self.allocate(n, sizeof(farann_coded_query))
         self.spent = <int64_t *>self.allocate(n, 2 * sizeof(int64_t))
         self.cuts = <float *>(self.spent + n)
@@ -113,10 +107,13 @@ cdef class ApproximateTask(Task):
         cdef const uint32_t *codes
         cdef double noise = min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
         Task.prepare(self, i, vector)
-        if self.codes is None or query.whole.slack < 0.0:
+        if self.codes is None or query.whole.unit < 0.0:
             return
-        query.whole.slack *= noise
-        query.scan.slack *= noise
+        query.whole.off *= noise
+        query.whole.allowance *= noise
+        query.whole.length *= noise
+        query.scan.allowance *= noise
+        query.scan.length *= noise
         groups = self.codes.scanned.groups
         codes = self.code_queries + i // width * width * groups + i % width
         for g in range(groups):
@@ -126,12 +123,9 @@ cdef class ApproximateTask(Task):
         # The weights, turned, are what the codes of the query were made of last.
         farann_code_query(self.snapshot.kernels, self.turned,
                           self.effort * query.prepared.weight_norm, &self.cells.bounds,
-                          self.codes.bounds.norm, &query.prepared,
-                          self.snapshot.kernels.zero_point, self.code_bytes,
+                          self.codes.bounds.norm, &query.prepared, False, self.code_bytes,
                           self.cell_queries + i // width * width * self.cells.coded.groups
                           + i % width, width, &self.cell_coded[i])
-        self.cell_steps[i] = <float>self.cell_coded[i].step
-        self.cell_shifts[i] = self.cell_coded[i].shift
 
     def run(self):
         """Find the answers; the GIL is released meanwhile."""
@@ -192,17 +186,15 @@ cdef class ApproximateTask(Task):
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
             else self.snapshot.kernels.scan_codes_i8)
-        tile.codes = self.cell_queries + first * cells.groups
-        tile.steps, tile.shifts = self.cell_steps + first, self.cell_shifts + first
-        tile.thresholds, tile.sign = self.code_thresholds, 0
+        tile.codes, tile.bars = self.cell_queries + first * cells.groups, &self.bars
         for i in range(width):
             self.lists[i].count = 0
-            self.code_thresholds[i] = INT32_MAX
-            if i < count and (self.queries[first + i].whole.slack >= 0.0
-                              and self.cell_coded[first + i].slack >= 0.0
+            farann_code_bar_none(&self.bars, i)
+            if i < count and (self.queries[first + i].whole.unit >= 0.0
+                              and self.cell_coded[first + i].unit >= 0.0
                               and self.spent[first + i] < self.budget):
-                self.code_thresholds[i] = farann_code_threshold(
-                    &self.cell_coded[first + i], self.queries[first + i].threshold)
+                self.cell_floors[i] = self.queries[first + i].threshold
+                self.set_cell_bar(first, i)
         start, n = 0, FIRST_CELLS
         while start < self.cells.n_cells:
             n = min(n, self.cells.n_cells - start)
@@ -212,14 +204,17 @@ cdef class ApproximateTask(Task):
             for i in range(count):
                 cells_of = &self.lists[i]
                 before, cells_of.count = cells_of.count, self.candidates[i].count
-                drop_visited(cells_of, before, start, self.cuts[first + i])
+                drop_visited(cells_of, before, start, self.cells.n_cells, self.cuts[first + i])
                 if cells_of.count > most:
                     best = farann_candidates_keep_best(cells_of, most, 0.0)
-                    self.code_thresholds[i] = max(
-                        self.code_thresholds[i],
-                        farann_code_threshold(&self.cell_coded[first + i], best))
+                    self.cell_floors[i] = max(self.cell_floors[i], best)
+                    self.set_cell_bar(first, i)
             start += n
             n *= 2
+
+    cdef void set_cell_bar(self, int64_t first, int64_t i) noexcept nogil:
+        farann_code_bar_at(&self.cell_coded[first + i], &self.cells.bounds, self.cell_floors[i],
+                           self.sign, False, &self.bars, i)
 
     cdef void add_visits(self, int64_t i, farann_candidates *cells) noexcept nogil:
         cdef Visit *visits
@@ -295,16 +290,12 @@ cdef class ApproximateTask(Task):
         """Scan rows for a tile of any queries, the first `count` of `self.members`."""
         cdef int64_t groups = self.codes.scanned.groups, i, g, member
         cdef const uint32_t *codes
-        cdef farann_coded_tile tile
         for i in range(count):
             member = self.members[i]
             codes = self.codes_of + member * groups
             for g in range(groups):
                 self.tile_codes[g * width + i] = codes[g]
-            self.tile_steps[i], self.tile_shifts[i] = (
-                self.code_steps[member], self.code_shifts[member])
-        tile.codes, tile.steps, tile.shifts = self.tile_codes, self.tile_steps, self.tile_shifts
-        self.scan_code_tile(&tile, width, count, start, n)
+        self.scan_code_tile(self.tile_codes, width, count, start, n)
 
     cdef void complete(self) noexcept nogil:
         """Search all coded rows for queries that found too few."""
@@ -316,7 +307,7 @@ cdef class ApproximateTask(Task):
             outliers.positions = &self.codes.outliers[0]
         for i in range(self.n_queries):
             query = &self.queries[i]
-            if query.whole.slack < 0.0 or query.found.count + query.candidates.count >= self.k:
+            if query.whole.unit < 0.0 or query.found.count + query.candidates.count >= self.k:
                 continue
             query.found.count = query.candidates.count = 0
             query.threshold = -INFINITY

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import blocks_of, centred
-from farann._types import Float32Array, Float64Array
+from farann._codes import CodeBounds, blocks_of, centred, largest_of_panels
+from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _POWER_STEPS = 3
@@ -31,9 +31,9 @@ _UP, _UP32 = 1.0 + 1e-9, 2.0**-23
 class AlongCodes(NamedTuple):
     """Rows coded along a basis, with the length of what is outside it in four last coordinates."""
 
-    codes: npt.NDArray[np.int8]
-    sums: npt.NDArray[np.int32]
-    bounds: tuple[float, float, float, float]  # scale, residual, norm, unit of the rest
+    codes: UInt8Array
+    weights: Float32Array
+    bounds: CodeBounds
 
 
 def directions(sample: Float64Array, seed: int) -> Float64Array:
@@ -97,31 +97,46 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
 
 
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
-               not_coded: npt.NDArray[np.bool_]) -> AlongCodes:
-    """Code rows, centred, along a basis."""
+               outliers: Int64Array, order: Int64Array) -> AlongCodes:
+    """Code rows, centred, along a basis; each by the weight of its panel in an order of slots."""
     n, m = len(rows), len(basis)
     along, rest = np.empty((n, m), np.float32), np.empty(n)
+    ignored = np.zeros(n, np.bool_)
+    ignored[outliers] = True
     for block in blocks_of(n):
         vectors = centred(rows[block], centre, unit)
-        vectors[not_coded[block]] = 0.0  # float32 might not hold them
+        vectors[ignored[block]] = 0.0  # float32 might not hold them
         products = vectors @ basis.T
         squares = np.einsum("ij,ij->i", vectors, vectors)
         along[block] = products
         rest[block] = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", products, products), 0.0) + squares * _REST_SHARE)
-    scale = max(float(np.abs(along).max()) / 127.0, 1e-30)
+    rest[ignored] = 0.0
+    largest = np.abs(along).max(axis=1).astype(np.float64)
+    longest = max(float(largest.max()), 1e-28)
+    room = np.maximum(largest_of_panels(largest, order), longest / _core.CODE_SPAN)
+    weights = (127.0 / room).astype(np.float32)
+    there = order >= 0
+    of_row = np.zeros(n)
+    of_row[order[there]] = np.repeat(weights, len(order) // len(weights))[there]
+    rest *= of_row
     rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
-    codes = np.zeros((n, -(-m // 4) * 4 + 4), np.int8)
-    sums = np.full(n, _core.NOT_CODED, np.int32)
-    residual2 = norm2 = 0.0
+    codes = np.empty((n, -(-m // 4) * 4 + 4), np.uint8)
+    extremes = np.zeros(4)
     for block in blocks_of(n):
-        left = along[block].astype(np.float64)
-        norm2 = max(norm2, float(np.einsum("ij,ij->i", left, left).max()))
-        whole = np.rint(left / scale)
-        codes[block, :m] = whole
-        codes[block, -4:] = np.ceil(rest[block] / rest_unit)[:, None]
-        left -= whole * scale
-        residual2 = max(residual2, float(np.einsum("ij,ij->i", left, left).max()))
-    sums[~not_coded] = codes[~not_coded].sum(axis=1, dtype=np.int32)
-    norm = norm2**0.5 * (1.0 + _UP32)
-    return AlongCodes(codes, sums, (scale, residual2**0.5 + _UP32 * norm, norm, rest_unit))
+        exact = along[block].astype(np.float64)
+        scaled = exact * of_row[block, None]
+        whole = np.clip(np.rint(scaled), -127.0, 127.0)
+        codes[block] = 128
+        codes[block, :m] = whole + 128.0
+        codes[block, -4:] = 128.0 + np.ceil(rest[block] / rest_unit)[:, None]
+        extremes = np.maximum(extremes, [
+            _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)])
+    residual, length, _, norm = np.sqrt(extremes).tolist()
+    return AlongCodes(codes, weights, CodeBounds(
+        (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
+        rest_unit))
+
+
+def _largest_square(vectors: Float64Array) -> float:
+    return float(np.einsum("ij,ij->i", vectors, vectors).max())

@@ -8,8 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import blocks_of, centred, rotation_signs
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann._codes import (
+    blocks_of,
+    by_position,
+    centred,
+    largest_of_panels,
+    packed,
+    rotation_signs,
+)
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
 # "auto": fewer rows are scanned whole; more get so many cells for the root of their number.
 _FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
@@ -25,10 +32,10 @@ class CellArrays(NamedTuple):
     """What `_core.Cells` is made of, and what a file keeps of it."""
 
     starts: Int64Array
-    panels: npt.NDArray[np.int8]
-    sums: Int32Array
-    squares: Int32Array | None
-    bounds: tuple[float, float, float]
+    panels: UInt8Array
+    weights: Float32Array
+    squares: Float32Array | None
+    unit: float
 
 
 def number_of_cells(wanted: int | str | None, n: int) -> int:
@@ -126,27 +133,25 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
 def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array | None,
            starts: Int64Array, seed: int, isa: str) -> CellArrays:
     n, dim = means.shape
-    n_padded, groups = _core.code_rows(n), -(-dim // 4)
-    signs = rotation_signs(dim, seed)
     largest = float(np.finfo(np.float32).max)
     means32 = np.clip(means, -largest, largest).astype(np.float32)
-    nowhere, extents = np.zeros(dim), np.empty(n)
+    signs, nowhere, extents = rotation_signs(dim, seed), np.zeros(dim), np.empty(n)
     _core.code_extents(means32, nowhere, False, signs, isa, extents)
-    scale = max(float(extents.max()) / 127.0, 1e-30)
-    codes, sums, lengths = np.empty((n, 4 * groups), np.int8), np.empty(n, np.int32), np.empty(n)
-    _core.encode_rows(means32, nowhere, False, signs, scale, isa, codes, sums, lengths)
-    unit = max(float(deviations.max()) / 127.0, 1e-30)
-    spread = np.rint(deviations / unit).astype(np.int8)
+    order = np.full(_core.code_rows(n), -1)
+    order[:n] = np.arange(n)
+    limit = max(float(extents.max()), 1e-28)
+    room = np.maximum(largest_of_panels(extents, order), limit / _core.CODE_SPAN)
+    weights = (127.0 / room).astype(np.float32)
+    of_cell = np.repeat(weights, _core.code_rows(1))
+    codes, lengths = np.empty((n, 4 * -(-dim // 4)), np.uint8), np.empty(n)
+    _core.encode_rows(means32, nowhere, False, signs, of_cell[:n], isa, codes, lengths,
+                      np.empty(n, np.float32))
+    scaled = deviations * of_cell[:n]
+    unit = max(float(scaled.max()) / 127.0, 1e-30)
+    spread = (128.0 + np.rint(scaled / unit)).astype(np.uint8)
     codes = np.hstack([codes, np.repeat(spread[:, None], 4, axis=1)])
-    order = np.arange(n_padded)
-    order[n:] = -1
-    panels = np.empty((n_padded, codes.shape[1]), np.int8)
-    _core.pack_codes(codes, order, panels)
-    padded_sums = np.full(n_padded, _core.NOT_CODED, np.int32)
-    padded_sums[:n] = sums + 4 * spread.astype(np.int32)
-    whole, square_unit = None, 0.0
+    panels, _ = packed(codes, order, False)
+    whole = None
     if squares is not None:
-        square_unit = max(float(squares.max()), 1e-60) / 2.0**28
-        whole = np.zeros(n_padded, np.int32)
-        whole[:n] = np.rint(squares / square_unit)
-    return CellArrays(starts, panels, padded_sums, whole, (scale, unit, square_unit))
+        whole = (by_position(squares, order) * of_cell).astype(np.float32)
+    return CellArrays(starts, panels, weights, whole, unit)

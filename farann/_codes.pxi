@@ -13,43 +13,51 @@ def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
 
 
 def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                const int8_t[:, ::1] signs, double scale, str isa, int8_t[:, ::1] codes,
-                int32_t[::1] sums, double[::1] squares):
-    """Code rows, one after the other; gives the largest |z - s c|^2 and |z|^2."""
+                const int8_t[:, ::1] signs, const float[::1] weights, str isa,
+                uint8_t[:, ::1] codes, double[::1] squares, float[::1] unknown):
+    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2."""
     cdef double[::1] scratch = np.empty(centre.shape[0])
     cdef double[:, ::1] turns = np.asarray(signs, np.float64)
     cdef const farann_kernels *kernels = kernels_of(isa)
-    cdef double largest[2]
-    largest[0] = largest[1] = 0.0
+    cdef farann_code_extremes largest
+    largest.residual = largest.length = largest.unknown = largest.norm = 0.0
     if rows.shape[0]:
         with nogil:
             farann_encode_rows(kernels, &rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
-                               unit, &turns[0, 0], scale, &scratch[0], &codes[0, 0], &sums[0],
-                               &squares[0], largest)
-    return largest[0], largest[1]
+                               unit, &turns[0, 0], &weights[0], &scratch[0], &codes[0, 0],
+                               &squares[0], &unknown[0], &largest)
+    return largest.residual, largest.length, largest.unknown, largest.norm
 
 
-def pack_codes(const int8_t[:, ::1] rows, const int64_t[::1] positions, int8_t[:, ::1] panels):
+def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] positions, bint halves,
+               uint8_t[:, ::1] panels, uint8_t[:, ::1] lower=None):
     """Lay codes out as panels: position i holds row positions[i], none where it is negative."""
-    cdef int64_t i
-    if (panels.shape[0] != code_rows(positions.shape[0]) or panels.shape[1] != rows.shape[1]
-            or rows.shape[1] % FARANN_CODE_GROUP):
+    cdef int64_t i, groups = rows.shape[1] // FARANN_CODE_GROUP
+    cdef int64_t width = (code_pairs(groups) if halves else groups) * FARANN_CODE_GROUP
+    if (rows.shape[1] % FARANN_CODE_GROUP or panels.shape[0] != code_rows(positions.shape[0])
+            or panels.shape[1] != width
+            or (lower is not None and (lower.shape[0] != panels.shape[0]
+                                       or lower.shape[1] != width or not halves))):
         raise ValueError("panels must hold the positions")
     for i in range(positions.shape[0]):
         if positions[i] >= rows.shape[0]:
             raise ValueError("positions must be those of rows")
     if panels.shape[0]:
         with nogil:
-            farann_pack_codes(&rows[0, 0], &positions[0], positions.shape[0],
-                              rows.shape[1] // FARANN_CODE_GROUP, &panels[0, 0])
+            farann_pack_codes(&rows[0, 0], &positions[0], positions.shape[0], groups, halves,
+                              &panels[0, 0], NULL if lower is None else &lower[0, 0])
+
+
+cdef int64_t code_pairs(int64_t groups) noexcept nogil:
+    return (groups + 1) // 2
+
+
+CODE_SPAN = <int>FARANN_SPAN
 
 
 def code_rows(int64_t n):
     """Rows of whole panels that hold n rows."""
     return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
-
-
-NOT_CODED = <int>FARANN_NOT_CODED
 
 
 cdef class Codes:
@@ -59,105 +67,139 @@ cdef class Codes:
     ----------
     n_rows, dim : int
         Of the base.
-    panels : int8 (n_positions, 4 * n_groups)
-        What is scanned, in panels of 16 rows: [group of 4 coordinates][row][4]. All coordinates,
-        or with a `basis` those along it and a last group for the length of the rest.
-    sums : int32 (n_positions,)
-        The sum of a row's codes in `panels`; NOT_CODED where there is no row, or none with codes.
-    squares : int32 (n_positions,) or None
-        |z|^2 (l2), in units of `square_unit`.
+    panels : uint8 (n_positions, 4 * n)
+        What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `basis` the upper
+        halves of all coordinates, n = ceil(ceil(dim / 4) / 2). With it whole codes of those along
+        it, and a last group for the length of the rest.
+    lower : uint8, as panels, or None
+        The lower halves; None with a `basis`, and for 4-bit codes.
+    weights : float32 (n_positions / 16,)
+        One over the scale of a panel's codes.
+    unknown : float32 (n_positions / 16,) or None
+        Of halves: the largest |l - 7.5| of a panel's rows, with the lower halves l.
+    squares : float32 (n_positions,) or None
+        |z|^2 times the weight (l2).
     signs : int8 (3, dim)
         Of the rotation of all coordinates.
     slots : int32 (n_positions,) or None
         The slot of each position, -1 for none; None: they are the same.
     outliers : int64 (m,)
         Slots of the rows that are not coded.
-    bounds : tuple of four floats
-        Of the codes of all coordinates: rows are about scale * codes; the largest
-        |z - scale * codes| and |z|; the unit of squares, or 0.
+    bounds : tuple of five floats
+        Of what is scanned: the largest |w z - c|, |w z|, |l - 7.5| and |z| of a row z with the
+        weight w and codes c; the unit of the rest, or 0.
     basis : float64 (m, dim) or None
         Orthonormal directions.
-    rows : int8 (n_positions, 4 * ceil(dim / 4)) or None
+    whole : uint8 (n_positions, 4 * ceil(dim / 4)) or None
         With a basis: codes of all coordinates, row after row.
-    basis_bounds : tuple of four floats
-        Of the codes along the basis: scale, residual, norm, and the unit of the rest.
+    whole_weights : float32 (n_positions,) or None
+    whole_squares, whole_bounds
+        Of these, as above.
     """
 
-    cdef const int8_t[:, ::1] panels, rows
-    cdef const int32_t[::1] sums, squares, slots
+    cdef const uint8_t[:, ::1] panels, lower, whole
+    cdef const float[::1] weights, unknown, squares, whole_weights, whole_squares
+    cdef const int32_t[::1] slots
     cdef double[:, ::1] turns
     cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
     cdef farann_coded_rows scanned, refined
     cdef farann_code_bounds bounds, scan_bounds
-    cdef bint has_basis
+    cdef bint has_basis, upper_alone
     cdef int64_t n_rows, n_positions, n_filled, dim, groups
 
-    def __init__(self, int64_t n_rows, int64_t dim, const int8_t[:, ::1] panels,
-                 const int32_t[::1] sums, squares, const int8_t[:, ::1] signs, slots,
-                 const int64_t[::1] outliers, bounds, basis=None, rows=None, basis_bounds=None):
-        cdef int64_t i, n = panels.shape[0]
+    def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
+                 const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
+                 const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
+                 whole_squares=None, whole_bounds=None):
+        cdef int64_t i, parts, n = panels.shape[0]
         self.has_basis = basis is not None
+        self.upper_alone = lower is None and not self.has_basis
         self.n_rows, self.n_positions, self.dim = n_rows, n, dim
         self.groups = (dim + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
-        self.panels, self.sums, self.squares = panels, sums, squares
-        self.slots, self.outliers, self.rows = slots, outliers, rows
-        if (n_rows < 1 or n < n_rows or n % FARANN_CODE_PANEL or sums.shape[0] != n
+        self.panels, self.lower, self.whole = panels, lower, whole
+        self.weights, self.unknown, self.squares = weights, unknown, squares
+        self.whole_weights, self.whole_squares = whole_weights, whole_squares
+        self.slots, self.outliers = slots, outliers
+        if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL or weights.shape[0] * FARANN_CODE_PANEL != n
                 or signs.shape[0] != FARANN_ROTATION_ROUNDS or signs.shape[1] != dim
-                or (squares is not None and self.squares.shape[0] != n)
-                or (slots is not None and self.slots.shape[0] != n)):
-            raise ValueError("panels, sums, squares, signs and slots must fit together")
+                or (slots is not None and self.slots.shape[0] != n)
+                or (slots is None and (n < n_rows or outliers.shape[0]))):
+            raise ValueError("panels, weights, signs and slots must fit together")
         if outliers.shape[0] > CANDIDATE_ROOM:
-            raise ValueError("there are more outliers than there may be")
+            raise ValueError(f"there must be at most {CANDIDATE_ROOM} outliers")
         for i in range(outliers.shape[0]):
             if not (outliers[i - 1] if i else -1) < outliers[i] < n_rows:
                 raise ValueError("outliers must be ascending slots of the base")
-        for i in range(n):
-            if self.slots is None:
-                if i >= n_rows and sums[i] != FARANN_NOT_CODED:
-                    raise ValueError("there must be no codes behind the last row")
-            elif not -1 <= self.slots[i] < n_rows or (
-                    self.slots[i] < 0 and sums[i] != FARANN_NOT_CODED):
-                raise ValueError("slots must be those of the base")
         # Panels that fill up behind the last row aren't counted as rows.
         self.n_filled = n_rows
         if self.slots is not None:
+            for i in range(n):
+                if not -1 <= self.slots[i] < n_rows:
+                    raise ValueError("slots must be those of the base")
             self.n_filled = n
             while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
                 self.n_filled -= 1
         self.turns = np.array(signs, np.float64)
-        self.bounds = bounds_of(bounds[:3], 0.0, bounds[3], dim)
-        if (self.squares is not None) != (self.bounds.square_unit > 0.0):
-            raise ValueError("squares must have a unit")
-        self.scan_bounds = self.bounds
-        self.scanned = farann_coded_rows(&panels[0, 0], &sums[0], NULL, self.groups)
+        self.scanned.groups, parts = self.groups, code_pairs(self.groups)
         if self.has_basis:
             self.basis = padded_basis(basis, dim)
-            self.scan_bounds = bounds_of(basis_bounds[:3], basis_bounds[3], bounds[3],
-                                         self.basis.shape[0])
-            if not self.scan_bounds.rest_unit > 0.0:
-                raise ValueError("the rest must have a unit")
             # The last group is for the length of the rest.
-            self.scanned.groups = (self.basis.shape[0] - 1) // FARANN_CODE_GROUP + 2
-            if rows is None or self.rows.shape[0] != n or (
-                    self.rows.shape[1] != self.groups * FARANN_CODE_GROUP):
-                raise ValueError("rows must hold all coordinates of all positions")
-            self.refined = farann_coded_rows(&self.rows[0, 0], NULL, NULL, self.groups)
-        if panels.shape[1] != self.scanned.groups * FARANN_CODE_GROUP:
+            parts = (self.basis.shape[0] - 1) // FARANN_CODE_GROUP + 2
+            self.scanned.groups = parts
+            if (unknown is not None or lower is not None or whole is None or self.whole.shape[0] != n
+                    or self.whole.shape[1] != self.groups * FARANN_CODE_GROUP
+                    or whole_weights is None or self.whole_weights.shape[0] != n):
+                raise ValueError("whole must hold all coordinates of all positions")
+        elif unknown is None or self.unknown.shape[0] != weights.shape[0]:
+            raise ValueError("there must be what is unknown of each panel")
+        else:
+            self.scanned.unknown = &self.unknown[0]
+        if panels.shape[1] != parts * FARANN_CODE_GROUP or (
+                lower is not None and (self.lower.shape[0] != n
+                                       or self.lower.shape[1] != panels.shape[1])):
             raise ValueError("panels must hold the coordinates that are scanned")
-        if self.squares is not None:
-            self.scanned.squares = self.refined.squares = &self.squares[0]
+        self.scanned.panels, self.scanned.weights = &panels[0, 0], &weights[0]
+        if lower is not None:
+            self.scanned.lower = &self.lower[0, 0]
+        self.scan_bounds = bounds_of(
+            bounds, weights, squares, n, self.basis.shape[0] if self.has_basis else dim)
+        if self.has_basis != (self.scan_bounds.rest_unit > 0.0):
+            raise ValueError("the rest has a unit, if there is one")
+        if squares is not None:
+            self.scanned.squares = &self.squares[0]
+        self.bounds, self.refined = self.scan_bounds, self.scanned
+        if self.has_basis:
+            self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, dim)
+            if self.bounds.rest_unit > 0.0 or (squares is None) != (whole_squares is None):
+                raise ValueError("whole codes have no rest, and squares as panels have")
+            self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0],
+                                             &self.whole_weights[0], NULL, NULL, self.groups)
+            if whole_squares is not None:
+                self.refined.squares = &self.whole_squares[0]
 
 
-cdef farann_code_bounds bounds_of(bounds, double rest_unit, double square_unit,
-                                  int64_t dim) except *:
+cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t dim) except *:
+    """Bounds of n coded rows, with what follows from their weights and squares."""
     cdef farann_code_bounds result
-    result.scale, result.residual, result.norm = bounds
-    result.rest_unit, result.square_unit, result.dim = rest_unit, square_unit, dim
-    if not (0.0 < result.scale < INFINITY and 0.0 <= result.residual < INFINITY
-            and 0.0 <= result.norm < INFINITY and 0.0 <= rest_unit < INFINITY
-            and 0.0 <= square_unit < INFINITY):
-        raise ValueError("scale, residual, norm and units must be finite")
+    weights = np.asarray(weights)
+    smallest, largest = float(weights.min()), float(weights.max())
+    if not 0.0 < smallest <= largest < INFINITY:
+        raise ValueError("weights must be positive and finite")
+    result.residual, result.length, result.unknown, result.norm, result.rest_unit = bounds
+    result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
+    result.largest_square = 0.0
+    if squares is not None:
+        squares = np.asarray(squares)
+        if len(squares) != n:
+            raise ValueError("there must be a square for each position")
+        # Positive even where all rows are zero: it tells that there are squares.
+        result.largest_square = max(float(squares.max()), 1e-37)
+    result.dim = dim
+    if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
+            and 0.0 <= result.unknown < INFINITY and 0.0 <= result.norm < INFINITY
+            and 0.0 <= result.rest_unit < INFINITY and result.largest_square < INFINITY):
+        raise ValueError("bounds and squares must be finite and not negative")
     return result
 
 

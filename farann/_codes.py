@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from farann import _core
-from farann._types import Float32Array, Float64Array
+from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 ROTATION_ROUNDS = 3
 # The codes' scale is set by the largest coordinate; these few rows may be left out of it.
@@ -26,13 +26,20 @@ _UP = 1.0 + 1e-9
 class RowCodes(NamedTuple):
     """8-bit codes of all coordinates, in the order of the rows."""
 
-    codes: npt.NDArray[np.int8]  # (n, dim rounded up to whole groups)
-    sums: npt.NDArray[np.int32]
+    codes: UInt8Array  # c + 128, (n, dim rounded up to whole groups)
     squares: Float64Array
-    signs: npt.NDArray[np.int8]
-    scale: float
-    residual: float
-    norm: float
+    unknown: Float32Array  # |lower halves - 7.5|
+    bounds: CodeBounds
+
+
+class CodeBounds(NamedTuple):
+    """What holds for all coded rows z with the weight w, codes c, and lower halves l of c + 128."""
+
+    residual: float  # |w z - c|
+    length: float    # |w z|
+    unknown: float   # |l - 7.5|
+    norm: float      # |z|
+    rest_unit: float = 0.0  # of what the last group holds, if it isn't coordinates
 
 
 def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
@@ -55,28 +62,70 @@ def blocks_of(n: int) -> list[slice]:
     return [slice(i, min(i + _ROWS_AT_ONCE, n)) for i in range(0, n, _ROWS_AT_ONCE)]
 
 
-def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, isa: str,
-              progress: bool) -> RowCodes | None:
-    """Code rows in 8 bits, or None where codes could not help: no spread, or too many dimensions."""
+class Extents(NamedTuple):
+    """What scales must hold: measured before rows are coded."""
+
+    signs: npt.NDArray[np.int8]
+    largest: Float64Array  # of each row, its largest |coordinate| once it is turned
+    limit: float  # the largest of all but the outliers
+    outliers: Int64Array
+
+    def weights(self, largest: Float64Array) -> Float32Array:
+        """One over the scales that take these largest coordinates to 127, not too far apart."""
+        room = np.clip(largest, self.limit / _core.CODE_SPAN, self.limit)
+        return (127.0 / room).astype(np.float32)
+
+
+def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, isa: str,
+                 progress: bool) -> Extents | None:
+    """What codes must hold; None where they could not help: no spread, or too many dimensions."""
     n, dim = rows.shape
     if n == 0 or dim > _LARGEST_DIM:
         return None
     signs = rotation_signs(dim, seed)
-    extents = np.empty(n)
+    largest = np.empty(n)
     for block in tqdm(blocks_of(n), "measuring rows", disable=not progress):
-        _core.code_extents(rows[block], centre, unit, signs, isa, extents[block])
-    scale = _largest_coded(extents) / 127.0
-    if not 1e-30 < scale < 1e30:
+        _core.code_extents(rows[block], centre, unit, signs, isa, largest[block])
+    limit = _largest_coded(largest)
+    if not 1e-28 < limit < 1e18:
         return None
-    codes = np.empty((n, -(-dim // 4) * 4), np.int8)
-    sums, squares = np.empty(n, np.int32), np.empty(n)
-    residual2 = norm2 = 0.0
+    return Extents(signs, largest, limit, np.flatnonzero(largest > limit).astype(np.int64))
+
+
+def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
+              weights: Float32Array, isa: str, progress: bool) -> RowCodes:
+    """Code rows, each by its weight; those of outliers are worth nothing."""
+    n, dim = rows.shape
+    codes, squares = np.empty((n, -(-dim // 4) * 4), np.uint8), np.empty(n)
+    unknown, largest = np.empty(n, np.float32), np.zeros(4)
+    weights = weights.copy()
+    weights[extents.outliers] = 0.0
     for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
-        e2, z2 = _core.encode_rows(rows[block], centre, unit, signs, scale, isa, codes[block],
-                                   sums[block], squares[block])
-        residual2, norm2 = max(residual2, e2), max(norm2, z2)
-    return RowCodes(codes, sums, squares, signs, scale, float(np.sqrt(residual2) * _UP),
-                    float(np.sqrt(norm2) * _UP))
+        largest = np.maximum(largest, _core.encode_rows(
+            rows[block], centre, unit, extents.signs, weights[block], isa, codes[block],
+            squares[block], unknown[block]))
+    return RowCodes(codes, squares, unknown, CodeBounds(*(np.sqrt(largest) * _UP).tolist()))
+
+
+def packed(codes: UInt8Array, order: Int64Array,
+           halves: bool) -> tuple[UInt8Array, UInt8Array | None]:
+    """Panels of codes in an order, whole or as upper and lower halves."""
+    width = 4 * -(-codes.shape[1] // 8) if halves else codes.shape[1]
+    panels = np.empty((len(order), width), np.uint8)
+    lower = np.empty_like(panels) if halves else None
+    _core.pack_codes(codes, order, halves, panels, lower)
+    return panels, lower
+
+
+def by_position(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
+    """Values of rows in an order; 0 where there is no row."""
+    return np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(0))
+
+
+def largest_of_panels(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
+    """The largest of each panel's values, which are not negative."""
+    panel = _core.code_rows(1)
+    return by_position(values, order).reshape(-1, panel).max(axis=1)
 
 
 def _largest_coded(extents: Float64Array) -> float:

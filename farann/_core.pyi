@@ -24,33 +24,41 @@ def encode_rows(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
-    scale: float,
+    weights: npt.NDArray[np.float32],
     isa: str,
-    codes: npt.NDArray[np.int8],
-    sums: npt.NDArray[np.int32],
+    codes: npt.NDArray[np.uint8],
     squares: npt.NDArray[np.float64],
-) -> tuple[float, float]: ...
+    unknown: npt.NDArray[np.float32],
+) -> tuple[float, float, float, float]: ...
 def pack_codes(
-    rows: npt.NDArray[np.int8], positions: npt.NDArray[np.int64], panels: npt.NDArray[np.int8]
+    rows: npt.NDArray[np.uint8],
+    positions: npt.NDArray[np.int64],
+    halves: bool,
+    panels: npt.NDArray[np.uint8],
+    lower: npt.NDArray[np.uint8] | None = None,
 ) -> None: ...
 
-NOT_CODED: Final[int]
+CODE_SPAN: Final[int]
 
 class Codes:
     def __init__(
         self,
         n_rows: int,
         dim: int,
-        panels: npt.NDArray[np.int8],
-        sums: npt.NDArray[np.int32],
-        squares: npt.NDArray[np.int32] | None,
+        panels: npt.NDArray[np.uint8],
+        lower: npt.NDArray[np.uint8] | None,
+        weights: npt.NDArray[np.float32],
+        unknown: npt.NDArray[np.float32] | None,
+        squares: npt.NDArray[np.float32] | None,
         signs: npt.NDArray[np.int8],
         slots: npt.NDArray[np.int32] | None,
         outliers: npt.NDArray[np.int64],
-        bounds: tuple[float, float, float, float],
+        bounds: tuple[float, float, float, float, float],
         basis: npt.NDArray[np.float64] | None = None,
-        rows: npt.NDArray[np.int8] | None = None,
-        basis_bounds: tuple[float, float, float, float] | None = None,
+        whole: npt.NDArray[np.uint8] | None = None,
+        whole_weights: npt.NDArray[np.float32] | None = None,
+        whole_squares: npt.NDArray[np.float32] | None = None,
+        whole_bounds: tuple[float, float, float, float, float] | None = None,
     ) -> None: ...
 
 class Cells:
@@ -59,10 +67,10 @@ class Cells:
         dim: int,
         n_positions: int,
         starts: npt.NDArray[np.int64],
-        panels: npt.NDArray[np.int8],
-        sums: npt.NDArray[np.int32],
-        squares: npt.NDArray[np.int32] | None,
-        bounds: tuple[float, float, float],
+        panels: npt.NDArray[np.uint8],
+        weights: npt.NDArray[np.float32],
+        squares: npt.NDArray[np.float32] | None,
+        unit: float,
     ) -> None: ...
 
 class Snapshot:

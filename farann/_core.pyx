@@ -5,8 +5,8 @@ search is one `Task`, which owns the scratch memory for some queries of a batch;
 tasks side by side over the same snapshot.
 """
 
-from libc.math cimport INFINITY, NAN, nextafterf, sqrt
-from libc.stdint cimport INT32_MAX, INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.math cimport INFINITY, NAN, isnan, nextafterf, sqrt
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 
 from farann._kernels cimport *
@@ -32,6 +32,9 @@ cdef enum:
     BLOCK_BYTES = 524288
     FIRST_BLOCK = 64
     LARGEST_BLOCK = 1024
+    # Of the upper halves of codes less than one row in so many should pass.
+    FEW_PASS = 16
+    LONGEST_PAUSE = 7
     SCORES_AT_ONCE = 256
     # Directions of a first look; what rounding may do to their products grows with the number.
     LARGEST_BASIS = 128

@@ -23,6 +23,7 @@ cdef extern from "candidates.h" nogil:
         const int64_t *positions
         const int32_t *slots
         const int64_t *ids
+        int64_t end
 
     ctypedef struct farann_filter:
         const uint8_t *alive
@@ -61,23 +62,26 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
 
     ctypedef struct farann_coded_rows:
-        const int8_t *codes
-        const int32_t *sums
-        const int32_t *squares
+        const uint8_t *panels
+        const uint8_t *lower
+        const uint8_t *whole
+        const float *weights
+        const float *unknown
+        const float *squares
         int64_t groups
+
+    ctypedef struct farann_code_bars:
+        pass
 
     ctypedef struct farann_coded_tile:
         const uint32_t *codes
-        const float *steps
-        const int32_t *shifts
-        const int32_t *thresholds
-        int32_t sign
+        const farann_code_bars *bars
 
     ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
                                     const farann_coded_tile *, farann_candidates *) noexcept
 
     ctypedef void (*refine_function)(const farann_coded_rows *, int64_t,
-                                     const farann_coded_tile *, int32_t, farann_candidates *,
+                                     const farann_coded_tile *, farann_candidates *,
                                      int64_t) noexcept
 
     ctypedef void (*rotate_function)(double *, int64_t, const double *, int) noexcept
@@ -89,14 +93,13 @@ cdef extern from "kernels.h" nogil:
         FARANN_PADDING
         FARANN_CODE_PANEL
         FARANN_CODE_GROUP
-        FARANN_NOT_CODED
 
     ctypedef struct farann_kernels:
         const char *name
         int panel_rows
         int tile_queries
         int code_queries
-        int zero_point
+        int largest_code
         keys_function keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
@@ -104,6 +107,8 @@ cdef extern from "kernels.h" nogil:
         select_function select_f32
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8
+        farann_scan_codes *scan_upper_i4
+        farann_scan_codes *scan_upper_one_i4
         refine_function refine_codes_i8
         rotate_function rotate_f64
         project_function project_f64
@@ -140,28 +145,42 @@ cdef extern from "metric.h" nogil:
 cdef extern from "codes.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
+        FARANN_SPAN
+
+    ctypedef struct farann_code_extremes:
+        double residual
+        double length
+        double unknown
+        double norm
 
     ctypedef struct farann_code_bounds:
-        double scale
         double residual
+        double length
+        double unknown
         double norm
+        double scale
+        double largest_threshold
+        double largest_square
         double rest_unit
-        double square_unit
         int64_t dim
 
     ctypedef struct farann_coded_query:
-        double step
-        int32_t shift
-        int32_t sum
+        double unit
+        double allowance
+        double length
         double slack
+        double off
 
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
                              const double *, int, const double *, double *, double *)
     void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,
-                            const double *, int, const double *, double, double *, int8_t *,
-                            int32_t *, double *, double *)
-    void farann_pack_codes(const int8_t *, const int64_t *, int64_t, int64_t, int8_t *)
+                            const double *, int, const double *, const float *, double *,
+                            uint8_t *, double *, float *, farann_code_extremes *)
+    void farann_pack_codes(const uint8_t *, const int64_t *, int64_t, int64_t, bint, uint8_t *,
+                           uint8_t *)
     void farann_code_query(const farann_kernels *, const double *, double,
-                           const farann_code_bounds *, double, const farann_query *, int,
-                           uint8_t *, uint32_t *, int64_t, farann_coded_query *)
-    int32_t farann_code_threshold(const farann_coded_query *, double)
+                           const farann_code_bounds *, double, const farann_query *, bint, uint8_t *,
+                           uint32_t *, int64_t, farann_coded_query *)
+    void farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *, double, double,
+                            bint, farann_code_bars *, int64_t)
+    void farann_code_bar_none(farann_code_bars *, int64_t)

@@ -10,12 +10,20 @@ from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
 from farann._cells import CellArrays, describe, number_of_cells, partition
-from farann._codes import RowCodes, centred, code_rows
+from farann._codes import (
+    CodeBounds,
+    Extents,
+    RowCodes,
+    by_position,
+    centred,
+    code_rows,
+    largest_of_panels,
+    measure_rows,
+    packed,
+)
 from farann._kind import Kind
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
-# Squares are held as whole numbers up to this, which leaves room in 32 bits for the products.
-_LARGEST_SQUARE = 2.0**28
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 2e10, 2048, 64, 10
 # Rows that directions and costs are estimated from; fewer need no order and no first look.
@@ -30,23 +38,103 @@ _MOST_ORDERED = 2**31
 class CodeArrays(NamedTuple):
     """What `_core.Codes` is made of, and what a file keeps of it."""
 
-    panels: npt.NDArray[np.int8]
-    sums: Int32Array
-    squares: Int32Array | None
+    panels: UInt8Array
+    lower: UInt8Array | None
+    weights: Float32Array
+    unknown: Float32Array | None
+    squares: Float32Array | None
     signs: npt.NDArray[np.int8]
     slots: Int32Array | None
     outliers: Int64Array
-    bounds: tuple[float, float, float, float]
+    bounds: CodeBounds
     basis: Float64Array | None = None
-    rows: npt.NDArray[np.int8] | None = None
-    basis_bounds: tuple[float, float, float, float] | None = None
+    whole: UInt8Array | None = None
+    whole_weights: Float32Array | None = None
+    whole_squares: Float32Array | None = None
+    whole_bounds: CodeBounds | None = None
 
 
-class Plan(NamedTuple):
-    """How to lay codes out."""
+class _Builder(NamedTuple):
+    """Rows, and what it takes to code them in this order or that."""
 
-    order: Int64Array | None = None  # slots by position, -1 for none; None: as they are
-    basis: Float64Array | None = None
+    rows: Float32Array
+    centre: Float64Array
+    metric: int
+    isa: str
+    extents: Extents
+    progress: bool
+
+    @property
+    def unit(self) -> bool:
+        return _core.METRICS[self.metric] == "cosine"
+
+    def by_size(self, slots: Int64Array) -> Int64Array:
+        """Slots by the size of their rows, so that rows of a panel need about the same scale."""
+        return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
+
+    def lay_out(self, order: Int64Array, basis: Float64Array | None = None) -> CodeArrays:
+        """Code rows in an order of slots, -1 for none, in whole panels."""
+        extents = self.extents
+        slots = None if len(self.rows) > _MOST_ORDERED else order.astype(np.int32)
+        if basis is None:
+            weights = extents.weights(largest_of_panels(extents.largest, order))
+            coded = self._coded(_of_rows(weights, order, len(self.rows)))
+            return CodeArrays(*packed(coded.codes, order, True), weights,
+                              largest_of_panels(coded.unknown, order),
+                              self._squares(coded.squares, weights, order), extents.signs, slots,
+                              extents.outliers, coded.bounds)
+        own = extents.weights(extents.largest)
+        coded = self._coded(own)
+        along = _basis.code_along(basis, self.rows, self.centre, self.unit, extents.outliers, order)
+        panels, _ = packed(along.codes, order, False)
+        whole = np.zeros((len(order), coded.codes.shape[1]), np.uint8)
+        whole[order >= 0] = coded.codes[order[order >= 0]]
+        own = np.where(order >= 0, own[np.maximum(order, 0)], own.max())
+        return CodeArrays(panels, None, along.weights, None,
+                          self._squares(coded.squares, along.weights, order), extents.signs, slots,
+                          extents.outliers, along.bounds, basis, whole, own,
+                          self._squares(coded.squares, own, order), coded.bounds)
+
+    def _coded(self, weights: Float32Array) -> RowCodes:
+        return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa,
+                         self.progress)
+
+    def _squares(self, squares: Float64Array, weights: Float32Array,
+                 order: Int64Array) -> Float32Array | None:
+        """|z|^2 times the weight, by position; `weights` are those of panels or of positions."""
+        if _core.METRICS[self.metric] != "l2":
+            return None
+        weights = np.repeat(weights, len(order) // len(weights))
+        return (by_position(squares, order) * weights).astype(np.float32)
+
+    def answers(self, arrays: CodeArrays, queries: Float32Array) -> Int64Array:
+        """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
+        n, dim = self.rows.shape
+        snapshot = _core.Snapshot(self.rows, self.rows[:0], None, None, self.centre, self.metric,
+                                  self.isa, _core.Codes(n, dim, *arrays))
+        chosen = _core.Filter(snapshot)
+        scores = np.empty((len(queries), _SAMPLE_K), np.float32)
+        slots = np.empty((len(queries), _SAMPLE_K), np.int64)
+        for start in range(0, len(queries), 512):
+            task = _core.Task(snapshot, chosen, queries, start, min(start + 512, len(queries)),
+                              _SAMPLE_K, False)
+            task.run()
+            task.write_top(scores, slots, start)
+        return slots
+
+
+def _of_rows(weights: Float32Array, order: Int64Array, n: int) -> Float32Array:
+    """The weights of panels as those of rows."""
+    by_row = np.ones(n, np.float32)
+    by_row[order[order >= 0]] = np.repeat(weights, _core.code_rows(1))[order >= 0]
+    return by_row
+
+
+def _whole_panels(order: Int64Array) -> Int64Array:
+    """An order with nothing behind it, up to whole panels."""
+    padded = np.full(_core.code_rows(len(order)), -1, np.int64)
+    padded[: len(order)] = order
+    return padded
 
 
 def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
@@ -65,11 +153,15 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     progress : bool
     """
     n = len(rows)
-    coded = code_rows(rows, centre, kind.unit, kind.seed, isa, progress)
-    if coded is None:
+    extents = measure_rows(rows, centre, kind.unit, kind.seed, isa, progress)
+    if extents is None:
         return None, None
-    arrays = _lay_out(coded, rows, centre, kind.metric, Plan())
-    n_cells = number_of_cells(kind.cells, n) if n <= _MOST_ORDERED else 0
+    builder = _Builder(rows, centre, kind.metric, isa, extents, progress)
+    coded = np.delete(np.arange(n), extents.outliers)
+    if n > _MOST_ORDERED:
+        return builder.lay_out(_whole_panels(coded)), None
+    arrays = builder.lay_out(_whole_panels(builder.by_size(coded)))
+    n_cells = number_of_cells(kind.cells, n)
     if n < _FEW_ROWS and n_cells == 0:
         return arrays, None
     if n_cells:
@@ -78,27 +170,27 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     # Threads that wait for each other by spinning take minutes on a busy machine.
     with threadpool_limits(1):
         asked = _sample_queries(rows, kind.seed, queries)
-        answers = _answers(arrays, rows, centre, kind.metric, isa, asked)
+        answers = builder.answers(arrays, asked)
         basis = _first_look(rows, centre, kind.metric, kind.seed, asked[:_COST_QUERIES],
                             answers[:_COST_QUERIES, -1])
-        first = _answering(answers, n)
+        first = np.setdiff1d(_answering(answers, n), extents.outliers, assume_unique=True)
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
-            rest[first] = False
-            order = np.concatenate([first, np.flatnonzero(rest)])
-            plan = Plan(order if n <= _MOST_ORDERED else None, basis)
-            return _lay_out(coded, rows, centre, kind.metric, plan), None
+            rest[first] = rest[extents.outliers] = False
+            order = np.concatenate([first, builder.by_size(np.flatnonzero(rest))])
+            return builder.lay_out(_whole_panels(order), basis), None
         first = first[: min(_MOST_FIRST, n // 16)]
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
-        labels[first] = -1
-        order, starts, labels = _by_cell(labels, first)
+        labels[first] = labels[extents.outliers] = -1
+        order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
         cells = describe(rows, centre, kind.metric, labels, starts, kind.seed, isa)
-        return _lay_out(coded, rows, centre, kind.metric, Plan(order, basis)), cells
+        return builder.lay_out(order, basis), cells
 
 
-def _by_cell(labels: Int32Array, first: Int64Array) -> tuple[Int64Array, Int64Array, Int32Array]:
-    """The order of rows with those of no cell before all others, where each cell starts, and the
-    cells of rows, numbered without gaps."""
+def _by_cell(labels: Int32Array, first: Int64Array,
+             by_size: Int64Array) -> tuple[Int64Array, Int64Array, Int32Array]:
+    """The order of rows, with `first`, of no cell, before all others, and each cell `by_size`;
+    where each cell starts, and the cells of rows, numbered without gaps."""
     counts = np.bincount(labels[labels >= 0])
     filled = np.flatnonzero(counts)
     numbers = np.full(len(counts) + 1, -1, np.int32)  # the last is that of no cell
@@ -108,7 +200,8 @@ def _by_cell(labels: Int32Array, first: Int64Array) -> tuple[Int64Array, Int64Ar
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) + _core.code_rows(len(first))
     order = np.full(int(starts[-1]), -1, np.int64)
     order[: len(first)] = first
-    rows = np.argsort(labels, kind="stable")[len(first):]
+    rows = by_size[labels[by_size] >= 0]
+    rows = rows[np.argsort(labels[rows], kind="stable")]
     before = np.cumsum(counts[filled]) - counts[filled]
     order[starts[labels[rows]] + np.arange(len(rows)) - before[labels[rows]]] = rows
     return order, starts, labels
@@ -124,22 +217,6 @@ def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
     """Which of `n_queries` a layout of n rows is made with."""
     number = min(n_queries, int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
     return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
-
-
-def _answers(arrays: CodeArrays, rows: Float32Array, centre: Float64Array, metric: int, isa: str,
-             queries: Float32Array) -> Int64Array:
-    """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, metric, isa,
-                              _core.Codes(len(rows), rows.shape[1], *arrays))
-    chosen = _core.Filter(snapshot)
-    scores = np.empty((len(queries), _SAMPLE_K), np.float32)
-    slots = np.empty((len(queries), _SAMPLE_K), np.int64)
-    for start in range(0, len(queries), 512):
-        task = _core.Task(snapshot, chosen, queries, start, min(start + 512, len(queries)),
-                          _SAMPLE_K, False)
-        task.run()
-        task.write_top(scores, slots, start)
-    return slots
 
 
 def _answering(answers: Int64Array, n: int) -> Int64Array:
@@ -165,42 +242,3 @@ def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int
         thresholds += (ends**2).sum(axis=1)
     return _basis.choose(_basis.directions(sample, seed), sample, len(rows), weights, thresholds,
                          squared, seed)
-
-
-def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: int,
-             plan: Plan) -> CodeArrays:
-    wanted = np.arange(len(rows)) if plan.order is None else plan.order
-    n_positions = _core.code_rows(len(wanted))
-    order = np.full(n_positions, -1, np.int64)
-    order[: len(wanted)] = wanted
-    not_coded = coded.sums == _core.NOT_CODED
-    squares, unit = None, 0.0
-    if _core.METRICS[metric] == "l2":
-        unit = coded.norm**2 / _LARGEST_SQUARE
-        squares = _by_position(np.where(not_coded, 0.0, np.rint(coded.squares / unit)), order, 0)
-    slots = None if plan.order is None else order.astype(np.int32)
-    outliers = np.flatnonzero(not_coded).astype(np.int64)
-    bounds = (coded.scale, coded.residual, coded.norm, unit)
-    if plan.basis is None:
-        return CodeArrays(_packed(coded.codes, order), _by_position(coded.sums, order,
-                                                                    _core.NOT_CODED),
-                          squares, coded.signs, slots, outliers, bounds)
-    along = _basis.code_along(plan.basis, rows, centre, _core.METRICS[metric] == "cosine",
-                              not_coded)
-    whole = np.zeros((n_positions, coded.codes.shape[1]), np.int8)
-    whole[order >= 0] = coded.codes[order[order >= 0]]
-    return CodeArrays(_packed(along.codes, order), _by_position(along.sums, order,
-                                                                _core.NOT_CODED),
-                      squares, coded.signs, slots, outliers, bounds, plan.basis, whole,
-                      along.bounds)
-
-
-def _packed(codes: npt.NDArray[np.int8], order: Int64Array) -> npt.NDArray[np.int8]:
-    panels = np.empty((len(order), codes.shape[1]), np.int8)
-    _core.pack_codes(codes, order, panels)
-    return panels
-
-
-def _by_position(values: npt.NDArray[np.generic], order: Int64Array, nothing: int) -> Int32Array:
-    """Values of rows in the order of positions; `nothing` where there is no row."""
-    return np.where(order >= 0, values[np.maximum(order, 0)], nothing).astype(np.int32)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._cells import CellArrays
+from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap, distinct
 from farann._layout import CodeArrays
@@ -45,12 +46,12 @@ def sections_of(settings: Mapping[str, Any],
         arrays |= {f"codes.{name}": part for name, part in codes._asdict().items()
                    if isinstance(part, np.ndarray)}
         metadata["code_bounds"] = list(codes.bounds)
-        if codes.basis_bounds is not None:
-            metadata["basis_bounds"] = list(codes.basis_bounds)
+        if codes.whole_bounds is not None:
+            metadata["whole_bounds"] = list(codes.whole_bounds)
         if store.cells is not None:
             arrays |= {f"cells.{name}": part for name, part in store.cells._asdict().items()
                        if isinstance(part, np.ndarray)}
-            metadata["cell_bounds"] = list(store.cells.bounds)
+            metadata["cell_unit"] = store.cells.unit
         # JSON has no infinity; the effort of exact search is null.
         metadata["tunings"] = [
             [t.k, [[None if isinf(effort) else effort, recall, us]
@@ -104,12 +105,14 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 
 # What sections of codes hold, as far as it doesn't depend on other sections.
 _CODE_SECTIONS = {
-    "panels": (np.int8, 2), "sums": (np.int32, 1), "squares": (np.int32, 1), "signs": (np.int8, 2),
-    "slots": (np.int32, 1), "outliers": (np.int64, 1), "basis": (np.float64, 2),
-    "rows": (np.int8, 2),
+    "panels": (np.uint8, 2), "lower": (np.uint8, 2), "weights": (np.float32, 1),
+    "unknown": (np.float32, 1),
+    "squares": (np.float32, 1), "signs": (np.int8, 2), "slots": (np.int32, 1),
+    "outliers": (np.int64, 1), "basis": (np.float64, 2), "whole": (np.uint8, 2),
+    "whole_weights": (np.float32, 1), "whole_squares": (np.float32, 1),
 }
-_CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.int8, 2), "sums": (np.int32, 1),
-                  "squares": (np.int32, 1)}
+_CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.uint8, 2), "weights": (np.float32, 1),
+                  "squares": (np.float32, 1)}
 
 
 def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
@@ -117,11 +120,11 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     if "code_bounds" not in metadata:
         return None
     parts = _parts(arrays, "codes", _CODE_SECTIONS)
-    for name in ("panels", "sums", "signs", "outliers"):
+    for name in ("panels", "weights", "signs", "outliers"):
         if parts[name] is None:
             raise FormatError(f"section 'codes.{name}' is missing")
-    bounds = [_bounds(metadata, name, 4) for name in ("code_bounds", "basis_bounds")]
-    codes = CodeArrays(**parts, bounds=bounds[0], basis_bounds=bounds[1])
+    bounds = [_bounds(metadata, name) for name in ("code_bounds", "whole_bounds")]
+    codes = CodeArrays(**parts, bounds=bounds[0], whole_bounds=bounds[1])
     try:
         _core.Codes(count, dim, *codes)
     except (TypeError, ValueError) as error:
@@ -131,13 +134,15 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
 
 def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], dim: int,
               n_positions: int) -> CellArrays | None:
-    if "cell_bounds" not in metadata:
+    if "cell_unit" not in metadata:
         return None
     parts = _parts(arrays, "cells", _CELL_SECTIONS)
-    for name in ("starts", "panels", "sums"):
+    for name in ("starts", "panels", "weights"):
         if parts[name] is None:
             raise FormatError(f"section 'cells.{name}' is missing")
-    cells = CellArrays(**parts, bounds=_bounds(metadata, "cell_bounds", 3))
+    if not isinstance(metadata["cell_unit"], float):
+        raise FormatError(f"metadata: 'cell_unit' can't be {metadata['cell_unit']!r}")
+    cells = CellArrays(**parts, unit=metadata["cell_unit"])
     try:
         _core.Cells(dim, n_positions, *cells)
     except (TypeError, ValueError) as error:
@@ -177,14 +182,14 @@ def _parts(arrays: Mapping[str, npt.NDArray[Any]], of: str,
     return parts
 
 
-def _bounds(metadata: Mapping[str, Any], name: str, length: int) -> Any:
+def _bounds(metadata: Mapping[str, Any], name: str) -> CodeBounds | None:
     bounds = metadata.get(name)
     if bounds is None:
         return None
-    if not (isinstance(bounds, list) and len(bounds) == length
+    if not (isinstance(bounds, list) and len(bounds) == len(CodeBounds._fields)
             and all(isinstance(bound, float) for bound in bounds)):
         raise FormatError(f"metadata: {name!r} can't be {bounds!r}")
-    return tuple(bounds)
+    return CodeBounds(*bounds)
 
 
 def _section(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,

@@ -9,7 +9,9 @@ cdef struct Query:
     double threshold  # a reduced key that every row of the answer reaches
     double slack      # largest of the blocks so far
     farann_coded_query scan  # as coded for what is scanned
-    farann_coded_query whole  # and for all coordinates; a negative slack: not usable
+    farann_coded_query whole  # and for all coordinates; a negative unit: not usable
+    # Scans of upper halves that let too many rows pass are left for some blocks, ever more.
+    int64_t pause, next_pause
     double radius
 
 
@@ -45,9 +47,7 @@ cdef class Queries:
     cdef int64_t code_width  # queries of a tile of codes
     cdef uint32_t *code_queries  # tiles
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
-    cdef float *code_steps
-    cdef int32_t *code_shifts
-    cdef int32_t *code_thresholds  # of one tile
+    cdef farann_code_bars bars  # of one tile
     cdef double *turned
     cdef uint8_t *code_bytes
     cdef readonly int64_t scanned, refined, rescored, bytes_read
@@ -154,10 +154,7 @@ cdef class Queries:
         n = (self.n_queries + width - 1) // width * width
         self.code_width = width
         self.code_queries = <uint32_t *>self.allocate(
-            n * (self.codes.scanned.groups + 2) + width, sizeof(uint32_t))
-        self.code_steps = <float *>(self.code_queries + n * self.codes.scanned.groups)
-        self.code_shifts = <int32_t *>(self.code_steps + n)
-        self.code_thresholds = self.code_shifts + n
+            n * self.codes.scanned.groups, sizeof(uint32_t))
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
@@ -192,7 +189,6 @@ cdef class Queries:
         cdef double *weights = self.turned
         cdef double *along = self.turned + padded(dim)
         cdef double squares, rest
-        cdef int zero_point = kernels.zero_point
         cdef uint32_t *scan = (
             self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
         farann_query_weights(self.snapshot.metric, self.sign, query.exact, dim,
@@ -211,15 +207,13 @@ cdef class Queries:
                 along[j] = 0.0
             farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest),
                               &self.codes.scan_bounds, self.codes.bounds.norm, &query.prepared,
-                              zero_point, self.code_bytes, scan, width, &query.scan)
-            # Refining takes the codes of queries signed.
-            scan, width, zero_point = self.whole_queries + i * self.codes.groups, 1, 0
+                              False, self.code_bytes, scan, width, &query.scan)
+            scan, width = self.whole_queries + i * self.codes.groups, 1
         kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0], FARANN_ROTATION_ROUNDS)
         farann_code_query(kernels, weights, 0.0, &self.codes.bounds, self.codes.bounds.norm,
-                          &query.prepared, zero_point, self.code_bytes, scan, width, &query.whole)
+                          &query.prepared, self.codes.upper_alone, self.code_bytes, scan, width,
+                          &query.whole)
         if not self.codes.has_basis:
             query.scan = query.whole
-        elif query.scan.slack < 0.0:
-            query.whole.slack = -1.0
-        self.code_steps[i] = <float>query.scan.step
-        self.code_shifts[i] = query.scan.shift
+        elif query.scan.unit < 0.0:
+            query.whole.unit = -1.0

@@ -40,7 +40,7 @@ cdef class Selection(Queries):
     cdef farann_block block_of(self, const Segment *segment, int64_t start) noexcept nogil:
         cdef farann_block block
         block.first = segment.first
-        block.positions, block.slots = NULL, NULL
+        block.positions, block.slots, block.end = NULL, NULL, self.snapshot.n_slots
         if segment.positions != NULL:
             block.positions = segment.positions + start
         else:
@@ -144,6 +144,7 @@ cdef class Selection(Queries):
             self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
                 segment.rows, self.positions, n, self.snapshot.dim, query.exact, self.keys)
             block.first, block.positions, block.slots = segment.first, self.positions, NULL
+            block.end = self.snapshot.n_slots
             block.ids = self.snapshot.ids_by_slot
             self.offer(query, n, &block, &admitted)
         self.rescored += query.candidates.count - first

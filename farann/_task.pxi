@@ -112,54 +112,85 @@ cdef class Task(Selection):
 
     cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil:
         """Score rows at some positions by their 8-bit codes, a tile of queries at a time."""
-        cdef farann_coded_tile tile
         cdef int64_t first = 0, count, i, width = self.code_width
         while first < self.n_queries:
             count = min(width, self.n_queries - first)
             for i in range(count):
                 self.members[i] = first + i
-            tile.codes = self.code_queries + first * self.codes.scanned.groups
-            tile.steps, tile.shifts = self.code_steps + first, self.code_shifts + first
-            self.scan_code_tile(&tile, width, count, start, n)
+            self.scan_code_tile(self.code_queries + first * self.codes.scanned.groups, width,
+                                count, start, n)
             first += width
 
-    cdef void scan_code_tile(self, farann_coded_tile *tile, int64_t width, int64_t count,
+    cdef void scan_code_tile(self, const uint32_t *codes, int64_t width, int64_t count,
                              int64_t start, int64_t n) noexcept nogil:
         """The same for one tile, whose queries are the first `count` of `self.members`."""
         cdef farann_block block = self.coded_block(start)
         cdef int64_t i, n_coded = 0, n_rows = min(n, self.codes.n_filled - start)
+        cdef bint single = width == 1
+        cdef bint upper = self.codes.upper_alone or (
+            single and self.upper_first(&self.queries[self.members[0]]))
+        cdef farann_coded_tile tile
         cdef Query *query
-        cdef farann_scan_codes *scan_codes = (
-            self.snapshot.kernels.scan_codes_one_i8 if width == 1
-            else self.snapshot.kernels.scan_codes_i8)
         for i in range(width):
-            self.code_thresholds[i] = INT32_MAX
+            farann_code_bar_none(&self.bars, i)
         for i in range(count):
             query = &self.queries[self.members[i]]
             self.candidates[i] = query.candidates
-            if query.whole.slack >= 0.0:
+            if query.whole.unit >= 0.0:
                 n_coded += 1
-                self.code_thresholds[i] = self.code_threshold(query, &query.scan)
+                farann_code_bar_at(&query.scan, &self.codes.scan_bounds, self.wanted(query),
+                                   self.sign, upper, &self.bars, i)
         if n_coded == 0:
             return
-        tile.thresholds = self.code_thresholds
-        tile.sign = 0 if self.sign > 0.0 else -1
-        scan_codes(&self.codes.scanned, start, n, tile, self.candidates)
+        tile.codes, tile.bars = codes, &self.bars
+        self.scan_function(single, upper)(&self.codes.scanned, start, n, &tile, self.candidates)
         self.scanned += n_rows * n_coded
-        self.bytes_read += n_rows * n_coded * self.codes.scanned.groups * FARANN_CODE_GROUP
+        self.bytes_read += n_rows * n_coded * self.code_bytes_of_row(upper)
         if self.codes.has_basis:
-            self.refine(count, start)
+            self.refine(count, start, NULL)
+        elif upper and not self.codes.upper_alone:
+            query = &self.queries[self.members[0]]
+            self.judge_upper(query, self.candidates[0].count - query.candidates.count, n)
+            self.refine(1, start, codes)
         self.admit_tile(count, &block)
 
-    cdef void refine(self, int64_t count, int64_t start) noexcept nogil:
-        """Score again, by all coordinates, what a tile's scan along the basis has left."""
+    cdef farann_scan_codes *scan_function(self, bint single, bint upper) noexcept nogil:
+        cdef const farann_kernels *kernels = self.snapshot.kernels
+        if upper:
+            return kernels.scan_upper_one_i4 if single else kernels.scan_upper_i4
+        return kernels.scan_codes_one_i8 if single else kernels.scan_codes_i8
+
+    cdef int64_t code_bytes_of_row(self, bint upper) noexcept nogil:
+        """Bytes that a scan reads of a row."""
+        cdef int64_t n = self.codes.panels.shape[1]
+        if not upper and self.codes.scanned.lower != NULL:
+            n *= 2
+        return n if self.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
+
+    cdef bint upper_first(self, Query *query) noexcept nogil:
+        """Whether to read the upper halves of codes first: one query alone waits for memory."""
+        if self.codes.has_basis or self.codes.scanned.groups == 1 or query.threshold == -INFINITY:
+            return False
+        if query.pause > 0:
+            query.pause -= 1
+            return False
+        return True
+
+    cdef void judge_upper(self, Query *query, int64_t passed, int64_t n) noexcept nogil:
+        if passed * FEW_PASS > n:
+            query.next_pause = min(2 * query.next_pause + 1, LONGEST_PAUSE)
+            query.pause = query.next_pause
+
+    cdef void refine(self, int64_t count, int64_t start, const uint32_t *codes) noexcept nogil:
+        """Score again, by the whole codes, what a tile's scan has left.
+
+        `codes` are those of a single query; NULL: all members have some of their own.
+        """
         cdef farann_coded_tile tile
-        cdef int32_t threshold
-        cdef float step
+        cdef farann_code_bars bars
         cdef int64_t i, n
         cdef Query *query
-        tile.thresholds, tile.steps = &threshold, &step
-        tile.sign = 0 if self.sign > 0.0 else -1
+        tile.bars = &bars
         for i in range(count):
             query = &self.queries[self.members[i]]
             n = self.candidates[i].count - query.candidates.count
@@ -167,12 +198,13 @@ cdef class Task(Selection):
                 continue
             self.refined += n
             self.bytes_read += n * self.codes.groups * FARANN_CODE_GROUP
-            threshold, step = self.code_threshold(query, &query.whole), <float>query.whole.step
-            tile.codes = self.whole_queries + self.members[i] * self.codes.groups
-            tile.shifts = &query.whole.shift
+            farann_code_bar_at(&query.whole, &self.codes.bounds, self.wanted(query), self.sign,
+                               False, &bars, 0)
+            tile.codes = codes
+            if codes == NULL:
+                tile.codes = self.whole_queries + self.members[i] * self.codes.groups
             self.snapshot.kernels.refine_codes_i8(
-                &self.codes.refined, start, &tile, query.whole.sum, &self.candidates[i],
-                query.candidates.count)
+                &self.codes.refined, start, &tile, &self.candidates[i], query.candidates.count)
 
     cdef void score_uncoded(self) noexcept nogil:
         """First of all the canonical keys of rows that have no codes, and for queries that have none."""
@@ -180,8 +212,8 @@ cdef class Task(Selection):
         cdef int64_t i, start, n
         for i in range(self.n_queries):
             rows = self.snapshot.segments[0]
-            if self.queries[i].whole.slack >= 0.0:
-                self.queries[i].slack = self.queries[i].whole.slack
+            if self.queries[i].whole.unit >= 0.0:
+                self.queries[i].slack = self.queries[i].whole.off
                 rows.count = self.codes.outliers.shape[0]
                 if rows.count == 0:
                     continue
@@ -195,14 +227,10 @@ cdef class Task(Selection):
                 self.bytes_read += n * self.snapshot.dim * sizeof(float)
                 start += n
 
-    cdef int32_t code_threshold(self, Query *query, const farann_coded_query *coded) noexcept nogil:
-        """What a whole-numbered score must be greater than for a row to be of interest."""
-        return farann_code_threshold(coded, self.wanted(query) - coded.slack)
-
     cdef farann_block coded_block(self, int64_t start) noexcept nogil:
         cdef farann_block block
         block.first, block.positions, block.ids = start, NULL, self.snapshot.ids_by_slot
-        block.slots = NULL
+        block.slots, block.end = NULL, self.codes.n_rows
         if self.codes.slots is not None:
             block.slots = &self.codes.slots[start]
         return block

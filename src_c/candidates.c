@@ -31,7 +31,7 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
         int64_t slot = slot_of(block, list->slots[i]);
         list->scores[kept] = list->scores[i];
         list->slots[kept] = slot;
-        kept += farann_filter_allows(filter, slot);
+        kept += slot >= 0 && slot < block->end && farann_filter_allows(filter, slot);
     }
     list->count = kept;
 }

@@ -27,13 +27,14 @@ typedef struct {
 /*
  * A block of rows as the index knows them: row i of the block has the slot slots[i], or where
  * that is NULL first + (positions ? positions[i] : i), and the id ids[slot], or the slot where
- * ids is NULL.
+ * ids is NULL. A slot below 0 or from `end` on is no row: it fills up a panel.
  */
 typedef struct {
     int64_t first;
     const int64_t *positions;
     const int32_t *slots;
     const int64_t *ids;
+    int64_t end;
 } farann_block;
 
 /* What may not be found: slots with alive[slot] == 0 (NULL: none), and the sorted `excluded`. */

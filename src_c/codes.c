@@ -3,8 +3,14 @@
 #include <math.h>
 #include <string.h>
 
-/* Shifting a 32-bit number by more is undefined; squares, below 2^29, are long gone then. */
-static const int LARGEST_SHIFT = 31;
+/* Squares in units of sums stay below this: 32 bits hold them beside sum and threshold. */
+static const double LARGEST_SQUARE = 0x1p28;
+
+/* What every row of any codes reaches, and what is added for rounding to whole numbers. */
+static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
+
+/* A code is 16 times its upper half, plus the lower one, of which 7.5 is the middle, less 128. */
+static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 
 static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
                        const double *centre, int unit, const double *signs, double *z) {
@@ -34,74 +40,87 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
 }
 
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int unit, const double *signs, double scale,
-                        double *scratch, int8_t *codes, int32_t *sums, double *squares,
-                        double *largest) {
+                        const double *centre, int unit, const double *signs, const float *weights,
+                        double *scratch, uint8_t *codes, double *squares, float *unknown,
+                        farann_code_extremes *largest) {
     const int64_t row_bytes = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP * FARANN_CODE_GROUP;
-    const double inverse = 1.0 / scale;
     for (int64_t i = 0; i < n; i++) {
-        int8_t *row = codes + i * row_bytes;
-        double z2 = 0.0, e2 = 0.0;
-        int32_t sum = 0;
-        memset(row, 0, (size_t)row_bytes);
+        uint8_t *row = codes + i * row_bytes;
+        const double w = (double)weights[i];
+        double z2 = 0.0, e2 = 0.0, l2 = 0.0;
+        memset(row, (int)ZERO_POINT, (size_t)row_bytes);
         turned_row(kernels, rows + i * dim, dim, centre, unit, signs, scratch);
-        for (int64_t j = 0; j < dim; j++) z2 += scratch[j] * scratch[j];
-        squares[i] = z2;
-        sums[i] = FARANN_NOT_CODED;
-        if (!(largest_magnitude(scratch, dim) <= 127.0 * scale * (1.0 + 1e-12))) continue;
         for (int64_t j = 0; j < dim; j++) {
-            double c = rint(fmin(127.0, fmax(-127.0, scratch[j] * inverse)));
-            double e = scratch[j] - c * scale;
+            double c = rint(fmin(127.0, fmax(-127.0, scratch[j] * w)));
+            double e = scratch[j] * w - c;
+            row[j] = (uint8_t)(int)(c + ZERO_POINT);
+            double l = (double)(row[j] & 15) - MIDDLE;
+            z2 += scratch[j] * scratch[j];
             e2 += e * e;
-            sum += (int32_t)c;
-            row[j] = (int8_t)c;
+            l2 += l * l;
         }
-        sums[i] = sum;
-        largest[0] = e2 > largest[0] ? e2 : largest[0];
-        largest[1] = z2 > largest[1] ? z2 : largest[1];
+        squares[i] = z2;
+        unknown[i] = (float)(sqrt(l2) * (1.0 + 0x1p-23));
+        if (!(w > 0.0)) continue;
+        largest->residual = fmax(largest->residual, e2);
+        largest->length = fmax(largest->length, z2 * w * w);
+        largest->unknown = fmax(largest->unknown, l2);
+        largest->norm = fmax(largest->norm, z2);
     }
 }
 
-void farann_pack_codes(const int8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
-                       int8_t *panels) {
-    for (int64_t start = 0; start < n; start += FARANN_CODE_PANEL) {
-        int8_t *panel = panels + start * groups * FARANN_CODE_GROUP;
-        for (int64_t lane = 0; lane < FARANN_CODE_PANEL; lane++) {
-            int64_t i = start + lane;
-            int64_t row = i >= n ? -1 : positions ? positions[i] : i;
-            for (int64_t g = 0; g < groups; g++) {
-                int8_t *out = panel + (g * FARANN_CODE_PANEL + lane) * FARANN_CODE_GROUP;
-                if (row < 0)
-                    memset(out, 0, FARANN_CODE_GROUP);
-                else
-                    memcpy(out, rows + (row * groups + g) * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
-            }
+/* Lay one row's group, or pair of groups, into a panel. */
+static void pack_groups(const uint8_t *codes, int64_t left, int halves, uint8_t *panel,
+                        uint8_t *lower) {
+    uint32_t first, second = 0, high, low;
+    memcpy(&first, codes, sizeof first);
+    if (!halves) {
+        memcpy(panel, &first, sizeof first);
+        return;
+    }
+    if (left > 1) memcpy(&second, codes + sizeof first, sizeof second);
+    high = (first >> 4 & 0x0f0f0f0fu) | (second & 0xf0f0f0f0u);
+    low = (first & 0x0f0f0f0fu) | (second << 4 & 0xf0f0f0f0u);
+    memcpy(panel, &high, sizeof high);
+    if (lower) memcpy(lower, &low, sizeof low);
+}
+
+void farann_pack_codes(const uint8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
+                       int halves, uint8_t *panels, uint8_t *lower) {
+    const int64_t step = halves ? 2 : 1, parts = (groups + step - 1) / step;
+    const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
+    const size_t n_bytes = (size_t)(n_panels * parts * FARANN_CODE_PANEL * FARANN_CODE_GROUP);
+    memset(panels, 0, n_bytes);
+    if (lower) memset(lower, 0, n_bytes);
+    for (int64_t i = 0; i < n; i++) {
+        if (positions[i] < 0) continue;
+        const uint8_t *row = rows + positions[i] * groups * FARANN_CODE_GROUP;
+        const int64_t at = i / FARANN_CODE_PANEL * parts * FARANN_CODE_PANEL + i % FARANN_CODE_PANEL;
+        for (int64_t p = 0; p < parts; p++) {
+            const int64_t byte = (at + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP;
+            const int64_t in_quad =
+                (i / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD + p * FARANN_CODE_QUAD +
+                 i % FARANN_CODE_QUAD) * FARANN_CODE_GROUP;
+            pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, halves,
+                        panels + byte, lower ? lower + in_quad : NULL);
         }
     }
 }
 
-/* The worth t of a unit of u, large enough for all codes of the query to fit; also its shift. */
-static double unit_of_query(const farann_code_bounds *rows, double largest, double rest, int most,
-                            int32_t *shift) {
-    double t = fmax(largest, rest * rows->rest_unit / rows->scale / FARANN_CODE_GROUP) / most;
-    *shift = 0;
-    if (rows->square_unit > 0.0) {
-        /* Squares are shifted by whole bits, so t is their unit times a power of two. */
-        int exponent;
-        (void)frexp(t * (rows->scale / rows->square_unit), &exponent);
-        if (exponent < 0) exponent = 0;
-        *shift = exponent < LARGEST_SHIFT ? exponent : LARGEST_SHIFT;
-        return ldexp(rows->square_unit / rows->scale, exponent);
-    }
+/* The worth t of a unit of u, large enough for all codes of the query, and for squares, to fit. */
+static double unit_of_query(const farann_code_bounds *rows, double largest, double rest,
+                            int most) {
+    double t = fmax(largest, rest * rows->rest_unit / FARANN_CODE_GROUP) / most;
+    t = fmax(t, rows->largest_square / LARGEST_SQUARE);
     return t > 0.0 ? t : 1.0 / rows->scale;
 }
 
 /* Write `amount` units to the last group, shared out over its four equal coordinates. */
-static uint32_t group_of_rest(double amount, int most, int zero_point) {
+static uint32_t group_of_rest(double amount, int most) {
     uint32_t group = 0;
     for (int i = 0; i < FARANN_CODE_GROUP; i++) {
         double part = fmin(amount, (double)most);
-        group |= (uint32_t)((int)part + zero_point) << (8 * i);
+        group |= (uint32_t)(int)part << (8 * i);
         amount -= part;
     }
     return group;
@@ -109,45 +128,70 @@ static uint32_t group_of_rest(double amount, int most, int zero_point) {
 
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       int zero_point, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       int upper_alone, uint8_t *bytes, uint32_t *codes, int64_t stride,
                        farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
-    const int most = kernels->zero_point - 1;
+    const int most = kernels->largest_code;
     const double largest = largest_magnitude(a, dim);
-    double t = unit_of_query(rows, largest, rest, most, &coded->shift);
+    const double t = unit_of_query(rows, largest, rest, most);
     double sums[3];
-    coded->step = rows->scale * t;
+    coded->unit = -1.0;
     coded->slack = farann_query_slack(prepared, reach * reach);
     /* The last comparison fails only with bounds from a file that lies. */
-    if (coded->slack < 0.0 || !(coded->step > 1e-30 && coded->step < 1e30) ||
-        !(largest < t * kernels->zero_point)) {
-        coded->slack = -1.0;
+    if (coded->slack < 0.0 || !(t > 1e-36 && t < 1e36) ||
+        !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)))
         return;
-    }
-    /* The kernel wants bytes without a sign; for signed ones the top bit is turned afterwards. */
-    kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, zero_point ? (double)zero_point : 128.0, bytes,
-                          sums);
+    kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
     for (int64_t g = 0; g < groups; g++) {
         memcpy(codes + g * stride, bytes + g * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
-        if (!zero_point) codes[g * stride] ^= 0x80808080u;
+        codes[g * stride] ^= 0x80808080u;
     }
-    if (rows->rest_unit > 0.0)
-        codes[groups * stride] = group_of_rest(
-            fmin(ceil(rest * rows->rest_unit / coded->step), (double)(FARANN_CODE_GROUP * most)),
-            most, zero_point);
-    coded->sum = (int32_t)sums[2];
-    /* <a, z> = <t u, s c> + <t u, e> + <f, z>; then what float32 rounds, and the turns. */
-    double within = sqrt(sums[0]), left = sqrt(sums[1]);
-    coded->slack += (within * rows->residual + left * rows->norm) * (1.0 + 1e-9);
-    coded->slack += 0x1p-22 * (within * (rows->norm + rows->residual) + reach * reach);
+    coded->sum = sums[2];
+    if (rows->rest_unit > 0.0) {
+        double amount = fmin(ceil(rest * rows->rest_unit / t), (double)(FARANN_CODE_GROUP * most));
+        codes[groups * stride] = group_of_rest(amount, most);
+        coded->sum += amount;
+    }
+    /* w <a, z> = t <u, c> + t <u, e> + <f, w z>; then what float32 rounds, and the turns. */
+    const double within = sqrt(sums[0]), left = sqrt(sums[1]);
+    const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
+    coded->allowance = (within * rows->residual + left * rows->length) / t * (1.0 + 1e-9) + rounding;
+    coded->length = within / t * (1.0 + 1e-9);
+    coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
+                                   (reach + rows->residual * rows->scale) + reach * reach);
     coded->slack += 0x1p-36 * prepared->weight_norm * reach;
-    if (rows->square_unit > 0.0) coded->slack += 2.0 * coded->step;
+    const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
+    coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
+                 left * rows->norm * (1.0 + 1e-9);
+    if (coded->allowance + coded->length * rows->unknown < LARGEST_SQUARE) coded->unit = t;
+    coded->per_unit = 1.0 / t;
 }
 
-int32_t farann_code_threshold(const farann_coded_query *coded, double floor) {
-    double units = floor / coded->step;
-    units -= fabs(units) * 1e-12;
-    if (!(units > (double)FARANN_LOWEST_THRESHOLD + 1.0)) return FARANN_LOWEST_THRESHOLD;
-    if (!(units < -(double)FARANN_LOWEST_THRESHOLD)) return -FARANN_LOWEST_THRESHOLD;
-    return (int32_t)ceil(units) - 1;
+void farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
+                        double floor, double sign, int upper_alone, farann_code_bars *bars,
+                        int64_t i) {
+    const double t = coded->unit, width = upper_alone ? UPPER_STEP : 1.0;
+    const double units = coded->per_unit * (upper_alone ? 1.0 / UPPER_STEP : 1.0);
+    const double centre = coded->sum * (upper_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
+    const double most = rows->largest_threshold * units * t;
+    const int squared = rows->largest_square > 0.0;
+    double threshold = (floor - coded->slack) * units;
+    bars->step[i] = (float)(t * width);
+    bars->origin[i] = (float)(centre * t);
+    bars->sign = squared ? (float)sign : 0.0f;
+    if (!(threshold > -most)) {
+        farann_code_bar_none(bars, i);
+        bars->offset[i] = (float)-PASS_ALL;
+        return;
+    }
+    if (threshold > most) threshold = most;
+    bars->threshold[i] = (float)threshold;
+    bars->square[i] = squared ? (float)(-sign * units) : 0.0f;
+    bars->unknown[i] = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
+    bars->offset[i] = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
+}
+
+void farann_code_bar_none(farann_code_bars *bars, int64_t i) {
+    bars->threshold[i] = bars->square[i] = bars->unknown[i] = 0.0f;
+    bars->offset[i] = (float)PASS_ALL;
 }

@@ -1,7 +1,7 @@
 /*
  * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out; a
- * row z is coded as s * c with one scale s for all rows, a query's weights a as t * u with one t
- * a query. docs/how-it-works bounds what that leaves out.
+ * row z is coded as c / w with a weight w of its own, a query's weights a as t * u with one t a
+ * query. docs/how-it-works bounds what that leaves out.
  */
 #ifndef FARANN_CODES_H
 #define FARANN_CODES_H
@@ -12,6 +12,7 @@
 
 enum {
     FARANN_ROTATION_ROUNDS = 3,
+    FARANN_SPAN = 16, /* of weights: the largest is at most so many times the smallest */
 };
 
 /* The largest |coordinate| of each row, centred, scaled and rotated; `scratch` holds dim. */
@@ -19,60 +20,81 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
                          const double *centre, int unit, const double *signs, double *scratch,
                          double *extents);
 
+/* What is raised to the largest of the coded rows, with e = w z - c and l the lower bits of c + 128. */
+typedef struct {
+    double residual; /* |e|^2 */
+    double length;   /* |w z|^2 */
+    double unknown;  /* |l - 7.5|^2 */
+    double norm;     /* |z|^2 */
+} farann_code_extremes;
+
 /*
- * Code n rows, one after the other, padded with zeros to whole groups. sums: the sum of a row's
- * codes; squares: |z|^2. Rows that the codes can't hold (an |coordinate| over 127 s) have the sum
- * FARANN_NOT_CODED. largest[0] and largest[1] are raised to the largest |z - s c|^2 and |z|^2 of
- * the coded rows.
+ * Code n rows, one after the other, as bytes c + 128, padded with zeros c to whole groups; each by
+ * its weight, which must take no coordinate beyond 127; 0: the row doesn't count. squares: |z|^2; unknown:
+ * |l - 7.5|, rounded up.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int unit, const double *signs, double scale,
-                        double *scratch, int8_t *codes, int32_t *sums, double *squares,
-                        double *largest);
+                        const double *centre, int unit, const double *signs, const float *weights,
+                        double *scratch, uint8_t *codes, double *squares, float *unknown,
+                        farann_code_extremes *largest);
 
 /*
- * Lay codes out as panels: position i holds row positions[i], or row i where positions is NULL;
- * nothing where it is negative. Writes n positions rounded up to whole panels, zeros in the rest.
+ * Lay codes out as panels: position i holds row positions[i], nothing where it is negative. Writes
+ * n positions rounded up to whole panels, zeros in the rest. With `halves` the upper halves of the
+ * codes, and the lower ones, if these are wanted, to `lower`.
  */
-void farann_pack_codes(const int8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
-                       int8_t *panels);
+void farann_pack_codes(const uint8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
+                       int halves, uint8_t *panels, uint8_t *lower);
 
 /*
- * How rows are coded: the scale, and the largest |z - s c| and |z|, rounded up. With `rest_unit`
- * the last group holds, four times, how long a row is outside the space of its codes, in these
- * units and rounded up. `square_unit` is the unit of squares, 0 where there are none.
+ * What holds for all coded rows, rounded up; see farann_code_extremes for the first three. With
+ * `rest_unit` the last group holds, four times, how long a row is outside the space of its codes,
+ * times its weight, in these units and rounded up.
  */
 typedef struct {
-    double scale;
     double residual;
-    double norm;
+    double length;
+    double unknown;
+    double norm;           /* |z| */
+    double scale;          /* one over the smallest weight */
+    double largest_threshold; /* 2^29 over the largest weight, so that 32 bits hold the product */
+    double largest_square; /* |z|^2 times the weight; 0 where squares are not part of the score */
     double rest_unit;
-    double square_unit;
     int64_t dim; /* coordinates that are coded */
 } farann_code_bounds;
 
-/* A query as coded: the worth of a unit, the shift of squares, and the slack of scores. */
+/* A query as coded. */
 typedef struct {
-    double step;
-    int32_t shift;
-    int32_t sum; /* of u */
-    double slack; /* negative: these codes can't be used */
+    double unit;      /* t; negative: these codes can't be used */
+    double per_unit;  /* 1 / t */
+    double sum;       /* of u */
+    double allowance; /* what <u, c> may lack, as rows and queries were rounded */
+    double length;    /* |u|: times what is unknown of a row where only upper halves are read */
+    double slack;     /* what else a score may be off, in units of the key */
+    double off;       /* how far the score of any coded row may be from its reduced key */
 } farann_coded_query;
 
 /*
  * Code a query's weights a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
- * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u + zero_point,
- * four to a group, go to codes[0], codes[stride], ...; `bytes` is scratch for dim rounded up to a
- * multiple of 8; with a zero_point of 0 the bytes are signed. A score by codes, times step, is the
- * reduced key within slack; with a rest_unit
- * it is not less than it by more than slack.
+ * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u, four to a
+ * group, go to codes[0], codes[stride], ...; `bytes` is scratch for dim rounded up to a multiple
+ * of 8. `upper_alone`: scores are those of the upper halves of codes.
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       int zero_point, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       int upper_alone, uint8_t *bytes, uint32_t *codes, int64_t stride,
                        farann_coded_query *coded);
 
-/* The whole number that a score must be greater than, if its step times it is to reach `floor`. */
-int32_t farann_code_threshold(const farann_coded_query *coded, double floor);
+/*
+ * Set what rows must reach to pass for query i of a tile: those with a reduced key of `floor` or
+ * more do, whichever way their codes were rounded. `sign` is that of |y|^2 in the key;
+ * `upper_alone`: for scans of the upper halves of codes.
+ */
+void farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
+                        double floor, double sign, int upper_alone, farann_code_bars *bars,
+                        int64_t i);
+
+/* Set it so that no row passes. */
+void farann_code_bar_none(farann_code_bars *bars, int64_t i);
 
 #endif

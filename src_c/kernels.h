@@ -13,23 +13,46 @@
 typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
 
 /*
- * Rows in 8-bit codes, as panels of FARANN_CODE_PANEL rows, [group][row][FARANN_CODE_GROUP], or,
- * for refine_codes_i8, row after row.
+ * Rows in 8-bit codes c + 128. Row after row; or as panels of FARANN_CODE_PANEL rows,
+ * [group][row][FARANN_CODE_GROUP]; or as panels of the upper halves of codes and apart from them
+ * the lower ones, so that the upper ones can be read alone: [pair of groups][row][..], the first
+ * group's half in the lower bits of a byte. Of a panel's lower halves those of FARANN_CODE_QUAD
+ * rows lie together, [quad][pair of groups][row][..], as they are wanted for single rows.
  */
 typedef struct {
-    const int8_t *codes;
-    const int32_t *sums;    /* the sum of a row's codes; FARANN_NOT_CODED: it never passes */
-    const int32_t *squares; /* |y|^2 in a unit that all queries know; NULL: not part of the score */
+    const uint8_t *panels;  /* whole codes, or their upper halves where there are lower ones */
+    const uint8_t *lower;
+    const uint8_t *whole;   /* row after row; NULL where there are panels */
+    const float *weights;   /* one over the scale of a panel's codes, or of a row's with `whole` */
+    const float *unknown;   /* of a panel: the largest |lower halves - 7.5|; NULL without them */
+    const float *squares;   /* a row's |y|^2 times its weight; NULL: not part of the score */
     int64_t groups;
 } farann_coded_rows;
 
-/* A tile of queries side by side, or a single one: an entry a query, `codes` per group. */
+/* Queries of a tile at most: lanes of the widest vectors. */
+enum { FARANN_BARS = 16 };
+
+/*
+ * When a row passes, for each query of a tile. With H the sum of <u, what the scan reads of the
+ * codes>, w the row's weight, b its square and l what is unknown of its panel where upper halves
+ * are read alone, it does if
+ *     H > threshold * w + square * b + unknown * l + offset
+ * and its score is (H * step + origin + sign * b) / w.
+ */
+typedef struct {
+    float threshold[FARANN_BARS];
+    float square[FARANN_BARS];
+    float unknown[FARANN_BARS];
+    float offset[FARANN_BARS];
+    float step[FARANN_BARS];
+    float origin[FARANN_BARS];
+    float sign;
+} farann_code_bars;
+
+/* A tile of queries side by side, or a single one: `codes` u, signed, an entry a query a group. */
 typedef struct {
     const uint32_t *codes;
-    const float *steps;       /* worth of a unit of <u, c> */
-    const int32_t *shifts;    /* units of squares, as a power of two, in one of <u, c> */
-    const int32_t *thresholds;
-    int32_t sign;             /* of squares: 0, or -1 to subtract them */
+    const farann_code_bars *bars;
 } farann_coded_tile;
 
 /* Scores coded rows; see farann_kernels. */
@@ -41,7 +64,7 @@ typedef struct {
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
     int code_queries; /* the same for codes */
-    int zero_point;   /* added to the codes of queries, which makes them unsigned */
+    int largest_code; /* of queries, in magnitude: what the dot products of bytes allow */
 
     /*
      * Canonical keys of n rows (larger = further), the same bits at every level.
@@ -86,21 +109,21 @@ typedef struct {
 
     /*
      * Score n coded rows from `start` on, the first of a panel, against a tile of code_queries
-     * queries (or against one query): <u, c> + (squares >> shift), in whole numbers. Appends, as
-     * position within these rows, each whose score is greater than the query's threshold.
-     * Candidates need room for n rounded up to whole panels.
+     * queries (or against one query), by both halves of their codes or by the upper ones alone.
+     * Appends those that pass to the query's candidates, as position within these rows; positions
+     * that fill up a panel may be among them. Candidates need room for n rounded up to whole panels.
      */
     farann_scan_codes *scan_codes_i8;
     farann_scan_codes *scan_codes_one_i8;
+    farann_scan_codes *scan_upper_i4;
+    farann_scan_codes *scan_upper_one_i4;
 
     /*
-     * Score the candidates from `from` on, whose slots are rows start + slot, by codes that lie
-     * row after row, against one query, whose codes are signed here and have the given sum; keep
-     * those above the threshold.
+     * Score the candidates from `from` on, whose slots are rows start + slot, by both halves of
+     * their codes (or by `whole` codes) against one query; keep those that pass.
      */
     void (*refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
-                            const farann_coded_tile *query, int32_t sum_of_query,
-                            farann_candidates *list, int64_t from);
+                            const farann_coded_tile *query, farann_candidates *list, int64_t from);
 
     /* Rotate x (dim) in place: per round a change of signs (rounds x dim), then butterflies. */
     void (*rotate_f64)(double *x, int64_t dim, const double *signs, int rounds);
@@ -110,24 +133,17 @@ typedef struct {
                         double *products);
 
     /*
-     * Write the whole numbers u nearest to a / unit, plus `shift`, as n bytes, n a multiple of 8.
+     * Write the whole numbers u nearest to a / unit, plus 128, as n bytes, n a multiple of 8.
      * sums: |unit * u|^2, |a - unit * u|^2, and the sum of u.
      */
-    void (*quantize_f64)(const double *a, int64_t n, double unit, double shift, uint8_t *codes,
-                         double *sums);
+    void (*quantize_f64)(const double *a, int64_t n, double unit, uint8_t *codes, double *sums);
 } farann_kernels;
 
 /* Every level's vectors of float32 divide this. */
 enum { FARANN_PADDING = 16 };
 
 /* A panel of codes: so many rows, of which groups of so many coordinates lie side by side. */
-enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4 };
-
-/*
- * Scores by codes lie within 2^29, thresholds are held within 3 * 2^28. The sum of a row that has
- * no codes, times any zero point, puts it below them all, and doesn't overflow.
- */
-enum { FARANN_NOT_CODED = (1 << 24) - 1, FARANN_LOWEST_THRESHOLD = -(3 << 28) };
+enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4, FARANN_CODE_QUAD = 4 };
 
 /* The table of a level by name, or NULL if there is no such level on this CPU. */
 const farann_kernels *farann_kernels_by_name(const char *name);

@@ -20,7 +20,7 @@
 enum { F32_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
 
 /* 7-bit queries: pairs of products then fit the 16 bits that maddubs sums them in. */
-enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, ZERO_POINT = 64 };
+enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 63 };
 
 typedef __m256 f32v;
 typedef __m256i i32v;
@@ -76,14 +76,25 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
     return _mm256_maskload_epi32((const int *)p, mask);
 }
 WORD void i32_store(void *p, i32v v) { _mm256_storeu_si256((__m256i *)p, v); }
-WORD i32v i32_set1(int32_t x) { return _mm256_set1_epi32(x); }
-WORD i32v i32_mul(i32v a, i32v b) { return _mm256_mullo_epi32(a, b); }
-WORD i32v i32_add(i32v a, i32v b) { return _mm256_add_epi32(a, b); }
-WORD i32v i32_xor(i32v a, i32v b) { return _mm256_xor_si256(a, b); }
-WORD i32v i32_shift_right(i32v v, int32_t bits) {
-    return _mm256_sra_epi32(v, _mm_cvtsi32_si128(bits));
+/* Four lanes from each of two places. */
+WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
+    __m256i v = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_inserti128_si256(v, _mm_loadu_si128((const __m128i *)(p + stride)), 1);
 }
 
+WORD i32v i32_set1(int32_t x) { return _mm256_set1_epi32(x); }
+WORD i32v i32_sub(i32v a, i32v b) { return _mm256_sub_epi32(a, b); }
+WORD i32v i32_max(i32v a, i32v b) { return _mm256_max_epi32(a, b); }
+WORD i32v i32_and(i32v a, i32v b) { return _mm256_and_si256(a, b); }
+/* The bits of a where the mask has ones, those of b elsewhere. */
+WORD i32v i32_select(i32v mask, i32v a, i32v b) {
+    return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
+}
+WORD i32v i32_shift_left4(i32v v) { return _mm256_slli_epi32(v, 4); }
+WORD i32v i32_shift_right4(i32v v) { return _mm256_srli_epi32(v, 4); }
+
+/* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit. */
+WORD i32v i32_from_f32(f32v v) { return _mm256_cvtps_epi32(v); }
 WORD uint32_t i32_greater(i32v a, i32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b)));
 }
@@ -94,9 +105,9 @@ WORD int32_t i32_sum(i32v v) {
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 
-/* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
-WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
-    __m256i pairs = _mm256_maddubs_epi16(u, c);
+/* Adds to each lane the dot product of four unsigned bytes of c and four signed bytes of u. */
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
+    __m256i pairs = _mm256_maddubs_epi16(c, u);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 

@@ -29,10 +29,10 @@ enum { F32_LANES = 16, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
 
 enum { I32_LANES = 16, CODE_QUERIES = 12, CODE_PANELS = 2 };
 #ifdef FARANN_VNNI
-enum { ZERO_POINT = 128 };
+enum { LARGEST_CODE = 127 };
 #else
 /* 7-bit queries: pairs of products then fit the 16 bits that maddubs sums them in. */
-enum { ZERO_POINT = 64 };
+enum { LARGEST_CODE = 63 };
 #endif
 
 typedef __m512 f32v;
@@ -83,28 +83,41 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
     return _mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1u), p);
 }
 WORD void i32_store(void *p, i32v v) { _mm512_storeu_si512(p, v); }
-WORD i32v i32_set1(int32_t x) { return _mm512_set1_epi32(x); }
-WORD i32v i32_mul(i32v a, i32v b) { return _mm512_mullo_epi32(a, b); }
-WORD i32v i32_add(i32v a, i32v b) { return _mm512_add_epi32(a, b); }
-WORD i32v i32_xor(i32v a, i32v b) { return _mm512_xor_si512(a, b); }
-WORD i32v i32_shift_right(i32v v, int32_t bits) {
-    return _mm512_sra_epi32(v, _mm_cvtsi32_si128(bits));
+/* Four lanes from each of so many places. */
+WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + stride)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + 2 * stride)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + 3 * stride)), 3);
 }
 
+WORD i32v i32_set1(int32_t x) { return _mm512_set1_epi32(x); }
+WORD i32v i32_sub(i32v a, i32v b) { return _mm512_sub_epi32(a, b); }
+WORD i32v i32_max(i32v a, i32v b) { return _mm512_max_epi32(a, b); }
+WORD i32v i32_and(i32v a, i32v b) { return _mm512_and_si512(a, b); }
+/* The bits of a where the mask has ones, those of b elsewhere. */
+WORD i32v i32_select(i32v mask, i32v a, i32v b) {
+    return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
+}
+WORD i32v i32_shift_left4(i32v v) { return _mm512_slli_epi32(v, 4); }
+WORD i32v i32_shift_right4(i32v v) { return _mm512_srli_epi32(v, 4); }
+
+/* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit. */
+WORD i32v i32_from_f32(f32v v) { return _mm512_cvtps_epi32(v); }
 WORD uint32_t i32_greater(i32v a, i32v b) { return (uint32_t)_mm512_cmpgt_epi32_mask(a, b); }
 WORD int32_t i32_sum(i32v v) { return _mm512_reduce_add_epi32(v); }
 
-/* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
-WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
+/* Adds to each lane the dot product of four unsigned bytes of c and four signed bytes of u. */
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 #if !defined(FARANN_VNNI)
-    __m512i pairs = _mm512_maddubs_epi16(u, c);
+    __m512i pairs = _mm512_maddubs_epi16(c, u);
     return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 #elif defined(__GNUC__)
     /* Not the intrinsic: with it GCC 12 spills the accumulators, at less than half the speed. */
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(c));
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(c), "v"(u));
     return sum;
 #else
-    return _mm512_dpbusd_epi32(sum, u, c);
+    return _mm512_dpbusd_epi32(sum, c, u);
 #endif
 }
 

@@ -19,7 +19,7 @@ typedef struct {
     float lane[F32_LANES];
 } f32v;
 
-enum { I32_LANES = 4, CODE_QUERIES = 2, CODE_PANELS = 1, ZERO_POINT = 128 };
+enum { I32_LANES = 4, CODE_QUERIES = 2, CODE_PANELS = 1, LARGEST_CODE = 127 };
 
 typedef struct {
     int32_t lane[I32_LANES];
@@ -102,33 +102,58 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
 
 WORD void i32_store(void *p, i32v v) { memcpy(p, v.lane, sizeof v.lane); }
 
+/* Four lanes from each of so many places: here they are all. */
+WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
+    (void)stride;
+    return i32_load(p);
+}
+
 WORD i32v i32_set1(int32_t x) {
     i32v v;
     for (int i = 0; i < I32_LANES; i++) v.lane[i] = x;
     return v;
 }
 
-WORD i32v i32_mul(i32v a, i32v b) {
-    /* Unsigned: codes from a file that lies may overflow. */
+WORD i32v i32_sub(i32v a, i32v b) {
     for (int i = 0; i < I32_LANES; i++)
-        a.lane[i] = (int32_t)((uint32_t)a.lane[i] * (uint32_t)b.lane[i]);
+        a.lane[i] = (int32_t)((uint32_t)a.lane[i] - (uint32_t)b.lane[i]);
     return a;
 }
 
-WORD i32v i32_add(i32v a, i32v b) {
+WORD i32v i32_max(i32v a, i32v b) {
+    for (int i = 0; i < I32_LANES; i++) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+WORD i32v i32_and(i32v a, i32v b) {
+    for (int i = 0; i < I32_LANES; i++) a.lane[i] &= b.lane[i];
+    return a;
+}
+
+/* The bits of a where the mask has ones, those of b elsewhere. */
+WORD i32v i32_select(i32v mask, i32v a, i32v b) {
     for (int i = 0; i < I32_LANES; i++)
-        a.lane[i] = (int32_t)((uint32_t)a.lane[i] + (uint32_t)b.lane[i]);
-    return a;
+        b.lane[i] = (mask.lane[i] & a.lane[i]) | (~mask.lane[i] & b.lane[i]);
+    return b;
 }
 
-WORD i32v i32_xor(i32v a, i32v b) {
-    for (int i = 0; i < I32_LANES; i++) a.lane[i] ^= b.lane[i];
-    return a;
-}
-
-WORD i32v i32_shift_right(i32v v, int32_t bits) {
-    for (int i = 0; i < I32_LANES; i++) v.lane[i] >>= bits;
+WORD i32v i32_shift_left4(i32v v) {
+    for (int i = 0; i < I32_LANES; i++) v.lane[i] = (int32_t)((uint32_t)v.lane[i] << 4);
     return v;
+}
+
+WORD i32v i32_shift_right4(i32v v) {
+    for (int i = 0; i < I32_LANES; i++) v.lane[i] = (int32_t)((uint32_t)v.lane[i] >> 4);
+    return v;
+}
+
+/* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit. */
+WORD i32v i32_from_f32(f32v v) {
+    i32v whole;
+    for (int i = 0; i < I32_LANES; i++)
+        whole.lane[i] =
+            v.lane[i] > -0x1p31f && v.lane[i] < 0x1p31f ? (int32_t)rintf(v.lane[i]) : INT32_MIN;
+    return whole;
 }
 
 WORD uint32_t i32_greater(i32v a, i32v b) {
@@ -143,13 +168,13 @@ WORD int32_t i32_sum(i32v v) {
     return (int32_t)sum;
 }
 
-/* Adds to each lane the dot product of four unsigned bytes of u and four signed bytes of c. */
-WORD i32v i32_dot4(i32v sum, i32v u, i32v c) {
+/* Adds to each lane the dot product of four unsigned bytes of c and four signed bytes of u. */
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
     for (int i = 0; i < I32_LANES; i++) {
         uint8_t left[4];
         int8_t right[4];
-        memcpy(left, &u.lane[i], 4);
-        memcpy(right, &c.lane[i], 4);
+        memcpy(left, &c.lane[i], 4);
+        memcpy(right, &u.lane[i], 4);
         int32_t products = 0;
         for (int b = 0; b < 4; b++) products += (int32_t)left[b] * (int32_t)right[b];
         sum.lane[i] = (int32_t)((uint32_t)sum.lane[i] + (uint32_t)products);
