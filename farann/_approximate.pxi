@@ -26,6 +26,26 @@ cdef void drop_visited(farann_candidates *cells, int64_t before, int64_t start, 
     cells.count = kept
 
 
+cdef void keep_few(farann_candidates *cells, int64_t before, int64_t most) noexcept nogil:
+    """Keep the best few: those before `before` are sorted, best first, and so is what is kept."""
+    cdef int64_t i, j, kept = before
+    cdef float score
+    for i in range(before, cells.count):
+        score = cells.scores[i]
+        if kept == most:
+            if score <= cells.scores[kept - 1]:
+                continue
+            kept -= 1
+        cells.slots[kept], j = cells.slots[i], kept
+        while j > 0 and cells.scores[j - 1] < score:
+            cells.scores[j] = cells.scores[j - 1]
+            cells.slots[j - 1], cells.slots[j] = cells.slots[j], cells.slots[j - 1]
+            j -= 1
+        cells.scores[j] = score
+        kept += 1
+    cells.count = kept
+
+
 cdef class ApproximateTask(Task):
     """Some queries of a search that stops early.
 
@@ -181,7 +201,6 @@ cdef class ApproximateTask(Task):
         cdef farann_coded_tile tile
         cdef farann_coded_rows cells = self.cells.coded
         cdef int64_t start, n, i, before, width = self.code_width
-        cdef double best
         cdef farann_candidates *cells_of
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
@@ -205,10 +224,11 @@ cdef class ApproximateTask(Task):
                 cells_of = &self.lists[i]
                 before, cells_of.count = cells_of.count, self.candidates[i].count
                 drop_visited(cells_of, before, start, self.cells.n_cells, self.cuts[first + i])
-                if cells_of.count > most:
-                    best = farann_candidates_keep_best(cells_of, most, 0.0)
-                    self.cell_floors[i] = max(self.cell_floors[i], best)
-                    self.set_cell_bar(first, i)
+                if most < self.cells.n_cells:
+                    keep_few(cells_of, before, most)
+                    if cells_of.count == most:
+                        self.cell_floors[i] = max(self.cell_floors[i], cells_of.scores[most - 1])
+                        self.set_cell_bar(first, i)
             start += n
             n *= 2
 

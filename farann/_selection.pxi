@@ -29,7 +29,8 @@ cdef class Selection(Queries):
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
         """Let new candidates through the filters; if there are many, thin them out."""
         farann_candidates_admit(&query.candidates, before, block, &query.filter)
-        if query.candidates.count >= self.capacity:
+        if query.candidates.count >= self.capacity or (
+                query.threshold == -INFINITY and query.candidates.count >= 2 * self.k):
             self.thin_out(query)
 
     cdef const float *rows_at(self, const Segment *segment, int64_t start) noexcept nogil:
