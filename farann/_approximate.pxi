@@ -83,7 +83,8 @@ cdef class ApproximateTask(Task):
         self.effort, self.budget = effort, INT64_MAX
         if 0 < budget <= snapshot.n_slots:
             self.budget = code_rows(budget)
-        self.cells = snapshot.cells
+        # An infinite effort is for all rows, and no cell needs to be judged.
+        self.cells = snapshot.cells if effort < INFINITY else None
         # Thresholds rise in steps here, and let more through in between.
         self.room = 3 * CANDIDATE_ROOM
         Task.__init__(self, snapshot, filter, queries, start, stop, k, False)
@@ -319,20 +320,15 @@ cdef class ApproximateTask(Task):
 
     cdef void complete(self) noexcept nogil:
         """Search all coded rows for queries that found too few."""
-        cdef Segment outliers = self.snapshot.segments[0]
         cdef Query *query
         cdef int64_t i, start
-        outliers.count = self.codes.outliers.shape[0]
-        if outliers.count:
-            outliers.positions = &self.codes.outliers[0]
         for i in range(self.n_queries):
             query = &self.queries[i]
             if query.whole.unit < 0.0 or query.found.count + query.candidates.count >= self.k:
                 continue
             query.found.count = query.candidates.count = 0
             query.threshold = -INFINITY
-            if outliers.count:
-                self.score_exact(query, &outliers, 0, outliers.count)
+            self.score_outliers(query)
             start = 0
             while start < self.codes.n_positions:
                 self.members[0] = i

@@ -126,8 +126,9 @@ cdef class Codes:
                 or (slots is not None and self.slots.shape[0] != n)
                 or (slots is None and (n < n_rows or outliers.shape[0]))):
             raise ValueError("panels, weights, signs and slots must fit together")
-        if outliers.shape[0] > CANDIDATE_ROOM:
-            raise ValueError(f"there must be at most {CANDIDATE_ROOM} outliers")
+        if outliers.shape[0] > max(CANDIDATE_ROOM, n_rows // FEWEST_CODED):
+            raise ValueError(f"there must be at most {CANDIDATE_ROOM} outliers, or one row in "
+                             f"{FEWEST_CODED}")
         for i in range(outliers.shape[0]):
             if not (outliers[i - 1] if i else -1) < outliers[i] < n_rows:
                 raise ValueError("outliers must be ascending slots of the base")

@@ -69,15 +69,20 @@ class Extents(NamedTuple):
     largest: Float64Array  # of each row, its largest |coordinate| once it is turned
     limit: float  # the largest of all but the outliers
     outliers: Int64Array
+    steps: int = 0  # if not 0, weights have so many steps from one to twice as much
 
     def weights(self, largest: Float64Array) -> Float32Array:
         """One over the scales that take these largest coordinates to 127, not too far apart."""
         room = np.clip(largest, self.limit / _core.CODE_SPAN, self.limit)
+        if self.steps:
+            # Few different weights: rows of equal ones can share a panel when others have gone.
+            room = self.limit * 2.0 ** (np.ceil(np.log2(room / self.limit) * self.steps)
+                                        / self.steps)
         return (127.0 / room).astype(np.float32)
 
 
 def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, isa: str,
-                 progress: bool) -> Extents | None:
+                 progress: bool, steps: int = 0) -> Extents | None:
     """What codes must hold; None where they could not help: no spread, or too many dimensions."""
     n, dim = rows.shape
     if n == 0 or dim > _LARGEST_DIM:
@@ -89,7 +94,7 @@ def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int
     limit = _largest_coded(largest)
     if not 1e-28 < limit < 1e18:
         return None
-    return Extents(signs, largest, limit, np.flatnonzero(largest > limit).astype(np.int64))
+    return Extents(signs, largest, limit, np.flatnonzero(largest > limit).astype(np.int64), steps)
 
 
 def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,

@@ -87,6 +87,7 @@ class Snapshot:
         isa: str,
         codes: Codes | None = None,
         cells: Cells | None = None,
+        vectors: bool = True,
     ) -> None: ...
 
 class Filter:

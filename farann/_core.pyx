@@ -36,6 +36,8 @@ cdef enum:
     FEW_PASS = 16
     LONGEST_PAUSE = 7
     SCORES_AT_ONCE = 256
+    # Of the rows of a base, one in so many may be without codes.
+    FEWEST_CODED = 256
     # Directions of a first look; what rounding may do to their products grows with the number.
     LARGEST_BASIS = 128
 
@@ -79,6 +81,7 @@ cdef int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
 include "_codes.pxi"
 include "_cells.pxi"
 include "_snapshot.pxi"
+include "_rough.pxi"
 include "_queries.pxi"
 include "_selection.pxi"
 include "_task.pxi"

@@ -14,6 +14,8 @@ class Kind(NamedTuple):
     coded: bool
     seed: int
     cells: int | str | None = None
+    bits: int = 8  # of a code
+    vectors: bool = True  # whether coded rows stay as float32, too
 
     @property
     def unit(self) -> bool:

@@ -22,7 +22,9 @@ from farann._codes import (
     packed,
 )
 from farann._kind import Kind
+from farann._rotation import turned
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann._upper import code_upper, shape_of
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 2e10, 2048, 64, 10
@@ -33,6 +35,12 @@ _COST_QUERIES = 128
 _MOST_FIRST = 1024
 # Slots are kept in 32 bits; more rows stay in their own order.
 _MOST_ORDERED = 2**31
+# Without vectors: steps of weights from one to twice as much; rows that answer most queries, one in
+# so many, keep their vectors beside 4-bit codes, which would tell them apart worst; and where 8-bit
+# codes of fewer dimensions lie as their rows do, as 4 bytes a row for an order weigh too much.
+WEIGHT_STEPS = 32
+_ROWS_A_VECTOR = 256
+_FEW_DIMENSIONS = 128
 
 
 class CodeArrays(NamedTuple):
@@ -72,14 +80,18 @@ class _Builder(NamedTuple):
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
         return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
 
-    def lay_out(self, order: Int64Array, basis: Float64Array | None = None) -> CodeArrays:
+    def lay_out(self, order: Int64Array, basis: Float64Array | None = None, bits: int = 8,
+                shape: Float64Array | None = None) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels."""
         extents = self.extents
         slots = None if len(self.rows) > _MOST_ORDERED else order.astype(np.int32)
         if basis is None:
             weights = extents.weights(largest_of_panels(extents.largest, order))
-            coded = self._coded(_of_rows(weights, order, len(self.rows)))
-            return CodeArrays(*packed(coded.codes, order, True), weights,
+            of_rows = _of_rows(weights, order, len(self.rows))
+            coded = self._coded(of_rows) if bits == 8 else code_upper(
+                self.rows, self.centre, self.unit, extents, of_rows, shape, self.progress)
+            panels, lower = packed(coded.codes, order, True)
+            return CodeArrays(panels, lower if bits == 8 else None, weights,
                               largest_of_panels(coded.unknown, order),
                               self._squares(coded.squares, weights, order), extents.signs, slots,
                               extents.outliers, coded.bounds)
@@ -107,17 +119,30 @@ class _Builder(NamedTuple):
         weights = np.repeat(weights, len(order) // len(weights))
         return (by_position(squares, order) * weights).astype(np.float32)
 
-    def answers(self, arrays: CodeArrays, queries: Float32Array) -> Int64Array:
+    def made(self, arrays: CodeArrays, cells: CellArrays | None, kind: Kind, asked: Float32Array,
+             answers: Int64Array) -> Made:
+        """What was made, with the recall of codes where they are all that will be left."""
+        if kind.vectors:
+            return Made(arrays, cells)
+        found = self.answers(arrays, asked, vectors=False)
+        same = (found[:, :, None] == answers[:, None, :]) & (answers[:, None, :] >= 0)
+        return Made(arrays, cells, float(same.any(axis=1).sum() / max((answers >= 0).sum(), 1)))
+
+    def answers(self, arrays: CodeArrays, queries: Float32Array,
+                vectors: bool = True) -> Int64Array:
         """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
         n, dim = self.rows.shape
-        snapshot = _core.Snapshot(self.rows, self.rows[:0], None, None, self.centre, self.metric,
-                                  self.isa, _core.Codes(n, dim, *arrays))
+        base = self.rows if vectors else self.rows[arrays.outliers]
+        snapshot = _core.Snapshot(base, self.rows[:0], None, None, self.centre, self.metric,
+                                  self.isa, _core.Codes(n, dim, *arrays), None, vectors)
         chosen = _core.Filter(snapshot)
         scores = np.empty((len(queries), _SAMPLE_K), np.float32)
         slots = np.empty((len(queries), _SAMPLE_K), np.int64)
         for start in range(0, len(queries), 512):
-            task = _core.Task(snapshot, chosen, queries, start, min(start + 512, len(queries)),
-                              _SAMPLE_K, False)
+            stop = min(start + 512, len(queries))
+            task = (_core.Task(snapshot, chosen, queries, start, stop, _SAMPLE_K, False) if vectors
+                    else _core.ApproximateTask(snapshot, chosen, queries, start, stop, _SAMPLE_K,
+                                               np.inf))
             task.run()
             task.write_top(scores, slots, start)
         return slots
@@ -137,10 +162,17 @@ def _whole_panels(order: Int64Array) -> Int64Array:
     return padded
 
 
+class Made(NamedTuple):
+    """Codes, None where they could not help; cells, if there are any; how good the codes are."""
+
+    codes: CodeArrays | None
+    cells: CellArrays | None = None
+    recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
+
+
 def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
-               queries: Float32Array | None,
-               progress: bool) -> tuple[CodeArrays | None, CellArrays | None]:
-    """Code rows and lay the codes out; None where codes could not help, or without cells.
+               queries: Float32Array | None, progress: bool) -> Made:
+    """Code rows and lay the codes out.
 
     Parameters
     ----------
@@ -153,17 +185,18 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     progress : bool
     """
     n = len(rows)
-    extents = measure_rows(rows, centre, kind.unit, kind.seed, isa, progress)
+    extents = measure_rows(rows, centre, kind.unit, kind.seed, isa, progress,
+                           0 if kind.vectors else WEIGHT_STEPS)
     if extents is None:
-        return None, None
+        return Made(None)
     builder = _Builder(rows, centre, kind.metric, isa, extents, progress)
     coded = np.delete(np.arange(n), extents.outliers)
     if n > _MOST_ORDERED:
-        return builder.lay_out(_whole_panels(coded)), None
+        return Made(builder.lay_out(_whole_panels(coded), bits=kind.bits))
     arrays = builder.lay_out(_whole_panels(builder.by_size(coded)))
     n_cells = number_of_cells(kind.cells, n)
-    if n < _FEW_ROWS and n_cells == 0:
-        return arrays, None
+    if n < _FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
+        return Made(arrays)
     if n_cells:
         import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
 
@@ -171,20 +204,47 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     with threadpool_limits(1):
         asked = _sample_queries(rows, kind.seed, queries)
         answers = builder.answers(arrays, asked)
-        basis = _first_look(rows, centre, kind.metric, kind.seed, asked[:_COST_QUERIES],
-                            answers[:_COST_QUERIES, -1])
+        basis = shape = None
+        if kind.bits == 4:
+            shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
+        elif kind.vectors:
+            basis = _first_look(rows, centre, kind.metric, kind.seed, asked[:_COST_QUERIES],
+                                answers[:_COST_QUERIES, -1])
+        if not kind.vectors and kind.bits == 4:
+            room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
+            kept = _answering(answers, n)[:room]
+            extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
+            builder = builder._replace(extents=extents)
+            coded = np.delete(np.arange(n), extents.outliers)
         first = np.setdiff1d(_answering(answers, n), extents.outliers, assume_unique=True)
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
             rest[first] = rest[extents.outliers] = False
             order = np.concatenate([first, builder.by_size(np.flatnonzero(rest))])
-            return builder.lay_out(_whole_panels(order), basis), None
+            as_rows_lie = False
+            if not kind.vectors:
+                as_rows_lie = (kind.bits == 8 and len(coded) == n
+                               and rows.shape[1] < _FEW_DIMENSIONS)
+                order = coded if as_rows_lie else builder.by_size(coded)
+            arrays = builder.lay_out(_whole_panels(order), basis, kind.bits, shape)
+            if as_rows_lie:
+                arrays = arrays._replace(slots=None)
+            return builder.made(arrays, None, kind, asked, answers)
         first = first[: min(_MOST_FIRST, n // 16)]
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
         cells = describe(rows, centre, kind.metric, labels, starts, kind.seed, isa)
-        return builder.lay_out(order, basis), cells
+        return builder.made(builder.lay_out(order, basis, kind.bits, shape), cells, kind, asked,
+                            answers)
+
+
+def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,
+              shape: Float64Array | None) -> CodeArrays:
+    """Code rows by extents that others gave, laid out by size."""
+    builder = _Builder(rows, centre, kind.metric, isa, extents, False)
+    order = builder.by_size(np.arange(len(rows)))
+    return builder.lay_out(_whole_panels(order), bits=kind.bits, shape=shape)
 
 
 def _by_cell(labels: Int32Array, first: Int64Array,
@@ -227,15 +287,20 @@ def _answering(answers: Int64Array, n: int) -> Int64Array:
     return answering[np.argsort(-weights[answering], kind="stable")]
 
 
+def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
+    """What centred rows are multiplied with, to find the furthest ones."""
+    weights = queries.astype(np.float64)
+    if _core.METRICS[metric] == "cosine":
+        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    return -2.0 * (weights - centre) if _core.METRICS[metric] == "l2" else -weights
+
+
 def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int,
                 queries: Float32Array, last: Int64Array) -> Float64Array | None:
     """The basis to look along first, if that pays; `last` ends each query's answer."""
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     sample = centred(rows[:: -(-len(rows) // _SAMPLE_ROWS)], centre, unit)
-    weights = queries.astype(np.float64)
-    if unit:
-        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    weights = -2.0 * (weights - centre) if squared else -weights
+    weights = weights_of(queries, centre, metric)
     ends = centred(rows[last], centre, unit)
     thresholds = np.einsum("ij,ij->i", weights, ends)
     if squared:

@@ -90,8 +90,10 @@ cdef class Queries:
         self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
         self.beyond = radius is not None
         self.mode = PACKED if self.n_queries >= FEW_QUERIES else AS_THEY_LIE
-        if filter.n_rows <= FEW_ROWS:
+        if filter.n_rows <= FEW_ROWS and (snapshot.vectors or filter.n_rows == 0):
             self.mode = EXACT
+        if not snapshot.vectors and filter.segments[0].positions != NULL:
+            raise ValueError("without vectors a filter must be a mask")
         self.packing = farann_packing_of(snapshot.metric, self.sign)
 
         if (snapshot.codes is not None and self.mode != EXACT
@@ -213,6 +215,8 @@ cdef class Queries:
         farann_code_query(kernels, weights, 0.0, &self.codes.bounds, self.codes.bounds.norm,
                           &query.prepared, self.codes.upper_alone, self.code_bytes, scan, width,
                           &query.whole)
+        if not self.snapshot.vectors:
+            take_as_true(&query.whole, self.codes.upper_alone)
         if not self.codes.has_basis:
             query.scan = query.whole
         elif query.scan.unit < 0.0:

@@ -142,15 +142,26 @@ cdef class Selection(Queries):
                     n += 1
             if n == 0:
                 continue
-            self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
-                segment.rows, self.positions, n, self.snapshot.dim, query.exact, self.keys)
+            if s == 0 and not self.snapshot.vectors:
+                self.rough_keys(query, first)
+            else:
+                self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
+                    segment.rows, self.positions, n, self.snapshot.dim, query.exact, self.keys)
+                self.rescored += n
+                self.bytes_read += n * self.snapshot.dim * sizeof(float)
             block.first, block.positions, block.slots = segment.first, self.positions, NULL
             block.end = self.snapshot.n_slots
             block.ids = self.snapshot.ids_by_slot
             self.offer(query, n, &block, &admitted)
-        self.rescored += query.candidates.count - first
-        self.bytes_read += (query.candidates.count - first) * self.snapshot.dim * sizeof(float)
         query.candidates.count = first
+
+    cdef void rough_keys(self, const Query *query, int64_t first) noexcept nogil:
+        """Write the keys that the scores of coded candidates from `first` on stand for."""
+        cdef int64_t i, n = 0
+        for i in range(first, query.candidates.count):
+            if query.candidates.slots[i] < self.snapshot.segments[0].count:
+                self.keys[n] = rough_key(&query.prepared, self.sign, query.candidates.scores[i])
+                n += 1
 
     cdef void finish(self) noexcept nogil:
         cdef Query *query
@@ -162,10 +173,11 @@ cdef class Selection(Queries):
                 self.rescore(query, 0)
             farann_entries_sort(query.found.entries, query.found.count)
 
-
     cdef double score_of(self, const Query *query, int64_t i) noexcept nogil:
-        return farann_score(self.snapshot.metric, self.sign * query.found.entries[i].key,
-                            query.prepared.query_norm)
+        cdef double key = self.sign * query.found.entries[i].key
+        if self.snapshot.metric == FARANN_L2:
+            key = max(key, 0.0)  # that of a rough score may be less
+        return farann_score(self.snapshot.metric, key, query.prepared.query_norm)
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""

@@ -13,7 +13,8 @@ cdef class Snapshot:
     Parameters
     ----------
     base, tail : float32 (n, dim), C-contiguous
-        The rows; slots count through both.
+        The rows; slots count through both. Without `vectors`, base holds no rows but the
+        outliers of the codes.
     ids : int64 (n_slots,) or None
         Ids by slot; None where the id is the slot.
     alive : uint8 (n_slots,) or None
@@ -28,6 +29,8 @@ cdef class Snapshot:
         Of the base.
     cells : Cells or None
         Of the codes.
+    vectors : bool
+        False: the base is there as codes alone, without a basis, and scores of its rows are rough.
     """
 
     cdef Segment segments[2]
@@ -37,6 +40,7 @@ cdef class Snapshot:
     cdef Cells cells
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
+    cdef bint vectors
     cdef double centre_norm
     cdef const float[:, ::1] base, tail
     cdef const double[::1] centre
@@ -47,7 +51,8 @@ cdef class Snapshot:
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, Codes codes=None,
-                 Cells cells=None):
+                 Cells cells=None, bint vectors=True):
+        cdef int64_t n_base = base.shape[0]
         self.kernels = kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
             raise ValueError("base, tail and centre must have one dim of at least 1")
@@ -56,12 +61,18 @@ cdef class Snapshot:
         self.metric = <farann_metric>metric
         self.base, self.tail, self.centre = base, tail, centre
         self.dim = base.shape[1]
-        self.n_slots = base.shape[0] + tail.shape[0]
+        self.vectors = vectors
+        if not vectors:
+            if codes is None or codes.has_basis or n_base != codes.outliers.shape[0]:
+                raise ValueError("without vectors there must be codes of all coordinates, and the "
+                                 "rows of the outliers")
+            n_base = codes.n_rows
+        self.n_slots = n_base + tail.shape[0]
         self.ids, self.alive = ids, alive
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):
             raise ValueError("ids and alive must have one entry a slot")
-        if codes is not None and (codes.n_rows != base.shape[0] or codes.dim != self.dim):
+        if codes is not None and (codes.n_rows != n_base or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
         if cells is not None and (codes is None or cells.bounds.dim != self.dim or (
                 cells.starts[cells.n_cells] > codes.n_positions)):
@@ -70,8 +81,8 @@ cdef class Snapshot:
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]
-        self.segments[0] = Segment(NULL, 0, base.shape[0], NULL)
-        self.segments[1] = Segment(NULL, base.shape[0], tail.shape[0], NULL)
+        self.segments[0] = Segment(NULL, 0, n_base, NULL)
+        self.segments[1] = Segment(NULL, n_base, tail.shape[0], NULL)
         if base.shape[0]:
             self.segments[0].rows = &base[0, 0]
         if tail.shape[0]:

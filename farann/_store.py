@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from tqdm import tqdm
 
-from farann import _core
+from farann import _core, _quantized
 from farann._cells import CellArrays
 from farann._dispatch import default_isa
 from farann._ids import IdMap
@@ -33,6 +33,9 @@ class Store:
         self.kind = kind
         self.codes: CodeArrays | None = None
         self.cells: CellArrays | None = None
+        self.codes_recall: float | None = None
+        # Rows of the base that are there as codes alone; the base holds those without codes then.
+        self.n_coded: int | None = None
         self.tunings: dict[int, Tuning] = {}
         self._unused_queries: Float32Array | None = None
         self.ids = IdMap()
@@ -60,19 +63,24 @@ class Store:
     @property
     def n_slots(self) -> int:
         """Rows, with those that are removed."""
-        return len(self.base) + self._n_tail
+        return self.n_base + self._n_tail
+
+    @property
+    def n_base(self) -> int:
+        """Rows of the last build, with those that are removed."""
+        return len(self.base) if self.n_coded is None else self.n_coded
 
     def __len__(self) -> int:
         return self.n_slots - self.n_removed
 
     def snapshot(self, isa: str) -> _core.Snapshot:
         """An immutable view of what is there now."""
-        codes = None if self.codes is None else _core.Codes(len(self.base), self.dim, *self.codes)
+        codes = None if self.codes is None else _core.Codes(self.n_base, self.dim, *self.codes)
         cells = None
         if self.codes is not None and self.cells is not None:
             cells = _core.Cells(self.dim, len(self.codes.panels), *self.cells)
         return _core.Snapshot(self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                              self.kind.metric, isa, codes, cells)
+                              self.kind.metric, isa, codes, cells, self.n_coded is None)
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
@@ -89,11 +97,15 @@ class Store:
         return self.ids.ids_of(self.live_slots())
 
     def take(self, slots: Int64Array) -> Float32Array:
-        """Copies of some rows."""
+        """Copies of some rows, or what their codes say where that is all there is."""
         rows = np.empty((len(slots), self.dim), np.float32)
-        in_tail = slots >= len(self.base)
-        rows[~in_tail] = self.base[slots[~in_tail]]
-        rows[in_tail] = self.tail[slots[in_tail] - len(self.base)]
+        in_tail = slots >= self.n_base
+        rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
+        if self.codes is not None and self.n_coded is not None:
+            rows[~in_tail] = _quantized.decoded(self.codes, self.base, slots[~in_tail],
+                                                self.centre, self.kind.unit)
+        else:
+            rows[~in_tail] = self.base[slots[~in_tail]]
         return rows
 
     def add(self, rows: Float32Array, ids: Int64Array) -> None:
@@ -120,6 +132,14 @@ class Store:
 
     def build(self, queries: Float32Array | None = None, progress: bool = False) -> None:
         """Merge the segments, drop what is removed, freeze a new centre, and code the rows."""
+        if self.n_coded is not None and self.live_slots()[:1] < self.n_coded:
+            self._build_on()
+            return
+        if self.n_coded is not None:  # nothing of what was coded is left: begin again
+            live = self.live_slots()
+            tail, self.ids = self.take(live), self.ids.kept(live)
+            self.base, self.n_coded, self.alive = tail[:0], None, None
+            self._tail, self._n_tail = tail, len(tail)
         if len(self.base) == 0 and self.alive is None and len(self._tail) == self._n_tail:
             base = self._tail
         elif self._n_tail == 0 and self.alive is None:
@@ -134,15 +154,45 @@ class Store:
         self.base, self.alive, self.n_removed = base, None, 0
         self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
         self.centre = centre_of(base, self.kind.unit)
-        self.codes, self.cells, self.tunings = None, None, {}
+        self.codes, self.cells, self.codes_recall, self.tunings = None, None, None, {}
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             self._unused_queries = queries[::4].copy()
             queries = np.delete(queries, np.s_[::4], axis=0)
         if self.kind.coded:
-            self.codes, self.cells = make_codes(
+            self.codes, self.cells, self.codes_recall = make_codes(
                 base, self.centre, self.kind, default_isa(), queries, progress)
+            if self.codes is not None and not self.kind.vectors:
+                self.base, self.n_coded = base[self.codes.outliers], len(base)
         self.built = True
+
+    def _build_on(self) -> None:
+        """Code the tail as the base was, whose vectors are gone, and drop what is removed."""
+        assert self.codes is not None and self.n_coded is not None
+        live, isa = self.live_slots(), default_isa()
+        coded, n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
+        tail = self.take(live[n_coded:])
+        coded, far = _quantized.extended(coded, n_coded, tail, self.centre, self.kind, isa)
+        order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
+        self.ids = self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]]))
+        self.codes, self.cells, self.base = coded
+        self.n_coded = n_coded + int((~far).sum())
+        self._tail, self._n_tail = tail[far], int(far.sum())
+        self.alive, self.n_removed, self.tunings = None, 0, {}
+
+    def kept(self) -> _quantized.Coded:
+        """Codes, cells and rows of a base without vectors, less what is removed."""
+        assert self.codes is not None and self.n_coded is not None
+        coded = _quantized.Coded(self.codes, self.cells, self.base)
+        if self.alive is None:
+            return coded
+        return _quantized.without(coded, self.alive[: self.n_coded].astype(np.bool_))
+
+    def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
+        """Rough scores of rows that are there as codes."""
+        assert self.codes is not None
+        return _quantized.scores(self.codes, self.base, queries, slots, self.centre,
+                                 _core.METRICS[self.kind.metric])
 
     def sample_queries(self, most: int) -> Float32Array:
         """Queries to measure with: real ones where `build` was given some, else rows."""
@@ -150,7 +200,7 @@ class Store:
         if source is not None and len(source):
             return source[:most]
         slots = self.live_slots()
-        if len(self.base):
+        if len(self.base) and self.n_coded is None:
             # The order was made so that these find their answers early.
             used = sampled(len(self.base), len(self.base), self.dim, self.kind.seed)
             fresh = np.setdiff1d(slots, used, assume_unique=True)
@@ -161,7 +211,7 @@ class Store:
     @property
     def stale(self) -> bool:
         """Whether so much was added that building again pays."""
-        return not self.built or self._n_tail > max(len(self.base), 1024)
+        return not self.built or self._n_tail > max(self.n_base, 1024)
 
     @property
     def n_directions(self) -> int:

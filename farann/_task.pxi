@@ -208,24 +208,71 @@ cdef class Task(Selection):
 
     cdef void score_uncoded(self) noexcept nogil:
         """First of all the canonical keys of rows that have no codes, and for queries that have none."""
-        cdef Segment rows
+        cdef const Segment *rows = &self.snapshot.segments[0]
         cdef int64_t i, start, n
         for i in range(self.n_queries):
-            rows = self.snapshot.segments[0]
             if self.queries[i].whole.unit >= 0.0:
                 self.queries[i].slack = self.queries[i].whole.off
-                rows.count = self.codes.outliers.shape[0]
-                if rows.count == 0:
-                    continue
-                rows.positions = &self.codes.outliers[0]
-            else:
-                self.scanned += rows.count
+                self.score_outliers(&self.queries[i])
+                continue
+            self.scanned += rows.count
+            if not self.snapshot.vectors:
+                self.score_outliers(&self.queries[i])
+                self.score_decoded(&self.queries[i])
+                continue
             start = 0
             while start < rows.count:
                 n = min(self.block_rows, rows.count - start)
-                self.score_exact(&self.queries[i], &rows, start, n)
+                self.score_exact(&self.queries[i], rows, start, n)
                 self.bytes_read += n * self.snapshot.dim * sizeof(float)
                 start += n
+
+    cdef void score_outliers(self, Query *query) noexcept nogil:
+        """Offer the canonical keys of the rows that have no codes."""
+        cdef Segment rows = self.snapshot.segments[0]
+        cdef farann_block block
+        cdef const int64_t *positions = NULL
+        cdef int64_t start = 0, n
+        rows.count = self.codes.outliers.shape[0]
+        self.rescored += rows.count
+        self.bytes_read += rows.count * self.snapshot.dim * sizeof(float)
+        while start < rows.count:
+            n = min(self.block_rows, rows.count - start)
+            rows.positions = &self.codes.outliers[0]
+            block = self.block_of(&rows, start)
+            if self.snapshot.vectors:
+                positions = rows.positions + start
+            else:
+                # The outliers are all that there is of the base.
+                rows.positions = NULL
+            self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
+                self.rows_at(&rows, start), positions, n, self.snapshot.dim,
+                query.exact, self.keys)
+            self.offer(query, n, &block, &query.filter)
+            start += n
+
+    cdef void score_decoded(self, Query *query) noexcept nogil:
+        """Offer all coded rows, for a query that can't be coded itself, without vectors."""
+        cdef farann_block block
+        cdef int64_t start = 0, position, slot, n
+        farann_query_weights(self.snapshot.metric, self.sign, query.exact, self.snapshot.dim,
+                             &self.snapshot.centre[0], query.prepared.query_norm, self.turned)
+        self.snapshot.kernels.rotate_f64(self.turned, self.snapshot.dim, &self.codes.turns[0, 0],
+                                         FARANN_ROTATION_ROUNDS)
+        block.first, block.positions, block.slots = 0, self.positions, NULL
+        block.ids, block.end = self.snapshot.ids_by_slot, self.snapshot.n_slots
+        while start < self.codes.n_positions:
+            n = 0
+            for position in range(start, start + FARANN_CODE_PANEL):
+                slot = position if self.codes.slots is None else self.codes.slots[position]
+                if 0 <= slot < self.codes.n_rows:
+                    self.positions[n] = slot
+                    self.keys[n] = rough_key(&query.prepared, self.sign,
+                                             decoded_score(
+                        &self.codes.scanned, self.codes.dim, self.turned, self.sign, position))
+                    n += 1
+            self.offer(query, n, &block, &query.filter)
+            start += FARANN_CODE_PANEL
 
     cdef farann_block coded_block(self, int64_t start) noexcept nogil:
         cdef farann_block block
@@ -247,8 +294,9 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
     if n_slots == 0 or stop <= start:
         return
     for j in range(n_slots):
-        if not 0 <= slots[j] < snapshot.n_slots:
-            raise ValueError("slots must be slots of the snapshot")
+        if not 0 <= slots[j] < snapshot.n_slots or (
+                not snapshot.vectors and slots[j] < snapshot.segments[0].count):
+            raise ValueError("slots must be slots of the snapshot, of rows with vectors")
     # Only the queries are wanted of it: with no rows to search, it takes little memory.
     task = Task(snapshot, Filter(snapshot, slots=np.empty(0, np.int64)), queries, start, stop, 1,
                 False)

@@ -1,0 +1,83 @@
+"""4-bit codes: the upper halves of 8-bit ones, rounded so that likely queries see least of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from tqdm import tqdm
+
+from farann._codes import CodeBounds, Extents, RowCodes, blocks_of, centred
+from farann._rotation import turned
+from farann._types import Float32Array, Float64Array
+
+# Rounding that looks at all coordinates takes dim^2 steps a row, and gains where they are few.
+_MOST_SHAPED = 256
+# Of the mean square of a query's coordinates: what any direction is taken to have at least.
+_FLOOR = 0.1
+# What the lower half of a code is taken for where it isn't kept.
+MIDDLE = 7.5
+_UP = 1.0 + 1e-9
+
+
+def shape_of(weights: Float64Array) -> Float64Array | None:
+    """From weights of sample queries (q, dim), turned, to how errors of rows should lie.
+
+    Gives the Cholesky factor L of their second moment: an error e costs |L' e|^2 on average. None
+    where plain rounding does as well.
+    """
+    dim = weights.shape[1]
+    if len(weights) == 0 or dim > _MOST_SHAPED:
+        return None
+    moment = weights.T @ (weights / len(weights))
+    mean = float(np.trace(moment)) / dim
+    if not 1e-30 < mean < 1e30:
+        return None
+    factor: Float64Array = np.linalg.cholesky(moment / mean + _FLOOR * np.eye(dim))
+    return factor
+
+
+def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
+               weights: Float32Array, shape: Float64Array | None, progress: bool) -> RowCodes:
+    """Code rows, each by its weight, for upper halves alone; those of outliers are worth nothing.
+
+    The lower halves, which are dropped, come as close to the row as the upper ones let them: what
+    is proved about 8-bit codes then holds for these, too.
+    """
+    n, dim = rows.shape
+    codes, squares = np.full((n, -(-dim // 4) * 4), 128, np.uint8), np.empty(n)
+    unknown, largest = np.empty(n, np.float32), np.zeros(4)
+    coded = np.ones(n, np.bool_)
+    coded[extents.outliers] = False
+    for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
+        z = turned(centred(rows[block], centre, unit), extents.signs)
+        scaled = np.where(coded[block, None], z * weights[block, None], 0.0)
+        first = 16.0 * _upper_halves(scaled, shape) - 128.0
+        whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + 15.0)
+        codes[block, :dim] = whole + 128.0
+        squares[block] = (z**2).sum(axis=1)
+        lower = ((whole - first - MIDDLE) ** 2).sum(axis=1)
+        unknown[block] = np.sqrt(lower) * (1.0 + 2.0**-23)
+        squared = np.stack([((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
+                            np.where(coded[block], squares[block], 0.0)])
+        largest = np.maximum(largest, squared.max(axis=1))
+    return RowCodes(codes, squares, unknown, CodeBounds(*(np.sqrt(largest) * _UP).tolist()))
+
+
+def _upper_halves(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:
+    """The upper half of each coordinate's code + 128, 0 to 15.
+
+    With a shape, coordinate after coordinate from the last, each makes good what the errors of
+    those before it do to likely queries, as far as rounding lets it.
+    """
+    if shape is None:
+        return _nearest(scaled)
+    upper, errors = np.empty_like(scaled), np.zeros_like(scaled)
+    for i in range(scaled.shape[1] - 1, -1, -1):
+        wanted = scaled[:, i] - errors[:, i + 1 :] @ (shape[i + 1 :, i] / shape[i, i])
+        upper[:, i] = _nearest(wanted)
+        errors[:, i] = 16.0 * upper[:, i] + (MIDDLE - 128.0) - scaled[:, i]
+    return upper
+
+
+def _nearest(scaled: Float64Array) -> Float64Array:
+    halves: Float64Array = np.clip(np.floor((scaled + 128.5) / 16.0), 0.0, 15.0)
+    return halves
