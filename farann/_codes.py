@@ -69,11 +69,12 @@ class Extents(NamedTuple):
     largest: Float64Array  # of each row, its largest |coordinate| once it is turned
     limit: float  # the largest of all but the outliers
     outliers: Int64Array
+    span: float = float(_core.CODE_SPAN)  # of weights: the largest by the smallest
     steps: int = 0  # if not 0, weights have so many steps from one to twice as much
 
     def weights(self, largest: Float64Array) -> Float32Array:
         """One over the scales that take these largest coordinates to 127, not too far apart."""
-        room = np.clip(largest, self.limit / _core.CODE_SPAN, self.limit)
+        room = np.clip(largest, self.limit / self.span, self.limit)
         if self.steps:
             # Few different weights: rows of equal ones can share a panel when others have gone.
             room = self.limit * 2.0 ** (np.ceil(np.log2(room / self.limit) * self.steps)
@@ -94,7 +95,8 @@ def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int
     limit = _largest_coded(largest)
     if not 1e-28 < limit < 1e18:
         return None
-    return Extents(signs, largest, limit, np.flatnonzero(largest > limit).astype(np.int64), steps)
+    return Extents(signs, largest, limit, np.flatnonzero(largest > limit).astype(np.int64),
+                   steps=steps)
 
 
 def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,

@@ -51,7 +51,7 @@ def build(arguments: argparse.Namespace) -> int:
     sample = None if arguments.queries is None else _sample(arguments.queries, source.dim)
     began = time.perf_counter()
     index = Index(source.dim, arguments.metric, codes=arguments.codes, cells=arguments.cells,
-                  seed=arguments.seed, threads=arguments.threads)
+                  keep_vectors=not arguments.no_vectors, seed=arguments.seed, threads=arguments.threads)
     done = 0
     with _progress(arguments, source.rows, "rows") as bar:
         for block in source.blocks():
@@ -160,7 +160,8 @@ def info(arguments: argparse.Namespace) -> int:
         "file": str(arguments.index),
         "file_bytes": os.path.getsize(arguments.index),
         "verified": arguments.verify,
-        **{key: stats[key] for key in ("rows", "dim", "metric", "codes", "built", "bytes")},
+        **{key: stats[key] for key in ("rows", "dim", "metric", "codes", "keep_vectors",
+                                       "codes_recall", "built", "bytes")},
         "smallest_id": int(ids.min()) if len(ids) else None,
         "largest_id": int(ids.max()) if len(ids) else None,
     }
@@ -173,6 +174,9 @@ def info(arguments: argparse.Namespace) -> int:
         "dimension": facts["dim"],
         "metric": facts["metric"],
         "codes": facts["codes"],
+        "vectors": "kept" if facts["keep_vectors"] else (
+            "dropped" if facts["codes_recall"] is None
+            else f"dropped; all codes find {facts['codes_recall']:.1%} of the ten furthest"),
         "ids": f"{ids.min()} to {ids.max()}" if len(ids) else "none",
         "file": _size(facts["file_bytes"]),
         "memory": parts or "none",

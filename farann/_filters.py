@@ -21,7 +21,8 @@ def make_filter(store: Store, snapshot: _core.Snapshot, exclude: Any, allowed: A
     mask = slots = excluded = offsets = None
     if allowed is not None:
         slots = _allowed_slots(store, allowed)
-        if len(slots) * _LIST_BELOW > store.n_slots:
+        # Of rows without vectors there is no list to go through.
+        if len(slots) * _LIST_BELOW > store.n_slots or store.n_coded is not None:
             mask = np.zeros(store.n_slots, np.uint8)
             mask[slots] = 1
             slots = None

@@ -32,26 +32,34 @@ def sections_of(settings: Mapping[str, Any],
         return metadata | {"count": 0, "next_id": 0, "built": False}, {}
     ids = store.ids.kept(store.live_slots())
     metadata |= {"count": len(store), "next_id": ids.next, "built": store.built}
-    arrays: dict[str, Any] = {
-        "rows": ArrayChunks(np.float32, (len(store), store.dim), _chunks(store))
-    }
+    # Rows that are there as codes alone come first, and have no vectors to write.
+    n_coded = 0 if store.n_coded is None else int(
+        np.searchsorted(store.live_slots(), store.n_coded))
+    n_rows = len(store) - n_coded
+    arrays: dict[str, Any] = {}
+    if n_rows or not n_coded:
+        arrays["rows"] = ArrayChunks(np.float32, (n_rows, store.dim), _chunks(store, n_coded))
     by_slot = ids.by_slot()
     if by_slot is not None:
         arrays["ids"] = by_slot
     if store.built:
         arrays["centre"] = store.centre.astype(np.float32)
-    codes = store.codes
-    if codes is not None and len(store) == len(store.base) == store.n_slots:
+    codes, cells = store.codes, store.cells
+    if n_coded:
+        codes, cells, arrays["codes.rows"] = store.kept()
+        metadata["codes_recall"] = store.codes_recall
+        metadata["coded"] = n_coded
+    if codes is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
         # Codes are of all rows or of none: what was added or removed since, `build` will code.
         arrays |= {f"codes.{name}": part for name, part in codes._asdict().items()
                    if isinstance(part, np.ndarray)}
         metadata["code_bounds"] = list(codes.bounds)
         if codes.whole_bounds is not None:
             metadata["whole_bounds"] = list(codes.whole_bounds)
-        if store.cells is not None:
-            arrays |= {f"cells.{name}": part for name, part in store.cells._asdict().items()
+        if cells is not None:
+            arrays |= {f"cells.{name}": part for name, part in cells._asdict().items()
                        if isinstance(part, np.ndarray)}
-            metadata["cell_unit"] = store.cells.unit
+            metadata["cell_unit"] = cells.unit
         # JSON has no infinity; the effort of exact search is null.
         metadata["tunings"] = [
             [t.k, [[None if isinf(effort) else effort, recall, us]
@@ -60,11 +68,11 @@ def sections_of(settings: Mapping[str, Any],
     return metadata, arrays
 
 
-def _chunks(store: Store) -> Iterator[Float32Array]:
+def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
     step = max(1, _CHUNK_BYTES // (4 * store.dim))
     live = store.live_slots() if store.alive is not None else None
     n = len(store)
-    for start in range(0, n, step):
+    for start in range(first, n, step):
         stop = min(start + step, n)
         slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
         yield store.take(slots)
@@ -82,25 +90,54 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if arrays:
             raise FormatError("the file has sections but no rows")
         return None
-    rows = _section(arrays, "rows", np.float32, (count, dim))
+    n_coded = metadata.get("coded", 0)
+    rows = np.empty((0, dim), np.float32)
+    if "rows" in arrays or n_coded < count:
+        rows = _section(arrays, "rows", np.float32, (count - n_coded, dim))
     ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
     if ids is not None and count and (ids.min() < 0 or len(distinct(ids)) < count):
         raise FormatError("the ids are negative or not unique")
     if checked and _core.first_bad_row(rows, kind.unit) >= 0:
         raise FormatError(f"row {_core.first_bad_row(rows, kind.unit)} is not a finite vector")
     store = Store(dim, kind)
-    store.base, store.built = rows, metadata["built"]
+    store.built = metadata["built"]
+    if n_coded:
+        store.n_coded, store._tail, store._n_tail = n_coded, rows, len(rows)
+    else:
+        store.base = rows
     if store.built:
         centre = _section(arrays, "centre", np.float32, (dim,))
         if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
-    store.codes = _codes_of(metadata, arrays, count, dim)
+    store.codes = _codes_of(metadata, arrays, n_coded or count, dim)
+    if n_coded:
+        _restore_coded(store, metadata, arrays)
     if store.codes is not None:
         store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
         store.tunings = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
+
+
+def _restore_coded(store: Store, metadata: Mapping[str, Any],
+                   arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """What there is beside the codes where the vectors are gone."""
+    codes = store.codes
+    if codes is None or codes.basis is not None or not store.built:
+        raise FormatError("there are neither vectors nor codes of all coordinates")
+    store.base = _section(arrays, "codes.rows", np.float32, (len(codes.outliers), store.dim))
+    bad = _core.first_bad_row(store.base, store.kind.unit)
+    if bad >= 0:
+        raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")
+    if codes.slots is not None:
+        held = np.sort(np.concatenate([codes.slots[codes.slots >= 0], codes.outliers]))
+        if not np.array_equal(held, np.arange(store.n_coded)):
+            raise FormatError("the codes are not one of each row")
+    recall = metadata.get("codes_recall")
+    if recall is not None and not (isinstance(recall, float) and 0.0 <= recall <= 1.0):
+        raise FormatError(f"metadata: 'codes_recall' can't be {recall!r}")
+    store.codes_recall = recall
 
 
 # What sections of codes hold, as far as it doesn't depend on other sections.
@@ -210,9 +247,9 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         "dim": lambda v: v is None or (_is_int(v) and 1 <= v < 2**31),
         "count": lambda v: _is_int(v) and 0 <= v < 2**48,
         "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
-        "codes": lambda v: v in ("int8", "float32"),
+        "codes": lambda v: v in ("int8", "int4", "float32"),
         "cells": lambda v: v is None or v == "auto" or (_is_int(v) and v >= 1),
-        "keep_vectors": lambda v: v is True,
+        "keep_vectors": lambda v: isinstance(v, bool),
         "seed": lambda v: _is_int(v) and v >= 0,
         "built": lambda v: isinstance(v, bool),
     }
@@ -224,6 +261,12 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
                               "farann does not know")
     if metadata["cells"] is not None and metadata["codes"] == "float32":
         raise FormatError("metadata: there can't be cells without codes")
+    coded = metadata.get("coded", 0)
+    if not (_is_int(coded) and 0 <= coded <= metadata["count"]):
+        raise FormatError(f"metadata: 'coded' can't be {coded!r}")
+    if not metadata["keep_vectors"] and metadata["codes"] == "float32" or (
+            coded and metadata["keep_vectors"]):
+        raise FormatError("metadata: 'keep_vectors' doesn't fit the codes")
 
 
 def _is_int(value: Any) -> bool:

@@ -42,10 +42,10 @@ def check_exact(what: str, vectors: bool, instead: str) -> None:
                          f"{instead}")
 
 
-def check_limits(limits: Limits, vectors: bool) -> None:
+def check_limits(limits: Limits | None, vectors: bool) -> None:
     """Refuse searches whose answers would be exact, or within epsilon."""
-    if limits.recall is None and limits.budget is None:
-        what = "exact search" if limits.epsilon is None else "epsilon: a guarantee"
+    if limits is None or limits.epsilon is not None:
+        what = "exact search" if limits is None else "epsilon: a guarantee"
         check_exact(what, vectors, "give recall=, or budget=")
 
 
@@ -222,9 +222,9 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
     if len(rows) == 0:
         return coded, far
     # Rows that are larger than any before get weights of their own.
-    room = np.maximum(largest, limit / _core.CODE_SPAN)
-    extents = Extents(codes.signs, room, float(max(room.max(), limit)), np.empty(0, np.int64),
-                      _layout.WEIGHT_STEPS)
+    most = max(float(largest.max()), limit)
+    extents = Extents(codes.signs, largest, most, np.empty(0, np.int64),
+                      _core.CODE_SPAN * most / limit, _layout.WEIGHT_STEPS)
     new = _layout.code_more(rows, centre, kind, isa, extents, _shape(rows, centre, kind, codes))
     slots = np.where(new.slots >= 0, new.slots + n_rows, -1)
     first, second = (codes, new) if cells is None else (new, codes)

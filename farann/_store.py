@@ -132,11 +132,12 @@ class Store:
 
     def build(self, queries: Float32Array | None = None, progress: bool = False) -> None:
         """Merge the segments, drop what is removed, freeze a new centre, and code the rows."""
-        if self.n_coded is not None and self.live_slots()[:1] < self.n_coded:
-            self._build_on()
-            return
-        if self.n_coded is not None:  # nothing of what was coded is left: begin again
+        if self.n_coded is not None:
             live = self.live_slots()
+            if len(live) and live[0] < self.n_coded:
+                self._build_on()
+                return
+            # Nothing of what was coded is left: begin again.
             tail, self.ids = self.take(live), self.ids.kept(live)
             self.base, self.n_coded, self.alive = tail[:0], None, None
             self._tail, self._n_tail = tail, len(tail)

@@ -230,9 +230,14 @@ def _parser() -> argparse.ArgumentParser:
                        help="file to write the index to")
     build.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
                        help="what far means (default: l2)")
-    build.add_argument("--codes", choices=["int8", "float32"], default="int8",
-                       help="how rows are scored before the exact pass: by 8-bit codes, faster, or "
-                            "by the rows alone, with less memory (default: int8)")
+    build.add_argument("--codes", choices=["int8", "int4", "float32"], default="int8",
+                       help="how rows are scored before the exact pass: by 8-bit codes, faster, by "
+                            "4-bit ones, half as large, or by the rows alone, with less memory "
+                            "(default: int8)")
+    build.add_argument("--no-vectors", action="store_true",
+                       help="keep the codes alone, in a quarter (int8) or an eighth (int4) of the "
+                            "memory; scores are approximate then, and searches need --recall or "
+                            "--budget")
     build.add_argument("--cells", type=_cells, metavar="N",
                        help="group the rows into N cells, or auto, of which approximate searches "
                             "visit few (default: none)")

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann import _checks, _core, _format, _persistence, _search, _tasks, tuning
+from farann import _checks, _core, _format, _persistence, _quantized, _search, _tasks, tuning
 from farann._dispatch import default_isa
 from farann._filters import make_filter
 from farann._ids import distinct
@@ -29,15 +29,17 @@ class Index:
     metric : {"l2", "dot", "cosine"}
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity.
-    codes : {"int8", "float32"}
+    codes : {"int8", "int4", "float32"}
         How rows are scored roughly before the exact pass: by 8-bit codes (a quarter to a third
-        more memory, several times the speed), or by the float32 rows themselves. Answers are the
-        same.
+        more memory, several times the speed), by 4-bit codes (half of that, but they rule out
+        few rows for certain), or by the float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
         Group the rows into so many cells; approximate searches then visit the cells that promise
         most. "auto" chooses by the number of rows, none where there are few.
-    keep_vectors : True
-        Reserved for indexes without their vectors.
+    keep_vectors : bool
+        False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
+        of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
+        ``budget=``. What was dropped can't come back.
     seed : int
         For what is drawn at random during `build`.
     threads : int, optional
@@ -46,7 +48,7 @@ class Index:
 
     Notes
     -----
-    Answers are exact: the ids and the order that brute force in float64 over the stored float32
+    Answers are exact, as long as the vectors are kept: the ids and the order that brute force in float64 over the stored float32
     rows gives, with ties going to the smaller id, on every instruction set and with any number
     of threads. Rows are first scored roughly, by 8-bit codes or in float32, with a proven bound
     on the error, and all that could belong to the answer is scored again in float64.
@@ -70,8 +72,8 @@ class Index:
                  threads: int | None = None) -> None:
         if metric not in _core.METRICS:
             raise ValueError(f"metric: expected one of {_core.METRICS}, got {metric!r}")
-        if codes not in ("int8", "float32"):
-            raise ValueError(f"codes: expected 'int8' or 'float32', got {codes!r}")
+        if codes not in ("int8", "int4", "float32"):
+            raise ValueError(f"codes: expected 'int8', 'int4' or 'float32', got {codes!r}")
         if cells is not None and cells != "auto":
             try:
                 cells = _checks.to_int("cells", cells, 1)
@@ -80,8 +82,12 @@ class Index:
                                   f"got {cells!r}") from None
         if cells is not None and codes == "float32":
             raise ValueError("cells: partitions need codes, and codes='float32' means none")
-        if keep_vectors is not True:
-            raise ValueError(f"keep_vectors: expected True, got {keep_vectors!r}")
+        if not isinstance(keep_vectors, (bool, np.bool_)):
+            raise TypeError(f"keep_vectors: expected True or False, got {keep_vectors!r}")
+        if not keep_vectors and codes == "float32":
+            raise ValueError("keep_vectors: without vectors there must be codes, and "
+                             "codes='float32' means none")
+        self._keep_vectors = bool(keep_vectors)
         self._lock = _tasks.fresh_lock(self)
         self._metric, self._codes, self._cells = metric, codes, cells
         self._seed = _checks.to_int("seed", seed, 0)
@@ -146,7 +152,9 @@ class Index:
         -------
         dict
             `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `codes`, `isa`,
-            `threads`, `built`; `bytes` by part; `directions`, how many leading directions the
+            `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10 of
+            a scan of all codes, measured on sample queries when they were made (None: it wasn't);
+            `bytes` by part; `directions`, how many leading directions the
             first look goes along (0: none, all coordinates are scanned); `last_search`, the
             fields of `SearchStats`.
         """
@@ -157,6 +165,8 @@ class Index:
                 "added": 0 if store is None else len(store.tail),
                 "dim": self.dim, "metric": self._metric, "codes": self._codes, "isa": self._isa,
                 "threads": self.threads, "built": store is not None and store.built,
+                "keep_vectors": self._keep_vectors,
+                "codes_recall": None if store is None else store.codes_recall,
                 "bytes": {} if store is None else store.nbytes(),
                 "directions": 0 if store is None else store.n_directions,
                 "last_search": self._last_search._asdict(),
@@ -235,6 +245,9 @@ class Index:
         Drops the space of removed rows, merges those added since the last build, and freezes
         the centre that rows are measured from. Answers don't depend on it, only speed does.
 
+        With ``keep_vectors=False`` the first build drops the float32 rows. Later ones code what
+        was added with the centre of the first, and leave older codes as they are.
+
         Parameters
         ----------
         queries : array_like (n, dim), optional
@@ -306,7 +319,8 @@ class Index:
             codes = store.codes
         if len(vectors) == 0:
             raise ValueError("queries: expected at least one")
-        measured = tuning.measure(snapshot, vectors, k, with_cells=store.cells is not None)
+        measured = tuning.measure(snapshot, vectors, k, with_cells=store.cells is not None,
+                                  with_vectors=store.n_coded is None)
         with self._lock:
             if store.codes is codes:  # else there was a build meanwhile
                 store.tunings[k] = measured
@@ -344,7 +358,8 @@ class Index:
         recall : float, optional
             Find this share of the true answer, on average over queries like those that `tune`
             measured; it is called if nobody did. 1 is exact, and so is the search where nothing
-            less reaches the recall, or is faster.
+            less reaches the recall, or is faster. Without vectors it is the share of what a scan
+            of all codes finds.
         epsilon : float, optional
             A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
             k-th found (l2), or better than its dot product or cosine by more than epsilon. It
@@ -376,11 +391,13 @@ class Index:
         ------
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1, a filter of
-            the wrong shape, or more than one of recall, epsilon and budget.
+            the wrong shape, more than one of recall, epsilon and budget, or neither recall nor
+            budget for an index without vectors.
 
         Notes
         -----
-        Without recall, epsilon and budget the answer is exact.
+        Without recall, epsilon and budget the answer is exact. Of an index without vectors scores
+        are approximate, and so is the order.
 
         Examples
         --------
@@ -391,6 +408,7 @@ class Index:
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
         limits = _checks.to_limits(recall, epsilon, budget)
+        _quantized.check_limits(limits, self._keep_vectors)
         hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
         return (hits, stats) if return_stats else hits
 
@@ -403,6 +421,8 @@ class Index:
         Hits
             Nearest first: the smallest distances, the largest dot products or cosines.
         """
+        _quantized.check_exact("search_nearest", self._keep_vectors,
+                               "only the furthest rows can be searched for")
         return self._search_top(queries, k, True, exclude, allowed, threads)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
@@ -433,6 +453,8 @@ class Index:
         array([2, 1, 0])
         """
         limit = _checks.to_float("radius", radius)
+        _quantized.check_exact("search_beyond", self._keep_vectors,
+                               "use search_furthest with recall=, or budget=")
         with self._lock:
             vectors, single, store, snapshot = self._ready(queries)
             if snapshot is None or store is None:
@@ -455,7 +477,8 @@ class Index:
         Returns
         -------
         float32 (n_queries, n_ids), or (n_ids,) for a single query
-            The same numbers as a search gives.
+            The same numbers as a search gives; of rows that are there as codes alone about the
+            same, as searches code the query as well.
 
         Raises
         ------
@@ -463,17 +486,20 @@ class Index:
             If an id is not in the index.
         """
         with self._lock:
-            vectors, single, _, snapshot = self._ready(queries)
+            vectors, single, store, snapshot = self._ready(queries)
             slots = self._known_slots(ids)
-        if snapshot is None:
-            scores = np.empty((len(vectors), 0), np.float32)
-        else:
-            scores = _search.score(snapshot, vectors, slots,
-                                   self._threads_for(threads, len(vectors)))
+            rough = np.zeros(len(slots), np.bool_)
+            scores = np.empty((len(vectors), len(slots)), np.float32)
+            if store is not None and store.n_coded is not None:
+                rough = slots < store.n_coded
+                scores[:, rough] = store.score(vectors, slots[rough])
+        if snapshot is not None:
+            scores[:, ~rough] = _search.score(snapshot, vectors, slots[~rough],
+                                              self._threads_for(threads, len(vectors)))
         return scores[0] if single else scores
 
     def reconstruct(self, ids: npt.ArrayLike) -> Float32Array:
-        """The stored rows of some ids.
+        """The stored rows of some ids; of rows that are there as codes alone, what these say.
 
         Parameters
         ----------
@@ -482,6 +508,7 @@ class Index:
         Returns
         -------
         float32 (n, dim), or (dim,) for a single id
+            Decoded rows are approximate, and of length 1 under cosine.
 
         Raises
         ------
@@ -539,7 +566,8 @@ class Index:
                   checked: bool) -> Index:
         _persistence.check_metadata(metadata)
         index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
-                    cells=metadata["cells"], seed=metadata["seed"])
+                    cells=metadata["cells"], keep_vectors=metadata["keep_vectors"],
+                    seed=metadata["seed"])
         store = _persistence.store_of(metadata, arrays, index._kind, checked=checked)
         if store is not None:
             index._store = store
@@ -550,7 +578,7 @@ class Index:
     @property
     def _settings(self) -> dict[str, Any]:
         return {"metric": self._metric, "dim": self.dim, "codes": self._codes, "cells": self._cells,
-                "keep_vectors": True, "seed": self._seed}
+                "keep_vectors": self._keep_vectors, "seed": self._seed}
 
     @property
     def _unit(self) -> bool:
@@ -558,8 +586,8 @@ class Index:
 
     @property
     def _kind(self) -> Kind:
-        return Kind(_core.METRICS.index(self._metric), self._codes == "int8", self._seed,
-                    self._cells)
+        return Kind(_core.METRICS.index(self._metric), self._codes != "float32", self._seed,
+                    self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
         if threads is not None:
@@ -574,6 +602,10 @@ class Index:
 
     def _options(self, limits: _checks.Limits, store: Store, k: int) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
+        if store.n_coded is not None:
+            options = _quantized.search_options(limits, len(store), store.cells is not None)
+            if options is not None:
+                return options
         if limits.epsilon is not None:
             return {"epsilon": limits.epsilon}
         if limits.budget is not None:
@@ -582,7 +614,8 @@ class Index:
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
         effort = (store.tunings.get(k) or self.tune(k=k)).effort_for(limits.recall)
-        return {} if effort == float("inf") else {"effort": effort}
+        # Without vectors all codes are scanned where others would search exactly.
+        return {} if effort == float("inf") and store.n_coded is None else {"effort": effort}
 
     def _known_slots(self, ids: npt.ArrayLike) -> Int64Array:
         wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)

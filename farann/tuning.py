@@ -34,9 +34,11 @@ class Tuning(NamedTuple):
         Rows that were asked for.
     efforts : tuple of float
         Standard deviations that cells are given credit for, or without cells the number of rows
-        scored, those first that answer many queries; infinite for exact search, which comes last.
+        scored, those first that answer many queries; infinite for exact search, which comes last,
+        or without vectors for a scan of all codes.
     recalls : tuple of float
-        The share of the true k furthest rows that was found.
+        The share of the true k furthest rows that was found; without vectors, of those that all
+        codes find.
     microseconds : tuple of float
         A query, in a batch on one thread.
     target : float
@@ -116,12 +118,18 @@ def sample_size(n_rows: int, dim: int) -> int:
 
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
-            with_cells: bool, target: float = 0.95) -> Tuning:
-    """Try efforts from little to much, until nearly all is found; exact search comes last."""
+            with_cells: bool, with_vectors: bool = True, target: float = 0.95) -> Tuning:
+    """Try efforts from little to much, until nearly all is found; exact search comes last.
+
+    Without vectors it is a scan of all codes that comes last, and that recall is measured by.
+    """
     chosen = _core.Filter(snapshot)
-    exact_us, truth = _timed(snapshot, chosen, queries, k, None)
+    exact_us, truth = _timed(snapshot, chosen, queries, k,
+                             None if with_vectors else float("inf"))
     if with_cells:
         efforts = list(_DEVIATIONS)
+    elif not with_vectors:
+        efforts = []  # no row comes first because it answers many queries
     else:
         doublings = max(1, int(np.log2(max(chosen.n_rows / _FEWEST_ROWS, 2.0))))
         efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
