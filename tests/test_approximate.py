@@ -61,7 +61,8 @@ def assert_within(hits: farann.Hits, queries: Float32, rows: Float32, ids: NDArr
 class TestEpsilon:
     @given(st.sampled_from(METRICS), st.sampled_from(sorted(DATA)), st.integers(0, 2**32 - 1),
            st.sampled_from([0.0, 1e-9, 0.001, 0.05, 0.5, 3.0, 1e6]), st.integers(1, 40),
-           st.sampled_from([("int8", None), ("float32", None), ("int8", 5)]), st.booleans())
+           st.sampled_from([("int8", None), ("float32", None), ("int8", 5), ("int4", None)]),
+           st.booleans())
     def test_guarantee(self, metric: str, kind: str, seed: int, epsilon: float, k: int,
                        made: tuple[str, int | None], changed: bool) -> None:
         rng = np.random.default_rng(seed)
@@ -311,6 +312,8 @@ class TestGrid:
         {"codes": "int8"},
         {"codes": "int8", "cells": 7},
         {"codes": "int8", "cells": "auto"},
+        {"codes": "int4"},
+        {"codes": "int4", "cells": 7},
     )
 
     @pytest.mark.parametrize("metric", METRICS)

@@ -305,7 +305,7 @@ def test_bad_index_arguments(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "available"),
-    [("codes", "int7", "float32"), ("cells", -1, "None"), ("keep_vectors", "some", "True")],
+    [("codes", "int7", "float32"), ("cells", -1, "None"), ("keep_vectors", "some", "False")],
 )
 def test_options_tell_what_is_available(name: str, value: Any, available: str) -> None:
     with pytest.raises(REFUSED, match=rf"(?s)\b{name}\b.*{available}"):

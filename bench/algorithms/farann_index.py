@@ -30,6 +30,8 @@ class Mode:
         An instruction set that is not the best here, else the mode is left out.
     aside : bool
         Not for the growth run.
+    all_rows : bool
+        Searches have a budget of all rows, which is what asks for all there is without vectors.
     applies : callable
         On which data, and whether in the quick run.
     """
@@ -40,6 +42,7 @@ class Mode:
     label: str = ""
     isa: str | None = None
     aside: bool = False
+    all_rows: bool = False
     applies: Callable[[Profile], bool] = lambda profile: True
 
 
@@ -58,6 +61,8 @@ MODES = [
     Mode(isa="avx2", aside=True),
     Mode(isa="avx512", aside=True, applies=lambda profile: profile.full),
     Mode({"codes": "float32"}, aside=True),
+    Mode({"codes": "int8", "keep_vectors": False}, aside=True, all_rows=True),
+    Mode({"codes": "int4", "keep_vectors": False}, aside=True, all_rows=True),
 ]
 
 
@@ -77,6 +82,7 @@ class Farann(Algorithm):
         return [
             Setting(
                 dict(mode.keywords),
+                [{"budget": profile.rows}] if mode.all_rows else
                 [dict(s) for s in mode.searches + (mode.more if profile.full else ())],
                 {"FARANN_ISA": mode.isa} if mode.isa else {},
                 mode.label,
