@@ -79,7 +79,7 @@ class Extents(NamedTuple):
             # Few different weights: rows of equal ones can share a panel when others have gone.
             room = self.limit * 2.0 ** (np.ceil(np.log2(room / self.limit) * self.steps)
                                         / self.steps)
-        return (127.0 / room).astype(np.float32)
+        return (127.0 / room).astype(np.float32, copy=False)
 
 
 def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, isa: str,

@@ -111,6 +111,9 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
     store.codes = _codes_of(metadata, arrays, n_coded or count, dim)
+    if store.codes is not None and store.codes.basis is None and (
+            (store.codes.lower is None) != (kind.bits == 4)):
+        raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if store.codes is not None:
@@ -126,13 +129,15 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
     codes = store.codes
     if codes is None or codes.basis is not None or not store.built:
         raise FormatError("there are neither vectors nor codes of all coordinates")
+    if (codes.squares is None) == (_core.METRICS[store.kind.metric] == "l2"):
+        raise FormatError("section 'codes.squares' doesn't fit the metric")
     store.base = _section(arrays, "codes.rows", np.float32, (len(codes.outliers), store.dim))
     bad = _core.first_bad_row(store.base, store.kind.unit)
     if bad >= 0:
         raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")
     if codes.slots is not None:
         held = np.sort(np.concatenate([codes.slots[codes.slots >= 0], codes.outliers]))
-        if not np.array_equal(held, np.arange(store.n_coded)):
+        if not np.array_equal(held, np.arange(store.n_base)):
             raise FormatError("the codes are not one of each row")
     recall = metadata.get("codes_recall")
     if recall is not None and not (isinstance(recall, float) and 0.0 <= recall <= 1.0):
@@ -161,6 +166,8 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
         if parts[name] is None:
             raise FormatError(f"section 'codes.{name}' is missing")
     bounds = [_bounds(metadata, name) for name in ("code_bounds", "whole_bounds")]
+    if bounds[0] is None:
+        raise FormatError("metadata: 'code_bounds' can't be null")
     codes = CodeArrays(**parts, bounds=bounds[0], whole_bounds=bounds[1])
     try:
         _core.Codes(count, dim, *codes)

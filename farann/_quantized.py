@@ -82,7 +82,8 @@ def bytes_at(codes: _layout.CodeArrays, positions: Int64Array) -> UInt8Array:
     if codes.lower is not None:
         lower = codes.lower.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
         halves |= np.stack([lower & 15, lower >> 4], axis=2)
-    return halves.reshape(len(positions), 8 * pairs)
+    codes_at: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
+    return codes_at
 
 
 def _centred_rows(codes: _layout.CodeArrays, base: Float32Array, slots: Int64Array,
@@ -217,7 +218,7 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
     largest = np.empty(len(rows))
     if len(rows):
         _core.code_extents(rows, centre, kind.unit, codes.signs, isa, largest)
-    far = largest > _FAR * limit
+    far = ~(largest <= _FAR * limit)  # NaN, which mapped files may have, as well
     rows, largest = rows[~far], largest[~far]
     if len(rows) == 0:
         return coded, far
@@ -226,15 +227,18 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
     extents = Extents(codes.signs, largest, most, np.empty(0, np.int64),
                       _core.CODE_SPAN * most / limit, _layout.WEIGHT_STEPS)
     new = _layout.code_more(rows, centre, kind, isa, extents, _shape(rows, centre, kind, codes))
-    slots = np.where(new.slots >= 0, new.slots + n_rows, -1)
-    first, second = (codes, new) if cells is None else (new, codes)
-    slots = [_as_order(codes, n_rows), slots][:: 1 if cells is None else -1]
+    of_new = _as_order(new, len(rows))
+    orders = [_as_order(codes, n_rows), np.where(of_new >= 0, of_new + n_rows, -1)]
+    first, second = codes, new
+    if cells is not None:
+        first, second = new, codes
+        orders.reverse()
     merged = {name: _joined(getattr(first, name), getattr(second, name))
               for name in ("panels", "lower", "weights", "unknown", "squares")}
     if cells is not None:
         cells = cells._replace(starts=cells.starts + len(new.panels))
     bounds = CodeBounds(*np.maximum(codes.bounds, new.bounds).tolist())
-    codes = codes._replace(slots=np.concatenate(slots).astype(np.int32), bounds=bounds, **merged)
+    codes = codes._replace(slots=np.concatenate(orders).astype(np.int32), bounds=bounds, **merged)
     return Coded(codes, cells, kept), far
 
 

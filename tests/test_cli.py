@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -157,7 +158,23 @@ def test_build_passes_seed_and_threads_on(place: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(_commands, "Index", Recorder)
     assert main(["build", "rows.npy", "-o", "a.farann", "--seed", "5", "--threads", "2"]) == 0
-    assert made == [{"codes": "int8", "cells": None, "seed": 5, "threads": 2}]
+    assert made == [{"codes": "int8", "cells": None, "keep_vectors": True, "seed": 5, "threads": 2}]
+
+
+def test_build_without_vectors(place: Path, capsys: Capture) -> None:
+    rows = np.random.default_rng(0).standard_normal((3000, 64), dtype=np.float32)
+    np.save("many.npy", rows)
+    np.save("some.npy", rows[:5])
+    build = ["build", "many.npy", "-o", "c.farann", "--codes", "int4", "--no-vectors", "-q"]
+    assert main(build) == 0
+    assert os.path.getsize("c.farann") < 0.2 * rows.nbytes
+    assert main(["info", "c.farann"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"codes +int4\n +vectors +dropped; all codes find \d\d\.\d% of the ten", shown)
+    assert main(["search", "c.farann", "some.npy", "-k", "3"]) == 2
+    assert "exact search needs the vectors" in capsys.readouterr().err
+    assert main(["search", "c.farann", "some.npy", "-k", "3", "--budget", "3000"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 5 * 3
 
 
 def test_the_same_build_gives_the_same_file(place: Path) -> None:
@@ -403,8 +420,8 @@ def test_info_json(place: Path, capsys: Capture) -> None:
     del facts["bytes"]
     assert facts == {
         "file": "c.farann", "file_bytes": os.path.getsize("c.farann"), "verified": True,
-        "rows": 2, "dim": 8, "metric": "cosine", "codes": "int8", "built": True,
-        "smallest_id": 5, "largest_id": 900,
+        "rows": 2, "dim": 8, "metric": "cosine", "codes": "int8", "keep_vectors": True,
+        "codes_recall": None, "built": True, "smallest_id": 5, "largest_id": 900,
     }
 
 

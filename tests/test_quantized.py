@@ -14,7 +14,7 @@ import pytest
 import reference
 from approximate_cases import clustered, gaussian, heavy_tailed, recall_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
-from farann import _core, _rotation
+from farann import _core, _format, _rotation
 from numpy.typing import NDArray
 from reference import METRICS
 
@@ -407,6 +407,86 @@ class TestFiles:
         rows = gaussian(rng, 8000, 64)
         codes_alone(rows, codes="int4").save(tmp_path / "index")
         assert (tmp_path / "index").stat().st_size < 0.2 * rows.nbytes
+
+
+def answers_or_refusal(path: Path, metadata: dict[str, Any],
+                       arrays: dict[str, NDArray[Any]]) -> bool:
+    """Whether made-up content is refused; if not, the index answers with rows that it has."""
+    _format.write_file(path, metadata, arrays)
+    for mmap in (True, False):
+        try:
+            index = farann.Index.load(path, mmap=mmap)
+        except farann.FormatError:
+            continue
+        queries = gaussian(np.random.default_rng(3), 7, 9)
+        with np.errstate(all="ignore"):
+            for asked in (queries, queries[0]):
+                ids = index.search_furthest(asked, 5, **EVERYTHING).ids
+                assert np.isin(ids, np.append(index.ids, -1)).all()
+            index.score(queries, index.ids[:50])
+            index.reconstruct(index.ids[:50])
+            index.remove(index.ids[::7])
+            index.build().search_furthest(queries, 5, **EVERYTHING)
+        return False
+    return True
+
+
+class TestCraftedFiles:
+    @pytest.fixture(params=itertools.product(CODES, (None, 6)), ids=str)
+    @staticmethod
+    def parts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], Any]:
+        stages = lives(*request.param, "l2")
+        next(stages)
+        next(stages).save(tmp_path / "whole")
+        return _format.read_file(tmp_path / "whole")
+
+    def test_sections_left_out(self, parts: Any, tmp_path: Path) -> None:
+        metadata, arrays = parts
+        harmless = {"ids", "cells.squares"}
+        if metadata["codes"] == "int8":
+            harmless.add("codes.slots")  # all rows have codes, then of others
+        for name in arrays:
+            rest = {other: array for other, array in arrays.items() if other != name}
+            refused = answers_or_refusal(tmp_path / "made", metadata, rest)
+            assert refused or name in harmless, name
+
+    def test_sections_cut_short(self, parts: Any, tmp_path: Path) -> None:
+        metadata, arrays = parts
+        for name, array in arrays.items():
+            for part in (array[:-1], array[: len(array) // 2], array[:0]):
+                if len(part) < len(array):
+                    if name == "cells.starts" and len(part) > 1:
+                        continue  # fewer cells
+                    assert answers_or_refusal(
+                        tmp_path / "made", metadata, {**arrays, name: part}), name
+
+    def test_bytes_of_anything(self, parts: Any, tmp_path: Path) -> None:
+        metadata, arrays = parts
+        rng = np.random.default_rng(0)
+        for name, array in arrays.items():
+            for _ in range(4):
+                made = np.frombuffer(rng.bytes(array.nbytes), array.dtype).reshape(array.shape)
+                answers_or_refusal(tmp_path / "made", metadata, {**arrays, name: made})
+
+    def test_metadata(self, parts: Any, tmp_path: Path) -> None:
+        metadata, arrays = parts
+        other = {"int8": "int4", "int4": "int8"}[metadata["codes"]]
+        for key, values in {
+            "coded": [0, 1, 899, 901, 941, -1, 0.5, "many", True], "codes": [other, "float32"],
+            "keep_vectors": [True], "built": [False], "codes_recall": [2.0, "high", -0.5],
+            "code_bounds": [None, [0.0] * 4], "dim": [8, 10], "count": [900, 2000],
+        }.items():
+            for value in values:
+                assert answers_or_refusal(
+                    tmp_path / "made", {**metadata, key: value}, arrays), (key, value)
+
+    def test_rows_named_twice(self, parts: Any, tmp_path: Path) -> None:
+        metadata, arrays = parts
+        if "codes.slots" in arrays:
+            slots = arrays["codes.slots"].copy()
+            slots[20] = slots[21]
+            assert answers_or_refusal(tmp_path / "made", metadata,
+                                      {**arrays, "codes.slots": slots})
 
 
 class TestErrors:
