@@ -46,7 +46,7 @@ def sections_of(settings: Mapping[str, Any],
         arrays["centre"] = store.centre.astype(np.float32)
     codes, cells = store.codes, store.cells
     if n_coded:
-        codes, cells, arrays["codes.rows"] = store.kept()
+        codes, cells, arrays["codes.outlier_rows"] = store.kept()
         metadata["codes_recall"] = store.codes_recall
         metadata["coded"] = n_coded
     if codes is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
@@ -131,7 +131,7 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
         raise FormatError("there are neither vectors nor codes of all coordinates")
     if (codes.squares is None) == (_core.METRICS[store.kind.metric] == "l2"):
         raise FormatError("section 'codes.squares' doesn't fit the metric")
-    store.base = _section(arrays, "codes.rows", np.float32, (len(codes.outliers), store.dim))
+    store.base = _section(arrays, "codes.outlier_rows", np.float32, (len(codes.outliers), store.dim))
     bad = _core.first_bad_row(store.base, store.kind.unit)
     if bad >= 0:
         raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")
