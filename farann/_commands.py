@@ -51,7 +51,8 @@ def build(arguments: argparse.Namespace) -> int:
     sample = None if arguments.queries is None else _sample(arguments.queries, source.dim)
     began = time.perf_counter()
     index = Index(source.dim, arguments.metric, codes=arguments.codes, cells=arguments.cells,
-                  keep_vectors=not arguments.no_vectors, seed=arguments.seed, threads=arguments.threads)
+                  keep_vectors=not arguments.no_vectors, seed=arguments.seed,
+                  threads=arguments.threads)
     done = 0
     with _progress(arguments, source.rows, "rows") as bar:
         for block in source.blocks():

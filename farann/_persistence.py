@@ -131,7 +131,8 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
         raise FormatError("there are neither vectors nor codes of all coordinates")
     if (codes.squares is None) == (_core.METRICS[store.kind.metric] == "l2"):
         raise FormatError("section 'codes.squares' doesn't fit the metric")
-    store.base = _section(arrays, "codes.outlier_rows", np.float32, (len(codes.outliers), store.dim))
+    store.base = _section(arrays, "codes.outlier_rows", np.float32,
+                          (len(codes.outliers), store.dim))
     bad = _core.first_bad_row(store.base, store.kind.unit)
     if bad >= 0:
         raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")

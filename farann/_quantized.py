@@ -218,7 +218,8 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
     largest = np.empty(len(rows))
     if len(rows):
         _core.code_extents(rows, centre, kind.unit, codes.signs, isa, largest)
-    far = ~(largest <= _FAR * limit)  # NaN, which mapped files may have, as well
+    # Files that are mapped aren't checked for NaN.
+    far = (largest > _FAR * limit) | ~np.isfinite(rows).all(axis=1)
     rows, largest = rows[~far], largest[~far]
     if len(rows) == 0:
         return coded, far
