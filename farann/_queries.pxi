@@ -1,13 +1,23 @@
 # Some queries of a batch, and the scratch memory to answer them. Part of _core.pyx.
 
+cdef enum CodeLevel:
+    # What a scan reads: whole codes, their upper halves, or the whole codes of hubs.
+    WHOLE_CODES, UPPER_HALVES, HUB_CODES
+
+
 cdef struct Query:
+    # What every scan of a block needs comes first, so that it shares a line of the cache.
+    double threshold  # a reduced key that every row of the answer reaches
+    double bar_floor  # the threshold that the bar was made for
+    farann_code_bar bar
+    int bar_level
+    farann_candidates candidates
+    bint coded
+    double slack      # largest of the blocks so far
     farann_query prepared
     farann_filter filter
-    farann_candidates candidates
     farann_topk found
     const double *exact
-    double threshold  # a reduced key that every row of the answer reaches
-    double slack      # largest of the blocks so far
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
     # Scans of upper halves that let too many rows pass are left for some blocks, ever more.
@@ -48,6 +58,7 @@ cdef class Queries:
     cdef uint32_t *code_queries  # tiles
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
     cdef farann_code_bars bars  # of one tile
+    cdef farann_code_bar no_bar
     cdef double *turned
     cdef uint8_t *code_bytes
     cdef readonly int64_t scanned, refined, rescored, bytes_read
@@ -133,7 +144,7 @@ cdef class Queries:
             query = &self.queries[i]
             query.exact = self.exact + i * exact_dim
             query.filter = filter.of_query(start + i)
-            query.threshold = -INFINITY
+            query.threshold, query.bar_floor = -INFINITY, NAN
             if self.beyond:
                 query.radius = radius
             else:
@@ -155,6 +166,7 @@ cdef class Queries:
         self.code_width = width
         self.code_queries = <uint32_t *>self.allocate(
             n * self.codes.scanned.groups, sizeof(uint32_t))
+        self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
@@ -180,6 +192,7 @@ cdef class Queries:
                 * query.prepared.key_scale + query.prepared.key_offset)
         if self.codes is not None:
             self.encode(i)
+            query.coded = query.whole.unit >= 0.0
 
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code a query for the levels of codes that rows have."""

@@ -131,15 +131,14 @@ cdef class Task(Selection):
             single and self.upper_first(&self.queries[self.members[0]]))
         cdef farann_coded_tile tile
         cdef Query *query
-        for i in range(width):
-            farann_code_bar_none(&self.bars, i)
         for i in range(count):
             query = &self.queries[self.members[i]]
             self.candidates[i] = query.candidates
-            if query.whole.unit >= 0.0:
-                n_coded += 1
-                farann_code_bar_at(&query.scan, &self.codes.scan_bounds, self.wanted(query),
-                                   self.sign, upper, &self.bars, i)
+            n_coded += query.coded
+            self.raise_bar(query, UPPER_HALVES if upper else WHOLE_CODES)
+            farann_code_bars_set(&self.bars, i, &query.bar)
+        for i in range(count, width):
+            farann_code_bars_set(&self.bars, i, &self.no_bar)
         if n_coded == 0:
             return
         tile.codes, tile.bars = codes, &self.bars
@@ -153,6 +152,14 @@ cdef class Task(Selection):
             self.judge_upper(query, self.candidates[0].count - query.candidates.count, n)
             self.refine(1, start, codes)
         self.admit_tile(count, &block)
+
+    cdef void raise_bar(self, Query *query, int level) noexcept nogil:
+        """Make the bar that of the threshold."""
+        if query.threshold == query.bar_floor and level == query.bar_level:
+            return
+        query.bar_floor, query.bar_level = query.threshold, level
+        query.bar = farann_code_bar_at(&query.scan, &self.codes.scan_bounds, self.wanted(query),
+                                       self.sign, level == UPPER_HALVES)
 
     cdef farann_scan_codes *scan_function(self, bint single, bint upper) noexcept nogil:
         cdef const farann_kernels *kernels = self.snapshot.kernels
@@ -188,9 +195,10 @@ cdef class Task(Selection):
         """
         cdef farann_coded_tile tile
         cdef farann_code_bars bars
+        cdef farann_code_bar bar
         cdef int64_t i, n
         cdef Query *query
-        tile.bars = &bars
+        tile.bars, bars.sign = &bars, self.bars.sign
         for i in range(count):
             query = &self.queries[self.members[i]]
             n = self.candidates[i].count - query.candidates.count
@@ -198,8 +206,9 @@ cdef class Task(Selection):
                 continue
             self.refined += n
             self.bytes_read += n * self.codes.groups * FARANN_CODE_GROUP
-            farann_code_bar_at(&query.whole, &self.codes.bounds, self.wanted(query), self.sign,
-                               False, &bars, 0)
+            bar = farann_code_bar_at(&query.whole, &self.codes.bounds, self.wanted(query),
+                                     self.sign, False)
+            farann_code_bars_set(&bars, 0, &bar)
             tile.codes = codes
             if codes == NULL:
                 tile.codes = self.whole_queries + self.members[i] * self.codes.groups
@@ -212,7 +221,7 @@ cdef class Task(Selection):
         cdef int64_t i, start, n
         for i in range(self.n_queries):
             rows = self.snapshot.segments[0]
-            if self.queries[i].whole.unit >= 0.0:
+            if self.queries[i].coded:
                 self.queries[i].slack = self.queries[i].whole.off
                 rows.count = self.codes.outliers.shape[0]
                 if rows.count == 0:

@@ -167,31 +167,42 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     coded->per_unit = 1.0 / t;
 }
 
-void farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
-                        double floor, double sign, int upper_alone, farann_code_bars *bars,
-                        int64_t i) {
+farann_code_bar farann_code_bar_none(void) {
+    farann_code_bar bar = {0};
+    bar.offset = (float)PASS_ALL;
+    return bar;
+}
+
+farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
+                                   const farann_code_bounds *rows, double floor, double sign,
+                                   int upper_alone) {
+    farann_code_bar bar = farann_code_bar_none();
+    if (coded->unit < 0.0) return bar;
     const double t = coded->unit, width = upper_alone ? UPPER_STEP : 1.0;
     const double units = coded->per_unit * (upper_alone ? 1.0 / UPPER_STEP : 1.0);
     const double centre = coded->sum * (upper_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
     const double most = rows->largest_threshold * units * t;
     const int squared = rows->largest_square > 0.0;
     double threshold = (floor - coded->slack) * units;
-    bars->step[i] = (float)(t * width);
-    bars->origin[i] = (float)(centre * t);
-    bars->sign = squared ? (float)sign : 0.0f;
+    bar.step = (float)(t * width);
+    bar.origin = (float)(centre * t);
     if (!(threshold > -most)) {
-        farann_code_bar_none(bars, i);
-        bars->offset[i] = (float)-PASS_ALL;
-        return;
+        bar.offset = (float)-PASS_ALL;
+        return bar;
     }
     if (threshold > most) threshold = most;
-    bars->threshold[i] = (float)threshold;
-    bars->square[i] = squared ? (float)(-sign * units) : 0.0f;
-    bars->unknown[i] = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
-    bars->offset[i] = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
+    bar.threshold = (float)threshold;
+    bar.square = squared ? (float)(-sign * units) : 0.0f;
+    bar.unknown = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
+    bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
+    return bar;
 }
 
-void farann_code_bar_none(farann_code_bars *bars, int64_t i) {
-    bars->threshold[i] = bars->square[i] = bars->unknown[i] = 0.0f;
-    bars->offset[i] = (float)PASS_ALL;
+void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar) {
+    bars->threshold[i] = bar->threshold;
+    bars->square[i] = bar->square;
+    bars->unknown[i] = bar->unknown;
+    bars->offset[i] = bar->offset;
+    bars->step[i] = bar->step;
+    bars->origin[i] = bar->origin;
 }

@@ -86,15 +86,18 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
                        farann_coded_query *coded);
 
 /*
- * Set what rows must reach to pass for query i of a tile: those with a reduced key of `floor` or
- * more do, whichever way their codes were rounded. `sign` is that of |y|^2 in the key;
- * `upper_alone`: for scans of the upper halves of codes.
+ * What rows must reach to pass: those with a reduced key of `floor` or more do, whichever way
+ * their codes were rounded. `sign` is that of |y|^2 in the key; `upper_alone`: for scans of the
+ * upper halves of codes. A query without codes lets no row pass.
  */
-void farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
-                        double floor, double sign, int upper_alone, farann_code_bars *bars,
-                        int64_t i);
+farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
+                                   const farann_code_bounds *rows, double floor, double sign,
+                                   int upper_alone);
 
-/* Set it so that no row passes. */
-void farann_code_bar_none(farann_code_bars *bars, int64_t i);
+/* The bar that no row passes. */
+farann_code_bar farann_code_bar_none(void);
+
+/* Set the bar of a tile's query i. */
+void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar);
 
 #endif
