@@ -107,6 +107,7 @@ cdef class ApproximateTask(Task):
         self.codes_of = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
         self.tile_codes = <uint32_t *>self.allocate(width * groups, sizeof(uint32_t))
         if self.cells is None:
+            self.looks_first = False
             return
         groups, room = self.cells.coded.groups, self.cells.n_padded
         self.cell_queries = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
@@ -170,12 +171,31 @@ cdef class ApproximateTask(Task):
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
-        cdef int64_t start = 0, n, ramp = FIRST_BLOCK
+        cdef int64_t start = 0, n, i, ramp = FIRST_BLOCK
         while start < self.n_first:
             n = min(min(self.code_rows, ramp), self.n_first - start)
-            self.scan_codes(start, n)
+            if self.codes.has_basis and not self.looks_first:
+                for i in range(self.n_queries):
+                    self.refine_rows(i, start, n)
+            else:
+                self.scan_codes(start, n)
             ramp = min(2 * ramp, self.code_rows)
             start += n
+
+    cdef void refine_rows(self, int64_t i, int64_t start, int64_t n) noexcept nogil:
+        """Score rows by whole codes, without a first look: few rows aren't worth its cost."""
+        cdef Query *query = &self.queries[i]
+        cdef farann_block block = self.coded_block(start)
+        cdef int64_t before = query.candidates.count, j
+        if not query.coded:
+            return
+        self.candidates[0], self.members[0] = query.candidates, i
+        for j in range(n):
+            self.candidates[0].slots[before + j] = j
+        self.candidates[0].count = before + n
+        self.scanned += min(n, self.codes.n_filled - start)
+        self.refine(1, start, NULL)
+        self.admit_tile(1, &block)
 
     cdef void visit_cells(self) noexcept nogil:
         """Visit the cells that promise most, in waves, so that the best set the bar for others."""
@@ -357,7 +377,7 @@ cdef class ApproximateTask(Task):
         """Search all coded rows for queries that found too few."""
         cdef Segment outliers = self.snapshot.segments[0]
         cdef Query *query
-        cdef int64_t i, start
+        cdef int64_t i, n, start
         outliers.count = self.codes.outliers.shape[0]
         if outliers.count:
             outliers.positions = &self.codes.outliers[0]
@@ -371,7 +391,10 @@ cdef class ApproximateTask(Task):
                 self.score_exact(query, &outliers, 0, outliers.count)
             start = 0
             while start < self.codes.n_positions:
+                n = min(self.code_rows, self.codes.n_positions - start)
                 self.members[0] = i
-                self.scan_for_members(1, 1, start,
-                                      min(self.code_rows, self.codes.n_positions - start))
+                if self.codes.has_basis and not self.looks_first:
+                    self.refine_rows(i, start, n)
+                else:
+                    self.scan_for_members(1, 1, start, n)
                 start += self.code_rows

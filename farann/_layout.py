@@ -25,7 +25,7 @@ from farann._kind import Kind
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
-_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 2e10, 2048, 64, 10
+_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 1e11, 2048, 64, 10
 # Rows that directions and costs are estimated from; fewer need no order and no first look.
 _SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
 _COST_QUERIES = 128

@@ -55,6 +55,7 @@ cdef class Queries:
     cdef int64_t *members  # its queries
     cdef Codes codes  # None where the codes are of no use
     cdef int64_t code_width  # queries of a tile of codes
+    cdef bint looks_first    # along a basis
     cdef uint32_t *code_queries  # tiles
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
     cdef farann_code_bars bars  # of one tile
@@ -163,7 +164,7 @@ cdef class Queries:
         if self.n_queries < FEW_QUERIES:
             width = 1
         n = (self.n_queries + width - 1) // width * width
-        self.code_width = width
+        self.code_width, self.looks_first = width, self.codes.has_basis
         self.code_queries = <uint32_t *>self.allocate(
             n * self.codes.scanned.groups, sizeof(uint32_t))
         self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
@@ -197,36 +198,42 @@ cdef class Queries:
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code a query for the levels of codes that rows have."""
         cdef Query *query = &self.queries[i]
-        cdef const farann_kernels *kernels = self.snapshot.kernels
-        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j, m
+        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j
         cdef double *weights = self.turned
-        cdef double *along = self.turned + padded(dim)
-        cdef double squares, rest
-        cdef uint32_t *scan = (
+        cdef uint32_t *codes = (
             self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
         farann_query_weights(self.snapshot.metric, self.sign, query.exact, dim,
                              &self.snapshot.centre[0], query.prepared.query_norm, weights)
         for j in range(dim, padded(dim)):
             weights[j] = 0.0
+        if self.looks_first:
+            self.encode_along(query, weights, codes, width)
         if self.codes.has_basis:
-            m = self.codes.basis.shape[0]
-            kernels.project_f64(weights, 1, self.codes.basis.shape[1], weights, &squares)
-            kernels.project_f64(&self.codes.basis[0, 0], m, self.codes.basis.shape[1], weights,
-                                along)
-            rest = squares * REST_SHARE
-            for j in range(m):
-                squares -= along[j] * along[j]
-            for j in range(m, padded(m)):
-                along[j] = 0.0
-            farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest),
-                              &self.codes.scan_bounds, self.codes.bounds.norm, &query.prepared,
-                              False, self.code_bytes, scan, width, &query.scan)
-            scan, width = self.whole_queries + i * self.codes.groups, 1
-        kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0], FARANN_ROTATION_ROUNDS)
-        farann_code_query(kernels, weights, 0.0, &self.codes.bounds, self.codes.bounds.norm,
-                          &query.prepared, self.codes.upper_alone, self.code_bytes, scan, width,
-                          &query.whole)
+            codes, width = self.whole_queries + i * self.codes.groups, 1
+        self.snapshot.kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0],
+                                         FARANN_ROTATION_ROUNDS)
+        farann_code_query(self.snapshot.kernels, weights, 0.0, &self.codes.bounds,
+                          self.codes.bounds.norm, &query.prepared, self.codes.upper_alone,
+                          self.code_bytes, codes, width, &query.whole)
         if not self.codes.has_basis:
             query.scan = query.whole
-        elif query.scan.unit < 0.0:
+        elif self.looks_first and query.scan.unit < 0.0:
             query.whole.unit = -1.0
+
+    cdef void encode_along(self, Query *query, const double *weights, uint32_t *codes,
+                           int64_t width) noexcept nogil:
+        """Code a query along the basis, for the first look."""
+        cdef const farann_kernels *kernels = self.snapshot.kernels
+        cdef int64_t m = self.codes.basis.shape[0], dim = self.codes.basis.shape[1], j
+        cdef double *along = self.turned + padded(self.snapshot.dim)
+        cdef double squares, rest
+        kernels.project_f64(weights, 1, dim, weights, &squares)
+        kernels.project_f64(&self.codes.basis[0, 0], m, dim, weights, along)
+        rest = squares * REST_SHARE
+        for j in range(m):
+            squares -= along[j] * along[j]
+        for j in range(m, padded(m)):
+            along[j] = 0.0
+        farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
+                          self.codes.bounds.norm, &query.prepared, False, self.code_bytes, codes,
+                          width, &query.scan)
