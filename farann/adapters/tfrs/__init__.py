@@ -24,8 +24,13 @@ if tf.keras.Model.__module__.startswith("keras."):
         "or with os.environ")
 
 from farann.adapters.tfrs._brute_force import BruteForceFurthest  # noqa: E402
+from farann.adapters.tfrs._furthest import Furthest  # noqa: E402
 from farann.adapters.tfrs._metric import FactorizedBottomK  # noqa: E402
-from farann.adapters.tfrs._native import Furthest  # noqa: E402
 from farann.adapters.tfrs._streaming import StreamingFurthest  # noqa: E402
 
-__all__ = ["BruteForceFurthest", "FactorizedBottomK", "Furthest", "StreamingFurthest"]
+__all__ = [
+    "BruteForceFurthest",
+    "FactorizedBottomK",
+    "Furthest",
+    "StreamingFurthest",
+]
