@@ -86,6 +86,9 @@ class FurthestTopK(TopK):
         more = exclusions.shape[1]
         scores, identifiers = self(
             queries, k=k + (tf.shape(exclusions)[1] if more is None else more))
+        if identifiers.shape.rank == 1:
+            raise ValueError("queries: expected some, (n_queries, dim), as exclusions are for each "
+                             "of them, got a single one, (dim,)")
         excluded = tf.reduce_any(same_ids(identifiers[:, :, None], exclusions[:, None, :],
                                           "exclusions"), axis=-1)
         # Infinity marks them: no finite penalty is below every score.
