@@ -11,6 +11,7 @@ from farann.adapters.posneg import PosNegRanker
 from sklearn.linear_model import LogisticRegression
 from tfrs_cases import tf
 from tfrs_posneg_cases import (
+    ASKED,
     LAYERS,
     LIKED,
     N,
@@ -29,9 +30,10 @@ from tfrs_posneg_cases import (
     fitted,
     ranked,
     text,
+    tower,
 )
 
-from farann.adapters.tfrs import FactorizedBottomK
+from farann.adapters.tfrs import BruteForcePosNeg, FactorizedBottomK, _fused
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -76,8 +78,28 @@ def test_pairs_of_embeddings(layer_class: Any) -> None:
     agree(layer(tuple(users.astype(np.float64) for users in asked)), ranker.rank(*asked, 5))
     with pytest.raises(TypeError, match="queries: expected a pair"):
         layer(USERS[0])
-    with pytest.raises(ValueError, match="got one and many"):
-        layer((USERS[0], USERS[1][0]))
+    for other in (USERS[1][0], USERS[1][:5]):
+        with pytest.raises(ValueError, match="queries: expected as many by both models"):
+            layer((USERS[0], other))
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_many_features(layer_class: Any) -> None:
+    """Each model takes what it needs of the same features."""
+    inputs = {"user": tf.keras.Input((), dtype=tf.string), "gain": tf.keras.Input(())}
+    models = [tf.keras.Model(inputs, tower(users)(inputs["user"]) * inputs["gain"][:, None] ** power)
+              for power, users in enumerate(USERS)]
+    layer = layer_class(*models, k=5).index(BOTH, NAMES)
+    gain = np.linspace(0.5, 2.0, len(USERS[0])).astype(np.float32)
+    layer.calibrate({"user": USER_NAMES, "gain": gain}, NAMES[WHAT], LIKED, users=WHO)
+    users = (USERS[0], USERS[1] * gain[:, np.newaxis])
+    ranker = PosNegRanker(*BOTH).fit(*users, WHAT, LIKED, users=WHO)
+    features = {"user": tf.constant(QUERIES), "gain": gain[ASKED]}
+    for ask in ways(layer):
+        agree(ask(features), ranker.rank(users[0][ASKED], users[1][ASKED], 5))
+    first = ranker.rank(users[0][ASKED], users[1][ASKED], 2).ids
+    agree(layer.query_with_exclusions(features, NAMES[first], k=3),
+          ranker.rank(users[0][ASKED], users[1][ASKED], 3, exclude=first))
 
 
 # ---- candidates and identifiers ----
@@ -234,6 +256,11 @@ def test_ways_to_calibrate(layer_class: Any, options: dict[str, Any]) -> None:
     agree(layer(QUERIES), ranked(fitted(**options)))
 
 
+def test_feedback_is_embedded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fused, "_BATCH", 7)
+    agree(filled(BruteForcePosNeg)(QUERIES), ranked(fitted()))
+
+
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_weights_and_shares_of_feedback(layer_class: Any) -> None:
     weight = np.linspace(0.1, 3.0, len(WHO))
@@ -353,8 +380,11 @@ def test_bad_candidates_change_nothing(layer_class: Any) -> None:
 def test_bad_datasets(layer_class: Any) -> None:
     layer = empty(layer_class)
     pairs = slices((NAMES, POSITIVE)).batch(8)
+    with pytest.raises(TypeError, match="expected a dataset .* got ndarray"):
+        layer.index_from_dataset(POSITIVE)
+    with pytest.raises(TypeError, match="expected a dataset .* got ndarray"):
+        layer.index_from_dataset(pairs, NEGATIVE)
     for data, message in (
-        ((POSITIVE,), "got ndarray"),
         ((pairs,), "expected a dataset of batches of .identifiers, positive"),
         ((slices((NAMES, *BOTH)),), "batch"),
         ((pairs, slices(NEGATIVE).batch(8)), "negative_candidates: expected batches"),

@@ -67,9 +67,9 @@ def test_saved_layers_work_in_other_processes(layer_class: Any, suffix: str, tmp
 
 
 def test_exported_layers_need_no_farann(tmp_path: Path, elsewhere: Run) -> None:
-    native, hits = with_holes(PosNeg)
+    native, hits = with_holes(PosNeg, missing="drop")
     exact = native.to_exact()
-    assert isinstance(exact, BruteForcePosNeg)
+    assert isinstance(exact, BruteForcePosNeg) and exact.get_config()["missing"] == "drop"
     agree(exact(tf.constant(QUERIES)), hits)
     exclusions = NAMES[hits.ids[:, :2]]
     exact.query_with_exclusions(tf.constant(QUERIES), exclusions)

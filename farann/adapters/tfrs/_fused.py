@@ -137,12 +137,14 @@ class FusedTopK(IndexedTopK):
             The layer itself.
         """
         if negative_candidates is None:
-            spec = getattr(candidates, "element_spec", None)
+            expected = ("candidates: expected a dataset of batches of (identifiers, positive "
+                        "embeddings, negative embeddings), or two datasets of (identifiers, "
+                        "embeddings)")
+            if not isinstance(candidates, tf.data.Dataset):
+                raise TypeError(f"{expected}, got {type(candidates).__name__}")
+            spec = candidates.element_spec
             if not isinstance(spec, tuple) or len(spec) != 3:
-                raise ValueError(
-                    "candidates: expected a dataset of batches of (identifiers, positive "
-                    "embeddings, negative embeddings), or two datasets of (identifiers, "
-                    f"embeddings), got {type(candidates).__name__ if spec is None else spec}")
+                raise ValueError(f"{expected}, got elements {spec}")
             for side in (1, 2):
                 check_dataset(candidates.map(lambda *parts, side=side: (parts[0], parts[side])))
             identifiers, positive, negative = collected(candidates)
@@ -164,7 +166,8 @@ class FusedTopK(IndexedTopK):
             With the fusion "logit" and a calibration that is linear, of two models with the
             layer's metric. Later changes of the ranker don't matter.
         identifiers : tensor (n,), optional
-            In the order of ``ranker.ids``, which are the default, int64.
+            In the order of ``ranker.ids``, which are the default, int64. What one model lacks
+            was for the ranker to drop or to keep, whatever the layer's `missing`.
 
         Returns
         -------
@@ -299,8 +302,9 @@ class FusedTopK(IndexedTopK):
 
     def _embed(self, queries: Any) -> tuple[Tensor, bool]:
         (positive, single), (negative, other) = self._embed_both(queries)
-        if single != other:
-            raise ValueError("queries: expected as many by both models, got one and many")
+        if single != other or not positive.shape[:1].is_compatible_with(negative.shape[:1]):
+            raise ValueError("queries: expected as many by both models, got embeddings of shapes "
+                             f"{positive.shape} and {negative.shape}")
         with tf.control_dependencies(self._checks(tf.stack([tf.shape(positive)[1],
                                                             tf.shape(negative)[1]]))):
             return tf.concat([positive, negative], axis=1), single
