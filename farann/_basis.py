@@ -100,22 +100,27 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
                not_coded: npt.NDArray[np.bool_]) -> AlongCodes:
     """Code rows, centred, along a basis."""
     n, m = len(rows), len(basis)
-    along, rest = np.empty((n, m), np.float32), np.empty(n)
-    for block in blocks_of(n):
+
+    def look(block: slice) -> tuple[Float64Array, Float64Array]:
         vectors = centred(rows[block], centre, unit)
         vectors[not_coded[block]] = 0.0  # float32 might not hold them
-        products = vectors @ basis.T
+        return vectors, vectors @ basis.T
+
+    rest, largest = np.empty(n), 0.0
+    for block in blocks_of(n):
+        vectors, products = look(block)
         squares = np.einsum("ij,ij->i", vectors, vectors)
-        along[block] = products
+        largest = max(largest, float(np.abs(products.astype(np.float32)).max()))
         rest[block] = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", products, products), 0.0) + squares * _REST_SHARE)
-    scale = max(float(np.abs(along).max()) / 127.0, 1e-30)
+    scale = max(largest / 127.0, 1e-30)
     rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
     codes = np.zeros((n, -(-m // 4) * 4 + 4), np.int8)
     sums = np.full(n, _core.NOT_CODED, np.int32)
     residual2 = norm2 = 0.0
     for block in blocks_of(n):
-        left = along[block].astype(np.float64)
+        # Once more, as keeping them takes more memory than the codes.
+        left = look(block)[1].astype(np.float32).astype(np.float64)
         norm2 = max(norm2, float(np.einsum("ij,ij->i", left, left).max()))
         whole = np.rint(left / scale)
         codes[block, :m] = whole

@@ -26,7 +26,7 @@ _UP = 1.0 + 1e-9
 class RowCodes(NamedTuple):
     """8-bit codes of all coordinates, in the order of the rows."""
 
-    codes: npt.NDArray[np.int8]  # (n, dim rounded up to whole groups)
+    codes: npt.NDArray[np.int8]  # (n or more, dim rounded up to whole groups)
     sums: npt.NDArray[np.int32]
     squares: Float64Array
     signs: npt.NDArray[np.int8]
@@ -56,8 +56,11 @@ def blocks_of(n: int) -> list[slice]:
 
 
 def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, isa: str,
-              progress: bool) -> RowCodes | None:
-    """Code rows in 8 bits, or None where codes could not help: no spread, or too many dimensions."""
+              progress: bool, room: int = 0) -> RowCodes | None:
+    """Code rows in 8 bits, or None where codes could not help: no spread, or too many dimensions.
+
+    There is space for `room` more codes behind those of the rows.
+    """
     n, dim = rows.shape
     if n == 0 or dim > _LARGEST_DIM:
         return None
@@ -68,13 +71,14 @@ def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, i
     scale = _largest_coded(extents) / 127.0
     if not 1e-30 < scale < 1e30:
         return None
-    codes = np.empty((n, -(-dim // 4) * 4), np.int8)
+    codes = np.empty((n + room, -(-dim // 4) * 4), np.int8)
     sums, squares = np.empty(n, np.int32), np.empty(n)
     residual2 = norm2 = 0.0
     for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
         e2, z2 = _core.encode_rows(rows[block], centre, unit, signs, scale, isa, codes[block],
                                    sums[block], squares[block])
         residual2, norm2 = max(residual2, e2), max(norm2, z2)
+    squares[sums == _core.NOT_CODED] = 0.0
     return RowCodes(codes, sums, squares, signs, scale, float(np.sqrt(residual2) * _UP),
                     float(np.sqrt(norm2) * _UP))
 

@@ -10,8 +10,9 @@ from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
 from farann._cells import CellArrays, describe, number_of_cells, partition
-from farann._codes import RowCodes, centred, code_rows
+from farann._codes import RowCodes, blocks_of, centred, code_rows
 from farann._kind import Kind
+from farann._rearrange import pack, permute, unpack
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 
 # Squares are held as whole numbers up to this, which leaves room in 32 bits for the products.
@@ -65,11 +66,13 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     progress : bool
     """
     n = len(rows)
-    coded = code_rows(rows, centre, kind.unit, kind.seed, isa, progress)
+    n_cells = number_of_cells(kind.cells, n) if n <= _MOST_ORDERED else 0
+    # Cells begin with a panel; there may be a few more of them than were asked for.
+    room = _core.code_rows(1) * (2 * n_cells + 2)
+    coded = code_rows(rows, centre, kind.unit, kind.seed, isa, progress, room)
     if coded is None:
         return None, None
     arrays = _lay_out(coded, rows, centre, kind.metric, Plan())
-    n_cells = number_of_cells(kind.cells, n) if n <= _MOST_ORDERED else 0
     if n < _FEW_ROWS and n_cells == 0:
         return arrays, None
     if n_cells:
@@ -79,13 +82,17 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     with threadpool_limits(1):
         asked = _sample_queries(rows, kind.seed, queries)
         answers = _answers(arrays, rows, centre, kind.metric, isa, asked)
+        # The next layout takes the memory of this one.
+        unpack(arrays.panels)
+        del arrays
         basis = _first_look(rows, centre, kind.metric, kind.seed, asked[:_COST_QUERIES],
                             answers[:_COST_QUERIES, -1])
         first = _answering(answers, n)
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
             rest[first] = False
-            order = np.concatenate([first, np.flatnonzero(rest)])
+            nothing = np.full(_core.code_rows(n) - n, -1)
+            order = np.concatenate([first, np.flatnonzero(rest), nothing])
             plan = Plan(order if n <= _MOST_ORDERED else None, basis)
             return _lay_out(coded, rows, centre, kind.metric, plan), None
         first = first[: min(_MOST_FIRST, n // 16)]
@@ -110,7 +117,9 @@ def _by_cell(labels: Int32Array, first: Int64Array) -> tuple[Int64Array, Int64Ar
     order[: len(first)] = first
     rows = np.argsort(labels, kind="stable")[len(first):]
     before = np.cumsum(counts[filled]) - counts[filled]
-    order[starts[labels[rows]] + np.arange(len(rows)) - before[labels[rows]]] = rows
+    begin = starts[:-1] - before  # what to add to the number of a row in this order
+    for block in blocks_of(len(rows)):
+        order[begin[labels[rows[block]]] + np.arange(block.start, block.stop)] = rows[block]
     return order, starts, labels
 
 
@@ -169,30 +178,45 @@ def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int
 
 def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: int,
              plan: Plan) -> CodeArrays:
-    wanted = np.arange(len(rows)) if plan.order is None else plan.order
-    n_positions = _core.code_rows(len(wanted))
-    order = np.full(n_positions, -1, np.int64)
-    order[: len(wanted)] = wanted
+    """Lay codes out in the memory that they have."""
+    order = np.arange(len(rows)) if plan.order is None else plan.order
+    if len(order) % _core.code_rows(1):
+        order = np.append(order, np.full(_core.code_rows(len(order)) - len(order), -1))
     not_coded = coded.sums == _core.NOT_CODED
     squares, unit = None, 0.0
     if _core.METRICS[metric] == "l2":
         unit = coded.norm**2 / _LARGEST_SQUARE
-        squares = _by_position(np.where(not_coded, 0.0, np.rint(coded.squares / unit)), order, 0)
+        squares = _by_position(coded.squares, order, 0, unit)
     slots = None if plan.order is None else order.astype(np.int32)
     outliers = np.flatnonzero(not_coded).astype(np.int64)
     bounds = (coded.scale, coded.residual, coded.norm, unit)
+    codes = _in_order(coded.codes, len(rows), order)
     if plan.basis is None:
-        return CodeArrays(_packed(coded.codes, order), _by_position(coded.sums, order,
-                                                                    _core.NOT_CODED),
+        pack(codes)
+        return CodeArrays(codes, _by_position(coded.sums, order, _core.NOT_CODED),
                           squares, coded.signs, slots, outliers, bounds)
     along = _basis.code_along(plan.basis, rows, centre, _core.METRICS[metric] == "cosine",
                               not_coded)
-    whole = np.zeros((n_positions, coded.codes.shape[1]), np.int8)
-    whole[order >= 0] = coded.codes[order[order >= 0]]
     return CodeArrays(_packed(along.codes, order), _by_position(along.sums, order,
                                                                 _core.NOT_CODED),
-                      squares, coded.signs, slots, outliers, bounds, plan.basis, whole,
+                      squares, coded.signs, slots, outliers, bounds, plan.basis, codes,
                       along.bounds)
+
+
+def _in_order(codes: npt.NDArray[np.int8], n: int, order: Int64Array) -> npt.NDArray[np.int8]:
+    """The codes of n rows by position, in the same memory if there is room; zeros for no row."""
+    if len(codes) < len(order):
+        larger = np.empty((len(order), codes.shape[1]), np.int8)
+        larger[:n] = codes[:n]
+        codes = larger
+    codes = codes[: len(order)]
+    codes[n:] = 0
+    empty = order < 0
+    if empty[:n].any() or not np.array_equal(order[:n], np.arange(n)):
+        whole = order.astype(np.int32) if len(order) < 2**31 else order.copy()
+        whole[empty] = np.arange(n, len(order))
+        permute(codes, whole)
+    return codes
 
 
 def _packed(codes: npt.NDArray[np.int8], order: Int64Array) -> npt.NDArray[np.int8]:
@@ -201,6 +225,11 @@ def _packed(codes: npt.NDArray[np.int8], order: Int64Array) -> npt.NDArray[np.in
     return panels
 
 
-def _by_position(values: npt.NDArray[np.generic], order: Int64Array, nothing: int) -> Int32Array:
-    """Values of rows in the order of positions; `nothing` where there is no row."""
-    return np.where(order >= 0, values[np.maximum(order, 0)], nothing).astype(np.int32)
+def _by_position(values: Int32Array | Float64Array, order: Int64Array, nothing: int,
+                 unit: float = 1.0) -> Int32Array:
+    """Values of rows, in units, by position; `nothing` where there is no row."""
+    found = np.empty(len(order), np.int32)
+    for block in blocks_of(len(order)):
+        wanted = order[block]
+        found[block] = np.where(wanted >= 0, np.rint(values[wanted] / unit), nothing)
+    return found
