@@ -31,7 +31,7 @@ _UP, _UP32 = 1.0 + 1e-9, 2.0**-23
 class AlongCodes(NamedTuple):
     """Rows coded along a basis, with the length of what is outside it in four last coordinates."""
 
-    codes: npt.NDArray[np.int8]
+    codes: npt.NDArray[np.int8]  # (n or more, m rounded up to whole groups, and one more)
     sums: npt.NDArray[np.int32]
     bounds: tuple[float, float, float, float]  # scale, residual, norm, unit of the rest
 
@@ -97,8 +97,8 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
 
 
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
-               not_coded: npt.NDArray[np.bool_]) -> AlongCodes:
-    """Code rows, centred, along a basis."""
+               not_coded: npt.NDArray[np.bool_], room: int = 0) -> AlongCodes:
+    """Code rows, centred, along a basis; with space for `room` more codes behind theirs."""
     n, m = len(rows), len(basis)
 
     def look(block: slice) -> tuple[Float64Array, Float64Array]:
@@ -115,8 +115,8 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
             squares - np.einsum("ij,ij->i", products, products), 0.0) + squares * _REST_SHARE)
     scale = max(largest / 127.0, 1e-30)
     rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
-    codes = np.zeros((n, -(-m // 4) * 4 + 4), np.int8)
-    sums = np.full(n, _core.NOT_CODED, np.int32)
+    codes = np.zeros((n + room, -(-m // 4) * 4 + 4), np.int8)
+    sums = np.empty(n, np.int32)
     residual2 = norm2 = 0.0
     for block in blocks_of(n):
         # Once more, as keeping them takes more memory than the codes.
@@ -125,8 +125,9 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
         whole = np.rint(left / scale)
         codes[block, :m] = whole
         codes[block, -4:] = np.ceil(rest[block] / rest_unit)[:, None]
+        sums[block] = np.where(not_coded[block], _core.NOT_CODED,
+                               codes[block].sum(axis=1, dtype=np.int32))
         left -= whole * scale
         residual2 = max(residual2, float(np.einsum("ij,ij->i", left, left).max()))
-    sums[~not_coded] = codes[~not_coded].sum(axis=1, dtype=np.int32)
     norm = norm2**0.5 * (1.0 + _UP32)
     return AlongCodes(codes, sums, (scale, residual2**0.5 + _UP32 * norm, norm, rest_unit))

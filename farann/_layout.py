@@ -196,11 +196,11 @@ def _lay_out(coded: RowCodes, rows: Float32Array, centre: Float64Array, metric: 
         return CodeArrays(codes, _by_position(coded.sums, order, _core.NOT_CODED),
                           squares, coded.signs, slots, outliers, bounds)
     along = _basis.code_along(plan.basis, rows, centre, _core.METRICS[metric] == "cosine",
-                              not_coded)
-    return CodeArrays(_packed(along.codes, order), _by_position(along.sums, order,
-                                                                _core.NOT_CODED),
-                      squares, coded.signs, slots, outliers, bounds, plan.basis, codes,
-                      along.bounds)
+                              not_coded, len(order) - len(rows))
+    panels = _in_order(along.codes, len(rows), order)
+    pack(panels)
+    return CodeArrays(panels, _by_position(along.sums, order, _core.NOT_CODED), squares,
+                      coded.signs, slots, outliers, bounds, plan.basis, codes, along.bounds)
 
 
 def _in_order(codes: npt.NDArray[np.int8], n: int, order: Int64Array) -> npt.NDArray[np.int8]:
@@ -217,12 +217,6 @@ def _in_order(codes: npt.NDArray[np.int8], n: int, order: Int64Array) -> npt.NDA
         whole[empty] = np.arange(n, len(order))
         permute(codes, whole)
     return codes
-
-
-def _packed(codes: npt.NDArray[np.int8], order: Int64Array) -> npt.NDArray[np.int8]:
-    panels = np.empty((len(order), codes.shape[1]), np.int8)
-    _core.pack_codes(codes, order, panels)
-    return panels
 
 
 def _by_position(values: Int32Array | Float64Array, order: Int64Array, nothing: int,
