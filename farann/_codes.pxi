@@ -29,22 +29,22 @@ def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
     return largest.residual, largest.length, largest.unknown, largest.norm
 
 
-def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] positions, bint halves,
+def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halves,
                uint8_t[:, ::1] panels, uint8_t[:, ::1] lower=None):
-    """Lay codes out as panels: position i holds row positions[i], none where it is negative."""
+    """Lay the codes of rows out in panels: row i at position places[i], nowhere if negative."""
     cdef int64_t i, groups = rows.shape[1] // FARANN_CODE_GROUP
     cdef int64_t width = (code_pairs(groups) if halves else groups) * FARANN_CODE_GROUP
-    if (rows.shape[1] % FARANN_CODE_GROUP or panels.shape[0] != code_rows(positions.shape[0])
-            or panels.shape[1] != width
+    if (rows.shape[1] % FARANN_CODE_GROUP or rows.shape[0] != places.shape[0]
+            or panels.shape[0] % FARANN_CODE_PANEL or panels.shape[1] != width
             or (lower is not None and (lower.shape[0] != panels.shape[0]
                                        or lower.shape[1] != width or not halves))):
-        raise ValueError("panels must hold the positions")
-    for i in range(positions.shape[0]):
-        if positions[i] >= rows.shape[0]:
-            raise ValueError("positions must be those of rows")
-    if panels.shape[0]:
+        raise ValueError("panels must have room for the rows")
+    for i in range(places.shape[0]):
+        if places[i] >= panels.shape[0]:
+            raise ValueError("places must be in the panels")
+    if rows.shape[0] and panels.shape[0]:
         with nogil:
-            farann_pack_codes(&rows[0, 0], &positions[0], positions.shape[0], groups, halves,
+            farann_pack_codes(&rows[0, 0], &places[0], places.shape[0], groups, halves,
                               &panels[0, 0], NULL if lower is None else &lower[0, 0])
 
 

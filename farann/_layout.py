@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,15 @@ from farann import _basis, _core
 from farann._cells import CellArrays, describe, number_of_cells, partition
 from farann._codes import (
     CodeBounds,
+    CodedBlock,
     Extents,
-    RowCodes,
-    by_position,
+    bounds_from,
     centred,
     code_rows,
+    empty_panels,
     largest_of_panels,
     measure_rows,
-    packed,
+    places_of,
 )
 from farann._kind import Kind
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
@@ -74,38 +76,57 @@ class _Builder(NamedTuple):
 
     def lay_out(self, order: Int64Array, basis: Float64Array | None = None) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels."""
-        extents = self.extents
-        slots = None if len(self.rows) > _MOST_ORDERED else order.astype(np.int32)
-        if basis is None:
-            weights = extents.weights(largest_of_panels(extents.largest, order))
-            coded = self._coded(_of_rows(weights, order, len(self.rows)))
-            return CodeArrays(*packed(coded.codes, order, True), weights,
-                              largest_of_panels(coded.unknown, order),
-                              self._squares(coded.squares, weights, order), extents.signs, slots,
-                              extents.outliers, coded.bounds)
-        own = extents.weights(extents.largest)
-        coded = self._coded(own)
-        along = _basis.code_along(basis, self.rows, self.centre, self.unit, extents.outliers, order)
-        panels, _ = packed(along.codes, order, False)
-        whole = np.zeros((len(order), coded.codes.shape[1]), np.uint8)
-        whole[order >= 0] = coded.codes[order[order >= 0]]
-        own = np.where(order >= 0, own[np.maximum(order, 0)], own.max())
-        return CodeArrays(panels, None, along.weights, None,
-                          self._squares(coded.squares, along.weights, order), extents.signs, slots,
-                          extents.outliers, along.bounds, basis, whole, own,
-                          self._squares(coded.squares, own, order), coded.bounds)
+        if basis is not None:
+            return self._lay_out_along(order, basis)
+        n, panel = len(self.rows), _core.code_rows(1)
+        places = places_of(order, n)
+        weights = self.extents.weights(largest_of_panels(self.extents.largest, order))
+        panels, lower = empty_panels(len(order), -(-self.rows.shape[1] // 4) * 4, True)
+        squares, unknown, extremes = self._room(len(order)), np.zeros(len(order), np.float32), (
+            np.zeros(4))
+        for coded in self._coded(weights[np.maximum(places, 0) // panel], extremes):
+            at, there = places[coded.rows], places[coded.rows] >= 0
+            _core.pack_codes(coded.codes, at, True, panels, lower)
+            unknown[at[there]] = coded.unknown[there]
+            if squares is not None:
+                squares[at[there]] = (coded.squares * weights[np.maximum(at, 0) // panel])[there]
+        return CodeArrays(panels, lower, weights, unknown.reshape(-1, panel).max(axis=1), squares,
+                          self.extents.signs, self._slots(order), self.extents.outliers,
+                          bounds_from(extremes))
 
-    def _coded(self, weights: Float32Array) -> RowCodes:
+    def _lay_out_along(self, order: Int64Array, basis: Float64Array) -> CodeArrays:
+        places = places_of(order, len(self.rows))
+        along = _basis.code_along(basis, self.rows, self.centre, self.unit, self.extents.outliers,
+                                  order, places)
+        own = self.extents.weights(self.extents.largest)
+        whole = np.zeros((len(order), -(-self.rows.shape[1] // 4) * 4), np.uint8)
+        whole_weights = np.full(len(order), own.max(), np.float32)
+        squares, whole_squares = self._room(len(order)), self._room(len(order))
+        extremes = np.zeros(4)
+        for coded in self._coded(own, extremes):
+            there = places[coded.rows] >= 0
+            at, weights = places[coded.rows][there], own[coded.rows][there]
+            whole[at], whole_weights[at] = coded.codes[there], weights
+            if squares is not None and whole_squares is not None:
+                lengths = coded.squares[there]
+                squares[at] = lengths * along.weights[at // _core.code_rows(1)]
+                whole_squares[at] = lengths * weights
+        return CodeArrays(along.panels, None, along.weights, None, squares, self.extents.signs,
+                          self._slots(order), self.extents.outliers, along.bounds, basis, whole,
+                          whole_weights, whole_squares, bounds_from(extremes))
+
+    def _coded(self, weights: Float32Array, extremes: Float64Array) -> Iterator[CodedBlock]:
         return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa,
-                         self.progress)
+                         extremes, self.progress)
 
-    def _squares(self, squares: Float64Array, weights: Float32Array,
-                 order: Int64Array) -> Float32Array | None:
-        """|z|^2 times the weight, by position; `weights` are those of panels or of positions."""
+    def _room(self, n_positions: int) -> Float32Array | None:
+        """For |z|^2 times the weight, by position."""
         if _core.METRICS[self.metric] != "l2":
             return None
-        weights = np.repeat(weights, len(order) // len(weights))
-        return (by_position(squares, order) * weights).astype(np.float32)
+        return np.zeros(n_positions, np.float32)
+
+    def _slots(self, order: Int64Array) -> Int32Array | None:
+        return None if len(self.rows) > _MOST_ORDERED else order.astype(np.int32)
 
     def answers(self, arrays: CodeArrays, queries: Float32Array) -> Int64Array:
         """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
@@ -121,13 +142,6 @@ class _Builder(NamedTuple):
             task.run()
             task.write_top(scores, slots, start)
         return slots
-
-
-def _of_rows(weights: Float32Array, order: Int64Array, n: int) -> Float32Array:
-    """The weights of panels as those of rows."""
-    by_row = np.ones(n, np.float32)
-    by_row[order[order >= 0]] = np.repeat(weights, _core.code_rows(1))[order >= 0]
-    return by_row
 
 
 def _whole_panels(order: Int64Array) -> Int64Array:
@@ -171,6 +185,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     with threadpool_limits(1):
         asked = _sample_queries(rows, kind.seed, queries)
         answers = builder.answers(arrays, asked)
+        del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
         basis = _first_look(rows, centre, kind.metric, kind.seed, asked[:_COST_QUERIES],
                             answers[:_COST_QUERIES, -1])
         first = np.setdiff1d(_answering(answers, n), extents.outliers, assume_unique=True)

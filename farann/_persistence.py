@@ -30,7 +30,7 @@ def sections_of(settings: Mapping[str, Any],
     metadata = dict(settings)
     if store is None:
         return metadata | {"count": 0, "next_id": 0, "built": False}, {}
-    ids = store.ids.kept(store.live_slots())
+    ids = store.ids if store.alive is None else store.ids.kept(store.live_slots())
     metadata |= {"count": len(store), "next_id": ids.next, "built": store.built}
     arrays: dict[str, Any] = {
         "rows": ArrayChunks(np.float32, (len(store), store.dim), _chunks(store))
@@ -66,6 +66,9 @@ def _chunks(store: Store) -> Iterator[Float32Array]:
     n = len(store)
     for start in range(0, n, step):
         stop = min(start + step, n)
+        if live is None and stop <= len(store.base):
+            yield store.base[start:stop]
+            continue
         slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
         yield store.take(slots)
 

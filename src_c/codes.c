@@ -85,25 +85,21 @@ static void pack_groups(const uint8_t *codes, int64_t left, int halves, uint8_t 
     if (lower) memcpy(lower, &low, sizeof low);
 }
 
-void farann_pack_codes(const uint8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
+void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, int64_t groups,
                        int halves, uint8_t *panels, uint8_t *lower) {
     const int64_t step = halves ? 2 : 1, parts = (groups + step - 1) / step;
-    const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
-    const size_t n_bytes = (size_t)(n_panels * parts * FARANN_CODE_PANEL * FARANN_CODE_GROUP);
-    memset(panels, 0, n_bytes);
-    if (lower) memset(lower, 0, n_bytes);
     for (int64_t i = 0; i < n; i++) {
-        if (positions[i] < 0) continue;
-        const uint8_t *row = rows + positions[i] * groups * FARANN_CODE_GROUP;
-        const int64_t at = i / FARANN_CODE_PANEL * parts * FARANN_CODE_PANEL + i % FARANN_CODE_PANEL;
-        for (int64_t p = 0; p < parts; p++) {
-            const int64_t byte = (at + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP;
-            const int64_t in_quad =
-                (i / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD + p * FARANN_CODE_QUAD +
-                 i % FARANN_CODE_QUAD) * FARANN_CODE_GROUP;
+        const int64_t place = places[i];
+        if (place < 0) continue;
+        const uint8_t *row = rows + i * groups * FARANN_CODE_GROUP;
+        const int64_t in_panel = place / FARANN_CODE_PANEL * parts * FARANN_CODE_PANEL +
+                                 place % FARANN_CODE_PANEL;
+        const int64_t in_quad = place / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD +
+                                place % FARANN_CODE_QUAD;
+        for (int64_t p = 0; p < parts; p++)
             pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, halves,
-                        panels + byte, lower ? lower + in_quad : NULL);
-        }
+                        panels + (in_panel + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP,
+                        lower ? lower + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP : NULL);
     }
 }
 

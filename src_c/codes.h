@@ -39,11 +39,11 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
                         farann_code_extremes *largest);
 
 /*
- * Lay codes out as panels: position i holds row positions[i], nothing where it is negative. Writes
- * n positions rounded up to whole panels, zeros in the rest. With `halves` the upper halves of the
- * codes, and the lower ones, if these are wanted, to `lower`.
+ * Lay the codes of n rows out in panels: row i at position places[i], nowhere where that is
+ * negative. With `halves` the upper halves of the codes, and the lower ones, if these are wanted,
+ * to `lower`.
  */
-void farann_pack_codes(const uint8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
+void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, int64_t groups,
                        int halves, uint8_t *panels, uint8_t *lower);
 
 /*
