@@ -163,11 +163,16 @@ cdef class ApproximateTask(Task):
             self.scan_first()
             if self.cells is not None:
                 self.visit_cells()
+            self.refine_all_deferred()
             self.complete()
+            self.refine_all_deferred()
             self.scan(&self.filter.segments[1])
             self.finish()
         if self.out_of_memory:
             raise MemoryError("no memory for the list of cells to visit; ask fewer queries at once")
+
+    cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
+        return self.codes_of + i * self.codes.scanned.groups
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""

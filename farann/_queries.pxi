@@ -20,6 +20,7 @@ cdef struct Query:
     const double *exact
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
+    farann_candidates deferred  # rows that passed by upper halves, as positions; scores: at most
     # Scans of upper halves that let too many rows pass are left for some blocks, ever more.
     int64_t pause, next_pause
     double radius
@@ -171,9 +172,21 @@ cdef class Queries:
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
+        if width == 1 and self.codes.scanned.lower != NULL:
+            self.allocate_deferred()
         if self.codes.has_basis:
             self.whole_queries = <uint32_t *>self.allocate(
                 self.n_queries * self.codes.groups, sizeof(uint32_t))
+
+    cdef allocate_deferred(self):
+        """Room for rows that a scan of upper halves puts off."""
+        cdef int64_t i, room = DEFERRED + LARGEST_BLOCK
+        cdef float *scores = <float *>self.allocate(
+            self.n_queries * room, sizeof(float) + sizeof(int64_t))
+        cdef int64_t *slots = <int64_t *>(scores + self.n_queries * room)
+        for i in range(self.n_queries):
+            self.queries[i].deferred.scores = scores + i * room
+            self.queries[i].deferred.slots = slots + i * room
 
     cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
         """All that is derived from one query before the search."""

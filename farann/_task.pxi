@@ -10,6 +10,7 @@ cdef class Task(Selection):
             if self.codes is not None:
                 self.score_uncoded()
                 self.scan_all_codes()
+                self.refine_all_deferred()
             for s in range(2):
                 if s > 0 or self.codes is None:
                     self.scan(&self.filter.segments[s])
@@ -150,7 +151,12 @@ cdef class Task(Selection):
         elif upper and not self.codes.upper_alone:
             query = &self.queries[self.members[0]]
             self.judge_upper(query, self.candidates[0].count - query.candidates.count, n)
+            self.defer(query, start)
             self.refine(1, start, codes)
+            if query.deferred.count > DEFERRED:
+                self.admit_tile(count, &block)
+                self.refine_deferred(self.members[0], codes)
+                return
         self.admit_tile(count, &block)
 
     cdef void raise_bar(self, Query *query, int level) noexcept nogil:
@@ -187,6 +193,58 @@ cdef class Task(Selection):
         if passed * FEW_PASS > n:
             query.next_pause = min(2 * query.next_pause + 1, LONGEST_PAUSE)
             query.pause = query.next_pause
+
+    cdef void defer(self, Query *query, int64_t start) noexcept nogil:
+        """Put off rows that passed, but by the middle of what they may be are no answer yet.
+
+        In the end, when the threshold is as good as it gets, fewer of them are worth a look.
+        """
+        cdef farann_candidates *passed = &self.candidates[0]
+        cdef farann_candidates *deferred = &query.deferred
+        cdef int64_t i, panel, kept = query.candidates.count
+        cdef double floor = self.wanted(query)
+        for i in range(kept, passed.count):
+            if passed.scores[i] >= floor:
+                passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
+                kept += 1
+                continue
+            panel = (start + passed.slots[i]) // FARANN_CODE_PANEL
+            deferred.slots[deferred.count] = start + passed.slots[i]
+            deferred.scores[deferred.count] = farann_code_most(
+                &query.whole, passed.scores[i], self.codes.scanned.weights[panel],
+                self.codes.scanned.unknown[panel])
+            deferred.count += 1
+        passed.count = kept
+
+    cdef void refine_all_deferred(self) noexcept nogil:
+        cdef int64_t i
+        for i in range(self.n_queries):
+            if self.queries[i].deferred.count:
+                self.refine_deferred(i, self.single_codes(i))
+
+    cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
+        """The codes of query i side by side."""
+        return self.code_queries + i * self.codes.scanned.groups
+
+    cdef void refine_deferred(self, int64_t i, const uint32_t *codes) noexcept nogil:
+        """Score those rows that were put off and may still belong to the answer."""
+        cdef Query *query = &self.queries[i]
+        cdef farann_candidates *deferred = &query.deferred
+        cdef farann_candidates *passed = &self.candidates[0]
+        cdef farann_block block = self.coded_block(0)
+        cdef int64_t j = 0
+        cdef double floor
+        while j < deferred.count:
+            self.candidates[0], self.members[0] = query.candidates, i
+            floor = self.wanted(query) - query.whole.slack
+            while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
+                if deferred.scores[j] >= floor:
+                    passed.slots[passed.count] = deferred.slots[j]
+                    passed.count += 1
+                j += 1
+            self.refine(1, 0, codes)
+            self.admit_tile(1, &block)
+        deferred.count = 0
 
     cdef void refine(self, int64_t count, int64_t start, const uint32_t *codes) noexcept nogil:
         """Score again, by the whole codes, what a tile's scan has left.

@@ -194,6 +194,11 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
     return bar;
 }
 
+float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown) {
+    double units = coded->allowance + coded->length * (double)unknown + ROUNDING;
+    return (float)((double)score + units * coded->unit / (double)weight);
+}
+
 void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar) {
     bars->threshold[i] = bar->threshold;
     bars->square[i] = bar->square;

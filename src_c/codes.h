@@ -94,6 +94,12 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
                                    const farann_code_bounds *rows, double floor, double sign,
                                    int upper_alone);
 
+/*
+ * What the reduced key of a row can be at most, less the slack, by its score from the upper halves
+ * of its codes, and the weight and what is unknown of its panel.
+ */
+float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown);
+
 /* The bar that no row passes. */
 farann_code_bar farann_code_bar_none(void);
 
