@@ -12,6 +12,9 @@ static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
 /* A code is 16 times its upper half, plus the lower one, of which 7.5 is the middle, less 128. */
 static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 
+/* Units of queries: float32 holds these, and the largest sum of products times them. */
+static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e29;
+
 static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
                        const double *centre, int unit, const double *signs, double *z) {
     double scale = 1.0;
@@ -134,7 +137,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     coded->unit = -1.0;
     coded->slack = farann_query_slack(prepared, reach * reach);
     /* The last comparison fails only with bounds from a file that lies. */
-    if (coded->slack < 0.0 || !(t > 1e-36 && t < 1e36) ||
+    if (coded->slack < 0.0 || !(t > SMALLEST_UNIT && t < LARGEST_UNIT) ||
         !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)))
         return;
     kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
@@ -151,12 +154,12 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     /* w <a, z> = t <u, c> + t <u, e> + <f, w z>; then what float32 rounds, and the turns. */
     const double within = sqrt(sums[0]), left = sqrt(sums[1]);
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
+    const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
     coded->allowance = (within * rows->residual + left * rows->length) / t * (1.0 + 1e-9) + rounding;
     coded->length = within / t * (1.0 + 1e-9);
     coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
-                                   (reach + rows->residual * rows->scale) + reach * reach);
+                                   (reach + codes_off * rows->scale) + reach * reach);
     coded->slack += 0x1p-36 * prepared->weight_norm * reach;
-    const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
     coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
                  left * rows->norm * (1.0 + 1e-9);
     if (coded->allowance + coded->length * rows->unknown < LARGEST_SQUARE) coded->unit = t;
