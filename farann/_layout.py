@@ -33,6 +33,8 @@ _SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
 _COST_QUERIES = 128
 # Of a partitioned index: rows that answer many queries and are always searched.
 _MOST_FIRST = 1024
+# Of rows that answer many queries so many are in one order by size.
+_PART = 128
 # Slots are kept in 32 bits; more rows stay in their own order.
 _MOST_ORDERED = 2**31
 
@@ -73,6 +75,11 @@ class _Builder(NamedTuple):
     def by_size(self, slots: Int64Array) -> Int64Array:
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
         return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
+
+    def by_size_in_parts(self, slots: Int64Array) -> Int64Array:
+        """The same part by part, for slots whose order means something."""
+        parts = [self.by_size(slots[i : i + _PART]) for i in range(0, len(slots), _PART)]
+        return np.concatenate([slots[:0], *parts])
 
     def lay_out(self, order: Int64Array, basis: Float64Array | None = None) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels."""
@@ -192,9 +199,10 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
             rest[first] = rest[extents.outliers] = False
-            order = np.concatenate([first, builder.by_size(np.flatnonzero(rest))])
+            order = np.concatenate([builder.by_size_in_parts(first),
+                                    builder.by_size(np.flatnonzero(rest))])
             return builder.lay_out(_whole_panels(order), basis), None
-        first = first[: min(_MOST_FIRST, n // 16)]
+        first = builder.by_size_in_parts(first[: min(_MOST_FIRST, n // 16)])
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
@@ -235,10 +243,11 @@ def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
 
 
 def _answering(answers: Int64Array, n: int) -> Int64Array:
-    """Rows that answer queries, those that answer many first: they soon give a good threshold."""
+    """Rows that answer several queries, those that answer many first: they soon give a good
+    threshold. Rows that answer one are no better than others."""
     weights = np.zeros(n)
     np.add.at(weights, answers.ravel(), np.tile(1.0 / np.arange(1, _SAMPLE_K + 1), len(answers)))
-    answering = np.flatnonzero(weights)
+    answering = np.flatnonzero(np.bincount(answers.ravel(), minlength=n) > 1)
     return answering[np.argsort(-weights[answering], kind="stable")]
 
 

@@ -575,7 +575,7 @@ WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
 KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
                                    const farann_coded_tile *query, farann_candidates *list,
                                    int64_t from) {
-    enum { AHEAD = 4 };
+    enum { AHEAD = 8 };
     const farann_code_bars *bars = query->bars;
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
     int64_t kept = from;
