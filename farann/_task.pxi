@@ -181,8 +181,8 @@ cdef class Task(Selection):
         return n if self.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
 
     cdef bint upper_first(self, Query *query) noexcept nogil:
-        """Whether to read the upper halves of codes first: one query alone waits for memory."""
-        if self.codes.has_basis or self.codes.scanned.groups == 1 or query.threshold == -INFINITY:
+        """Whether to read the upper halves of codes first: not before there is a threshold."""
+        if not self.halves_first or query.threshold == -INFINITY:
             return False
         if query.pause > 0:
             query.pause -= 1
