@@ -245,9 +245,10 @@ def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
 def _answering(answers: Int64Array, n: int) -> Int64Array:
     """Rows that answer several queries, those that answer many first: they soon give a good
     threshold. Rows that answer one are no better than others."""
-    weights = np.zeros(n)
-    np.add.at(weights, answers.ravel(), np.tile(1.0 / np.arange(1, _SAMPLE_K + 1), len(answers)))
-    answering = np.flatnonzero(np.bincount(answers.ravel(), minlength=n) > 1)
+    found = answers >= 0  # few rows may give fewer answers
+    slots, ranks = answers[found], np.nonzero(found)[1]
+    weights = np.bincount(slots, 1.0 / (1.0 + ranks), minlength=n)
+    answering = np.flatnonzero(np.bincount(slots, minlength=n) > 1)
     return answering[np.argsort(-weights[answering], kind="stable")]
 
 
