@@ -6,6 +6,9 @@
 /* Squares in units of sums stay below this: 32 bits hold them beside sum and threshold. */
 static const double LARGEST_SQUARE = 0x1p28;
 
+/* Sums, up to 2^29, and squares are multiplied by t for scores, which float32 must hold. */
+static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e28;
+
 /* What every row of any codes reaches, and what is added for rounding to whole numbers. */
 static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
 
@@ -138,7 +141,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     coded->unit = -1.0;
     coded->slack = farann_query_slack(prepared, reach * reach);
     /* The last comparison fails only with bounds from a file that lies. */
-    if (coded->slack < 0.0 || !(t > 1e-36 && t < 1e36) ||
+    if (coded->slack < 0.0 || !(t > SMALLEST_UNIT && t < LARGEST_UNIT) ||
         !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)))
         return;
     kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
