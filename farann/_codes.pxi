@@ -154,6 +154,7 @@ cdef class Codes:
         elif unknown is None or self.unknown.shape[0] != weights.shape[0]:
             raise ValueError("there must be what is unknown of each panel")
         else:
+            largest_of(unknown, "what is unknown of a panel")
             self.scanned.unknown = &self.unknown[0]
         if panels.shape[1] != parts * FARANN_CODE_GROUP or (
                 lower is not None and (self.lower.shape[0] != n
@@ -190,17 +191,29 @@ cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t d
     result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
     result.largest_square = 0.0
     if squares is not None:
-        squares = np.asarray(squares)
         if len(squares) != n:
             raise ValueError("there must be a square for each position")
         # Positive even where all rows are zero: it tells that there are squares.
-        result.largest_square = max(float(squares.max()), 1e-37)
+        result.largest_square = max(largest_of(squares, "squares"), 1e-37)
     result.dim = dim
     if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
             and 0.0 <= result.unknown < INFINITY and 0.0 <= result.norm < INFINITY
-            and 0.0 <= result.rest_unit < INFINITY and result.largest_square < INFINITY):
-        raise ValueError("bounds and squares must be finite and not negative")
+            and 0.0 <= result.rest_unit < INFINITY):
+        raise ValueError("bounds must be finite and not negative")
     return result
+
+
+cdef double largest_of(values, str name) except -1.0:
+    """The largest of values that are none of them NaN, infinite or negative.
+
+    Zero times any of them must be zero: where a tile has fewer queries than it is wide, that keeps
+    rows from passing for the rest, whose candidates have no memory.
+    """
+    values = np.asarray(values)
+    smallest, largest = float(values.min()), float(values.max())
+    if not 0.0 <= smallest <= largest < INFINITY:
+        raise ValueError(f"{name} must be finite and not negative")
+    return largest
 
 
 cdef padded_basis(basis, dim):
