@@ -119,7 +119,9 @@ def packed(codes: UInt8Array, order: Int64Array,
 
 def by_position(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
     """Values of rows in an order; 0 where there is no row."""
-    return np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(0))
+    found: npt.NDArray[Any] = np.where(
+        order >= 0, values[np.maximum(order, 0)], values.dtype.type(0))
+    return found
 
 
 def largest_of_panels(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:

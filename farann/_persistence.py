@@ -123,8 +123,10 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     for name in ("panels", "weights", "signs", "outliers"):
         if parts[name] is None:
             raise FormatError(f"section 'codes.{name}' is missing")
-    bounds = [_bounds(metadata, name) for name in ("code_bounds", "whole_bounds")]
-    codes = CodeArrays(**parts, bounds=bounds[0], whole_bounds=bounds[1])
+    bounds = _bounds(metadata, "code_bounds")
+    if bounds is None:
+        raise FormatError("metadata: 'code_bounds' can't be None")
+    codes = CodeArrays(**parts, bounds=bounds, whole_bounds=_bounds(metadata, "whole_bounds"))
     try:
         _core.Codes(count, dim, *codes)
     except (TypeError, ValueError) as error:
