@@ -127,7 +127,8 @@ def by_position(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]
 def largest_of_panels(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
     """The largest of each panel's values, which are not negative."""
     panel = _core.code_rows(1)
-    return by_position(values, order).reshape(-1, panel).max(axis=1)
+    largest: npt.NDArray[Any] = by_position(values, order).reshape(-1, panel).max(axis=1)
+    return largest
 
 
 def _largest_coded(extents: Float64Array) -> float:

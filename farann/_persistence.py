@@ -96,6 +96,8 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
     store.codes = _codes_of(metadata, arrays, count, dim)
+    if store.codes is not None and (store.codes.squares is None) != (kind.metric != 0):
+        raise FormatError("the codes are not those of this metric: l2 has squares, others none")
     if store.codes is not None:
         store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
         store.tunings = _tunings_of(metadata)
