@@ -100,6 +100,9 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
     if store.codes is not None:
         store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
+        if store.cells is not None and (
+                (store.cells.squares is None) != (store.codes.squares is None)):
+            raise FormatError("the cells are not those of these codes: only one has squares")
         store.tunings = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
