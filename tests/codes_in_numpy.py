@@ -303,7 +303,7 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
         t = max(t, float(squares.max()) / 2.0**28)
     t = t if t > 0.0 else 1e-37 / 2.0**28 if squares is not None else 1.0 / scale
     slack = asked.slack_at(reach)
-    if not (slack < math.inf and 1e-36 < t < 1e36 and 1e-30 < t * scale < 1e30):
+    if not (slack < math.inf and 1e-36 < t < 1e28 and 1e-30 < t * scale < 1e30):
         return None
     u = np.rint(a * (1.0 / t))
     assert np.abs(u).max() <= largest

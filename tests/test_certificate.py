@@ -115,7 +115,11 @@ def problems(draw: st.DrawFn) -> Problem:
     with np.errstate(over="ignore"):
         sized = [(rng.standard_normal((1, dim)) * size * 2.0**exponent).astype(np.float32)
                  for exponent in rng.integers(-10, 90, 4)]
-    queries = np.vstack([queries_for(rng, rows, metric), *sized])
+        # Or float32 itself.
+        sized += [(rng.standard_normal((1, dim)) * 10.0 ** rng.uniform(-40, 37)).astype(np.float32)
+                  for _ in range(2)]
+    queries = np.nan_to_num(np.vstack([queries_for(rng, rows, metric), *sized]), posinf=3e38,
+                            neginf=-3e38)
     queries = queries[queries.any(axis=1)] if metric == "cosine" else queries
     return Problem(rows, np.ascontiguousarray(queries), draw(st.sampled_from([basis, None, None])),
                    rng.permutation(n), metric, draw(st.sampled_from([1.0, -1.0])))

@@ -11,54 +11,26 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
-from cases import Float32, assert_same
-from codes_in_numpy import four_bits, lay_out, leading
+from cases import assert_same
+from code_file_cases import (
+    DIM,
+    LAYOUTS,
+    M,
+    N,
+    Sections,
+    change,
+    first_look,
+    halves,
+    make_index,
+    put,
+    queries_of,
+    saved,
+    without,
+)
 from farann import _core
 from farann._format import read_file, write_file
 
-N, DIM, M = 100, 24, 6
-LAYOUTS = ["first look", "halves", "four bits"]
-Sections = dict[str, Any]
-
-
-def make_index(rng: np.random.Generator, metric: str = "l2",
-               layout: str = "first look") -> farann.Index:
-    """An index whose codes have an order, and a first look along 6 directions or none."""
-    rows = rng.standard_normal((N, 3)) @ rng.standard_normal((3, DIM))
-    rows = (rows + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32)
-    index = farann.Index(metric=metric)
-    index.add(rows)
-    index.build()
-    store = index._store
-    assert store is not None
-    basis = leading(rows, metric, M, store.centre) if layout == "first look" else None
-    codes = lay_out(rows, metric, basis, order=rng.permutation(N), centre=store.centre)
-    store.codes = four_bits(codes) if layout == "four bits" else codes
-    return index
-
-
-def queries_of(index: farann.Index) -> Float32:
-    return index.reconstruct(index.ids[:9]) + np.float32(0.5)
-
-
-@pytest.fixture(params=LAYOUTS)
-def saved(request: pytest.FixtureRequest, tmp_path: Path, rng: np.random.Generator) -> Path:
-    """The file of an index of each layout."""
-    make_index(rng, layout=request.param).save(tmp_path / "index.farann")
-    return tmp_path / "index.farann"
-
-
-@pytest.fixture
-def halves(tmp_path: Path, rng: np.random.Generator) -> Path:
-    make_index(rng, layout="halves").save(tmp_path / "halves.farann")
-    return tmp_path / "halves.farann"
-
-
-@pytest.fixture
-def first_look(tmp_path: Path, rng: np.random.Generator) -> Path:
-    make_index(rng).save(tmp_path / "look.farann")
-    return tmp_path / "look.farann"
-
+__all__ = ["first_look", "halves", "saved"]  # fixtures
 
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -120,26 +92,6 @@ def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
 
 # ---- files that lie ----
 
-
-def without(name: str) -> Callable[[Sections], object]:
-    return lambda arrays: arrays.pop(f"codes.{name}")
-
-
-def change(name: str, edit: Callable[[Any], Any]) -> Callable[[Sections], object]:
-    """Put an edited copy of a section in its place."""
-    def apply(arrays: Sections) -> None:
-        arrays[f"codes.{name}"] = np.ascontiguousarray(edit(arrays[f"codes.{name}"].copy()))
-    return apply
-
-
-def put(name: str, at: Any, value: Any) -> Callable[[Sections], object]:
-    """Overwrite a part of a section."""
-    def edit(array: Any) -> Any:
-        array[at] = value
-        return array
-    return change(name, edit)
-
-
 COMMON: dict[str, Callable[[Sections], object]] = {
     **{f"no {name}": without(name) for name in (
         "panels", "weights", "squares", "signs", "outliers")},
@@ -168,7 +120,8 @@ COMMON: dict[str, Callable[[Sections], object]] = {
 OF_HALVES: dict[str, Callable[[Sections], object]] = {
     "no unknown": without("unknown"),
     "a basis": lambda arrays: arrays.update({"codes.basis": np.eye(M, DIM)}),
-    **{f"{name} cut short": change(name, lambda array: array[:-1]) for name in ("lower", "unknown")},
+    **{f"{name} cut short": change(name, lambda array: array[:-1])
+       for name in ("lower", "unknown")},
     "lower cut by a panel": change("lower", lambda array: array[:-16]),
     "lower too narrow": change("lower", lambda array: array[:, :-4]),
     **{f"{name} of another type": change(name, lambda array: array.astype(np.float64))
@@ -253,9 +206,15 @@ BAD_BOUNDS: dict[str, Callable[[list[float]], Any]] = {
     "too many": lambda bounds: [*bounds, 1.0],
     "no numbers": lambda bounds: [bounds[0], None, *bounds[2:]],
     "truth": lambda bounds: [True, *bounds[1:]],
-    **{f"{name} negative": lambda bounds, i=i: [*bounds[:i], -1e-9, *bounds[i + 1 :]]  # type: ignore
-       for i, name in enumerate(("residual", "length", "unknown", "norm", "unit"))},
 }
+
+
+def negative(i: int) -> Callable[[list[float]], Any]:
+    return lambda bounds: [*bounds[:i], -1e-9, *bounds[i + 1 :]]
+
+
+BAD_BOUNDS |= {f"{name} negative": negative(i)
+               for i, name in enumerate(("residual", "length", "unknown", "norm", "unit"))}
 
 
 @pytest.mark.parametrize("name", ["code_bounds", "whole_bounds"])
@@ -294,105 +253,6 @@ def test_no_bounds_of_whole_codes(first_look: Path) -> None:
     write_file(first_look, metadata, dict(arrays))
     with pytest.raises(farann.FormatError, match="codes"):
         farann.Index.load(first_look)
-
-
-def search_all_ways(path: Path) -> None:
-    """Searches of a file that lies: answers may be wrong, ids are those of rows."""
-    index = farann.Index.load(path)
-    queries = np.vstack([queries_of(index), 1e30 * np.eye(2, DIM), 1e-30 * np.eye(2, DIM)])
-    for some in (queries, queries[0], queries[-1]):
-        for search in (index.search_furthest, index.search_nearest):
-            for k in (5, N):
-                ids = search(some, k).ids
-                assert ((ids >= -1) & (ids < N)).all()
-        beyond = index.search_beyond(some, 1.0)
-        assert ((beyond.ids >= 0) & (beyond.ids < N)).all()
-
-
-NOISY = ("panels", "lower", "weights", "unknown", "squares", "signs", "whole", "whole_weights",
-         "whole_squares")
-
-
-def noise_like(array: Any, rng: np.random.Generator) -> Any:
-    """Bytes at random, but what must be a number from 0 on is one, of any size."""
-    if array.dtype == np.float32:
-        return (10.0 ** rng.uniform(-44, 38, array.shape)).astype(np.float32)
-    noise = rng.integers(0, 256, array.nbytes, dtype=np.uint8)
-    return noise.view(array.dtype).reshape(array.shape).copy()
-
-
-@pytest.mark.parametrize("names", [*((name,) for name in NOISY), NOISY])
-def test_absurd_codes_do_no_harm(saved: Path, names: tuple[str, ...],
-                                 rng: np.random.Generator) -> None:
-    metadata, arrays = read_file(saved)
-    sections = dict(arrays)
-    for name in names:
-        if f"codes.{name}" in arrays:
-            sections[f"codes.{name}"] = noise_like(arrays[f"codes.{name}"], rng)
-    write_file(saved, metadata, sections)
-    search_all_ways(saved)
-
-
-@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-38, 1e30, 3.4e38])
-@pytest.mark.parametrize("name", ["weights", "unknown", "squares", "whole_weights",
-                                  "whole_squares"])
-def test_numbers_at_the_ends_do_no_harm(saved: Path, name: str, value: float) -> None:
-    """In one place, and everywhere."""
-    metadata, arrays = read_file(saved)
-    if f"codes.{name}" not in arrays or (value == 0.0 and "weights" in name):
-        return
-    for at in (3, slice(None)):
-        sections = dict(arrays)
-        put(name, at, value)(sections)
-        write_file(saved, metadata, sections)
-        search_all_ways(saved)
-
-
-def test_every_row_in_one_slot(saved: Path) -> None:
-    metadata, arrays = read_file(saved)
-    for at in (slice(None), slice(0, N), slice(N, None), slice(0, 3)):
-        for slot in (7, -1):
-            sections = dict(arrays)
-            put("slots", at, slot)(sections)
-            write_file(saved, metadata, sections)
-            search_all_ways(saved)
-
-
-def test_positions_without_slots(saved: Path) -> None:
-    """Then they are the rows' own, of which the last panel has fewer."""
-    metadata, arrays = read_file(saved)
-    sections = dict(arrays)
-    without("slots")(sections)
-    write_file(saved, metadata, sections)
-    search_all_ways(saved)
-
-
-def test_without_lower_halves(halves: Path, rng: np.random.Generator) -> None:
-    """The upper ones must do, and do."""
-    index = farann.Index.load(halves)
-    metadata, arrays = read_file(halves)
-    sections = dict(arrays)
-    without("lower")(sections)
-    write_file(halves, metadata, sections)
-    queries = queries_of(index)
-    for some in (queries, queries[0]):
-        assert_same(farann.Index.load(halves).search_furthest(some), index.search_furthest(some))
-
-
-@pytest.mark.parametrize("bounds", [
-    [1e300] * 4, [1e-300] * 4, [0.0] * 4, [1e300, 0.0, 0.0, 0.0], [0.0, 1e300, 0.0, 0.0],
-    [0.0, 0.0, 1e300, 0.0], [0.0, 0.0, 0.0, 1e300], [5e-324, 1e-3, 1.0, 1.0],
-])
-def test_absurd_bounds_do_no_harm(saved: Path, bounds: list[float]) -> None:
-    metadata, arrays = read_file(saved)
-    basis = "codes.basis" in arrays
-    for unit in (1e-300, 1.0, 1e300) if basis else (0.0,):
-        changed = metadata | {"code_bounds": [*bounds, unit]}
-        for whole in (metadata["whole_bounds"], [*bounds, 0.0]) if basis else (None,):
-            if basis:
-                changed["whole_bounds"] = whole
-            write_file(saved, changed, dict(arrays))
-            search_all_ways(saved)
 
 
 def test_metadata_holds_all_bits(first_look: Path) -> None:
