@@ -138,7 +138,8 @@ def places_of(order: Int64Array, n: int) -> Int64Array:
 def largest_of_panels(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
     """The largest of each panel's values of rows in an order of slots; none is negative."""
     there = np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(0))
-    return there.reshape(-1, _core.code_rows(1)).max(axis=1)
+    largest: npt.NDArray[Any] = there.reshape(-1, _core.code_rows(1)).max(axis=1)
+    return largest
 
 
 def _largest_coded(extents: Float64Array) -> float:

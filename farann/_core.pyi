@@ -39,6 +39,7 @@ def pack_codes(
 ) -> None: ...
 
 CODE_SPAN: Final[int]
+CACHED_BYTES: int
 
 class Codes:
     def __init__(

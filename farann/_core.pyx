@@ -32,8 +32,6 @@ cdef enum:
     BLOCK_BYTES = 524288
     FIRST_BLOCK = 64
     LARGEST_BLOCK = 1024
-    # Upper halves of codes that take less are in the cache, and not worth reading first.
-    CACHED_BYTES = 524288
     # Of the upper halves of codes less than one row in so many should pass.
     FEW_PASS = 4
     LONGEST_PAUSE = 7

@@ -99,8 +99,13 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
     store.codes = _codes_of(metadata, arrays, count, dim)
+    if store.codes is not None and (store.codes.squares is None) != (kind.metric != 0):
+        raise FormatError("the codes are not those of this metric: l2 has squares, others none")
     if store.codes is not None:
         store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
+        if store.cells is not None and (
+                (store.cells.squares is None) != (store.codes.squares is None)):
+            raise FormatError("the cells are not those of these codes: only one has squares")
         store.tunings = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
@@ -126,8 +131,10 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     for name in ("panels", "weights", "signs", "outliers"):
         if parts[name] is None:
             raise FormatError(f"section 'codes.{name}' is missing")
-    bounds = [_bounds(metadata, name) for name in ("code_bounds", "whole_bounds")]
-    codes = CodeArrays(**parts, bounds=bounds[0], whole_bounds=bounds[1])
+    bounds = _bounds(metadata, "code_bounds")
+    if bounds is None:
+        raise FormatError("metadata: 'code_bounds' can't be None")
+    codes = CodeArrays(**parts, bounds=bounds, whole_bounds=_bounds(metadata, "whole_bounds"))
     try:
         _core.Codes(count, dim, *codes)
     except (TypeError, ValueError) as error:

@@ -57,7 +57,6 @@ cdef class Queries:
     cdef Codes codes  # None where the codes are of no use
     cdef int64_t code_width  # queries of a tile of codes
     cdef bint looks_first    # along a basis
-    cdef bint halves_first   # reads upper halves before lower ones: one query waits for memory
     cdef uint32_t *code_queries  # tiles
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
     cdef farann_code_bars bars  # of one tile
@@ -173,9 +172,7 @@ cdef class Queries:
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
-        if (width == 1 and self.codes.scanned.lower != NULL
-                and self.codes.n_positions * self.codes.panels.shape[1] > CACHED_BYTES):
-            self.halves_first = True
+        if width == 1 and self.codes.halves_first:
             self.allocate_deferred()
         if self.codes.has_basis:
             self.whole_queries = <uint32_t *>self.allocate(

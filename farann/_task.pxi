@@ -182,7 +182,7 @@ cdef class Task(Selection):
 
     cdef bint upper_first(self, Query *query) noexcept nogil:
         """Whether to read the upper halves of codes first: not before there is a threshold."""
-        if not self.halves_first or query.threshold == -INFINITY:
+        if not self.codes.halves_first or query.threshold == -INFINITY:
             return False
         if query.pause > 0:
             query.pause -= 1

@@ -158,7 +158,8 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     coded->allowance = (within * rows->residual + left * rows->length) / t * (1.0 + 1e-9) + rounding;
     coded->length = within / t * (1.0 + 1e-9);
     coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
-                                   (reach + codes_off * rows->scale) + reach * reach);
+                                   (reach + (rows->residual + rows->unknown) * rows->scale) +
+                               reach * reach);
     coded->slack += 0x1p-36 * prepared->weight_norm * reach;
     coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
                  left * rows->norm * (1.0 + 1e-9);
@@ -198,7 +199,7 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
 }
 
 float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown) {
-    double units = coded->allowance + coded->length * (double)unknown + ROUNDING;
+    double units = coded->allowance + coded->length * (double)unknown + ROUNDING * UPPER_STEP;
     return (float)((double)score + units * coded->unit / (double)weight);
 }
 
