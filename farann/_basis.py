@@ -112,7 +112,8 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
         largest[block] = np.abs(along).max(axis=1)
         rest[block] = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)
-    longest = max(float(largest.max()) * (1.0 + _UP32), 1e-28)
+    # The floor: of rows that hardly lie along the basis, weights must not grow beyond float32.
+    longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
     room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
                       longest / _core.CODE_SPAN)
     weights = (127.0 / room).astype(np.float32)

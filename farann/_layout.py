@@ -177,10 +177,14 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     extents = measure_rows(rows, centre, kind.unit, kind.seed, isa, progress)
     if extents is None:
         return None, None
+    if n > _MOST_ORDERED:
+        # Without slots every row has a position, outlying ones, too.
+        extents = extents._replace(limit=float(extents.largest.max()),
+                                   outliers=np.empty(0, np.int64))
+        builder = _Builder(rows, centre, kind.metric, isa, extents, progress)
+        return builder.lay_out(_whole_panels(np.arange(n))), None
     builder = _Builder(rows, centre, kind.metric, isa, extents, progress)
     coded = np.delete(np.arange(n), extents.outliers)
-    if n > _MOST_ORDERED:
-        return builder.lay_out(_whole_panels(coded)), None
     arrays = builder.lay_out(_whole_panels(builder.by_size(coded)))
     n_cells = number_of_cells(kind.cells, n)
     if n < _FEW_ROWS and n_cells == 0:

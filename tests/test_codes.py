@@ -229,6 +229,7 @@ def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(_layout, "_MOST_ORDERED", 4999)
     rows = rng.standard_normal((5000, 8), dtype=np.float32)
     assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
+    rows[7] *= np.float32(100.0)  # it sticks out, and has a position all the same
     expected = reference.furthest(rows[:9], rows, 10, "l2")
     np.testing.assert_array_equal(search(rows, rows[:9], 10, "l2", LEVELS[-1])[1], expected.ids)
 
