@@ -181,8 +181,11 @@ cdef class Task(Selection):
         return n if self.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
 
     cdef bint upper_first(self, Query *query) noexcept nogil:
-        """Whether to read the upper halves of codes first: not before there is a threshold."""
-        if not self.codes.halves_first or query.threshold == -INFINITY:
+        """Whether to read the upper halves of codes first: not before there is a threshold.
+
+        Nor for a query that is alone only for once, which has no room for rows to put off.
+        """
+        if query.deferred.slots == NULL or query.threshold == -INFINITY:
             return False
         if query.pause > 0:
             query.pause -= 1

@@ -108,7 +108,7 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def halves_first() -> Iterator[None]:
     """Single queries read the upper halves of codes first, however few there are."""
     with pytest.MonkeyPatch.context() as patch:

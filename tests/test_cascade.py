@@ -29,8 +29,6 @@ from farann import _core
 
 LEVELS = farann.isa_levels()
 
-pytestmark = pytest.mark.usefixtures("halves_first")
-
 
 def coded_index(rows: Float32, metric: str, isa: str, m: int | None,
                 rng: np.random.Generator) -> farann.Index:

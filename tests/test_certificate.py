@@ -40,8 +40,6 @@ from numpy.typing import NDArray
 LEVELS = farann.isa_levels()
 TINY = np.float32(1e-6)
 
-pytestmark = pytest.mark.usefixtures("halves_first")
-
 
 class Problem(NamedTuple):
     """Rows, queries, a basis and what is asked of them."""

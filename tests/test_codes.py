@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 DIMS = [1, 3, 4, 7, 16, 17, 33, 64, 97, 200, 784]
 LEVELS = farann.isa_levels()
 
-pytestmark = pytest.mark.usefixtures("halves_first")
-
 
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
          queries: Float32 | None = None) -> _layout.CodeArrays | None:

@@ -11,8 +11,6 @@ from farann import SearchStats
 N, DIM = 6005, 64  # the last panel is not full
 SQUARE = 4  # bytes of each coded row, under l2
 
-pytestmark = pytest.mark.usefixtures("halves_first")
-
 
 @pytest.fixture(scope="module")
 def rows() -> Float32:
