@@ -158,7 +158,7 @@ def _clusters(folder: Path) -> tuple[Floats, Floats]:
 
 
 def _equal_norm(folder: Path) -> tuple[Floats, Floats]:
-    return hold_out(clusters(200_000 + _HELD_OUT, 96, seed=3, equal_norm=True), _HELD_OUT)
+    return hold_out(clusters(500_000 + _HELD_OUT, 96, seed=3, equal_norm=True), _HELD_OUT)
 
 
 def _low_rank(folder: Path) -> tuple[Floats, Floats]:
@@ -174,7 +174,7 @@ SOURCES = {
     "glove": Source("GloVe 6B, 398,000 x 50", _glove),
     "gaussian": Source("Gaussian, 200,000 x 128", _gaussian),
     "clusters": Source("Heavy-tailed clusters, 200,000 x 96", _clusters),
-    "equal-norm": Source("Equal-norm clusters, 200,000 x 96", _equal_norm),
+    "equal-norm": Source("Equal-norm clusters, 500,000 x 96", _equal_norm),
     "low-rank": Source("Rank 16 + noise, 100,000 x 256", _low_rank),
 }
 QUICK = ["fashion-mnist-l2", "glove-cosine", "gaussian-dot"]

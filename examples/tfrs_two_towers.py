@@ -9,7 +9,6 @@ and the furthest of the other, evaluates, saves and loads. Needs `pip install 'f
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -22,19 +21,11 @@ import movielens
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
+import towers
 from farann.adapters.tfrs import BruteForceFurthest, FactorizedBottomK, Furthest
 from sklearn.metrics import roc_auc_score
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--ratings", help="tab-separated user, item, rating; default MovieLens 100K")
-parser.add_argument("--epochs", type=int, default=10)
-parser.add_argument("--dim", type=int, default=32)
-parser.add_argument("--batch", type=int, default=1024)
-parser.add_argument("--uniform-negatives", type=int, default=0, metavar="N",
-                    help="mixed negative sampling: N more negatives a batch, drawn uniformly")
-parser.add_argument("--logq", action="store_true",
-                    help="correct for how often each item is drawn as a negative")
-options = parser.parse_args()
+options = towers.arguments(__doc__.splitlines()[0], logq=False).parse_args()
 tf.keras.utils.set_random_seed(0)
 
 data = movielens.load(options.ratings)
@@ -44,64 +35,9 @@ liked, disliked = data.stars >= 4, data.stars <= 2
 print(f"{len(data.stars):,} ratings by {len(users):,} users of {len(items):,} films: "
       f"{liked.sum():,} likes, {disliked.sum():,} dislikes; a fifth is held out")
 
-
-def tower(vocabulary: np.ndarray) -> tf.keras.Model:
-    """From ids to embeddings."""
-    lookup = tf.keras.layers.StringLookup(vocabulary=list(vocabulary), mask_token=None)
-    inputs = tf.keras.Input((), dtype=tf.string)
-    embedding = tf.keras.layers.Embedding(
-        len(vocabulary) + 1, options.dim,
-        embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=0.1))
-    return tf.keras.Model(inputs, embedding(lookup(inputs)))
-
-
-class TwoTowers(tfrs.Model):
-    """Learns which films a user is seen with, by telling them from the other films of a batch."""
-
-    def __init__(self, share: dict[str, float]) -> None:
-        super().__init__()
-        self.user_model, self.item_model = tower(users), tower(items)
-        # How likely a candidate is to be a given item: batches follow the data, more negatives
-        # come from all items alike.
-        uniform = options.uniform_negatives / (options.uniform_negatives + options.batch)
-        chances = [(1 - uniform) * share.get(item, 0.0) + uniform / len(items) for item in items]
-        self.chances = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(items, tf.constant(chances, tf.float32)), 1.0)
-
-    def compute_loss(self, features: tuple[tf.Tensor, tf.Tensor],
-                     training: bool = False) -> tf.Tensor:
-        """Softmax over the films of the batch, and of some more if wanted."""
-        user_ids, item_ids = features
-        candidates = item_ids
-        if options.uniform_negatives:
-            drawn = tf.random.uniform([options.uniform_negatives], maxval=len(items),
-                                      dtype=tf.int32)
-            candidates = tf.concat([item_ids, tf.gather(tf.constant(items), drawn)], axis=0)
-        logits = tf.matmul(self.user_model(user_ids), self.item_model(candidates), transpose_b=True)
-        if options.logq:
-            # Popular items are negatives more often, which would push them down.
-            logits -= tf.math.log(tf.maximum(self.chances.lookup(candidates), 1e-9))
-        # The same film further on in the batch is no negative.
-        size = tf.shape(item_ids)[0]
-        itself = tf.eye(size, tf.shape(candidates)[0], dtype=tf.bool)
-        repeated = (item_ids[:, None] == candidates[None, :]) & ~itself
-        logits = tf.where(repeated, -1e9, logits)
-        return tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(size), logits))
-
-
-def train(chosen: np.ndarray) -> TwoTowers:
-    """A model of the chosen ratings."""
-    seen, counts = np.unique(data.items[chosen], return_counts=True)
-    model = TwoTowers(dict(zip(seen, counts / counts.sum(), strict=True)))
-    model.compile(optimizer=tf.keras.optimizers.legacy.Adam(0.01))
-    pairs = tf.data.Dataset.from_tensor_slices((data.users[chosen], data.items[chosen]))
-    model.fit(pairs.shuffle(100_000, seed=0).batch(options.batch), epochs=options.epochs, verbose=0)
-    return model
-
-
 start = time.perf_counter()
-likes, dislikes = train(liked & ~held_out), train(disliked & ~held_out)
+likes, dislikes = (towers.train(data, chosen & ~held_out, options)
+                   for chosen in (liked, disliked))
 print(f"trained both for {options.epochs} epochs in {time.perf_counter() - start:.0f} s")
 
 # ---- retrieve: nearest of the one, furthest of the other ----
@@ -127,7 +63,7 @@ for title, (_, ids) in (
 K = min(100, len(items) // 4)
 
 
-def share(metric: tf.keras.layers.Layer, model: TwoTowers, chosen: np.ndarray) -> float:
+def share(metric: tf.keras.layers.Layer, model: towers.TwoTowers, chosen: np.ndarray) -> float:
     """How often the metric finds the true film of the chosen ratings."""
     metric.reset_states()
     for at in np.array_split(np.flatnonzero(chosen), 20):
@@ -136,7 +72,7 @@ def share(metric: tf.keras.layers.Layer, model: TwoTowers, chosen: np.ndarray) -
     return float(metric.result()[0])
 
 
-def candidates(model: TwoTowers) -> tf.data.Dataset:
+def candidates(model: towers.TwoTowers) -> tf.data.Dataset:
     """The films under a model, with their ids."""
     return films.map(lambda ids: (ids, model.item_model(ids)))
 
@@ -150,7 +86,7 @@ for name, chosen in (("likes", liked & held_out), ("dislikes", disliked & held_o
           f"{share(bottom, dislikes, chosen):.3f} in the bottom {K} of the model of dislikes")
 
 
-def score(model: TwoTowers, at: np.ndarray) -> np.ndarray:
+def score(model: towers.TwoTowers, at: np.ndarray) -> np.ndarray:
     """What a model says of pairs of users and films."""
     return np.asarray(tf.reduce_sum(
         model.user_model(data.users[at]) * model.item_model(data.items[at]), axis=1))

@@ -73,6 +73,8 @@ cdef class ApproximateTask(Task):
     cdef uint32_t *codes_of        # what is in code_queries, query after query
     cdef uint32_t *tile_codes      # a tile of visitors
     cdef farann_entry *ranked      # cells, where a budget needs them in order
+    cdef farann_entry *waiting     # cells for the second wave, by query
+    cdef int64_t *n_waiting
 
     def __dealloc__(self):
         free(self.visits)
@@ -106,6 +108,7 @@ cdef class ApproximateTask(Task):
         self.codes_of = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
         self.tile_codes = <uint32_t *>self.allocate(width * groups, sizeof(uint32_t))
         if self.cells is None:
+            self.looks_first = False
             return
         groups, room = self.cells.coded.groups, self.cells.n_padded
         self.cell_queries = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
@@ -119,6 +122,9 @@ cdef class ApproximateTask(Task):
         scores = <float *>(slots + width * room)
         for i in range(width):
             self.lists[i].slots, self.lists[i].scores = slots + i * room, scores + i * room
+        self.waiting = <farann_entry *>self.allocate(
+            n * SECOND_WAVE, sizeof(farann_entry))
+        self.n_waiting = <int64_t *>self.allocate(n, sizeof(int64_t))
         if self.budget < INT64_MAX:
             self.ranked = <farann_entry *>self.allocate(room, sizeof(farann_entry))
 
@@ -128,7 +134,7 @@ cdef class ApproximateTask(Task):
         cdef const uint32_t *codes
         cdef double noise = min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
         Task.prepare(self, i, vector)
-        if self.codes is None or query.whole.unit < 0.0:
+        if self.codes is None or not query.coded:
             return
         query.whole.off *= noise
         query.whole.allowance *= noise
@@ -158,20 +164,44 @@ cdef class ApproximateTask(Task):
             self.scan_first()
             if self.cells is not None:
                 self.visit_cells()
+            self.refine_all_deferred()
             self.complete()
+            self.refine_all_deferred()
             self.scan(&self.filter.segments[1])
             self.finish()
         if self.out_of_memory:
             raise MemoryError("no memory for the list of cells to visit; ask fewer queries at once")
 
+    cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
+        return self.codes_of + i * self.codes.scanned.groups
+
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
-        cdef int64_t start = 0, n, ramp = FIRST_BLOCK
+        cdef int64_t start = 0, n, i, ramp = FIRST_BLOCK
         while start < self.n_first:
             n = min(min(self.code_rows, ramp), self.n_first - start)
-            self.scan_codes(start, n)
+            if self.codes.has_basis and not self.looks_first:
+                for i in range(self.n_queries):
+                    self.refine_rows(i, start, n)
+            else:
+                self.scan_codes(start, n)
             ramp = min(2 * ramp, self.code_rows)
             start += n
+
+    cdef void refine_rows(self, int64_t i, int64_t start, int64_t n) noexcept nogil:
+        """Score rows by whole codes, without a first look: few rows aren't worth its cost."""
+        cdef Query *query = &self.queries[i]
+        cdef farann_block block = self.coded_block(start)
+        cdef int64_t before = query.candidates.count, j
+        if not query.coded:
+            return
+        self.candidates[0], self.members[0] = query.candidates, i
+        for j in range(n):
+            self.candidates[0].slots[before + j] = j
+        self.candidates[0].count = before + n
+        self.scanned += min(n, self.codes.n_filled - start)
+        self.refine(1, start, NULL)
+        self.admit_tile(1, &block)
 
     cdef void visit_cells(self) noexcept nogil:
         """Visit the cells that promise most, in waves, so that the best set the bar for others."""
@@ -181,21 +211,51 @@ cdef class ApproximateTask(Task):
         for wave in range(3):
             for i in range(self.n_queries):
                 self.keep_best(&self.queries[i])
-            self.choose_visits(FIRST_WAVE if wave == 0 else SECOND_WAVE if wave == 1
-                               else self.cells.n_cells)
+            self.n_visits = 0
+            if wave == 1:
+                self.visit_waiting()
+            else:
+                self.choose_visits(FIRST_WAVE + SECOND_WAVE if wave == 0 else self.cells.n_cells)
             if self.n_visits:
                 self.make_visits()
 
     cdef void choose_visits(self, int64_t most) noexcept nogil:
-        """For each query the next best cells, as far as they reach its threshold."""
-        cdef int64_t first = 0, count, i, width = self.code_width
-        self.n_visits = 0
+        """For each query the next best cells, as far as they reach its threshold.
+
+        Of a few, which are sorted, the first are visited now, the others wait.
+        """
+        cdef int64_t first = 0, count, i, j, n, width = self.code_width
+        cdef farann_candidates *cells
         while first < self.n_queries:
             count = min(width, self.n_queries - first)
             self.look_at_cells(first, count, most)
             for i in range(count):
-                self.add_visits(first + i, &self.lists[i])
+                cells = &self.lists[i]
+                if most < self.cells.n_cells and cells.count > FIRST_WAVE:
+                    n = cells.count - FIRST_WAVE
+                    self.n_waiting[first + i] = n
+                    for j in range(n):
+                        self.waiting[(first + i) * SECOND_WAVE + j].key = (
+                            cells.scores[FIRST_WAVE + j])
+                        self.waiting[(first + i) * SECOND_WAVE + j].id = (
+                            cells.slots[FIRST_WAVE + j])
+                    cells.count = FIRST_WAVE
+                self.add_visits(first + i, cells)
             first += width
+
+    cdef void visit_waiting(self) noexcept nogil:
+        """The second wave: of the cells that wait, those that reach the new threshold."""
+        cdef farann_candidates *cells = &self.lists[0]
+        cdef const farann_entry *waiting
+        cdef int64_t i, j
+        for i in range(self.n_queries):
+            waiting, cells.count = &self.waiting[i * SECOND_WAVE], 0
+            for j in range(self.n_waiting[i]):
+                if waiting[j].key < self.queries[i].threshold:
+                    break
+                cells.scores[j], cells.slots[j] = <float>waiting[j].key, waiting[j].id
+                cells.count += 1
+            self.add_visits(i, cells)
 
     cdef void look_at_cells(self, int64_t first, int64_t count, int64_t most) noexcept nogil:
         """Fill the lists of a tile of queries with their `most` best cells that aren't visited."""
@@ -209,8 +269,8 @@ cdef class ApproximateTask(Task):
         tile.codes, tile.bars = self.cell_queries + first * cells.groups, &self.bars
         for i in range(width):
             self.lists[i].count = 0
-            farann_code_bar_none(&self.bars, i)
-            if i < count and (self.queries[first + i].whole.unit >= 0.0
+            farann_code_bars_set(&self.bars, i, &self.no_bar)
+            if i < count and (self.queries[first + i].coded
                               and self.cell_coded[first + i].unit >= 0.0
                               and self.spent[first + i] < self.budget):
                 self.cell_floors[i] = self.queries[first + i].threshold
@@ -234,8 +294,9 @@ cdef class ApproximateTask(Task):
             n *= 2
 
     cdef void set_cell_bar(self, int64_t first, int64_t i) noexcept nogil:
-        farann_code_bar_at(&self.cell_coded[first + i], &self.cells.bounds, self.cell_floors[i],
-                           self.sign, False, &self.bars, i)
+        cdef farann_code_bar bar = farann_code_bar_at(
+            &self.cell_coded[first + i], &self.cells.bounds, self.cell_floors[i], self.sign, False)
+        farann_code_bars_set(&self.bars, i, &bar)
 
     cdef void add_visits(self, int64_t i, farann_candidates *cells) noexcept nogil:
         cdef Visit *visits
@@ -321,17 +382,20 @@ cdef class ApproximateTask(Task):
     cdef void complete(self) noexcept nogil:
         """Search all coded rows for queries that found too few."""
         cdef Query *query
-        cdef int64_t i, start
+        cdef int64_t i, n, start
         for i in range(self.n_queries):
             query = &self.queries[i]
-            if query.whole.unit < 0.0 or query.found.count + query.candidates.count >= self.k:
+            if not query.coded or query.found.count + query.candidates.count >= self.k:
                 continue
             query.found.count = query.candidates.count = 0
             query.threshold = -INFINITY
             self.score_outliers(query)
             start = 0
             while start < self.codes.n_positions:
+                n = min(self.code_rows, self.codes.n_positions - start)
                 self.members[0] = i
-                self.scan_for_members(1, 1, start,
-                                      min(self.code_rows, self.codes.n_positions - start))
+                if self.codes.has_basis and not self.looks_first:
+                    self.refine_rows(i, start, n)
+                else:
+                    self.scan_for_members(1, 1, start, n)
                 start += self.code_rows

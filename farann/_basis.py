@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import CodeBounds, blocks_of, centred, largest_of_panels
+from farann._codes import CodeBounds, blocks_of, centred, empty_panels, largest_of_panels
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -29,9 +29,9 @@ _UP, _UP32 = 1.0 + 1e-9, 2.0**-23
 
 
 class AlongCodes(NamedTuple):
-    """Rows coded along a basis, with the length of what is outside it in four last coordinates."""
+    """Panels of codes along a basis, the length of what is outside it in the last group."""
 
-    codes: UInt8Array
+    panels: UInt8Array
     weights: Float32Array
     bounds: CodeBounds
 
@@ -97,45 +97,55 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
 
 
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
-               outliers: Int64Array, order: Int64Array) -> AlongCodes:
-    """Code rows, centred, along a basis; each by the weight of its panel in an order of slots."""
+               outliers: Int64Array, order: Int64Array, places: Int64Array) -> AlongCodes:
+    """Code rows, centred, along a basis, each by the weight of its panel.
+
+    `order` has the slots of positions, `places` the position of each row. What rows are along the
+    basis is computed twice, as keeping it would take as much memory as a good part of the rows.
+    """
     n, m = len(rows), len(basis)
-    along, rest = np.empty((n, m), np.float32), np.empty(n)
-    ignored = np.zeros(n, np.bool_)
-    ignored[outliers] = True
+    largest, rest = np.zeros(n), np.zeros(n)
+    outlying = np.zeros(n, np.bool_)
+    outlying[outliers] = True
     for block in blocks_of(n):
-        vectors = centred(rows[block], centre, unit)
-        vectors[ignored[block]] = 0.0  # float32 might not hold them
-        products = vectors @ basis.T
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        along[block] = products
+        along, squares = _along(basis, rows[block], centre, unit, outlying[block])
+        largest[block] = np.abs(along).max(axis=1)
         rest[block] = np.sqrt(np.maximum(
-            squares - np.einsum("ij,ij->i", products, products), 0.0) + squares * _REST_SHARE)
-    rest[ignored] = 0.0
-    largest = np.abs(along).max(axis=1).astype(np.float64)
-    longest = max(float(largest.max()), 1e-28)
-    room = np.maximum(largest_of_panels(largest, order), longest / _core.CODE_SPAN)
+            squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)
+    # The floor: of rows that hardly lie along the basis, weights must not grow beyond float32.
+    longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
+    room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
+                      longest / _core.CODE_SPAN)
     weights = (127.0 / room).astype(np.float32)
-    there = order >= 0
-    of_row = np.zeros(n)
-    of_row[order[there]] = np.repeat(weights, len(order) // len(weights))[there]
+    of_row = np.where(places >= 0, weights[np.maximum(places, 0) // _core.code_rows(1)],
+                      np.float32(0.0))
     rest *= of_row
     rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
-    codes = np.empty((n, -(-m // 4) * 4 + 4), np.uint8)
+    panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
     extremes = np.zeros(4)
     for block in blocks_of(n):
-        exact = along[block].astype(np.float64)
+        along = _along(basis, rows[block], centre, unit, outlying[block])[0].astype(np.float32)
+        exact = along.astype(np.float64)
         scaled = exact * of_row[block, None]
         whole = np.clip(np.rint(scaled), -127.0, 127.0)
-        codes[block] = 128
-        codes[block, :m] = whole + 128.0
-        codes[block, -4:] = 128.0 + np.ceil(rest[block] / rest_unit)[:, None]
+        codes = np.full((len(along), panels.shape[1]), 128, np.uint8)
+        codes[:, :m] = whole + 128.0
+        codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_unit)[:, None]
+        _core.pack_codes(codes, places[block], False, panels)
         extremes = np.maximum(extremes, [
             _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)])
     residual, length, _, norm = np.sqrt(extremes).tolist()
-    return AlongCodes(codes, weights, CodeBounds(
+    return AlongCodes(panels, weights, CodeBounds(
         (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
         rest_unit))
+
+
+def _along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
+           outlying: npt.NDArray[np.bool_]) -> tuple[Float64Array, Float64Array]:
+    """What rows are along a basis, and their |y|^2; outlying rows count as zero."""
+    vectors = centred(rows, centre, unit)
+    vectors[outlying] = 0.0  # float32 might not hold them
+    return vectors @ basis.T, np.einsum("ij,ij->i", vectors, vectors)
 
 
 def _largest_square(vectors: Float64Array) -> float:

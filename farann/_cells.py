@@ -8,14 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import (
-    blocks_of,
-    by_position,
-    centred,
-    largest_of_panels,
-    packed,
-    rotation_signs,
-)
+from farann._codes import blocks_of, centred, empty_panels, largest_of_panels, rotation_signs
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
 # "auto": fewer rows are scanned whole; more get so many cells for the root of their number.
@@ -150,8 +143,10 @@ def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array 
     unit = max(float(scaled.max()) / 127.0, 1e-30)
     spread = (128.0 + np.rint(scaled / unit)).astype(np.uint8)
     codes = np.hstack([codes, np.repeat(spread[:, None], 4, axis=1)])
-    panels, _ = packed(codes, order, False)
+    panels, _ = empty_panels(len(order), codes.shape[1], False)
+    _core.pack_codes(codes, np.arange(n), False, panels)
     whole = None
     if squares is not None:
-        whole = (by_position(squares, order) * of_cell).astype(np.float32)
+        whole = np.zeros(len(order), np.float32)
+        whole[:n] = squares * of_cell[:n]
     return CellArrays(starts, panels, weights, whole, unit)

@@ -20,7 +20,8 @@ def to_array(name: str, value: Any) -> npt.NDArray[Any]:
         raise ValueError(f"{name}: expected rows of equal length, got ragged data") from error
 
 
-def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bool) -> Float32Array:
+def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bool,
+               as_is: bool = False, first: int = 0) -> Float32Array:
     """Check rows or queries and give them as C-contiguous float32, (n, dim).
 
     Parameters
@@ -31,6 +32,10 @@ def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bo
         Whether zero vectors are refused, as they have no direction.
     single : bool
         Whether one vector, (dim,), is accepted too.
+    as_is : bool
+        Whether what would have to be copied is refused.
+    first : int
+        Number of the first row in what errors say.
     """
     array = to_array(name, value)
     if array.dtype.kind not in "fiu":
@@ -50,15 +55,19 @@ def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bo
         raise ValueError(f"{name}: expected vectors of dimension {dim}, got {array.shape[1]}")
     if array.shape[1] < 1:
         raise ValueError(f"{name}: expected vectors of dimension 1 or more, got {array.shape}")
+    fits = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
+    if as_is and not fits:
+        order = "in C order" if array.flags.c_contiguous else "not in C order"
+        raise ValueError(f"{name}: expected float32 in C order, as copy=False says, "
+                         f"got {array.dtype} {order}")
     if array.dtype == np.float32:
-        fits = array.flags.c_contiguous and array.flags.aligned
         vectors = array if fits else np.require(array, requirements=["C", "A"])
     else:
         with np.errstate(over="ignore", under="ignore"):
             vectors = np.ascontiguousarray(array, dtype=np.float32)
     bad = _core.first_bad_row(vectors, unit)
     if bad >= 0:
-        raise ValueError(f"{name}: {_what_is_bad(array[bad], vectors[bad])} in row {bad}")
+        raise ValueError(f"{name}: {_what_is_bad(array[bad], vectors[bad])} in row {first + bad}")
     return vectors
 
 

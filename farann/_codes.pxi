@@ -29,22 +29,22 @@ def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
     return largest.residual, largest.length, largest.unknown, largest.norm
 
 
-def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] positions, bint halves,
+def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halves,
                uint8_t[:, ::1] panels, uint8_t[:, ::1] lower=None):
-    """Lay codes out as panels: position i holds row positions[i], none where it is negative."""
+    """Lay the codes of rows out in panels: row i at position places[i], nowhere if negative."""
     cdef int64_t i, groups = rows.shape[1] // FARANN_CODE_GROUP
     cdef int64_t width = (code_pairs(groups) if halves else groups) * FARANN_CODE_GROUP
-    if (rows.shape[1] % FARANN_CODE_GROUP or panels.shape[0] != code_rows(positions.shape[0])
-            or panels.shape[1] != width
+    if (rows.shape[1] % FARANN_CODE_GROUP or rows.shape[0] != places.shape[0]
+            or panels.shape[0] % FARANN_CODE_PANEL or panels.shape[1] != width
             or (lower is not None and (lower.shape[0] != panels.shape[0]
                                        or lower.shape[1] != width or not halves))):
-        raise ValueError("panels must hold the positions")
-    for i in range(positions.shape[0]):
-        if positions[i] >= rows.shape[0]:
-            raise ValueError("positions must be those of rows")
-    if panels.shape[0]:
+        raise ValueError("panels must have room for the rows")
+    for i in range(places.shape[0]):
+        if places[i] >= panels.shape[0]:
+            raise ValueError("places must be in the panels")
+    if rows.shape[0] and panels.shape[0]:
         with nogil:
-            farann_pack_codes(&rows[0, 0], &positions[0], positions.shape[0], groups, halves,
+            farann_pack_codes(&rows[0, 0], &places[0], places.shape[0], groups, halves,
                               &panels[0, 0], NULL if lower is None else &lower[0, 0])
 
 
@@ -58,6 +58,10 @@ CODE_SPAN = <int>FARANN_SPAN
 def code_rows(int64_t n):
     """Rows of whole panels that hold n rows."""
     return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
+
+
+# Upper halves of codes that take less are in the cache, and not worth reading first.
+CACHED_BYTES = 524288
 
 
 cdef class Codes:
@@ -105,7 +109,7 @@ cdef class Codes:
     cdef const int64_t[::1] outliers
     cdef farann_coded_rows scanned, refined
     cdef farann_code_bounds bounds, scan_bounds
-    cdef bint has_basis, upper_alone
+    cdef bint has_basis, upper_alone, halves_first
     cdef int64_t n_rows, n_positions, n_filled, dim, groups
 
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
@@ -141,6 +145,8 @@ cdef class Codes:
             self.n_filled = n
             while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
                 self.n_filled -= 1
+        # One query alone waits for memory: it reads the upper halves before the lower ones.
+        self.halves_first = lower is not None and n * panels.shape[1] > CACHED_BYTES
         self.turns = np.array(signs, np.float64)
         self.scanned.groups, parts = self.groups, code_pairs(self.groups)
         if self.has_basis:
@@ -155,6 +161,7 @@ cdef class Codes:
         elif unknown is None or self.unknown.shape[0] != weights.shape[0]:
             raise ValueError("there must be what is unknown of each panel")
         else:
+            largest_of(unknown, "what is unknown of a panel")
             self.scanned.unknown = &self.unknown[0]
         if panels.shape[1] != parts * FARANN_CODE_GROUP or (
                 lower is not None and (self.lower.shape[0] != n
@@ -191,17 +198,29 @@ cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t d
     result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
     result.largest_square = 0.0
     if squares is not None:
-        squares = np.asarray(squares)
         if len(squares) != n:
             raise ValueError("there must be a square for each position")
         # Positive even where all rows are zero: it tells that there are squares.
-        result.largest_square = max(float(squares.max()), 1e-37)
+        result.largest_square = max(largest_of(squares, "squares"), 1e-37)
     result.dim = dim
     if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
             and 0.0 <= result.unknown < INFINITY and 0.0 <= result.norm < INFINITY
-            and 0.0 <= result.rest_unit < INFINITY and result.largest_square < INFINITY):
-        raise ValueError("bounds and squares must be finite and not negative")
+            and 0.0 <= result.rest_unit < INFINITY):
+        raise ValueError("bounds must be finite and not negative")
     return result
+
+
+cdef double largest_of(values, str name) except -1.0:
+    """The largest of values that are none of them NaN, infinite or negative.
+
+    Zero times any of them must be zero: where a tile has fewer queries than it is wide, that keeps
+    rows from passing for the rest, whose candidates have no memory.
+    """
+    values = np.asarray(values)
+    smallest, largest = float(values.min()), float(values.max())
+    if not 0.0 <= smallest <= largest < INFINITY:
+        raise ValueError(f"{name} must be finite and not negative")
+    return largest
 
 
 cdef padded_basis(basis, dim):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,15 +22,6 @@ _ROWS_AT_ONCE = 4096
 _LARGEST_DIM = 16_000
 # Pays for the rounding of sums in float64.
 _UP = 1.0 + 1e-9
-
-
-class RowCodes(NamedTuple):
-    """8-bit codes of all coordinates, in the order of the rows."""
-
-    codes: UInt8Array  # c + 128, (n, dim rounded up to whole groups)
-    squares: Float64Array
-    unknown: Float32Array  # |lower halves - 7.5|
-    bounds: CodeBounds
 
 
 class CodeBounds(NamedTuple):
@@ -99,40 +91,61 @@ def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int
                    steps=steps)
 
 
+class CodedBlock(NamedTuple):
+    """8-bit codes of all coordinates of some rows."""
+
+    rows: slice
+    codes: UInt8Array  # c + 128, (n, dim rounded up to whole groups)
+    squares: Float64Array
+    unknown: Float32Array  # |lower halves - 7.5|
+
+
 def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
-              weights: Float32Array, isa: str, progress: bool) -> RowCodes:
-    """Code rows, each by its weight; those of outliers are worth nothing."""
-    n, dim = rows.shape
-    codes, squares = np.empty((n, -(-dim // 4) * 4), np.uint8), np.empty(n)
-    unknown, largest = np.empty(n, np.float32), np.zeros(4)
-    weights = weights.copy()
-    weights[extents.outliers] = 0.0
-    for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
-        largest = np.maximum(largest, _core.encode_rows(
-            rows[block], centre, unit, extents.signs, weights[block], isa, codes[block],
-            squares[block], unknown[block]))
-    return RowCodes(codes, squares, unknown, CodeBounds(*(np.sqrt(largest) * _UP).tolist()))
+              weights: Float32Array, isa: str, extremes: Float64Array,
+              progress: bool = False) -> Iterator[CodedBlock]:
+    """Code rows, each by its weight, block by block; those of outliers are worth nothing.
+
+    `extremes` (4,) are raised to the squares of the bounds, see `bounds_from`.
+    """
+    dim = rows.shape[1]
+    outlying = np.zeros(len(rows), np.bool_)
+    outlying[extents.outliers] = True
+    for block in tqdm(blocks_of(len(rows)), "coding rows", disable=not progress):
+        n = block.stop - block.start
+        coded = CodedBlock(block, np.empty((n, -(-dim // 4) * 4), np.uint8), np.empty(n),
+                           np.empty(n, np.float32))
+        extremes[:] = np.maximum(extremes, _core.encode_rows(
+            rows[block], centre, unit, extents.signs,
+            np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:]))
+        yield coded
 
 
-def packed(codes: UInt8Array, order: Int64Array,
-           halves: bool) -> tuple[UInt8Array, UInt8Array | None]:
-    """Panels of codes in an order, whole or as upper and lower halves."""
-    width = 4 * -(-codes.shape[1] // 8) if halves else codes.shape[1]
-    panels = np.empty((len(order), width), np.uint8)
-    lower = np.empty_like(panels) if halves else None
-    _core.pack_codes(codes, order, halves, panels, lower)
-    return panels, lower
+def bounds_from(extremes: Float64Array) -> CodeBounds:
+    """Bounds from their squares, rounded up."""
+    return CodeBounds(*(np.sqrt(extremes) * _UP).tolist())
 
 
-def by_position(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
-    """Values of rows in an order; 0 where there is no row."""
-    return np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(0))
+def empty_panels(n_positions: int, width: int, halves: bool) -> tuple[UInt8Array,
+                                                                     UInt8Array | None]:
+    """Panels with nothing in them, for codes of so many bytes; whole or as halves."""
+    if not halves:
+        return np.zeros((n_positions, width), np.uint8), None
+    shape = (n_positions, 4 * -(-width // 8))
+    return np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+
+
+def places_of(order: Int64Array, n: int) -> Int64Array:
+    """Where an order of slots, -1 for none, has each of n rows; -1 for nowhere."""
+    places = np.full(n, -1, np.int64)
+    there = np.flatnonzero(order >= 0)
+    places[order[there]] = there
+    return places
 
 
 def largest_of_panels(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
-    """The largest of each panel's values, which are not negative."""
-    panel = _core.code_rows(1)
-    largest: npt.NDArray[Any] = by_position(values, order).reshape(-1, panel).max(axis=1)
+    """The largest of each panel's values of rows in an order of slots; none is negative."""
+    there = np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(0))
+    largest: npt.NDArray[Any] = there.reshape(-1, _core.code_rows(1)).max(axis=1)
     return largest
 
 

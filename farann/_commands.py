@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from farann import BeyondHits, Hits, Index
-from farann._checks import to_limits
+from farann._checks import to_limits, to_new_ids
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, replacing, split_name
 
 __all__ = ["build", "demo", "info", "search", "tune"]
@@ -48,18 +48,18 @@ def build(arguments: argparse.Namespace) -> int:
             f"{arguments.ids}: expected an integer id for each of {source.rows} rows, "
             f"got {len(ids)} of {ids.dtype}"
         )
+    if ids is not None:
+        with _blaming({"ids": arguments.ids}, 0):
+            ids = to_new_ids("ids", ids, source.rows)
     sample = None if arguments.queries is None else _sample(arguments.queries, source.dim)
     began = time.perf_counter()
     index = Index(source.dim, arguments.metric, codes=arguments.codes, cells=arguments.cells,
                   keep_vectors=not arguments.no_vectors, seed=arguments.seed,
                   threads=arguments.threads)
-    done = 0
-    with _progress(arguments, source.rows, "rows") as bar:
-        for block in source.blocks():
-            with _blaming({"rows": source.path, "ids": arguments.ids}, done):
-                index.add(block, None if ids is None else ids[done : done + len(block)])
-            done += len(block)
-            bar.update(len(block))
+    # The rows stay in their file, or in a copy beside the output: memory is for the codes.
+    rows = source.map(output.parent, unit=index.metric == "cosine", progress=_is_shown(arguments))
+    with _blaming({"rows": source.path}, 0):
+        index.add(rows, ids, copy=False)
     with _blaming({"queries": arguments.queries}, 0):
         index.build(queries=sample, progress=_is_shown(arguments))
     index.save(output)

@@ -32,13 +32,14 @@ def encode_rows(
 ) -> tuple[float, float, float, float]: ...
 def pack_codes(
     rows: npt.NDArray[np.uint8],
-    positions: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
     halves: bool,
     panels: npt.NDArray[np.uint8],
     lower: npt.NDArray[np.uint8] | None = None,
 ) -> None: ...
 
 CODE_SPAN: Final[int]
+CACHED_BYTES: int
 
 class Codes:
     def __init__(

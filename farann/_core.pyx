@@ -33,8 +33,10 @@ cdef enum:
     FIRST_BLOCK = 64
     LARGEST_BLOCK = 1024
     # Of the upper halves of codes less than one row in so many should pass.
-    FEW_PASS = 16
+    FEW_PASS = 4
     LONGEST_PAUSE = 7
+    # Rows that pass by them but don't look like an answer are put off, so many at most.
+    DEFERRED = 8192
     SCORES_AT_ONCE = 256
     # Of the rows of a base, one in so many may be without codes.
     FEWEST_CODED = 256

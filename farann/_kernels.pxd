@@ -70,8 +70,11 @@ cdef extern from "kernels.h" nogil:
         const float *squares
         int64_t groups
 
-    ctypedef struct farann_code_bars:
+    ctypedef struct farann_code_bar:
         pass
+
+    ctypedef struct farann_code_bars:
+        float sign
 
     ctypedef struct farann_coded_tile:
         const uint32_t *codes
@@ -181,6 +184,8 @@ cdef extern from "codes.h" nogil:
     void farann_code_query(const farann_kernels *, const double *, double,
                            const farann_code_bounds *, double, const farann_query *, bint, uint8_t *,
                            uint32_t *, int64_t, farann_coded_query *)
-    void farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *, double, double,
-                            bint, farann_code_bars *, int64_t)
-    void farann_code_bar_none(farann_code_bars *, int64_t)
+    farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
+                                       double, double, bint)
+    float farann_code_most(const farann_coded_query *, float, float, float)
+    farann_code_bar farann_code_bar_none()
+    void farann_code_bars_set(farann_code_bars *, int64_t, const farann_code_bar *)

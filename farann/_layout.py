@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,15 @@ from farann import _basis, _core
 from farann._cells import CellArrays, describe, number_of_cells, partition
 from farann._codes import (
     CodeBounds,
+    CodedBlock,
     Extents,
-    RowCodes,
-    by_position,
+    bounds_from,
     centred,
     code_rows,
+    empty_panels,
     largest_of_panels,
     measure_rows,
-    packed,
+    places_of,
 )
 from farann._kind import Kind
 from farann._rotation import turned
@@ -27,12 +29,14 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UI
 from farann._upper import code_upper, shape_of
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
-_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 2e10, 2048, 64, 10
+_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 1e11, 2048, 64, 10
 # Rows that directions and costs are estimated from; fewer need no order and no first look.
 _SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
 _COST_QUERIES = 128
 # Of a partitioned index: rows that answer many queries and are always searched.
 _MOST_FIRST = 1024
+# Of rows that answer many queries so many are in one order by size.
+_PART = 128
 # Slots are kept in 32 bits; more rows stay in their own order.
 _MOST_ORDERED = 2**31
 # Without vectors: steps of weights from one to twice as much; rows that answer most queries, one in
@@ -80,44 +84,71 @@ class _Builder(NamedTuple):
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
         return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
 
+    def by_size_in_parts(self, slots: Int64Array) -> Int64Array:
+        """The same part by part, for slots whose order means something."""
+        parts = [self.by_size(slots[i : i + _PART]) for i in range(0, len(slots), _PART)]
+        return np.concatenate([slots[:0], *parts])
+
     def lay_out(self, order: Int64Array, basis: Float64Array | None = None, bits: int = 8,
                 shape: Float64Array | None = None) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels."""
-        extents = self.extents
-        slots = None if len(self.rows) > _MOST_ORDERED else order.astype(np.int32)
-        if basis is None:
-            weights = extents.weights(largest_of_panels(extents.largest, order))
-            of_rows = _of_rows(weights, order, len(self.rows))
-            coded = self._coded(of_rows) if bits == 8 else code_upper(
-                self.rows, self.centre, self.unit, extents, of_rows, shape, self.progress)
-            panels, lower = packed(coded.codes, order, True)
-            return CodeArrays(panels, lower if bits == 8 else None, weights,
-                              largest_of_panels(coded.unknown, order),
-                              self._squares(coded.squares, weights, order), extents.signs, slots,
-                              extents.outliers, coded.bounds)
-        own = extents.weights(extents.largest)
-        coded = self._coded(own)
-        along = _basis.code_along(basis, self.rows, self.centre, self.unit, extents.outliers, order)
-        panels, _ = packed(along.codes, order, False)
-        whole = np.zeros((len(order), coded.codes.shape[1]), np.uint8)
-        whole[order >= 0] = coded.codes[order[order >= 0]]
-        own = np.where(order >= 0, own[np.maximum(order, 0)], own.max())
-        return CodeArrays(panels, None, along.weights, None,
-                          self._squares(coded.squares, along.weights, order), extents.signs, slots,
-                          extents.outliers, along.bounds, basis, whole, own,
-                          self._squares(coded.squares, own, order), coded.bounds)
+        if basis is not None:
+            return self._lay_out_along(order, basis)
+        n, panel = len(self.rows), _core.code_rows(1)
+        places = places_of(order, n)
+        weights = self.extents.weights(largest_of_panels(self.extents.largest, order))
+        panels, lower = empty_panels(len(order), -(-self.rows.shape[1] // 4) * 4, True)
+        lower = None if bits == 4 else lower
+        squares, unknown, extremes = self._room(len(order)), np.zeros(len(order), np.float32), (
+            np.zeros(4))
+        of_rows = weights[np.maximum(places, 0) // panel]
+        blocks = self._coded(of_rows, extremes) if bits == 8 else code_upper(
+            self.rows, self.centre, self.unit, self.extents, of_rows, shape, extremes,
+            self.progress)
+        for coded in blocks:
+            at, there = places[coded.rows], places[coded.rows] >= 0
+            _core.pack_codes(coded.codes, at, True, panels, lower)
+            unknown[at[there]] = coded.unknown[there]
+            if squares is not None:
+                squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
+        return CodeArrays(panels, lower, weights, unknown.reshape(-1, panel).max(axis=1), squares,
+                          self.extents.signs, self._slots(order), self.extents.outliers,
+                          bounds_from(extremes))
 
-    def _coded(self, weights: Float32Array) -> RowCodes:
+
+    def _lay_out_along(self, order: Int64Array, basis: Float64Array) -> CodeArrays:
+        places = places_of(order, len(self.rows))
+        along = _basis.code_along(basis, self.rows, self.centre, self.unit, self.extents.outliers,
+                                  order, places)
+        own = self.extents.weights(self.extents.largest)
+        whole = np.zeros((len(order), -(-self.rows.shape[1] // 4) * 4), np.uint8)
+        whole_weights = np.full(len(order), own.max(), np.float32)
+        squares, whole_squares = self._room(len(order)), self._room(len(order))
+        extremes = np.zeros(4)
+        for coded in self._coded(own, extremes):
+            there = places[coded.rows] >= 0
+            at, weights = places[coded.rows][there], own[coded.rows][there]
+            whole[at], whole_weights[at] = coded.codes[there], weights
+            if squares is not None and whole_squares is not None:
+                lengths = coded.squares[there]
+                squares[at] = lengths * along.weights[at // _core.code_rows(1)]
+                whole_squares[at] = lengths * weights
+        return CodeArrays(along.panels, None, along.weights, None, squares, self.extents.signs,
+                          self._slots(order), self.extents.outliers, along.bounds, basis, whole,
+                          whole_weights, whole_squares, bounds_from(extremes))
+
+    def _coded(self, weights: Float32Array, extremes: Float64Array) -> Iterator[CodedBlock]:
         return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa,
-                         self.progress)
+                         extremes, self.progress)
 
-    def _squares(self, squares: Float64Array, weights: Float32Array,
-                 order: Int64Array) -> Float32Array | None:
-        """|z|^2 times the weight, by position; `weights` are those of panels or of positions."""
+    def _room(self, n_positions: int) -> Float32Array | None:
+        """For |z|^2 times the weight, by position."""
         if _core.METRICS[self.metric] != "l2":
             return None
-        weights = np.repeat(weights, len(order) // len(weights))
-        return (by_position(squares, order) * weights).astype(np.float32)
+        return np.zeros(n_positions, np.float32)
+
+    def _slots(self, order: Int64Array) -> Int32Array | None:
+        return None if len(self.rows) > _MOST_ORDERED else order.astype(np.int32)
 
     def made(self, arrays: CodeArrays, cells: CellArrays | None, kind: Kind, asked: Float32Array,
              answers: Int64Array) -> Made:
@@ -146,13 +177,6 @@ class _Builder(NamedTuple):
             task.run()
             task.write_top(scores, slots, start)
         return slots
-
-
-def _of_rows(weights: Float32Array, order: Int64Array, n: int) -> Float32Array:
-    """The weights of panels as those of rows."""
-    by_row = np.ones(n, np.float32)
-    by_row[order[order >= 0]] = np.repeat(weights, _core.code_rows(1))[order >= 0]
-    return by_row
 
 
 def _whole_panels(order: Int64Array) -> Int64Array:
@@ -189,10 +213,14 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
                            0 if kind.vectors else WEIGHT_STEPS)
     if extents is None:
         return Made(None)
+    if n > _MOST_ORDERED:
+        # Without slots every row has a position, outlying ones, too.
+        extents = extents._replace(limit=float(extents.largest.max()),
+                                   outliers=np.empty(0, np.int64))
+        builder = _Builder(rows, centre, kind.metric, isa, extents, progress)
+        return Made(builder.lay_out(_whole_panels(np.arange(n)), bits=kind.bits))
     builder = _Builder(rows, centre, kind.metric, isa, extents, progress)
     coded = np.delete(np.arange(n), extents.outliers)
-    if n > _MOST_ORDERED:
-        return Made(builder.lay_out(_whole_panels(coded), bits=kind.bits))
     arrays = builder.lay_out(_whole_panels(builder.by_size(coded)))
     n_cells = number_of_cells(kind.cells, n)
     if n < _FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
@@ -204,6 +232,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     with threadpool_limits(1):
         asked = _sample_queries(rows, kind.seed, queries)
         answers = builder.answers(arrays, asked)
+        del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
         basis = shape = None
         if kind.bits == 4:
             shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
@@ -212,7 +241,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
                                 answers[:_COST_QUERIES, -1])
         if not kind.vectors and kind.bits == 4:
             room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
-            kept = _answering(answers, n)[:room]
+            kept = _answering(answers, n, 1)[:room]
             extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
             builder = builder._replace(extents=extents)
             coded = np.delete(np.arange(n), extents.outliers)
@@ -220,7 +249,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
             rest[first] = rest[extents.outliers] = False
-            order = np.concatenate([first, builder.by_size(np.flatnonzero(rest))])
+            order = np.concatenate([builder.by_size_in_parts(first),
+                                    builder.by_size(np.flatnonzero(rest))])
             as_rows_lie = False
             if not kind.vectors:
                 as_rows_lie = (kind.bits == 8 and len(coded) == n
@@ -230,7 +260,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)
             return builder.made(arrays, None, kind, asked, answers)
-        first = first[: min(_MOST_FIRST, n // 16)]
+        first = builder.by_size_in_parts(first[: min(_MOST_FIRST, n // 16)])
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
@@ -279,11 +309,13 @@ def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
     return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
 
 
-def _answering(answers: Int64Array, n: int) -> Int64Array:
-    """Rows that answer queries, those that answer many first: they soon give a good threshold."""
-    weights = np.zeros(n)
-    np.add.at(weights, answers.ravel(), np.tile(1.0 / np.arange(1, _SAMPLE_K + 1), len(answers)))
-    answering = np.flatnonzero(weights)
+def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
+    """Rows that answer several queries, `least` or more, those that answer many first: they soon
+    give a good threshold. Rows that answer one are no better than others."""
+    found = answers >= 0  # few rows may give fewer answers
+    slots, ranks = answers[found], np.nonzero(found)[1]
+    weights = np.bincount(slots, 1.0 / (1.0 + ranks), minlength=n)
+    answering = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
     return answering[np.argsort(-weights[answering], kind="stable")]
 
 

@@ -30,7 +30,7 @@ def sections_of(settings: Mapping[str, Any],
     metadata = dict(settings)
     if store is None:
         return metadata | {"count": 0, "next_id": 0, "built": False}, {}
-    ids = store.ids.kept(store.live_slots())
+    ids = store.ids if store.alive is None else store.ids.kept(store.live_slots())
     metadata |= {"count": len(store), "next_id": ids.next, "built": store.built}
     # Rows that are there as codes alone come first, and have no vectors to write.
     n_coded = 0 if store.n_coded is None else int(
@@ -74,6 +74,9 @@ def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
     n = len(store)
     for start in range(first, n, step):
         stop = min(start + step, n)
+        if live is None and stop <= len(store.base):
+            yield store.base[start:stop]
+            continue
         slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
         yield store.take(slots)
 
@@ -111,13 +114,18 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
     store.codes = _codes_of(metadata, arrays, n_coded or count, dim)
-    if store.codes is not None and store.codes.basis is None and (
-            (store.codes.lower is None) != (kind.bits == 4)):
-        raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
+    if store.codes is not None:
+        if (store.codes.squares is None) != (kind.metric != 0):
+            raise FormatError("the codes are not those of this metric: l2 has squares, others none")
+        if store.codes.basis is None and (store.codes.lower is None) != (kind.bits == 4):
+            raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if store.codes is not None:
         store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
+        if store.cells is not None and (
+                (store.cells.squares is None) != (store.codes.squares is None)):
+            raise FormatError("the cells are not those of these codes: only one has squares")
         store.tunings = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
@@ -166,10 +174,10 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     for name in ("panels", "weights", "signs", "outliers"):
         if parts[name] is None:
             raise FormatError(f"section 'codes.{name}' is missing")
-    bounds = [_bounds(metadata, name) for name in ("code_bounds", "whole_bounds")]
-    if bounds[0] is None:
-        raise FormatError("metadata: 'code_bounds' can't be null")
-    codes = CodeArrays(**parts, bounds=bounds[0], whole_bounds=bounds[1])
+    bounds = _bounds(metadata, "code_bounds")
+    if bounds is None:
+        raise FormatError("metadata: 'code_bounds' can't be None")
+    codes = CodeArrays(**parts, bounds=bounds, whole_bounds=_bounds(metadata, "whole_bounds"))
     try:
         _core.Codes(count, dim, *codes)
     except (TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from farann import _core, _layout, tuning
 from farann._cells import CellArrays
 from farann._checks import Limits
-from farann._codes import CodeBounds, Extents, blocks_of, centred, packed
+from farann._codes import CodeBounds, Extents, blocks_of, centred, empty_panels
 from farann._kind import Kind
 from farann._rotation import turned, turned_back
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
@@ -195,8 +195,9 @@ def _taken(codes: _layout.CodeArrays, positions: Int64Array,
     """The codes at some positions, whole panels of rows of the `weights`; -1 for none."""
     assert codes.slots is not None and codes.unknown is not None
     there = positions >= 0
-    panels, lower = packed(bytes_at(codes, np.maximum(positions, 0)), np.where(
-        there, np.arange(len(positions)), -1), True)
+    taken = bytes_at(codes, np.maximum(positions, 0))
+    panels, lower = empty_panels(len(positions), taken.shape[1], True)
+    _core.pack_codes(taken, np.where(there, np.arange(len(positions)), -1), True, panels, lower)
     unknown = np.where(there, codes.unknown[np.maximum(positions, 0) // 16], np.float32(0))
     squares = codes.squares
     if squares is not None:

@@ -1,15 +1,26 @@
 # Some queries of a batch, and the scratch memory to answer them. Part of _core.pyx.
 
+cdef enum CodeLevel:
+    # What a scan reads: whole codes, their upper halves, or the whole codes of hubs.
+    WHOLE_CODES, UPPER_HALVES, HUB_CODES
+
+
 cdef struct Query:
+    # What every scan of a block needs comes first, so that it shares a line of the cache.
+    double threshold  # a reduced key that every row of the answer reaches
+    double bar_floor  # the threshold that the bar was made for
+    farann_code_bar bar
+    int bar_level
+    farann_candidates candidates
+    bint coded
+    double slack      # largest of the blocks so far
     farann_query prepared
     farann_filter filter
-    farann_candidates candidates
     farann_topk found
     const double *exact
-    double threshold  # a reduced key that every row of the answer reaches
-    double slack      # largest of the blocks so far
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
+    farann_candidates deferred  # rows that passed by upper halves, as positions; scores: at most
     # Scans of upper halves that let too many rows pass are left for some blocks, ever more.
     int64_t pause, next_pause
     double radius
@@ -45,9 +56,11 @@ cdef class Queries:
     cdef int64_t *members  # its queries
     cdef Codes codes  # None where the codes are of no use
     cdef int64_t code_width  # queries of a tile of codes
+    cdef bint looks_first    # along a basis
     cdef uint32_t *code_queries  # tiles
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
     cdef farann_code_bars bars  # of one tile
+    cdef farann_code_bar no_bar
     cdef double *turned
     cdef uint8_t *code_bytes
     cdef readonly int64_t scanned, refined, rescored, bytes_read
@@ -135,7 +148,7 @@ cdef class Queries:
             query = &self.queries[i]
             query.exact = self.exact + i * exact_dim
             query.filter = filter.of_query(start + i)
-            query.threshold = -INFINITY
+            query.threshold, query.bar_floor = -INFINITY, NAN
             if self.beyond:
                 query.radius = radius
             else:
@@ -154,15 +167,28 @@ cdef class Queries:
         if self.n_queries < FEW_QUERIES:
             width = 1
         n = (self.n_queries + width - 1) // width * width
-        self.code_width = width
+        self.code_width, self.looks_first = width, self.codes.has_basis
         self.code_queries = <uint32_t *>self.allocate(
             n * self.codes.scanned.groups, sizeof(uint32_t))
+        self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
+        if width == 1 and self.codes.halves_first:
+            self.allocate_deferred()
         if self.codes.has_basis:
             self.whole_queries = <uint32_t *>self.allocate(
                 self.n_queries * self.codes.groups, sizeof(uint32_t))
+
+    cdef allocate_deferred(self):
+        """Room for rows that a scan of upper halves puts off."""
+        cdef int64_t i, room = DEFERRED + LARGEST_BLOCK
+        cdef float *scores = <float *>self.allocate(
+            self.n_queries * room, sizeof(float) + sizeof(int64_t))
+        cdef int64_t *slots = <int64_t *>(scores + self.n_queries * room)
+        for i in range(self.n_queries):
+            self.queries[i].deferred.scores = scores + i * room
+            self.queries[i].deferred.slots = slots + i * room
 
     cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
         """All that is derived from one query before the search."""
@@ -182,42 +208,49 @@ cdef class Queries:
                 * query.prepared.key_scale + query.prepared.key_offset)
         if self.codes is not None:
             self.encode(i)
+            query.coded = query.whole.unit >= 0.0
 
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code a query for the levels of codes that rows have."""
         cdef Query *query = &self.queries[i]
-        cdef const farann_kernels *kernels = self.snapshot.kernels
-        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j, m
+        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j
         cdef double *weights = self.turned
-        cdef double *along = self.turned + padded(dim)
-        cdef double squares, rest
-        cdef uint32_t *scan = (
+        cdef uint32_t *codes = (
             self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
         farann_query_weights(self.snapshot.metric, self.sign, query.exact, dim,
                              &self.snapshot.centre[0], query.prepared.query_norm, weights)
         for j in range(dim, padded(dim)):
             weights[j] = 0.0
+        if self.looks_first:
+            self.encode_along(query, weights, codes, width)
         if self.codes.has_basis:
-            m = self.codes.basis.shape[0]
-            kernels.project_f64(weights, 1, self.codes.basis.shape[1], weights, &squares)
-            kernels.project_f64(&self.codes.basis[0, 0], m, self.codes.basis.shape[1], weights,
-                                along)
-            rest = squares * REST_SHARE
-            for j in range(m):
-                squares -= along[j] * along[j]
-            for j in range(m, padded(m)):
-                along[j] = 0.0
-            farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest),
-                              &self.codes.scan_bounds, self.codes.bounds.norm, &query.prepared,
-                              False, self.code_bytes, scan, width, &query.scan)
-            scan, width = self.whole_queries + i * self.codes.groups, 1
-        kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0], FARANN_ROTATION_ROUNDS)
-        farann_code_query(kernels, weights, 0.0, &self.codes.bounds, self.codes.bounds.norm,
-                          &query.prepared, self.codes.upper_alone, self.code_bytes, scan, width,
-                          &query.whole)
+            codes, width = self.whole_queries + i * self.codes.groups, 1
+        self.snapshot.kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0],
+                                         FARANN_ROTATION_ROUNDS)
+        farann_code_query(self.snapshot.kernels, weights, 0.0, &self.codes.bounds,
+                          self.codes.bounds.norm, &query.prepared, self.codes.upper_alone,
+                          self.code_bytes, codes, width, &query.whole)
         if not self.snapshot.vectors:
             take_as_true(&query.whole, self.codes.upper_alone)
         if not self.codes.has_basis:
             query.scan = query.whole
-        elif query.scan.unit < 0.0:
+        elif self.looks_first and query.scan.unit < 0.0:
             query.whole.unit = -1.0
+
+    cdef void encode_along(self, Query *query, const double *weights, uint32_t *codes,
+                           int64_t width) noexcept nogil:
+        """Code a query along the basis, for the first look."""
+        cdef const farann_kernels *kernels = self.snapshot.kernels
+        cdef int64_t m = self.codes.basis.shape[0], dim = self.codes.basis.shape[1], j
+        cdef double *along = self.turned + padded(self.snapshot.dim)
+        cdef double squares, rest
+        kernels.project_f64(weights, 1, dim, weights, &squares)
+        kernels.project_f64(&self.codes.basis[0, 0], m, dim, weights, along)
+        rest = squares * REST_SHARE
+        for j in range(m):
+            squares -= along[j] * along[j]
+        for j in range(m, padded(m)):
+            along[j] = 0.0
+        farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
+                          self.codes.bounds.norm, &query.prepared, False, self.code_bytes, codes,
+                          width, &query.scan)

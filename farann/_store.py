@@ -21,6 +21,8 @@ from farann.tuning import Tuning
 
 # Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
 _CENTRE_SAMPLE = 16_384
+# Sampled rows that are float64 at a time.
+_SAMPLE_AT_ONCE = 1024
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
@@ -122,6 +124,11 @@ class Store:
         grown = self.ids.grown(ids)
         tail[self._n_tail : needed] = rows
         self._tail, self._n_tail, self.alive, self.ids = tail, needed, alive, grown
+
+    def adopt(self, rows: Float32Array, ids: Int64Array) -> None:
+        """Take rows as they lie, without a copy, as the first of an empty store."""
+        self.ids = self.ids.grown(ids)
+        self.base, self.built = rows, False
 
     def remove(self, slots: Int64Array) -> None:
         """Mark rows as removed; `build` gives their space back."""
@@ -239,8 +246,12 @@ def centre_of(rows: Float32Array, unit: bool) -> Float64Array:
     """The mean of a sample of the rows (with `unit`: of their directions), as float32 has it."""
     if len(rows) == 0:
         return np.zeros(rows.shape[1])
-    sample = rows[:: -(-len(rows) // _CENTRE_SAMPLE)].astype(np.float64)
-    if unit:
-        sample /= np.linalg.norm(sample, axis=1, keepdims=True)
-    mean: Float64Array = sample.mean(axis=0).astype(np.float32).astype(np.float64)
+    sample = rows[:: -(-len(rows) // _CENTRE_SAMPLE)]
+    total = np.zeros(rows.shape[1])
+    for start in range(0, len(sample), _SAMPLE_AT_ONCE):
+        part = sample[start : start + _SAMPLE_AT_ONCE].astype(np.float64)
+        if unit:
+            part /= np.linalg.norm(part, axis=1, keepdims=True)
+        total += part.sum(axis=0)
+    mean: Float64Array = (total / len(sample)).astype(np.float32).astype(np.float64)
     return mean

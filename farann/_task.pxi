@@ -10,6 +10,7 @@ cdef class Task(Selection):
             if self.codes is not None:
                 self.score_uncoded()
                 self.scan_all_codes()
+                self.refine_all_deferred()
             for s in range(2):
                 if s > 0 or self.codes is None:
                     self.scan(&self.filter.segments[s])
@@ -131,15 +132,14 @@ cdef class Task(Selection):
             single and self.upper_first(&self.queries[self.members[0]]))
         cdef farann_coded_tile tile
         cdef Query *query
-        for i in range(width):
-            farann_code_bar_none(&self.bars, i)
         for i in range(count):
             query = &self.queries[self.members[i]]
             self.candidates[i] = query.candidates
-            if query.whole.unit >= 0.0:
-                n_coded += 1
-                farann_code_bar_at(&query.scan, &self.codes.scan_bounds, self.wanted(query),
-                                   self.sign, upper, &self.bars, i)
+            n_coded += query.coded
+            self.raise_bar(query, UPPER_HALVES if upper else WHOLE_CODES)
+            farann_code_bars_set(&self.bars, i, &query.bar)
+        for i in range(count, width):
+            farann_code_bars_set(&self.bars, i, &self.no_bar)
         if n_coded == 0:
             return
         tile.codes, tile.bars = codes, &self.bars
@@ -151,8 +151,21 @@ cdef class Task(Selection):
         elif upper and not self.codes.upper_alone:
             query = &self.queries[self.members[0]]
             self.judge_upper(query, self.candidates[0].count - query.candidates.count, n)
+            self.defer(query, start)
             self.refine(1, start, codes)
+            if query.deferred.count > DEFERRED:
+                self.admit_tile(count, &block)
+                self.refine_deferred(self.members[0], codes)
+                return
         self.admit_tile(count, &block)
+
+    cdef void raise_bar(self, Query *query, int level) noexcept nogil:
+        """Make the bar that of the threshold."""
+        if query.threshold == query.bar_floor and level == query.bar_level:
+            return
+        query.bar_floor, query.bar_level = query.threshold, level
+        query.bar = farann_code_bar_at(&query.scan, &self.codes.scan_bounds, self.wanted(query),
+                                       self.sign, level == UPPER_HALVES)
 
     cdef farann_scan_codes *scan_function(self, bint single, bint upper) noexcept nogil:
         cdef const farann_kernels *kernels = self.snapshot.kernels
@@ -168,8 +181,11 @@ cdef class Task(Selection):
         return n if self.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
 
     cdef bint upper_first(self, Query *query) noexcept nogil:
-        """Whether to read the upper halves of codes first: one query alone waits for memory."""
-        if self.codes.has_basis or self.codes.scanned.groups == 1 or query.threshold == -INFINITY:
+        """Whether to read the upper halves of codes first: not before there is a threshold.
+
+        Nor for a query that is alone only for once, which has no room for rows to put off.
+        """
+        if query.deferred.slots == NULL or query.threshold == -INFINITY:
             return False
         if query.pause > 0:
             query.pause -= 1
@@ -181,6 +197,58 @@ cdef class Task(Selection):
             query.next_pause = min(2 * query.next_pause + 1, LONGEST_PAUSE)
             query.pause = query.next_pause
 
+    cdef void defer(self, Query *query, int64_t start) noexcept nogil:
+        """Put off rows that passed, but by the middle of what they may be are no answer yet.
+
+        In the end, when the threshold is as good as it gets, fewer of them are worth a look.
+        """
+        cdef farann_candidates *passed = &self.candidates[0]
+        cdef farann_candidates *deferred = &query.deferred
+        cdef int64_t i, panel, kept = query.candidates.count
+        cdef double floor = self.wanted(query)
+        for i in range(kept, passed.count):
+            if passed.scores[i] >= floor:
+                passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
+                kept += 1
+                continue
+            panel = (start + passed.slots[i]) // FARANN_CODE_PANEL
+            deferred.slots[deferred.count] = start + passed.slots[i]
+            deferred.scores[deferred.count] = farann_code_most(
+                &query.whole, passed.scores[i], self.codes.scanned.weights[panel],
+                self.codes.scanned.unknown[panel])
+            deferred.count += 1
+        passed.count = kept
+
+    cdef void refine_all_deferred(self) noexcept nogil:
+        cdef int64_t i
+        for i in range(self.n_queries):
+            if self.queries[i].deferred.count:
+                self.refine_deferred(i, self.single_codes(i))
+
+    cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
+        """The codes of query i side by side."""
+        return self.code_queries + i * self.codes.scanned.groups
+
+    cdef void refine_deferred(self, int64_t i, const uint32_t *codes) noexcept nogil:
+        """Score those rows that were put off and may still belong to the answer."""
+        cdef Query *query = &self.queries[i]
+        cdef farann_candidates *deferred = &query.deferred
+        cdef farann_candidates *passed = &self.candidates[0]
+        cdef farann_block block = self.coded_block(0)
+        cdef int64_t j = 0
+        cdef double floor
+        while j < deferred.count:
+            self.candidates[0], self.members[0] = query.candidates, i
+            floor = self.wanted(query) - query.whole.slack
+            while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
+                if deferred.scores[j] >= floor:
+                    passed.slots[passed.count] = deferred.slots[j]
+                    passed.count += 1
+                j += 1
+            self.refine(1, 0, codes)
+            self.admit_tile(1, &block)
+        deferred.count = 0
+
     cdef void refine(self, int64_t count, int64_t start, const uint32_t *codes) noexcept nogil:
         """Score again, by the whole codes, what a tile's scan has left.
 
@@ -188,9 +256,10 @@ cdef class Task(Selection):
         """
         cdef farann_coded_tile tile
         cdef farann_code_bars bars
+        cdef farann_code_bar bar
         cdef int64_t i, n
         cdef Query *query
-        tile.bars = &bars
+        tile.bars, bars.sign = &bars, self.bars.sign
         for i in range(count):
             query = &self.queries[self.members[i]]
             n = self.candidates[i].count - query.candidates.count
@@ -198,8 +267,9 @@ cdef class Task(Selection):
                 continue
             self.refined += n
             self.bytes_read += n * self.codes.groups * FARANN_CODE_GROUP
-            farann_code_bar_at(&query.whole, &self.codes.bounds, self.wanted(query), self.sign,
-                               False, &bars, 0)
+            bar = farann_code_bar_at(&query.whole, &self.codes.bounds, self.wanted(query),
+                                     self.sign, False)
+            farann_code_bars_set(&bars, 0, &bar)
             tile.codes = codes
             if codes == NULL:
                 tile.codes = self.whole_queries + self.members[i] * self.codes.groups
@@ -211,7 +281,7 @@ cdef class Task(Selection):
         cdef const Segment *rows = &self.snapshot.segments[0]
         cdef int64_t i, start, n
         for i in range(self.n_queries):
-            if self.queries[i].whole.unit >= 0.0:
+            if self.queries[i].coded:
                 self.queries[i].slack = self.queries[i].whole.off
                 self.score_outliers(&self.queries[i])
                 continue

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from tqdm import tqdm
 
-from farann._codes import CodeBounds, Extents, RowCodes, blocks_of, centred
+from farann._codes import CodedBlock, Extents, blocks_of, centred
 from farann._rotation import turned
 from farann._types import Float32Array, Float64Array
 
@@ -15,7 +17,6 @@ _MOST_SHAPED = 256
 _FLOOR = 0.1
 # What the lower half of a code is taken for where it isn't kept.
 MIDDLE = 7.5
-_UP = 1.0 + 1e-9
 
 
 def shape_of(weights: Float64Array) -> Float64Array | None:
@@ -36,15 +37,14 @@ def shape_of(weights: Float64Array) -> Float64Array | None:
 
 
 def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
-               weights: Float32Array, shape: Float64Array | None, progress: bool) -> RowCodes:
-    """Code rows, each by its weight, for upper halves alone; those of outliers are worth nothing.
+               weights: Float32Array, shape: Float64Array | None, extremes: Float64Array,
+               progress: bool) -> Iterator[CodedBlock]:
+    """Code rows as `code_rows` does, but for upper halves alone.
 
     The lower halves, which are dropped, come as close to the row as the upper ones let them: what
     is proved about 8-bit codes then holds for these, too.
     """
     n, dim = rows.shape
-    codes, squares = np.full((n, -(-dim // 4) * 4), 128, np.uint8), np.empty(n)
-    unknown, largest = np.empty(n, np.float32), np.zeros(4)
     coded = np.ones(n, np.bool_)
     coded[extents.outliers] = False
     for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
@@ -52,14 +52,15 @@ def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ex
         scaled = np.where(coded[block, None], z * weights[block, None], 0.0)
         first = 16.0 * _upper_halves(scaled, shape) - 128.0
         whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + 15.0)
-        codes[block, :dim] = whole + 128.0
-        squares[block] = (z**2).sum(axis=1)
+        codes = np.full((len(z), -(-dim // 4) * 4), 128, np.uint8)
+        codes[:, :dim] = whole + 128.0
+        squares = (z**2).sum(axis=1)
         lower = ((whole - first - MIDDLE) ** 2).sum(axis=1)
-        unknown[block] = np.sqrt(lower) * (1.0 + 2.0**-23)
-        squared = np.stack([((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
-                            np.where(coded[block], squares[block], 0.0)])
-        largest = np.maximum(largest, squared.max(axis=1))
-    return RowCodes(codes, squares, unknown, CodeBounds(*(np.sqrt(largest) * _UP).tolist()))
+        extremes[:] = np.maximum(extremes, np.stack([
+            ((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
+            np.where(coded[block], squares, 0.0)]).max(axis=1))
+        yield CodedBlock(block, codes, squares,
+                         (np.sqrt(lower) * (1.0 + 2.0**-23)).astype(np.float32))
 
 
 def _upper_halves(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:

@@ -32,6 +32,7 @@ class Content(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Reader
+    whole: Array | None = None  # mapped into memory, where the file holds it as numpy does
 
 
 class Format(NamedTuple):
@@ -129,7 +130,8 @@ def _package(module: str, path_or_suffix: Path | str) -> Any:
 def _look_npy(path: Path, name: str | None, default: str) -> Content:
     with np.errstate(over="raise"):  # in the size of an impossible shape
         array = npy.open_memmap(path, mode="r")
-    return Content(array.shape, array.dtype, _slices(array, array.shape[0] if array.ndim else 0))
+    read = _slices(array, array.shape[0] if array.ndim else 0)
+    return Content(array.shape, array.dtype, read, array)
 
 
 def _write_npy(stream: IO[bytes], array: Array, name: str | None) -> None:

@@ -146,8 +146,9 @@ pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one array, column or data
 set of several."""
 
 BUILD = f"""\
-Index the vectors of a file. It is read in blocks, so there need not be memory
-for the file beside the index. The ids of rows are their numbers, from 0, unless
+Index the vectors of a file, which may be larger than memory. An .npy file of
+float32 in C order is used where it lies; of any other a float32 copy is made in
+a temporary file beside INDEX. The ids of rows are their numbers, from 0, unless
 a file of ids is given: .txt, or any of those below with one integer a row.
 
 {VECTORS}"""

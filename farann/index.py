@@ -174,8 +174,9 @@ class Index:
 
     # ---- changing it ----
 
-    def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None) -> Int64Array:
-        """Append rows; the index keeps copies of its own.
+    def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
+            copy: bool = True) -> Int64Array:
+        """Append rows; the index keeps copies of its own unless told otherwise.
 
         Parameters
         ----------
@@ -184,6 +185,10 @@ class Index:
         ids : array_like of int (n,), optional
             Ids of 0 or more, none in use. By default counting goes on after the largest id that
             was ever used, beginning with 0.
+        copy : bool
+            False lets the rows stay where they are, for example in a mapped file that is larger
+            than memory. They must be float32 in C order and the first of the index, and must not
+            change as long as the index lives.
 
         Returns
         -------
@@ -194,15 +199,21 @@ class Index:
         ------
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, numbers too large for float32, a zero vector
-            under cosine, ids that are negative, repeated or in use. The index is unchanged then.
+            under cosine, ids that are negative, repeated or in use, or where ``copy=False`` can't
+            be. The index is unchanged then.
 
         Examples
         --------
         >>> index = farann.Index(dim=2)
         >>> index.add([[1, 2], [3, 4]], ids=[70, 30])
         array([70, 30])
+
+        Rows of a file that need not fit in memory:
+
+        >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        vectors = _checks.to_vectors("rows", rows, self.dim, unit=self._unit, single=False)
+        vectors = _checks.to_vectors("rows", rows, self.dim, unit=self._unit, single=False,
+                                     as_is=not copy)
         new_ids = None if ids is None else _checks.to_new_ids("ids", ids, len(vectors))
         with self._lock:
             store = self._store
@@ -217,7 +228,13 @@ class Index:
                 taken = new_ids[store.slots_of(new_ids) >= 0]
                 if len(taken):
                     raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}")
-            store.add(vectors, new_ids)
+            if copy:
+                store.add(vectors, new_ids)
+            elif store.n_slots:
+                raise ValueError("copy: only the first rows of an index can be kept without a "
+                                 f"copy, and it has {store.n_slots}")
+            else:
+                store.adopt(vectors, new_ids)
             self._store, self._snapshot = store, None
         return new_ids
 

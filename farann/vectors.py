@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,15 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from tqdm import tqdm
 
+from farann._checks import to_vectors
+from farann._types import Float32Array
 from farann._vector_formats import FORMATS, Array, Reader, format_of, look
 
 __all__ = ["VectorFile", "open_vectors", "read_id_lists", "read_ids", "write_vectors"]
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES, COPY_BYTES = 64 << 20, 16 << 20
 
 StrPath = str | os.PathLike[str]
 
@@ -49,6 +53,7 @@ class VectorFile:
     dim: int
     dtype: np.dtype[Any]
     _read: Reader = field(repr=False)
+    _whole: Array | None = field(default=None, repr=False, compare=False)
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Array]:
         """Read the rows, so many at a time.
@@ -89,6 +94,68 @@ class VectorFile:
             return blocks[0]
         return np.concatenate(blocks) if blocks else np.empty((0, self.dim), self.dtype)
 
+    def map(self, folder: StrPath | None = None, *, unit: bool = False,
+            progress: bool = False) -> Float32Array:
+        """All rows as float32, mapped into memory: more of them than memory can hold.
+
+        Rows that lie in an ``.npy`` file as float32 in C order are mapped as they are, and not
+        looked at. The file must not change as long as the array lives. Of all others a copy is
+        made, block by block, in a temporary file without a name, which goes with the array.
+
+        Parameters
+        ----------
+        folder : str or path-like, optional
+            Where to put the copy if there has to be one: it takes 4 bytes a number. By default
+            the folder of the file.
+        unit : bool
+            Refuse zero vectors in a copy, as an index for cosine does.
+        progress : bool
+            Show a progress bar while a copy is made.
+
+        Returns
+        -------
+        float32 (rows, dim)
+            Read-only, in C order, as ``Index.add(..., copy=False)`` takes it.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or has a number that an index would refuse.
+        OSError
+            If the copy cannot be written.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="dot")
+        >>> rows = open_vectors("items.parquet:embedding").map()  # doctest: +SKIP
+        >>> ids = index.add(rows, copy=False)  # doctest: +SKIP
+        """
+        whole = self._whole
+        if whole is not None and whole.dtype == np.float32 and (
+                whole.flags.c_contiguous and whole.flags.aligned):
+            return np.asarray(whole)
+        if self.rows == 0:
+            return np.empty((0, self.dim), np.float32)
+        place, done = self.path.parent if folder is None else Path(folder), 0
+        # The system removes it as soon as nobody has it open, also where the process is killed.
+        with (
+            tempfile.TemporaryFile(dir=place, prefix=".farann-", buffering=0) as stream,
+            tqdm(total=self.rows, desc="copying rows", disable=not progress) as bar,
+        ):
+            for block in self.blocks(COPY_BYTES):
+                vectors = to_vectors(str(self.path), block, self.dim, unit=unit, single=False,
+                                     first=done)
+                left = vectors.data.cast("B")
+                try:
+                    while left:
+                        left = left[stream.write(left) :]
+                except OSError as error:
+                    error.filename = str(place)  # the file itself has no name
+                    raise
+                done += len(block)
+                bar.update(len(block))
+            return np.asarray(np.memmap(stream, np.float32, "r", shape=(self.rows, self.dim)))
+
 
 def open_vectors(file: StrPath, *, default: str = "train") -> VectorFile:
     """Look into a vector file.
@@ -122,14 +189,14 @@ def open_vectors(file: StrPath, *, default: str = "train") -> VectorFile:
     (10000, 100)
     """
     path, name = split_name(file)
-    shape, dtype, read = look(path, name, default)
+    shape, dtype, read, whole = look(path, name, default)
     if dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers, got {dtype}")
     if len(shape) == 1 and shape[0] > 0:
         return VectorFile(path, 1, shape[0], dtype, _as_one_row(read, shape[0]))
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{path}: expected vectors, an array of shape (rows, dim), got {shape}")
-    return VectorFile(path, shape[0], shape[1], dtype, read)
+    return VectorFile(path, shape[0], shape[1], dtype, read, whole)
 
 
 def _as_one_row(read: Reader, dim: int) -> Reader:
@@ -280,7 +347,7 @@ def split_name(file: StrPath) -> tuple[Path, str | None]:
 
 def _integers(path: Path, name: str | None, kinds: str) -> Array:
     """Read a whole array of integers as int64, or of booleans as they are."""
-    shape, dtype, read = look(path, name, "ids")
+    shape, dtype, read, _ = look(path, name, "ids")
     if dtype.kind not in kinds:
         raise ValueError(f"{path}: expected integer ids, got {dtype}")
     blocks = list(read(max(1, *shape)))

@@ -12,6 +12,9 @@ static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
 /* A code is 16 times its upper half, plus the lower one, of which 7.5 is the middle, less 128. */
 static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 
+/* Units of queries: float32 holds these, and the largest sum of products times them. */
+static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e29;
+
 static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
                        const double *centre, int unit, const double *signs, double *z) {
     double scale = 1.0;
@@ -85,25 +88,21 @@ static void pack_groups(const uint8_t *codes, int64_t left, int halves, uint8_t 
     if (lower) memcpy(lower, &low, sizeof low);
 }
 
-void farann_pack_codes(const uint8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
+void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, int64_t groups,
                        int halves, uint8_t *panels, uint8_t *lower) {
     const int64_t step = halves ? 2 : 1, parts = (groups + step - 1) / step;
-    const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
-    const size_t n_bytes = (size_t)(n_panels * parts * FARANN_CODE_PANEL * FARANN_CODE_GROUP);
-    memset(panels, 0, n_bytes);
-    if (lower) memset(lower, 0, n_bytes);
     for (int64_t i = 0; i < n; i++) {
-        if (positions[i] < 0) continue;
-        const uint8_t *row = rows + positions[i] * groups * FARANN_CODE_GROUP;
-        const int64_t at = i / FARANN_CODE_PANEL * parts * FARANN_CODE_PANEL + i % FARANN_CODE_PANEL;
-        for (int64_t p = 0; p < parts; p++) {
-            const int64_t byte = (at + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP;
-            const int64_t in_quad =
-                (i / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD + p * FARANN_CODE_QUAD +
-                 i % FARANN_CODE_QUAD) * FARANN_CODE_GROUP;
+        const int64_t place = places[i];
+        if (place < 0) continue;
+        const uint8_t *row = rows + i * groups * FARANN_CODE_GROUP;
+        const int64_t in_panel = place / FARANN_CODE_PANEL * parts * FARANN_CODE_PANEL +
+                                 place % FARANN_CODE_PANEL;
+        const int64_t in_quad = place / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD +
+                                place % FARANN_CODE_QUAD;
+        for (int64_t p = 0; p < parts; p++)
             pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, halves,
-                        panels + byte, lower ? lower + in_quad : NULL);
-        }
+                        panels + (in_panel + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP,
+                        lower ? lower + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP : NULL);
     }
 }
 
@@ -138,7 +137,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     coded->unit = -1.0;
     coded->slack = farann_query_slack(prepared, reach * reach);
     /* The last comparison fails only with bounds from a file that lies. */
-    if (coded->slack < 0.0 || !(t > 1e-36 && t < 1e36) ||
+    if (coded->slack < 0.0 || !(t > SMALLEST_UNIT && t < LARGEST_UNIT) ||
         !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)))
         return;
     kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
@@ -155,43 +154,60 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     /* w <a, z> = t <u, c> + t <u, e> + <f, w z>; then what float32 rounds, and the turns. */
     const double within = sqrt(sums[0]), left = sqrt(sums[1]);
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
+    const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
     coded->allowance = (within * rows->residual + left * rows->length) / t * (1.0 + 1e-9) + rounding;
     coded->length = within / t * (1.0 + 1e-9);
     coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
-                                   (reach + rows->residual * rows->scale) + reach * reach);
+                                   (reach + (rows->residual + rows->unknown) * rows->scale) +
+                               reach * reach);
     coded->slack += 0x1p-36 * prepared->weight_norm * reach;
-    const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
     coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
                  left * rows->norm * (1.0 + 1e-9);
     if (coded->allowance + coded->length * rows->unknown < LARGEST_SQUARE) coded->unit = t;
     coded->per_unit = 1.0 / t;
 }
 
-void farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
-                        double floor, double sign, int upper_alone, farann_code_bars *bars,
-                        int64_t i) {
+farann_code_bar farann_code_bar_none(void) {
+    farann_code_bar bar = {0};
+    bar.offset = (float)PASS_ALL;
+    return bar;
+}
+
+farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
+                                   const farann_code_bounds *rows, double floor, double sign,
+                                   int upper_alone) {
+    farann_code_bar bar = farann_code_bar_none();
+    if (coded->unit < 0.0) return bar;
     const double t = coded->unit, width = upper_alone ? UPPER_STEP : 1.0;
     const double units = coded->per_unit * (upper_alone ? 1.0 / UPPER_STEP : 1.0);
     const double centre = coded->sum * (upper_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
     const double most = rows->largest_threshold * units * t;
     const int squared = rows->largest_square > 0.0;
     double threshold = (floor - coded->slack) * units;
-    bars->step[i] = (float)(t * width);
-    bars->origin[i] = (float)(centre * t);
-    bars->sign = squared ? (float)sign : 0.0f;
+    bar.step = (float)(t * width);
+    bar.origin = (float)(centre * t);
     if (!(threshold > -most)) {
-        farann_code_bar_none(bars, i);
-        bars->offset[i] = (float)-PASS_ALL;
-        return;
+        bar.offset = (float)-PASS_ALL;
+        return bar;
     }
     if (threshold > most) threshold = most;
-    bars->threshold[i] = (float)threshold;
-    bars->square[i] = squared ? (float)(-sign * units) : 0.0f;
-    bars->unknown[i] = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
-    bars->offset[i] = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
+    bar.threshold = (float)threshold;
+    bar.square = squared ? (float)(-sign * units) : 0.0f;
+    bar.unknown = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
+    bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
+    return bar;
 }
 
-void farann_code_bar_none(farann_code_bars *bars, int64_t i) {
-    bars->threshold[i] = bars->square[i] = bars->unknown[i] = 0.0f;
-    bars->offset[i] = (float)PASS_ALL;
+float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown) {
+    double units = coded->allowance + coded->length * (double)unknown + ROUNDING * UPPER_STEP;
+    return (float)((double)score + units * coded->unit / (double)weight);
+}
+
+void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar) {
+    bars->threshold[i] = bar->threshold;
+    bars->square[i] = bar->square;
+    bars->unknown[i] = bar->unknown;
+    bars->offset[i] = bar->offset;
+    bars->step[i] = bar->step;
+    bars->origin[i] = bar->origin;
 }

@@ -39,11 +39,11 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
                         farann_code_extremes *largest);
 
 /*
- * Lay codes out as panels: position i holds row positions[i], nothing where it is negative. Writes
- * n positions rounded up to whole panels, zeros in the rest. With `halves` the upper halves of the
- * codes, and the lower ones, if these are wanted, to `lower`.
+ * Lay the codes of n rows out in panels: row i at position places[i], nowhere where that is
+ * negative. With `halves` the upper halves of the codes, and the lower ones, if these are wanted,
+ * to `lower`.
  */
-void farann_pack_codes(const uint8_t *rows, const int64_t *positions, int64_t n, int64_t groups,
+void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, int64_t groups,
                        int halves, uint8_t *panels, uint8_t *lower);
 
 /*
@@ -86,15 +86,24 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
                        farann_coded_query *coded);
 
 /*
- * Set what rows must reach to pass for query i of a tile: those with a reduced key of `floor` or
- * more do, whichever way their codes were rounded. `sign` is that of |y|^2 in the key;
- * `upper_alone`: for scans of the upper halves of codes.
+ * What rows must reach to pass: those with a reduced key of `floor` or more do, whichever way
+ * their codes were rounded. `sign` is that of |y|^2 in the key; `upper_alone`: for scans of the
+ * upper halves of codes. A query without codes lets no row pass.
  */
-void farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
-                        double floor, double sign, int upper_alone, farann_code_bars *bars,
-                        int64_t i);
+farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
+                                   const farann_code_bounds *rows, double floor, double sign,
+                                   int upper_alone);
 
-/* Set it so that no row passes. */
-void farann_code_bar_none(farann_code_bars *bars, int64_t i);
+/*
+ * What the reduced key of a row can be at most, less the slack, by its score from the upper halves
+ * of its codes, and the weight and what is unknown of its panel.
+ */
+float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown);
+
+/* The bar that no row passes. */
+farann_code_bar farann_code_bar_none(void);
+
+/* Set the bar of a tile's query i. */
+void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar);
 
 #endif

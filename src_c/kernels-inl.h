@@ -348,6 +348,28 @@ WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *su
     list->count = count;
 }
 
+/*
+ * Appends the rows that pass, of some vectors of rows for each query. Seldom called, and apart from
+ * the scan, which needs all registers.
+ */
+FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
+                                                 const farann_coded_rows *rows, int64_t first,
+                                                 int64_t row, const farann_panel_limits *limits,
+                                                 const farann_code_bars *bars, const int32_t *sums,
+                                                 farann_candidates *candidates) {
+    for (int t = 0; t < width; t++, sums += vectors * I32_LANES) {
+        uint32_t mask = 0;
+        for (int v = 0; v < vectors; v++) {
+            const farann_panel_limits *limit = limits + v / PANEL_I32;
+            i32v least = rows->squares
+                             ? row_limits(1, rows, first + v * I32_LANES, bars, limit, t)
+                             : row_limits(0, rows, first + v * I32_LANES, bars, limit, t);
+            mask |= i32_greater(i32_load(sums + v * I32_LANES), least) << (v * I32_LANES);
+        }
+        if (mask) append_coded(&candidates[t], mask, sums, rows, first, bars, t, row);
+    }
+}
+
 /* The lower halves of the v-th vector of a panel's rows, from quads of rows that lie apart. */
 WORD i32v load_lower(const uint8_t *lower, int v, int64_t panel_bytes) {
     const int64_t quad_bytes = panel_bytes / (FARANN_CODE_PANEL / FARANN_CODE_QUAD);
@@ -426,19 +448,12 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
                                          row_limits(squared, rows, first + v * I32_LANES, tile->bars,
                                                     limits + v / PANEL_I32, t)));
     if (!FARANN_UNLIKELY(i32_greater(most, i32_set1(0)))) return;
-    int32_t sums[CODE_QUERIES][MOST_VECTORS * I32_LANES];
+    int32_t sums[MOST_SUMS * I32_LANES];
     /* Two short loops, which compilers unroll: one long one would put all sums in memory. */
     for (int t = 0; t < width; t++)
-        for (int v = 0; v < vectors; v++) i32_store(sums[t] + v * I32_LANES, sum[t * vectors + v]);
-    for (int t = 0; t < width; t++) {
-        uint32_t mask = 0;
         for (int v = 0; v < vectors; v++)
-            mask |= i32_greater(i32_load(sums[t] + v * I32_LANES),
-                                row_limits(squared, rows, first + v * I32_LANES, tile->bars,
-                                           limits + v / PANEL_I32, t))
-                    << (v * I32_LANES);
-        if (mask) append_coded(&candidates[t], mask, sums[t], rows, first, tile->bars, t, row);
-    }
+            i32_store(sums + (t * vectors + v) * I32_LANES, sum[t * vectors + v]);
+    NAME(collect_codes)(width, vectors, rows, first, row, limits, tile->bars, sums, candidates);
 }
 
 /* The limits of some panels first: they would cost more one by one. */
@@ -560,7 +575,7 @@ WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
 KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
                                    const farann_coded_tile *query, farann_candidates *list,
                                    int64_t from) {
-    enum { AHEAD = 4 };
+    enum { AHEAD = 8 };
     const farann_code_bars *bars = query->bars;
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
     int64_t kept = from;

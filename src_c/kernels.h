@@ -33,12 +33,22 @@ typedef struct {
 enum { FARANN_BARS = 16 };
 
 /*
- * When a row passes, for each query of a tile. With H the sum of <u, what the scan reads of the
+ * When a row passes, for one query. With H the sum of <u, what the scan reads of the
  * codes>, w the row's weight, b its square and l what is unknown of its panel where upper halves
  * are read alone, it does if
  *     H > threshold * w + square * b + unknown * l + offset
  * and its score is (H * step + origin + sign * b) / w.
  */
+typedef struct {
+    float threshold;
+    float square;
+    float unknown;
+    float offset;
+    float step;
+    float origin;
+} farann_code_bar;
+
+/* The bars of a tile's queries, and the sign of |y|^2 in their keys. */
 typedef struct {
     float threshold[FARANN_BARS];
     float square[FARANN_BARS];

@@ -52,14 +52,22 @@ void farann_query_prepare(farann_metric metric, double sign, const float *query,
     for (int64_t j = dim; j < padded_dim; j++) exact[j] = 0.0;
 
     double norm = metric == FARANN_COSINE ? sqrt(sum_of_squares(exact, padded_dim)) : 1.0;
+    /* Eight sums of each, which don't wait for each other. */
+    double distances[8] = {0}, products[8] = {0}, squares[8] = {0};
     double distance2 = 0.0, dot_centre = 0.0, weights2 = 0.0;
-    for (int64_t j = 0; j < dim; j++) {
-        double from_centre = exact[j] - centre[j];
-        distance2 += from_centre * from_centre;
-        dot_centre += exact[j] * centre[j];
-        float rounded = (float)weight(metric, sign, exact[j], centre[j], norm);
-        weights[j * stride] = rounded;
-        weights2 += (double)rounded * (double)rounded;
+    for (int64_t j = 0; j < dim; j += 8)
+        for (int64_t i = 0; i < 8 && j + i < dim; i++) {
+            double from_centre = exact[j + i] - centre[j + i];
+            float rounded = (float)weight(metric, sign, exact[j + i], centre[j + i], norm);
+            weights[(j + i) * stride] = rounded;
+            distances[i] += from_centre * from_centre;
+            products[i] += exact[j + i] * centre[j + i];
+            squares[i] += (double)rounded * (double)rounded;
+        }
+    for (int i = 0; i < 8; i++) {
+        distance2 += distances[i];
+        dot_centre += products[i];
+        weights2 += squares[i];
     }
     double a = sqrt(weights2) * (1.0 + 1e-9);
 

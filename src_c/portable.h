@@ -4,6 +4,7 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define FARANN_INLINE inline __attribute__((always_inline))
+#define FARANN_NOINLINE __attribute__((noinline))
 #define FARANN_RESTRICT restrict
 #define FARANN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FARANN_COUNT_TRAILING_ZEROS(x) ((int)__builtin_ctz(x))
@@ -11,6 +12,7 @@
 #elif defined(_MSC_VER)
 #include <intrin.h>
 #define FARANN_INLINE __forceinline
+#define FARANN_NOINLINE __declspec(noinline)
 #define FARANN_RESTRICT __restrict
 #define FARANN_UNLIKELY(x) (x)
 static __forceinline int farann_ctz_msvc(unsigned long x) {

@@ -107,6 +107,13 @@ DATA: dict[str, Maker] = {
 }
 
 
+def low_rank(rng: np.random.Generator, n: int, dim: int, noise: float = 0.05) -> Float32:
+    """Rows near a space of few dimensions."""
+    rank = max(1, dim // 8)
+    rows = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, dim))
+    return float32(rows + noise * rng.standard_normal((n, dim)))
+
+
 def rows_for(kind: str, rng: np.random.Generator, n: int, dim: int, metric: str) -> Float32:
     """Rows of one kind; under cosine those that came out as zero vectors get a coordinate."""
     rows = DATA[kind](rng, n, dim)

@@ -1,4 +1,4 @@
-"""The arithmetic of 8-bit codes in plain numpy: layouts of choice, scores, and their slack.
+"""The arithmetic of 8-bit codes in plain numpy: layouts of choice, sums, limits, scores, slack.
 
 What `src_c/codes.c` and the kernels compute, in the words of docs/how-it-works.md; tests hold the
 proof's inequalities against it, and the kernels' candidates.
@@ -12,25 +12,40 @@ from typing import Any, NamedTuple
 import numpy as np
 import reference
 from farann import _basis, _core, _layout
-from farann._codes import centred, code_rows
+from farann._codes import CodeBounds, centred, measure_rows
 from numpy.typing import NDArray
 
+Bytes = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-ZERO_POINTS = {"scalar": 128, "avx2": 64, "avx512": 64, "avx512vnni": 128}
+# Of a query's codes, in magnitude: where products of bytes are added in pairs, 16 bits must do.
+LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127}
+
+
+# ---- layouts ----
 
 
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar") -> _layout.CodeArrays:
-    """Codes of rows with a basis, or none, and an order of choice."""
+    """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
+
+    AssertionError where rows have no codes.
+    """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
-    coded = code_rows(rows, middle, metric == "cosine", 0, isa, False)
-    assert coded is not None
-    return _layout._lay_out(coded, rows, middle, _core.METRICS.index(metric),
-                            _layout.Plan(order, basis))
+    extents = measure_rows(rows, middle, metric == "cosine", 0, isa, False)
+    assert extents is not None
+    order = np.arange(len(rows)) if order is None else order
+    order = order[~np.isin(order, extents.outliers)]
+    builder = _layout._Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
+    return builder.lay_out(_layout._whole_panels(order), basis)
+
+
+def four_bits(arrays: _layout.CodeArrays) -> _layout.CodeArrays:
+    """The same codes of which the lower halves are lost."""
+    return arrays._replace(lower=None)
 
 
 def leading(rows: Float32, metric: str, m: int, centre: Float64 | None = None) -> Float64:
@@ -45,10 +60,42 @@ def orthonormal(rng: np.random.Generator, m: int, dim: int) -> Float64:
     return np.ascontiguousarray(np.linalg.qr(rng.standard_normal((dim, m)))[0].T)
 
 
-def by_position(panels: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Codes row after row, as they were before they were packed."""
+def by_position(panels: Bytes, rows: int = 16) -> Bytes:
+    """Bytes row after row, as they were before panels, or quads, of so many rows were packed."""
     n, width = panels.shape
-    return panels.reshape(n // 16, width // 4, 16, 4).transpose(0, 2, 1, 3).reshape(n, width)
+    return panels.reshape(n // rows, width // 4, rows, 4).transpose(0, 2, 1, 3).reshape(n, width)
+
+
+def halves(packed: Bytes, groups: int) -> Int64:
+    """Of each byte, row after row, the half of a pair's first group, then that of its second."""
+    pairs = packed.reshape(len(packed), -1, 1, 4).astype(np.int64)
+    both = np.concatenate([pairs & 15, pairs >> 4], axis=2)
+    return both.reshape(len(packed), -1)[:, : 4 * groups]
+
+
+class Codes(NamedTuple):
+    """Bytes c + 128 by position, in int64: of all coordinates, and of what is scanned."""
+
+    whole: Int64
+    upper: Int64 | None  # upper halves; None with a basis
+    along: Int64 | None  # along the basis and the rest; None without
+
+
+def codes_of(arrays: _layout.CodeArrays) -> Codes:
+    panels = by_position(arrays.panels)
+    if arrays.whole is not None:
+        return Codes(arrays.whole.astype(np.int64), None, panels.astype(np.int64))
+    groups = -(-arrays.signs.shape[1] // 4)
+    upper = halves(panels, groups)
+    if arrays.lower is None:
+        return Codes(16 * upper, upper, None)
+    return Codes(16 * upper + halves(by_position(arrays.lower, 4), groups), upper, None)
+
+
+def filled(arrays: _layout.CodeArrays) -> NDArray[np.intp]:
+    """Positions that hold a row."""
+    assert arrays.slots is not None
+    return np.flatnonzero(arrays.slots >= 0)
 
 
 def turned(vectors: Float64, signs: NDArray[np.int8]) -> Float64:
@@ -66,6 +113,9 @@ def turned(vectors: Float64, signs: NDArray[np.int8]) -> Float64:
         if size < dim:
             out[:, dim - size :] = out[:, dim - size :] @ hadamard
     return out
+
+
+# ---- queries ----
 
 
 class Question(NamedTuple):
@@ -110,72 +160,174 @@ def question(query: Float32, centre: Float64, metric: str, sign: float) -> Quest
     return Question(weights, norm, scale, offset, (s0, s1, s2), lost)
 
 
+class Limits(NamedTuple):
+    """What sums must be greater than, by position: in real numbers, and as levels round it."""
+
+    real: Float64
+    fused: Int64    # each multiply and add rounded once
+    rounded: Int64  # each rounded twice
+
+    @property
+    def strictest(self) -> Int64:
+        return np.maximum(self.fused, self.rounded)
+
+    @property
+    def loosest(self) -> Int64:
+        return np.minimum(self.fused, self.rounded)
+
+
 class Level(NamedTuple):
-    """A query's scores of all positions at one level of codes."""
+    """A query against all positions, as one kind of scan sees them."""
 
-    scores: Int64
-    step: float
+    sums: Int64             # H
+    weights: Float64        # w
+    squares: Float64 | None  # b
+    unknown: Float64 | None  # Lambda of the position's panel, where upper halves are read alone
+    sign: float
+    unit: float       # t
+    total: float      # sum of u
+    allowance: float  # U
+    length: float     # |u|
     slack: float
+    off: float
 
-    def threshold(self, floor: float) -> int:
-        """What `farann_code_threshold` gives for a floor in units of the key."""
-        units = floor / self.step
-        units -= abs(units) * 1e-12
-        return int(np.clip(np.ceil(units) - 1, -(3 << 28), 3 << 28))
+    @property
+    def width(self) -> float:
+        """How much of c + 128 a unit of what is read stands for."""
+        return 1.0 if self.unknown is None else 16.0
+
+    @property
+    def middle(self) -> float:
+        return -128.0 if self.unknown is None else 7.5 - 128.0
+
+    def limits(self, floor: float | Float64) -> Limits:
+        """For rows of this reduced key and more; a floor for all positions or for each."""
+        units = 1.0 / (self.unit * self.width)
+        most = 2.0**29 / self.weights.max() / self.width
+        threshold = (np.broadcast_to(floor, self.weights.shape) - self.slack) * units
+        every = ~(threshold > -most)
+        threshold = np.minimum(np.where(every, 0.0, threshold), most)
+        offset = -(self.allowance + self.middle * self.total) / self.width - 2.0
+        parts = [(self.weights, threshold)]
+        if self.unknown is not None:
+            parts.append((self.unknown, np.full_like(threshold, -self.length / 16)))
+        if self.squares is not None:
+            parts.append((self.squares, np.full_like(threshold, -self.sign * units)))
+        real = np.full(threshold.shape, offset)
+        fused = real.astype(np.float32)
+        rounded = fused
+        for held, factor in parts:
+            real = real + held * factor
+            exact = held * _float32(factor)  # in float64, which holds it all
+            fused = (exact + fused).astype(np.float32)
+            rounded = exact.astype(np.float32) + rounded
+        return Limits(np.where(every, -2.0**30, real), *(
+            np.where(every, -2.0**30, np.rint(limit)).astype(np.int64)
+            for limit in (fused, rounded)))
+
+    def passing(self, floor: float) -> NDArray[np.bool_]:
+        """The positions that stay where candidates are refined, in float64 from float32 parts."""
+        units = 1.0 / self.unit
+        most = 2.0**29 / self.weights.max()
+        threshold = (floor - self.slack) * units
+        if not threshold > -most:
+            return np.ones(len(self.sums), np.bool_)
+        limit = self.weights * _float32(min(threshold, most))
+        if self.squares is not None:
+            limit += self.squares * _float32(-self.sign * units)
+        return self.sums > limit + _float32(-(self.allowance + self.middle * self.total) - 2.0)
+
+    def scores(self) -> Float32:
+        """What rows are thinned out by, in float32 throughout."""
+        step, origin = np.float32(self.unit * self.width), np.float32(
+            self.middle * self.total * self.unit)
+        numerator = self.sums.astype(np.float32) * step + origin
+        if self.squares is not None:
+            numerator += self.squares.astype(np.float32) * np.float32(self.sign)
+        return numerator / self.weights.astype(np.float32)
+
+
+def _float32(value: Any) -> Any:
+    """Rounded to float32, and back: products of two such are exact."""
+    return np.float64(np.float32(value)) if np.ndim(value) == 0 else (
+        value.astype(np.float32).astype(np.float64))
+
+
+class Levels(NamedTuple):
+    """A query against all kinds of codes that rows have."""
+
+    whole: Level | None  # all coordinates; None where lower halves are lost
+    upper: Level | None  # upper halves; None with a basis
+    along: Level | None  # along a basis; None without
 
 
 def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
-           zero_point: int) -> list[Level] | None:
-    """Scores by the codes along the basis, if there is one, then of all coordinates.
-
-    None where the codes can't be used for this query.
-    """
-    scale, residual, norm, unit = arrays.bounds
-    panels = by_position(arrays.panels).astype(np.int64)
-    whole = panels if arrays.rows is None else arrays.rows.astype(np.int64)
-    found = []
-    if arrays.basis is not None:
-        assert arrays.basis_bounds is not None
-        along = arrays.basis @ asked.weights
-        squares = float(asked.weights @ asked.weights)
-        rest = math.sqrt(max(squares - float(along @ along), 0.0) + squares * 1e-9)
-        found.append(_level(along, rest, panels, (*arrays.basis_bounds, unit), norm, asked,
-                            arrays.squares, sign, zero_point))
+           largest: int) -> Levels | None:
+    """All kinds of scans of one query; None where the codes can't be used for it."""
+    codes = codes_of(arrays)
     a = turned(asked.weights[None], arrays.signs)[0]
-    found.append(_level(a, 0.0, whole, (scale, residual, norm, 0.0, unit), norm, asked,
-                        arrays.squares, sign, zero_point))
-    return None if any(level is None for level in found) else [x for x in found if x is not None]
+    if arrays.basis is None:
+        assert arrays.unknown is not None
+        weights, unknown = (np.repeat(v, 16).astype(np.float64)
+                            for v in (arrays.weights, arrays.unknown))
+        upper_alone = arrays.lower is None
+        whole = _level(a, 0.0, codes.whole, arrays.bounds, arrays.bounds.norm, asked, weights,
+                       arrays.squares, None, sign, largest, upper_alone)
+        assert codes.upper is not None
+        upper = _level(a, 0.0, codes.upper, arrays.bounds, arrays.bounds.norm, asked, weights,
+                       arrays.squares, unknown, sign, largest, upper_alone)
+        if whole is None or upper is None:
+            return None
+        return Levels(None if upper_alone else whole, upper, None)
+    assert arrays.whole_bounds is not None and arrays.whole_weights is not None
+    reach = arrays.whole_bounds.norm
+    products = arrays.basis @ asked.weights
+    squares = float(asked.weights @ asked.weights)
+    rest = math.sqrt(max(squares - float(products @ products), 0.0) + squares * 1e-9)
+    assert codes.along is not None
+    along = _level(products, rest, codes.along, arrays.bounds, reach, asked,
+                   np.repeat(arrays.weights, 16).astype(np.float64), arrays.squares, None, sign,
+                   largest, False)
+    whole = _level(a, 0.0, codes.whole, arrays.whole_bounds, reach, asked,
+                   arrays.whole_weights.astype(np.float64), arrays.whole_squares, None, sign,
+                   largest, False)
+    return None if along is None or whole is None else Levels(whole, None, along)
 
 
-def _level(a: Float64, rest: float, codes: Int64, bounds: tuple[float, ...], reach: float,
-           asked: Question, squares: Any, sign: float, zero_point: int) -> Level | None:
-    scale, residual, norm, rest_unit, unit = bounds
-    most, shift = zero_point - 1, 0
-    t = max(float(np.abs(a).max()), rest * rest_unit / scale / 4) / most
-    if unit > 0:
-        exponent = max(math.frexp(t * (scale / unit))[1], 0)
-        shift, t = min(exponent, 31), math.ldexp(unit / scale, exponent)
-    elif t == 0:
-        t = 1 / scale
-    step, slack = scale * t, asked.slack_at(reach)
-    if not (1e-30 < step < 1e30 and slack < math.inf):
+def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: float,
+           asked: Question, weights: Float64, squares: Float32 | None, unknown: Float64 | None,
+           sign: float, largest: int, upper_alone: bool) -> Level | None:
+    scale = 1.0 / float(weights.min())
+    t = max(float(np.abs(a).max()), rest * bounds.rest_unit / 4) / largest
+    if squares is not None:
+        t = max(t, float(squares.max()) / 2.0**28)
+    t = t if t > 0.0 else 1e-37 / 2.0**28 if squares is not None else 1.0 / scale
+    slack = asked.slack_at(reach)
+    if not (slack < math.inf and 1e-36 < t < 1e29 and 1e-30 < t * scale < 1e30):
         return None
-    u = np.rint(a / t)
-    within, left = float(np.linalg.norm(u * t)), float(np.linalg.norm(a - u * t))
-    slack += (within * residual + left * norm) * (1 + 1e-9)
-    slack += 2.0**-22 * (within * (norm + residual) + reach * reach)
-    slack += 2.0**-36 * asked.norm * reach
-    assert np.abs(u).max() <= most
+    u = np.rint(a * (1.0 / t))
+    assert np.abs(u).max() <= largest
     query = np.zeros(codes.shape[1], np.int64)
     query[: len(u)] = u
-    if rest_unit > 0:
-        amount = min(math.ceil(rest * rest_unit / step), 4 * most)
-        query[-4:] = np.clip(amount - most * np.arange(4), 0, most)
-    scores = codes @ query
-    if unit > 0:
-        slack += 2 * step
-        scores = scores + ((squares ^ (0 if sign > 0 else -1)) >> shift)
-    return Level(scores, step, slack)
+    if bounds.rest_unit > 0.0:
+        amount = min(math.ceil(rest * bounds.rest_unit / t), 4 * largest)
+        query[-4:] = np.clip(amount - largest * np.arange(4), 0, largest)
+    total = float(query.sum())
+    within, left = float(np.linalg.norm(t * u)), float(np.linalg.norm(a - t * u))
+    rounding = 2.0**-21 * 128 * abs(total)
+    allowance = (within * bounds.residual + left * bounds.length) / t * (1 + 1e-9) + rounding
+    length = within / t * (1 + 1e-9)
+    if not allowance + length * bounds.unknown < 2.0**28:
+        return None
+    either = bounds.residual + bounds.unknown
+    slack += 2.0**-20 * ((within + asked.norm) * (reach + either * scale) + reach * reach)
+    slack += 2.0**-36 * asked.norm * reach
+    missing = bounds.residual + (bounds.unknown if upper_alone else 0.0)
+    off = slack + (within * missing + rounding * t) * scale * (1 + 1e-9)
+    off += left * bounds.norm * (1 + 1e-9)
+    held = None if squares is None else squares.astype(np.float64)
+    return Level(codes @ query, weights, held, unknown, sign, t, total, allowance, length, slack,
+                 off)
 
 
 def reduced_keys(query: Float32, rows: Float32, metric: str, sign: float,

@@ -12,6 +12,7 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
+from farann import _core
 from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
@@ -105,3 +106,11 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
         return dict(np.load(answer)) if answer.exists() else {}
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def halves_first() -> Iterator[None]:
+    """Single queries read the upper halves of codes first, however few there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_core, "CACHED_BYTES", 0)
+        yield

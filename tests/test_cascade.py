@@ -1,8 +1,8 @@
-"""The cascade of codes: its certificate holds for hostile data, and its answers are exact."""
+"""The cascade of codes: whatever levels rows have, answers are exact."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import farann
 import numpy as np
@@ -14,34 +14,20 @@ from cases import (
     ask_core,
     assert_same,
     assert_same_beyond,
+    low_rank,
     queries_for,
     rows_for,
 )
 from codes_in_numpy import (
-    ZERO_POINTS,
-    Float64,
-    Int64,
-    by_position,
+    codes_of,
+    four_bits,
     lay_out,
     leading,
-    levels,
     orthonormal,
-    question,
-    reduced_keys,
 )
-from farann import _core, _layout
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from farann import _core
 
 LEVELS = farann.isa_levels()
-TINY = np.float32(1e-6)
-
-
-def low_rank(rng: np.random.Generator, n: int, dim: int, noise: float = 0.05) -> Float32:
-    """Rows near a space of few dimensions."""
-    rank = max(1, dim // 8)
-    rows = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, dim))
-    return (rows + noise * rng.standard_normal((n, dim))).astype(np.float32)
 
 
 def coded_index(rows: Float32, metric: str, isa: str, m: int | None,
@@ -151,153 +137,105 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
             assert 10 * n <= task.rescored < 400 * n
 
 
-# ---- the certificate ----
+# ---- upper halves, then whole codes ----
 
 
-class Problem(NamedTuple):
-    """Rows, queries, a basis and what is asked of them."""
-
-    rows: Float32
-    queries: Float32
-    basis: Float64 | None
-    order: Int64
-    metric: str
-    sign: float
+def wide(rng: np.random.Generator, n: int, dim: int) -> Float32:
+    """Rows of no particular shape, of sizes that differ from panel to panel and within."""
+    sizes = 10.0 ** rng.uniform(-0.5, 0, (n, 1))
+    return (sizes * rng.standard_normal((n, dim))).astype(np.float32)
 
 
-def rows_of(kind: str, rng: np.random.Generator, n: int, basis: Float64) -> Float32:
-    """Rows that are awkward for a basis."""
-    m, dim = basis.shape
-    steps = rng.integers(-127, 128, (n, m)) + 0.5
-    if kind == "in the span":
-        return (rng.standard_normal((n, m)) @ basis).astype(np.float32)
-    if kind == "orthogonal":
-        rows = rng.standard_normal((n, dim))
-        return (rows - rows @ basis.T @ basis).astype(np.float32)
-    if kind == "low rank, tiny noise":
-        return low_rank(rng, n, dim, 1e-6)
-    if kind == "edges of steps":
-        return (rng.integers(-127, 128, (n, dim)) + 0.5).astype(np.float32)
-    if kind == "edges along the basis":
-        return (steps @ basis + 1e-3 * rng.standard_normal((n, dim))).astype(np.float32)
-    if kind == "saturating along the basis":
-        return (127.0 * rng.choice([-1, 1], (n, m)) @ basis).astype(np.float32)
-    if kind == "saturating":
-        return rng.choice(np.float32([-127, 127]), (n, dim))
-    return DATA[kind](rng, n, dim)
-
-
-KINDS = ["in the span", "orthogonal", "low rank, tiny noise", "edges of steps",
-         "edges along the basis", "saturating along the basis", "saturating", *DATA]
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> Problem:
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    metric = draw(st.sampled_from(_core.METRICS))
-    n, dim = draw(st.integers(65, 200)), draw(st.integers(1, 40))
-    m = draw(st.integers(1, min(dim, 20)))
-    basis = np.eye(dim)[:m] if draw(st.booleans()) else orthonormal(rng, m, dim)
-    size = np.float32(draw(st.sampled_from([1.0, 1.0, 1e-9, 1e9])))
-    with np.errstate(over="ignore"):
-        rows = size * rows_of(draw(st.sampled_from(KINDS)), rng, n, basis)
-    rows = np.nan_to_num(rows, posinf=3e38, neginf=-3e38)
-    if metric == "cosine":
-        rows[~rows.any(axis=1), 0] = TINY
-    # Queries of all sizes: squares are shifted from 0 to 31 bits and beyond, or the step is none.
-    queries = np.vstack([queries_for(rng, rows, metric)] + [
-        (rng.standard_normal((1, dim)) * size * 2.0**exponent).astype(np.float32)
-        for exponent in rng.integers(-10, 45, 4)])
-    queries = queries[queries.any(axis=1)] if metric == "cosine" else queries
-    return Problem(rows, queries, draw(st.sampled_from([basis, basis, None])),
-                   rng.permutation(n), metric, draw(st.sampled_from([1.0, -1.0])))
-
-
-def laid_out(problem: Problem) -> _layout.CodeArrays:
-    try:
-        return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order)
-    except AssertionError:
-        assume(False)  # such rows have no codes
-        raise
-
-
-@given(problems())
-def test_certificate(problem: Problem) -> None:
-    """Scores of all coordinates are within slack of the reduced key; the first look's not below."""
-    arrays = laid_out(problem)
-    centre = np.zeros(problem.rows.shape[1])
-    position = np.flatnonzero(arrays.sums != _core.NOT_CODED)
-    at = position if arrays.slots is None else arrays.slots[position]
-    for query in problem.queries:
-        asked = question(query, centre, problem.metric, problem.sign)
-        keys = reduced_keys(query, problem.rows[at], problem.metric, problem.sign, asked)
-        for zero_point in (64, 128):
-            found = levels(asked, arrays, problem.sign, zero_point)
-            if found is None:
-                continue
-            for level in found:
-                scores = level.scores[position] * level.step
-                assert (scores >= keys - level.slack).all()
-                assert (np.abs(level.scores[position]) <= 2**29 + 1).all()
-            whole = found[-1]
-            rough = whole.scores[position].astype(np.float32) * np.float32(whole.step)
-            assert (np.abs(rough.astype(np.float64) - keys) <= whole.slack).all()
-            # Equal keys pass: a threshold that is some row's key keeps that row.
-            for level in found:
-                for i in range(0, len(keys), 9):
-                    floor = keys[i] - level.slack
-                    assert level.scores[position[i]] > level.threshold(floor)
-
-
-@given(problems(), st.sampled_from(LEVELS), st.sampled_from([1, 9]))
-def test_answers(problem: Problem, isa: str, k: int) -> None:
-    """The same data through the kernels, one query at a time and all at once."""
-    arrays = laid_out(problem)
-    rows, queries, nearest = problem.rows, problem.queries, problem.sign < 0.0
-    codes = _core.Codes(*rows.shape, *arrays)
-    oracle = reference.nearest if nearest else reference.furthest
-    expected = oracle(queries, rows, k, problem.metric)
-    for some in (slice(0, 1), slice(0, None)):
-        scores, ids, _ = ask_core(rows, queries[some], k, problem.metric, isa, nearest=nearest,
-                                  codes=codes)
-        np.testing.assert_array_equal(ids, expected.ids[some])
-        np.testing.assert_array_equal(scores, expected.scores[some])
-
-
-@pytest.mark.parametrize("m", [None, 1, 6, 8])
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
-def test_kernels_keep_these_candidates(isa: str, metric: str, m: int | None,
-                                       rng: np.random.Generator) -> None:
-    """As many as plain numpy says, at each step: with a fixed radius all thresholds are known."""
-    rows, queries = low_rank(rng, 777, 37), low_rank(rng, 14, 37)
-    basis = None if m is None else leading(rows, metric, m)
-    arrays = lay_out(rows, metric, basis, order=rng.permutation(777))
-    centre, number = np.zeros(37), _core.METRICS.index(metric)
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
-                              _core.Codes(777, 37, *arrays))
-    radius = float(np.median(reference.furthest(queries, rows, 300, metric).scores[:, -1]))
-    coded = arrays.sums != _core.NOT_CODED
-    for n in (1, 14):
-        kept, refined = 0, 0
-        for query in queries[:n]:
-            asked = question(query, centre, metric, 1.0)
-            length = asked.key_scale**-1 if metric == "cosine" else 1.0
-            key = radius**2 if metric == "l2" else -radius * length
-            floor = (key - abs(key) * 1e-12) * asked.key_scale + asked.key_offset
-            found = levels(asked, arrays, 1.0, ZERO_POINTS[isa])
-            assert found is not None
-            passed = coded.copy()
-            for i, level in enumerate(found):
-                passed &= level.scores > level.threshold(floor - level.slack)
-                if i == 0 and len(found) == 2:
-                    refined += int(passed.sum())
-            kept += int(passed.sum())
-        task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, n, 1, False, radius)
-        task.run()
-        assert (task.refined, task.rescored) == (refined, kept)
-        assert (task.refined > 0) == (m is not None) and 0 < kept < 777 * n
-        assert m in (None, 1) or task.refined < 777 * n
+def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Generator) -> None:
+    """More than some blocks: upper halves, refining and pauses, with all that an index can do."""
+    n, dim = 5003, 20
+    rows, queries = wide(rng, n, dim), wide(rng, 5, dim)
+    index = farann.Index(metric=metric)
+    index.add(rows[: n - 300])
+    index.build()
+    index._isa = isa
+    store = index._store
+    assert store is not None
+    # The rows that answer come last: then upper halves let many through, until they don't.
+    order = np.argsort(np.linalg.norm(rows[: n - 300], axis=1))
+    store.codes = lay_out(rows[: n - 300], metric, order=order, centre=store.centre)
+    index.add(rows[n - 300 :])
+    gone = np.sort(rng.choice(n, 200, replace=False))
+    index.remove(gone)
+    alive = np.setdiff1d(np.arange(n), gone)
+    excluded = rng.choice(alive, (5, 40))
+    allowed = np.sort(rng.choice(alive, 2500, replace=False))
+    radii = reference.furthest(queries, rows[alive], 40, metric).scores[:, -1]
+    refined = 0
+    for filter in ({}, {"exclude": excluded}, {"allowed": allowed},
+                   {"exclude": excluded, "allowed": allowed}):
+        for i, query in enumerate(queries):
+            one = {name: value[i : i + 1] if name == "exclude" else value
+                   for name, value in filter.items()}
+            for search, oracle in ((index.search_furthest, reference.furthest),
+                                   (index.search_nearest, reference.nearest)):
+                expected = oracle(queries[i : i + 1], rows[alive], 10, metric, ids=alive, **one)
+                assert_same(search(query[None], 10, **one), expected)
+                refined += index.stats()["last_search"]["rows_refined"]
+            assert_same_beyond(
+                index.search_beyond(query[None], float(radii[i]), **one),
+                reference.beyond(queries[i : i + 1], rows[alive], float(radii[i]), metric,
+                                 ids=alive, **one))
+    assert refined > 0
+    assert_same(index.search_furthest(queries, 10),
+                reference.furthest(queries, rows[alive], 10, metric, ids=alive))
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+@pytest.mark.parametrize("isa", LEVELS)
+def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
+    """Where too many rows pass, whole codes are scanned for 1, 3, 7, 7 .. blocks."""
+    n, dim = 40 * 1024, 16
+    rows = rng.standard_normal((n, dim))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    sizes = np.linspace(0.5, 1.0, n) if ascending else np.linspace(1.0, 0.5, n)
+    rows = (sizes[:, None] * rows).astype(np.float32)
+    query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(dim), 0, isa,
+                              _core.Codes(n, dim, *lay_out(rows, "l2")))
+    task = _core.Task(snapshot, _core.Filter(snapshot), query, 0, 1, 10, False)
+    task.run()
+    scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
+    task.write_top(scores, ids, 0)
+    np.testing.assert_array_equal(ids, reference.furthest(query, rows, 10, "l2").ids)
+    assert task.scanned == n and task.rescored < n // 4
+    upper = (dim + 4) * n - (task.bytes_read - task.refined * dim - 4 * dim * task.rescored)
+    # Rows of which only half of the codes was read, in blocks of 1024 but the first ones.
+    read_first = upper // (dim // 2)
+    if ascending:
+        # Sizes rise, so that all of a block passes: one block in eight is tried, once pauses
+        # have grown; the first blocks double from 64 on.
+        assert n // 10 < read_first < n // 6 and task.refined > read_first // 2
+    else:
+        assert read_first > 0.9 * n and task.refined < n // 16
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("isa", LEVELS)
+def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
+    """Upper halves alone leave more rows to their vectors, but no wrong answers."""
+    rows, queries = wide(rng, 3001, 21), wide(rng, 23, 21)
+    for metric in ["l2"] if squared else ["dot", "cosine"]:
+        arrays = lay_out(rows, metric, order=rng.permutation(3001))
+        assert (arrays.squares is not None) == squared
+        codes = _core.Codes(3001, 21, *four_bits(arrays))
+        for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
+            for k in (1, 30, 600):
+                expected = oracle(queries, rows, k, metric)
+                for some in (slice(0, 1), slice(5, 8), slice(0, 23)):
+                    scores, ids, rescored = ask_core(rows, queries[some], k, metric, isa,
+                                                     nearest=nearest, codes=codes)
+                    np.testing.assert_array_equal(ids, expected.ids[some])
+                    np.testing.assert_array_equal(scores, expected.scores[some])
+        *_, few = ask_core(rows, queries, 1, metric, isa, codes=codes)
+        assert few < 23 * 3001 // 3
 
 
 # ---- rows along a basis ----
@@ -306,28 +244,38 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, m: int | None,
 @pytest.mark.parametrize("dim", [3, 16, 50, 300])
 @pytest.mark.parametrize("metric", _core.METRICS)
 def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) -> None:
-    rows = low_rank(rng, 100, dim)
-    order = rng.permutation(100)
+    rows = low_rank(rng, 60, dim) * np.float32(10.0) ** rng.uniform(-3, 0, (60, 1))
+    rows = rows.astype(np.float32)
+    order = rng.permutation(60)
     for basis in (leading(rows, metric, min(dim, 7)), orthonormal(rng, min(dim, 9), dim)):
         arrays = lay_out(rows, metric, basis, order=order)
-        assert arrays.basis_bounds is not None and arrays.slots is not None
-        scale, residual, norm, rest_unit = arrays.basis_bounds
-        codes = by_position(arrays.panels)[:100].astype(np.int64)
+        assert arrays.slots is not None and arrays.lower is None and arrays.unknown is None
+        np.testing.assert_array_equal(arrays.slots, np.append(order, np.full(4, -1)))
+        codes = codes_of(arrays).along
+        assert codes is not None and not codes[60:].any()
+        codes, weights = codes[:60] - 128, np.repeat(arrays.weights, 16)[:60].astype(np.float64)
         vectors = rows[order].astype(np.float64)
         if metric == "cosine":
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         along = vectors @ basis.T
-        rest = np.linalg.norm(vectors - along @ basis, axis=1)
-        left = np.linalg.norm(along - scale * codes[:, : len(basis)], axis=1)
+        rest = np.linalg.norm(vectors - along @ basis, axis=1) * weights
+        left = np.linalg.norm(weights[:, None] * along - codes[:, : len(basis)], axis=1)
         assert np.abs(codes).max() == 127
-        assert left.max() <= residual <= left.max() * (1 + 1e-3)
-        assert np.linalg.norm(along, axis=1).max() <= norm
+        residual, length, _, norm, rest_unit = arrays.bounds
+        assert left.max() <= residual <= left.max() + 1e-4
+        lengths = np.linalg.norm(along, axis=1)
+        for bound, values in ((norm, lengths), (length, weights * lengths)):
+            assert values.max() <= bound <= values.max() * (1 + 1e-6)
         assert (codes[:, -4:] == codes[:, -1:]).all()
+        assert not codes[:, len(basis) : -4].any()
         assert (codes[:, -1] * rest_unit >= rest).all()
-        assert (codes[:, -1] * rest_unit <= rest + rest_unit + 1e-4 * norm).all()
-        np.testing.assert_array_equal(arrays.sums[:100], codes.sum(axis=1))
-        np.testing.assert_array_equal(arrays.slots[:100], order)
-        assert (arrays.slots[100:] == -1).all() and (arrays.sums[100:] == _core.NOT_CODED).all()
+        assert (codes[:, -1] * rest_unit <= rest + rest_unit + 1e-4 * length).all()
+        assert arrays.weights.max() <= arrays.weights.min() * _core.CODE_SPAN * (1 + 1e-6)
+        # All coordinates, by a weight of the row's own.
+        whole, own = codes_of(arrays).whole[:60, :dim] - 128, arrays.whole_weights
+        assert own is not None and arrays.whole_bounds is not None
+        highest = np.abs(whole).max(axis=1)
+        assert ((highest == 127) | (own[:60] == own.max())).all() and (highest == 127).any()
 
 
 # ---- the life of an index ----

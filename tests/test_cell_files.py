@@ -75,10 +75,11 @@ def test_the_same_bytes_again(metric: str, path: Path) -> None:
 
 def test_what_is_in_it(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    assert metadata["cells"] == N_CELLS and len(metadata["cell_bounds"]) == 3
+    assert metadata["cells"] == N_CELLS and metadata["cell_unit"] > 0.0
     starts = arrays["cells.starts"]
     assert len(starts) == N_CELLS + 1 and (starts % 16 == 0).all() and (np.diff(starts) > 0).all()
     assert arrays["cells.panels"].shape == (16, 4 * (2 + 1))
+    assert arrays["cells.weights"].shape == (1,) and arrays["cells.squares"].shape == (16,)
     ((k, rows),) = metadata["tunings"]
     assert k == 4 and rows[-1][:2] == [None, 1.0]
     assert not refused(path, metadata, arrays)
@@ -89,7 +90,7 @@ def test_changed_rows_leave_cells_out(path: Path) -> None:
     index.remove([3])
     index.save(path)
     metadata, arrays = _format.read_file(path)
-    assert "cell_bounds" not in metadata and not any(name.startswith("cells.") for name in arrays)
+    assert "cell_unit" not in metadata and not any(name.startswith("cells.") for name in arrays)
     again = farann.Index.load(path)
     assert_same(again.search_furthest(QUERIES, recall=0.5), index.search_furthest(QUERIES))
     assert again.build().stats()["bytes"]["cells"] > 0
@@ -97,19 +98,22 @@ def test_changed_rows_leave_cells_out(path: Path) -> None:
 
 def test_sections_left_out(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    for name in ("starts", "panels", "sums", "squares"):
+    for name in ("starts", "panels", "weights", "squares"):
         rest = {other: array for other, array in arrays.items() if other != f"cells.{name}"}
         assert refused(path, metadata, rest), name
 
 
 def test_shapes_and_types(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    for name in ("cells.starts", "cells.panels", "cells.sums", "cells.squares"):
+    for name in ("cells.starts", "cells.panels", "cells.weights", "cells.squares"):
         array = arrays[name]
         for other in (array[:-1], array[:0], np.concatenate([array, array[-1:]]), array[None],
                       array.astype("f8"), array.astype("i2")):
-            if name == "cells.starts" and len(other) == N_CELLS + 2:
-                continue  # one more cell, with nothing in it
+            if name == "cells.starts" and other.dtype == array.dtype and other.ndim == 1 and (
+                    len(other) > 1):
+                # One cell fewer, whose rows are hidden, or one more, with nothing in it.
+                assert not refused(path, metadata, {**arrays, name: other})
+                continue
             assert refused(path, metadata, {**arrays, name: other}), (name, other.shape)
 
 
@@ -131,34 +135,39 @@ def test_starts(parts: Any, path: Path) -> None:
 
 
 def test_codes_behind_the_last_cell(parts: Any, path: Path) -> None:
+    """They are no cells, however much they promise."""
     metadata, arrays = parts
-    sums = arrays["cells.sums"].copy()
-    sums[N_CELLS] = 0
-    assert refused(path, metadata, {**arrays, "cells.sums": sums})
+    panels, squares = arrays["cells.panels"].copy(), arrays["cells.squares"].copy()
+    panels.reshape(-1, 16, 4)[:, N_CELLS:] = 255
+    squares[N_CELLS:] = 3e38
+    assert not refused(path, metadata, {**arrays, "cells.panels": panels, "cells.squares": squares})
 
 
-def test_bounds(parts: Any, path: Path) -> None:
+def test_unit(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    scale, unit, square_unit = metadata["cell_bounds"]
-    for bounds in (
-        None, [], [scale, unit], [scale, unit, square_unit, 1.0], "bounds", [scale, unit, "1"],
-        [0.0, unit, square_unit], [-scale, unit, square_unit],
-        [scale, 0.0, square_unit], [scale, -unit, square_unit],
-        [scale, unit, 0.0], [scale, unit, -square_unit],  # there are squares, so they have a unit
-    ):
-        assert refused(path, {**metadata, "cell_bounds": bounds}, arrays), bounds
-    without = {name: array for name, array in arrays.items() if name != "cells.squares"}
-    assert refused(path, metadata, without)
-    for size in (1e-300, 1e300):  # senseless, but numbers
-        refused(path, {**metadata, "cell_bounds": [size, size, size]}, arrays)
+    for unit in (None, [], [1.0], "1", 1, True, 0.0, -0.0, -1e-9):
+        assert refused(path, {**metadata, "cell_unit": unit}, arrays), unit
+    for unit in (5e-324, 1e-300, 1e300):  # senseless, but numbers
+        assert not refused(path, {**metadata, "cell_unit": unit}, arrays)
+
+
+@pytest.mark.parametrize("name", ["weights", "squares"])
+def test_values_of_cells(name: str, parts: Any, path: Path) -> None:
+    metadata, arrays = parts
+    for value in (np.nan, np.inf, -np.inf, -1e-30, 0.0, 1e-45, 1e-38, 1e30, 3.4e38):
+        for at in (0, slice(None)):
+            other = arrays[f"cells.{name}"].copy()
+            other[at] = value
+            number = 0.0 <= value < np.inf and (value > 0.0 or name == "squares")
+            assert refused(path, metadata, {**arrays, f"cells.{name}": other}) != number, value
 
 
 @pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_json_lacks(name: str, parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    for bounds in ([float(name)] * 3, [1.0, 1.0, float(name)]):
+    for key, value in (("cell_unit", float(name)), ("code_bounds", [1.0] * 4 + [float(name)])):
         with pytest.raises(ValueError, match="JSON"):
-            _format.write_file(path, {**metadata, "cell_bounds": bounds}, arrays)
+            _format.write_file(path, {**metadata, key: value}, arrays)
 
 
 def test_cells_need_codes(parts: Any, path: Path) -> None:
@@ -194,7 +203,7 @@ def test_bytes_at_random(parts: Any, path: Path) -> None:
     """Checksums are right here, so that only the sense of the numbers is left to check."""
     metadata, arrays = parts
     rng = np.random.default_rng(0)
-    for name in ("cells.starts", "cells.panels", "cells.sums", "cells.squares"):
+    for name in ("cells.starts", "cells.panels", "cells.weights", "cells.squares"):
         for _ in range(25):
             noise = bytearray(arrays[name].tobytes())
             at = int(rng.integers(len(noise)))

@@ -132,18 +132,18 @@ def test_build_with_ids(place: Path, rows: NDArray[np.float32]) -> None:
 def test_build_reads_blocks(
     place: Path, rows: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths = []
-    add = farann.Index.add
-
-    def counting(self: farann.Index, block: Any, ids: Any = None) -> Any:
-        lengths.append(len(block))
-        return add(self, block, ids)
-
-    monkeypatch.setattr(farann.Index, "add", counting)
-    blocks = VectorFile.blocks
-    monkeypatch.setattr(VectorFile, "blocks", lambda self: blocks(self, 100 * 8 * 4))
+    np.savez("rows.npz", rows.astype(np.float64))
     np.save("ids.npy", np.arange(300) * 3)
-    assert main(["build", "rows.npy", "-o", "new.farann", "--ids", "ids.npy"]) == 0
+    lengths = []
+    blocks = VectorFile.blocks
+
+    def short(self: VectorFile, *_: int) -> Any:
+        for block in blocks(self, 100 * 8 * 8):
+            lengths.append(len(block))
+            yield block
+
+    monkeypatch.setattr(VectorFile, "blocks", short)
+    assert main(["build", "rows.npz", "-o", "new.farann", "--ids", "ids.npy"]) == 0
     assert lengths == [100, 100, 100]
     assert_array_equal(farann.Index.load("new.farann").reconstruct(np.arange(300) * 3), rows)
 
@@ -520,15 +520,17 @@ def test_errors_are_one_line(
     assert sorted(os.listdir()) == before, "something was left behind"
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_are_counted_through_the_file(
-    place: Path, rows: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    place: Path, rows: NDArray[np.float32], dtype: Any, monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
 ) -> None:
     rows[250, 3] = np.inf
-    np.save("rows.npy", rows)
+    np.save("rows.npy", rows.astype(dtype))
     blocks = VectorFile.blocks
-    monkeypatch.setattr(VectorFile, "blocks", lambda self: blocks(self, 100 * 8 * 4))
+    monkeypatch.setattr(VectorFile, "blocks", lambda self, *_: blocks(self, 100 * 8 * 4))
     assert main(["build", "rows.npy", "-o", "x"]) == 2
-    assert "got infinity in row 50, counting from 200" in capsys.readouterr().err
+    assert "rows.npy: expected finite numbers, got infinity in row 250" in capsys.readouterr().err
 
 
 def test_errors_in_a_process_of_their_own(place: Path) -> None:

@@ -11,53 +11,44 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
-from cases import Float32, assert_same
-from codes_in_numpy import lay_out, leading
+from cases import assert_same
+from code_file_cases import (
+    DIM,
+    LAYOUTS,
+    M,
+    N,
+    Sections,
+    change,
+    first_look,
+    halves,
+    make_index,
+    put,
+    queries_of,
+    saved,
+    without,
+)
 from farann import _core
 from farann._format import read_file, write_file
 
-N, DIM, M = 100, 24, 6
-Sections = dict[str, Any]
-
-
-def make_index(rng: np.random.Generator, metric: str = "l2") -> farann.Index:
-    """An index whose codes have an order and a first look along 6 directions."""
-    rows = rng.standard_normal((N, 3)) @ rng.standard_normal((3, DIM))
-    rows = (rows + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32)
-    index = farann.Index(metric=metric)
-    index.add(rows)
-    index.build()
-    store = index._store
-    assert store is not None
-    store.codes = lay_out(rows, metric, leading(rows, metric, M, store.centre),
-                          order=rng.permutation(N), centre=store.centre)
-    return index
-
-
-def queries_of(index: farann.Index) -> Float32:
-    return index.reconstruct(index.ids[:9]) + np.float32(0.5)
-
-
-@pytest.fixture
-def saved(tmp_path: Path, rng: np.random.Generator) -> Path:
-    make_index(rng).save(tmp_path / "index.farann")
-    return tmp_path / "index.farann"
-
+__all__ = ["first_look", "halves", "saved"]  # fixtures
 
 @pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("metric", _core.METRICS)
-def test_codes_come_back(metric: str, mmap: bool, tmp_path: Path,
+def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
                          rng: np.random.Generator) -> None:
-    index = make_index(rng, metric)
+    index = make_index(rng, metric, layout)
     index.save(tmp_path / "index.farann")
     loaded = farann.Index.load(tmp_path / "index.farann", mmap=mmap)
-    assert index.stats()["directions"] == loaded.stats()["directions"] == M
+    directions = M if layout == "first look" else 0
+    assert index.stats()["directions"] == loaded.stats()["directions"] == directions
     assert index.stats()["bytes"]["codes"] == loaded.stats()["bytes"]["codes"] > 0
     for some in (queries_of(index), queries_of(index)[0]):
         hits, stats = index.search_furthest(some, return_stats=True)
         again, same = loaded.search_furthest(some, return_stats=True)
         assert_same(again, hits)
-        assert stats == same and stats.rows_refined > 0
+        assert stats == same and stats.rows_rescored < N * stats.queries
+        assert layout != "first look" or stats.rows_refined > 0
     loaded.save(tmp_path / "again.farann")
     assert (tmp_path / "again.farann").read_bytes() == (tmp_path / "index.farann").read_bytes()
 
@@ -71,8 +62,8 @@ def test_large_codes_are_mapped(tmp_path: Path, rng: np.random.Generator) -> Non
     index.build().save(tmp_path / "index.farann")
     mapped = farann.Index.load(tmp_path / "index.farann", mmap=True)
     codes = mapped._store.codes if mapped._store is not None else None
-    assert codes is not None and codes.rows is not None
-    assert not codes.rows.flags.owndata and not codes.rows.flags.writeable
+    assert codes is not None and codes.whole is not None
+    assert not codes.whole.flags.owndata and not codes.whole.flags.writeable
     queries = rows[:9] + np.float32(1)
     for some in (queries, queries[0]):
         assert_same(mapped.search_furthest(some), index.search_furthest(some))
@@ -92,7 +83,7 @@ def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
         change(index)
         index.save(tmp_path / "changed.farann")
         metadata, arrays = read_file(tmp_path / "changed.farann")
-        assert not {"code_bounds", "basis_bounds"} & set(metadata)
+        assert not {"code_bounds", "whole_bounds"} & set(metadata)
         assert not [name for name in arrays if name.startswith("codes.")]
         changed = farann.Index.load(tmp_path / "changed.farann")
         queries = queries_of(index)
@@ -101,45 +92,62 @@ def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
 
 # ---- files that lie ----
 
-
-def without(name: str) -> Callable[[Sections], object]:
-    return lambda arrays: arrays.pop(f"codes.{name}")
-
-
-def change(name: str, edit: Callable[[Any], Any]) -> Callable[[Sections], object]:
-    """Put an edited copy of a section in its place."""
-    def apply(arrays: Sections) -> None:
-        arrays[f"codes.{name}"] = np.ascontiguousarray(edit(arrays[f"codes.{name}"].copy()))
-    return apply
-
-
-def put(name: str, at: Any, value: Any) -> Callable[[Sections], object]:
-    """Overwrite a part of a section."""
-    def edit(array: Any) -> Any:
-        array[at] = value
-        return array
-    return change(name, edit)
-
-
-BROKEN: dict[str, Callable[[Sections], object]] = {
+COMMON: dict[str, Callable[[Sections], object]] = {
     **{f"no {name}": without(name) for name in (
-        "panels", "sums", "squares", "signs", "outliers", "basis", "rows")},
+        "panels", "weights", "squares", "signs", "outliers")},
     **{f"{name} cut short": change(name, lambda array: array[:-1])
-       for name in ("panels", "sums", "squares", "signs", "slots", "rows")},
+       for name in ("panels", "weights", "squares", "signs", "slots")},
+    **{f"{name} cut by a panel": change(name, lambda array: array[:-16])
+       for name in ("panels", "squares", "slots")},
+    **{f"no {name} left": change(name, lambda array: array[:0])
+       for name in ("panels", "weights", "squares", "signs", "slots")},
     **{f"{name} too narrow": change(name, lambda array: array[:, :-4])
-       for name in ("panels", "signs", "basis", "rows")},
-    **{f"{name} of another type": change(name, lambda array: array.astype(np.float32))
-       for name in ("panels", "sums", "squares", "signs", "slots", "outliers", "basis", "rows")},
+       for name in ("panels", "signs")},
+    **{f"{name} of another type": change(name, lambda array: array.astype(np.float64))
+       for name in ("panels", "weights", "squares", "signs", "slots", "outliers")},
     **{f"{name} in other dimensions": change(name, lambda array: array[None])
-       for name in ("panels", "sums", "squares", "signs", "slots", "outliers", "basis", "rows")},
+       for name in ("panels", "weights", "squares", "signs", "slots", "outliers")},
+    **{f"{value} among {name}": put(name, 3, value)
+       for name in ("weights", "squares") for value in (np.nan, np.inf, -np.inf, -1e-30)},
+    "weight 0": put("weights", 3, 0.0),
     "slot too large": put("slots", 3, N),
     "slot too small": put("slots", 3, -2),
-    "codes where there is no slot": put("slots", 3, -1),
-    "codes behind the last row": put("sums", N, 0),
     "outlier out of range": change("outliers", lambda _: np.array([N])),
     "outlier twice": change("outliers", lambda _: np.array([7, 7])),
     "outliers not ascending": change("outliers", lambda _: np.array([8, 7])),
     "too many outliers": change("outliers", lambda _: np.arange(65)),
+}
+OF_HALVES: dict[str, Callable[[Sections], object]] = {
+    "no unknown": without("unknown"),
+    "a basis": lambda arrays: arrays.update({"codes.basis": np.eye(M, DIM)}),
+    **{f"{name} cut short": change(name, lambda array: array[:-1])
+       for name in ("lower", "unknown")},
+    "lower cut by a panel": change("lower", lambda array: array[:-16]),
+    "lower too narrow": change("lower", lambda array: array[:, :-4]),
+    **{f"{name} of another type": change(name, lambda array: array.astype(np.float64))
+       for name in ("lower", "unknown")},
+    **{f"{name} in other dimensions": change(name, lambda array: array[None])
+       for name in ("lower", "unknown")},
+    **{f"unknown {value}": put("unknown", 3, value)
+       for value in (np.nan, np.inf, -np.inf, -1e-30)},
+}
+OF_A_BASIS: dict[str, Callable[[Sections], object]] = {
+    **{f"no {name}": without(name)
+       for name in ("basis", "whole", "whole_weights", "whole_squares")},
+    **{f"{name} cut short": change(name, lambda array: array[:-1])
+       for name in ("whole", "whole_weights", "whole_squares")},
+    **{f"{name} too narrow": change(name, lambda array: array[:, :-4])
+       for name in ("basis", "whole")},
+    **{f"{name} of another type": change(name, lambda array: array.astype(np.int16))
+       for name in ("basis", "whole", "whole_weights", "whole_squares")},
+    **{f"{name} in other dimensions": change(name, lambda array: array[None])
+       for name in ("basis", "whole", "whole_weights", "whole_squares")},
+    **{f"{value} among {name}": put(name, 3, value)
+       for name in ("whole_weights", "whole_squares")
+       for value in (np.nan, np.inf, -np.inf, -1e-30)},
+    "whole weight 0": put("whole_weights", 3, 0.0),
+    "lower": lambda arrays: arrays.update({"codes.lower": arrays["codes.panels"]}),
+    "unknown": lambda arrays: arrays.update({"codes.unknown": arrays["codes.weights"]}),
     "basis not orthogonal": put("basis", 1, np.eye(DIM)[0]),
     "basis not of length 1": change("basis", lambda basis: basis * (1 + 1e-11)),
     "NaN in the basis": put("basis", (0, 0), np.nan),
@@ -151,106 +159,109 @@ BROKEN: dict[str, Callable[[Sections], object]] = {
 }
 
 
-@pytest.mark.parametrize("mmap", [False, True])
-@pytest.mark.parametrize("what", BROKEN)
-def test_broken_sections(saved: Path, what: str, mmap: bool) -> None:
-    metadata, arrays = read_file(saved)
+def refuse(path: Path, edit: Callable[[Sections], object], mmap: bool) -> None:
+    metadata, arrays = read_file(path)
     sections = dict(arrays)
-    BROKEN[what](sections)
-    write_file(saved, metadata, sections)
+    edit(sections)
+    write_file(path, metadata, sections)
     with pytest.raises(farann.FormatError, match="codes"):
-        farann.Index.load(saved, mmap=mmap)
+        farann.Index.load(path, mmap=mmap)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("what", COMMON)
+def test_broken_sections(saved: Path, what: str, mmap: bool) -> None:
+    refuse(saved, COMMON[what], mmap)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("what", OF_HALVES)
+def test_broken_halves(halves: Path, what: str, mmap: bool) -> None:
+    refuse(halves, OF_HALVES[what], mmap)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("what", OF_A_BASIS)
+def test_broken_first_looks(first_look: Path, what: str, mmap: bool) -> None:
+    refuse(first_look, OF_A_BASIS[what], mmap)
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_squares_where_there_should_be_none(metric: str, tmp_path: Path,
+                                            rng: np.random.Generator) -> None:
+    for layout in LAYOUTS:
+        make_index(rng, metric, layout).save(tmp_path / "index.farann")
+        n = len(read_file(tmp_path / "index.farann")[1]["codes.slots"])
+        ones = np.ones(n, np.float32)
+        names = ["squares"] + ["whole_squares"] * (layout == "first look")
+        refuse(tmp_path / "index.farann",
+               lambda arrays, names=names, ones=ones: arrays.update(  # type: ignore[misc]
+                   {f"codes.{name}": ones for name in names}), False)
 
 
 BAD_BOUNDS: dict[str, Callable[[list[float]], Any]] = {
+    "null": lambda bounds: None,
     "a word": lambda bounds: "wide",
-    "too few": lambda bounds: bounds[:3],
+    "too few": lambda bounds: bounds[:4],
+    "too many": lambda bounds: [*bounds, 1.0],
     "no numbers": lambda bounds: [bounds[0], None, *bounds[2:]],
     "truth": lambda bounds: [True, *bounds[1:]],
-    "negative": lambda bounds: [-bounds[0], *bounds[1:]],
-    "scale 0": lambda bounds: [0.0, *bounds[1:]],
-    "unit 0": lambda bounds: [*bounds[:3], 0.0],
-    "negative unit": lambda bounds: [*bounds[:3], -1.0],
 }
 
 
-@pytest.mark.parametrize("name", ["code_bounds", "basis_bounds"])
+def negative(i: int) -> Callable[[list[float]], Any]:
+    return lambda bounds: [*bounds[:i], -1e-9, *bounds[i + 1 :]]
+
+
+BAD_BOUNDS |= {f"{name} negative": negative(i)
+               for i, name in enumerate(("residual", "length", "unknown", "norm", "unit"))}
+
+
+@pytest.mark.parametrize("name", ["code_bounds", "whole_bounds"])
 @pytest.mark.parametrize("what", BAD_BOUNDS)
-def test_broken_bounds(saved: Path, what: str, name: str) -> None:
-    metadata, arrays = read_file(saved)
+def test_broken_bounds(first_look: Path, what: str, name: str) -> None:
+    metadata, arrays = read_file(first_look)
     metadata[name] = BAD_BOUNDS[what](metadata[name])
-    write_file(saved, metadata, dict(arrays))
+    write_file(first_look, metadata, dict(arrays))
     with pytest.raises(farann.FormatError, match="codes|bounds"):
-        farann.Index.load(saved)
+        farann.Index.load(first_look)
 
 
-def test_no_bounds_of_the_basis(saved: Path) -> None:
-    metadata, arrays = read_file(saved)
-    del metadata["basis_bounds"]
-    write_file(saved, metadata, dict(arrays))
+@pytest.mark.parametrize("what", BAD_BOUNDS)
+def test_broken_bounds_of_halves(halves: Path, what: str) -> None:
+    metadata, arrays = read_file(halves)
+    metadata["code_bounds"] = BAD_BOUNDS[what](metadata["code_bounds"])
+    write_file(halves, metadata, dict(arrays))
+    with pytest.raises(farann.FormatError, match="codes|bounds"):
+        farann.Index.load(halves)
+
+
+def test_a_unit_of_the_rest_and_a_basis_go_together(halves: Path, first_look: Path) -> None:
+    for path, name, unit in ((halves, "code_bounds", 1.0), (first_look, "code_bounds", 0.0),
+                             (first_look, "whole_bounds", 1.0)):
+        metadata, arrays = read_file(path)
+        changed = metadata | {name: [*metadata[name][:4], unit]}
+        write_file(path, changed, dict(arrays))
+        with pytest.raises(farann.FormatError, match="rest"):
+            farann.Index.load(path)
+        write_file(path, metadata, dict(arrays))
+
+
+def test_no_bounds_of_whole_codes(first_look: Path) -> None:
+    metadata, arrays = read_file(first_look)
+    del metadata["whole_bounds"]
+    write_file(first_look, metadata, dict(arrays))
     with pytest.raises(farann.FormatError, match="codes"):
-        farann.Index.load(saved)
+        farann.Index.load(first_look)
 
 
-def search_all_ways(path: Path) -> None:
-    """Searches of a file that lies: answers may be wrong, ids are those of rows."""
-    index = farann.Index.load(path)
-    queries = np.vstack([queries_of(index), 1e30 * np.eye(2, DIM), 1e-30 * np.eye(2, DIM)])
-    for some in (queries, queries[0], queries[-1]):
-        for search in (index.search_furthest, index.search_nearest):
-            for k in (5, N):
-                ids = search(some, k).ids
-                assert ((ids >= -1) & (ids < N)).all()
-        beyond = index.search_beyond(some, 1.0)
-        assert ((beyond.ids >= 0) & (beyond.ids < N)).all()
-
-
-@pytest.mark.parametrize("names", [
-    ("panels",), ("sums",), ("squares",), ("signs",), ("rows",),
-    ("panels", "sums", "squares", "signs", "rows"),
-])
-def test_absurd_codes_do_no_harm(saved: Path, names: tuple[str, ...],
-                                 rng: np.random.Generator) -> None:
-    metadata, arrays = read_file(saved)
-    sections = dict(arrays)
-    for name in names:
-        array = arrays[f"codes.{name}"]
-        noise = rng.integers(0, 256, array.nbytes, dtype=np.uint8)
-        absurd = noise.view(array.dtype).reshape(array.shape).copy()
-        if name == "sums":
-            absurd[N:] = _core.NOT_CODED
-        sections[f"codes.{name}"] = absurd
-    write_file(saved, metadata, sections)
-    search_all_ways(saved)
-
-
-def test_every_row_in_one_slot(saved: Path) -> None:
-    metadata, arrays = read_file(saved)
-    sections = dict(arrays)
-    put("slots", slice(0, N), 7)(sections)
-    write_file(saved, metadata, sections)
-    search_all_ways(saved)
-
-
-@pytest.mark.parametrize("code_bounds", [
-    [1e300, 0.0, 1.0, 1e-300], [1e-300, 0.0, 1.0, 1e300], [1e300, 1e300, 1e300, 1e300],
-    [1e-300, 1e-300, 1e-300, 1e-300], [1e300, 0.0, 0.0, 1e-305], [1.0, 0.0, 1e-3, 5e-324],
-])
-def test_absurd_bounds_do_no_harm(saved: Path, code_bounds: list[float]) -> None:
-    metadata, arrays = read_file(saved)
-    for basis_bounds in (metadata["basis_bounds"], [*code_bounds[:3], 1e-300],
-                         [*code_bounds[:3], 1e300]):
-        changed = metadata | {"code_bounds": code_bounds, "basis_bounds": basis_bounds}
-        write_file(saved, changed, dict(arrays))
-        search_all_ways(saved)
-
-
-def test_metadata_holds_all_bits(saved: Path) -> None:
+def test_metadata_holds_all_bits(first_look: Path) -> None:
     """Bounds are read back exactly; a rounded one would no longer be a bound."""
-    metadata, arrays = read_file(saved)
-    store = farann.Index.load(saved)._store
-    assert store is not None and store.codes is not None and store.codes.basis_bounds is not None
+    metadata, arrays = read_file(first_look)
+    store = farann.Index.load(first_look)._store
+    assert store is not None and store.codes is not None and store.codes.whole_bounds is not None
     for name, bounds in (("code_bounds", store.codes.bounds),
-                         ("basis_bounds", store.codes.basis_bounds)):
-        assert struct.pack("<4d", *bounds) == struct.pack("<4d", *metadata[name])
+                         ("whole_bounds", store.codes.whole_bounds)):
+        assert struct.pack("<5d", *bounds) == struct.pack("<5d", *metadata[name])
     assert arrays["codes.basis"].dtype == np.float64
+    assert arrays["codes.weights"].dtype == arrays["codes.squares"].dtype == np.float32

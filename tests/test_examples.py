@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "examples"
-# movielens.py is no script; test_tfrs_example.py runs the other with data of its own.
-ELSEWHERE = {"movielens.py", "tfrs_two_towers.py"}
+# Two are no scripts; test_tfrs_example.py runs the others with data of its own.
+ELSEWHERE = {"movielens.py", "towers.py", "tfrs_two_towers.py", "tfrs_posneg.py"}
 EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if path.name not in ELSEWHERE)
 
 

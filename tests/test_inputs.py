@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import farann
 import numpy as np
 import pytest
-from cases import assert_same_bits, index_of, snapshot
+import reference
+from cases import assert_same, assert_same_bits, index_of, snapshot
+from numpy.typing import NDArray
+from reference import METRICS
 
 DIM = 4
 
@@ -112,6 +116,75 @@ class TestInputs:
             assert_same_bits(index.reconstruct(number), rows[7])
             assert number in index
         assert 40 not in index and -1 not in index and 2**70 not in index
+
+
+class TestWithoutCopy:
+    """Rows that stay where they are, because the caller says so."""
+
+    @pytest.fixture
+    def rows(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        return rng.standard_normal((6000, DIM), dtype=np.float32)
+
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_the_same_index(
+        self, metric: str, rows: NDArray[np.float32], rng: np.random.Generator, tmp_path: Path
+    ) -> None:
+        ids = rng.permutation(6000)
+        files = []
+        for copy in (True, False):
+            index = farann.Index(metric=metric)
+            assert np.array_equal(index.add(rows, ids, copy=copy), ids)
+            assert len(index) == 6000 and index.stats()["built"] is False
+            index.save(tmp_path / "waiting")
+            index.build().save(tmp_path / "built")
+            files += [[(tmp_path / name).read_bytes() for name in ("waiting", "built")]]
+            index.add(rows[:9], np.arange(9_000, 9_009))
+            index.remove(ids[:3000])
+            live = np.r_[3000:6000, 0:9]
+            all_ids = np.concatenate([ids[3000:], np.arange(9_000, 9_009)])
+            expected = reference.furthest(rows[:5], rows[live], 10, metric, ids=all_ids)
+            for asked in (index, index.build()):
+                assert_same(asked.search_furthest(rows[:5]), expected)
+        assert files[0] == files[1]
+
+    def test_rows_stay_where_they_are(self, rows: NDArray[np.float32]) -> None:
+        kept = rows.copy()
+        index = farann.Index()
+        index.add(rows, copy=False)
+        index.build()
+        rows[7] = 1.5
+        assert index.reconstruct(7).tolist() == [1.5] * DIM
+        rows[7] = kept[7]
+        rows.flags.writeable = False
+        index.search_furthest(rows[:3])
+        index.add(kept[:1])
+        index.remove(3)
+        index.build()
+        assert_same_bits(rows, kept)
+
+    def test_what_cannot_stay_is_refused(self, rows: NDArray[np.float32]) -> None:
+        index = farann.Index(DIM)
+        before = snapshot(index)
+        refused = {
+            "float64 in C order": rows.astype(np.float64), ">f4 in C order": rows.astype(">f4"),
+            "float32 not in C order": np.asfortranarray(rows), "float64": rows.tolist(),
+        }
+        for what, given in refused.items():
+            with pytest.raises(ValueError, match=f"rows: .*copy=False.*got {what}"):
+                index.add(given, copy=False)
+        with pytest.raises(ValueError, match="ids: expected 6000 ids"):
+            index.add(rows, [1], copy=False)
+        rows[11, 2] = np.nan
+        with pytest.raises(ValueError, match="got NaN in row 11"):
+            index.add(rows, copy=False)
+        assert snapshot(index) == before
+
+    def test_only_the_first_rows(self, rows: NDArray[np.float32]) -> None:
+        index = index_of(rows[:20])
+        before = snapshot(index)
+        with pytest.raises(ValueError, match="copy: only the first rows .* it has 20"):
+            index.add(rows, copy=False)
+        assert snapshot(index) == before
 
 
 REFUSED_MEMORY = """

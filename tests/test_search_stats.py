@@ -9,6 +9,7 @@ from cases import Float32, assert_same
 from farann import SearchStats
 
 N, DIM = 6005, 64  # the last panel is not full
+SQUARE = 4  # bytes of each coded row, under l2
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_counts_of_a_first_look(index: farann.Index, rows: Float32) -> None:
         stats = index.search_furthest(rows[:n], return_stats=True)[1]
         assert stats.rows_scanned == N * n
         assert stats.rows_scanned > stats.rows_refined >= stats.rows_rescored >= 10 * n
-        assert stats.bytes_read == (stats.rows_scanned * (directions + 4)
+        assert stats.bytes_read == (stats.rows_scanned * (directions + 4 + SQUARE)
                                     + stats.rows_refined * DIM + stats.rows_rescored * 4 * DIM)
 
 
@@ -58,11 +59,19 @@ def test_counts_of_codes_without_a_first_look(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((N, DIM), dtype=np.float32)
     index = index_over(rows)
     assert index.stats()["directions"] == 0
-    for n in (1, 50):
-        stats = index.search_furthest(rows[:n], return_stats=True)[1]
-        assert stats.rows_scanned == N * n and stats.rows_refined == 0
-        assert N * n > stats.rows_rescored >= 10 * n
-        assert stats.bytes_read == (N * n + 4 * stats.rows_rescored) * DIM
+    stats = index.search_furthest(rows[:50], return_stats=True)[1]
+    assert stats.rows_scanned == N * 50 and stats.rows_refined == 0
+    assert N * 50 > stats.rows_rescored >= 10 * 50
+    assert stats.bytes_read == N * 50 * (DIM + SQUARE) + 4 * stats.rows_rescored * DIM
+    # One query reads upper halves, half of all the bytes, and the whole codes of what they leave.
+    for some in (rows[:1], rows[:3]):
+        stats = index.search_furthest(some, return_stats=True)[1]
+        assert stats.rows_scanned == N * len(some)
+        assert stats.rows_scanned / 10 > stats.rows_refined >= stats.rows_rescored >= 10
+        least = stats.rows_scanned * (DIM // 2 + SQUARE) + stats.rows_refined * DIM
+        more = stats.bytes_read - least - 4 * stats.rows_rescored * DIM
+        # First blocks, while there is no threshold, are of whole codes.
+        assert more % (DIM // 2) == 0 and 0 < more // (DIM // 2) < stats.rows_scanned / 4
 
 
 def test_counts_in_float32(rows: Float32) -> None:

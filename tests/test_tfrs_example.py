@@ -1,4 +1,4 @@
-"""The example of two retrieval models, on made-up ratings in the place of MovieLens."""
+"""The examples of two retrieval models, on made-up ratings in the place of MovieLens."""
 
 from __future__ import annotations
 
@@ -11,33 +11,54 @@ import numpy as np
 import pytest
 import tfrs_cases  # noqa: F401  skips where TensorFlow is missing
 
-SCRIPT = Path(__file__).parent.parent / "examples" / "tfrs_two_towers.py"
+FOLDER = Path(__file__).parent.parent / "examples"
 
 
-@pytest.fixture
-def ratings(tmp_path: Path) -> Path:
+def write_ratings(path: Path, n_items: int, n: int) -> None:
     """Two groups of users; each likes one half of the items and dislikes the other."""
     rng = np.random.default_rng(0)
-    users, items = np.divmod(rng.permutation(60 * 40)[:1600], 40)
+    users, items = np.divmod(rng.permutation(60 * n_items)[:n], n_items)
     stars = np.where((users + items) % 2 == 0, 5, 1)
     lines = ["user_id:token\titem_id:token\trating:float",
              *(f"u{u}\ti{i}\t{s}" for u, i, s in zip(users, items, stars, strict=True))]
-    path = tmp_path / "ratings.inter"
     path.write_text("\n".join(lines) + "\n")
-    return path
 
 
-@pytest.mark.parametrize("options", [[], ["--uniform-negatives", "16", "--logq"]])
-def test_two_towers(ratings: Path, options: list[str]) -> None:
+def run(script: str, ratings: Path, *options: str) -> list[str]:
+    """The lines that an example prints."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--ratings", str(ratings), "--batch", "64", "--epochs", "20",
-         *options],
+        [sys.executable, str(FOLDER / script), "--ratings", str(ratings), "--batch", "64",
+         "--epochs", "20", *options],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         timeout=300, capture_output=True, text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1,600 ratings by 60 users of 40 films" in done.stdout
-    auc = next(line for line in done.stdout.splitlines() if "AUC" in line).split()
-    by_likes, by_dislikes = (float(word) for word in auc if word[:2] in ("0.", "1."))
+    return done.stdout.splitlines()
+
+
+def numbers(line: str) -> list[float]:
+    return [float(word) for word in line.split() if word[:2] in ("0.", "1.")]
+
+
+@pytest.mark.parametrize("options", [[], ["--uniform-negatives", "16", "--logq"]])
+def test_two_towers(tmp_path: Path, options: list[str]) -> None:
+    write_ratings(tmp_path / "ratings.inter", 40, 1600)
+    lines = run("tfrs_two_towers.py", tmp_path / "ratings.inter", *options)
+    assert lines[0].startswith("1,600 ratings by 60 users of 40 films")
+    by_likes, by_dislikes = numbers(next(line for line in lines if "AUC" in line))
     assert by_likes > 0.9 and by_dislikes > 0.9
-    assert done.stdout.rstrip().endswith("loading: True, and served without farann: True")
+    assert lines[-1].endswith("loading: True, and served without farann: True")
+
+
+def test_posneg(tmp_path: Path) -> None:
+    write_ratings(tmp_path / "ratings.inter", 100, 5000)
+    lines = run("tfrs_posneg.py", tmp_path / "ratings.inter")
+    assert lines[0].startswith("5,000 ratings by 60 users of 100 films")
+    # User u0 likes the even items; of 50 there are a few that they haven't rated.
+    best = [line for line in lines if line.startswith("  i")]
+    assert len(best) == 5 and int(best[0][3:].partition(":")[0]) % 2 == 0
+    table = {line[:22].strip(): numbers(line[22:]) for line in lines}
+    for name in ("positive model alone", "average of raw scores", "PosNeg", "PosNeg, mild"):
+        ndcg, disliked, auc, *others = table[name]
+        assert ndcg > 0.95 and disliked < 0.3 and auc > 0.95 and len(others) == 2
+    assert lines[-1].endswith("loading: True, and served without farann: True")

@@ -183,6 +183,8 @@ def test_exclusions_of_another_number_type(layer_class: Any) -> None:
         layer.query_with_exclusions(QUERIES, NAMES[order()[:, :2]])
     with pytest.raises(ValueError, match="exclusions: expected shape"):
         layer.query_with_exclusions(QUERIES, np.array([1, 2]))
+    with pytest.raises(ValueError, match="queries: expected some"):
+        layer.query_with_exclusions(QUERIES[0], np.array([[1, 2]]))
 
 
 # ---- bad input ----

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from test_tfrs_layers import INDEXED, METRICS, NAMES, QUERIES, ROWS, filled, order, text, tf
+from tfrs_cases import Run, run_elsewhere
 
 from farann.adapters.tfrs import BruteForceFurthest, Furthest, StreamingFurthest
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
 
-Run = Callable[..., Any]
-
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Run:
     """Run code that knows `queries` and `given` in a new process; bring back its `ids`."""
-
-    def run(code: str, **given: str) -> Any:
-        np.save(tmp_path / "queries.npy", QUERIES)
-        script = (f"import numpy as np\nqueries = np.load({str(tmp_path / 'queries.npy')!r})\n"
-                  f"given = {given!r}\n{code}\n"
-                  f"np.save({str(tmp_path / 'ids.npy')!r}, np.asarray(ids).astype(bytes))\n")
-        done = subprocess.run(
-            [sys.executable, "-c", script], timeout=120, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
-        assert done.returncode == 0, done.stdout + done.stderr
-        return np.char.decode(np.load(tmp_path / "ids.npy"))
-
-    return run
+    return partial(run_elsewhere, tmp_path, QUERIES)
 
 
 def two_towers(layer_class: Any, metric: str = "dot") -> Any:

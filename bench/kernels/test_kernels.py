@@ -15,7 +15,7 @@ import farann
 import numpy as np
 import pytest
 from farann import _basis, _core, _layout
-from farann._codes import code_rows
+from farann._codes import measure_rows
 from numpy.typing import NDArray
 
 from bench import machine
@@ -46,16 +46,24 @@ def read_rate() -> float:
     return machine.measure(repeats=10)["read_1"]
 
 
-def codes_of(rows: Array, metric: str, directions: int = 0) -> _core.Codes:
-    """Codes of rows, in their order; with a first look along some directions, or without."""
+def codes_of(rows: Array, metric: str, directions: int = 0, *,
+             upper_alone: bool = False) -> _core.Codes:
+    """Codes of rows by their size; with a first look along some directions, or without.
+
+    `upper_alone`: without the lower halves of codes, as in 4 bits.
+    """
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
-    coded = code_rows(rows, centre, metric == "cosine", 0, isa, False)
-    assert coded is not None
+    extents = measure_rows(rows, centre, metric == "cosine", 0, isa, False)
+    assert extents is not None
+    builder = _layout._Builder(rows, centre, _core.METRICS.index(metric), isa, extents, False)
+    order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
         basis = _basis.directions(rows[:8192].astype(np.float64), 0)[:directions]
-    return _core.Codes(len(rows), rows.shape[1], *_layout._lay_out(
-        coded, rows, centre, _core.METRICS.index(metric), _layout.Plan(None, basis)))
+    arrays = builder.lay_out(_layout._whole_panels(order), basis)
+    if upper_alone:
+        arrays = arrays._replace(lower=None)
+    return _core.Codes(len(rows), rows.shape[1], *arrays)
 
 
 def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str,
@@ -97,6 +105,14 @@ def note_share(benchmark: Any, unit: str, rate: float, limit_name: str,
         benchmark.extra_info[f"% of {limit_name}"] = round(100 * rate / limit, 1)
 
 
+def note_what_was_read(benchmark: Any, task: _core.Task, seconds: float, limit: float) -> None:
+    """Beside the times of a single query: its rates and what became of rows."""
+    benchmark.extra_info["bytes a row"] = round(task.bytes_read / task.scanned, 1)
+    benchmark.extra_info["refined"] = task.refined
+    benchmark.extra_info["rescored"] = task.rescored
+    note_share(benchmark, "GB/s", task.bytes_read / seconds, "read bandwidth", limit)
+
+
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("isa", farann.isa_levels())
@@ -121,6 +137,23 @@ def test_coded_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
     rows = rng.standard_normal((n, dim), dtype=np.float32)
     queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
     seconds = run_fresh(benchmark, rows, queries, metric, isa, codes_of(rows, metric))
+    rate = 2.0 * rows.size * BATCH / seconds
+    note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_upper_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
+    """Batches: scores by the upper halves of codes alone, and keys of what they leave."""
+    rng = np.random.default_rng(0)
+    n = max(2000, 8_000_000 // dim // (16 if isa == "scalar" else 1))
+    rows = rng.standard_normal((n, dim), dtype=np.float32)
+    queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
+    codes = codes_of(rows, metric, upper_alone=True)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
+    task = counts_of(rows, queries, metric, isa, codes)
+    benchmark.extra_info["rescored a query"] = round(task.rescored / BATCH)
     rate = 2.0 * rows.size * BATCH / seconds
     note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
 
@@ -159,12 +192,27 @@ def test_single_query(benchmark: Any, isa: str, dim: int, metric: str, read_rate
 @pytest.mark.parametrize("isa", farann.isa_levels())
 def test_single_query_coded(benchmark: Any, isa: str, dim: int, metric: str,
                             read_rate: float) -> None:
-    """One query by codes: a quarter of the bytes."""
+    """One query by codes: an eighth of the bytes, then what the upper halves of codes leave."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
     queries = rng.standard_normal((1, dim), dtype=np.float32)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes_of(rows, metric))
-    note_share(benchmark, "GB/s", rows.size / seconds, "read bandwidth", read_rate)
+    codes = codes_of(rows, metric)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
+    note_what_was_read(benchmark, counts_of(rows, queries, metric, isa, codes), seconds, read_rate)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_single_query_upper(benchmark: Any, isa: str, dim: int, metric: str,
+                            read_rate: float) -> None:
+    """One query by upper halves alone: what they leave needs its vectors."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
+    queries = rng.standard_normal((1, dim), dtype=np.float32)
+    codes = codes_of(rows, metric, upper_alone=True)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
+    note_what_was_read(benchmark, counts_of(rows, queries, metric, isa, codes), seconds, read_rate)
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
@@ -179,6 +227,4 @@ def test_single_query_first_look(benchmark: Any, isa: str, directions: int, metr
     rows, queries = rows[:n], rows[n:]
     codes = codes_of(rows, metric, directions)
     seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
-    task = counts_of(rows, queries, metric, isa, codes)
-    benchmark.extra_info["refined a query"] = task.refined
-    note_share(benchmark, "GB/s", task.bytes_read / seconds, "read bandwidth", read_rate)
+    note_what_was_read(benchmark, counts_of(rows, queries, metric, isa, codes), seconds, read_rate)

@@ -398,15 +398,19 @@ class PosNegRanker:
         """
         content = _posneg_file.read(path)
         try:
-            indexes = []
-            for rows, ids, metric in content.sides:
-                index = Index(rows.shape[1], metric, codes="float32")
-                index.add(rows, ids)
-                indexes.append(index)
-            ranker = cls(*indexes, **content.settings)
-            ranker._model = content.model(ranker._fusion, ranker._ids)
+            return cls._made_of(content)
         except (TypeError, ValueError) as error:
             raise FormatError(f"{os.fsdecode(path)}: {error}") from None
+
+    @classmethod
+    def _made_of(cls, content: _posneg_file.Content) -> PosNegRanker:
+        indexes = []
+        for rows, ids, metric in content.sides:
+            index = Index(rows.shape[1], metric, codes="float32")
+            index.add(rows, ids)
+            indexes.append(index)
+        ranker = cls(*indexes, **content.settings)
+        ranker._model = content.model(ranker._fusion, ranker._ids)
         return ranker
 
     def __getstate__(self) -> dict[str, Any]:

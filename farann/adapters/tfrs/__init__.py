@@ -3,7 +3,8 @@
 The layers keep the contract of ``tensorflow_recommenders.layers.factorized_top_k.TopK`` and return
 scores in descending order, larger meaning further: negated dot products under ``metric="dot"``,
 negated cosines under ``"cosine"``, distances under ``"l2"``. So they go where TFRS's own layers
-go, but retrieve what a model likes least.
+go, but retrieve what a model likes least. `PosNeg` and `BruteForcePosNeg` rank by two models, one
+of likes and one of dislikes.
 """
 
 import importlib.util
@@ -24,8 +25,16 @@ if tf.keras.Model.__module__.startswith("keras."):
         "or with os.environ")
 
 from farann.adapters.tfrs._brute_force import BruteForceFurthest  # noqa: E402
+from farann.adapters.tfrs._furthest import Furthest  # noqa: E402
 from farann.adapters.tfrs._metric import FactorizedBottomK  # noqa: E402
-from farann.adapters.tfrs._native import Furthest  # noqa: E402
+from farann.adapters.tfrs._posneg import BruteForcePosNeg, PosNeg  # noqa: E402
 from farann.adapters.tfrs._streaming import StreamingFurthest  # noqa: E402
 
-__all__ = ["BruteForceFurthest", "FactorizedBottomK", "Furthest", "StreamingFurthest"]
+__all__ = [
+    "BruteForceFurthest",
+    "BruteForcePosNeg",
+    "FactorizedBottomK",
+    "Furthest",
+    "PosNeg",
+    "StreamingFurthest",
+]

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from farann._types import Float32Array
 from farann.adapters.tfrs import _scoring
-from farann.adapters.tfrs._indexed import IndexedTopK, variable
+from farann.adapters.tfrs._indexed import IndexedTopK, State, variable
 from farann.adapters.tfrs._top_k import Tensor, furthest, take_ids
 
 
@@ -63,12 +62,11 @@ class BruteForceFurthest(IndexedTopK):
         # As an attribute it is exported with the layer, and holds on to a layer without a name.
         setattr(self, "query_with_exclusions", tf.function(super().query_with_exclusions))
 
-    def _store(self, rows: Float32Array, identifiers: Tensor) -> None:
-        prepared = _scoring.prepare(self._metric, tf.constant(rows))
-        super()._store(prepared.rows, identifiers)
-        if self._metric == "l2":
-            self._offsets.assign(prepared.offsets)
-            self._centre.assign(prepared.centre)
+    def _store(self, state: State, identifiers: Tensor) -> None:
+        prepared = _scoring.prepare(self._metric, tf.constant(state["candidates"]))
+        more = {"offsets": prepared.offsets, "centre": prepared.centre}
+        super()._store({"candidates": prepared.rows, **(more if self._metric == "l2" else {})},
+                       identifiers)
 
     def _state(self) -> dict[str, Any]:
         state = super()._state()

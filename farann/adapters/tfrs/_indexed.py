@@ -15,6 +15,9 @@ from farann.adapters import _id_arrays
 from farann.adapters._id_arrays import IdArray
 from farann.adapters.tfrs._top_k import NOT_INDEXED, FurthestTopK, Tensor
 
+# What a layer keeps beside its identifiers: arrays or tensors by name.
+State = Mapping[str, Any]
+
 
 class IndexedTopK(FurthestTopK):
     """Base of layers that are indexed once and asked often.
@@ -51,20 +54,10 @@ class IndexedTopK(FurthestTopK):
             For candidates that are no matrix of finite numbers, or have no row; for identifiers
             of another number or, once there are candidates, another type. Nothing changes then.
         """
-        if not tf.executing_eagerly():
-            raise RuntimeError("index: call it outside of tf.function")
-        rows = self._to_rows(candidates)
-        if identifiers is None:
-            identifiers = tf.range(len(rows))
-        ids = tf.convert_to_tensor(identifiers)
-        if ids.shape.rank != 1:
-            raise ValueError(f"identifiers: expected shape (n,), got {ids.shape}")
-        if len(ids) != len(rows):
-            raise ValueError("The candidates and identifiers tensors must have the same number of "
-                             f"rows (got {len(rows)} candidates rows and {len(ids)} identifier "
-                             "rows).")
+        rows = self._to_rows("candidates", candidates)
+        ids = to_ids(identifiers, len(rows))
         self._take_id_dtype(ids.dtype)
-        self._store(rows, ids)
+        self._store({"candidates": rows}, ids)
         return self
 
     def index_from_dataset(self, candidates: tf.data.Dataset) -> IndexedTopK:
@@ -80,18 +73,10 @@ class IndexedTopK(FurthestTopK):
         IndexedTopK
             The layer itself.
         """
-        with_ids = check_dataset(candidates)
-        batches = list(candidates)
-        if not batches:
-            raise ValueError("candidates: expected one batch or more, got an empty dataset")
-        if not with_ids:
-            return self.index(tf.concat(batches, axis=0))
-        for ids, rows in batches:
-            if len(ids) != len(rows):
-                raise ValueError("candidates: expected as many identifiers as embeddings in each "
-                                 f"batch, got {len(ids)} and {len(rows)}")
-        return self.index(tf.concat([rows for _, rows in batches], axis=0),
-                          tf.concat([ids for ids, _ in batches], axis=0))
+        if not check_dataset(candidates):
+            return self.index(*collected(candidates))
+        identifiers, rows = collected(candidates)
+        return self.index(rows, identifiers)
 
     def get_config(self) -> dict[str, Any]:
         """As for all furthest layers, and the identifiers' type."""
@@ -116,9 +101,11 @@ class IndexedTopK(FurthestTopK):
 
     # ---- for subclasses ----
 
-    def _store(self, rows: Float32Array, identifiers: Tensor) -> None:
-        """Put candidates into the variables."""
-        self._candidates.assign(rows)
+    def _store(self, state: State, identifiers: Tensor) -> None:
+        """Put candidates, and what else there is, into the variables."""
+        variables = self._state()
+        for name, value in state.items():
+            variables[name].assign(value)
         self._identifiers.assign(identifiers)
 
     def _state(self) -> dict[str, Any]:
@@ -137,18 +124,20 @@ class IndexedTopK(FurthestTopK):
         with tf.control_dependencies([tf.debugging.assert_positive(n, NOT_INDEXED)]):
             return tf.identity(candidates)
 
-    def _to_rows(self, candidates: Any) -> Float32Array:
+    def _to_rows(self, name: str, candidates: Any) -> Float32Array:
+        if not tf.executing_eagerly():
+            raise RuntimeError("index: call it outside of tf.function")
         if tf.is_tensor(candidates) or isinstance(candidates, tf.Variable):
             if candidates.dtype == tf.bfloat16:
                 candidates = tf.cast(candidates, tf.float32)
             candidates = candidates.numpy()
-        given: npt.NDArray[Any] = _checks.to_array("candidates", candidates)
+        given: npt.NDArray[Any] = _checks.to_array(name, candidates)
         if given.ndim != 2:
-            raise ValueError(f"The candidates tensor must be 2D (got {given.shape}).")
-        rows = _checks.to_vectors("candidates", given, None, unit=self._metric == "cosine",
+            raise ValueError(f"The {name} tensor must be 2D (got {given.shape}).")
+        rows = _checks.to_vectors(name, given, None, unit=self._metric == "cosine",
                                   single=False)
         if len(rows) == 0:
-            raise ValueError("candidates: expected one row or more, got none")
+            raise ValueError(f"{name}: expected one row or more, got none")
         return rows
 
     def _take_id_dtype(self, dtype: Any) -> None:
@@ -167,6 +156,17 @@ def variable(name: str, value: Any) -> tf.Variable:
     """A variable that takes values of any size."""
     value = tf.convert_to_tensor(value)
     return tf.Variable(value, name=name, trainable=False, shape=[None] * value.shape.rank)
+
+
+def to_ids(identifiers: Any, n: int) -> Tensor:
+    """Identifiers of n candidates as a tensor; their numbers if there are none."""
+    ids = tf.convert_to_tensor(tf.range(n) if identifiers is None else identifiers)
+    if ids.shape.rank != 1:
+        raise ValueError(f"identifiers: expected shape (n,), got {ids.shape}")
+    if len(ids) != n:
+        raise ValueError("The candidates and identifiers tensors must have the same number of "
+                         f"rows (got {n} candidates rows and {len(ids)} identifier rows).")
+    return ids
 
 
 def check_dataset(candidates: Any) -> bool:
@@ -189,3 +189,16 @@ def check_dataset(candidates: Any) -> bool:
         if not ids.shape[:1].is_compatible_with(rows.shape[:1]):
             raise ValueError(f"{expected} of the same batch size, got elements {spec}")
     return with_ids
+
+
+def collected(candidates: tf.data.Dataset) -> list[Tensor]:
+    """What a dataset of batches holds, as one tensor for each part of its elements."""
+    batches = [batch if isinstance(batch, tuple) else (batch,) for batch in candidates]
+    if not batches:
+        raise ValueError("candidates: expected one batch or more, got an empty dataset")
+    for first, *others in batches:
+        for other in others:
+            if len(first) != len(other):
+                raise ValueError("candidates: expected as many identifiers as embeddings in each "
+                                 f"batch, got {len(first)} and {len(other)}")
+    return [tf.concat(parts, axis=0) for parts in zip(*batches, strict=True)]

@@ -87,16 +87,15 @@ class FactorizedBottomK(Factorized):
             if not self._candidates.is_exact():
                 raise ValueError("true_candidate_ids: expected with a layer whose answers are "
                                  "approximate, since the score alone can't tell, got None")
-            hits = self._hits_by_score(scores, tf.cast(query_embeddings, tf.float32),
-                                       tf.cast(true_candidate_embeddings, tf.float32))
+            hits = self._hits_by_score(scores, query_embeddings, true_candidate_embeddings)
         updates = [mean.update_state(hit, sample_weight)
                    for mean, hit in zip(self._means, hits, strict=True)]
         return None if tf.executing_eagerly() else tf.group(updates)
 
     def _hits_by_score(self, scores: Tensor, queries: Tensor, candidates: Tensor) -> list[Tensor]:
         true = self._candidates.pair_scores(queries, candidates)
-        lengths = (tf.norm(queries, axis=1, keepdims=True)
-                   * tf.norm(candidates, axis=1, keepdims=True))
+        lengths = tf.reduce_prod([tf.norm(tf.cast(vectors, tf.float32), axis=1, keepdims=True)
+                                  for vectors in (queries, candidates)], axis=0)
         further = tf.cast(scores > true + _ROUNDING * lengths, tf.int32)  # NaN is not
         return [tf.reduce_sum(further[:, :k], axis=1, keepdims=True) < k for k in self._ks]
 

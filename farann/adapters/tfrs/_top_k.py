@@ -24,6 +24,8 @@ class FurthestTopK(TopK):
 
     # Why plain TensorFlow can't save the layer, if it can't; Keras restores it from its config.
     _CANT_BE_EXPORTED: str | None = None
+    # The attributes that turn what the layer is called with into embeddings.
+    _MODELS: tuple[str, ...] = ("query_model",)
 
     def __init__(self, query_model: Any, k: int, metric: str, name: str | None) -> None:
         super().__init__(k=_checks.to_int("k", k, 1), name=name)
@@ -84,6 +86,9 @@ class FurthestTopK(TopK):
         more = exclusions.shape[1]
         scores, identifiers = self(
             queries, k=k + (tf.shape(exclusions)[1] if more is None else more))
+        if identifiers.shape.rank == 1:
+            raise ValueError("queries: expected some, (n_queries, dim), as exclusions are for each "
+                             "of them, got a single one, (dim,)")
         excluded = tf.reduce_any(same_ids(identifiers[:, :, None], exclusions[:, None, :],
                                           "exclusions"), axis=-1)
         # Infinity marks them: no finite penalty is below every score.
@@ -106,19 +111,19 @@ class FurthestTopK(TopK):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes such a layer of; candidates are weights, not configuration."""
-        model = self.query_model
+        models = {name: getattr(self, name) for name in self._MODELS}
         return {
-            "query_model": None if model is None else tf.keras.layers.serialize(model),
+            **{name: None if model is None else tf.keras.layers.serialize(model)
+               for name, model in models.items()},
             "k": self._k, "metric": self._metric, "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FurthestTopK:
         """A layer of such a configuration, without candidates."""
-        model = config["query_model"]
-        if model is not None:
-            model = tf.keras.layers.deserialize(model, custom_objects)
-        return cls(**{**config, "query_model": model})
+        models = {name: tf.keras.layers.deserialize(config[name], custom_objects)
+                  for name in cls._MODELS if config[name] is not None}
+        return cls(**{**config, **models})
 
     # Keras would trace `call` to build a layer that it loads, before there are candidates.
 
@@ -153,19 +158,23 @@ class FurthestTopK(TopK):
         return k if tf.is_tensor(k) else _checks.to_int("k", k, 1)
 
     def _embed(self, queries: Any) -> tuple[Tensor, bool]:
-        if self.query_model is not None:
-            queries = self.query_model(queries)
-        queries = tf.convert_to_tensor(queries)
-        if queries.dtype != tf.float32:
-            if not (queries.dtype.is_floating or queries.dtype.is_integer):
-                raise TypeError(f"queries: expected real numbers, got {queries.dtype.name}")
-            queries = tf.cast(queries, tf.float32)
-        rank = queries.shape.rank
-        if rank == 1:
-            return queries[None, :], True
-        if rank not in (2, None):
-            raise ValueError(f"queries: expected shape (n_queries, dim), got {queries.shape}")
-        return queries, False
+        """Query embeddings, float32 (n, dim), and whether a single one came."""
+        return as_vectors(queries if self.query_model is None else self.query_model(queries))
+
+
+def as_vectors(queries: Any) -> tuple[Tensor, bool]:
+    """Embeddings as float32 (n, dim), and whether there was but one, (dim,)."""
+    queries = tf.convert_to_tensor(queries)
+    if queries.dtype != tf.float32:
+        if not (queries.dtype.is_floating or queries.dtype.is_integer):
+            raise TypeError(f"queries: expected real numbers, got {queries.dtype.name}")
+        queries = tf.cast(queries, tf.float32)
+    rank = queries.shape.rank
+    if rank == 1:
+        return queries[None, :], True
+    if rank not in (2, None):
+        raise ValueError(f"queries: expected shape (n_queries, dim), got {queries.shape}")
+    return queries, False
 
 
 def furthest(found: Tensor, k: Any) -> tuple[Tensor, Tensor]:

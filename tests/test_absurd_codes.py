@@ -1,0 +1,112 @@
+"""Files of codes that fit together and mean nothing: answers may be wrong, but nothing breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from cases import assert_same
+from code_file_cases import DIM, N, halves, put, queries_of, saved, without
+from farann._format import read_file, write_file
+
+__all__ = ["halves", "saved"]  # fixtures
+
+
+def search_all_ways(path: Path) -> None:
+    """Searches of a file that lies: answers may be wrong, ids are those of rows."""
+    index = farann.Index.load(path)
+    queries = np.vstack([queries_of(index), 1e30 * np.eye(2, DIM), 1e-30 * np.eye(2, DIM)])
+    for some in (queries, queries[0], queries[-1]):
+        for search in (index.search_furthest, index.search_nearest):
+            for k in (5, N):
+                ids = search(some, k).ids
+                assert ((ids >= -1) & (ids < N)).all()
+        beyond = index.search_beyond(some, 1.0)
+        assert ((beyond.ids >= 0) & (beyond.ids < N)).all()
+
+
+NOISY = ("panels", "lower", "weights", "unknown", "squares", "signs", "whole", "whole_weights",
+         "whole_squares")
+
+
+def noise_like(array: Any, rng: np.random.Generator) -> Any:
+    """Bytes at random, but what must be a number from 0 on is one, of any size."""
+    if array.dtype == np.float32:
+        return (10.0 ** rng.uniform(-44, 38, array.shape)).astype(np.float32)
+    noise = rng.integers(0, 256, array.nbytes, dtype=np.uint8)
+    return noise.view(array.dtype).reshape(array.shape).copy()
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in NOISY), NOISY])
+def test_absurd_codes_do_no_harm(saved: Path, names: tuple[str, ...],
+                                 rng: np.random.Generator) -> None:
+    metadata, arrays = read_file(saved)
+    sections = dict(arrays)
+    for name in names:
+        if f"codes.{name}" in arrays:
+            sections[f"codes.{name}"] = noise_like(arrays[f"codes.{name}"], rng)
+    write_file(saved, metadata, sections)
+    search_all_ways(saved)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-45, 1e-38, 1e30, 3.4e38])
+@pytest.mark.parametrize("name", ["weights", "unknown", "squares", "whole_weights",
+                                  "whole_squares"])
+def test_numbers_at_the_ends_do_no_harm(saved: Path, name: str, value: float) -> None:
+    """In one place, and everywhere."""
+    metadata, arrays = read_file(saved)
+    if f"codes.{name}" not in arrays or (value == 0.0 and "weights" in name):
+        return
+    for at in (3, slice(None)):
+        sections = dict(arrays)
+        put(name, at, value)(sections)
+        write_file(saved, metadata, sections)
+        search_all_ways(saved)
+
+
+def test_every_row_in_one_slot(saved: Path) -> None:
+    metadata, arrays = read_file(saved)
+    for at in (slice(None), slice(0, N), slice(N, None), slice(0, 3)):
+        for slot in (7, -1):
+            sections = dict(arrays)
+            put("slots", at, slot)(sections)
+            write_file(saved, metadata, sections)
+            search_all_ways(saved)
+
+
+def test_positions_without_slots(saved: Path) -> None:
+    """Then they are the rows' own, of which the last panel has fewer."""
+    metadata, arrays = read_file(saved)
+    sections = dict(arrays)
+    without("slots")(sections)
+    write_file(saved, metadata, sections)
+    search_all_ways(saved)
+
+
+def test_without_lower_halves(halves: Path) -> None:
+    """Codes that are said to have 8 bits must have them."""
+    metadata, arrays = read_file(halves)
+    sections = dict(arrays)
+    without("lower")(sections)
+    write_file(halves, metadata, sections)
+    with pytest.raises(farann.FormatError, match="lower"):
+        farann.Index.load(halves)
+
+
+@pytest.mark.parametrize("bounds", [
+    [1e300] * 4, [1e-300] * 4, [0.0] * 4, [1e300, 0.0, 0.0, 0.0], [0.0, 1e300, 0.0, 0.0],
+    [0.0, 0.0, 1e300, 0.0], [0.0, 0.0, 0.0, 1e300], [5e-324, 1e-3, 1.0, 1.0],
+])
+def test_absurd_bounds_do_no_harm(saved: Path, bounds: list[float]) -> None:
+    metadata, arrays = read_file(saved)
+    basis = "codes.basis" in arrays
+    for unit in (1e-300, 1.0, 1e300) if basis else (0.0,):
+        changed = metadata | {"code_bounds": [*bounds, unit]}
+        for whole in (metadata["whole_bounds"], [*bounds, 0.0]) if basis else (None,):
+            if basis:
+                changed["whole_bounds"] = whole
+            write_file(saved, changed, dict(arrays))
+            search_all_ways(saved)
