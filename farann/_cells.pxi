@@ -1,4 +1,4 @@
-# Cells of a partitioned index: where their rows are, and what is expected of them. Part of _core.pyx.
+# Cells of a partitioned index: where their rows are, what is expected of them. Part of _core.pyx.
 
 cdef class Cells:
     """Which positions of codes belong to which cell, and each cell as a coded row.

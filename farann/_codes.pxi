@@ -125,7 +125,8 @@ cdef class Codes:
         self.weights, self.unknown, self.squares = weights, unknown, squares
         self.whole_weights, self.whole_squares = whole_weights, whole_squares
         self.slots, self.outliers = slots, outliers
-        if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL or weights.shape[0] * FARANN_CODE_PANEL != n
+        if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL
+                or weights.shape[0] * FARANN_CODE_PANEL != n
                 or signs.shape[0] != FARANN_ROTATION_ROUNDS or signs.shape[1] != dim
                 or (slots is not None and self.slots.shape[0] != n)
                 or (slots is None and (n < n_rows or outliers.shape[0]))):
@@ -154,7 +155,8 @@ cdef class Codes:
             # The last group is for the length of the rest.
             parts = (self.basis.shape[0] - 1) // FARANN_CODE_GROUP + 2
             self.scanned.groups = parts
-            if (unknown is not None or lower is not None or whole is None or self.whole.shape[0] != n
+            if (unknown is not None or lower is not None or whole is None
+                    or self.whole.shape[0] != n
                     or self.whole.shape[1] != self.groups * FARANN_CODE_GROUP
                     or whole_weights is None or self.whole_weights.shape[0] != n):
                 raise ValueError("whole must hold all coordinates of all positions")

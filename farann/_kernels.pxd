@@ -182,8 +182,8 @@ cdef extern from "codes.h" nogil:
     void farann_pack_codes(const uint8_t *, const int64_t *, int64_t, int64_t, bint, uint8_t *,
                            uint8_t *)
     void farann_code_query(const farann_kernels *, const double *, double,
-                           const farann_code_bounds *, double, const farann_query *, bint, uint8_t *,
-                           uint32_t *, int64_t, farann_coded_query *)
+                           const farann_code_bounds *, double, const farann_query *, bint,
+                           uint8_t *, uint32_t *, int64_t, farann_coded_query *)
     farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
                                        double, double, bint)
     float farann_code_most(const farann_coded_query *, float, float, float)

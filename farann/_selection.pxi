@@ -54,7 +54,8 @@ cdef class Selection(Queries):
         """Offer the canonical keys of rows start .. start + n of a segment."""
         cdef farann_block block = self.block_of(segment, start)
         self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
-            self.rows_at(segment, start), block.positions, n, self.snapshot.dim, query.exact, self.keys)
+            self.rows_at(segment, start), block.positions, n, self.snapshot.dim, query.exact,
+            self.keys)
         self.offer(query, n, &block, &query.filter)
         self.rescored += n
 

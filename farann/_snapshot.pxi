@@ -119,8 +119,8 @@ cdef class Filter:
     cdef int64_t[::1] positions
     cdef readonly int64_t n_rows
 
-    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None, excluded=None,
-                 offsets=None):
+    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None,
+                 excluded=None, offsets=None):
         cdef int64_t i, split
         self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
         self.allowed = snapshot.alive if allowed is None else allowed

@@ -277,7 +277,7 @@ cdef class Task(Selection):
                 &self.codes.refined, start, &tile, &self.candidates[i], query.candidates.count)
 
     cdef void score_uncoded(self) noexcept nogil:
-        """First of all the canonical keys of rows that have no codes, and for queries that have none."""
+        """First of all the canonical keys of rows without codes, and for queries without them."""
         cdef const Segment *rows = &self.snapshot.segments[0]
         cdef int64_t i, start, n
         for i in range(self.n_queries):

@@ -50,8 +50,9 @@ class Index:
     -----
     Answers are exact, as long as the vectors are kept: the ids and the order that brute force in
     float64 over the stored float32 rows gives, with ties going to the smaller id, on every
-    instruction set and with any number of threads. Rows are first scored roughly, by 8-bit codes or in float32, with a proven bound
-    on the error, and all that could belong to the answer is scored again in float64.
+    instruction set and with any number of threads. Rows are first scored roughly, by codes or in
+    float32, with a proven bound on the error, and all that could belong to the answer is scored
+    again in float64.
 
     Any number of threads may search while others add, remove or build: a search sees the index
     as it was before or after such a change, never between.

@@ -102,7 +102,8 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
         for (int64_t p = 0; p < parts; p++)
             pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, halves,
                         panels + (in_panel + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP,
-                        lower ? lower + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP : NULL);
+                        !lower ? NULL
+                               : lower + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP);
     }
 }
 
@@ -155,7 +156,8 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     const double within = sqrt(sums[0]), left = sqrt(sums[1]);
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
     const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
-    coded->allowance = (within * rows->residual + left * rows->length) / t * (1.0 + 1e-9) + rounding;
+    coded->allowance =
+        (within * rows->residual + left * rows->length) / t * (1.0 + 1e-9) + rounding;
     coded->length = within / t * (1.0 + 1e-9);
     coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
                                    (reach + (rows->residual + rows->unknown) * rows->scale) +

@@ -20,7 +20,7 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
                          const double *centre, int unit, const double *signs, double *scratch,
                          double *extents);
 
-/* What is raised to the largest of the coded rows, with e = w z - c and l the lower bits of c + 128. */
+/* What is raised to the largest of coded rows, with e = w z - c, and l the lower bits of c + 128. */
 typedef struct {
     double residual; /* |e|^2 */
     double length;   /* |w z|^2 */
@@ -30,8 +30,8 @@ typedef struct {
 
 /*
  * Code n rows, one after the other, as bytes c + 128, padded with zeros c to whole groups; each by
- * its weight, which must take no coordinate beyond 127; 0: the row doesn't count. squares: |z|^2; unknown:
- * |l - 7.5|, rounded up.
+ * its weight, which must take no coordinate beyond 127; 0: the row doesn't count. squares: |z|^2;
+ * unknown: |l - 7.5|, rounded up.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                         const double *centre, int unit, const double *signs, const float *weights,

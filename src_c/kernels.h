@@ -121,7 +121,8 @@ typedef struct {
      * Score n coded rows from `start` on, the first of a panel, against a tile of code_queries
      * queries (or against one query), by both halves of their codes or by the upper ones alone.
      * Appends those that pass to the query's candidates, as position within these rows; positions
-     * that fill up a panel may be among them. Candidates need room for n rounded up to whole panels.
+     * that fill up a panel may be among them. Candidates need room for n rounded up to whole
+     * panels.
      */
     farann_scan_codes *scan_codes_i8;
     farann_scan_codes *scan_codes_one_i8;

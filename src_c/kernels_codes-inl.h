@@ -1,0 +1,314 @@
+/*
+ * The kernels of 8-bit codes, written once: scanning panels and scoring single rows again. Included
+ * by kernels-inl.h, in the midst of each instruction set's kernels.
+ */
+
+/* Vectors of sums in a panel, and in a tile; the rows of a tile's panels fit a 32-bit mask. */
+enum { PANEL_I32 = FARANN_CODE_PANEL / I32_LANES };
+enum { MOST_VECTORS = CODE_PANELS * PANEL_I32, MOST_SUMS = CODE_QUERIES * MOST_VECTORS };
+
+/* What panels hold, and of the last what is read; a constant at each call. */
+enum { WHOLE, BOTH_HALVES, UPPER_HALVES };
+
+/*
+ * Of a panel and each query: what sums must be greater than, in whole numbers, or the part of it
+ * that doesn't depend on a row's square.
+ */
+typedef union {
+    int32_t whole[FARANN_BARS];
+    float part[FARANN_BARS];
+} farann_panel_limits;
+
+WORD void set_limits(const int width, const int held, const int squared,
+                     const farann_coded_rows *rows, int64_t panel, const farann_code_bars *bars,
+                     farann_panel_limits *limits) {
+    for (int lane = 0; lane < width; lane += F32_LANES) {
+        f32v limit = f32_fma(f32_set1(rows->weights[panel]), f32_load(bars->threshold + lane),
+                             f32_load(bars->offset + lane));
+        if (held == UPPER_HALVES)
+            limit = f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
+        if (squared)
+            f32_store(limits->part + lane, limit);
+        else
+            i32_store(limits->whole + lane, i32_from_f32(limit));
+    }
+}
+
+/* What the sums of a vector of rows must be greater than, for query t. */
+WORD i32v row_limits(const int squared, const farann_coded_rows *rows, int64_t row,
+                     const farann_code_bars *bars, const farann_panel_limits *limits, int t) {
+    if (!squared) return i32_set1(limits->whole[t]);
+    return i32_from_f32(f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[t]),
+                                f32_set1(limits->part[t])));
+}
+
+WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *sums,
+                       const farann_coded_rows *rows, int64_t first, const farann_code_bars *bars,
+                       int t, int64_t row) {
+    int64_t count = list->count;
+    while (mask) {
+        int r = FARANN_COUNT_TRAILING_ZEROS(mask);
+        mask &= mask - 1;
+        float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
+        list->scores[count] = ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
+                              rows->weights[(first + r) / FARANN_CODE_PANEL];
+        list->slots[count] = row + r;
+        count++;
+    }
+    list->count = count;
+}
+
+/*
+ * Appends the rows that pass, of some vectors of rows for each query. Seldom called, and apart from
+ * the scan, which needs all registers.
+ */
+FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
+                                                 const farann_coded_rows *rows, int64_t first,
+                                                 int64_t row, const farann_panel_limits *limits,
+                                                 const farann_code_bars *bars, const int32_t *sums,
+                                                 farann_candidates *candidates) {
+    for (int t = 0; t < width; t++, sums += vectors * I32_LANES) {
+        uint32_t mask = 0;
+        for (int v = 0; v < vectors; v++) {
+            const farann_panel_limits *limit = limits + v / PANEL_I32;
+            i32v least = rows->squares
+                             ? row_limits(1, rows, first + v * I32_LANES, bars, limit, t)
+                             : row_limits(0, rows, first + v * I32_LANES, bars, limit, t);
+            mask |= i32_greater(i32_load(sums + v * I32_LANES), least) << (v * I32_LANES);
+        }
+        if (mask) append_coded(&candidates[t], mask, sums, rows, first, bars, t, row);
+    }
+}
+
+/* The lower halves of the v-th vector of a panel's rows, from quads of rows that lie apart. */
+WORD i32v load_lower(const uint8_t *lower, int v, int64_t panel_bytes) {
+    const int64_t quad_bytes = panel_bytes / (FARANN_CODE_PANEL / FARANN_CODE_QUAD);
+    return i32_load_quads(lower + v * (I32_LANES / FARANN_CODE_QUAD) * quad_bytes, quad_bytes);
+}
+
+/* Whole codes of the first or the second group of a pair. */
+WORD i32v join_halves(const int second, i32v upper, i32v lower) {
+    const i32v high_bits = i32_set1((int32_t)0xf0f0f0f0u);
+    return second ? i32_select(high_bits, upper, i32_shift_right4(lower))
+                  : i32_select(high_bits, i32_shift_left4(upper), lower);
+}
+
+/* Adds the products of one group of coordinates; of halves, the first or the second of a pair. */
+WORD void add_group(const int width, const int panels, const int held, const int second,
+                    const uint8_t *panel, const uint8_t *lower, int64_t panel_bytes,
+                    const uint32_t *queries, i32v *sum) {
+    const int vectors = panels * PANEL_I32;
+    const i32v low_bits = i32_set1(0x0f0f0f0f);
+    i32v c[MOST_VECTORS];
+    for (int v = 0; v < vectors; v++) {
+        int64_t at = (v / PANEL_I32) * panel_bytes;
+        c[v] = i32_load(panel + at + (v % PANEL_I32) * 4 * I32_LANES);
+        if (held == UPPER_HALVES)
+            c[v] = i32_and(second ? i32_shift_right4(c[v]) : c[v], low_bits);
+        if (held != BOTH_HALVES) continue;
+        c[v] = join_halves(second, c[v], load_lower(lower + at, v % PANEL_I32, panel_bytes));
+    }
+    for (int t = 0; t < width; t++) {
+        i32v u = i32_set1((int32_t)queries[t]);
+        for (int v = 0; v < vectors; v++)
+            sum[t * vectors + v] = i32_dot4(sum[t * vectors + v], c[v], u);
+    }
+}
+
+/* Bytes from one panel to the next. */
+WORD int64_t bytes_of_panel(const int held, int64_t groups) {
+    return (held == WHOLE ? groups : (groups + 1) / 2) * FARANN_CODE_PANEL * FARANN_CODE_GROUP;
+}
+
+/* `width` queries against `panels` panels: constants at each call, so that sums are registers. */
+WORD void scan_code_panels(const int width, const int panels, const int held, const int squared,
+                           const farann_coded_rows *rows, int64_t start, int64_t row,
+                           const farann_panel_limits *limits, const farann_coded_tile *tile,
+                           farann_candidates *candidates) {
+    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
+    const int vectors = panels * PANEL_I32;
+    const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
+    const int64_t first = start + row, at = first / FARANN_CODE_PANEL * panel_bytes;
+    const uint8_t *panel = rows->panels + at;
+    const uint8_t *lower = held == BOTH_HALVES ? rows->lower + at : panel;
+    const uint32_t *queries = tile->codes;
+    i32v sum[MOST_SUMS];
+    for (int t = 0; t < width; t++)
+        for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
+    if (held == WHOLE)
+        for (int64_t g = 0; g < groups; g++) {
+            add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+            panel += GROUP_BYTES;
+            queries += width;
+        }
+    else
+        for (int64_t p = 0; p < groups / 2; p++) {
+            add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+            add_group(width, panels, held, 1, panel, lower, panel_bytes, queries + width, sum);
+            panel += GROUP_BYTES;
+            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+            queries += 2 * width;
+        }
+    if (held != WHOLE && groups % 2)
+        add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+    /* Whether any row passes is asked once, of the largest excess: nearly always none does. */
+    i32v most = i32_set1(0);
+    for (int t = 0; t < width; t++)
+        for (int v = 0; v < vectors; v++)
+            most = i32_max(most,
+                           i32_sub(sum[t * vectors + v],
+                                   row_limits(squared, rows, first + v * I32_LANES, tile->bars,
+                                              limits + v / PANEL_I32, t)));
+    if (!FARANN_UNLIKELY(i32_greater(most, i32_set1(0)))) return;
+    int32_t sums[MOST_SUMS * I32_LANES];
+    /* Two short loops, which compilers unroll: one long one would put all sums in memory. */
+    for (int t = 0; t < width; t++)
+        for (int v = 0; v < vectors; v++)
+            i32_store(sums + (t * vectors + v) * I32_LANES, sum[t * vectors + v]);
+    NAME(collect_codes)(width, vectors, rows, first, row, limits, tile->bars, sums, candidates);
+}
+
+/* The limits of some panels first: they would cost more one by one. */
+WORD void scan_all_panels(const int width, const int panels, const int held, const int squared,
+                          const farann_coded_rows *rows, int64_t start, int64_t n,
+                          const farann_coded_tile *tile, farann_candidates *candidates) {
+    enum { PANELS_AT_ONCE = 32 };
+    farann_panel_limits limits[PANELS_AT_ONCE];
+    const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
+    for (int64_t at = 0; at < n_panels; at += PANELS_AT_ONCE) {
+        int64_t p = 0, count = n_panels - at < PANELS_AT_ONCE ? n_panels - at : PANELS_AT_ONCE;
+        for (int64_t i = 0; i < count; i++)
+            set_limits(width, held, squared, rows, start / FARANN_CODE_PANEL + at + i, tile->bars,
+                       limits + i);
+        for (; p + panels <= count; p += panels)
+            scan_code_panels(width, panels, held, squared, rows, start,
+                             (at + p) * FARANN_CODE_PANEL, limits + p, tile, candidates);
+        for (; p < count; p++)
+            scan_code_panels(width, 1, held, squared, rows, start, (at + p) * FARANN_CODE_PANEL,
+                             limits + p, tile, candidates);
+    }
+}
+
+/* A branch for a whole scan: one in its midst would put all sums in memory. */
+WORD void scan_codes(const int width, const int panels, const int held,
+                     const farann_coded_rows *rows, int64_t start, int64_t n,
+                     const farann_coded_tile *tile, farann_candidates *candidates) {
+    if (rows->squares)
+        scan_all_panels(width, panels, held, 1, rows, start, n, tile, candidates);
+    else
+        scan_all_panels(width, panels, held, 0, rows, start, n, tile, candidates);
+}
+
+KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                 const farann_coded_tile *tile, farann_candidates *candidates) {
+    if (rows->lower)
+        scan_codes(CODE_QUERIES, CODE_PANELS, BOTH_HALVES, rows, start, n, tile, candidates);
+    else
+        scan_codes(CODE_QUERIES, CODE_PANELS, WHOLE, rows, start, n, tile, candidates);
+}
+
+KERNEL(void) NAME(scan_upper_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                 const farann_coded_tile *tile, farann_candidates *candidates) {
+    scan_codes(CODE_QUERIES, CODE_PANELS, UPPER_HALVES, rows, start, n, tile, candidates);
+}
+
+/* For one query one panel at a time, so that memory is read in order. */
+KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                     const farann_coded_tile *tile,
+                                     farann_candidates *candidates) {
+    if (rows->lower)
+        scan_codes(1, 1, BOTH_HALVES, rows, start, n, tile, candidates);
+    else
+        scan_codes(1, 1, WHOLE, rows, start, n, tile, candidates);
+}
+
+KERNEL(void) NAME(scan_upper_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                     const farann_coded_tile *tile,
+                                     farann_candidates *candidates) {
+    scan_codes(1, 1, UPPER_HALVES, rows, start, n, tile, candidates);
+}
+
+/* <u, c + 128> of one row whose codes lie side by side. */
+WORD int32_t dot_codes(const uint8_t *row, const uint32_t *query, int64_t groups) {
+    i32v sum = i32_set1(0);
+    int64_t g = 0;
+    for (; g + I32_LANES <= groups; g += I32_LANES)
+        sum = i32_dot4(sum, i32_load(row + g * FARANN_CODE_GROUP), i32_load(query + g));
+    if (g < groups)
+        sum = i32_dot4(sum, i32_load_first(row + g * FARANN_CODE_GROUP, groups - g),
+                       i32_load_first(query + g, groups - g));
+    return i32_sum(sum);
+}
+
+/* Where the lower halves of a row in a panel begin. */
+WORD const uint8_t *lower_codes(const farann_coded_rows *rows, int64_t row) {
+    const int64_t quad_bytes = (rows->groups + 1) / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+    return rows->lower + row / FARANN_CODE_QUAD * quad_bytes +
+           row % FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+}
+
+/* The same of a row in a panel: its codes are put together first, some at a time. */
+WORD int32_t dot_panel_codes(const farann_coded_rows *rows, int64_t row, const uint32_t *query) {
+    enum { PAIRS_AT_ONCE = 32 };
+    const int64_t groups = rows->groups, pairs = (groups + 1) / 2;
+    const uint8_t *upper_row = rows->panels +
+                               (row / FARANN_CODE_PANEL * pairs * FARANN_CODE_PANEL +
+                                row % FARANN_CODE_PANEL) * FARANN_CODE_GROUP;
+    const uint8_t *lower_row = lower_codes(rows, row);
+    uint32_t sum = 0, codes[2 * PAIRS_AT_ONCE];
+    for (int64_t p = 0; p < pairs; p += PAIRS_AT_ONCE) {
+        int64_t count = pairs - p < PAIRS_AT_ONCE ? pairs - p : PAIRS_AT_ONCE;
+        int64_t left = groups - 2 * p;
+        for (int64_t i = 0; i < count; i++) {
+            uint32_t upper, lower;
+            memcpy(&upper, upper_row + (p + i) * FARANN_CODE_PANEL * FARANN_CODE_GROUP,
+                   sizeof upper);
+            memcpy(&lower, lower_row + (p + i) * FARANN_CODE_QUAD * FARANN_CODE_GROUP,
+                   sizeof lower);
+            codes[2 * i] = (upper << 4 & 0xf0f0f0f0u) | (lower & 0x0f0f0f0fu);
+            codes[2 * i + 1] = (upper & 0xf0f0f0f0u) | (lower >> 4 & 0x0f0f0f0fu);
+        }
+        sum += (uint32_t)dot_codes((const uint8_t *)codes, query + 2 * p,
+                                   left < 2 * count ? left : 2 * count);
+    }
+    return (int32_t)sum;
+}
+
+/* Ask for what refining a row will read; rows lie far apart. */
+WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
+    enum { MOST_BYTES = 256 };
+    const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
+    const uint8_t *from = rows->whole ? rows->whole + row * row_bytes : lower_codes(rows, row);
+    int64_t bytes = rows->whole ? row_bytes : 2 * row_bytes;
+    /* The first lines; the rest follows by itself. */
+    for (int64_t j = 0; j < bytes && j < MOST_BYTES; j += 64) FARANN_PREFETCH(from + j);
+}
+
+KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
+                                   const farann_coded_tile *query, farann_candidates *list,
+                                   int64_t from) {
+    enum { AHEAD = 8 };
+    const farann_code_bars *bars = query->bars;
+    const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
+    int64_t kept = from;
+    for (int64_t i = from; i < list->count && i < from + AHEAD; i++)
+        prefetch_codes(rows, start + list->slots[i]);
+    for (int64_t i = from; i < list->count; i++) {
+        int64_t row = start + list->slots[i];
+        if (i + AHEAD < list->count) prefetch_codes(rows, start + list->slots[i + AHEAD]);
+        double units, weight, square = rows->squares ? (double)rows->squares[row] : 0.0;
+        if (rows->whole) {
+            units = dot_codes(rows->whole + row * row_bytes, query->codes, rows->groups);
+            weight = (double)rows->weights[row];
+        } else {
+            units = dot_panel_codes(rows, row, query->codes);
+            weight = (double)rows->weights[row / FARANN_CODE_PANEL];
+        }
+        list->slots[kept] = list->slots[i];
+        list->scores[kept] = (float)((units * (double)bars->step[0] + (double)bars->origin[0] +
+                                      (double)bars->sign * square) / weight);
+        kept += units > (double)bars->threshold[0] * weight + (double)bars->square[0] * square +
+                            (double)bars->offset[0];
+    }
+    list->count = kept;
+}
