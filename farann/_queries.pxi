@@ -1,8 +1,8 @@
 # Some queries of a batch, and the scratch memory to answer them. Part of _core.pyx.
 
 cdef enum CodeLevel:
-    # What a scan reads: whole codes, their upper halves, or the whole codes of hubs.
-    WHOLE_CODES, UPPER_HALVES, HUB_CODES
+    # What a scan reads: whole codes, or their upper halves.
+    WHOLE_CODES, UPPER_HALVES
 
 
 cdef struct Query:
