@@ -387,7 +387,7 @@ cdef class ApproximateTask(Task):
             query = &self.queries[i]
             if not query.coded or query.found.count + query.candidates.count >= self.k:
                 continue
-            query.found.count = query.candidates.count = 0
+            query.found.count = query.candidates.count = query.best.count = 0
             query.threshold = -INFINITY
             self.score_outliers(query)
             start = 0

@@ -28,6 +28,8 @@ cdef enum:
     ALIGNMENT = 64
     # Candidates that a query may hold beyond twice k before they are thinned out.
     CANDIDATE_ROOM = 64
+    # So many best scores are kept sorted; of more, new ones are gathered first.
+    FEW_BEST = 64
     # A packed block of rows should stay in the second-level cache.
     BLOCK_BYTES = 524288
     FIRST_BLOCK = 64

@@ -32,6 +32,12 @@ cdef extern from "candidates.h" nogil:
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *)
+    ctypedef struct farann_best_scores:
+        float *scores
+        int64_t capacity
+        int64_t count
+
+    void farann_best_scores_add(farann_best_scores *, const float *, int64_t)
     double farann_candidates_keep_best(farann_candidates *, int64_t, double)
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,

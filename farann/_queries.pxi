@@ -12,6 +12,7 @@ cdef struct Query:
     farann_code_bar bar
     int bar_level
     farann_candidates candidates
+    farann_best_scores best  # without room: k is too large to keep them sorted
     bint coded
     double slack      # largest of the blocks so far
     farann_query prepared
@@ -96,6 +97,7 @@ cdef class Queries:
         cdef const farann_kernels *kernels = snapshot.kernels
         cdef farann_entry *entries = NULL
         cdef float *scores = NULL
+        cdef float *best = NULL
         cdef int64_t *slots = NULL
         cdef Query *query
         self.snapshot, self.filter = snapshot, filter
@@ -129,6 +131,8 @@ cdef class Queries:
         if not self.beyond:
             entries = <farann_entry *>self.allocate(
                 self.n_queries * self.k, sizeof(farann_entry))
+            if self.k <= FEW_BEST:
+                best = <float *>self.allocate(self.n_queries * self.k, sizeof(float))
         if self.mode != EXACT:
             width = dim if self.mode == PACKED else 0
             self.panels = <float *>self.allocate(
@@ -154,6 +158,8 @@ cdef class Queries:
             else:
                 query.found.entries = entries + i * self.k
                 query.found.capacity = self.k
+                if best != NULL:
+                    query.best.scores, query.best.capacity = best + i * self.k, self.k
             if self.mode != EXACT:
                 query.candidates.scores = scores + i * room
                 query.candidates.slots = slots + i * room

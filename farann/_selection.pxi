@@ -28,9 +28,15 @@ cdef class Selection(Queries):
 
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
         """Let new candidates through the filters; if there are many, thin them out."""
-        farann_candidates_admit(&query.candidates, before, block, &query.filter)
-        if query.candidates.count >= self.capacity or (
-                query.threshold == -INFINITY and query.candidates.count >= 2 * self.k):
+        cdef farann_candidates *list = &query.candidates
+        farann_candidates_admit(list, before, block, &query.filter)
+        if query.best.capacity:
+            farann_best_scores_add(&query.best, list.scores + before, list.count - before)
+            if query.best.count == self.k:
+                query.threshold = max(query.threshold,
+                                      query.best.scores[self.k - 1] - query.slack)
+        if list.count >= self.capacity or (
+                query.threshold == -INFINITY and list.count >= 2 * self.k):
             self.thin_out(query)
 
     cdef const float *rows_at(self, const Segment *segment, int64_t start) noexcept nogil:
@@ -107,6 +113,12 @@ cdef class Selection(Queries):
     cdef double keep_best(self, Query *query) noexcept nogil:
         """The k-th best rough score; less its slack, it bounds the k-th best key."""
         cdef double best
+        if query.best.capacity:
+            if query.best.count < self.k:
+                return INFINITY
+            best = query.best.scores[self.k - 1]
+            farann_candidates_split(&query.candidates, best - 2.0 * query.slack, INFINITY)
+            return best
         if self.beyond or query.candidates.count < self.k:
             return INFINITY
         best = farann_candidates_keep_best(&query.candidates, self.k, 2.0 * query.slack)

@@ -1,5 +1,7 @@
 #include "candidates.h"
 
+#include <math.h>
+
 #include "portable.h"
 
 static int is_excluded(const farann_filter *filter, int64_t slot) {
@@ -34,6 +36,19 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
         kept += slot >= 0 && slot < block->end && farann_filter_allows(filter, slot);
     }
     list->count = kept;
+}
+
+void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n) {
+    float *sorted = best->scores;
+    int64_t last = best->capacity - 1;
+    for (int64_t i = 0; i < n; i++) {
+        float score = scores[i];
+        /* A NaN is never greater. */
+        if (!(score > (best->count > last ? sorted[last] : -INFINITY))) continue;
+        int64_t at = best->count > last ? last : best->count++;
+        for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = score;
+    }
 }
 
 static void swap_candidates(farann_candidates *list, int64_t i, int64_t j) {

@@ -11,6 +11,13 @@ typedef struct {
     int64_t count;
 } farann_candidates;
 
+/* The `capacity` largest scores that were seen, best first. */
+typedef struct {
+    float *scores;
+    int64_t capacity;
+    int64_t count;
+} farann_best_scores;
+
 /* A row with its canonical key, sign applied so that larger is better. */
 typedef struct {
     double key;
@@ -50,6 +57,9 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot);
 /* Candidates from index `from` on hold rows of a block: make slots of them, keep the allowed. */
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
                              const farann_filter *filter);
+
+/* Take note of n scores. */
+void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n);
 
 /*
  * The k-th largest score of the candidates (count >= k >= 1), after dropping those whose score

@@ -11,11 +11,11 @@ enum { MOST_VECTORS = CODE_PANELS * PANEL_I32, MOST_SUMS = CODE_QUERIES * MOST_V
 enum { WHOLE, BOTH_HALVES, UPPER_HALVES };
 
 /*
- * Of a panel and each query: what sums must be greater than, in whole numbers, or the part of it
- * that doesn't depend on a row's square.
+ * Of a panel and each query: -1 less what sums must be greater than, in whole numbers; or the part
+ * of what they must be greater than that doesn't depend on a row's square.
  */
 typedef union {
-    int32_t whole[FARANN_BARS];
+    int32_t starts[FARANN_BARS];
     float part[FARANN_BARS];
 } farann_panel_limits;
 
@@ -30,16 +30,17 @@ WORD void set_limits(const int width, const int held, const int squared,
         if (squared)
             f32_store(limits->part + lane, limit);
         else
-            i32_store(limits->whole + lane, i32_from_f32(limit));
+            i32_store(limits->starts + lane, i32_sub(i32_set1(-1), i32_from_f32(limit)));
     }
 }
 
-/* What the sums of a vector of rows must be greater than, for query t. */
-WORD i32v row_limits(const int squared, const farann_coded_rows *rows, int64_t row,
+/* Where the sums of a vector of rows begin, for query t: rows pass that end at 0 or above. */
+WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t row,
                      const farann_code_bars *bars, const farann_panel_limits *limits, int t) {
-    if (!squared) return i32_set1(limits->whole[t]);
-    return i32_from_f32(f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[t]),
-                                f32_set1(limits->part[t])));
+    if (!squared) return i32_set1(limits->starts[t]);
+    f32v limit = f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[t]),
+                         f32_set1(limits->part[t]));
+    return i32_sub(i32_set1(-1), i32_from_f32(limit));
 }
 
 WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *sums,
@@ -65,18 +66,21 @@ WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *su
 FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
                                                  const farann_coded_rows *rows, int64_t first,
                                                  int64_t row, const farann_panel_limits *limits,
-                                                 const farann_code_bars *bars, const int32_t *sums,
+                                                 const farann_code_bars *bars, int32_t *sums,
                                                  farann_candidates *candidates) {
     for (int t = 0; t < width; t++, sums += vectors * I32_LANES) {
         uint32_t mask = 0;
+        for (int v = 0; v < vectors; v++)
+            mask |= i32_greater(i32_load(sums + v * I32_LANES), i32_set1(-1)) << (v * I32_LANES);
+        if (!mask) continue;
         for (int v = 0; v < vectors; v++) {
             const farann_panel_limits *limit = limits + v / PANEL_I32;
-            i32v least = rows->squares
-                             ? row_limits(1, rows, first + v * I32_LANES, bars, limit, t)
-                             : row_limits(0, rows, first + v * I32_LANES, bars, limit, t);
-            mask |= i32_greater(i32_load(sums + v * I32_LANES), least) << (v * I32_LANES);
+            i32v start = rows->squares
+                             ? row_starts(1, rows, first + v * I32_LANES, bars, limit, t)
+                             : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
+            i32_store(sums + v * I32_LANES, i32_sub(i32_load(sums + v * I32_LANES), start));
         }
-        if (mask) append_coded(&candidates[t], mask, sums, rows, first, bars, t, row);
+        append_coded(&candidates[t], mask, sums, rows, first, bars, t, row);
     }
 }
 
@@ -134,7 +138,9 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
     const uint32_t *queries = tile->codes;
     i32v sum[MOST_SUMS];
     for (int t = 0; t < width; t++)
-        for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
+        for (int v = 0; v < vectors; v++)
+            sum[t * vectors + v] = row_starts(squared, rows, first + v * I32_LANES, tile->bars,
+                                              limits + v / PANEL_I32, t);
     if (held == WHOLE)
         for (int64_t g = 0; g < groups; g++) {
             add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
@@ -151,15 +157,11 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
         }
     if (held != WHOLE && groups % 2)
         add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
-    /* Whether any row passes is asked once, of the largest excess: nearly always none does. */
-    i32v most = i32_set1(0);
+    /* Whether any row passes is asked once, of all signs: nearly always none does. */
+    i32v signs = sum[0];
     for (int t = 0; t < width; t++)
-        for (int v = 0; v < vectors; v++)
-            most = i32_max(most,
-                           i32_sub(sum[t * vectors + v],
-                                   row_limits(squared, rows, first + v * I32_LANES, tile->bars,
-                                              limits + v / PANEL_I32, t)));
-    if (!FARANN_UNLIKELY(i32_greater(most, i32_set1(0)))) return;
+        for (int v = 0; v < vectors; v++) signs = i32_and(signs, sum[t * vectors + v]);
+    if (!FARANN_UNLIKELY(i32_greater(signs, i32_set1(-1)))) return;
     int32_t sums[MOST_SUMS * I32_LANES];
     /* Two short loops, which compilers unroll: one long one would put all sums in memory. */
     for (int t = 0; t < width; t++)
