@@ -353,23 +353,25 @@ cdef class ApproximateTask(Task):
 
     cdef void visit(self, int64_t c) noexcept nogil:
         """Scan a cell for its visitors."""
-        cdef int64_t at = self.heads[c], end = self.heads[c + 1], width, count, i
+        cdef int64_t at, end = self.heads[c + 1], width, count, i
         cdef int64_t start = self.cells.starts[c], n
-        while at < end:
-            width = self.code_width if end - at >= FEW_VISITORS else 1
-            count = min(width, end - at)
-            for i in range(count):
-                self.members[i] = self.visitors[at + i]
-            n = self.cells.starts[c + 1]
-            while start < n:
-                self.scan_for_members(width, count, start, min(self.code_rows, n - start))
-                start += self.code_rows
-            start = self.cells.starts[c]
-            at += count
+        if self.heads[c] == end:
+            return
+        while start < self.cells.starts[c + 1]:
+            n, at = min(self.code_rows, self.cells.starts[c + 1] - start), self.heads[c]
+            self.take_block(start, n, (end - at + self.code_width - 1) // self.code_width)
+            while at < end:
+                width = self.code_width if end - at >= FEW_VISITORS else 1
+                count = min(width, end - at)
+                for i in range(count):
+                    self.members[i] = self.visitors[at + i]
+                self.scan_for_members(width, count, start, n)
+                at += count
+            start += n
 
     cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
                                int64_t n) noexcept nogil:
-        """Scan rows for a tile of any queries, the first `count` of `self.members`."""
+        """Scan the block for a tile of any queries, the first `count` of `self.members`."""
         cdef int64_t groups = self.codes.scanned.groups, i, g, member
         cdef const uint32_t *codes
         for i in range(count):
@@ -397,5 +399,6 @@ cdef class ApproximateTask(Task):
                 if self.codes.has_basis and not self.looks_first:
                     self.refine_rows(i, start, n)
                 else:
+                    self.take_block(start, n, 1)
                     self.scan_for_members(1, 1, start, n)
                 start += self.code_rows

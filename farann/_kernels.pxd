@@ -89,6 +89,9 @@ cdef extern from "kernels.h" nogil:
     ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
                                     const farann_coded_tile *, farann_candidates *) noexcept
 
+    ctypedef void (*join_function)(const farann_coded_rows *, int64_t, int64_t,
+                                   uint8_t *) noexcept
+
     ctypedef void (*refine_function)(const farann_coded_rows *, int64_t,
                                      const farann_coded_tile *, farann_candidates *,
                                      int64_t) noexcept
@@ -118,6 +121,7 @@ cdef extern from "kernels.h" nogil:
         farann_scan_codes *scan_codes_one_i8
         farann_scan_codes *scan_upper_i4
         farann_scan_codes *scan_upper_one_i4
+        join_function join_codes_i8
         refine_function refine_codes_i8
         rotate_function rotate_f64
         project_function project_f64

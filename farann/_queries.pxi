@@ -59,6 +59,8 @@ cdef class Queries:
     cdef int64_t code_width  # queries of a tile of codes
     cdef bint looks_first    # along a basis
     cdef uint32_t *code_queries  # tiles
+    cdef farann_coded_rows block  # the rows that are scanned by tile after tile
+    cdef uint8_t *joined  # their codes, where these lie in halves and many tiles read them
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
     cdef farann_code_bars bars  # of one tile
     cdef farann_code_bar no_bar
@@ -180,6 +182,9 @@ cdef class Queries:
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
+        if n > FEW_TILES * width and self.codes.lower is not None:
+            self.joined = <uint8_t *>self.allocate(
+                self.code_rows, self.codes.groups * FARANN_CODE_GROUP)
         if width == 1 and self.codes.halves_first:
             self.allocate_deferred()
         if self.codes.has_basis:

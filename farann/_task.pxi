@@ -114,6 +114,7 @@ cdef class Task(Selection):
     cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil:
         """Score rows at some positions by their 8-bit codes, a tile of queries at a time."""
         cdef int64_t first = 0, count, i, width = self.code_width
+        self.take_block(start, n, (self.n_queries + width - 1) // width)
         while first < self.n_queries:
             count = min(width, self.n_queries - first)
             for i in range(count):
@@ -122,9 +123,29 @@ cdef class Task(Selection):
                                 count, start, n)
             first += width
 
+    cdef void take_block(self, int64_t start, int64_t n, int64_t n_tiles) noexcept nogil:
+        """Make rows at some positions those that are scanned, by so many tiles."""
+        cdef const farann_coded_rows *rows = &self.codes.scanned
+        cdef int64_t panel = start // FARANN_CODE_PANEL
+        cdef int64_t at = panel * FARANN_CODE_PANEL * self.codes.panels.shape[1]
+        self.block = rows[0]
+        self.block.weights += panel
+        if rows.unknown != NULL:
+            self.block.unknown += panel
+        if rows.squares != NULL:
+            self.block.squares += start
+        self.block.panels += at
+        if rows.lower == NULL:
+            return
+        if n_tiles > FEW_TILES and self.joined != NULL:
+            self.snapshot.kernels.join_codes_i8(rows, start, n, self.joined)
+            self.block.panels, self.block.lower = self.joined, NULL
+        else:
+            self.block.lower += at
+
     cdef void scan_code_tile(self, const uint32_t *codes, int64_t width, int64_t count,
                              int64_t start, int64_t n) noexcept nogil:
-        """The same for one tile, whose queries are the first `count` of `self.members`."""
+        """Scan the block for one tile, whose queries are the first `count` of `self.members`."""
         cdef farann_block block = self.coded_block(start)
         cdef int64_t i, n_coded = 0, n_rows = min(n, self.codes.n_filled - start)
         cdef bint single = width == 1
@@ -143,7 +164,7 @@ cdef class Task(Selection):
         if n_coded == 0:
             return
         tile.codes, tile.bars = codes, &self.bars
-        self.scan_function(single, upper)(&self.codes.scanned, start, n, &tile, self.candidates)
+        self.scan_function(single, upper)(&self.block, 0, n, &tile, self.candidates)
         self.scanned += n_rows * n_coded
         self.bytes_read += n_rows * n_coded * self.code_bytes_of_row(upper)
         if self.codes.has_basis:

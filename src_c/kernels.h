@@ -130,6 +130,13 @@ typedef struct {
     farann_scan_codes *scan_upper_one_i4;
 
     /*
+     * Put both halves of the codes of n rows from `start` on together, as panels of whole codes;
+     * both numbers are of whole panels.
+     */
+    void (*join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                          uint8_t *panels);
+
+    /*
      * Score the candidates from `from` on, whose slots are rows start + slot, by both halves of
      * their codes (or by `whole` codes) against one query; keep those that pass.
      */

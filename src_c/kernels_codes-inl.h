@@ -230,6 +230,27 @@ KERNEL(void) NAME(scan_upper_one_i4)(const farann_coded_rows *rows, int64_t star
     scan_codes(1, 1, UPPER_HALVES, rows, start, n, tile, candidates);
 }
 
+KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                 uint8_t *panels) {
+    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
+    const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(BOTH_HALVES, groups);
+    const int64_t first = start / FARANN_CODE_PANEL * panel_bytes;
+    for (int64_t at = first; at < first + n / FARANN_CODE_PANEL * panel_bytes; at += panel_bytes) {
+        const uint8_t *upper = rows->panels + at, *lower = rows->lower + at;
+        for (int64_t g = 0; g < groups; g++, panels += GROUP_BYTES) {
+            for (int v = 0; v < PANEL_I32; v++) {
+                i32v high = i32_load(upper + v * 4 * I32_LANES);
+                i32v low = load_lower(lower, v, panel_bytes);
+                i32_store((int32_t *)panels + v * I32_LANES,
+                          g % 2 ? join_halves(1, high, low) : join_halves(0, high, low));
+            }
+            if (g % 2 == 0) continue;
+            upper += GROUP_BYTES;
+            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        }
+    }
+}
+
 /* <u, c + 128> of one row whose codes lie side by side. */
 WORD int32_t dot_codes(const uint8_t *row, const uint32_t *query, int64_t groups) {
     i32v sum = i32_set1(0);
