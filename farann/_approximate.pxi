@@ -177,7 +177,8 @@ cdef class ApproximateTask(Task):
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
-        cdef int64_t start = 0, n, i, ramp = FIRST_BLOCK
+        cdef int64_t start = self.scan_hubs(self.n_first), n, i
+        cdef int64_t ramp = max(start, FIRST_BLOCK)
         while start < self.n_first:
             n = min(min(self.code_rows, ramp), self.n_first - start)
             if self.codes.has_basis and not self.looks_first:

@@ -108,6 +108,10 @@ cdef class Codes:
     cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
     cdef farann_coded_rows scanned, refined
+    cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
+    cdef uint8_t[:, ::1] hub_panels
+    cdef float[::1] hub_weights
+    cdef int64_t n_hubs
     cdef farann_code_bounds bounds, scan_bounds
     cdef bint has_basis, upper_alone, halves_first
     cdef int64_t n_rows, n_positions, n_filled, dim, groups
@@ -187,6 +191,21 @@ cdef class Codes:
                                              &self.whole_weights[0], NULL, NULL, self.groups)
             if whole_squares is not None:
                 self.refined.squares = &self.whole_squares[0]
+            self.take_hubs()
+
+    cdef take_hubs(self):
+        """Lay the whole codes of the first rows out in panels: all queries look at these."""
+        cdef int64_t n = min(MOST_HUBS, self.n_positions)
+        weights = np.asarray(self.whole_weights[:n]).reshape(-1, FARANN_CODE_PANEL)
+        self.n_hubs = 0
+        if (weights != weights[:, :1]).any():
+            return  # each row has a weight of its own, as older files have it
+        self.hub_weights = np.ascontiguousarray(weights[:, 0])
+        self.hub_panels = np.empty((n, self.groups * FARANN_CODE_GROUP), np.uint8)
+        pack_codes(self.whole[:n], np.arange(n), False, self.hub_panels, None)
+        self.hubs = farann_coded_rows(&self.hub_panels[0, 0], NULL, NULL, &self.hub_weights[0],
+                                      NULL, self.refined.squares, self.groups)
+        self.n_hubs = n
 
 
 cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t dim) except *:

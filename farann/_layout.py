@@ -120,18 +120,21 @@ class _Builder(NamedTuple):
         places = places_of(order, len(self.rows))
         along = _basis.code_along(basis, self.rows, self.centre, self.unit, self.extents.outliers,
                                   order, places)
-        own = self.extents.weights(self.extents.largest)
+        panel = _core.code_rows(1)
+        # One weight a panel, so that the first rows can be scanned as panels, too.
+        by_panel = self.extents.weights(largest_of_panels(self.extents.largest, order))
+        own = by_panel[np.maximum(places, 0) // panel]
         whole = np.zeros((len(order), -(-self.rows.shape[1] // 4) * 4), np.uint8)
-        whole_weights = np.full(len(order), own.max(), np.float32)
+        whole_weights = np.repeat(by_panel, panel)
         squares, whole_squares = self._room(len(order)), self._room(len(order))
         extremes = np.zeros(4)
         for coded in self._coded(own, extremes):
             there = places[coded.rows] >= 0
             at, weights = places[coded.rows][there], own[coded.rows][there]
-            whole[at], whole_weights[at] = coded.codes[there], weights
+            whole[at] = coded.codes[there]
             if squares is not None and whole_squares is not None:
                 lengths = coded.squares[there]
-                squares[at] = lengths * along.weights[at // _core.code_rows(1)]
+                squares[at] = lengths * along.weights[at // panel]
                 whole_squares[at] = lengths * weights
         return CodeArrays(along.panels, None, along.weights, None, squares, self.extents.signs,
                           self._slots(order), self.extents.outliers, along.bounds, basis, whole,

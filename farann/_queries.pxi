@@ -41,6 +41,7 @@ cdef class Queries:
     cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
     cdef double sign, epsilon
     cdef bint beyond, out_of_memory
+    cdef bint scans_rows  # or nothing but codes
     cdef int mode
     cdef farann_packing packing
     cdef Query *queries
@@ -62,6 +63,7 @@ cdef class Queries:
     cdef farann_coded_rows block  # the rows that are scanned by tile after tile
     cdef uint8_t *joined  # their codes, where these lie in halves and many tiles read them
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
+    cdef uint32_t *hub_queries  # the same of a tile, side by side
     cdef farann_code_bars bars  # of one tile
     cdef farann_code_bar no_bar
     cdef double *turned
@@ -81,11 +83,12 @@ cdef class Queries:
         for i in range(self.n_memory):
             free(self.memory[i])
 
-    cdef void *allocate(self, int64_t count, int64_t size) except NULL:
-        """Zeroed memory that goes with the task."""
+    cdef void *allocate(self, int64_t count, int64_t size, bint zeroed=True) except NULL:
+        """Memory that goes with the task."""
         cdef void *memory = NULL
         if count <= (1 << 46) // size:
-            memory = calloc(1, count * size + ALIGNMENT)
+            memory = (calloc(1, count * size + ALIGNMENT) if zeroed
+                      else malloc(count * size + ALIGNMENT))
         if memory == NULL:
             raise MemoryError(f"a search needs {count * size:,} bytes of scratch memory")
         self.memory[self.n_memory] = memory
@@ -126,10 +129,12 @@ cdef class Queries:
         cdef int64_t room = self.capacity + max(self.block_rows, self.code_rows)
         self.queries = <Query *>self.allocate(self.n_queries, sizeof(Query))
         self.exact = <double *>self.allocate(self.n_queries * exact_dim, sizeof(double))
-        self.keys = <double *>self.allocate(room, 2 * sizeof(double))
+        self.keys = <double *>self.allocate(room, 2 * sizeof(double), False)
         self.positions = <int64_t *>(self.keys + room)
+        self.scans_rows = self.codes is None or filter.segments[1].count > 0
         self.weights = <float *>self.allocate(
-            max(self.n_tiles * tile, self.n_queries) * exact_dim, sizeof(float))
+            max(self.n_tiles * tile, self.n_queries) * exact_dim if self.scans_rows else exact_dim,
+            sizeof(float))
         if not self.beyond:
             entries = <farann_entry *>self.allocate(
                 self.n_queries * self.k, sizeof(farann_entry))
@@ -142,7 +147,7 @@ cdef class Queries:
             self.bias = self.panels + self.block_rows * width
             self.thresholds = self.bias + self.block_rows
             scores = <float *>self.allocate(
-                self.n_queries * room + 1, sizeof(float) + sizeof(int64_t))
+                self.n_queries * room + 1, sizeof(float) + sizeof(int64_t), False)
             slots = <int64_t *>(scores + self.n_queries * room + self.n_queries * room % 2)
             self.candidates = <farann_candidates *>self.allocate(
                 max(tile, kernels.code_queries), sizeof(farann_candidates) + sizeof(int64_t))
@@ -184,18 +189,20 @@ cdef class Queries:
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
         if n > FEW_TILES * width and self.codes.lower is not None:
             self.joined = <uint8_t *>self.allocate(
-                self.code_rows, self.codes.groups * FARANN_CODE_GROUP)
+                self.code_rows, self.codes.groups * FARANN_CODE_GROUP, False)
         if width == 1 and self.codes.halves_first:
             self.allocate_deferred()
         if self.codes.has_basis:
             self.whole_queries = <uint32_t *>self.allocate(
                 self.n_queries * self.codes.groups, sizeof(uint32_t))
+            self.hub_queries = <uint32_t *>self.allocate(
+                width * self.codes.groups, sizeof(uint32_t))
 
     cdef allocate_deferred(self):
         """Room for rows that a scan of upper halves puts off."""
         cdef int64_t i, room = DEFERRED + LARGEST_BLOCK
         cdef float *scores = <float *>self.allocate(
-            self.n_queries * room, sizeof(float) + sizeof(int64_t))
+            self.n_queries * room, sizeof(float) + sizeof(int64_t), False)
         cdef int64_t *slots = <int64_t *>(scores + self.n_queries * room)
         for i in range(self.n_queries):
             self.queries[i].deferred.scores = scores + i * room
@@ -206,13 +213,16 @@ cdef class Queries:
         cdef int64_t dim = self.snapshot.dim, exact_dim = padded(dim)
         cdef int64_t tile = self.snapshot.kernels.tile_queries
         cdef Query *query = &self.queries[i]
-        cdef float *weights = self.weights + i * exact_dim
-        if self.mode == PACKED:
-            weights = self.weights + i // tile * tile * dim + i % tile
+        cdef float *weights = self.weights
+        cdef bint packed = self.mode == PACKED and self.scans_rows
+        if packed:
+            weights += i // tile * tile * dim + i % tile
+        elif self.scans_rows:
+            weights += i * exact_dim
         farann_query_prepare(
             self.snapshot.metric, self.sign, vector, dim, &self.snapshot.centre[0],
             self.snapshot.centre_norm, self.exact + i * exact_dim, weights,
-            tile if self.mode == PACKED else 1, &query.prepared)
+            tile if packed else 1, &query.prepared)
         if self.beyond:
             query.threshold = (
                 farann_key_at(self.snapshot.metric, query.radius, query.prepared.query_norm)

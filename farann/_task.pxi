@@ -41,12 +41,55 @@ cdef class Task(Selection):
 
     cdef void scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does."""
-        cdef int64_t start = 0, n, ramp = FIRST_BLOCK
+        cdef int64_t start = self.scan_hubs(self.codes.n_positions), n
+        cdef int64_t ramp = max(start, FIRST_BLOCK)
         while start < self.codes.n_positions:
             n = min(min(self.code_rows, ramp), self.codes.n_positions - start)
             self.scan_codes(start, n)
             ramp = min(2 * ramp, self.code_rows)
             start += n
+
+    cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:
+        """With a basis: score the first rows, up to `most`, by whole codes; gives how many.
+
+        They set the threshold, and a first look would let most of them pass.
+        """
+        cdef int64_t first = 0, count, i, g, width = self.code_width, groups = self.codes.groups
+        cdef int64_t n_rows = min(self.codes.n_hubs, most), start, n, n_coded
+        cdef farann_coded_tile tile
+        cdef farann_code_bar bar
+        cdef farann_block block
+        cdef Query *query
+        tile.codes, tile.bars = self.hub_queries, &self.bars
+        while n_rows and first < self.n_queries:
+            count, n_coded = min(width, self.n_queries - first), 0
+            for i in range(count):
+                self.members[i] = first + i
+                n_coded += self.queries[first + i].coded
+                for g in range(groups):
+                    self.hub_queries[g * width + i] = self.whole_queries[(first + i) * groups + g]
+            start = 0
+            while start < n_rows:
+                n = min(max(start, FIRST_BLOCK), n_rows - start)
+                for i in range(width):
+                    bar = self.no_bar
+                    if i < count:
+                        query = &self.queries[first + i]
+                        self.candidates[i] = query.candidates
+                        if query.coded:
+                            bar = farann_code_bar_at(&query.whole, &self.codes.bounds,
+                                                     self.wanted(query), self.sign, False)
+                    farann_code_bars_set(&self.bars, i, &bar)
+                self.scan_function(width == 1, False)(&self.codes.hubs, start, n, &tile,
+                                                      self.candidates)
+                block = self.coded_block(start)
+                self.admit_tile(count, &block)
+                start += n
+            n = min(n_rows, self.codes.n_filled)
+            self.scanned += n * n_coded
+            self.bytes_read += n * n_coded * groups * FARANN_CODE_GROUP
+            first += width
+        return n_rows
 
     cdef void scan_as_they_lie(self, int64_t i, const Segment *segment, int64_t start,
                                int64_t n) noexcept nogil:

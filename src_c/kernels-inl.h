@@ -73,15 +73,25 @@ WORD double key_of(farann_metric metric, double sum, double squares) {
     return metric == FARANN_DOT ? -sum : -(sum / sqrt(squares));
 }
 
+/* Ask for the first lines of a row that lies anywhere; the rest follows by itself. */
+WORD void prefetch_row(const float *row, int64_t dim) {
+    enum { LINE = 16, MOST = 8 * LINE };
+    for (int64_t j = 0; j < dim && j < MOST; j += LINE) FARANN_PREFETCH(row + j);
+}
+
 WORD void keys_of_rows(farann_metric metric, const float *rows, const int64_t *positions, int64_t n,
                        int64_t dim, const double *query, double *keys) {
     const int what = metric == FARANN_L2    ? SQUARED_DIFFERENCES
                      : metric == FARANN_DOT ? PRODUCTS
                                             : PRODUCTS_AND_SQUARES;
+    enum { AHEAD = 8 };
     int64_t i = 0;
-    for (; positions && i + 4 <= n; i += 4) {
+    for (; positions && i < n && i < AHEAD; i++) prefetch_row(rows + positions[i] * dim, dim);
+    for (i = 0; positions && i + 4 <= n; i += 4) {
         const float *row[4];
         double sums[4], squares[4];
+        for (int64_t r = i + AHEAD; r < i + AHEAD + 4 && r < n; r++)
+            prefetch_row(rows + positions[r] * dim, dim);
         for (int r = 0; r < 4; r++) row[r] = rows + positions[i + r] * dim;
         sum_rows(what, row, dim, query, sums, squares);
         for (int r = 0; r < 4; r++) keys[i + r] = key_of(metric, sums[r], squares[r]);
@@ -314,23 +324,53 @@ KERNEL(void) NAME(quantize_f64)(const double *a, int64_t n, double unit, uint8_t
 
 /* ---- rotations ---- */
 
+/*
+ * Some stages of the transform, from that on whose halves are so long: of as many vectors as they
+ * combine, which stay in registers. Before them, if wanted, those within a vector.
+ */
+WORD void hadamard_stages(const int stages, const int within, double *x, int64_t size,
+                          int64_t half) {
+    const int width = 1 << stages;
+    f64x8 v[8];
+    for (int64_t i = 0; i < size; i += width * half)
+        for (int64_t j = i; j < i + half; j += 8) {
+            for (int r = 0; r < width; r++) {
+                v[r] = f64x8_load(x + j + r * half);
+                if (within) v[r] = f64x8_butterflies(v[r]);
+            }
+            for (int step = 1; step < width; step *= 2)
+                for (int r = 0; r < width; r++) {
+                    if (r & step) continue;
+                    f64x8 low = v[r], high = v[r + step];
+                    v[r] = f64x8_add(low, high);
+                    v[r + step] = f64x8_sub(low, high);
+                }
+            for (int r = 0; r < width; r++) f64x8_store(x + j + r * half, v[r]);
+        }
+}
+
 /* The Walsh-Hadamard transform of a power of two of coordinates, not scaled. */
 WORD void hadamard(double *x, int64_t size) {
-    int64_t half = 1;
-    if (size >= 8) {
-        for (int64_t i = 0; i < size; i += 8)
-            f64x8_store(x + i, f64x8_butterflies(f64x8_load(x + i)));
-        half = 8;
+    if (size < 8) {
+        for (int64_t half = 1; half < size; half *= 2)
+            for (int64_t i = 0; i < size; i += 2 * half)
+                for (int64_t j = i; j < i + half; j++) {
+                    double a = x[j], b = x[j + half];
+                    x[j] = a + b;
+                    x[j + half] = a - b;
+                }
+        return;
     }
-    for (; half < size; half *= 2)
-        for (int64_t i = 0; i < size; i += 2 * half) {
-            double *FARANN_RESTRICT low = x + i, *FARANN_RESTRICT high = x + i + half;
-            for (int64_t j = 0; j < half; j++) {
-                double a = low[j], b = high[j];
-                low[j] = a + b;
-                high[j] = a - b;
-            }
-        }
+    int64_t half = 8;
+    if (size >= 64) {
+        hadamard_stages(3, 1, x, size, half);
+        half = 64;
+    } else {
+        hadamard_stages(0, 1, x, size, half);
+    }
+    for (; 8 * half <= size; half *= 8) hadamard_stages(3, 0, x, size, half);
+    if (4 * half == size) hadamard_stages(2, 0, x, size, half);
+    if (2 * half == size) hadamard_stages(1, 0, x, size, half);
 }
 
 KERNEL(void) NAME(rotate_f64)(double *x, int64_t dim, const double *signs, int rounds) {
