@@ -63,6 +63,9 @@ def code_rows(int64_t n):
 # Upper halves of codes that take less are in the cache, and not worth reading first.
 CACHED_BYTES = 524288
 
+# Of a layout with a first look so many rows come before it: the first, which answer many queries.
+HUB_ROWS = 512
+
 
 cdef class Codes:
     """8-bit codes of all rows of a snapshot's base, by position; several levels of them.
@@ -195,11 +198,12 @@ cdef class Codes:
 
     cdef take_hubs(self):
         """Lay the whole codes of the first rows out in panels: all queries look at these."""
-        cdef int64_t n = min(MOST_HUBS, self.n_positions)
+        cdef int64_t n = min(code_rows(HUB_ROWS), self.n_positions)
         weights = np.asarray(self.whole_weights[:n]).reshape(-1, FARANN_CODE_PANEL)
         self.n_hubs = 0
-        if (weights != weights[:, :1]).any():
-            return  # each row has a weight of its own, as older files have it
+        # Files of earlier versions have a weight for each row.
+        if n == 0 or (weights != weights[:, :1]).any():
+            return
         self.hub_weights = np.ascontiguousarray(weights[:, 0])
         self.hub_panels = np.empty((n, self.groups * FARANN_CODE_GROUP), np.uint8)
         pack_codes(self.whole[:n], np.arange(n), False, self.hub_panels, None)

@@ -40,6 +40,7 @@ def pack_codes(
 
 CODE_SPAN: Final[int]
 CACHED_BYTES: int
+HUB_ROWS: int
 
 class Codes:
     def __init__(

@@ -44,8 +44,6 @@ cdef enum:
     SCORES_AT_ONCE = 256
     # Of the rows of a base, one in so many may be without codes.
     FEWEST_CODED = 256
-    # Rows that a first look would not spare queries: the first ones, which answer many.
-    MOST_HUBS = 512
     # Directions of a first look; what rounding may do to their products grows with the number.
     LARGEST_BASIS = 128
 

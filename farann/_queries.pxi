@@ -187,7 +187,7 @@ cdef class Queries:
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
-        if n > FEW_TILES * width and self.codes.lower is not None:
+        if width > 1 and n > FEW_TILES * width and self.codes.lower is not None:
             self.joined = <uint8_t *>self.allocate(
                 self.code_rows, self.codes.groups * FARANN_CODE_GROUP, False)
         if width == 1 and self.codes.halves_first:

@@ -87,7 +87,8 @@ cdef class Task(Selection):
                 start += n
             n = min(n_rows, self.codes.n_filled)
             self.scanned += n * n_coded
-            self.bytes_read += n * n_coded * groups * FARANN_CODE_GROUP
+            self.bytes_read += n * n_coded * (
+                groups * FARANN_CODE_GROUP + (sizeof(float) if self.codes.hubs.squares else 0))
             first += width
         return n_rows
 

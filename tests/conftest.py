@@ -113,4 +113,5 @@ def halves_first() -> Iterator[None]:
     """Single queries read the upper halves of codes first, however few there are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_core, "CACHED_BYTES", 0)
+        patch.setattr(_core, "HUB_ROWS", 32)
         yield

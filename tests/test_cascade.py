@@ -238,6 +238,50 @@ def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
         assert few < 23 * 3001 // 3
 
 
+# ---- the first rows, by whole codes ----
+
+
+@pytest.mark.parametrize("hub_rows", [0, 16, 40, 512])
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generator,
+                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, answers are the same; without them all rows get a first look."""
+    monkeypatch.setattr(_core, "HUB_ROWS", hub_rows)
+    rows, queries = low_rank(rng, 333, 40), low_rank(rng, 29, 40)
+    queries[3] *= 1e25  # has no codes, among others that have
+    index = coded_index(rows, metric, isa, 4, rng)
+    expected = reference.furthest(queries, rows, 10, metric)
+    for n in (1, 5, 29):
+        hits, stats = index.search_furthest(queries[:n], 10, return_stats=True)
+        assert_same(hits, reference.Found(expected.scores[:n], expected.ids[:n]), 10)
+        assert (stats.rows_refined == 0) == (hub_rows == 512)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_rows_with_weights_of_their_own(metric: str, rng: np.random.Generator) -> None:
+    """Older files have these for whole codes, which then can't be scanned as panels."""
+    rows, queries = low_rank(rng, 300, 40), low_rank(rng, 29, 40)
+    arrays = lay_out(rows, metric, leading(rows, metric, 4))
+    assert arrays.whole is not None and arrays.whole_weights is not None
+    assert arrays.whole_bounds is not None
+    whole, weights, squares = arrays.whole.copy(), arrays.whole_weights.copy(), None
+    whole[1::2] = 128 + np.rint((whole[1::2].astype(np.float64) - 128) / 2)
+    weights[1::2] /= 2
+    if arrays.whole_squares is not None:
+        squares = arrays.whole_squares.copy()
+        squares[1::2] /= 2
+    bounds = arrays.whole_bounds._replace(
+        residual=arrays.whole_bounds.residual + 0.5 * np.sqrt(40))
+    codes = _core.Codes(300, 40, *arrays._replace(
+        whole=whole, whole_weights=weights, whole_squares=squares, whole_bounds=bounds))
+    expected = reference.furthest(queries, rows, 10, metric)
+    for n in (1, 29):
+        scores, ids, _ = ask_core(rows, queries[:n], 10, metric, LEVELS[-1], codes=codes)
+        np.testing.assert_array_equal(ids, expected.ids[:n])
+        np.testing.assert_array_equal(scores, expected.scores[:n])
+
+
 # ---- rows along a basis ----
 
 
@@ -271,11 +315,12 @@ def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) 
         assert (codes[:, -1] * rest_unit >= rest).all()
         assert (codes[:, -1] * rest_unit <= rest + rest_unit + 1e-4 * length).all()
         assert arrays.weights.max() <= arrays.weights.min() * _core.CODE_SPAN * (1 + 1e-6)
-        # All coordinates, by a weight of the row's own.
+        # All coordinates, by one weight a panel.
         whole, own = codes_of(arrays).whole[:60, :dim] - 128, arrays.whole_weights
         assert own is not None and arrays.whole_bounds is not None
-        highest = np.abs(whole).max(axis=1)
-        assert ((highest == 127) | (own[:60] == own.max())).all() and (highest == 127).any()
+        assert (own.reshape(-1, 16) == own[::16, None]).all()
+        highest = np.array([np.abs(whole[i : i + 16]).max() for i in range(0, 60, 16)])
+        assert ((highest == 127) | (own[::16] == own.max())).all() and (highest == 127).any()
 
 
 # ---- the life of an index ----

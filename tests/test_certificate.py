@@ -288,8 +288,10 @@ def floor_of(radius: float, metric: str, asked: Question) -> float:
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
-                                       rng: np.random.Generator) -> None:
+                                       rng: np.random.Generator,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as plain numpy says, at each step: with a fixed radius all thresholds are known."""
+    monkeypatch.setattr(_core, "HUB_ROWS", 0)
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 14, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None

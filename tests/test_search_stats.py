@@ -6,7 +6,7 @@ import farann
 import numpy as np
 import pytest
 from cases import Float32, assert_same
-from farann import SearchStats
+from farann import SearchStats, _core
 
 N, DIM = 6005, 64  # the last panel is not full
 SQUARE = 4  # bytes of each coded row, under l2
@@ -51,8 +51,10 @@ def test_counts_of_a_first_look(index: farann.Index, rows: Float32) -> None:
         stats = index.search_furthest(rows[:n], return_stats=True)[1]
         assert stats.rows_scanned == N * n
         assert stats.rows_scanned > stats.rows_refined >= stats.rows_rescored >= 10 * n
-        assert stats.bytes_read == (stats.rows_scanned * (directions + 4 + SQUARE)
-                                    + stats.rows_refined * DIM + stats.rows_rescored * 4 * DIM)
+        hubs = _core.HUB_ROWS * n
+        assert stats.bytes_read == (
+            hubs * (DIM + SQUARE) + (N * n - hubs) * (directions + 4 + SQUARE)
+            + stats.rows_refined * DIM + stats.rows_rescored * 4 * DIM)
 
 
 def test_counts_of_codes_without_a_first_look(rng: np.random.Generator) -> None:
