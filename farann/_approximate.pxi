@@ -2,8 +2,9 @@
 
 cdef enum:
     # Best cells that a query visits in its first and in its second wave; the third has the rest.
-    FIRST_WAVE = 4
-    SECOND_WAVE = 16
+    FIRST_WAVE = 2
+    SECOND_WAVE = 8
+    FIRST_CHOICE = 10  # both
     # Cells looked at first; after each block, twice as long as that before, those are dropped that
     # can't be among the best.
     FIRST_CELLS = 64
@@ -26,11 +27,11 @@ cdef void drop_visited(farann_candidates *cells, int64_t before, int64_t start, 
     cells.count = kept
 
 
-cdef void keep_few(farann_candidates *cells, int64_t before, int64_t most) noexcept nogil:
-    """Keep the best few: those before `before` are sorted, best first, and so is what is kept."""
-    cdef int64_t i, j, kept = before
+cdef void keep_few(farann_candidates *cells, int64_t most) noexcept nogil:
+    """Keep the best few, sorted, best first."""
+    cdef int64_t i, j, kept = 0
     cdef float score
-    for i in range(before, cells.count):
+    for i in range(cells.count):
         score = cells.scores[i]
         if kept == most:
             if score <= cells.scores[kept - 1]:
@@ -61,7 +62,8 @@ cdef class ApproximateTask(Task):
     cdef double effort
     cdef int64_t budget, n_first
     cdef uint32_t *cell_queries  # tiles, as code_queries
-    cdef double *cell_floors       # of one tile
+    cdef farann_best_scores *cell_bests  # of one tile
+    cdef double *cell_floors             # which cells must reach
     cdef farann_coded_query *cell_coded
     cdef farann_candidates *lists  # of cells, for the queries of a tile
     cdef float *cuts               # by query: cells that promise so much are visited
@@ -113,6 +115,11 @@ cdef class ApproximateTask(Task):
         groups, room = self.cells.coded.groups, self.cells.n_padded
         self.cell_queries = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
         self.cell_floors = <double *>self.allocate(width, sizeof(double))
+        self.cell_bests = <farann_best_scores *>self.allocate(width, sizeof(farann_best_scores))
+        scores = <float *>self.allocate(width * FIRST_CHOICE, sizeof(float))
+        for i in range(width):
+            self.cell_bests[i].scores = scores + i * FIRST_CHOICE
+            self.cell_bests[i].capacity = FIRST_CHOICE
         self.cell_coded = <farann_coded_query *>self.allocate(n, sizeof(farann_coded_query))
         self.spent = <int64_t *>self.allocate(n, 2 * sizeof(int64_t))
         self.cuts = <float *>(self.spent + n)
@@ -216,23 +223,23 @@ cdef class ApproximateTask(Task):
             if wave == 1:
                 self.visit_waiting()
             else:
-                self.choose_visits(FIRST_WAVE + SECOND_WAVE if wave == 0 else self.cells.n_cells)
+                self.choose_visits(wave == 0)
             if self.n_visits:
                 self.make_visits()
 
-    cdef void choose_visits(self, int64_t most) noexcept nogil:
+    cdef void choose_visits(self, bint few) noexcept nogil:
         """For each query the next best cells, as far as they reach its threshold.
 
-        Of a few, which are sorted, the first are visited now, the others wait.
+        Of the best few, the first are visited now, the others wait.
         """
         cdef int64_t first = 0, count, i, j, n, width = self.code_width
         cdef farann_candidates *cells
         while first < self.n_queries:
             count = min(width, self.n_queries - first)
-            self.look_at_cells(first, count, most)
+            self.look_at_cells(first, count, few)
             for i in range(count):
                 cells = &self.lists[i]
-                if most < self.cells.n_cells and cells.count > FIRST_WAVE:
+                if few and cells.count > FIRST_WAVE:
                     n = cells.count - FIRST_WAVE
                     self.n_waiting[first + i] = n
                     for j in range(n):
@@ -258,18 +265,19 @@ cdef class ApproximateTask(Task):
                 cells.count += 1
             self.add_visits(i, cells)
 
-    cdef void look_at_cells(self, int64_t first, int64_t count, int64_t most) noexcept nogil:
-        """Fill the lists of a tile of queries with their `most` best cells that aren't visited."""
+    cdef void look_at_cells(self, int64_t first, int64_t count, bint few) noexcept nogil:
+        """Fill the lists of a tile of queries with cells, the best few or all, not yet visited."""
         cdef farann_coded_tile tile
         cdef farann_coded_rows cells = self.cells.coded
         cdef int64_t start, n, i, before, width = self.code_width
         cdef farann_candidates *cells_of
+        cdef farann_best_scores *best
         cdef farann_scan_codes *scan_codes = (
             self.snapshot.kernels.scan_codes_one_i8 if width == 1
             else self.snapshot.kernels.scan_codes_i8)
         tile.codes, tile.bars = self.cell_queries + first * cells.groups, &self.bars
         for i in range(width):
-            self.lists[i].count = 0
+            self.lists[i].count = self.cell_bests[i].count = 0
             farann_code_bars_set(&self.bars, i, &self.no_bar)
             if i < count and (self.queries[first + i].coded
                               and self.cell_coded[first + i].unit >= 0.0
@@ -286,13 +294,19 @@ cdef class ApproximateTask(Task):
                 cells_of = &self.lists[i]
                 before, cells_of.count = cells_of.count, self.candidates[i].count
                 drop_visited(cells_of, before, start, self.cells.n_cells, self.cuts[first + i])
-                if most < self.cells.n_cells:
-                    keep_few(cells_of, before, most)
-                    if cells_of.count == most:
-                        self.cell_floors[i] = max(self.cell_floors[i], cells_of.scores[most - 1])
+                if few:
+                    best = &self.cell_bests[i]
+                    farann_best_scores_add(best, cells_of.scores + before,
+                                           cells_of.count - before)
+                    if best.count == FIRST_CHOICE:
+                        self.cell_floors[i] = max(self.cell_floors[i],
+                                                  best.scores[FIRST_CHOICE - 1])
                         self.set_cell_bar(first, i)
             start += n
             n *= 2
+        for i in range(count if few else 0):
+            farann_candidates_split(&self.lists[i], self.cell_floors[i], INFINITY)
+            keep_few(&self.lists[i], FIRST_CHOICE)
 
     cdef void set_cell_bar(self, int64_t first, int64_t i) noexcept nogil:
         cdef farann_code_bar bar = farann_code_bar_at(

@@ -28,8 +28,10 @@ cdef enum:
     ALIGNMENT = 64
     # Candidates that a query may hold beyond twice k before they are thinned out.
     CANDIDATE_ROOM = 64
+    # Pieces of memory that a task may have.
+    MOST_ALLOCATED = 32
     # Up to so many tiles of queries put the halves of codes together as they read them.
-    FEW_TILES = 2
+    FEW_TILES = 8
     # So many best scores are kept sorted; of more, new ones are gathered first.
     FEW_BEST = 64
     # A packed block of rows should stay in the second-level cache.

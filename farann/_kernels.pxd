@@ -9,6 +9,11 @@ cdef extern from "candidates.h" nogil:
         int64_t *slots
         int64_t count
 
+    ctypedef struct farann_best_scores:
+        float *scores
+        int64_t capacity
+        int64_t count
+
     ctypedef struct farann_entry:
         double key
         int64_t id
@@ -31,12 +36,7 @@ cdef extern from "candidates.h" nogil:
         int64_t n_excluded
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
-                                 const farann_filter *)
-    ctypedef struct farann_best_scores:
-        float *scores
-        int64_t capacity
-        int64_t count
-
+                                 const farann_filter *, farann_best_scores *, double)
     void farann_best_scores_add(farann_best_scores *, const float *, int64_t)
     double farann_candidates_keep_best(farann_candidates *, int64_t, double)
     int64_t farann_candidates_split(farann_candidates *, double, double)

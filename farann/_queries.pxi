@@ -45,7 +45,7 @@ cdef class Queries:
     cdef int mode
     cdef farann_packing packing
     cdef Query *queries
-    cdef void *memory[24]
+    cdef void *memory[MOST_ALLOCATED]
     cdef int n_memory
     cdef double *exact
     cdef double *keys
@@ -86,7 +86,7 @@ cdef class Queries:
     cdef void *allocate(self, int64_t count, int64_t size, bint zeroed=True) except NULL:
         """Memory that goes with the task."""
         cdef void *memory = NULL
-        if count <= (1 << 46) // size:
+        if count <= (1 << 46) // size and self.n_memory < MOST_ALLOCATED:
             memory = (calloc(1, count * size + ALIGNMENT) if zeroed
                       else malloc(count * size + ALIGNMENT))
         if memory == NULL:

@@ -29,12 +29,10 @@ cdef class Selection(Queries):
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
         """Let new candidates through the filters; if there are many, thin them out."""
         cdef farann_candidates *list = &query.candidates
-        farann_candidates_admit(list, before, block, &query.filter)
-        if query.best.capacity:
-            farann_best_scores_add(&query.best, list.scores + before, list.count - before)
-            if query.best.count == self.k:
-                query.threshold = max(query.threshold,
-                                      query.best.scores[self.k - 1] - query.slack)
+        farann_candidates_admit(list, before, block, &query.filter, &query.best,
+                                2.0 * query.slack)
+        if query.best.count == self.k:
+            query.threshold = max(query.threshold, query.best.scores[self.k - 1] - query.slack)
         if list.count >= self.capacity or (
                 query.threshold == -INFINITY and list.count >= 2 * self.k):
             self.thin_out(query)

@@ -21,6 +21,8 @@ _DEVIATIONS = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 MOST_DEVIATIONS = 5.0
 _FEWEST_ROWS = 32
 _ENOUGH = 0.9995
+# A recall that can't be told from 1 lacks this.
+_LEAST_MISSING = 1e-4
 # The share of the missing recall that is added to a target, as samples are never the future.
 _CAUTION = 0.1
 
@@ -62,7 +64,7 @@ class Tuning(NamedTuple):
         Returns
         -------
         float
-            Interpolated between the measured efforts.
+            Interpolated between the measured efforts, the missing recall on a logarithmic scale.
 
         Raises
         ------
@@ -78,7 +80,10 @@ class Tuning(NamedTuple):
             return float("inf")
         if i == 0 or best[i] == best[i - 1]:
             return self.efforts[i]
-        share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
+        # Each bit of effort finds a share of what is missing.
+        before, after, then = np.log(np.maximum(1.0 - np.array([best[i - 1], best[i], wanted]),
+                                                _LEAST_MISSING))
+        share = (then - before) / (after - before) if after < before else 1.0
         return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
 
     def __str__(self) -> str:

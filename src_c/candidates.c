@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+
 #include "portable.h"
 
 static int is_excluded(const farann_filter *filter, int64_t slot) {
@@ -26,28 +27,41 @@ static int64_t slot_of(const farann_block *block, int64_t row) {
     return block->first + (block->positions ? block->positions[row] : row);
 }
 
-void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
-                             const farann_filter *filter) {
-    int64_t kept = from;
-    for (int64_t i = from; i < list->count; i++) {
-        int64_t slot = slot_of(block, list->slots[i]);
-        list->scores[kept] = list->scores[i];
-        list->slots[kept] = slot;
-        kept += slot >= 0 && slot < block->end && farann_filter_allows(filter, slot);
-    }
-    list->count = kept;
+/* The last of the best scores, if there are all of them. */
+static float last_of_best(const farann_best_scores *best) {
+    return best->count == best->capacity ? best->scores[best->count - 1] : -INFINITY;
+}
+
+static void add_to_best(farann_best_scores *best, float score) {
+    float *sorted = best->scores;
+    int64_t at = best->count < best->capacity ? best->count++ : best->capacity - 1;
+    for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
+    sorted[at] = score;
 }
 
 void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n) {
-    float *sorted = best->scores;
-    int64_t last = best->capacity - 1;
-    for (int64_t i = 0; i < n; i++) {
-        float score = scores[i];
-        /* A NaN is never greater. */
-        if (!(score > (best->count > last ? sorted[last] : -INFINITY))) continue;
-        int64_t at = best->count > last ? last : best->count++;
-        for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
-        sorted[at] = score;
+    /* A NaN is never greater. */
+    for (int64_t i = 0; i < n; i++)
+        if (scores[i] > last_of_best(best)) add_to_best(best, scores[i]);
+}
+
+void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
+                             const farann_filter *filter, farann_best_scores *best,
+                             double margin) {
+    const int64_t count = list->count;
+    const int notes = best->capacity > 0;
+    float last = notes ? last_of_best(best) : -INFINITY;
+    list->count = from;
+    for (int64_t i = from; i < count; i++) {
+        float score = list->scores[i];
+        if ((double)score < (double)last - margin) continue;
+        int64_t slot = slot_of(block, list->slots[i]);
+        if (slot < 0 || slot >= block->end || !farann_filter_allows(filter, slot)) continue;
+        list->scores[list->count] = score;
+        list->slots[list->count++] = slot;
+        if (!notes || !(score > last)) continue;
+        add_to_best(best, score);
+        last = last_of_best(best);
     }
 }
 

@@ -54,9 +54,14 @@ typedef struct {
 /* Whether a slot may be found. */
 int farann_filter_allows(const farann_filter *filter, int64_t slot);
 
-/* Candidates from index `from` on hold rows of a block: make slots of them, keep the allowed. */
+/*
+ * Candidates from index `from` on hold rows of a block: make slots of them, keep the allowed. If
+ * `best` has room, take note of their scores, and keep only those that aren't worse than the last
+ * of the best by more than `margin`.
+ */
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
-                             const farann_filter *filter);
+                             const farann_filter *filter, farann_best_scores *best,
+                             double margin);
 
 /* Take note of n scores. */
 void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n);
