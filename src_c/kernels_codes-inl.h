@@ -136,27 +136,41 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
     const uint8_t *panel = rows->panels + at;
     const uint8_t *lower = held == BOTH_HALVES ? rows->lower + at : panel;
     const uint32_t *queries = tile->codes;
+    /* A few sums would wait for themselves: there, four of each take turns. */
+    const int n_sums = width * vectors, chains = n_sums < 3 ? 4 : 1;
     i32v sum[MOST_SUMS];
+    for (int i = n_sums; i < chains * n_sums; i++) sum[i] = i32_set1(0);
     for (int t = 0; t < width; t++)
         for (int v = 0; v < vectors; v++)
             sum[t * vectors + v] = row_starts(squared, rows, first + v * I32_LANES, tile->bars,
                                               limits + v / PANEL_I32, t);
+    int64_t g = 0;
+    for (; chains > 1 && g + chains <= groups; g += chains)
+        for (int c = 0; c < chains; c++) {
+            add_group(width, panels, held, held != WHOLE && c % 2, panel, lower, panel_bytes,
+                      queries, sum + c * n_sums);
+            queries += width;
+            if (held != WHOLE && c % 2 == 0) continue;
+            panel += GROUP_BYTES;
+            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        }
     if (held == WHOLE)
-        for (int64_t g = 0; g < groups; g++) {
+        for (; g < groups; g++) {
             add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
             panel += GROUP_BYTES;
             queries += width;
         }
     else
-        for (int64_t p = 0; p < groups / 2; p++) {
+        for (; g + 2 <= groups; g += 2) {
             add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
             add_group(width, panels, held, 1, panel, lower, panel_bytes, queries + width, sum);
             panel += GROUP_BYTES;
             lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
             queries += 2 * width;
         }
-    if (held != WHOLE && groups % 2)
-        add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+    if (g < groups) add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+    for (int i = n_sums; i < chains * n_sums; i++)
+        sum[i % n_sums] = i32_add(sum[i % n_sums], sum[i]);
     /* Whether any row passes is asked once, of all signs: nearly always none does. */
     i32v signs = sum[0];
     for (int t = 0; t < width; t++)

@@ -93,7 +93,7 @@ WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
 
 WORD i32v i32_set1(int32_t x) { return _mm512_set1_epi32(x); }
 WORD i32v i32_sub(i32v a, i32v b) { return _mm512_sub_epi32(a, b); }
-WORD i32v i32_max(i32v a, i32v b) { return _mm512_max_epi32(a, b); }
+WORD i32v i32_add(i32v a, i32v b) { return _mm512_add_epi32(a, b); }
 WORD i32v i32_and(i32v a, i32v b) { return _mm512_and_si512(a, b); }
 /* The bits of a where the mask has ones, those of b elsewhere. */
 WORD i32v i32_select(i32v mask, i32v a, i32v b) {

@@ -120,8 +120,9 @@ WORD i32v i32_sub(i32v a, i32v b) {
     return a;
 }
 
-WORD i32v i32_max(i32v a, i32v b) {
-    for (int i = 0; i < I32_LANES; i++) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+WORD i32v i32_add(i32v a, i32v b) {
+    for (int i = 0; i < I32_LANES; i++)
+        a.lane[i] = (int32_t)((uint32_t)a.lane[i] + (uint32_t)b.lane[i]);
     return a;
 }
 
