@@ -136,41 +136,27 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
     const uint8_t *panel = rows->panels + at;
     const uint8_t *lower = held == BOTH_HALVES ? rows->lower + at : panel;
     const uint32_t *queries = tile->codes;
-    /* A few sums would wait for themselves: there, four of each take turns. */
-    const int n_sums = width * vectors, chains = n_sums < 3 ? 4 : 1;
     i32v sum[MOST_SUMS];
-    for (int i = n_sums; i < chains * n_sums; i++) sum[i] = i32_set1(0);
     for (int t = 0; t < width; t++)
         for (int v = 0; v < vectors; v++)
             sum[t * vectors + v] = row_starts(squared, rows, first + v * I32_LANES, tile->bars,
                                               limits + v / PANEL_I32, t);
-    int64_t g = 0;
-    for (; chains > 1 && g + chains <= groups; g += chains)
-        for (int c = 0; c < chains; c++) {
-            add_group(width, panels, held, held != WHOLE && c % 2, panel, lower, panel_bytes,
-                      queries, sum + c * n_sums);
-            queries += width;
-            if (held != WHOLE && c % 2 == 0) continue;
-            panel += GROUP_BYTES;
-            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
-        }
     if (held == WHOLE)
-        for (; g < groups; g++) {
+        for (int64_t g = 0; g < groups; g++) {
             add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
             panel += GROUP_BYTES;
             queries += width;
         }
     else
-        for (; g + 2 <= groups; g += 2) {
+        for (int64_t p = 0; p < groups / 2; p++) {
             add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
             add_group(width, panels, held, 1, panel, lower, panel_bytes, queries + width, sum);
             panel += GROUP_BYTES;
             lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
             queries += 2 * width;
         }
-    if (g < groups) add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
-    for (int i = n_sums; i < chains * n_sums; i++)
-        sum[i % n_sums] = i32_add(sum[i % n_sums], sum[i]);
+    if (held != WHOLE && groups % 2)
+        add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
     /* Whether any row passes is asked once, of all signs: nearly always none does. */
     i32v signs = sum[0];
     for (int t = 0; t < width; t++)
@@ -228,20 +214,101 @@ KERNEL(void) NAME(scan_upper_i4)(const farann_coded_rows *rows, int64_t start, i
     scan_codes(CODE_QUERIES, CODE_PANELS, UPPER_HALVES, rows, start, n, tile, candidates);
 }
 
-/* For one query one panel at a time, so that memory is read in order. */
+/* Of some panels and one query: what sums must be greater than, but for squares of rows. */
+WORD void limits_of_one(const int held, const farann_coded_rows *rows, int64_t first, int64_t n,
+                        const farann_code_bars *bars, float *limits) {
+    for (int64_t i = 0; i < n; i += F32_LANES) {
+        int64_t count = n - i < F32_LANES ? n - i : F32_LANES;
+        f32v limit = f32_fma(f32_load_first(rows->weights + first + i, count),
+                             f32_set1(bars->threshold[0]), f32_set1(bars->offset[0]));
+        if (held == UPPER_HALVES)
+            limit = f32_fma(f32_load_first(rows->unknown + first + i, count),
+                            f32_set1(bars->unknown[0]), limit);
+        f32_store(limits + i, limit);
+    }
+}
+
+/* What the sums of a vector of rows must be greater than, for one query. */
+WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_code_bars *bars,
+                     float limit) {
+    if (!rows->squares) return i32_from_f32(f32_set1(limit));
+    return i32_from_f32(f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[0]),
+                                f32_set1(limit)));
+}
+
+/* The sums of a panel's rows for one query: four of each take turns, which spares them waiting. */
+WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *lower, int64_t groups,
+                    const uint32_t *queries, int32_t *sums) {
+    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP, TURNS = 4 };
+    const int64_t panel_bytes = bytes_of_panel(held, groups);
+    i32v sum[TURNS * PANEL_I32];
+    int64_t g = 0;
+    for (int i = 0; i < TURNS * PANEL_I32; i++) sum[i] = i32_set1(0);
+    for (; g + TURNS <= groups; g += TURNS)
+        for (int turn = 0; turn < TURNS; turn++) {
+            add_group(1, 1, held, held != WHOLE && turn % 2, panel, lower, panel_bytes,
+                      queries + g + turn, sum + turn * PANEL_I32);
+            if (held != WHOLE && turn % 2 == 0) continue;
+            panel += GROUP_BYTES;
+            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        }
+    for (int turn = 0; turn < TURNS - 1 && g + turn < groups; turn++) {
+        add_group(1, 1, held, held != WHOLE && turn % 2, panel, lower, panel_bytes,
+                  queries + g + turn, sum + turn * PANEL_I32);
+        if (held != WHOLE && turn % 2 == 0) continue;
+        panel += GROUP_BYTES;
+        lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+    }
+    for (int v = 0; v < PANEL_I32; v++)
+        i32_store(sums + v * I32_LANES,
+                  i32_add(i32_add(sum[v], sum[PANEL_I32 + v]),
+                          i32_add(sum[2 * PANEL_I32 + v], sum[3 * PANEL_I32 + v])));
+}
+
+/*
+ * One query waits for memory: panels are summed one by one, so that this is read in order, and
+ * some at a time, so that rows that pass don't hold it up.
+ */
+WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start, int64_t n,
+                   const farann_coded_tile *tile, farann_candidates *candidates) {
+    enum { AT_ONCE = 32 };
+    float limits[AT_ONCE];
+    int32_t sums[AT_ONCE * FARANN_CODE_PANEL];
+    const int64_t panel_bytes = bytes_of_panel(held, rows->groups);
+    const int64_t end = (start + n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
+    for (int64_t first = start / FARANN_CODE_PANEL; first < end; first += AT_ONCE) {
+        const int64_t count = end - first < AT_ONCE ? end - first : AT_ONCE;
+        limits_of_one(held, rows, first, count, tile->bars, limits);
+        for (int64_t i = 0; i < count; i++)
+            sum_panel(held, rows->panels + (first + i) * panel_bytes,
+                      rows->lower + (held == BOTH_HALVES ? (first + i) * panel_bytes : 0),
+                      rows->groups, tile->codes, sums + i * FARANN_CODE_PANEL);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t row = (first + i) * FARANN_CODE_PANEL;
+            const int32_t *of_panel = sums + i * FARANN_CODE_PANEL;
+            uint32_t mask = 0;
+            for (int v = 0; v < PANEL_I32; v++)
+                mask |= i32_greater(i32_load(of_panel + v * I32_LANES),
+                                    row_limits(rows, row + v * I32_LANES, tile->bars, limits[i]))
+                        << (v * I32_LANES);
+            if (mask) append_coded(candidates, mask, of_panel, rows, row, tile->bars, 0, row - start);
+        }
+    }
+}
+
 KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                      const farann_coded_tile *tile,
                                      farann_candidates *candidates) {
     if (rows->lower)
-        scan_codes(1, 1, BOTH_HALVES, rows, start, n, tile, candidates);
+        scan_one(BOTH_HALVES, rows, start, n, tile, candidates);
     else
-        scan_codes(1, 1, WHOLE, rows, start, n, tile, candidates);
+        scan_one(WHOLE, rows, start, n, tile, candidates);
 }
 
 KERNEL(void) NAME(scan_upper_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                      const farann_coded_tile *tile,
                                      farann_candidates *candidates) {
-    scan_codes(1, 1, UPPER_HALVES, rows, start, n, tile, candidates);
+    scan_one(UPPER_HALVES, rows, start, n, tile, candidates);
 }
 
 KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
