@@ -154,7 +154,8 @@ cdef class Codes:
             while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
                 self.n_filled -= 1
         # One query alone waits for memory: it reads the upper halves before the lower ones.
-        self.halves_first = lower is not None and n * panels.shape[1] > CACHED_BYTES
+        self.halves_first = (lower is not None and dim <= MOST_HALVED
+                             and n * panels.shape[1] > CACHED_BYTES)
         self.turns = np.array(signs, np.float64)
         self.scanned.groups, parts = self.groups, code_pairs(self.groups)
         if self.has_basis:

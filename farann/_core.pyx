@@ -28,6 +28,8 @@ cdef enum:
     ALIGNMENT = 64
     # Candidates that a query may hold beyond twice k before they are thinned out.
     CANDIDATE_ROOM = 64
+    # Coordinates whose upper halves have sums that float32 holds, whatever they are.
+    MOST_HALVED = 8192
     # Pieces of memory that a task may have.
     MOST_ALLOCATED = 32
     # Up to so many tiles of queries put the halves of codes together as they read them.

@@ -196,6 +196,7 @@ cdef extern from "codes.h" nogil:
                            uint8_t *, uint32_t *, int64_t, farann_coded_query *)
     farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
                                        double, double, bint)
+    float farann_code_score(const farann_code_bar *, float, float, float)
     float farann_code_most(const farann_coded_query *, float, float, float)
     farann_code_bar farann_code_bar_none()
     void farann_code_bars_set(farann_code_bars *, int64_t, const farann_code_bar *)

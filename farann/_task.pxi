@@ -269,18 +269,24 @@ cdef class Task(Selection):
         """
         cdef farann_candidates *passed = &self.candidates[0]
         cdef farann_candidates *deferred = &query.deferred
-        cdef int64_t i, panel, kept = query.candidates.count
+        cdef const farann_coded_rows *rows = &self.codes.scanned
+        cdef int64_t i, position, panel, kept = query.candidates.count
         cdef double floor = self.wanted(query)
+        cdef float score, square = 0.0
         for i in range(kept, passed.count):
-            if passed.scores[i] >= floor:
+            position = start + passed.slots[i]
+            panel = position // FARANN_CODE_PANEL
+            if rows.squares != NULL:
+                square = <float>self.sign * rows.squares[position]
+            score = farann_code_score(&query.bar, passed.scores[i], rows.weights[panel], square)
+            if score >= floor:
                 passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
                 kept += 1
                 continue
-            panel = (start + passed.slots[i]) // FARANN_CODE_PANEL
-            deferred.slots[deferred.count] = start + passed.slots[i]
+            deferred.slots[deferred.count] = position
             deferred.scores[deferred.count] = farann_code_most(
-                &query.whole, passed.scores[i], self.codes.scanned.weights[panel],
-                self.codes.scanned.unknown[panel])
+                &query.whole, score, rows.weights[panel], rows.unknown[panel])
+            query.deferred_sums[deferred.count] = passed.scores[i]
             deferred.count += 1
         passed.count = kept
 
@@ -308,6 +314,7 @@ cdef class Task(Selection):
             while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
                 if deferred.scores[j] >= floor:
                     passed.slots[passed.count] = deferred.slots[j]
+                    passed.scores[passed.count] = query.deferred_sums[j]
                     passed.count += 1
                 j += 1
             self.refine(1, 0, codes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Sample queries: so many as cost about so many multiply-adds.
 _LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
 # Standard deviations that cells are given credit for.
-_DEVIATIONS = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
+_DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 # What searches with a budget take, which stops them earlier.
 MOST_DEVIATIONS = 5.0
 _FEWEST_ROWS = 32
@@ -64,7 +64,8 @@ class Tuning(NamedTuple):
         Returns
         -------
         float
-            Interpolated between the measured efforts, the missing recall on a logarithmic scale.
+            Interpolated between the measured efforts: midway between the lines through recalls
+            and through logarithms of what they lack.
 
         Raises
         ------
@@ -80,10 +81,12 @@ class Tuning(NamedTuple):
             return float("inf")
         if i == 0 or best[i] == best[i - 1]:
             return self.efforts[i]
-        # Each bit of effort finds a share of what is missing.
+        # Recall flattens: a straight line asks for too much, one of logarithms for too little.
+        share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
         before, after, then = np.log(np.maximum(1.0 - np.array([best[i - 1], best[i], wanted]),
                                                 _LEAST_MISSING))
-        share = (then - before) / (after - before) if after < before else 1.0
+        if after < before:
+            share = 0.5 * (share + (then - before) / (after - before))
         return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
 
     def __str__(self) -> str:

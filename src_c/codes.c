@@ -200,6 +200,10 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
     return bar;
 }
 
+float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square) {
+    return (sum * bar->step + bar->origin + square) / weight;
+}
+
 float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown) {
     double units = coded->allowance + coded->length * (double)unknown + ROUNDING * UPPER_STEP;
     return (float)((double)score + units * coded->unit / (double)weight);

@@ -94,6 +94,9 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
                                    const farann_code_bounds *rows, double floor, double sign,
                                    int upper_alone);
 
+/* The score of a row with that weight and square by a sum for which `bar` was made. */
+float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square);
+
 /*
  * What the reduced key of a row can be at most, less the slack, by its score from the upper halves
  * of its codes, and the weight and what is unknown of its panel.

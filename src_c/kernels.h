@@ -122,7 +122,8 @@ typedef struct {
      * queries (or against one query), by both halves of their codes or by the upper ones alone.
      * Appends those that pass to the query's candidates, as position within these rows; positions
      * that fill up a panel may be among them. Candidates need room for n rounded up to whole
-     * panels.
+     * panels. scan_upper_one_i4 leaves bare sums for scores, of rows that have lower halves, too:
+     * refine_codes_i8 adds these.
      */
     farann_scan_codes *scan_codes_i8;
     farann_scan_codes *scan_codes_one_i8;
@@ -137,8 +138,9 @@ typedef struct {
                           uint8_t *panels);
 
     /*
-     * Score the candidates from `from` on, whose slots are rows start + slot, by both halves of
-     * their codes (or by `whole` codes) against one query; keep those that pass.
+     * Score the candidates from `from` on, whose slots are rows start + slot and whose scores are
+     * sums of upper halves, by the lower ones as well, against one query (or, whatever their
+     * scores, by `whole` codes); keep those that pass.
      */
     void (*refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
                             const farann_coded_tile *query, farann_candidates *list, int64_t from);

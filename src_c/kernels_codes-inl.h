@@ -43,16 +43,18 @@ WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t r
     return i32_sub(i32_set1(-1), i32_from_f32(limit));
 }
 
-WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *sums,
-                       const farann_coded_rows *rows, int64_t first, const farann_code_bars *bars,
-                       int t, int64_t row) {
+/* Appends rows with their scores, or with their bare sums. */
+WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask,
+                       const int32_t *sums, const farann_coded_rows *rows, int64_t first,
+                       const farann_code_bars *bars, int t, int64_t row) {
     int64_t count = list->count;
     while (mask) {
         int r = FARANN_COUNT_TRAILING_ZEROS(mask);
         mask &= mask - 1;
         float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
-        list->scores[count] = ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
-                              rows->weights[(first + r) / FARANN_CODE_PANEL];
+        list->scores[count] = bare ? (float)sums[r]
+                                   : ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
+                                         rows->weights[(first + r) / FARANN_CODE_PANEL];
         list->slots[count] = row + r;
         count++;
     }
@@ -80,7 +82,7 @@ FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
                              : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
             i32_store(sums + v * I32_LANES, i32_sub(i32_load(sums + v * I32_LANES), start));
         }
-        append_coded(&candidates[t], mask, sums, rows, first, bars, t, row);
+        append_coded(0, &candidates[t], mask, sums, rows, first, bars, t, row);
     }
 }
 
@@ -291,7 +293,9 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
                 mask |= i32_greater(i32_load(of_panel + v * I32_LANES),
                                     row_limits(rows, row + v * I32_LANES, tile->bars, limits[i]))
                         << (v * I32_LANES);
-            if (mask) append_coded(candidates, mask, of_panel, rows, row, tile->bars, 0, row - start);
+            if (mask)
+                append_coded(held == UPPER_HALVES && rows->lower, candidates, mask, of_panel, rows,
+                             row, tile->bars, 0, row - start);
         }
     }
 }
@@ -344,45 +348,39 @@ WORD int32_t dot_codes(const uint8_t *row, const uint32_t *query, int64_t groups
     return i32_sum(sum);
 }
 
-/* Where the lower halves of a row in a panel begin. */
-WORD const uint8_t *lower_codes(const farann_coded_rows *rows, int64_t row) {
+/* Where the lower halves of a row's quad begin. */
+WORD const uint8_t *lower_quad(const farann_coded_rows *rows, int64_t row) {
     const int64_t quad_bytes = (rows->groups + 1) / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
-    return rows->lower + row / FARANN_CODE_QUAD * quad_bytes +
-           row % FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+    return rows->lower + row / FARANN_CODE_QUAD * quad_bytes;
 }
 
-/* The same of a row in a panel: its codes are put together first, some at a time. */
-WORD int32_t dot_panel_codes(const farann_coded_rows *rows, int64_t row, const uint32_t *query) {
-    enum { PAIRS_AT_ONCE = 32 };
+/* <u, l> of one row's lower halves l: those of its quad lie side by side, and take part. */
+WORD int32_t dot_lower(const farann_coded_rows *rows, int64_t row, const uint32_t *query) {
+    enum { PAIRS = I32_LANES / FARANN_CODE_QUAD };
+    const uint8_t *quad = lower_quad(rows, row);
     const int64_t groups = rows->groups, pairs = (groups + 1) / 2;
-    const uint8_t *upper_row = rows->panels +
-                               (row / FARANN_CODE_PANEL * pairs * FARANN_CODE_PANEL +
-                                row % FARANN_CODE_PANEL) * FARANN_CODE_GROUP;
-    const uint8_t *lower_row = lower_codes(rows, row);
-    uint32_t sum = 0, codes[2 * PAIRS_AT_ONCE];
-    for (int64_t p = 0; p < pairs; p += PAIRS_AT_ONCE) {
-        int64_t count = pairs - p < PAIRS_AT_ONCE ? pairs - p : PAIRS_AT_ONCE;
-        int64_t left = groups - 2 * p;
-        for (int64_t i = 0; i < count; i++) {
-            uint32_t upper, lower;
-            memcpy(&upper, upper_row + (p + i) * FARANN_CODE_PANEL * FARANN_CODE_GROUP,
-                   sizeof upper);
-            memcpy(&lower, lower_row + (p + i) * FARANN_CODE_QUAD * FARANN_CODE_GROUP,
-                   sizeof lower);
-            codes[2 * i] = (upper << 4 & 0xf0f0f0f0u) | (lower & 0x0f0f0f0fu);
-            codes[2 * i + 1] = (upper & 0xf0f0f0f0u) | (lower >> 4 & 0x0f0f0f0fu);
-        }
-        sum += (uint32_t)dot_codes((const uint8_t *)codes, query + 2 * p,
-                                   left < 2 * count ? left : 2 * count);
+    const i32v low_bits = i32_set1(0x0f0f0f0f);
+    i32v first = i32_set1(0), second = first;
+    int32_t sums[I32_LANES], total = 0;
+    for (int64_t p = 0; p < pairs; p += PAIRS) {
+        int64_t left = groups - 2 * p < 2 * PAIRS ? groups - 2 * p : 2 * PAIRS;
+        const uint8_t *from = quad + p * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        i32v l = left == 2 * PAIRS ? i32_load(from)
+                                   : i32_load_first(from, (left + 1) / 2 * FARANN_CODE_QUAD);
+        first = i32_dot4(first, i32_and(l, low_bits), i32_repeat4(query + 2 * p, left, 0));
+        second = i32_dot4(second, i32_and(i32_shift_right4(l), low_bits),
+                          i32_repeat4(query + 2 * p, left, 1));
     }
-    return (int32_t)sum;
+    i32_store(sums, i32_add(first, second));
+    for (int64_t i = row % FARANN_CODE_QUAD; i < I32_LANES; i += FARANN_CODE_QUAD) total += sums[i];
+    return total;
 }
 
 /* Ask for what refining a row will read; rows lie far apart. */
 WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
     enum { MOST_BYTES = 256 };
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
-    const uint8_t *from = rows->whole ? rows->whole + row * row_bytes : lower_codes(rows, row);
+    const uint8_t *from = rows->whole ? rows->whole + row * row_bytes : lower_quad(rows, row);
     int64_t bytes = rows->whole ? row_bytes : 2 * row_bytes;
     /* The first lines; the rest follows by itself. */
     for (int64_t j = 0; j < bytes && j < MOST_BYTES; j += 64) FARANN_PREFETCH(from + j);
@@ -405,7 +403,7 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
             units = dot_codes(rows->whole + row * row_bytes, query->codes, rows->groups);
             weight = (double)rows->weights[row];
         } else {
-            units = dot_panel_codes(rows, row, query->codes);
+            units = (double)list->scores[i] * 16.0 + dot_lower(rows, row, query->codes);
             weight = (double)rows->weights[row / FARANN_CODE_PANEL];
         }
         list->slots[kept] = list->slots[i];

@@ -82,6 +82,13 @@ WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
     return _mm256_inserti128_si256(v, _mm_loadu_si128((const __m128i *)(p + stride)), 1);
 }
 
+/* Lane i is p[i / 4 * 2 + second], or 0 from p[count] on. */
+WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
+    const __m256i first = _mm256_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2);
+    __m256i v = i32_load_first(p, count);
+    return _mm256_permutevar8x32_epi32(v, _mm256_add_epi32(first, _mm256_set1_epi32(second)));
+}
+
 WORD i32v i32_set1(int32_t x) { return _mm256_set1_epi32(x); }
 WORD i32v i32_sub(i32v a, i32v b) { return _mm256_sub_epi32(a, b); }
 WORD i32v i32_add(i32v a, i32v b) { return _mm256_add_epi32(a, b); }

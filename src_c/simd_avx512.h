@@ -91,6 +91,13 @@ WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
     return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + 3 * stride)), 3);
 }
 
+/* Lane i is p[i / 4 * 2 + second], or 0 from p[count] on. */
+WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
+    const __m512i first = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+    __m512i v = _mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1u), p);
+    return _mm512_permutexvar_epi32(_mm512_add_epi32(first, _mm512_set1_epi32(second)), v);
+}
+
 WORD i32v i32_set1(int32_t x) { return _mm512_set1_epi32(x); }
 WORD i32v i32_sub(i32v a, i32v b) { return _mm512_sub_epi32(a, b); }
 WORD i32v i32_add(i32v a, i32v b) { return _mm512_add_epi32(a, b); }

@@ -114,6 +114,11 @@ WORD i32v i32_set1(int32_t x) {
     return v;
 }
 
+/* Lane i is p[i / 4 * 2 + second], or 0 from p[count] on. */
+WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
+    return i32_set1(second < count ? (int32_t)p[second] : 0);
+}
+
 WORD i32v i32_sub(i32v a, i32v b) {
     for (int i = 0; i < I32_LANES; i++)
         a.lane[i] = (int32_t)((uint32_t)a.lane[i] - (uint32_t)b.lane[i]);

@@ -100,7 +100,7 @@ give(ids=index.search_furthest(given["queries"], budget=5000).ids)
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_cells(self, metric: str, rng: np.random.Generator) -> None:
-        rows, queries = clustered(rng, 8000, 16), clustered(rng, 300, 16)
+        rows, queries = np.split(clustered(rng, 8300, 16), [8000])
         index = codes_alone(rows, metric, cells=60)
         everything = index.search_furthest(queries, **EVERYTHING).ids
         for limits in ({"recall": 1.0}, {"budget": 8000}):

@@ -171,9 +171,10 @@ class TestEffortFor:
         [
             (0.1, 32.0),  # the least that was tried
             (4 / 9, 32.0),
-            (5 / 9, 48.0),  # 0.6, half way
+            # 0.6: half way by recall, and by logarithms of what is missing, 0.4 between 0.5 and 0.3.
+            (5 / 9, 32.0 + 16.0 * (0.5 + np.log(0.5 / 0.4) / np.log(0.5 / 0.3))),
             (2 / 3, 64.0),
-            (7 / 9, 96.0),
+            (7 / 9, 64.0 + 32.0 * (0.5 + np.log(0.3 / 0.2) / np.log(0.3 / 0.1))),
             (0.9, INF),  # 0.91 is more than was reached
             (0.99, INF),
             (1.0, INF),
@@ -185,7 +186,8 @@ class TestEffortFor:
     def test_recall_that_falls_back(self) -> None:
         table = Tuning(1, (0.0, 1.0, 2.0, 3.0, INF), (0.6, 0.5, 0.6, 0.8, 1.0), (1.0,) * 4 + (9.0,))
         assert table.effort_for(5 / 9) == 0.0
-        assert table.effort_for(2 / 3) == pytest.approx(2.5)
+        assert table.effort_for(2 / 3) == pytest.approx(
+            2.0 + 0.5 * (0.5 + np.log(0.4 / 0.3) / np.log(0.4 / 0.2)))
 
     def test_as_slow_as_exact(self) -> None:
         table = self.TABLE._replace(microseconds=(1.0, 2.0, 9.0, 9.0))
@@ -208,7 +210,7 @@ class TestEffortFor:
             "     exact      1.0000         9.0",
             "recall 0.95 takes exact search",
         ]
-        assert str(self.TABLE._replace(target=0.6)).endswith("takes an effort of 54.4")
+        assert str(self.TABLE._replace(target=0.6)).endswith("takes an effort of 53.49")
 
     def test_plotted(self) -> None:
         matplotlib = pytest.importorskip("matplotlib")
