@@ -184,7 +184,7 @@ cdef class ApproximateTask(Task):
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
-        cdef int64_t start = self.scan_hubs(self.n_first), n, i
+        cdef int64_t start = self.scan_first_rows(self.n_first), n, i
         cdef int64_t ramp = max(start, FIRST_BLOCK)
         while start < self.n_first:
             n = min(min(self.code_rows, ramp), self.n_first - start)

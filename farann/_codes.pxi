@@ -118,6 +118,7 @@ cdef class Codes:
     cdef farann_code_bounds bounds, scan_bounds
     cdef bint has_basis, upper_alone, halves_first
     cdef int64_t n_rows, n_positions, n_filled, dim, groups
+    cdef int64_t n_leading  # positions before the first that is empty
 
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
@@ -145,12 +146,14 @@ cdef class Codes:
             if not (outliers[i - 1] if i else -1) < outliers[i] < n_rows:
                 raise ValueError("outliers must be ascending slots of the base")
         # Panels that fill up behind the last row aren't counted as rows.
-        self.n_filled = n_rows
+        self.n_filled = self.n_leading = n_rows
         if self.slots is not None:
             for i in range(n):
                 if not -1 <= self.slots[i] < n_rows:
                     raise ValueError("slots must be those of the base")
-            self.n_filled = n
+            self.n_filled, self.n_leading = n, 0
+            while self.n_leading < n and self.slots[self.n_leading] >= 0:
+                self.n_leading += 1
             while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
                 self.n_filled -= 1
         # One query alone waits for memory: it reads the upper halves before the lower ones.

@@ -34,6 +34,9 @@ cdef enum:
     MOST_ALLOCATED = 32
     # Up to so many tiles of queries put the halves of codes together as they read them.
     FEW_TILES = 8
+    # The first rows, so many at most and at least, are all scored before there is a threshold.
+    MOST_SCORED = 512
+    LEAST_SCORED = 128
     # So many best scores are kept sorted; of more, new ones are gathered first.
     FEW_BEST = 64
     # A packed block of rows should stay in the second-level cache.

@@ -37,7 +37,11 @@ cdef extern from "candidates.h" nogil:
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *, farann_best_scores *, double)
+    enum:
+        FARANN_SCORE_GROUPS
+
     void farann_best_scores_add(farann_best_scores *, const float *, int64_t)
+    float farann_best_scores_at_least(farann_best_scores *, const float *, int64_t)
     double farann_candidates_keep_best(farann_candidates *, int64_t, double)
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
@@ -89,6 +93,9 @@ cdef extern from "kernels.h" nogil:
     ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
                                     const farann_coded_tile *, farann_candidates *) noexcept
 
+    ctypedef void (*score_codes_function)(const farann_coded_rows *, int64_t,
+                                          const farann_coded_tile *, float *) noexcept
+
     ctypedef void (*join_function)(const farann_coded_rows *, int64_t, int64_t,
                                    uint8_t *) noexcept
 
@@ -121,6 +128,7 @@ cdef extern from "kernels.h" nogil:
         farann_scan_codes *scan_codes_one_i8
         farann_scan_codes *scan_upper_i4
         farann_scan_codes *scan_upper_one_i4
+        score_codes_function score_codes_i8
         join_function join_codes_i8
         refine_function refine_codes_i8
         rotate_function rotate_f64

@@ -59,6 +59,8 @@ cdef class Queries:
     cdef int64_t *members  # its queries
     cdef Codes codes  # None where the codes are of no use
     cdef int64_t code_width  # queries of a tile of codes
+    cdef int64_t n_scored    # first rows that are all scored, where these can be found
+    cdef float *scores       # theirs, of one tile
     cdef bint looks_first    # along a basis
     cdef uint32_t *code_queries  # tiles
     cdef farann_coded_rows block  # the rows that are scanned by tile after tile
@@ -188,6 +190,11 @@ cdef class Queries:
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
+        self.n_scored = 0
+        if (width > 1 and self.k <= FEW_BEST // 2 and not self.beyond
+                and not self.codes.upper_alone and self.filter.is_open()):
+            self.n_scored = min(self.codes.n_leading, self.code_rows, MOST_SCORED)
+            self.scores = <float *>self.allocate(width * MOST_SCORED, sizeof(float), False)
         if width > 1 and n > FEW_TILES * width and self.codes.lower is not None:
             self.joined = <uint8_t *>self.allocate(
                 self.code_rows, self.codes.groups * FARANN_CODE_GROUP, False)

@@ -145,6 +145,10 @@ cdef class Filter:
                 self.segments[1].positions = &self.positions[0] + split
         self.n_rows = self.segments[0].count + self.segments[1].count
 
+    cdef bint is_open(self) noexcept:
+        """Whether every row may be found."""
+        return self.alive == NULL and self.excluded is None
+
     cdef farann_filter of_query(self, int64_t i) noexcept:
         cdef farann_filter result
         result.alive = self.alive

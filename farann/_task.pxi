@@ -41,7 +41,7 @@ cdef class Task(Selection):
 
     cdef void scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does."""
-        cdef int64_t start = self.scan_hubs(self.codes.n_positions), n
+        cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
         cdef int64_t ramp = max(start, FIRST_BLOCK)
         while start < self.codes.n_positions:
             n = min(min(self.code_rows, ramp), self.codes.n_positions - start)
@@ -49,13 +49,70 @@ cdef class Task(Selection):
             ramp = min(2 * ramp, self.code_rows)
             start += n
 
+    cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
+        """Score some rows, up to `most`, that set the threshold; gives how many."""
+        cdef int64_t first = 0, count, i, width = self.code_width
+        cdef int64_t n = self.to_be_scored(most)
+        cdef farann_coded_tile tile
+        cdef Query *query
+        if self.codes.has_basis:
+            return self.scan_hubs(most)
+        if n == 0:
+            return 0
+        self.take_block(0, n, (self.n_queries + width - 1) // width)
+        tile.bars = &self.bars
+        while first < self.n_queries:
+            count = min(width, self.n_queries - first)
+            for i in range(count):
+                query = &self.queries[first + i]
+                self.members[i] = first + i
+                self.raise_bar(query, WHOLE_CODES)
+                farann_code_bars_set(&self.bars, i, &query.bar)
+            tile.codes = self.code_queries + first * self.codes.scanned.groups
+            self.scanned += n * self.score_tile(&self.block, &tile, count, n)
+            first += width
+        self.bytes_read += self.scanned * self.code_bytes_of_row(False)
+        return n
+
+    cdef int64_t to_be_scored(self, int64_t most) noexcept nogil:
+        """How many first rows, of up to `most`, to score all of."""
+        cdef int64_t n = min(self.n_scored, most)
+        return n - n % FARANN_SCORE_GROUPS if n >= LEAST_SCORED else 0
+
+    cdef int64_t score_tile(self, const farann_coded_rows *rows, const farann_coded_tile *tile,
+                            int64_t count, int64_t n) noexcept nogil:
+        """Score the first n rows for a tile, and admit the best; gives how many queries do.
+
+        A threshold that is good from the start spares most rows the way through the lists.
+        """
+        cdef farann_block block = self.coded_block(0)
+        cdef int64_t i, n_coded = 0
+        cdef const float *scores
+        cdef float floor
+        cdef Query *query
+        self.snapshot.kernels.score_codes_i8(rows, n, tile, self.scores)
+        for i in range(count):
+            query = &self.queries[self.members[i]]
+            self.candidates[i] = query.candidates
+            if not query.coded:
+                continue
+            n_coded += 1
+            scores = self.scores + i * n
+            floor = farann_best_scores_at_least(&query.best, scores, n)
+            query.best.count = 0  # the rows are going to be admitted
+            floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
+            self.snapshot.kernels.select_f32(scores, n, floor, &self.candidates[i])
+        self.admit_tile(count, &block)
+        return n_coded
+
     cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:
         """With a basis: score the first rows, up to `most`, by whole codes; gives how many.
 
-        They set the threshold, and a first look would let most of them pass.
+        A first look would let most of them pass.
         """
         cdef int64_t first = 0, count, i, g, width = self.code_width, groups = self.codes.groups
         cdef int64_t n_rows = min(self.codes.n_hubs, most), start, n, n_coded
+        cdef int64_t n_scored = self.to_be_scored(n_rows)
         cdef farann_coded_tile tile
         cdef farann_code_bar bar
         cdef farann_block block
@@ -71,6 +128,8 @@ cdef class Task(Selection):
             start = 0
             while start < n_rows:
                 n = min(max(start, FIRST_BLOCK), n_rows - start)
+                if start == 0 and n_scored:
+                    n = n_scored
                 for i in range(width):
                     bar = self.no_bar
                     if i < count:
@@ -80,10 +139,13 @@ cdef class Task(Selection):
                             bar = farann_code_bar_at(&query.whole, &self.codes.bounds,
                                                      self.wanted(query), self.sign, False)
                     farann_code_bars_set(&self.bars, i, &bar)
-                self.scan_function(width == 1, False)(&self.codes.hubs, start, n, &tile,
-                                                      self.candidates)
-                block = self.coded_block(start)
-                self.admit_tile(count, &block)
+                if start == 0 and n_scored:
+                    self.score_tile(&self.codes.hubs, &tile, count, n)
+                else:
+                    self.scan_function(width == 1, False)(&self.codes.hubs, start, n, &tile,
+                                                          self.candidates)
+                    block = self.coded_block(start)
+                    self.admit_tile(count, &block)
                 start += n
             n = min(n_rows, self.codes.n_filled)
             self.scanned += n * n_coded

@@ -45,6 +45,17 @@ void farann_best_scores_add(farann_best_scores *best, const float *scores, int64
         if (scores[i] > last_of_best(best)) add_to_best(best, scores[i]);
 }
 
+float farann_best_scores_at_least(farann_best_scores *best, const float *scores, int64_t n) {
+    float largest[FARANN_SCORE_GROUPS];
+    for (int j = 0; j < FARANN_SCORE_GROUPS; j++) largest[j] = -INFINITY;
+    for (int64_t i = 0; i < n; i += FARANN_SCORE_GROUPS)
+        for (int j = 0; j < FARANN_SCORE_GROUPS; j++)
+            largest[j] = scores[i + j] > largest[j] ? scores[i + j] : largest[j];
+    best->count = 0;
+    farann_best_scores_add(best, largest, FARANN_SCORE_GROUPS);
+    return last_of_best(best);
+}
+
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
                              const farann_filter *filter, farann_best_scores *best,
                              double margin) {

@@ -420,6 +420,7 @@ const farann_kernels NAME(kernels) = {
     NAME(scan_codes_one_i8),
     NAME(scan_upper_i4),
     NAME(scan_upper_one_i4),
+    NAME(score_codes_i8),
     NAME(join_codes_i8),
     NAME(refine_codes_i8),
     NAME(rotate_f64),

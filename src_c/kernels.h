@@ -131,6 +131,13 @@ typedef struct {
     farann_scan_codes *scan_upper_one_i4;
 
     /*
+     * Score the first n coded rows, whole panels of them, against a tile of code_queries queries
+     * by whole codes, whatever they reach: scores of query t, by row, go to scores[t * n].
+     */
+    void (*score_codes_i8)(const farann_coded_rows *rows, int64_t n,
+                           const farann_coded_tile *tile, float *scores);
+
+    /*
      * Put both halves of the codes of n rows from `start` on together, as panels of whole codes;
      * both numbers are of whole panels.
      */

@@ -126,23 +126,18 @@ WORD int64_t bytes_of_panel(const int held, int64_t groups) {
     return (held == WHOLE ? groups : (groups + 1) / 2) * FARANN_CODE_PANEL * FARANN_CODE_GROUP;
 }
 
-/* `width` queries against `panels` panels: constants at each call, so that sums are registers. */
-WORD void scan_code_panels(const int width, const int panels, const int held, const int squared,
-                           const farann_coded_rows *rows, int64_t start, int64_t row,
-                           const farann_panel_limits *limits, const farann_coded_tile *tile,
-                           farann_candidates *candidates) {
+/*
+ * Adds the products of `width` queries with `panels` panels from row `first` on: constants at each
+ * call, so that sums are registers.
+ */
+WORD void sum_code_panels(const int width, const int panels, const int held,
+                          const farann_coded_rows *rows, int64_t first, const uint32_t *queries,
+                          i32v *sum) {
     enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
-    const int vectors = panels * PANEL_I32;
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
-    const int64_t first = start + row, at = first / FARANN_CODE_PANEL * panel_bytes;
+    const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
     const uint8_t *panel = rows->panels + at;
     const uint8_t *lower = held == BOTH_HALVES ? rows->lower + at : panel;
-    const uint32_t *queries = tile->codes;
-    i32v sum[MOST_SUMS];
-    for (int t = 0; t < width; t++)
-        for (int v = 0; v < vectors; v++)
-            sum[t * vectors + v] = row_starts(squared, rows, first + v * I32_LANES, tile->bars,
-                                              limits + v / PANEL_I32, t);
     if (held == WHOLE)
         for (int64_t g = 0; g < groups; g++) {
             add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
@@ -159,6 +154,21 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
         }
     if (held != WHOLE && groups % 2)
         add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+}
+
+/* Scan some panels for a tile of queries. */
+WORD void scan_code_panels(const int width, const int panels, const int held, const int squared,
+                           const farann_coded_rows *rows, int64_t start, int64_t row,
+                           const farann_panel_limits *limits, const farann_coded_tile *tile,
+                           farann_candidates *candidates) {
+    const int vectors = panels * PANEL_I32;
+    const int64_t first = start + row;
+    i32v sum[MOST_SUMS];
+    for (int t = 0; t < width; t++)
+        for (int v = 0; v < vectors; v++)
+            sum[t * vectors + v] = row_starts(squared, rows, first + v * I32_LANES, tile->bars,
+                                              limits + v / PANEL_I32, t);
+    sum_code_panels(width, panels, held, rows, first, tile->codes, sum);
     /* Whether any row passes is asked once, of all signs: nearly always none does. */
     i32v signs = sum[0];
     for (int t = 0; t < width; t++)
@@ -170,6 +180,45 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
         for (int v = 0; v < vectors; v++)
             i32_store(sums + (t * vectors + v) * I32_LANES, sum[t * vectors + v]);
     NAME(collect_codes)(width, vectors, rows, first, row, limits, tile->bars, sums, candidates);
+}
+
+/* Score some panels for a tile of queries; scores of a query lie `stride` from the next one's. */
+WORD void score_code_panels(const int panels, const int held, const farann_coded_rows *rows,
+                            int64_t row, const farann_coded_tile *tile, float *scores,
+                            int64_t stride) {
+    const int vectors = panels * PANEL_I32;
+    const farann_code_bars *bars = tile->bars;
+    i32v sum[MOST_SUMS];
+    for (int t = 0; t < CODE_QUERIES; t++)
+        for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
+    sum_code_panels(CODE_QUERIES, panels, held, rows, row, tile->codes, sum);
+    for (int t = 0; t < CODE_QUERIES; t++)
+        for (int v = 0; v < vectors; v++) {
+            const int64_t at = row + v * I32_LANES;
+            f32v score = f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(bars->step[t]),
+                                 f32_set1(bars->origin[t]));
+            if (rows->squares)
+                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->sign), score);
+            f32_store(scores + t * stride + at,
+                      f32_div(score, f32_set1(rows->weights[at / FARANN_CODE_PANEL])));
+        }
+}
+
+WORD void score_codes(const int held, const farann_coded_rows *rows, int64_t n,
+                      const farann_coded_tile *tile, float *scores) {
+    int64_t row = 0;
+    for (; row + CODE_PANELS * FARANN_CODE_PANEL <= n; row += CODE_PANELS * FARANN_CODE_PANEL)
+        score_code_panels(CODE_PANELS, held, rows, row, tile, scores, n);
+    for (; row < n; row += FARANN_CODE_PANEL)
+        score_code_panels(1, held, rows, row, tile, scores, n);
+}
+
+KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
+                                  const farann_coded_tile *tile, float *scores) {
+    if (rows->lower)
+        score_codes(BOTH_HALVES, rows, n, tile, scores);
+    else
+        score_codes(WHOLE, rows, n, tile, scores);
 }
 
 /* The limits of some panels first: they would cost more one by one. */

@@ -49,6 +49,7 @@ WORD void f32_store(float *p, f32v v) { _mm512_storeu_ps(p, v); }
 WORD f32v f32_set1(float x) { return _mm512_set1_ps(x); }
 WORD f32v f32_fma(f32v a, f32v b, f32v c) { return _mm512_fmadd_ps(a, b, c); }
 
+WORD f32v f32_div(f32v a, f32v b) { return _mm512_div_ps(a, b); }
 WORD f32v f32_add(f32v a, f32v b) { return _mm512_add_ps(a, b); }
 WORD f32v f32_sub(f32v a, f32v b) { return _mm512_sub_ps(a, b); }
 
@@ -111,6 +112,7 @@ WORD i32v i32_shift_right4(i32v v) { return _mm512_srli_epi32(v, 4); }
 
 /* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit. */
 WORD i32v i32_from_f32(f32v v) { return _mm512_cvtps_epi32(v); }
+WORD f32v f32_from_i32(i32v v) { return _mm512_cvtepi32_ps(v); }
 WORD uint32_t i32_greater(i32v a, i32v b) { return (uint32_t)_mm512_cmpgt_epi32_mask(a, b); }
 WORD int32_t i32_sum(i32v v) { return _mm512_reduce_add_epi32(v); }
 

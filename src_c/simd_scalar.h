@@ -56,6 +56,11 @@ WORD f32v f32_fma(f32v a, f32v b, f32v c) {
     return c;
 }
 
+WORD f32v f32_div(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) a.lane[i] /= b.lane[i];
+    return a;
+}
+
 WORD f32v f32_add(f32v a, f32v b) {
     for (int i = 0; i < F32_LANES; i++) a.lane[i] += b.lane[i];
     return a;
@@ -160,6 +165,12 @@ WORD i32v i32_from_f32(f32v v) {
         whole.lane[i] =
             v.lane[i] > -0x1p31f && v.lane[i] < 0x1p31f ? (int32_t)rintf(v.lane[i]) : INT32_MIN;
     return whole;
+}
+
+WORD f32v f32_from_i32(i32v v) {
+    f32v a;
+    for (int i = 0; i < F32_LANES; i++) a.lane[i] = (float)v.lane[i];
+    return a;
 }
 
 WORD uint32_t i32_greater(i32v a, i32v b) {
