@@ -8,8 +8,6 @@ cdef enum:
     # Cells looked at first; after each block, twice as long as that before, those are dropped that
     # can't be among the best.
     FIRST_CELLS = 64
-    # From so many queries on a cell is scanned for a tile of them.
-    FEW_VISITORS = 3
 
 
 cdef struct Visit:
@@ -72,8 +70,6 @@ cdef class ApproximateTask(Task):
     cdef int32_t *visitors         # queries, cell after cell
     cdef Visit *visits             # those of a wave
     cdef int64_t n_visits, visits_room
-    cdef uint32_t *codes_of        # what is in code_queries, query after query
-    cdef uint32_t *tile_codes      # a tile of visitors
     cdef farann_entry *ranked      # cells, where a budget needs them in order
     cdef farann_entry *waiting     # cells for the second wave, by query
     cdef int64_t *n_waiting
@@ -103,12 +99,10 @@ cdef class ApproximateTask(Task):
 
     cdef allocate_codes(self):
         Task.allocate_codes(self)
-        cdef int64_t width = self.code_width, groups = self.codes.scanned.groups, i, room
+        cdef int64_t width = self.code_width, groups, i, room
         cdef int64_t n = (self.n_queries + width - 1) // width * width
         cdef float *scores
         cdef int64_t *slots
-        self.codes_of = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
-        self.tile_codes = <uint32_t *>self.allocate(width * groups, sizeof(uint32_t))
         if self.cells is None:
             self.looks_first = False
             return
@@ -137,8 +131,7 @@ cdef class ApproximateTask(Task):
 
     cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
         cdef Query *query = &self.queries[i]
-        cdef int64_t width = self.code_width, groups, g
-        cdef const uint32_t *codes
+        cdef int64_t width = self.code_width
         cdef double noise = min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
         Task.prepare(self, i, vector)
         if self.codes is None or not query.coded:
@@ -148,10 +141,6 @@ cdef class ApproximateTask(Task):
         query.whole.length *= noise
         query.scan.allowance *= noise
         query.scan.length *= noise
-        groups = self.codes.scanned.groups
-        codes = self.code_queries + i // width * width * groups + i % width
-        for g in range(groups):
-            self.codes_of[i * groups + g] = codes[g * width]
         if self.cells is None:
             return
         # The weights, turned, are what the codes of the query were made of last.
@@ -178,9 +167,6 @@ cdef class ApproximateTask(Task):
             self.finish()
         if self.out_of_memory:
             raise MemoryError("no memory for the list of cells to visit; ask fewer queries at once")
-
-    cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
-        return self.codes_of + i * self.codes.scanned.groups
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
@@ -383,18 +369,6 @@ cdef class ApproximateTask(Task):
                 self.scan_for_members(width, count, start, n)
                 at += count
             start += n
-
-    cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
-                               int64_t n) noexcept nogil:
-        """Scan the block for a tile of any queries, the first `count` of `self.members`."""
-        cdef int64_t groups = self.codes.scanned.groups, i, g, member
-        cdef const uint32_t *codes
-        for i in range(count):
-            member = self.members[i]
-            codes = self.codes_of + member * groups
-            for g in range(groups):
-                self.tile_codes[g * width + i] = codes[g]
-        self.scan_code_tile(self.tile_codes, width, count, start, n)
 
     cdef void complete(self) noexcept nogil:
         """Search all coded rows for queries that found too few."""

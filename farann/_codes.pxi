@@ -102,6 +102,8 @@ cdef class Codes:
     whole_weights : float32 (n_positions,) or None
     whole_squares, whole_bounds
         Of these, as above.
+    longest : float32 (n_positions / 16,) or None
+        The largest |z| of a panel's rows, where these lie by it.
     """
 
     cdef const uint8_t[:, ::1] panels, lower, whole
@@ -110,6 +112,7 @@ cdef class Codes:
     cdef double[:, ::1] turns
     cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
+    cdef double[::1] reach  # None, or the largest |z| from each panel on
     cdef farann_coded_rows scanned, refined
     cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
     cdef uint8_t[:, ::1] hub_panels
@@ -123,7 +126,7 @@ cdef class Codes:
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
                  const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
-                 whole_squares=None, whole_bounds=None):
+                 whole_squares=None, whole_bounds=None, longest=None):
         cdef int64_t i, parts, n = panels.shape[0]
         self.has_basis = basis is not None
         self.upper_alone = lower is None and not self.has_basis
@@ -189,6 +192,13 @@ cdef class Codes:
             raise ValueError("the rest has a unit, if there is one")
         if squares is not None:
             self.scanned.squares = &self.squares[0]
+        self.reach = None
+        if longest is not None:
+            if longest.shape != (weights.shape[0],):
+                raise ValueError("there must be the longest row of each panel")
+            largest_of(longest, "lengths")
+            # Of all rows from a panel on.
+            self.reach = np.maximum.accumulate(longest[::-1].astype(np.float64))[::-1].copy()
         self.bounds, self.refined = self.scan_bounds, self.scanned
         if self.has_basis:
             self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, dim)

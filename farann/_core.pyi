@@ -61,6 +61,7 @@ class Codes:
         whole_weights: npt.NDArray[np.float32] | None = None,
         whole_squares: npt.NDArray[np.float32] | None = None,
         whole_bounds: tuple[float, float, float, float, float] | None = None,
+        longest: npt.NDArray[np.float32] | None = None,
     ) -> None: ...
 
 class Cells:

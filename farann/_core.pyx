@@ -17,6 +17,8 @@ METRICS = ("l2", "dot", "cosine")
 
 # Of |a|^2: pays for a basis that is not quite orthonormal, and for rounding.
 cdef double REST_SHARE = 1e-9
+# Pays for the rounding of float64.
+cdef double BOUND_UP = 1.0 + 1e-9
 
 cdef enum:
     # How a task scores rows: canonical keys of all; roughly, as they lie; roughly, packed.
@@ -32,6 +34,8 @@ cdef enum:
     MOST_HALVED = 8192
     # Pieces of memory that a task may have.
     MOST_ALLOCATED = 32
+    # From so many queries on rows are scanned for a tile of them.
+    FEW_VISITORS = 3
     # Up to so many tiles of queries put the halves of codes together as they read them.
     FEW_TILES = 8
     # The first rows, so many at most and at least, are all scored before there is a threshold.

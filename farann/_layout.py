@@ -15,6 +15,7 @@ from farann._codes import (
     CodeBounds,
     CodedBlock,
     Extents,
+    blocks_of,
     bounds_from,
     centred,
     code_rows,
@@ -45,6 +46,9 @@ _MOST_ORDERED = 2**31
 WEIGHT_STEPS = 32
 _ROWS_A_VECTOR = 256
 _FEW_DIMENSIONS = 128
+# Rows lie by length if sample queries can then leave out a share of them; and what pays for the
+# rounding of lengths to float32.
+_WORTH_AN_ORDER, _LENGTH_UP = 0.1, 2.0**-20
 
 
 class CodeArrays(NamedTuple):
@@ -64,6 +68,7 @@ class CodeArrays(NamedTuple):
     whole_weights: Float32Array | None = None
     whole_squares: Float32Array | None = None
     whole_bounds: CodeBounds | None = None
+    longest: Float32Array | None = None  # |z| of each panel at most, where rows lie by it
 
 
 class _Builder(NamedTuple):
@@ -88,6 +93,22 @@ class _Builder(NamedTuple):
         """The same part by part, for slots whose order means something."""
         parts = [self.by_size(slots[i : i + _PART]) for i in range(0, len(slots), _PART)]
         return np.concatenate([slots[:0], *parts])
+
+    def by_length(self, slots: Int64Array) -> Int64Array:
+        """Slots by how far their rows are from the centre, the furthest first."""
+        return slots[np.argsort(-self.lengths()[slots], kind="stable")]
+
+    def lengths(self) -> Float64Array:
+        """How far each row is from the centre."""
+        found = np.empty(len(self.rows))
+        for block in blocks_of(len(self.rows)):
+            found[block] = np.linalg.norm(centred(self.rows[block], self.centre, self.unit), axis=1)
+        return found
+
+    def longest(self, order: Int64Array) -> Float32Array:
+        """The largest length of each panel's rows, rounded up."""
+        lengths = largest_of_panels(self.lengths(), order) * (1.0 + _LENGTH_UP)
+        return lengths.astype(np.float32)
 
     def lay_out(self, order: Int64Array, basis: Float64Array | None = None, bits: int = 8,
                 shape: Float64Array | None = None) -> CodeArrays:
@@ -237,11 +258,14 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         answers = builder.answers(arrays, asked)
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
         basis = shape = None
+        by_length = False
         if kind.bits == 4:
             shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
         elif kind.vectors:
-            basis = _first_look(rows, centre, kind.metric, kind.seed, asked[:_COST_QUERIES],
-                                answers[:_COST_QUERIES, -1])
+            typical = _typical(rows, centre, kind.metric, asked[:_COST_QUERIES],
+                               answers[:_COST_QUERIES, -1])
+            basis = _first_look(typical, n, kind.seed)
+            by_length = n_cells == 0 and typical.out_of_reach() > _WORTH_AN_ORDER
         if not kind.vectors and kind.bits == 4:
             room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
             kept = _answering(answers, n, 1)[:room]
@@ -252,14 +276,19 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
             rest[first] = rest[extents.outliers] = False
-            order = np.concatenate([builder.by_size_in_parts(first),
-                                    builder.by_size(np.flatnonzero(rest))])
+            others = np.flatnonzero(rest)
+            order = np.concatenate([
+                builder.by_size_in_parts(first),
+                builder.by_length(others) if by_length else builder.by_size(others)])
             as_rows_lie = False
             if not kind.vectors:
                 as_rows_lie = (kind.bits == 8 and len(coded) == n
                                and rows.shape[1] < _FEW_DIMENSIONS)
                 order = coded if as_rows_lie else builder.by_size(coded)
-            arrays = builder.lay_out(_whole_panels(order), basis, kind.bits, shape)
+            order = _whole_panels(order)
+            arrays = builder.lay_out(order, basis, kind.bits, shape)
+            if by_length:
+                arrays = arrays._replace(longest=builder.longest(order))
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)
             return builder.made(arrays, None, kind, asked, answers)
@@ -330,9 +359,28 @@ def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Floa
     return -2.0 * (weights - centre) if _core.METRICS[metric] == "l2" else -weights
 
 
-def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int,
-                queries: Float32Array, last: Int64Array) -> Float64Array | None:
-    """The basis to look along first, if that pays; `last` ends each query's answer."""
+class _Typical(NamedTuple):
+    """What is typical of a search: rows of a sample, centred, and queries.
+
+    Keys are <weight, row>, plus |row|^2 if `squared`; an answer ends with the key `threshold`.
+    """
+
+    rows: Float64Array
+    weights: Float64Array
+    thresholds: Float64Array
+    squared: bool
+
+    def out_of_reach(self) -> float:
+        """The share of rows that are too near the centre to be an answer, whatever they are."""
+        lengths = np.sort(np.linalg.norm(self.rows, axis=1))
+        factors = np.linalg.norm(self.weights, axis=1)
+        bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
+        return float((bounds < self.thresholds[:, None]).mean())
+
+
+def _typical(rows: Float32Array, centre: Float64Array, metric: int, queries: Float32Array,
+             last: Int64Array) -> _Typical:
+    """`last` ends each query's answer."""
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     sample = centred(rows[:: -(-len(rows) // _SAMPLE_ROWS)], centre, unit)
     weights = weights_of(queries, centre, metric)
@@ -340,5 +388,10 @@ def _first_look(rows: Float32Array, centre: Float64Array, metric: int, seed: int
     thresholds = np.einsum("ij,ij->i", weights, ends)
     if squared:
         thresholds += (ends**2).sum(axis=1)
-    return _basis.choose(_basis.directions(sample, seed), sample, len(rows), weights, thresholds,
-                         squared, seed)
+    return _Typical(sample, weights, thresholds, squared)
+
+
+def _first_look(typical: _Typical, n: int, seed: int) -> Float64Array | None:
+    """The basis to look along first at n rows, if that pays."""
+    return _basis.choose(_basis.directions(typical.rows, seed), typical.rows, n, typical.weights,
+                         typical.thresholds, typical.squared, seed)

@@ -65,6 +65,10 @@ cdef class Queries:
     cdef uint32_t *code_queries  # tiles
     cdef farann_coded_rows block  # the rows that are scanned by tile after tile
     cdef uint8_t *joined  # their codes, where these lie in halves and many tiles read them
+    cdef uint32_t *codes_of    # the same, query after query
+    cdef uint32_t *tile_codes  # a tile of some of them
+    cdef int64_t *active       # queries that have rows in reach
+    cdef int64_t n_active
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
     cdef uint32_t *hub_queries  # the same of a tile, side by side
     cdef farann_code_bars bars  # of one tile
@@ -186,6 +190,13 @@ cdef class Queries:
         self.code_width, self.looks_first = width, self.codes.has_basis
         self.code_queries = <uint32_t *>self.allocate(
             n * self.codes.scanned.groups, sizeof(uint32_t))
+        self.codes_of, self.n_active = self.code_queries, self.n_queries
+        if width > 1:
+            self.codes_of = <uint32_t *>self.allocate(
+                n * self.codes.scanned.groups, sizeof(uint32_t))
+        self.tile_codes = <uint32_t *>self.allocate(
+            width * self.codes.scanned.groups, sizeof(uint32_t))
+        self.active = <int64_t *>self.allocate(self.n_queries, sizeof(int64_t))
         self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
@@ -240,11 +251,12 @@ cdef class Queries:
         if self.codes is not None:
             self.encode(i)
             query.coded = query.whole.unit >= 0.0
+            self.active[i] = i
 
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code a query for the levels of codes that rows have."""
         cdef Query *query = &self.queries[i]
-        cdef int64_t dim = self.snapshot.dim, width = self.code_width, j
+        cdef int64_t dim = self.snapshot.dim, width = self.code_width, groups, j
         cdef double *weights = self.turned
         cdef uint32_t *codes = (
             self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
@@ -267,6 +279,11 @@ cdef class Queries:
             query.scan = query.whole
         elif self.looks_first and query.scan.unit < 0.0:
             query.whole.unit = -1.0
+        width, groups = self.code_width, self.codes.scanned.groups
+        if width > 1:
+            codes = self.code_queries + i // width * width * groups + i % width
+            for j in range(groups):
+                self.codes_of[i * groups + j] = codes[j * width]
 
     cdef void encode_along(self, Query *query, const double *weights, uint32_t *codes,
                            int64_t width) noexcept nogil:

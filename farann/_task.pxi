@@ -45,7 +45,13 @@ cdef class Task(Selection):
         cdef int64_t ramp = max(start, FIRST_BLOCK)
         while start < self.codes.n_positions:
             n = min(min(self.code_rows, ramp), self.codes.n_positions - start)
-            self.scan_codes(start, n)
+            self.keep_active(start)
+            if self.n_active == self.n_queries:
+                self.scan_codes(start, n)
+            elif self.n_active:
+                self.scan_for_active(start, n)
+            else:
+                break
             ramp = min(2 * ramp, self.code_rows)
             start += n
 
@@ -229,6 +235,50 @@ cdef class Task(Selection):
                                 count, start, n)
             first += width
 
+    cdef void keep_active(self, int64_t start) noexcept nogil:
+        """Where rows lie by length: forget the queries that no row from a position on can answer."""
+        cdef int64_t i, kept = 0
+        cdef double reach, most
+        cdef const Query *query
+        # What is nearest under l2 may have any length.
+        if self.codes.reach is None or (self.sign < 0.0 and self.codes.scanned.squares != NULL):
+            return
+        reach = self.codes.reach[start // FARANN_CODE_PANEL]
+        for i in range(self.n_active):
+            query = &self.queries[self.active[i]]
+            most = query.prepared.weight_norm * reach
+            if self.codes.scanned.squares != NULL:
+                most += reach * reach
+            self.active[kept] = self.active[i]
+            kept += query.coded and (
+                most * BOUND_UP + query.whole.slack >= self.wanted(query))
+        self.n_active = kept
+
+    cdef void scan_for_active(self, int64_t start, int64_t n) noexcept nogil:
+        """Scan rows for some of the queries."""
+        cdef int64_t at = 0, count, i, width = self.code_width
+        self.take_block(start, n, (self.n_active + width - 1) // width)
+        while at < self.n_active:
+            if self.n_active - at < FEW_VISITORS:
+                width = 1
+            count = min(width, self.n_active - at)
+            for i in range(count):
+                self.members[i] = self.active[at + i]
+            self.scan_for_members(width, count, start, n)
+            at += count
+
+    cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
+                               int64_t n) noexcept nogil:
+        """Scan the block for a tile of any queries, the first `count` of `self.members`."""
+        cdef int64_t groups = self.codes.scanned.groups, i, g, member
+        cdef const uint32_t *codes
+        for i in range(count):
+            member = self.members[i]
+            codes = self.codes_of + member * groups
+            for g in range(groups):
+                self.tile_codes[g * width + i] = codes[g]
+        self.scan_code_tile(self.tile_codes, width, count, start, n)
+
     cdef void take_block(self, int64_t start, int64_t n, int64_t n_tiles) noexcept nogil:
         """Make rows at some positions those that are scanned, by so many tiles."""
         cdef const farann_coded_rows *rows = &self.codes.scanned
@@ -360,7 +410,7 @@ cdef class Task(Selection):
 
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
         """The codes of query i side by side."""
-        return self.code_queries + i * self.codes.scanned.groups
+        return self.codes_of + i * self.codes.scanned.groups
 
     cdef void refine_deferred(self, int64_t i, const uint32_t *codes) noexcept nogil:
         """Score those rows that were put off and may still belong to the answer."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cases import Float32
 from codes_in_numpy import four_bits, lay_out, leading
+from farann._format import read_file, write_file
 
 N, DIM, M = 100, 24, 6
 LAYOUTS = ["first look", "halves", "four bits"]
@@ -73,3 +74,13 @@ def put(name: str, at: Any, value: Any) -> Callable[[Sections], object]:
         array[at] = value
         return array
     return change(name, edit)
+
+
+def refuse(path: Path, edit: Callable[[Sections], object], mmap: bool) -> None:
+    """Edit a file's sections, and see that the result is turned down."""
+    metadata, arrays = read_file(path)
+    sections = dict(arrays)
+    edit(sections)
+    write_file(path, metadata, sections)
+    with pytest.raises(farann.FormatError, match="codes"):
+        farann.Index.load(path, mmap=mmap)

@@ -29,10 +29,10 @@ LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127}
 
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
-            isa: str = "scalar") -> _layout.CodeArrays:
+            isa: str = "scalar", by_length: bool = False) -> _layout.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
-    AssertionError where rows have no codes.
+    `by_length`: the longest rows first. AssertionError where rows have no codes.
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     extents = measure_rows(rows, middle, metric == "cosine", 0, isa, False)
@@ -40,7 +40,10 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
     builder = _layout._Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
-    return builder.lay_out(_layout._whole_panels(order), basis)
+    if not by_length:
+        return builder.lay_out(_layout._whole_panels(order), basis)
+    order = _layout._whole_panels(builder.by_length(order))
+    return builder.lay_out(order, basis)._replace(longest=builder.longest(order))
 
 
 def four_bits(arrays: _layout.CodeArrays) -> _layout.CodeArrays:

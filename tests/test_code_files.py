@@ -24,6 +24,7 @@ from code_file_cases import (
     make_index,
     put,
     queries_of,
+    refuse,
     saved,
     without,
 )
@@ -31,6 +32,7 @@ from farann import _core
 from farann._format import read_file, write_file
 
 __all__ = ["first_look", "halves", "saved"]  # fixtures
+
 
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -157,15 +159,6 @@ OF_A_BASIS: dict[str, Callable[[Sections], object]] = {
     "no directions": change("basis", lambda basis: basis[:0]),
     "more directions than dimensions": change("basis", lambda _: np.eye(DIM + 1, DIM)),
 }
-
-
-def refuse(path: Path, edit: Callable[[Sections], object], mmap: bool) -> None:
-    metadata, arrays = read_file(path)
-    sections = dict(arrays)
-    edit(sections)
-    write_file(path, metadata, sections)
-    with pytest.raises(farann.FormatError, match="codes"):
-        farann.Index.load(path, mmap=mmap)
 
 
 @pytest.mark.parametrize("mmap", [False, True])

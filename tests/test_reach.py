@@ -1,0 +1,159 @@
+"""Rows that lie by length: queries are done when no row that is left can reach their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import farann
+import numpy as np
+import pytest
+import reference
+from cases import DATA, Float32, assert_same, assert_same_beyond, low_rank, queries_for, rows_for
+from code_file_cases import change, put, refuse
+from codes_in_numpy import Float64, filled, lay_out, leading
+from farann import _core
+from hypothesis import given
+from hypothesis import strategies as st
+
+LEVELS = farann.isa_levels()
+N, DIM = 3000, 12
+
+
+def uneven(rng: np.random.Generator, n: int, dim: int, spread: float = 0.7) -> Float32:
+    """Rows and queries of very different lengths."""
+    rows = low_rank(rng, n, dim, 0.5).astype(np.float64)
+    return (rows * np.exp(rng.normal(0.0, spread, (n, 1)))).astype(np.float32)
+
+
+def index_by_length(rows: Float32, metric: str, isa: str, m: int | None) -> farann.Index:
+    index = farann.Index(metric=metric)
+    index.add(rows)
+    index.build()
+    index._isa = isa
+    store = index._store
+    assert store is not None
+    basis = None if m is None else leading(rows, metric, m, store.centre)
+    store.codes = lay_out(rows, metric, basis, centre=store.centre, by_length=True)
+    return index
+
+
+@pytest.mark.parametrize("m", [None, 4])
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -> None:
+    rows, queries = uneven(rng, N, DIM), uneven(rng, 70, DIM)
+    index = index_by_length(rows, metric, isa, m)
+    for search, oracle in ((index.search_furthest, reference.furthest),
+                           (index.search_nearest, reference.nearest)):
+        expected = oracle(queries, rows, 100, metric)
+        for n in (1, 5, 70):
+            for k in (1, 10, 100):
+                some = reference.Found(expected.scores[:n], expected.ids[:n])
+                assert_same(search(queries[:n], k), some, k)
+    excluded = rng.integers(-1, N, (70, 20))
+    allowed = np.sort(rng.choice(N, 1500, replace=False))
+    expected = reference.furthest(queries, rows, 10, metric, exclude=excluded, allowed=allowed)
+    assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), expected)
+    radius = float(np.median(reference.furthest(queries, rows, 20, metric).scores[:, -1]))
+    assert_same_beyond(index.search_beyond(queries, radius),
+                       reference.beyond(queries, rows, radius, metric))
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot"])
+@pytest.mark.parametrize("isa", LEVELS)
+def test_short_rows_are_left_out(isa: str, metric: str, rng: np.random.Generator) -> None:
+    rows, queries = uneven(rng, N, DIM, 1.0), uneven(rng, 70, DIM)
+    index = index_by_length(rows, metric, isa, None)
+    for n in (1, 5, 70):
+        stats = index.search_furthest(queries[:n], 10, return_stats=True)[1]
+        assert 64 * n <= stats.rows_scanned < 0.8 * N * n
+
+
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_hostile_rows(metric: str, kind: str, rng: np.random.Generator) -> None:
+    rows = rows_for(kind, rng, 400, 12, metric)
+    queries = queries_for(rng, rows, metric)
+    for m in (None, 4):
+        try:
+            index = index_by_length(rows, metric, LEVELS[-1], m)
+        except AssertionError:  # such rows have no codes
+            continue
+        for search, oracle in ((index.search_furthest, reference.furthest),
+                               (index.search_nearest, reference.nearest)):
+            assert_same(search(queries, 7), oracle(queries, rows, 7, metric))
+            assert_same(search(queries[:1], 7), oracle(queries[:1], rows, 7, metric))
+
+
+@given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from(_core.METRICS),
+       dim=st.sampled_from([1, 2, 7]), spread=st.sampled_from([0.0, 1e-7, 1e-3, 1.0, 4.0]),
+       offset=st.sampled_from([0.0, 1.0, 1e4]), twins=st.booleans())
+def test_rows_on_the_edge_of_reach(seed: int, metric: str, dim: int, spread: float, offset: float,
+                                   twins: bool) -> None:
+    """Rows straight away from queries, of nearly equal lengths: the bound has nothing to spare."""
+    rng = np.random.default_rng(seed)
+    direction = rng.standard_normal((1, dim))
+    rows = direction * np.exp(rng.normal(0.0, spread, (300, 1))) + offset
+    rows = rows.astype(np.float32)
+    if twins:
+        rows[150:] = rows[:150]
+    queries = (offset - direction * rng.uniform(0.1, 10.0, (13, 1))).astype(np.float32)
+    if metric == "cosine":
+        rows[~rows.any(axis=1)] = 1.0
+        queries[~queries.any(axis=1)] = 1.0
+    try:
+        index = index_by_length(rows, metric, LEVELS[-1], None)
+    except AssertionError:
+        return
+    expected = reference.furthest(queries, rows, 10, metric)
+    assert_same(index.search_furthest(queries, 10), expected)
+    some = reference.Found(expected.scores[:1], expected.ids[:1])
+    assert_same(index.search_furthest(queries[:1], 10), some)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
+    rows, centre = uneven(rng, 200, DIM), rng.standard_normal(DIM)
+    arrays = lay_out(rows, metric, centre=centre, by_length=True)
+    assert arrays.longest is not None and arrays.slots is not None
+    n = len(filled(arrays))
+    vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
+    if metric == "cosine":
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors - centre, axis=1)
+    assert (np.diff(lengths) <= 0.0).all()
+    assert (lengths[::16] <= arrays.longest).all()
+    assert (arrays.longest <= lengths[::16] * (1.0 + 1e-5)).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot"])
+def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Rows lie by length where that helps, also after a file has had them."""
+    rows, queries = uneven(rng, 6000, DIM), uneven(rng, 50, DIM)
+    index = farann.Index(metric=metric)
+    index.add(rows)
+    index.build()
+    assert index._store is not None and index._store.codes is not None
+    assert index._store.codes.longest is not None
+    hits, stats = index.search_furthest(queries, 10, return_stats=True)
+    assert_same(hits, reference.furthest(queries, rows, 10, metric))
+    assert stats.rows_scanned < 0.8 * 6000 * 50
+    index.save(tmp_path / "index.farann")
+    for mmap in (False, True):
+        again, its_stats = farann.Index.load(tmp_path / "index.farann", mmap=mmap).search_furthest(
+            queries, 10, return_stats=True)
+        assert np.array_equal(again.ids, hits.ids) and its_stats == stats
+    for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
+                   put("longest", 3, -1.0), put("longest", 3, np.inf),
+                   change("longest", lambda array: array.astype(np.float64)),
+                   change("longest", lambda array: array[None])):
+        refuse(tmp_path / "index.farann", broken, False)
+
+
+def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((6000, 64), dtype=np.float32)
+    index = farann.Index(metric="dot")
+    index.add(rows)
+    index.build()
+    assert index._store is not None and index._store.codes is not None
+    assert index._store.codes.longest is None
