@@ -14,9 +14,10 @@ SQUARE = 4  # bytes of each coded row, under l2
 
 @pytest.fixture(scope="module")
 def rows() -> Float32:
-    """Rows near few dimensions, so that there is a first look."""
+    """Rows near few dimensions, so that there is a first look; of one length: all are in reach."""
     rng = np.random.default_rng(5)
-    near = rng.standard_normal((N, 4)) @ rng.standard_normal((4, DIM))
+    near = rng.standard_normal((N, 4)) @ np.linalg.qr(rng.standard_normal((DIM, 4)))[0].T
+    near *= DIM / np.linalg.norm(near, axis=1, keepdims=True)
     return (near + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32)
 
 
