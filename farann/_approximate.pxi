@@ -129,11 +129,11 @@ cdef class ApproximateTask(Task):
         if self.budget < INT64_MAX:
             self.ranked = <farann_entry *>self.allocate(room, sizeof(farann_entry))
 
-    cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
+    cdef void prepare(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
         cdef int64_t width = self.code_width
         cdef double noise = min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
-        Task.prepare(self, i, vector)
+        Task.prepare(self, i)
         if self.codes is None or not query.coded:
             return
         query.whole.off *= noise

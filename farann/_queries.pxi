@@ -18,7 +18,7 @@ cdef struct Query:
     farann_query prepared
     farann_filter filter
     farann_topk found
-    const double *exact
+    const float *given
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
     farann_candidates deferred  # rows that passed by upper halves, as positions; scores: at most
@@ -48,7 +48,9 @@ cdef class Queries:
     cdef Query *queries
     cdef void *memory[MOST_ALLOCATED]
     cdef int n_memory
-    cdef double *exact
+    cdef const float[:, ::1] given  # keeps the queries alive
+    cdef double *exact              # the last of them that was asked for, in float64
+    cdef const Query *exact_of
     cdef double *keys
     cdef float *weights
     cdef float *panels
@@ -135,7 +137,8 @@ cdef class Queries:
 
         cdef int64_t room = self.capacity + max(self.block_rows, self.code_rows)
         self.queries = <Query *>self.allocate(self.n_queries, sizeof(Query))
-        self.exact = <double *>self.allocate(self.n_queries * exact_dim, sizeof(double))
+        self.given, self.exact_of = queries, NULL
+        self.exact = <double *>self.allocate(exact_dim, sizeof(double))
         self.keys = <double *>self.allocate(room, 2 * sizeof(double), False)
         self.positions = <int64_t *>(self.keys + room)
         self.scans_rows = self.codes is None or filter.segments[1].count > 0
@@ -164,7 +167,7 @@ cdef class Queries:
 
         for i in range(self.n_queries):
             query = &self.queries[i]
-            query.exact = self.exact + i * exact_dim
+            query.given = &queries[start + i, 0]
             query.filter = filter.of_query(start + i)
             query.threshold, query.bar_floor = -INFINITY, NAN
             if self.beyond:
@@ -179,7 +182,7 @@ cdef class Queries:
                 query.candidates.slots = slots + i * room
         with nogil:
             for i in range(self.n_queries):
-                self.prepare(i, &queries[start + i, 0])
+                self.prepare(i)
 
     cdef allocate_codes(self):
         """Room for queries as codes."""
@@ -229,7 +232,16 @@ cdef class Queries:
             self.queries[i].deferred.slots = slots + i * room
             self.queries[i].deferred_sums = sums + i * room
 
-    cdef void prepare(self, int64_t i, const float *vector) noexcept nogil:
+    cdef const double *exact_query(self, const Query *query) noexcept nogil:
+        """A query in float64, until another one is asked for."""
+        cdef int64_t j
+        if self.exact_of != query:
+            for j in range(self.snapshot.dim):
+                self.exact[j] = query.given[j]
+            self.exact_of = query
+        return self.exact
+
+    cdef void prepare(self, int64_t i) noexcept nogil:
         """All that is derived from one query before the search."""
         cdef int64_t dim = self.snapshot.dim, exact_dim = padded(dim)
         cdef int64_t tile = self.snapshot.kernels.tile_queries
@@ -241,9 +253,10 @@ cdef class Queries:
         elif self.scans_rows:
             weights += i * exact_dim
         farann_query_prepare(
-            self.snapshot.metric, self.sign, vector, dim, &self.snapshot.centre[0],
-            self.snapshot.centre_norm, self.exact + i * exact_dim, weights,
-            tile if packed else 1, &query.prepared)
+            self.snapshot.metric, self.sign, query.given, dim, &self.snapshot.centre[0],
+            self.snapshot.centre_norm, self.exact, weights, tile if packed else 1,
+            &query.prepared)
+        self.exact_of = query
         if self.beyond:
             query.threshold = (
                 farann_key_at(self.snapshot.metric, query.radius, query.prepared.query_norm)
@@ -260,7 +273,7 @@ cdef class Queries:
         cdef double *weights = self.turned
         cdef uint32_t *codes = (
             self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
-        farann_query_weights(self.snapshot.metric, self.sign, query.exact, dim,
+        farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query), dim,
                              &self.snapshot.centre[0], query.prepared.query_norm, weights)
         for j in range(dim, padded(dim)):
             weights[j] = 0.0

@@ -12,7 +12,7 @@ from farann._results import BeyondHits, Hits, SearchStats
 from farann._types import Float32Array, Int64Array
 
 # Queries of one task: enough to make packing the rows cheap, few enough for the caches.
-_QUERIES_A_TASK = 512
+_QUERIES_A_TASK = 1024
 # The more queries, the more of them visit the same cell together.
 _QUERIES_OF_CELLS = 2048
 # Scratch memory of a task, and the multiply-adds below which a second thread costs more.

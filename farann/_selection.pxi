@@ -58,8 +58,8 @@ cdef class Selection(Queries):
         """Offer the canonical keys of rows start .. start + n of a segment."""
         cdef farann_block block = self.block_of(segment, start)
         self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
-            self.rows_at(segment, start), block.positions, n, self.snapshot.dim, query.exact,
-            self.keys)
+            self.rows_at(segment, start), block.positions, n, self.snapshot.dim,
+            self.exact_query(query), self.keys)
         self.offer(query, n, &block, &query.filter)
         self.rescored += n
 
@@ -157,7 +157,8 @@ cdef class Selection(Queries):
                 self.rough_keys(query, first)
             else:
                 self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
-                    segment.rows, self.positions, n, self.snapshot.dim, query.exact, self.keys)
+                    segment.rows, self.positions, n, self.snapshot.dim, self.exact_query(query),
+                    self.keys)
                 self.rescored += n
                 self.bytes_read += n * self.snapshot.dim * sizeof(float)
             block.first, block.positions, block.slots = segment.first, self.positions, NULL

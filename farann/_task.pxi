@@ -501,7 +501,7 @@ cdef class Task(Selection):
                 rows.positions = NULL
             self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
                 self.rows_at(&rows, start), positions, n, self.snapshot.dim,
-                query.exact, self.keys)
+                self.exact_query(query), self.keys)
             self.offer(query, n, &block, &query.filter)
             start += n
 
@@ -509,8 +509,8 @@ cdef class Task(Selection):
         """Offer all coded rows, for a query that can't be coded itself, without vectors."""
         cdef farann_block block
         cdef int64_t start = 0, position, slot, n
-        farann_query_weights(self.snapshot.metric, self.sign, query.exact, self.snapshot.dim,
-                             &self.snapshot.centre[0], query.prepared.query_norm, self.turned)
+        farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query),
+                             self.snapshot.dim, &self.snapshot.centre[0], query.prepared.query_norm, self.turned)
         self.snapshot.kernels.rotate_f64(self.turned, self.snapshot.dim, &self.codes.turns[0, 0],
                                          FARANN_ROTATION_ROUNDS)
         block.first, block.positions, block.slots = 0, self.positions, NULL
@@ -566,7 +566,8 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
                 n += 1
             for i in range(stop - start):
                 snapshot.kernels.keys_f64[<int>snapshot.metric](
-                    segment.rows, positions, n, snapshot.dim, task.queries[i].exact, keys)
+                    segment.rows, positions, n, snapshot.dim,
+                    task.exact_query(&task.queries[i]), keys)
                 for j in range(n):
                     scores[start + i, at + j] = <float>farann_score(
                         snapshot.metric, keys[j], task.queries[i].prepared.query_norm)
