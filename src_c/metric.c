@@ -44,6 +44,41 @@ void farann_query_weights(farann_metric metric, double sign, const double *exact
             weights[j] = weight(FARANN_COSINE, sign, exact[j], 0.0, query_norm);
 }
 
+/* What is summed of a query, in eight lanes that don't wait for each other. */
+typedef struct {
+    double distances[8]; /* |q - centre|^2 */
+    double products[8];  /* <q, centre> */
+    double squares[8];   /* |weights|^2, as rounded to float32 */
+} query_sums;
+
+/* Round the weights of up to eight coordinates, and sum; with a constant count in vectors. */
+static inline void prepare_lanes(farann_metric metric, double sign, const double *exact,
+                                 const double *centre, double norm, int count, float *rounded,
+                                 query_sums *sums) {
+    for (int i = 0; i < count; i++) {
+        double from_centre = exact[i] - centre[i];
+        rounded[i] = (float)weight(metric, sign, exact[i], centre[i], norm);
+        sums->distances[i] += from_centre * from_centre;
+        sums->products[i] += exact[i] * centre[i];
+        sums->squares[i] += (double)rounded[i] * (double)rounded[i];
+    }
+}
+
+static inline void prepare_weights(farann_metric metric, double sign, const double *exact,
+                                   int64_t dim, const double *centre, double norm, float *weights,
+                                   int64_t stride, query_sums *into) {
+    query_sums sums = {{0}, {0}, {0}};
+    float rounded[8];
+    int64_t j = 0;
+    for (; j + 8 <= dim; j += 8) {
+        prepare_lanes(metric, sign, exact + j, centre + j, norm, 8, rounded, &sums);
+        for (int i = 0; i < 8; i++) weights[(j + i) * stride] = rounded[i];
+    }
+    prepare_lanes(metric, sign, exact + j, centre + j, norm, (int)(dim - j), rounded, &sums);
+    for (int i = 0; j + i < dim; i++) weights[(j + i) * stride] = rounded[i];
+    *into = sums;
+}
+
 void farann_query_prepare(farann_metric metric, double sign, const float *query, int64_t dim,
                           const double *centre, double centre_norm, double *exact,
                           float *weights, int64_t stride, farann_query *prepared) {
@@ -52,22 +87,16 @@ void farann_query_prepare(farann_metric metric, double sign, const float *query,
     for (int64_t j = dim; j < padded_dim; j++) exact[j] = 0.0;
 
     double norm = metric == FARANN_COSINE ? sqrt(sum_of_squares(exact, padded_dim)) : 1.0;
-    /* Eight sums of each, which don't wait for each other. */
-    double distances[8] = {0}, products[8] = {0}, squares[8] = {0};
     double distance2 = 0.0, dot_centre = 0.0, weights2 = 0.0;
-    for (int64_t j = 0; j < dim; j += 8)
-        for (int64_t i = 0; i < 8 && j + i < dim; i++) {
-            double from_centre = exact[j + i] - centre[j + i];
-            float rounded = (float)weight(metric, sign, exact[j + i], centre[j + i], norm);
-            weights[(j + i) * stride] = rounded;
-            distances[i] += from_centre * from_centre;
-            products[i] += exact[j + i] * centre[j + i];
-            squares[i] += (double)rounded * (double)rounded;
-        }
+    query_sums sums;
+    if (metric == FARANN_L2)
+        prepare_weights(FARANN_L2, sign, exact, dim, centre, norm, weights, stride, &sums);
+    else
+        prepare_weights(FARANN_COSINE, sign, exact, dim, centre, norm, weights, stride, &sums);
     for (int i = 0; i < 8; i++) {
-        distance2 += distances[i];
-        dot_centre += products[i];
-        weights2 += squares[i];
+        distance2 += sums.distances[i];
+        dot_centre += sums.products[i];
+        weights2 += sums.squares[i];
     }
     double a = sqrt(weights2) * (1.0 + 1e-9);
 
