@@ -310,6 +310,10 @@ cdef class ApproximateTask(Task):
                 return
             self.visits, self.visits_room = visits, 2 * (self.n_visits + cells.count)
         if self.budget < INT64_MAX:
+            # More can't be paid for, however small they are.
+            j = (self.budget - self.spent[i]) // FARANN_CODE_PANEL
+            if 0 < j < cells.count:
+                farann_candidates_keep_best(cells, j, 0.0)
             self.rank(cells)
         for j in range(cells.count):
             c = cells.slots[j]
@@ -349,8 +353,19 @@ cdef class ApproximateTask(Task):
             self.visitors[self.heads[c + 1]] = self.visits[j].query
             self.heads[c + 1] += 1
         for c in range(self.cells.n_cells):
+            # A single query has no time for that.
+            if (self.code_width > 1 and c + 1 < self.cells.n_cells
+                    and self.heads[c + 1] < self.heads[c + 2]):
+                self.expect(c + 1)
             self.visit(c)
         free(self.visitors)
+
+    cdef void expect(self, int64_t c) noexcept nogil:
+        """Ask memory for the codes of a cell: cells are short, and it can't foresee the next."""
+        cdef int64_t start = self.cells.starts[c]
+        farann_prefetch_panels(
+            &self.codes.scanned, FARANN_CODE_PANEL * self.codes.panels.shape[1], start,
+            min(self.cells.starts[c + 1] - start, self.code_rows))
 
     cdef void visit(self, int64_t c) noexcept nogil:
         """Scan a cell for its visitors."""

@@ -204,6 +204,7 @@ cdef extern from "codes.h" nogil:
                            uint8_t *, uint32_t *, int64_t, farann_coded_query *)
     farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
                                        double, double, bint)
+    void farann_prefetch_panels(const farann_coded_rows *, int64_t, int64_t, int64_t)
     float farann_code_score(const farann_code_bar *, float, float, float)
     float farann_code_most(const farann_coded_query *, float, float, float)
     farann_code_bar farann_code_bar_none()

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "portable.h"
+
 /* Squares in units of sums stay below this: 32 bits hold them beside sum and threshold. */
 static const double LARGEST_SQUARE = 0x1p28;
 
@@ -198,6 +200,17 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
     bar.unknown = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
     bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
     return bar;
+}
+
+void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,
+                            int64_t n) {
+    enum { LINE = 64 };
+    const int64_t from = start / FARANN_CODE_PANEL * panel_bytes;
+    const int64_t to = from + n / FARANN_CODE_PANEL * panel_bytes;
+    for (int64_t at = from; at < to; at += LINE) {
+        FARANN_PREFETCH_FAR(rows->panels + at);
+        if (rows->lower) FARANN_PREFETCH_FAR(rows->lower + at);
+    }
 }
 
 float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square) {

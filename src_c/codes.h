@@ -103,6 +103,10 @@ float farann_code_score(const farann_code_bar *bar, float sum, float weight, flo
  */
 float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown);
 
+/* Ask memory for the codes of n rows from `start` on, a panel's first. */
+void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,
+                            int64_t n);
+
 /* The bar that no row passes. */
 farann_code_bar farann_code_bar_none(void);
 

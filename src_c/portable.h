@@ -9,6 +9,7 @@
 #define FARANN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FARANN_COUNT_TRAILING_ZEROS(x) ((int)__builtin_ctz(x))
 #define FARANN_PREFETCH(p) __builtin_prefetch(p)
+#define FARANN_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #elif defined(_MSC_VER)
 #include <intrin.h>
 #define FARANN_INLINE __forceinline
@@ -22,6 +23,7 @@ static __forceinline int farann_ctz_msvc(unsigned long x) {
 }
 #define FARANN_COUNT_TRAILING_ZEROS(x) farann_ctz_msvc(x)
 #define FARANN_PREFETCH(p) ((void)(p))
+#define FARANN_PREFETCH_FAR(p) ((void)(p))
 #else
 #error "farann knows GCC, clang and MSVC"
 #endif
