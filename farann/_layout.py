@@ -46,7 +46,7 @@ _MOST_ORDERED = 2**31
 WEIGHT_STEPS = 32
 _ROWS_A_VECTOR = 256
 _FEW_DIMENSIONS = 128
-# Rows lie by length if sample queries can then leave out a share of them; and what pays for the
+# Lengths are kept if sample queries can leave out such a share of the rows by them; and what pays for the
 # rounding of lengths to float32.
 _WORTH_AN_ORDER, _LENGTH_UP = 0.1, 2.0**-20
 
@@ -258,14 +258,16 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         answers = builder.answers(arrays, asked)
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
         basis = shape = None
-        by_length = False
+        by_length = reach_tells = False
         if kind.bits == 4:
             shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
         elif kind.vectors:
             typical = _typical(rows, centre, kind.metric, asked[:_COST_QUERIES],
                                answers[:_COST_QUERIES, -1])
             basis = _first_look(typical, n, kind.seed)
-            by_length = n_cells == 0 and typical.out_of_reach() > _WORTH_AN_ORDER
+            reach_tells = n_cells == 0 and typical.out_of_reach() > _WORTH_AN_ORDER
+            # Long rows are answers sooner than short ones; unit vectors are all as long.
+            by_length = reach_tells or not kind.unit
         if not kind.vectors and kind.bits == 4:
             room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
             kept = _answering(answers, n, 1)[:room]
@@ -287,7 +289,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
                 order = coded if as_rows_lie else builder.by_size(coded)
             order = _whole_panels(order)
             arrays = builder.lay_out(order, basis, kind.bits, shape)
-            if by_length:
+            if reach_tells:
                 arrays = arrays._replace(longest=builder.longest(order))
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)

@@ -20,6 +20,8 @@ _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 # What searches with a budget take, which stops them earlier.
 MOST_DEVIATIONS = 5.0
 _FEWEST_ROWS = 32
+# Shares of the rows that are scored if half of them don't do.
+_MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
 # A recall that can't be told from 1 lacks this.
 _LEAST_MISSING = 1e-4
@@ -141,6 +143,8 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     else:
         doublings = max(1, int(np.log2(max(chosen.n_rows / _FEWEST_ROWS, 2.0))))
         efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
+        efforts += [share * chosen.n_rows for share in _MOST_SHARES
+                    if share * chosen.n_rows > efforts[-1]]
     tried: list[tuple[float, float, float]] = []
     for effort in efforts:
         us, found = _timed(snapshot, chosen, queries, k, effort)
