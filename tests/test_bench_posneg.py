@@ -195,7 +195,7 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
             and line["method"] == methods.POSITIVE)["shown_ndcg"][0])
     assert default["auc"][0] > 0.5
     page = (tmp_path / "posneg.md").read_text()
-    assert page.count("| **default** |") == len(usable)
+    assert page.count("| **default** |") == 2 * len(usable)
     assert ("Tiny, two towers" in page) == (len(usable) == 2)
     assert f"{default['shown_ndcg'][0]:.4f}" in page
     for name in ("reliability", "weight"):
