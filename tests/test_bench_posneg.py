@@ -179,7 +179,7 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
 
     usable = [model for model in models.MODELS if not models.missing(model)]
     monkeypatch.setattr(run, "load", load)
-    kept = {methods.POSITIVE, methods.NAIVE, methods.DEFAULT, "veto at 0.5", "biases only"}
+    kept = {*methods.RIVALS.values(), methods.DEFAULT, "veto at 0.5", "biases only"}
     monkeypatch.setattr(methods, "METHODS", [m for m in methods.METHODS if m.name in kept])
     out = tmp_path / "posneg.jsonl"
     monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "2", "--out", str(out)])
@@ -194,6 +194,7 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
             line for line in lines if line["kind"] == "method" and line["model"] == "MF"
             and line["method"] == methods.POSITIVE)["shown_ndcg"][0])
     assert default["auc"][0] > 0.5
+    assert default["auc_vs_signed"][1] < default["auc_vs_signed"][0] < default["auc_vs_signed"][2]
     page = (tmp_path / "posneg.md").read_text()
     assert page.count("| **default** |") == 2 * len(usable)
     assert ("Tiny, two towers" in page) == (len(usable) == 2)

@@ -44,6 +44,9 @@ def plain(weight: float) -> dict[str, Any]:
 DEFAULT = "default"
 POSITIVE = "positive only"
 NAIVE = "naive average of raw scores"
+SIGNED = "single signed model"
+# What all methods are compared with, user by user.
+RIVALS = {"positive": POSITIVE, "naive": NAIVE, "signed": SIGNED}
 METHODS = [
     Method(POSITIVE, plain(1.0)),
     Method("negative only", plain(0.0)),
@@ -68,7 +71,7 @@ METHODS = [
     Method("inverse square rank", {"fusion": "isr"}),
     Method("Borda", {"fusion": "borda"}),
     Method("veto at 0.5", {"fusion": "veto"}),
-    Method("single signed model", plain(1.0), "signed"),
+    Method(SIGNED, plain(1.0), "signed"),
     Method("biases only", plain(1.0), "biases"),
 ]
 

@@ -17,7 +17,7 @@ _ALL = [("all_ndcg", "nDCG@10, all items"), ("all_disliked", "disliked@10, all i
 _SHORT = [methods.POSITIVE, "negative only", methods.NAIVE, LISTS, methods.DEFAULT, "weight 0.5",
           "weight 0.9", "no item prior", "no item prior, weight 0.9", "isotonic",
           "Platt, per-query zmuv", "none, per-query min-max", "convex", "reciprocal rank",
-          "inverse square rank", "veto at 0.5", "single signed model", "biases only"]
+          "inverse square rank", "veto at 0.5", methods.SIGNED, "biases only"]
 
 
 def load(path: Path = OUT) -> list[Record]:
@@ -73,7 +73,7 @@ def tables(lines: list[Record]) -> list[str]:
             cells.append("" if us is None else f"{us:,.0f}")
             text.append(f"| {_emphasized(line['method'])} | " + " | ".join(cells) + " |")
         text.append("")
-    text += ["### The default against the two obvious ways", "",
+    text += ["### The default against other ways", "",
              "Differences on the same users, with 95% intervals by bootstrap over users.", "",
              "| data, model | against | nDCG@10 | disliked@10 | AUC | nDCG@10, all items | "
              "disliked@10, all items |", "|---|---|---:|---:|---:|---:|---:|"]
@@ -81,11 +81,10 @@ def tables(lines: list[Record]) -> list[str]:
         line = next(line for line in lines if line["kind"] == "method"
                     and (line["dataset"], line["model"]) == (dataset, model)
                     and line["method"] == methods.DEFAULT)
-        for other in ("positive", "naive"):
-            cells = [_interval(line[f"{key}_vs_{other}"], signed=True)
+        for other, name in methods.RIVALS.items():
+            cells = [_interval(line.get(f"{key}_vs_{other}"), signed=True)
                      for key in ("shown_ndcg", "shown_disliked", "auc", "all_ndcg",
                                  "all_disliked")]
-            name = {"positive": methods.POSITIVE, "naive": methods.NAIVE}[other]
             text.append(f"| {title}, {model} | {name} | " + " | ".join(cells) + " |")
     return text + _means(lines)
 

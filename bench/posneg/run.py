@@ -199,9 +199,10 @@ def _summary(method: str, judged: dict[str, list[Judged]]) -> dict[str, Any]:
     for key in Judged._fields:
         mine = _by_user(judged[method], key)
         summary[key] = list(metrics.mean_interval(mine))
-        for name, other in (("positive", methods.POSITIVE), ("naive", methods.NAIVE)):
-            difference = mine - _by_user(judged[other], key)
-            summary[f"{key}_vs_{name}"] = list(metrics.mean_interval(difference))
+        for name, other in methods.RIVALS.items():
+            if other in judged:
+                difference = mine - _by_user(judged[other], key)
+                summary[f"{key}_vs_{name}"] = list(metrics.mean_interval(difference))
     return summary
 
 
