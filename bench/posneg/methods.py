@@ -54,6 +54,7 @@ METHODS = [
     Method(DEFAULT),
     Method("weight 0.5", {"weight": 0.5}),
     Method("weight 0.9", {"weight": 0.9}),
+    Method("weight 1", {"weight": 1.0}),
     Method("no item prior", {"item_prior": None}),
     Method("no item prior, weight 0.9", plain(0.9)),
     Method("no item prior, weight 0.5", plain(0.5)),

@@ -15,7 +15,7 @@ _SHOWN = [("shown_ndcg", "nDCG@10"), ("shown_disliked", "disliked@10"), ("auc", 
 _ALL = [("all_ndcg", "nDCG@10, all items"), ("all_disliked", "disliked@10, all items")]
 # Rows of the short tables: what the page on likes and dislikes speaks of.
 _SHORT = [methods.POSITIVE, "negative only", methods.NAIVE, LISTS, methods.DEFAULT, "weight 0.5",
-          "weight 0.9", "no item prior", "no item prior, weight 0.9", "isotonic",
+          "weight 0.9", "weight 1", "no item prior", "no item prior, weight 0.9", "isotonic",
           "Platt, per-query zmuv", "none, per-query min-max", "convex", "reciprocal rank",
           "inverse square rank", "veto at 0.5", methods.SIGNED, "biases only"]
 
