@@ -15,7 +15,8 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| $(1) -m pip install --quiet --editable '.[tfrs,keras-rs]' \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
-.PHONY: help build demo test lint docs bench bench-full bench-layers bench-posneg bench-kernels dist clean
+.PHONY: help build demo test lint docs dist clean \
+	bench bench-full bench-layers bench-posneg bench-kernels
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
