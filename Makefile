@@ -15,7 +15,8 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| $(1) -m pip install --quiet --editable '.[tfrs,keras-rs]' \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
-.PHONY: help build demo test lint docs bench bench-full bench-layers bench-kernels dist clean
+.PHONY: help build demo test lint docs dist clean \
+	bench bench-full bench-layers bench-posneg bench-kernels
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -74,6 +75,10 @@ bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and 
 bench-layers: $(BENCH)/.built  ## the layers for TensorFlow Recommenders beside its own, a quarter of an hour
 	@$(call install-adapters,$(BENCH)/bin/python)
 	$(BENCH)/bin/python -m bench layers
+
+bench-posneg: $(BENCH)/.built  ## does ranking by likes and dislikes pay? three quarters of an hour
+	@$(call install-adapters,$(BENCH)/bin/python)
+	$(BENCH)/bin/python -m bench posneg
 
 bench-kernels: $(VENV)/.test  ## speed of each kernel beside what the core can do
 	$(BIN)/python -m pytest bench/kernels --benchmark-columns=min,median --benchmark-sort=name

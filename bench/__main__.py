@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--out", type=Path, default=RESULTS.with_name("layers.jsonl"))
     posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
     posneg.add_argument("--data", metavar="NAMES", help="movielens-100k, filmtrust")
-    posneg.add_argument("--seeds", type=int, default=5, help="splits (default 5)")
+    posneg.add_argument("--seeds", type=int, default=20, help="splits (default 20)")
+    posneg.add_argument("--first-seed", type=int, metavar="N",
+                        help="of the splits; the default is beyond those of the design")
     posneg.add_argument("--only", choices=["quality", "times", "report"],
                         help="compare the methods, time them, or write the report again")
     posneg.add_argument("--scale", action="store_true",
@@ -192,9 +194,10 @@ def _posneg(arguments: argparse.Namespace) -> None:
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, got {arguments.seeds}")
     if arguments.only != "report":
+        first = evidence.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
         evidence.run(
             _names(arguments.data) or evidence.ALL,
-            arguments.seeds,
+            range(first, first + arguments.seeds),
             arguments.cache,
             out,
             sys.argv[1:],

@@ -39,14 +39,14 @@ def retrieval_model(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 positive_users, positive_items = retrieval_model(train[liked[train]])
 negative_users, negative_items = retrieval_model(train[~liked[train]])
 
-ranker = PosNegRanker(positive_items, negative_items, weight="fit")
+ranker = PosNegRanker(positive_items, negative_items)
 ranker.fit(positive_users, negative_users, items[calibration], liked[calibration],
            users=users[calibration])
 line = ranker.linear_logit
 print(f"P(like)    = logistic({line.positive_slope:.2f} * positive score "
-      f"{line.positive_intercept:+.2f} {line.positive_item:+.2f} * the item's record)")
+      f"{line.positive_intercept:+.2f} + the item's own log-odds)")
 print(f"P(dislike) = logistic({line.negative_slope:.2f} * negative score "
-      f"{line.negative_intercept:+.2f} {line.negative_item:+.2f} * the item's record)")
+      f"{line.negative_intercept:+.2f} - the item's own log-odds)")
 print(f"weight of the positive model: {ranker.weight:.2f}")
 
 # The best of all items for two users, without what they know already.

@@ -62,9 +62,10 @@ mild = posneg().calibrate(data.users[feedback], data.items[feedback], liked[feed
 ranker = layer.to_ranker()  # the same, and says why
 line = ranker.linear_logit
 print(f"P(like)    = logistic({line.positive_slope:.2f} * positive score "
-      f"{line.positive_intercept:+.2f} {line.positive_item:+.2f} * the film's record)")
+      f"{line.positive_intercept:+.2f} + the film's own log-odds)")
 print(f"P(dislike) = logistic({line.negative_slope:.2f} * negative score "
-      f"{line.negative_intercept:+.2f} {line.negative_item:+.2f} * the film's record)")
+      f"{line.negative_intercept:+.2f} - the film's own log-odds)")
+print(f"weight of the positive model: {line.weight:.2f}")
 
 someone = tf.constant(users[:1])
 known = data.items[data.users == users[0]]

@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from farann import metrics
 
 from bench import __main__ as command
 from bench.datasets import Unavailable
 from bench.posneg import feedback, methods, models, report, run, scale
 from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
+
+
+needs_tensorflow = pytest.mark.skipif(bool(models.missing("two towers")),
+                                      reason="TensorFlow Recommenders can't be imported")
 
 
 def tiny(seed: int = 0, users: int = 40, items: int = 60, each: int = 45) -> Ratings:
@@ -26,7 +31,7 @@ def tiny(seed: int = 0, users: int = 40, items: int = 60, each: int = 45) -> Rat
     what = np.concatenate([random.choice(items, each, replace=False) for _ in range(users)])
     value = (taste[who] * kind[what]).sum(axis=1) + 0.3 * random.standard_normal(len(who))
     labels = np.where(value > 0.2, 1, np.where(value < -0.4, -1, 0))
-    return Ratings("Tiny", who, what, labels, (kind > 0).astype(float))
+    return Ratings("Tiny", who, what, labels)
 
 
 def test_each_user_is_split_by_the_shares() -> None:
@@ -59,11 +64,10 @@ def test_movielens_is_read_and_cached(packaged: Any, monkeypatch: pytest.MonkeyP
     source = feedback.SOURCES["movielens-100k"]
     cache = packaged({
         source.member: "user:token\titem:token\trating:float\ttime\n"
-                       "7\t10\t4\t1\n7\t2\t3\t1\n9\t10\t2\t1\n",
-        source.extra: "item\ttitle\tyear\tclass\n2\tA\t1990\tDrama\n10\tB\t1991\tDrama War\n"})
+                       "7\t10\t4\t1\n7\t2\t3\t1\n9\t10\t2\t1\n"})
     ratings = feedback.load("movielens-100k", cache)
     assert ratings.users.tolist() == [0, 0, 1] and ratings.labels.tolist() == [1, 0, -1]
-    assert ratings.genres[ratings.items].tolist() == [[1, 1], [1, 0], [1, 1]]
+    assert ratings.items[0] == ratings.items[2] != ratings.items[1]
     assert ratings.shape == (2, 2)
     monkeypatch.setattr(feedback, "run_tool", None)
     assert feedback.load("movielens-100k", cache).labels.tolist() == [1, 0, -1]
@@ -73,7 +77,7 @@ def test_filmtrust_is_read(packaged: Any) -> None:
     member = feedback.SOURCES["filmtrust"].member
     cache = packaged({member: "user\tmovie\tscore\nc\tc\tc\nx\ty\tclass\n1\t5\t3.5\n1\t6\t2\n"})
     ratings = feedback.load("filmtrust", cache)
-    assert ratings.labels.tolist() == [1, -1] and ratings.genres.shape == (2, 0)
+    assert ratings.labels.tolist() == [1, -1] and ratings.shape == (1, 2)
 
 
 def test_sets_that_cannot_be_had(packaged: Any) -> None:
@@ -105,13 +109,26 @@ def test_factorization_is_the_least_squares_solution() -> None:
     assert loss(1.0) < 0.8 * zero
 
 
-def test_towers_learn_who_likes_what() -> None:
-    ratings = tiny()
-    liked = ratings.labels > 0
-    users, items = models.two_towers(ratings.users[liked], ratings.items[liked], ratings.genres,
-                                     40, 0, dim=8, rounds=30, batch=128)
+@needs_tensorflow
+def test_the_towers_are_those_of_the_example() -> None:
+    ratings = tiny(users=120, items=12, each=10)
+    liked = (ratings.labels > 0) & (ratings.items != 3)
+    users, items = models.MODELS["two towers"](ratings, liked, 5)
+    assert users.shape == (120, 32) and items.shape == (12, 32) and items.dtype == np.float32
     scores = (users @ items.T)[ratings.users, ratings.items]
-    assert scores[liked].mean() > scores[ratings.labels < 0].mean() + 1.0
+    assert scores[liked].mean() > scores[ratings.labels < 0].mean() + 0.03
+    again = models.MODELS["two towers"](ratings, liked, 5)
+    np.testing.assert_array_equal(users, again[0])
+    np.testing.assert_array_equal(items, again[1])
+    assert (users != models.MODELS["two towers"](ratings, liked, 6)[0]).any()
+    example = models.towers()
+    example.tf.keras.utils.set_random_seed(5)
+    data = example.Ratings(ratings.users.astype(str), ratings.items.astype(str),
+                           ratings.labels.astype(np.float32), {})
+    model = example.train(data, liked, example.arguments("", logq=True).parse_args([]))
+    ids = example.tf.constant([str(item) for item in range(12)])
+    np.testing.assert_array_equal(items, model.item_model(ids).numpy())
+    assert np.abs(items[3]).max() < 0.5  # as it was, since nobody liked it
 
 
 def test_judging_by_plain_loops() -> None:
@@ -160,8 +177,9 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
             raise Unavailable("no network")
         return tiny()
 
+    usable = [model for model in models.MODELS if not models.missing(model)]
     monkeypatch.setattr(run, "load", load)
-    kept = {methods.POSITIVE, methods.NAIVE, methods.DEFAULT, "veto at 0.5", "biases only"}
+    kept = {*methods.RIVALS.values(), methods.DEFAULT, "veto at 0.5", "biases only"}
     monkeypatch.setattr(methods, "METHODS", [m for m in methods.METHODS if m.name in kept])
     out = tmp_path / "posneg.jsonl"
     monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "2", "--out", str(out)])
@@ -176,12 +194,45 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
             line for line in lines if line["kind"] == "method" and line["model"] == "MF"
             and line["method"] == methods.POSITIVE)["shown_ndcg"][0])
     assert default["auc"][0] > 0.5
+    assert default["auc_vs_signed"][1] < default["auc_vs_signed"][0] < default["auc_vs_signed"][2]
     page = (tmp_path / "posneg.md").read_text()
-    assert page.count("| **default** |") == 2 and "Tiny, two towers" in page
+    assert page.count("| **default** |") == 2 * len(usable)
+    assert ("Tiny, two towers" in page) == (len(usable) == 2)
     assert f"{default['shown_ndcg'][0]:.4f}" in page
     for name in ("reliability", "weight"):
         assert (tmp_path / f"posneg-{name}.png").stat().st_size > 10_000
     assert str(tmp_path / "posneg.md") in capsys.readouterr().out
+
+
+def test_a_model_that_cannot_be_trained_is_left_out(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    def without_tensorflow(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named 'tensorflow', asked for by {name}")
+
+    monkeypatch.setattr(models, "import_module", without_tensorflow)
+    monkeypatch.setattr(run, "load", lambda name, cache: tiny())
+    monkeypatch.setattr(methods, "METHODS", methods.METHODS[:4])
+    out = run.run(["movielens-100k"], range(7, 8), tmp_path, tmp_path / "posneg.jsonl")
+    reason = "two towers need TensorFlow Recommenders: No module named 'tensorflow'"
+    assert f"left out: two towers: {reason}" in capsys.readouterr().err
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert lines[0]["seeds"] == [7, 7]
+    assert lines[1]["kind"] == "skipped" and lines[1]["model"] == "two towers"
+    assert {line["model"] for line in lines[2:]} == {"MF"}
+    assert report.tables(report.load(out))
+
+
+def test_calibration_error_is_that_of_the_metrics() -> None:
+    random = np.random.default_rng(0)
+    chances = []
+    for n in (500, 300):
+        chance = np.concatenate([random.random(n - 2), [0.0, 1.0]])
+        chances.append(run._Chances(random.integers(0, 20, n), chance, random.random(n) < 0.5))
+    expected = [metrics.expected_calibration_error(one.chance, one.target) for one in chances]
+    found = run._calibration_error(chances)["ece"]
+    assert found[0] == pytest.approx(np.mean(expected))
+    assert found[1] < found[0] < found[2]
 
 
 def test_scale_on_a_small_shop(tmp_path: Path) -> None:

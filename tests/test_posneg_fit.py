@@ -10,6 +10,7 @@ import farann
 import numpy as np
 import pytest
 from farann import metrics
+from farann.adapters._calibration import fit_weights_within_users, item_log_odds
 from farann.adapters.posneg import PosNegRanker
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier
@@ -219,7 +220,11 @@ def test_items_have_a_record_of_their_own() -> None:
     mean, item = labels.mean(), 3
     mine = labels[log.items == item]
     odds = (mine.sum() + 4 * mean) / ((~mine).sum() + 4 * (1 - mean))
-    assert with_record.item_log_odds[item] == pytest.approx(np.log(odds / (mean / (1 - mean))))
+    record, _ = item_log_odds(log.items, N, labels, np.ones(len(labels)), 4.0)
+    assert record[item] == pytest.approx(np.log(odds / (mean / (1 - mean))))
+    # All vectors are of one length, so nothing else is known of items.
+    times = with_record.item_log_odds / record
+    assert 0.2 < times[0] < 1 and np.ptp(times) < 1e-9
     line = with_record.linear_logit
     assert line is not None and line.positive_item > 0 > line.negative_item
 
@@ -227,12 +232,81 @@ def test_items_have_a_record_of_their_own() -> None:
 def test_records_of_single_items_teach_nothing() -> None:
     """With one feedback an item, its record without that feedback is the mean."""
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((400, 4), dtype=np.float32)
-    queries = rng.standard_normal((400, 4), dtype=np.float32)
+    rows, queries = rng.standard_normal((2, 400, 4), dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     labels = rng.random(400) < 1 / (1 + np.exp(-(rows * queries).sum(axis=1)))
-    line = PosNegRanker(rows, -rows).fit(queries, queries, np.arange(400), labels).linear_logit
-    assert line is not None
-    assert line.positive_item == 0.0 == line.negative_item
+    ranker = PosNegRanker(rows, -rows).fit(queries, queries, np.arange(400), labels)
+    assert not ranker.item_log_odds.any()
+
+
+def test_lengths_tell_of_items_without_a_record() -> None:
+    log = Log(n=3000)
+    times = np.exp(log.rng.standard_normal(N)).astype(np.float32)
+    log.negative *= times[:, np.newaxis]
+    log.n = log.n * times[log.items]
+    log.effect = -1.5 * np.log(times)  # what the negative model knows well is disliked
+    labels = log.labels(1.0, 1.0, 0.0)
+    seen = log.items < N // 2
+    log.users, log.items = log.users[seen], log.items[seen]
+    own = log.ranker(labels[seen]).item_log_odds
+    assert np.corrcoef(own[N // 2 :], log.effect[N // 2 :])[0, 1] > 0.95
+    assert not log.ranker(labels[seen], item_prior=None).item_log_odds.any()
+    # Cosines don't depend on lengths.
+    cosine = log.ranker(labels[seen], metric="cosine").item_log_odds
+    assert not cosine[N // 2 :].any() and cosine[: N // 2].any()
+
+
+def test_what_one_model_lacks_has_no_length_there() -> None:
+    log = Log()
+    log.negative *= log.rng.random((N, 1), dtype=np.float32)
+    half = farann.Index(metric="dot")
+    half.add(log.negative[: N // 2], np.arange(N // 2))
+    side = PosNegRanker(log.positive, half)._pair.negative
+    lengths = np.linalg.norm(log.negative[: N // 2].astype(float), axis=1)
+    typical = np.sqrt(np.mean(lengths**2))
+    np.testing.assert_allclose(side.log_lengths()[: N // 2], np.log(lengths / typical + 0.1))
+    assert not side.log_lengths()[N // 2 :].any()
+
+
+def test_weights_are_those_within_users() -> None:
+    """Against scikit-learn, with a column a user; large features are hardly penalized there."""
+    rng = np.random.default_rng(0)
+    n, m = 4000, 40
+    users, features = rng.integers(0, m, n), rng.standard_normal((n, 3))
+    leaning = rng.standard_normal(m)
+    features[:, 1] += leaning[users]  # who scores high likes little, all the same
+    log_odds = features @ [1.0, 1.0, -0.5] - 1.5 * leaning[users]
+    labels = rng.random(n) < 1 / (1 + np.exp(-log_odds))
+    weight = rng.random(n)
+    found = fit_weights_within_users(features, labels, weight, users, free=1)
+    each = weight * n / weight.sum()
+    likes = each[labels].sum()
+    soft = np.where(labels, (likes + 1) / (likes + 2), 1 / (n - likes + 2))
+    columns = np.hstack([1e4 * features, np.eye(m)[users]])
+    model = LogisticRegression(C=1.0, tol=1e-12, max_iter=100_000, solver="newton-cg")
+    model.fit(np.vstack([columns] * 2), np.repeat([1, 0], n),
+              sample_weight=np.concatenate([each * soft, each * (1 - soft)]))
+    np.testing.assert_allclose(found, 1e4 * model.coef_[0, :3], rtol=1e-3)
+    assert found[1] > 0.6
+    assert reference(features[:, 1], labels)[0] < 0.4  # whoever asks
+    alone = fit_weights_within_users(features[:, [0, 2]], labels, weight, users)
+    assert alone[1] == 0.0 < alone[0]
+
+
+def test_two_models_that_say_the_same_share_the_weight() -> None:
+    log = Log()
+    labels = log.labels(2.0, 0.0, 0.0)
+    ranker = PosNegRanker(log.positive, -log.positive).fit(
+        log.queries[0], log.queries[0], log.items, labels, users=log.users)
+    assert ranker.weight == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_weight_is_fitted_by_default_where_one_index_answers() -> None:
+    log = Log()
+    labels = log.labels(2.0, 0.5, 0.0)
+    assert log.ranker(labels).weight == log.ranker(labels, weight="fit").weight != 0.5
+    for options in ({"fusion": "convex"}, {"calibration": "none"}):
+        assert log.ranker(labels, **options).weight == 0.5
 
 
 @pytest.mark.parametrize("calibration", ["platt", "isotonic", "temperature"])

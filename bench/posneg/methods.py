@@ -44,16 +44,20 @@ def plain(weight: float) -> dict[str, Any]:
 DEFAULT = "default"
 POSITIVE = "positive only"
 NAIVE = "naive average of raw scores"
+SIGNED = "single signed model"
+# What all methods are compared with, user by user.
+RIVALS = {"positive": POSITIVE, "naive": NAIVE, "signed": SIGNED}
 METHODS = [
     Method(POSITIVE, plain(1.0)),
     Method("negative only", plain(0.0)),
     Method(NAIVE, {"calibration": "none"}),
     Method(DEFAULT),
-    Method("weight fitted", {"weight": "fit"}),
+    Method("weight 0.5", {"weight": 0.5}),
     Method("weight 0.9", {"weight": 0.9}),
+    Method("weight 1", {"weight": 1.0}),
     Method("no item prior", {"item_prior": None}),
     Method("no item prior, weight 0.9", plain(0.9)),
-    Method("no item prior, weight fitted", {"item_prior": None, "weight": "fit"}),
+    Method("no item prior, weight 0.5", plain(0.5)),
     Method("isotonic", {"calibration": "isotonic"}),
     Method("temperature", {"calibration": "temperature"}),
     Method("none, per-query min-max", {"calibration": "none", "normalize": "minmax"}),
@@ -68,7 +72,7 @@ METHODS = [
     Method("inverse square rank", {"fusion": "isr"}),
     Method("Borda", {"fusion": "borda"}),
     Method("veto at 0.5", {"fusion": "veto"}),
-    Method("single signed model", plain(1.0), "signed"),
+    Method(SIGNED, plain(1.0), "signed"),
     Method("biases only", plain(1.0), "biases"),
 ]
 

@@ -1,15 +1,21 @@
-"""The models: matrix factorization and two towers, small, in numpy.
+"""The models: matrix factorization in numpy, and the two towers of the TFRS example.
 
 Each gives float32 embeddings of users and items whose dot product is the score.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets import Unavailable
+from ..run import ROOT
 from .feedback import Ints, Ratings
 
 Floats = NDArray[np.float32]
@@ -46,70 +52,58 @@ def _solve(solved: Wide, given: Wide, rows: Ints, columns: Ints, targets: Wide,
                                     (1.0 + confidence) * seen.T @ targets[mine])
 
 
-def two_towers(users: Ints, items: Ints, genres: Wide, n_users: int, seed: int, *,
-               dim: int = DIM, rounds: int = 20, batch: int = 1024, rate: float = 0.02,
-               decay: float = 1e-4) -> Embeddings:
-    """A user tower and an item tower (item and genres), trained by softmax over the batch.
-
-    The logits are corrected by how often an item is in a batch, as in Yi et al., "Sampling-bias-
-    corrected neural modeling for large corpus item recommendations" (RecSys 2019).
-    """
-    random = np.random.default_rng(seed)
-    n_items, n_genres = genres.shape
-    tables = [random.normal(0, 0.1, (count, dim)) for count in (n_users, n_items, n_genres)]
-    state = [Adam(table.shape, rate) for table in tables]
-    share = np.maximum(np.bincount(items, minlength=n_items), 1) / len(items)
-    per_item = genres / np.maximum(genres.sum(axis=1, keepdims=True), 1.0)
-    for _ in range(rounds):
-        order = random.permutation(len(users))
-        for start in range(0, len(order), batch):
-            some = order[start : start + batch]
-            user, item = users[some], items[some]
-            left = tables[0][user]
-            right = tables[1][item] + per_item[item] @ tables[2]
-            logits = left @ right.T - np.log(share[item])
-            twins = item[:, np.newaxis] == item
-            np.fill_diagonal(twins, False)
-            logits[twins] = -np.inf  # the same item is no negative
-            chance = np.exp(logits - logits.max(axis=1, keepdims=True))
-            chance /= chance.sum(axis=1, keepdims=True)
-            chance[np.diag_indices(len(some))] -= 1.0
-            to_left, to_right = chance @ right / len(some), chance.T @ left / len(some)
-            gradients = [decay * table for table in tables]
-            np.add.at(gradients[0], user, to_left)
-            np.add.at(gradients[1], item, to_right)
-            gradients[2] += per_item[item].T @ to_right
-            for table, gradient, adam in zip(tables, gradients, state, strict=True):
-                adam.step(table, gradient)
-    item_rows = tables[1] + per_item @ tables[2]
-    return tables[0].astype(np.float32), item_rows.astype(np.float32)
-
-
-class Adam:
-    """The optimizer of Kingma and Ba, "Adam" (ICLR 2015)."""
-
-    def __init__(self, shape: tuple[int, ...], rate: float) -> None:
-        self._rate, self._steps = rate, 0
-        self._mean, self._square = np.zeros(shape), np.zeros(shape)
-
-    def step(self, table: Wide, gradient: Wide) -> None:
-        """Change the table in place."""
-        self._steps += 1
-        self._mean += 0.1 * (gradient - self._mean)
-        self._square += 0.01 * (gradient**2 - self._square)
-        mean = self._mean / (1.0 - 0.9**self._steps)
-        square = self._square / (1.0 - 0.99**self._steps)
-        table -= self._rate * mean / (np.sqrt(square) + 1e-8)
-
-
 def _mf(ratings: Ratings, which: NDArray[np.bool_], seed: int) -> Embeddings:
     return factorize(ratings.users[which], ratings.items[which], np.ones(which.sum()),
                      ratings.shape, seed)
 
 
+def towers() -> Any:
+    """The module `examples/towers.py`, which has the two towers of the TFRS example.
+
+    Raises
+    ------
+    Unavailable
+        Without TensorFlow and TensorFlow Recommenders.
+    """
+    # TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        return import_module("towers")
+    except ImportError as error:
+        raise Unavailable(f"two towers need TensorFlow Recommenders: {error}") from None
+    finally:
+        sys.path.remove(str(ROOT / "examples"))
+
+
+def missing(model: str) -> str:
+    """Why a model can't be trained here, or nothing."""
+    try:
+        if model == "two towers":
+            towers()
+    except Unavailable as error:
+        return str(error)
+    return ""
+
+
 def _towers(ratings: Ratings, which: NDArray[np.bool_], seed: int) -> Embeddings:
-    return two_towers(ratings.users[which], ratings.items[which], ratings.genres,
-                      ratings.shape[0], seed)
+    """Those of the TFRS example as it trains them: options by default, ids alone.
+
+    All users and items are in the vocabularies, as there. Whoever has no feedback in training
+    keeps the embedding that chance gave it, which is small.
+    """
+    example = towers()
+    keras = example.tf.keras
+    keras.backend.clear_session()  # else the graphs of all splits pile up
+    keras.utils.set_random_seed(seed)
+    names = [np.arange(count).astype(str) for count in ratings.shape]
+    data = example.Ratings(names[0][ratings.users], names[1][ratings.items],
+                           ratings.labels.astype(np.float32), {})
+    model = example.train(data, which, example.arguments("", logq=True).parse_args([]))
+    users, items = (tower(example.tf.constant(ids)).numpy() for tower, ids in
+                    zip((model.user_model, model.item_model), names, strict=True))
+    return users, items
 
 
 Trainer = Callable[[Ratings, NDArray[np.bool_], int], Embeddings]

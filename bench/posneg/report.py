@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from . import methods
-from .run import OUT
+from .run import LISTS, OUT
 
 Record = dict[str, Any]
 _SHOWN = [("shown_ndcg", "nDCG@10"), ("shown_disliked", "disliked@10"), ("auc", "AUC"),
           ("ece", "calibration error")]
 _ALL = [("all_ndcg", "nDCG@10, all items"), ("all_disliked", "disliked@10, all items")]
+# Rows of the short tables: what the page on likes and dislikes speaks of.
+_SHORT = [methods.POSITIVE, "negative only", methods.NAIVE, LISTS, methods.DEFAULT, "weight 0.5",
+          "weight 0.9", "weight 1", "no item prior", "no item prior, weight 0.9", "isotonic",
+          "Platt, per-query zmuv", "none, per-query min-max", "convex", "reciprocal rank",
+          "inverse square rank", "veto at 0.5", methods.SIGNED, "biases only"]
 
 
 def load(path: Path = OUT) -> list[Record]:
@@ -66,11 +71,9 @@ def tables(lines: list[Record]) -> list[str]:
             cells = [_interval(line.get(key)) for key, _ in columns]
             us = times.get(line["method"])
             cells.append("" if us is None else f"{us:,.0f}")
-            name = line["method"]
-            text.append(f"| {f'**{name}**' if name == methods.DEFAULT else name} | "
-                        + " | ".join(cells) + " |")
+            text.append(f"| {_emphasized(line['method'])} | " + " | ".join(cells) + " |")
         text.append("")
-    text += ["### The default against the two obvious ways", "",
+    text += ["### The default against other ways", "",
              "Differences on the same users, with 95% intervals by bootstrap over users.", "",
              "| data, model | against | nDCG@10 | disliked@10 | AUC | nDCG@10, all items | "
              "disliked@10, all items |", "|---|---|---:|---:|---:|---:|---:|"]
@@ -78,20 +81,44 @@ def tables(lines: list[Record]) -> list[str]:
         line = next(line for line in lines if line["kind"] == "method"
                     and (line["dataset"], line["model"]) == (dataset, model)
                     and line["method"] == methods.DEFAULT)
-        for other in ("positive", "naive"):
-            cells = [_interval(line[f"{key}_vs_{other}"], signed=True)
+        for other, name in methods.RIVALS.items():
+            cells = [_interval(line.get(f"{key}_vs_{other}"), signed=True)
                      for key in ("shown_ndcg", "shown_disliked", "auc", "all_ndcg",
                                  "all_disliked")]
-            name = {"positive": methods.POSITIVE, "naive": methods.NAIVE}[other]
             text.append(f"| {title}, {model} | {name} | " + " | ".join(cells) + " |")
+    return text + _means(lines)
+
+
+def _means(lines: list[Record]) -> list[str]:
+    """Short tables, without intervals."""
+    text = ["", "### Means over users and splits", ""]
+    for dataset, model, title in _configurations(lines):
+        found = {line["method"]: line for line in lines if line["kind"] == "method"
+                 and (line["dataset"], line["model"]) == (dataset, model)}
+        text += [f"**{title}, {model}**", "", "| | nDCG@10 | disliked@10 | AUC | calibration error "
+                 "| all items: nDCG@10 | disliked@10 |", "|---|" + "---:|" * 6]
+        for name in _SHORT:
+            if name in found:
+                cells = [_mean(found[name].get(key), 3 if key == "auc" else 4)
+                         for key, _ in _SHOWN + _ALL]
+                text.append(f"| {_emphasized(name)} | " + " | ".join(cells) + " |")
+        text.append("")
     return text
+
+
+def _emphasized(name: str) -> str:
+    return f"**{name}**" if name == methods.DEFAULT else name
+
+
+def _mean(value: list[float] | None, digits: int) -> str:
+    return "" if value is None or value[0] != value[0] else f"{value[0]:.{digits}f}"
 
 
 def _interval(value: list[float] | None, *, signed: bool = False) -> str:
     if value is None or value[0] != value[0]:
         return ""
     digits = "+.4f" if signed else ".4f"
-    mean, low, high = (format(number, digits) for number in value)
+    mean, low, high = (format(number, digits).replace("-", "−") for number in value)
     return f"{mean} [{low}, {high}]"
 
 

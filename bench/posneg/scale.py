@@ -84,7 +84,7 @@ def _best(function: Any, repeats: int = 3) -> tuple[float, Any]:
 def run(out: Path = OUT, command: list[str] | None = None, shop: Shop | None = None) -> list[str]:
     """Measure, append to the file of JSON lines, and return a table in Markdown."""
     shop = make() if shop is None else shop
-    log = Log(out, command or [], 1)
+    log = Log(out, command or [], range(1))
     n_items = len(shop.positive[1])
     users = np.arange(min(ASKED, len(shop.positive[0])))
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

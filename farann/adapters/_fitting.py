@@ -16,6 +16,7 @@ from farann.adapters._calibration import (
     Linear,
     fit_calibration,
     fit_weights,
+    fit_weights_within_users,
     item_log_odds,
 )
 from farann.adapters._fusion import Fusion, Parts
@@ -116,13 +117,12 @@ def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
     size = len(pair.positive.row_of)
     similar = [_similarities(side, queries, pair.normalize, feedback)
                for side, queries in zip(pair[:2], feedback.queries, strict=True)]
-    own, left_out = np.zeros(size), np.zeros(len(feedback.items))
+    own, about_items = np.zeros(size), np.zeros((len(feedback.items), 0))
     use_items = settings.item_prior is not None and settings.fusion.calibrated
     _both_kinds(feedback.liked)
     if use_items:
         assert settings.item_prior is not None
-        own, left_out = item_log_odds(feedback.items, size, feedback.liked, feedback.weight,
-                                      settings.item_prior)
+        own, about_items = _about_items(pair, settings.item_prior, feedback)
     positive = negative = RAW
     if settings.fusion.calibrated:
         positive, negative = (
@@ -132,13 +132,15 @@ def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
                 strict=True)
         )
     fusion = settings.fusion
-    liked, disliked = positive(similar[0], left_out), negative(similar[1], left_out)
-    weight, item_weight = _linear_weights(liked, disliked, left_out, settings, feedback)
+    nothing = np.zeros(len(feedback.items))
+    liked, disliked = positive(similar[0], nothing), negative(similar[1], nothing)
+    weight, of_items = _linear_weights(liked, disliked, about_items, settings, feedback)
     if use_items:
-        # The same for both models: what an item's record adds to what both say together.
-        positive = replace(positive, item_weight=item_weight)
-        negative = replace(negative, item_weight=-item_weight)
-        liked, disliked = liked + item_weight * left_out, disliked - item_weight * left_out
+        # The same for both models: what is known of an item adds to what both say together.
+        positive = replace(positive, item_weight=1.0)
+        negative = replace(negative, item_weight=-1.0)
+        own, left_out = own @ of_items, about_items @ of_items
+        liked, disliked = liked + left_out, disliked - left_out
     parts = Parts(liked[:, np.newaxis], disliked[:, np.newaxis],
                   pair.positive.known[feedback.items][:, np.newaxis],
                   pair.negative.known[feedback.items][:, np.newaxis])
@@ -204,18 +206,57 @@ def _fused_by_rank(pair: Pair, model: Model, feedback: Feedback) -> Float64Array
     return found
 
 
-def _linear_weights(liked: Float64Array, disliked: Float64Array, items: Float64Array,
-                    settings: Settings, feedback: Feedback) -> tuple[float, float]:
-    """The positive model's weight and the items' weight beside it, of the largest likelihood."""
-    weight = settings.fusion.weight
+def _about_items(pair: Pair, strength: float, feedback: Feedback
+                 ) -> tuple[Float64Array, Float64Array]:
+    """What is known of items whoever asks: their record, and how long both models' vectors are.
+
+    Returns
+    -------
+    of_items : float64 (size, 3)
+    of_feedback : float64 (n, 3)
+        For each feedback what is known of its item without that feedback itself.
+    """
+    record, left_out = item_log_odds(feedback.items, len(pair.positive.row_of), feedback.liked,
+                                     feedback.weight, strength)
+    lengths = []
+    for side in pair[:2]:
+        # What is average, or unknown, adds nothing, as with the record.
+        known = side.known[feedback.items]
+        length = side.log_lengths()
+        length -= np.average(length[feedback.items[known]], weights=feedback.weight[known])
+        lengths.append(np.where(side.known, length, 0.0))
+    return (np.column_stack([record, *lengths]),
+            np.column_stack([left_out, *(length[feedback.items] for length in lengths)]))
+
+
+def _linear_weights(liked: Float64Array, disliked: Float64Array, about_items: Float64Array,
+                    settings: Settings, feedback: Feedback) -> tuple[float, Float64Array]:
+    """The positive model's weight and those of what is known of items, (m,), beside it.
+
+    They have the largest likelihood. More for a better record, but lengths may mean either.
+    """
+    weight, m = settings.fusion.weight, about_items.shape[1]
     columns = [weight * liked - (1.0 - weight) * disliked]
     if settings.fit_weight:
         columns = [liked, -disliked]
-    found, _ = fit_weights(np.column_stack([*columns, items]), feedback.liked, feedback.weight)
-    models = sum(found[:-1])
-    if models <= 0:
-        return weight, found[-1]
-    return (found[0] / models if settings.fit_weight else weight), found[-1] / models
+    found = fit_weights_within_users(
+        np.column_stack([*columns, about_items]), feedback.liked, feedback.weight,
+        _askers(feedback), free=max(m - 1, 0))
+    models, of_items = found[: len(columns)], found[len(columns) :]
+    if models.sum() <= 0:
+        return weight, of_items
+    if settings.fit_weight:
+        weight = float(models[0] / models.sum())
+    return weight, of_items / models.sum()
+
+
+def _askers(feedback: Feedback) -> Int64Array:
+    """Whose each feedback is, as numbers from 0; equal queries are the same user's."""
+    if feedback.by_user:
+        return feedback.users
+    both = np.hstack(feedback.queries)[feedback.users]
+    rows = np.ascontiguousarray(both).view(np.dtype((np.void, both.itemsize * both.shape[1])))
+    return np.unique(rows[:, 0], return_inverse=True)[1]
 
 
 def _best_weight(pair: Pair, model: Model, parts: Parts, feedback: Feedback) -> float:

@@ -14,6 +14,8 @@ from farann.index import Index
 
 # Float64 numbers made at a time.
 _BLOCK = 1 << 21
+# Lengths of vectors that were made unit in float32 differ by less than this.
+_ALIKE = 1e-5
 
 
 class Side:
@@ -105,6 +107,20 @@ class Side:
         wide = self._directions(queries.astype(np.float64))
         variance = np.einsum("id,id->i", wide @ covariance, wide)
         return wide @ mean, np.sqrt(np.maximum(variance, 0.0))
+
+    def log_lengths(self) -> Float64Array:
+        """Logarithms of the lengths of the items' vectors, (size,); 0 if unknown, or all alike.
+
+        Models give long vectors to items about which they learned much. Lengths are relative to
+        their root mean square, and a tenth of it is added: zeros have no logarithm, and below
+        that lengths are chance.
+        """
+        lengths = np.concatenate([_norms(self._directions(rows)) for _, rows in _blocks(self.rows)])
+        typical = float(np.sqrt(np.mean(lengths**2)))
+        found = np.zeros(len(self.row_of))
+        if np.ptp(lengths) > _ALIKE * typical:
+            found[self.items] = np.log(lengths / typical + 0.1)
+        return found
 
     def unit_rows(self) -> Float32Array:
         """Rows whose dot products are the similarities, up to rounding; not under l2."""

@@ -90,15 +90,17 @@ class PosNegRanker:
         feature; its `predict_proba` is used if it has that, else its `predict`.
     fusion : {"logit", "convex", "product", "combsum", "combmnz", "rrf", "isr", "borda", "veto"}
         How two probabilities become one score; see Notes.
-    weight : float or "fit"
-        Of the positive model, 0 to 1; at 0.5 both count alike. "fit" lets `fit` choose it.
+    weight : float or "fit", optional
+        Of the positive model, 0 to 1; at 0.5 both count alike. "fit" lets `fit` choose it, which
+        is the default for calibrated log-odds, the fusion "logit"; for others it is 0.5.
     normalize : {None, "minmax", "zmuv", "softmax", "rank"}
         Of each query's similarities over all items, before calibration: to 0..1, to mean 0
         and variance 1, to the log of their softmax, or to the share of items not above.
     item_prior : float or None
-        Also learn from feedback which items are liked by everybody or by nobody: each item's
-        log-odds of a like, shrunk as if it had so much average feedback beside its own. None
-        leaves it out, and so does the calibration "none".
+        Also learn from feedback which items are liked by everybody or by nobody: by each item's
+        log-odds of a like, shrunk as if it had so much average feedback beside its own, and by
+        how long its vectors are in both models (not under "cosine"). None leaves it out, and so
+        does the calibration "none".
     missing : {"prior", "drop"}
         An item that one model lacks counts there as average feedback does, or is left out.
     veto : float, optional
@@ -148,10 +150,11 @@ class PosNegRanker:
 
     def __init__(self, positive: npt.ArrayLike | Index, negative: npt.ArrayLike | Index, *,
                  ids: npt.ArrayLike | None = None, metric: str = "dot",
-                 calibration: Any = "platt", fusion: str = "logit", weight: float | str = 0.5,
-                 normalize: str | None = None, item_prior: float | None = 4.0,
-                 missing: str = "prior", veto: float | None = None,
-                 rank_constant: float = 60.0, threads: int | None = None) -> None:
+                 calibration: Any = "platt", fusion: str = "logit",
+                 weight: float | str | None = None, normalize: str | None = None,
+                 item_prior: float | None = 4.0, missing: str = "prior",
+                 veto: float | None = None, rank_constant: float = 60.0,
+                 threads: int | None = None) -> None:
         _one_of("metric", metric, ("dot", "cosine", "l2"))
         _one_of("fusion", fusion, FUSIONS)
         _one_of("normalize", normalize, NORMALISATIONS)
@@ -162,6 +165,8 @@ class PosNegRanker:
             raise TypeError(f"calibration: expected one of {CALIBRATIONS} or a scikit-learn "
                             f"estimator, got {calibration!r}")
         self._calibration, self._normalize, self._missing = calibration, normalize, missing
+        if weight is None:
+            weight = "fit" if fusion == "logit" and calibration != "none" else 0.5
         self._weight = weight if weight == "fit" else _between("weight", weight, 0.0, 1.0)
         self._item_prior = (None if item_prior is None
                             else _checks.to_float("item_prior", item_prior))
@@ -206,7 +211,10 @@ class PosNegRanker:
 
     @property
     def item_log_odds(self) -> Float64Array:
-        """Each item's own log-odds of a like against the mean, (len(ids),), in that order."""
+        """What each item adds to its log-odds of a like, whoever asks, (len(ids),).
+
+        In the order of `ids`; see `item_prior`.
+        """
         return self._fitted().items.copy()
 
     @property
@@ -244,6 +252,8 @@ class PosNegRanker:
             1 for a like (or click), 0 for a dislike (or no click).
         users : array_like of int (n,), optional
             Which query belongs to each feedback; by default the first to the first, and so on.
+            Feedback of one query, or of equal ones, counts as one user's: what makes some users
+            like more than others is kept out of the weights.
         sample_weight : array_like of float (n,), optional
             Of 0 or more: inverse propensities, say. Their scale doesn't matter.
         prior : float, optional

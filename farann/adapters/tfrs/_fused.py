@@ -212,7 +212,7 @@ class FusedTopK(IndexedTopK):
     def calibrate(self, queries: Any, item_ids: Any, labels: npt.ArrayLike, *,
                   users: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
                   prior: float | None = None, calibration: Any = "platt",
-                  weight: float | str = 0.5, item_prior: float | None = 4.0) -> FusedTopK:
+                  weight: float | str = "fit", item_prior: float | None = 4.0) -> FusedTopK:
         """Learn from feedback what both models' scores mean, as `PosNegRanker.fit` does.
 
         Parameters
