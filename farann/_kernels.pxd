@@ -206,6 +206,6 @@ cdef extern from "codes.h" nogil:
                                        double, double, bint)
     void farann_prefetch_panels(const farann_coded_rows *, int64_t, int64_t, int64_t)
     float farann_code_score(const farann_code_bar *, float, float, float)
-    float farann_code_most(const farann_coded_query *, float, float, float)
+    bint farann_code_passes(const farann_code_bar *, const farann_coded_rows *, int64_t, float)
     farann_code_bar farann_code_bar_none()
     void farann_code_bars_set(farann_code_bars *, int64_t, const farann_code_bar *)

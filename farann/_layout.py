@@ -36,8 +36,8 @@ _SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
 _COST_QUERIES = 128
 # Of a partitioned index: rows that answer many queries and are always searched.
 _MOST_FIRST = 1024
-# Of rows that answer many queries so many are in one order by size.
-_PART = 128
+# Of rows that answer many queries, and of those by length, so many are in one order by size.
+_PART, _PART_BY_LENGTH = 128, 512
 # Slots are kept in 32 bits; more rows stay in their own order.
 _MOST_ORDERED = 2**31
 # Without vectors: steps of weights from one to twice as much; rows that answer most queries, one in
@@ -89,14 +89,15 @@ class _Builder(NamedTuple):
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
         return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
 
-    def by_size_in_parts(self, slots: Int64Array) -> Int64Array:
+    def by_size_in_parts(self, slots: Int64Array, part: int) -> Int64Array:
         """The same part by part, for slots whose order means something."""
-        parts = [self.by_size(slots[i : i + _PART]) for i in range(0, len(slots), _PART)]
+        parts = [self.by_size(slots[i : i + part]) for i in range(0, len(slots), part)]
         return np.concatenate([slots[:0], *parts])
 
     def by_length(self, slots: Int64Array) -> Int64Array:
-        """Slots by how far their rows are from the centre, the furthest first."""
-        return slots[np.argsort(-self.lengths()[slots], kind="stable")]
+        """Slots by how far their rows are from the centre, the furthest first; by size in parts."""
+        order = slots[np.argsort(-self.lengths()[slots], kind="stable")]
+        return self.by_size_in_parts(order, _PART_BY_LENGTH)
 
     def lengths(self) -> Float64Array:
         """How far each row is from the centre."""
@@ -280,7 +281,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             rest[first] = rest[extents.outliers] = False
             others = np.flatnonzero(rest)
             order = np.concatenate([
-                builder.by_size_in_parts(first),
+                builder.by_size_in_parts(first, _PART),
                 builder.by_length(others) if by_length else builder.by_size(others)])
             as_rows_lie = False
             if not kind.vectors:
@@ -294,7 +295,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)
             return builder.made(arrays, None, kind, asked, answers)
-        first = builder.by_size_in_parts(first[: min(_MOST_FIRST, n // 16)])
+        first = builder.by_size_in_parts(first[: min(_MOST_FIRST, n // 16)], _PART)
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))

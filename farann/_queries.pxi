@@ -21,8 +21,7 @@ cdef struct Query:
     const float *given
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
-    farann_candidates deferred  # rows that passed by upper halves, as positions; scores: at most
-    float *deferred_sums        # of their upper halves
+    farann_candidates deferred  # rows that passed by upper halves, as positions; scores: sums
     # Scans of upper halves that let too many rows pass are left for some blocks, ever more.
     int64_t pause, next_pause
     double radius
@@ -224,13 +223,11 @@ cdef class Queries:
         """Room for rows that a scan of upper halves puts off."""
         cdef int64_t i, room = DEFERRED + LARGEST_BLOCK
         cdef float *scores = <float *>self.allocate(
-            self.n_queries * room, 2 * sizeof(float) + sizeof(int64_t), False)
-        cdef float *sums = scores + self.n_queries * room
-        cdef int64_t *slots = <int64_t *>(sums + self.n_queries * room)
+            self.n_queries * room, sizeof(float) + sizeof(int64_t), False)
+        cdef int64_t *slots = <int64_t *>(scores + self.n_queries * room)
         for i in range(self.n_queries):
             self.queries[i].deferred.scores = scores + i * room
             self.queries[i].deferred.slots = slots + i * room
-            self.queries[i].deferred_sums = sums + i * room
 
     cdef const double *exact_query(self, const Query *query) noexcept nogil:
         """A query in float64, until another one is asked for."""

@@ -396,9 +396,7 @@ cdef class Task(Selection):
                 kept += 1
                 continue
             deferred.slots[deferred.count] = position
-            deferred.scores[deferred.count] = farann_code_most(
-                &query.whole, score, rows.weights[panel], rows.unknown[panel])
-            query.deferred_sums[deferred.count] = passed.scores[i]
+            deferred.scores[deferred.count] = passed.scores[i]
             deferred.count += 1
         passed.count = kept
 
@@ -419,14 +417,16 @@ cdef class Task(Selection):
         cdef farann_candidates *passed = &self.candidates[0]
         cdef farann_block block = self.coded_block(0)
         cdef int64_t j = 0
-        cdef double floor
+        cdef farann_code_bar bar
         while j < deferred.count:
             self.candidates[0], self.members[0] = query.candidates, i
-            floor = self.wanted(query) - query.whole.slack
+            bar = farann_code_bar_at(&query.whole, &self.codes.bounds, self.wanted(query),
+                                     self.sign, True)
             while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
-                if deferred.scores[j] >= floor:
+                if farann_code_passes(&bar, &self.codes.scanned, deferred.slots[j],
+                                      deferred.scores[j]):
                     passed.slots[passed.count] = deferred.slots[j]
-                    passed.scores[passed.count] = query.deferred_sums[j]
+                    passed.scores[passed.count] = deferred.scores[j]
                     passed.count += 1
                 j += 1
             self.refine(1, 0, codes)

@@ -217,9 +217,13 @@ float farann_code_score(const farann_code_bar *bar, float sum, float weight, flo
     return (sum * bar->step + bar->origin + square) / weight;
 }
 
-float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown) {
-    double units = coded->allowance + coded->length * (double)unknown + ROUNDING * UPPER_STEP;
-    return (float)((double)score + units * coded->unit / (double)weight);
+int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
+                       float sum) {
+    const int64_t panel = row / FARANN_CODE_PANEL;
+    float limit = bar->offset + rows->weights[panel] * bar->threshold;
+    if (rows->unknown) limit += rows->unknown[panel] * bar->unknown;
+    if (rows->squares) limit += rows->squares[row] * bar->square;
+    return sum > limit;
 }
 
 void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar) {

@@ -97,11 +97,9 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
 /* The score of a row with that weight and square by a sum for which `bar` was made. */
 float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square);
 
-/*
- * What the reduced key of a row can be at most, less the slack, by its score from the upper halves
- * of its codes, and the weight and what is unknown of its panel.
- */
-float farann_code_most(const farann_coded_query *coded, float score, float weight, float unknown);
+/* Whether a row passes by a sum for which `bar` was made, as kernels decide it. */
+int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
+                       float sum);
 
 /* Ask memory for the codes of n rows from `start` on, a panel's first. */
 void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,

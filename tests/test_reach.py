@@ -113,17 +113,20 @@ def test_rows_on_the_edge_of_reach(seed: int, metric: str, dim: int, spread: flo
 
 @pytest.mark.parametrize("metric", _core.METRICS)
 def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
-    rows, centre = uneven(rng, 200, DIM), rng.standard_normal(DIM)
+    rows, centre = uneven(rng, 1600, DIM), rng.standard_normal(DIM)
     arrays = lay_out(rows, metric, centre=centre, by_length=True)
     assert arrays.longest is not None and arrays.slots is not None
-    n = len(filled(arrays))
+    n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     lengths = np.linalg.norm(vectors - centre, axis=1)
-    assert (np.diff(lengths) <= 0.0).all()
-    assert (lengths[::16] <= arrays.longest).all()
-    assert (arrays.longest <= lengths[::16] * (1.0 + 1e-5)).all()
+    # Within parts of 512 rows lie by size.
+    assert lengths[:512].min() >= lengths[512:1024].max()
+    assert lengths[512:1024].min() >= lengths[1024:].max()
+    of_panels = lengths.reshape(-1, 16).max(axis=1)
+    assert (of_panels <= arrays.longest[: len(of_panels)]).all()
+    assert (arrays.longest[: len(of_panels)] <= of_panels * (1.0 + 1e-5)).all()
 
 
 @pytest.mark.parametrize("metric", ["l2", "dot"])
