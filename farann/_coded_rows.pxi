@@ -1,0 +1,225 @@
+# All coded rows: which come first, which queries need the next. Part of _core.pyx.
+
+cdef class CodedRows(CodedBlocks):
+    """Scores all coded rows of a snapshot, block by block, and those without codes."""
+
+    cdef void scan_all_codes(self) noexcept nogil:
+        """Score all coded rows, as `scan` does."""
+        cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
+        cdef int64_t ramp = max(start, FIRST_BLOCK)
+        while start < self.codes.n_positions:
+            n = min(min(self.code_rows, ramp), self.codes.n_positions - start)
+            self.keep_active(start)
+            if self.n_active == self.n_queries:
+                self.scan_codes(start, n)
+            elif self.n_active:
+                self.scan_for_active(start, n)
+            else:
+                break
+            ramp = min(2 * ramp, self.code_rows)
+            start += n
+
+    cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
+        """Score some rows, up to `most`, that set the threshold; gives how many."""
+        cdef int64_t first = 0, count, i, width = self.code_width
+        cdef int64_t n = self.to_be_scored(most)
+        cdef farann_coded_tile tile
+        cdef Query *query
+        if self.codes.has_basis:
+            return self.scan_hubs(most)
+        if n == 0:
+            return 0
+        self.take_block(0, n, (self.n_queries + width - 1) // width)
+        tile.bars = &self.bars
+        while first < self.n_queries:
+            count = min(width, self.n_queries - first)
+            for i in range(count):
+                query = &self.queries[first + i]
+                self.members[i] = first + i
+                self.raise_bar(query, WHOLE_CODES)
+                farann_code_bars_set(&self.bars, i, &query.bar)
+            tile.codes = self.code_queries + first * self.codes.scanned.groups
+            self.scanned += n * self.score_tile(&self.block, &tile, count, n)
+            first += width
+        self.bytes_read += self.scanned * self.code_bytes_of_row(False)
+        return n
+
+    cdef int64_t to_be_scored(self, int64_t most) noexcept nogil:
+        """How many first rows, of up to `most`, to score all of."""
+        cdef int64_t n = min(self.n_scored, most)
+        return n - n % FARANN_SCORE_GROUPS if n >= LEAST_SCORED else 0
+
+    cdef int64_t score_tile(self, const farann_coded_rows *rows, const farann_coded_tile *tile,
+                            int64_t count, int64_t n) noexcept nogil:
+        """Score the first n rows for a tile, and admit the best; gives how many queries do.
+
+        A threshold that is good from the start spares most rows the way through the lists.
+        """
+        cdef farann_block block = self.coded_block(0)
+        cdef int64_t i, n_coded = 0
+        cdef const float *scores
+        cdef float floor
+        cdef Query *query
+        self.snapshot.kernels.score_codes_i8(rows, n, tile, self.scores)
+        for i in range(count):
+            query = &self.queries[self.members[i]]
+            self.candidates[i] = query.candidates
+            if not query.coded:
+                continue
+            n_coded += 1
+            scores = self.scores + i * n
+            floor = farann_best_scores_at_least(&query.best, scores, n)
+            query.best.count = 0  # the rows are going to be admitted
+            floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
+            self.snapshot.kernels.select_f32(scores, n, floor, &self.candidates[i])
+        self.admit_tile(count, &block)
+        return n_coded
+
+    cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:
+        """With a basis: score the first rows, up to `most`, by whole codes; gives how many.
+
+        A first look would let most of them pass.
+        """
+        cdef int64_t first = 0, count, i, g, width = self.code_width, groups = self.codes.groups
+        cdef int64_t n_rows = min(self.codes.n_hubs, most), start, n, n_coded
+        cdef int64_t n_scored = self.to_be_scored(n_rows)
+        cdef farann_coded_tile tile
+        cdef farann_code_bar bar
+        cdef farann_block block
+        cdef Query *query
+        tile.codes, tile.bars = self.hub_queries, &self.bars
+        while n_rows and first < self.n_queries:
+            count, n_coded = min(width, self.n_queries - first), 0
+            for i in range(count):
+                self.members[i] = first + i
+                n_coded += self.queries[first + i].coded
+                for g in range(groups):
+                    self.hub_queries[g * width + i] = self.whole_queries[(first + i) * groups + g]
+            start = 0
+            while start < n_rows:
+                n = min(max(start, FIRST_BLOCK), n_rows - start)
+                if start == 0 and n_scored:
+                    n = n_scored
+                for i in range(width):
+                    bar = self.no_bar
+                    if i < count:
+                        query = &self.queries[first + i]
+                        self.candidates[i] = query.candidates
+                        if query.coded:
+                            bar = farann_code_bar_at(&query.whole, &self.codes.bounds,
+                                                     self.wanted(query), self.sign, False)
+                    farann_code_bars_set(&self.bars, i, &bar)
+                if start == 0 and n_scored:
+                    self.score_tile(&self.codes.hubs, &tile, count, n)
+                else:
+                    self.scan_function(width == 1, False)(&self.codes.hubs, start, n, &tile,
+                                                          self.candidates)
+                    block = self.coded_block(start)
+                    self.admit_tile(count, &block)
+                start += n
+            n = min(n_rows, self.codes.n_filled)
+            self.scanned += n * n_coded
+            self.bytes_read += n * n_coded * (
+                groups * FARANN_CODE_GROUP + (sizeof(float) if self.codes.hubs.squares else 0))
+            first += width
+        return n_rows
+
+    cdef void keep_active(self, int64_t start) noexcept nogil:
+        """Where rows lie by length: forget the queries that no row from a position on can answer."""
+        cdef int64_t i, kept = 0
+        cdef double reach, most
+        cdef const Query *query
+        # What is nearest under l2 may have any length.
+        if self.codes.reach is None or (self.sign < 0.0 and self.codes.scanned.squares != NULL):
+            return
+        reach = self.codes.reach[start // FARANN_CODE_PANEL]
+        for i in range(self.n_active):
+            query = &self.queries[self.active[i]]
+            most = query.prepared.weight_norm * reach
+            if self.codes.scanned.squares != NULL:
+                most += reach * reach
+            self.active[kept] = self.active[i]
+            kept += query.coded and (
+                most * BOUND_UP + query.whole.slack >= self.wanted(query))
+        self.n_active = kept
+
+    cdef void scan_for_active(self, int64_t start, int64_t n) noexcept nogil:
+        """Scan rows for some of the queries."""
+        cdef int64_t at = 0, count, i, width = self.code_width
+        self.take_block(start, n, (self.n_active + width - 1) // width)
+        while at < self.n_active:
+            if self.n_active - at < FEW_VISITORS:
+                width = 1
+            count = min(width, self.n_active - at)
+            for i in range(count):
+                self.members[i] = self.active[at + i]
+            self.scan_for_members(width, count, start, n)
+            at += count
+
+    cdef void score_uncoded(self) noexcept nogil:
+        """First of all the canonical keys of rows without codes, and for queries without them."""
+        cdef const Segment *rows = &self.snapshot.segments[0]
+        cdef int64_t i, start, n
+        for i in range(self.n_queries):
+            if self.queries[i].coded:
+                self.queries[i].slack = self.queries[i].whole.off
+                self.score_outliers(&self.queries[i])
+                continue
+            self.scanned += rows.count
+            if not self.snapshot.vectors:
+                self.score_outliers(&self.queries[i])
+                self.score_decoded(&self.queries[i])
+                continue
+            start = 0
+            while start < rows.count:
+                n = min(self.block_rows, rows.count - start)
+                self.score_exact(&self.queries[i], rows, start, n)
+                self.bytes_read += n * self.snapshot.dim * sizeof(float)
+                start += n
+
+    cdef void score_outliers(self, Query *query) noexcept nogil:
+        """Offer the canonical keys of the rows that have no codes."""
+        cdef Segment rows = self.snapshot.segments[0]
+        cdef farann_block block
+        cdef const int64_t *positions = NULL
+        cdef int64_t start = 0, n
+        rows.count = self.codes.outliers.shape[0]
+        self.rescored += rows.count
+        self.bytes_read += rows.count * self.snapshot.dim * sizeof(float)
+        while start < rows.count:
+            n = min(self.block_rows, rows.count - start)
+            rows.positions = &self.codes.outliers[0]
+            block = self.block_of(&rows, start)
+            if self.snapshot.vectors:
+                positions = rows.positions + start
+            else:
+                # The outliers are all that there is of the base.
+                rows.positions = NULL
+            self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
+                self.rows_at(&rows, start), positions, n, self.snapshot.dim,
+                self.exact_query(query), self.keys)
+            self.offer(query, n, &block, &query.filter)
+            start += n
+
+    cdef void score_decoded(self, Query *query) noexcept nogil:
+        """Offer all coded rows, for a query that can't be coded itself, without vectors."""
+        cdef farann_block block
+        cdef int64_t start = 0, position, slot, n
+        farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query),
+                             self.snapshot.dim, &self.snapshot.centre[0], query.prepared.query_norm, self.turned)
+        self.snapshot.kernels.rotate_f64(self.turned, self.snapshot.dim, &self.codes.turns[0, 0],
+                                         FARANN_ROTATION_ROUNDS)
+        block.first, block.positions, block.slots = 0, self.positions, NULL
+        block.ids, block.end = self.snapshot.ids_by_slot, self.snapshot.n_slots
+        while start < self.codes.n_positions:
+            n = 0
+            for position in range(start, start + FARANN_CODE_PANEL):
+                slot = position if self.codes.slots is None else self.codes.slots[position]
+                if 0 <= slot < self.codes.n_rows:
+                    self.positions[n] = slot
+                    self.keys[n] = rough_key(&query.prepared, self.sign,
+                                             decoded_score(
+                        &self.codes.scanned, self.codes.dim, self.turned, self.sign, position))
+                    n += 1
+            self.offer(query, n, &block, &query.filter)
+            start += FARANN_CODE_PANEL
