@@ -95,6 +95,8 @@ cdef class ApproximateTask(Task):
             self.n_first = self.cells.starts[0]
         elif self.effort < self.n_first:
             self.n_first = code_rows(<int64_t>self.effort)
+        if self.budget < INT64_MAX and self.seeds is not None:
+            self.budget -= self.seeds.length
         self.n_first = min(self.n_first, self.budget)
 
     cdef allocate_codes(self):
@@ -129,6 +131,10 @@ cdef class ApproximateTask(Task):
         if self.budget < INT64_MAX:
             self.ranked = <farann_entry *>self.allocate(room, sizeof(farann_entry))
 
+    cdef bint seeds_pay(self, Seeds seeds):
+        """Where they can be paid for."""
+        return self.budget >= 2 * seeds.length
+
     cdef void prepare(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
         cdef int64_t width = self.code_width
@@ -157,6 +163,7 @@ cdef class ApproximateTask(Task):
             return
         with nogil:
             self.score_uncoded()
+            self.scan_seeds()
             self.scan_first()
             if self.cells is not None:
                 self.visit_cells()
@@ -394,7 +401,7 @@ cdef class ApproximateTask(Task):
             if not query.coded or query.found.count + query.candidates.count >= self.k:
                 continue
             query.found.count = query.candidates.count = query.best.count = 0
-            query.threshold = -INFINITY
+            query.threshold, query.filter.n_met = -INFINITY, 0
             self.score_outliers(query)
             start = 0
             while start < self.codes.n_positions:

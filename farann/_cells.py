@@ -49,7 +49,7 @@ def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int
     """
     if n_cells <= _MOST_AT_ONCE:
         sample = _sample(rows, n_cells * _ROWS_A_CELL)
-        centres = _centres(_moderate(rows[sample], centre, unit), n_cells, seed)
+        centres = k_means(_moderate(rows[sample], centre, unit), n_cells, seed)
         return _nearest(rows, centre, unit, centres)
     n_parts = round(n_cells**0.5)
     part = partition(rows, centre, unit, n_parts, seed)
@@ -63,7 +63,7 @@ def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int
             continue
         number = max(1, round(n_cells * len(members) / len(rows)))
         sample = members[_sample(members, number * _ROWS_A_CELL)]
-        centres = _centres(_moderate(rows[sample], centre, unit), number, seed)
+        centres = k_means(_moderate(rows[sample], centre, unit), number, seed)
         labels[members] = _nearest(rows[members], centre, unit, centres) + first
         first += number
     return labels
@@ -78,7 +78,8 @@ def _moderate(rows: Float32Array, centre: Float64Array, unit: bool) -> Float32Ar
     return np.clip(centred(rows, centre, unit), -_LARGEST, _LARGEST).astype(np.float32)
 
 
-def _centres(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
+def k_means(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
+    """Means of so many groups of a sample, by scikit-learn's mini-batch k-means."""
     from sklearn.cluster import MiniBatchKMeans
 
     n_cells = min(n_cells, len(sample))
@@ -123,8 +124,9 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
     return _coded(means, deviations, squares if squared else None, starts, seed, isa)
 
 
-def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array | None,
-           starts: Int64Array, seed: int, isa: str) -> CellArrays:
+def code_means(means: Float64Array, seed: int, isa: str) -> tuple[UInt8Array, Float32Array,
+                                                                  Float64Array]:
+    """Codes of means as of centred rows, the weight of each panel, and the scale of all."""
     n, dim = means.shape
     largest = float(np.finfo(np.float32).max)
     means32 = np.clip(means, -largest, largest).astype(np.float32)
@@ -135,18 +137,25 @@ def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array 
     limit = max(float(extents.max()), 1e-28)
     room = np.maximum(largest_of_panels(extents, order), limit / _core.CODE_SPAN)
     weights = (127.0 / room).astype(np.float32)
-    of_cell = np.repeat(weights, _core.code_rows(1))
-    codes, lengths = np.empty((n, 4 * -(-dim // 4)), np.uint8), np.empty(n)
-    _core.encode_rows(means32, nowhere, False, signs, of_cell[:n], isa, codes, lengths,
+    of_mean = np.repeat(weights, _core.code_rows(1))[:n]
+    codes = np.empty((n, 4 * -(-dim // 4)), np.uint8)
+    _core.encode_rows(means32, nowhere, False, signs, of_mean, isa, codes, np.empty(n),
                       np.empty(n, np.float32))
-    scaled = deviations * of_cell[:n]
+    return codes, weights, of_mean.astype(np.float64)
+
+
+def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array | None,
+           starts: Int64Array, seed: int, isa: str) -> CellArrays:
+    n = len(means)
+    codes, weights, of_mean = code_means(means, seed, isa)
+    scaled = deviations * of_mean
     unit = max(float(scaled.max()) / 127.0, 1e-30)
     spread = (128.0 + np.rint(scaled / unit)).astype(np.uint8)
     codes = np.hstack([codes, np.repeat(spread[:, None], 4, axis=1)])
-    panels, _ = empty_panels(len(order), codes.shape[1], False)
+    panels, _ = empty_panels(_core.code_rows(n), codes.shape[1], False)
     _core.pack_codes(codes, np.arange(n), False, panels)
     whole = None
     if squares is not None:
-        whole = np.zeros(len(order), np.float32)
-        whole[:n] = squares * of_cell[:n]
+        whole = np.zeros(len(panels), np.float32)
+        whole[:n] = squares * of_mean
     return CellArrays(starts, panels, weights, whole, unit)

@@ -134,6 +134,19 @@ def empty_panels(n_positions: int, width: int, halves: bool) -> tuple[UInt8Array
     return np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
 
 
+def bytes_at(panels: UInt8Array, lower: UInt8Array | None, positions: Int64Array) -> UInt8Array:
+    """Codes + 128 at some positions of panels of halves; lower halves 0 where they aren't kept."""
+    pairs = panels.shape[1] // 4
+    panel, row = positions // 16, positions % 16
+    upper = panels.reshape(-1, pairs, 16, 4)[panel, :, row]
+    halves = np.stack([upper & 15, upper >> 4], axis=2) << 4
+    if lower is not None:
+        own = lower.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
+        halves |= np.stack([own & 15, own >> 4], axis=2)
+    codes_at: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
+    return codes_at
+
+
 def places_of(order: Int64Array, n: int) -> Int64Array:
     """Where an order of slots, -1 for none, has each of n rows; -1 for nowhere."""
     places = np.full(n, -1, np.int64)

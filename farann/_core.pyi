@@ -76,6 +76,19 @@ class Cells:
         unit: float,
     ) -> None: ...
 
+class Seeds:
+    def __init__(
+        self,
+        codes: Codes,
+        panels: npt.NDArray[np.uint8],
+        weights: npt.NDArray[np.float32],
+        squares: npt.NDArray[np.float32] | None,
+        positions: npt.NDArray[np.int32],
+        rows: npt.NDArray[np.uint8],
+        row_weights: npt.NDArray[np.float32],
+        row_squares: npt.NDArray[np.float32] | None,
+    ) -> None: ...
+
 class Snapshot:
     dim: Final[int]
     n_slots: Final[int]
@@ -91,7 +104,10 @@ class Snapshot:
         codes: Codes | None = None,
         cells: Cells | None = None,
         vectors: bool = True,
+        seeds: Seeds | None = None,
     ) -> None: ...
+
+    def seeds_for(self, k: int) -> bool: ...
 
 class Filter:
     n_rows: Final[int]

@@ -97,11 +97,13 @@ cdef int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
 
 include "_codes.pxi"
 include "_cells.pxi"
+include "_seeds.pxi"
 include "_snapshot.pxi"
 include "_rough.pxi"
 include "_queries.pxi"
 include "_selection.pxi"
 include "_coded_blocks.pxi"
 include "_coded_rows.pxi"
+include "_seeded_rows.pxi"
 include "_task.pxi"
 include "_approximate.pxi"

@@ -26,6 +26,7 @@ from farann._codes import (
 )
 from farann._kind import Kind
 from farann._rotation import turned
+from farann._seeds import SeedArrays, make_seeds, number_of_lists
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann._upper import code_upper, shape_of
 
@@ -179,26 +180,37 @@ class _Builder(NamedTuple):
              answers: Int64Array) -> Made:
         """What was made, with the recall of codes where they are all that will be left."""
         if kind.vectors:
-            return Made(arrays, cells)
+            return Made(arrays, cells, None, self.seeds(arrays, kind, asked, answers))
         found = self.answers(arrays, asked, vectors=False)
         same = (found[:, :, None] == answers[:, None, :]) & (answers[:, None, :] >= 0)
         return Made(arrays, cells, float(same.any(axis=1).sum() / max((answers >= 0).sum(), 1)))
 
-    def answers(self, arrays: CodeArrays, queries: Float32Array,
-                vectors: bool = True) -> Int64Array:
-        """Slots of the rows furthest from each query, (len(queries), _SAMPLE_K)."""
+    def seeds(self, arrays: CodeArrays, kind: Kind, asked: Float32Array,
+              answers: Int64Array) -> SeedArrays | None:
+        """Lists of rows that answer sample queries."""
+        # With a first look, whole codes of the first rows are scanned, which do as well.
+        if arrays.basis is not None or kind.bits != 8 or arrays.slots is None:
+            return None
+        places = places_of(arrays.slots, len(self.rows))
+        return make_seeds(arrays, places, weights_of(asked, self.centre, self.metric), answers,
+                          self.centre, _core.METRICS[self.metric],
+                          lambda queries, k: self.answers(arrays, queries, True, k), kind.seed,
+                          self.isa)
+
+    def answers(self, arrays: CodeArrays, queries: Float32Array, vectors: bool = True,
+                k: int = _SAMPLE_K) -> Int64Array:
+        """Slots of the rows furthest from each query, (len(queries), k)."""
         n, dim = self.rows.shape
         base = self.rows if vectors else self.rows[arrays.outliers]
         snapshot = _core.Snapshot(base, self.rows[:0], None, None, self.centre, self.metric,
                                   self.isa, _core.Codes(n, dim, *arrays), None, vectors)
         chosen = _core.Filter(snapshot)
-        scores = np.empty((len(queries), _SAMPLE_K), np.float32)
-        slots = np.empty((len(queries), _SAMPLE_K), np.int64)
+        scores = np.empty((len(queries), k), np.float32)
+        slots = np.empty((len(queries), k), np.int64)
         for start in range(0, len(queries), 512):
             stop = min(start + 512, len(queries))
-            task = (_core.Task(snapshot, chosen, queries, start, stop, _SAMPLE_K, False) if vectors
-                    else _core.ApproximateTask(snapshot, chosen, queries, start, stop, _SAMPLE_K,
-                                               np.inf))
+            task = (_core.Task(snapshot, chosen, queries, start, stop, k, False) if vectors
+                    else _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, np.inf))
             task.run()
             task.write_top(scores, slots, start)
         return slots
@@ -217,6 +229,7 @@ class Made(NamedTuple):
     codes: CodeArrays | None
     cells: CellArrays | None = None
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
+    seeds: SeedArrays | None = None
 
 
 def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
@@ -250,7 +263,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     n_cells = number_of_cells(kind.cells, n)
     if n < _FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
         return Made(arrays)
-    if n_cells:
+    if n_cells or (kind.vectors and number_of_lists(n)):
         import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
 
     # Threads that wait for each other by spinning take minutes on a busy machine.

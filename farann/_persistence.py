@@ -16,6 +16,7 @@ from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap, distinct
 from farann._layout import CodeArrays
+from farann._seeds import SeedArrays, seeds_of
 from farann._kind import Kind
 from farann._store import Store
 from farann._types import Float32Array
@@ -60,6 +61,9 @@ def sections_of(settings: Mapping[str, Any],
             arrays |= {f"cells.{name}": part for name, part in cells._asdict().items()
                        if isinstance(part, np.ndarray)}
             metadata["cell_unit"] = cells.unit
+        if store.seeds is not None:
+            arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
+                       if part is not None}
         # JSON has no infinity; the effort of exact search is null.
         metadata["tunings"] = [
             [t.k, [[None if isinf(effort) else effort, recall, us]
@@ -126,6 +130,10 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if store.cells is not None and (
                 (store.cells.squares is None) != (store.codes.squares is None)):
             raise FormatError("the cells are not those of these codes: only one has squares")
+        store.seeds = _seeds_of(arrays, store.codes, n_coded or count, dim)
+        if store.seeds is not None and (n_coded or kind.bits == 4 or (
+                (store.seeds.squares is None) != (store.codes.squares is None))):
+            raise FormatError("the seeds are not those of these codes")
         store.tunings = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
@@ -166,6 +174,10 @@ _CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.uint8, 2), "weights": (
                   "squares": (np.float32, 1)}
 
 
+_SEED_SECTIONS = {"panels": (np.uint8, 2), "weights": (np.float32, 1), "squares": (np.float32, 1),
+                  "positions": (np.int32, 2)}
+
+
 def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
               dim: int) -> CodeArrays | None:
     if "code_bounds" not in metadata:
@@ -201,6 +213,22 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     except (TypeError, ValueError) as error:
         raise FormatError(f"the cells are not those of these codes: {error}") from None
     return cells
+
+
+def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays, count: int,
+              dim: int) -> SeedArrays | None:
+    parts = _parts(arrays, "seeds", _SEED_SECTIONS)
+    if parts["positions"] is None:
+        return None
+    for name in ("panels", "weights"):
+        if parts[name] is None:
+            raise FormatError(f"section 'seeds.{name}' is missing")
+    seeds = SeedArrays(**parts)
+    try:
+        seeds_of(seeds, codes, _core.Codes(count, dim, *codes))
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"the seeds are not those of these codes: {error}") from None
+    return seeds
 
 
 def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from farann import _core, _layout, tuning
 from farann._cells import CellArrays
 from farann._checks import Limits
-from farann._codes import CodeBounds, Extents, blocks_of, centred, empty_panels
+from farann._codes import CodeBounds, Extents, blocks_of, bytes_at, centred, empty_panels
 from farann._kind import Kind
 from farann._rotation import turned, turned_back
-from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann._upper import MIDDLE, shape_of
 
 # Added rows whose coordinates are so many times as large as any before stay float32.
@@ -73,25 +73,12 @@ def places(codes: _layout.CodeArrays, slots: Int64Array) -> Int64Array:
     return np.where(slots < len(found), found[np.minimum(slots, len(found) - 1)], np.int64(-1))
 
 
-def bytes_at(codes: _layout.CodeArrays, positions: Int64Array) -> UInt8Array:
-    """Codes + 128 at some positions, the lower halves 0 where they aren't kept."""
-    pairs = codes.panels.shape[1] // 4
-    panel, row = positions // 16, positions % 16
-    upper = codes.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
-    halves = np.stack([upper & 15, upper >> 4], axis=2) << 4
-    if codes.lower is not None:
-        lower = codes.lower.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
-        halves |= np.stack([lower & 15, lower >> 4], axis=2)
-    codes_at: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
-    return codes_at
-
-
 def _centred_rows(codes: _layout.CodeArrays, base: Float32Array, slots: Int64Array,
                   centre: Float64Array, unit: bool) -> tuple[Float64Array, Float64Array]:
     """Rows less the centre, and their squared lengths as codes have them (l2)."""
     positions = places(codes, slots)
     coded = positions >= 0
-    values = bytes_at(codes, positions[coded])[:, : len(centre)] - 128.0
+    values = bytes_at(codes.panels, codes.lower, positions[coded])[:, : len(centre)] - 128.0
     if codes.lower is None:
         values += MIDDLE
     weights = codes.weights.astype(np.float64)[positions[coded] // 16]
@@ -195,7 +182,7 @@ def _taken(codes: _layout.CodeArrays, positions: Int64Array,
     """The codes at some positions, whole panels of rows of the `weights`; -1 for none."""
     assert codes.slots is not None and codes.unknown is not None
     there = positions >= 0
-    taken = bytes_at(codes, np.maximum(positions, 0))
+    taken = bytes_at(codes.panels, codes.lower, np.maximum(positions, 0))
     panels, lower = empty_panels(len(positions), taken.shape[1], True)
     _core.pack_codes(taken, np.where(there, np.arange(len(positions)), -1), True, panels, lower)
     unknown = np.where(there, codes.unknown[np.maximum(positions, 0) // 16], np.float32(0))

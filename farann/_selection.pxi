@@ -142,7 +142,7 @@ cdef class Selection(Queries):
         cdef const Segment *segment
         admitted.alive = NULL
         admitted.excluded = NULL
-        admitted.n_excluded = 0
+        admitted.n_excluded = admitted.n_met = 0
         for s in range(2):
             segment = &self.snapshot.segments[s]
             n = 0

@@ -29,6 +29,8 @@ cdef class Snapshot:
         Of the base.
     cells : Cells or None
         Of the codes.
+    seeds : Seeds or None
+        Of the codes.
     vectors : bool
         False: the base is there as codes alone, without a basis, and scores of its rows are rough.
     """
@@ -38,6 +40,7 @@ cdef class Snapshot:
     cdef farann_metric metric
     cdef Codes codes
     cdef Cells cells
+    cdef Seeds seeds
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
     cdef bint vectors
@@ -51,7 +54,7 @@ cdef class Snapshot:
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, Codes codes=None,
-                 Cells cells=None, bint vectors=True):
+                 Cells cells=None, bint vectors=True, Seeds seeds=None):
         cdef int64_t n_base = base.shape[0]
         self.kernels = kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
@@ -77,7 +80,10 @@ cdef class Snapshot:
         if cells is not None and (codes is None or cells.bounds.dim != self.dim or (
                 cells.starts[cells.n_cells] > codes.n_positions)):
             raise ValueError("cells must be those of the codes")
-        self.codes, self.cells = codes, cells
+        if seeds is not None and (codes is None or seeds.dim != self.dim or not vectors
+                                  or seeds.n_positions != codes.n_positions):
+            raise ValueError("seeds must be those of the codes")
+        self.codes, self.cells, self.seeds = codes, cells, seeds
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]
@@ -96,6 +102,11 @@ cdef class Snapshot:
         if self.metric != FARANN_COSINE:
             for j in range(self.dim):
                 self.padded_centre[j] = <float>centre[j]
+
+    cpdef bint seeds_for(self, int64_t k):
+        """Whether searches for the k furthest rows begin with seeds."""
+        return (self.seeds is not None and k <= FEW_BEST // 2
+                and self.seeds.length <= rows_in_cache(self.codes.groups * FARANN_CODE_GROUP))
 
 
 cdef class Filter:
@@ -145,7 +156,7 @@ cdef class Filter:
                 self.segments[1].positions = &self.positions[0] + split
         self.n_rows = self.segments[0].count + self.segments[1].count
 
-    cdef bint is_open(self) noexcept:
+    cdef bint is_open(self) noexcept nogil:
         """Whether every row may be found."""
         return self.alive == NULL and self.excluded is None
 
@@ -153,7 +164,7 @@ cdef class Filter:
         cdef farann_filter result
         result.alive = self.alive
         result.excluded = NULL
-        result.n_excluded = 0
+        result.n_excluded = result.n_met = 0
         if self.excluded is not None and self.offsets[i + 1] > self.offsets[i]:
             result.excluded = &self.excluded[self.offsets[i]]
             result.n_excluded = self.offsets[i + 1] - self.offsets[i]

@@ -16,6 +16,7 @@ from farann._dispatch import default_isa
 from farann._ids import IdMap
 from farann._kind import Kind
 from farann._layout import CodeArrays, make_codes, sampled
+from farann._seeds import SeedArrays, seeds_of
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 from farann.tuning import Tuning
 
@@ -35,6 +36,8 @@ class Store:
         self.kind = kind
         self.codes: CodeArrays | None = None
         self.cells: CellArrays | None = None
+        self.seeds: SeedArrays | None = None
+        self._listed: _core.Seeds | None = None  # the seeds with their codes, once asked for
         self.codes_recall: float | None = None
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
@@ -81,8 +84,12 @@ class Store:
         cells = None
         if self.codes is not None and self.cells is not None:
             cells = _core.Cells(self.dim, len(self.codes.panels), *self.cells)
+        if codes is not None and self.codes is not None and (
+                self.seeds is not None and self._listed is None):
+            self._listed = seeds_of(self.seeds, self.codes, codes)
         return _core.Snapshot(self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                              self.kind.metric, isa, codes, cells, self.n_coded is None)
+                              self.kind.metric, isa, codes, cells, self.n_coded is None,
+                              self._listed)
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
@@ -163,12 +170,13 @@ class Store:
         self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
         self.centre = centre_of(base, self.kind.unit)
         self.codes, self.cells, self.codes_recall, self.tunings = None, None, None, {}
+        self.seeds = self._listed = None
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             self._unused_queries = queries[::4].copy()
             queries = np.delete(queries, np.s_[::4], axis=0)
         if self.kind.coded:
-            self.codes, self.cells, self.codes_recall = make_codes(
+            self.codes, self.cells, self.codes_recall, self.seeds = make_codes(
                 base, self.centre, self.kind, default_isa(), queries, progress)
             if self.codes is not None and not self.kind.vectors:
                 self.base, self.n_coded = base[self.codes.outliers], len(base)
@@ -235,6 +243,7 @@ class Store:
             "centre": self.centre.nbytes,
             "codes": _nbytes(self.codes),
             "cells": _nbytes(self.cells),
+            "seeds": 0 if self.seeds is None else self.seeds.nbytes,
         }
 
 

@@ -1,6 +1,6 @@
 # The search: every row is scored, in blocks. Part of _core.pyx.
 
-cdef class Task(CodedRows):
+cdef class Task(SeededRows):
     """Some queries of a search: `run` answers them."""
 
     def run(self):
@@ -9,6 +9,7 @@ cdef class Task(CodedRows):
         with nogil:
             if self.codes is not None:
                 self.score_uncoded()
+                self.scan_seeds()
                 self.scan_all_codes()
                 self.refine_all_deferred()
             for s in range(2):

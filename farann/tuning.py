@@ -143,6 +143,8 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     else:
         doublings = max(1, int(np.log2(max(chosen.n_rows / _FEWEST_ROWS, 2.0))))
         efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
+        if snapshot.seeds_for(k):
+            efforts.insert(0, 0.0)  # the rows of a list, and no others
         efforts += [share * chosen.n_rows for share in _MOST_SHARES
                     if share * chosen.n_rows > efforts[-1]]
     tried: list[tuple[float, float, float]] = []

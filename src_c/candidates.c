@@ -5,21 +5,22 @@
 
 #include "portable.h"
 
-static int is_excluded(const farann_filter *filter, int64_t slot) {
-    int64_t low = 0, high = filter->n_excluded;
+static int is_among(const int64_t *sorted, int64_t n, int64_t slot) {
+    int64_t low = 0, high = n;
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
-        if (filter->excluded[middle] < slot)
+        if (sorted[middle] < slot)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < filter->n_excluded && filter->excluded[low] == slot;
+    return low < n && sorted[low] == slot;
 }
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     if (filter->alive && !filter->alive[slot]) return 0;
-    return filter->n_excluded == 0 || !is_excluded(filter, slot);
+    return !is_among(filter->excluded, filter->n_excluded, slot) &&
+           !is_among(filter->met, filter->n_met, slot);
 }
 
 static int64_t slot_of(const farann_block *block, int64_t row) {

@@ -44,11 +44,16 @@ typedef struct {
     int64_t end;
 } farann_block;
 
-/* What may not be found: slots with alive[slot] == 0 (NULL: none), and the sorted `excluded`. */
+/*
+ * What may not be found: slots with alive[slot] == 0 (NULL: none), the sorted `excluded`, and the
+ * sorted `met`, which had their turn.
+ */
 typedef struct {
     const uint8_t *alive;
     const int64_t *excluded;
     int64_t n_excluded;
+    const int64_t *met;
+    int64_t n_met;
 } farann_filter;
 
 /* Whether a slot may be found. */

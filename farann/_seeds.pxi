@@ -1,0 +1,80 @@
+# Lists of rows that answer queries of one kind. Part of _core.pyx.
+
+cdef class Seeds:
+    """Sample queries in groups, and for each group rows that answer them, by position of codes.
+
+    Parameters
+    ----------
+    codes : Codes
+        Not those of 4 bits.
+    panels : uint8 (n, 4 * ceil(dim / 4))
+        The groups as coded rows, of which that with the largest key has the most similar queries:
+        panels of whole codes, turned by the same rotation as rows.
+    weights : float32 (n / 16,)
+        As for rows.
+    squares : float32 (n,) or None
+        What is added to a group's key, times the weight (l2).
+    positions : int32 (n_lists, length)
+        The rows of each list, whole groups of `FARANN_SCORE_GROUPS`, in the order of slots.
+    rows : uint8 (n_lists * length, 4 * ceil(dim / 4))
+        Their whole codes, in panels.
+    row_weights : float32 (n_lists * length,)
+    row_squares : float32 (n_lists * length,) or None
+    """
+
+    cdef const uint8_t[:, ::1] panels, rows
+    cdef const float[::1] weights, squares, row_weights, row_squares
+    cdef float[::1] ones
+    cdef int64_t[::1] slots  # of the rows, ascending in each list
+    cdef farann_coded_rows groups, listed
+    cdef int64_t n_lists, length, n_padded, n_positions, dim
+
+    def __init__(self, Codes codes, const uint8_t[:, ::1] panels, const float[::1] weights, squares,
+                 const int32_t[:, ::1] positions, const uint8_t[:, ::1] rows,
+                 const float[::1] row_weights, row_squares):
+        cdef int64_t n = panels.shape[0], width = codes.groups * FARANN_CODE_GROUP, n_rows
+        self.n_lists, self.length, self.n_padded = positions.shape[0], positions.shape[1], n
+        self.n_positions, self.dim = codes.n_positions, codes.dim
+        n_rows = self.n_lists * self.length
+        if (self.n_lists < 1 or n != code_rows(self.n_lists) or panels.shape[1] != width
+                or n > MOST_SCORED or weights.shape[0] * FARANN_CODE_PANEL != n
+                or self.length < 1 or self.length > MOST_SCORED
+                or self.length % FARANN_SCORE_GROUPS or codes.upper_alone
+                or rows.shape[0] != n_rows or rows.shape[1] != width
+                or row_weights.shape[0] != n_rows
+                or (squares is not None and len(squares) != n)
+                or (row_squares is None) != (codes.refined.squares == NULL)
+                or (row_squares is not None and len(row_squares) != n_rows)):
+            raise ValueError("groups and lists must fit together, and the codes")
+        if not (np.isfinite(weights).all() and (np.asarray(weights) > 0.0).all()
+                and (squares is None or np.isfinite(squares).all())):
+            raise ValueError("groups must have finite squares and positive weights")
+        self.panels, self.weights, self.squares = panels, weights, squares
+        self.rows, self.row_weights, self.row_squares = rows, row_weights, row_squares
+        self.groups = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL,
+                                        codes.groups)
+        if squares is not None:
+            self.groups.squares = &self.squares[0]
+        # Rows of a panel have different weights here, and scores are divided by them afterwards.
+        self.ones = np.ones(n_rows // FARANN_CODE_PANEL, np.float32)
+        self.listed = farann_coded_rows(&rows[0, 0], NULL, NULL, &self.ones[0], NULL, NULL,
+                                        codes.groups)
+        if row_squares is not None:
+            self.listed.squares = &self.row_squares[0]
+        at = np.asarray(positions)
+        if at.min() < 0 or at.max() >= codes.n_positions:
+            raise ValueError("positions must be those of the codes")
+        slots = at if codes.slots is None else np.asarray(codes.slots)[at]
+        if slots.min() < 0 or slots.max() >= codes.n_rows or (np.diff(slots, axis=1) <= 0).any():
+            raise ValueError("a list must have different rows in the order of slots")
+        self.slots = np.ascontiguousarray(slots.ravel(), np.int64)
+
+    cdef farann_coded_rows list_at(self, int64_t i) noexcept nogil:
+        """The rows of a list as coded rows."""
+        cdef farann_coded_rows rows = self.listed
+        cdef int64_t first = i * self.length
+        rows.panels += first * rows.groups * FARANN_CODE_GROUP
+        rows.weights += first // FARANN_CODE_PANEL
+        if rows.squares != NULL:
+            rows.squares += first
+        return rows

@@ -1,0 +1,136 @@
+"""Seeds: lists of rows that answer queries of one kind, which a search looks at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from farann import _core
+from farann._cells import code_means, k_means
+from farann._codes import bytes_at
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+
+if TYPE_CHECKING:
+    from farann._layout import CodeArrays
+
+# Rows of a list, whole groups of what the core looks at; lists at most; and of the rows one in so
+# many at most is in a list.
+_LENGTH, _MOST_LISTS, _SHARE = 256, 128, 16
+# One sample query in so many isn't learned from, and of the answers to these a share must be in
+# their lists: less doesn't give a threshold that is worth the look.
+_HELD_OUT, _LEAST_FOUND = 4, 0.5
+# Queries beyond are cut: k-means squares them as float32.
+_LARGEST = 1e16
+
+Furthest = Callable[[Float32Array, int], Int64Array]
+
+
+class SeedArrays(NamedTuple):
+    """What a file keeps of seeds; `_core.Seeds` says what it holds."""
+
+    panels: UInt8Array
+    weights: Float32Array
+    squares: Float32Array | None
+    positions: Int32Array
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of these arrays, and of the codes of the rows that they list."""
+        kept = sum(part.nbytes for part in self if part is not None)
+        of_row = self.panels.shape[1] + 4 * (3 if self.squares is not None else 2)
+        return int(kept + self.positions.size * of_row)
+
+
+def number_of_lists(n_positions: int) -> int:
+    """How many lists a layout of so many positions gets."""
+    return min(_MOST_LISTS, n_positions // (_LENGTH * _SHARE))
+
+
+def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
+               answers: Int64Array, centre: Float64Array, metric: str, furthest: Furthest,
+               seed: int, isa: str) -> SeedArrays | None:
+    """Group sample queries by k-means, and list for each group the rows that answer them.
+
+    Parameters
+    ----------
+    arrays : CodeArrays
+        The codes, as they are laid out.
+    places : (n,)
+        The position of each row, -1 for none.
+    weights : (q, dim)
+        Of sample queries, see `_layout.weights_of`.
+    answers : (q, k)
+        Rows that answer them, the best first.
+    centre : (dim,)
+    metric : str
+    furthest : function
+        Rows that answer other queries, (n_queries, k).
+    seed : int
+        For k-means.
+    isa : str
+    """
+    n_lists = min(number_of_lists(len(arrays.panels)), len(weights))
+    if n_lists == 0:
+        return None
+    squared = metric == "l2"
+    if not squared:
+        # An answer doesn't depend on how long a query is.
+        lengths = np.linalg.norm(weights, axis=1, keepdims=True)
+        weights = weights / np.maximum(lengths, np.finfo(np.float64).tiny)
+    weights = np.clip(weights, -_LARGEST, _LARGEST)
+    held_out = np.arange(len(weights)) % _HELD_OUT == _HELD_OUT - 1
+    means = k_means(weights[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
+    # As rows of which the nearest mean has the largest key: <a, b> less |b|^2 / 2, over 2.
+    rows, squares = 0.5 * means, -0.25 * (means**2).sum(axis=1)
+    if not squared:
+        rows = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-30)
+        squares[:] = 0.0
+    group = np.argmax(weights @ rows.T + squares, axis=1)
+    queries = centre - 0.5 * means if squared else -rows
+    tops = furthest(queries.astype(np.float32), _LENGTH + len(arrays.outliers))
+    lists = np.array([_listed(answers[(group == i) & ~held_out], tops[i], places)
+                      for i in range(len(means))])
+    found = (lists[group[held_out], :, None] == places[answers[held_out]][:, None, :]).any(axis=1)
+    if found.mean() < _LEAST_FOUND:
+        return None
+    codes, of_panels, _ = code_means(rows, seed, isa)
+    panels = np.zeros((len(of_panels) * _core.code_rows(1), codes.shape[1]), np.uint8)
+    _core.pack_codes(codes, np.arange(len(codes)), False, panels)
+    biases = None
+    if squared:
+        biases = np.zeros(len(panels), np.float32)
+        biases[: len(rows)] = squares * np.repeat(of_panels, _core.code_rows(1))[: len(rows)]
+    return SeedArrays(panels, of_panels, biases, lists.astype(np.int32))
+
+
+def _listed(answers: Int64Array, tops: Int64Array, places: Int64Array) -> Int64Array:
+    """Positions of a list's rows, in the order of slots: half may be answers, those that come up
+    first and often before others; the rest are those furthest from the mean query."""
+    slots, index = np.unique(answers[answers >= 0], return_inverse=True)
+    worth = np.bincount(index, 1.0 / (1.0 + np.nonzero(answers >= 0)[1]), minlength=len(slots))
+    slots = slots[np.argsort(-worth, kind="stable")]
+    slots = slots[places[slots] >= 0][: _LENGTH // 2]
+    tops = tops[places[tops] >= 0]
+    rest = tops[~np.isin(tops, slots)][: _LENGTH - len(slots)]
+    return places[np.sort(np.concatenate([slots, rest]))]
+
+
+def seeds_of(arrays: SeedArrays, codes: CodeArrays, of_codes: _core.Codes) -> _core.Seeds:
+    """Lay the codes of the lists out side by side."""
+    positions = arrays.positions.astype(np.int64)
+    if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
+        raise ValueError("positions must be those of the codes")
+    flat = positions.ravel()
+    if codes.basis is None:
+        taken, weights, squares = (bytes_at(codes.panels, codes.lower, flat), codes.weights[
+            flat // _core.code_rows(1)], codes.squares)
+    else:
+        assert codes.whole is not None and codes.whole_weights is not None
+        taken, weights, squares = codes.whole[flat], codes.whole_weights[flat], codes.whole_squares
+    panels = np.zeros((len(flat), arrays.panels.shape[1]), np.uint8)
+    _core.pack_codes(np.ascontiguousarray(taken[:, : panels.shape[1]]), np.arange(len(flat)),
+                     False, panels)
+    return _core.Seeds(of_codes, *arrays, panels, weights,
+                       None if squares is None else squares[flat])
