@@ -43,6 +43,7 @@ class Source:
 
     title: str
     make: Callable[[Path], tuple[Floats, Floats]]
+    sampled: bool = False  # queries beyond those that are asked are a sample for builds
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class DataSet:
     def queries(self) -> Floats:
         """Queries, float32 of shape (nq, dim); none of them is among the rows."""
         return np.asarray(np.load(self.folder / "queries.npy"), dtype=np.float32)
+
+    def sample(self) -> Floats | None:
+        """Other queries of the same kind, for indexes that are built with some."""
+        path = self.folder / "sample.npy"
+        return np.asarray(np.load(path), dtype=np.float32) if path.exists() else None
 
     def truth(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Ids and float64 scores of the furthest rows of every query, furthest first."""
@@ -169,6 +175,16 @@ def _low_rank(folder: Path) -> tuple[Floats, Floats]:
     return hold_out(factors @ basis + np.float32(0.1) * noise, _HELD_OUT)
 
 
+def _two_towers(folder: Path) -> tuple[Floats, Floats]:
+    """Items, and users of 64 kinds, which are nothing like them."""
+    random = np.random.default_rng(5)
+    decay = np.arange(1, 65, dtype=np.float32) ** np.float32(-0.4)
+    items = random.standard_normal((300_000, 64), dtype=np.float32) * decay
+    kinds = random.standard_normal((64, 64), dtype=np.float32)
+    users = kinds[random.integers(0, len(kinds), QUERIES + 10_000)]
+    return items, users + np.float32(0.3) * random.standard_normal(users.shape, dtype=np.float32)
+
+
 SOURCES = {
     "fashion-mnist": Source("Fashion-MNIST, 60,000 x 784", _fashion_mnist),
     "glove": Source("GloVe 6B, 398,000 x 50", _glove),
@@ -176,6 +192,7 @@ SOURCES = {
     "clusters": Source("Heavy-tailed clusters, 200,000 x 96", _clusters),
     "equal-norm": Source("Equal-norm clusters, 500,000 x 96", _equal_norm),
     "low-rank": Source("Rank 16 + noise, 100,000 x 256", _low_rank),
+    "two-towers": Source("Two towers, 300,000 x 64", _two_towers, sampled=True),
 }
 QUICK = ["fashion-mnist-l2", "glove-cosine", "gaussian-dot"]
 FULL = [
@@ -189,6 +206,8 @@ FULL = [
     "clusters-l2",
     "equal-norm-cosine",
     "low-rank-l2",
+    "two-towers-cosine",
+    "two-towers-dot",
 ]
 
 
@@ -211,12 +230,13 @@ def load(name: str, cache: Path = CACHE, max_rows: int | None = None) -> DataSet
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             rows, queries = source.make(Path(scratch))
-        store(folder, rows, queries[:QUERIES])
+        store(folder, rows, queries[:QUERIES], queries[QUERIES:] if source.sampled else None)
     if max_rows is not None:
         small = cache / f"{source_name}-first-{max_rows}"
         if not (small / "rows.npy").exists():
             rows = np.load(folder / "rows.npy", mmap_mode="r")[:max_rows]
-            store(small, np.ascontiguousarray(rows), np.load(folder / "queries.npy"))
+            sample = np.load(folder / "sample.npy") if source.sampled else None
+            store(small, np.ascontiguousarray(rows), np.load(folder / "queries.npy"), sample)
         folder, name = small, f"{name}-first-{max_rows}"
     title = f"{source.title}, {metric}" + (f" (first {max_rows:,})" if max_rows else "")
     return with_truth(DataSet(name, title, metric, folder))
@@ -306,13 +326,15 @@ def _checked(vectors: NDArray[Any], what: str, metric: str) -> Floats:
     return converted
 
 
-def store(folder: Path, rows: Floats, queries: Floats) -> None:
+def store(folder: Path, rows: Floats, queries: Floats, sample: Floats | None = None) -> None:
     """Write a set so that a run that stops half-way leaves nothing behind."""
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:
         np.save(partial / "rows.npy", rows)
         np.save(partial / "queries.npy", queries)
+        if sample is not None:
+            np.save(partial / "sample.npy", sample)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

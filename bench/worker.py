@@ -128,6 +128,7 @@ def measure(task: Task) -> Iterator[Record]:
     before = machine.resident_bytes()
     algorithm = algorithm_class(data.metric, task.k, task.build)
     algorithm.set_threads(1)
+    algorithm.sample = data.sample()
     build_seconds = _seconds(lambda: algorithm.build(rows))
     grown = max(0, machine.resident_bytes() - before)
     peak = 0

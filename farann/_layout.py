@@ -191,7 +191,7 @@ class _Builder(NamedTuple):
         # With a first look, whole codes of the first rows are scanned, which do as well.
         if arrays.basis is not None or kind.bits != 8 or arrays.slots is None:
             return None
-        places = places_of(arrays.slots, len(self.rows))
+        places = places_of(arrays.slots.astype(np.int64), len(self.rows))
         return make_seeds(arrays, places, weights_of(asked, self.centre, self.metric), answers,
                           self.centre, _core.METRICS[self.metric],
                           lambda queries, k: self.answers(arrays, queries, True, k), kind.seed,

@@ -15,9 +15,9 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UI
 if TYPE_CHECKING:
     from farann._layout import CodeArrays
 
-# Rows of a list, whole groups of what the core looks at; lists at most; and of the rows one in so
-# many at most is in a list.
-_LENGTH, _MOST_LISTS, _SHARE = 256, 128, 16
+# Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
+# rows one in so many at most is in a list.
+_LENGTH, _LEAST_LISTS, _MOST_LISTS, _SHARE = 256, 8, 128, 16
 # One sample query in so many isn't learned from, and of the answers to these a share must be in
 # their lists: less doesn't give a threshold that is worth the look.
 _HELD_OUT, _LEAST_FOUND = 4, 0.5
@@ -44,8 +44,9 @@ class SeedArrays(NamedTuple):
 
 
 def number_of_lists(n_positions: int) -> int:
-    """How many lists a layout of so many positions gets."""
-    return min(_MOST_LISTS, n_positions // (_LENGTH * _SHARE))
+    """How many lists a layout of so many positions gets; 0 where scanning all is quick."""
+    n_lists = min(_MOST_LISTS, n_positions // (_LENGTH * _SHARE))
+    return n_lists if n_lists >= _LEAST_LISTS else 0
 
 
 def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
@@ -71,8 +72,8 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
         For k-means.
     isa : str
     """
-    n_lists = min(number_of_lists(len(arrays.panels)), len(weights))
-    if n_lists == 0:
+    n_lists = number_of_lists(len(arrays.panels))
+    if n_lists == 0 or len(weights) < _HELD_OUT * n_lists:
         return None
     squared = metric == "l2"
     if not squared:
@@ -114,7 +115,8 @@ def _listed(answers: Int64Array, tops: Int64Array, places: Int64Array) -> Int64A
     slots = slots[places[slots] >= 0][: _LENGTH // 2]
     tops = tops[places[tops] >= 0]
     rest = tops[~np.isin(tops, slots)][: _LENGTH - len(slots)]
-    return places[np.sort(np.concatenate([slots, rest]))]
+    listed: Int64Array = places[np.sort(np.concatenate([slots, rest]))]
+    return listed
 
 
 def seeds_of(arrays: SeedArrays, codes: CodeArrays, of_codes: _core.Codes) -> _core.Seeds:

@@ -269,7 +269,9 @@ class Index:
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries; checked, and of use to indexes with codes or cells.
+            A sample of real queries, some thousands if there are so many; of use to indexes with
+            codes or cells. By default rows serve as a sample, which is worse where queries are
+            of another kind, such as users of a recommender.
         progress : bool
             Show a progress bar for work that takes long.
 

@@ -439,3 +439,22 @@ def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     for algorithm in all_algorithms():
         assert algorithm.name in printed
     assert "*glove-cosine" in printed
+
+
+def test_sampled_sets_keep_queries_for_builds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        vectors = np.random.default_rng(0).standard_normal((1800, 4)).astype(np.float32)
+        return vectors[:700], vectors[700:]
+
+    monkeypatch.setitem(datasets.SOURCES, "some", datasets.Source("Some", make, sampled=True))
+    whole = datasets.load("some-dot", tmp_path)
+    assert len(whole.queries()) == datasets.QUERIES
+    sample = whole.sample()
+    assert sample is not None and len(sample) == 1100 - datasets.QUERIES
+    small = datasets.load("some-dot", tmp_path, max_rows=300)
+    assert small.shape() == (300, 4)
+    np.testing.assert_array_equal(small.sample(), sample)
+    monkeypatch.setitem(datasets.SOURCES, "other", datasets.Source("Other", make))
+    assert datasets.load("other-dot", tmp_path).sample() is None

@@ -95,6 +95,7 @@ class Algorithm(ABC):
         self.k = k
         self.parameters = dict(parameters)
         self.threads = 1
+        self.sample: Rows | None = None  # queries to build with, where the data set has some
         self._limits = ExitStack()
 
     @classmethod

@@ -113,7 +113,7 @@ class Farann(Algorithm):
             rows.shape[1], self.metric, threads=self.threads, **self.parameters
         )
         self._index.add(rows)
-        self._index.build()
+        self._index.build(queries=self.sample)
         self._search: dict[str, Any] = {}
         self._tuned = False
 
