@@ -129,14 +129,15 @@ cdef class CodedRows(CodedBlocks):
         cdef int64_t i, kept = 0
         cdef double reach, most
         cdef const Query *query
+        cdef bint squared = self.snapshot.metric == FARANN_L2
         # What is nearest under l2 may have any length.
-        if self.codes.reach is None or (self.sign < 0.0 and self.codes.scanned.squares != NULL):
+        if self.codes.reach is None or (self.sign < 0.0 and squared):
             return
         reach = self.codes.reach[start // FARANN_CODE_PANEL]
         for i in range(self.n_active):
             query = &self.queries[self.active[i]]
             most = query.prepared.weight_norm * reach
-            if self.codes.scanned.squares != NULL:
+            if squared:
                 most += reach * reach
             self.active[kept] = self.active[i]
             kept += query.coded and (

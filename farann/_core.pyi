@@ -29,6 +29,7 @@ def encode_rows(
     codes: npt.NDArray[np.uint8],
     squares: npt.NDArray[np.float64],
     unknown: npt.NDArray[np.float32],
+    mean: npt.NDArray[np.float32] | None = None,
 ) -> tuple[float, float, float, float]: ...
 def pack_codes(
     rows: npt.NDArray[np.uint8],
@@ -39,6 +40,8 @@ def pack_codes(
 ) -> None: ...
 
 CODE_SPAN: Final[int]
+SMALLEST_MEAN: Final[float]
+LARGEST_MEAN: Final[float]
 CACHED_BYTES: int
 HUB_ROWS: int
 
@@ -62,6 +65,7 @@ class Codes:
         whole_squares: npt.NDArray[np.float32] | None = None,
         whole_bounds: tuple[float, float, float, float, float] | None = None,
         longest: npt.NDArray[np.float32] | None = None,
+        mean: npt.NDArray[np.float32] | None = None,
     ) -> None: ...
 
 class Cells:

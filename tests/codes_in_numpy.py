@@ -29,10 +29,12 @@ LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127}
 
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
-            isa: str = "scalar", by_length: bool = False) -> _layout.CodeArrays:
+            isa: str = "scalar", by_length: bool = False,
+            mean: Float32 | None = None) -> _layout.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
-    `by_length`: the longest rows first. AssertionError where rows have no codes.
+    `by_length`: the longest rows first; `mean`: what is taken from queries. AssertionError where
+    rows have no codes.
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     extents = measure_rows(rows, middle, metric == "cosine", 0, isa, False)
@@ -41,9 +43,9 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     order = order[~np.isin(order, extents.outliers)]
     builder = _layout._Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
     if not by_length:
-        return builder.lay_out(_layout._whole_panels(order), basis)
+        return builder.lay_out(_layout._whole_panels(order), basis, mean=mean)
     order = _layout._whole_panels(builder.by_length(order))
-    return builder.lay_out(order, basis)._replace(longest=builder.longest(order))
+    return builder.lay_out(order, basis, mean=mean)._replace(longest=builder.longest(order))
 
 
 def four_bits(arrays: _layout.CodeArrays) -> _layout.CodeArrays:
@@ -187,6 +189,7 @@ class Level(NamedTuple):
     squares: Float64 | None  # b
     unknown: Float64 | None  # Lambda of the position's panel, where upper halves are read alone
     sign: float
+    share: float      # of rows' b that is theirs under this query: 1, or that of the mean query
     unit: float       # t
     total: float      # sum of u
     allowance: float  # U
@@ -215,7 +218,7 @@ class Level(NamedTuple):
         if self.unknown is not None:
             parts.append((self.unknown, np.full_like(threshold, -self.length / 16)))
         if self.squares is not None:
-            parts.append((self.squares, np.full_like(threshold, -self.sign * units)))
+            parts.append((self.squares, np.full_like(threshold, -self.sign * self.share * units)))
         real = np.full(threshold.shape, offset)
         fused = real.astype(np.float32)
         rounded = fused
@@ -237,7 +240,7 @@ class Level(NamedTuple):
             return np.ones(len(self.sums), np.bool_)
         limit = self.weights * _float32(min(threshold, most))
         if self.squares is not None:
-            limit += self.squares * _float32(-self.sign * units)
+            limit += self.squares * _float32(-self.sign * self.share * units)
         return self.sums > limit + _float32(-(self.allowance + self.middle * self.total) - 2.0)
 
     def scores(self) -> Float32:
@@ -246,7 +249,7 @@ class Level(NamedTuple):
             self.middle * self.total * self.unit)
         numerator = self.sums.astype(np.float32) * step + origin
         if self.squares is not None:
-            numerator += self.squares.astype(np.float32) * np.float32(self.sign)
+            numerator += self.squares.astype(np.float32) * np.float32(self.sign * self.share)
         return numerator / self.weights.astype(np.float32)
 
 
@@ -268,17 +271,19 @@ def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)
-    a = turned(asked.weights[None], arrays.signs)[0]
+    a, share = turned(asked.weights[None], arrays.signs)[0], 1.0
+    if arrays.mean is not None:
+        a, share = less_mean(a, turned(arrays.mean[None].astype(np.float64), arrays.signs)[0], sign)
     if arrays.basis is None:
         assert arrays.unknown is not None
         weights, unknown = (np.repeat(v, 16).astype(np.float64)
                             for v in (arrays.weights, arrays.unknown))
         upper_alone = arrays.lower is None
         whole = _level(a, 0.0, codes.whole, arrays.bounds, arrays.bounds.norm, asked, weights,
-                       arrays.squares, None, sign, largest, upper_alone)
+                       arrays.squares, None, sign, largest, upper_alone, share)
         assert codes.upper is not None
         upper = _level(a, 0.0, codes.upper, arrays.bounds, arrays.bounds.norm, asked, weights,
-                       arrays.squares, unknown, sign, largest, upper_alone)
+                       arrays.squares, unknown, sign, largest, upper_alone, share)
         if whole is None or upper is None:
             return None
         return Levels(None if upper_alone else whole, upper, None)
@@ -297,16 +302,28 @@ def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
     return None if along is None or whole is None else Levels(whole, None, along)
 
 
+def less_mean(a: Float64, mean: Float64, sign: float) -> tuple[Float64, float]:
+    """What is left of a query's weights without their share of the mean query, and that share."""
+    share = -sign * float(a @ mean) / float(mean @ mean)
+    if not (abs(share) < float(np.finfo(np.float32).max)
+            and share**2 * float(mean @ mean) > 2.0**-20 * float(a @ a)):
+        return a, 0.0
+    share = float(np.float32(share))
+    return a + sign * share * mean, share
+
+
 def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: float,
            asked: Question, weights: Float64, squares: Float32 | None, unknown: Float64 | None,
-           sign: float, largest: int, upper_alone: bool) -> Level | None:
+           sign: float, largest: int, upper_alone: bool, share: float = 1.0) -> Level | None:
     scale = 1.0 / float(weights.min())
     t = max(float(np.abs(a).max()), rest * bounds.rest_unit / 4) / largest
     if squares is not None:
-        t = max(t, float(squares.max()) / 2.0**28)
-    t = t if t > 0.0 else 1e-37 / 2.0**28 if squares is not None else 1.0 / scale
+        t = max(t, abs(share) * max(float(np.abs(squares).max()), 1e-37) / 2.0**28)
+    t = t if t > 0.0 else 1.0 / scale
     slack = asked.slack_at(reach)
     if not (slack < math.inf and 1e-36 < t < 1e29 and 1e-30 < t * scale < 1e30):
+        return None
+    if share and not 1e-30 < abs(share) / t < 1.01e36:
         return None
     u = np.rint(a * (1.0 / t))
     assert np.abs(u).max() <= largest
@@ -329,8 +346,8 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     off = slack + (within * missing + rounding * t) * scale * (1 + 1e-9)
     off += left * bounds.norm * (1 + 1e-9)
     held = None if squares is None else squares.astype(np.float64)
-    return Level(codes @ query, weights, held, unknown, sign, t, total, allowance, length, slack,
-                 off)
+    return Level(codes @ query, weights, held, unknown, sign, share, t, total, allowance, length,
+                 slack, off)
 
 
 def reduced_keys(query: Float32, rows: Float32, metric: str, sign: float,
