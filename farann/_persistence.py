@@ -135,8 +135,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
                 _core.METRICS[kind.metric] == "l2"):
             raise FormatError("the cells are not those of these codes: only one has squares")
         store.seeds = _seeds_of(arrays, store.codes, n_coded or count, dim)
-        if store.seeds is not None and (n_coded or kind.bits == 4 or (
-                (store.seeds.squares is None) != (store.codes.squares is None))):
+        if store.seeds is not None and (n_coded or kind.bits == 4):
             raise FormatError("the seeds are not those of these codes")
         store.tunings = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])

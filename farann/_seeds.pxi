@@ -13,7 +13,7 @@ cdef class Seeds:
     weights : float32 (n / 16,)
         As for rows.
     squares : float32 (n,) or None
-        What is added to a group's key, times the weight (l2).
+        What is added to a group's key, times the weight; there if rows have some.
     positions : int32 (n_lists, length)
         The rows of each list, whole groups of `FARANN_SCORE_GROUPS`, in the order of slots.
     rows : uint8 (n_lists * length, 4 * ceil(dim / 4))
@@ -42,6 +42,7 @@ cdef class Seeds:
                 or self.length % FARANN_SCORE_GROUPS or codes.upper_alone
                 or rows.shape[0] != n_rows or rows.shape[1] != width
                 or row_weights.shape[0] != n_rows
+                or (squares is None) != (codes.refined.squares == NULL)
                 or (squares is not None and len(squares) != n)
                 or (row_squares is None) != (codes.refined.squares == NULL)
                 or (row_squares is not None and len(row_squares) != n_rows)):
