@@ -125,24 +125,32 @@ cdef class CodedRows(CodedBlocks):
         return n_rows
 
     cdef void keep_active(self, int64_t start) noexcept nogil:
-        """Where rows lie by length: forget the queries that no row from a position on can answer."""
-        cdef int64_t i, kept = 0
-        cdef double reach, most
+        """Where rows lie by reach: forget the queries that no row from a position on can answer."""
+        cdef int64_t i, kept = 0, panel = start // FARANN_CODE_PANEL
         cdef const Query *query
-        cdef bint squared = self.snapshot.metric == FARANN_L2
         # What is nearest under l2 may have any length.
-        if self.codes.reach is None or (self.sign < 0.0 and squared):
+        if self.codes.reach is None or (self.sign < 0.0 and self.snapshot.metric == FARANN_L2):
             return
-        reach = self.codes.reach[start // FARANN_CODE_PANEL]
         for i in range(self.n_active):
             query = &self.queries[self.active[i]]
-            most = query.prepared.weight_norm * reach
-            if squared:
-                most += reach * reach
             self.active[kept] = self.active[i]
             kept += query.coded and (
-                most * BOUND_UP + query.whole.slack >= self.wanted(query))
+                self.most_from(panel, query) + query.whole.slack >= self.wanted(query))
         self.n_active = kept
+
+    cdef double most_from(self, int64_t panel, const Query *query) noexcept nogil:
+        """The reduced key that rows from a panel on have at most."""
+        cdef double reach = self.codes.reach[panel], along
+        cdef double length = query.prepared.weight_norm
+        if self.snapshot.metric == FARANN_L2:
+            return (length * reach + reach * reach) * BOUND_UP
+        if self.codes.lead is None:
+            return length * reach * BOUND_UP
+        # Backwards rows may lie as far as any does.
+        along = query.along * (self.codes.reach_along[panel] if query.along > 0.0
+                               else -self.codes.bounds.norm)
+        return along + query.across * reach + (BOUND_UP - 1.0) * (fabs(along)
+                                                                  + query.across * reach)
 
     cdef void scan_for_active(self, int64_t start, int64_t n) noexcept nogil:
         """Scan rows for some of the queries."""

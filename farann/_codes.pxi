@@ -127,7 +127,12 @@ cdef class Codes:
     whole_squares, whole_bounds
         Of these, as above.
     longest : float32 (n_positions / 16,) or None
-        The largest |z| of a panel's rows, where these lie by it.
+        The largest |z| of a panel's rows, where these lie by it; with a `lead`, of what is not
+        along it.
+    lead : float64 (dim,) or None
+        A direction, of length 1, not under l2.
+    along : float32 (n_positions / 16,) or None
+        The most that a panel's rows are along the lead.
     mean : float32 (dim,) or None
         The mean query that is taken from queries, not under l2 nor with a basis.
     """
@@ -138,7 +143,9 @@ cdef class Codes:
     cdef double[:, ::1] turns
     cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
-    cdef double[::1] reach  # None, or the largest |z| from each panel on
+    cdef double[::1] reach  # None, or the largest |z| from each panel on, or what isn't along
+    cdef double[:, ::1] lead  # None, or a direction, padded with zeros
+    cdef double[::1] reach_along  # the most along it from each panel on
     cdef double[::1] mean  # None, or the mean query, turned
     cdef farann_coded_rows scanned, refined
     cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
@@ -153,7 +160,8 @@ cdef class Codes:
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
                  const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
-                 whole_squares=None, whole_bounds=None, longest=None, mean=None):
+                 whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None,
+                 mean=None):
         cdef int64_t i, parts, n = panels.shape[0]
         self.has_basis = basis is not None
         self.upper_alone = lower is None and not self.has_basis
@@ -225,13 +233,20 @@ cdef class Codes:
             raise ValueError("the rest has a unit, if there is one")
         if squares is not None:
             self.scanned.squares = &self.squares[0]
-        self.reach = None
+        self.reach = self.reach_along = self.lead = None
         if longest is not None:
             if longest.shape != (weights.shape[0],):
                 raise ValueError("there must be the longest row of each panel")
             largest_of(longest, "lengths")
-            # Of all rows from a panel on.
-            self.reach = np.maximum.accumulate(longest[::-1].astype(np.float64))[::-1].copy()
+            self.reach = most_from_each_on(longest)
+        if lead is not None or along is not None:
+            if longest is None or lead is None or along is None or along.shape != longest.shape:
+                raise ValueError("a lead needs what the rows of each panel are along it, and else")
+            if not np.isfinite(along).all():
+                raise ValueError("what rows are along a lead must be finite")
+            if lead.shape != (dim,):
+                raise ValueError("the lead must be a direction of the rows' space")
+            self.lead, self.reach_along = padded_basis(lead[None], dim), most_from_each_on(along)
         self.bounds, self.refined = self.scan_bounds, self.scanned
         if self.has_basis:
             self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, dim)
@@ -257,6 +272,11 @@ cdef class Codes:
         self.hubs = farann_coded_rows(&self.hub_panels[0, 0], NULL, NULL, &self.hub_weights[0],
                                       NULL, self.refined.squares, self.groups)
         self.n_hubs = n
+
+
+cdef most_from_each_on(values):
+    """The largest value from each panel on."""
+    return np.maximum.accumulate(values[::-1].astype(np.float64))[::-1].copy()
 
 
 cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t dim,

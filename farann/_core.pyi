@@ -65,6 +65,8 @@ class Codes:
         whole_squares: npt.NDArray[np.float32] | None = None,
         whole_bounds: tuple[float, float, float, float, float] | None = None,
         longest: npt.NDArray[np.float32] | None = None,
+        lead: npt.NDArray[np.float64] | None = None,
+        along: npt.NDArray[np.float32] | None = None,
         mean: npt.NDArray[np.float32] | None = None,
     ) -> None: ...
 

@@ -47,9 +47,12 @@ _MOST_ORDERED = 2**31
 WEIGHT_STEPS = 32
 _ROWS_A_VECTOR = 256
 _FEW_DIMENSIONS = 128
-# Lengths are kept if sample queries can leave out such a share of the rows by them; and what pays for the
-# rounding of lengths to float32.
+# What rows reach is kept if sample queries can leave out such a share of the rows by it; and what
+# pays for the rounding of lengths to float32.
 _WORTH_AN_ORDER, _LENGTH_UP = 0.1, 2.0**-20
+# Rows in the order of what they reach along the lead: it counts so many times there, which leaves
+# the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
+_LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
 # The mean query is taken from queries where its square is at least this share of theirs, as it
 # costs a number a row.
 _WORTH_A_MEAN = 1 / 3
@@ -72,7 +75,9 @@ class CodeArrays(NamedTuple):
     whole_weights: Float32Array | None = None
     whole_squares: Float32Array | None = None
     whole_bounds: CodeBounds | None = None
-    longest: Float32Array | None = None  # |z| of each panel at most, where rows lie by it
+    longest: Float32Array | None = None  # |z| of each panel at most, or what isn't along the lead
+    lead: Float64Array | None = None  # a direction that weights of queries have in common
+    along: Float32Array | None = None  # of each panel, the most along the lead
     mean: Float32Array | None = None  # of queries: squares are rows' products with it, negated
 
 
@@ -104,6 +109,12 @@ class _Builder(NamedTuple):
         order = slots[np.argsort(-self.lengths()[slots], kind="stable")]
         return self.by_size_in_parts(order, _PART_BY_LENGTH)
 
+    def by_lead(self, slots: Int64Array, lead: _Lead) -> Int64Array:
+        """Slots by what rows may reach, those that may reach most first; by size in parts."""
+        along, across = self.along_and_across(lead.direction)
+        order = slots[np.argsort(-lead.promise(along, across)[slots], kind="stable")]
+        return self.by_size_in_parts(order, _PART_BY_LENGTH)
+
     def lengths(self) -> Float64Array:
         """How far each row is from the centre."""
         found = np.empty(len(self.rows))
@@ -111,10 +122,31 @@ class _Builder(NamedTuple):
             found[block] = np.linalg.norm(centred(self.rows[block], self.centre, self.unit), axis=1)
         return found
 
-    def longest(self, order: Int64Array) -> Float32Array:
-        """The largest length of each panel's rows, rounded up."""
-        lengths = largest_of_panels(self.lengths(), order) * (1.0 + _LENGTH_UP)
-        return lengths.astype(np.float32)
+    def along_and_across(self, direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """What each row is along a direction, and how long what is left of it."""
+        along, across = np.empty(len(self.rows)), np.empty(len(self.rows))
+        for block in blocks_of(len(self.rows)):
+            along[block], across[block] = _along_and_across(
+                centred(self.rows[block], self.centre, self.unit), direction)
+        return along, across
+
+    def with_reach(self, arrays: CodeArrays, order: Int64Array,
+                   lead: _Lead | None) -> CodeArrays:
+        """Codes with what each panel's rows may reach, rounded up."""
+        if lead is None:
+            return arrays._replace(longest=self._most(self.lengths(), order))
+        along, across = self.along_and_across(lead.direction)
+        there = np.where(order >= 0, along[np.maximum(order, 0)], -np.inf)
+        most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
+        # Panels of nobody come last, and reach no more than others.
+        most = np.where(np.isfinite(most), most, along.min())
+        return arrays._replace(
+            longest=self._most(across, order), lead=lead.direction,
+            along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
+
+    def _most(self, lengths: Float64Array, order: Int64Array) -> Float32Array:
+        most = largest_of_panels(lengths, order) * (1.0 + _LENGTH_UP)
+        return most.astype(np.float32)
 
     def lay_out(self, order: Int64Array, basis: Float64Array | None = None, bits: int = 8,
                 shape: Float64Array | None = None,
@@ -276,17 +308,22 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         asked = _sample_queries(rows, kind.seed, queries)
         answers = builder.answers(arrays, asked)
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
-        basis = shape = mean = None
+        basis = shape = mean = lead = None
         by_length = reach_tells = False
         if kind.bits == 4:
             shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
         elif kind.vectors:
-            typical = _typical(rows, centre, kind.metric, asked[:_COST_QUERIES],
-                               answers[:_COST_QUERIES, -1])
+            # From all over: rows, and what is sampled of them, may be in an order.
+            some = slice(None, None, -(-len(asked) // _COST_QUERIES))
+            typical = _typical(rows, centre, kind.metric, asked[some], answers[some, -1])
             basis = _first_look(typical, n, kind.seed)
             # Left out where it wouldn't come for nothing: panels along a basis, fewer bits.
             mean = _mean_of(asked, centre, kind.metric) if basis is None else None
-            reach_tells = n_cells == 0 and typical.out_of_reach() > _WORTH_AN_ORDER
+            lead = typical.lead(weights_of(asked, centre, kind.metric))
+            of_lengths, of_lead = typical.out_of_reach(), typical.out_of_reach_along(lead)
+            reach_tells = n_cells == 0 and max(of_lengths, of_lead) > _WORTH_AN_ORDER
+            if not reach_tells or of_lead < of_lengths:
+                lead = None
             # Long rows are answers sooner than short ones; unit vectors are all as long.
             by_length = reach_tells or not kind.unit
         if not kind.vectors and kind.bits == 4:
@@ -302,7 +339,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             others = np.flatnonzero(rest)
             order = np.concatenate([
                 builder.by_size_in_parts(first, _PART),
-                builder.by_length(others) if by_length else builder.by_size(others)])
+                builder.by_lead(others, lead) if lead is not None
+                else builder.by_length(others) if by_length else builder.by_size(others)])
             as_rows_lie = False
             if not kind.vectors:
                 as_rows_lie = (kind.bits == 8 and len(coded) == n
@@ -311,7 +349,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             order = _whole_panels(order)
             arrays = builder.lay_out(order, basis, kind.bits, shape, mean)
             if reach_tells:
-                arrays = arrays._replace(longest=builder.longest(order))
+                arrays = builder.with_reach(arrays, order, lead)
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)
             return builder.made(arrays, None, kind, asked, answers)
@@ -413,6 +451,50 @@ class _Typical(NamedTuple):
         factors = np.linalg.norm(self.weights, axis=1)
         bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
         return float((bounds < self.thresholds[:, None]).mean())
+
+    def lead(self, weights: Float64Array) -> _Lead | None:
+        """The direction of the mean weights; None under l2, where they have none in common."""
+        total = weights.sum(axis=0)
+        length = float(np.linalg.norm(total))
+        if self.squared or not 1e-30 < length < 1e30:
+            return None
+        direction = total / length
+        direction /= np.linalg.norm(direction)
+        along, across = _along_and_across(weights, direction)
+        return _Lead(direction, float(along.mean()), float(across.mean()))
+
+    def out_of_reach_along(self, lead: _Lead | None) -> float:
+        """The share of rows that are left out if they are known to reach no more than those before
+        them, along the lead and across it."""
+        if lead is None:
+            return 0.0
+        along, across = _along_and_across(self.rows, lead.direction)
+        order = np.argsort(-lead.promise(along, across))
+        most_along = np.maximum.accumulate(along[order][::-1])[::-1]
+        most_across = np.maximum.accumulate(across[order][::-1])[::-1]
+        ours, rest = _along_and_across(self.weights, lead.direction)
+        bounds = ours[:, None] * most_along + rest[:, None] * most_across
+        return float(((bounds < self.thresholds[:, None]) & (ours > 0.0)[:, None]).mean())
+
+
+class _Lead(NamedTuple):
+    """A direction that weights have in common, and what is typical of them: their products with
+    it, and how long the rest is."""
+
+    direction: Float64Array
+    along: float
+    across: float
+
+    def promise(self, along: Float64Array, across: Float64Array) -> Float64Array:
+        """What orders rows."""
+        return _LEAD_COUNTS * self.along * along + self.across * across
+
+
+def _along_and_across(vectors: Float64Array,
+                      direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+    along = vectors @ direction
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    return along, np.sqrt(np.maximum(squares - along**2, 0.0) + _REST_SHARE * squares)
 
 
 def _typical(rows: Float32Array, centre: Float64Array, metric: int, queries: Float32Array,

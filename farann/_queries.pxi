@@ -14,6 +14,7 @@ cdef struct Query:
     farann_candidates candidates
     farann_best_scores best  # without room: k is too large to keep them sorted
     bint coded
+    double along, across  # what the weights are along the lead, and how long the rest is
     double slack      # largest of the blocks so far
     farann_query prepared
     farann_filter filter
@@ -278,6 +279,8 @@ cdef class Queries:
             weights[j] = 0.0
         if self.looks_first:
             self.encode_along(query, weights, codes, width)
+        if self.codes.lead is not None:
+            self.take_lead(query, weights)
         if self.codes.has_basis:
             codes, width = self.whole_queries + i * self.codes.groups, 1
         self.snapshot.kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0],
@@ -301,6 +304,15 @@ cdef class Queries:
             codes = self.code_queries + i // width * width * groups + i % width
             for j in range(groups):
                 self.codes_of[i * groups + j] = codes[j * width]
+
+    cdef void take_lead(self, Query *query, const double *weights) noexcept nogil:
+        """See what weights are along the lead, and how long the rest is."""
+        cdef const farann_kernels *kernels = self.snapshot.kernels
+        cdef int64_t dim = self.codes.lead.shape[1]
+        cdef double squares
+        kernels.project_f64(weights, 1, dim, weights, &squares)
+        kernels.project_f64(&self.codes.lead[0, 0], 1, dim, weights, &query.along)
+        query.across = sqrt(max(squares - query.along * query.along, 0.0) + squares * REST_SHARE)
 
     cdef void encode_along(self, Query *query, const double *weights, uint32_t *codes,
                            int64_t width) noexcept nogil:

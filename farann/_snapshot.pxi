@@ -83,6 +83,8 @@ cdef class Snapshot:
                 or (codes.mean is not None and (self.metric == FARANN_L2 or not vectors))):
             raise ValueError("codes must have squares under l2, else only with a mean query, and "
                              "this only beside vectors")
+        if codes is not None and codes.lead is not None and self.metric == FARANN_L2:
+            raise ValueError("under l2 there can't be a lead")
         if cells is not None and (codes is None or cells.bounds.dim != self.dim or (
                 cells.starts[cells.n_cells] > codes.n_positions)):
             raise ValueError("cells must be those of the codes")

@@ -30,11 +30,11 @@ LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127}
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
-            mean: Float32 | None = None) -> _layout.CodeArrays:
+            mean: Float32 | None = None, lead: Float64 | None = None) -> _layout.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
-    `by_length`: the longest rows first; `mean`: what is taken from queries. AssertionError where
-    rows have no codes.
+    `by_length`: the longest rows first; `lead`: those first that are most along it; `mean`: what
+    is taken from queries. AssertionError where rows have no codes.
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     extents = measure_rows(rows, middle, metric == "cosine", 0, isa, False)
@@ -42,10 +42,14 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
     builder = _layout._Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
+    if lead is not None:
+        of_queries = _layout._Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
+        order = _layout._whole_panels(builder.by_lead(order, of_queries))
+        return builder.with_reach(builder.lay_out(order, basis, mean=mean), order, of_queries)
     if not by_length:
         return builder.lay_out(_layout._whole_panels(order), basis, mean=mean)
     order = _layout._whole_panels(builder.by_length(order))
-    return builder.lay_out(order, basis, mean=mean)._replace(longest=builder.longest(order))
+    return builder.with_reach(builder.lay_out(order, basis, mean=mean), order, None)
 
 
 def four_bits(arrays: _layout.CodeArrays) -> _layout.CodeArrays:

@@ -1,4 +1,4 @@
-"""Rows that lie by length: queries are done when no row that is left can reach their answers."""
+"""Rows by reach: queries are done when no row that is left can reach their answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def uneven(rng: np.random.Generator, n: int, dim: int, spread: float = 0.7) -> F
     return (rows * np.exp(rng.normal(0.0, spread, (n, 1)))).astype(np.float32)
 
 
-def index_by_length(rows: Float32, metric: str, isa: str, m: int | None) -> farann.Index:
+def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
+                   lead: Float64 | None = None) -> farann.Index:
+    """Rows by length, or by what they are along a lead."""
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
@@ -33,16 +35,26 @@ def index_by_length(rows: Float32, metric: str, isa: str, m: int | None) -> fara
     store = index._store
     assert store is not None
     basis = None if m is None else leading(rows, metric, m, store.centre)
-    store.codes = lay_out(rows, metric, basis, centre=store.centre, by_length=True)
+    store.codes = lay_out(rows, metric, basis, centre=store.centre, by_length=True,
+                          lead=lead)
     return index
 
 
+def lead_of(queries: Float32) -> Float64:
+    """The direction of the mean weights of furthest search."""
+    return -queries.astype(np.float64).mean(axis=0)
+
+
+# Under l2 there is no lead.
+WAYS = [(metric, False) for metric in _core.METRICS] + [("dot", True), ("cosine", True)]
+
+
 @pytest.mark.parametrize("m", [None, 4])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize(("metric", "lead"), WAYS)
 @pytest.mark.parametrize("isa", LEVELS)
-def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -> None:
-    rows, queries = uneven(rng, N, DIM), uneven(rng, 70, DIM)
-    index = index_by_length(rows, metric, isa, m)
+def test_exact(isa: str, metric: str, lead: bool, m: int | None, rng: np.random.Generator) -> None:
+    rows, queries = uneven(rng, N, DIM), uneven(rng, 70, DIM) + np.float32(lead)
+    index = index_by_reach(rows, metric, isa, m, lead_of(queries) if lead else None)
     for search, oracle in ((index.search_furthest, reference.furthest),
                            (index.search_nearest, reference.nearest)):
         expected = oracle(queries, rows, 100, metric)
@@ -63,20 +75,38 @@ def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -
 @pytest.mark.parametrize("isa", LEVELS)
 def test_short_rows_are_left_out(isa: str, metric: str, rng: np.random.Generator) -> None:
     rows, queries = uneven(rng, N, DIM, 1.0), uneven(rng, 70, DIM)
-    index = index_by_length(rows, metric, isa, None)
+    index = index_by_reach(rows, metric, isa, None)
     for n in (1, 5, 70):
         stats = index.search_furthest(queries[:n], 10, return_stats=True)[1]
         assert 64 * n <= stats.rows_scanned < 0.8 * N * n
 
 
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("isa", LEVELS)
+def test_rows_that_lie_backwards_are_left_out(isa: str, metric: str,
+                                              rng: np.random.Generator) -> None:
+    rows, queries = uneven(rng, N, DIM, 0.1), uneven(rng, 70, DIM, 0.1)
+    queries += 4.0 * np.float32(np.abs(queries).max())
+    index = index_by_reach(rows, metric, isa, None, lead_of(queries))
+    for n in (1, 5, 70):
+        hits, stats = index.search_furthest(queries[:n], 10, return_stats=True)
+        assert 64 * n <= stats.rows_scanned < 0.7 * N * n
+        assert_same(hits, reference.furthest(queries[:n], rows, 10, metric))
+    # For queries that look the other way all rows are in reach.
+    hits, stats = index.search_furthest(-queries[:5], 10, return_stats=True)
+    assert stats.rows_scanned == 5 * N
+    assert_same(hits, reference.furthest(-queries[:5], rows, 10, metric))
+
+
 @pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("metric", _core.METRICS)
-def test_hostile_rows(metric: str, kind: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("metric", "lead"), WAYS)
+def test_hostile_rows(metric: str, lead: bool, kind: str, rng: np.random.Generator) -> None:
     rows = rows_for(kind, rng, 400, 12, metric)
     queries = queries_for(rng, rows, metric)
     for m in (None, 4):
         try:
-            index = index_by_length(rows, metric, LEVELS[-1], m)
+            index = index_by_reach(rows, metric, LEVELS[-1], m,
+                                   rng.standard_normal(12) if lead else None)
         except AssertionError:  # such rows have no codes
             continue
         for search, oracle in ((index.search_furthest, reference.furthest),
@@ -102,13 +132,65 @@ def test_rows_on_the_edge_of_reach(seed: int, metric: str, dim: int, spread: flo
         rows[~rows.any(axis=1)] = 1.0
         queries[~queries.any(axis=1)] = 1.0
     try:
-        index = index_by_length(rows, metric, LEVELS[-1], None)
+        index = index_by_reach(rows, metric, LEVELS[-1], None)
     except AssertionError:
         return
     expected = reference.furthest(queries, rows, 10, metric)
     assert_same(index.search_furthest(queries, 10), expected)
     some = reference.Found(expected.scores[:1], expected.ids[:1])
     assert_same(index.search_furthest(queries[:1], 10), some)
+
+
+@given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from(["dot", "cosine"]),
+       dim=st.sampled_from([1, 2, 3, 9]), spread=st.sampled_from([0.0, 1e-7, 1e-3, 1.0, 4.0]),
+       offset=st.sampled_from([0.0, 1.0, 1e4]), size=st.sampled_from([1e-18, 1.0, 1e15]),
+       twins=st.booleans())
+def test_rows_on_the_edge_of_a_lead(seed: int, metric: str, dim: int, spread: float, offset: float,
+                                    size: float, twins: bool) -> None:
+    """Rows in a plane through the lead, and queries in it: the bound has nothing to spare."""
+    rng = np.random.default_rng(seed)
+    plane = np.linalg.qr(rng.standard_normal((dim, min(dim, 2))))[0].T
+    angles = rng.uniform(-np.pi, np.pi, 300) * rng.choice([1.0, spread])
+    parts = np.stack([np.cos(angles), np.sin(angles)], axis=1)[:, : len(plane)]
+    lengths = np.exp(rng.normal(0.0, spread, (300, 1)))
+    rows = (size * (lengths * parts @ plane + offset)).astype(np.float32)
+    if twins:
+        rows[150:] = rows[:150]
+    queries = (-rng.uniform(0.1, 10.0, (13, len(plane))) @ plane).astype(np.float32)
+    if metric == "cosine":
+        rows[~rows.any(axis=1)] = 1.0
+        queries[~queries.any(axis=1)] = 1.0
+    try:
+        index = index_by_reach(rows, metric, LEVELS[-1], None, plane[0])
+    except AssertionError:
+        return
+    expected = reference.furthest(queries, rows, 10, metric)
+    assert_same(index.search_furthest(queries, 10), expected)
+    some = reference.Found(expected.scores[:1], expected.ids[:1])
+    assert_same(index.search_furthest(queries[:1], 10), some)
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
+    rows, centre, lead = uneven(rng, 1600, DIM), rng.standard_normal(DIM), rng.standard_normal(DIM)
+    arrays = lay_out(rows, metric, centre=centre, lead=lead)
+    assert arrays.longest is not None and arrays.along is not None and arrays.slots is not None
+    lead /= np.linalg.norm(lead)
+    np.testing.assert_allclose(arrays.lead, lead, rtol=1e-15)
+    n = len(filled(arrays)) // 16 * 16
+    vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
+    if metric == "cosine":
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors -= centre
+    along = vectors @ lead
+    across = np.linalg.norm(vectors - along[:, None] * lead, axis=1)
+    promise = 2.0 * along + across
+    # Within parts of 512 rows lie by size.
+    assert promise[:512].min() >= promise[512:1024].max() - 1e-9
+    for held, values in ((arrays.along, along), (arrays.longest, across)):
+        of_panels = values.reshape(-1, 16).max(axis=1)
+        assert (of_panels <= held[: len(of_panels)]).all()
+        np.testing.assert_allclose(held[: len(of_panels)], of_panels, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
@@ -151,6 +233,55 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
                    change("longest", lambda array: array.astype(np.float64)),
                    change("longest", lambda array: array[None])):
         refuse(tmp_path / "index.farann", broken, False)
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Rows lie along what queries have in common where that helps."""
+    rows = rng.standard_normal((6000, DIM), dtype=np.float32)
+    queries = rng.standard_normal((450, DIM), dtype=np.float32) + np.float32(2.0)
+    index = farann.Index(metric=metric)
+    index.add(rows)
+    index.build(queries=queries[50:])
+    queries = queries[:50]
+    assert index._store is not None and index._store.codes is not None
+    assert index._store.codes.lead is not None
+    hits, stats = index.search_furthest(queries, 10, return_stats=True)
+    assert_same(hits, reference.furthest(queries, rows, 10, metric))
+    assert stats.rows_scanned < 0.8 * 6000 * 50
+    index.save(tmp_path / "index.farann")
+    for mmap in (False, True):
+        again, its_stats = farann.Index.load(tmp_path / "index.farann", mmap=mmap).search_furthest(
+            queries, 10, return_stats=True)
+        assert np.array_equal(again.ids, hits.ids) and its_stats == stats
+    for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
+                   put("along", 3, np.inf), change("along", lambda array: array[None]),
+                   put("lead", 3, np.nan), put("lead", 3, 2.0),
+                   change("lead", lambda array: array[:-1]),
+                   change("lead", lambda array: np.append(array, 0.0)),
+                   change("lead", lambda array: array.astype(np.float32)),
+                   put("longest", 3, -1.0), change("longest", lambda array: array[:-1])):
+        refuse(tmp_path / "index.farann", broken, False)
+
+
+@pytest.mark.parametrize("lost", ["lead", "along", "longest"])
+def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) -> None:
+    rows = uneven(rng, 600, DIM)
+    arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
+    with pytest.raises(ValueError, match="lead"):
+        _core.Codes(600, DIM, *arrays._replace(**{lost: None}))
+
+
+def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
+    """Rows may be in an order, as words by how common they are, and the first ones special."""
+    rows = rng.standard_normal((6000, 32), dtype=np.float32)
+    rows[1500:] += np.float32(1.0)
+    for ordered in (rows, rows[::-1]):
+        index = farann.Index(metric="dot")
+        index.add(ordered)
+        index.build()
+        assert index._store is not None and index._store.codes is not None
+        assert index._store.codes.lead is not None
 
 
 def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
