@@ -149,10 +149,10 @@ cdef class ApproximateTask(Task):
         query.scan.length *= noise
         if self.cells is None:
             return
-        # The weights, turned, are there since the query was coded; cells have no bias.
+        # The weights, turned, are what the codes of the query were made of last.
         farann_code_query(self.snapshot.kernels, self.turned,
                           self.effort * query.prepared.weight_norm, &self.cells.bounds,
-                          self.codes.bounds.norm, &query.prepared, 1.0, False, self.code_bytes,
+                          self.codes.bounds.norm, &query.prepared, False, self.code_bytes,
                           self.cell_queries + i // width * width * self.cells.coded.groups
                           + i % width, width, &self.cell_coded[i])
 

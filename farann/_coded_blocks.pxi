@@ -137,7 +137,7 @@ cdef class CodedBlocks(Selection):
             position = start + passed.slots[i]
             panel = position // FARANN_CODE_PANEL
             if rows.squares != NULL:
-                square = rows.squares[position]
+                square = <float>self.sign * rows.squares[position]
             score = farann_code_score(&query.bar, passed.scores[i], rows.weights[panel], square)
             if score >= floor:
                 passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
@@ -191,7 +191,7 @@ cdef class CodedBlocks(Selection):
         cdef farann_code_bar bar
         cdef int64_t i, n
         cdef Query *query
-        tile.bars = &bars
+        tile.bars, bars.sign = &bars, self.bars.sign
         for i in range(count):
             query = &self.queries[self.members[i]]
             n = self.candidates[i].count - query.candidates.count

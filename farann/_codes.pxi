@@ -14,23 +14,17 @@ def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
 
 def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
                 const int8_t[:, ::1] signs, const float[::1] weights, str isa,
-                uint8_t[:, ::1] codes, double[::1] squares, float[::1] unknown, mean=None):
-    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2.
-
-    Squares are |z|^2, or with a mean query z's products with it, negated.
-    """
+                uint8_t[:, ::1] codes, double[::1] squares, float[::1] unknown):
+    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2."""
     cdef double[::1] scratch = np.empty(centre.shape[0])
     cdef double[:, ::1] turns = np.asarray(signs, np.float64)
     cdef const farann_kernels *kernels = kernels_of(isa)
-    cdef double[::1] turned = None if mean is None else turned_mean(
-        mean, turns, centre.shape[0], kernels)
     cdef farann_code_extremes largest
     largest.residual = largest.length = largest.unknown = largest.norm = 0.0
     if rows.shape[0]:
         with nogil:
             farann_encode_rows(kernels, &rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
-                               unit, &turns[0, 0], &weights[0],
-                               NULL if turned is None else &turned[0], &scratch[0], &codes[0, 0],
+                               unit, &turns[0, 0], &weights[0], &scratch[0], &codes[0, 0],
                                &squares[0], &unknown[0], &largest)
     return largest.residual, largest.length, largest.unknown, largest.norm
 
@@ -58,24 +52,7 @@ cdef int64_t code_pairs(int64_t groups) noexcept nogil:
     return (groups + 1) // 2
 
 
-cdef double[::1] turned_mean(mean, double[:, ::1] turns, int64_t dim,
-                             const farann_kernels *kernels):
-    """A mean query, turned as rows are, with zeros behind it; ValueError if it can't be one."""
-    cdef double[::1] whole = np.zeros(padded(dim))
-    mean = np.asarray(mean, np.float64)
-    if mean.shape != (dim,):
-        raise ValueError("the mean query must be a vector of the rows' space")
-    if not SMALLEST_MEAN < np.linalg.norm(mean) < LARGEST_MEAN:
-        raise ValueError("the mean query must be neither tiny nor huge")
-    whole.base[:dim] = mean
-    kernels.rotate_f64(&whole[0], dim, &turns[0, 0], FARANN_ROTATION_ROUNDS)
-    return whole
-
-
 CODE_SPAN = <int>FARANN_SPAN
-
-# Lengths of mean queries that are taken from others: the products of rows with them are float32.
-SMALLEST_MEAN, LARGEST_MEAN = 1e-20, 1e20
 
 
 def code_rows(int64_t n):
@@ -108,8 +85,7 @@ cdef class Codes:
     unknown : float32 (n_positions / 16,) or None
         Of halves: the largest |l - 7.5| of a panel's rows, with the lower halves l.
     squares : float32 (n_positions,) or None
-        What a row's score has beside products with its codes, its bias, times the weight: |z|^2
-        under l2; with a `mean`, less its product with z.
+        |z|^2 times the weight (l2).
     signs : int8 (3, dim)
         Of the rotation of all coordinates.
     slots : int32 (n_positions,) or None
@@ -133,8 +109,6 @@ cdef class Codes:
         A direction, of length 1, not under l2.
     along : float32 (n_positions / 16,) or None
         The most that a panel's rows are along the lead.
-    mean : float32 (dim,) or None
-        The mean query that is taken from queries, not under l2 nor with a basis.
     """
 
     cdef const uint8_t[:, ::1] panels, lower, whole
@@ -146,7 +120,6 @@ cdef class Codes:
     cdef double[::1] reach  # None, or the largest |z| from each panel on, or what isn't along
     cdef double[:, ::1] lead  # None, or a direction, padded with zeros
     cdef double[::1] reach_along  # the most along it from each panel on
-    cdef double[::1] mean  # None, or the mean query, turned
     cdef farann_coded_rows scanned, refined
     cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
     cdef uint8_t[:, ::1] hub_panels
@@ -160,8 +133,7 @@ cdef class Codes:
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
                  const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
-                 whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None,
-                 mean=None):
+                 whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None):
         cdef int64_t i, parts, n = panels.shape[0]
         self.has_basis = basis is not None
         self.upper_alone = lower is None and not self.has_basis
@@ -221,14 +193,8 @@ cdef class Codes:
         self.scanned.panels, self.scanned.weights = &panels[0, 0], &weights[0]
         if lower is not None:
             self.scanned.lower = &self.lower[0, 0]
-        self.mean = None
-        if mean is not None:
-            if self.has_basis or squares is None:
-                raise ValueError("with a mean query there must be products with it, and no basis")
-            self.mean = turned_mean(mean, self.turns, dim, kernels_of("scalar"))
         self.scan_bounds = bounds_of(
-            bounds, weights, squares, n, self.basis.shape[0] if self.has_basis else dim,
-            mean is not None)
+            bounds, weights, squares, n, self.basis.shape[0] if self.has_basis else dim)
         if self.has_basis != (self.scan_bounds.rest_unit > 0.0):
             raise ValueError("the rest has a unit, if there is one")
         if squares is not None:
@@ -279,8 +245,7 @@ cdef most_from_each_on(values):
     return np.maximum.accumulate(values[::-1].astype(np.float64))[::-1].copy()
 
 
-cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t dim,
-                                  bint signed=False) except *:
+cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t dim) except *:
     """Bounds of n coded rows, with what follows from their weights and squares."""
     cdef farann_code_bounds result
     weights = np.asarray(weights)
@@ -294,7 +259,7 @@ cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t d
         if len(squares) != n:
             raise ValueError("there must be a square for each position")
         # Positive even where all rows are zero: it tells that there are squares.
-        result.largest_square = max(largest_of(squares, "squares", signed), 1e-37)
+        result.largest_square = max(largest_of(squares, "squares"), 1e-37)
     result.dim = dim
     if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
             and 0.0 <= result.unknown < INFINITY and 0.0 <= result.norm < INFINITY
@@ -303,18 +268,16 @@ cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t d
     return result
 
 
-cdef double largest_of(values, str name, bint signed=False) except -1.0:
-    """The largest of values that are none of them NaN, infinite or, unless `signed`, negative.
+cdef double largest_of(values, str name) except -1.0:
+    """The largest of values that are none of them NaN, infinite or negative.
 
     Zero times any of them must be zero: where a tile has fewer queries than it is wide, that keeps
     rows from passing for the rest, whose candidates have no memory.
     """
     values = np.asarray(values)
     smallest, largest = float(values.min()), float(values.max())
-    if signed:
-        smallest, largest = 0.0 * smallest, max(-smallest, largest)
     if not 0.0 <= smallest <= largest < INFINITY:
-        raise ValueError(f"{name} must be finite" + ("" if signed else " and not negative"))
+        raise ValueError(f"{name} must be finite and not negative")
     return largest
 
 

@@ -96,13 +96,13 @@ class CodedBlock(NamedTuple):
 
     rows: slice
     codes: UInt8Array  # c + 128, (n, dim rounded up to whole groups)
-    squares: Float64Array  # or less the product with a mean query
+    squares: Float64Array
     unknown: Float32Array  # |lower halves - 7.5|
 
 
 def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
               weights: Float32Array, isa: str, extremes: Float64Array,
-              progress: bool = False, mean: Float32Array | None = None) -> Iterator[CodedBlock]:
+              progress: bool = False) -> Iterator[CodedBlock]:
     """Code rows, each by its weight, block by block; those of outliers are worth nothing.
 
     `extremes` (4,) are raised to the squares of the bounds, see `bounds_from`.
@@ -116,7 +116,7 @@ def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ext
                            np.empty(n, np.float32))
         extremes[:] = np.maximum(extremes, _core.encode_rows(
             rows[block], centre, unit, extents.signs,
-            np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:], mean))
+            np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:]))
         yield coded
 
 

@@ -29,7 +29,6 @@ def encode_rows(
     codes: npt.NDArray[np.uint8],
     squares: npt.NDArray[np.float64],
     unknown: npt.NDArray[np.float32],
-    mean: npt.NDArray[np.float32] | None = None,
 ) -> tuple[float, float, float, float]: ...
 def pack_codes(
     rows: npt.NDArray[np.uint8],
@@ -40,8 +39,6 @@ def pack_codes(
 ) -> None: ...
 
 CODE_SPAN: Final[int]
-SMALLEST_MEAN: Final[float]
-LARGEST_MEAN: Final[float]
 CACHED_BYTES: int
 HUB_ROWS: int
 
@@ -67,7 +64,6 @@ class Codes:
         longest: npt.NDArray[np.float32] | None = None,
         lead: npt.NDArray[np.float64] | None = None,
         along: npt.NDArray[np.float32] | None = None,
-        mean: npt.NDArray[np.float32] | None = None,
     ) -> None: ...
 
 class Cells:

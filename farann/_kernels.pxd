@@ -86,7 +86,7 @@ cdef extern from "kernels.h" nogil:
         pass
 
     ctypedef struct farann_code_bars:
-        pass
+        float sign
 
     ctypedef struct farann_coded_tile:
         const uint32_t *codes
@@ -197,13 +197,12 @@ cdef extern from "codes.h" nogil:
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
                              const double *, int, const double *, double *, double *)
     void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,
-                            const double *, int, const double *, const float *, const double *,
-                            double *, uint8_t *, double *, float *, farann_code_extremes *)
+                            const double *, int, const double *, const float *, double *,
+                            uint8_t *, double *, float *, farann_code_extremes *)
     void farann_pack_codes(const uint8_t *, const int64_t *, int64_t, int64_t, bint, uint8_t *,
                            uint8_t *)
-    double farann_share_of_mean(const double *, const double *, int64_t, double, double *)
     void farann_code_query(const farann_kernels *, const double *, double,
-                           const farann_code_bounds *, double, const farann_query *, double, bint,
+                           const farann_code_bounds *, double, const farann_query *, bint,
                            uint8_t *, uint32_t *, int64_t, farann_coded_query *)
     farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
                                        double, double, bint)

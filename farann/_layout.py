@@ -53,9 +53,6 @@ _WORTH_AN_ORDER, _LENGTH_UP = 0.1, 2.0**-20
 # Rows in the order of what they reach along the lead: it counts so many times there, which leaves
 # the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
 _LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
-# The mean query is taken from queries where its square is at least this share of theirs, as it
-# costs a number a row.
-_WORTH_A_MEAN = 1 / 3
 
 
 class CodeArrays(NamedTuple):
@@ -78,7 +75,6 @@ class CodeArrays(NamedTuple):
     longest: Float32Array | None = None  # |z| of each panel at most, or what isn't along the lead
     lead: Float64Array | None = None  # a direction that weights of queries have in common
     along: Float32Array | None = None  # of each panel, the most along the lead
-    mean: Float32Array | None = None  # of queries: squares are rows' products with it, negated
 
 
 class _Builder(NamedTuple):
@@ -149,8 +145,7 @@ class _Builder(NamedTuple):
         return most.astype(np.float32)
 
     def lay_out(self, order: Int64Array, basis: Float64Array | None = None, bits: int = 8,
-                shape: Float64Array | None = None,
-                mean: Float32Array | None = None) -> CodeArrays:
+                shape: Float64Array | None = None) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels."""
         if basis is not None:
             return self._lay_out_along(order, basis)
@@ -159,10 +154,10 @@ class _Builder(NamedTuple):
         weights = self.extents.weights(largest_of_panels(self.extents.largest, order))
         panels, lower = empty_panels(len(order), -(-self.rows.shape[1] // 4) * 4, True)
         lower = None if bits == 4 else lower
-        squares, unknown, extremes = self._room(len(order), mean is not None), (
-            np.zeros(len(order), np.float32)), np.zeros(4)
+        squares, unknown, extremes = self._room(len(order)), np.zeros(len(order), np.float32), (
+            np.zeros(4))
         of_rows = weights[np.maximum(places, 0) // panel]
-        blocks = self._coded(of_rows, extremes, mean) if bits == 8 else code_upper(
+        blocks = self._coded(of_rows, extremes) if bits == 8 else code_upper(
             self.rows, self.centre, self.unit, self.extents, of_rows, shape, extremes,
             self.progress)
         for coded in blocks:
@@ -173,7 +168,8 @@ class _Builder(NamedTuple):
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
         return CodeArrays(panels, lower, weights, unknown.reshape(-1, panel).max(axis=1), squares,
                           self.extents.signs, self._slots(order), self.extents.outliers,
-                          bounds_from(extremes), mean=mean)
+                          bounds_from(extremes))
+
 
     def _lay_out_along(self, order: Int64Array, basis: Float64Array) -> CodeArrays:
         places = places_of(order, len(self.rows))
@@ -199,14 +195,13 @@ class _Builder(NamedTuple):
                           self._slots(order), self.extents.outliers, along.bounds, basis, whole,
                           whole_weights, whole_squares, bounds_from(extremes))
 
-    def _coded(self, weights: Float32Array, extremes: Float64Array,
-               mean: Float32Array | None = None) -> Iterator[CodedBlock]:
+    def _coded(self, weights: Float32Array, extremes: Float64Array) -> Iterator[CodedBlock]:
         return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa,
-                         extremes, self.progress, mean)
+                         extremes, self.progress)
 
-    def _room(self, n_positions: int, with_mean: bool = False) -> Float32Array | None:
-        """For biases times the weight, by position: |z|^2, or products with a mean query."""
-        if _core.METRICS[self.metric] != "l2" and not with_mean:
+    def _room(self, n_positions: int) -> Float32Array | None:
+        """For |z|^2 times the weight, by position."""
+        if _core.METRICS[self.metric] != "l2":
             return None
         return np.zeros(n_positions, np.float32)
 
@@ -308,7 +303,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         asked = _sample_queries(rows, kind.seed, queries)
         answers = builder.answers(arrays, asked)
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
-        basis = shape = mean = lead = None
+        basis = shape = lead = None
         by_length = reach_tells = False
         if kind.bits == 4:
             shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
@@ -317,8 +312,6 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             some = slice(None, None, -(-len(asked) // _COST_QUERIES))
             typical = _typical(rows, centre, kind.metric, asked[some], answers[some, -1])
             basis = _first_look(typical, n, kind.seed)
-            # Left out where it wouldn't come for nothing: panels along a basis, fewer bits.
-            mean = _mean_of(asked, centre, kind.metric) if basis is None else None
             lead = typical.lead(weights_of(asked, centre, kind.metric))
             of_lengths, of_lead = typical.out_of_reach(), typical.out_of_reach_along(lead)
             reach_tells = n_cells == 0 and max(of_lengths, of_lead) > _WORTH_AN_ORDER
@@ -347,7 +340,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
                                and rows.shape[1] < _FEW_DIMENSIONS)
                 order = coded if as_rows_lie else builder.by_size(coded)
             order = _whole_panels(order)
-            arrays = builder.lay_out(order, basis, kind.bits, shape, mean)
+            arrays = builder.lay_out(order, basis, kind.bits, shape)
             if reach_tells:
                 arrays = builder.with_reach(arrays, order, lead)
             if as_rows_lie:
@@ -358,8 +351,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
         cells = describe(rows, centre, kind.metric, labels, starts, kind.seed, isa)
-        return builder.made(builder.lay_out(order, basis, kind.bits, shape, mean), cells, kind,
-                            asked, answers)
+        return builder.made(builder.lay_out(order, basis, kind.bits, shape), cells, kind, asked,
+                            answers)
 
 
 def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,
@@ -418,20 +411,6 @@ def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Floa
     if _core.METRICS[metric] == "cosine":
         weights /= np.linalg.norm(weights, axis=1, keepdims=True)
     return -2.0 * (weights - centre) if _core.METRICS[metric] == "l2" else -weights
-
-
-def _mean_of(queries: Float32Array, centre: Float64Array, metric: int) -> Float32Array | None:
-    """What queries have in common, each as weights use it; None if that isn't much."""
-    if _core.METRICS[metric] == "l2":  # weights are differences there
-        return None
-    asked = -weights_of(queries, centre, metric)
-    mean: Float32Array = (asked.sum(axis=0) / len(asked)).astype(np.float32)
-    length2 = float((mean.astype(np.float64) ** 2).sum())
-    # Products with a mean of any other size might not be float32.
-    if (not _core.SMALLEST_MEAN < length2**0.5 < _core.LARGEST_MEAN
-            or length2 < _WORTH_A_MEAN * float((asked**2).sum(axis=1).mean())):
-        return None
-    return mean
 
 
 class _Typical(NamedTuple):

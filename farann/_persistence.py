@@ -119,20 +119,16 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         store.centre = centre.astype(np.float64)
     store.codes = _codes_of(metadata, arrays, n_coded or count, dim)
     if store.codes is not None:
-        squared = _core.METRICS[kind.metric] == "l2"
-        if (store.codes.squares is not None) != (squared or store.codes.mean is not None):
-            raise FormatError("the codes are not those of this metric: l2 has squares, others have "
-                              "them only with a mean query")
-        if store.codes.mean is not None and (squared or n_coded):
-            raise FormatError("section 'codes.mean' doesn't fit the metric, or codes alone")
+        if (store.codes.squares is None) != (kind.metric != 0):
+            raise FormatError("the codes are not those of this metric: l2 has squares, others none")
         if store.codes.basis is None and (store.codes.lower is None) != (kind.bits == 4):
             raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if store.codes is not None:
         store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
-        if store.cells is not None and (store.cells.squares is not None) != (
-                _core.METRICS[kind.metric] == "l2"):
+        if store.cells is not None and (
+                (store.cells.squares is None) != (store.codes.squares is None)):
             raise FormatError("the cells are not those of these codes: only one has squares")
         store.seeds = _seeds_of(arrays, store.codes, n_coded or count, dim)
         if store.seeds is not None and (n_coded or kind.bits == 4):
@@ -172,7 +168,7 @@ _CODE_SECTIONS = {
     "squares": (np.float32, 1), "signs": (np.int8, 2), "slots": (np.int32, 1),
     "outliers": (np.int64, 1), "basis": (np.float64, 2), "whole": (np.uint8, 2),
     "whole_weights": (np.float32, 1), "whole_squares": (np.float32, 1), "longest": (np.float32, 1),
-    "lead": (np.float64, 1), "along": (np.float32, 1), "mean": (np.float32, 1),
+    "lead": (np.float64, 1), "along": (np.float32, 1),
 }
 _CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.uint8, 2), "weights": (np.float32, 1),
                   "squares": (np.float32, 1)}

@@ -200,7 +200,7 @@ cdef class Queries:
         self.tile_codes = <uint32_t *>self.allocate(
             width * self.codes.scanned.groups, sizeof(uint32_t))
         self.active = <int64_t *>self.allocate(self.n_queries, sizeof(int64_t))
-        self.no_bar = farann_code_bar_none()
+        self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
@@ -269,8 +269,6 @@ cdef class Queries:
         cdef Query *query = &self.queries[i]
         cdef int64_t dim = self.snapshot.dim, width = self.code_width, groups, j
         cdef double *weights = self.turned
-        cdef const double *coded = weights
-        cdef double share = 1.0
         cdef uint32_t *codes = (
             self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
         farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query), dim,
@@ -285,14 +283,9 @@ cdef class Queries:
             codes, width = self.whole_queries + i * self.codes.groups, 1
         self.snapshot.kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0],
                                          FARANN_ROTATION_ROUNDS)
-        if self.codes.mean is not None:
-            # Apart from the weights, which cells are judged by.
-            coded = weights + padded(dim)
-            share = farann_share_of_mean(weights, &self.codes.mean[0], padded(dim), self.sign,
-                                         weights + padded(dim))
-        farann_code_query(self.snapshot.kernels, coded, 0.0, &self.codes.bounds,
-                          self.codes.bounds.norm, &query.prepared, share,
-                          self.codes.upper_alone, self.code_bytes, codes, width, &query.whole)
+        farann_code_query(self.snapshot.kernels, weights, 0.0, &self.codes.bounds,
+                          self.codes.bounds.norm, &query.prepared, self.codes.upper_alone,
+                          self.code_bytes, codes, width, &query.whole)
         if not self.snapshot.vectors:
             take_as_true(&query.whole, self.codes.upper_alone)
         if not self.codes.has_basis:
@@ -329,5 +322,5 @@ cdef class Queries:
         for j in range(m, padded(m)):
             along[j] = 0.0
         farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
-                          self.codes.bounds.norm, &query.prepared, 1.0, False, self.code_bytes,
-                          codes, width, &query.scan)
+                          self.codes.bounds.norm, &query.prepared, False, self.code_bytes, codes,
+                          width, &query.scan)

@@ -100,10 +100,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     panels = np.zeros((len(of_panels) * _core.code_rows(1), codes.shape[1]), np.uint8)
     _core.pack_codes(codes, np.arange(len(codes)), False, panels)
     biases = None
-    if arrays.mean is not None:
-        # Codes of queries go without the mean query, and rows bring it in.
-        squares = -(rows @ arrays.mean.astype(np.float64))
-    if arrays.squares is not None:
+    if squared:
         biases = np.zeros(len(panels), np.float32)
         biases[: len(rows)] = squares * np.repeat(of_panels, _core.code_rows(1))[: len(rows)]
     return SeedArrays(panels, of_panels, biases, lists.astype(np.int32))

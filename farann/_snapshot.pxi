@@ -77,12 +77,6 @@ cdef class Snapshot:
             raise ValueError("ids and alive must have one entry a slot")
         if codes is not None and (codes.n_rows != n_base or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
-        if codes is not None and (
-                (codes.scanned.squares != NULL) != (self.metric == FARANN_L2
-                                                    or codes.mean is not None)
-                or (codes.mean is not None and (self.metric == FARANN_L2 or not vectors))):
-            raise ValueError("codes must have squares under l2, else only with a mean query, and "
-                             "this only beside vectors")
         if codes is not None and codes.lead is not None and self.metric == FARANN_L2:
             raise ValueError("under l2 there can't be a lead")
         if cells is not None and (codes is None or cells.bounds.dim != self.dim or (

@@ -1,6 +1,5 @@
 #include "codes.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -17,12 +16,6 @@ static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 
 /* Units of queries: float32 holds these, and the largest sum of products times them. */
 static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e29;
-
-/* And so what biases are multiplied with, if they are, in units of sums. */
-static const double SMALLEST_FACTOR = 1e-30, LARGEST_FACTOR = 1.01e36;
-
-/* A share of the mean query that is less than this of the query saves nothing. */
-static const double LEAST_SHARE = 0x1p-10;
 
 static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
                        const double *centre, int unit, const double *signs, double *z) {
@@ -53,13 +46,13 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
 
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                         const double *centre, int unit, const double *signs, const float *weights,
-                        const double *mean, double *scratch, uint8_t *codes, double *squares,
-                        float *unknown, farann_code_extremes *largest) {
+                        double *scratch, uint8_t *codes, double *squares, float *unknown,
+                        farann_code_extremes *largest) {
     const int64_t row_bytes = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP * FARANN_CODE_GROUP;
     for (int64_t i = 0; i < n; i++) {
         uint8_t *row = codes + i * row_bytes;
         const double w = (double)weights[i];
-        double z2 = 0.0, e2 = 0.0, l2 = 0.0, product = 0.0;
+        double z2 = 0.0, e2 = 0.0, l2 = 0.0;
         memset(row, (int)ZERO_POINT, (size_t)row_bytes);
         turned_row(kernels, rows + i * dim, dim, centre, unit, signs, scratch);
         for (int64_t j = 0; j < dim; j++) {
@@ -71,8 +64,7 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
             e2 += e * e;
             l2 += l * l;
         }
-        for (int64_t j = 0; mean && j < dim; j++) product += scratch[j] * mean[j];
-        squares[i] = mean ? -product : z2;
+        squares[i] = z2;
         unknown[i] = (float)(sqrt(l2) * (1.0 + 0x1p-23));
         if (!(w > 0.0)) continue;
         largest->residual = fmax(largest->residual, e2);
@@ -117,27 +109,11 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
     }
 }
 
-double farann_share_of_mean(const double *a, const double *mean, int64_t dim, double sign,
-                            double *left) {
-    double product = 0.0, a2 = 0.0, m2 = 0.0;
-    for (int64_t j = 0; j < dim; j++) {
-        product += a[j] * mean[j];
-        a2 += a[j] * a[j];
-        m2 += mean[j] * mean[j];
-    }
-    double share = -sign * product / m2;
-    /* NaN fails this, too. */
-    int worth_it = fabs(share) < FLT_MAX && share * share * m2 > LEAST_SHARE * LEAST_SHARE * a2;
-    share = worth_it ? (double)(float)share : 0.0;
-    for (int64_t j = 0; j < dim; j++) left[j] = a[j] + sign * share * mean[j];
-    return share;
-}
-
 /* The worth t of a unit of u, large enough for all codes of the query, and for squares, to fit. */
 static double unit_of_query(const farann_code_bounds *rows, double largest, double rest,
-                            double share, int most) {
+                            int most) {
     double t = fmax(largest, rest * rows->rest_unit / FARANN_CODE_GROUP) / most;
-    t = fmax(t, fabs(share) * rows->largest_square / LARGEST_SQUARE);
+    t = fmax(t, rows->largest_square / LARGEST_SQUARE);
     return t > 0.0 ? t : 1.0 / rows->scale;
 }
 
@@ -154,20 +130,18 @@ static uint32_t group_of_rest(double amount, int most) {
 
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       double share, int upper_alone, uint8_t *bytes, uint32_t *codes,
-                       int64_t stride, farann_coded_query *coded) {
+                       int upper_alone, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
     const int most = kernels->largest_code;
     const double largest = largest_magnitude(a, dim);
-    const double t = unit_of_query(rows, largest, rest, share, most), factor = fabs(share) / t;
+    const double t = unit_of_query(rows, largest, rest, most);
     double sums[3];
     coded->unit = -1.0;
-    coded->share = share;
     coded->slack = farann_query_slack(prepared, reach * reach);
     /* The last comparison fails only with bounds from a file that lies. */
     if (coded->slack < 0.0 || !(t > SMALLEST_UNIT && t < LARGEST_UNIT) ||
-        !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)) ||
-        (share != 0.0 && !(factor > SMALLEST_FACTOR && factor < LARGEST_FACTOR)))
+        !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)))
         return;
     kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
     for (int64_t g = 0; g < groups; g++) {
@@ -212,18 +186,17 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
     const double units = coded->per_unit * (upper_alone ? 1.0 / UPPER_STEP : 1.0);
     const double centre = coded->sum * (upper_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
     const double most = rows->largest_threshold * units * t;
-    const double share = rows->largest_square > 0.0 ? sign * coded->share : 0.0;
+    const int squared = rows->largest_square > 0.0;
     double threshold = (floor - coded->slack) * units;
     bar.step = (float)(t * width);
     bar.origin = (float)(centre * t);
-    bar.share = (float)share;
     if (!(threshold > -most)) {
         bar.offset = (float)-PASS_ALL;
         return bar;
     }
     if (threshold > most) threshold = most;
     bar.threshold = (float)threshold;
-    bar.square = (float)(-share * units);
+    bar.square = squared ? (float)(-sign * units) : 0.0f;
     bar.unknown = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
     bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
     return bar;
@@ -241,7 +214,7 @@ void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, 
 }
 
 float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square) {
-    return (sum * bar->step + bar->origin + bar->share * square) / weight;
+    return (sum * bar->step + bar->origin + square) / weight;
 }
 
 int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
@@ -260,5 +233,4 @@ void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_b
     bars->offset[i] = bar->offset;
     bars->step[i] = bar->step;
     bars->origin[i] = bar->origin;
-    bars->share[i] = bar->share;
 }

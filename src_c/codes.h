@@ -30,13 +30,13 @@ typedef struct {
 
 /*
  * Code n rows, one after the other, as bytes c + 128, padded with zeros c to whole groups; each by
- * its weight, which must take no coordinate beyond 127; 0: the row doesn't count. squares: |z|^2,
- * or with a mean query, turned, less its product with z; unknown: |l - 7.5|, rounded up.
+ * its weight, which must take no coordinate beyond 127; 0: the row doesn't count. squares: |z|^2;
+ * unknown: |l - 7.5|, rounded up.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                         const double *centre, int unit, const double *signs, const float *weights,
-                        const double *mean, double *scratch, uint8_t *codes, double *squares,
-                        float *unknown, farann_code_extremes *largest);
+                        double *scratch, uint8_t *codes, double *squares, float *unknown,
+                        farann_code_extremes *largest);
 
 /*
  * Lay the codes of n rows out in panels: row i at position places[i], nowhere where that is
@@ -58,7 +58,7 @@ typedef struct {
     double norm;           /* |z| */
     double scale;          /* one over the smallest weight */
     double largest_threshold; /* 2^29 over the largest weight, so that 32 bits hold the product */
-    double largest_square; /* |bias| of a row times the weight; 0 where there is none */
+    double largest_square; /* |z|^2 times the weight; 0 where squares are not part of the score */
     double rest_unit;
     int64_t dim; /* coordinates that are coded */
 } farann_code_bounds;
@@ -68,7 +68,6 @@ typedef struct {
     double unit;      /* t; negative: these codes can't be used */
     double per_unit;  /* 1 / t */
     double sum;       /* of u */
-    double share;     /* of rows' biases: the factor of them in scores, but for the sign */
     double allowance; /* what <u, c> may lack, as rows and queries were rounded */
     double length;    /* |u|: times what is unknown of a row where only upper halves are read */
     double slack;     /* what else a score may be off, in units of the key */
@@ -76,28 +75,19 @@ typedef struct {
 } farann_coded_query;
 
 /*
- * Take from a query's weights what rows hold as their bias: with the mean query m, turned as the
- * weights a are, write a + sign * share * m to `left`, for the share that leaves least of a. The
- * share, a float32 number, is 0 where it isn't worth it.
- */
-double farann_share_of_mean(const double *a, const double *mean, int64_t dim, double sign,
-                            double *left);
-
-/*
  * Code a query's weights a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
- * its length outside the space of the codes, `reach` bounds |y| of all rows; `share` is 1, or that
- * of the mean query which was taken from the weights since they were prepared. Bytes u, four to a
+ * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u, four to a
  * group, go to codes[0], codes[stride], ...; `bytes` is scratch for dim rounded up to a multiple
  * of 8. `upper_alone`: scores are those of the upper halves of codes.
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       double share, int upper_alone, uint8_t *bytes, uint32_t *codes,
-                       int64_t stride, farann_coded_query *coded);
+                       int upper_alone, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       farann_coded_query *coded);
 
 /*
  * What rows must reach to pass: those with a reduced key of `floor` or more do, whichever way
- * their codes were rounded. `sign` is that of biases in the key; `upper_alone`: for scans of the
+ * their codes were rounded. `sign` is that of |y|^2 in the key; `upper_alone`: for scans of the
  * upper halves of codes. A query without codes lets no row pass.
  */
 farann_code_bar farann_code_bar_at(const farann_coded_query *coded,

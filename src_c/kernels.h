@@ -25,8 +25,7 @@ typedef struct {
     const uint8_t *whole;   /* row after row; NULL where there are panels */
     const float *weights;   /* one over the scale of a panel's codes, or of a row's with `whole` */
     const float *unknown;   /* of a panel: the largest |lower halves - 7.5|; NULL without them */
-    const float *squares;   /* a row's bias times its weight: |y|^2, or less its product with the
-                               mean query; NULL: there is none */
+    const float *squares;   /* a row's |y|^2 times its weight; NULL: not part of the score */
     int64_t groups;
 } farann_coded_rows;
 
@@ -38,7 +37,7 @@ enum { FARANN_BARS = 16 };
  * codes>, w the row's weight, b its square and l what is unknown of its panel where upper halves
  * are read alone, it does if
  *     H > threshold * w + square * b + unknown * l + offset
- * and its score is (H * step + origin + share * b) / w.
+ * and its score is (H * step + origin + sign * b) / w.
  */
 typedef struct {
     float threshold;
@@ -47,10 +46,9 @@ typedef struct {
     float offset;
     float step;
     float origin;
-    float share;
 } farann_code_bar;
 
-/* The bars of a tile's queries. */
+/* The bars of a tile's queries, and the sign of |y|^2 in their keys. */
 typedef struct {
     float threshold[FARANN_BARS];
     float square[FARANN_BARS];
@@ -58,7 +56,7 @@ typedef struct {
     float offset[FARANN_BARS];
     float step[FARANN_BARS];
     float origin[FARANN_BARS];
-    float share[FARANN_BARS];
+    float sign;
 } farann_code_bars;
 
 /* A tile of queries side by side, or a single one: `codes` u, signed, an entry a query a group. */

@@ -51,7 +51,7 @@ WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask,
     while (mask) {
         int r = FARANN_COUNT_TRAILING_ZEROS(mask);
         mask &= mask - 1;
-        float square = rows->squares ? rows->squares[first + r] * bars->share[t] : 0.0f;
+        float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
         list->scores[count] = bare ? (float)sums[r]
                                    : ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
                                          rows->weights[(first + r) / FARANN_CODE_PANEL];
@@ -198,7 +198,7 @@ WORD void score_code_panels(const int panels, const int held, const farann_coded
             f32v score = f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(bars->step[t]),
                                  f32_set1(bars->origin[t]));
             if (rows->squares)
-                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->share[t]), score);
+                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->sign), score);
             f32_store(scores + t * stride + at,
                       f32_div(score, f32_set1(rows->weights[at / FARANN_CODE_PANEL])));
         }
@@ -457,7 +457,7 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
         }
         list->slots[kept] = list->slots[i];
         list->scores[kept] = (float)((units * (double)bars->step[0] + (double)bars->origin[0] +
-                                      (double)bars->share[0] * square) / weight);
+                                      (double)bars->sign * square) / weight);
         kept += units > (double)bars->threshold[0] * weight + (double)bars->square[0] * square +
                             (double)bars->offset[0];
     }

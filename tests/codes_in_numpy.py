@@ -30,11 +30,11 @@ LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127}
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
-            mean: Float32 | None = None, lead: Float64 | None = None) -> _layout.CodeArrays:
+            lead: Float64 | None = None) -> _layout.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
-    `by_length`: the longest rows first; `lead`: those first that are most along it; `mean`: what
-    is taken from queries. AssertionError where rows have no codes.
+    `by_length`: the longest rows first; `lead`: those first that are most along it.
+    AssertionError where rows have no codes.
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     extents = measure_rows(rows, middle, metric == "cosine", 0, isa, False)
@@ -45,11 +45,11 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     if lead is not None:
         of_queries = _layout._Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
         order = _layout._whole_panels(builder.by_lead(order, of_queries))
-        return builder.with_reach(builder.lay_out(order, basis, mean=mean), order, of_queries)
+        return builder.with_reach(builder.lay_out(order, basis), order, of_queries)
     if not by_length:
-        return builder.lay_out(_layout._whole_panels(order), basis, mean=mean)
+        return builder.lay_out(_layout._whole_panels(order), basis)
     order = _layout._whole_panels(builder.by_length(order))
-    return builder.with_reach(builder.lay_out(order, basis, mean=mean), order, None)
+    return builder.with_reach(builder.lay_out(order, basis), order, None)
 
 
 def four_bits(arrays: _layout.CodeArrays) -> _layout.CodeArrays:
@@ -193,7 +193,6 @@ class Level(NamedTuple):
     squares: Float64 | None  # b
     unknown: Float64 | None  # Lambda of the position's panel, where upper halves are read alone
     sign: float
-    share: float      # of rows' b that is theirs under this query: 1, or that of the mean query
     unit: float       # t
     total: float      # sum of u
     allowance: float  # U
@@ -222,7 +221,7 @@ class Level(NamedTuple):
         if self.unknown is not None:
             parts.append((self.unknown, np.full_like(threshold, -self.length / 16)))
         if self.squares is not None:
-            parts.append((self.squares, np.full_like(threshold, -self.sign * self.share * units)))
+            parts.append((self.squares, np.full_like(threshold, -self.sign * units)))
         real = np.full(threshold.shape, offset)
         fused = real.astype(np.float32)
         rounded = fused
@@ -244,7 +243,7 @@ class Level(NamedTuple):
             return np.ones(len(self.sums), np.bool_)
         limit = self.weights * _float32(min(threshold, most))
         if self.squares is not None:
-            limit += self.squares * _float32(-self.sign * self.share * units)
+            limit += self.squares * _float32(-self.sign * units)
         return self.sums > limit + _float32(-(self.allowance + self.middle * self.total) - 2.0)
 
     def scores(self) -> Float32:
@@ -253,7 +252,7 @@ class Level(NamedTuple):
             self.middle * self.total * self.unit)
         numerator = self.sums.astype(np.float32) * step + origin
         if self.squares is not None:
-            numerator += self.squares.astype(np.float32) * np.float32(self.sign * self.share)
+            numerator += self.squares.astype(np.float32) * np.float32(self.sign)
         return numerator / self.weights.astype(np.float32)
 
 
@@ -275,19 +274,17 @@ def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)
-    a, share = turned(asked.weights[None], arrays.signs)[0], 1.0
-    if arrays.mean is not None:
-        a, share = less_mean(a, turned(arrays.mean[None].astype(np.float64), arrays.signs)[0], sign)
+    a = turned(asked.weights[None], arrays.signs)[0]
     if arrays.basis is None:
         assert arrays.unknown is not None
         weights, unknown = (np.repeat(v, 16).astype(np.float64)
                             for v in (arrays.weights, arrays.unknown))
         upper_alone = arrays.lower is None
         whole = _level(a, 0.0, codes.whole, arrays.bounds, arrays.bounds.norm, asked, weights,
-                       arrays.squares, None, sign, largest, upper_alone, share)
+                       arrays.squares, None, sign, largest, upper_alone)
         assert codes.upper is not None
         upper = _level(a, 0.0, codes.upper, arrays.bounds, arrays.bounds.norm, asked, weights,
-                       arrays.squares, unknown, sign, largest, upper_alone, share)
+                       arrays.squares, unknown, sign, largest, upper_alone)
         if whole is None or upper is None:
             return None
         return Levels(None if upper_alone else whole, upper, None)
@@ -306,28 +303,16 @@ def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
     return None if along is None or whole is None else Levels(whole, None, along)
 
 
-def less_mean(a: Float64, mean: Float64, sign: float) -> tuple[Float64, float]:
-    """What is left of a query's weights without their share of the mean query, and that share."""
-    share = -sign * float(a @ mean) / float(mean @ mean)
-    if not (abs(share) < float(np.finfo(np.float32).max)
-            and share**2 * float(mean @ mean) > 2.0**-20 * float(a @ a)):
-        return a, 0.0
-    share = float(np.float32(share))
-    return a + sign * share * mean, share
-
-
 def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: float,
            asked: Question, weights: Float64, squares: Float32 | None, unknown: Float64 | None,
-           sign: float, largest: int, upper_alone: bool, share: float = 1.0) -> Level | None:
+           sign: float, largest: int, upper_alone: bool) -> Level | None:
     scale = 1.0 / float(weights.min())
     t = max(float(np.abs(a).max()), rest * bounds.rest_unit / 4) / largest
     if squares is not None:
-        t = max(t, abs(share) * max(float(np.abs(squares).max()), 1e-37) / 2.0**28)
-    t = t if t > 0.0 else 1.0 / scale
+        t = max(t, float(squares.max()) / 2.0**28)
+    t = t if t > 0.0 else 1e-37 / 2.0**28 if squares is not None else 1.0 / scale
     slack = asked.slack_at(reach)
     if not (slack < math.inf and 1e-36 < t < 1e29 and 1e-30 < t * scale < 1e30):
-        return None
-    if share and not 1e-30 < abs(share) / t < 1.01e36:
         return None
     u = np.rint(a * (1.0 / t))
     assert np.abs(u).max() <= largest
@@ -350,8 +335,8 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     off = slack + (within * missing + rounding * t) * scale * (1 + 1e-9)
     off += left * bounds.norm * (1 + 1e-9)
     held = None if squares is None else squares.astype(np.float64)
-    return Level(codes @ query, weights, held, unknown, sign, share, t, total, allowance, length,
-                 slack, off)
+    return Level(codes @ query, weights, held, unknown, sign, t, total, allowance, length, slack,
+                 off)
 
 
 def reduced_keys(query: Float32, rows: Float32, metric: str, sign: float,

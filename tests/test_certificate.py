@@ -6,7 +6,6 @@ which numpy says, at every level.
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import farann
@@ -48,7 +47,6 @@ class Problem(NamedTuple):
     rows: Float32
     queries: Float32
     basis: Float64 | None
-    mean: Float32 | None
     order: Int64
     metric: str
     sign: float
@@ -123,35 +121,13 @@ def problems(draw: st.DrawFn) -> Problem:
     queries = np.nan_to_num(np.vstack([queries_for(rng, rows, metric), *sized]), posinf=3e38,
                             neginf=-3e38)
     queries = queries[queries.any(axis=1)] if metric == "cosine" else queries
-    asked = draw(st.sampled_from([basis, None, None]))
-    mean = None
-    if metric != "l2" and asked is None and draw(st.booleans()):
-        mean = draw(means(rng, queries))
-        # And queries that have more, less or nothing else in common with others.
-        size = 10.0 ** rng.uniform(-3, 3, (4, 1)) * np.sign(rng.standard_normal((4, 1)))
-        noise = rng.choice([0.0, 1e-6, 1e-2, 1.0], (4, 1)) * np.linalg.norm(mean.astype(np.float64))
-        like = size * (mean + noise * rng.standard_normal((4, dim)) / dim**0.5)
-        queries = np.vstack([queries, np.clip(like, -3e38, 3e38).astype(np.float32)])
-        queries = queries[queries.any(axis=1)] if metric == "cosine" else queries
-    return Problem(rows, np.ascontiguousarray(queries), asked, mean, rng.permutation(n), metric,
-                   draw(st.sampled_from([1.0, -1.0])))
-
-
-@st.composite
-def means(draw: st.DrawFn, rng: np.random.Generator, queries: Float32) -> Float32:
-    """A mean query of any length that it may have, like one of the queries or like none."""
-    like = queries[draw(st.integers(0, len(queries) - 1))].astype(np.float64)
-    if not like.any() or draw(st.booleans()):
-        like = rng.standard_normal(len(like))
-    size = draw(st.sampled_from([1.0, 1.0, 1.1e-20, 0.9e20]) if draw(st.booleans()) else
-                st.just(float(np.clip(np.linalg.norm(like), 1.1e-20, 0.9e20))))
-    return (like * (size / np.linalg.norm(like))).astype(np.float32)
+    return Problem(rows, np.ascontiguousarray(queries), draw(st.sampled_from([basis, None, None])),
+                   rng.permutation(n), metric, draw(st.sampled_from([1.0, -1.0])))
 
 
 def laid_out(problem: Problem) -> _layout.CodeArrays:
     try:
-        return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
-                       mean=problem.mean)
+        return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order)
     except AssertionError:
         assume(False)  # such rows have no codes
         raise
@@ -308,9 +284,8 @@ def floor_of(radius: float, metric: str, asked: Question) -> float:
     return (key - abs(key) * 1e-12) * asked.key_scale + asked.key_offset
 
 
-@pytest.mark.parametrize(("metric", "layout"), [
-    *itertools.product(_core.METRICS, ["halves", "four bits", 1, 6, 8]),
-    ("dot", "mean query"), ("cosine", "mean query")])
+@pytest.mark.parametrize("layout", ["halves", "four bits", 1, 6, 8])
+@pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                                        rng: np.random.Generator,
@@ -319,12 +294,8 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     monkeypatch.setattr(_core, "HUB_ROWS", 0)
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 14, 37, 0.3)
-    mean = None
-    if layout == "mean query":
-        mean = 3 * rng.standard_normal(37, dtype=np.float32)
-        queries += mean
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None
-    arrays = lay_out(rows, metric, basis, order=rng.permutation(n), mean=mean)
+    arrays = lay_out(rows, metric, basis, order=rng.permutation(n))
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), _core.METRICS.index(metric)
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
@@ -351,4 +322,4 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 assert high - low <= 2 + high // 200
             assert 0 < task.rescored < n * len(every)
             assert (task.refined > 0) == (
-                basis is not None or (layout in ("halves", "mean query") and len(every) == 1))
+                basis is not None or (layout == "halves" and len(every) == 1))
