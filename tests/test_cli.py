@@ -554,7 +554,12 @@ def test_interrupted(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captu
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(farann.Index, "build", build)
-    assert main(["build", "rows.npy", "-o", "x.farann"]) == 130
+    # Shells start jobs in the background with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["build", "rows.npy", "-o", "x.farann"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "farann: interrupted\n"
     assert not Path("x.farann").exists()
 
