@@ -28,13 +28,13 @@ from farann._kind import Kind
 from farann._rotation import turned
 from farann._seeds import SeedArrays, make_seeds, number_of_lists
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann._typical import Lead, along_and_across, first_look, typical_of, weights_of
 from farann._upper import code_upper, shape_of
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 1e11, 2048, 64, 10
-# Rows that directions and costs are estimated from; fewer need no order and no first look.
-_SAMPLE_ROWS, _FEW_ROWS = 8192, 4096
-_COST_QUERIES = 128
+# Fewer rows need no order and no first look.
+_FEW_ROWS = 4096
 # Of a partitioned index: rows that answer many queries and are always searched.
 _MOST_FIRST = 1024
 # Of rows that answer many queries, and of those by length, so many are in one order by size.
@@ -47,12 +47,8 @@ _MOST_ORDERED = 2**31
 WEIGHT_STEPS = 32
 _ROWS_A_VECTOR = 256
 _FEW_DIMENSIONS = 128
-# What rows reach is kept if sample queries can leave out such a share of the rows by it; and what
-# pays for the rounding of lengths to float32.
-_WORTH_AN_ORDER, _LENGTH_UP = 0.1, 2.0**-20
-# Rows in the order of what they reach along the lead: it counts so many times there, which leaves
-# the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
-_LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
+# Pays for the rounding of lengths to float32.
+_LENGTH_UP = 2.0**-20
 
 
 class CodeArrays(NamedTuple):
@@ -105,7 +101,7 @@ class _Builder(NamedTuple):
         order = slots[np.argsort(-self.lengths()[slots], kind="stable")]
         return self.by_size_in_parts(order, _PART_BY_LENGTH)
 
-    def by_lead(self, slots: Int64Array, lead: _Lead) -> Int64Array:
+    def by_lead(self, slots: Int64Array, lead: Lead) -> Int64Array:
         """Slots by what rows may reach, those that may reach most first; by size in parts."""
         along, across = self.along_and_across(lead.direction)
         order = slots[np.argsort(-lead.promise(along, across)[slots], kind="stable")]
@@ -122,12 +118,12 @@ class _Builder(NamedTuple):
         """What each row is along a direction, and how long what is left of it."""
         along, across = np.empty(len(self.rows)), np.empty(len(self.rows))
         for block in blocks_of(len(self.rows)):
-            along[block], across[block] = _along_and_across(
+            along[block], across[block] = along_and_across(
                 centred(self.rows[block], self.centre, self.unit), direction)
         return along, across
 
     def with_reach(self, arrays: CodeArrays, order: Int64Array,
-                   lead: _Lead | None) -> CodeArrays:
+                   lead: Lead | None) -> CodeArrays:
         """Codes with what each panel's rows may reach, rounded up."""
         if lead is None:
             return arrays._replace(longest=self._most(self.lengths(), order))
@@ -308,15 +304,10 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         if kind.bits == 4:
             shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
         elif kind.vectors:
-            # From all over: rows, and what is sampled of them, may be in an order.
-            some = slice(None, None, -(-len(asked) // _COST_QUERIES))
-            typical = _typical(rows, centre, kind.metric, asked[some], answers[some, -1])
-            basis = _first_look(typical, n, kind.seed)
-            lead = typical.lead(weights_of(asked, centre, kind.metric))
-            of_lengths, of_lead = typical.out_of_reach(), typical.out_of_reach_along(lead)
-            reach_tells = n_cells == 0 and max(of_lengths, of_lead) > _WORTH_AN_ORDER
-            if not reach_tells or of_lead < of_lengths:
-                lead = None
+            typical = typical_of(rows, centre, kind.metric, asked, answers[:, -1])
+            basis = first_look(typical, n, kind.seed)
+            if n_cells == 0:
+                reach_tells, lead = typical.reach(weights_of(asked, centre, kind.metric))
             # Long rows are answers sooner than short ones; unit vectors are all as long.
             by_length = reach_tells or not kind.unit
         if not kind.vectors and kind.bits == 4:
@@ -403,93 +394,3 @@ def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
     weights = np.bincount(slots, 1.0 / (1.0 + ranks), minlength=n)
     answering = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
     return answering[np.argsort(-weights[answering], kind="stable")]
-
-
-def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
-    """What centred rows are multiplied with, to find the furthest ones."""
-    weights = queries.astype(np.float64)
-    if _core.METRICS[metric] == "cosine":
-        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    return -2.0 * (weights - centre) if _core.METRICS[metric] == "l2" else -weights
-
-
-class _Typical(NamedTuple):
-    """What is typical of a search: rows of a sample, centred, and queries.
-
-    Keys are <weight, row>, plus |row|^2 if `squared`; an answer ends with the key `threshold`.
-    """
-
-    rows: Float64Array
-    weights: Float64Array
-    thresholds: Float64Array
-    squared: bool
-
-    def out_of_reach(self) -> float:
-        """The share of rows that are too near the centre to be an answer, whatever they are."""
-        lengths = np.sort(np.linalg.norm(self.rows, axis=1))
-        factors = np.linalg.norm(self.weights, axis=1)
-        bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
-        return float((bounds < self.thresholds[:, None]).mean())
-
-    def lead(self, weights: Float64Array) -> _Lead | None:
-        """The direction of the mean weights; None under l2, where they have none in common."""
-        total = weights.sum(axis=0)
-        length = float(np.linalg.norm(total))
-        if self.squared or not 1e-30 < length < 1e30:
-            return None
-        direction = total / length
-        direction /= np.linalg.norm(direction)
-        along, across = _along_and_across(weights, direction)
-        return _Lead(direction, float(along.mean()), float(across.mean()))
-
-    def out_of_reach_along(self, lead: _Lead | None) -> float:
-        """The share of rows that are left out if they are known to reach no more than those before
-        them, along the lead and across it."""
-        if lead is None:
-            return 0.0
-        along, across = _along_and_across(self.rows, lead.direction)
-        order = np.argsort(-lead.promise(along, across))
-        most_along = np.maximum.accumulate(along[order][::-1])[::-1]
-        most_across = np.maximum.accumulate(across[order][::-1])[::-1]
-        ours, rest = _along_and_across(self.weights, lead.direction)
-        bounds = ours[:, None] * most_along + rest[:, None] * most_across
-        return float(((bounds < self.thresholds[:, None]) & (ours > 0.0)[:, None]).mean())
-
-
-class _Lead(NamedTuple):
-    """A direction that weights have in common, and what is typical of them: their products with
-    it, and how long the rest is."""
-
-    direction: Float64Array
-    along: float
-    across: float
-
-    def promise(self, along: Float64Array, across: Float64Array) -> Float64Array:
-        """What orders rows."""
-        return _LEAD_COUNTS * self.along * along + self.across * across
-
-
-def _along_and_across(vectors: Float64Array,
-                      direction: Float64Array) -> tuple[Float64Array, Float64Array]:
-    along = vectors @ direction
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    return along, np.sqrt(np.maximum(squares - along**2, 0.0) + _REST_SHARE * squares)
-
-
-def _typical(rows: Float32Array, centre: Float64Array, metric: int, queries: Float32Array,
-             last: Int64Array) -> _Typical:
-    """`last` ends each query's answer."""
-    unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
-    sample = centred(rows[:: -(-len(rows) // _SAMPLE_ROWS)], centre, unit)
-    weights = weights_of(queries, centre, metric)
-    ends = centred(rows[last], centre, unit)
-    thresholds = np.einsum("ij,ij->i", weights, ends)
-    if squared:
-        thresholds += (ends**2).sum(axis=1)
-    return _Typical(sample, weights, thresholds, squared)
-
-
-def _first_look(typical: _Typical, n: int, seed: int) -> Float64Array | None:
-    """The basis to look along first at n rows, if that pays."""
-    return _basis.choose(_basis.directions(typical.rows, seed), typical.rows, n, typical.weights,
-                         typical.thresholds, typical.squared, seed)

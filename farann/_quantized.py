@@ -19,6 +19,7 @@ from farann._codes import CodeBounds, Extents, blocks_of, bytes_at, centred, emp
 from farann._kind import Kind
 from farann._rotation import turned, turned_back
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann._typical import weights_of
 from farann._upper import MIDDLE, shape_of
 
 # Added rows whose coordinates are so many times as large as any before stay float32.
@@ -236,7 +237,7 @@ def _shape(rows: Float32Array, centre: Float64Array, kind: Kind,
     if kind.bits == 8:
         return None
     sample = rows[:: -(-len(rows) // _SAMPLE)]
-    return shape_of(turned(_layout.weights_of(sample, centre, kind.metric), codes.signs))
+    return shape_of(turned(weights_of(sample, centre, kind.metric), codes.signs))
 
 
 def _joined(first: Any, second: Any) -> Any:

@@ -61,7 +61,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     places : (n,)
         The position of each row, -1 for none.
     weights : (q, dim)
-        Of sample queries, see `_layout.weights_of`.
+        Of sample queries, see `_typical.weights_of`.
     answers : (q, k)
         Rows that answer them, the best first.
     centre : (dim,)

@@ -38,7 +38,8 @@ class Tuning(NamedTuple):
         Rows that were asked for.
     efforts : tuple of float
         Standard deviations that cells are given credit for, or without cells the number of rows
-        scored, those first that answer many queries; infinite for exact search, which comes last,
+        scored, those first that answer many queries, beside the list of a query that is like
+        those `build` was given; infinite for exact search, which comes last,
         or without vectors for a scan of all codes.
     recalls : tuple of float
         The share of the true k furthest rows that was found; without vectors, of those that all

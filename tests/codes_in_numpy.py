@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import reference
-from farann import _basis, _core, _layout
+from farann import _basis, _core, _layout, _typical
 from farann._codes import CodeBounds, centred, measure_rows
 from numpy.typing import NDArray
 
@@ -43,7 +43,7 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     order = order[~np.isin(order, extents.outliers)]
     builder = _layout._Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
     if lead is not None:
-        of_queries = _layout._Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
+        of_queries = _typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
         order = _layout._whole_panels(builder.by_lead(order, of_queries))
         return builder.with_reach(builder.lay_out(order, basis), order, of_queries)
     if not by_length:
