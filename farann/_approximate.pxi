@@ -180,7 +180,7 @@ cdef class ApproximateTask(Task):
         cdef int64_t start = self.scan_first_rows(self.n_first), n, i
         cdef int64_t ramp = max(start, FIRST_BLOCK)
         while start < self.n_first:
-            n = min(min(self.code_rows, ramp), self.n_first - start)
+            n = self.of_one_mean(start, min(min(self.code_rows, ramp), self.n_first - start))
             if self.codes.has_basis and not self.looks_first:
                 for i in range(self.n_queries):
                     self.refine_rows(i, start, n)
@@ -405,11 +405,11 @@ cdef class ApproximateTask(Task):
             self.score_outliers(query)
             start = 0
             while start < self.codes.n_positions:
-                n = min(self.code_rows, self.codes.n_positions - start)
+                n = self.of_one_mean(start, min(self.code_rows, self.codes.n_positions - start))
                 self.members[0] = i
                 if self.codes.has_basis and not self.looks_first:
                     self.refine_rows(i, start, n)
                 else:
                     self.take_block(start, n, 1)
                     self.scan_for_members(1, 1, start, n)
-                start += self.code_rows
+                start += n

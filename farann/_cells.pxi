@@ -1,5 +1,9 @@
 # Cells of a partitioned index: where their rows are, what is expected of them. Part of _core.pyx.
 
+# Of means that rows may be coded relative to: rows with codes have no coordinate above 1e18.
+cdef double LARGEST_SCALE = 1e17
+
+
 cdef class Cells:
     """Which positions of codes belong to which cell, and each cell as a coded row.
 
@@ -18,6 +22,8 @@ cdef class Cells:
         The mean of |z|^2 over a cell's rows, times the weight (l2).
     unit : float
         Of the deviations.
+    relative : bool
+        Whether rows of a cell were coded less its mean, as coded.
     """
 
     cdef const int64_t[::1] starts
@@ -26,12 +32,15 @@ cdef class Cells:
     cdef farann_coded_rows coded
     cdef farann_code_bounds bounds
     cdef int64_t n_cells, n_padded
+    cdef bint relative
 
     def __init__(self, int64_t dim, int64_t n_positions, const int64_t[::1] starts,
-                 const uint8_t[:, ::1] panels, const float[::1] weights, squares, double unit):
+                 const uint8_t[:, ::1] panels, const float[::1] weights, squares, double unit,
+                 bint relative=False):
         cdef int64_t i, n = panels.shape[0], groups = (dim - 1) // FARANN_CODE_GROUP + 2
         self.n_cells, self.n_padded = starts.shape[0] - 1, n
         self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares
+        self.relative = relative
         if (self.n_cells < 1 or n != code_rows(self.n_cells)
                 or weights.shape[0] * FARANN_CODE_PANEL != n
                 or panels.shape[1] != groups * FARANN_CODE_GROUP):
@@ -43,6 +52,36 @@ cdef class Cells:
         self.bounds = bounds_of((0.0, 0.0, 0.0, 0.0, unit), weights, squares, n, dim)
         if not self.bounds.rest_unit > 0.0:
             raise ValueError("deviations must have a unit")
+        if relative and not self.bounds.scale < LARGEST_SCALE:
+            raise ValueError("means must be those of rows that have codes")
         self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)
         if self.squares is not None:
             self.coded.squares = &self.squares[0]
+
+    cdef int64_t begun(self, int64_t position) noexcept nogil:
+        """How many of `starts` are at a position or before: one more than the cell it is in."""
+        cdef int64_t low = 0, high = self.n_cells + 1, middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.starts[middle] <= position:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    cdef double write_mean(self, int64_t position, int8_t *mean) noexcept nogil:
+        """Write what a row at a position was coded relative to, whole groups; gives its unit.
+
+        That is 0 where the row is in no cell.
+        """
+        cdef int64_t cell = self.begun(position) - 1, g, j
+        cdef const uint8_t *codes
+        if not 0 <= cell < self.n_cells:
+            return 0.0
+        codes = &self.panels[cell // FARANN_CODE_PANEL * FARANN_CODE_PANEL, 0] + (
+            cell % FARANN_CODE_PANEL * FARANN_CODE_GROUP)
+        for g in range(self.coded.groups - 1):  # the last is the deviation
+            for j in range(FARANN_CODE_GROUP):
+                mean[g * FARANN_CODE_GROUP + j] = <int8_t>(
+                    <int>codes[g * FARANN_CODE_PANEL * FARANN_CODE_GROUP + j] - 128)
+        return 1.0 / self.weights[cell // FARANN_CODE_PANEL]

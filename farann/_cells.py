@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,32 @@ class CellArrays(NamedTuple):
     weights: Float32Array
     squares: Float32Array | None
     unit: float
+    relative: bool = False  # whether codes are those of rows less the mean of their cell
+
+    def at(self, positions: Int64Array) -> Int64Array:
+        """The cells that positions of codes belong to; -1 for none."""
+        numbers = np.searchsorted(self.starts, positions, side="right") - 1
+        return np.where(numbers < len(self.starts) - 1, numbers, -1)
+
+    def means(self, numbers: npt.NDArray[np.integer[Any]], dim: int) -> Float64Array:
+        """What rows of some cells are coded relative to: means as coded, turned; 0 for -1."""
+        panel, cell = numbers // 16, numbers % 16
+        width = self.panels.shape[1]
+        codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, cell]
+        units = np.where(numbers < 0, 0.0, 1.0 / self.weights.astype(np.float64)[panel])
+        means: Float64Array = units[:, None] * (codes.reshape(len(numbers), width)[:, :dim] - 128.0)
+        return means
+
+
+class Origins(NamedTuple):
+    """What each row is coded relative to: the mean of its cell."""
+
+    cells: CellArrays
+    labels: Int32Array  # the cell of each row; -1 for none
+
+    def of(self, rows: slice, dim: int) -> Float64Array:
+        """The means of some rows, turned."""
+        return self.cells.means(self.labels[rows], dim)
 
 
 def number_of_cells(wanted: int | str | None, n: int) -> int:

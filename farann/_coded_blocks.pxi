@@ -39,6 +39,7 @@ cdef class CodedBlocks(Selection):
         if rows.squares != NULL:
             self.block.squares += start
         self.block.panels += at
+        self.take_mean(start)
         if rows.lower == NULL:
             return
         if n_tiles > FEW_TILES and self.joined != NULL:
@@ -46,6 +47,35 @@ cdef class CodedBlocks(Selection):
             self.block.panels, self.block.lower = self.joined, NULL
         else:
             self.block.lower += at
+
+    cdef void take_mean(self, int64_t position) noexcept nogil:
+        """Make the mean of a position's cell that of the block."""
+        if self.mean != NULL:
+            self.mean_unit = self.snapshot.cells.write_mean(position, self.mean)
+
+    cdef int64_t of_one_mean(self, int64_t start, int64_t n) noexcept nogil:
+        """How many of n rows from a position on were coded relative to the same mean."""
+        cdef int64_t begun
+        if self.mean == NULL:
+            return n
+        begun = self.snapshot.cells.begun(start)
+        if begun > self.snapshot.cells.n_cells:
+            return n
+        return min(n, self.snapshot.cells.starts[begun] - start)
+
+    cdef double offset_of(self, int64_t i) noexcept nogil:
+        """What the mean adds to scores of the block for query i."""
+        return self.mean_unit * self.queries[i].scan.unit * farann_code_product(
+            self.single_codes(i), self.mean, self.codes.groups)
+
+    cdef void add_offsets(self, int64_t count) noexcept nogil:
+        """Add what means do to scores that the scan of a tile appended."""
+        cdef farann_candidates *list
+        cdef int64_t i, j
+        for i in range(count):
+            list = &self.candidates[i]
+            for j in range(self.queries[self.members[i]].candidates.count, list.count):
+                list.scores[j] = <float>(list.scores[j] + self.offsets[i])
 
     cdef void scan_code_tile(self, const uint32_t *codes, int64_t width, int64_t count,
                              int64_t start, int64_t n) noexcept nogil:
@@ -56,12 +86,15 @@ cdef class CodedBlocks(Selection):
         cdef bint upper = self.codes.upper_alone or (
             single and self.upper_first(&self.queries[self.members[0]]))
         cdef farann_coded_tile tile
+        cdef double offset = 0.0
         cdef Query *query
         for i in range(count):
             query = &self.queries[self.members[i]]
             self.candidates[i] = query.candidates
             n_coded += query.coded
-            self.raise_bar(query, UPPER_HALVES if upper else WHOLE_CODES)
+            if self.mean_unit != 0.0:
+                offset = self.offsets[i] = self.offset_of(self.members[i])
+            self.raise_bar(query, UPPER_HALVES if upper else WHOLE_CODES, offset)
             farann_code_bars_set(&self.bars, i, &query.bar)
         for i in range(count, width):
             farann_code_bars_set(&self.bars, i, &self.no_bar)
@@ -69,6 +102,8 @@ cdef class CodedBlocks(Selection):
             return
         tile.codes, tile.bars = codes, &self.bars
         self.scan_function(single, upper)(&self.block, 0, n, &tile, self.candidates)
+        if self.mean_unit != 0.0:
+            self.add_offsets(count)
         self.scanned += n_rows * n_coded
         self.bytes_read += n_rows * n_coded * self.code_bytes_of_row(upper)
         if self.codes.has_basis:
@@ -84,13 +119,15 @@ cdef class CodedBlocks(Selection):
                 return
         self.admit_tile(count, &block)
 
-    cdef void raise_bar(self, Query *query, int level) noexcept nogil:
-        """Make the bar that of the threshold."""
-        if query.threshold == query.bar_floor and level == query.bar_level:
+    cdef void raise_bar(self, Query *query, int level, double offset) noexcept nogil:
+        """Make the bar that of the threshold, for scores that lack the offset."""
+        cdef double floor = query.threshold - offset
+        if floor == query.bar_floor and level == query.bar_level:
             return
-        query.bar_floor, query.bar_level = query.threshold, level
-        query.bar = farann_code_bar_at(&query.scan, &self.codes.scan_bounds, self.wanted(query),
-                                       self.sign, level == UPPER_HALVES)
+        query.bar_floor, query.bar_level = floor, level
+        query.bar = farann_code_bar_at(&query.scan, &self.codes.scan_bounds,
+                                       self.wanted(query) - offset, self.sign,
+                                       level == UPPER_HALVES)
 
     cdef farann_scan_codes *scan_function(self, bint single, bint upper) noexcept nogil:
         cdef const farann_kernels *kernels = self.snapshot.kernels

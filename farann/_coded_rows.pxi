@@ -8,7 +8,8 @@ cdef class CodedRows(CodedBlocks):
         cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
         cdef int64_t ramp = max(start, FIRST_BLOCK)
         while start < self.codes.n_positions:
-            n = min(min(self.code_rows, ramp), self.codes.n_positions - start)
+            n = self.of_one_mean(start, min(min(self.code_rows, ramp),
+                                            self.codes.n_positions - start))
             self.keep_active(start)
             if self.n_active == self.n_queries:
                 self.scan_codes(start, n)
@@ -36,7 +37,7 @@ cdef class CodedRows(CodedBlocks):
             for i in range(count):
                 query = &self.queries[first + i]
                 self.members[i] = first + i
-                self.raise_bar(query, WHOLE_CODES)
+                self.raise_bar(query, WHOLE_CODES, 0.0)
                 farann_code_bars_set(&self.bars, i, &query.bar)
             tile.codes = self.code_queries + first * self.codes.scanned.groups
             self.scanned += n * self.score_tile(&self.block, &tile, count, n)
@@ -214,6 +215,7 @@ cdef class CodedRows(CodedBlocks):
         """Offer all coded rows, for a query that can't be coded itself, without vectors."""
         cdef farann_block block
         cdef int64_t start = 0, position, slot, n
+        cdef double offset
         farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query),
                              self.snapshot.dim, &self.snapshot.centre[0], query.prepared.query_norm, self.turned)
         self.snapshot.kernels.rotate_f64(self.turned, self.snapshot.dim, &self.codes.turns[0, 0],
@@ -222,13 +224,18 @@ cdef class CodedRows(CodedBlocks):
         block.ids, block.end = self.snapshot.ids_by_slot, self.snapshot.n_slots
         while start < self.codes.n_positions:
             n = 0
+            self.take_mean(start)
+            offset = 0.0
+            if self.mean_unit != 0.0:
+                offset = mean_score(self.mean, self.mean_unit, self.codes.dim, self.turned)
             for position in range(start, start + FARANN_CODE_PANEL):
                 slot = position if self.codes.slots is None else self.codes.slots[position]
                 if 0 <= slot < self.codes.n_rows:
                     self.positions[n] = slot
                     self.keys[n] = rough_key(&query.prepared, self.sign,
                                              decoded_score(
-                        &self.codes.scanned, self.codes.dim, self.turned, self.sign, position))
+                        &self.codes.scanned, self.codes.dim, self.turned, self.sign, position)
+                                             + offset)
                     n += 1
             self.offer(query, n, &block, &query.filter)
             start += FARANN_CODE_PANEL

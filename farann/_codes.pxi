@@ -94,7 +94,8 @@ cdef class Codes:
         Slots of the rows that are not coded.
     bounds : tuple of five floats
         Of what is scanned: the largest |w z - c|, |w z|, |l - 7.5| and |z| of a row z with the
-        weight w and codes c; the unit of the rest, or 0.
+        weight w and codes c, the first two less the mean that it is relative to; the unit of the
+        rest, or 0.
     basis : float64 (m, dim) or None
         Orthonormal directions.
     whole : uint8 (n_positions, 4 * ceil(dim / 4)) or None

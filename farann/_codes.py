@@ -25,7 +25,10 @@ _UP = 1.0 + 1e-9
 
 
 class CodeBounds(NamedTuple):
-    """What holds for all coded rows z with the weight w, codes c, and lower halves l of c + 128."""
+    """What holds for all coded rows z with the weight w, codes c, and lower halves l of c + 128.
+
+    Of rows that are relative to means, the first two are bounds on what is left of them.
+    """
 
     residual: float  # |w z - c|
     length: float    # |w z|

@@ -76,6 +76,7 @@ class Cells:
         weights: npt.NDArray[np.float32],
         squares: npt.NDArray[np.float32] | None,
         unit: float,
+        relative: bool = False,
     ) -> None: ...
 
 class Seeds:

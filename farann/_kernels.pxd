@@ -210,4 +210,5 @@ cdef extern from "codes.h" nogil:
     float farann_code_score(const farann_code_bar *, float, float, float)
     bint farann_code_passes(const farann_code_bar *, const farann_coded_rows *, int64_t, float)
     farann_code_bar farann_code_bar_none()
+    int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
     void farann_code_bars_set(farann_code_bars *, int64_t, const farann_code_bar *)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
-from farann._cells import CellArrays, describe, number_of_cells, partition
+from farann._cells import CellArrays, Origins, describe, number_of_cells, partition
 from farann._codes import (
     CodeBounds,
     CodedBlock,
@@ -82,6 +82,7 @@ class _Builder(NamedTuple):
     isa: str
     extents: Extents
     progress: bool
+    origins: Origins | None = None
 
     @property
     def unit(self) -> bool:
@@ -140,6 +141,18 @@ class _Builder(NamedTuple):
         most = largest_of_panels(lengths, order) * (1.0 + _LENGTH_UP)
         return most.astype(np.float32)
 
+    def relative_to(self, origins: Origins) -> _Builder:
+        """The same, with scales for what is left of rows."""
+        extents, largest = self.extents, np.empty(len(self.rows))
+        for block in blocks_of(len(self.rows)):
+            z = turned(centred(self.rows[block], self.centre, self.unit), extents.signs)
+            largest[block] = np.abs(z - origins.of(block, z.shape[1])).max(axis=1)
+        # Equal rows leave next to nothing.
+        limit = max(extents.limit / extents.span,
+                    float(np.delete(largest, extents.outliers).max()))
+        return self._replace(origins=origins,
+                             extents=extents._replace(largest=largest, limit=limit))
+
     def lay_out(self, order: Int64Array, basis: Float64Array | None = None, bits: int = 8,
                 shape: Float64Array | None = None) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels."""
@@ -154,8 +167,8 @@ class _Builder(NamedTuple):
             np.zeros(4))
         of_rows = weights[np.maximum(places, 0) // panel]
         blocks = self._coded(of_rows, extremes) if bits == 8 else code_upper(
-            self.rows, self.centre, self.unit, self.extents, of_rows, shape, extremes,
-            self.progress)
+            self.rows, self.centre, self.unit, self.extents, of_rows, shape, self.origins,
+            extremes, self.progress)
         for coded in blocks:
             at, there = places[coded.rows], places[coded.rows] >= 0
             _core.pack_codes(coded.codes, at, True, panels, lower)
@@ -209,7 +222,7 @@ class _Builder(NamedTuple):
         """What was made, with the recall of codes where they are all that will be left."""
         if kind.vectors:
             return Made(arrays, cells, None, self.seeds(arrays, kind, asked, answers))
-        found = self.answers(arrays, asked, vectors=False)
+        found = self.answers(arrays, asked, vectors=False, cells=cells)
         same = (found[:, :, None] == answers[:, None, :]) & (answers[:, None, :] >= 0)
         return Made(arrays, cells, float(same.any(axis=1).sum() / max((answers >= 0).sum(), 1)))
 
@@ -226,12 +239,13 @@ class _Builder(NamedTuple):
                           self.isa)
 
     def answers(self, arrays: CodeArrays, queries: Float32Array, vectors: bool = True,
-                k: int = _SAMPLE_K) -> Int64Array:
+                k: int = _SAMPLE_K, cells: CellArrays | None = None) -> Int64Array:
         """Slots of the rows furthest from each query, (len(queries), k)."""
         n, dim = self.rows.shape
+        of_cells = None if cells is None else _core.Cells(dim, len(arrays.panels), *cells)
         base = self.rows if vectors else self.rows[arrays.outliers]
         snapshot = _core.Snapshot(base, self.rows[:0], None, None, self.centre, self.metric,
-                                  self.isa, _core.Codes(n, dim, *arrays), None, vectors)
+                                  self.isa, _core.Codes(n, dim, *arrays), of_cells, vectors)
         chosen = _core.Filter(snapshot)
         scores = np.empty((len(queries), k), np.float32)
         slots = np.empty((len(queries), k), np.int64)
@@ -337,11 +351,18 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)
             return builder.made(arrays, None, kind, asked, answers)
-        first = builder.by_size_in_parts(first[: min(_MOST_FIRST, n // 16)], _PART)
+        relative = kind.bits == 4 and not kind.vectors
+        # Rows before all cells have no mean to be relative to; the best keep their vectors.
+        first = builder.by_size_in_parts(
+            first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
         cells = describe(rows, centre, kind.metric, labels, starts, kind.seed, isa)
+        if relative:
+            cells = cells._replace(relative=True)
+            builder = builder.relative_to(Origins(cells, labels))
+            order, _, _ = _by_cell(labels, first, builder.by_size(coded))
         return builder.made(builder.lay_out(order, basis, kind.bits, shape), cells, kind, asked,
                             answers)
 

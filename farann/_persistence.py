@@ -61,6 +61,8 @@ def sections_of(settings: Mapping[str, Any],
             arrays |= {f"cells.{name}": part for name, part in cells._asdict().items()
                        if isinstance(part, np.ndarray)}
             metadata["cell_unit"] = cells.unit
+            if cells.relative:
+                metadata["relative"] = True
         if store.seeds is not None:
             arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
                        if part is not None}
@@ -130,6 +132,8 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if store.cells is not None and (
                 (store.cells.squares is None) != (store.codes.squares is None)):
             raise FormatError("the cells are not those of these codes: only one has squares")
+        if store.cells is not None and store.cells.relative and not (n_coded and kind.bits == 4):
+            raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
         store.seeds = _seeds_of(arrays, store.codes, n_coded or count, dim)
         if store.seeds is not None and (n_coded or kind.bits == 4):
             raise FormatError("the seeds are not those of these codes")
@@ -199,6 +203,9 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
 
 def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], dim: int,
               n_positions: int) -> CellArrays | None:
+    relative = metadata.get("relative", False)
+    if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
+        raise FormatError(f"metadata: 'relative' can't be {relative!r}")
     if "cell_unit" not in metadata:
         return None
     parts = _parts(arrays, "cells", _CELL_SECTIONS)
@@ -207,7 +214,7 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
             raise FormatError(f"section 'cells.{name}' is missing")
     if not isinstance(metadata["cell_unit"], float):
         raise FormatError(f"metadata: 'cell_unit' can't be {metadata['cell_unit']!r}")
-    cells = CellArrays(**parts, unit=metadata["cell_unit"])
+    cells = CellArrays(**parts, unit=metadata["cell_unit"], relative=relative)
     try:
         _core.Cells(dim, n_positions, *cells)
     except (TypeError, ValueError) as error:

@@ -74,48 +74,54 @@ def places(codes: _layout.CodeArrays, slots: Int64Array) -> Int64Array:
     return np.where(slots < len(found), found[np.minimum(slots, len(found) - 1)], np.int64(-1))
 
 
-def _centred_rows(codes: _layout.CodeArrays, base: Float32Array, slots: Int64Array,
-                  centre: Float64Array, unit: bool) -> tuple[Float64Array, Float64Array]:
+def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
+                  unit: bool) -> tuple[Float64Array, Float64Array]:
     """Rows less the centre, and their squared lengths as codes have them (l2)."""
+    codes, cells, base = coded
     positions = places(codes, slots)
-    coded = positions >= 0
-    values = bytes_at(codes.panels, codes.lower, positions[coded])[:, : len(centre)] - 128.0
+    there = positions >= 0
+    positions = positions[there]
+    values = bytes_at(codes.panels, codes.lower, positions).astype(np.float64)[:, : len(centre)]
+    values -= 128.0
     if codes.lower is None:
         values += MIDDLE
-    weights = codes.weights.astype(np.float64)[positions[coded] // 16]
+    weights = codes.weights.astype(np.float64)[positions // 16]
+    values /= weights[:, None]
+    if cells is not None and cells.relative:
+        values += cells.means(cells.at(positions), len(centre))
     vectors = np.empty((len(slots), len(centre)))
-    vectors[coded] = turned_back(values / weights[:, None], codes.signs)
-    vectors[~coded] = centred(base[np.searchsorted(codes.outliers, slots[~coded])], centre, unit)
+    vectors[there] = turned_back(values, codes.signs)
+    vectors[~there] = centred(base[np.searchsorted(codes.outliers, slots[~there])], centre, unit)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     if codes.squares is not None:
-        squares[coded] = codes.squares[positions[coded]] / weights
+        squares[there] = codes.squares[positions] / weights
     return vectors, squares
 
 
-def decoded(codes: _layout.CodeArrays, base: Float32Array, slots: Int64Array,
-            centre: Float64Array, unit: bool) -> Float32Array:
+def decoded(coded: Coded, slots: Int64Array, centre: Float64Array, unit: bool) -> Float32Array:
     """Rows as codes have them, of length 1 with `unit`; those of outliers as they were."""
     rows = np.empty((len(slots), len(centre)), np.float32)
     for block in blocks_of(len(slots)):
-        vectors, _ = _centred_rows(codes, base, slots[block], centre, unit)
+        vectors, _ = _centred_rows(coded, slots[block], centre, unit)
         vectors += centre
         if unit:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
         rows[block] = vectors
-    kept = np.flatnonzero(np.isin(slots, codes.outliers))
-    rows[kept] = base[np.searchsorted(codes.outliers, slots[kept])]
+    outliers = coded.codes.outliers
+    kept = np.flatnonzero(np.isin(slots, outliers))
+    rows[kept] = coded.rows[np.searchsorted(outliers, slots[kept])]
     return rows
 
 
-def scores(codes: _layout.CodeArrays, base: Float32Array, queries: Float32Array,
-           slots: Int64Array, centre: Float64Array, metric: str) -> Float32Array:
+def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float64Array,
+           metric: str) -> Float32Array:
     """Rough scores (n_queries, n_slots)."""
     result = np.empty((len(queries), len(slots)), np.float32)
     asked = queries.astype(np.float64)
     if metric == "cosine":
         asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     for block in blocks_of(len(slots)):
-        vectors, squares = _centred_rows(codes, base, slots[block], centre, metric == "cosine")
+        vectors, squares = _centred_rows(coded, slots[block], centre, metric == "cosine")
         with np.errstate(over="ignore"):  # infinite where float32 can't hold a score
             if metric == "l2":
                 from_centre = asked - centre

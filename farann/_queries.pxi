@@ -8,7 +8,7 @@ cdef enum CodeLevel:
 cdef struct Query:
     # What every scan of a block needs comes first, so that it shares a line of the cache.
     double threshold  # a reduced key that every row of the answer reaches
-    double bar_floor  # the threshold that the bar was made for
+    double bar_floor  # the threshold that the bar was made for, less what the cell adds
     farann_code_bar bar
     int bar_level
     farann_candidates candidates
@@ -75,6 +75,9 @@ cdef class Queries:
     cdef uint32_t *hub_queries  # the same of a tile, side by side
     cdef farann_code_bars bars  # of one tile
     cdef farann_code_bar no_bar
+    cdef int8_t *mean        # what rows of the block were coded relative to; NULL: none ever is
+    cdef double mean_unit    # 0: nothing
+    cdef double *offsets     # what that adds to scores, for the queries of a tile
     cdef double *turned
     cdef uint8_t *code_bytes
     cdef readonly int64_t scanned, refined, rescored, bytes_read
@@ -204,6 +207,10 @@ cdef class Queries:
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
         self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
+        if self.snapshot.cells is not None and self.snapshot.cells.relative:
+            self.offsets = <double *>self.allocate(
+                width + self.codes.groups, sizeof(double))
+            self.mean = <int8_t *>(self.offsets + width)
         self.n_scored = 0
         if (width > 1 and self.k <= FEW_BEST // 2 and not self.beyond
                 and not self.codes.upper_alone and self.filter.is_open()):

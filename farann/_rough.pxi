@@ -44,3 +44,13 @@ cdef double decoded_score(const farann_coded_rows *codes, int64_t dim, const dou
     if codes.squares != NULL:
         total += sign * codes.squares[position]
     return total / codes.weights[panel]
+
+
+cdef double mean_score(const int8_t *mean, double unit, int64_t dim,
+                       const double *turned) noexcept nogil:
+    """What a mean adds to the rough scores of rows that are coded relative to it, likewise."""
+    cdef int64_t j
+    cdef double total = 0.0
+    for j in range(dim):
+        total += turned[j] * mean[j]
+    return total * unit

@@ -82,6 +82,8 @@ cdef class Snapshot:
         if cells is not None and (codes is None or cells.bounds.dim != self.dim or (
                 cells.starts[cells.n_cells] > codes.n_positions)):
             raise ValueError("cells must be those of the codes")
+        if cells is not None and cells.relative and (vectors or not codes.upper_alone):
+            raise ValueError("only 4-bit codes without vectors are relative to means of cells")
         if seeds is not None and (codes is None or seeds.dim != self.dim or not vectors
                                   or seeds.n_positions != codes.n_positions):
             raise ValueError("seeds must be those of the codes")

@@ -110,9 +110,9 @@ class Store:
         rows = np.empty((len(slots), self.dim), np.float32)
         in_tail = slots >= self.n_base
         rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
-        if self.codes is not None and self.n_coded is not None:
-            rows[~in_tail] = _quantized.decoded(self.codes, self.base, slots[~in_tail],
-                                                self.centre, self.kind.unit)
+        if self.n_coded is not None:
+            rows[~in_tail] = _quantized.decoded(self._coded, slots[~in_tail], self.centre,
+                                                self.kind.unit)
         else:
             rows[~in_tail] = self.base[slots[~in_tail]]
         return rows
@@ -196,18 +196,21 @@ class Store:
         self._tail, self._n_tail = tail[far], int(far.sum())
         self.alive, self.n_removed, self.tunings = None, 0, {}
 
+    @property
+    def _coded(self) -> _quantized.Coded:
+        """A base without vectors."""
+        assert self.codes is not None and self.n_coded is not None
+        return _quantized.Coded(self.codes, self.cells, self.base)
+
     def kept(self) -> _quantized.Coded:
         """Codes, cells and rows of a base without vectors, less what is removed."""
-        assert self.codes is not None and self.n_coded is not None
-        coded = _quantized.Coded(self.codes, self.cells, self.base)
         if self.alive is None:
-            return coded
-        return _quantized.without(coded, self.alive[: self.n_coded].astype(np.bool_))
+            return self._coded
+        return _quantized.without(self._coded, self.alive[: self.n_base].astype(np.bool_))
 
     def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
         """Rough scores of rows that are there as codes."""
-        assert self.codes is not None
-        return _quantized.scores(self.codes, self.base, queries, slots, self.centre,
+        return _quantized.scores(self._coded, queries, slots, self.centre,
                                  _core.METRICS[self.kind.metric])
 
     def sample_queries(self, most: int) -> Float32Array:

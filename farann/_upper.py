@@ -1,4 +1,7 @@
-"""4-bit codes: the upper halves of 8-bit ones, rounded so that likely queries see least of it."""
+"""4-bit codes: the upper halves of 8-bit ones, rounded so that likely queries see least of it.
+
+Without vectors, but with cells, they are those of what is left of a row less the mean of its cell.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
+from farann._cells import Origins
 from farann._codes import CodedBlock, Extents, blocks_of, centred
 from farann._rotation import turned
 from farann._types import Float32Array, Float64Array
@@ -37,9 +41,9 @@ def shape_of(weights: Float64Array) -> Float64Array | None:
 
 
 def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
-               weights: Float32Array, shape: Float64Array | None, extremes: Float64Array,
-               progress: bool) -> Iterator[CodedBlock]:
-    """Code rows as `code_rows` does, but for upper halves alone.
+               weights: Float32Array, shape: Float64Array | None, origins: Origins | None,
+               extremes: Float64Array, progress: bool) -> Iterator[CodedBlock]:
+    """Code rows as `code_rows` does, but for upper halves alone, and relative to `origins`.
 
     The lower halves, which are dropped, come as close to the row as the upper ones let them: what
     is proved about 8-bit codes then holds for these, too.
@@ -49,7 +53,8 @@ def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ex
     coded[extents.outliers] = False
     for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
         z = turned(centred(rows[block], centre, unit), extents.signs)
-        scaled = np.where(coded[block, None], z * weights[block, None], 0.0)
+        left = z if origins is None else z - origins.of(block, dim)
+        scaled = np.where(coded[block, None], left * weights[block, None], 0.0)
         first = 16.0 * _upper_halves(scaled, shape) - 128.0
         whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + 15.0)
         codes = np.full((len(z), -(-dim // 4) * 4), 128, np.uint8)

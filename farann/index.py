@@ -35,7 +35,8 @@ class Index:
         few rows for certain), or by the float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
         Group the rows into so many cells; approximate searches then visit the cells that promise
-        most. "auto" chooses by the number of rows, none where there are few.
+        most. "auto" chooses by the number of rows, none where there are few. 4-bit codes without
+        vectors are better with cells.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or

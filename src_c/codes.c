@@ -213,6 +213,13 @@ void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, 
     }
 }
 
+int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups) {
+    const int8_t *u = (const int8_t *)codes;
+    int32_t sum = 0;
+    for (int64_t j = 0; j < groups * FARANN_CODE_GROUP; j++) sum += (int32_t)u[j] * c[j];
+    return sum;
+}
+
 float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square) {
     return (sum * bar->step + bar->origin + square) / weight;
 }

@@ -101,6 +101,9 @@ float farann_code_score(const farann_code_bar *bar, float sum, float weight, flo
 int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
                        float sum);
 
+/* <u, c> of a query's groups, side by side, and as many of codes c. */
+int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups);
+
 /* Ask memory for the codes of n rows from `start` on, a panel's first. */
 void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,
                             int64_t n);
