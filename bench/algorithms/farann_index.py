@@ -63,6 +63,8 @@ MODES = [
     Mode({"codes": "float32"}, aside=True),
     Mode({"codes": "int8", "keep_vectors": False}, aside=True, all_rows=True),
     Mode({"codes": "int4", "keep_vectors": False}, aside=True, all_rows=True),
+    Mode({"codes": "int4", "keep_vectors": False, "cells": "auto"}, aside=True, all_rows=True,
+         applies=lambda profile: profile.rows >= _ROWS_OF_CELLS),
 ]
 
 
