@@ -26,7 +26,7 @@ from farann._codes import (
 )
 from farann._kind import Kind
 from farann._rotation import turned
-from farann._seeds import SeedArrays, make_seeds, number_of_lists
+from farann._seeds import SeedArrays, make_seeds
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann._typical import Lead, along_and_across, first_look, typical_of, weights_of
 from farann._upper import code_upper, shape_of
@@ -305,7 +305,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     n_cells = number_of_cells(kind.cells, n)
     if n < _FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
         return Made(arrays)
-    if n_cells or (kind.vectors and number_of_lists(n)):
+    if n_cells:
         import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
 
     # Threads that wait for each other by spinning take minutes on a busy machine.

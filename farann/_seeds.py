@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from farann import _core
 from farann._cells import code_means, k_means
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 # Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
 # rows one in so many at most is in a list.
 _LENGTH, _LEAST_LISTS, _MOST_LISTS, _SHARE = 256, 8, 128, 16
-# One sample query in so many isn't learned from, and of the answers to these a share must be in
-# their lists: less doesn't give a threshold that is worth the look.
-_HELD_OUT, _LEAST_FOUND = 4, 0.5
+# One sample query in so many isn't learned from. Of the answers to these a share must answer others,
+# too, and one be in their lists: less isn't worth the look.
+_HELD_OUT, _LEAST_KNOWN, _LEAST_FOUND = 4, 0.6, 0.5
 # Queries beyond are cut: k-means squares them as float32.
 _LARGEST = 1e16
 
@@ -73,7 +74,10 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     isa : str
     """
     n_lists = number_of_lists(len(arrays.panels))
-    if n_lists == 0 or len(weights) < _HELD_OUT * n_lists:
+    held_out = np.arange(len(weights)) % _HELD_OUT == _HELD_OUT - 1
+    # Lists can hardly have answers that no other query had; scikit-learn takes a second to load.
+    if n_lists == 0 or len(weights) < _HELD_OUT * n_lists or (
+            np.isin(answers[held_out], answers[~held_out]).mean() < _LEAST_KNOWN):
         return None
     squared = metric == "l2"
     if not squared:
@@ -81,8 +85,10 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
         lengths = np.linalg.norm(weights, axis=1, keepdims=True)
         weights = weights / np.maximum(lengths, np.finfo(np.float64).tiny)
     weights = np.clip(weights, -_LARGEST, _LARGEST)
-    held_out = np.arange(len(weights)) % _HELD_OUT == _HELD_OUT - 1
-    means = k_means(weights[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
+    import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
+
+    with threadpool_limits(1):
+        means = k_means(weights[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
     # As rows of which the nearest mean has the largest key: <a, b> less |b|^2 / 2, over 2.
     rows, squares = 0.5 * means, -0.25 * (means**2).sum(axis=1)
     if not squared:

@@ -253,6 +253,7 @@ def test_older_files_have_no_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_hostile_rows(metric: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_seeds, "_LEAST_FOUND", 0.0)
+    monkeypatch.setattr(_seeds, "_LEAST_KNOWN", 0.0)
     items, users = two_towers(4500, 9)
     match case:
         case "offset":
