@@ -76,8 +76,9 @@ cdef class SeededRows(CodedRows):
 
     cdef void score_seeds(self, const farann_coded_rows *rows, int64_t n, int64_t at,
                           int64_t count) noexcept nogil:
-        """Score rows for a tile of queries, `count` of `self.askers`; none may be without codes."""
+        """Score rows for a tile of queries, `count` of `self.askers`, a row of scores for each."""
         cdef int64_t width = self.snapshot.kernels.code_queries, groups = self.codes.groups, i, g
+        cdef int64_t member
         cdef const uint32_t *codes
         cdef farann_coded_tile tile
         cdef farann_code_bar bar
@@ -85,10 +86,9 @@ cdef class SeededRows(CodedRows):
         tile.codes, tile.bars = self.seed_codes, &self.bars
         for i in range(width):
             # What is left of a tile repeats a query.
-            query = &self.queries[self.askers[at + min(i, count - 1)]]
-            codes = (self.whole_queries if self.codes.has_basis else self.codes_of) + (
-                self.askers[at + min(i, count - 1)] * groups)
-            bar = self.no_bar
+            member = self.askers[at + min(i, count - 1)]
+            query, codes = &self.queries[member], self.codes_of + member * groups
+            bar = self.no_bar  # scores of a query without codes mean nothing, and aren't used
             if query.coded:
                 bar = farann_code_bar_at(&query.whole, &self.codes.bounds, -INFINITY, self.sign,
                                          False)

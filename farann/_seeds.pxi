@@ -6,7 +6,7 @@ cdef class Seeds:
     Parameters
     ----------
     codes : Codes
-        Not those of 4 bits.
+        Not those of 4 bits, nor with a basis.
     panels : uint8 (n, 4 * ceil(dim / 4))
         The groups as coded rows, of which that with the largest key has the most similar queries:
         panels of whole codes, turned by the same rotation as rows.
@@ -39,7 +39,7 @@ cdef class Seeds:
         if (self.n_lists < 1 or n != code_rows(self.n_lists) or panels.shape[1] != width
                 or n > MOST_SCORED or weights.shape[0] * FARANN_CODE_PANEL != n
                 or self.length < 1 or self.length > MOST_SCORED
-                or self.length % FARANN_SCORE_GROUPS or codes.upper_alone
+                or self.length % FARANN_SCORE_GROUPS or codes.upper_alone or codes.has_basis
                 or rows.shape[0] != n_rows or rows.shape[1] != width
                 or row_weights.shape[0] != n_rows
                 or (squares is None) != (codes.refined.squares == NULL)

@@ -40,7 +40,8 @@ class SeedArrays(NamedTuple):
     def nbytes(self) -> int:
         """Bytes of these arrays, and of the codes of the rows that they list."""
         kept = sum(part.nbytes for part in self if part is not None)
-        of_row = self.panels.shape[1] + 4 * (3 if self.squares is not None else 2)
+        # Beside its codes a listed row has a weight, a slot, and under l2 a square.
+        of_row = self.panels.shape[1] + 4 + 8 + (0 if self.squares is None else 4)
         return int(kept + self.positions.size * of_row)
 
 
@@ -92,7 +93,10 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     # As rows of which the nearest mean has the largest key: <a, b> less |b|^2 / 2, over 2.
     rows, squares = 0.5 * means, -0.25 * (means**2).sum(axis=1)
     if not squared:
-        rows = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-30)
+        lengths = np.linalg.norm(means, axis=1, keepdims=True)
+        rows = means / np.maximum(lengths, 1e-30)
+        # Opposite queries may have no mean direction; any will do, but zero is no query.
+        rows[lengths[:, 0] == 0.0, 0] = 1.0
         squares[:] = 0.0
     group = np.argmax(weights @ rows.T + squares, axis=1)
     queries = centre - 0.5 * means if squared else -rows
@@ -128,17 +132,13 @@ def _listed(answers: Int64Array, tops: Int64Array, places: Int64Array) -> Int64A
 def seeds_of(arrays: SeedArrays, codes: CodeArrays, of_codes: _core.Codes) -> _core.Seeds:
     """Lay the codes of the lists out side by side."""
     positions = arrays.positions.astype(np.int64)
+    if codes.basis is not None:
+        raise ValueError("there are no seeds beside a basis")
     if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
         raise ValueError("positions must be those of the codes")
     flat = positions.ravel()
-    if codes.basis is None:
-        taken, weights, squares = (bytes_at(codes.panels, codes.lower, flat), codes.weights[
-            flat // _core.code_rows(1)], codes.squares)
-    else:
-        assert codes.whole is not None and codes.whole_weights is not None
-        taken, weights, squares = codes.whole[flat], codes.whole_weights[flat], codes.whole_squares
-    panels = np.zeros((len(flat), arrays.panels.shape[1]), np.uint8)
-    _core.pack_codes(np.ascontiguousarray(taken[:, : panels.shape[1]]), np.arange(len(flat)),
-                     False, panels)
-    return _core.Seeds(of_codes, *arrays, panels, weights,
-                       None if squares is None else squares[flat])
+    taken = bytes_at(codes.panels, codes.lower, flat)[:, : 4 * -(-len(codes.signs[0]) // 4)]
+    panels = np.zeros(taken.shape, np.uint8)
+    _core.pack_codes(np.ascontiguousarray(taken), np.arange(len(flat)), False, panels)
+    return _core.Seeds(of_codes, *arrays, panels, codes.weights[flat // _core.code_rows(1)],
+                       None if codes.squares is None else codes.squares[flat])

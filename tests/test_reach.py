@@ -211,6 +211,18 @@ def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
     assert (arrays.longest[: len(of_panels)] <= of_panels * (1.0 + 1e-5)).all()
 
 
+def spares_rows_and_survives_a_file(index: farann.Index, rows: Float32, queries: Float32,
+                                    metric: str, path: Path) -> None:
+    hits, stats = index.search_furthest(queries, 10, return_stats=True)
+    assert_same(hits, reference.furthest(queries, rows, 10, metric))
+    assert stats.rows_scanned < 0.8 * len(rows) * len(queries)
+    index.save(path)
+    for mmap in (False, True):
+        again, its_stats = farann.Index.load(path, mmap=mmap).search_furthest(
+            queries, 10, return_stats=True)
+        assert np.array_equal(again.ids, hits.ids) and its_stats == stats
+
+
 @pytest.mark.parametrize("metric", ["l2", "dot"])
 def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -> None:
     """Rows lie by length where that helps, also after a file has had them."""
@@ -220,14 +232,7 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
     index.build()
     assert index._store is not None and index._store.codes is not None
     assert index._store.codes.longest is not None
-    hits, stats = index.search_furthest(queries, 10, return_stats=True)
-    assert_same(hits, reference.furthest(queries, rows, 10, metric))
-    assert stats.rows_scanned < 0.8 * 6000 * 50
-    index.save(tmp_path / "index.farann")
-    for mmap in (False, True):
-        again, its_stats = farann.Index.load(tmp_path / "index.farann", mmap=mmap).search_furthest(
-            queries, 10, return_stats=True)
-        assert np.array_equal(again.ids, hits.ids) and its_stats == stats
+    spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
                    put("longest", 3, -1.0), put("longest", 3, np.inf),
                    change("longest", lambda array: array.astype(np.float64)),
@@ -246,14 +251,7 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
     queries = queries[:50]
     assert index._store is not None and index._store.codes is not None
     assert index._store.codes.lead is not None
-    hits, stats = index.search_furthest(queries, 10, return_stats=True)
-    assert_same(hits, reference.furthest(queries, rows, 10, metric))
-    assert stats.rows_scanned < 0.8 * 6000 * 50
-    index.save(tmp_path / "index.farann")
-    for mmap in (False, True):
-        again, its_stats = farann.Index.load(tmp_path / "index.farann", mmap=mmap).search_furthest(
-            queries, 10, return_stats=True)
-        assert np.array_equal(again.ids, hits.ids) and its_stats == stats
+    spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
                    put("along", 3, np.inf), change("along", lambda array: array[None]),
                    put("lead", 3, np.nan), put("lead", 3, 2.0),

@@ -299,3 +299,18 @@ def test_zero_queries_at_build() -> None:
     index.build(queries=users[:1200])
     np.testing.assert_array_equal(index.search_furthest(users[1200:1300], 10).ids,
                                   furthest(users[1200:1300], items, 10, "dot").ids)
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+def test_queries_that_cancel_each_other(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of opposite queries has no mean direction, and zero is no query under cosine."""
+    items, users = two_towers()
+    users[:1200] = users[0] * np.where(np.arange(1200) % 2, 1.0, -1.0)[:, None]
+    monkeypatch.setattr(_seeds, "k_means", lambda sample, n, seed: np.zeros(
+        (n, sample.shape[1]), np.float32))
+    index = farann.Index(items.shape[1], metric)
+    index.add(items)
+    index.build(queries=users[:1200])
+    queries = np.concatenate([users[:2], users[1200:1230]])
+    np.testing.assert_array_equal(index.search_furthest(queries, 10).ids,
+                                  furthest(queries, items, 10, metric).ids)
