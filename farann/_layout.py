@@ -97,15 +97,9 @@ class _Builder(NamedTuple):
         parts = [self.by_size(slots[i : i + part]) for i in range(0, len(slots), part)]
         return np.concatenate([slots[:0], *parts])
 
-    def by_length(self, slots: Int64Array) -> Int64Array:
-        """Slots by how far their rows are from the centre, the furthest first; by size in parts."""
-        order = slots[np.argsort(-self.lengths()[slots], kind="stable")]
-        return self.by_size_in_parts(order, _PART_BY_LENGTH)
-
-    def by_lead(self, slots: Int64Array, lead: Lead) -> Int64Array:
-        """Slots by what rows may reach, those that may reach most first; by size in parts."""
-        along, across = self.along_and_across(lead.direction)
-        order = slots[np.argsort(-lead.promise(along, across)[slots], kind="stable")]
+    def by_reach(self, slots: Int64Array, reach: Float64Array) -> Int64Array:
+        """Slots by what their rows may reach, the most first; by size in parts."""
+        order = slots[np.argsort(-reach[slots], kind="stable")]
         return self.by_size_in_parts(order, _PART_BY_LENGTH)
 
     def lengths(self) -> Float64Array:
@@ -123,19 +117,19 @@ class _Builder(NamedTuple):
                 centred(self.rows[block], self.centre, self.unit), direction)
         return along, across
 
-    def with_reach(self, arrays: CodeArrays, order: Int64Array,
-                   lead: Lead | None) -> CodeArrays:
-        """Codes with what each panel's rows may reach, rounded up."""
-        if lead is None:
-            return arrays._replace(longest=self._most(self.lengths(), order))
-        along, across = self.along_and_across(lead.direction)
+    def with_reach(self, arrays: CodeArrays, order: Int64Array, lengths: Float64Array,
+                   lead: Lead | None = None, along: Float64Array | None = None) -> CodeArrays:
+        """Codes with what each panel's rows may reach, rounded up: by their lengths, or with a lead
+        by what they are along it and the lengths of the rest."""
+        arrays = arrays._replace(longest=self._most(lengths, order))
+        if lead is None or along is None:
+            return arrays
         there = np.where(order >= 0, along[np.maximum(order, 0)], -np.inf)
         most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
         # Panels of nobody come last, and reach no more than others.
         most = np.where(np.isfinite(most), most, along.min())
         return arrays._replace(
-            longest=self._most(across, order), lead=lead.direction,
-            along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
+            lead=lead.direction, along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
 
     def _most(self, lengths: Float64Array, order: Int64Array) -> Float32Array:
         most = largest_of_panels(lengths, order) * (1.0 + _LENGTH_UP)
@@ -335,10 +329,15 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             rest = np.ones(n, np.bool_)
             rest[first] = rest[extents.outliers] = False
             others = np.flatnonzero(rest)
+            reach = along = None
+            if lead is not None:
+                along, lengths = builder.along_and_across(lead.direction)
+                reach = lead.promise(along, lengths)
+            elif by_length:
+                reach = lengths = builder.lengths()
             order = np.concatenate([
                 builder.by_size_in_parts(first, _PART),
-                builder.by_lead(others, lead) if lead is not None
-                else builder.by_length(others) if by_length else builder.by_size(others)])
+                builder.by_size(others) if reach is None else builder.by_reach(others, reach)])
             as_rows_lie = False
             if not kind.vectors:
                 as_rows_lie = (kind.bits == 8 and len(coded) == n
@@ -347,7 +346,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             order = _whole_panels(order)
             arrays = builder.lay_out(order, basis, kind.bits, shape)
             if reach_tells:
-                arrays = builder.with_reach(arrays, order, lead)
+                arrays = builder.with_reach(arrays, order, lengths, lead, along)
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)
             return builder.made(arrays, None, kind, asked, answers)

@@ -93,10 +93,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     # As rows of which the nearest mean has the largest key: <a, b> less |b|^2 / 2, over 2.
     rows, squares = 0.5 * means, -0.25 * (means**2).sum(axis=1)
     if not squared:
-        lengths = np.linalg.norm(means, axis=1, keepdims=True)
-        rows = means / np.maximum(lengths, 1e-30)
-        # Opposite queries may have no mean direction; any will do, but zero is no query.
-        rows[lengths[:, 0] == 0.0, 0] = 1.0
+        rows = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-30)
         squares[:] = 0.0
     group = np.argmax(weights @ rows.T + squares, axis=1)
     queries = centre - 0.5 * means if squared else -rows

@@ -44,12 +44,14 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     builder = _layout._Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
     if lead is not None:
         of_queries = _typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
-        order = _layout._whole_panels(builder.by_lead(order, of_queries))
-        return builder.with_reach(builder.lay_out(order, basis), order, of_queries)
+        along, across = builder.along_and_across(of_queries.direction)
+        order = _layout._whole_panels(builder.by_reach(order, of_queries.promise(along, across)))
+        return builder.with_reach(builder.lay_out(order, basis), order, across, of_queries, along)
     if not by_length:
         return builder.lay_out(_layout._whole_panels(order), basis)
-    order = _layout._whole_panels(builder.by_length(order))
-    return builder.with_reach(builder.lay_out(order, basis), order, None)
+    lengths = builder.lengths()
+    order = _layout._whole_panels(builder.by_reach(order, lengths))
+    return builder.with_reach(builder.lay_out(order, basis), order, lengths)
 
 
 def four_bits(arrays: _layout.CodeArrays) -> _layout.CodeArrays:

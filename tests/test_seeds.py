@@ -303,7 +303,7 @@ def test_zero_queries_at_build() -> None:
 
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_queries_that_cancel_each_other(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of opposite queries has no mean direction, and zero is no query under cosine."""
+    """A group of opposite queries has no mean direction, and any rows furthest from it."""
     items, users = two_towers()
     users[:1200] = users[0] * np.where(np.arange(1200) % 2, 1.0, -1.0)[:, None]
     monkeypatch.setattr(_seeds, "k_means", lambda sample, n, seed: np.zeros(
