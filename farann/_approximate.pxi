@@ -1,48 +1,8 @@
 # Approximate search: the same scan, of the rows that promise most. Part of _core.pyx.
 
 cdef enum:
-    # Best cells that a query visits in its first and in its second wave; the third has the rest.
-    FIRST_WAVE = 2
-    SECOND_WAVE = 8
-    FIRST_CHOICE = 10  # both
-    # Cells looked at first; after each block, twice as long as that before, those are dropped that
-    # can't be among the best.
-    FIRST_CELLS = 64
-
-
-cdef struct Visit:
-    int32_t cell
-    int32_t query
-
-
-cdef void drop_visited(farann_candidates *cells, int64_t before, int64_t start, int64_t n,
-                       float cut) noexcept nogil:
-    """Of the cells from `before` on, numbered from `start` to n, keep those that promise less."""
-    cdef int64_t i, kept = before
-    for i in range(before, cells.count):
-        cells.scores[kept], cells.slots[kept] = cells.scores[i], cells.slots[i] + start
-        kept += cells.slots[kept] < n and cells.scores[kept] < cut
-    cells.count = kept
-
-
-cdef void keep_few(farann_candidates *cells, int64_t most) noexcept nogil:
-    """Keep the best few, sorted, best first."""
-    cdef int64_t i, j, kept = 0
-    cdef float score
-    for i in range(cells.count):
-        score = cells.scores[i]
-        if kept == most:
-            if score <= cells.scores[kept - 1]:
-                continue
-            kept -= 1
-        cells.slots[kept], j = cells.slots[i], kept
-        while j > 0 and cells.scores[j - 1] < score:
-            cells.scores[j] = cells.scores[j - 1]
-            cells.slots[j - 1], cells.slots[j] = cells.slots[j], cells.slots[j - 1]
-            j -= 1
-        cells.scores[j] = score
-        kept += 1
-    cells.count = kept
+    # What the k-th key is expected to be is told by what the best cells promise, this one of them.
+    TELLING_CELL = 8
 
 
 cdef class ApproximateTask(Task):
@@ -50,42 +10,52 @@ cdef class ApproximateTask(Task):
 
     The rows that answer many queries are always scanned. What follows depends on the layout: in
     a partitioned index the cells are visited whose mean key plus `effort` standard deviations
-    reaches the k-th best found so far, in waves, so that the best cells set the bar for the
-    others. Otherwise `effort` is the number of positions that are scanned, and no others are.
+    reaches the k-th best found so far, or what that is expected to be in the end. Otherwise
+    `effort` is the number of positions that are scanned, and no others are.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
     """
 
     cdef Cells cells
-    cdef double effort
+    cdef double effort, beside
+    cdef bint expects
     cdef int64_t budget, n_first
-    cdef uint32_t *cell_queries  # tiles, as code_queries
-    cdef farann_best_scores *cell_bests  # of one tile
-    cdef double *cell_floors             # which cells must reach
+    cdef uint32_t *cell_queries    # whole codes of cells, query after query
+    cdef uint32_t *cell_codes      # of a tile, side by side
     cdef farann_coded_query *cell_coded
-    cdef farann_candidates *lists  # of cells, for the queries of a tile
-    cdef float *cuts               # by query: cells that promise so much are visited
+    cdef float *promises           # of cells, for a tile
+    cdef farann_best_scores best_promises
+    cdef farann_candidates chosen  # cells, for one query
+    cdef int64_t *choosing         # queries that have cells to choose
+    cdef int64_t n_choosing
     cdef int64_t *spent            # rows scored, by query
     cdef int64_t *heads            # a cell's first visit
     cdef int32_t *visitors         # queries, cell after cell
-    cdef Visit *visits             # those of a wave
+    cdef int32_t *visited          # cells, query after query of those that choose
+    cdef int64_t *visit_ends       # theirs
     cdef int64_t n_visits, visits_room
     cdef farann_entry *ranked      # cells, where a budget needs them in order
-    cdef farann_entry *waiting     # cells for the second wave, by query
-    cdef int64_t *n_waiting
 
     def __dealloc__(self):
-        free(self.visits)
+        free(self.visited)
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0):
-        """`budget` limits the rows that are scanned, in whole panels; 0: no limit."""
-        self.effort, self.budget = effort, INT64_MAX
+                 int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0,
+                 double expected=NAN):
+        """`budget` limits the rows that are scanned, in whole panels; 0: no limit.
+
+        `expected`: by how many deviations the k-th key is taken to be above what a good cell
+        promises, see `surprises`; NaN: nothing is expected.
+        """
+        self.effort, self.beside, self.budget = effort, expected, INT64_MAX
         if 0 < budget <= snapshot.n_slots:
             self.budget = code_rows(budget)
         # An infinite effort is for all rows, and no cell needs to be judged.
         self.cells = snapshot.cells if effort < INFINITY else None
-        # Thresholds rise in steps here, and let more through in between.
+        # A budget is spent once, and no query may begin again.
+        self.expects = (self.cells is not None and not isnan(expected)
+                        and self.budget == INT64_MAX)
+        # Thresholds may rise in steps here, and let more through in between.
         self.room = 3 * CANDIDATE_ROOM
         Task.__init__(self, snapshot, filter, queries, start, stop, k, False)
         if self.codes is None:
@@ -101,33 +71,27 @@ cdef class ApproximateTask(Task):
 
     cdef allocate_codes(self):
         Task.allocate_codes(self)
-        cdef int64_t width = self.code_width, groups, i, room
-        cdef int64_t n = (self.n_queries + width - 1) // width * width
-        cdef float *scores
-        cdef int64_t *slots
+        cdef int64_t width = self.code_width, groups, room
         if self.cells is None:
             self.looks_first = False
             return
         groups, room = self.cells.coded.groups, self.cells.n_padded
-        self.cell_queries = <uint32_t *>self.allocate(n * groups, sizeof(uint32_t))
-        self.cell_floors = <double *>self.allocate(width, sizeof(double))
-        self.cell_bests = <farann_best_scores *>self.allocate(width, sizeof(farann_best_scores))
-        scores = <float *>self.allocate(width * FIRST_CHOICE, sizeof(float))
-        for i in range(width):
-            self.cell_bests[i].scores = scores + i * FIRST_CHOICE
-            self.cell_bests[i].capacity = FIRST_CHOICE
-        self.cell_coded = <farann_coded_query *>self.allocate(n, sizeof(farann_coded_query))
-        self.spent = <int64_t *>self.allocate(n, 2 * sizeof(int64_t))
-        self.cuts = <float *>(self.spent + n)
-        self.heads = <int64_t *>self.allocate(room + 2, sizeof(int64_t))
-        self.lists = <farann_candidates *>self.allocate(width, sizeof(farann_candidates))
-        slots = <int64_t *>self.allocate(width * room, sizeof(int64_t) + sizeof(float))
-        scores = <float *>(slots + width * room)
-        for i in range(width):
-            self.lists[i].slots, self.lists[i].scores = slots + i * room, scores + i * room
-        self.waiting = <farann_entry *>self.allocate(
-            n * SECOND_WAVE, sizeof(farann_entry))
-        self.n_waiting = <int64_t *>self.allocate(n, sizeof(int64_t))
+        self.cell_queries = <uint32_t *>self.allocate(
+            (self.n_queries + width) * groups, sizeof(uint32_t))
+        self.cell_codes = self.cell_queries + self.n_queries * groups
+        self.cell_coded = <farann_coded_query *>self.allocate(
+            self.n_queries, sizeof(farann_coded_query))
+        self.promises = <float *>self.allocate(
+            width * room + FARANN_SCORE_GROUPS + TELLING_CELL, sizeof(float), False)
+        self.best_promises.scores = self.promises + width * room + FARANN_SCORE_GROUPS
+        self.best_promises.capacity = TELLING_CELL
+        self.spent = <int64_t *>self.allocate(
+            3 * self.n_queries + 2 * room + 2, sizeof(int64_t))
+        self.choosing = self.spent + self.n_queries
+        self.visit_ends = self.choosing + self.n_queries
+        self.heads = self.visit_ends + self.n_queries
+        self.chosen.slots = self.heads + room + 2
+        self.chosen.scores = <float *>self.allocate(room, sizeof(float))
         if self.budget < INT64_MAX:
             self.ranked = <farann_entry *>self.allocate(room, sizeof(farann_entry))
 
@@ -137,7 +101,6 @@ cdef class ApproximateTask(Task):
 
     cdef void prepare(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
-        cdef int64_t width = self.code_width
         cdef double noise = min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
         Task.prepare(self, i)
         if self.codes is None or not query.coded:
@@ -153,8 +116,8 @@ cdef class ApproximateTask(Task):
         farann_code_query(self.snapshot.kernels, self.turned,
                           self.effort * query.prepared.weight_norm, &self.cells.bounds,
                           self.codes.bounds.norm, &query.prepared, False, self.code_bytes,
-                          self.cell_queries + i // width * width * self.cells.coded.groups
-                          + i % width, width, &self.cell_coded[i])
+                          self.cell_queries + i * self.cells.coded.groups, 1,
+                          &self.cell_coded[i])
 
     def run(self):
         """Find the answers; the GIL is released meanwhile."""
@@ -164,6 +127,8 @@ cdef class ApproximateTask(Task):
         with nogil:
             self.score_uncoded()
             self.scan_seeds()
+            if self.expects:
+                self.choose_for_all()
             self.scan_first()
             if self.cells is not None:
                 self.visit_cells()
@@ -205,174 +170,194 @@ cdef class ApproximateTask(Task):
         self.admit_tile(1, &block)
 
     cdef void visit_cells(self) noexcept nogil:
-        """Visit the cells that promise most, in waves, so that the best set the bar for others."""
-        cdef int64_t wave, i
+        """Scan the cells that promise most."""
+        if not self.expects:
+            self.choose_for_all()
+        self.make_visits()
+        if self.expects:
+            self.refine_all_deferred()
+            self.start_again()
+            self.choose_cells()
+            self.make_visits()
+
+    cdef void choose_for_all(self) noexcept nogil:
+        cdef int64_t i
         for i in range(self.n_queries):
-            self.spent[i], self.cuts[i] = self.n_first, INFINITY
-        for wave in range(3):
-            for i in range(self.n_queries):
-                self.keep_best(&self.queries[i])
-            self.n_visits = 0
-            if wave == 1:
-                self.visit_waiting()
-            else:
-                self.choose_visits(wave == 0)
-            if self.n_visits:
-                self.make_visits()
+            self.choosing[i], self.spent[i] = i, self.n_first
+        self.n_choosing = self.n_queries
+        self.choose_cells()
 
-    cdef void choose_visits(self, bint few) noexcept nogil:
-        """For each query the next best cells, as far as they reach its threshold.
+    cdef void start_again(self) noexcept nogil:
+        """For queries that found less than expected, with what they found for a threshold."""
+        cdef int64_t i
+        cdef Query *query
+        self.n_choosing, self.expects = 0, False
+        for i in range(self.n_queries):
+            query = &self.queries[i]
+            if query.best.capacity == 0:
+                self.keep_best(query)
+            if query.threshold + query.slack >= query.expected:
+                continue
+            query.expected = -INFINITY
+            self.forget(query)
+            self.score_outliers(query)
+            if self.seeds is not None:
+                self.askers[0] = i
+                self.score_list(self.list_of[i], 0, 1)
+            self.scan_for_one(i, self.n_first)
+            self.choosing[self.n_choosing], self.spent[i] = i, self.n_first
+            self.n_choosing += 1
 
-        Of the best few, the first are visited now, the others wait.
-        """
-        cdef int64_t first = 0, count, i, j, n, width = self.code_width
-        cdef farann_candidates *cells
-        while first < self.n_queries:
-            count = min(width, self.n_queries - first)
-            self.look_at_cells(first, count, few)
+    cdef void forget(self, Query *query) noexcept nogil:
+        """All that a query has found."""
+        query.found.count = query.candidates.count = query.best.count = query.filter.n_met = 0
+
+    cdef void choose_cells(self) noexcept nogil:
+        """For the queries that choose, the cells that reach what their rows have to."""
+        cdef int64_t first = 0, count, i, member, n = self.cells.n_padded
+        cdef float *promises
+        cdef float floor
+        cdef Query *query
+        self.n_visits = 0
+        while first < self.n_choosing:
+            count = min(self.code_width, self.n_choosing - first)
+            self.look_at_cells(self.choosing + first, count)
             for i in range(count):
-                cells = &self.lists[i]
-                if few and cells.count > FIRST_WAVE:
-                    n = cells.count - FIRST_WAVE
-                    self.n_waiting[first + i] = n
-                    for j in range(n):
-                        self.waiting[(first + i) * SECOND_WAVE + j].key = (
-                            cells.scores[FIRST_WAVE + j])
-                        self.waiting[(first + i) * SECOND_WAVE + j].id = (
-                            cells.slots[FIRST_WAVE + j])
-                    cells.count = FIRST_WAVE
-                self.add_visits(first + i, cells)
-            first += width
+                member, promises = self.choosing[first + i], self.promises + i * n
+                query = &self.queries[member]
+                self.visit_ends[first + i] = self.n_visits
+                if not (self.sees_cells(member) and self.has_room()):
+                    continue
+                if self.expects:
+                    query.expected = self.expectation(query, promises)
+                floor = nextafterf(<float>self.wanted(query), -INFINITY)
+                if self.budget == INT64_MAX:
+                    self.n_visits += self.snapshot.kernels.find_f32(
+                        promises, n, floor, self.visited + self.n_visits)
+                else:
+                    self.visit_within_budget(member, promises, floor)
+                self.visit_ends[first + i] = self.n_visits
+            first += count
 
-    cdef void visit_waiting(self) noexcept nogil:
-        """The second wave: of the cells that wait, those that reach the new threshold."""
-        cdef farann_candidates *cells = &self.lists[0]
-        cdef const farann_entry *waiting
-        cdef int64_t i, j
-        for i in range(self.n_queries):
-            waiting, cells.count = &self.waiting[i * SECOND_WAVE], 0
-            for j in range(self.n_waiting[i]):
-                if waiting[j].key < self.queries[i].threshold:
-                    break
-                cells.scores[j], cells.slots[j] = <float>waiting[j].key, waiting[j].id
-                cells.count += 1
-            self.add_visits(i, cells)
+    cdef bint sees_cells(self, int64_t i) noexcept nogil:
+        return self.queries[i].coded and self.cell_coded[i].unit >= 0.0
 
-    cdef void look_at_cells(self, int64_t first, int64_t count, bint few) noexcept nogil:
-        """Fill the lists of a tile of queries with cells, the best few or all, not yet visited."""
+    cdef double expectation(self, const Query *query, const float *promises) noexcept nogil:
+        """The reduced key that the k-th row is expected to have."""
+        return self.telling(promises) + self.beside * self.deviation_of(query)
+
+    cdef double telling(self, const float *promises) noexcept nogil:
+        """What one of the best cells promises; -inf where there are too few."""
+        cdef float *largest = self.best_promises.scores - FARANN_SCORE_GROUPS
+        self.best_promises.count = 0
+        self.snapshot.kernels.largest_f32(promises, self.cells.n_padded, largest)
+        farann_best_scores_add(&self.best_promises, largest, FARANN_SCORE_GROUPS)
+        return farann_best_scores_last(&self.best_promises)
+
+    cdef double deviation_of(self, const Query *query) noexcept nogil:
+        """That of keys in a typical cell."""
+        return query.prepared.weight_norm * self.cells.deviation
+
+    cdef void look_at_cells(self, const int64_t *members, int64_t count) noexcept nogil:
+        """What each cell promises to up to a tile of queries."""
+        cdef int64_t width = self.code_width, groups = self.cells.coded.groups, i, g
+        cdef int64_t n = self.cells.n_padded
         cdef farann_coded_tile tile
-        cdef farann_coded_rows cells = self.cells.coded
-        cdef int64_t start, n, i, before, width = self.code_width
-        cdef farann_candidates *cells_of
-        cdef farann_best_scores *best
-        cdef farann_scan_codes *scan_codes = (
-            self.snapshot.kernels.scan_codes_one_i8 if width == 1
-            else self.snapshot.kernels.scan_codes_i8)
-        tile.codes, tile.bars = self.cell_queries + first * cells.groups, &self.bars
+        cdef farann_code_bar bar
+        tile.bars = &self.bars
         for i in range(width):
-            self.lists[i].count = self.cell_bests[i].count = 0
-            farann_code_bars_set(&self.bars, i, &self.no_bar)
-            if i < count and (self.queries[first + i].coded
-                              and self.cell_coded[first + i].unit >= 0.0
-                              and self.spent[first + i] < self.budget):
-                self.cell_floors[i] = self.queries[first + i].threshold
-                self.set_cell_bar(first, i)
-        start, n = 0, FIRST_CELLS
-        while start < self.cells.n_cells:
-            n = min(n, self.cells.n_cells - start)
-            for i in range(width):
-                self.candidates[i] = self.lists[i]
-            scan_codes(&cells, start, n, &tile, self.candidates)
-            for i in range(count):
-                cells_of = &self.lists[i]
-                before, cells_of.count = cells_of.count, self.candidates[i].count
-                drop_visited(cells_of, before, start, self.cells.n_cells, self.cuts[first + i])
-                if few:
-                    best = &self.cell_bests[i]
-                    farann_best_scores_add(best, cells_of.scores + before,
-                                           cells_of.count - before)
-                    if best.count == FIRST_CHOICE:
-                        self.cell_floors[i] = max(self.cell_floors[i],
-                                                  best.scores[FIRST_CHOICE - 1])
-                        self.set_cell_bar(first, i)
-            start += n
-            n *= 2
-        for i in range(count if few else 0):
-            farann_candidates_split(&self.lists[i], self.cell_floors[i], INFINITY)
-            keep_few(&self.lists[i], FIRST_CHOICE)
+            bar = self.no_bar
+            if i < count and self.sees_cells(members[i]):
+                bar = farann_code_bar_at(&self.cell_coded[members[i]], &self.cells.bounds,
+                                         -INFINITY, self.sign, False)
+            farann_code_bars_set(&self.bars, i, &bar)
+        if width == 1:
+            tile.codes = self.cell_queries + members[0] * groups
+            self.snapshot.kernels.score_codes_one_i8(&self.cells.coded, n, &tile, self.promises)
+        else:
+            tile.codes = self.cell_codes
+            self.snapshot.kernels.gather_codes(self.cell_queries, members, count, groups,
+                                               self.cell_codes)
+            self.snapshot.kernels.score_codes_i8(&self.cells.coded, n, &tile, self.promises)
+        for i in range(count):
+            for g in range(self.cells.n_cells, n):
+                self.promises[i * n + g] = -INFINITY
 
-    cdef void set_cell_bar(self, int64_t first, int64_t i) noexcept nogil:
-        cdef farann_code_bar bar = farann_code_bar_at(
-            &self.cell_coded[first + i], &self.cells.bounds, self.cell_floors[i], self.sign, False)
-        farann_code_bars_set(&self.bars, i, &bar)
-
-    cdef void add_visits(self, int64_t i, farann_candidates *cells) noexcept nogil:
-        cdef Visit *visits
-        cdef int64_t j, c, size
-        if self.n_visits + cells.count > self.visits_room:
-            visits = <Visit *>realloc(
-                self.visits, 2 * (self.n_visits + cells.count) * sizeof(Visit))
-            if visits == NULL:
+    cdef bint has_room(self) noexcept nogil:
+        """Make room for visits of one more query."""
+        cdef int64_t room = self.n_visits + self.cells.n_padded
+        cdef int32_t *visited
+        if room > self.visits_room:
+            visited = <int32_t *>realloc(self.visited, 2 * room * sizeof(int32_t))
+            if visited == NULL:
                 self.out_of_memory = True
-                return
-            self.visits, self.visits_room = visits, 2 * (self.n_visits + cells.count)
-        if self.budget < INT64_MAX:
-            # More can't be paid for, however small they are.
-            j = (self.budget - self.spent[i]) // FARANN_CODE_PANEL
-            if 0 < j < cells.count:
-                farann_candidates_keep_best(cells, j, 0.0)
-            self.rank(cells)
-        for j in range(cells.count):
-            c = cells.slots[j]
-            size = self.cells.starts[c + 1] - self.cells.starts[c]
-            if self.spent[i] + size > self.budget:
-                continue  # a smaller one may fit
-            self.spent[i] += size
-            self.cuts[i] = min(self.cuts[i], cells.scores[j])
-            self.visits[self.n_visits].cell, self.visits[self.n_visits].query = (
-                <int32_t>c, <int32_t>i)
-            self.n_visits += 1
+                return False
+            self.visited, self.visits_room = visited, 2 * room
+        return True
 
-    cdef void rank(self, farann_candidates *cells) noexcept nogil:
-        """Order cells by what they promise."""
-        cdef int64_t j
+    cdef void visit_within_budget(self, int64_t i, const float *promises,
+                                  float floor) noexcept nogil:
+        """Of the cells that promise more than `floor` the best, as long as they can be paid for."""
+        cdef farann_candidates *cells = &self.chosen
+        cdef int64_t j, c, size
+        cells.count = 0
+        self.snapshot.kernels.select_f32(promises, self.cells.n_padded, floor, cells)
+        # More can't be paid for, however small they are.
+        j = (self.budget - self.spent[i]) // FARANN_CODE_PANEL
+        if 0 < j < cells.count:
+            farann_candidates_keep_best(cells, j, 0.0)
         for j in range(cells.count):
             self.ranked[j].key, self.ranked[j].id = cells.scores[j], cells.slots[j]
         farann_entries_sort(self.ranked, cells.count)
         for j in range(cells.count):
-            cells.scores[j], cells.slots[j] = <float>self.ranked[j].key, self.ranked[j].id
+            c = self.ranked[j].id
+            size = self.cells.starts[c + 1] - self.cells.starts[c]
+            if self.spent[i] + size > self.budget:
+                continue  # a smaller one may fit
+            self.spent[i] += size
+            self.visited[self.n_visits] = <int32_t>c
+            self.n_visits += 1
 
     cdef void make_visits(self) noexcept nogil:
         """Scan the cells in order, each for all its visitors."""
-        cdef int64_t c, j
-        for c in range(self.cells.n_cells + 2):
-            self.heads[c] = 0
-        for j in range(self.n_visits):
-            self.heads[self.visits[j].cell + 2] += 1
-        for c in range(self.cells.n_cells):
-            self.heads[c + 2] += self.heads[c + 1]
+        cdef int64_t c, i, j = 0
+        if self.n_visits == 0:
+            return
         self.visitors = <int32_t *>malloc(self.n_visits * sizeof(int32_t))
         if self.visitors == NULL:
             self.out_of_memory = True
             return
+        for c in range(self.cells.n_cells + 2):
+            self.heads[c] = 0
         for j in range(self.n_visits):
-            c = self.visits[j].cell
-            self.visitors[self.heads[c + 1]] = self.visits[j].query
-            self.heads[c + 1] += 1
+            self.heads[self.visited[j] + 2] += 1
+        for c in range(self.cells.n_cells):
+            self.heads[c + 2] += self.heads[c + 1]
+        # Each cell's head is that of the one before until its visitors are in place.
+        j = 0
+        for i in range(self.n_choosing):
+            while j < self.visit_ends[i]:
+                c = self.visited[j]
+                self.visitors[self.heads[c + 1]] = <int32_t>self.choosing[i]
+                self.heads[c + 1] += 1
+                j += 1
         for c in range(self.cells.n_cells):
             # A single query has no time for that.
             if (self.code_width > 1 and c + 1 < self.cells.n_cells
                     and self.heads[c + 1] < self.heads[c + 2]):
-                self.expect(c + 1)
+                self.prefetch(c + 1)
             self.visit(c)
         free(self.visitors)
 
-    cdef void expect(self, int64_t c) noexcept nogil:
+    cdef void prefetch(self, int64_t c) noexcept nogil:
         """Ask memory for the codes of a cell: cells are short, and it can't foresee the next."""
         cdef int64_t start = self.cells.starts[c]
         farann_prefetch_panels(
             &self.codes.scanned, FARANN_CODE_PANEL * self.codes.panels.shape[1], start,
             min(self.cells.starts[c + 1] - start, self.code_rows))
+        if self.codes.slots is not None:
+            farann_prefetch(&self.codes.slots[start],
+                            (self.cells.starts[c + 1] - start) * sizeof(int32_t))
 
     cdef void visit(self, int64_t c) noexcept nogil:
         """Scan a cell for its visitors."""
@@ -395,21 +380,59 @@ cdef class ApproximateTask(Task):
     cdef void complete(self) noexcept nogil:
         """Search all coded rows for queries that found too few."""
         cdef Query *query
-        cdef int64_t i, n, start
+        cdef int64_t i
         for i in range(self.n_queries):
             query = &self.queries[i]
             if not query.coded or query.found.count + query.candidates.count >= self.k:
                 continue
-            query.found.count = query.candidates.count = query.best.count = 0
-            query.threshold, query.filter.n_met = -INFINITY, 0
+            self.forget(query)
+            query.threshold = query.expected = -INFINITY
             self.score_outliers(query)
-            start = 0
-            while start < self.codes.n_positions:
-                n = self.of_one_mean(start, min(self.code_rows, self.codes.n_positions - start))
-                self.members[0] = i
-                if self.codes.has_basis and not self.looks_first:
-                    self.refine_rows(i, start, n)
-                else:
-                    self.take_block(start, n, 1)
-                    self.scan_for_members(1, 1, start, n)
-                start += n
+            self.scan_for_one(i, self.codes.n_positions)
+
+    cdef void scan_for_one(self, int64_t i, int64_t stop) noexcept nogil:
+        """Scan the coded rows before a position for query i."""
+        cdef int64_t start = 0, n
+        while start < stop:
+            n = self.of_one_mean(start, min(self.code_rows, stop - start))
+            self.members[0] = i
+            if self.codes.has_basis and not self.looks_first:
+                self.refine_rows(i, start, n)
+            else:
+                self.take_block(start, n, 1)
+                self.scan_for_members(1, 1, start, n)
+            start += n
+
+
+def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
+              const float[::1] scores, int64_t k, double effort):
+    """By how many deviations k-th keys are above what a good cell promises.
+
+    NaN where that can't be said; `scores` are those of the k-th rows of the queries.
+    """
+    cdef int64_t first = 0, count, i, member, n = queries.shape[0]
+    cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, effort)
+    cdef double[::1] found = np.full(n, np.nan)
+    cdef const Query *query
+    cdef double key
+    if scores.shape[0] != n:
+        raise ValueError("there must be a score for each query")
+    if task.cells is None or task.codes is None:
+        return np.asarray(found)  # all rows are scored
+    with nogil:
+        while first < n:
+            count = min(task.code_width, n - first)
+            for i in range(count):
+                task.choosing[i] = first + i
+            task.look_at_cells(task.choosing, count)
+            for i in range(count):
+                query = &task.queries[first + i]
+                if not task.sees_cells(first + i):
+                    continue
+                key = (farann_key_at(snapshot.metric, scores[first + i], query.prepared.query_norm)
+                       * query.prepared.key_scale + query.prepared.key_offset)
+                found[first + i] = (
+                    key - task.telling(task.promises + i * task.cells.n_padded)
+                ) / task.deviation_of(query)
+            first += count
+    return np.asarray(found)

@@ -32,6 +32,7 @@ cdef class Cells:
     cdef farann_coded_rows coded
     cdef farann_code_bounds bounds
     cdef int64_t n_cells, n_padded
+    cdef double deviation  # of a typical cell
     cdef bint relative
 
     def __init__(self, int64_t dim, int64_t n_positions, const int64_t[::1] starts,
@@ -52,6 +53,10 @@ cdef class Cells:
         self.bounds = bounds_of((0.0, 0.0, 0.0, 0.0, unit), weights, squares, n, dim)
         if not self.bounds.rest_unit > 0.0:
             raise ValueError("deviations must have a unit")
+        coded = np.asarray(panels).reshape(-1, groups, FARANN_CODE_PANEL, FARANN_CODE_GROUP)
+        self.deviation = unit * float(((coded[:, -1, :, 0] - 128.0)
+                                       / np.asarray(weights)[:, None]).ravel()[
+                                           :self.n_cells].mean())
         if relative and not self.bounds.scale < LARGEST_SCALE:
             raise ValueError("means must be those of rows that have codes")
         self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)

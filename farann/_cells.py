@@ -127,14 +127,16 @@ def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
 
 
 def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int32Array,
-             starts: Int64Array, seed: int, isa: str) -> CellArrays:
+             starts: Int64Array, asked: Float64Array, seed: int, isa: str) -> CellArrays:
     """Code what is expected of each cell: mean, deviation, and mean of squares.
 
-    `labels` number the cells without gaps; -1 is a row of none.
+    `labels` number the cells without gaps; -1 is a row of none. Deviations are those along the
+    weights of sample queries, `asked`.
     """
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     n_cells, dim = len(starts) - 1, rows.shape[1]
-    sums, squares = np.zeros((n_cells, dim)), np.zeros(n_cells)
+    sums, squares, spread = np.zeros((n_cells, dim)), np.zeros(n_cells), np.zeros(n_cells)
+    factor = _root_of_moment(asked)
     for block in blocks_of(len(rows)):
         vectors, cells = centred(rows[block], centre, unit), labels[block]
         held = cells >= 0
@@ -144,10 +146,24 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
             sums[found] += np.add.reduceat(vectors[held][order], first, axis=0)
             squares[found] += np.add.reduceat(
                 np.einsum("ij,ij->i", vectors, vectors)[held][order], first)
+            seen = vectors @ factor
+            spread[found] += np.add.reduceat(
+                np.einsum("ij,ij->i", seen, seen)[held][order], first)
     counts = np.maximum(np.bincount(labels[labels >= 0], minlength=n_cells), 1)
     means, squares = sums / counts[:, None], squares / counts
-    deviations = np.sqrt(np.maximum(squares - (means**2).sum(axis=1), 0.0) / dim)
+    variances = spread / counts - ((means @ factor) ** 2).sum(axis=1)
+    deviations = np.sqrt(np.maximum(variances, 0.0))
     return _coded(means, deviations, squares if squared else None, starts, seed, isa)
+
+
+def _root_of_moment(weights: Float64Array) -> Float64Array:
+    """F with F F' the second moment of the weights' directions; few say little, and all count."""
+    n, dim = weights.shape
+    lengths = np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
+    moment = (weights / lengths).T @ (weights / lengths)
+    moment = (moment + np.eye(dim)) / (n + dim)
+    root: Float64Array = np.linalg.cholesky(moment)
+    return root
 
 
 def code_means(means: Float64Array, seed: int, isa: str) -> tuple[UInt8Array, Float32Array,

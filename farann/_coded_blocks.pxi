@@ -18,14 +18,13 @@ cdef class CodedBlocks(Selection):
     cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
                                int64_t n) noexcept nogil:
         """Scan the block for a tile of any queries, the first `count` of `self.members`."""
-        cdef int64_t groups = self.codes.scanned.groups, i, g, member
-        cdef const uint32_t *codes
-        for i in range(count):
-            member = self.members[i]
-            codes = self.codes_of + member * groups
-            for g in range(groups):
-                self.tile_codes[g * width + i] = codes[g]
-        self.scan_code_tile(self.tile_codes, width, count, start, n)
+        cdef const uint32_t *codes = self.tile_codes
+        if width == 1:
+            codes = self.single_codes(self.members[0])
+        else:
+            self.snapshot.kernels.gather_codes(self.codes_of, self.members, count,
+                                               self.codes.scanned.groups, self.tile_codes)
+        self.scan_code_tile(codes, width, count, start, n)
 
     cdef void take_block(self, int64_t start, int64_t n, int64_t n_tiles) noexcept nogil:
         """Make rows at some positions those that are scanned, by so many tiles."""
@@ -77,6 +76,7 @@ cdef class CodedBlocks(Selection):
             for j in range(self.queries[self.members[i]].candidates.count, list.count):
                 list.scores[j] = <float>(list.scores[j] + self.offsets[i])
 
+    @cython.final
     cdef void scan_code_tile(self, const uint32_t *codes, int64_t width, int64_t count,
                              int64_t start, int64_t n) noexcept nogil:
         """Scan the block for one tile, whose queries are the first `count` of `self.members`."""
@@ -119,22 +119,24 @@ cdef class CodedBlocks(Selection):
                 return
         self.admit_tile(count, &block)
 
+    @cython.final
     cdef void raise_bar(self, Query *query, int level, double offset) noexcept nogil:
         """Make the bar that of the threshold, for scores that lack the offset."""
-        cdef double floor = query.threshold - offset
+        cdef double floor = self.wanted(query) - offset
         if floor == query.bar_floor and level == query.bar_level:
             return
         query.bar_floor, query.bar_level = floor, level
-        query.bar = farann_code_bar_at(&query.scan, &self.codes.scan_bounds,
-                                       self.wanted(query) - offset, self.sign,
+        query.bar = farann_code_bar_at(&query.scan, &self.codes.scan_bounds, floor, self.sign,
                                        level == UPPER_HALVES)
 
+    @cython.final
     cdef farann_scan_codes *scan_function(self, bint single, bint upper) noexcept nogil:
         cdef const farann_kernels *kernels = self.snapshot.kernels
         if upper:
             return kernels.scan_upper_one_i4 if single else kernels.scan_upper_i4
         return kernels.scan_codes_one_i8 if single else kernels.scan_codes_i8
 
+    @cython.final
     cdef int64_t code_bytes_of_row(self, bint upper) noexcept nogil:
         """Bytes that a scan reads of a row."""
         cdef int64_t n = self.codes.panels.shape[1]
@@ -191,6 +193,7 @@ cdef class CodedBlocks(Selection):
             if self.queries[i].deferred.count:
                 self.refine_deferred(i, self.single_codes(i))
 
+    @cython.final
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
         """The codes of query i side by side."""
         return self.codes_of + i * self.codes.scanned.groups
@@ -245,6 +248,7 @@ cdef class CodedBlocks(Selection):
             self.snapshot.kernels.refine_codes_i8(
                 &self.codes.refined, start, &tile, &self.candidates[i], query.candidates.count)
 
+    @cython.final
     cdef farann_block coded_block(self, int64_t start) noexcept nogil:
         cdef farann_block block
         block.first, block.positions, block.ids = start, NULL, self.snapshot.ids_by_slot

@@ -69,9 +69,11 @@ cdef class CodedRows(CodedBlocks):
                 continue
             n_coded += 1
             scores = self.scores + i * n
-            floor = farann_best_scores_at_least(&query.best, scores, n)
-            query.best.count = 0  # the rows are going to be admitted
-            floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
+            if query.expected > -INFINITY:
+                floor = self.threshold_for(query, 0.0)
+            else:
+                floor = self.best_at_least(query, scores, n)
+                floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
             self.snapshot.kernels.select_f32(scores, n, floor, &self.candidates[i])
         self.admit_tile(count, &block)
         return n_coded

@@ -161,7 +161,17 @@ class ApproximateTask(Task):
         k: int,
         effort: float,
         budget: int = 0,
+        expected: float = ...,
     ) -> None: ...
+
+def surprises(
+    snapshot: Snapshot,
+    filter: Filter,
+    queries: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    k: int,
+    effort: float,
+) -> npt.NDArray[np.float64]: ...
 
 def score_slots(
     snapshot: Snapshot,

@@ -39,11 +39,8 @@ cdef extern from "candidates.h" nogil:
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *, farann_best_scores *, double)
-    enum:
-        FARANN_SCORE_GROUPS
-
     void farann_best_scores_add(farann_best_scores *, const float *, int64_t)
-    float farann_best_scores_at_least(farann_best_scores *, const float *, int64_t)
+    float farann_best_scores_last(const farann_best_scores *)
     double farann_candidates_keep_best(farann_candidates *, int64_t, double)
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
@@ -72,6 +69,13 @@ cdef extern from "kernels.h" nogil:
                                     float *) noexcept
 
     ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
+
+    ctypedef int64_t (*find_function)(const float *, int64_t, float, int32_t *) noexcept
+
+    ctypedef void (*largest_function)(const float *, int64_t, float *) noexcept
+
+    ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
+                                     uint32_t *) noexcept
 
     ctypedef struct farann_coded_rows:
         const uint8_t *panels
@@ -112,6 +116,7 @@ cdef extern from "kernels.h" nogil:
 
     enum:
         FARANN_PADDING
+        FARANN_SCORE_GROUPS
         FARANN_CODE_PANEL
         FARANN_CODE_GROUP
 
@@ -126,11 +131,15 @@ cdef extern from "kernels.h" nogil:
         scan_function scan_panels_f32
         score_function score_rows_f32
         select_function select_f32
+        find_function find_f32
+        largest_function largest_f32
+        gather_function gather_codes
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8
         farann_scan_codes *scan_upper_i4
         farann_scan_codes *scan_upper_one_i4
         score_codes_function score_codes_i8
+        score_codes_function score_codes_one_i8
         join_function join_codes_i8
         refine_function refine_codes_i8
         rotate_function rotate_f64
@@ -206,6 +215,7 @@ cdef extern from "codes.h" nogil:
                            uint8_t *, uint32_t *, int64_t, farann_coded_query *)
     farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
                                        double, double, bint)
+    void farann_prefetch(const void *, int64_t)
     void farann_prefetch_panels(const farann_coded_rows *, int64_t, int64_t, int64_t)
     float farann_code_score(const farann_code_bar *, float, float, float)
     bint farann_code_passes(const farann_code_bar *, const farann_coded_rows *, int64_t, float)

@@ -33,10 +33,12 @@ from farann._upper import code_upper, shape_of
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 1e11, 2048, 64, 10
+# Rows that answer many queries are told by longer answers.
+_ORDER_K = 32
 # Fewer rows need no order and no first look.
 _FEW_ROWS = 4096
 # Of a partitioned index: rows that answer many queries and are always searched.
-_MOST_FIRST = 1024
+_MOST_FIRST = 2048
 # Of rows that answer many queries, and of those by length, so many are in one order by size.
 _PART, _PART_BY_LENGTH = 128, 512
 # Slots are kept in 32 bits; more rows stay in their own order.
@@ -305,7 +307,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     # Threads that wait for each other by spinning take minutes on a busy machine.
     with threadpool_limits(1):
         asked = _sample_queries(rows, kind.seed, queries)
-        answers = builder.answers(arrays, asked)
+        long_answers = builder.answers(arrays, asked, k=_ORDER_K)
+        answers = np.ascontiguousarray(long_answers[:, :_SAMPLE_K])
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
         basis = shape = lead = None
         by_length = reach_tells = False
@@ -324,7 +327,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
             builder = builder._replace(extents=extents)
             coded = np.delete(np.arange(n), extents.outliers)
-        first = np.setdiff1d(_answering(answers, n), extents.outliers, assume_unique=True)
+        first = np.setdiff1d(_answering(long_answers, n), extents.outliers, assume_unique=True)
         if n_cells == 0:
             rest = np.ones(n, np.bool_)
             rest[first] = rest[extents.outliers] = False
@@ -357,7 +360,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
-        cells = describe(rows, centre, kind.metric, labels, starts, kind.seed, isa)
+        cells = describe(rows, centre, kind.metric, labels, starts,
+                         weights_of(asked, centre, kind.metric), kind.seed, isa)
         if relative:
             cells = cells._replace(relative=True)
             builder = builder.relative_to(Origins(cells, labels))
@@ -411,6 +415,6 @@ def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
     give a good threshold. Rows that answer one are no better than others."""
     found = answers >= 0  # few rows may give fewer answers
     slots, ranks = answers[found], np.nonzero(found)[1]
-    weights = np.bincount(slots, 1.0 / (1.0 + ranks), minlength=n)
+    weights = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
     answering = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
     return answering[np.argsort(-weights[answering], kind="stable")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from math import inf, isinf
+from math import inf, isfinite, isinf, nan
 from typing import Any
 
 import numpy as np
@@ -66,11 +66,7 @@ def sections_of(settings: Mapping[str, Any],
         if store.seeds is not None:
             arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
                        if part is not None}
-        # JSON has no infinity; the effort of exact search is null.
-        metadata["tunings"] = [
-            [t.k, [[None if isinf(effort) else effort, recall, us]
-                   for effort, recall, us in zip(*t[1:4], strict=True)]]
-            for t in store.tunings.values()]
+        metadata["tunings"] = [[t.k, _rows_of(t)] for t in store.tunings.values()]
     return metadata, arrays
 
 
@@ -238,21 +234,35 @@ def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays, count: 
     return seeds
 
 
+def _rows_of(tuning: Tuning) -> list[list[float | None]]:
+    """A table as JSON, which has no infinity, the effort of exact search, and no NaN."""
+    columns = [tuning.efforts, tuning.recalls, tuning.microseconds]
+    if tuning.expected:
+        columns.append(tuning.expected)
+    return [[value if isfinite(value) else None for value in row]
+            for row in zip(*columns, strict=True)]
+
+
 def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
-    tunings = {}
     try:
-        for k, rows in metadata.get("tunings", []):
-            efforts, recalls, times = zip(
-                *((inf if effort is None else float(effort), float(recall), float(us))
-                  for effort, recall, us in rows), strict=True)
-            if not (_is_int(k) and 1 <= k < 2**63 and efforts[-1] == inf and recalls[-1] == 1.0
-                    and 0.0 <= efforts[0] and all(a < b for a, b in pairwise(efforts))
-                    and all(0.0 <= v <= 1.0 for v in recalls) and min(times) >= 0.0):
-                raise ValueError(k)
-            tunings[k] = Tuning(k, efforts, recalls, times)
+        return {k: _tuning_of(k, rows) for k, rows in metadata.get("tunings", [])}
     except (TypeError, ValueError):
         raise FormatError(f"metadata: 'tunings' can't be {metadata['tunings']!r}") from None
-    return tunings
+
+
+def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
+    efforts, recalls, times, *more = zip(*rows, strict=True)
+    efforts = (*efforts[:-1], inf if efforts[-1] is None else efforts[-1])
+    expected = tuple(nan if value is None else float(value)
+                     for column in more for value in column)
+    columns = [tuple(float(value) for value in column) for column in (efforts, recalls, times)]
+    efforts, recalls, times = columns
+    if not (_is_int(k) and 1 <= k < 2**63 and efforts[-1] == inf and recalls[-1] == 1.0
+            and 0.0 <= efforts[0] and all(a < b for a, b in pairwise(efforts))
+            and all(0.0 <= v <= 1.0 for v in recalls) and min(times) >= 0.0
+            and len(more) <= 1 and not any(map(isinf, expected))):
+        raise ValueError(k)
+    return Tuning(k, efforts, recalls, times, expected=expected)
 
 
 def _parts(arrays: Mapping[str, npt.NDArray[Any]], of: str,

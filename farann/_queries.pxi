@@ -8,7 +8,8 @@ cdef enum CodeLevel:
 cdef struct Query:
     # What every scan of a block needs comes first, so that it shares a line of the cache.
     double threshold  # a reduced key that every row of the answer reaches
-    double bar_floor  # the threshold that the bar was made for, less what the cell adds
+    double expected   # one that it is taken to reach, until it turns out that it doesn't
+    double bar_floor  # what the bar was made for, less what the cell adds
     farann_code_bar bar
     int bar_level
     farann_candidates candidates
@@ -172,7 +173,7 @@ cdef class Queries:
             query = &self.queries[i]
             query.given = &queries[start + i, 0]
             query.filter = filter.of_query(start + i)
-            query.threshold, query.bar_floor = -INFINITY, NAN
+            query.threshold, query.expected, query.bar_floor = -INFINITY, -INFINITY, NAN
             if self.beyond:
                 query.radius = radius
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import nan
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
-        epsilon: float = 0.0) -> tuple[Hits, SearchStats]:
+        epsilon: float = 0.0, expected: float = nan) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took.
 
     Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`).
@@ -39,7 +40,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         if effort is None:
             task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon)
         else:
-            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget)
+            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
+                                         expected)
         task.run()
         task.write_top(scores, ids, start)
         did.append(task.did())

@@ -116,9 +116,8 @@ cdef class SeededRows(CodedRows):
             for j in range(n):
                 scores[j] /= weights[j]
             if self.all_listed:
-                floor = farann_best_scores_at_least(&query.best, scores, n)
+                floor = self.best_at_least(query, scores, n)
                 floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
-                query.best.count = 0  # the rows are going to be admitted
             self.snapshot.kernels.select_f32(scores, n, floor, &query.candidates)
             self.admit(query, before, &block)
             self.rescore_best(query)

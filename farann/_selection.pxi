@@ -3,6 +3,7 @@
 cdef class Selection(Queries):
     """What the queries of a task have found so far."""
 
+    @cython.final
     cdef void admit_tile(self, int64_t count, const farann_block *block) noexcept nogil:
         """Take over what the scan of a tile, `self.members`, appended to `self.candidates`."""
         cdef int64_t i, before
@@ -14,18 +15,35 @@ cdef class Selection(Queries):
                 query.candidates.count = self.candidates[i].count
                 self.admit(query, before, block)
 
+    @cython.final
     cdef float threshold_for(self, Query *query, double slack) noexcept nogil:
         """What a rough score must be greater than, in a block where it is off by `slack`."""
         query.slack = max(query.slack, slack)
         return nextafterf(<float>(self.wanted(query) - query.slack), -INFINITY)
 
+    @cython.final
     cdef double wanted(self, const Query *query) noexcept nogil:
         """The reduced key that a row must reach to be worth finding."""
         if self.epsilon == 0.0:
-            return query.threshold
+            return max(query.threshold, query.expected)
         return farann_key_within(self.snapshot.metric, query.threshold, self.epsilon,
                                  &query.prepared)
 
+    cdef float best_at_least(self, Query *query, const float *scores, int64_t n) noexcept nogil:
+        """What the k-th best of n scores, which are going to be admitted, is at least.
+
+        The largest scores of groups are those of different rows.
+        """
+        cdef float largest[FARANN_SCORE_GROUPS]
+        cdef float least
+        self.snapshot.kernels.largest_f32(scores, n, largest)
+        query.best.count = 0
+        farann_best_scores_add(&query.best, largest, FARANN_SCORE_GROUPS)
+        least = farann_best_scores_last(&query.best)
+        query.best.count = 0
+        return least
+
+    @cython.final
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
         """Let new candidates through the filters; if there are many, thin them out."""
         cdef farann_candidates *list = &query.candidates
@@ -108,6 +126,7 @@ cdef class Selection(Queries):
         if query.candidates.count > self.capacity // 2:
             self.rescore(query, 0)
 
+    @cython.final
     cdef double keep_best(self, Query *query) noexcept nogil:
         """The k-th best rough score; less its slack, it bounds the k-th best key."""
         cdef double best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import nan
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -621,7 +622,8 @@ class Index:
             return self._everything
         return make_filter(store, snapshot, exclude, allowed, n_queries, single)
 
-    def _options(self, limits: _checks.Limits, store: Store, k: int) -> dict[str, Any]:
+    def _options(self, limits: _checks.Limits, store: Store, k: int,
+                 all_rows: bool) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
         if store.n_coded is not None:
             options = _quantized.search_options(limits, len(store), store.cells is not None)
@@ -634,9 +636,13 @@ class Index:
                     "budget": limits.budget}
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
-        effort = (store.tunings.get(k) or self.tune(k=k)).effort_for(limits.recall)
+        tuned = store.tunings.get(k) or self.tune(k=k)
+        effort = tuned.effort_for(limits.recall)
         # Without vectors all codes are scanned where others would search exactly.
-        return {} if effort == float("inf") and store.n_coded is None else {"effort": effort}
+        if effort == float("inf") and store.n_coded is None:
+            return {}
+        # Of some of the rows less is to be expected.
+        return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan}
 
     def _known_slots(self, ids: npt.ArrayLike) -> Int64Array:
         wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
@@ -674,7 +680,7 @@ class Index:
                     hits = Hits(hits.scores[0], hits.ids[0])
                 return hits, SearchStats(len(vectors), 0, 0, 0, 0)
             chosen = self._filter(store, snapshot, exclude, allowed, len(vectors), single)
-        options = {} if limits is None else self._options(limits, store, k)
+        options = {} if limits is None else self._options(limits, store, k, allowed is None)
         hits, stats = _search.top(snapshot, chosen, vectors, k, nearest,
                                   self._threads_for(threads, len(vectors)), **options)
         self._last_search = stats

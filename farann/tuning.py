@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from farann import _core, _search
-from farann._types import Float32Array, Int64Array
+from farann._results import Hits
+from farann._types import Float32Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +21,15 @@ _LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
 _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 # What searches with a budget take, which stops them earlier.
 MOST_DEVIATIONS = 5.0
-_FEWEST_ROWS = 32
+_FEWEST_ROWS = 128
+# And a usual effort.
+_USUAL = 3.0
 # Shares of the rows that are scored if half of them don't do.
 _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
+# What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
+# a search that expects too much begins again; nothing is where that is so many deviations.
+_BELOW, _FAR_OFF = 2.0, 2.0
 # A recall that can't be told from 1 lacks this.
 _LEAST_MISSING = 1e-4
 # The share of the missing recall that is added to a target, as samples are never the future.
@@ -48,6 +55,9 @@ class Tuning(NamedTuple):
         A query, in a batch on one thread.
     target : float
         A recall; the table ends with its effort.
+    expected : tuple of float
+        With cells: by how many deviations the k-th key is above what a good cell promises at that
+        effort, in nearly all cases; NaN, or an empty tuple, where it isn't to be expected at all.
     """
 
     k: int
@@ -55,6 +65,7 @@ class Tuning(NamedTuple):
     recalls: tuple[float, ...]
     microseconds: tuple[float, ...]
     target: float = 0.95
+    expected: tuple[float, ...] = ()
 
     def effort_for(self, recall: float) -> float:
         """The effort that should reach a recall; infinite where only exact search does.
@@ -78,7 +89,9 @@ class Tuning(NamedTuple):
         if not 0.0 <= recall <= 1.0:
             raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
         wanted = recall + _CAUTION * (1.0 - recall)
-        best = np.maximum.accumulate(self.recalls)
+        # Little effort may find too few rows and end in a scan of all: what counts is what all
+        # larger efforts reach.
+        best = np.minimum.accumulate(self.recalls[::-1])[::-1]
         i = int(np.searchsorted(best, wanted))
         if i >= len(best) - 1 or self.microseconds[i] >= self.microseconds[-1]:
             return float("inf")
@@ -91,6 +104,23 @@ class Tuning(NamedTuple):
         if after < before:
             share = 0.5 * (share + (then - before) / (after - before))
         return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
+
+    def expected_at(self, effort: float) -> float:
+        """What searches with an effort expect.
+
+        Parameters
+        ----------
+        effort : float
+            Up to the largest that was measured.
+
+        Returns
+        -------
+        float
+            Interpolated in `expected`, NaN where nothing is expected.
+        """
+        if not self.expected or effort == float("inf"):
+            return float("nan")
+        return float(np.interp(effort, self.efforts[:-1], self.expected[:-1]))
 
     def __str__(self) -> str:
         lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'us a query':>10}"]
@@ -137,6 +167,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     chosen = _core.Filter(snapshot)
     exact_us, truth = _timed(snapshot, chosen, queries, k,
                              None if with_vectors else float("inf"))
+    expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
     if with_cells:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
@@ -148,25 +179,49 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             efforts.insert(0, 0.0)  # the rows of a list, and no others
         efforts += [share * chosen.n_rows for share in _MOST_SHARES
                     if share * chosen.n_rows > efforts[-1]]
-    tried: list[tuple[float, float, float]] = []
+    tried: list[tuple[float, float, float, float]] = []
     for effort in efforts:
-        us, found = _timed(snapshot, chosen, queries, k, effort)
-        tried.append((effort, _recall(found, truth), us))
+        expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
+        us, found = _timed(snapshot, chosen, queries, k, effort, expected)
+        tried.append((effort, _recall(found, truth), us, expected))
         if tried[-1][1] >= _ENOUGH or us > 2.0 * exact_us:
             break
-    tried.append((float("inf"), 1.0, exact_us))
+    tried.append((float("inf"), 1.0, exact_us, nan))
     columns = list(zip(*tried, strict=True))
-    return Tuning(k, columns[0], columns[1], columns[2], target)
+    return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else ())
 
 
 def _timed(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-           effort: float | None) -> tuple[float, Int64Array]:
+           effort: float | None, expected: float = nan) -> tuple[float, Hits]:
     start = time.perf_counter()
-    hits, _ = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort)
-    return (time.perf_counter() - start) / max(len(queries), 1) * 1e6, hits.ids
+    hits, _ = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort, expected=expected)
+    return (time.perf_counter() - start) / max(len(queries), 1) * 1e6, hits
 
 
-def _recall(found: Int64Array, truth: Int64Array) -> float:
+def _expecting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+                    truth: Hits) -> bool:
+    """Whether fewer rows are scanned; not where rows that answer most tell more than cells."""
+    scanned = [
+        _search.top(snapshot, chosen, queries, k, False, 1, effort=_USUAL,
+                    expected=expected)[1].rows_scanned
+        for expected in (_expected(snapshot, chosen, queries, k, _USUAL, truth), nan)]
+    return scanned[0] < scanned[1]
+
+
+def _expected(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+              effort: float, truth: Hits) -> float:
+    """What nearly all k-th keys are above, see `Tuning.expected`."""
+    last = np.ascontiguousarray(truth.scores[:, -1])
+    found = _core.surprises(snapshot, chosen, queries, last, k, effort)
+    found = found[np.isfinite(found)]
+    if len(found) == 0:
+        return nan
+    usual, low = np.quantile(found, (0.5, 0.05))
+    below = _BELOW * (usual - low)
+    return float(usual - below) if below <= _FAR_OFF else nan
+
+
+def _recall(found: Hits, truth: Hits) -> float:
     """The share of ids that were found; -1 fills up rows of both and counts in neither."""
-    same = (found[:, :, None] == truth[:, None, :]) & (truth[:, None, :] >= 0)
-    return float(same.any(axis=1).sum() / max(int((truth >= 0).sum()), 1))
+    same = (found.ids[:, :, None] == truth.ids[:, None, :]) & (truth.ids[:, None, :] >= 0)
+    return float(same.any(axis=1).sum() / max(int((truth.ids >= 0).sum()), 1))

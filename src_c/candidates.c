@@ -28,8 +28,7 @@ static int64_t slot_of(const farann_block *block, int64_t row) {
     return block->first + (block->positions ? block->positions[row] : row);
 }
 
-/* The last of the best scores, if there are all of them. */
-static float last_of_best(const farann_best_scores *best) {
+float farann_best_scores_last(const farann_best_scores *best) {
     return best->count == best->capacity ? best->scores[best->count - 1] : -INFINITY;
 }
 
@@ -43,18 +42,7 @@ static void add_to_best(farann_best_scores *best, float score) {
 void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n) {
     /* A NaN is never greater. */
     for (int64_t i = 0; i < n; i++)
-        if (scores[i] > last_of_best(best)) add_to_best(best, scores[i]);
-}
-
-float farann_best_scores_at_least(farann_best_scores *best, const float *scores, int64_t n) {
-    float largest[FARANN_SCORE_GROUPS];
-    for (int j = 0; j < FARANN_SCORE_GROUPS; j++) largest[j] = -INFINITY;
-    for (int64_t i = 0; i < n; i += FARANN_SCORE_GROUPS)
-        for (int j = 0; j < FARANN_SCORE_GROUPS; j++)
-            largest[j] = scores[i + j] > largest[j] ? scores[i + j] : largest[j];
-    best->count = 0;
-    farann_best_scores_add(best, largest, FARANN_SCORE_GROUPS);
-    return last_of_best(best);
+        if (scores[i] > farann_best_scores_last(best)) add_to_best(best, scores[i]);
 }
 
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
@@ -62,7 +50,7 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
                              double margin) {
     const int64_t count = list->count;
     const int notes = best->capacity > 0;
-    float last = notes ? last_of_best(best) : -INFINITY;
+    float last = notes ? farann_best_scores_last(best) : -INFINITY;
     list->count = from;
     for (int64_t i = from; i < count; i++) {
         float score = list->scores[i];
@@ -73,7 +61,7 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
         list->slots[list->count++] = slot;
         if (!notes || !(score > last)) continue;
         add_to_best(best, score);
-        last = last_of_best(best);
+        last = farann_best_scores_last(best);
     }
 }
 

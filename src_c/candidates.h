@@ -71,13 +71,8 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
 /* Take note of n scores. */
 void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n);
 
-/*
- * What the last of the best of n scores is at least, n a multiple of FARANN_SCORE_GROUPS and
- * `best` with room for that many at most; what it held is lost. So many groups of scores are
- * looked at: the largest of each are different scores.
- */
-enum { FARANN_SCORE_GROUPS = 64 };
-float farann_best_scores_at_least(farann_best_scores *best, const float *scores, int64_t n);
+/* The last of the best scores, or -inf while there is room for more. */
+float farann_best_scores_last(const farann_best_scores *best);
 
 /*
  * The k-th largest score of the candidates (count >= k >= 1), after dropping those whose score

@@ -202,15 +202,17 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
     return bar;
 }
 
+void farann_prefetch(const void *from, int64_t bytes) {
+    enum { LINE = 64 };
+    for (int64_t at = 0; at < bytes; at += LINE) FARANN_PREFETCH_FAR((const char *)from + at);
+}
+
 void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,
                             int64_t n) {
-    enum { LINE = 64 };
     const int64_t from = start / FARANN_CODE_PANEL * panel_bytes;
-    const int64_t to = from + n / FARANN_CODE_PANEL * panel_bytes;
-    for (int64_t at = from; at < to; at += LINE) {
-        FARANN_PREFETCH_FAR(rows->panels + at);
-        if (rows->lower) FARANN_PREFETCH_FAR(rows->lower + at);
-    }
+    const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
+    farann_prefetch(rows->panels + from, bytes);
+    if (rows->lower) farann_prefetch(rows->lower + from, bytes);
 }
 
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups) {

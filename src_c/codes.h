@@ -108,6 +108,9 @@ int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t grou
 void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,
                             int64_t n);
 
+/* Ask memory for some bytes. */
+void farann_prefetch(const void *from, int64_t bytes);
+
 /* The bar that no row passes. */
 farann_code_bar farann_code_bar_none(void);
 

@@ -197,6 +197,7 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
     return largest;
 }
 
+/* Appends rows of a vector of scores. */
 WORD void append_rows(farann_candidates *list, uint32_t mask, const float *scores, int64_t row) {
     int64_t count = list->count;
     while (mask) {
@@ -291,14 +292,67 @@ KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, i
 
 KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
                               farann_candidates *candidates) {
-    f32v limit = f32_set1(threshold);
-    int64_t i = 0;
+    const f32v limit = f32_set1(threshold);
+    float *const kept = candidates->scores;
+    int64_t *const numbers = candidates->slots;
+    int64_t i = 0, count = candidates->count;
     for (; i + F32_LANES <= n; i += F32_LANES) {
-        uint32_t mask = f32_greater(f32_load(scores + i), limit);
-        if (FARANN_UNLIKELY(mask)) append_rows(candidates, mask, scores + i, i);
+        f32v score = f32_load(scores + i);
+        uint32_t mask = f32_greater(score, limit);
+        if (!mask) continue;
+        /* There is room for whole vectors, as for all rows. */
+        count += f32_compress(kept + count, numbers + count, mask, score, i);
     }
-    for (; i < n; i++)
-        if (scores[i] > threshold) append_rows(candidates, 1, scores + i, i);
+    for (; i < n; i++) {
+        if (!(scores[i] > threshold)) continue;
+        kept[count] = scores[i];
+        numbers[count++] = i;
+    }
+    candidates->count = count;
+}
+
+KERNEL(int64_t) NAME(find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers) {
+    const f32v limit = f32_set1(threshold);
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i += F32_LANES)
+        count += i32_compress_numbers(numbers + count, f32_greater(f32_load(scores + i), limit),
+                                      (int32_t)i);
+    return count;
+}
+
+KERNEL(void) NAME(gather_codes)(const uint32_t *codes, const int64_t *members, int64_t count,
+                                int64_t groups, uint32_t *tile) {
+    int64_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const float *from[4];
+        int64_t g = 0;
+        for (int j = 0; j < 4; j++) from[j] = (const float *)(codes + members[i + j] * groups);
+        /* Words are moved as they are, whatever they mean. */
+        for (; g + 4 <= groups; g += 4)
+            f32_transpose4(from[0] + g, from[1] + g, from[2] + g, from[3] + g,
+                           (float *)tile + g * CODE_QUERIES + i, CODE_QUERIES);
+        for (; g < groups; g++)
+            for (int j = 0; j < 4; j++)
+                tile[g * CODE_QUERIES + i + j] = codes[members[i + j] * groups + g];
+    }
+    for (; i < count; i++)
+        for (int64_t g = 0; g < groups; g++)
+            tile[g * CODE_QUERIES + i] = codes[members[i] * groups + g];
+}
+
+KERNEL(void) NAME(largest_f32)(const float *scores, int64_t n, float *largest) {
+    enum { VECTORS = FARANN_SCORE_GROUPS / F32_LANES };
+    f32v most[VECTORS];
+    int64_t i = 0;
+    for (int v = 0; v < VECTORS; v++) most[v] = f32_set1(-INFINITY);
+    for (; i + FARANN_SCORE_GROUPS <= n; i += FARANN_SCORE_GROUPS)
+        for (int v = 0; v < VECTORS; v++)
+            most[v] = f32_max(f32_load(scores + i + v * F32_LANES), most[v]);
+    for (int v = 0; v < VECTORS; v++) {
+        if (i + v * F32_LANES < n)
+            most[v] = f32_max(f32_load(scores + i + v * F32_LANES), most[v]);
+        f32_store(largest + v * F32_LANES, most[v]);
+    }
 }
 
 #include "kernels_codes-inl.h"
@@ -416,11 +470,15 @@ const farann_kernels NAME(kernels) = {
     NAME(scan_panels_f32),
     NAME(score_rows_f32),
     NAME(select_f32),
+    NAME(find_f32),
+    NAME(largest_f32),
+    NAME(gather_codes),
     NAME(scan_codes_i8),
     NAME(scan_codes_one_i8),
     NAME(scan_upper_i4),
     NAME(scan_upper_one_i4),
     NAME(score_codes_i8),
+    NAME(score_codes_one_i8),
     NAME(join_codes_i8),
     NAME(refine_codes_i8),
     NAME(rotate_f64),

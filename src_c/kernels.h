@@ -118,6 +118,25 @@ typedef struct {
                        farann_candidates *candidates);
 
     /*
+     * Write the numbers of the scores greater than a threshold, and give how many these are; n is
+     * a multiple of FARANN_PADDING. There must be room for n numbers.
+     */
+    int64_t (*find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers);
+
+    /*
+     * The largest of each of FARANN_SCORE_GROUPS groups of n scores, which take turns; n is a
+     * multiple of FARANN_PADDING. A NaN is none; -inf where a group has no other.
+     */
+    void (*largest_f32)(const float *scores, int64_t n, float *largest);
+
+    /*
+     * Make a tile of some of the queries whose codes lie one after the other, `groups` each; what is
+     * in the places of queries from `count` on stays.
+     */
+    void (*gather_codes)(const uint32_t *codes, const int64_t *members, int64_t count,
+                         int64_t groups, uint32_t *tile);
+
+    /*
      * Score n coded rows from `start` on, the first of a panel, against a tile of code_queries
      * queries (or against one query), by both halves of their codes or by the upper ones alone.
      * Appends those that pass to the query's candidates, as position within these rows; positions
@@ -136,6 +155,10 @@ typedef struct {
      */
     void (*score_codes_i8)(const farann_coded_rows *rows, int64_t n,
                            const farann_coded_tile *tile, float *scores);
+
+    /* The same for one query, by codes that don't lie in halves. */
+    void (*score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
+                               const farann_coded_tile *query, float *scores);
 
     /*
      * Put both halves of the codes of n rows from `start` on together, as panels of whole codes;
@@ -166,8 +189,8 @@ typedef struct {
     void (*quantize_f64)(const double *a, int64_t n, double unit, uint8_t *codes, double *sums);
 } farann_kernels;
 
-/* Every level's vectors of float32 divide this. */
-enum { FARANN_PADDING = 16 };
+/* Every level's vectors of float32 divide this, and this the groups of scores. */
+enum { FARANN_PADDING = 16, FARANN_SCORE_GROUPS = 64 };
 
 /* A panel of codes: so many rows, of which groups of so many coordinates lie side by side. */
 enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4, FARANN_CODE_QUAD = 4 };

@@ -349,6 +349,26 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
     }
 }
 
+KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
+                                      const farann_coded_tile *query, float *scores) {
+    const farann_code_bars *bars = query->bars;
+    const int64_t panel_bytes = bytes_of_panel(WHOLE, rows->groups);
+    int32_t sums[FARANN_CODE_PANEL];
+    for (int64_t row = 0; row < n; row += FARANN_CODE_PANEL) {
+        const int64_t panel = row / FARANN_CODE_PANEL;
+        const uint8_t *codes = rows->panels + panel * panel_bytes;
+        sum_panel(WHOLE, codes, codes, rows->groups, query->codes, sums);
+        for (int v = 0; v < PANEL_I32; v++) {
+            const int64_t at = row + v * I32_LANES;
+            f32v score = f32_fma(f32_from_i32(i32_load(sums + v * I32_LANES)),
+                                 f32_set1(bars->step[0]), f32_set1(bars->origin[0]));
+            if (rows->squares)
+                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->sign), score);
+            f32_store(scores + at, f32_div(score, f32_set1(rows->weights[panel])));
+        }
+    }
+}
+
 KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                      const farann_coded_tile *tile,
                                      farann_candidates *candidates) {

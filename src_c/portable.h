@@ -8,6 +8,7 @@
 #define FARANN_RESTRICT restrict
 #define FARANN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FARANN_COUNT_TRAILING_ZEROS(x) ((int)__builtin_ctz(x))
+#define FARANN_COUNT_ONES(x) __builtin_popcount(x)
 #define FARANN_PREFETCH(p) __builtin_prefetch(p)
 #define FARANN_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #elif defined(_MSC_VER)
@@ -22,6 +23,7 @@ static __forceinline int farann_ctz_msvc(unsigned long x) {
     return (int)index;
 }
 #define FARANN_COUNT_TRAILING_ZEROS(x) farann_ctz_msvc(x)
+#define FARANN_COUNT_ONES(x) ((int)__popcnt(x))
 #define FARANN_PREFETCH(p) ((void)(p))
 #define FARANN_PREFETCH_FAR(p) ((void)(p))
 #else

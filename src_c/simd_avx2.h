@@ -67,8 +67,31 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
     _mm_storeu_ps(out + 3 * stride, d);
 }
 
+/* Where either is NaN, that of b. */
+WORD f32v f32_max(f32v a, f32v b) { return _mm256_max_ps(a, b); }
+
 WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+
+/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector may be written. */
+WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
+    int count = 0;
+    for (; mask; mask &= mask - 1) numbers[count++] = first + FARANN_COUNT_TRAILING_ZEROS(mask);
+    return count;
+}
+
+/* The lanes of a mask, and `first` plus their numbers; gives how many. */
+WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
+    float all[F32_LANES];
+    int count = 0;
+    f32_store(all, v);
+    for (; mask; mask &= mask - 1, count++) {
+        int i = FARANN_COUNT_TRAILING_ZEROS(mask);
+        lanes[count] = all[i];
+        numbers[count] = first + i;
+    }
+    return count;
 }
 
 WORD i32v i32_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }

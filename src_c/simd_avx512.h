@@ -75,8 +75,33 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
     _mm_storeu_ps(out + 3 * stride, d);
 }
 
+/* Where either is NaN, that of b. */
+WORD f32v f32_max(f32v a, f32v b) { return _mm512_max_ps(a, b); }
+
 WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+
+WORD __m512i numbers_of(uint32_t mask) {
+    const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_maskz_compress_epi32((__mmask16)mask, all);
+}
+
+/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector is written. */
+WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
+    _mm512_storeu_si512(numbers, _mm512_add_epi32(numbers_of(mask), _mm512_set1_epi32(first)));
+    return FARANN_COUNT_ONES(mask);
+}
+
+/* The lanes of a mask, and `first` plus their numbers; gives how many. Whole vectors are written. */
+WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
+    const __m512i from = _mm512_set1_epi64(first), kept = numbers_of(mask);
+    __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(kept));
+    __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti32x8_epi32(kept, 1));
+    _mm512_storeu_ps(lanes, _mm512_maskz_compress_ps((__mmask16)mask, v));
+    _mm512_storeu_si512(numbers, _mm512_add_epi64(low, from));
+    _mm512_storeu_si512(numbers + 8, _mm512_add_epi64(high, from));
+    return FARANN_COUNT_ONES(mask);
 }
 
 WORD i32v i32_load(const void *p) { return _mm512_loadu_si512(p); }

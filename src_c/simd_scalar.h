@@ -87,10 +87,35 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
     }
 }
 
+/* Where either is NaN, that of b. */
+WORD f32v f32_max(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) b.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return b;
+}
+
 WORD uint32_t f32_greater(f32v a, f32v b) {
     uint32_t mask = 0;
     for (int i = 0; i < F32_LANES; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
     return mask;
+}
+
+/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector may be written. */
+WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
+    int count = 0;
+    for (int i = 0; i < F32_LANES; i++)
+        if (mask >> i & 1) numbers[count++] = first + i;
+    return count;
+}
+
+/* The lanes of a mask, and `first` plus their numbers; gives how many. */
+WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
+    int count = 0;
+    for (int i = 0; i < F32_LANES; i++) {
+        if (!(mask >> i & 1)) continue;
+        lanes[count] = v.lane[i];
+        numbers[count++] = first + i;
+    }
+    return count;
 }
 
 WORD i32v i32_load(const void *p) {

@@ -185,7 +185,11 @@ def test_tunings(parts: Any, path: Path) -> None:
     rows = [[0.0, 0.5, 1.0], [2.0, 0.9, 2.0], [None, 1.0, 9.0]]
     assert not refused(path, {**metadata, "tunings": [[4, rows]]}, arrays)
     assert not refused(path, {**metadata, "tunings": [[4, rows[2:]]]}, arrays)
+    told = [[*row, expected] for row, expected in zip(rows, (-0.5, None, None), strict=True)]
+    assert not refused(path, {**metadata, "tunings": [[4, told]]}, arrays)
     for tunings in (
+        [[4, [[*told[0], 1.0], [*told[1], 1.0], [*told[2], 1.0]]]],
+        [[4, [[*rows[0], "low"], *told[1:]]]],
         5, "all", {"4": rows}, [4], [[4]], [[4, []]], [[4, rows, 1]], [[4, 7]], [[4, [[]]]],
         [["4", rows]], [[0, rows]], [[-4, rows]], [[4.0, rows]], [[True, rows]], [[2**63, rows]],
         [[4, rows[:2]]],  # exact search is missing

@@ -184,7 +184,8 @@ def test_answering_rows_come_first(metric: str, rng: np.random.Generator) -> Non
     assert arrays is not None and arrays.slots is not None
     np.testing.assert_array_equal(np.sort(arrays.slots[:6000]), np.arange(6000))
     assert (arrays.slots[6000:] == -1).all()
-    slots, counts = np.unique(reference.furthest(queries, rows, 10, metric).ids, return_counts=True)
+    answers = reference.furthest(queries, rows, _layout._ORDER_K, metric)
+    slots, counts = np.unique(answers.ids, return_counts=True)
     several = slots[counts > 1]
     assert len(several) > 50
     assert set(several.tolist()) == set(arrays.slots[: len(several)].tolist())

@@ -1,0 +1,221 @@
+"""What the k-th key is expected to be: measured by `tune`, and never the loss of an answer."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from approximate_cases import DATA, clustered, gaussian, recall_of
+from cases import Float32, index_of
+from farann import _core, _search
+from farann._results import Hits
+from farann._rotation import turned
+from farann._typical import weights_of
+from farann.tuning import Tuning
+from numpy.typing import NDArray
+
+METRICS = _core.METRICS
+LEVELS = farann.isa_levels()
+INF, NAN = float("inf"), float("nan")
+N, DIM, N_CELLS, K = 6000, 12, 150, 10
+
+
+def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> Hits:
+    vectors, _, _, snapshot = index._ready(queries)
+    assert snapshot is not None
+    return _search.top(snapshot, _core.Filter(snapshot), vectors, k, False, 1, **options)[0]
+
+
+def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> NDArray[np.float64]:
+    _, _, _, snapshot = index._ready(queries)
+    assert snapshot is not None
+    last = np.ascontiguousarray(index.search_furthest(queries, k).scores[:, -1])
+    return _core.surprises(snapshot, _core.Filter(snapshot), queries, last, k, effort)
+
+
+def in_numpy(index: farann.Index, rows: Float32, queries: Float32, k: int,
+             effort: float) -> NDArray[np.float64]:
+    """The same in float64, of cells as they were coded."""
+    store = index._store
+    assert store is not None and store.cells is not None and store.codes is not None
+    cells, centre = store.cells, store.centre
+    n, metric = len(cells.starts) - 1, METRICS.index(index.metric)
+    numbers = np.arange(n)
+    scales = 1.0 / cells.weights.astype(np.float64)[numbers // 16]
+    width = cells.panels.shape[1] // 4
+    spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
+    deviations = cells.unit * spread * scales
+    a = turned(weights_of(queries, centre, metric), store.codes.signs)
+    lengths = np.linalg.norm(a, axis=1)
+    promises = a @ cells.means(numbers, rows.shape[1]).T + effort * np.outer(lengths, deviations)
+    points = rows.astype(np.float64)
+    if index.metric == "cosine":
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    keys = weights_of(queries, centre, metric) @ (points - centre).T
+    if cells.squares is not None:
+        promises += cells.squares[:n] * scales
+        keys += ((points - centre) ** 2).sum(axis=1)
+    groups = np.full((len(queries), 64 * -(-n // 64)), -np.inf)
+    groups[:, :n] = promises
+    eighth = np.sort(groups.reshape(len(queries), -1, 64).max(axis=1), axis=1)[:, -8]
+    kth = np.sort(keys, axis=1)[:, -k]
+    return np.asarray((kth - eighth) / (lengths * deviations.mean()))
+
+
+@pytest.mark.parametrize("n_queries", [1, 5, 40])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_surprises(isa: str, metric: str, n_queries: int, rng: np.random.Generator) -> None:
+    rows, queries = gaussian(rng, N, DIM), gaussian(rng, n_queries, DIM)
+    index = index_of(rows, metric, cells=N_CELLS)
+    index._isa = isa
+    index.build()
+    for k, effort in ((1, 3.0), (10, 0.0), (100, 3.0)):
+        np.testing.assert_allclose(surprises(index, queries, k, effort),
+                                   in_numpy(index, rows, queries, k, effort), atol=0.15)
+
+
+def test_surprises_that_can_not_be_told(rng: np.random.Generator) -> None:
+    rows, queries = gaussian(rng, 500, 3), gaussian(rng, 4, 3)
+    few_cells = index_of(rows, cells=7).build()  # the eighth best is missing
+    assert not np.isfinite(surprises(few_cells, queries, 5, 3.0)).any()
+    few_rows = index_of(rows[:60], cells=20).build()  # all are scored
+    assert not np.isfinite(surprises(few_rows, queries, 5, 3.0)).any()
+    assert not np.isfinite(surprises(index_of(rows).build(), queries, 5, 3.0)).any()
+    same = index_of(np.ones((500, 3), np.float32), cells=20).build()  # no deviation
+    assert same.search_furthest(queries, 5, recall=0.9).ids.tolist() == [[0, 1, 2, 3, 4]] * 4
+    with pytest.raises(ValueError, match="a score for each"):
+        _, _, _, snapshot = few_cells._ready(queries)
+        assert snapshot is not None
+        _core.surprises(snapshot, _core.Filter(snapshot), queries, np.ones(3, np.float32), 5, 3.0)
+
+
+@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_no_answer_is_lost(isa: str, metric: str, kind: str, rng: np.random.Generator) -> None:
+    """With an effort for all cells answers are exact, whatever was expected of them."""
+    both = DATA[kind](rng, N + 40, DIM)
+    rows, queries = both[:N], np.ascontiguousarray(both[N:])
+    index = index_of(rows, metric, cells=N_CELLS)
+    index._isa = isa
+    index.build()
+    truth = index.search_furthest(queries, 100).ids
+    effort = 1e4
+    middle = float(np.median(surprises(index, queries, K, effort)))
+    for n, k, beside in itertools.product((1, 4, 40), (1, K, 100), (-9.0, -0.5, 0.0, 0.5, 9.0)):
+        hits = searched(index, queries[:n], k, effort=effort, expected=middle + beside)
+        # Errors of codes are noise to approximate searches: a row may be lost by that.
+        lost = (1.0 - recall_of(hits.ids, truth[:n, :k])) * n * k
+        assert lost <= max(1.5, 0.01 * n * k), (n, k, beside)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"codes": "int4"}, {"keep_vectors": False}, {"codes": "int4", "keep_vectors": False}])
+@pytest.mark.parametrize("metric", METRICS)
+def test_expecting_too_much(metric: str, options: dict[str, Any], rng: np.random.Generator) -> None:
+    """Every search begins again, and finds what it finds without."""
+    both = clustered(rng, N + 300, DIM)
+    rows, queries = both[:N], np.ascontiguousarray(both[N:])
+    index = index_of(rows, metric, cells=N_CELLS, **options).build()
+    for k, n in itertools.product((1, K, 100), (1, 4, 300)):
+        plain = searched(index, queries[:n], k, effort=3.0).ids
+        for expected in (5.0, 1e3, 1e30, INF):
+            again = searched(index, queries[:n], k, effort=3.0, expected=expected).ids
+            assert (again >= 0).all()
+            assert recall_of(again, plain) >= 0.97, (k, n, expected)
+
+
+def test_after_seeds(rng: np.random.Generator) -> None:
+    """Rows of a list are found again by searches that begin again."""
+    kinds = rng.standard_normal((8, 16))
+    rows = gaussian(rng, 40_000, 16)
+    queries = np.float32(kinds[rng.integers(0, 8, 3000)] + 0.05 * gaussian(rng, 3000, 16))
+    index = index_of(rows, "dot", cells=300).build(queries=queries[:2500])
+    assert index._store is not None and index._store.seeds is not None
+    asked = queries[2500:]
+    plain = searched(index, asked, effort=2.0)
+    for expected in (-1.0, 0.0, 1e6):
+        again = searched(index, asked, effort=2.0, expected=expected)
+        assert all(len(set(ids)) == K for ids in again.ids.tolist())
+        assert recall_of(again.ids, plain.ids) >= 0.98
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_fewer_rows_than_expected(metric: str, rng: np.random.Generator) -> None:
+    """A recall is reached among some of the rows, too."""
+    both = gaussian(rng, N + 400, DIM)
+    rows, queries = both[:N], np.ascontiguousarray(both[N:])
+    index = index_of(rows, metric, cells=N_CELLS).build()
+    assert np.isfinite(index.tune().expected_at(3.0)) == (metric == "cosine")
+    best = index.search_furthest(queries, K // 2).ids  # the worst that can be left out
+    some = rng.random(N) < 0.5
+    for least, filters in ((0.88, {"exclude": best}), (0.88, {"allowed": some})):
+        wanted = index.search_furthest(queries, K, **filters).ids
+        found = index.search_furthest(queries, K, recall=0.95, **filters).ids
+        assert recall_of(found, wanted) >= least
+        if "allowed" in filters:
+            assert some[found].all()
+    index.remove(np.flatnonzero(~some))
+    found = index.search_furthest(queries, K, recall=0.95).ids
+    assert recall_of(found, index.search_furthest(queries, K).ids) >= 0.88
+
+
+class TestTable:
+    def test_between_efforts(self) -> None:
+        table = Tuning(10, (1.0, 2.0, 4.0, INF), (0.5, 0.7, 0.9, 1.0), (1.0, 2.0, 4.0, 9.0),
+                       expected=(0.5, -0.5, -1.5, NAN))
+        assert [table.expected_at(effort) for effort in (0.0, 1.0, 1.5, 3.0, 4.0)] == [
+            0.5, 0.5, 0.0, -1.0, -1.5]
+        assert np.isnan(table.expected_at(INF))
+        assert np.isnan(table._replace(expected=()).expected_at(2.0))
+        assert np.isnan(table._replace(expected=(0.5, NAN, NAN, NAN)).expected_at(3.0))
+
+    def test_measured(self, rng: np.random.Generator) -> None:
+        """Nearly all k-th keys are above what is expected, and not far."""
+        both = gaussian(rng, N + 1000, DIM)
+        rows, queries = both[:N], np.ascontiguousarray(both[N:])
+        index = index_of(rows, "cosine", cells=N_CELLS).build()
+        table = index.tune(queries[:600])
+        assert len(table.expected) == len(table.efforts) and np.isnan(table.expected[-1])
+        beside = surprises(index, queries[600:], K, 3.0) - table.expected_at(3.0)
+        assert np.quantile(beside, 0.02) > 0.0 and np.median(beside) < 2.0
+
+    def test_nothing_to_expect(self, rng: np.random.Generator) -> None:
+        # Answers are rows far outside, which no cell promises.
+        rows = clustered(rng, N, DIM)
+        rows[:40] *= 1e3
+        table = index_of(rows, "l2", cells=N_CELLS).build().tune(clustered(rng, 300, DIM))
+        assert not table.expected and np.isnan(table.expected_at(3.0))
+
+    def test_in_a_file(self, tmp_path: Path, rng: np.random.Generator) -> None:
+        index = index_of(gaussian(rng, N, DIM), "cosine", cells=N_CELLS).build()
+        table = index.tune(k=5)
+        index.save(tmp_path / "index.farann")
+        loaded = farann.Index.load(tmp_path / "index.farann")
+        assert loaded._store is not None
+        other = loaded._store.tunings[5]
+        np.testing.assert_array_equal(other.expected, table.expected)
+        assert other._replace(expected=()) == table._replace(expected=())
+
+
+def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
+    """What an expectation is for."""
+    both = gaussian(rng, 40_400, DIM)
+    rows, queries = both[:40_000], np.ascontiguousarray(both[40_000:])
+    index = index_of(rows, "cosine", cells=800).build()
+    truth = index.search_furthest(queries, K).ids
+    table = index.tune()
+    effort = table.effort_for(0.95)
+    vectors, _, _, snapshot = index._ready(queries)
+    assert snapshot is not None
+    chosen = _core.Filter(snapshot)
+    plain, plain_stats = _search.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
+    hits, stats = _search.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
+                              expected=table.expected_at(effort))
+    assert recall_of(hits.ids, truth) >= 0.94
+    assert stats.rows_scanned < 0.8 * plain_stats.rows_scanned
