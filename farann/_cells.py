@@ -17,6 +17,8 @@ _FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
 _MOST_AT_ONCE = 256
 # k-means: rows a cell to learn from, and rounds.
 _ROWS_A_CELL, _ROUNDS = 64, 8
+# Of cells in two levels: so many parts are looked at for the cell of a row.
+_NEAR_PARTS = 8
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
 _LARGEST = 1e16
 
@@ -71,28 +73,61 @@ def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int
     """The cell of each row, by k-means (Lloyd; scikit-learn's mini-batch variant).
 
     Many cells are found in two levels: the rows are split, and each part is split again into as
-    many cells as are its share.
+    many cells as are its share. A row's cell is the nearest of several parts.
     """
     if n_cells <= _MOST_AT_ONCE:
         sample = _sample(rows, n_cells * _ROWS_A_CELL)
         centres = k_means(_moderate(rows[sample], centre, unit), n_cells, seed)
         return _nearest(rows, centre, unit, centres)
+    return _nearest_of_parts(rows, centre, unit, _parts_of(rows, centre, unit, n_cells, seed))
+
+
+def _parts_of(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
+              seed: int) -> list[Float32Array]:
+    """Split the rows, and each part of them into as many cells as are its share: their centres."""
     n_parts = round(n_cells**0.5)
     part = partition(rows, centre, unit, n_parts, seed)
     order = np.argsort(part, kind="stable")
     bounds = np.searchsorted(part[order], np.arange(n_parts + 1))
-    labels = np.empty(len(rows), np.int32)
-    first = 0
+    centres = []
     for p in range(n_parts):
         members = np.sort(order[bounds[p] : bounds[p + 1]])
         if len(members) == 0:
             continue
         number = max(1, round(n_cells * len(members) / len(rows)))
         sample = members[_sample(members, number * _ROWS_A_CELL)]
-        centres = k_means(_moderate(rows[sample], centre, unit), number, seed)
-        labels[members] = _nearest(rows[members], centre, unit, centres) + first
-        first += number
+        centres.append(k_means(_moderate(rows[sample], centre, unit), number, seed))
+    return centres
+
+
+def _nearest_of_parts(rows: Float32Array, centre: Float64Array, unit: bool,
+                      parts: list[Float32Array]) -> Int32Array:
+    """The nearest cell of each row, of those in the parts next to it."""
+    labels = np.zeros(len(rows), np.int32)
+    middles = np.stack([cells.mean(axis=0) for cells in parts])
+    firsts = np.cumsum([0, *map(len, parts[:-1])])
+    for block in blocks_of(len(rows)):
+        vectors = _moderate(rows[block], centre, unit)
+        far = -_closeness(vectors, middles)
+        near = np.argpartition(far, min(_NEAR_PARTS, len(parts)) - 1, axis=1)[:, :_NEAR_PARTS]
+        asked = np.zeros(far.shape[::-1], np.bool_)
+        asked[near.T, np.arange(len(vectors))] = True
+        best = np.full(len(vectors), -np.inf, np.float32)
+        for cells, first, of_part in zip(parts, firsts, asked, strict=True):
+            close = np.flatnonzero(of_part)
+            scores = _closeness(vectors[close], cells)
+            nearest = np.argmax(scores, axis=1)
+            score = scores[np.arange(len(close)), nearest]
+            better = score > best[close]
+            best[close[better]] = score[better]
+            labels[block][close[better]] = nearest[better] + first
     return labels
+
+
+def _closeness(vectors: Float32Array, centres: Float32Array) -> Float32Array:
+    """What is largest for the nearest centre: half of what the square of its distance lacks."""
+    closeness: Float32Array = vectors @ centres.T - 0.5 * (centres**2).sum(axis=1)
+    return closeness
 
 
 def _sample(rows: npt.NDArray[np.generic], most: int) -> Int64Array:
@@ -119,10 +154,8 @@ def k_means(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
 def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
              centres: Float32Array) -> Int32Array:
     labels = np.empty(len(rows), np.int32)
-    half_squares = 0.5 * (centres**2).sum(axis=1)
     for block in blocks_of(len(rows)):
-        vectors = _moderate(rows[block], centre, unit)
-        labels[block] = np.argmax(vectors @ centres.T - half_squares, axis=1)
+        labels[block] = np.argmax(_closeness(_moderate(rows[block], centre, unit), centres), axis=1)
     return labels
 
 
