@@ -62,7 +62,7 @@ cdef class ApproximateTask(Task):
             return
         self.n_first = self.codes.n_positions
         if self.cells is not None:
-            self.n_first = self.cells.starts[0]
+            self.n_first = min(self.cells.starts[0], code_rows(self.budget // 2))
         elif self.effort < self.n_first:
             self.n_first = code_rows(<int64_t>self.effort)
         if self.budget < INT64_MAX and self.seeds is not None:
@@ -302,9 +302,9 @@ cdef class ApproximateTask(Task):
         cdef int64_t j, c, size
         cells.count = 0
         self.snapshot.kernels.select_f32(promises, self.cells.n_padded, floor, cells)
-        # More can't be paid for, however small they are.
-        j = (self.budget - self.spent[i]) // FARANN_CODE_PANEL
-        if 0 < j < cells.count:
+        # More can't be paid for, unless they are far smaller than others.
+        j = 1 + 2 * (self.budget - self.spent[i]) // self.cells.usual_size()
+        if j < cells.count:
             farann_candidates_keep_best(cells, j, 0.0)
         for j in range(cells.count):
             self.ranked[j].key, self.ranked[j].id = cells.scores[j], cells.slots[j]

@@ -63,6 +63,10 @@ cdef class Cells:
         if self.squares is not None:
             self.coded.squares = &self.squares[0]
 
+    cdef int64_t usual_size(self) noexcept nogil:
+        """Positions of a cell, on average; at least 1."""
+        return max((self.starts[self.n_cells] - self.starts[0]) // self.n_cells, 1)
+
     cdef int64_t begun(self, int64_t position) noexcept nogil:
         """How many of `starts` are at a position or before: one more than the cell it is in."""
         cdef int64_t low = 0, high = self.n_cells + 1, middle
