@@ -17,6 +17,8 @@ _FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
 _MOST_AT_ONCE = 256
 # k-means: rows a cell to learn from, and rounds.
 _ROWS_A_CELL, _ROUNDS = 64, 8
+# Directions of queries that deviations of cells are told apart along.
+_MOST_AXES = 96
 # Of cells in two levels: so many parts are looked at for the cell of a row.
 _NEAR_PARTS = 8
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
@@ -169,7 +171,7 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     n_cells, dim = len(starts) - 1, rows.shape[1]
     sums, squares, spread = np.zeros((n_cells, dim)), np.zeros(n_cells), np.zeros(n_cells)
-    factor = _root_of_moment(asked)
+    factor, rest = _root_of_moment(asked)
     for block in blocks_of(len(rows)):
         vectors, cells = centred(rows[block], centre, unit), labels[block]
         held = cells >= 0
@@ -185,18 +187,24 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
     counts = np.maximum(np.bincount(labels[labels >= 0], minlength=n_cells), 1)
     means, squares = sums / counts[:, None], squares / counts
     variances = spread / counts - ((means @ factor) ** 2).sum(axis=1)
+    variances += rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
     return _coded(means, deviations, squares if squared else None, starts, seed, isa)
 
 
-def _root_of_moment(weights: Float64Array) -> Float64Array:
-    """F with F F' the second moment of the weights' directions; few say little, and all count."""
+def _root_of_moment(weights: Float64Array) -> tuple[Float64Array, float]:
+    """F and m with F F' + m I the second moment of the weights' directions.
+
+    Few weights say little, so all directions count a little; of many only the main ones are told
+    apart.
+    """
     n, dim = weights.shape
-    lengths = np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
-    moment = (weights / lengths).T @ (weights / lengths)
-    moment = (moment + np.eye(dim)) / (n + dim)
-    root: Float64Array = np.linalg.cholesky(moment)
-    return root
+    directions = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
+    moments, axes = np.linalg.eigh((directions.T @ directions + np.eye(dim)) / (n + dim))
+    others = moments[:-_MOST_AXES]
+    rest = float(others.mean()) if len(others) else 0.0
+    main = slice(len(others), None)
+    return axes[:, main] * np.sqrt(np.maximum(moments[main] - rest, 0.0)), rest
 
 
 def code_means(means: Float64Array, seed: int, isa: str) -> tuple[UInt8Array, Float32Array,

@@ -58,3 +58,18 @@ def test_rows_that_are_all_the_same(n_cells: int) -> None:
 def test_rows_that_are_huge(rng: np.random.Generator) -> None:
     labels = split(np.float32(1e30) * gaussian(rng, 3000, 8), 300)
     assert labels.min() >= 0 and labels.max() < 300 + 20
+
+
+@pytest.mark.parametrize("most_axes", [3, 8, 16, 96])
+def test_moment_of_queries(
+    most_axes: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where queries have few directions the main axes say it all, and the rest is even."""
+    monkeypatch.setattr(_cells, "_MOST_AXES", most_axes)
+    weights = rng.standard_normal((400, 3)) @ rng.standard_normal((3, DIM))
+    factor, rest = _cells._root_of_moment(weights)
+    directions = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    moment = (directions.T @ directions + np.eye(DIM)) / (400 + DIM)
+    assert factor.shape == (DIM, min(most_axes, DIM))
+    np.testing.assert_allclose(factor @ factor.T + rest * np.eye(DIM), moment, atol=1e-12)
+    assert np.isclose((factor**2).sum() + DIM * rest, 1.0)  # all of it
