@@ -17,8 +17,9 @@ cdef class ApproximateTask(Task):
     """
 
     cdef Cells cells
-    cdef double effort, beside
+    cdef double effort
     cdef bint expects
+    cdef double beside             # what is expected, from what a good cell promises
     cdef int64_t budget, n_first
     cdef uint32_t *cell_queries    # whole codes of cells, query after query
     cdef uint32_t *cell_codes      # of a tile, side by side
@@ -82,8 +83,8 @@ cdef class ApproximateTask(Task):
         self.cell_coded = <farann_coded_query *>self.allocate(
             self.n_queries, sizeof(farann_coded_query))
         self.promises = <float *>self.allocate(
-            width * room + FARANN_SCORE_GROUPS + TELLING_CELL, sizeof(float), False)
-        self.best_promises.scores = self.promises + width * room + FARANN_SCORE_GROUPS
+            width * room + TELLING_CELL, sizeof(float), False)
+        self.best_promises.scores = self.promises + width * room
         self.best_promises.capacity = TELLING_CELL
         self.spent = <int64_t *>self.allocate(
             3 * self.n_queries + 2 * room + 2, sizeof(int64_t))
@@ -205,7 +206,7 @@ cdef class ApproximateTask(Task):
                 self.askers[0] = i
                 self.score_list(self.list_of[i], 0, 1)
             self.scan_for_one(i, self.n_first)
-            self.choosing[self.n_choosing], self.spent[i] = i, self.n_first
+            self.choosing[self.n_choosing] = i
             self.n_choosing += 1
 
     cdef void forget(self, Query *query) noexcept nogil:
@@ -248,11 +249,7 @@ cdef class ApproximateTask(Task):
 
     cdef double telling(self, const float *promises) noexcept nogil:
         """What one of the best cells promises; -inf where there are too few."""
-        cdef float *largest = self.best_promises.scores - FARANN_SCORE_GROUPS
-        self.best_promises.count = 0
-        self.snapshot.kernels.largest_f32(promises, self.cells.n_padded, largest)
-        farann_best_scores_add(&self.best_promises, largest, FARANN_SCORE_GROUPS)
-        return farann_best_scores_last(&self.best_promises)
+        return self.at_least(&self.best_promises, promises, self.cells.n_padded)
 
     cdef double deviation_of(self, const Query *query) noexcept nogil:
         """That of keys in a typical cell."""
@@ -320,7 +317,7 @@ cdef class ApproximateTask(Task):
 
     cdef void make_visits(self) noexcept nogil:
         """Scan the cells in order, each for all its visitors."""
-        cdef int64_t c, i, j = 0
+        cdef int64_t c, i, j
         if self.n_visits == 0:
             return
         self.visitors = <int32_t *>malloc(self.n_visits * sizeof(int32_t))
@@ -410,7 +407,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
 
     NaN where that can't be said; `scores` are those of the k-th rows of the queries.
     """
-    cdef int64_t first = 0, count, i, member, n = queries.shape[0]
+    cdef int64_t first = 0, count, i, n = queries.shape[0]
     cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, effort)
     cdef double[::1] found = np.full(n, np.nan)
     cdef const Query *query

@@ -54,9 +54,12 @@ cdef class Cells:
         if not self.bounds.rest_unit > 0.0:
             raise ValueError("deviations must have a unit")
         coded = np.asarray(panels).reshape(-1, groups, FARANN_CODE_PANEL, FARANN_CODE_GROUP)
-        self.deviation = unit * float(((coded[:, -1, :, 0] - 128.0)
-                                       / np.asarray(weights)[:, None]).ravel()[
-                                           :self.n_cells].mean())
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviations = (coded[:, -1, :, 0] - 128.0) * (
+                unit / np.asarray(weights, np.float64)[:, None])
+            self.deviation = deviations.ravel()[:self.n_cells].mean()
+        if not fabs(self.deviation) < INFINITY:
+            raise ValueError("deviations must be finite")
         if relative and not self.bounds.scale < LARGEST_SCALE:
             raise ValueError("means must be those of rows that have codes")
         self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)

@@ -72,7 +72,7 @@ cdef class CodedRows(CodedBlocks):
             if query.expected > -INFINITY:
                 floor = self.threshold_for(query, 0.0)
             else:
-                floor = self.best_at_least(query, scores, n)
+                floor = self.at_least(&query.best, scores, n)
                 floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
             self.snapshot.kernels.select_f32(scores, n, floor, &self.candidates[i])
         self.admit_tile(count, &block)

@@ -5,7 +5,7 @@ search is one `Task`, which owns the scratch memory for some queries of a batch;
 tasks side by side over the same snapshot.
 """
 
-cimport cython
+cimport cython  # final: methods of hot loops are called as functions
 from libc.math cimport INFINITY, NAN, fabs, isnan, nextafterf, sqrt
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc

@@ -116,7 +116,7 @@ cdef class SeededRows(CodedRows):
             for j in range(n):
                 scores[j] /= weights[j]
             if self.all_listed:
-                floor = self.best_at_least(query, scores, n)
+                floor = self.at_least(&query.best, scores, n)
                 floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
             self.snapshot.kernels.select_f32(scores, n, floor, &query.candidates)
             self.admit(query, before, &block)

@@ -29,19 +29,19 @@ cdef class Selection(Queries):
         return farann_key_within(self.snapshot.metric, query.threshold, self.epsilon,
                                  &query.prepared)
 
-    cdef float best_at_least(self, Query *query, const float *scores, int64_t n) noexcept nogil:
-        """What the k-th best of n scores, which are going to be admitted, is at least.
+    cdef float at_least(self, farann_best_scores *best, const float *scores,
+                        int64_t n) noexcept nogil:
+        """What the last of the best of n scores is at least; `best` is left empty.
 
-        The largest scores of groups are those of different rows.
+        The largest of groups are different scores. -inf: there are too few.
         """
         cdef float largest[FARANN_SCORE_GROUPS]
-        cdef float least
+        cdef float last
+        best.count = 0
         self.snapshot.kernels.largest_f32(scores, n, largest)
-        query.best.count = 0
-        farann_best_scores_add(&query.best, largest, FARANN_SCORE_GROUPS)
-        least = farann_best_scores_last(&query.best)
-        query.best.count = 0
-        return least
+        farann_best_scores_add(best, largest, FARANN_SCORE_GROUPS)
+        last, best.count = farann_best_scores_last(best), 0
+        return last
 
     @cython.final
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:

@@ -28,8 +28,8 @@ _USUAL = 3.0
 _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
 # What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
-# a search that expects too much begins again; nothing is where that is so many deviations.
-_BELOW, _FAR_OFF = 2.0, 2.0
+# a search that expects too much begins again.
+_BELOW = 2.0
 # A recall that can't be told from 1 lacks this.
 _LEAST_MISSING = 1e-4
 # The share of the missing recall that is added to a target, as samples are never the future.
@@ -217,8 +217,7 @@ def _expected(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Ar
     if len(found) == 0:
         return nan
     usual, low = np.quantile(found, (0.5, 0.05))
-    below = _BELOW * (usual - low)
-    return float(usual - below) if below <= _FAR_OFF else nan
+    return float(usual - _BELOW * (usual - low))
 
 
 def _recall(found: Hits, truth: Hits) -> float:

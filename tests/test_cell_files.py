@@ -149,6 +149,8 @@ def test_unit(parts: Any, path: Path) -> None:
         assert refused(path, {**metadata, "cell_unit": unit}, arrays), unit
     for unit in (5e-324, 1e-300, 1e300):  # senseless, but numbers
         assert not refused(path, {**metadata, "cell_unit": unit}, arrays)
+    tiny = np.full_like(arrays["cells.weights"], 1e-30)
+    assert refused(path, {**metadata, "cell_unit": 1e300}, {**arrays, "cells.weights": tiny})
 
 
 @pytest.mark.parametrize("name", ["weights", "squares"])
