@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 KERNELS = Path(__file__).parent / "results" / "kernels.json"
-_SHOWN_FLAGS = ("avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "i8mm")
+_SHOWN_FLAGS = (
+    "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "i8mm")
 _BUFFER = 384 << 20  # bytes, well beyond the caches
 
 

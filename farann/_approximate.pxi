@@ -1,8 +1,10 @@
 # Approximate search: the same scan, of the rows that promise most. Part of _core.pyx.
 
 cdef enum:
-    # What the k-th key is expected to be is told by what the best cells promise, this one of them.
-    TELLING_CELL = 8
+    # What the k-th key is expected to be is told by what the best cells promise, the best of so
+    # many groups of them, and of these this one.
+    TOLD = 16
+    TELLING_CELL = 6
 
 
 cdef class ApproximateTask(Task):
@@ -22,7 +24,7 @@ cdef class ApproximateTask(Task):
     cdef double beside             # what is expected, from what a good cell promises
     cdef int64_t budget, n_first
     cdef uint32_t *cell_queries    # whole codes of cells, query after query
-    cdef uint32_t *cell_codes      # of a tile, side by side
+    cdef uint32_t *cell_codes      # of a tile
     cdef farann_coded_query *cell_coded
     cdef float *promises           # of cells, for a tile
     cdef farann_best_scores best_promises
@@ -78,8 +80,9 @@ cdef class ApproximateTask(Task):
             return
         groups, room = self.cells.coded.groups, self.cells.n_padded
         self.cell_queries = <uint32_t *>self.allocate(
-            (self.n_queries + width) * groups, sizeof(uint32_t))
-        self.cell_codes = self.cell_queries + self.n_queries * groups
+            self.n_queries * groups, sizeof(uint32_t))
+        self.cell_codes = <uint32_t *>self.allocate(
+            self.words_of_tile(width, groups), sizeof(uint32_t))
         self.cell_coded = <farann_coded_query *>self.allocate(
             self.n_queries, sizeof(farann_coded_query))
         self.promises = <float *>self.allocate(
@@ -117,7 +120,7 @@ cdef class ApproximateTask(Task):
         farann_code_query(self.snapshot.kernels, self.turned,
                           self.effort * query.prepared.weight_norm, &self.cells.bounds,
                           self.codes.bounds.norm, &query.prepared, False, self.code_bytes,
-                          self.cell_queries + i * self.cells.coded.groups, 1,
+                          self.cell_queries + i * self.cells.coded.groups,
                           &self.cell_coded[i])
 
     def run(self):
@@ -126,6 +129,7 @@ cdef class ApproximateTask(Task):
             Task.run(self)
             return
         with nogil:
+            self.snapshot.kernels.begin()
             self.score_uncoded()
             self.scan_seeds()
             if self.expects:
@@ -136,6 +140,7 @@ cdef class ApproximateTask(Task):
             self.refine_all_deferred()
             self.complete()
             self.refine_all_deferred()
+            self.snapshot.kernels.end()
             self.scan(&self.filter.segments[1])
             self.finish()
         if self.out_of_memory:
@@ -249,7 +254,18 @@ cdef class ApproximateTask(Task):
 
     cdef double telling(self, const float *promises) noexcept nogil:
         """What one of the best cells promises; -inf where there are too few."""
-        return self.at_least(&self.best_promises, promises, self.cells.n_padded)
+        cdef float largest[FARANN_SCORE_GROUPS]
+        cdef float most
+        cdef int64_t i, j
+        self.snapshot.kernels.largest_f32(promises, self.cells.n_padded, largest)
+        # The best of fewer groups tell as much, and are found sooner.
+        self.best_promises.count = 0
+        for i in range(TOLD):
+            most = largest[i]
+            for j in range(1, FARANN_SCORE_GROUPS // TOLD):
+                most = max(most, largest[i + j * TOLD])
+            farann_best_scores_add(&self.best_promises, &most, 1)
+        return farann_best_scores_last(&self.best_promises)
 
     cdef double deviation_of(self, const Query *query) noexcept nogil:
         """That of keys in a typical cell."""
@@ -339,29 +355,34 @@ cdef class ApproximateTask(Task):
                 self.heads[c + 1] += 1
                 j += 1
         for c in range(self.cells.n_cells):
+            if self.heads[c] == self.heads[c + 1]:
+                continue
             # A single query has no time for that.
             if (self.code_width > 1 and c + 1 < self.cells.n_cells
                     and self.heads[c + 1] < self.heads[c + 2]):
-                self.prefetch(c + 1)
+                self.ask_for(c + 1)
             self.visit(c)
+            farann_ahead_finish(&self.ahead)
         free(self.visitors)
 
-    cdef void prefetch(self, int64_t c) noexcept nogil:
-        """Ask memory for the codes of a cell: cells are short, and it can't foresee the next."""
-        cdef int64_t start = self.cells.starts[c]
-        farann_prefetch_panels(
-            &self.codes.scanned, FARANN_CODE_PANEL * self.codes.panels.shape[1], start,
-            min(self.cells.starts[c + 1] - start, self.code_rows))
+    cdef void ask_for(self, int64_t c) noexcept nogil:
+        """Have the visit before ask memory for a cell, as cells are short, and jump about."""
+        cdef const farann_kernels *kernels = self.snapshot.kernels
+        cdef const int32_t *slots = NULL
+        cdef int64_t before = self.cells.starts[c] - self.cells.starts[c - 1]
+        cdef int64_t steps = max(before // kernels.code_rows, 1) * (
+            (self.heads[c] - self.heads[c - 1] + self.code_width - 1) // self.code_width)
         if self.codes.slots is not None:
-            farann_prefetch(&self.codes.slots[start],
-                            (self.cells.starts[c + 1] - start) * sizeof(int32_t))
+            slots = &self.codes.slots[0]
+        self.ahead = farann_ahead_of(
+            &self.codes.scanned, FARANN_CODE_PANEL * self.codes.panels.shape[1], slots,
+            self.cells.starts[c],
+            min(self.cells.starts[c + 1] - self.cells.starts[c], self.code_rows), steps)
 
     cdef void visit(self, int64_t c) noexcept nogil:
         """Scan a cell for its visitors."""
         cdef int64_t at, end = self.heads[c + 1], width, count, i
         cdef int64_t start = self.cells.starts[c], n
-        if self.heads[c] == end:
-            return
         while start < self.cells.starts[c + 1]:
             n, at = min(self.code_rows, self.cells.starts[c + 1] - start), self.heads[c]
             self.take_block(start, n, (end - at + self.code_width - 1) // self.code_width)
@@ -417,6 +438,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
     if task.cells is None or task.codes is None:
         return np.asarray(found)  # all rows are scored
     with nogil:
+        snapshot.kernels.begin()
         while first < n:
             count = min(task.code_width, n - first)
             for i in range(count):
@@ -432,4 +454,5 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                     key - task.telling(task.promises + i * task.cells.n_padded)
                 ) / task.deviation_of(query)
             first += count
+        snapshot.kernels.end()
     return np.asarray(found)

@@ -11,8 +11,7 @@ cdef class CodedBlocks(Selection):
             count = min(width, self.n_queries - first)
             for i in range(count):
                 self.members[i] = first + i
-            self.scan_code_tile(self.code_queries + first * self.codes.scanned.groups, width,
-                                count, start, n)
+            self.scan_code_tile(self.tile_of(first), width, count, start, n)
             first += width
 
     cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
@@ -41,7 +40,7 @@ cdef class CodedBlocks(Selection):
         self.take_mean(start)
         if rows.lower == NULL:
             return
-        if n_tiles > FEW_TILES and self.joined != NULL:
+        if n_tiles > self.snapshot.kernels.few_tiles and self.joined != NULL:
             self.snapshot.kernels.join_codes_i8(rows, start, n, self.joined)
             self.block.panels, self.block.lower = self.joined, NULL
         else:
@@ -100,7 +99,7 @@ cdef class CodedBlocks(Selection):
             farann_code_bars_set(&self.bars, i, &self.no_bar)
         if n_coded == 0:
             return
-        tile.codes, tile.bars = codes, &self.bars
+        tile.codes, tile.bars, tile.ahead = codes, &self.bars, &self.ahead
         self.scan_function(single, upper)(&self.block, 0, n, &tile, self.candidates)
         if self.mean_unit != 0.0:
             self.add_offsets(count)

@@ -39,7 +39,7 @@ cdef class CodedRows(CodedBlocks):
                 self.members[i] = first + i
                 self.raise_bar(query, WHOLE_CODES, 0.0)
                 farann_code_bars_set(&self.bars, i, &query.bar)
-            tile.codes = self.code_queries + first * self.codes.scanned.groups
+            tile.codes = self.tile_of(first)
             self.scanned += n * self.score_tile(&self.block, &tile, count, n)
             first += width
         self.bytes_read += self.scanned * self.code_bytes_of_row(False)
@@ -83,21 +83,24 @@ cdef class CodedRows(CodedBlocks):
 
         A first look would let most of them pass.
         """
-        cdef int64_t first = 0, count, i, g, width = self.code_width, groups = self.codes.groups
+        cdef int64_t first = 0, count, i, width = self.code_width, groups = self.codes.groups
         cdef int64_t n_rows = min(self.codes.n_hubs, most), start, n, n_coded
         cdef int64_t n_scored = self.to_be_scored(n_rows)
         cdef farann_coded_tile tile
         cdef farann_code_bar bar
         cdef farann_block block
         cdef Query *query
-        tile.codes, tile.bars = self.hub_queries, &self.bars
+        tile.bars, tile.ahead = &self.bars, NULL
         while n_rows and first < self.n_queries:
             count, n_coded = min(width, self.n_queries - first), 0
             for i in range(count):
                 self.members[i] = first + i
                 n_coded += self.queries[first + i].coded
-                for g in range(groups):
-                    self.hub_queries[g * width + i] = self.whole_queries[(first + i) * groups + g]
+            tile.codes = self.whole_queries + first * groups
+            if width > 1:
+                tile.codes = self.hub_queries
+                self.snapshot.kernels.gather_codes(self.whole_queries, self.members, count, groups,
+                                                   self.hub_queries)
             start = 0
             while start < n_rows:
                 n = min(max(start, FIRST_BLOCK), n_rows - start)

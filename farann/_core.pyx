@@ -37,8 +37,6 @@ cdef enum:
     MOST_ALLOCATED = 32
     # From so many queries on rows are scanned for a tile of them.
     FEW_VISITORS = 3
-    # Up to so many tiles of queries put the halves of codes together as they read them.
-    FEW_TILES = 8
     # The first rows, so many at most and at least, are all scored before there is a threshold.
     MOST_SCORED = 512
     LEAST_SCORED = 128

@@ -55,6 +55,8 @@ cdef extern from "kernels.h" nogil:
         FARANN_DOT
         FARANN_COSINE
 
+    ctypedef void (*thread_function)() noexcept
+
     ctypedef void (*keys_function)(const float *, const int64_t *, int64_t, int64_t,
                                    const double *, double *) noexcept
 
@@ -92,9 +94,19 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct farann_code_bars:
         float sign
 
+    enum:
+        FARANN_AHEAD_PARTS
+
+    ctypedef struct farann_ahead:
+        const uint8_t *from_ "from"[FARANN_AHEAD_PARTS]
+        int64_t bytes[FARANN_AHEAD_PARTS]
+        int64_t part
+        int64_t lines_a_step
+
     ctypedef struct farann_coded_tile:
         const uint32_t *codes
         const farann_code_bars *bars
+        farann_ahead *ahead
 
     ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
                                     const farann_coded_tile *, farann_candidates *) noexcept
@@ -125,7 +137,12 @@ cdef extern from "kernels.h" nogil:
         int panel_rows
         int tile_queries
         int code_queries
+        int code_rows
+        int tile_groups
+        int few_tiles
         int largest_code
+        thread_function begin
+        thread_function end
         keys_function keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
@@ -212,11 +229,12 @@ cdef extern from "codes.h" nogil:
                            uint8_t *)
     void farann_code_query(const farann_kernels *, const double *, double,
                            const farann_code_bounds *, double, const farann_query *, bint,
-                           uint8_t *, uint32_t *, int64_t, farann_coded_query *)
+                           uint8_t *, uint32_t *, farann_coded_query *)
     farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
                                        double, double, bint)
-    void farann_prefetch(const void *, int64_t)
-    void farann_prefetch_panels(const farann_coded_rows *, int64_t, int64_t, int64_t)
+    farann_ahead farann_ahead_of(const farann_coded_rows *, int64_t, const int32_t *, int64_t,
+                                 int64_t, int64_t)
+    void farann_ahead_finish(farann_ahead *)
     float farann_code_score(const farann_code_bar *, float, float, float)
     bint farann_code_passes(const farann_code_bar *, const farann_coded_rows *, int64_t, float)
     farann_code_bar farann_code_bar_none()

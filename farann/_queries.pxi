@@ -65,15 +65,17 @@ cdef class Queries:
     cdef int64_t n_scored    # first rows that are all scored, where these can be found
     cdef float *scores       # theirs, of one tile
     cdef bint looks_first    # along a basis
-    cdef uint32_t *code_queries  # tiles
+    cdef uint32_t *codes_of      # of queries, for what is scanned, one after the other
+    cdef uint32_t *code_tiles    # the same in tiles
+    cdef int64_t tile_words      # from one of these to the next
     cdef farann_coded_rows block  # the rows that are scanned by tile after tile
+    cdef farann_ahead ahead  # what is read after these
     cdef uint8_t *joined  # their codes, where these lie in halves and many tiles read them
-    cdef uint32_t *codes_of    # the same, query after query
-    cdef uint32_t *tile_codes  # a tile of some of them
+    cdef uint32_t *tile_codes  # a tile of some of the queries
     cdef int64_t *active       # queries that have rows in reach
     cdef int64_t n_active
     cdef uint32_t *whole_queries  # with a basis: all coordinates, query after query
-    cdef uint32_t *hub_queries  # the same of a tile, side by side
+    cdef uint32_t *hub_queries  # the same of a tile
     cdef farann_code_bars bars  # of one tile
     cdef farann_code_bar no_bar
     cdef int8_t *mean        # what rows of the block were coded relative to; NULL: none ever is
@@ -187,22 +189,23 @@ cdef class Queries:
         with nogil:
             for i in range(self.n_queries):
                 self.prepare(i)
+            if self.codes is not None and self.code_width > 1:
+                self.make_tiles()
 
     cdef allocate_codes(self):
         """Room for queries as codes."""
         cdef int64_t width = self.snapshot.kernels.code_queries, n
         if self.n_queries < FEW_QUERIES:
             width = 1
-        n = (self.n_queries + width - 1) // width * width
+        n = (self.n_queries + width - 1) // width
         self.code_width, self.looks_first = width, self.codes.has_basis
-        self.code_queries = <uint32_t *>self.allocate(
-            n * self.codes.scanned.groups, sizeof(uint32_t))
-        self.codes_of, self.n_active = self.code_queries, self.n_queries
+        self.codes_of = <uint32_t *>self.allocate(
+            self.n_queries * self.codes.scanned.groups, sizeof(uint32_t))
+        self.code_tiles, self.n_active = self.codes_of, self.n_queries
+        self.tile_words = self.words_of_tile(width, self.codes.scanned.groups)
         if width > 1:
-            self.codes_of = <uint32_t *>self.allocate(
-                n * self.codes.scanned.groups, sizeof(uint32_t))
-        self.tile_codes = <uint32_t *>self.allocate(
-            width * self.codes.scanned.groups, sizeof(uint32_t))
+            self.code_tiles = <uint32_t *>self.allocate(n * self.tile_words, sizeof(uint32_t))
+        self.tile_codes = <uint32_t *>self.allocate(self.tile_words, sizeof(uint32_t))
         self.active = <int64_t *>self.allocate(self.n_queries, sizeof(int64_t))
         self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
         self.turned = <double *>self.allocate(
@@ -217,7 +220,8 @@ cdef class Queries:
                 and not self.codes.upper_alone and self.filter.is_open()):
             self.n_scored = min(self.codes.n_leading, self.code_rows, MOST_SCORED)
             self.scores = <float *>self.allocate(width * MOST_SCORED, sizeof(float), False)
-        if width > 1 and n > FEW_TILES * width and self.codes.lower is not None:
+        if (width > 1 and n > self.snapshot.kernels.few_tiles
+                and self.codes.lower is not None):
             self.joined = <uint8_t *>self.allocate(
                 self.code_rows, self.codes.groups * FARANN_CODE_GROUP, False)
         if width == 1 and self.codes.halves_first:
@@ -226,7 +230,27 @@ cdef class Queries:
             self.whole_queries = <uint32_t *>self.allocate(
                 self.n_queries * self.codes.groups, sizeof(uint32_t))
             self.hub_queries = <uint32_t *>self.allocate(
-                width * self.codes.groups, sizeof(uint32_t))
+                self.words_of_tile(width, self.codes.groups), sizeof(uint32_t))
+
+    cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil:
+        """Of codes; a single query's are a tile without more."""
+        cdef int64_t most = self.snapshot.kernels.tile_groups
+        return groups if width == 1 else width * ((groups + most - 1) // most * most)
+
+    cdef void make_tiles(self) noexcept nogil:
+        """Put queries as coded into tiles, in their order."""
+        cdef int64_t first = 0, width = self.code_width, i
+        while first < self.n_queries:
+            for i in range(width):
+                self.members[i] = first + i
+            self.snapshot.kernels.gather_codes(
+                self.codes_of, self.members, min(width, self.n_queries - first),
+                self.codes.scanned.groups, self.tile_of(first))
+            first += width
+
+    cdef uint32_t *tile_of(self, int64_t first) noexcept nogil:
+        """The tile that begins with a query."""
+        return self.code_tiles + first // self.code_width * self.tile_words
 
     cdef allocate_deferred(self):
         """Room for rows that a scan of upper halves puts off."""
@@ -275,36 +299,30 @@ cdef class Queries:
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code a query for the levels of codes that rows have."""
         cdef Query *query = &self.queries[i]
-        cdef int64_t dim = self.snapshot.dim, width = self.code_width, groups, j
+        cdef int64_t dim = self.snapshot.dim, j
         cdef double *weights = self.turned
-        cdef uint32_t *codes = (
-            self.code_queries + i // width * width * self.codes.scanned.groups + i % width)
+        cdef uint32_t *codes = self.codes_of + i * self.codes.scanned.groups
         farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query), dim,
                              &self.snapshot.centre[0], query.prepared.query_norm, weights)
         for j in range(dim, padded(dim)):
             weights[j] = 0.0
         if self.looks_first:
-            self.encode_along(query, weights, codes, width)
+            self.encode_along(query, weights, codes)
         if self.codes.lead is not None:
             self.take_lead(query, weights)
         if self.codes.has_basis:
-            codes, width = self.whole_queries + i * self.codes.groups, 1
+            codes = self.whole_queries + i * self.codes.groups
         self.snapshot.kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0],
                                          FARANN_ROTATION_ROUNDS)
         farann_code_query(self.snapshot.kernels, weights, 0.0, &self.codes.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.upper_alone,
-                          self.code_bytes, codes, width, &query.whole)
+                          self.code_bytes, codes, &query.whole)
         if not self.snapshot.vectors:
             take_as_true(&query.whole, self.codes.upper_alone)
         if not self.codes.has_basis:
             query.scan = query.whole
         elif self.looks_first and query.scan.unit < 0.0:
             query.whole.unit = -1.0
-        width, groups = self.code_width, self.codes.scanned.groups
-        if width > 1:
-            codes = self.code_queries + i // width * width * groups + i % width
-            for j in range(groups):
-                self.codes_of[i * groups + j] = codes[j * width]
 
     cdef void take_lead(self, Query *query, const double *weights) noexcept nogil:
         """See what weights are along the lead, and how long the rest is."""
@@ -315,8 +333,8 @@ cdef class Queries:
         kernels.project_f64(&self.codes.lead[0, 0], 1, dim, weights, &query.along)
         query.across = sqrt(max(squares - query.along * query.along, 0.0) + squares * REST_SHARE)
 
-    cdef void encode_along(self, Query *query, const double *weights, uint32_t *codes,
-                           int64_t width) noexcept nogil:
+    cdef void encode_along(self, Query *query, const double *weights,
+                           uint32_t *codes) noexcept nogil:
         """Code a query along the basis, for the first look."""
         cdef const farann_kernels *kernels = self.snapshot.kernels
         cdef int64_t m = self.codes.basis.shape[0], dim = self.codes.basis.shape[1], j
@@ -331,4 +349,4 @@ cdef class Queries:
             along[j] = 0.0
         farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
                           self.codes.bounds.norm, &query.prepared, False, self.code_bytes, codes,
-                          width, &query.scan)
+                          &query.scan)

@@ -8,7 +8,7 @@ cdef class SeededRows(CodedRows):
 
     cdef Seeds seeds           # None where they are of no use
     cdef bint all_listed       # whether every row of a list may be found
-    cdef uint32_t *seed_codes  # whole codes of a tile, side by side
+    cdef uint32_t *seed_codes  # whole codes of a tile
     cdef float *seed_scores    # of a tile
     cdef int64_t *list_of      # by query
     cdef int64_t *list_heads   # a list's first query among these
@@ -29,8 +29,9 @@ cdef class SeededRows(CodedRows):
         self.askers = self.list_of + self.n_queries
         self.list_heads = self.askers + self.n_queries
         self.seed_codes = <uint32_t *>self.allocate(
-            width * (self.codes.groups + MOST_SCORED), sizeof(uint32_t))
-        self.seed_scores = <float *>(self.seed_codes + width * self.codes.groups)
+            self.words_of_tile(width, self.codes.groups) + width * MOST_SCORED, sizeof(uint32_t))
+        self.seed_scores = <float *>(
+            self.seed_codes + self.words_of_tile(width, self.codes.groups))
 
     cdef bint seeds_pay(self, Seeds seeds):
         return True
@@ -77,24 +78,22 @@ cdef class SeededRows(CodedRows):
     cdef void score_seeds(self, const farann_coded_rows *rows, int64_t n, int64_t at,
                           int64_t count) noexcept nogil:
         """Score rows for a tile of queries, `count` of `self.askers`, a row of scores for each."""
-        cdef int64_t width = self.snapshot.kernels.code_queries, groups = self.codes.groups, i, g
-        cdef int64_t member
-        cdef const uint32_t *codes
+        cdef int64_t width = self.snapshot.kernels.code_queries, i
         cdef farann_coded_tile tile
         cdef farann_code_bar bar
         cdef const Query *query
         tile.codes, tile.bars = self.seed_codes, &self.bars
         for i in range(width):
             # What is left of a tile repeats a query.
-            member = self.askers[at + min(i, count - 1)]
-            query, codes = &self.queries[member], self.codes_of + member * groups
+            self.members[i] = self.askers[at + min(i, count - 1)]
+            query = &self.queries[self.members[i]]
             bar = self.no_bar  # scores of a query without codes mean nothing, and aren't used
             if query.coded:
                 bar = farann_code_bar_at(&query.whole, &self.codes.bounds, -INFINITY, self.sign,
                                          False)
             farann_code_bars_set(&self.bars, i, &bar)
-            for g in range(groups):
-                self.seed_codes[g * width + i] = codes[g]
+        self.snapshot.kernels.gather_codes(self.codes_of, self.members, width, self.codes.groups,
+                                           self.seed_codes)
         self.snapshot.kernels.score_codes_i8(rows, n, &tile, self.seed_scores)
 
     cdef void score_list(self, int64_t number, int64_t at, int64_t count) noexcept nogil:

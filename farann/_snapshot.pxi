@@ -167,7 +167,7 @@ cdef class Filter:
     cdef farann_filter of_query(self, int64_t i) noexcept:
         cdef farann_filter result
         result.alive = self.alive
-        result.excluded = NULL
+        result.excluded = result.met = NULL
         result.n_excluded = result.n_met = 0
         if self.excluded is not None and self.offsets[i + 1] > self.offsets[i]:
             result.excluded = &self.excluded[self.offsets[i]]

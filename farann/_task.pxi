@@ -8,10 +8,12 @@ cdef class Task(SeededRows):
         cdef int s
         with nogil:
             if self.codes is not None:
+                self.snapshot.kernels.begin()
                 self.score_uncoded()
                 self.scan_seeds()
                 self.scan_all_codes()
                 self.refine_all_deferred()
+                self.snapshot.kernels.end()
             for s in range(2):
                 if s > 0 or self.codes is None:
                     self.scan(&self.filter.segments[s])

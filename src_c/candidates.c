@@ -23,6 +23,11 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot) {
            !is_among(filter->met, filter->n_met, slot);
 }
 
+/* Whether all rows may be found. */
+static int filter_is_open(const farann_filter *filter) {
+    return !filter->alive && !filter->n_excluded && !filter->n_met;
+}
+
 static int64_t slot_of(const farann_block *block, int64_t row) {
     if (block->slots) return block->slots[row];
     return block->first + (block->positions ? block->positions[row] : row);
@@ -48,21 +53,24 @@ void farann_best_scores_add(farann_best_scores *best, const float *scores, int64
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
                              const farann_filter *filter, farann_best_scores *best,
                              double margin) {
-    const int64_t count = list->count;
-    const int notes = best->capacity > 0;
+    float *FARANN_RESTRICT scores = list->scores;
+    int64_t *FARANN_RESTRICT slots = list->slots;
+    const int64_t count = list->count, end = block->end;
+    const int notes = best->capacity > 0, open = filter_is_open(filter);
     float last = notes ? farann_best_scores_last(best) : -INFINITY;
-    list->count = from;
+    int64_t kept = from;
     for (int64_t i = from; i < count; i++) {
-        float score = list->scores[i];
+        const float score = scores[i];
         if ((double)score < (double)last - margin) continue;
-        int64_t slot = slot_of(block, list->slots[i]);
-        if (slot < 0 || slot >= block->end || !farann_filter_allows(filter, slot)) continue;
-        list->scores[list->count] = score;
-        list->slots[list->count++] = slot;
+        const int64_t slot = slot_of(block, slots[i]);
+        if (slot < 0 || slot >= end || !(open || farann_filter_allows(filter, slot))) continue;
+        scores[kept] = score;
+        slots[kept++] = slot;
         if (!notes || !(score > last)) continue;
         add_to_best(best, score);
         last = farann_best_scores_last(best);
     }
+    list->count = kept;
 }
 
 static void swap_candidates(farann_candidates *list, int64_t i, int64_t j) {
@@ -109,29 +117,32 @@ static float kth_largest(farann_candidates *list, int64_t k) {
     return scores[target];
 }
 
-double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin) {
-    double best = kth_largest(list, k);
-    double floor = best - margin;
+/* Drop those whose score is less than `floor`: which these are can't be foreseen, so no branch. */
+static void drop_below(farann_candidates *list, double floor) {
+    float *FARANN_RESTRICT scores = list->scores;
+    int64_t *FARANN_RESTRICT slots = list->slots;
+    const int64_t count = list->count;
     int64_t kept = 0;
-    for (int64_t i = 0; i < list->count; i++) {
-        list->scores[kept] = list->scores[i];
-        list->slots[kept] = list->slots[i];
-        kept += (double)list->scores[i] >= floor;
+    for (int64_t i = 0; i < count; i++) {
+        scores[kept] = scores[i];
+        slots[kept] = slots[i];
+        kept += !((double)scores[kept] < floor);
     }
     list->count = kept;
+}
+
+double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin) {
+    double best = kth_largest(list, k);
+    drop_below(list, best - margin);
     return best;
 }
 
 int64_t farann_candidates_split(farann_candidates *list, double floor, double best) {
-    int64_t kept = 0, first = 0;
-    for (int64_t i = 0; i < list->count; i++) {
-        list->scores[kept] = list->scores[i];
-        list->slots[kept] = list->slots[i];
-        if ((double)list->scores[kept] < floor) continue;
-        if ((double)list->scores[kept] < best) swap_candidates(list, first++, kept);
-        kept++;
-    }
-    list->count = kept;
+    int64_t first = 0;
+    drop_below(list, floor);
+    if (best == INFINITY) return list->count;
+    for (int64_t i = 0; i < list->count; i++)
+        if ((double)list->scores[i] < best) swap_candidates(list, first++, i);
     return first;
 }
 

@@ -130,7 +130,7 @@ static uint32_t group_of_rest(double amount, int most) {
 
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       int upper_alone, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       int upper_alone, uint8_t *bytes, uint32_t *codes,
                        farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
     const int most = kernels->largest_code;
@@ -145,13 +145,13 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
         return;
     kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
     for (int64_t g = 0; g < groups; g++) {
-        memcpy(codes + g * stride, bytes + g * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
-        codes[g * stride] ^= 0x80808080u;
+        memcpy(codes + g, bytes + g * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
+        codes[g] ^= 0x80808080u;
     }
     coded->sum = sums[2];
     if (rows->rest_unit > 0.0) {
         double amount = fmin(ceil(rest * rows->rest_unit / t), (double)(FARANN_CODE_GROUP * most));
-        codes[groups * stride] = group_of_rest(amount, most);
+        codes[groups] = group_of_rest(amount, most);
         coded->sum += amount;
     }
     /* w <a, z> = t <u, c> + t <u, e> + <f, w z>; then what float32 rounds, and the turns. */
@@ -202,17 +202,31 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
     return bar;
 }
 
-void farann_prefetch(const void *from, int64_t bytes) {
-    enum { LINE = 64 };
-    for (int64_t at = 0; at < bytes; at += LINE) FARANN_PREFETCH_FAR((const char *)from + at);
-}
+enum { LINE = 64 };
 
-void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,
-                            int64_t n) {
+farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
+                             const int32_t *slots, int64_t start, int64_t n, int64_t steps) {
     const int64_t from = start / FARANN_CODE_PANEL * panel_bytes;
     const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
-    farann_prefetch(rows->panels + from, bytes);
-    if (rows->lower) farann_prefetch(rows->lower + from, bytes);
+    farann_ahead ahead = {{rows->panels + from, NULL, NULL}, {bytes, 0, 0}, 0, 0};
+    if (rows->lower) {
+        ahead.from[1] = rows->lower + from;
+        ahead.bytes[1] = bytes;
+    }
+    if (slots) {
+        ahead.from[2] = (const uint8_t *)(slots + start);
+        ahead.bytes[2] = n * (int64_t)sizeof(int32_t);
+    }
+    const int64_t lines = (ahead.bytes[0] + ahead.bytes[1] + ahead.bytes[2]) / LINE;
+    ahead.lines_a_step = lines / steps + 1;
+    return ahead;
+}
+
+void farann_ahead_finish(farann_ahead *ahead) {
+    for (; ahead->part < FARANN_AHEAD_PARTS; ahead->part++)
+        for (int64_t at = 0; at < ahead->bytes[ahead->part]; at += LINE)
+            FARANN_PREFETCH_FAR(ahead->from[ahead->part] + at);
+    ahead->lines_a_step = 0;
 }
 
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups) {

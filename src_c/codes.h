@@ -76,13 +76,12 @@ typedef struct {
 
 /*
  * Code a query's weights a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
- * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u, four to a
- * group, go to codes[0], codes[stride], ...; `bytes` is scratch for dim rounded up to a multiple
- * of 8. `upper_alone`: scores are those of the upper halves of codes.
+ * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u go to `codes`,
+ * four to a group; `bytes` is scratch for dim rounded up to a multiple of 8. `upper_alone`: scores are those of the upper halves of codes.
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       int upper_alone, uint8_t *bytes, uint32_t *codes, int64_t stride,
+                       int upper_alone, uint8_t *bytes, uint32_t *codes,
                        farann_coded_query *coded);
 
 /*
@@ -104,12 +103,15 @@ int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows
 /* <u, c> of a query's groups, side by side, and as many of codes c. */
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups);
 
-/* Ask memory for the codes of n rows from `start` on, a panel's first. */
-void farann_prefetch_panels(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start,
-                            int64_t n);
+/*
+ * What n rows from `start` on, a panel's first, will read: their codes, and the slots of their
+ * positions where these aren't NULL. Scans ask for it in so many steps.
+ */
+farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
+                             const int32_t *slots, int64_t start, int64_t n, int64_t steps);
 
-/* Ask memory for some bytes. */
-void farann_prefetch(const void *from, int64_t bytes);
+/* Ask for what the steps left. */
+void farann_ahead_finish(farann_ahead *ahead);
 
 /* The bar that no row passes. */
 farann_code_bar farann_code_bar_none(void);

@@ -320,26 +320,6 @@ KERNEL(int64_t) NAME(find_f32)(const float *scores, int64_t n, float threshold, 
     return count;
 }
 
-KERNEL(void) NAME(gather_codes)(const uint32_t *codes, const int64_t *members, int64_t count,
-                                int64_t groups, uint32_t *tile) {
-    int64_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        const float *from[4];
-        int64_t g = 0;
-        for (int j = 0; j < 4; j++) from[j] = (const float *)(codes + members[i + j] * groups);
-        /* Words are moved as they are, whatever they mean. */
-        for (; g + 4 <= groups; g += 4)
-            f32_transpose4(from[0] + g, from[1] + g, from[2] + g, from[3] + g,
-                           (float *)tile + g * CODE_QUERIES + i, CODE_QUERIES);
-        for (; g < groups; g++)
-            for (int j = 0; j < 4; j++)
-                tile[g * CODE_QUERIES + i + j] = codes[members[i + j] * groups + g];
-    }
-    for (; i < count; i++)
-        for (int64_t g = 0; g < groups; g++)
-            tile[g * CODE_QUERIES + i] = codes[members[i] * groups + g];
-}
-
 KERNEL(void) NAME(largest_f32)(const float *scores, int64_t n, float *largest) {
     enum { VECTORS = FARANN_SCORE_GROUPS / F32_LANES };
     f32v most[VECTORS];
@@ -464,7 +444,12 @@ const farann_kernels NAME(kernels) = {
     PANEL_ROWS,
     TILE_QUERIES,
     CODE_QUERIES,
+    CODE_PANELS * FARANN_CODE_PANEL,
+    TILE_GROUPS,
+    FEW_TILES,
     LARGEST_CODE,
+    NAME(begin),
+    NAME(end),
     {NAME(keys_l2_f64), NAME(keys_dot_f64), NAME(keys_cosine_f64)},
     NAME(pack_rows_f32),
     NAME(scan_panels_f32),

@@ -59,10 +59,23 @@ typedef struct {
     float sign;
 } farann_code_bars;
 
-/* A tile of queries side by side, or a single one: `codes` u, signed, an entry a query a group. */
+/*
+ * Memory that is read after the present scan, some parts of it, from the one that is `part` on.
+ * Scans ask for so many lines of it at each step, which costs less than to ask for all at once.
+ */
+enum { FARANN_AHEAD_PARTS = 3 };
+typedef struct {
+    const uint8_t *from[FARANN_AHEAD_PARTS];
+    int64_t bytes[FARANN_AHEAD_PARTS];
+    int64_t part;
+    int64_t lines_a_step;
+} farann_ahead;
+
+/* A tile of queries as gather_codes lays it, or a single one: `codes` u, signed, group by group. */
 typedef struct {
     const uint32_t *codes;
     const farann_code_bars *bars;
+    farann_ahead *ahead; /* for scans of whole tiles; NULL: nothing */
 } farann_coded_tile;
 
 /* Scores coded rows; see farann_kernels. */
@@ -74,7 +87,14 @@ typedef struct {
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
     int code_queries; /* the same for codes */
+    int code_rows;    /* the rows of a step of theirs */
+    int tile_groups;  /* a tile of codes has room for a multiple of so many groups */
+    int few_tiles;    /* up to so many put the halves of codes together as they read them */
     int largest_code; /* of queries, in magnitude: what the dot products of bytes allow */
+
+    /* A thread calls `begin` before it scans or scores rows for tiles of codes, and then `end`. */
+    void (*begin)(void);
+    void (*end)(void);
 
     /*
      * Canonical keys of n rows (larger = further), the same bits at every level.
@@ -131,7 +151,8 @@ typedef struct {
 
     /*
      * Make a tile of some of the queries whose codes lie one after the other, `groups` each; what is
-     * in the places of queries from `count` on stays.
+     * in the places of queries from `count` on stays, and what the tile has room for beyond
+     * `groups` must be zeros.
      */
     void (*gather_codes)(const uint32_t *codes, const int64_t *members, int64_t count,
                          int64_t groups, uint32_t *tile);

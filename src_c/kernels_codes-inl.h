@@ -3,44 +3,19 @@
  * by kernels-inl.h, in the midst of each instruction set's kernels.
  */
 
-/* Vectors of sums in a panel, and in a tile; the rows of a tile's panels fit a 32-bit mask. */
+/* Vectors of sums in a panel. */
 enum { PANEL_I32 = FARANN_CODE_PANEL / I32_LANES };
-enum { MOST_VECTORS = CODE_PANELS * PANEL_I32, MOST_SUMS = CODE_QUERIES * MOST_VECTORS };
 
 /* What panels hold, and of the last what is read; a constant at each call. */
 enum { WHOLE, BOTH_HALVES, UPPER_HALVES };
 
-/*
- * Of a panel and each query: -1 less what sums must be greater than, in whole numbers; or the part
- * of what they must be greater than that doesn't depend on a row's square.
- */
-typedef union {
-    int32_t starts[FARANN_BARS];
-    float part[FARANN_BARS];
-} farann_panel_limits;
-
-WORD void set_limits(const int width, const int held, const int squared,
-                     const farann_coded_rows *rows, int64_t panel, const farann_code_bars *bars,
-                     farann_panel_limits *limits) {
-    for (int lane = 0; lane < width; lane += F32_LANES) {
-        f32v limit = f32_fma(f32_set1(rows->weights[panel]), f32_load(bars->threshold + lane),
-                             f32_load(bars->offset + lane));
-        if (held == UPPER_HALVES)
-            limit = f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
-        if (squared)
-            f32_store(limits->part + lane, limit);
-        else
-            i32_store(limits->starts + lane, i32_sub(i32_set1(-1), i32_from_f32(limit)));
-    }
-}
-
-/* Where the sums of a vector of rows begin, for query t: rows pass that end at 0 or above. */
-WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t row,
-                     const farann_code_bars *bars, const farann_panel_limits *limits, int t) {
-    if (!squared) return i32_set1(limits->starts[t]);
-    f32v limit = f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[t]),
-                         f32_set1(limits->part[t]));
-    return i32_sub(i32_set1(-1), i32_from_f32(limit));
+/* What sums must be greater than, but for squares of rows, for a panel and a vector of queries. */
+WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel,
+                    const farann_code_bars *bars, int lane) {
+    f32v limit = f32_fma(f32_set1(rows->weights[panel]), f32_load(bars->threshold + lane),
+                         f32_load(bars->offset + lane));
+    if (held != UPPER_HALVES) return limit;
+    return f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
 }
 
 /* Appends rows with their scores, or with their bare sums. */
@@ -59,31 +34,6 @@ WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask,
         count++;
     }
     list->count = count;
-}
-
-/*
- * Appends the rows that pass, of some vectors of rows for each query. Seldom called, and apart from
- * the scan, which needs all registers.
- */
-FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
-                                                 const farann_coded_rows *rows, int64_t first,
-                                                 int64_t row, const farann_panel_limits *limits,
-                                                 const farann_code_bars *bars, int32_t *sums,
-                                                 farann_candidates *candidates) {
-    for (int t = 0; t < width; t++, sums += vectors * I32_LANES) {
-        uint32_t mask = 0;
-        for (int v = 0; v < vectors; v++)
-            mask |= i32_greater(i32_load(sums + v * I32_LANES), i32_set1(-1)) << (v * I32_LANES);
-        if (!mask) continue;
-        for (int v = 0; v < vectors; v++) {
-            const farann_panel_limits *limit = limits + v / PANEL_I32;
-            i32v start = rows->squares
-                             ? row_starts(1, rows, first + v * I32_LANES, bars, limit, t)
-                             : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
-            i32_store(sums + v * I32_LANES, i32_sub(i32_load(sums + v * I32_LANES), start));
-        }
-        append_coded(0, &candidates[t], mask, sums, rows, first, bars, t, row);
-    }
 }
 
 /* The lower halves of the v-th vector of a panel's rows, from quads of rows that lie apart. */
@@ -105,7 +55,7 @@ WORD void add_group(const int width, const int panels, const int held, const int
                     const uint32_t *queries, i32v *sum) {
     const int vectors = panels * PANEL_I32;
     const i32v low_bits = i32_set1(0x0f0f0f0f);
-    i32v c[MOST_VECTORS];
+    i32v c[CODE_PANELS * PANEL_I32];
     for (int v = 0; v < vectors; v++) {
         int64_t at = (v / PANEL_I32) * panel_bytes;
         c[v] = i32_load(panel + at + (v % PANEL_I32) * 4 * I32_LANES);
@@ -121,96 +71,41 @@ WORD void add_group(const int width, const int panels, const int held, const int
     }
 }
 
+/* Ask for some of the memory that comes next. */
+WORD void ask_ahead(farann_ahead *ahead) {
+    enum { LINE = 64 };
+    for (int64_t i = 0; i < ahead->lines_a_step; i++) {
+        if (ahead->bytes[ahead->part] <= 0) {
+            if (ahead->part == FARANN_AHEAD_PARTS - 1) return;
+            ahead->part++;
+            continue;
+        }
+        FARANN_PREFETCH_FAR(ahead->from[ahead->part]);
+        ahead->from[ahead->part] += LINE;
+        ahead->bytes[ahead->part] -= LINE;
+    }
+}
+
 /* Bytes from one panel to the next. */
 WORD int64_t bytes_of_panel(const int held, int64_t groups) {
     return (held == WHOLE ? groups : (groups + 1) / 2) * FARANN_CODE_PANEL * FARANN_CODE_GROUP;
 }
 
-/*
- * Adds the products of `width` queries with `panels` panels from row `first` on: constants at each
- * call, so that sums are registers.
- */
-WORD void sum_code_panels(const int width, const int panels, const int held,
-                          const farann_coded_rows *rows, int64_t first, const uint32_t *queries,
-                          i32v *sum) {
-    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
-    const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
-    const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
-    const uint8_t *panel = rows->panels + at;
-    const uint8_t *lower = held == BOTH_HALVES ? rows->lower + at : panel;
-    if (held == WHOLE)
-        for (int64_t g = 0; g < groups; g++) {
-            add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
-            panel += GROUP_BYTES;
-            queries += width;
-        }
-    else
-        for (int64_t p = 0; p < groups / 2; p++) {
-            add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
-            add_group(width, panels, held, 1, panel, lower, panel_bytes, queries + width, sum);
-            panel += GROUP_BYTES;
-            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
-            queries += 2 * width;
-        }
-    if (held != WHOLE && groups % 2)
-        add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
-}
-
-/* Scan some panels for a tile of queries. */
-WORD void scan_code_panels(const int width, const int panels, const int held, const int squared,
-                           const farann_coded_rows *rows, int64_t start, int64_t row,
-                           const farann_panel_limits *limits, const farann_coded_tile *tile,
-                           farann_candidates *candidates) {
-    const int vectors = panels * PANEL_I32;
-    const int64_t first = start + row;
-    i32v sum[MOST_SUMS];
-    for (int t = 0; t < width; t++)
-        for (int v = 0; v < vectors; v++)
-            sum[t * vectors + v] = row_starts(squared, rows, first + v * I32_LANES, tile->bars,
-                                              limits + v / PANEL_I32, t);
-    sum_code_panels(width, panels, held, rows, first, tile->codes, sum);
-    /* Whether any row passes is asked once, of all signs: nearly always none does. */
-    i32v signs = sum[0];
-    for (int t = 0; t < width; t++)
-        for (int v = 0; v < vectors; v++) signs = i32_and(signs, sum[t * vectors + v]);
-    if (!FARANN_UNLIKELY(i32_greater(signs, i32_set1(-1)))) return;
-    int32_t sums[MOST_SUMS * I32_LANES];
-    /* Two short loops, which compilers unroll: one long one would put all sums in memory. */
-    for (int t = 0; t < width; t++)
-        for (int v = 0; v < vectors; v++)
-            i32_store(sums + (t * vectors + v) * I32_LANES, sum[t * vectors + v]);
-    NAME(collect_codes)(width, vectors, rows, first, row, limits, tile->bars, sums, candidates);
-}
-
-/* Score some panels for a tile of queries; scores of a query lie `stride` from the next one's. */
-WORD void score_code_panels(const int panels, const int held, const farann_coded_rows *rows,
-                            int64_t row, const farann_coded_tile *tile, float *scores,
-                            int64_t stride) {
-    const int vectors = panels * PANEL_I32;
-    const farann_code_bars *bars = tile->bars;
-    i32v sum[MOST_SUMS];
-    for (int t = 0; t < CODE_QUERIES; t++)
-        for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
-    sum_code_panels(CODE_QUERIES, panels, held, rows, row, tile->codes, sum);
-    for (int t = 0; t < CODE_QUERIES; t++)
-        for (int v = 0; v < vectors; v++) {
-            const int64_t at = row + v * I32_LANES;
-            f32v score = f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(bars->step[t]),
-                                 f32_set1(bars->origin[t]));
-            if (rows->squares)
-                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->sign), score);
-            f32_store(scores + t * stride + at,
-                      f32_div(score, f32_set1(rows->weights[at / FARANN_CODE_PANEL])));
-        }
-}
+#ifdef FARANN_AMX
+#include "code_tiles_amx-inl.h"
+#else
+#include "code_tiles-inl.h"
+#endif
 
 WORD void score_codes(const int held, const farann_coded_rows *rows, int64_t n,
                       const farann_coded_tile *tile, float *scores) {
+    enum { STEP = CODE_PANELS * FARANN_CODE_PANEL };
     int64_t row = 0;
-    for (; row + CODE_PANELS * FARANN_CODE_PANEL <= n; row += CODE_PANELS * FARANN_CODE_PANEL)
-        score_code_panels(CODE_PANELS, held, rows, row, tile, scores, n);
+    for (; row + STEP <= n; row += STEP)
+        score_code_panels(CODE_PANELS, held, (n - row - STEP) / FARANN_CODE_PANEL, rows, row, tile,
+                          scores, n);
     for (; row < n; row += FARANN_CODE_PANEL)
-        score_code_panels(1, held, rows, row, tile, scores, n);
+        score_code_panels(1, held, (n - row) / FARANN_CODE_PANEL - 1, rows, row, tile, scores, n);
 }
 
 KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
@@ -219,27 +114,6 @@ KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
         score_codes(BOTH_HALVES, rows, n, tile, scores);
     else
         score_codes(WHOLE, rows, n, tile, scores);
-}
-
-/* The limits of some panels first: they would cost more one by one. */
-WORD void scan_all_panels(const int width, const int panels, const int held, const int squared,
-                          const farann_coded_rows *rows, int64_t start, int64_t n,
-                          const farann_coded_tile *tile, farann_candidates *candidates) {
-    enum { PANELS_AT_ONCE = 32 };
-    farann_panel_limits limits[PANELS_AT_ONCE];
-    const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
-    for (int64_t at = 0; at < n_panels; at += PANELS_AT_ONCE) {
-        int64_t p = 0, count = n_panels - at < PANELS_AT_ONCE ? n_panels - at : PANELS_AT_ONCE;
-        for (int64_t i = 0; i < count; i++)
-            set_limits(width, held, squared, rows, start / FARANN_CODE_PANEL + at + i, tile->bars,
-                       limits + i);
-        for (; p + panels <= count; p += panels)
-            scan_code_panels(width, panels, held, squared, rows, start,
-                             (at + p) * FARANN_CODE_PANEL, limits + p, tile, candidates);
-        for (; p < count; p++)
-            scan_code_panels(width, 1, held, squared, rows, start, (at + p) * FARANN_CODE_PANEL,
-                             limits + p, tile, candidates);
-    }
 }
 
 /* A branch for a whole scan: one in its midst would put all sums in memory. */

@@ -41,4 +41,12 @@ static __forceinline int farann_ctz_msvc(unsigned long x) {
 #define FARANN_X86_64 0
 #endif
 
+/* Compilers that know the matrix unit, and a system that has to be asked for it. */
+#if FARANN_X86_64 && defined(__linux__) && \
+    ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
+#define FARANN_HAS_AMX 1
+#else
+#define FARANN_HAS_AMX 0
+#endif
+
 #endif

@@ -7,8 +7,12 @@
 
 #include "portable.h"
 
-/* Included for two levels: avx512, and avx512vnni with its 8-bit dot products. */
-#ifdef FARANN_VNNI
+/* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (simd_amx.h). */
+#ifdef FARANN_AMX
+#define FARANN_LEVEL amx
+#define FARANN_LEVEL_NAME "amx"
+#define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8"
+#elif defined(FARANN_VNNI)
 #define FARANN_LEVEL avx512vnni
 #define FARANN_LEVEL_NAME "avx512vnni"
 #define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
@@ -27,7 +31,11 @@
 /* 28 accumulators, 2 rows' vectors and a broadcast fill 31 of the 32 registers. */
 enum { F32_LANES = 16, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
 
+#ifdef FARANN_AMX
+enum { I32_LANES = 16, CODE_QUERIES = 16, CODE_PANELS = 4 };
+#else
 enum { I32_LANES = 16, CODE_QUERIES = 12, CODE_PANELS = 2 };
+#endif
 #ifdef FARANN_VNNI
 enum { LARGEST_CODE = 127 };
 #else

@@ -21,7 +21,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 # Of a query's codes, in magnitude: where products of bytes are added in pairs, 16 bits must do.
-LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127}
+LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127, "amx": 127}
 
 
 # ---- layouts ----

@@ -143,7 +143,7 @@ def test_sweeps_are_within_reach(rows: int, full: bool) -> None:
 
 def test_modes_of_farann(monkeypatch: pytest.MonkeyPatch) -> None:
     def sweep(full: bool, best: int = 4) -> list[Setting]:
-        levels = ("scalar", "avx2", "avx512", "avx512vnni")[:best]
+        levels = ("scalar", "avx2", "avx512", "avx512vnni", "amx")[:best]
         monkeypatch.setattr(farann, "isa_levels", lambda: levels)
         return by_name("farann").sweep(Profile(1000, 16, "l2", full=full))
 

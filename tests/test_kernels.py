@@ -52,7 +52,7 @@ def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random
 
 def test_levels_in_order() -> None:
     assert LEVELS[0] == "scalar"
-    assert list(LEVELS) == ["scalar", "avx2", "avx512", "avx512vnni"][: len(LEVELS)]
+    assert list(LEVELS) == ["scalar", "avx2", "avx512", "avx512vnni", "amx"][: len(LEVELS)]
 
 
 def test_unknown_level() -> None:

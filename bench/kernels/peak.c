@@ -29,7 +29,23 @@ FARANN_TARGET double fma_operations(int64_t n, float *out) {
     return 2.0 * AGAIN * CHAINS * F32_LANES * (double)n;
 }
 
-#if defined(VNNI)
+#if defined(FARANN_AMX)
+FARANN_TARGET double dot_operations(int64_t n, int32_t *out) {
+    static uint8_t zeros[AMX_TILE];
+    amx_begin();
+    AMX_LOAD(4, zeros);
+    AMX_LOAD(5, zeros);
+    for (int64_t round = 0; round < n; round++) {
+        AMX_DOT(0, 4, 5);
+        AMX_DOT(1, 4, 5);
+        AMX_DOT(2, 4, 5);
+        AMX_DOT(3, 4, 5);
+    }
+    amx_end();
+    *out = 0;
+    return 2.0 * 4 * AMX_LINES * AMX_LINES * AMX_LINE * (double)n;
+}
+#elif defined(VNNI)
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) double dot_operations(int64_t n,
                                                                                     int32_t *out) {
     __m512i a = _mm512_set1_epi8(1);

@@ -30,11 +30,11 @@ def peak(level: str) -> dict[str, float]:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return {}
-    words = level.removesuffix("vnni")  # two levels share a header
+    words = level.removesuffix("vnni")  # avx512vnni has the words of avx512
     flags = ["-O3", "-shared", "-fPIC", f"-DLEVEL={words}", f"-I{_SOURCES}"]
     if words != level:
         flags += ["-DFARANN_VNNI", "-DVNNI"]
-    elif level != "scalar":
+    elif level in ("avx2", "avx512"):
         flags.append("-DMADDUBS")
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / f"peak_{level}.so"

@@ -1,0 +1,62 @@
+"""Scans read no byte beyond the codes: these end where memory does. A read beyond kills pytest."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+
+import farann
+import numpy as np
+import pytest
+import reference
+from farann import _basis, _core, _layout
+from farann._codes import measure_rows
+from numpy.typing import NDArray
+
+N_ROWS, PROT_NONE = 640, 0
+METRIC = _core.METRICS.index("dot")
+
+if not sys.platform.startswith("linux"):
+    pytest.skip("needs mprotect", allow_module_level=True)
+
+
+def at_the_end_of_memory(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy before a page that can't be read."""
+    room = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, room + mmap.PAGESIZE)
+    flat = np.frombuffer(memory, np.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    beyond = ctypes.c_void_p(flat.ctypes.data + room)
+    assert libc.mprotect(beyond, ctypes.c_size_t(mmap.PAGESIZE), PROT_NONE) == 0
+    copy = flat[room - array.nbytes : room].reshape(array.shape)
+    copy[:] = array
+    return copy
+
+
+@pytest.mark.parametrize("n_queries", [1, 9, 70])
+@pytest.mark.parametrize("kind", ["halves", "upper", "along"])
+@pytest.mark.parametrize("dim", [4, 50, 64, 97, 200])
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
+                                rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((N_ROWS, dim), dtype=np.float32)
+    queries = rng.standard_normal((n_queries, dim), dtype=np.float32)
+    centre, unit = np.zeros(dim), False
+    extents = measure_rows(rows, centre, unit, 0, isa, False)
+    assert extents is not None
+    builder = _layout._Builder(rows, centre, METRIC, isa, extents, False)
+    order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
+    basis = _basis.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
+    arrays = builder.lay_out(_layout._whole_panels(order), basis if kind == "along" else None)
+    arrays = arrays._replace(panels=at_the_end_of_memory(arrays.panels))
+    if arrays.lower is not None:
+        lower = None if kind == "upper" else at_the_end_of_memory(arrays.lower)
+        arrays = arrays._replace(lower=lower)
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
+                              _core.Codes(N_ROWS, dim, *arrays))
+    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, n_queries, 10, False)
+    task.run()
+    scores, ids = np.empty((n_queries, 10), np.float32), np.empty((n_queries, 10), np.int64)
+    task.write_top(scores, ids, 0)
+    np.testing.assert_array_equal(ids, reference.furthest(queries, rows, 10, "dot").ids)
