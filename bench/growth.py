@@ -26,7 +26,7 @@ from .run import Log, Options, measure
 from .tables import variant_title
 
 DEFAULT = ["farann", "faiss-flat", "faiss-ivf-flat"]
-QUERIES = 200
+QUERIES = 1000
 MODES = ("batch", "single")
 _BESIDE = 1 << 29  # bytes of Python and its libraries, and of blocks
 COSTS = {"batch": "us", "single": "us", "build": "build_seconds", "memory": "index_bytes"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,18 +12,20 @@ from farann import _core
 from farann._codes import blocks_of, centred, empty_panels, largest_of_panels, rotation_signs
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
-# "auto": fewer rows are scanned whole; more get so many cells for the root of their number.
+# "auto": fewer rows are scanned whole; more get so many cells for the root of their number. Where
+# scanning costs little beside all that comes with a visit, cells are larger.
 _FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
+_FEWER_PER_ROOT = {"amx": 2}
 # So many cells are found at once; more in two levels, which takes far less time.
 _MOST_AT_ONCE = 256
 # k-means: rows a cell to learn from, and rounds.
 _ROWS_A_CELL, _ROUNDS = 64, 8
 # Directions of queries that deviations of cells are told apart along.
 _MOST_AXES = 96
-# Of cells in two levels: so many parts are looked at for the cell of a row.
-_NEAR_PARTS = 8
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
 _LARGEST = 1e16
+# Lengths of which float32 holds the squares, and whose inverses are good.
+_SHORTEST, _LONGEST = 1e-15, 1e15
 
 
 class CellArrays(NamedTuple):
@@ -61,75 +64,44 @@ class Origins(NamedTuple):
         return self.cells.means(self.labels[rows], dim)
 
 
-def number_of_cells(wanted: int | str | None, n: int) -> int:
-    """How many cells n rows get; 0 for none."""
+def number_of_cells(wanted: int | str | None, n: int, isa: str) -> int:
+    """How many cells n rows get; 0 for none. `isa` is the level that will search them."""
     if wanted is None or n == 0:
         return 0
     if wanted == "auto":
-        return 0 if n < _FEW_ROWS else int(_CELLS_PER_ROOT * n**0.5)
+        return 0 if n < _FEW_ROWS else int(_FEWER_PER_ROOT.get(isa, _CELLS_PER_ROOT) * n**0.5)
     return min(int(wanted), n)
 
 
 def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
               seed: int) -> Int32Array:
-    """The cell of each row, by k-means (Lloyd; scikit-learn's mini-batch variant).
+    """The cell of each row, by k-means (Lloyd 1982).
 
     Many cells are found in two levels: the rows are split, and each part is split again into as
-    many cells as are its share. A row's cell is the nearest of several parts.
+    many cells as are its share. A row's cell is the nearest of all.
     """
+    return _nearest(rows, centre, unit, _means(rows, centre, unit, n_cells, seed))
+
+
+def _means(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
+           seed: int) -> Float32Array:
+    """The means of cells."""
     if n_cells <= _MOST_AT_ONCE:
         sample = _sample(rows, n_cells * _ROWS_A_CELL)
-        centres = k_means(_moderate(rows[sample], centre, unit), n_cells, seed)
-        return _nearest(rows, centre, unit, centres)
-    return _nearest_of_parts(rows, centre, unit, _parts_of(rows, centre, unit, n_cells, seed))
-
-
-def _parts_of(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
-              seed: int) -> list[Float32Array]:
-    """Split the rows, and each part of them into as many cells as are its share: their centres."""
+        return k_means(_moderate(rows[sample], centre, unit), n_cells, seed)
     n_parts = round(n_cells**0.5)
     part = partition(rows, centre, unit, n_parts, seed)
     order = np.argsort(part, kind="stable")
     bounds = np.searchsorted(part[order], np.arange(n_parts + 1))
-    centres = []
+    means = []
     for p in range(n_parts):
         members = np.sort(order[bounds[p] : bounds[p + 1]])
         if len(members) == 0:
             continue
         number = max(1, round(n_cells * len(members) / len(rows)))
         sample = members[_sample(members, number * _ROWS_A_CELL)]
-        centres.append(k_means(_moderate(rows[sample], centre, unit), number, seed))
-    return centres
-
-
-def _nearest_of_parts(rows: Float32Array, centre: Float64Array, unit: bool,
-                      parts: list[Float32Array]) -> Int32Array:
-    """The nearest cell of each row, of those in the parts next to it."""
-    labels = np.zeros(len(rows), np.int32)
-    middles = np.stack([cells.mean(axis=0) for cells in parts])
-    firsts = np.cumsum([0, *map(len, parts[:-1])])
-    for block in blocks_of(len(rows)):
-        vectors = _moderate(rows[block], centre, unit)
-        far = -_closeness(vectors, middles)
-        near = np.argpartition(far, min(_NEAR_PARTS, len(parts)) - 1, axis=1)[:, :_NEAR_PARTS]
-        asked = np.zeros(far.shape[::-1], np.bool_)
-        asked[near.T, np.arange(len(vectors))] = True
-        best = np.full(len(vectors), -np.inf, np.float32)
-        for cells, first, of_part in zip(parts, firsts, asked, strict=True):
-            close = np.flatnonzero(of_part)
-            scores = _closeness(vectors[close], cells)
-            nearest = np.argmax(scores, axis=1)
-            score = scores[np.arange(len(close)), nearest]
-            better = score > best[close]
-            best[close[better]] = score[better]
-            labels[block][close[better]] = nearest[better] + first
-    return labels
-
-
-def _closeness(vectors: Float32Array, centres: Float32Array) -> Float32Array:
-    """What is largest for the nearest centre: half of what the square of its distance lacks."""
-    closeness: Float32Array = vectors @ centres.T - 0.5 * (centres**2).sum(axis=1)
-    return closeness
+        means.append(k_means(_moderate(rows[sample], centre, unit), number, seed))
+    return np.concatenate(means)
 
 
 def _sample(rows: npt.NDArray[np.generic], most: int) -> Int64Array:
@@ -138,26 +110,44 @@ def _sample(rows: npt.NDArray[np.generic], most: int) -> Int64Array:
 
 def _moderate(rows: Float32Array, centre: Float64Array, unit: bool) -> Float32Array:
     """Centred rows, of which float32 can hold the squares; larger ones are cut to that."""
-    return np.clip(centred(rows, centre, unit), -_LARGEST, _LARGEST).astype(np.float32)
+    vectors: Float32Array
+    with np.errstate(over="ignore"):
+        if not unit:
+            vectors = rows - centre.astype(np.float32)
+        else:
+            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+            if not (_SHORTEST < lengths.min(initial=1.0) <= lengths.max(initial=1.0) < _LONGEST):
+                return centred(rows, centre, unit).astype(np.float32)
+            vectors = rows / lengths[:, None]
+            vectors -= centre.astype(np.float32)
+    return np.clip(vectors, -_LARGEST, _LARGEST, out=vectors)
 
 
 def k_means(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
-    """Means of so many groups of a sample, by scikit-learn's mini-batch k-means."""
-    from sklearn.cluster import MiniBatchKMeans
+    """Means of so many groups of a sample, by scikit-learn's k-means (Lloyd 1982)."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     n_cells = min(n_cells, len(sample))
-    model = MiniBatchKMeans(n_cells, init="random", n_init=1, max_iter=_ROUNDS,
-                            batch_size=max(1024, len(sample) // 4), max_no_improvement=None,
-                            reassignment_ratio=0.0, random_state=seed)
-    model.fit(sample)
+    model = KMeans(n_cells, init="random", n_init=1, max_iter=_ROUNDS, tol=0.0,
+                   algorithm="lloyd", random_state=seed)
+    with warnings.catch_warnings():
+        # So few rounds don't converge, and groups of equal rows can't be told apart.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(sample)
     return model.cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
 
 
 def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
-             centres: Float32Array) -> Int32Array:
+             means: Float32Array) -> Int32Array:
+    """The number of the mean that is nearest to each row: a search as any other."""
+    from farann.index import Index
+
+    index = Index(metric="l2", threads=1)
+    index.add(means)
     labels = np.empty(len(rows), np.int32)
     for block in blocks_of(len(rows)):
-        labels[block] = np.argmax(_closeness(_moderate(rows[block], centre, unit), centres), axis=1)
+        labels[block] = index.search_nearest(_moderate(rows[block], centre, unit), 1).ids[:, 0]
     return labels
 
 

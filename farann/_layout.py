@@ -298,7 +298,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     builder = _Builder(rows, centre, kind.metric, isa, extents, progress)
     coded = np.delete(np.arange(n), extents.outliers)
     arrays = builder.lay_out(_whole_panels(builder.by_size(coded)))
-    n_cells = number_of_cells(kind.cells, n)
+    n_cells = number_of_cells(kind.cells, n, isa)
     if n < _FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
         return Made(arrays)
     if n_cells:

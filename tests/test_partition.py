@@ -35,14 +35,33 @@ def test_two_levels_are_nearly_as_good_as_one(
     assert spread(rows, two) < 1.2 * spread(rows, split(rows, N_CELLS))
 
 
-def test_rows_are_in_the_nearest_cell_of_all_parts(rng: np.random.Generator) -> None:
-    """Nearly all, though most parts weren't looked at."""
-    rows = gaussian(rng, N, DIM)
-    parts = _cells._parts_of(rows, np.zeros(DIM), False, N_CELLS, 0)
-    labels = split(rows, N_CELLS)
-    nearest = np.argmax(_cells._closeness(rows, np.concatenate(parts)), axis=1)
-    assert len(parts) > 2 * _cells._NEAR_PARTS
-    assert (labels == nearest).mean() > 0.9
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("n_cells", [5, N_CELLS])
+def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, rng: np.random.Generator) -> None:
+    rows = gaussian(rng, N, DIM) + np.float32(0.5)
+    centre = np.full(DIM, 0.125)
+    means = _cells._means(rows, centre, unit, n_cells, 0)
+    labels = _cells.partition(rows, centre, unit, n_cells, 0)
+    vectors = rows.astype(np.float64)
+    if unit:
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    distances = ((vectors - centre)[:, None, :] - means.astype(np.float64)) ** 2
+    distances = distances.sum(axis=2)
+    # Rows are centred in float32.
+    assert (distances[np.arange(N), labels] <= distances.min(axis=1) + 1e-5).all()
+    assert len(np.unique(labels)) > 0.9 * n_cells
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-20, 1e20, 1e38])
+def test_directions_of_rows_of_any_length(size: float, rng: np.random.Generator) -> None:
+    """Lengths whose squares float32 doesn't hold change no cell."""
+    rows = clustered(rng, 2000, DIM)
+    rows /= np.abs(rows).max(axis=1, keepdims=True)
+    mixed = rows.copy()
+    mixed[::3] *= np.float32(size)
+    assert np.isfinite(mixed).all() and mixed.any(axis=1).all()
+    plain, scaled = (_cells.partition(some, np.zeros(DIM), True, 20, 0) for some in (rows, mixed))
+    assert (plain == scaled).mean() > 0.98
 
 
 def test_same_seed_same_cells(rng: np.random.Generator) -> None:
