@@ -1,10 +1,9 @@
 # Approximate search: the same scan, of the rows that promise most. Part of _core.pyx.
 
 cdef enum:
-    # What the k-th key is expected to be is told by what the best cells promise, the best of so
-    # many groups of them, and of these this one.
-    TOLD = 16
-    TELLING_CELL = 6
+    # What the k-th key is expected to be is told by what the best cells promise, those of so many
+    # groups, which take turns.
+    TELLING_CELLS = 16
 
 
 cdef class ApproximateTask(Task):
@@ -21,13 +20,12 @@ cdef class ApproximateTask(Task):
     cdef Cells cells
     cdef double effort
     cdef bint expects
-    cdef double beside             # what is expected, from what a good cell promises
+    cdef double beside             # what is expected, from what good cells promise
     cdef int64_t budget, n_first
     cdef uint32_t *cell_queries    # whole codes of cells, query after query
     cdef uint32_t *cell_codes      # of a tile
     cdef farann_coded_query *cell_coded
     cdef float *promises           # of cells, for a tile
-    cdef farann_best_scores best_promises
     cdef farann_candidates chosen  # cells, for one query
     cdef int64_t *choosing         # queries that have cells to choose
     cdef int64_t n_choosing
@@ -47,8 +45,8 @@ cdef class ApproximateTask(Task):
                  double expected=NAN):
         """`budget` limits the rows that are scanned, in whole panels; 0: no limit.
 
-        `expected`: by how many deviations the k-th key is taken to be above what a good cell
-        promises, see `surprises`; NaN: nothing is expected.
+        `expected`: by how many deviations the k-th key is taken to be above what good cells
+        promise, see `surprises`; NaN: nothing is expected.
         """
         self.effort, self.beside, self.budget = effort, expected, INT64_MAX
         if 0 < budget <= snapshot.n_slots:
@@ -85,10 +83,7 @@ cdef class ApproximateTask(Task):
             self.words_of_tile(width, groups), sizeof(uint32_t))
         self.cell_coded = <farann_coded_query *>self.allocate(
             self.n_queries, sizeof(farann_coded_query))
-        self.promises = <float *>self.allocate(
-            width * room + TELLING_CELL, sizeof(float), False)
-        self.best_promises.scores = self.promises + width * room
-        self.best_promises.capacity = TELLING_CELL
+        self.promises = <float *>self.allocate(width * room, sizeof(float), False)
         self.spent = <int64_t *>self.allocate(
             3 * self.n_queries + 2 * room + 2, sizeof(int64_t))
         self.choosing = self.spent + self.n_queries
@@ -253,19 +248,18 @@ cdef class ApproximateTask(Task):
         return self.telling(promises) + self.beside * self.deviation_of(query)
 
     cdef double telling(self, const float *promises) noexcept nogil:
-        """What one of the best cells promises; -inf where there are too few."""
+        """What good cells promise, on average; -inf where there are too few."""
         cdef float largest[FARANN_SCORE_GROUPS]
         cdef float most
+        cdef double total = 0.0
         cdef int64_t i, j
         self.snapshot.kernels.largest_f32(promises, self.cells.n_padded, largest)
-        # The best of fewer groups tell as much, and are found sooner.
-        self.best_promises.count = 0
-        for i in range(TOLD):
+        for i in range(TELLING_CELLS):
             most = largest[i]
-            for j in range(1, FARANN_SCORE_GROUPS // TOLD):
-                most = max(most, largest[i + j * TOLD])
-            farann_best_scores_add(&self.best_promises, &most, 1)
-        return farann_best_scores_last(&self.best_promises)
+            for j in range(1, FARANN_SCORE_GROUPS // TELLING_CELLS):
+                most = max(most, largest[i + j * TELLING_CELLS])
+            total += most
+        return total / TELLING_CELLS
 
     cdef double deviation_of(self, const Query *query) noexcept nogil:
         """That of keys in a typical cell."""
@@ -424,7 +418,7 @@ cdef class ApproximateTask(Task):
 
 def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
               const float[::1] scores, int64_t k, double effort):
-    """By how many deviations k-th keys are above what a good cell promises.
+    """By how many deviations k-th keys are above what good cells promise.
 
     NaN where that can't be said; `scores` are those of the k-th rows of the queries.
     """

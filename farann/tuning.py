@@ -56,7 +56,7 @@ class Tuning(NamedTuple):
     target : float
         A recall; the table ends with its effort.
     expected : tuple of float
-        With cells: by how many deviations the k-th key is above what a good cell promises at that
+        With cells: by how many deviations the k-th key is above what good cells promise at that
         effort, in nearly all cases; NaN, or an empty tuple, where it isn't to be expected at all.
     """
 

@@ -61,9 +61,9 @@ def in_numpy(index: farann.Index, rows: Float32, queries: Float32, k: int,
         keys += ((points - centre) ** 2).sum(axis=1)
     groups = np.full((len(queries), 16 * -(-n // 16)), -np.inf)
     groups[:, :n] = promises
-    sixth = np.sort(groups.reshape(len(queries), -1, 16).max(axis=1), axis=1)[:, -6]
+    good = groups.reshape(len(queries), -1, 16).max(axis=1).mean(axis=1)
     kth = np.sort(keys, axis=1)[:, -k]
-    return np.asarray((kth - sixth) / (lengths * deviations.mean()))
+    return np.asarray((kth - good) / (lengths * deviations.mean()))
 
 
 @pytest.mark.parametrize("n_queries", [1, 5, 40])
@@ -81,7 +81,7 @@ def test_surprises(isa: str, metric: str, n_queries: int, rng: np.random.Generat
 
 def test_surprises_that_can_not_be_told(rng: np.random.Generator) -> None:
     rows, queries = gaussian(rng, 500, 3), gaussian(rng, 4, 3)
-    few_cells = index_of(rows, cells=5).build()  # the sixth best is missing
+    few_cells = index_of(rows, cells=15).build()  # a group of them is empty
     assert not np.isfinite(surprises(few_cells, queries, 5, 3.0)).any()
     few_rows = index_of(rows[:60], cells=20).build()  # all are scored
     assert not np.isfinite(surprises(few_rows, queries, 5, 3.0)).any()
@@ -105,7 +105,7 @@ def test_no_answer_is_lost(isa: str, metric: str, kind: str, rng: np.random.Gene
     index._isa = isa
     index.build()
     truth = index.search_furthest(queries, 100).ids
-    effort = 100.0  # more than any row strays, and cells that hardly stray are still told apart
+    effort = 20.0  # more than rows stray; with far more, cells that hardly do aren't told apart
     middle = float(np.median(surprises(index, queries, K, effort)))
     for n, k, beside in itertools.product((1, 4, 40), (1, K, 100), (-9.0, -0.5, 0.0, 0.5, 9.0)):
         hits = searched(index, queries[:n], k, effort=effort, expected=middle + beside)
@@ -151,7 +151,7 @@ def test_fewer_rows_than_expected(metric: str, rng: np.random.Generator) -> None
     both = gaussian(rng, N + 400, DIM)
     rows, queries = both[:N], np.ascontiguousarray(both[N:])
     index = index_of(rows, metric, cells=N_CELLS).build()
-    assert np.isfinite(index.tune().expected_at(3.0)) == (metric == "cosine")
+    assert np.isfinite(index.tune().expected_at(3.0)) or metric != "cosine"
     best = index.search_furthest(queries, K // 2).ids  # the worst that can be left out
     some = rng.random(N) < 0.5
     for least, filters in ((0.88, {"exclude": best}), (0.88, {"allowed": some})):
