@@ -364,7 +364,7 @@ cdef class ApproximateTask(Task):
         cdef const farann_kernels *kernels = self.snapshot.kernels
         cdef const int32_t *slots = NULL
         cdef int64_t before = self.cells.starts[c] - self.cells.starts[c - 1]
-        cdef int64_t steps = max(before // kernels.code_rows, 1) * (
+        cdef int64_t steps = max(before // kernels.step_rows, 1) * (
             (self.heads[c] - self.heads[c - 1] + self.code_width - 1) // self.code_width)
         if self.codes.slots is not None:
             slots = &self.codes.slots[0]

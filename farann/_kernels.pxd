@@ -137,7 +137,7 @@ cdef extern from "kernels.h" nogil:
         int panel_rows
         int tile_queries
         int code_queries
-        int code_rows
+        int step_rows
         int tile_groups
         int few_tiles
         int largest_code

@@ -184,11 +184,7 @@ WORD void score_code_panels(const int panels, const int held, int64_t behind,
     for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) {
             const int64_t at = row + v * I32_LANES;
-            f32v score = f32_fma(f32_from_i32(sum[t * vectors + v]), f32_set1(bars->step[t]),
-                                 f32_set1(bars->origin[t]));
-            if (rows->squares)
-                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->sign), score);
             f32_store(scores + t * stride + at,
-                      f32_div(score, f32_set1(rows->weights[at / FARANN_CODE_PANEL])));
+                      scores_of(rows, at, bars, t, sum[t * vectors + v]));
         }
 }

@@ -32,18 +32,11 @@ KERNEL(void) NAME(gather_codes)(const uint32_t *codes, const int64_t *members, i
 /* Up to sixteen groups of a panel as whole lines, with zeros behind them. */
 WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *lower,
                       int64_t panel_bytes, int64_t groups, uint8_t *lines) {
-    const i32v low_bits = i32_set1(0x0f0f0f0f);
     for (int64_t g = 0; g < TILE_GROUPS; g++) {
         i32v c = i32_set1(0);
-        if (g < groups) {
-            c = i32_load(panel);
-            if (held == UPPER_HALVES)
-                c = i32_and(g % 2 ? i32_shift_right4(c) : c, low_bits);
-            if (held == BOTH_HALVES) {
-                i32v low = load_lower(lower, 0, panel_bytes);
-                c = g % 2 ? join_halves(1, c, low) : join_halves(0, c, low);
-            }
-        }
+        if (g < groups)
+            c = g % 2 ? load_group(held, 1, panel, lower, 0, panel_bytes)
+                      : load_group(held, 0, panel, lower, 0, panel_bytes);
         i32_store(lines + g * AMX_LINE, c);
         if (held != WHOLE && g % 2 == 0) continue;
         panel += AMX_LINE;
@@ -215,13 +208,8 @@ WORD void score_code_panels(const int panels, const int held, int64_t behind,
     sum_code_panels(panels, held, behind, rows, row, tile->codes, sums);
     for (int p = 0; p < panels; p++) {
         const int64_t at = row + p * FARANN_CODE_PANEL;
-        const f32v weight = f32_set1(rows->weights[at / FARANN_CODE_PANEL]);
-        for (int t = 0; t < CODE_QUERIES; t++) {
-            f32v score = f32_fma(f32_from_i32(i32_load(sums[p].of[t])), f32_set1(bars->step[t]),
-                                 f32_set1(bars->origin[t]));
-            if (rows->squares)
-                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->sign), score);
-            f32_store(scores + t * stride + at, f32_div(score, weight));
-        }
+        for (int t = 0; t < CODE_QUERIES; t++)
+            f32_store(scores + t * stride + at,
+                      scores_of(rows, at, bars, t, i32_load(sums[p].of[t])));
     }
 }

@@ -87,7 +87,7 @@ typedef struct {
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
     int code_queries; /* the same for codes */
-    int code_rows;    /* the rows of a step of theirs */
+    int step_rows;    /* rows that a scan takes at once for these */
     int tile_groups;  /* a tile of codes has room for a multiple of so many groups */
     int few_tiles;    /* up to so many put the halves of codes together as they read them */
     int largest_code; /* of queries, in magnitude: what the dot products of bytes allow */

@@ -18,6 +18,16 @@ WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel
     return f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
 }
 
+/* The scores of a vector of rows for query t, by their sums. */
+WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, const farann_code_bars *bars,
+                    int t, i32v sums) {
+    f32v score =
+        f32_fma(f32_from_i32(sums), f32_set1(bars->step[t]), f32_set1(bars->origin[t]));
+    if (rows->squares)
+        score = f32_fma(f32_load(rows->squares + row), f32_set1(bars->sign), score);
+    return f32_div(score, f32_set1(rows->weights[row / FARANN_CODE_PANEL]));
+}
+
 /* Appends rows with their scores, or with their bare sums. */
 WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask,
                        const int32_t *sums, const farann_coded_rows *rows, int64_t first,
@@ -49,20 +59,26 @@ WORD i32v join_halves(const int second, i32v upper, i32v lower) {
                   : i32_select(high_bits, i32_shift_left4(upper), lower);
 }
 
+/*
+ * The v-th vector of a panel's codes of one group: of halves, of the first or the second of a pair.
+ */
+WORD i32v load_group(const int held, const int second, const uint8_t *panel, const uint8_t *lower,
+                     int v, int64_t panel_bytes) {
+    i32v c = i32_load(panel + v * 4 * I32_LANES);
+    if (held == UPPER_HALVES)
+        return i32_and(second ? i32_shift_right4(c) : c, i32_set1(0x0f0f0f0f));
+    return held == BOTH_HALVES ? join_halves(second, c, load_lower(lower, v, panel_bytes)) : c;
+}
+
 /* Adds the products of one group of coordinates; of halves, the first or the second of a pair. */
 WORD void add_group(const int width, const int panels, const int held, const int second,
                     const uint8_t *panel, const uint8_t *lower, int64_t panel_bytes,
                     const uint32_t *queries, i32v *sum) {
     const int vectors = panels * PANEL_I32;
-    const i32v low_bits = i32_set1(0x0f0f0f0f);
     i32v c[CODE_PANELS * PANEL_I32];
     for (int v = 0; v < vectors; v++) {
         int64_t at = (v / PANEL_I32) * panel_bytes;
-        c[v] = i32_load(panel + at + (v % PANEL_I32) * 4 * I32_LANES);
-        if (held == UPPER_HALVES)
-            c[v] = i32_and(second ? i32_shift_right4(c[v]) : c[v], low_bits);
-        if (held != BOTH_HALVES) continue;
-        c[v] = join_halves(second, c[v], load_lower(lower + at, v % PANEL_I32, panel_bytes));
+        c[v] = load_group(held, second, panel + at, lower + at, v % PANEL_I32, panel_bytes);
     }
     for (int t = 0; t < width; t++) {
         i32v u = i32_set1((int32_t)queries[t]);
@@ -234,11 +250,8 @@ KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
         sum_panel(WHOLE, codes, codes, rows->groups, query->codes, sums);
         for (int v = 0; v < PANEL_I32; v++) {
             const int64_t at = row + v * I32_LANES;
-            f32v score = f32_fma(f32_from_i32(i32_load(sums + v * I32_LANES)),
-                                 f32_set1(bars->step[0]), f32_set1(bars->origin[0]));
-            if (rows->squares)
-                score = f32_fma(f32_load(rows->squares + at), f32_set1(bars->sign), score);
-            f32_store(scores + at, f32_div(score, f32_set1(rows->weights[panel])));
+            f32_store(scores + at,
+                      scores_of(rows, at, bars, 0, i32_load(sums + v * I32_LANES)));
         }
     }
 }
@@ -266,12 +279,10 @@ KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t start, i
     for (int64_t at = first; at < first + n / FARANN_CODE_PANEL * panel_bytes; at += panel_bytes) {
         const uint8_t *upper = rows->panels + at, *lower = rows->lower + at;
         for (int64_t g = 0; g < groups; g++, panels += GROUP_BYTES) {
-            for (int v = 0; v < PANEL_I32; v++) {
-                i32v high = i32_load(upper + v * 4 * I32_LANES);
-                i32v low = load_lower(lower, v, panel_bytes);
+            for (int v = 0; v < PANEL_I32; v++)
                 i32_store((int32_t *)panels + v * I32_LANES,
-                          g % 2 ? join_halves(1, high, low) : join_halves(0, high, low));
-            }
+                          g % 2 ? load_group(BOTH_HALVES, 1, upper, lower, v, panel_bytes)
+                                : load_group(BOTH_HALVES, 0, upper, lower, v, panel_bytes));
             if (g % 2 == 0) continue;
             upper += GROUP_BYTES;
             lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;

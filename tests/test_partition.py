@@ -25,6 +25,16 @@ def split(rows: Float32, n_cells: int, seed: int = 0) -> NDArray[np.int32]:
     return _cells.partition(rows, np.zeros(rows.shape[1]), False, n_cells, seed)
 
 
+def test_number_of_cells() -> None:
+    """By the root of the number of rows; larger cells where scanning costs little."""
+    for isa, automatic in (("scalar", 4000), ("avx512vnni", 4000), ("amx", 2000)):
+        assert _cells.number_of_cells("auto", 1_000_000, isa) == automatic
+        assert _cells.number_of_cells("auto", 49_999, isa) == 0
+        assert _cells.number_of_cells(None, 1_000_000, isa) == 0
+        assert _cells.number_of_cells(300, 1_000_000, isa) == 300
+        assert _cells.number_of_cells(300, 200, isa) == 200
+
+
 @pytest.mark.parametrize("kind", DATA)
 def test_two_levels_are_nearly_as_good_as_one(
     kind: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
