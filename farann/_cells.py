@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import blocks_of, centred, empty_panels, largest_of_panels, rotation_signs
+from farann._codes import blocks_of, centred, empty_panels, largest_of_panels
+from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
 # "auto": fewer rows are scanned whole; more get so many cells for the root of their number. Where
@@ -152,7 +153,7 @@ def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
 
 
 def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int32Array,
-             starts: Int64Array, asked: Float64Array, seed: int, isa: str) -> CellArrays:
+             starts: Int64Array, asked: Float64Array, turn: Turn, isa: str) -> CellArrays:
     """Code what is expected of each cell: mean, deviation, and mean of squares.
 
     `labels` number the cells without gaps; -1 is a row of none. Deviations are those along the
@@ -179,7 +180,7 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
     variances = spread / counts - ((means @ factor) ** 2).sum(axis=1)
     variances += rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
-    return _coded(means, deviations, squares if squared else None, starts, seed, isa)
+    return _coded(means, deviations, squares if squared else None, starts, turn, isa)
 
 
 def _root_of_moment(weights: Float64Array) -> tuple[Float64Array, float]:
@@ -197,14 +198,14 @@ def _root_of_moment(weights: Float64Array) -> tuple[Float64Array, float]:
     return axes[:, main] * np.sqrt(np.maximum(moments[main] - rest, 0.0)), rest
 
 
-def code_means(means: Float64Array, seed: int, isa: str) -> tuple[UInt8Array, Float32Array,
-                                                                  Float64Array]:
+def code_means(means: Float64Array, turn: Turn, isa: str) -> tuple[UInt8Array, Float32Array,
+                                                                   Float64Array]:
     """Codes of means as of centred rows, the weight of each panel, and the scale of all."""
     n, dim = means.shape
     largest = float(np.finfo(np.float32).max)
     means32 = np.clip(means, -largest, largest).astype(np.float32)
-    signs, nowhere, extents = rotation_signs(dim, seed), np.zeros(dim), np.empty(n)
-    _core.code_extents(means32, nowhere, False, signs, isa, extents)
+    nowhere, extents = np.zeros(dim), np.empty(n)
+    _core.code_extents(means32, nowhere, False, *turn, isa, extents)
     order = np.full(_core.code_rows(n), -1)
     order[:n] = np.arange(n)
     limit = max(float(extents.max()), 1e-28)
@@ -212,15 +213,15 @@ def code_means(means: Float64Array, seed: int, isa: str) -> tuple[UInt8Array, Fl
     weights = (127.0 / room).astype(np.float32)
     of_mean = np.repeat(weights, _core.code_rows(1))[:n]
     codes = np.empty((n, 4 * -(-dim // 4)), np.uint8)
-    _core.encode_rows(means32, nowhere, False, signs, of_mean, isa, codes, np.empty(n),
+    _core.encode_rows(means32, nowhere, False, *turn, of_mean, isa, codes, np.empty(n),
                       np.empty(n, np.float32))
     return codes, weights, of_mean.astype(np.float64)
 
 
 def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array | None,
-           starts: Int64Array, seed: int, isa: str) -> CellArrays:
+           starts: Int64Array, turn: Turn, isa: str) -> CellArrays:
     n = len(means)
-    codes, weights, of_mean = code_means(means, seed, isa)
+    codes, weights, of_mean = code_means(means, turn, isa)
     scaled = deviations * of_mean
     unit = max(float(scaled.max()) / 127.0, 1e-30)
     spread = (128.0 + np.rint(scaled / unit)).astype(np.uint8)

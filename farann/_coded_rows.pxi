@@ -222,9 +222,10 @@ cdef class CodedRows(CodedBlocks):
         cdef int64_t start = 0, position, slot, n
         cdef double offset
         farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query),
-                             self.snapshot.dim, &self.snapshot.centre[0], query.prepared.query_norm, self.turned)
-        self.snapshot.kernels.rotate_f64(self.turned, self.snapshot.dim, &self.codes.turns[0, 0],
-                                         FARANN_ROTATION_ROUNDS)
+                             self.snapshot.dim, &self.snapshot.centre[0],
+                             query.prepared.query_norm, self.turned)
+        farann_turn_weights(self.snapshot.kernels, &self.codes.turn.given, self.snapshot.dim,
+                            self.turned)
         block.first, block.positions, block.slots = 0, self.positions, NULL
         block.ids, block.end = self.snapshot.ids_by_slot, self.snapshot.n_slots
         while start < self.codes.n_positions:

@@ -1,30 +1,65 @@
 # 8-bit codes of rows: making them, and what a search reads. Part of _core.pyx.
 
+cdef class Turn:
+    """What vectors go through before they are coded: a stretch, if there is one, and a rotation.
+
+    Parameters
+    ----------
+    signs : int8 (3, dim)
+        Of the rotation.
+    stretch : float64 (dim,) or None
+        p: rows are multiplied with I + p p', weights with its inverse.
+    """
+
+    cdef farann_turn given
+    cdef double[:, ::1] signs
+    cdef double[::1] stretch  # with zeros up to a multiple of 8
+
+    def __init__(self, const int8_t[:, ::1] signs, stretch):
+        cdef int64_t dim = signs.shape[1]
+        cdef double squares = 0.0
+        if signs.shape[0] != FARANN_ROTATION_ROUNDS or dim < 1:
+            raise ValueError("there must be signs for each round of the rotation")
+        self.signs = np.array(signs, np.float64)
+        self.given = farann_turn(&self.signs[0, 0], NULL, 1.0)
+        if stretch is None:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = float(np.square(stretch, dtype=np.float64).sum())
+        # NaN fails this, too; the rest pays for rounding.
+        if np.shape(stretch) != (dim,) or not squares < (FARANN_STRETCH - 1) * (1.0 + 1e-9):
+            raise ValueError(f"a stretch must be a direction of the rows' space, by up to "
+                             f"{FARANN_STRETCH} times")
+        self.stretch = np.zeros(padded(dim))
+        np.asarray(self.stretch)[:dim] = stretch
+        self.given.stretch, self.given.shrink = &self.stretch[0], 1.0 / (1.0 + squares)
+
+
 def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                 const int8_t[:, ::1] signs, str isa, double[::1] extents):
-    """Write each row's largest |coordinate| after centring and rotation."""
-    cdef double[::1] scratch = np.empty(centre.shape[0])
-    cdef double[:, ::1] turns = np.asarray(signs, np.float64)
+                 const int8_t[:, ::1] signs, stretch, str isa, double[::1] extents):
+    """Write each row's largest |coordinate| after centring, and what `Turn` says."""
+    cdef double[::1] scratch = np.zeros(padded(centre.shape[0]))
+    cdef Turn turn = Turn(signs, stretch)
     cdef const farann_kernels *kernels = kernels_of(isa)
     if rows.shape[0]:
         with nogil:
             farann_code_extents(kernels, &rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
-                                unit, &turns[0, 0], &scratch[0], &extents[0])
+                                unit, &turn.given, &scratch[0], &extents[0])
 
 
 def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                const int8_t[:, ::1] signs, const float[::1] weights, str isa,
+                const int8_t[:, ::1] signs, stretch, const float[::1] weights, str isa,
                 uint8_t[:, ::1] codes, double[::1] squares, float[::1] unknown):
     """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2."""
-    cdef double[::1] scratch = np.empty(centre.shape[0])
-    cdef double[:, ::1] turns = np.asarray(signs, np.float64)
+    cdef double[::1] scratch = np.zeros(padded(centre.shape[0]))
+    cdef Turn turn = Turn(signs, stretch)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef farann_code_extremes largest
     largest.residual = largest.length = largest.unknown = largest.norm = 0.0
     if rows.shape[0]:
         with nogil:
             farann_encode_rows(kernels, &rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
-                               unit, &turns[0, 0], &weights[0], &scratch[0], &codes[0, 0],
+                               unit, &turn.given, &weights[0], &scratch[0], &codes[0, 0],
                                &squares[0], &unknown[0], &largest)
     return largest.residual, largest.length, largest.unknown, largest.norm
 
@@ -52,7 +87,7 @@ cdef int64_t code_pairs(int64_t groups) noexcept nogil:
     return (groups + 1) // 2
 
 
-CODE_SPAN = <int>FARANN_SPAN
+CODE_SPAN, LARGEST_STRETCH = <int>FARANN_SPAN, <int>FARANN_STRETCH
 
 
 def code_rows(int64_t n):
@@ -110,12 +145,14 @@ cdef class Codes:
         A direction, of length 1, not under l2.
     along : float32 (n_positions / 16,) or None
         The most that a panel's rows are along the lead.
+    stretch : float64 (dim,) or None
+        Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
     """
 
     cdef const uint8_t[:, ::1] panels, lower, whole
     cdef const float[::1] weights, unknown, squares, whole_weights, whole_squares
     cdef const int32_t[::1] slots
-    cdef double[:, ::1] turns
+    cdef Turn turn
     cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
     cdef double[::1] reach  # None, or the largest |z| from each panel on, or what isn't along
@@ -134,7 +171,8 @@ cdef class Codes:
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
                  const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
-                 whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None):
+                 whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None,
+                 stretch=None):
         cdef int64_t i, parts, n = panels.shape[0]
         self.has_basis = basis is not None
         self.upper_alone = lower is None and not self.has_basis
@@ -146,7 +184,7 @@ cdef class Codes:
         self.slots, self.outliers = slots, outliers
         if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL
                 or weights.shape[0] * FARANN_CODE_PANEL != n
-                or signs.shape[0] != FARANN_ROTATION_ROUNDS or signs.shape[1] != dim
+                or signs.shape[1] != dim
                 or (slots is not None and self.slots.shape[0] != n)
                 or (slots is None and (n < n_rows or outliers.shape[0]))):
             raise ValueError("panels, weights, signs and slots must fit together")
@@ -170,7 +208,9 @@ cdef class Codes:
         # One query alone waits for memory: it reads the upper halves before the lower ones.
         self.halves_first = (lower is not None and dim <= MOST_HALVED
                              and n * panels.shape[1] > CACHED_BYTES)
-        self.turns = np.array(signs, np.float64)
+        self.turn = Turn(signs, stretch)
+        if stretch is not None and squares is not None:
+            raise ValueError("there is no stretch beside squares")
         self.scanned.groups, parts = self.groups, code_pairs(self.groups)
         if self.has_basis:
             self.basis = padded_basis(basis, dim)

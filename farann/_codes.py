@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from farann import _core
+from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 ROTATION_ROUNDS = 3
@@ -19,7 +20,7 @@ _MOST_OUTLIERS = 16
 _OUTLIER_RATIO = 1.5
 _ROWS_AT_ONCE = 4096
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
-_LARGEST_DIM = 16_000
+LARGEST_DIM = 16_000
 # Pays for the rounding of sums in float64.
 _UP = 1.0 + 1e-9
 
@@ -60,7 +61,7 @@ def blocks_of(n: int) -> list[slice]:
 class Extents(NamedTuple):
     """What scales must hold: measured before rows are coded."""
 
-    signs: npt.NDArray[np.int8]
+    turn: Turn
     largest: Float64Array  # of each row, its largest |coordinate| once it is turned
     limit: float  # the largest of all but the outliers
     outliers: Int64Array
@@ -77,20 +78,16 @@ class Extents(NamedTuple):
         return (127.0 / room).astype(np.float32, copy=False)
 
 
-def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, seed: int, isa: str,
+def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, turn: Turn, isa: str,
                  progress: bool, steps: int = 0) -> Extents | None:
-    """What codes must hold; None where they could not help: no spread, or too many dimensions."""
-    n, dim = rows.shape
-    if n == 0 or dim > _LARGEST_DIM:
-        return None
-    signs = rotation_signs(dim, seed)
-    largest = np.empty(n)
-    for block in tqdm(blocks_of(n), "measuring rows", disable=not progress):
-        _core.code_extents(rows[block], centre, unit, signs, isa, largest[block])
+    """What codes must hold; None where they could not help, as rows have no spread."""
+    largest = np.empty(len(rows))
+    for block in tqdm(blocks_of(len(rows)), "measuring rows", disable=not progress):
+        _core.code_extents(rows[block], centre, unit, *turn, isa, largest[block])
     limit = _largest_coded(largest)
     if not 1e-28 < limit < 1e18:
         return None
-    return Extents(signs, largest, limit, np.flatnonzero(largest > limit).astype(np.int64),
+    return Extents(turn, largest, limit, np.flatnonzero(largest > limit).astype(np.int64),
                    steps=steps)
 
 
@@ -118,7 +115,7 @@ def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ext
         coded = CodedBlock(block, np.empty((n, -(-dim // 4) * 4), np.uint8), np.empty(n),
                            np.empty(n, np.float32))
         extremes[:] = np.maximum(extremes, _core.encode_rows(
-            rows[block], centre, unit, extents.signs,
+            rows[block], centre, unit, extents.turn.signs, extents.turn.stretch,
             np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:]))
         yield coded
 

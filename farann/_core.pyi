@@ -10,12 +10,18 @@ METRICS: Final[tuple[str, str, str]]
 def isa_levels() -> tuple[str, ...]: ...
 def first_bad_row(rows: npt.NDArray[np.float32], unit: bool) -> int: ...
 
+class Turn:
+    def __init__(
+        self, signs: npt.NDArray[np.int8], stretch: npt.NDArray[np.float64] | None
+    ) -> None: ...
+
 def code_rows(n: int) -> int: ...
 def code_extents(
     rows: npt.NDArray[np.float32],
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
+    stretch: npt.NDArray[np.float64] | None,
     isa: str,
     extents: npt.NDArray[np.float64],
 ) -> None: ...
@@ -24,6 +30,7 @@ def encode_rows(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
+    stretch: npt.NDArray[np.float64] | None,
     weights: npt.NDArray[np.float32],
     isa: str,
     codes: npt.NDArray[np.uint8],
@@ -39,6 +46,7 @@ def pack_codes(
 ) -> None: ...
 
 CODE_SPAN: Final[int]
+LARGEST_STRETCH: Final[int]
 CACHED_BYTES: int
 HUB_ROWS: int
 
@@ -64,6 +72,7 @@ class Codes:
         longest: npt.NDArray[np.float32] | None = None,
         lead: npt.NDArray[np.float64] | None = None,
         along: npt.NDArray[np.float32] | None = None,
+        stretch: npt.NDArray[np.float64] | None = None,
     ) -> None: ...
 
 class Cells:

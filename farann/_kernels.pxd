@@ -195,6 +195,7 @@ cdef extern from "codes.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
         FARANN_SPAN
+        FARANN_STRETCH
 
     ctypedef struct farann_code_extremes:
         double residual
@@ -220,10 +221,16 @@ cdef extern from "codes.h" nogil:
         double slack
         double off
 
+    ctypedef struct farann_turn:
+        const double *signs
+        const double *stretch
+        double shrink
+
+    void farann_turn_weights(const farann_kernels *, const farann_turn *, int64_t, double *)
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
-                             const double *, int, const double *, double *, double *)
+                             const double *, int, const farann_turn *, double *, double *)
     void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,
-                            const double *, int, const double *, const float *, double *,
+                            const double *, int, const farann_turn *, const float *, double *,
                             uint8_t *, double *, float *, farann_code_extremes *)
     void farann_pack_codes(const uint8_t *, const int64_t *, int64_t, int64_t, bint, uint8_t *,
                            uint8_t *)

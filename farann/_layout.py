@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from farann import _basis, _core
 from farann._cells import CellArrays, Origins, describe, number_of_cells, partition
 from farann._codes import (
+    LARGEST_DIM,
     CodeBounds,
     CodedBlock,
     Extents,
@@ -23,12 +24,20 @@ from farann._codes import (
     largest_of_panels,
     measure_rows,
     places_of,
+    rotation_signs,
 )
 from farann._kind import Kind
-from farann._rotation import turned
+from farann._rotation import Turn
 from farann._seeds import SeedArrays, make_seeds
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
-from farann._typical import Lead, along_and_across, first_look, typical_of, weights_of
+from farann._typical import (
+    Lead,
+    along_and_across,
+    first_look,
+    stretch_for,
+    typical_of,
+    weights_of,
+)
 from farann._upper import code_upper, shape_of
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
@@ -73,6 +82,11 @@ class CodeArrays(NamedTuple):
     longest: Float32Array | None = None  # |z| of each panel at most, or what isn't along the lead
     lead: Float64Array | None = None  # a direction that weights of queries have in common
     along: Float32Array | None = None  # of each panel, the most along the lead
+    stretch: Float64Array | None = None  # of rows, before they are coded
+
+    @property
+    def turn(self) -> Turn:
+        return Turn(self.signs, self.stretch)
 
 
 class _Builder(NamedTuple):
@@ -141,7 +155,7 @@ class _Builder(NamedTuple):
         """The same, with scales for what is left of rows."""
         extents, largest = self.extents, np.empty(len(self.rows))
         for block in blocks_of(len(self.rows)):
-            z = turned(centred(self.rows[block], self.centre, self.unit), extents.signs)
+            z = extents.turn.rows(centred(self.rows[block], self.centre, self.unit))
             largest[block] = np.abs(z - origins.of(block, z.shape[1])).max(axis=1)
         # Equal rows leave next to nothing.
         limit = max(extents.limit / extents.span,
@@ -172,9 +186,8 @@ class _Builder(NamedTuple):
             if squares is not None:
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
         return CodeArrays(panels, lower, weights, unknown.reshape(-1, panel).max(axis=1), squares,
-                          self.extents.signs, self._slots(order), self.extents.outliers,
-                          bounds_from(extremes))
-
+                          self.extents.turn.signs, self._slots(order), self.extents.outliers,
+                          bounds_from(extremes), stretch=self.extents.turn.stretch)
 
     def _lay_out_along(self, order: Int64Array, basis: Float64Array) -> CodeArrays:
         places = places_of(order, len(self.rows))
@@ -196,9 +209,10 @@ class _Builder(NamedTuple):
                 lengths = coded.squares[there]
                 squares[at] = lengths * along.weights[at // panel]
                 whole_squares[at] = lengths * weights
-        return CodeArrays(along.panels, None, along.weights, None, squares, self.extents.signs,
-                          self._slots(order), self.extents.outliers, along.bounds, basis, whole,
-                          whole_weights, whole_squares, bounds_from(extremes))
+        return CodeArrays(along.panels, None, along.weights, None, squares,
+                          self.extents.turn.signs, self._slots(order), self.extents.outliers,
+                          along.bounds, basis, whole, whole_weights, whole_squares,
+                          bounds_from(extremes), stretch=self.extents.turn.stretch)
 
     def _coded(self, weights: Float32Array, extremes: Float64Array) -> Iterator[CodedBlock]:
         return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa,
@@ -284,9 +298,17 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         What is going to be asked; by default rows serve as a sample.
     progress : bool
     """
-    n = len(rows)
-    extents = measure_rows(rows, centre, kind.unit, kind.seed, isa, progress,
-                           0 if kind.vectors else WEIGHT_STEPS)
+    n, dim = rows.shape
+    if n == 0 or dim > LARGEST_DIM:
+        return Made(None)
+    asked = _sample_queries(rows, kind.seed, queries)
+    # The rounding of 4-bit codes does better by what queries have in common.
+    stretch = None
+    if kind.bits == 8 and n >= _FEW_ROWS:
+        with threadpool_limits(1):
+            stretch = stretch_for(rows, centre, kind.metric, asked)
+    extents = measure_rows(rows, centre, kind.unit, Turn(rotation_signs(dim, kind.seed), stretch),
+                           isa, progress, 0 if kind.vectors else WEIGHT_STEPS)
     if extents is None:
         return Made(None)
     if n > _MOST_ORDERED:
@@ -306,14 +328,13 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
 
     # Threads that wait for each other by spinning take minutes on a busy machine.
     with threadpool_limits(1):
-        asked = _sample_queries(rows, kind.seed, queries)
         long_answers = builder.answers(arrays, asked, k=_ORDER_K)
         answers = np.ascontiguousarray(long_answers[:, :_SAMPLE_K])
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
         basis = shape = lead = None
         by_length = reach_tells = False
         if kind.bits == 4:
-            shape = shape_of(turned(weights_of(asked, centre, kind.metric), extents.signs))
+            shape = shape_of(extents.turn.weights(weights_of(asked, centre, kind.metric)))
         elif kind.vectors:
             typical = typical_of(rows, centre, kind.metric, asked, answers[:, -1])
             basis = first_look(typical, n, kind.seed)
@@ -361,7 +382,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
         cells = describe(rows, centre, kind.metric, labels, starts,
-                         weights_of(asked, centre, kind.metric), kind.seed, isa)
+                         weights_of(asked, centre, kind.metric), extents.turn, isa)
         if relative:
             cells = cells._replace(relative=True)
             builder = builder.relative_to(Origins(cells, labels))

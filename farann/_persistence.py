@@ -168,7 +168,7 @@ _CODE_SECTIONS = {
     "squares": (np.float32, 1), "signs": (np.int8, 2), "slots": (np.int32, 1),
     "outliers": (np.int64, 1), "basis": (np.float64, 2), "whole": (np.uint8, 2),
     "whole_weights": (np.float32, 1), "whole_squares": (np.float32, 1), "longest": (np.float32, 1),
-    "lead": (np.float64, 1), "along": (np.float32, 1),
+    "lead": (np.float64, 1), "along": (np.float32, 1), "stretch": (np.float64, 1),
 }
 _CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.uint8, 2), "weights": (np.float32, 1),
                   "squares": (np.float32, 1)}

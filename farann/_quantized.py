@@ -17,7 +17,6 @@ from farann._cells import CellArrays
 from farann._checks import Limits
 from farann._codes import CodeBounds, Extents, blocks_of, bytes_at, centred, empty_panels
 from farann._kind import Kind
-from farann._rotation import turned, turned_back
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann._typical import weights_of
 from farann._upper import MIDDLE, shape_of
@@ -90,7 +89,7 @@ def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
     if cells is not None and cells.relative:
         values += cells.means(cells.at(positions), len(centre))
     vectors = np.empty((len(slots), len(centre)))
-    vectors[there] = turned_back(values, codes.signs)
+    vectors[there] = codes.turn.rows_from(values)
     vectors[~there] = centred(base[np.searchsorted(codes.outliers, slots[~there])], centre, unit)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     if codes.squares is not None:
@@ -212,7 +211,7 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
     limit = 127.0 / float(codes.weights.min())
     largest = np.empty(len(rows))
     if len(rows):
-        _core.code_extents(rows, centre, kind.unit, codes.signs, isa, largest)
+        _core.code_extents(rows, centre, kind.unit, *codes.turn, isa, largest)
     # Files that are mapped aren't checked for NaN.
     far = (largest > _FAR * limit) | ~np.isfinite(rows).all(axis=1)
     rows, largest = rows[~far], largest[~far]
@@ -220,7 +219,7 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
         return coded, far
     # Rows that are larger than any before get weights of their own.
     most = max(float(largest.max()), limit)
-    extents = Extents(codes.signs, largest, most, np.empty(0, np.int64),
+    extents = Extents(codes.turn, largest, most, np.empty(0, np.int64),
                       _core.CODE_SPAN * most / limit, _layout.WEIGHT_STEPS)
     new = _layout.code_more(rows, centre, kind, isa, extents, _shape(rows, centre, kind, codes))
     of_new = _as_order(new, len(rows))
@@ -243,7 +242,7 @@ def _shape(rows: Float32Array, centre: Float64Array, kind: Kind,
     if kind.bits == 8:
         return None
     sample = rows[:: -(-len(rows) // _SAMPLE)]
-    return shape_of(turned(weights_of(sample, centre, kind.metric), codes.signs))
+    return shape_of(codes.turn.weights(weights_of(sample, centre, kind.metric)))
 
 
 def _joined(first: Any, second: Any) -> Any:

@@ -312,8 +312,7 @@ cdef class Queries:
             self.take_lead(query, weights)
         if self.codes.has_basis:
             codes = self.whole_queries + i * self.codes.groups
-        self.snapshot.kernels.rotate_f64(weights, dim, &self.codes.turns[0, 0],
-                                         FARANN_ROTATION_ROUNDS)
+        farann_turn_weights(self.snapshot.kernels, &self.codes.turn.given, dim, weights)
         farann_code_query(self.snapshot.kernels, weights, 0.0, &self.codes.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.upper_alone,
                           self.code_bytes, codes, &query.whole)

@@ -1,11 +1,43 @@
-"""The rotation that codes are made in, in numpy: small numbers of vectors, there and back."""
+"""What vectors go through before they are coded, in numpy: small numbers of them, there and back."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float64Array
+
+
+class Turn(NamedTuple):
+    """A stretch, if there is one, and a rotation; products of rows and weights stay what they are.
+
+    Rows are multiplied with I + p p', where p is the stretch, and weights with its inverse.
+    """
+
+    signs: npt.NDArray[np.int8]
+    stretch: Float64Array | None = None
+
+    def rows(self, vectors: Float64Array) -> Float64Array:
+        """Centred rows (n, dim) as they are coded."""
+        if self.stretch is not None:
+            vectors = vectors + np.outer(vectors @ self.stretch, self.stretch)
+        return turned(vectors, self.signs)
+
+    def weights(self, vectors: Float64Array) -> Float64Array:
+        """Weights of queries (n, dim) as they are coded."""
+        return turned(self._shrunk(vectors), self.signs)
+
+    def rows_from(self, vectors: Float64Array) -> Float64Array:
+        """The inverse of `rows`."""
+        return self._shrunk(turned_back(vectors, self.signs))
+
+    def _shrunk(self, vectors: Float64Array) -> Float64Array:
+        if self.stretch is None:
+            return vectors
+        share = 1.0 / (1.0 + self.stretch @ self.stretch)
+        return vectors - np.outer(share * (vectors @ self.stretch), self.stretch)
 
 
 def turned(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:

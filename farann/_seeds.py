@@ -103,7 +103,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     found = (lists[group[held_out], :, None] == places[answers[held_out]][:, None, :]).any(axis=1)
     if found.mean() < _LEAST_FOUND:
         return None
-    codes, of_panels, _ = code_means(rows, seed, isa)
+    codes, of_panels, _ = code_means(rows, arrays.turn, isa)
     panels = np.zeros((len(of_panels) * _core.code_rows(1), codes.shape[1]), np.uint8)
     _core.pack_codes(codes, np.arange(len(codes)), False, panels)
     biases = None

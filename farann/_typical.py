@@ -17,6 +17,8 @@ _WORTH_AN_ORDER = 0.1
 # Rows in the order of what they reach along the lead: it counts so many times there, which leaves
 # the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
 _LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
+# A stretch must leave so much of what codes may be off at most.
+_WORTH_A_STRETCH = 0.98
 
 
 def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
@@ -25,6 +27,39 @@ def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Floa
     if _core.METRICS[metric] == "cosine":
         weights /= np.linalg.norm(weights, axis=1, keepdims=True)
     return -2.0 * (weights - centre) if _core.METRICS[metric] == "l2" else -weights
+
+
+def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
+                queries: Float32Array) -> Float64Array | None:
+    """The stretch of rows that makes codes best for these queries, if it makes them better.
+
+    What a product of codes may be off is as the length of the row times that of the weights. Along
+    the mean query, weights are long and rows are not: rows times s and weights over s have the same
+    product there, and the s is best that makes the product of their mean squares smallest. Under
+    l2, queries have next to no mean beside the centre of rows.
+    """
+    if _core.METRICS[metric] == "l2" or len(rows) == 0:
+        return None
+    sample = centred(rows[:: -(-len(rows) // _ROWS)], centre, _core.METRICS[metric] == "cosine")
+    weights = weights_of(queries, centre, metric)
+    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
+    # Long queries aren't more important.
+    weights = weights[lengths[:, 0] > 0.0] / lengths[lengths > 0.0][:, None]
+    mean = weights.sum(axis=0)
+    length = float(np.linalg.norm(mean))
+    size = float(np.einsum("ij,ij->", sample, sample))
+    if not (length > 0.0 and size > 0.0):
+        return None
+    direction = mean / length
+    of_rows = float(((sample @ direction) ** 2).sum()) / size
+    of_weights = float(((weights @ direction) ** 2).mean())
+    others = max((1.0 - of_rows) * of_weights, 0.0), max(of_rows * (1.0 - of_weights), 1e-30)
+    by = float(min((others[0] / others[1]) ** 0.25, _core.LARGEST_STRETCH))
+    left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_weights * (1.0 - by**-2))
+    if by <= 1.0 or left**0.5 > _WORTH_A_STRETCH:
+        return None
+    stretch: Float64Array = (by - 1.0) ** 0.5 * direction
+    return stretch
 
 
 class Typical(NamedTuple):

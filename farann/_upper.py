@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from farann._cells import Origins
 from farann._codes import CodedBlock, Extents, blocks_of, centred
-from farann._rotation import turned
 from farann._types import Float32Array, Float64Array
 
 # Rounding that looks at all coordinates takes dim^2 steps a row, and gains where they are few.
@@ -52,7 +51,7 @@ def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ex
     coded = np.ones(n, np.bool_)
     coded[extents.outliers] = False
     for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
-        z = turned(centred(rows[block], centre, unit), extents.signs)
+        z = extents.turn.rows(centred(rows[block], centre, unit))
         left = z if origins is None else z - origins.of(block, dim)
         scaled = np.where(coded[block, None], left * weights[block, None], 0.0)
         first = 16.0 * _upper_halves(scaled, shape) - 128.0

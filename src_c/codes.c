@@ -17,8 +17,24 @@ static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 /* Units of queries: float32 holds these, and the largest sum of products times them. */
 static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e29;
 
+/* Add `share` of what x is along p. */
+static void stretch(const farann_kernels *kernels, const farann_turn *turn, double share,
+                    int64_t dim, double *x) {
+    double along;
+    if (!turn->stretch) return;
+    kernels->project_f64(turn->stretch, 1, (dim + 7) / 8 * 8, x, &along);
+    along *= share;
+    for (int64_t j = 0; j < dim; j++) x[j] += along * turn->stretch[j];
+}
+
+void farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+                         double *weights) {
+    stretch(kernels, turn, -turn->shrink, dim, weights);
+    kernels->rotate_f64(weights, dim, turn->signs, FARANN_ROTATION_ROUNDS);
+}
+
 static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
-                       const double *centre, int unit, const double *signs, double *z) {
+                       const double *centre, int unit, const farann_turn *turn, double *z) {
     double scale = 1.0;
     if (unit) {
         double squares = 0.0;
@@ -26,7 +42,8 @@ static void turned_row(const farann_kernels *kernels, const float *row, int64_t 
         scale = 1.0 / sqrt(squares);
     }
     for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - centre[j];
-    kernels->rotate_f64(z, dim, signs, FARANN_ROTATION_ROUNDS);
+    stretch(kernels, turn, 1.0, dim, z);
+    kernels->rotate_f64(z, dim, turn->signs, FARANN_ROTATION_ROUNDS);
 }
 
 static double largest_magnitude(const double *x, int64_t dim) {
@@ -36,25 +53,25 @@ static double largest_magnitude(const double *x, int64_t dim) {
 }
 
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                         const double *centre, int unit, const double *signs, double *scratch,
+                         const double *centre, int unit, const farann_turn *turn, double *scratch,
                          double *extents) {
     for (int64_t i = 0; i < n; i++) {
-        turned_row(kernels, rows + i * dim, dim, centre, unit, signs, scratch);
+        turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
         extents[i] = largest_magnitude(scratch, dim);
     }
 }
 
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int unit, const double *signs, const float *weights,
-                        double *scratch, uint8_t *codes, double *squares, float *unknown,
-                        farann_code_extremes *largest) {
+                        const double *centre, int unit, const farann_turn *turn,
+                        const float *weights, double *scratch, uint8_t *codes, double *squares,
+                        float *unknown, farann_code_extremes *largest) {
     const int64_t row_bytes = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP * FARANN_CODE_GROUP;
     for (int64_t i = 0; i < n; i++) {
         uint8_t *row = codes + i * row_bytes;
         const double w = (double)weights[i];
         double z2 = 0.0, e2 = 0.0, l2 = 0.0;
         memset(row, (int)ZERO_POINT, (size_t)row_bytes);
-        turned_row(kernels, rows + i * dim, dim, centre, unit, signs, scratch);
+        turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
         for (int64_t j = 0; j < dim; j++) {
             double c = rint(fmin(127.0, fmax(-127.0, scratch[j] * w)));
             double e = scratch[j] * w - c;

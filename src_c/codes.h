@@ -1,7 +1,7 @@
 /*
- * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out; a
- * row z is coded as c / w with a weight w of its own, a query's weights a as t * u with one t a
- * query. docs/how-it-works bounds what that leaves out.
+ * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out, and
+ * may be stretched; a row z is coded as c / w with a weight w of its own, a query's weights a as
+ * t * u with one t a query. docs/how-it-works bounds what that leaves out.
  */
 #ifndef FARANN_CODES_H
 #define FARANN_CODES_H
@@ -13,11 +13,29 @@
 enum {
     FARANN_ROTATION_ROUNDS = 3,
     FARANN_SPAN = 16, /* of weights: the largest is at most so many times the smallest */
+    FARANN_STRETCH = 8, /* rows become so many times as long in one direction at most */
 };
 
-/* The largest |coordinate| of each row, centred, scaled and rotated; `scratch` holds dim. */
+/*
+ * What rows and weights go through before they are coded: along p rows are stretched and weights
+ * shrunk, which leaves their products; then a rotation. |p|^2 is at most FARANN_STRETCH - 1.
+ */
+typedef struct {
+    const double *signs;   /* FARANN_ROTATION_ROUNDS x dim */
+    const double *stretch; /* p, with zeros up to a multiple of 8; NULL: none */
+    double shrink;         /* 1 / (1 + |p|^2) */
+} farann_turn;
+
+/* Turn weights (dim) in place; there is room up to a multiple of 8, and zeros in it. */
+void farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+                         double *weights);
+
+/*
+ * The largest |coordinate| of each row, centred, scaled and turned; `scratch` holds dim up to a
+ * multiple of 8, and zeros behind it.
+ */
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                         const double *centre, int unit, const double *signs, double *scratch,
+                         const double *centre, int unit, const farann_turn *turn, double *scratch,
                          double *extents);
 
 /* What is raised to the largest of coded rows, with e = w z - c, and l the lower bits of c + 128. */
@@ -34,9 +52,9 @@ typedef struct {
  * unknown: |l - 7.5|, rounded up.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int unit, const double *signs, const float *weights,
-                        double *scratch, uint8_t *codes, double *squares, float *unknown,
-                        farann_code_extremes *largest);
+                        const double *centre, int unit, const farann_turn *turn,
+                        const float *weights, double *scratch, uint8_t *codes, double *squares,
+                        float *unknown, farann_code_extremes *largest);
 
 /*
  * Lay the codes of n rows out in panels: row i at position places[i], nowhere where that is

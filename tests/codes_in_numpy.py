@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import reference
 from farann import _basis, _core, _layout, _typical
-from farann._codes import CodeBounds, centred, measure_rows
+from farann._codes import CodeBounds, centred, measure_rows, rotation_signs
+from farann._rotation import Turn
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
@@ -30,14 +31,17 @@ LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127, "amx": 12
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
-            lead: Float64 | None = None) -> _layout.CodeArrays:
+            lead: Float64 | None = None,
+            stretch: Float64 | None = None) -> _layout.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
-    `by_length`: the longest rows first; `lead`: those first that are most along it.
+    `by_length`: the longest rows first; `lead`: those first that are most along it;
+    `stretch`: of rows, before they are coded.
     AssertionError where rows have no codes.
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
-    extents = measure_rows(rows, middle, metric == "cosine", 0, isa, False)
+    turn = Turn(rotation_signs(rows.shape[1], 0), stretch)
+    extents = measure_rows(rows, middle, metric == "cosine", turn, isa, False)
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
@@ -124,6 +128,18 @@ def turned(vectors: Float64, signs: NDArray[np.int8]) -> Float64:
         if size < dim:
             out[:, dim - size :] = out[:, dim - size :] @ hadamard
     return out
+
+
+def stretched(rows: Float64, stretch: Float64 | None) -> Float64:
+    """Rows times I + p p'."""
+    return rows if stretch is None else rows + np.outer(rows @ stretch, stretch)
+
+
+def shrunk(weights: Float64, stretch: Float64 | None) -> Float64:
+    """Weights times the inverse of that matrix."""
+    if stretch is None:
+        return weights
+    return np.linalg.solve(np.eye(len(stretch)) + np.outer(stretch, stretch), weights.T).T
 
 
 # ---- queries ----
@@ -276,7 +292,7 @@ def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)
-    a = turned(asked.weights[None], arrays.signs)[0]
+    a = turned(shrunk(asked.weights[None], arrays.stretch), arrays.signs)[0]
     if arrays.basis is None:
         assert arrays.unknown is not None
         weights, unknown = (np.repeat(v, 16).astype(np.float64)

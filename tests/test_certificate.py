@@ -50,6 +50,7 @@ class Problem(NamedTuple):
     order: Int64
     metric: str
     sign: float
+    stretch: Float64 | None
 
 
 def with_lower_halves(rng: np.random.Generator, n: int, dim: int, half: int) -> Float32:
@@ -121,13 +122,18 @@ def problems(draw: st.DrawFn) -> Problem:
     queries = np.nan_to_num(np.vstack([queries_for(rng, rows, metric), *sized]), posinf=3e38,
                             neginf=-3e38)
     queries = queries[queries.any(axis=1)] if metric == "cosine" else queries
+    stretch = None
+    if metric != "l2" and draw(st.booleans()):
+        by = draw(st.sampled_from([1.5, 8.0]))
+        stretch = (by - 1.0) ** 0.5 * orthonormal(rng, 1, dim)[0]
     return Problem(rows, np.ascontiguousarray(queries), draw(st.sampled_from([basis, None, None])),
-                   rng.permutation(n), metric, draw(st.sampled_from([1.0, -1.0])))
+                   rng.permutation(n), metric, draw(st.sampled_from([1.0, -1.0])), stretch)
 
 
 def laid_out(problem: Problem) -> _layout.CodeArrays:
     try:
-        return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order)
+        return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
+                       stretch=problem.stretch)
     except AssertionError:
         assume(False)  # such rows have no codes
         raise
@@ -295,7 +301,8 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 14, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None
-    arrays = lay_out(rows, metric, basis, order=rng.permutation(n))
+    stretch = None if metric == "l2" else 1.5 * orthonormal(rng, 1, 37)[0]
+    arrays = lay_out(rows, metric, basis, order=rng.permutation(n), stretch=stretch)
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), _core.METRICS.index(metric)
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa,

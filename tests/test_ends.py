@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import reference
 from farann import _basis, _core, _layout
-from farann._codes import measure_rows
+from farann._codes import measure_rows, rotation_signs
+from farann._rotation import Turn
 from numpy.typing import NDArray
 
 N_ROWS, PROT_NONE = 640, 0
@@ -43,7 +44,7 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     rows = rng.standard_normal((N_ROWS, dim), dtype=np.float32)
     queries = rng.standard_normal((n_queries, dim), dtype=np.float32)
     centre, unit = np.zeros(dim), False
-    extents = measure_rows(rows, centre, unit, 0, isa, False)
+    extents = measure_rows(rows, centre, unit, Turn(rotation_signs(dim, 0)), isa, False)
     assert extents is not None
     builder = _layout._Builder(rows, centre, METRIC, isa, extents, False)
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))

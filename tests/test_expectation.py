@@ -13,7 +13,6 @@ from approximate_cases import DATA, clustered, gaussian, recall_of
 from cases import Float32, index_of
 from farann import _core, _search
 from farann._results import Hits
-from farann._rotation import turned
 from farann._typical import weights_of
 from farann.tuning import Tuning
 from numpy.typing import NDArray
@@ -49,8 +48,9 @@ def in_numpy(index: farann.Index, rows: Float32, queries: Float32, k: int,
     width = cells.panels.shape[1] // 4
     spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
     deviations = cells.unit * spread * scales
-    a = turned(weights_of(queries, centre, metric), store.codes.signs)
-    lengths = np.linalg.norm(a, axis=1)
+    weights = weights_of(queries, centre, metric)
+    a = store.codes.turn.weights(weights)
+    lengths = np.linalg.norm(weights, axis=1)
     promises = a @ cells.means(numbers, rows.shape[1]).T + effort * np.outer(lengths, deviations)
     points = rows.astype(np.float64)
     if index.metric == "cosine":
