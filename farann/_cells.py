@@ -74,24 +74,76 @@ def number_of_cells(wanted: int | str | None, n: int, isa: str) -> int:
     return min(int(wanted), n)
 
 
-def partition(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
-              seed: int) -> Int32Array:
+class Moment(NamedTuple):
+    """The second moment of the directions of queries' weights: E (V - m I) E' + m I, with m the
+    `rest` that all directions have beyond the main ones."""
+
+    axes: Float64Array  # E (dim, n)
+    values: Float64Array  # V (n,), ascending
+    rest: float
+
+    def root(self) -> Float64Array:
+        """F with F F' + m I the moment, (dim, n)."""
+        return self.axes * np.sqrt(np.maximum(self.values - self.rest, 0.0))
+
+    def weighed(self, vectors: Float32Array) -> Float32Array:
+        """Vectors (n, dim) times the fourth root of the moment, over that of its typical value."""
+        typical = max(float(self.values.mean()), self.rest)
+        factors = (self.values / typical) ** 0.25
+        others = (self.rest / typical) ** 0.25
+        axes = self.axes.astype(np.float32)
+        products: Float32Array = ((vectors @ axes) * (factors - others).astype(np.float32)) @ axes.T
+        products += np.float32(others) * vectors
+        return products
+
+
+def moment_of(weights: Float64Array) -> Moment:
+    """What queries have of each direction, from a sample of their weights.
+
+    Few weights say little, so all directions count a little; of many only the main ones are told
+    apart.
+    """
+    n, dim = weights.shape
+    directions = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
+    values, axes = np.linalg.eigh((directions.T @ directions + np.eye(dim)) / (n + dim))
+    others = values[:-_MOST_AXES]
+    rest = float(others.mean()) if len(others) else 0.0
+    main = slice(len(others), None)
+    return Moment(axes[:, main], values[main], rest)
+
+
+class Space(NamedTuple):
+    """Where cells are made: rows that are near have about the same keys.
+
+    With a moment of queries, directions that these look along count more.
+    """
+
+    centre: Float64Array
+    unit: bool
+    moment: Moment | None = None
+
+    def of(self, rows: Float32Array) -> Float32Array:
+        """Rows as points."""
+        points = _moderate(rows, self.centre, self.unit)
+        return points if self.moment is None else self.moment.weighed(points)
+
+
+def partition(rows: Float32Array, space: Space, n_cells: int, seed: int) -> Int32Array:
     """The cell of each row, by k-means (Lloyd 1982).
 
     Many cells are found in two levels: the rows are split, and each part is split again into as
     many cells as are its share. A row's cell is the nearest of all.
     """
-    return _nearest(rows, centre, unit, _means(rows, centre, unit, n_cells, seed))
+    return _nearest(rows, space, _means(rows, space, n_cells, seed))
 
 
-def _means(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
-           seed: int) -> Float32Array:
+def _means(rows: Float32Array, space: Space, n_cells: int, seed: int) -> Float32Array:
     """The means of cells."""
     if n_cells <= _MOST_AT_ONCE:
         sample = _sample(rows, n_cells * _ROWS_A_CELL)
-        return k_means(_moderate(rows[sample], centre, unit), n_cells, seed)
+        return k_means(space.of(rows[sample]), n_cells, seed)
     n_parts = round(n_cells**0.5)
-    part = partition(rows, centre, unit, n_parts, seed)
+    part = partition(rows, space, n_parts, seed)
     order = np.argsort(part, kind="stable")
     bounds = np.searchsorted(part[order], np.arange(n_parts + 1))
     means = []
@@ -101,7 +153,7 @@ def _means(rows: Float32Array, centre: Float64Array, unit: bool, n_cells: int,
             continue
         number = max(1, round(n_cells * len(members) / len(rows)))
         sample = members[_sample(members, number * _ROWS_A_CELL)]
-        means.append(k_means(_moderate(rows[sample], centre, unit), number, seed))
+        means.append(k_means(space.of(rows[sample]), number, seed))
     return np.concatenate(means)
 
 
@@ -139,8 +191,7 @@ def k_means(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
     return model.cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
-             means: Float32Array) -> Int32Array:
+def _nearest(rows: Float32Array, space: Space, means: Float32Array) -> Int32Array:
     """The number of the mean that is nearest to each row: a search as any other."""
     from farann.index import Index
 
@@ -148,21 +199,21 @@ def _nearest(rows: Float32Array, centre: Float64Array, unit: bool,
     index.add(means)
     labels = np.empty(len(rows), np.int32)
     for block in blocks_of(len(rows)):
-        labels[block] = index.search_nearest(_moderate(rows[block], centre, unit), 1).ids[:, 0]
+        labels[block] = index.search_nearest(space.of(rows[block]), 1).ids[:, 0]
     return labels
 
 
 def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int32Array,
-             starts: Int64Array, asked: Float64Array, turn: Turn, isa: str) -> CellArrays:
+             starts: Int64Array, asked: Moment, turn: Turn, isa: str) -> CellArrays:
     """Code what is expected of each cell: mean, deviation, and mean of squares.
 
-    `labels` number the cells without gaps; -1 is a row of none. Deviations are those along the
-    weights of sample queries, `asked`.
+    `labels` number the cells without gaps; -1 is a row of none. Deviations are those along what is
+    `asked`.
     """
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     n_cells, dim = len(starts) - 1, rows.shape[1]
     sums, squares, spread = np.zeros((n_cells, dim)), np.zeros(n_cells), np.zeros(n_cells)
-    factor, rest = _root_of_moment(asked)
+    factor, rest = asked.root(), asked.rest
     for block in blocks_of(len(rows)):
         vectors, cells = centred(rows[block], centre, unit), labels[block]
         held = cells >= 0
@@ -181,21 +232,6 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
     variances += rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
     return _coded(means, deviations, squares if squared else None, starts, turn, isa)
-
-
-def _root_of_moment(weights: Float64Array) -> tuple[Float64Array, float]:
-    """F and m with F F' + m I the second moment of the weights' directions.
-
-    Few weights say little, so all directions count a little; of many only the main ones are told
-    apart.
-    """
-    n, dim = weights.shape
-    directions = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
-    moments, axes = np.linalg.eigh((directions.T @ directions + np.eye(dim)) / (n + dim))
-    others = moments[:-_MOST_AXES]
-    rest = float(others.mean()) if len(others) else 0.0
-    main = slice(len(others), None)
-    return axes[:, main] * np.sqrt(np.maximum(moments[main] - rest, 0.0)), rest
 
 
 def code_means(means: Float64Array, turn: Turn, isa: str) -> tuple[UInt8Array, Float32Array,

@@ -10,7 +10,15 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
-from farann._cells import CellArrays, Origins, describe, number_of_cells, partition
+from farann._cells import (
+    CellArrays,
+    Origins,
+    Space,
+    describe,
+    moment_of,
+    number_of_cells,
+    partition,
+)
 from farann._codes import (
     LARGEST_DIM,
     CodeBounds,
@@ -378,11 +386,13 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         # Rows before all cells have no mean to be relative to; the best keep their vectors.
         first = builder.by_size_in_parts(
             first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
-        labels = partition(rows, centre, kind.unit, n_cells, kind.seed)
+        moment = moment_of(weights_of(asked, centre, kind.metric))
+        # Where codes are relative to means, what is left of rows should be short in any direction.
+        space = Space(centre, kind.unit, None if relative else moment)
+        labels = partition(rows, space, n_cells, kind.seed)
         labels[first] = labels[extents.outliers] = -1
         order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
-        cells = describe(rows, centre, kind.metric, labels, starts,
-                         weights_of(asked, centre, kind.metric), extents.turn, isa)
+        cells = describe(rows, centre, kind.metric, labels, starts, moment, extents.turn, isa)
         if relative:
             cells = cells._replace(relative=True)
             builder = builder.relative_to(Origins(cells, labels))

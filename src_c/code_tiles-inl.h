@@ -181,10 +181,12 @@ WORD void score_code_panels(const int panels, const int held, int64_t behind,
     for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
     sum_code_panels(CODE_QUERIES, panels, held, rows, row, tile->codes, sum);
+    f32v scale[CODE_PANELS];
+    for (int p = 0; p < panels; p++) scale[p] = scale_at(rows, row + p * FARANN_CODE_PANEL);
     for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) {
             const int64_t at = row + v * I32_LANES;
             f32_store(scores + t * stride + at,
-                      scores_of(rows, at, bars, t, sum[t * vectors + v]));
+                      scores_of(rows, at, scale[v / PANEL_I32], bars, t, sum[t * vectors + v]));
         }
 }

@@ -208,8 +208,9 @@ WORD void score_code_panels(const int panels, const int held, int64_t behind,
     sum_code_panels(panels, held, behind, rows, row, tile->codes, sums);
     for (int p = 0; p < panels; p++) {
         const int64_t at = row + p * FARANN_CODE_PANEL;
+        const f32v scale = scale_at(rows, at);
         for (int t = 0; t < CODE_QUERIES; t++)
             f32_store(scores + t * stride + at,
-                      scores_of(rows, at, bars, t, i32_load(sums[p].of[t])));
+                      scores_of(rows, at, scale, bars, t, i32_load(sums[p].of[t])));
     }
 }

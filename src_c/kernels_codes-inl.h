@@ -18,14 +18,19 @@ WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel
     return f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
 }
 
-/* The scores of a vector of rows for query t, by their sums. */
-WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, const farann_code_bars *bars,
-                    int t, i32v sums) {
+/* One over the weight of a row's panel: scores take a product where they would take a quotient. */
+WORD f32v scale_at(const farann_coded_rows *rows, int64_t row) {
+    return f32_set1(1.0f / rows->weights[row / FARANN_CODE_PANEL]);
+}
+
+/* The scores of a vector of rows of that scale for query t, by their sums. */
+WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, f32v scale,
+                    const farann_code_bars *bars, int t, i32v sums) {
     f32v score =
         f32_fma(f32_from_i32(sums), f32_set1(bars->step[t]), f32_set1(bars->origin[t]));
     if (rows->squares)
         score = f32_fma(f32_load(rows->squares + row), f32_set1(bars->sign), score);
-    return f32_div(score, f32_set1(rows->weights[row / FARANN_CODE_PANEL]));
+    return f32_mul(score, scale);
 }
 
 /* Appends rows with their scores, or with their bare sums. */
@@ -247,11 +252,12 @@ KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
     for (int64_t row = 0; row < n; row += FARANN_CODE_PANEL) {
         const int64_t panel = row / FARANN_CODE_PANEL;
         const uint8_t *codes = rows->panels + panel * panel_bytes;
+        const f32v scale = scale_at(rows, row);
         sum_panel(WHOLE, codes, codes, rows->groups, query->codes, sums);
         for (int v = 0; v < PANEL_I32; v++) {
             const int64_t at = row + v * I32_LANES;
             f32_store(scores + at,
-                      scores_of(rows, at, bars, 0, i32_load(sums + v * I32_LANES)));
+                      scores_of(rows, at, scale, bars, 0, i32_load(sums + v * I32_LANES)));
         }
     }
 }

@@ -43,7 +43,7 @@ WORD void f32_store(float *p, f32v v) { _mm256_storeu_ps(p, v); }
 WORD f32v f32_set1(float x) { return _mm256_set1_ps(x); }
 WORD f32v f32_fma(f32v a, f32v b, f32v c) { return _mm256_fmadd_ps(a, b, c); }
 
-WORD f32v f32_div(f32v a, f32v b) { return _mm256_div_ps(a, b); }
+WORD f32v f32_mul(f32v a, f32v b) { return _mm256_mul_ps(a, b); }
 WORD f32v f32_add(f32v a, f32v b) { return _mm256_add_ps(a, b); }
 WORD f32v f32_sub(f32v a, f32v b) { return _mm256_sub_ps(a, b); }
 

@@ -56,8 +56,8 @@ WORD f32v f32_fma(f32v a, f32v b, f32v c) {
     return c;
 }
 
-WORD f32v f32_div(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) a.lane[i] /= b.lane[i];
+WORD f32v f32_mul(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) a.lane[i] *= b.lane[i];
     return a;
 }
 

@@ -22,7 +22,11 @@ def spread(rows: Float32, labels: NDArray[np.int32]) -> float:
 
 
 def split(rows: Float32, n_cells: int, seed: int = 0) -> NDArray[np.int32]:
-    return _cells.partition(rows, np.zeros(rows.shape[1]), False, n_cells, seed)
+    return _cells.partition(rows, plain_space(rows.shape[1]), n_cells, seed)
+
+
+def plain_space(dim: int, unit: bool = False) -> _cells.Space:
+    return _cells.Space(np.zeros(dim), unit)
 
 
 def test_number_of_cells() -> None:
@@ -45,17 +49,37 @@ def test_two_levels_are_nearly_as_good_as_one(
     assert spread(rows, two) < 1.2 * spread(rows, split(rows, N_CELLS))
 
 
+def queries_of_few_directions(rng: np.random.Generator, n: int = 400) -> NDArray[np.float64]:
+    return rng.standard_normal((n, 3)) @ rng.standard_normal((3, DIM))
+
+
+def fourth_root(moment: _cells.Moment) -> NDArray[np.float64]:
+    """As plain numpy has it, with the largest of what the moment tells apart on average for 1."""
+    whole = moment.root() @ moment.root().T + moment.rest * np.eye(DIM)
+    values, axes = np.linalg.eigh(whole)
+    values /= max(values[-len(moment.values) :].mean(), moment.rest)
+    result: NDArray[np.float64] = axes * values**0.25 @ axes.T
+    return result
+
+
+@pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("unit", [False, True])
 @pytest.mark.parametrize("n_cells", [5, N_CELLS])
-def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, rng: np.random.Generator) -> None:
+def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
+                                      rng: np.random.Generator) -> None:
     rows = gaussian(rng, N, DIM) + np.float32(0.5)
     centre = np.full(DIM, 0.125)
-    means = _cells._means(rows, centre, unit, n_cells, 0)
-    labels = _cells.partition(rows, centre, unit, n_cells, 0)
+    moment = _cells.moment_of(queries_of_few_directions(rng)) if weighed else None
+    space = _cells.Space(centre, unit, moment)
+    means = _cells._means(rows, space, n_cells, 0)
+    labels = _cells.partition(rows, space, n_cells, 0)
     vectors = rows.astype(np.float64)
     if unit:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    distances = ((vectors - centre)[:, None, :] - means.astype(np.float64)) ** 2
+    vectors -= centre
+    if moment is not None:
+        vectors = vectors @ fourth_root(moment)
+    distances = (vectors[:, None, :] - means.astype(np.float64)) ** 2
     distances = distances.sum(axis=2)
     # Rows are centred in float32.
     assert (distances[np.arange(N), labels] <= distances.min(axis=1) + 1e-5).all()
@@ -70,7 +94,8 @@ def test_directions_of_rows_of_any_length(size: float, rng: np.random.Generator)
     mixed = rows.copy()
     mixed[::3] *= np.float32(size)
     assert np.isfinite(mixed).all() and mixed.any(axis=1).all()
-    plain, scaled = (_cells.partition(some, np.zeros(DIM), True, 20, 0) for some in (rows, mixed))
+    plain, scaled = (_cells.partition(some, plain_space(DIM, True), 20, 0)
+                     for some in (rows, mixed))
     assert (plain == scaled).mean() > 0.98
 
 
@@ -95,10 +120,24 @@ def test_moment_of_queries(
 ) -> None:
     """Where queries have few directions the main axes say it all, and the rest is even."""
     monkeypatch.setattr(_cells, "_MOST_AXES", most_axes)
-    weights = rng.standard_normal((400, 3)) @ rng.standard_normal((3, DIM))
-    factor, rest = _cells._root_of_moment(weights)
+    weights = queries_of_few_directions(rng)
+    of_weights = _cells.moment_of(weights)
+    factor, rest = of_weights.root(), of_weights.rest
     directions = weights / np.linalg.norm(weights, axis=1, keepdims=True)
     moment = (directions.T @ directions + np.eye(DIM)) / (400 + DIM)
     assert factor.shape == (DIM, min(most_axes, DIM))
     np.testing.assert_allclose(factor @ factor.T + rest * np.eye(DIM), moment, atol=1e-12)
     assert np.isclose((factor**2).sum() + DIM * rest, 1.0)  # all of it
+    vectors = gaussian(rng, 50, DIM)
+    np.testing.assert_allclose(of_weights.weighed(vectors), vectors @ fourth_root(of_weights),
+                               atol=1e-5)
+
+
+def test_cells_are_small_where_queries_look(rng: np.random.Generator) -> None:
+    """Keys of the rows of a cell differ less, although the rows differ more."""
+    rows, weights = gaussian(rng, N, DIM), queries_of_few_directions(rng)
+    space = _cells.Space(np.zeros(DIM), False, _cells.moment_of(weights))
+    plain, weighed = split(rows, N_CELLS), _cells.partition(rows, space, N_CELLS, 0)
+    keys = (rows @ weights.T).astype(np.float32)
+    assert spread(keys, weighed) < 0.5 * spread(keys, plain)
+    assert spread(rows, weighed) > spread(rows, plain)

@@ -100,16 +100,17 @@ give(ids=index.search_furthest(given["queries"], budget=5000).ids)
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_cells(self, metric: str, rng: np.random.Generator) -> None:
-        rows, queries = np.split(clustered(rng, 8300, 16), [8000])
+        # Of fewer queries the recall says little: it strays by 0.01 with 300.
+        rows, queries = np.split(clustered(rng, 10_000, 16), [8000])
         index = codes_alone(rows, metric, cells=60)
         everything = index.search_furthest(queries, **EVERYTHING).ids
         for limits in ({"recall": 1.0}, {"budget": 8000}):
             assert np.array_equal(index.search_furthest(queries, **limits).ids, everything)
         hits, stats = index.search_furthest(queries, recall=0.9, return_stats=True)
         assert recall_of(found(hits), everything) >= 0.89
-        assert stats.rows_scanned < 0.9 * 8000 * 300
+        assert stats.rows_scanned < 0.9 * 8000 * len(queries)
         _, stats = index.search_furthest(queries, budget=800, return_stats=True)
-        assert stats.rows_scanned <= 800 * 300
+        assert stats.rows_scanned <= 800 * len(queries)
 
     def test_recall_without_cells_scans_all(self, rng: np.random.Generator) -> None:
         rows = gaussian(rng, 5000, 12)
