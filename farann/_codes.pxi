@@ -35,6 +35,18 @@ cdef class Turn:
         self.given.stretch, self.given.shrink = &self.stretch[0], 1.0 / (1.0 + squares)
 
 
+def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
+    """Rotate vectors in place, as rows are before they are coded; the same bits at all levels."""
+    cdef Turn turn = Turn(signs, None)
+    cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef int64_t i, dim = signs.shape[1]
+    if vectors.shape[1] != dim:
+        raise ValueError("there must be a sign for each coordinate")
+    with nogil:
+        for i in range(vectors.shape[0]):
+            kernels.rotate_f64(&vectors[i, 0], dim, turn.given.signs, FARANN_ROTATION_ROUNDS)
+
+
 def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
                  const int8_t[:, ::1] signs, stretch, str isa, double[::1] extents):
     """Write each row's largest |coordinate| after centring, and what `Turn` says."""

@@ -16,6 +16,9 @@ class Turn:
     ) -> None: ...
 
 def code_rows(n: int) -> int: ...
+def rotate(
+    vectors: npt.NDArray[np.float64], signs: npt.NDArray[np.int8], isa: str
+) -> None: ...
 def code_extents(
     rows: npt.NDArray[np.float32],
     centre: npt.NDArray[np.float64],

@@ -1,4 +1,4 @@
-"""What vectors go through before they are coded, in numpy: small numbers of them, there and back."""
+"""What vectors go through before they are coded, there and back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from farann import _core
+from farann._dispatch import default_isa
 from farann._types import Float64Array
 
 
@@ -41,19 +43,14 @@ class Turn(NamedTuple):
 
 
 def turned(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
-    """Vectors (n, dim) as the core turns them: signs and Hadamard transforms, some rounds."""
-    x = vectors.astype(np.float64)
-    size = _power_below(x.shape[1])
-    for row in signs:
-        x *= row
-        x[:, :size] = _hadamard(x[:, :size])
-        if size < x.shape[1]:  # two transforms that overlap cover all coordinates
-            x[:, -size:] = _hadamard(x[:, -size:])
+    """Vectors (n, dim) rotated: changes of signs and Hadamard transforms, some rounds."""
+    x = np.array(vectors, np.float64, order="C")
+    _core.rotate(x, signs, default_isa())
     return x
 
 
 def turned_back(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
-    """The inverse of `turned`: each of its steps undoes itself."""
+    """The inverse of `turned`, for few vectors: each of its steps undoes itself."""
     x = vectors.astype(np.float64)
     size = _power_below(x.shape[1])
     for row in signs[::-1]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import codes_in_numpy as model
 import farann
 import numpy as np
 import pytest
@@ -549,3 +550,15 @@ class TestRotation:
         _core.code_extents(rows, np.zeros(dim), False, signs, None, farann.isa_levels()[-1],
                            largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)
+
+    @pytest.mark.parametrize("dim", [1, 3, 8, 50, 129, 784])
+    def test_the_same_bits_at_all_levels(self, dim: int, rng: np.random.Generator) -> None:
+        signs = rng.choice(np.array([-1, 1], np.int8), (3, dim))
+        rows = rng.standard_normal((9, dim))
+        by_level = [rows.copy() for _ in farann.isa_levels()]
+        for vectors, level in zip(by_level, farann.isa_levels(), strict=True):
+            _core.rotate(vectors, signs, level)
+            np.testing.assert_array_equal(vectors, by_level[0])
+        np.testing.assert_allclose(by_level[0], model.turned(rows, signs), atol=1e-12)
+        with pytest.raises(ValueError, match="each coordinate"):
+            _core.rotate(rows, np.ones((3, dim + 1), np.int8), farann.isa_levels()[0])
