@@ -61,6 +61,15 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
     }
 }
 
+/* The whole number nearest to x, from -127 to 127; NaN gives -127. What `rint` does, without a call
+ * for each coordinate: numbers of this size have no places behind the point. */
+static double nearest_code(double x) {
+    const double no_places = 0x1.8p52;
+    x = x > -127.0 ? x : -127.0;
+    x = x < 127.0 ? x : 127.0;
+    return (x + no_places) - no_places;
+}
+
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                         const double *centre, int unit, const farann_turn *turn,
                         const float *weights, double *scratch, uint8_t *codes, double *squares,
@@ -73,8 +82,7 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
         memset(row, (int)ZERO_POINT, (size_t)row_bytes);
         turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
         for (int64_t j = 0; j < dim; j++) {
-            double c = rint(fmin(127.0, fmax(-127.0, scratch[j] * w)));
-            double e = scratch[j] * w - c;
+            const double c = nearest_code(scratch[j] * w), e = scratch[j] * w - c;
             row[j] = (uint8_t)(int)(c + ZERO_POINT);
             double l = (double)(row[j] & 15) - MIDDLE;
             z2 += scratch[j] * scratch[j];
