@@ -55,8 +55,10 @@ def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
     of_weights = float(((weights @ direction) ** 2).mean())
     others = max((1.0 - of_rows) * of_weights, 0.0), max(of_rows * (1.0 - of_weights), 1e-30)
     by = float(min((others[0] / others[1]) ** 0.25, _core.LARGEST_STRETCH))
+    if by <= 1.0:
+        return None
     left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_weights * (1.0 - by**-2))
-    if by <= 1.0 or left**0.5 > _WORTH_A_STRETCH:
+    if left**0.5 > _WORTH_A_STRETCH:
         return None
     stretch: Float64Array = (by - 1.0) ** 0.5 * direction
     return stretch

@@ -254,8 +254,9 @@ def test_none_where_it_would_not_pay(rng: np.random.Generator) -> None:
                   built(rows[:1000], users, "dot"), built(along_users, users, "dot"),
                   built(rows, users, "dot", codes="int4"),
                   built(rows, np.zeros((4, DIM), np.float32), "dot"),
-                  built(rng.standard_normal((N, 1), dtype=np.float32),
-                        np.ones((9, 1), np.float32), "dot")):
+                  *(built(rows[:, :1].copy(), some[:, :1].copy(), metric)
+                    for some in (users, rows, np.ones((9, 1), np.float32))
+                    for metric in METRICS)):
         assert arrays_of(index).stretch is None
 
 
