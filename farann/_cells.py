@@ -12,6 +12,7 @@ from farann import _core
 from farann._codes import blocks_of, centred, empty_panels, largest_of_panels
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann._typical import directions_of
 
 # "auto": fewer rows are scanned whole; more get so many cells for the root of their number. Where
 # scanning costs little beside all that comes with a visit, cells are larger.
@@ -104,7 +105,7 @@ def moment_of(weights: Float64Array) -> Moment:
     apart.
     """
     n, dim = weights.shape
-    directions = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
+    directions = directions_of(weights)
     values, axes = np.linalg.eigh((directions.T @ directions + np.eye(dim)) / (n + dim))
     others = values[:-_MOST_AXES]
     rest = float(others.mean()) if len(others) else 0.0

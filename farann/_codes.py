@@ -13,7 +13,6 @@ from farann import _core
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
-ROTATION_ROUNDS = 3
 # The codes' scale is set by the largest coordinate; these few rows may be left out of it.
 _MOST_OUTLIERS = 16
 # An outlier must be this much larger, else leaving it out gains nothing.
@@ -36,12 +35,6 @@ class CodeBounds(NamedTuple):
     unknown: float   # |l - 7.5|
     norm: float      # |z|
     rest_unit: float = 0.0  # of what the last group holds, if it isn't coordinates
-
-
-def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
-    """The signs of the rotation that evens coordinates out, (ROTATION_ROUNDS, dim)."""
-    draw = np.random.default_rng(seed)
-    return draw.integers(0, 2, (ROTATION_ROUNDS, dim), dtype=np.int8) * np.int8(2) - np.int8(1)
 
 
 def centred(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:

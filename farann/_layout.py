@@ -32,10 +32,9 @@ from farann._codes import (
     largest_of_panels,
     measure_rows,
     places_of,
-    rotation_signs,
 )
 from farann._kind import Kind
-from farann._rotation import Turn
+from farann._rotation import Turn, rotation_signs
 from farann._seeds import SeedArrays, make_seeds
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann._typical import (
@@ -310,11 +309,12 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     if n == 0 or dim > LARGEST_DIM:
         return Made(None)
     asked = _sample_queries(rows, kind.seed, queries)
+    weights = weights_of(asked, centre, kind.metric)
     # The rounding of 4-bit codes does better by what queries have in common.
     stretch = None
     if kind.bits == 8 and n >= _FEW_ROWS:
         with threadpool_limits(1):
-            stretch = stretch_for(rows, centre, kind.metric, asked)
+            stretch = stretch_for(rows, centre, kind.metric, weights)
     extents = measure_rows(rows, centre, kind.unit, Turn(rotation_signs(dim, kind.seed), stretch),
                            isa, progress, 0 if kind.vectors else WEIGHT_STEPS)
     if extents is None:
@@ -342,12 +342,12 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         basis = shape = lead = None
         by_length = reach_tells = False
         if kind.bits == 4:
-            shape = shape_of(extents.turn.weights(weights_of(asked, centre, kind.metric)))
+            shape = shape_of(extents.turn.weights(weights))
         elif kind.vectors:
             typical = typical_of(rows, centre, kind.metric, asked, answers[:, -1])
             basis = first_look(typical, n, kind.seed)
             if n_cells == 0:
-                reach_tells, lead = typical.reach(weights_of(asked, centre, kind.metric))
+                reach_tells, lead = typical.reach(weights)
             # Long rows are answers sooner than short ones; unit vectors are all as long.
             by_length = reach_tells or not kind.unit
         if not kind.vectors and kind.bits == 4:
@@ -386,7 +386,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         # Rows before all cells have no mean to be relative to; the best keep their vectors.
         first = builder.by_size_in_parts(
             first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
-        moment = moment_of(weights_of(asked, centre, kind.metric))
+        moment = moment_of(weights)
         # Where codes are relative to means, what is left of rows should be short in any direction.
         space = Space(centre, kind.unit, None if relative else moment)
         labels = partition(rows, space, n_cells, kind.seed)

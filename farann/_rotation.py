@@ -12,6 +12,15 @@ from farann._dispatch import default_isa
 from farann._types import Float64Array
 
 
+ROTATION_ROUNDS = 3
+
+
+def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
+    """The signs of the rotation that evens coordinates out, (ROTATION_ROUNDS, dim)."""
+    draw = np.random.default_rng(seed)
+    return draw.integers(0, 2, (ROTATION_ROUNDS, dim), dtype=np.int8) * np.int8(2) - np.int8(1)
+
+
 class Turn(NamedTuple):
     """A stretch, if there is one, and a rotation; products of rows and weights stay what they are.
 

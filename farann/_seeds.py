@@ -12,6 +12,7 @@ from farann import _core
 from farann._cells import code_means, k_means
 from farann._codes import bytes_at
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann._typical import directions_of
 
 if TYPE_CHECKING:
     from farann._layout import CodeArrays
@@ -83,8 +84,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     squared = metric == "l2"
     if not squared:
         # An answer doesn't depend on how long a query is.
-        lengths = np.linalg.norm(weights, axis=1, keepdims=True)
-        weights = weights / np.maximum(lengths, np.finfo(np.float64).tiny)
+        weights = directions_of(weights)
     weights = np.clip(weights, -_LARGEST, _LARGEST)
     import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
 

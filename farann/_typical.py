@@ -29,9 +29,21 @@ def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Floa
     return -2.0 * (weights - centre) if _core.METRICS[metric] == "l2" else -weights
 
 
+def directions_of(weights: Float64Array) -> Float64Array:
+    """Weights of length 1: long queries aren't more important. Zeros stay what they are."""
+    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
+    directions: Float64Array = weights / np.maximum(lengths, np.finfo(np.float64).tiny)
+    return directions
+
+
+def _sampled(rows: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
+    """Rows from all over, centred; they may be in an order."""
+    return centred(rows[:: -(-len(rows) // _ROWS)], centre, _core.METRICS[metric] == "cosine")
+
+
 def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
-                queries: Float32Array) -> Float64Array | None:
-    """The stretch of rows that makes codes best for these queries, if it makes them better.
+                weights: Float64Array) -> Float64Array | None:
+    """The stretch of rows that makes codes best for these weights, if it makes them better.
 
     What a product of codes may be off is as the length of the row times that of the weights. Along
     the mean query, weights are long and rows are not: rows times s and weights over s have the same
@@ -40,19 +52,15 @@ def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
     """
     if _core.METRICS[metric] == "l2" or len(rows) == 0:
         return None
-    sample = centred(rows[:: -(-len(rows) // _ROWS)], centre, _core.METRICS[metric] == "cosine")
-    weights = weights_of(queries, centre, metric)
-    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
-    # Long queries aren't more important.
-    weights = weights[lengths[:, 0] > 0.0] / lengths[lengths > 0.0][:, None]
-    mean = weights.sum(axis=0)
+    sample, directions = _sampled(rows, centre, metric), directions_of(weights)
+    mean = directions.sum(axis=0)
     length = float(np.linalg.norm(mean))
     size = float(np.einsum("ij,ij->", sample, sample))
     if not (length > 0.0 and size > 0.0):
         return None
     direction = mean / length
     of_rows = float(((sample @ direction) ** 2).sum()) / size
-    of_weights = float(((weights @ direction) ** 2).mean())
+    of_weights = float(((directions @ direction) ** 2).mean())
     others = max((1.0 - of_rows) * of_weights, 0.0), max(of_rows * (1.0 - of_weights), 1e-30)
     by = float(min((others[0] / others[1]) ** 0.25, _core.LARGEST_STRETCH))
     if by <= 1.0:
@@ -142,9 +150,8 @@ def typical_of(rows: Float32Array, centre: Float64Array, metric: int, queries: F
                last: Int64Array) -> Typical:
     """What is typical of some queries from all over the sample; `last` ends each one's answer."""
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
-    # Rows, and what is sampled of them, may be in an order.
     some = slice(None, None, -(-len(queries) // _QUERIES))
-    sample = centred(rows[:: -(-len(rows) // _ROWS)], centre, unit)
+    sample = _sampled(rows, centre, metric)
     weights, ends = weights_of(queries[some], centre, metric), centred(rows[last[some]], centre,
                                                                        unit)
     thresholds = np.einsum("ij,ij->i", weights, ends)

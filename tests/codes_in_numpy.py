@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import reference
 from farann import _basis, _core, _layout, _typical
-from farann._codes import CodeBounds, centred, measure_rows, rotation_signs
-from farann._rotation import Turn
+from farann._codes import CodeBounds, centred, measure_rows
+from farann._rotation import Turn, rotation_signs
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]

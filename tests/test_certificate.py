@@ -32,7 +32,7 @@ from codes_in_numpy import (
     turned,
 )
 from farann import _core, _layout
-from farann._codes import rotation_signs
+from farann._rotation import rotation_signs
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

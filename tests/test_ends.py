@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import reference
 from farann import _basis, _core, _layout
-from farann._codes import measure_rows, rotation_signs
-from farann._rotation import Turn
+from farann._codes import measure_rows
+from farann._rotation import Turn, rotation_signs
 from numpy.typing import NDArray
 
 N_ROWS, PROT_NONE = 640, 0

@@ -16,9 +16,8 @@ from approximate_cases import recall_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
 from code_file_cases import Sections, change, put, refuse
 from farann import _core, _layout, _typical
-from farann._codes import rotation_signs
 from farann._format import read_file, write_file
-from farann._rotation import Turn
+from farann._rotation import Turn, rotation_signs
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
