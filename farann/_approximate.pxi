@@ -73,6 +73,7 @@ cdef class ApproximateTask(Task):
     cdef allocate_codes(self):
         Task.allocate_codes(self)
         cdef int64_t width = self.code_width, groups, room
+        self.outside_counts = self.codes.outside_noise / self.noise()
         if self.cells is None:
             self.looks_first = False
             return
@@ -98,9 +99,13 @@ cdef class ApproximateTask(Task):
         """Where they can be paid for."""
         return self.budget >= 2 * seeds.length
 
+    cdef double noise(self) noexcept nogil:
+        """Three deviations of what codes are off, by the most that they may be."""
+        return min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
+
     cdef void prepare(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
-        cdef double noise = min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
+        cdef double noise = self.noise()
         Task.prepare(self, i)
         if self.codes is None or not query.coded:
             return

@@ -54,7 +54,7 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
 
 
 def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Float64Array,
-           thresholds: Float64Array, squared: bool, seed: int) -> Float64Array | None:
+           thresholds: Float64Array, squared: bool, width: int, seed: int) -> Float64Array | None:
     """As many of the directions as make the search cheapest, or None if none do.
 
     Parameters
@@ -68,17 +68,18 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
         Of sample queries: keys are <weight, row>, plus |row|^2 if `squared`.
     thresholds : (q,)
         The keys of the rows that their answers end with.
+    width : int
+        Bytes of a row's whole codes.
     seed : int
         For the rotation within the space of the directions, which evens their codes out.
     """
     dim = sample.shape[1]
-    whole = -(-dim // 4) * 4
     along, query_along = sample @ found.T, weights @ found.T
     squares, query_squares = (sample**2).sum(axis=1), (weights**2).sum(axis=1)
-    best, best_cost = 0, _WORTH_IT * n_rows * (whole + _SCAN_END)
+    best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
     for m in _NUMBERS:
         if m > min(len(found), dim // 2) or (
-                whole + m + 4 + 8 + 4 * squared > _LARGEST_SHARE * 4 * dim):
+                width + m + 4 + 8 + 4 * squared > _LARGEST_SHARE * 4 * dim):
             break
         rest = np.sqrt(np.maximum(squares - (along[:, :m] ** 2).sum(axis=1), 0.0))
         query_rest = np.sqrt(np.maximum(
@@ -87,7 +88,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
         if squared:
             bounds += squares
         left = _YOUNG * float((bounds >= thresholds[:, None]).mean())
-        cost = n_rows * (m + 4 + _SCAN_END + left * (_REFINE_ROW + _REFINE_COORDINATE * dim))
+        cost = n_rows * (m + 4 + _SCAN_END + left * (_REFINE_ROW + _REFINE_COORDINATE * width))
         if cost < best_cost:
             best, best_cost = m, cost
     if best == 0:

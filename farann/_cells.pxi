@@ -12,7 +12,7 @@ cdef class Cells:
     starts : int64 (n_cells + 1,)
         Cell c has the positions starts[c] .. starts[c + 1], whole panels; what comes before
         starts[0] belongs to no cell and is always searched.
-    panels : uint8 (n, 4 * (ceil(dim / 4) + 1))
+    panels : uint8 (n, 4 * (ceil(n_coded / 4) + 1))
         The cells' means in whole codes, laid out as rows along a basis are, turned by the same
         rotation as rows; the last group is the standard deviation of a cell's rows along one
         direction.
@@ -35,10 +35,10 @@ cdef class Cells:
     cdef double deviation  # of a typical cell
     cdef bint relative
 
-    def __init__(self, int64_t dim, int64_t n_positions, const int64_t[::1] starts,
+    def __init__(self, int64_t n_coded, int64_t n_positions, const int64_t[::1] starts,
                  const uint8_t[:, ::1] panels, const float[::1] weights, squares, double unit,
                  bint relative=False):
-        cdef int64_t i, n = panels.shape[0], groups = (dim - 1) // FARANN_CODE_GROUP + 2
+        cdef int64_t i, n = panels.shape[0], groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
         self.n_cells, self.n_padded = starts.shape[0] - 1, n
         self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares
         self.relative = relative
@@ -50,7 +50,8 @@ cdef class Cells:
             if not (starts[i - 1] if i else 0) <= starts[i] <= n_positions or (
                     starts[i] % FARANN_CODE_PANEL):
                 raise ValueError("starts must be ascending positions of whole panels")
-        self.bounds = bounds_of((0.0, 0.0, 0.0, 0.0, unit), weights, squares, n, dim)
+        self.bounds = bounds_of((0.0, 0.0, 0.0, 0.0, unit, 0.0, 0.0, 0.0), weights, squares,
+                                n, n_coded)
         if not self.bounds.rest_unit > 0.0:
             raise ValueError("deviations must have a unit")
         coded = np.asarray(panels).reshape(-1, groups, FARANN_CODE_PANEL, FARANN_CODE_GROUP)

@@ -249,7 +249,7 @@ def code_means(means: Float64Array, turn: Turn, isa: str) -> tuple[UInt8Array, F
     room = np.maximum(largest_of_panels(extents, order), limit / _core.CODE_SPAN)
     weights = (127.0 / room).astype(np.float32)
     of_mean = np.repeat(weights, _core.code_rows(1))[:n]
-    codes = np.empty((n, 4 * -(-dim // 4)), np.uint8)
+    codes = np.empty((n, turn.width), np.uint8)
     _core.encode_rows(means32, nowhere, False, *turn, of_mean, isa, codes, np.empty(n),
                       np.empty(n, np.float32))
     return codes, weights, of_mean.astype(np.float64)

@@ -225,7 +225,7 @@ cdef class CodedRows(CodedBlocks):
                              self.snapshot.dim, &self.snapshot.centre[0],
                              query.prepared.query_norm, self.turned)
         farann_turn_weights(self.snapshot.kernels, &self.codes.turn.given, self.snapshot.dim,
-                            self.turned)
+                            self.turned, self.turned + padded(self.snapshot.dim))
         block.first, block.positions, block.slots = 0, self.positions, NULL
         block.ids, block.end = self.snapshot.ids_by_slot, self.snapshot.n_slots
         while start < self.codes.n_positions:

@@ -1,27 +1,39 @@
 # 8-bit codes of rows: making them, and what a search reads. Part of _core.pyx.
 
 cdef class Turn:
-    """What vectors go through before they are coded: a stretch, if there is one, and a rotation.
+    """What vectors go through before they are coded: a stretch, if there is one, axes, if only what
+    they are along these is coded, and a rotation.
 
     Parameters
     ----------
-    signs : int8 (3, dim)
+    signs : int8 (3, n_coded)
         Of the rotation.
     stretch : float64 (dim,) or None
         p: rows are multiplied with I + p p', weights with its inverse.
+    axes : float64 (n_coded, dim) or None
+        Orthonormal directions; None: all dim coordinates are coded.
     """
 
     cdef farann_turn given
     cdef double[:, ::1] signs
     cdef double[::1] stretch  # with zeros up to a multiple of 8
+    cdef double[:, ::1] axes  # likewise
+    cdef int64_t dim
 
-    def __init__(self, const int8_t[:, ::1] signs, stretch):
+    def __init__(self, const int8_t[:, ::1] signs, stretch=None, axes=None):
         cdef int64_t dim = signs.shape[1]
         cdef double squares = 0.0
         if signs.shape[0] != FARANN_ROTATION_ROUNDS or dim < 1:
             raise ValueError("there must be signs for each round of the rotation")
         self.signs = np.array(signs, np.float64)
-        self.given = farann_turn(&self.signs[0, 0], NULL, 1.0)
+        self.given = farann_turn(&self.signs[0, 0], NULL, 1.0, NULL, dim)
+        if axes is not None:
+            if np.ndim(axes) != 2 or len(axes) != dim:
+                raise ValueError("there must be signs for each of the axes")
+            dim = axes.shape[1]
+            self.axes = orthonormal(axes, dim, "axes")
+            self.given.axes = &self.axes[0, 0]
+        self.dim = dim
         if stretch is None:
             return
         with np.errstate(over="ignore", invalid="ignore"):
@@ -37,7 +49,7 @@ cdef class Turn:
 
 def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
     """Rotate vectors in place, as rows are before they are coded; the same bits at all levels."""
-    cdef Turn turn = Turn(signs, None)
+    cdef Turn turn = Turn(signs)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef int64_t i, dim = signs.shape[1]
     if vectors.shape[1] != dim:
@@ -48,10 +60,11 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
 
 
 def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                 const int8_t[:, ::1] signs, stretch, str isa, double[::1] extents):
-    """Write each row's largest |coordinate| after centring, and what `Turn` says."""
-    cdef double[::1] scratch = np.zeros(padded(centre.shape[0]))
-    cdef Turn turn = Turn(signs, stretch)
+                 const int8_t[:, ::1] signs, stretch, axes, str isa, double[::1] extents):
+    """Write each row's largest |coordinate| after centring, and what `Turn` says, or how long the
+    row is outside the axes, if that is more."""
+    cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
+    cdef Turn turn = Turn(signs, stretch, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     if rows.shape[0]:
         with nogil:
@@ -60,20 +73,23 @@ def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
 
 
 def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                const int8_t[:, ::1] signs, stretch, const float[::1] weights, str isa,
+                const int8_t[:, ::1] signs, stretch, axes, const float[::1] weights, str isa,
                 uint8_t[:, ::1] codes, double[::1] squares, float[::1] unknown):
-    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2."""
-    cdef double[::1] scratch = np.zeros(padded(centre.shape[0]))
-    cdef Turn turn = Turn(signs, stretch)
+    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and
+    of what is outside the axes |z'|^2 and |w z'|^2."""
+    cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
+    cdef Turn turn = Turn(signs, stretch, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef farann_code_extremes largest
     largest.residual = largest.length = largest.unknown = largest.norm = 0.0
+    largest.outside = largest.outside_length = 0.0
     if rows.shape[0]:
         with nogil:
             farann_encode_rows(kernels, &rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
                                unit, &turn.given, &weights[0], &scratch[0], &codes[0, 0],
                                &squares[0], &unknown[0], &largest)
-    return largest.residual, largest.length, largest.unknown, largest.norm
+    return (largest.residual, largest.length, largest.unknown, largest.norm, largest.outside,
+            largest.outside_length)
 
 
 def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halves,
@@ -99,7 +115,7 @@ cdef int64_t code_pairs(int64_t groups) noexcept nogil:
     return (groups + 1) // 2
 
 
-CODE_SPAN, LARGEST_STRETCH = <int>FARANN_SPAN, <int>FARANN_STRETCH
+CODE_SPAN, LARGEST_STRETCH, MOST_AXES = <int>FARANN_SPAN, <int>FARANN_STRETCH, <int>LARGEST_BASIS
 
 
 def code_rows(int64_t n):
@@ -123,8 +139,9 @@ cdef class Codes:
         Of the base.
     panels : uint8 (n_positions, 4 * n)
         What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `basis` the upper
-        halves of all coordinates, n = ceil(ceil(dim / 4) / 2). With it whole codes of those along
-        it, and a last group for the length of the rest.
+        halves of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or one
+        for each of the `axes`. With it whole codes of those along it, and a last group for the
+        length of the rest.
     lower : uint8, as panels, or None
         The lower halves; None with a `basis`, and for 4-bit codes.
     weights : float32 (n_positions / 16,)
@@ -133,19 +150,20 @@ cdef class Codes:
         Of halves: the largest |l - 7.5| of a panel's rows, with the lower halves l.
     squares : float32 (n_positions,) or None
         |z|^2 times the weight (l2).
-    signs : int8 (3, dim)
+    signs : int8 (3, n_coded)
         Of the rotation of all coordinates.
     slots : int32 (n_positions,) or None
         The slot of each position, -1 for none; None: they are the same.
     outliers : int64 (m,)
         Slots of the rows that are not coded.
-    bounds : tuple of five floats
+    bounds : tuple of eight floats
         Of what is scanned: the largest |w z - c|, |w z|, |l - 7.5| and |z| of a row z with the
         weight w and codes c, the first two less the mean that it is relative to; the unit of the
-        rest, or 0.
+        rest, or 0; of what is outside the `axes`, the largest |z'| and |w z'|, and the
+        root of the mean of |z'|^2.
     basis : float64 (m, dim) or None
         Orthonormal directions.
-    whole : uint8 (n_positions, 4 * ceil(dim / 4)) or None
+    whole : uint8 (n_positions, 4 * ceil(n_coded / 4)) or None
         With a basis: codes of all coordinates, row after row.
     whole_weights : float32 (n_positions,) or None
     whole_squares, whole_bounds
@@ -159,6 +177,8 @@ cdef class Codes:
         The most that a panel's rows are along the lead.
     stretch : float64 (dim,) or None
         Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
+    axes : float64 (n_coded, dim) or None
+        What rows are coded along, see `Turn`; not without vectors.
     """
 
     cdef const uint8_t[:, ::1] panels, lower, whole
@@ -176,6 +196,7 @@ cdef class Codes:
     cdef float[::1] hub_weights
     cdef int64_t n_hubs
     cdef farann_code_bounds bounds, scan_bounds
+    cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
     cdef bint has_basis, upper_alone, halves_first
     cdef int64_t n_rows, n_positions, n_filled, dim, groups
     cdef int64_t n_leading  # positions before the first that is empty
@@ -184,19 +205,20 @@ cdef class Codes:
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
                  const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
                  whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None,
-                 stretch=None):
-        cdef int64_t i, parts, n = panels.shape[0]
+                 stretch=None, axes=None):
+        cdef int64_t i, parts, n = panels.shape[0], n_coded = signs.shape[1]
         self.has_basis = basis is not None
         self.upper_alone = lower is None and not self.has_basis
         self.n_rows, self.n_positions, self.dim = n_rows, n, dim
-        self.groups = (dim + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
+        self.groups = (n_coded + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
+        self.turn = Turn(signs, stretch, axes)
         self.panels, self.lower, self.whole = panels, lower, whole
         self.weights, self.unknown, self.squares = weights, unknown, squares
         self.whole_weights, self.whole_squares = whole_weights, whole_squares
         self.slots, self.outliers = slots, outliers
         if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL
                 or weights.shape[0] * FARANN_CODE_PANEL != n
-                or signs.shape[1] != dim
+                or self.turn.dim != dim
                 or (slots is not None and self.slots.shape[0] != n)
                 or (slots is None and (n < n_rows or outliers.shape[0]))):
             raise ValueError("panels, weights, signs and slots must fit together")
@@ -218,14 +240,13 @@ cdef class Codes:
             while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
                 self.n_filled -= 1
         # One query alone waits for memory: it reads the upper halves before the lower ones.
-        self.halves_first = (lower is not None and dim <= MOST_HALVED
+        self.halves_first = (lower is not None and n_coded <= MOST_HALVED
                              and n * panels.shape[1] > CACHED_BYTES)
-        self.turn = Turn(signs, stretch)
         if stretch is not None and squares is not None:
             raise ValueError("there is no stretch beside squares")
         self.scanned.groups, parts = self.groups, code_pairs(self.groups)
         if self.has_basis:
-            self.basis = padded_basis(basis, dim)
+            self.basis = orthonormal(basis, dim, "basis")
             # The last group is for the length of the rest.
             parts = (self.basis.shape[0] - 1) // FARANN_CODE_GROUP + 2
             self.scanned.groups = parts
@@ -247,7 +268,7 @@ cdef class Codes:
         if lower is not None:
             self.scanned.lower = &self.lower[0, 0]
         self.scan_bounds = bounds_of(
-            bounds, weights, squares, n, self.basis.shape[0] if self.has_basis else dim)
+            bounds, weights, squares, n, self.basis.shape[0] if self.has_basis else n_coded)
         if self.has_basis != (self.scan_bounds.rest_unit > 0.0):
             raise ValueError("the rest has a unit, if there is one")
         if squares is not None:
@@ -265,10 +286,11 @@ cdef class Codes:
                 raise ValueError("what rows are along a lead must be finite")
             if lead.shape != (dim,):
                 raise ValueError("the lead must be a direction of the rows' space")
-            self.lead, self.reach_along = padded_basis(lead[None], dim), most_from_each_on(along)
+            self.lead = orthonormal(lead[None], dim, "lead")
+            self.reach_along = most_from_each_on(along)
         self.bounds, self.refined = self.scan_bounds, self.scanned
         if self.has_basis:
-            self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, dim)
+            self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, n_coded)
             if self.bounds.rest_unit > 0.0 or (squares is None) != (whole_squares is None):
                 raise ValueError("whole codes have no rest, and squares as panels have")
             self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0],
@@ -276,6 +298,11 @@ cdef class Codes:
             if whole_squares is not None:
                 self.refined.squares = &self.whole_squares[0]
             self.take_hubs()
+        self.outside_noise = 1.0
+        if self.bounds.outside > 0.0 and n_coded < dim:
+            *_, usual = whole_bounds if self.has_basis else bounds
+            self.outside_noise = min(1.0, 3.0 * usual / (
+                self.bounds.outside * sqrt(<double>(dim - n_coded))))
 
     cdef take_hubs(self):
         """Lay the whole codes of the first rows out in panels: all queries look at these."""
@@ -305,7 +332,8 @@ cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t d
     smallest, largest = float(weights.min()), float(weights.max())
     if not 0.0 < smallest <= largest < INFINITY:
         raise ValueError("weights must be positive and finite")
-    result.residual, result.length, result.unknown, result.norm, result.rest_unit = bounds
+    (result.residual, result.length, result.unknown, result.norm, result.rest_unit,
+     result.outside, result.outside_length, usual) = bounds
     result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
     result.largest_square = 0.0
     if squares is not None:
@@ -316,7 +344,8 @@ cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t d
     result.dim = dim
     if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
             and 0.0 <= result.unknown < INFINITY and 0.0 <= result.norm < INFINITY
-            and 0.0 <= result.rest_unit < INFINITY):
+            and 0.0 <= result.rest_unit < INFINITY and 0.0 <= result.outside < INFINITY
+            and 0.0 <= result.outside_length < INFINITY and 0.0 <= usual < INFINITY):
         raise ValueError("bounds must be finite and not negative")
     return result
 
@@ -334,16 +363,16 @@ cdef double largest_of(values, str name) except -1.0:
     return largest
 
 
-cdef padded_basis(basis, dim):
-    """The basis with zeros behind each direction; ValueError if it isn't orthonormal."""
+cdef orthonormal(basis, dim, str name):
+    """Directions with zeros behind each; ValueError if they aren't orthonormal."""
     basis = np.asarray(basis, np.float64)
     if (basis.ndim != 2 or not 1 <= basis.shape[0] <= min(dim, LARGEST_BASIS)
             or basis.shape[1] != dim):
-        raise ValueError(f"basis must be up to {LARGEST_BASIS} directions of the rows' space")
+        raise ValueError(f"{name} must be up to {LARGEST_BASIS} directions of the rows' space")
     # First that products stay finite; NaN fails this, too.
     if not (np.abs(basis).max() < 2.0
             and np.linalg.norm(basis @ basis.T - np.eye(len(basis))) < 1e-12):
-        raise ValueError("basis must be orthonormal")
+        raise ValueError(f"{name} must be orthonormal")
     whole = np.zeros((len(basis), -(-dim // 8) * 8))
     whole[:, :dim] = basis
     return whole

@@ -35,6 +35,9 @@ class CodeBounds(NamedTuple):
     unknown: float   # |l - 7.5|
     norm: float      # |z|
     rest_unit: float = 0.0  # of what the last group holds, if it isn't coordinates
+    outside: float = 0.0    # |z'| of what is outside the axes
+    outside_length: float = 0.0  # |w z'|
+    outside_usual: float = 0.0  # |z'|, the root of its mean square
 
 
 def centred(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:
@@ -55,7 +58,7 @@ class Extents(NamedTuple):
     """What scales must hold: measured before rows are coded."""
 
     turn: Turn
-    largest: Float64Array  # of each row, its largest |coordinate| once it is turned
+    largest: Float64Array  # of each row, its largest |coordinate| once it is turned, or |z'|
     limit: float  # the largest of all but the outliers
     outliers: Int64Array
     span: float = float(_core.CODE_SPAN)  # of weights: the largest by the smallest
@@ -98,24 +101,25 @@ def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ext
               progress: bool = False) -> Iterator[CodedBlock]:
     """Code rows, each by its weight, block by block; those of outliers are worth nothing.
 
-    `extremes` (4,) are raised to the squares of the bounds, see `bounds_from`.
+    `extremes` (6,) are raised to the squares of the bounds, see `bounds_from`.
     """
-    dim = rows.shape[1]
+    width = extents.turn.width
     outlying = np.zeros(len(rows), np.bool_)
     outlying[extents.outliers] = True
     for block in tqdm(blocks_of(len(rows)), "coding rows", disable=not progress):
         n = block.stop - block.start
-        coded = CodedBlock(block, np.empty((n, -(-dim // 4) * 4), np.uint8), np.empty(n),
+        coded = CodedBlock(block, np.empty((n, width), np.uint8), np.empty(n),
                            np.empty(n, np.float32))
         extremes[:] = np.maximum(extremes, _core.encode_rows(
-            rows[block], centre, unit, extents.turn.signs, extents.turn.stretch,
+            rows[block], centre, unit, *extents.turn,
             np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:]))
         yield coded
 
 
-def bounds_from(extremes: Float64Array) -> CodeBounds:
+def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBounds:
     """Bounds from their squares, rounded up."""
-    return CodeBounds(*(np.sqrt(extremes) * _UP).tolist())
+    residual, length, unknown, norm, outside, outside_length = (np.sqrt(extremes) * _UP).tolist()
+    return CodeBounds(residual, length, unknown, norm, 0.0, outside, outside_length, outside_usual)
 
 
 def empty_panels(n_positions: int, width: int, halves: bool) -> tuple[UInt8Array,

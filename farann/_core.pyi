@@ -12,7 +12,10 @@ def first_bad_row(rows: npt.NDArray[np.float32], unit: bool) -> int: ...
 
 class Turn:
     def __init__(
-        self, signs: npt.NDArray[np.int8], stretch: npt.NDArray[np.float64] | None
+        self,
+        signs: npt.NDArray[np.int8],
+        stretch: npt.NDArray[np.float64] | None = None,
+        axes: npt.NDArray[np.float64] | None = None,
     ) -> None: ...
 
 def code_rows(n: int) -> int: ...
@@ -25,6 +28,7 @@ def code_extents(
     unit: bool,
     signs: npt.NDArray[np.int8],
     stretch: npt.NDArray[np.float64] | None,
+    axes: npt.NDArray[np.float64] | None,
     isa: str,
     extents: npt.NDArray[np.float64],
 ) -> None: ...
@@ -34,12 +38,13 @@ def encode_rows(
     unit: bool,
     signs: npt.NDArray[np.int8],
     stretch: npt.NDArray[np.float64] | None,
+    axes: npt.NDArray[np.float64] | None,
     weights: npt.NDArray[np.float32],
     isa: str,
     codes: npt.NDArray[np.uint8],
     squares: npt.NDArray[np.float64],
     unknown: npt.NDArray[np.float32],
-) -> tuple[float, float, float, float]: ...
+) -> tuple[float, float, float, float, float, float]: ...
 def pack_codes(
     rows: npt.NDArray[np.uint8],
     places: npt.NDArray[np.int64],
@@ -50,6 +55,7 @@ def pack_codes(
 
 CODE_SPAN: Final[int]
 LARGEST_STRETCH: Final[int]
+MOST_AXES: Final[int]
 CACHED_BYTES: int
 HUB_ROWS: int
 
@@ -66,22 +72,25 @@ class Codes:
         signs: npt.NDArray[np.int8],
         slots: npt.NDArray[np.int32] | None,
         outliers: npt.NDArray[np.int64],
-        bounds: tuple[float, float, float, float, float],
+        bounds: tuple[float, float, float, float, float, float, float, float],
         basis: npt.NDArray[np.float64] | None = None,
         whole: npt.NDArray[np.uint8] | None = None,
         whole_weights: npt.NDArray[np.float32] | None = None,
         whole_squares: npt.NDArray[np.float32] | None = None,
-        whole_bounds: tuple[float, float, float, float, float] | None = None,
+        whole_bounds: (
+            tuple[float, float, float, float, float, float, float, float] | None
+        ) = None,
         longest: npt.NDArray[np.float32] | None = None,
         lead: npt.NDArray[np.float64] | None = None,
         along: npt.NDArray[np.float32] | None = None,
         stretch: npt.NDArray[np.float64] | None = None,
+        axes: npt.NDArray[np.float64] | None = None,
     ) -> None: ...
 
 class Cells:
     def __init__(
         self,
-        dim: int,
+        n_coded: int,
         n_positions: int,
         starts: npt.NDArray[np.int64],
         panels: npt.NDArray[np.uint8],

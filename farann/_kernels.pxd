@@ -202,12 +202,16 @@ cdef extern from "codes.h" nogil:
         double length
         double unknown
         double norm
+        double outside
+        double outside_length
 
     ctypedef struct farann_code_bounds:
         double residual
         double length
         double unknown
         double norm
+        double outside
+        double outside_length
         double scale
         double largest_threshold
         double largest_square
@@ -225,8 +229,11 @@ cdef extern from "codes.h" nogil:
         const double *signs
         const double *stretch
         double shrink
+        const double *axes
+        int64_t coded
 
-    void farann_turn_weights(const farann_kernels *, const farann_turn *, int64_t, double *)
+    double farann_turn_weights(const farann_kernels *, const farann_turn *, int64_t, double *,
+                               double *)
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
                              const double *, int, const farann_turn *, double *, double *)
     void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,

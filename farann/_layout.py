@@ -40,7 +40,9 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UI
 from farann._typical import (
     Lead,
     along_and_across,
+    axes_for,
     first_look,
+    sample_of,
     stretch_for,
     typical_of,
     weights_of,
@@ -90,10 +92,11 @@ class CodeArrays(NamedTuple):
     lead: Float64Array | None = None  # a direction that weights of queries have in common
     along: Float32Array | None = None  # of each panel, the most along the lead
     stretch: Float64Array | None = None  # of rows, before they are coded
+    axes: Float64Array | None = None  # what rows are coded along, if not in all their coordinates
 
     @property
     def turn(self) -> Turn:
-        return Turn(self.signs, self.stretch)
+        return Turn(self.signs, self.stretch, self.axes)
 
 
 class _Builder(NamedTuple):
@@ -178,10 +181,10 @@ class _Builder(NamedTuple):
         n, panel = len(self.rows), _core.code_rows(1)
         places = places_of(order, n)
         weights = self.extents.weights(largest_of_panels(self.extents.largest, order))
-        panels, lower = empty_panels(len(order), -(-self.rows.shape[1] // 4) * 4, True)
+        panels, lower = empty_panels(len(order), self.extents.turn.width, True)
         lower = None if bits == 4 else lower
         squares, unknown, extremes = self._room(len(order)), np.zeros(len(order), np.float32), (
-            np.zeros(4))
+            np.zeros(6))
         of_rows = weights[np.maximum(places, 0) // panel]
         blocks = self._coded(of_rows, extremes) if bits == 8 else code_upper(
             self.rows, self.centre, self.unit, self.extents, of_rows, shape, self.origins,
@@ -194,7 +197,8 @@ class _Builder(NamedTuple):
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
         return CodeArrays(panels, lower, weights, unknown.reshape(-1, panel).max(axis=1), squares,
                           self.extents.turn.signs, self._slots(order), self.extents.outliers,
-                          bounds_from(extremes), stretch=self.extents.turn.stretch)
+                          self._bounds(extremes), stretch=self.extents.turn.stretch,
+                          axes=self.extents.turn.axes)
 
     def _lay_out_along(self, order: Int64Array, basis: Float64Array) -> CodeArrays:
         places = places_of(order, len(self.rows))
@@ -204,10 +208,10 @@ class _Builder(NamedTuple):
         # One weight a panel, so that the first rows can be scanned as panels, too.
         by_panel = self.extents.weights(largest_of_panels(self.extents.largest, order))
         own = by_panel[np.maximum(places, 0) // panel]
-        whole = np.zeros((len(order), -(-self.rows.shape[1] // 4) * 4), np.uint8)
+        whole = np.zeros((len(order), self.extents.turn.width), np.uint8)
         whole_weights = np.repeat(by_panel, panel)
         squares, whole_squares = self._room(len(order)), self._room(len(order))
-        extremes = np.zeros(4)
+        extremes = np.zeros(6)
         for coded in self._coded(own, extremes):
             there = places[coded.rows] >= 0
             at, weights = places[coded.rows][there], own[coded.rows][there]
@@ -219,7 +223,12 @@ class _Builder(NamedTuple):
         return CodeArrays(along.panels, None, along.weights, None, squares,
                           self.extents.turn.signs, self._slots(order), self.extents.outliers,
                           along.bounds, basis, whole, whole_weights, whole_squares,
-                          bounds_from(extremes), stretch=self.extents.turn.stretch)
+                          self._bounds(extremes), stretch=self.extents.turn.stretch,
+                          axes=self.extents.turn.axes)
+
+    def _bounds(self, extremes: Float64Array) -> CodeBounds:
+        return bounds_from(extremes, self.extents.turn.outside(
+            sample_of(self.rows, self.centre, self.unit)))
 
     def _coded(self, weights: Float32Array, extremes: Float64Array) -> Iterator[CodedBlock]:
         return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa,
@@ -259,7 +268,8 @@ class _Builder(NamedTuple):
                 k: int = _SAMPLE_K, cells: CellArrays | None = None) -> Int64Array:
         """Slots of the rows furthest from each query, (len(queries), k)."""
         n, dim = self.rows.shape
-        of_cells = None if cells is None else _core.Cells(dim, len(arrays.panels), *cells)
+        of_cells = None if cells is None else _core.Cells(
+            arrays.turn.n_coded, len(arrays.panels), *cells)
         base = self.rows if vectors else self.rows[arrays.outliers]
         snapshot = _core.Snapshot(base, self.rows[:0], None, None, self.centre, self.metric,
                                   self.isa, _core.Codes(n, dim, *arrays), of_cells, vectors)
@@ -310,13 +320,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         return Made(None)
     asked = _sample_queries(rows, kind.seed, queries)
     weights = weights_of(asked, centre, kind.metric)
-    # The rounding of 4-bit codes does better by what queries have in common.
-    stretch = None
-    if kind.bits == 8 and n >= _FEW_ROWS:
-        with threadpool_limits(1):
-            stretch = stretch_for(rows, centre, kind.metric, weights)
-    extents = measure_rows(rows, centre, kind.unit, Turn(rotation_signs(dim, kind.seed), stretch),
-                           isa, progress, 0 if kind.vectors else WEIGHT_STEPS)
+    extents = measure_rows(rows, centre, kind.unit, _turn_for(rows, centre, kind, weights), isa,
+                           progress, 0 if kind.vectors else WEIGHT_STEPS)
     if extents is None:
         return Made(None)
     if n > _MOST_ORDERED:
@@ -345,7 +350,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             shape = shape_of(extents.turn.weights(weights))
         elif kind.vectors:
             typical = typical_of(rows, centre, kind.metric, asked, answers[:, -1])
-            basis = first_look(typical, n, kind.seed)
+            basis = first_look(typical, n, extents.turn.width, kind.seed)
             if n_cells == 0:
                 reach_tells, lead = typical.reach(weights)
             # Long rows are answers sooner than short ones; unit vectors are all as long.
@@ -399,6 +404,21 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             order, _, _ = _by_cell(labels, first, builder.by_size(coded))
         return builder.made(builder.lay_out(order, basis, kind.bits, shape), cells, kind, asked,
                             answers)
+
+
+def _turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
+              weights: Float64Array) -> Turn:
+    """What rows should go through before they are coded."""
+    stretch = axes = None
+    with threadpool_limits(1):
+        # The rounding of 4-bit codes does better by what queries have in common.
+        if kind.bits == 8 and len(rows) >= _FEW_ROWS:
+            stretch = stretch_for(rows, centre, kind.metric, weights)
+            # Rows that are known by their codes alone must not lose a part for good.
+            if kind.vectors:
+                axes = axes_for(rows, centre, kind.metric, weights, stretch, kind.seed)
+    n_coded = rows.shape[1] if axes is None else len(axes)
+    return Turn(rotation_signs(n_coded, kind.seed), stretch, axes)
 
 
 def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,

@@ -124,7 +124,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if store.codes is not None:
-        store.cells = _cells_of(metadata, arrays, dim, len(store.codes.panels))
+        store.cells = _cells_of(metadata, arrays, store.codes)
         if store.cells is not None and (
                 (store.cells.squares is None) != (store.codes.squares is None)):
             raise FormatError("the cells are not those of these codes: only one has squares")
@@ -142,7 +142,7 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
                    arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """What there is beside the codes where the vectors are gone."""
     codes = store.codes
-    if codes is None or codes.basis is not None or not store.built:
+    if (codes is None or codes.basis is not None or codes.axes is not None or not store.built):
         raise FormatError("there are neither vectors nor codes of all coordinates")
     if (codes.squares is None) == (_core.METRICS[store.kind.metric] == "l2"):
         raise FormatError("section 'codes.squares' doesn't fit the metric")
@@ -169,6 +169,7 @@ _CODE_SECTIONS = {
     "outliers": (np.int64, 1), "basis": (np.float64, 2), "whole": (np.uint8, 2),
     "whole_weights": (np.float32, 1), "whole_squares": (np.float32, 1), "longest": (np.float32, 1),
     "lead": (np.float64, 1), "along": (np.float32, 1), "stretch": (np.float64, 1),
+    "axes": (np.float64, 2),
 }
 _CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.uint8, 2), "weights": (np.float32, 1),
                   "squares": (np.float32, 1)}
@@ -197,8 +198,8 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     return codes
 
 
-def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], dim: int,
-              n_positions: int) -> CellArrays | None:
+def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
+              codes: CodeArrays) -> CellArrays | None:
     relative = metadata.get("relative", False)
     if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
         raise FormatError(f"metadata: 'relative' can't be {relative!r}")
@@ -212,7 +213,7 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
         raise FormatError(f"metadata: 'cell_unit' can't be {metadata['cell_unit']!r}")
     cells = CellArrays(**parts, unit=metadata["cell_unit"], relative=relative)
     try:
-        _core.Cells(dim, n_positions, *cells)
+        _core.Cells(codes.turn.n_coded, len(codes.panels), *cells)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the cells are not those of these codes: {error}") from None
     return cells
@@ -284,7 +285,8 @@ def _bounds(metadata: Mapping[str, Any], name: str) -> CodeBounds | None:
     bounds = metadata.get(name)
     if bounds is None:
         return None
-    if not (isinstance(bounds, list) and len(bounds) == len(CodeBounds._fields)
+    if not (isinstance(bounds, list)
+            and len(bounds) in (CodeBounds._fields.index("outside"), len(CodeBounds._fields))
             and all(isinstance(bound, float) for bound in bounds)):
         raise FormatError(f"metadata: {name!r} can't be {bounds!r}")
     return CodeBounds(*bounds)

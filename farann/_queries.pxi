@@ -42,6 +42,7 @@ cdef class Queries:
     cdef int64_t room  # for candidates, beyond twice k
     cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
     cdef double sign, epsilon
+    cdef double outside_counts  # so many times: what weights are outside the axes of codes
     cdef bint beyond, out_of_memory
     cdef bint scans_rows  # or nothing but codes
     cdef int mode
@@ -207,6 +208,7 @@ cdef class Queries:
             self.code_tiles = <uint32_t *>self.allocate(n * self.tile_words, sizeof(uint32_t))
         self.tile_codes = <uint32_t *>self.allocate(self.tile_words, sizeof(uint32_t))
         self.active = <int64_t *>self.allocate(self.n_queries, sizeof(int64_t))
+        self.outside_counts = 1.0
         self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
         self.turned = <double *>self.allocate(
             2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
@@ -301,6 +303,7 @@ cdef class Queries:
         cdef Query *query = &self.queries[i]
         cdef int64_t dim = self.snapshot.dim, j
         cdef double *weights = self.turned
+        cdef double outside
         cdef uint32_t *codes = self.codes_of + i * self.codes.scanned.groups
         farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query), dim,
                              &self.snapshot.centre[0], query.prepared.query_norm, weights)
@@ -312,8 +315,9 @@ cdef class Queries:
             self.take_lead(query, weights)
         if self.codes.has_basis:
             codes = self.whole_queries + i * self.codes.groups
-        farann_turn_weights(self.snapshot.kernels, &self.codes.turn.given, dim, weights)
-        farann_code_query(self.snapshot.kernels, weights, 0.0, &self.codes.bounds,
+        outside = farann_turn_weights(self.snapshot.kernels, &self.codes.turn.given, dim, weights,
+                                      weights + padded(dim)) * self.outside_counts
+        farann_code_query(self.snapshot.kernels, weights, outside, &self.codes.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.upper_alone,
                           self.code_bytes, codes, &query.whole)
         if not self.snapshot.vectors:

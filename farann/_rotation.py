@@ -22,33 +22,62 @@ def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
 
 
 class Turn(NamedTuple):
-    """A stretch, if there is one, and a rotation; products of rows and weights stay what they are.
+    """A stretch, if there is one, axes, if only what vectors are along these is coded, and a
+    rotation; products of rows and weights stay what they are, but for what is outside the axes.
 
     Rows are multiplied with I + p p', where p is the stretch, and weights with its inverse.
     """
 
     signs: npt.NDArray[np.int8]
     stretch: Float64Array | None = None
+    axes: Float64Array | None = None
+
+    @property
+    def n_coded(self) -> int:
+        """Coordinates that are coded."""
+        return len(self.signs[0])
+
+    @property
+    def width(self) -> int:
+        """Bytes of a row's codes, in whole groups."""
+        return -(-self.n_coded // 4) * 4
 
     def rows(self, vectors: Float64Array) -> Float64Array:
-        """Centred rows (n, dim) as they are coded."""
-        if self.stretch is not None:
-            vectors = vectors + np.outer(vectors @ self.stretch, self.stretch)
-        return turned(vectors, self.signs)
+        """Centred rows (n, dim) as they are coded, (n, n_coded)."""
+        return turned(self._along(self.stretched(vectors)), self.signs)
 
     def weights(self, vectors: Float64Array) -> Float64Array:
-        """Weights of queries (n, dim) as they are coded."""
-        return turned(self._shrunk(vectors), self.signs)
+        """Weights of queries (n, dim) as they are coded, (n, n_coded)."""
+        return turned(self._along(self.shrunk(vectors)), self.signs)
+
+    def outside(self, vectors: Float64Array) -> float:
+        """How long what is outside the axes is of centred rows, the root of the mean square."""
+        if self.axes is None:
+            return 0.0
+        vectors = self.stretched(vectors)
+        left = vectors - self._along(vectors) @ self.axes
+        return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
 
     def rows_from(self, vectors: Float64Array) -> Float64Array:
-        """The inverse of `rows`."""
-        return self._shrunk(turned_back(vectors, self.signs))
+        """The inverse of `rows`, (n, dim), without what is outside the axes."""
+        vectors = turned_back(vectors, self.signs)
+        return self.shrunk(vectors if self.axes is None else vectors @ self.axes)
 
-    def _shrunk(self, vectors: Float64Array) -> Float64Array:
+    def stretched(self, vectors: Float64Array) -> Float64Array:
+        """Centred rows, multiplied with I + p p'."""
+        if self.stretch is None:
+            return vectors
+        return vectors + np.outer(vectors @ self.stretch, self.stretch)
+
+    def shrunk(self, vectors: Float64Array) -> Float64Array:
+        """Weights of queries, multiplied with its inverse."""
         if self.stretch is None:
             return vectors
         share = 1.0 / (1.0 + self.stretch @ self.stretch)
         return vectors - np.outer(share * (vectors @ self.stretch), self.stretch)
+
+    def _along(self, vectors: Float64Array) -> Float64Array:
+        return vectors if self.axes is None else vectors @ self.axes.T
 
 
 def turned(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:

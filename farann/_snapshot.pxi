@@ -77,9 +77,11 @@ cdef class Snapshot:
             raise ValueError("ids and alive must have one entry a slot")
         if codes is not None and (codes.n_rows != n_base or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
+        if not vectors and codes.turn.given.axes != NULL:
+            raise ValueError("without vectors codes must be of all that rows are")
         if codes is not None and codes.lead is not None and self.metric == FARANN_L2:
             raise ValueError("under l2 there can't be a lead")
-        if cells is not None and (codes is None or cells.bounds.dim != self.dim or (
+        if cells is not None and (codes is None or cells.bounds.dim != codes.bounds.dim or (
                 cells.starts[cells.n_cells] > codes.n_positions)):
             raise ValueError("cells must be those of the codes")
         if cells is not None and cells.relative and (vectors or not codes.upper_alone):

@@ -83,7 +83,7 @@ class Store:
         codes = None if self.codes is None else _core.Codes(self.n_base, self.dim, *self.codes)
         cells = None
         if self.codes is not None and self.cells is not None:
-            cells = _core.Cells(self.dim, len(self.codes.panels), *self.cells)
+            cells = _core.Cells(self.codes.turn.n_coded, len(self.codes.panels), *self.cells)
         if codes is not None and self.codes is not None and (
                 self.seeds is not None and self._listed is None):
             self._listed = seeds_of(self.seeds, self.codes, codes)
@@ -236,6 +236,11 @@ class Store:
     def n_directions(self) -> int:
         """Leading directions of the first look; 0 where there is none."""
         return 0 if self.codes is None or self.codes.basis is None else len(self.codes.basis)
+
+    @property
+    def n_axes(self) -> int:
+        """Axes that rows are coded along; 0 where they are coded in all coordinates."""
+        return 0 if self.codes is None or self.codes.axes is None else len(self.codes.axes)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes by part."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from farann import _basis, _core
 from farann._codes import centred
+from farann._rotation import ROTATION_ROUNDS, Turn
 from farann._types import Float32Array, Float64Array, Int64Array
 
 # Rows that directions and costs are estimated from, and queries.
@@ -19,6 +20,9 @@ _WORTH_AN_ORDER = 0.1
 _LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
 # A stretch must leave so much of what codes may be off at most.
 _WORTH_A_STRETCH = 0.98
+# What is outside the axes may move keys by such a share of how much they differ; and there are
+# none in larger dimensions, as queries would take longer to prepare than to ask.
+_LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
 
 
 def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
@@ -36,9 +40,9 @@ def directions_of(weights: Float64Array) -> Float64Array:
     return directions
 
 
-def _sampled(rows: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
+def sample_of(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:
     """Rows from all over, centred; they may be in an order."""
-    return centred(rows[:: -(-len(rows) // _ROWS)], centre, _core.METRICS[metric] == "cosine")
+    return centred(rows[:: max(-(-len(rows) // _ROWS), 1)], centre, unit)
 
 
 def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
@@ -52,7 +56,8 @@ def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
     """
     if _core.METRICS[metric] == "l2" or len(rows) == 0:
         return None
-    sample, directions = _sampled(rows, centre, metric), directions_of(weights)
+    sample = sample_of(rows, centre, _core.METRICS[metric] == "cosine")
+    directions = directions_of(weights)
     mean = directions.sum(axis=0)
     length = float(np.linalg.norm(mean))
     size = float(np.einsum("ij,ij->", sample, sample))
@@ -70,6 +75,35 @@ def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
         return None
     stretch: Float64Array = (by - 1.0) ** 0.5 * direction
     return stretch
+
+
+def axes_for(rows: Float32Array, centre: Float64Array, metric: int, weights: Float64Array,
+             stretch: Float64Array | None, seed: int) -> Float64Array | None:
+    """The fewest principal axes of rows, in whole groups, along which coding them does as well.
+
+    Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
+    where no group can be spared.
+    """
+    dim = rows.shape[1]
+    if dim > _MOST_TURNED or len(rows) == 0:
+        return None
+    turn = Turn(np.ones((ROTATION_ROUNDS, dim), np.int8), stretch)
+    sample = turn.stretched(sample_of(rows, centre, _core.METRICS[metric] == "cosine"))
+    asked = turn.shrunk(directions_of(weights))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _basis.directions(sample, seed)
+        along, asked_along = (np.cumsum((vectors @ found.T) ** 2, axis=1)
+                              for vectors in (sample, asked))
+        left, asked_left = (
+            np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors)[:, None] - squares, 0.0))
+            for vectors, squares in ((sample, along), (asked, asked_along)))
+        differ = float((asked[: _QUERIES] @ sample.T).std())
+        outside = asked_left.mean(axis=0) * left.max(axis=0)
+    numbers = np.arange(4, min(len(found), _core.MOST_AXES) + 1, 4)
+    enough = numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]
+    if len(enough) == 0 or -(-dim // 4) * 4 <= enough[0]:
+        return None
+    return np.ascontiguousarray(found[: enough[0]])
 
 
 class Typical(NamedTuple):
@@ -151,7 +185,7 @@ def typical_of(rows: Float32Array, centre: Float64Array, metric: int, queries: F
     """What is typical of some queries from all over the sample; `last` ends each one's answer."""
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     some = slice(None, None, -(-len(queries) // _QUERIES))
-    sample = _sampled(rows, centre, metric)
+    sample = sample_of(rows, centre, _core.METRICS[metric] == "cosine")
     weights, ends = weights_of(queries[some], centre, metric), centred(rows[last[some]], centre,
                                                                        unit)
     thresholds = np.einsum("ij,ij->i", weights, ends)
@@ -160,7 +194,7 @@ def typical_of(rows: Float32Array, centre: Float64Array, metric: int, queries: F
     return Typical(sample, weights, thresholds, squared)
 
 
-def first_look(typical: Typical, n: int, seed: int) -> Float64Array | None:
-    """The basis to look along first at n rows, if that pays."""
+def first_look(typical: Typical, n: int, width: int, seed: int) -> Float64Array | None:
+    """The basis to look along first at n rows, whose codes have so many bytes, if that pays."""
     return _basis.choose(_basis.directions(typical.rows, seed), typical.rows, n, typical.weights,
-                         typical.thresholds, typical.squared, seed)
+                         typical.thresholds, typical.squared, width, seed)

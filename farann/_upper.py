@@ -60,7 +60,7 @@ def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ex
         codes[:, :dim] = whole + 128.0
         squares = (z**2).sum(axis=1)
         lower = ((whole - first - MIDDLE) ** 2).sum(axis=1)
-        extremes[:] = np.maximum(extremes, np.stack([
+        extremes[:4] = np.maximum(extremes[:4], np.stack([
             ((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
             np.where(coded[block], squares, 0.0)]).max(axis=1))
         yield CodedBlock(block, codes, squares,

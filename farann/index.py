@@ -158,8 +158,9 @@ class Index:
             `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10 of
             a scan of all codes, measured on sample queries when they were made (None: it wasn't);
             `bytes` by part; `directions`, how many leading directions the
-            first look goes along (0: none, all coordinates are scanned); `last_search`, the
-            fields of `SearchStats`.
+            first look goes along (0: none, all coordinates are scanned); `axes`, along how many
+            axes rows are coded (0: in all coordinates); `last_search`, the fields of
+            `SearchStats`.
         """
         with self._lock:
             store = self._store
@@ -172,6 +173,7 @@ class Index:
                 "codes_recall": None if store is None else store.codes_recall,
                 "bytes": {} if store is None else store.nbytes(),
                 "directions": 0 if store is None else store.n_directions,
+                "axes": 0 if store is None else store.n_axes,
                 "last_search": self._last_search._asdict(),
             }
 

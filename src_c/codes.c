@@ -17,6 +17,9 @@ static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 /* Units of queries: float32 holds these, and the largest sum of products times them. */
 static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e29;
 
+/* Of |x|^2, for axes that are not quite orthonormal, and what is rounded; see how-it-works. */
+static const double REST_SHARE = 1e-9;
+
 /* Add `share` of what x is along p. */
 static void stretch(const farann_kernels *kernels, const farann_turn *turn, double share,
                     int64_t dim, double *x) {
@@ -27,14 +30,38 @@ static void stretch(const farann_kernels *kernels, const farann_turn *turn, doub
     for (int64_t j = 0; j < dim; j++) x[j] += along * turn->stretch[j];
 }
 
-void farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
-                         double *weights) {
-    stretch(kernels, turn, -turn->shrink, dim, weights);
-    kernels->rotate_f64(weights, dim, turn->signs, FARANN_ROTATION_ROUNDS);
+/*
+ * Put what x is along the axes in its place, with zeros behind, and rotate that. Gives the square of
+ * what is left of x, rounded up.
+ */
+static double rotate_along(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+                           double *x, double *scratch) {
+    const int64_t padded = (dim + 7) / 8 * 8;
+    double outside = 0.0;
+    if (turn->axes) {
+        double squares;
+        kernels->project_f64(x, 1, padded, x, &squares);
+        kernels->project_f64(turn->axes, turn->coded, padded, x, scratch);
+        outside = squares;
+        for (int64_t j = 0; j < padded; j++) {
+            x[j] = j < turn->coded ? scratch[j] : 0.0;
+            outside -= x[j] * x[j];
+        }
+        outside = fmax(outside, 0.0) + REST_SHARE * squares;
+    }
+    kernels->rotate_f64(x, turn->coded, turn->signs, FARANN_ROTATION_ROUNDS);
+    return outside;
 }
 
-static void turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
-                       const double *centre, int unit, const farann_turn *turn, double *z) {
+double farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+                           double *weights, double *scratch) {
+    stretch(kernels, turn, -turn->shrink, dim, weights);
+    return sqrt(rotate_along(kernels, turn, dim, weights, scratch));
+}
+
+/* A row's coordinates z, with zeros behind; gives the square of what is outside the axes. */
+static double turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
+                         const double *centre, int unit, const farann_turn *turn, double *z) {
     double scale = 1.0;
     if (unit) {
         double squares = 0.0;
@@ -43,7 +70,7 @@ static void turned_row(const farann_kernels *kernels, const float *row, int64_t 
     }
     for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - centre[j];
     stretch(kernels, turn, 1.0, dim, z);
-    kernels->rotate_f64(z, dim, turn->signs, FARANN_ROTATION_ROUNDS);
+    return rotate_along(kernels, turn, dim, z, z + (dim + 7) / 8 * 8);
 }
 
 static double largest_magnitude(const double *x, int64_t dim) {
@@ -56,8 +83,9 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
                          const double *centre, int unit, const farann_turn *turn, double *scratch,
                          double *extents) {
     for (int64_t i = 0; i < n; i++) {
-        turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
-        extents[i] = largest_magnitude(scratch, dim);
+        const double outside =
+            turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
+        extents[i] = fmax(largest_magnitude(scratch, turn->coded), sqrt(outside));
     }
 }
 
@@ -74,14 +102,16 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
                         const double *centre, int unit, const farann_turn *turn,
                         const float *weights, double *scratch, uint8_t *codes, double *squares,
                         float *unknown, farann_code_extremes *largest) {
-    const int64_t row_bytes = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP * FARANN_CODE_GROUP;
+    const int64_t row_bytes =
+        (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP * FARANN_CODE_GROUP;
     for (int64_t i = 0; i < n; i++) {
         uint8_t *row = codes + i * row_bytes;
         const double w = (double)weights[i];
         double z2 = 0.0, e2 = 0.0, l2 = 0.0;
         memset(row, (int)ZERO_POINT, (size_t)row_bytes);
-        turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
-        for (int64_t j = 0; j < dim; j++) {
+        const double outside =
+            turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
+        for (int64_t j = 0; j < turn->coded; j++) {
             const double c = nearest_code(scratch[j] * w), e = scratch[j] * w - c;
             row[j] = (uint8_t)(int)(c + ZERO_POINT);
             double l = (double)(row[j] & 15) - MIDDLE;
@@ -89,13 +119,15 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
             e2 += e * e;
             l2 += l * l;
         }
-        squares[i] = z2;
+        squares[i] = z2 + outside;
         unknown[i] = (float)(sqrt(l2) * (1.0 + 0x1p-23));
         if (!(w > 0.0)) continue;
         largest->residual = fmax(largest->residual, e2);
         largest->length = fmax(largest->length, z2 * w * w);
         largest->unknown = fmax(largest->unknown, l2);
-        largest->norm = fmax(largest->norm, z2);
+        largest->norm = fmax(largest->norm, z2 + outside);
+        largest->outside = fmax(largest->outside, outside);
+        largest->outside_length = fmax(largest->outside_length, outside * w * w);
     }
 }
 
@@ -179,19 +211,22 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
         codes[groups] = group_of_rest(amount, most);
         coded->sum += amount;
     }
-    /* w <a, z> = t <u, c> + t <u, e> + <f, w z>; then what float32 rounds, and the turns. */
+    /* w <a, z> = t <u, c> + t <u, e> + <f, w z> + what is outside the axes; then what float32
+     * rounds, and the turns. */
     const double within = sqrt(sums[0]), left = sqrt(sums[1]);
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
+    /* This share is not small: it pays for what float32 does to it. */
+    const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
     const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
     coded->allowance =
-        (within * rows->residual + left * rows->length) / t * (1.0 + 1e-9) + rounding;
+        (within * rows->residual + left * rows->length + outside) / t * (1.0 + 1e-9) + rounding;
     coded->length = within / t * (1.0 + 1e-9);
     coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
                                    (reach + (rows->residual + rows->unknown) * rows->scale) +
                                reach * reach);
     coded->slack += 0x1p-36 * prepared->weight_norm * reach;
     coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
-                 left * rows->norm * (1.0 + 1e-9);
+                 (left * rows->norm + rest * rows->outside) * (1.0 + 1e-9);
     if (coded->allowance + coded->length * rows->unknown < LARGEST_SQUARE) coded->unit = t;
     coded->per_unit = 1.0 / t;
 }

@@ -1,7 +1,8 @@
 /*
- * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out, and
- * may be stretched; a row z is coded as c / w with a weight w of its own, a query's weights a as
- * t * u with one t a query. docs/how-it-works bounds what that leaves out.
+ * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out; they
+ * may be stretched, and lose what is outside some axes. A row z is coded as c / w with a weight w of
+ * its own, a query's weights a as t * u with one t a query. docs/how-it-works bounds what that leaves
+ * out.
  */
 #ifndef FARANN_CODES_H
 #define FARANN_CODES_H
@@ -18,21 +19,27 @@ enum {
 
 /*
  * What rows and weights go through before they are coded: along p rows are stretched and weights
- * shrunk, which leaves their products; then a rotation. |p|^2 is at most FARANN_STRETCH - 1.
+ * shrunk, which leaves their products; then only what they are along the axes is kept; then a
+ * rotation. |p|^2 is at most FARANN_STRETCH - 1.
  */
 typedef struct {
-    const double *signs;   /* FARANN_ROTATION_ROUNDS x dim */
+    const double *signs;   /* FARANN_ROTATION_ROUNDS x coded */
     const double *stretch; /* p, with zeros up to a multiple of 8; NULL: none */
     double shrink;         /* 1 / (1 + |p|^2) */
+    const double *axes;    /* coded x dim, orthonormal, each with such zeros; NULL: all is kept */
+    int64_t coded;         /* coordinates */
 } farann_turn;
 
-/* Turn weights (dim) in place; there is room up to a multiple of 8, and zeros in it. */
-void farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
-                         double *weights);
+/*
+ * Turn weights (dim) in place; there is room up to a multiple of 8, and zeros in it, and as much in
+ * `scratch`. Gives how long they are outside the axes, rounded up.
+ */
+double farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+                           double *weights, double *scratch);
 
 /*
- * The largest |coordinate| of each row, centred, scaled and turned; `scratch` holds dim up to a
- * multiple of 8, and zeros behind it.
+ * The largest |coordinate| of each row, centred, scaled and turned, or how long it is outside the
+ * axes, if that is more; `scratch` holds twice dim up to a multiple of 8, all zeros.
  */
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                          const double *centre, int unit, const farann_turn *turn, double *scratch,
@@ -43,13 +50,15 @@ typedef struct {
     double residual; /* |e|^2 */
     double length;   /* |w z|^2 */
     double unknown;  /* |l - 7.5|^2 */
-    double norm;     /* |z|^2 */
+    double norm;     /* |z|^2, with what is outside the axes */
+    double outside;  /* |z'|^2 of what is outside them */
+    double outside_length; /* |w z'|^2 */
 } farann_code_extremes;
 
 /*
  * Code n rows, one after the other, as bytes c + 128, padded with zeros c to whole groups; each by
- * its weight, which must take no coordinate beyond 127; 0: the row doesn't count. squares: |z|^2;
- * unknown: |l - 7.5|, rounded up.
+ * its weight, which must take no coordinate beyond 127; 0: the row doesn't count. squares: |z|^2,
+ * with what is outside the axes; unknown: |l - 7.5|, rounded up. `scratch` as above.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                         const double *centre, int unit, const farann_turn *turn,
@@ -73,7 +82,9 @@ typedef struct {
     double residual;
     double length;
     double unknown;
-    double norm;           /* |z| */
+    double norm;           /* |z|, with what is outside the axes */
+    double outside;        /* what is outside them, and the same times the weight */
+    double outside_length;
     double scale;          /* one over the smallest weight */
     double largest_threshold; /* 2^29 over the largest weight, so that 32 bits hold the product */
     double largest_square; /* |z|^2 times the weight; 0 where squares are not part of the score */
@@ -94,7 +105,7 @@ typedef struct {
 
 /*
  * Code a query's weights a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
- * its length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u go to `codes`,
+ * its length outside the space of the codes, be that what a first look or what axes leave out, `reach` bounds |y| of all rows. Bytes u go to `codes`,
  * four to a group; `bytes` is scratch for dim rounded up to a multiple of 8. `upper_alone`: scores are those of the upper halves of codes.
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import farann
 import numpy as np
 from cases import Float32, float32
 from numpy.typing import NDArray
@@ -39,3 +42,11 @@ def recall_of(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     pairs = zip(found.tolist(), truth.tolist(), strict=True)
     same = sum(len(set(one) & set(other)) for one, other in pairs)
     return same / truth.size
+
+
+def recalls_of(index: farann.Index, asked: Float32, truth: NDArray[np.int64],
+               **limits: Any) -> list[float]:
+    """Of a search within limits for ten rows a query, one by one and all at once."""
+    one_by_one = np.array([index.search_furthest(query, 10, **limits).ids for query in asked])
+    return [recall_of(one_by_one, truth),
+            recall_of(index.search_furthest(asked, 10, **limits).ids, truth)]

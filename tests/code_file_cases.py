@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
-from cases import Float32
+from cases import Float32, assert_same
 from codes_in_numpy import four_bits, lay_out, leading
 from farann._format import read_file, write_file
 
@@ -84,3 +85,28 @@ def refuse(path: Path, edit: Callable[[Sections], object], mmap: bool) -> None:
     write_file(path, metadata, sections)
     with pytest.raises(farann.FormatError, match="codes"):
         farann.Index.load(path, mmap=mmap)
+
+
+def assert_kept(index: farann.Index, path: Path, section: str, queries: Float32) -> None:
+    """A section of codes comes back, mapped, read or pickled, and with it the same answers from
+    the same work; and what came back is written as it was."""
+    def section_of(some: farann.Index) -> Any:
+        assert some._store is not None and some._store.codes is not None
+        return getattr(some._store.codes, section)
+
+    index.save(path)
+    assert section_of(index) is not None
+    hits, stats = index.search_furthest(queries, 10, return_stats=True)
+    for again in (farann.Index.load(path), farann.Index.load(path, mmap=True),
+                  pickle.loads(pickle.dumps(index))):
+        np.testing.assert_array_equal(section_of(again), section_of(index))
+        found, its_stats = again.search_furthest(queries, 10, return_stats=True)
+        assert_same(found, hits)
+        assert its_stats == stats
+        assert file_of(again, path.with_suffix(".twin")) == path.read_bytes()
+
+
+def file_of(index: farann.Index, path: Path) -> bytes:
+    """What it writes there."""
+    index.save(path)
+    return path.read_bytes()

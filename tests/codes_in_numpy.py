@@ -32,15 +32,16 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
             lead: Float64 | None = None,
-            stretch: Float64 | None = None) -> _layout.CodeArrays:
+            stretch: Float64 | None = None, axes: Float64 | None = None) -> _layout.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
     `by_length`: the longest rows first; `lead`: those first that are most along it;
-    `stretch`: of rows, before they are coded.
+    `stretch`: of rows, before they are coded; `axes`: along these.
     AssertionError where rows have no codes.
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
-    turn = Turn(rotation_signs(rows.shape[1], 0), stretch)
+    n_coded = rows.shape[1] if axes is None else len(axes)
+    turn = Turn(rotation_signs(n_coded, 0), stretch, axes)
     extents = measure_rows(rows, middle, metric == "cosine", turn, isa, False)
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
@@ -140,6 +141,15 @@ def shrunk(weights: Float64, stretch: Float64 | None) -> Float64:
     if stretch is None:
         return weights
     return np.linalg.solve(np.eye(len(stretch)) + np.outer(stretch, stretch), weights.T).T
+
+
+def along_axes(vectors: Float64, axes: Float64 | None) -> tuple[Float64, Float64]:
+    """What vectors are along axes, and how long what is left of each, rounded up."""
+    if axes is None:
+        return vectors, np.zeros(len(vectors))
+    along, squares = vectors @ axes.T, (vectors**2).sum(axis=1)
+    left = np.maximum(squares - (along**2).sum(axis=1), 0.0) + 1e-9 * squares
+    return along, np.sqrt(left)
 
 
 # ---- queries ----
@@ -292,16 +302,17 @@ def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)
-    a = turned(shrunk(asked.weights[None], arrays.stretch), arrays.signs)[0]
+    along_them, lengths = along_axes(shrunk(asked.weights[None], arrays.stretch), arrays.axes)
+    a, outside = turned(along_them, arrays.signs)[0], float(lengths[0])
     if arrays.basis is None:
         assert arrays.unknown is not None
         weights, unknown = (np.repeat(v, 16).astype(np.float64)
                             for v in (arrays.weights, arrays.unknown))
         upper_alone = arrays.lower is None
-        whole = _level(a, 0.0, codes.whole, arrays.bounds, arrays.bounds.norm, asked, weights,
+        whole = _level(a, outside, codes.whole, arrays.bounds, arrays.bounds.norm, asked, weights,
                        arrays.squares, None, sign, largest, upper_alone)
         assert codes.upper is not None
-        upper = _level(a, 0.0, codes.upper, arrays.bounds, arrays.bounds.norm, asked, weights,
+        upper = _level(a, outside, codes.upper, arrays.bounds, arrays.bounds.norm, asked, weights,
                        arrays.squares, unknown, sign, largest, upper_alone)
         if whole is None or upper is None:
             return None
@@ -315,7 +326,7 @@ def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
     along = _level(products, rest, codes.along, arrays.bounds, reach, asked,
                    np.repeat(arrays.weights, 16).astype(np.float64), arrays.squares, None, sign,
                    largest, False)
-    whole = _level(a, 0.0, codes.whole, arrays.whole_bounds, reach, asked,
+    whole = _level(a, outside, codes.whole, arrays.whole_bounds, reach, asked,
                    arrays.whole_weights.astype(np.float64), arrays.whole_squares, None, sign,
                    largest, False)
     return None if along is None or whole is None else Levels(whole, None, along)
@@ -342,7 +353,9 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     total = float(query.sum())
     within, left = float(np.linalg.norm(t * u)), float(np.linalg.norm(a - t * u))
     rounding = 2.0**-21 * 128 * abs(total)
-    allowance = (within * bounds.residual + left * bounds.length) / t * (1 + 1e-9) + rounding
+    outside = rest * bounds.outside_length * (1 + 2.0**-20)
+    allowance = (within * bounds.residual + left * bounds.length + outside) / t * (1 + 1e-9)
+    allowance += rounding
     length = within / t * (1 + 1e-9)
     if not allowance + length * bounds.unknown < 2.0**28:
         return None
@@ -351,7 +364,7 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     slack += 2.0**-36 * asked.norm * reach
     missing = bounds.residual + (bounds.unknown if upper_alone else 0.0)
     off = slack + (within * missing + rounding * t) * scale * (1 + 1e-9)
-    off += left * bounds.norm * (1 + 1e-9)
+    off += (left * bounds.norm + rest * bounds.outside) * (1 + 1e-9)
     held = None if squares is None else squares.astype(np.float64)
     return Level(codes @ query, weights, held, unknown, sign, t, total, allowance, length, slack,
                  off)

@@ -305,7 +305,8 @@ def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) 
         rest = np.linalg.norm(vectors - along @ basis, axis=1) * weights
         left = np.linalg.norm(weights[:, None] * along - codes[:, : len(basis)], axis=1)
         assert np.abs(codes).max() == 127
-        residual, length, _, norm, rest_unit = arrays.bounds
+        residual, length, _, norm, rest_unit, *outside = arrays.bounds
+        assert outside == [0.0, 0.0, 0.0]
         assert left.max() <= residual <= left.max() + 1e-4
         lengths = np.linalg.norm(along, axis=1)
         for bound, values in ((norm, lengths), (length, weights * lengths)):

@@ -51,6 +51,7 @@ class Problem(NamedTuple):
     metric: str
     sign: float
     stretch: Float64 | None
+    axes: Float64 | None
 
 
 def with_lower_halves(rng: np.random.Generator, n: int, dim: int, half: int) -> Float32:
@@ -126,14 +127,17 @@ def problems(draw: st.DrawFn) -> Problem:
     if metric != "l2" and draw(st.booleans()):
         by = draw(st.sampled_from([1.5, 8.0]))
         stretch = (by - 1.0) ** 0.5 * orthonormal(rng, 1, dim)[0]
-    return Problem(rows, np.ascontiguousarray(queries), draw(st.sampled_from([basis, None, None])),
-                   rng.permutation(n), metric, draw(st.sampled_from([1.0, -1.0])), stretch)
+    looks = draw(st.sampled_from([basis, None, None]))
+    # The basis, which rows may lie along, or others that have no part in them.
+    axes = draw(st.sampled_from([None, None, basis, orthonormal(rng, m, dim)]))
+    return Problem(rows, np.ascontiguousarray(queries), looks, rng.permutation(n), metric,
+                   draw(st.sampled_from([1.0, -1.0])), stretch, axes)
 
 
 def laid_out(problem: Problem) -> _layout.CodeArrays:
     try:
         return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
-                       stretch=problem.stretch)
+                       stretch=problem.stretch, axes=problem.axes)
     except AssertionError:
         assume(False)  # such rows have no codes
         raise
@@ -239,9 +243,10 @@ def blocks(n: int) -> list[slice]:
     return found
 
 
-def kept_by(asked: Levels, floor: float, arrays: _layout.CodeArrays, single: bool) -> Kept:
+def kept_by(asked: Levels, floor: float, arrays: _layout.CodeArrays, single: bool,
+            row_dim: int) -> Kept:
     """What becomes of one query: bounds from limits as levels round them, one way and another."""
-    n, dim = len(arrays.panels), 4 * -(-arrays.signs.shape[1] // 4)
+    n, dim = len(arrays.panels), arrays.turn.width
     coded, n_filled = np.zeros(n, np.bool_), int(filled(arrays)[-1]) + 1
     coded[filled(arrays)] = True
     refined, rescored, n_bytes = np.zeros(2, int), np.zeros(2, int), 0
@@ -276,7 +281,7 @@ def kept_by(asked: Levels, floor: float, arrays: _layout.CodeArrays, single: boo
         scores = last.scores()[block].astype(np.float64)
         passed = [some & (scores >= least + more) for some, more in zip(passed, doubt, strict=True)]
         rescored += [int((some & coded[block]).sum()) for some in passed]
-    vectors = 4 * arrays.signs.shape[1]
+    vectors = 4 * row_dim
     total = [n_bytes + int(r) * dim + int(s) * vectors for r, s in zip(refined, rescored,
                                                                        strict=True)]
     return Kept(*((int(low), int(high)) for low, high in (refined, rescored, total)))
@@ -290,7 +295,7 @@ def floor_of(radius: float, metric: str, asked: Question) -> float:
     return (key - abs(key) * 1e-12) * asked.key_scale + asked.key_offset
 
 
-@pytest.mark.parametrize("layout", ["halves", "four bits", 1, 6, 8])
+@pytest.mark.parametrize("layout", ["halves", "axes", "four bits", 1, 6, 8])
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
@@ -302,7 +307,8 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 14, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None
     stretch = None if metric == "l2" else 1.5 * orthonormal(rng, 1, 37)[0]
-    arrays = lay_out(rows, metric, basis, order=rng.permutation(n), stretch=stretch)
+    axes = leading(rows, metric, 36) if layout == "axes" else None
+    arrays = lay_out(rows, metric, basis, order=rng.permutation(n), stretch=stretch, axes=axes)
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), _core.METRICS.index(metric)
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
@@ -318,7 +324,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 found = levels(asked, arrays, 1.0, LARGEST[isa])
                 assert found is not None
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
-                                     some.stop - some.start == 1))
+                                     some.stop - some.start == 1, 37))
             task = _core.Task(snapshot, _core.Filter(snapshot), queries[some].copy(), 0,
                               len(every), 1, False, radius)
             task.run()
@@ -329,4 +335,4 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 assert high - low <= 2 + high // 200
             assert 0 < task.rescored < n * len(every)
             assert (task.refined > 0) == (
-                basis is not None or (layout == "halves" and len(every) == 1))
+                basis is not None or (layout in ("halves", "axes") and len(every) == 1))

@@ -28,7 +28,7 @@ from code_file_cases import (
     saved,
     without,
 )
-from farann import _core
+from farann import _core, _typical
 from farann._format import read_file, write_file
 
 __all__ = ["first_look", "halves", "saved"]  # fixtures
@@ -55,8 +55,10 @@ def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
     assert (tmp_path / "again.farann").read_bytes() == (tmp_path / "index.farann").read_bytes()
 
 
-def test_large_codes_are_mapped(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_large_codes_are_mapped(tmp_path: Path, rng: np.random.Generator,
+                                monkeypatch: pytest.MonkeyPatch) -> None:
     """Sections of more than a MiB stay in the file."""
+    monkeypatch.setattr(_typical, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((25_000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((25_000, 64))).astype(np.float32)
     index = farann.Index()
@@ -255,6 +257,6 @@ def test_metadata_holds_all_bits(first_look: Path) -> None:
     assert store is not None and store.codes is not None and store.codes.whole_bounds is not None
     for name, bounds in (("code_bounds", store.codes.bounds),
                          ("whole_bounds", store.codes.whole_bounds)):
-        assert struct.pack("<5d", *bounds) == struct.pack("<5d", *metadata[name])
+        assert struct.pack("<8d", *bounds) == struct.pack("<8d", *metadata[name])
     assert arrays["codes.basis"].dtype == np.float64
     assert arrays["codes.weights"].dtype == arrays["codes.squares"].dtype == np.float32

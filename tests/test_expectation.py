@@ -57,7 +57,7 @@ def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float
     weights = weights_of(queries, centre, metric)
     a = store.codes.turn.weights(weights)
     lengths = np.linalg.norm(weights, axis=1)
-    promises = a @ cells.means(numbers, rows.shape[1]).T + effort * np.outer(lengths, deviations)
+    promises = a @ cells.means(numbers, a.shape[1]).T + effort * np.outer(lengths, deviations)
     points = rows.astype(np.float64)
     if index.metric == "cosine":
         points /= np.linalg.norm(points, axis=1, keepdims=True)

@@ -547,7 +547,7 @@ class TestRotation:
         assert np.linalg.norm(turned, axis=1) == pytest.approx(np.linalg.norm(rows, axis=1))
         assert _rotation.turned_back(turned, signs) == pytest.approx(rows, abs=1e-12)
         largest = np.empty(20)
-        _core.code_extents(rows, np.zeros(dim), False, signs, None, farann.isa_levels()[-1],
+        _core.code_extents(rows, np.zeros(dim), False, signs, None, None, farann.isa_levels()[-1],
                            largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)
 

@@ -6,7 +6,7 @@ import farann
 import numpy as np
 import pytest
 from cases import Float32, assert_same
-from farann import SearchStats, _core
+from farann import SearchStats, _core, _typical
 
 N, DIM = 6005, 64  # the last panel is not full
 SQUARE = 4  # bytes of each coded row, under l2
@@ -27,8 +27,14 @@ def index_over(rows: Float32, **options: str) -> farann.Index:
     return index.build()
 
 
-@pytest.fixture(scope="module")
-def index(rows: Float32) -> farann.Index:
+@pytest.fixture
+def no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would do as well for so few dimensions."""
+    monkeypatch.setattr(_typical, "_MOST_TURNED", 0)
+
+
+@pytest.fixture
+def index(rows: Float32, no_axes: None) -> farann.Index:
     return index_over(rows)
 
 
@@ -95,7 +101,16 @@ def test_counts_with_a_tail(rows: Float32) -> None:
     assert after.rows_scanned == before.rows_scanned + 9 * 100
 
 
-def test_counts_by_canonical_keys_alone(rows: Float32) -> None:
+def test_counts_along_axes(rows: Float32) -> None:
+    """Codes have as many coordinates as there are axes; float32 rows have all."""
+    index = index_over(rows)
+    assert index.stats()["axes"] == 4 and index.stats()["directions"] == 0
+    stats = index.search_furthest(rows[:50], return_stats=True)[1]
+    assert stats.rows_scanned == N * 50 and stats.rows_refined == 0
+    assert stats.bytes_read == N * 50 * (2 * 4 + SQUARE) + 4 * stats.rows_rescored * DIM
+
+
+def test_counts_by_canonical_keys_alone(rows: Float32, no_axes: None) -> None:
     """Few rows, or a query that float32 can't hold: each row once, in float64."""
     few = index_over(rows[:50])
     stats = few.search_furthest(rows[:9], return_stats=True)[1]
