@@ -45,7 +45,7 @@ demo: $(VENV)/.demo  ## find the least similar words of GloVe, beside numpy
 	$(BIN)/farann demo
 
 test: $(VENV)/.test  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.test  ## check types
 	$(BIN)/python -m mypy farann

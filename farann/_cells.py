@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
+from farann._asked import Moment
 from farann._codes import blocks_of, centred, empty_panels, largest_of_panels
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
-from farann._typical import directions_of
 
 # "auto": fewer rows are scanned whole; more get so many cells for the root of their number. Where
 # scanning costs little beside all that comes with a visit, cells are larger.
@@ -22,8 +22,6 @@ _FEWER_PER_ROOT = {"amx": 2}
 _MOST_AT_ONCE = 256
 # k-means: rows a cell to learn from, and rounds.
 _ROWS_A_CELL, _ROUNDS = 64, 8
-# Directions of queries that deviations of cells are told apart along.
-_MOST_AXES = 96
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
 _LARGEST = 1e16
 # Lengths of which float32 holds the squares, and whose inverses are good.
@@ -73,44 +71,6 @@ def number_of_cells(wanted: int | str | None, n: int, isa: str) -> int:
     if wanted == "auto":
         return 0 if n < _FEW_ROWS else int(_FEWER_PER_ROOT.get(isa, _CELLS_PER_ROOT) * n**0.5)
     return min(int(wanted), n)
-
-
-class Moment(NamedTuple):
-    """The second moment of the directions of queries' weights: E (V - m I) E' + m I, with m the
-    `rest` that all directions have beyond the main ones."""
-
-    axes: Float64Array  # E (dim, n)
-    values: Float64Array  # V (n,), ascending
-    rest: float
-
-    def root(self) -> Float64Array:
-        """F with F F' + m I the moment, (dim, n)."""
-        return self.axes * np.sqrt(np.maximum(self.values - self.rest, 0.0))
-
-    def weighed(self, vectors: Float32Array) -> Float32Array:
-        """Vectors (n, dim) times the fourth root of the moment, over that of its typical value."""
-        typical = max(float(self.values.mean()), self.rest)
-        factors = (self.values / typical) ** 0.25
-        others = (self.rest / typical) ** 0.25
-        axes = self.axes.astype(np.float32)
-        products: Float32Array = ((vectors @ axes) * (factors - others).astype(np.float32)) @ axes.T
-        products += np.float32(others) * vectors
-        return products
-
-
-def moment_of(weights: Float64Array) -> Moment:
-    """What queries have of each direction, from a sample of their weights.
-
-    Few weights say little, so all directions count a little; of many only the main ones are told
-    apart.
-    """
-    n, dim = weights.shape
-    directions = directions_of(weights)
-    values, axes = np.linalg.eigh((directions.T @ directions + np.eye(dim)) / (n + dim))
-    others = values[:-_MOST_AXES]
-    rest = float(others.mean()) if len(others) else 0.0
-    main = slice(len(others), None)
-    return Moment(axes[:, main], values[main], rest)
 
 
 class Space(NamedTuple):

@@ -18,6 +18,8 @@ _MOST_OUTLIERS = 16
 # An outlier must be this much larger, else leaving it out gains nothing.
 _OUTLIER_RATIO = 1.5
 _ROWS_AT_ONCE = 4096
+# Rows that a layout is made for, as typical ones.
+_SAMPLED = 8192
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000
 # Pays for the rounding of sums in float64.
@@ -47,6 +49,11 @@ def centred(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Arra
         vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     vectors -= centre
     return vectors
+
+
+def sample_of(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:
+    """Rows from all over, centred; they may be in an order."""
+    return centred(rows[:: max(-(-len(rows) // _SAMPLED), 1)], centre, unit)
 
 
 def blocks_of(n: int) -> list[slice]:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
+from farann._asked import moment_of, weights_of
 from farann._cells import (
     CellArrays,
     Origins,
     Space,
     describe,
-    moment_of,
     number_of_cells,
     partition,
 )
@@ -32,20 +32,18 @@ from farann._codes import (
     largest_of_panels,
     measure_rows,
     places_of,
+    sample_of,
 )
 from farann._kind import Kind
-from farann._rotation import Turn, rotation_signs
+from farann._rotation import Turn
 from farann._seeds import SeedArrays, make_seeds
+from farann._turning import turn_for
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann._typical import (
     Lead,
     along_and_across,
-    axes_for,
     first_look,
-    sample_of,
-    stretch_for,
     typical_of,
-    weights_of,
 )
 from farann._upper import code_upper, shape_of
 
@@ -320,7 +318,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         return Made(None)
     asked = _sample_queries(rows, kind.seed, queries)
     weights = weights_of(asked, centre, kind.metric)
-    extents = measure_rows(rows, centre, kind.unit, _turn_for(rows, centre, kind, weights), isa,
+    extents = measure_rows(rows, centre, kind.unit, turn_for(rows, centre, kind, weights), isa,
                            progress, 0 if kind.vectors else WEIGHT_STEPS)
     if extents is None:
         return Made(None)
@@ -404,21 +402,6 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             order, _, _ = _by_cell(labels, first, builder.by_size(coded))
         return builder.made(builder.lay_out(order, basis, kind.bits, shape), cells, kind, asked,
                             answers)
-
-
-def _turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
-              weights: Float64Array) -> Turn:
-    """What rows should go through before they are coded."""
-    stretch = axes = None
-    with threadpool_limits(1):
-        # The rounding of 4-bit codes does better by what queries have in common.
-        if kind.bits == 8 and len(rows) >= _FEW_ROWS:
-            stretch = stretch_for(rows, centre, kind.metric, weights)
-            # Rows that are known by their codes alone must not lose a part for good.
-            if kind.vectors:
-                axes = axes_for(rows, centre, kind.metric, weights, stretch, kind.seed)
-    n_coded = rows.shape[1] if axes is None else len(axes)
-    return Turn(rotation_signs(n_coded, kind.seed), stretch, axes)
 
 
 def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core, _layout, tuning
+from farann._asked import weights_of
 from farann._cells import CellArrays
 from farann._checks import Limits
 from farann._codes import CodeBounds, Extents, blocks_of, bytes_at, centred, empty_panels
 from farann._kind import Kind
 from farann._types import Float32Array, Float64Array, Int64Array
-from farann._typical import weights_of
 from farann._upper import MIDDLE, shape_of
 
 # Added rows whose coordinates are so many times as large as any before stay float32.

@@ -9,10 +9,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from farann import _core
+from farann._asked import directions_of
 from farann._cells import code_means, k_means
 from farann._codes import bytes_at
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
-from farann._typical import directions_of
 
 if TYPE_CHECKING:
     from farann._layout import CodeArrays
@@ -64,7 +64,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     places : (n,)
         The position of each row, -1 for none.
     weights : (q, dim)
-        Of sample queries, see `_typical.weights_of`.
+        Of sample queries, see `_asked.weights_of`.
     answers : (q, k)
         Rows that answer them, the best first.
     centre : (dim,)

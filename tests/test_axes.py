@@ -14,7 +14,7 @@ import reference
 from approximate_cases import recalls_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
-from farann import _core, _layout, _typical
+from farann import _codes, _core, _layout, _turning
 from farann._format import read_file, write_file
 from farann._rotation import Turn, rotation_signs
 from hypothesis import given
@@ -194,7 +194,7 @@ def test_fewer_bytes_for_the_same_answers(metric: str, rng: np.random.Generator,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
     rows, queries = flat(rng, 20_000), flat(rng, 30)
     index = built(rows, metric)
-    monkeypatch.setattr(_typical, "_MOST_TURNED", 0)
+    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
     without = built(rows, metric)
     assert n_axes(index) == 12 and n_axes(without) is None
     hits, stats = index.search_furthest(queries, 10, return_stats=True)
@@ -237,7 +237,7 @@ def test_constant_columns_and_equal_rows(metric: str, rng: np.random.Generator) 
 def test_rows_that_the_sample_missed(metric: str, large: float, rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """A few rows stick out where no others are: codes are still of use, and answers exact."""
-    monkeypatch.setattr(_typical, "_ROWS", 100)
+    monkeypatch.setattr(_codes, "_SAMPLED", 100)
     rows = flat(rng)
     for number in (1, 40):  # outliers, or too many for that
         some = rows.copy()
@@ -304,7 +304,7 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
                             monkeypatch: pytest.MonkeyPatch) -> None:
     rows, asked = flat(rng, 20_000), flat(rng, 100)
     index = built(rows, metric, cells=128)
-    monkeypatch.setattr(_typical, "_MOST_TURNED", 0)
+    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
     without = built(rows, metric, cells=128)
     assert n_axes(index) == 12 and n_axes(without) is None
     expected = reference.furthest(asked, rows, 10, metric)

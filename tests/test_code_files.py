@@ -28,7 +28,7 @@ from code_file_cases import (
     saved,
     without,
 )
-from farann import _core, _typical
+from farann import _core, _turning
 from farann._format import read_file, write_file
 
 __all__ = ["first_look", "halves", "saved"]  # fixtures
@@ -58,7 +58,7 @@ def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
 def test_large_codes_are_mapped(tmp_path: Path, rng: np.random.Generator,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """Sections of more than a MiB stay in the file."""
-    monkeypatch.setattr(_typical, "_MOST_TURNED", 0)
+    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((25_000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((25_000, 64))).astype(np.float32)
     index = farann.Index()

@@ -8,7 +8,7 @@ import pytest
 import reference
 from cases import Float32, ask_core
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
-from farann import _core, _layout, _typical
+from farann import _core, _layout, _turning
 from farann._kind import Kind
 from hypothesis import given
 from hypothesis import strategies as st
@@ -191,8 +191,11 @@ def test_answering_rows_come_first(metric: str, rng: np.random.Generator) -> Non
     assert set(several.tolist()) == set(arrays.slots[: len(several)].tolist())
 
 
-def test_a_first_look_where_it_pays(rng: np.random.Generator) -> None:
+def test_a_first_look_where_it_pays(rng: np.random.Generator,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:
     """Directions are found where there are some, and not where all are alike."""
+    # Axes would do as well for so few dimensions.
+    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
     like_any = rng.standard_normal((8000, 96), dtype=np.float32)
     few = rng.standard_normal((8000, 6)) @ rng.standard_normal((6, 96))
     rows = (few + 0.01 * like_any).astype(np.float32)
@@ -213,7 +216,7 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator) -> None:
 def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generator,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(_typical, "_MOST_TURNED", 0)
+    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
     assert coded(rows, metric).basis is not None

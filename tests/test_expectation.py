@@ -13,7 +13,7 @@ from approximate_cases import DATA, clustered, gaussian, recall_of
 from cases import Float32, index_of
 from farann import _core, _quantized, _search
 from farann._results import Hits
-from farann._typical import weights_of
+from farann._asked import weights_of
 from farann.tuning import Tuning
 from numpy.typing import NDArray
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian
 from cases import Float32
-from farann import _cells
+from farann import _asked, _cells
 from numpy.typing import NDArray
 
 N, DIM, N_CELLS = 20_000, 16, 400
@@ -53,7 +53,7 @@ def queries_of_few_directions(rng: np.random.Generator, n: int = 400) -> NDArray
     return rng.standard_normal((n, 3)) @ rng.standard_normal((3, DIM))
 
 
-def fourth_root(moment: _cells.Moment) -> NDArray[np.float64]:
+def fourth_root(moment: _asked.Moment) -> NDArray[np.float64]:
     """As plain numpy has it, with the largest of what the moment tells apart on average for 1."""
     whole = moment.root() @ moment.root().T + moment.rest * np.eye(DIM)
     values, axes = np.linalg.eigh(whole)
@@ -69,7 +69,7 @@ def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
                                       rng: np.random.Generator) -> None:
     rows = gaussian(rng, N, DIM) + np.float32(0.5)
     centre = np.full(DIM, 0.125)
-    moment = _cells.moment_of(queries_of_few_directions(rng)) if weighed else None
+    moment = _asked.moment_of(queries_of_few_directions(rng)) if weighed else None
     space = _cells.Space(centre, unit, moment)
     means = _cells._means(rows, space, n_cells, 0)
     labels = _cells.partition(rows, space, n_cells, 0)
@@ -119,9 +119,9 @@ def test_moment_of_queries(
     most_axes: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where queries have few directions the main axes say it all, and the rest is even."""
-    monkeypatch.setattr(_cells, "_MOST_AXES", most_axes)
+    monkeypatch.setattr(_asked, "_MOST_AXES", most_axes)
     weights = queries_of_few_directions(rng)
-    of_weights = _cells.moment_of(weights)
+    of_weights = _asked.moment_of(weights)
     factor, rest = of_weights.root(), of_weights.rest
     directions = weights / np.linalg.norm(weights, axis=1, keepdims=True)
     moment = (directions.T @ directions + np.eye(DIM)) / (400 + DIM)
@@ -136,7 +136,7 @@ def test_moment_of_queries(
 def test_cells_are_small_where_queries_look(rng: np.random.Generator) -> None:
     """Keys of the rows of a cell differ less, although the rows differ more."""
     rows, weights = gaussian(rng, N, DIM), queries_of_few_directions(rng)
-    space = _cells.Space(np.zeros(DIM), False, _cells.moment_of(weights))
+    space = _cells.Space(np.zeros(DIM), False, _asked.moment_of(weights))
     plain, weighed = split(rows, N_CELLS), _cells.partition(rows, space, N_CELLS, 0)
     keys = (rows @ weights.T).astype(np.float32)
     assert spread(keys, weighed) < 0.5 * spread(keys, plain)

@@ -6,7 +6,7 @@ import farann
 import numpy as np
 import pytest
 from cases import Float32, assert_same
-from farann import SearchStats, _core, _typical
+from farann import SearchStats, _core, _turning
 
 N, DIM = 6005, 64  # the last panel is not full
 SQUARE = 4  # bytes of each coded row, under l2
@@ -30,7 +30,7 @@ def index_over(rows: Float32, **options: str) -> farann.Index:
 @pytest.fixture
 def no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would do as well for so few dimensions."""
-    monkeypatch.setattr(_typical, "_MOST_TURNED", 0)
+    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import reference
 from approximate_cases import recall_of, recalls_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
-from farann import _core, _layout, _typical
+from farann import _core, _layout, _turning
 from farann._format import read_file, write_file
 from farann._rotation import Turn, rotation_signs
 from hypothesis import given
@@ -174,7 +174,7 @@ def test_fewer_rows_are_looked_at(isa: str, metric: str, rng: np.random.Generato
     monkeypatch.setattr(_core, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
     items, users = towers(rng, 20_000, 32, strength=3.0)
     index = built(items, users[:400], metric, isa)
-    monkeypatch.setattr(_typical, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(_turning, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, isa)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     asked = users[400:]
@@ -193,7 +193,7 @@ def test_codes_alone_find_more(metric: str, rng: np.random.Generator,
                                monkeypatch: pytest.MonkeyPatch) -> None:
     items, users = towers(rng, 20_000, 32, strength=4.0)
     index = built(items, users[:400], metric, keep_vectors=False)
-    monkeypatch.setattr(_typical, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(_turning, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, keep_vectors=False)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     expected = reference.furthest(users[400:], items, 10, metric)
@@ -301,7 +301,7 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
     """Cells are judged by whole queries: the best are found with a stretch as without one."""
     rows, users = towers(rng, 20_000, 12, strength=4.0)
     index = built(rows, users[:20], metric, cells=128)
-    monkeypatch.setattr(_typical, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(_turning, "_WORTH_A_STRETCH", 0.0)
     without = built(rows, users[:20], metric, cells=128)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     asked = users[500:]
