@@ -73,7 +73,7 @@ cdef class ApproximateTask(Task):
     cdef allocate_codes(self):
         Task.allocate_codes(self)
         cdef int64_t width = self.code_width, groups, room
-        self.outside_counts = self.codes.outside_noise / self.noise()
+        self.outside_counts = self.codes.outside_noise / noise_of(&self.codes.bounds)
         if self.cells is None:
             self.looks_first = False
             return
@@ -99,13 +99,9 @@ cdef class ApproximateTask(Task):
         """Where they can be paid for."""
         return self.budget >= 2 * seeds.length
 
-    cdef double noise(self) noexcept nogil:
-        """Three deviations of what codes are off, by the most that they may be."""
-        return min(1.0, 3.0 / sqrt(<double>self.snapshot.dim))
-
     cdef void prepare(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
-        cdef double noise = self.noise()
+        cdef double noise = noise_of(&self.codes.bounds) if self.codes is not None else 1.0
         Task.prepare(self, i)
         if self.codes is None or not query.coded:
             return
@@ -419,6 +415,11 @@ cdef class ApproximateTask(Task):
                 self.take_block(start, n, 1)
                 self.scan_for_members(1, 1, start, n)
             start += n
+
+
+cdef double noise_of(const farann_code_bounds *bounds) noexcept nogil:
+    """Three deviations of what codes are off, by the most that they may be."""
+    return min(1.0, 3.0 / sqrt(<double>bounds.dim))
 
 
 def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,

@@ -1,4 +1,4 @@
-"""What is asked: weights of queries, a sample of them at a build, and which directions they look in."""
+"""What is asked: weights of queries, and which directions they look in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from farann import _core
 from farann._types import Float32Array, Float64Array
 
 # Directions of queries that a moment tells apart.
-_MOST_AXES = 96
+_MAIN_DIRECTIONS = 96
 
 
 def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
@@ -60,7 +60,7 @@ def moment_of(weights: Float64Array) -> Moment:
     n, dim = weights.shape
     directions = directions_of(weights)
     values, axes = np.linalg.eigh((directions.T @ directions + np.eye(dim)) / (n + dim))
-    others = values[:-_MOST_AXES]
+    others = values[:-_MAIN_DIRECTIONS]
     rest = float(others.mean()) if len(others) else 0.0
     main = slice(len(others), None)
     return Moment(axes[:, main], values[main], rest)

@@ -18,8 +18,8 @@ _MOST_OUTLIERS = 16
 # An outlier must be this much larger, else leaving it out gains nothing.
 _OUTLIER_RATIO = 1.5
 _ROWS_AT_ONCE = 4096
-# Rows that a layout is made for, as typical ones.
-_SAMPLED = 8192
+# Rows that a layout is made for, as typical ones; fewer than these few are laid out as they come.
+_SAMPLED, FEW_ROWS = 8192, 4096
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000
 # Pays for the rounding of sums in float64.

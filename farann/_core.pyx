@@ -16,8 +16,6 @@ import numpy as np
 
 METRICS = ("l2", "dot", "cosine")
 
-# Of |a|^2: pays for a basis that is not quite orthonormal, and for rounding.
-cdef double REST_SHARE = 1e-9
 # Pays for the rounding of float64.
 cdef double BOUND_UP = 1.0 + 1e-9
 

@@ -232,6 +232,8 @@ cdef extern from "codes.h" nogil:
         const double *axes
         int64_t coded
 
+    double farann_along(const farann_kernels *, const double *, int64_t, int64_t, const double *,
+                        double *)
     double farann_turn_weights(const farann_kernels *, const farann_turn *, int64_t, double *,
                                double *)
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,

@@ -20,6 +20,7 @@ from farann._cells import (
     partition,
 )
 from farann._codes import (
+    FEW_ROWS,
     LARGEST_DIM,
     CodeBounds,
     CodedBlock,
@@ -51,8 +52,6 @@ from farann._upper import code_upper, shape_of
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 1e11, 2048, 64, 10
 # Rows that answer many queries are told by longer answers.
 _ORDER_K = 32
-# Fewer rows need no order and no first look.
-_FEW_ROWS = 4096
 # Of a partitioned index: rows that answer many queries and are always searched.
 _MOST_FIRST = 2048
 # Of rows that answer many queries, and of those by length, so many are in one order by size.
@@ -225,6 +224,8 @@ class _Builder(NamedTuple):
                           axes=self.extents.turn.axes)
 
     def _bounds(self, extremes: Float64Array) -> CodeBounds:
+        if self.extents.turn.axes is None:
+            return bounds_from(extremes)
         return bounds_from(extremes, self.extents.turn.outside(
             sample_of(self.rows, self.centre, self.unit)))
 
@@ -332,7 +333,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     coded = np.delete(np.arange(n), extents.outliers)
     arrays = builder.lay_out(_whole_panels(builder.by_size(coded)))
     n_cells = number_of_cells(kind.cells, n, isa)
-    if n < _FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
+    if n < FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
         return Made(arrays)
     if n_cells:
         import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too

@@ -329,12 +329,8 @@ cdef class Queries:
 
     cdef void take_lead(self, Query *query, const double *weights) noexcept nogil:
         """See what weights are along the lead, and how long the rest is."""
-        cdef const farann_kernels *kernels = self.snapshot.kernels
-        cdef int64_t dim = self.codes.lead.shape[1]
-        cdef double squares
-        kernels.project_f64(weights, 1, dim, weights, &squares)
-        kernels.project_f64(&self.codes.lead[0, 0], 1, dim, weights, &query.along)
-        query.across = sqrt(max(squares - query.along * query.along, 0.0) + squares * REST_SHARE)
+        query.across = sqrt(farann_along(self.snapshot.kernels, &self.codes.lead[0, 0], 1,
+                                         self.codes.lead.shape[1], weights, &query.along))
 
     cdef void encode_along(self, Query *query, const double *weights,
                            uint32_t *codes) noexcept nogil:
@@ -342,14 +338,10 @@ cdef class Queries:
         cdef const farann_kernels *kernels = self.snapshot.kernels
         cdef int64_t m = self.codes.basis.shape[0], dim = self.codes.basis.shape[1], j
         cdef double *along = self.turned + padded(self.snapshot.dim)
-        cdef double squares, rest
-        kernels.project_f64(weights, 1, dim, weights, &squares)
-        kernels.project_f64(&self.codes.basis[0, 0], m, dim, weights, along)
-        rest = squares * REST_SHARE
-        for j in range(m):
-            squares -= along[j] * along[j]
+        cdef double rest = sqrt(farann_along(kernels, &self.codes.basis[0, 0], m, dim, weights,
+                                             along))
         for j in range(m, padded(m)):
             along[j] = 0.0
-        farann_code_query(kernels, along, sqrt(max(squares, 0.0) + rest), &self.codes.scan_bounds,
+        farann_code_query(kernels, along, rest, &self.codes.scan_bounds,
                           self.codes.bounds.norm, &query.prepared, False, self.code_bytes, codes,
                           &query.scan)

@@ -7,49 +7,46 @@ from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
 from farann._asked import directions_of
-from farann._codes import sample_of
+from farann._codes import FEW_ROWS, sample_of
 from farann._kind import Kind
 from farann._rotation import Turn, rotation_signs
 from farann._types import Float32Array, Float64Array
 
-# Fewer rows are coded as they are.
-_FEW_ROWS = 4096
 # A stretch must leave so much of what codes may be off at most.
 _WORTH_A_STRETCH = 0.98
-# What is outside the axes may move keys by such a share of how much they differ, for so many
-# queries; and there are none in larger dimensions, as queries would take longer to prepare than to
-# ask.
-_LARGEST_OUTSIDE, _QUERIES, _MOST_TURNED = 0.15, 128, 256
+# What is outside the axes may move keys by such a share of how much they differ; and there are
+# none in larger dimensions, as queries would take longer to prepare than to ask.
+_LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
 
 
 def turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
              weights: Float64Array) -> Turn:
     """What rows should go through before they are coded, for queries of such weights."""
-    stretch = axes = None
+    turn = Turn(rotation_signs(rows.shape[1], kind.seed))
+    # The rounding of 4-bit codes does better by what queries have in common.
+    if kind.bits != 8 or len(rows) < FEW_ROWS:
+        return turn
     with threadpool_limits(1):
-        # The rounding of 4-bit codes does better by what queries have in common.
-        if kind.bits == 8 and len(rows) >= _FEW_ROWS:
-            stretch = stretch_for(rows, centre, kind.metric, weights)
-            # Rows that are known by their codes alone must not lose a part for good.
-            if kind.vectors:
-                axes = axes_for(rows, centre, kind.metric, weights, stretch, kind.seed)
-    n_coded = rows.shape[1] if axes is None else len(axes)
-    return Turn(rotation_signs(n_coded, kind.seed), stretch, axes)
+        sample, directions = sample_of(rows, centre, kind.unit), directions_of(weights)
+        # Under l2, queries have next to no mean beside the centre of rows.
+        if _core.METRICS[kind.metric] != "l2":
+            turn = turn._replace(stretch=stretch_for(sample, directions))
+        # Rows that are known by their codes alone must not lose a part for good.
+        axes = None
+        if kind.vectors:
+            axes = axes_for(turn.stretched(sample), turn.shrunk(directions), kind.seed)
+    if axes is None:
+        return turn
+    return Turn(rotation_signs(len(axes), kind.seed), turn.stretch, axes)
 
 
-def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
-                weights: Float64Array) -> Float64Array | None:
-    """The stretch of rows that makes codes best for these weights, if it makes them better.
+def stretch_for(sample: Float64Array, directions: Float64Array) -> Float64Array | None:
+    """The stretch of rows that makes codes best for such weights, if it makes them better.
 
     What a product of codes may be off is as the length of the row times that of the weights. Along
     the mean query, weights are long and rows are not: rows times s and weights over s have the same
-    product there, and the s is best that makes the product of their mean squares smallest. Under
-    l2, queries have next to no mean beside the centre of rows.
+    product there, and the s is best that makes the product of their mean squares smallest.
     """
-    if _core.METRICS[metric] == "l2" or len(rows) == 0:
-        return None
-    sample = sample_of(rows, centre, _core.METRICS[metric] == "cosine")
-    directions = directions_of(weights)
     mean = directions.sum(axis=0)
     length = float(np.linalg.norm(mean))
     size = float(np.einsum("ij,ij->", sample, sample))
@@ -69,30 +66,29 @@ def stretch_for(rows: Float32Array, centre: Float64Array, metric: int,
     return stretch
 
 
-def axes_for(rows: Float32Array, centre: Float64Array, metric: int, weights: Float64Array,
-             stretch: Float64Array | None, seed: int) -> Float64Array | None:
+def axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float64Array | None:
     """The fewest principal axes of rows, in whole groups, along which coding them does as well.
 
     Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
-    where no group can be spared.
+    where no group can be spared. Rows and weights are stretched already.
     """
-    dim = rows.shape[1]
-    if dim > _MOST_TURNED or len(rows) == 0:
+    dim = sample.shape[1]
+    if dim > _MOST_TURNED:
         return None
-    turn = Turn(rotation_signs(dim, seed), stretch)
-    sample = turn.stretched(sample_of(rows, centre, _core.METRICS[metric] == "cosine"))
-    asked = turn.shrunk(directions_of(weights))
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = _basis.directions(sample, seed)
-        along, asked_along = (np.cumsum((vectors @ found.T) ** 2, axis=1)
-                              for vectors in (sample, asked))
-        left, asked_left = (
-            np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors)[:, None] - squares, 0.0))
-            for vectors, squares in ((sample, along), (asked, asked_along)))
-        differ = float((asked[: _QUERIES] @ sample.T).std())
-        outside = asked_left.mean(axis=0) * left.max(axis=0)
+    found = _basis.directions(sample, seed)
+    outside = _left(directions, found).mean(axis=0) * _left(sample, found).max(axis=0)
+    # The mean square of products, which are about zero on average as rows are centred.
+    squares = (sample.T @ sample) * (directions.T @ directions)
+    differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(directions)))
     numbers = np.arange(4, min(len(found), _core.MOST_AXES) + 1, 4)
     enough = numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]
     if len(enough) == 0 or -(-dim // 4) * 4 <= enough[0]:
         return None
     return np.ascontiguousarray(found[: enough[0]])
+
+
+def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
+    """How long vectors are outside the first of the directions, outside the first two, and so on."""
+    along = np.cumsum((vectors @ found.T) ** 2, axis=1)
+    left: Float64Array = np.einsum("ij,ij->i", vectors, vectors)[:, None] - along
+    return np.sqrt(np.maximum(left, 0.0, out=left), out=left)

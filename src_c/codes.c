@@ -17,8 +17,18 @@ static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 /* Units of queries: float32 holds these, and the largest sum of products times them. */
 static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e29;
 
-/* Of |x|^2, for axes that are not quite orthonormal, and what is rounded; see how-it-works. */
+/* Of |x|^2, for directions that are not quite orthonormal, and what is rounded; see how-it-works. */
 static const double REST_SHARE = 1e-9;
+
+double farann_along(const farann_kernels *kernels, const double *directions, int64_t n, int64_t dim,
+                    const double *x, double *along) {
+    double squares, left;
+    kernels->project_f64(x, 1, dim, x, &squares);
+    kernels->project_f64(directions, n, dim, x, along);
+    left = squares;
+    for (int64_t i = 0; i < n; i++) left -= along[i] * along[i];
+    return fmax(left, 0.0) + REST_SHARE * squares;
+}
 
 /* Add `share` of what x is along p. */
 static void stretch(const farann_kernels *kernels, const farann_turn *turn, double share,
@@ -39,15 +49,8 @@ static double rotate_along(const farann_kernels *kernels, const farann_turn *tur
     const int64_t padded = (dim + 7) / 8 * 8;
     double outside = 0.0;
     if (turn->axes) {
-        double squares;
-        kernels->project_f64(x, 1, padded, x, &squares);
-        kernels->project_f64(turn->axes, turn->coded, padded, x, scratch);
-        outside = squares;
-        for (int64_t j = 0; j < padded; j++) {
-            x[j] = j < turn->coded ? scratch[j] : 0.0;
-            outside -= x[j] * x[j];
-        }
-        outside = fmax(outside, 0.0) + REST_SHARE * squares;
+        outside = farann_along(kernels, turn->axes, turn->coded, padded, x, scratch);
+        for (int64_t j = 0; j < padded; j++) x[j] = j < turn->coded ? scratch[j] : 0.0;
     }
     kernels->rotate_f64(x, turn->coded, turn->signs, FARANN_ROTATION_ROUNDS);
     return outside;

@@ -31,6 +31,13 @@ typedef struct {
 } farann_turn;
 
 /*
+ * What x is along n orthonormal directions; gives the square of what is left of it, rounded up. All
+ * have zeros up to dim, a multiple of 8.
+ */
+double farann_along(const farann_kernels *kernels, const double *directions, int64_t n, int64_t dim,
+                    const double *x, double *along);
+
+/*
  * Turn weights (dim) in place; there is room up to a multiple of 8, and zeros in it, and as much in
  * `scratch`. Gives how long they are outside the axes, rounded up.
  */
@@ -105,8 +112,9 @@ typedef struct {
 
 /*
  * Code a query's weights a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
- * its length outside the space of the codes, be that what a first look or what axes leave out, `reach` bounds |y| of all rows. Bytes u go to `codes`,
- * four to a group; `bytes` is scratch for dim rounded up to a multiple of 8. `upper_alone`: scores are those of the upper halves of codes.
+ * its length outside the space of the codes, be that what a first look or what axes leave out,
+ * `reach` bounds |y| of all rows. Bytes u go to `codes`, four to a group; `bytes` is scratch for dim
+ * rounded up to a multiple of 8. `upper_alone`: scores are those of the upper halves of codes.
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,

@@ -322,6 +322,28 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
             assert scores[ids].max() <= scores[best].max() + 0.1 + 1e-4
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
+                                                  rng: np.random.Generator) -> None:
+    """And exact search for the one that is longest outside the axes."""
+    rows, asked = flat(rng), rng.standard_normal((40, DIM), dtype=np.float32)
+    rows[::500] += rng.standard_normal((10, DIM)).astype(np.float32)
+    arrays = arrays_of(built(rows, "dot"))
+    assert arrays.axes is not None and len(arrays.axes) == 12
+    assert 0.0 < arrays.bounds.outside_usual < 0.1 * arrays.bounds.outside
+    rescored = []
+    for usual in (arrays.bounds.outside_usual, arrays.bounds.outside):
+        index = built(rows, "dot")
+        assert index._store is not None
+        index._store.codes = arrays._replace(bounds=arrays.bounds._replace(outside_usual=usual))
+        for limits in ({"budget": 4000}, {}):
+            some = [query[None] for query in asked] if one_by_one else [asked]
+            rescored.append(sum(
+                index.search_furthest(queries, 10, return_stats=True, **limits)[1].rows_rescored
+                for queries in some))
+    assert rescored[0] < rescored[2] and rescored[1] == rescored[3]
+
+
 # ---- files ----
 
 

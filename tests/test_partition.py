@@ -119,7 +119,7 @@ def test_moment_of_queries(
     most_axes: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where queries have few directions the main axes say it all, and the rest is even."""
-    monkeypatch.setattr(_asked, "_MOST_AXES", most_axes)
+    monkeypatch.setattr(_asked, "_MAIN_DIRECTIONS", most_axes)
     weights = queries_of_few_directions(rng)
     of_weights = _asked.moment_of(weights)
     factor, rest = of_weights.root(), of_weights.rest
