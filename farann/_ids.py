@@ -114,7 +114,12 @@ class IdMap:
         if self._ascending or n + len(self._recent) > self._LARGEST_RECENT:
             new._index_all()
         else:
-            new._recent.update(zip(ids.tolist(), range(self._count, new._count), strict=True))
+            listed = ids.tolist()
+            # Older maps read the dict, too: they ignore ids of later slots, but not other slots of
+            # their own ids, which come back after they were removed.
+            if not self._recent.keys().isdisjoint(listed):
+                new._recent = dict(self._recent)
+            new._recent.update(zip(listed, range(self._count, new._count), strict=True))
         return new
 
     def kept(self, slots: Int64Array) -> IdMap:

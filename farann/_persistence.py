@@ -66,7 +66,7 @@ def sections_of(settings: Mapping[str, Any],
         if store.seeds is not None:
             arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
                        if part is not None}
-        metadata["tunings"] = [[t.k, _rows_of(t)] for t in store.tunings.values()]
+        metadata["tunings"] = [[t.k, _rows_of(t)] for t in list(store.tunings.by_k.values())]
     return metadata, arrays
 
 
@@ -133,7 +133,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         store.seeds = _seeds_of(arrays, store.codes, n_coded or count, dim)
         if store.seeds is not None and (n_coded or kind.bits == 4):
             raise FormatError("the seeds are not those of these codes")
-        store.tunings = _tunings_of(metadata)
+        store.tunings.by_k = _tunings_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
 

@@ -1,11 +1,18 @@
 """The rows of an index: where they live, which are removed, and immutable views for searches.
 
 Rows have slots, counted through two segments: the base, laid down by the last build (or
-mapped from a file), and the tail, added since. Nothing that a snapshot has seen is ever
-changed: adding writes behind what it sees, removing and building make new arrays.
+mapped from a file), and the tail, added since.
+
+A store never changes. What changes an index (`with_rows`, `without`, `rebuilt`, ...) makes another
+store beside it, which shares the arrays that stay the same: adding writes behind what older stores
+see, removing and building make new arrays. So a change that fails leaves nothing behind, and a
+search needs no lock: it holds the store that it began with.
 """
 
 from __future__ import annotations
+
+from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -15,10 +22,10 @@ from farann._cells import CellArrays
 from farann._dispatch import default_isa
 from farann._ids import IdMap
 from farann._kind import Kind
-from farann._layout import CodeArrays, make_codes, sampled
+from farann._layout import CodeArrays, Made, make_codes, sampled
 from farann._seeds import SeedArrays, seeds_of
+from farann._tunings import Tunings
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
-from farann.tuning import Tuning
 
 # Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
 _CENTRE_SAMPLE = 16_384
@@ -26,6 +33,21 @@ _CENTRE_SAMPLE = 16_384
 _SAMPLE_AT_ONCE = 1024
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
+
+
+class View(NamedTuple):
+    """What searches see of a store: all of it, and the filter that allows all of it."""
+
+    snapshot: _core.Snapshot
+    everything: _core.Filter
+
+
+class Native(NamedTuple):
+    """What a build laid out, as the core has it; None where there is no such thing."""
+
+    codes: _core.Codes | None
+    cells: _core.Cells | None
+    seeds: _core.Seeds | None
 
 
 class Store:
@@ -37,11 +59,10 @@ class Store:
         self.codes: CodeArrays | None = None
         self.cells: CellArrays | None = None
         self.seeds: SeedArrays | None = None
-        self._listed: _core.Seeds | None = None  # the seeds with their codes, once asked for
         self.codes_recall: float | None = None
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
-        self.tunings: dict[int, Tuning] = {}
+        self.tunings = Tunings()
         self._unused_queries: Float32Array | None = None
         self.ids = IdMap()
         self.base: Float32Array = np.empty((0, dim), np.float32)
@@ -51,6 +72,17 @@ class Store:
         self.n_removed = 0
         self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
         self._n_tail = 0
+        # Made when they are first asked for; two threads may make the same, and either will do.
+        self._native: Native | None = None
+        self._view: tuple[str, View] | None = None
+
+    def changed(self, **parts: Any) -> Store:
+        """This store with other parts; what was derived from the old ones is forgotten."""
+        new = copy(self)
+        new.__dict__.update(parts, _view=None)
+        if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds")):
+            new._native = None
+        return new
 
     @classmethod
     def over(cls, rows: Float32Array, kind: Kind) -> Store:
@@ -78,18 +110,32 @@ class Store:
     def __len__(self) -> int:
         return self.n_slots - self.n_removed
 
-    def snapshot(self, isa: str) -> _core.Snapshot:
-        """An immutable view of what is there now."""
-        codes = None if self.codes is None else _core.Codes(self.n_base, self.dim, *self.codes)
-        cells = None
-        if self.codes is not None and self.cells is not None:
-            cells = _core.Cells(self.codes.turn.n_coded, len(self.codes.panels), *self.cells)
-        if codes is not None and self.codes is not None and (
-                self.seeds is not None and self._listed is None):
-            self._listed = seeds_of(self.seeds, self.codes, codes)
-        return _core.Snapshot(self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                              self.kind.metric, isa, codes, cells, self.n_coded is None,
-                              self._listed)
+    def view(self, isa: str) -> View:
+        """What searches see, at an instruction-set level."""
+        made = self._view
+        if made is None or made[0] != isa:
+            native = self.native()
+            snapshot = _core.Snapshot(
+                self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
+                self.kind.metric, isa, native.codes, native.cells, self.n_coded is None,
+                native.seeds)
+            made = self._view = isa, View(snapshot, _core.Filter(snapshot))
+        return made[1]
+
+    def native(self) -> Native:
+        """The layout as the core has it; ValueError or TypeError if its parts don't fit."""
+        made = self._native
+        if made is None:
+            codes = cells = seeds = None
+            if self.codes is not None:
+                codes = _core.Codes(self.n_base, self.dim, *self.codes)
+                if self.cells is not None:
+                    cells = _core.Cells(self.codes.turn.n_coded, len(self.codes.panels),
+                                        *self.cells)
+                if self.seeds is not None:
+                    seeds = seeds_of(self.seeds, self.codes, codes)
+            made = self._native = Native(codes, cells, seeds)
+        return made
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
@@ -117,8 +163,8 @@ class Store:
             rows[~in_tail] = self.base[slots[~in_tail]]
         return rows
 
-    def add(self, rows: Float32Array, ids: Int64Array) -> None:
-        """Append rows with ids that are new; all memory is taken before anything changes."""
+    def with_rows(self, rows: Float32Array, ids: Int64Array) -> Store:
+        """This store with more rows, whose ids are new."""
         n, needed = len(rows), self._n_tail + len(rows)
         tail = self._tail
         if needed > len(tail):
@@ -128,73 +174,76 @@ class Store:
         alive = self.alive
         if alive is not None:
             alive = np.concatenate([alive, np.ones(n, np.uint8)])
-        grown = self.ids.grown(ids)
+        # Behind what this store sees: if the change fails, the next one writes there.
         tail[self._n_tail : needed] = rows
-        self._tail, self._n_tail, self.alive, self.ids = tail, needed, alive, grown
+        return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids))
 
-    def adopt(self, rows: Float32Array, ids: Int64Array) -> None:
-        """Take rows as they lie, without a copy, as the first of an empty store."""
-        self.ids = self.ids.grown(ids)
-        self.base, self.built = rows, False
+    def adopting(self, rows: Float32Array, ids: Int64Array) -> Store:
+        """This store, which is empty, over rows as they lie, without a copy."""
+        return self.changed(base=rows, ids=self.ids.grown(ids), built=False)
 
-    def remove(self, slots: Int64Array) -> None:
-        """Mark rows as removed; `build` gives their space back."""
+    def without(self, slots: Int64Array) -> Store:
+        """This store with some rows marked as removed; `rebuilt` gives their space back."""
         alive = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
         alive[slots] = 0
-        self.alive = alive
-        self.n_removed += len(slots)
+        return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
 
-    def build(self, queries: Float32Array | None = None, progress: bool = False) -> None:
-        """Merge the segments, drop what is removed, freeze a new centre, and code the rows."""
+    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False) -> Store:
+        """One segment, without what was removed, with a new centre, and the rows coded."""
         if self.n_coded is not None:
             live = self.live_slots()
             if len(live) and live[0] < self.n_coded:
-                self._build_on()
-                return
-            # Nothing of what was coded is left: begin again.
-            tail, self.ids = self.take(live), self.ids.kept(live)
-            self.base, self.n_coded, self.alive = tail[:0], None, None
-            self._tail, self._n_tail = tail, len(tail)
-        if len(self.base) == 0 and self.alive is None and len(self._tail) == self._n_tail:
-            base = self._tail
-        elif self._n_tail == 0 and self.alive is None:
-            base = self.base
-        else:
-            live = self.live_slots()
-            base = np.empty((len(live), self.dim), np.float32)
-            starts = range(0, len(live), _ROWS_AT_ONCE)
-            for start in tqdm(starts, "merging rows", disable=not progress):
-                base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
-            self.ids = self.ids.kept(live)
-        self.base, self.alive, self.n_removed = base, None, 0
-        self._tail, self._n_tail = np.empty((0, self.dim), np.float32), 0
-        self.centre = centre_of(base, self.kind.unit)
-        self.codes, self.cells, self.codes_recall, self.tunings = None, None, None, {}
-        self.seeds = self._listed = None
+                return self._extended()
+            return self._uncoded(live).rebuilt(queries, progress)
+        base, ids = self._merged(progress)
+        unused = self._unused_queries
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
-            self._unused_queries = queries[::4].copy()
-            queries = np.delete(queries, np.s_[::4], axis=0)
+            unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
+        centre, made = centre_of(base, self.kind.unit), Made(None)
         if self.kind.coded:
-            self.codes, self.cells, self.codes_recall, self.seeds = make_codes(
-                base, self.centre, self.kind, default_isa(), queries, progress)
-            if self.codes is not None and not self.kind.vectors:
-                self.base, self.n_coded = base[self.codes.outliers], len(base)
-        self.built = True
+            made = make_codes(base, centre, self.kind, default_isa(), queries, progress)
+        n_coded = None
+        if made.codes is not None and not self.kind.vectors:
+            base, n_coded = base[made.codes.outliers], len(base)
+        return self.changed(
+            base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
+            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, codes=made.codes,
+            cells=made.cells, seeds=made.seeds, codes_recall=made.recall, tunings=Tunings(),
+            _unused_queries=unused, built=True)
 
-    def _build_on(self) -> None:
-        """Code the tail as the base was, whose vectors are gone, and drop what is removed."""
+    def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
+        """All rows that are left as one segment, where they lie if they are one already."""
+        if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
+            return self._tail, self.ids
+        if self.alive is None and self._n_tail == 0:
+            return self.base, self.ids
+        live = self.live_slots()
+        base = np.empty((len(live), self.dim), np.float32)
+        starts = range(0, len(live), _ROWS_AT_ONCE)
+        for start in tqdm(starts, "merging rows", disable=not progress):
+            base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+        return base, self.ids.kept(live)
+
+    def _uncoded(self, live: Int64Array) -> Store:
+        """The rows that are left if nothing of what was coded is: a tail, to begin again with."""
+        rows = self.take(live)
+        return self.changed(base=rows[:0], n_coded=None, ids=self.ids.kept(live), alive=None,
+                            n_removed=0, _tail=rows, _n_tail=len(rows), codes=None, cells=None)
+
+    def _extended(self) -> Store:
+        """The tail coded as the base was, whose vectors are gone, without what was removed."""
         assert self.codes is not None and self.n_coded is not None
         live, isa = self.live_slots(), default_isa()
         coded, n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
         tail = self.take(live[n_coded:])
         coded, far = _quantized.extended(coded, n_coded, tail, self.centre, self.kind, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
-        self.ids = self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]]))
-        self.codes, self.cells, self.base = coded
-        self.n_coded = n_coded + int((~far).sum())
-        self._tail, self._n_tail = tail[far], int(far.sum())
-        self.alive, self.n_removed, self.tunings = None, 0, {}
+        return self.changed(
+            codes=coded.codes, cells=coded.cells, base=coded.rows,
+            n_coded=n_coded + int((~far).sum()),
+            ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
+            _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
 
     @property
     def _coded(self) -> _quantized.Coded:

@@ -67,17 +67,17 @@ def run_all(functions: Iterable[Callable[[], object]], threads: int) -> None:
 class Lockable(Protocol):
     """Something with a lock that `fresh_lock` made."""
 
-    _lock: threading.RLock
+    _lock: threading.Lock
 
 
 _locked: WeakSet[Lockable] = WeakSet()
 
 
-def fresh_lock(owner: Lockable) -> threading.RLock:
+def fresh_lock(owner: Lockable) -> threading.Lock:
     """A lock for `owner`; a forked child gets a new one, as nobody there could open the old."""
     with _lock:
         _locked.add(owner)
-    return threading.RLock()
+    return threading.Lock()
 
 
 def _after_fork() -> None:
@@ -85,7 +85,7 @@ def _after_fork() -> None:
     global _pool, _pool_size, _lock
     _pool, _pool_size, _lock = None, 0, threading.Lock()
     for owner in _locked:
-        owner._lock = threading.RLock()
+        owner._lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

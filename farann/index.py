@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from math import nan
 from typing import Any, Literal, overload
 
@@ -15,7 +16,7 @@ from farann._filters import make_filter
 from farann._ids import distinct
 from farann._kind import Kind
 from farann._results import BeyondHits, Hits, SearchStats
-from farann._store import Store
+from farann._store import Store, View
 from farann._types import Float32Array, Int64Array
 from farann.tuning import Tuning
 
@@ -57,7 +58,8 @@ class Index:
     again in float64.
 
     Any number of threads may search while others add, remove or build: a search sees the index
-    as it was before or after such a change, never between.
+    as it was before or after such a change, never between, and waits for none. A change that fails
+    or is interrupted didn't happen.
 
     Examples
     --------
@@ -91,17 +93,16 @@ class Index:
             raise ValueError("keep_vectors: without vectors there must be codes, and "
                              "codes='float32' means none")
         self._keep_vectors = bool(keep_vectors)
-        self._lock = _tasks.fresh_lock(self)
         self._metric, self._codes, self._cells = metric, codes, cells
         self._seed = _checks.to_int("seed", seed, 0)
         self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
         self._isa = default_isa()
+        # All that changes is in the store. A change makes another one while it holds the lock, and
+        # puts it here in one assignment; whoever reads takes it once, and needs no lock.
+        self._lock = _tasks.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
             self._store = Store(_checks.to_int("dim", dim, 1), self._kind)
-        # What the next search sees; None when something changed since.
-        self._snapshot: _core.Snapshot | None = None
-        self._everything: _core.Filter | None = None
         self._last_search = SearchStats(0, 0, 0, 0, 0)
 
     # ---- what is in it ----
@@ -109,7 +110,8 @@ class Index:
     @property
     def dim(self) -> int | None:
         """Dimension of the rows; None before the first are added."""
-        return None if self._store is None else self._store.dim
+        store = self._store
+        return None if store is None else store.dim
 
     @property
     def metric(self) -> str:
@@ -129,20 +131,20 @@ class Index:
     @property
     def ids(self) -> Int64Array:
         """Ids of all rows, (len(index),) int64, in the order that boolean masks refer to."""
-        with self._lock:
-            return np.empty(0, np.int64) if self._store is None else self._store.live_ids()
+        store = self._store
+        return np.empty(0, np.int64) if store is None else store.live_ids()
 
     def __len__(self) -> int:
-        with self._lock:
-            return 0 if self._store is None else len(self._store)
+        store = self._store
+        return 0 if store is None else len(store)
 
     def __contains__(self, id: object) -> bool:
         try:
             ids = _checks.to_ids("id", [id])
         except (TypeError, ValueError):
             return False
-        with self._lock:
-            return self._store is not None and bool(self._store.slots_of(ids)[0] >= 0)
+        store = self._store
+        return store is not None and bool(store.slots_of(ids)[0] >= 0)
 
     def __repr__(self) -> str:
         return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self._metric!r}, "
@@ -162,20 +164,21 @@ class Index:
             axes rows are coded (0: in all coordinates); `last_search`, the fields of
             `SearchStats`.
         """
-        with self._lock:
-            store = self._store
-            return {
-                "rows": len(self), "removed": 0 if store is None else store.n_removed,
-                "added": 0 if store is None else len(store.tail),
-                "dim": self.dim, "metric": self._metric, "codes": self._codes, "isa": self._isa,
-                "threads": self.threads, "built": store is not None and store.built,
-                "keep_vectors": self._keep_vectors,
-                "codes_recall": None if store is None else store.codes_recall,
-                "bytes": {} if store is None else store.nbytes(),
-                "directions": 0 if store is None else store.n_directions,
-                "axes": 0 if store is None else store.n_axes,
-                "last_search": self._last_search._asdict(),
-            }
+        store = self._store
+        return {
+            "rows": 0 if store is None else len(store),
+            "removed": 0 if store is None else store.n_removed,
+            "added": 0 if store is None else len(store.tail),
+            "dim": None if store is None else store.dim,
+            "metric": self._metric, "codes": self._codes, "isa": self._isa,
+            "threads": self.threads, "built": store is not None and store.built,
+            "keep_vectors": self._keep_vectors,
+            "codes_recall": None if store is None else store.codes_recall,
+            "bytes": {} if store is None else store.nbytes(),
+            "directions": 0 if store is None else store.n_directions,
+            "axes": 0 if store is None else store.n_axes,
+            "last_search": self._last_search._asdict(),
+        }
 
     # ---- changing it ----
 
@@ -234,13 +237,13 @@ class Index:
                 if len(taken):
                     raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}")
             if copy:
-                store.add(vectors, new_ids)
+                store = store.with_rows(vectors, new_ids)
             elif store.n_slots:
                 raise ValueError("copy: only the first rows of an index can be kept without a "
                                  f"copy, and it has {store.n_slots}")
             else:
-                store.adopt(vectors, new_ids)
-            self._store, self._snapshot = store, None
+                store = store.adopting(vectors, new_ids)
+            self._store = store
         return new_ids
 
     def remove(self, ids: npt.ArrayLike) -> None:
@@ -256,12 +259,13 @@ class Index:
             If an id is not in the index; nothing is removed then.
         """
         with self._lock:
-            slots = self._known_slots(ids)
-            if len(slots) and self._store is not None:
-                self._store.remove(distinct(slots))
-                self._snapshot = None
+            store = self._store
+            slots = _known_slots(store, ids)
+            if len(slots) and store is not None:
+                self._store = store.without(distinct(slots))
 
-    def build(self, queries: npt.ArrayLike | None = None, *, progress: bool = False) -> Index:
+    def build(self, queries: npt.ArrayLike | None = None, *, tune: Iterable[int] = (),
+              progress: bool = False) -> Index:
         """Lay the rows out for searching; the first search does so if nobody did.
 
         Drops the space of removed rows, merges those added since the last build, and freezes
@@ -276,6 +280,9 @@ class Index:
             A sample of real queries, some thousands if there are so many; of use to indexes with
             codes or cells. By default rows serve as a sample, which is worse where queries are
             of another kind, such as users of a recommender.
+        tune : iterable of int, optional
+            For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.
+            Each k that was tuned before is tuned for the new layout without being named.
         progress : bool
             Show a progress bar for work that takes long.
 
@@ -283,14 +290,18 @@ class Index:
         -------
         Index
             The index itself.
+
+        Notes
+        -----
+        Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
+        Other changes wait. A build that is interrupted changes nothing.
         """
+        tuned_for = {_checks.to_int("tune", k, 1) for k in tune}
         sample = None
         if queries is not None:
-            sample = _checks.to_vectors("queries", queries, self.dim, unit=self._unit, single=True)
+            sample = self._vectors("queries", queries)
         with self._lock:
-            if self._store is not None:
-                self._store.build(sample, progress)
-                self._snapshot = None
+            self._build(sample, tuned_for, progress)
         return self
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
@@ -319,7 +330,7 @@ class Index:
 
         Notes
         -----
-        The next `build` makes the table void. It is kept in files.
+        The next `build` measures anew, with the same queries. Tables are kept in files.
 
         Examples
         --------
@@ -331,24 +342,19 @@ class Index:
         """
         k = _checks.to_int("k", k, 1)
         _checks.to_limits(recall, None, None)
-        with self._lock:
-            if len(self) == 0:
-                raise ValueError("tune: the index has no rows")
-            if queries is None:
-                _, _, store, _ = self._ready(np.empty((0, self.dim or 1), np.float32))
-                assert store is not None
-                queries = store.sample_queries(tuning.sample_size(len(store), store.dim))
-            vectors, _, store, snapshot = self._ready(queries)
-            assert store is not None and snapshot is not None
-            codes = store.codes
-        if len(vectors) == 0:
-            raise ValueError("queries: expected at least one")
-        measured = tuning.measure(snapshot, vectors, k, with_cells=store.cells is not None,
-                                  with_vectors=store.n_coded is None)
-        with self._lock:
-            if store.codes is codes:  # else there was a build meanwhile
-                store.tunings[k] = measured
-        return measured
+        sample = None
+        if queries is not None:
+            sample = self._vectors("queries", queries)
+            if len(sample) == 0:
+                raise ValueError("queries: expected at least one")
+        store = self._laid_out()
+        if store is None or len(store) == 0:
+            raise ValueError("tune: the index has no rows")
+        tuned = self._measured(store, k, sample, recall)
+        store.tunings.by_k[k] = tuned
+        if sample is not None:
+            store.tunings.queries[k] = sample
+        return tuned
 
     # ---- asking it ----
 
@@ -479,13 +485,14 @@ class Index:
         limit = _checks.to_float("radius", radius)
         _quantized.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
-        with self._lock:
-            vectors, single, store, snapshot = self._ready(queries)
-            if snapshot is None or store is None:
-                return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
-                                  np.empty(0, np.int64))
-            chosen = self._filter(store, snapshot, exclude, allowed, len(vectors), single)
-        return _search.beyond(snapshot, chosen, vectors, limit,
+        vectors, single = self._asked(queries)
+        store = self._laid_out()
+        if store is None:
+            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                              np.empty(0, np.int64))
+        view = store.view(self._isa)
+        chosen = _filter(store, view, exclude, allowed, len(vectors), single)
+        return _search.beyond(view.snapshot, chosen, vectors, limit,
                               self._threads_for(threads, len(vectors)))
 
     def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
@@ -509,16 +516,17 @@ class Index:
         KeyError
             If an id is not in the index.
         """
-        with self._lock:
-            vectors, single, store, snapshot = self._ready(queries)
-            slots = self._known_slots(ids)
+        vectors, single = self._asked(queries)
+        store = self._laid_out()
+        slots = _known_slots(store, ids)
+        scores = np.empty((len(vectors), len(slots)), np.float32)
+        if store is not None:
             rough = np.zeros(len(slots), np.bool_)
-            scores = np.empty((len(vectors), len(slots)), np.float32)
-            if store is not None and store.n_coded is not None:
+            if store.n_coded is not None:
                 rough = slots < store.n_coded
                 scores[:, rough] = store.score(vectors, slots[rough])
-        if snapshot is not None:
-            scores[:, ~rough] = _search.score(snapshot, vectors, slots[~rough],
+            scores[:, ~rough] = _search.score(store.view(self._isa).snapshot, vectors,
+                                              slots[~rough],
                                               self._threads_for(threads, len(vectors)))
         return scores[0] if single else scores
 
@@ -539,11 +547,11 @@ class Index:
         KeyError
             If an id is not in the index.
         """
-        with self._lock:
-            slots = self._known_slots(ids)
-            if self._store is None:
-                return np.empty((0, 0), np.float32)
-            rows = self._store.take(slots)
+        store = self._store
+        slots = _known_slots(store, ids)
+        if store is None:
+            return np.empty((0, 0), np.float32)
+        rows = store.take(slots)
         return rows[0] if np.ndim(ids) == 0 else rows
 
     # ---- files ----
@@ -554,9 +562,12 @@ class Index:
         Parameters
         ----------
         path : str or path-like
+
+        Notes
+        -----
+        The file holds the index as it was when `save` was called; searches and changes go on.
         """
-        with self._lock:
-            _format.write_file(path, *_persistence.sections_of(self._settings, self._store))
+        _format.write_file(path, *self._content())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
@@ -581,9 +592,7 @@ class Index:
             raise _format.FormatError(f"{os.fsdecode(path)}: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        with self._lock:
-            content = _format.write_bytes(*_persistence.sections_of(self._settings, self._store))
-        return _unpickled, (content, self._threads)
+        return _unpickled, (_format.write_bytes(*self._content()), self._threads)
 
     @classmethod
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
@@ -597,12 +606,15 @@ class Index:
             index._store = store
         return index
 
-    # ---- shared by the above ----
+    def _content(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Metadata and arrays of a file."""
+        store = self._store
+        settings = {"metric": self._metric, "dim": None if store is None else store.dim,
+                    "codes": self._codes, "cells": self._cells,
+                    "keep_vectors": self._keep_vectors, "seed": self._seed}
+        return _persistence.sections_of(settings, store)
 
-    @property
-    def _settings(self) -> dict[str, Any]:
-        return {"metric": self._metric, "dim": self.dim, "codes": self._codes, "cells": self._cells,
-                "keep_vectors": self._keep_vectors, "seed": self._seed}
+    # ---- shared by the above ----
 
     @property
     def _unit(self) -> bool:
@@ -618,12 +630,6 @@ class Index:
             _checks.to_int("threads", threads, 1)
         return 1 if n_queries <= 1 else threads or self.threads
 
-    def _filter(self, store: Store, snapshot: _core.Snapshot, exclude: Any, allowed: Any,
-                n_queries: int, single: bool) -> _core.Filter:
-        if exclude is None and allowed is None and self._everything is not None:
-            return self._everything
-        return make_filter(store, snapshot, exclude, allowed, n_queries, single)
-
     def _options(self, limits: _checks.Limits, store: Store, k: int,
                  all_rows: bool) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
@@ -638,7 +644,7 @@ class Index:
                     "budget": limits.budget}
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
-        tuned = store.tunings.get(k) or self.tune(k=k)
+        tuned = store.tunings.measured_once(k, lambda: self._measured(store, k))
         effort = tuned.effort_for(limits.recall)
         # Without vectors all codes are scanned where others would search exactly.
         if effort == float("inf") and store.n_coded is None:
@@ -646,49 +652,88 @@ class Index:
         # Of some of the rows less is to be expected.
         return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan}
 
-    def _known_slots(self, ids: npt.ArrayLike) -> Int64Array:
-        wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
-        slots = (np.full(len(wanted), -1) if self._store is None
-                 else self._store.slots_of(wanted))
-        unknown = wanted[slots < 0]
-        if len(unknown):
-            raise KeyError(f"ids: {unknown[0]} is not in the index")
-        return slots
+    def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
+        return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
 
-    def _ready(self, queries: npt.ArrayLike) -> tuple[
-            Float32Array, bool, Store | None, _core.Snapshot | None]:
-        """Checked queries, whether it was a single one, and the snapshot to search."""
-        vectors = _checks.to_vectors("queries", queries, self.dim, unit=self._unit, single=True)
-        single = np.ndim(queries) == 1 and len(vectors) == 1
+    def _asked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
+        """Checked queries, and whether it was a single one."""
+        vectors = self._vectors("queries", queries)
+        return vectors, np.ndim(queries) == 1 and len(vectors) == 1
+
+    def _laid_out(self) -> Store | None:
+        """What to search; it is built first if nobody did, or if much was added since.
+
+        While somebody builds or changes the index, searches take it as it is, and don't wait.
+        """
+        store = self._store
+        if store is None or not store.stale or self._lock.locked():
+            return store
         with self._lock:
-            store = self._store
-            if store is not None and self._snapshot is None:
-                if store.stale:
-                    store.build()
-                self._snapshot = store.snapshot(self._isa)
-                self._everything = _core.Filter(self._snapshot)
-            return vectors, single, store, self._snapshot
+            if self._store is not None and self._store.stale:
+                self._build(None, set(), False)
+            return self._store
+
+    def _build(self, queries: Float32Array | None, tuned_for: set[int], progress: bool) -> None:
+        """Swap in a new layout, tuned like the old one; the lock is held."""
+        store = self._store
+        if store is None:
+            return
+        new = store.rebuilt(queries, progress)
+        # Searches may tune the old layout in the meantime.
+        while len(new) and (k := min((tuned_for | store.tunings.by_k.keys())
+                                     - new.tunings.by_k.keys(), default=0)):
+            sample = None if queries is not None else store.tunings.queries.get(k)
+            new.tunings.by_k[k] = self._measured(new, k, sample)
+            if sample is not None:
+                new.tunings.queries[k] = sample
+        self._store = new
+
+    def _measured(self, store: Store, k: int, queries: Float32Array | None = None,
+                  recall: float = 0.95) -> Tuning:
+        """What reaches which recall, by queries that are given or a sample."""
+        if queries is None:
+            queries = store.sample_queries(tuning.sample_size(len(store), store.dim))
+        return tuning.measure(store.view(self._isa).snapshot, queries, k,
+                              with_cells=store.cells is not None,
+                              with_vectors=store.n_coded is None, target=recall)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
                     limits: _checks.Limits | None = None) -> tuple[Hits, SearchStats]:
         k = _checks.to_int("k", k, 1)
-        with self._lock:
-            vectors, single, store, snapshot = self._ready(queries)
-            if snapshot is None or store is None:
-                hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
-                            np.full((len(vectors), k), -1, np.int64))
-                if single:
-                    hits = Hits(hits.scores[0], hits.ids[0])
-                return hits, SearchStats(len(vectors), 0, 0, 0, 0)
-            chosen = self._filter(store, snapshot, exclude, allowed, len(vectors), single)
+        vectors, single = self._asked(queries)
+        store = self._laid_out()
+        if store is None:
+            hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
+                        np.full((len(vectors), k), -1, np.int64))
+            if single:
+                hits = Hits(hits.scores[0], hits.ids[0])
+            return hits, SearchStats(len(vectors), 0, 0, 0, 0)
+        view = store.view(self._isa)
+        chosen = _filter(store, view, exclude, allowed, len(vectors), single)
         options = {} if limits is None else self._options(limits, store, k, allowed is None)
-        hits, stats = _search.top(snapshot, chosen, vectors, k, nearest,
+        hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest,
                                   self._threads_for(threads, len(vectors)), **options)
         self._last_search = stats
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
+
+
+def _filter(store: Store, view: View, exclude: Any, allowed: Any, n_queries: int,
+            single: bool) -> _core.Filter:
+    if exclude is None and allowed is None:
+        return view.everything
+    return make_filter(store, view.snapshot, exclude, allowed, n_queries, single)
+
+
+def _known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
+    wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
+    slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
+    unknown = wanted[slots < 0]
+    if len(unknown):
+        raise KeyError(f"ids: {unknown[0]} is not in the index")
+    return slots
 
 
 def _unpickled(content: bytes, threads: int | None) -> Index:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import farann
+import inside
 import numpy as np
 import pytest
 from cases import Float32, assert_same
@@ -27,11 +28,10 @@ def make_index(rng: np.random.Generator, metric: str = "l2",
     index = farann.Index(metric=metric, codes="int4" if layout == "four bits" else "int8")
     index.add(rows)
     index.build()
-    store = index._store
-    assert store is not None
+    store = inside.store_of(index)
     basis = leading(rows, metric, M, store.centre) if layout == "first look" else None
     codes = lay_out(rows, metric, basis, order=rng.permutation(N), centre=store.centre)
-    store.codes = four_bits(codes) if layout == "four bits" else codes
+    inside.put(index, codes=four_bits(codes) if layout == "four bits" else codes)
     return index
 
 
@@ -91,8 +91,7 @@ def assert_kept(index: farann.Index, path: Path, section: str, queries: Float32)
     """A section of codes comes back, mapped, read or pickled, and with it the same answers from
     the same work; and what came back is written as it was."""
     def section_of(some: farann.Index) -> Any:
-        assert some._store is not None and some._store.codes is not None
-        return getattr(some._store.codes, section)
+        return getattr(inside.store_of(some).codes, section)
 
     index.save(path)
     assert section_of(index) is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -111,10 +112,9 @@ class TestEpsilon:
         for norm, found in ((1.15, 1.0), (1.4, 1.4)):
             late = np.vstack([rows[:3500], np.float32(norm) * rows[3500:]])
             index = index_of(late, codes=codes).build()
-            store = index._store
-            assert store is not None
             if codes == "int8":  # of its own accord `build` puts large rows first
-                store.codes = lay_out(late, "l2", centre=store.centre)
+                centre = inside.store_of(index).centre
+                inside.put(index, codes=lay_out(late, "l2", centre=centre))
             hits = index.search_furthest(queries, epsilon=0.2)
             assert_within(hits, queries, late, np.arange(4000), "l2", 0.2)
             assert hits.scores[:, -1] == pytest.approx(found, abs=0.01)

@@ -8,6 +8,7 @@ from typing import Any
 
 import codes_in_numpy as model
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -43,8 +44,9 @@ def built(rows: Float32, metric: str, isa: str = LEVELS[-1], queries: Float32 | 
 
 
 def arrays_of(index: farann.Index) -> _layout.CodeArrays:
-    assert index._store is not None and index._store.codes is not None
-    return index._store.codes
+    codes = inside.store_of(index).codes
+    assert codes is not None
+    return codes
 
 
 def n_axes(index: farann.Index) -> int | None:
@@ -56,9 +58,8 @@ def with_axes(rows: Float32, metric: str, axes: Float64, isa: str = LEVELS[-1],
               **options: Any) -> farann.Index:
     """An index whose codes have axes of choice; AssertionError where rows have no codes."""
     index = built(rows, metric, isa)
-    assert index._store is not None
-    index._store.codes = model.lay_out(rows, metric, centre=index._store.centre, axes=axes,
-                                       **options)
+    inside.put(index, codes=model.lay_out(rows, metric, centre=inside.store_of(index).centre,
+                                          axes=axes, **options))
     return index
 
 
@@ -334,8 +335,8 @@ def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
     rescored = []
     for usual in (arrays.bounds.outside_usual, arrays.bounds.outside):
         index = built(rows, "dot")
-        assert index._store is not None
-        index._store.codes = arrays._replace(bounds=arrays.bounds._replace(outside_usual=usual))
+        inside.put(index, codes=arrays._replace(
+            bounds=arrays.bounds._replace(outside_usual=usual)))
         for limits in ({"budget": 4000}, {}):
             some = [query[None] for query in asked] if one_by_one else [asked]
             rescored.append(sum(

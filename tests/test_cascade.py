@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -37,11 +38,10 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None,
     index.add(rows)
     index.build()
     index._isa = isa
-    store = index._store
-    assert store is not None
+    store = inside.store_of(index)
     basis = None if m is None else leading(rows, metric, m, store.centre)
-    store.codes = lay_out(rows, metric, basis, order=rng.permutation(len(rows)),
-                          centre=store.centre)
+    inside.put(index, codes=lay_out(rows, metric, basis, order=rng.permutation(len(rows)),
+                                    centre=store.centre))
     return index
 
 
@@ -156,11 +156,10 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
     index.add(rows[: n - 300])
     index.build()
     index._isa = isa
-    store = index._store
-    assert store is not None
+    store = inside.store_of(index)
     # The rows that answer come last: then upper halves let many through, until they don't.
     order = np.argsort(np.linalg.norm(rows[: n - 300], axis=1))
-    store.codes = lay_out(rows[: n - 300], metric, order=order, centre=store.centre)
+    inside.put(index, codes=lay_out(rows[: n - 300], metric, order=order, centre=store.centre))
     index.add(rows[n - 300 :])
     gone = np.sort(rng.choice(n, 200, replace=False))
     index.remove(gone)
@@ -335,10 +334,9 @@ def test_life(metric: str, rng: np.random.Generator) -> None:
     index = farann.Index(metric=metric)
     index.add(rows, ids)
     index.build()
-    store = index._store
-    assert store is not None
-    store.codes = lay_out(rows, metric, leading(rows, metric, 5, store.centre),
-                          order=rng.permutation(300), centre=store.centre)
+    store = inside.store_of(index)
+    inside.put(index, codes=lay_out(rows, metric, leading(rows, metric, 5, store.centre),
+                                    order=rng.permutation(300), centre=store.centre))
 
     def check(directions: int) -> None:
         assert index.stats()["directions"] == directions

@@ -118,8 +118,8 @@ class TestTune:
         assert "recall@3" in printed.splitlines()[0] and "exact" in printed.splitlines()[-2]
         assert main(["tune", "rows.farann"]) == 0
         index = farann.Index.load("rows.farann")
-        assert index._store is not None and sorted(index._store.tunings) == [3, 10]
-        assert str(index._store.tunings[3]) == printed.rstrip("\n")
+        assert index._store is not None and sorted(index._store.tunings.by_k) == [3, 10]
+        assert str(index._store.tunings.by_k[3]) == printed.rstrip("\n")
 
     @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"),
                                                  ("a.pdf", b"%PDF")])

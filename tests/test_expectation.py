@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import farann
+import inside
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian, recall_of
@@ -24,14 +25,12 @@ N, DIM, N_CELLS, K = 6000, 12, 150, 10
 
 
 def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> Hits:
-    vectors, _, _, snapshot = index._ready(queries)
-    assert snapshot is not None
+    vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
     return _search.top(snapshot, _core.Filter(snapshot), vectors, k, False, 1, **options)[0]
 
 
 def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> NDArray[np.float64]:
-    _, _, _, snapshot = index._ready(queries)
-    assert snapshot is not None
+    snapshot = inside.snapshot_of(index)
     last = np.ascontiguousarray(index.search_furthest(queries, k).scores[:, -1])
     return _core.surprises(snapshot, _core.Filter(snapshot), queries, last, k, effort)
 
@@ -114,8 +113,7 @@ def test_surprises_that_can_not_be_told(rng: np.random.Generator) -> None:
     same = index_of(np.ones((500, 3), np.float32), cells=20).build()  # no deviation
     assert same.search_furthest(queries, 5, recall=0.9).ids.tolist() == [[0, 1, 2, 3, 4]] * 4
     with pytest.raises(ValueError, match="a score for each"):
-        _, _, _, snapshot = few_cells._ready(queries)
-        assert snapshot is not None
+        snapshot = inside.snapshot_of(few_cells)
         _core.surprises(snapshot, _core.Filter(snapshot), queries, np.ones(3, np.float32), 5, 3.0)
 
 
@@ -228,7 +226,7 @@ class TestTable:
         index.save(tmp_path / "index.farann")
         loaded = farann.Index.load(tmp_path / "index.farann")
         assert loaded._store is not None
-        other = loaded._store.tunings[5]
+        other = loaded._store.tunings.by_k[5]
         np.testing.assert_array_equal(other.expected, table.expected)
         assert other._replace(expected=()) == table._replace(expected=())
 
@@ -241,8 +239,7 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     truth = index.search_furthest(queries, K).ids
     table = index.tune()
     effort = table.effort_for(0.95)
-    vectors, _, _, snapshot = index._ready(queries)
-    assert snapshot is not None
+    vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
     chosen = _core.Filter(snapshot)
     plain, plain_stats = _search.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
     hits, stats = _search.top(snapshot, chosen, vectors, K, False, 1, effort=effort,

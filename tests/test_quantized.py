@@ -10,6 +10,7 @@ from typing import Any
 
 import codes_in_numpy as model
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -523,9 +524,7 @@ class TestErrors:
 
     def test_the_core_refuses_what_it_could_not_read(self, rng: np.random.Generator) -> None:
         index = codes_alone(gaussian(rng, 100, 6))
-        store = index._store
-        assert store is not None
-        snapshot = store.snapshot(index.isa)
+        store, snapshot = inside.store_of(index), inside.snapshot_of(index)
         query, slots = np.ones((1, 6), np.float32), np.arange(3)
         with pytest.raises(ValueError, match="with vectors"):
             _core.score_slots(snapshot, query, slots, np.empty((1, 3), np.float32), 0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -32,11 +33,10 @@ def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
     index.add(rows)
     index.build()
     index._isa = isa
-    store = index._store
-    assert store is not None
+    store = inside.store_of(index)
     basis = None if m is None else leading(rows, metric, m, store.centre)
-    store.codes = lay_out(rows, metric, basis, centre=store.centre, by_length=True,
-                          lead=lead)
+    inside.put(index, codes=lay_out(rows, metric, basis, centre=store.centre, by_length=True,
+                                    lead=lead))
     return index
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import codes_in_numpy as model
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -172,7 +173,7 @@ class TestScores:
         index, _, queries = some(metric)
         expected = index.score(queries, index.ids)
         for level in farann.isa_levels():
-            index._isa, index._snapshot = level, None
+            index._isa = level
             assert_rough(index, queries[:9], metric)
             assert_rough(index, queries[:3], metric)  # one by one
             assert np.array_equal(index.score(queries, index.ids), expected)
@@ -342,8 +343,8 @@ class TestFiles:
 
     def test_the_core_refuses_it_with_vectors(self) -> None:
         index = index_of(clustered(np.random.default_rng(0), 900, 6), codes="int4", cells=7)
-        store = index.build()._store
-        assert store is not None and store.cells is not None
-        store.cells = store.cells._replace(relative=True)
+        cells = inside.store_of(index.build()).cells
+        assert cells is not None
+        inside.put(index, cells=cells._replace(relative=True))
         with pytest.raises(ValueError, match="only 4-bit codes without vectors"):
-            store.snapshot(index.isa)
+            inside.snapshot_of(index)

@@ -52,7 +52,7 @@ def seeds_in(index: farann.Index) -> _seeds.SeedArrays:
 def test_answers_are_exact(metric: str, isa: str) -> None:
     items, _ = two_towers()
     index, queries = built(metric)
-    index._isa, index._snapshot = isa, None
+    index._isa = isa
     assert index.isa == isa
     for k in (1, 10, 32, 33):
         hits = index.search_furthest(queries[:100], k)

@@ -8,6 +8,7 @@ from typing import Any
 
 import codes_in_numpy as model
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -46,8 +47,9 @@ def built(items: Float32, users: Float32 | None, metric: str, isa: str = LEVELS[
 
 
 def arrays_of(index: farann.Index) -> _layout.CodeArrays:
-    assert index._store is not None and index._store.codes is not None
-    return index._store.codes
+    codes = inside.store_of(index).codes
+    assert codes is not None
+    return codes
 
 
 def by(stretch: Float64 | None) -> float:
@@ -65,9 +67,8 @@ def with_stretch(rows: Float32, metric: str, stretch: Float64 | None, isa: str =
                  **options: Any) -> farann.Index:
     """An index whose codes have a stretch of choice; AssertionError where rows have no codes."""
     index = built(rows, None, metric, isa)
-    assert index._store is not None
-    index._store.codes = model.lay_out(rows, metric, centre=index._store.centre, stretch=stretch,
-                                       **options)
+    inside.put(index, codes=model.lay_out(rows, metric, centre=inside.store_of(index).centre,
+                                          stretch=stretch, **options))
     return index
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
+from typing import Any
 
 import farann
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, recall_of
 from cases import Float32, assert_same, index_of
-from farann import _cells
+from farann import _cells, tuning
 from farann.tuning import Tuning
 from reference import METRICS
 
@@ -71,7 +73,7 @@ class TestReached:
         truth, exact = index.search_furthest(queries, return_stats=True)
         assert index._store is not None
         efforts = (0.0, 6.0, INF) if cells else (64.0, 640.0, INF)
-        index._store.tunings[10] = Tuning(10, efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0))
+        index._store.tunings.by_k[10] = Tuning(10, efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0))
         scanned = []
         for recall in (0.4, 0.85):
             _, stats = index.search_furthest(queries, recall=recall, return_stats=True)
@@ -92,7 +94,7 @@ class TestTables:
     @staticmethod
     def tables(index: farann.Index) -> dict[int, Tuning]:
         assert index._store is not None
-        return index._store.tunings
+        return index._store.tunings.by_k
 
     def test_tunes_by_itself_once_for_each_k(self, index: farann.Index) -> None:
         assert self.tables(index) == {}
@@ -111,10 +113,42 @@ class TestTables:
         index.search_furthest(np.ones((3, 12)), 7, **options)  # type: ignore[call-overload]
         assert self.tables(index) == {}
 
-    def test_void_after_build(self, index: farann.Index) -> None:
-        index.tune(k=5)
-        index.build()
-        assert self.tables(index) == {}
+    def test_a_build_tunes_the_new_layout(
+        self, index: farann.Index, rng: np.random.Generator
+    ) -> None:
+        queries = clustered(rng, 300, 12)
+        index.tune(queries, k=5)
+        index.add(clustered(rng, 2000, 12))
+        index.build(tune=(3,))
+        assert sorted(self.tables(index)) == [3, 5]
+        # With the queries that it was tuned with before.
+        assert self.tables(index)[5].recalls == index.tune(queries, k=5).recalls
+        index.build(queries=queries)
+        assert self.tables(index)[5].recalls == index.tune(queries[::4], k=5).recalls
+
+    def test_searches_that_come_at_once_share_a_measurement(
+        self, index: farann.Index, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measured = []
+        measure = tuning.measure
+
+        def counted(*args: Any, **options: Any) -> Tuning:
+            measured.append(threading.get_ident())
+            return measure(*args, **options)
+
+        monkeypatch.setattr(tuning, "measure", counted)
+        gate = threading.Barrier(4)
+
+        def search() -> None:
+            gate.wait(60)
+            index.search_furthest(np.ones((3, 12)), 6, recall=0.9)
+
+        threads = [threading.Thread(target=search) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(measured) == 1 and sorted(self.tables(index)) == [6]
 
     def test_kept_in_files(self, index: farann.Index, tmp_path: Path) -> None:
         tables = [index.tune(k=k) for k in (5, 2)]
