@@ -25,3 +25,8 @@ def snapshot_of(index: farann.Index) -> _core.Snapshot:
     store = index._laid_out()
     assert store is not None
     return store.view(index.isa).snapshot
+
+
+def restore(index: farann.Index, store: Store) -> None:
+    """Put an index back to what it held before."""
+    index._store = store
