@@ -1,4 +1,4 @@
-"""``python -m bench list | run | report | growth | layers | posneg``"""
+"""``python -m bench list | run | report | growth | layers | waits | posneg``"""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--seconds", type=float, default=2.0, help="a batch size, at least")
     layers.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="a layer")
     layers.add_argument("--out", type=Path, default=RESULTS.with_name("layers.jsonl"))
+    waits = commands.add_parser("waits", help="search times while another thread changes the index")
+    waits.add_argument("--rows", type=int, default=100_000)
+    waits.add_argument("--dim", type=int, default=64)
+    waits.add_argument("--seconds", type=float, default=20.0, help="beside each kind of change")
+    waits.add_argument("--recall", type=float, help="of the searches; by default they are exact")
     posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
     posneg.add_argument("--data", metavar="NAMES", help="movielens-100k, filmtrust")
     posneg.add_argument("--seeds", type=int, default=20, help="splits (default 20)")
@@ -160,6 +165,12 @@ def _growth(arguments: argparse.Namespace) -> None:
     print(f"results in {path}")
 
 
+def _waits(arguments: argparse.Namespace) -> None:
+    from . import waits
+
+    print(waits.run(arguments.rows, arguments.dim, arguments.seconds, arguments.recall))
+
+
 def _layers(arguments: argparse.Namespace) -> None:
     from . import layers
 
@@ -212,7 +223,7 @@ def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
-               "posneg": _posneg}
+               "waits": _waits, "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

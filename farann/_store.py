@@ -277,9 +277,9 @@ class Store:
         return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
 
     @property
-    def stale(self) -> bool:
+    def outgrown(self) -> bool:
         """Whether so much was added that building again pays."""
-        return not self.built or self._n_tail > max(self.n_base, 1024)
+        return self._n_tail > max(self.n_base, 1024)
 
     @property
     def n_directions(self) -> int:

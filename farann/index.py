@@ -186,6 +186,9 @@ class Index:
             copy: bool = True) -> Int64Array:
         """Append rows; the index keeps copies of its own unless told otherwise.
 
+        An index that was built takes rows without building again, until they are more than those
+        that were there: then it is laid out anew before `add` returns.
+
         Parameters
         ----------
         rows : array_like (n, dim)
@@ -238,6 +241,8 @@ class Index:
                     raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}")
             if copy:
                 store = store.with_rows(vectors, new_ids)
+                if store.built and store.outgrown:
+                    store = self._rebuilt(store)
             elif store.n_slots:
                 raise ValueError("copy: only the first rows of an index can be kept without a "
                                  f"copy, and it has {store.n_slots}")
@@ -301,7 +306,8 @@ class Index:
         if queries is not None:
             sample = self._vectors("queries", queries)
         with self._lock:
-            self._build(sample, tuned_for, progress)
+            if self._store is not None:
+                self._store = self._rebuilt(self._store, sample, tuned_for, progress)
         return self
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
@@ -661,32 +667,30 @@ class Index:
         return vectors, np.ndim(queries) == 1 and len(vectors) == 1
 
     def _laid_out(self) -> Store | None:
-        """What to search; it is built first if nobody did, or if much was added since.
+        """What to search; the first search builds it if nobody did.
 
         While somebody builds or changes the index, searches take it as it is, and don't wait.
         """
         store = self._store
-        if store is None or not store.stale or self._lock.locked():
+        if store is None or store.built or self._lock.locked():
             return store
         with self._lock:
-            if self._store is not None and self._store.stale:
-                self._build(None, set(), False)
+            if self._store is not None and not self._store.built:
+                self._store = self._rebuilt(self._store)
             return self._store
 
-    def _build(self, queries: Float32Array | None, tuned_for: set[int], progress: bool) -> None:
-        """Swap in a new layout, tuned like the old one; the lock is held."""
-        store = self._store
-        if store is None:
-            return
+    def _rebuilt(self, store: Store, queries: Float32Array | None = None,
+                 tuned_for: set[int] | None = None, progress: bool = False) -> Store:
+        """A store with a new layout, which is tuned for all that the old one was tuned for."""
         new = store.rebuilt(queries, progress)
         # Searches may tune the old layout in the meantime.
-        while len(new) and (k := min((tuned_for | store.tunings.by_k.keys())
+        while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):
             sample = None if queries is not None else store.tunings.queries.get(k)
             new.tunings.by_k[k] = self._measured(new, k, sample)
             if sample is not None:
                 new.tunings.queries[k] = sample
-        self._store = new
+        return new
 
     def _measured(self, store: Store, k: int, queries: Float32Array | None = None,
                   recall: float = 0.95) -> Tuning:
