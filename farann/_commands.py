@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from farann import BeyondHits, Hits, Index
 from farann._checks import to_limits, to_new_ids
-from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, replacing, split_name
+from farann._files import replacing
+from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
 
 __all__ = ["build", "demo", "info", "search", "tune"]
 
@@ -257,13 +258,15 @@ def _print_table(answers: Answers, index: Index, n: int) -> None:
 
 
 def _write_csv(path: Path, answers: Answers) -> None:
-    with replacing(path) as stream, io.TextIOWrapper(stream, "ascii", newline="") as text:
+    with replacing(path) as stream:
+        text = io.TextIOWrapper(stream, "ascii", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["query", "rank", "id", "score"])
         for query, (scores, ids) in enumerate(_per_query(answers)):
             # The shortest digits that give the float32 back.
             numbers = (str(score) for score in scores)
             writer.writerows(zip([query] * len(ids), range(1, len(ids) + 1), ids, numbers))
+        text.detach()  # what it holds is written; the stream stays open
 
 
 def _write_npz(path: Path, answers: Answers) -> None:

@@ -11,19 +11,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from farann._checks import to_vectors
+from farann._files import open_regular, replacing
 from farann._types import Float32Array
 from farann._vector_formats import FORMATS, Array, Reader, format_of, look
 
@@ -316,24 +316,6 @@ def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) ->
         raise ValueError(f"name: a {path.suffix} file has no named arrays, got {name!r}")
     with replacing(path) as stream:
         kind.write(stream, array, name)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of path at the end, unless something goes wrong."""
-    temporary = path.with_name(f".{path.name}-{os.urandom(6).hex()}.tmp")
-    try:
-        stream = open(temporary, "x+b")
-    except OSError as error:
-        error.filename = str(path)  # the name that the caller knows
-        raise
-    try:
-        with stream:
-            yield stream
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def split_name(file: StrPath) -> tuple[Path, str | None]:
