@@ -343,7 +343,8 @@ def _length_of_lists(file: Any, column: str) -> int:
     if fixed is not None:
         return fixed
     for batch in file.iter_batches(1, columns=[column]):
-        return len(batch.column(0)[0].as_py() or ())
+        first = batch.column(0)[0]
+        return len(first) if first.is_valid else 0
     return 0
 
 
