@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from farann import BeyondHits, Hits, Index
 from farann._checks import to_limits, to_new_ids
-from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, replacing, split_name
+from farann._files import replacing, require_regular
+from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
 
 __all__ = ["build", "demo", "info", "search", "tune"]
 
@@ -37,12 +38,14 @@ Answers = Iterator[Hits | BeyondHits]
 
 def build(arguments: argparse.Namespace) -> int:
     """Make an index of a file of vectors."""
-    source = open_vectors(arguments.vectors)
+    source = open_vectors(arguments.vectors, max_bytes=arguments.max_bytes)
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
     output = Path(arguments.output)
     _check_output(output, arguments.vectors, arguments.ids, arguments.queries)
-    ids = None if arguments.ids is None else read_ids(arguments.ids)
+    ids = None
+    if arguments.ids is not None:
+        ids = read_ids(arguments.ids, max_bytes=arguments.max_bytes)
     if ids is not None and (ids.dtype != np.int64 or len(ids) != source.rows):
         raise ValueError(
             f"{arguments.ids}: expected an integer id for each of {source.rows} rows, "
@@ -51,7 +54,7 @@ def build(arguments: argparse.Namespace) -> int:
     if ids is not None:
         with _blaming({"ids": arguments.ids}, 0):
             ids = to_new_ids("ids", ids, source.rows)
-    sample = None if arguments.queries is None else _sample(arguments.queries, source.dim)
+    sample = None if arguments.queries is None else _sample(arguments, source.dim)
     began = time.perf_counter()
     index = Index(source.dim, arguments.metric, codes=arguments.codes, cells=arguments.cells,
                   keep_vectors=not arguments.no_vectors, seed=arguments.seed,
@@ -88,16 +91,17 @@ def search(arguments: argparse.Namespace) -> int:
         _check_output(output, arguments.index, arguments.queries, arguments.exclude,
                       arguments.allowed)
     index = Index.load(arguments.index, mmap=arguments.mmap)
-    queries = open_vectors(arguments.queries, default="test")
+    queries = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
     if queries.dim != index.dim:
         raise ValueError(f"{queries.path}: expected queries of dimension {index.dim}, as "
                          f"{arguments.index} has, got {queries.dim}")
-    exclude = (
-        None if arguments.exclude is None else read_id_lists(arguments.exclude, queries.rows)
-    )
-    allowed = None if arguments.allowed is None else read_ids(arguments.allowed)
+    exclude = allowed = None
+    if arguments.exclude is not None:
+        exclude = read_id_lists(arguments.exclude, queries.rows, max_bytes=arguments.max_bytes)
+    if arguments.allowed is not None:
+        allowed = read_ids(arguments.allowed, max_bytes=arguments.max_bytes)
     seconds = 0.0
 
     def answers(bar: tqdm[NoReturn] | None) -> Answers:
@@ -138,7 +142,7 @@ def tune(arguments: argparse.Namespace) -> int:
     index = Index.load(arguments.index)
     sample = None
     if arguments.queries is not None and index.dim is not None:
-        sample = _sample(arguments.queries, index.dim)
+        sample = _sample(arguments, index.dim)
     with _blaming({"queries": arguments.queries, "tune": arguments.index}, 0):
         table = index.tune(sample, arguments.k)
     index.save(arguments.index)
@@ -218,9 +222,9 @@ def _question(
     return lambda q, out: search(q, k, exclude=out, **options)
 
 
-def _sample(path: str, dim: int) -> NDArray[Any]:
+def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any]:
     """All queries of a file."""
-    source = open_vectors(path, default="test")
+    source = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
     if source.dim != dim:
         raise ValueError(f"{source.path}: expected queries of dimension {dim}, as the rows have, "
                          f"got {source.dim}")
@@ -257,13 +261,15 @@ def _print_table(answers: Answers, index: Index, n: int) -> None:
 
 
 def _write_csv(path: Path, answers: Answers) -> None:
-    with replacing(path) as stream, io.TextIOWrapper(stream, "ascii", newline="") as text:
+    with replacing(path) as stream:
+        text = io.TextIOWrapper(stream, "ascii", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["query", "rank", "id", "score"])
         for query, (scores, ids) in enumerate(_per_query(answers)):
             # The shortest digits that give the float32 back.
             numbers = (str(score) for score in scores)
             writer.writerows(zip([query] * len(ids), range(1, len(ids) + 1), ids, numbers))
+        text.detach()  # what it holds is written; the stream stays open
 
 
 def _write_npz(path: Path, answers: Answers) -> None:
@@ -324,6 +330,8 @@ def _check_output(path: Path, *inputs: str | None) -> None:
     """Refuse now what would fail after minutes of work, or destroy what was read."""
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {str(path.parent)!r} to write to")
+    if path.exists():
+        require_regular(path)
     sources = [split_name(file)[0] for file in inputs if file is not None]
     if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
         raise ValueError(f"{path}: this would overwrite a file that is read")

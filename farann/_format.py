@@ -7,7 +7,6 @@ memory is asked for beyond what the file itself holds, and every fault is a `For
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import math
@@ -22,6 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from farann._files import open_regular, replacing
 
 __all__ = [
     "ArrayChunks",
@@ -109,8 +110,9 @@ def write_file(
     """Write a file, wholly or not at all.
 
     The bytes go to a temporary file beside ``path``, are forced to disk, and only then take
-    the place of what was there. After a failure the old file is as it was. A symbolic link
-    stays, and what it points to is replaced.
+    the place of what was there. After a failure the old file is as it was. The new file has
+    the mode and, where allowed, the owner and group of the old one. A symbolic link stays, and
+    what it points to is replaced.
 
     Parameters
     ----------
@@ -127,31 +129,10 @@ def write_file(
     TypeError, ValueError
         For content that the format cannot hold.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or ``path`` is a directory, FIFO, socket or device.
     """
-    target = os.path.realpath(os.fsdecode(path))
-    if os.path.isdir(target):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), target)
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise OSError(errno.EINVAL, "path is neither a regular file nor free", target)
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".farann-{os.urandom(8).hex()}.tmp")
-    try:
-        stream = open(temporary, "xb")
-    except OSError as error:
-        error.filename = target  # the name that the caller knows
-        raise
-    try:
-        with stream:
-            _write(stream, metadata, arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder)
+    with replacing(path) as stream:
+        _write(stream, metadata, arrays)
 
 
 def write_bytes(
@@ -189,7 +170,7 @@ def read_file(
     FormatError
         If the file is not a farann file, or is truncated, altered or of a newer version.
     OSError
-        If the file cannot be opened or read.
+        If the file cannot be opened or read, or is a directory, FIFO, socket or device.
     """
     with _opened(path) as stream:
         return _read(stream, mapped=mmap)
@@ -312,26 +293,13 @@ def _pieces(array: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[memoryview]:
             yield np.ascontiguousarray(piece).view(np.uint8).data
 
 
-def _sync_folder(folder: str) -> None:
-    """Force a rename to disk where a folder can be opened at all."""
-    if os.name == "nt":
-        return
-    # Some file systems refuse; the file itself is in place and whole either way.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 # Reading
 
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """Open a file, and name it in what goes wrong with its bytes."""
-    with open(os.fsdecode(path), "rb") as stream:
+    with open_regular(path) as stream:
         try:
             yield stream
         except FormatError as error:

@@ -2,16 +2,19 @@
 
 Files come from strangers. A `look` function reads no more than the shape; the ``read`` it
 returns reads the rows and checks them on the way. Faults are raised as `_Fault`, or as whatever
-a package throws at damaged bytes; `look` and ``read`` name the file in both.
+a package throws at damaged bytes; `look` and ``read`` name the file in both. Nothing is
+unpacked before what it says of its size is within the limit, and no other file is opened.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import math
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -36,15 +39,27 @@ class Content(NamedTuple):
 
 
 class Format(NamedTuple):
-    """What can be done with a kind of file, and whether it holds several arrays by name."""
+    """What can be done with a kind of file, and whether it holds several arrays by name.
 
-    look: Callable[[Path, str | None, str], Content]
+    ``look`` takes the path, the name wanted, the name to prefer and the limit in bytes.
+    """
+
+    look: Callable[[Path, str | None, str, int], Content]
     write: Callable[[IO[bytes], Array, str | None], None]
     named: bool
 
 
 class _Fault(ValueError):
     """What is wrong with a file, without the file's name."""
+
+
+class _TooLarge(_Fault):
+    """What a file says it holds is beyond the limit."""
+
+
+# What a file may hold unless told otherwise: so many bytes, or so many times its own. Vectors
+# hardly ever shrink to a tenth when compressed.
+USUAL_BYTES, USUAL_RATIO = 64 << 20, 100
 
 
 def format_of(path: Path) -> Format:
@@ -58,21 +73,43 @@ def format_of(path: Path) -> Format:
         ) from None
 
 
-def look(path: Path, name: str | None, default: str) -> Content:
-    """Find an array in a file; default is the name to prefer where none is given."""
+def look(path: Path, name: str | None, default: str, max_bytes: int | None = None) -> Content:
+    """Find an array in a file of at most ``max_bytes`` once it is unpacked.
+
+    ``default`` is the name to prefer where none is given.
+    """
     kind = format_of(path)
     if name is not None and not kind.named:
         raise ValueError(f"{path}: a {path.suffix} file has no named arrays, got {name!r}")
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path}: not a regular file")
+    size = _size_of_regular(path)
+    limit = max(USUAL_BYTES, USUAL_RATIO * size) if max_bytes is None else max_bytes
     with _naming(path):
-        content = kind.look(path, name, default)
+        try:
+            content = kind.look(path, name, default, limit)
+            _check_size(math.prod(content.shape) * content.dtype.itemsize, limit)
+        except _TooLarge as fault:
+            usual = (f"; the limit is {USUAL_RATIO} times the file's size and at least "
+                     f"{USUAL_BYTES >> 20} MiB" if max_bytes is None else "")
+            raise _Fault(f"{fault}{usual}; max_bytes= or --max-bytes sets another limit") from None
 
     def read(step: int) -> Iterator[Array]:
+        _size_of_regular(path)
         with _naming(path):
             yield from content.read(step)
 
     return content._replace(read=read)
+
+
+def _size_of_regular(path: Path) -> int:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: not a regular file")
+    return status.st_size
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise _TooLarge(f"expected at most {limit} bytes of numbers once unpacked, got {size}")
 
 
 @contextlib.contextmanager
@@ -126,8 +163,10 @@ def _package(module: str, path_or_suffix: Path | str) -> Any:
 
 # numpy
 
+MAX_HEADER = 1 << 14  # bytes of an .npy header; numpy takes 10,000 and what is around them
 
-def _look_npy(path: Path, name: str | None, default: str) -> Content:
+
+def _look_npy(path: Path, name: str | None, default: str, limit: int) -> Content:
     with np.errstate(over="raise"):  # in the size of an impossible shape
         array = npy.open_memmap(path, mode="r")
     read = _slices(array, array.shape[0] if array.ndim else 0)
@@ -138,13 +177,18 @@ def _write_npy(stream: IO[bytes], array: Array, name: str | None) -> None:
     np.save(stream, array, allow_pickle=False)
 
 
-def _look_npz(path: Path, name: str | None, default: str) -> Content:
+def _look_npz(path: Path, name: str | None, default: str, limit: int) -> Content:
     with zipfile.ZipFile(path) as archive:
         names = [entry[:-4] for entry in archive.namelist() if entry.endswith(".npy")]
         entry = _choose(path, "array", names, name, default) + ".npy"
-        length = archive.getinfo(entry).file_size
+        facts = archive.getinfo(entry)
+        # numpy writes no others, and Python unpacks others without a limit.
+        if facts.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _Fault(f"{entry} is packed by method {facts.compress_type}; expected 0 (stored) "
+                         f"or 8 (deflated)")
+        length = facts.file_size
         with archive.open(entry) as stream:
-            shape, fortran, dtype = _npy_header(stream)
+            shape, fortran, dtype, start_of_rows = _npy_header(stream)
     if math.prod(shape) * dtype.itemsize > length:
         raise _Fault(f"truncated: {entry} of {length} bytes can't hold {dtype} of shape {shape}")
 
@@ -152,7 +196,7 @@ def _look_npz(path: Path, name: str | None, default: str) -> Content:
         # Rows stored column by column all end at the end: nothing to gain from steps.
         per_block = shape[0] if fortran else step
         with zipfile.ZipFile(path) as archive, archive.open(entry) as stream:
-            _npy_header(stream)
+            stream.read(start_of_rows)
             for start in range(0, shape[0], max(1, per_block)):
                 block = (min(per_block, shape[0] - start), *shape[1:])
                 data = stream.read(math.prod(block) * dtype.itemsize)
@@ -162,16 +206,19 @@ def _look_npz(path: Path, name: str | None, default: str) -> Content:
     return Content(shape, dtype, read)
 
 
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(stream)
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether in column order, dtype, and the byte where the rows begin."""
+    # A header may claim 4 GB, which would be read before numpy refuses them.
+    start = io.BytesIO(stream.read(MAX_HEADER))
+    version = npy.read_magic(start)
     # Version 3 differs in field names only, and arrays with fields are not vectors.
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    shape, fortran, dtype = read(start)
     if dtype.hasobject:
         raise _Fault("holds Python objects, not numbers")
     if any(length < 0 for length in shape):
         raise _Fault(f"impossible shape {shape}")
-    return shape, fortran, dtype
+    return shape, fortran, dtype, start.tell()
 
 
 def _write_npz(stream: IO[bytes], array: Array, name: str | None) -> None:
@@ -191,7 +238,7 @@ def _record(scalar: str, dim: int) -> np.dtype[Any]:
 def _vecs(scalar: str) -> Format:
     itemsize = np.dtype(scalar).itemsize
 
-    def look_vecs(path: Path, name: str | None, default: str) -> Content:
+    def look_vecs(path: Path, name: str | None, default: str, limit: int) -> Content:
         size = path.stat().st_size
         with open(path, "rb") as stream:
             start = stream.read(4)
@@ -233,7 +280,7 @@ def _vecs(scalar: str) -> Format:
 # Parquet
 
 
-def _look_parquet(path: Path, name: str | None, default: str) -> Content:
+def _look_parquet(path: Path, name: str | None, default: str, limit: int) -> Content:
     parquet = _package("pyarrow.parquet", path)
     types = importlib.import_module("pyarrow.types")
 
@@ -255,6 +302,9 @@ def _look_parquet(path: Path, name: str | None, default: str) -> Content:
         else:
             columns = [_choose(path, "column of lists of numbers", lists, name, default)]
         plain = columns[0] not in lists
+        numbers = [kinds[column] if plain else kinds[column].value_type for column in columns]
+        dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in numbers))
+        _check_column_sizes(file.metadata, columns, dtype.itemsize, limit)
         dim = len(columns) if plain else _length_of_lists(file, columns[0])
 
     def read(step: int) -> Iterator[Array]:
@@ -270,9 +320,21 @@ def _look_parquet(path: Path, name: str | None, default: str) -> Content:
                     yield np.column_stack([p.to_numpy(zero_copy_only=False) for p in parts])
                 done += len(batch)
 
-    numbers = [kinds[column] if plain else kinds[column].value_type for column in columns]
-    dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in numbers))
     return Content((rows, dim), dtype, read)
+
+
+def _check_column_sizes(metadata: Any, columns: list[str], itemsize: int, limit: int) -> None:
+    """Check what unpacking columns takes, before even the length of a list is looked up."""
+    count = pages = 0
+    for group in range(metadata.num_row_groups):
+        chunks = metadata.row_group(group)
+        for position in range(chunks.num_columns):
+            chunk = chunks.column(position)
+            if any(chunk.path_in_schema == c or chunk.path_in_schema.startswith(c + ".")
+                   for c in columns):
+                count += chunk.num_values
+                pages += chunk.total_uncompressed_size
+    _check_size(max(count * itemsize, pages), limit)
 
 
 def _length_of_lists(file: Any, column: str) -> int:
@@ -281,7 +343,8 @@ def _length_of_lists(file: Any, column: str) -> int:
     if fixed is not None:
         return fixed
     for batch in file.iter_batches(1, columns=[column]):
-        return len(batch.column(0)[0].as_py() or ())
+        first = batch.column(0)[0]
+        return len(first) if first.is_valid else 0
     return 0
 
 
@@ -311,23 +374,88 @@ def _write_parquet(stream: IO[bytes], array: Array, name: str | None) -> None:
 
 # HDF5
 
+DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of filters; the others compress, too
+DEFLATE_RATIO = 1032  # more than that nothing grows
 
-def _look_hdf5(path: Path, name: str | None, default: str) -> Content:
+
+def _look_hdf5(path: Path, name: str | None, default: str, limit: int) -> Content:
     h5py = _package("h5py", path)
-    with h5py.File(path, "r") as file:
-        if name is None:
-            names = [key for key in file if isinstance(file.get(key), h5py.Dataset)]
-            name = _choose(path, "data set", names, None, default)
-        data = file.get(name)
+
+    def look_at(file: Any, name: str) -> Any:
+        data = _hard_linked(h5py, file, name)
         if not isinstance(data, h5py.Dataset):
             raise _Fault(f"no data set is called {name!r}; there are: {', '.join(file) or 'none'}")
+        _check_storage(name, data, limit)
+        return data
+
+    with h5py.File(path, "r") as file:
+        if name is None:
+            # Links are offered, so that the refusal can name them, and never followed.
+            names = [key for key in file if not _is_hard(h5py, file, key)
+                     or isinstance(file[key], h5py.Dataset)]
+            name = _choose(path, "data set", names, None, default)
+        data = look_at(file, name)
         shape, dtype = tuple(data.shape or ()), data.dtype
 
     def read(step: int) -> Iterator[Array]:
         with h5py.File(path, "r") as file:
-            yield from _slices(file[name], shape[0])(step)
+            data = look_at(file, name)
+            _check_chunks(name, data, limit)
+            yield from _slices(data, shape[0])(step)
 
     return Content(shape, dtype, read)
+
+
+def _is_hard(h5py: Any, group: Any, key: str) -> bool:
+    return isinstance(group.get(key, getlink=True), h5py.HardLink)
+
+
+def _hard_linked(h5py: Any, file: Any, name: str) -> Any:
+    """Go to an object by hard links alone: soft and external ones may lead into other files."""
+    place = file
+    for part in (part for part in name.split("/") if part not in ("", ".")):
+        if not isinstance(place, h5py.Group) or part not in place.keys():
+            return None
+        if not _is_hard(h5py, place, part):
+            raise _Fault(f"{name!r}: {part!r} is a soft or external link, which may lead into "
+                         f"another file; name the data set itself")
+        place = place[part]
+    return place
+
+
+def _check_storage(name: str, data: Any, limit: int) -> None:
+    """Refuse a data set whose numbers lie in other files, or unpack to more than it says."""
+    if data.is_virtual:
+        raise _Fault(f"{name!r} is a virtual data set, made of others that may lie in other files")
+    if data.external:
+        raise _Fault(f"{name!r} has external storage: its numbers lie in other files")
+    # A whole chunk is unpacked for any row of it, and may be larger than the data set.
+    _check_size(math.prod(data.chunks or (0,)) * data.dtype.itemsize, limit)
+    settings = data.id.get_create_plist()
+    filters = [settings.get_filter(number)[0] for number in range(settings.get_nfilters())]
+    if len([number for number in filters if number not in (SHUFFLE, FLETCHER32)]) > 1:
+        raise _Fault(f"{name!r} is compressed more than once (filters {filters})")
+
+
+def _check_chunks(name: str, data: Any, limit: int) -> None:
+    """Refuse deflated chunks that are larger than they should be: HDF5 unpacks all there is."""
+    settings = data.id.get_create_plist()
+    if not data.chunks or all(settings.get_filter(number)[0] != DEFLATE
+                              for number in range(settings.get_nfilters())):
+        return
+    large = []  # only these can be beyond the limit, and there are few unless the limit is low
+
+    def look_at(chunk: Any) -> None:
+        if chunk.size * DEFLATE_RATIO > limit:
+            large.append(chunk.chunk_offset)
+
+    data.id.chunk_iter(look_at)
+    size = math.prod(data.chunks) * data.dtype.itemsize
+    for offset in large:
+        skipped, packed = data.id.read_direct_chunk(offset)
+        # A bit is set for each filter that the chunk did not go through.
+        if not skipped and len(zlib.decompressobj().decompress(packed, size + 1)) > size:
+            raise _Fault(f"{name!r}: the chunk at {offset} unpacks to more than {size} bytes")
 
 
 def _write_hdf5(stream: IO[bytes], array: Array, name: str | None) -> None:

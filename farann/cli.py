@@ -281,6 +281,10 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--plot", metavar="FILE",
                       help=".png, .svg or .pdf to plot recall against time to; takes matplotlib")
 
+    for command in (build, search, tune):
+        command.add_argument("--max-bytes", type=_at_least(1), metavar="N",
+                             help="refuse a vector file whose numbers take more than N bytes once "
+                             "unpacked (default: 100 times the file's size, at least 64 MiB)")
     for command in (build, search):
         command.add_argument("--threads", type=_at_least(1), metavar="N",
                              help="how many threads to use (default: one for each CPU)")

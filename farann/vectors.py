@@ -11,19 +11,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from farann._checks import to_vectors
+from farann._checks import to_int, to_vectors
+from farann._files import open_regular, replacing
 from farann._types import Float32Array
 from farann._vector_formats import FORMATS, Array, Reader, format_of, look
 
@@ -157,7 +158,8 @@ class VectorFile:
             return np.asarray(np.memmap(stream, np.float32, "r", shape=(self.rows, self.dim)))
 
 
-def open_vectors(file: StrPath, *, default: str = "train") -> VectorFile:
+def open_vectors(file: StrPath, *, default: str = "train",
+                 max_bytes: int | None = None) -> VectorFile:
     """Look into a vector file.
 
     Parameters
@@ -167,6 +169,10 @@ def open_vectors(file: StrPath, *, default: str = "train") -> VectorFile:
     default : str
         The name to take where there are several and none was given, if it is there:
         ann-benchmarks calls rows ``train`` and queries ``test``.
+    max_bytes : int, optional
+        The most bytes that the numbers may take once they are unpacked. By default 100 times
+        the size of the file, and at least 64 MiB: a small file that claims more is a mistake
+        or a trap.
 
     Returns
     -------
@@ -176,7 +182,8 @@ def open_vectors(file: StrPath, *, default: str = "train") -> VectorFile:
     Raises
     ------
     ValueError
-        If the file is of no known kind or is damaged, or what it holds is not vectors.
+        If the file is of no known kind or is damaged, or what it holds is not vectors, takes
+        more than ``max_bytes``, or lies in other files (HDF5).
     ImportError
         If reading it takes a package that is not installed.
     OSError
@@ -189,7 +196,7 @@ def open_vectors(file: StrPath, *, default: str = "train") -> VectorFile:
     (10000, 100)
     """
     path, name = split_name(file)
-    shape, dtype, read, whole = look(path, name, default)
+    shape, dtype, read, whole = look(path, name, default, _max_bytes(max_bytes))
     if dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers, got {dtype}")
     if len(shape) == 1 and shape[0] > 0:
@@ -206,7 +213,7 @@ def _as_one_row(read: Reader, dim: int) -> Reader:
     return read_row
 
 
-def read_ids(file: StrPath) -> Array:
+def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
     """Read ids: a list of integers, or a boolean mask where one is stored.
 
     Parameters
@@ -214,6 +221,8 @@ def read_ids(file: StrPath) -> Array:
     file : str or path-like
         Any of the vector files with one list of integers, or ``.txt`` with integers between
         blanks, commas or line ends.
+    max_bytes : int, optional
+        As for `open_vectors`; text has no limit.
 
     Returns
     -------
@@ -232,7 +241,7 @@ def read_ids(file: StrPath) -> Array:
     path, name = split_name(file)
     if path.suffix == ".txt":
         return np.concatenate([np.empty(0, np.int64), *_text_lines(path)])
-    ids = _integers(path, name, "iub")
+    ids = _integers(path, name, "iub", max_bytes)
     if ids.ndim == 2 and 1 in ids.shape:
         ids = ids.ravel()
     if ids.ndim != 1:
@@ -240,7 +249,9 @@ def read_ids(file: StrPath) -> Array:
     return ids
 
 
-def read_id_lists(file: StrPath, n: int) -> Array | list[Array]:
+def read_id_lists(
+    file: StrPath, n: int, *, max_bytes: int | None = None
+) -> Array | list[Array]:
     """Read a list of ids for each of n queries.
 
     Parameters
@@ -250,6 +261,8 @@ def read_id_lists(file: StrPath, n: int) -> Array | list[Array]:
         that goes for every query; or ``.txt`` with a line a query.
     n : int
         How many queries there are.
+    max_bytes : int, optional
+        As for `open_vectors`; text has no limit.
 
     Returns
     -------
@@ -270,7 +283,7 @@ def read_id_lists(file: StrPath, n: int) -> Array | list[Array]:
     if path.suffix == ".txt":
         lists = list(_text_lines(path))
     else:
-        lists = _integers(path, name, "iu")
+        lists = _integers(path, name, "iu", max_bytes)
         if lists.ndim == 1:
             lists = np.broadcast_to(lists, (n, len(lists)))
         if lists.ndim != 2:
@@ -286,7 +299,7 @@ def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) ->
     Parameters
     ----------
     file : str or path-like
-        Where to; replaced if it exists.
+        Where to; replaced if it exists, with its mode, owner and group kept where allowed.
     vectors : array-like of shape (rows, dim)
         Numbers. ``.ivecs`` and ``.bvecs`` take those that int32 and uint8 can hold.
     name : str, optional
@@ -318,24 +331,6 @@ def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) ->
         kind.write(stream, array, name)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of path at the end, unless something goes wrong."""
-    temporary = path.with_name(f".{path.name}-{os.urandom(6).hex()}.tmp")
-    try:
-        stream = open(temporary, "x+b")
-    except OSError as error:
-        error.filename = str(path)  # the name that the caller knows
-        raise
-    try:
-        with stream:
-            yield stream
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def split_name(file: StrPath) -> tuple[Path, str | None]:
     """Take FILE:NAME apart, unless a file is really called so."""
     text = os.fspath(file)
@@ -345,9 +340,13 @@ def split_name(file: StrPath) -> tuple[Path, str | None]:
     return Path(text), None
 
 
-def _integers(path: Path, name: str | None, kinds: str) -> Array:
+def _max_bytes(value: int | None) -> int | None:
+    return None if value is None else to_int("max_bytes", value, 1)
+
+
+def _integers(path: Path, name: str | None, kinds: str, max_bytes: int | None) -> Array:
     """Read a whole array of integers as int64, or of booleans as they are."""
-    shape, dtype, read, _ = look(path, name, "ids")
+    shape, dtype, read, _ = look(path, name, "ids", _max_bytes(max_bytes))
     if dtype.kind not in kinds:
         raise ValueError(f"{path}: expected integer ids, got {dtype}")
     blocks = list(read(max(1, *shape)))
@@ -361,7 +360,7 @@ def _integers(path: Path, name: str | None, kinds: str) -> Array:
 
 def _text_lines(path: Path) -> Iterator[Array]:
     """Read the integers of each line of a text file."""
-    with open(path, encoding="ascii", errors="replace") as stream:
+    with io.TextIOWrapper(open_regular(path), "ascii", "replace") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 yield np.array([int(word) for word in line.replace(",", " ").split()], np.int64)

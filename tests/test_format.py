@@ -585,7 +585,7 @@ class TestPaths:
                 reader(path)
         with pytest.raises(IsADirectoryError):
             write_file(path, {}, {})
-        with pytest.raises(OSError, match="neither a regular file"):
+        with pytest.raises(OSError, match="expected a regular file, got a device"):
             write_file(os.devnull, {}, {})
         assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
         assert files_in(path.parent) == ["numbers.farann"]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from farann._files import replacing
 from farann.vectors import (
     VectorFile,
     open_vectors,
     read_id_lists,
     read_ids,
-    replacing,
     write_vectors,
 )
 

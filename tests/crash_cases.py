@@ -1,0 +1,219 @@
+"""A recorder of what a save asks of the file system, and the states a power cut may leave.
+
+The model is what POSIX promises and no more. What was written to a file, or set on it, is on disk
+for sure once `fsync` of that file has returned; before that, any sector may have any of the
+contents it had since, whatever the order of the writes, and the length too. A change of a folder
+is on disk once `fsync` of the folder has returned; before that any subset of the changes may be
+there, of a rename also its one half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from farann import _files
+
+SECTOR = 512  # bytes that a disk writes as a whole
+UNKNOWN = ("rename", "renames", "link", "symlink", "truncate", "ftruncate", "write", "pwrite",
+           "writev", "pwritev", "chmod", "chown", "remove", "rmdir", "mkdir", "sendfile",
+           "copy_file_range", "posix_fallocate", "fdatasync", "sync")
+
+
+class Event(NamedTuple):
+    """One step of a save; what is in ``facts`` depends on the kind."""
+
+    kind: str  # create, write, mode, lock, sync, rename, unlink, sync folder, returned
+    file: int = -1
+    facts: tuple[Any, ...] = ()
+
+
+@dataclass
+class Disk:
+    """Files by number, with their content and mode, and the folder that names them."""
+
+    files: dict[int, tuple[bytes, int]]
+    names: dict[str, int]
+
+    def seen(self) -> dict[str, tuple[bytes, int]]:
+        return {name: self.files[file] for name, file in self.names.items()}
+
+    @classmethod
+    def of(cls, folder: Path) -> Disk:
+        names = {name: number for number, name in enumerate(sorted(os.listdir(folder)))}
+        files = {number: ((folder / name).read_bytes(), mode_of(folder / name))
+                 for name, number in names.items()}
+        return cls(files, names)
+
+
+def mode_of(file: Path | int) -> int:
+    return stat.S_IMODE(os.stat(file).st_mode)
+
+
+@contextlib.contextmanager
+def recorded(folder: Path, events: list[Event]) -> Iterator[None]:
+    """Note what is done to the files of a folder; anything not in the model is an error."""
+    numbers = Disk.of(folder).names
+    opened: dict[int, int] = {}  # file by descriptor; -1 is the folder
+    fresh = iter(range(len(numbers), 1000))
+    real = {name: getattr(os, name) for name in
+            ("open", "fsync", "replace", "unlink", "fchmod", "fchown")}
+    real_lock = fcntl.flock
+
+    def opening(path: Any, flags: int, *mode: Any, **options: Any) -> int:
+        descriptor: int = real["open"](path, flags, *mode, **options)
+        name = os.path.basename(path)
+        if os.path.samefile(path, folder):
+            opened[descriptor] = -1
+        elif flags & os.O_CREAT:
+            assert flags & os.O_EXCL, "only a new file is made"
+            numbers[name] = opened[descriptor] = next(fresh)
+            events.append(Event("create", numbers[name], (name, mode_of(descriptor))))
+        else:
+            assert not flags & os.O_TRUNC
+            opened[descriptor] = numbers[name]
+        return descriptor
+
+    class Noted(io.FileIO):
+        def write(self, data: Any) -> int:
+            start = self.tell()
+            count = super().write(data)
+            assert count is not None
+            events.append(Event("write", opened[self.fileno()],
+                                (start, bytes(memoryview(data)[:count]))))
+            return count
+
+        def truncate(self, *_: Any) -> int:
+            raise AssertionError("not in the model")
+
+    def open_noted(path: Any, mode: str, opener: Any) -> Any:
+        if mode == "rb":
+            return open(path, mode, opener=opener)
+        return io.BufferedRandom(Noted(path, mode, opener=opener))
+
+    def sync(descriptor: int) -> None:
+        real["fsync"](descriptor)
+        file = opened[descriptor]
+        events.append(Event("sync folder") if file < 0 else Event("sync", file))
+
+    def rename(source: str, target: str) -> None:
+        real["replace"](source, target)
+        old, new = os.path.basename(source), os.path.basename(target)
+        numbers[new] = numbers.pop(old)
+        events.append(Event("rename", numbers[new], (old, new)))
+
+    def unlink(path: str) -> None:
+        real["unlink"](path)
+        name = os.path.basename(path)
+        events.append(Event("unlink", numbers.pop(name), (name,)))
+
+    def change(name: str) -> Any:
+        def changing(descriptor: int, *values: int) -> None:
+            real[name](descriptor, *values)
+            events.append(Event("mode", opened[descriptor], (mode_of(descriptor),)))
+        return changing
+
+    def lock(file: int, how: int) -> None:
+        real_lock(file, how)
+        events.append(Event("lock", opened[file]))
+
+    def unknown(*_: Any, **__: Any) -> None:
+        raise AssertionError("not in the model")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in UNKNOWN:
+            patch.setattr(os, name, unknown, raising=False)
+        for name, function in (("open", opening), ("fsync", sync), ("replace", rename),
+                               ("unlink", unlink), ("fchmod", change("fchmod")),
+                               ("fchown", change("fchown"))):
+            patch.setattr(os, name, function)
+        patch.setattr(fcntl, "flock", lock)
+        patch.setattr(_files, "open", open_noted, raising=False)
+        yield
+
+
+def crashes(before: Disk, events: list[Event], seed: int, samples: int) -> Iterator[Disk]:
+    """States after a crash that comes after these events: the extreme ones, then some at random."""
+    rng = np.random.default_rng(seed)
+    for names, data in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        yield _crash(before, events, rng, names, data)
+    for _ in range(samples):
+        yield _crash(before, events, rng, None, None)
+
+
+def _crash(before: Disk, events: list[Event], rng: np.random.Generator, names: int | None,
+           data: int | None) -> Disk:
+    """One state: of what was not synced all is kept (1), nothing (0), or some (None)."""
+    def kept(wish: int | None) -> bool:
+        return bool(rng.integers(2)) if wish is None else bool(wish)
+
+    disk = Disk(dict(before.files), dict(before.names))
+    synced = max((at for at, event in enumerate(events) if event.kind == "sync folder"), default=-1)
+    for at, event in enumerate(events):
+        if event.kind in ("create", "rename", "unlink"):
+            _enter(disk, event, at < synced, lambda: kept(names))
+    for file in {event.file for event in events if event.file >= 0}:
+        own = [event for event in events if event.file == file]
+        last = max((at for at, event in enumerate(own) if event.kind == "sync"), default=-1)
+        content, mode = before.files.get(file, (b"", 0))
+        for event in own[: last + 1]:
+            content, mode = _written(content, mode, event)
+        contents, modes = [content], [mode]
+        for event in own[last + 1 :]:
+            content, mode = _written(content, mode, event)
+            contents.append(content)
+            modes.append(mode)
+        # A file has the mode it was made with from the beginning.
+        modes = [mode for mode in modes if mode] or [mode]
+        if data is None:
+            mode = modes[int(rng.integers(len(modes)))]
+            disk.files[file] = _torn(contents, rng), mode
+        else:
+            disk.files[file] = contents[-data], modes[-data]
+    return disk
+
+
+def _enter(disk: Disk, event: Event, surely: bool, kept: Any) -> None:
+    if event.kind == "unlink":
+        if surely or kept():
+            disk.names.pop(event.facts[0], None)
+        return
+    if event.kind == "rename" and (surely or kept()):
+        disk.names.pop(event.facts[0], None)
+    if surely or kept():
+        disk.names[event.facts[-1] if event.kind == "rename" else event.facts[0]] = event.file
+
+
+def _written(content: bytes, mode: int, event: Event) -> tuple[bytes, int]:
+    if event.kind == "create":
+        return content, event.facts[1]
+    if event.kind == "mode":
+        return content, event.facts[0]
+    if event.kind == "write":
+        start, data = event.facts
+        content = content.ljust(start, b"\0")
+        content = content[:start] + data + content[start + len(data) :]
+    return content, mode
+
+
+def _torn(contents: list[bytes], rng: np.random.Generator) -> bytes:
+    """Sectors of different ages, in a file of the length it had at some time."""
+    length = len(contents[int(rng.integers(len(contents)))])
+    ages = rng.integers(len(contents), size=-(-length // SECTOR))
+    sectors = (contents[age][at * SECTOR : (at + 1) * SECTOR].ljust(SECTOR, b"\0")
+               for at, age in enumerate(ages))
+    return b"".join(sectors)[:length]
+
+
+def replayed(before: Disk, events: list[Event]) -> Disk:
+    """What is there when nothing goes wrong."""
+    return _crash(before, events, np.random.default_rng(0), 1, 1)
