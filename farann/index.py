@@ -310,7 +310,7 @@ class Index:
         Returns
         -------
         Tuning
-            Recall and microseconds by effort; `str` makes a table of it, `plot` a plot.
+            Recall and estimated cost by effort; `str` makes a table of it, `plot` a plot.
 
         Raises
         ------
@@ -337,7 +337,7 @@ class Index:
             if queries is None:
                 _, _, store, _ = self._ready(np.empty((0, self.dim or 1), np.float32))
                 assert store is not None
-                queries = store.sample_queries(tuning.sample_size(len(store), store.dim))
+                queries = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
             vectors, _, store, snapshot = self._ready(queries)
             assert store is not None and snapshot is not None
             codes = store.codes
