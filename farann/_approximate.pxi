@@ -287,6 +287,7 @@ cdef class ApproximateTask(Task):
             self.snapshot.kernels.gather_codes(self.cell_queries, members, count, groups,
                                                self.cell_codes)
             self.snapshot.kernels.score_codes_i8(&self.cells.coded, n, &tile, self.promises)
+        self.count_products(n * width, groups, count)
         for i in range(count):
             for g in range(self.cells.n_cells, n):
                 self.promises[i * n + g] = -INFINITY

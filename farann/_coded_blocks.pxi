@@ -104,6 +104,7 @@ cdef class CodedBlocks(Selection):
         if self.mean_unit != 0.0:
             self.add_offsets(count)
         self.scanned += n_rows * n_coded
+        self.count_products(n * width, self.codes.scanned.groups, count)
         self.bytes_read += n_rows * n_coded * self.code_bytes_of_row(upper)
         if self.codes.has_basis:
             self.refine(count, start, NULL)
@@ -134,6 +135,12 @@ cdef class CodedBlocks(Selection):
         if upper:
             return kernels.scan_upper_one_i4 if single else kernels.scan_upper_i4
         return kernels.scan_codes_one_i8 if single else kernels.scan_codes_i8
+
+    @cython.final
+    cdef void count_products(self, int64_t n, int64_t groups, int64_t blocks) noexcept nogil:
+        """Note n rough scores by codes of so many groups."""
+        self.code_products += n * groups * FARANN_CODE_GROUP
+        self.blocks += blocks
 
     @cython.final
     cdef int64_t code_bytes_of_row(self, bint upper) noexcept nogil:

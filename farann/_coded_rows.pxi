@@ -62,6 +62,7 @@ cdef class CodedRows(CodedBlocks):
         cdef float floor
         cdef Query *query
         self.snapshot.kernels.score_codes_i8(rows, n, tile, self.scores)
+        self.count_products(n * self.code_width, self.codes.groups, count)
         for i in range(count):
             query = &self.queries[self.members[i]]
             self.candidates[i] = query.candidates
@@ -120,6 +121,7 @@ cdef class CodedRows(CodedBlocks):
                 else:
                     self.scan_function(width == 1, False)(&self.codes.hubs, start, n, &tile,
                                                           self.candidates)
+                    self.count_products(n * width, groups, count)
                     block = self.coded_block(start)
                     self.admit_tile(count, &block)
                 start += n

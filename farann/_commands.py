@@ -131,7 +131,7 @@ def search(arguments: argparse.Namespace) -> int:
 
 
 def tune(arguments: argparse.Namespace) -> int:
-    """Measure recall and time, and keep the table in the index file."""
+    """Measure recall and cost, and keep the table in the index file."""
     plot = None if arguments.plot is None else Path(arguments.plot)
     if plot is not None:
         if plot.suffix not in PLOTS:

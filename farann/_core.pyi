@@ -114,6 +114,7 @@ class Seeds:
     ) -> None: ...
 
 class Snapshot:
+    isa: Final[str]
     dim: Final[int]
     n_slots: Final[int]
     def __init__(
@@ -149,6 +150,10 @@ class Task:
     refined: Final[int]
     rescored: Final[int]
     bytes_read: Final[int]
+    code_products: Final[int]
+    float_products: Final[int]
+    blocks: Final[int]
+    passed: Final[int]
     def __init__(
         self,
         snapshot: Snapshot,
@@ -162,7 +167,7 @@ class Task:
         epsilon: float = 0.0,
     ) -> None: ...
     def run(self) -> None: ...
-    def did(self) -> tuple[int, int, int, int]: ...
+    def did(self) -> tuple[int, int, int, int, int, int, int, int]: ...
     def counts(self) -> list[int]: ...
     def write_top(
         self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int

@@ -36,6 +36,7 @@ from farann._codes import (
     sample_of,
 )
 from farann._kind import Kind
+from farann._results import share_found
 from farann._rotation import Turn
 from farann._seeds import SeedArrays, make_seeds
 from farann._turning import turn_for
@@ -248,8 +249,7 @@ class _Builder(NamedTuple):
         if kind.vectors:
             return Made(arrays, cells, None, self.seeds(arrays, kind, asked, answers))
         found = self.answers(arrays, asked, vectors=False, cells=cells)
-        same = (found[:, :, None] == answers[:, None, :]) & (answers[:, None, :] >= 0)
-        return Made(arrays, cells, float(same.any(axis=1).sum() / max((answers >= 0).sum(), 1)))
+        return Made(arrays, cells, share_found(found, answers))
 
     def seeds(self, arrays: CodeArrays, kind: Kind, asked: Float32Array,
               answers: Int64Array) -> SeedArrays | None:

@@ -237,7 +237,7 @@ def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays, count: 
 
 def _rows_of(tuning: Tuning) -> list[list[float | None]]:
     """A table as JSON, which has no infinity, the effort of exact search, and no NaN."""
-    columns = [tuning.efforts, tuning.recalls, tuning.microseconds]
+    columns = [tuning.efforts, tuning.recalls, tuning.costs]
     if tuning.expected:
         columns.append(tuning.expected)
     return [[value if isfinite(value) else None for value in row]
@@ -252,18 +252,18 @@ def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
 
 
 def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
-    efforts, recalls, times, *more = zip(*rows, strict=True)
+    efforts, recalls, costs, *more = zip(*rows, strict=True)
     efforts = (*efforts[:-1], inf if efforts[-1] is None else efforts[-1])
     expected = tuple(nan if value is None else float(value)
                      for column in more for value in column)
-    columns = [tuple(float(value) for value in column) for column in (efforts, recalls, times)]
-    efforts, recalls, times = columns
+    columns = [tuple(float(value) for value in column) for column in (efforts, recalls, costs)]
+    efforts, recalls, costs = columns
     if not (_is_int(k) and 1 <= k < 2**63 and efforts[-1] == inf and recalls[-1] == 1.0
             and 0.0 <= efforts[0] and all(a < b for a, b in pairwise(efforts))
-            and all(0.0 <= v <= 1.0 for v in recalls) and min(times) >= 0.0
+            and all(0.0 <= v <= 1.0 for v in recalls) and min(costs) >= 0.0
             and len(more) <= 1 and not any(map(isinf, expected))):
         raise ValueError(k)
-    return Tuning(k, efforts, recalls, times, expected=expected)
+    return Tuning(k, efforts, recalls, costs, expected=expected)
 
 
 def _parts(arrays: Mapping[str, npt.NDArray[Any]], of: str,

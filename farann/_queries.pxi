@@ -85,6 +85,9 @@ cdef class Queries:
     cdef double *turned
     cdef uint8_t *code_bytes
     cdef readonly int64_t scanned, refined, rescored, bytes_read
+    # Multiply-adds of rough scores, those for the empty places of tiles, too; blocks that were
+    # scanned for a query; and rows that passed.
+    cdef readonly int64_t code_products, float_products, blocks, passed
 
     def __cinit__(self):
         self.n_memory = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from farann._types import Float32Array, Int64Array
 
 
@@ -38,13 +40,37 @@ class SearchStats(NamedTuple):
     bytes_read : int
         Bytes of all rows and codes that were scored, counted for each query, although queries of
         a batch read them together.
+    code_products : int
+        Multiply-adds of codes in scans, of cells' means, too. Queries of a batch are scanned for in
+        groups, and the empty places of a group are counted.
+    float_products : int
+        The same of float32 rows.
+    blocks_scanned : int
+        Blocks of rows that were scanned for a query.
+    rows_passed : int
+        Rows whose rough scores reached what was known of the answer at that time.
     """
 
     queries: int
-    rows_scanned: int
-    rows_refined: int
-    rows_rescored: int
-    bytes_read: int
+    rows_scanned: int = 0
+    rows_refined: int = 0
+    rows_rescored: int = 0
+    bytes_read: int = 0
+    code_products: int = 0
+    float_products: int = 0
+    blocks_scanned: int = 0
+    rows_passed: int = 0
+
+
+def share_found(found: Int64Array, wanted: Int64Array) -> float:
+    """The share of the ids in `wanted` that are in the same row of `found`.
+
+    Neither has an id twice in a row; -1 fills up rows of both and counts in neither.
+    """
+    # Sorted together: memory for twice the ids, where comparing all pairs takes their product.
+    ids = np.sort(np.concatenate([found, wanted], axis=1), axis=1)
+    same = (ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)
+    return float(same.sum() / max(int((wanted >= 0).sum()), 1))
 
 
 class BeyondHits(NamedTuple):

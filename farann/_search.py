@@ -33,7 +33,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     n = len(queries)
     scores = np.empty((n, k), np.float32)
     ids = np.empty((n, k), np.int64)
-    did: list[tuple[int, int, int, int]] = []
+    did: list[tuple[int, ...]] = []
 
     def search(start: int, stop: int) -> None:
         task: _core.Task
@@ -52,8 +52,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     found = min(k, chosen.n_rows)
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
     _run(search, n, chosen.n_rows * snapshot.dim, _QUERY_BYTES + 48 * found, threads, most)
-    return Hits(scores, ids), SearchStats(n, *(sum(counts) for counts in zip(
-        (0, 0, 0, 0), *did, strict=True)))
+    return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

@@ -95,6 +95,7 @@ cdef class SeededRows(CodedRows):
         self.snapshot.kernels.gather_codes(self.codes_of, self.members, width, self.codes.groups,
                                            self.seed_codes)
         self.snapshot.kernels.score_codes_i8(rows, n, &tile, self.seed_scores)
+        self.count_products(n * width, self.codes.groups, count)
 
     cdef void score_list(self, int64_t number, int64_t at, int64_t count) noexcept nogil:
         """Admit the rows of a list for some of its queries."""

@@ -47,6 +47,7 @@ cdef class Selection(Queries):
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
         """Let new candidates through the filters; if there are many, thin them out."""
         cdef farann_candidates *list = &query.candidates
+        self.passed += list.count - before
         farann_candidates_admit(list, before, block, &query.filter, &query.best,
                                 2.0 * query.slack)
         if query.best.count == self.k:
@@ -225,8 +226,9 @@ cdef class Selection(Queries):
                     ids[start + i, j] = -1
 
     def did(self):
-        """Rows scanned, refined and rescored, and bytes read."""
-        return self.scanned, self.refined, self.rescored, self.bytes_read
+        """What `SearchStats` has beside the number of queries."""
+        return (self.scanned, self.refined, self.rescored, self.bytes_read, self.code_products,
+                self.float_products, self.blocks, self.passed)
 
     def counts(self):
         """Rows found, by query."""

@@ -36,6 +36,7 @@ cdef class Snapshot:
     """
 
     cdef Segment segments[2]
+    cdef readonly str isa
     cdef const farann_kernels *kernels
     cdef farann_metric metric
     cdef Codes codes
@@ -56,7 +57,7 @@ cdef class Snapshot:
                  const double[::1] centre, int metric, str isa, Codes codes=None,
                  Cells cells=None, bint vectors=True, Seeds seeds=None):
         cdef int64_t n_base = base.shape[0]
-        self.kernels = kernels_of(isa)
+        self.isa, self.kernels = isa, kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
             raise ValueError("base, tail and centre must have one dim of at least 1")
         if not 0 <= metric < 3:

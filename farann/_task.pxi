@@ -63,6 +63,8 @@ cdef class Task(SeededRows):
             # As they lie unit rows are not centred: what the centre takes off is a constant.
             for j in range(n):
                 self.bias[j] += <float>query.prepared.key_offset
+        self.float_products += n * self.snapshot.dim
+        self.blocks += 1
         kernels.select_f32(self.bias, n, self.threshold_for(query, slack), &query.candidates)
         self.admit(query, before, &block)
 
@@ -103,6 +105,8 @@ cdef class Task(SeededRows):
         kernels.scan_panels_f32(self.panels, n, self.snapshot.dim, self.bias,
                                 self.weights + first * self.snapshot.dim, self.thresholds,
                                 self.candidates)
+        self.float_products += n * width * self.snapshot.dim
+        self.blocks += count
         self.admit_tile(count, &block)
 
 

@@ -135,7 +135,7 @@ examples:
   farann demo                                    see it work on 400,000 words
   farann build items.npy -o items.farann         index the rows of an array
   farann search items.farann queries.npy -k 5    the 5 rows furthest from each
-  farann tune items.farann                       what recall costs how much time
+  farann tune items.farann                       what recall costs
   farann info items.farann                       what is in an index
 
 farann COMMAND --help explains a command."""
@@ -183,9 +183,9 @@ empty line. An array of integers does as well: a row a query, filled up with -1,
 or a single list for all queries."""
 
 TUNE = f"""\
-Measure which recall takes how long, print a table of it, and keep it in the
-index, where searches with --recall look. The queries should be like those to
-come; by default rows serve.
+Measure what each recall costs, in counted work beside that of the exact
+search, print a table of it, and keep it in the index, where searches with
+--recall look. The queries should be like those to come; by default rows serve.
 
 {VECTORS}"""
 
@@ -272,14 +272,14 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--mmap", action="store_true",
                         help="leave the rows on disk and read what is needed")
 
-    tune = commands.add_parser("tune", help="measure which recall takes how long",
+    tune = commands.add_parser("tune", help="measure what recall costs",
                                **_texts(TUNE, TUNE_EXAMPLES))
     tune.add_argument("index", metavar="INDEX", help="file that farann build wrote")
     tune.add_argument("--queries", metavar="FILE", help="a sample of what is going to be asked")
     tune.add_argument("-k", type=_at_least(1), default=10, metavar="N",
                       help="how many rows searches will ask for (default: 10)")
     tune.add_argument("--plot", metavar="FILE",
-                      help=".png, .svg or .pdf to plot recall against time to; takes matplotlib")
+                      help=".png, .svg or .pdf to plot recall against cost to; takes matplotlib")
 
     for command in (build, search, tune):
         command.add_argument("--max-bytes", type=_at_least(1), metavar="N",

@@ -327,7 +327,7 @@ class Index:
         Returns
         -------
         Tuning
-            Recall and microseconds by effort; `str` makes a table of it, `plot` a plot.
+            Recall and estimated cost by effort; `str` makes a table of it, `plot` a plot.
 
         Raises
         ------
@@ -696,7 +696,7 @@ class Index:
                   recall: float = 0.95) -> Tuning:
         """What reaches which recall, by queries that are given or a sample."""
         if queries is None:
-            queries = store.sample_queries(tuning.sample_size(len(store), store.dim))
+            queries = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         return tuning.measure(store.view(self._isa).snapshot, queries, k,
                               with_cells=store.cells is not None,
                               with_vectors=store.n_coded is None, target=recall)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from farann import _core, _search
-from farann._results import Hits
+from farann._cost import cost_of
+from farann._results import Hits, SearchStats, share_found
 from farann._types import Float32Array
 
 if TYPE_CHECKING:
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # Sample queries: so many as cost about so many multiply-adds.
 _LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
+# Fewer where k is large: so many answers say as much, as long as there are some queries.
+_MOST_ANSWERS, _FEWEST_QUERIES = 2**18, 32
+# More effort isn't tried once a search costs so many times what the exact one does.
+_MOST_COST = 2.0
 # Standard deviations that cells are given credit for.
 _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 # What searches with a budget take, which stops them earlier.
@@ -37,7 +41,10 @@ _CAUTION = 0.1
 
 
 class Tuning(NamedTuple):
-    """Recall and time by effort; `print` shows it as a table.
+    """Recall and cost by effort; `print` shows it as a table.
+
+    Costs are estimated from the work that searches did, not from the time they took, so that they
+    don't depend on what else a machine has to do.
 
     Attributes
     ----------
@@ -51,8 +58,9 @@ class Tuning(NamedTuple):
     recalls : tuple of float
         The share of the true k furthest rows that was found; without vectors, of those that all
         codes find.
-    microseconds : tuple of float
-        A query, in a batch on one thread.
+    costs : tuple of float
+        Estimated work of a search beside that of the exact one, or without vectors of the scan of
+        all codes, whose cost is 1; in a batch.
     target : float
         A recall; the table ends with its effort.
     expected : tuple of float
@@ -63,7 +71,7 @@ class Tuning(NamedTuple):
     k: int
     efforts: tuple[float, ...]
     recalls: tuple[float, ...]
-    microseconds: tuple[float, ...]
+    costs: tuple[float, ...]
     target: float = 0.95
     expected: tuple[float, ...] = ()
 
@@ -93,7 +101,7 @@ class Tuning(NamedTuple):
         # larger efforts reach.
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
         i = int(np.searchsorted(best, wanted))
-        if i >= len(best) - 1 or self.microseconds[i] >= self.microseconds[-1]:
+        if i >= len(best) - 1 or self.costs[i] >= self.costs[-1]:
             return float("inf")
         if i == 0 or best[i] == best[i - 1]:
             return self.efforts[i]
@@ -123,17 +131,17 @@ class Tuning(NamedTuple):
         return float(np.interp(effort, self.efforts[:-1], self.expected[:-1]))
 
     def __str__(self) -> str:
-        lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'us a query':>10}"]
-        for effort, recall, us in zip(self.efforts, self.recalls, self.microseconds, strict=True):
+        lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
+        for effort, recall, cost in zip(self.efforts, self.recalls, self.costs, strict=True):
             name = "exact" if effort == float("inf") else f"{effort:,g}"
-            lines.append(f"{name:>10}  {recall:>10.4f}  {us:>10,.1f}")
+            lines.append(f"{name:>10}  {recall:>10.4f}  {cost:>10,.4f}")
         effort = self.effort_for(self.target)
         lines.append(f"recall {self.target:g} takes " + (
             "exact search" if effort == float("inf") else f"an effort of {effort:,.4g}"))
         return "\n".join(lines)
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Plot recall against microseconds; needs matplotlib.
+        """Plot recall against cost; needs matplotlib.
 
         Parameters
         ----------
@@ -148,25 +156,27 @@ class Tuning(NamedTuple):
             from matplotlib import pyplot
 
             axes = pyplot.figure().subplots()
-        axes.plot(self.microseconds, self.recalls, marker="o")
-        axes.set(xscale="log", xlabel="microseconds a query", ylabel=f"recall@{self.k}")
+        axes.plot(self.costs, self.recalls, marker="o")
+        axes.set(xscale="log", xlabel="cost, 1 = exact search", ylabel=f"recall@{self.k}")
         return axes
 
 
-def sample_size(n_rows: int, dim: int) -> int:
+def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
     """How many queries to measure with: more give a surer recall, and take longer."""
-    return int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
+    most = int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
+    return min(most, max(_MOST_ANSWERS // k, _FEWEST_QUERIES))
 
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_cells: bool, with_vectors: bool = True, target: float = 0.95) -> Tuning:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
-    Without vectors it is a scan of all codes that comes last, and that recall is measured by.
+    Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
+    table depends on rows, queries and the instruction-set level, and on nothing else.
     """
     chosen = _core.Filter(snapshot)
-    exact_us, truth = _timed(snapshot, chosen, queries, k,
-                             None if with_vectors else float("inf"))
+    work, truth = _searched(snapshot, chosen, queries, k, None if with_vectors else float("inf"))
+    exact_cost = cost_of(work, snapshot.dim, snapshot.isa)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
     if with_cells:
         efforts = list(_DEVIATIONS)
@@ -182,28 +192,30 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     tried: list[tuple[float, float, float, float]] = []
     for effort in efforts:
         expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
-        us, found = _timed(snapshot, chosen, queries, k, effort, expected)
-        tried.append((effort, _recall(found, truth), us, expected))
-        if tried[-1][1] >= _ENOUGH or us > 2.0 * exact_us:
+        work, found = _searched(snapshot, chosen, queries, k, effort, expected)
+        recall = share_found(found.ids, truth.ids)
+        cost = cost_of(work, snapshot.dim, snapshot.isa) / exact_cost
+        tried.append((effort, recall, cost, expected))
+        if recall >= _ENOUGH or cost > _MOST_COST:
             break
-    tried.append((float("inf"), 1.0, exact_us, nan))
+    tried.append((float("inf"), 1.0, 1.0, nan))
     columns = list(zip(*tried, strict=True))
     return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else ())
 
 
-def _timed(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-           effort: float | None, expected: float = nan) -> tuple[float, Hits]:
-    start = time.perf_counter()
-    hits, _ = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort, expected=expected)
-    return (time.perf_counter() - start) / max(len(queries), 1) * 1e6, hits
+def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+              effort: float | None, expected: float = nan) -> tuple[SearchStats, Hits]:
+    # One thread, as the number of threads changes how queries are grouped.
+    hits, work = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort,
+                             expected=expected)
+    return work, hits
 
 
 def _expecting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
                     truth: Hits) -> bool:
     """Whether fewer rows are scanned; not where rows that answer most tell more than cells."""
     scanned = [
-        _search.top(snapshot, chosen, queries, k, False, 1, effort=_USUAL,
-                    expected=expected)[1].rows_scanned
+        _searched(snapshot, chosen, queries, k, _USUAL, expected)[0].rows_scanned
         for expected in (_expected(snapshot, chosen, queries, k, _USUAL, truth), nan)]
     return scanned[0] < scanned[1]
 
@@ -212,15 +224,10 @@ def _expected(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Ar
               effort: float, truth: Hits) -> float:
     """What nearly all k-th keys are above, see `Tuning.expected`."""
     last = np.ascontiguousarray(truth.scores[:, -1])
-    found = _core.surprises(snapshot, chosen, queries, last, k, effort)
+    # No row is searched for, so memory for one each is enough.
+    found = _core.surprises(snapshot, chosen, queries, last, 1, effort)
     found = found[np.isfinite(found)]
     if len(found) == 0:
         return nan
     usual, low = np.quantile(found, (0.5, 0.05))
     return float(usual - _BELOW * (usual - low))
-
-
-def _recall(found: Hits, truth: Hits) -> float:
-    """The share of ids that were found; -1 fills up rows of both and counts in neither."""
-    same = (found.ids[:, :, None] == truth.ids[:, None, :]) & (truth.ids[:, None, :] >= 0)
-    return float(same.any(axis=1).sum() / max(int((truth.ids >= 0).sum()), 1))

@@ -7,7 +7,6 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
-from farann import tuning
 from tfrs_cases import tf
 
 from farann.adapters.tfrs import FactorizedBottomK, Furthest
@@ -20,17 +19,6 @@ OPTIONS: list[dict[str, Any]] = [
     {"recall": 0.9}, {"epsilon": 0.5}, {"cells": 20}, {"cells": 20, "recall": 0.9},
     {"cells": 20, "epsilon": 0.5, "metric": "cosine"},
 ]
-
-
-@pytest.fixture(autouse=True)
-def exact_search_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine either may be faster, and indexes that tune apart would differ."""
-    timed = tuning._timed
-
-    def as_if(*arguments: Any) -> tuple[float, Any]:
-        return (9.0 if arguments[-1] in (None, np.inf) else 1.0), timed(*arguments)[1]
-
-    monkeypatch.setattr(tuning, "_timed", as_if)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
