@@ -42,7 +42,7 @@ cdef class ApproximateTask(Task):
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0,
-                 double expected=NAN):
+                 double expected=NAN, CancelFlag flag=None):
         """`budget` limits the rows that are scanned, in whole panels; 0: no limit.
 
         `expected`: by how many deviations the k-th key is taken to be above what good cells
@@ -58,7 +58,7 @@ cdef class ApproximateTask(Task):
                         and self.budget == INT64_MAX)
         # Thresholds may rise in steps here, and let more through in between.
         self.room = 3 * CANDIDATE_ROOM
-        Task.__init__(self, snapshot, filter, queries, start, stop, k, False)
+        Task.__init__(self, snapshot, filter, queries, start, stop, k, False, flag=flag)
         if self.codes is None:
             return
         self.n_first = self.codes.n_positions
@@ -124,7 +124,9 @@ cdef class ApproximateTask(Task):
         if self.codes is None:
             Task.run(self)
             return
+        cdef uint64_t before
         with nogil:
+            before = farann_arithmetic_begin()
             self.snapshot.kernels.begin()
             self.score_uncoded()
             self.scan_seeds()
@@ -139,6 +141,8 @@ cdef class ApproximateTask(Task):
             self.snapshot.kernels.end()
             self.scan(&self.filter.segments[1])
             self.finish()
+            farann_arithmetic_end(before)
+        self.check_cancelled()
         if self.out_of_memory:
             raise MemoryError("no memory for the list of cells to visit; ask fewer queries at once")
 
@@ -146,10 +150,12 @@ cdef class ApproximateTask(Task):
         """The rows that answer many queries."""
         cdef int64_t start = self.scan_first_rows(self.n_first), n, i
         cdef int64_t ramp = max(start, FIRST_BLOCK)
-        while start < self.n_first:
+        while start < self.n_first and not self.stopped():
             n = self.of_one_mean(start, min(min(self.code_rows, ramp), self.n_first - start))
             if self.codes.has_basis and not self.looks_first:
                 for i in range(self.n_queries):
+                    if self.stopped():
+                        return
                     self.refine_rows(i, start, n)
             else:
                 self.scan_codes(start, n)
@@ -221,7 +227,7 @@ cdef class ApproximateTask(Task):
         cdef float floor
         cdef Query *query
         self.n_visits = 0
-        while first < self.n_choosing:
+        while first < self.n_choosing and not self.stopped():
             count = min(self.code_width, self.n_choosing - first)
             self.look_at_cells(self.choosing + first, count)
             for i in range(count):
@@ -297,7 +303,7 @@ cdef class ApproximateTask(Task):
         cdef int64_t room = self.n_visits + self.cells.n_padded
         cdef int32_t *visited
         if room > self.visits_room:
-            visited = <int32_t *>realloc(self.visited, 2 * room * sizeof(int32_t))
+            visited = <int32_t *>farann_realloc(self.visited, 2 * room * sizeof(int32_t))
             if visited == NULL:
                 self.out_of_memory = True
                 return False
@@ -317,7 +323,7 @@ cdef class ApproximateTask(Task):
             farann_candidates_keep_best(cells, j, 0.0)
         for j in range(cells.count):
             self.ranked[j].key, self.ranked[j].id = cells.scores[j], cells.slots[j]
-        farann_entries_sort(self.ranked, cells.count)
+        farann_entries_sort(self.ranked, cells.count, &NEVER)
         for j in range(cells.count):
             c = self.ranked[j].id
             size = self.cells.starts[c + 1] - self.cells.starts[c]
@@ -332,7 +338,8 @@ cdef class ApproximateTask(Task):
         cdef int64_t c, i, j
         if self.n_visits == 0:
             return
-        self.visitors = <int32_t *>malloc(self.n_visits * sizeof(int32_t))
+        self.visitors = <int32_t *>farann_alloc(
+            self.n_visits * sizeof(int32_t), False)
         if self.visitors == NULL:
             self.out_of_memory = True
             return
@@ -353,6 +360,8 @@ cdef class ApproximateTask(Task):
         for c in range(self.cells.n_cells):
             if self.heads[c] == self.heads[c + 1]:
                 continue
+            if self.stopped():
+                break
             # A single query has no time for that.
             if (self.code_width > 1 and c + 1 < self.cells.n_cells
                     and self.heads[c + 1] < self.heads[c + 2]):
@@ -382,7 +391,7 @@ cdef class ApproximateTask(Task):
         while start < self.cells.starts[c + 1]:
             n, at = min(self.code_rows, self.cells.starts[c + 1] - start), self.heads[c]
             self.take_block(start, n, (end - at + self.code_width - 1) // self.code_width)
-            while at < end:
+            while at < end and not self.stopped():
                 width = self.code_width if end - at >= FEW_VISITORS else 1
                 count = min(width, end - at)
                 for i in range(count):
@@ -407,7 +416,7 @@ cdef class ApproximateTask(Task):
     cdef void scan_for_one(self, int64_t i, int64_t stop) noexcept nogil:
         """Scan the coded rows before a position for query i."""
         cdef int64_t start = 0, n
-        while start < stop:
+        while start < stop and not self.stopped():
             n = self.of_one_mean(start, min(self.code_rows, stop - start))
             self.members[0] = i
             if self.codes.has_basis and not self.looks_first:
@@ -434,11 +443,13 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
     cdef double[::1] found = np.full(n, np.nan)
     cdef const Query *query
     cdef double key
+    cdef uint64_t before
     if scores.shape[0] != n:
         raise ValueError("there must be a score for each query")
     if task.cells is None or task.codes is None:
         return np.asarray(found)  # all rows are scored
     with nogil:
+        before = farann_arithmetic_begin()
         snapshot.kernels.begin()
         while first < n:
             count = min(task.code_width, n - first)
@@ -456,4 +467,5 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                 ) / task.deviation_of(query)
             first += count
         snapshot.kernels.end()
+        farann_arithmetic_end(before)
     return np.asarray(found)

@@ -7,7 +7,7 @@ cdef class CodedBlocks(Selection):
         """Score rows at some positions by their 8-bit codes, a tile of queries at a time."""
         cdef int64_t first = 0, count, i, width = self.code_width
         self.take_block(start, n, (self.n_queries + width - 1) // width)
-        while first < self.n_queries:
+        while first < self.n_queries and not self.stopped():
             count = min(width, self.n_queries - first)
             for i in range(count):
                 self.members[i] = first + i
@@ -196,6 +196,8 @@ cdef class CodedBlocks(Selection):
     cdef void refine_all_deferred(self) noexcept nogil:
         cdef int64_t i
         for i in range(self.n_queries):
+            if self.stopped():
+                return
             if self.queries[i].deferred.count:
                 self.refine_deferred(i, self.single_codes(i))
 

@@ -7,7 +7,7 @@ cdef class CodedRows(CodedBlocks):
         """Score all coded rows, as `scan` does."""
         cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
         cdef int64_t ramp = max(start, FIRST_BLOCK)
-        while start < self.codes.n_positions:
+        while start < self.codes.n_positions and not self.stopped():
             n = self.of_one_mean(start, min(min(self.code_rows, ramp),
                                             self.codes.n_positions - start))
             self.keep_active(start)
@@ -32,7 +32,7 @@ cdef class CodedRows(CodedBlocks):
             return 0
         self.take_block(0, n, (self.n_queries + width - 1) // width)
         tile.bars = &self.bars
-        while first < self.n_queries:
+        while first < self.n_queries and not self.stopped():
             count = min(width, self.n_queries - first)
             for i in range(count):
                 query = &self.queries[first + i]
@@ -92,7 +92,7 @@ cdef class CodedRows(CodedBlocks):
         cdef farann_block block
         cdef Query *query
         tile.bars, tile.ahead = &self.bars, NULL
-        while n_rows and first < self.n_queries:
+        while n_rows and first < self.n_queries and not self.stopped():
             count, n_coded = min(width, self.n_queries - first), 0
             for i in range(count):
                 self.members[i] = first + i
@@ -164,7 +164,7 @@ cdef class CodedRows(CodedBlocks):
         """Scan rows for some of the queries."""
         cdef int64_t at = 0, count, i, width = self.code_width
         self.take_block(start, n, (self.n_active + width - 1) // width)
-        while at < self.n_active:
+        while at < self.n_active and not self.stopped():
             if self.n_active - at < FEW_VISITORS:
                 width = 1
             count = min(width, self.n_active - at)
@@ -188,7 +188,7 @@ cdef class CodedRows(CodedBlocks):
                 self.score_decoded(&self.queries[i])
                 continue
             start = 0
-            while start < rows.count:
+            while start < rows.count and not self.stopped():
                 n = min(self.block_rows, rows.count - start)
                 self.score_exact(&self.queries[i], rows, start, n)
                 self.bytes_read += n * self.snapshot.dim * sizeof(float)
@@ -203,7 +203,7 @@ cdef class CodedRows(CodedBlocks):
         rows.count = self.codes.outliers.shape[0]
         self.rescored += rows.count
         self.bytes_read += rows.count * self.snapshot.dim * sizeof(float)
-        while start < rows.count:
+        while start < rows.count and not self.stopped():
             n = min(self.block_rows, rows.count - start)
             rows.positions = &self.codes.outliers[0]
             block = self.block_of(&rows, start)
@@ -230,7 +230,7 @@ cdef class CodedRows(CodedBlocks):
                             self.turned, self.turned + padded(self.snapshot.dim))
         block.first, block.positions, block.slots = 0, self.positions, NULL
         block.ids, block.end = self.snapshot.ids_by_slot, self.snapshot.n_slots
-        while start < self.codes.n_positions:
+        while start < self.codes.n_positions and not self.stopped():
             n = 0
             self.take_mean(start)
             offset = 0.0

@@ -52,11 +52,14 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
     cdef Turn turn = Turn(signs)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef int64_t i, dim = signs.shape[1]
+    cdef uint64_t before
     if vectors.shape[1] != dim:
         raise ValueError("there must be a sign for each coordinate")
     with nogil:
+        before = farann_arithmetic_begin()
         for i in range(vectors.shape[0]):
             kernels.rotate_f64(&vectors[i, 0], dim, turn.given.signs, FARANN_ROTATION_ROUNDS)
+        farann_arithmetic_end(before)
 
 
 def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
@@ -66,10 +69,22 @@ def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
     cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
     cdef Turn turn = Turn(signs, stretch, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
-    if rows.shape[0]:
+    cdef int64_t n, start = 0
+    cdef uint64_t before
+    while start < rows.shape[0]:
+        n = coded_at_once(rows.shape[0] - start, rows.shape[1])
         with nogil:
-            farann_code_extents(kernels, &rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
-                                unit, &turn.given, &scratch[0], &extents[0])
+            before = farann_arithmetic_begin()
+            farann_code_extents(kernels, &rows[start, 0], n, rows.shape[1], &centre[0],
+                                unit, &turn.given, &scratch[0], &extents[start])
+            farann_arithmetic_end(before)
+        start += n
+        PyErr_CheckSignals()
+
+
+cdef int64_t coded_at_once(int64_t left, int64_t dim) noexcept nogil:
+    """How many rows to code before signals are looked for."""
+    return min(left, max(CODED_AT_ONCE // dim, 1))
 
 
 def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
@@ -81,13 +96,20 @@ def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
     cdef Turn turn = Turn(signs, stretch, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef farann_code_extremes largest
+    cdef int64_t n, start = 0
+    cdef uint64_t before
     largest.residual = largest.length = largest.unknown = largest.norm = 0.0
     largest.outside = largest.outside_length = 0.0
-    if rows.shape[0]:
+    while start < rows.shape[0]:
+        n = coded_at_once(rows.shape[0] - start, rows.shape[1])
         with nogil:
-            farann_encode_rows(kernels, &rows[0, 0], rows.shape[0], rows.shape[1], &centre[0],
-                               unit, &turn.given, &weights[0], &scratch[0], &codes[0, 0],
-                               &squares[0], &unknown[0], &largest)
+            before = farann_arithmetic_begin()
+            farann_encode_rows(kernels, &rows[start, 0], n, rows.shape[1], &centre[0], unit,
+                               &turn.given, &weights[start], &scratch[0], &codes[start, 0],
+                               &squares[start], &unknown[start], &largest)
+            farann_arithmetic_end(before)
+        start += n
+        PyErr_CheckSignals()
     return (largest.residual, largest.length, largest.unknown, largest.norm, largest.outside,
             largest.outside_length)
 

@@ -10,6 +10,17 @@ METRICS: Final[tuple[str, str, str]]
 def isa_levels() -> tuple[str, ...]: ...
 def first_bad_row(rows: npt.NDArray[np.float32], unit: bool) -> int: ...
 
+class Cancelled(Exception): ...
+
+class CancelFlag:
+    def cancel(self) -> None: ...
+    def is_cancelled(self) -> bool: ...
+
+def fail_allocation(n: int) -> int: ...
+def begin_arithmetic() -> int: ...
+def end_arithmetic(before: int) -> None: ...
+def flush_denormals(on: bool) -> int: ...
+
 class Turn:
     def __init__(
         self,
@@ -117,6 +128,7 @@ class Snapshot:
     isa: Final[str]
     dim: Final[int]
     n_slots: Final[int]
+    isa: Final[str]
     def __init__(
         self,
         base: npt.NDArray[np.float32],
@@ -165,6 +177,7 @@ class Task:
         nearest: bool,
         radius: float | None = None,
         epsilon: float = 0.0,
+        flag: CancelFlag | None = None,
     ) -> None: ...
     def run(self) -> None: ...
     def did(self) -> tuple[int, int, int, int, int, int, int, int]: ...
@@ -188,6 +201,7 @@ class ApproximateTask(Task):
         effort: float,
         budget: int = 0,
         expected: float = ...,
+        flag: CancelFlag | None = None,
     ) -> None: ...
 
 def surprises(
@@ -206,4 +220,5 @@ def score_slots(
     scores: npt.NDArray[np.float32],
     start: int,
     stop: int,
+    flag: CancelFlag | None = None,
 ) -> None: ...

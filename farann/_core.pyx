@@ -6,9 +6,10 @@ tasks side by side over the same snapshot.
 """
 
 cimport cython  # final: methods of hot loops are called as functions
+from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, fabs, isnan, nextafterf, sqrt
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free
 
 from farann._kernels cimport *
 
@@ -50,6 +51,11 @@ cdef enum:
     # Rows that pass by them but don't look like an answer are put off, so many at most.
     DEFERRED = 8192
     SCORES_AT_ONCE = 256
+    # Rows that are scored again before somebody looks whether the search was given up.
+    RESCORED_AT_ONCE = 4096
+    # Coordinates that are checked, and coded, before signals are looked for.
+    CHECKED_AT_ONCE = 16777216
+    CODED_AT_ONCE = 1048576
     # Of the rows of a base, one in so many may be without codes.
     FEWEST_CODED = 256
     # Directions of a first look; what rounding may do to their products grows with the number.
@@ -75,11 +81,19 @@ cdef const farann_kernels *kernels_of(str isa) except NULL:
 
 def first_bad_row(const float[:, ::1] rows, bint unit):
     """Number of the first row with a NaN or infinity (with `unit`: or all zeros), or -1."""
-    cdef int64_t bad
-    if rows.shape[0] == 0 or rows.shape[1] == 0:
+    cdef int64_t bad = -1, n = rows.shape[0], dim = rows.shape[1], start = 0, count
+    cdef uint64_t before
+    if dim == 0:
         return -1
-    with nogil:
-        bad = farann_first_bad_row(&rows[0, 0], rows.shape[0], rows.shape[1], unit)
+    while start < n and bad < 0:
+        count = min(max(CHECKED_AT_ONCE // dim, 1), n - start)
+        with nogil:
+            before = farann_arithmetic_begin()
+            bad = farann_first_bad_row(&rows[start, 0], count, dim, unit)
+            farann_arithmetic_end(before)
+        bad += start if bad >= 0 else 0
+        start += count
+        PyErr_CheckSignals()
     return bad
 
 
@@ -92,6 +106,7 @@ cdef int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
     return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)
 
 
+include "_process.pxi"
 include "_codes.pxi"
 include "_cells.pxi"
 include "_seeds.pxi"

@@ -1,6 +1,6 @@
 """The C side of the house: see the headers in src_c for what each thing means."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "candidates.h" nogil:
@@ -46,7 +46,24 @@ cdef extern from "candidates.h" nogil:
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
                                 const farann_block *, const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)
-    void farann_entries_sort(farann_entry *, int64_t)
+    void farann_entries_sort(farann_entry *, int64_t, const int64_t *)
+
+
+cdef extern from "portable.h" nogil:
+    int64_t farann_load(const int64_t *)
+    void farann_store(int64_t *, int64_t)
+
+
+cdef extern from "memory.h" nogil:
+    void *farann_alloc(size_t, bint)
+    void *farann_realloc(void *, size_t)
+    int64_t farann_fail_allocation(int64_t)
+
+
+cdef extern from "arithmetic.h" nogil:
+    uint64_t farann_arithmetic_begin()
+    void farann_arithmetic_end(uint64_t)
+    int farann_flush_denormals(bint)
 
 
 cdef extern from "kernels.h" nogil:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
-from farann import _basis, _core
+from farann import _basis, _core, _search
 from farann._asked import moment_of, weights_of
 from farann._cells import (
     CellArrays,
@@ -36,6 +35,7 @@ from farann._codes import (
     sample_of,
 )
 from farann._kind import Kind
+from farann._process import ieee_arithmetic, one_thread
 from farann._results import share_found
 from farann._rotation import Turn
 from farann._seeds import SeedArrays, make_seeds
@@ -273,15 +273,9 @@ class _Builder(NamedTuple):
         snapshot = _core.Snapshot(base, self.rows[:0], None, None, self.centre, self.metric,
                                   self.isa, _core.Codes(n, dim, *arrays), of_cells, vectors)
         chosen = _core.Filter(snapshot)
-        scores = np.empty((len(queries), k), np.float32)
-        slots = np.empty((len(queries), k), np.int64)
-        for start in range(0, len(queries), 512):
-            stop = min(start + 512, len(queries))
-            task = (_core.Task(snapshot, chosen, queries, start, stop, k, False) if vectors
-                    else _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, np.inf))
-            task.run()
-            task.write_top(scores, slots, start)
-        return slots
+        hits, _ = _search.top(snapshot, chosen, queries, k, False, 1,
+                              effort=None if vectors else np.inf)
+        return hits.ids
 
 
 def _whole_panels(order: Int64Array) -> Int64Array:
@@ -300,6 +294,7 @@ class Made(NamedTuple):
     seeds: SeedArrays | None = None
 
 
+@ieee_arithmetic()
 def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
                queries: Float32Array | None, progress: bool) -> Made:
     """Code rows and lay the codes out.
@@ -339,7 +334,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
 
     # Threads that wait for each other by spinning take minutes on a busy machine.
-    with threadpool_limits(1):
+    with one_thread():
         long_answers = builder.answers(arrays, asked, k=_ORDER_K)
         answers = np.ascontiguousarray(long_answers[:, :_SAMPLE_K])
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile

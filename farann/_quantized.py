@@ -18,6 +18,7 @@ from farann._cells import CellArrays
 from farann._checks import Limits
 from farann._codes import CodeBounds, Extents, blocks_of, bytes_at, centred, empty_panels
 from farann._kind import Kind
+from farann._process import ieee_arithmetic
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann._upper import MIDDLE, shape_of
 
@@ -97,6 +98,7 @@ def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
     return vectors, squares
 
 
+@ieee_arithmetic()
 def decoded(coded: Coded, slots: Int64Array, centre: Float64Array, unit: bool) -> Float32Array:
     """Rows as codes have them, of length 1 with `unit`; those of outliers as they were."""
     rows = np.empty((len(slots), len(centre)), np.float32)
@@ -112,6 +114,7 @@ def decoded(coded: Coded, slots: Int64Array, centre: Float64Array, unit: bool) -
     return rows
 
 
+@ieee_arithmetic()
 def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float64Array,
            metric: str) -> Float32Array:
     """Rough scores (n_queries, n_slots)."""
@@ -201,6 +204,7 @@ def _taken(codes: _layout.CodeArrays, positions: Int64Array,
         slots=np.where(there, codes.slots[positions], np.int32(-1)))
 
 
+@ieee_arithmetic()
 def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array, kind: Kind,
              isa: str) -> tuple[Coded, npt.NDArray[np.bool_]]:
     """Code more rows as those n were; and which of them are too large for that.

@@ -39,6 +39,8 @@ cdef class Queries:
 
     cdef Snapshot snapshot
     cdef Filter filter
+    cdef CancelFlag flag
+    cdef const int64_t *given_up
     cdef int64_t room  # for candidates, beyond twice k
     cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
     cdef double sign, epsilon
@@ -92,6 +94,7 @@ cdef class Queries:
     def __cinit__(self):
         self.n_memory = 0
         self.queries = NULL
+        self.given_up = &NEVER
         self.room = CANDIDATE_ROOM
 
     def __dealloc__(self):
@@ -106,8 +109,7 @@ cdef class Queries:
         """Memory that goes with the task."""
         cdef void *memory = NULL
         if count <= (1 << 46) // size and self.n_memory < MOST_ALLOCATED:
-            memory = (calloc(1, count * size + ALIGNMENT) if zeroed
-                      else malloc(count * size + ALIGNMENT))
+            memory = farann_alloc(count * size + ALIGNMENT, zeroed)
         if memory == NULL:
             raise MemoryError(f"a search needs {count * size:,} bytes of scratch memory")
         self.memory[self.n_memory] = memory
@@ -116,7 +118,7 @@ cdef class Queries:
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, radius=None,
-                 double epsilon=0.0):
+                 double epsilon=0.0, CancelFlag flag=None):
         cdef int64_t i, tile, width, dim = snapshot.dim, exact_dim = padded(snapshot.dim)
         cdef const farann_kernels *kernels = snapshot.kernels
         cdef farann_entry *entries = NULL
@@ -124,7 +126,10 @@ cdef class Queries:
         cdef float *best = NULL
         cdef int64_t *slots = NULL
         cdef Query *query
-        self.snapshot, self.filter = snapshot, filter
+        cdef uint64_t before
+        self.snapshot, self.filter, self.flag = snapshot, filter, flag
+        if flag is not None:
+            self.given_up = &flag.raised
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
         self.beyond = radius is not None
@@ -191,10 +196,24 @@ cdef class Queries:
                 query.candidates.scores = scores + i * room
                 query.candidates.slots = slots + i * room
         with nogil:
+            before = farann_arithmetic_begin()
             for i in range(self.n_queries):
+                if self.stopped():
+                    break
                 self.prepare(i)
             if self.codes is not None and self.code_width > 1:
                 self.make_tiles()
+            farann_arithmetic_end(before)
+        self.check_cancelled()
+
+    @cython.final
+    cdef bint stopped(self) noexcept nogil:
+        """Whether the batch was given up; loops over blocks, tiles and queries ask once a round."""
+        return farann_load(self.given_up) != 0
+
+    cdef check_cancelled(self):
+        if self.stopped():
+            raise Cancelled("the batch of this task was given up")
 
     cdef allocate_codes(self):
         """Room for queries as codes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import nan
+from math import inf, nan
 
 import numpy as np
 
@@ -19,6 +19,12 @@ _QUERIES_OF_CELLS = 2048
 # Scratch memory of a task, and the multiply-adds below which a second thread costs more.
 _TASK_BYTES = 1 << 28
 _SMALL_WORK = 1 << 22
+# What takes some milliseconds is long: then it is worth a change of threads that the main one can
+# wait for Ctrl+C. In multiply-adds; slowly, at the scalar level. Reading a row is worth so many of
+# them for each of its coordinates, a row that is found so many in all, and of the rows an
+# approximate search scans one in so many, more or less.
+_LONG_WORK, _SLOW_LONG_WORK = 1 << 30, 1 << 27
+_READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
 # Roughly what a query needs beside its k entries: candidates, weights, its float64 copy.
 _QUERY_BYTES = 16_384
 
@@ -35,23 +41,26 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     ids = np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
 
-    def search(start: int, stop: int) -> None:
+    def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         task: _core.Task
         if effort is None:
-            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon)
+            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon,
+                              flag)
         else:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
-                                         expected)
+                                         expected, flag)
         task.run()
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    if n == 1:
+    found, work = min(k, chosen.n_rows), chosen.n_rows * snapshot.dim
+    share = 1 if effort is None or effort == inf and not budget else _APPROXIMATE_SHARE
+    long = _is_long(n, work // share, k, snapshot.isa)
+    if n == 1 and not long:
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
-    found = min(k, chosen.n_rows)
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
-    _run(search, n, chosen.n_rows * snapshot.dim, _QUERY_BYTES + 48 * found, threads, most)
+    _run(search, n, work, _QUERY_BYTES + 48 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
@@ -61,12 +70,15 @@ def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
     n = len(queries)
     tasks: dict[int, _core.Task] = {}
 
-    def search(start: int, stop: int) -> None:
-        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radius)
+    def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
+        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radius, 0.0, flag)
         task.run()
         tasks[start] = task
 
-    _run(search, n, chosen.n_rows * snapshot.dim, _QUERY_BYTES, threads)
+    work = chosen.n_rows * snapshot.dim
+    # Nobody knows how many there will be.
+    long = _is_long(n, work, chosen.n_rows, snapshot.isa)
+    _run(search, n, work, _QUERY_BYTES, threads, long)
     counts = [count for start in sorted(tasks) for count in tasks[start].counts()]
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
     scores = np.empty(offsets[-1], np.float32)
@@ -81,12 +93,20 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
     """Scores of given rows, (n_queries, n_slots)."""
     scores = np.empty((len(queries), len(slots)), np.float32)
     work = partial(_core.score_slots, snapshot, queries, slots, scores)
-    _run(work, len(queries), len(slots) * snapshot.dim, _QUERY_BYTES, threads)
+    # By keys in float64 alone, which take as long as at the scalar level.
+    long = _is_long(len(queries), len(slots) * snapshot.dim, 0, "scalar")
+    _run(work, len(queries), len(slots) * snapshot.dim, _QUERY_BYTES, threads, long)
     return scores
 
 
-def _run(search: Callable[[int, int], object], n: int, work: int, query_bytes: int,
-         threads: int, most: int = _QUERIES_A_TASK) -> None:
+def _is_long(n: int, work: int, found: int, isa: str) -> bool:
+    """Whether n queries of `work` multiply-adds, which find so many rows each, take long."""
+    counted = (n + _READING) * work + _FINDING * n * found
+    return counted >= (_SLOW_LONG_WORK if isa == "scalar" else _LONG_WORK)
+
+
+def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: int,
+         query_bytes: int, threads: int, long: bool, most: int = _QUERIES_A_TASK) -> None:
     """Call search(start, stop) for ranges that cover n queries, each `work` multiply-adds."""
     if n * work < _SMALL_WORK:
         threads = 1
@@ -94,5 +114,6 @@ def _run(search: Callable[[int, int], object], n: int, work: int, query_bytes: i
     n_tasks = -(-n // largest)
     n_tasks = min(-(-n_tasks // threads) * threads, n)
     bounds = [n * i // n_tasks for i in range(n_tasks + 1)] if n else [0]
-    _tasks.run_all([partial(search, start, stop)
-                    for start, stop in zip(bounds[:-1], bounds[1:], strict=True)], threads)
+    tasks = [partial(search, start, stop)
+             for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    _tasks.run_all(tasks, threads, long=long)

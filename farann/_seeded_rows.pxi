@@ -44,7 +44,7 @@ cdef class SeededRows(CodedRows):
         self.choose_lists()
         for i in range(self.seeds.n_lists):
             at, end = self.list_heads[i], self.list_heads[i + 1]
-            while at < end:
+            while at < end and not self.stopped():
                 self.score_list(i, at, min(width, end - at))
                 at += width
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from farann import _core
 from farann._asked import directions_of
 from farann._cells import code_means, k_means
 from farann._codes import bytes_at
+from farann._process import one_thread
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     weights = np.clip(weights, -_LARGEST, _LARGEST)
     import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
 
-    with threadpool_limits(1):
+    with one_thread():
         means = k_means(weights[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
     # As rows of which the nearest mean has the largest key: <a, b> less |b|^2 / 2, over 2.
     rows, squares = 0.5 * means, -0.25 * (means**2).sum(axis=1)

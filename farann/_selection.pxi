@@ -104,7 +104,8 @@ cdef class Selection(Queries):
         cdef int64_t i, slot
         if found.count + n > found.capacity:
             found.capacity = 2 * found.capacity + n
-            entries = <farann_entry *>realloc(found.entries, found.capacity * sizeof(farann_entry))
+            entries = <farann_entry *>farann_realloc(
+                found.entries, found.capacity * sizeof(farann_entry))
             if entries == NULL:
                 found.capacity = found.count
                 self.out_of_memory = True
@@ -159,51 +160,51 @@ cdef class Selection(Queries):
         cdef farann_block block
         cdef int64_t i, n, slot
         cdef int s
+        cdef bint rough
         cdef const Segment *segment
         admitted.alive = NULL
         admitted.excluded = NULL
         admitted.n_excluded = admitted.n_met = 0
         for s in range(2):
             segment = &self.snapshot.segments[s]
-            n = 0
-            for i in range(first, query.candidates.count):
-                slot = query.candidates.slots[i] - segment.first
-                if 0 <= slot < segment.count:
-                    self.positions[n] = slot
-                    n += 1
-            if n == 0:
-                continue
-            if s == 0 and not self.snapshot.vectors:
-                self.rough_keys(query, first)
-            else:
-                self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
-                    segment.rows, self.positions, n, self.snapshot.dim, self.exact_query(query),
-                    self.keys)
-                self.rescored += n
-                self.bytes_read += n * self.snapshot.dim * sizeof(float)
+            rough = s == 0 and not self.snapshot.vectors
             block.first, block.positions, block.slots = segment.first, self.positions, NULL
             block.end = self.snapshot.n_slots
             block.ids = self.snapshot.ids_by_slot
-            self.offer(query, n, &block, &admitted)
+            i = first
+            while i < query.candidates.count and not self.stopped():
+                n = 0
+                while i < query.candidates.count and n < RESCORED_AT_ONCE:
+                    slot = query.candidates.slots[i] - segment.first
+                    if 0 <= slot < segment.count:
+                        self.positions[n] = slot
+                        if rough:
+                            self.keys[n] = rough_key(&query.prepared, self.sign,
+                                                     query.candidates.scores[i])
+                        n += 1
+                    i += 1
+                if n == 0:
+                    continue
+                if not rough:
+                    self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
+                        segment.rows, self.positions, n, self.snapshot.dim,
+                        self.exact_query(query), self.keys)
+                    self.rescored += n
+                    self.bytes_read += n * self.snapshot.dim * sizeof(float)
+                self.offer(query, n, &block, &admitted)
         query.candidates.count = first
-
-    cdef void rough_keys(self, const Query *query, int64_t first) noexcept nogil:
-        """Write the keys that the scores of coded candidates from `first` on stand for."""
-        cdef int64_t i, n = 0
-        for i in range(first, query.candidates.count):
-            if query.candidates.slots[i] < self.snapshot.segments[0].count:
-                self.keys[n] = rough_key(&query.prepared, self.sign, query.candidates.scores[i])
-                n += 1
 
     cdef void finish(self) noexcept nogil:
         cdef Query *query
         cdef int64_t i
         for i in range(self.n_queries):
+            if self.stopped():
+                return
             query = &self.queries[i]
             if self.mode != EXACT:
                 self.rescore_best(query)
                 self.rescore(query, 0)
-            farann_entries_sort(query.found.entries, query.found.count)
+            farann_entries_sort(query.found.entries, query.found.count, self.given_up)
 
     cdef double score_of(self, const Query *query, int64_t i) noexcept nogil:
         cdef double key = self.sign * query.found.entries[i].key
@@ -214,16 +215,20 @@ cdef class Selection(Queries):
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""
         cdef int64_t i, j
+        cdef uint64_t before
         cdef Query *query
-        for i in range(self.n_queries):
-            query = &self.queries[i]
-            for j in range(ids.shape[1]):
-                if j < query.found.count:
-                    scores[start + i, j] = <float>self.score_of(query, j)
-                    ids[start + i, j] = query.found.entries[j].id
-                else:
-                    scores[start + i, j] = <float>NAN
-                    ids[start + i, j] = -1
+        with nogil:
+            before = farann_arithmetic_begin()
+            for i in range(self.n_queries):
+                query = &self.queries[i]
+                for j in range(ids.shape[1]):
+                    if j < query.found.count:
+                        scores[start + i, j] = <float>self.score_of(query, j)
+                        ids[start + i, j] = query.found.entries[j].id
+                    else:
+                        scores[start + i, j] = <float>NAN
+                        ids[start + i, j] = -1
+            farann_arithmetic_end(before)
 
     def did(self):
         """What `SearchStats` has beside the number of queries."""
@@ -238,10 +243,14 @@ cdef class Selection(Queries):
     def write_beyond(self, float[::1] scores, int64_t[::1] ids, int64_t start):
         """Write all answers, query after query, from `start` on."""
         cdef int64_t i, j
+        cdef uint64_t before
         cdef Query *query
-        for i in range(self.n_queries):
-            query = &self.queries[i]
-            for j in range(query.found.count):
-                scores[start] = <float>self.score_of(query, j)
-                ids[start] = query.found.entries[j].id
-                start += 1
+        with nogil:
+            before = farann_arithmetic_begin()
+            for i in range(self.n_queries):
+                query = &self.queries[i]
+                for j in range(query.found.count):
+                    scores[start] = <float>self.score_of(query, j)
+                    ids[start] = query.found.entries[j].id
+                    start += 1
+            farann_arithmetic_end(before)

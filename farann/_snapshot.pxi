@@ -44,6 +44,7 @@ cdef class Snapshot:
     cdef Seeds seeds
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
+    cdef readonly str isa
     cdef bint vectors
     cdef double centre_norm
     cdef const float[:, ::1] base, tail
@@ -101,14 +102,17 @@ cdef class Snapshot:
         if tail.shape[0]:
             self.segments[1].rows = &tail[0, 0]
         cdef int64_t j
+        cdef uint64_t before
+        self.padded_centre = np.zeros(padded(self.dim), np.float32)
+        before = farann_arithmetic_begin()
         self.centre_norm = 0.0
         for j in range(self.dim):
             self.centre_norm += centre[j] * centre[j]
         self.centre_norm = self.centre_norm ** 0.5
-        self.padded_centre = np.zeros(padded(self.dim), np.float32)
         if self.metric != FARANN_COSINE:
             for j in range(self.dim):
                 self.padded_centre[j] = <float>centre[j]
+        farann_arithmetic_end(before)
 
     cpdef bint seeds_for(self, int64_t k):
         """Whether searches for the k furthest rows begin with seeds."""

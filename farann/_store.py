@@ -23,6 +23,7 @@ from farann._dispatch import default_isa
 from farann._ids import IdMap
 from farann._kind import Kind
 from farann._layout import CodeArrays, Made, make_codes, sampled
+from farann._process import ieee_arithmetic
 from farann._seeds import SeedArrays, seeds_of
 from farann._tunings import Tunings
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
@@ -308,6 +309,7 @@ def _nbytes(parts: CodeArrays | CellArrays | None) -> int:
     return sum(part.nbytes for part in parts or () if isinstance(part, np.ndarray))
 
 
+@ieee_arithmetic()
 def centre_of(rows: Float32Array, unit: bool) -> Float64Array:
     """The mean of a sample of the rows (with `unit`: of their directions), as float32 has it."""
     if len(rows) == 0:

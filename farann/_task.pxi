@@ -6,7 +6,9 @@ cdef class Task(SeededRows):
     def run(self):
         """Find the answers; the GIL is released meanwhile."""
         cdef int s
+        cdef uint64_t before
         with nogil:
+            before = farann_arithmetic_begin()
             if self.codes is not None:
                 self.snapshot.kernels.begin()
                 self.score_uncoded()
@@ -18,6 +20,8 @@ cdef class Task(SeededRows):
                 if s > 0 or self.codes is None:
                     self.scan(&self.filter.segments[s])
             self.finish()
+            farann_arithmetic_end(before)
+        self.check_cancelled()
         if self.out_of_memory:
             raise MemoryError("no memory for the rows that were found; ask for fewer")
 
@@ -27,7 +31,7 @@ cdef class Task(SeededRows):
         The first blocks are small, so that there is a threshold soon.
         """
         cdef int64_t start = 0, n, i, ramp = FIRST_BLOCK
-        while start < segment.count:
+        while start < segment.count and not self.stopped():
             n = min(min(self.block_rows, ramp), segment.count - start)
             self.scanned += n * self.n_queries
             self.bytes_read += n * self.n_queries * self.snapshot.dim * sizeof(float)
@@ -77,6 +81,8 @@ cdef class Task(SeededRows):
             &self.snapshot.centre[0], self.packing.unit, self.packing.bias_sign, self.panels,
             self.bias)
         for tile in range(self.n_tiles):
+            if self.stopped():
+                return
             self.scan_tile(tile, segment, start, n, squares)
 
     cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
@@ -111,12 +117,13 @@ cdef class Task(SeededRows):
 
 
 def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
-                float[:, ::1] scores, int64_t start, int64_t stop):
+                float[:, ::1] scores, int64_t start, int64_t stop, CancelFlag flag=None):
     """Write the scores of `slots` for queries start .. stop to the same rows of `scores`."""
     cdef int64_t i, j, n, first, at, n_slots = slots.shape[0]
     cdef int64_t positions[SCORES_AT_ONCE]
     cdef double keys[SCORES_AT_ONCE]
     cdef const Segment *segment
+    cdef uint64_t before
     cdef Task task
     if n_slots == 0 or stop <= start:
         return
@@ -126,10 +133,11 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
             raise ValueError("slots must be slots of the snapshot, of rows with vectors")
     # Only the queries are wanted of it: with no rows to search, it takes little memory.
     task = Task(snapshot, Filter(snapshot, slots=np.empty(0, np.int64)), queries, start, stop, 1,
-                False)
+                False, flag=flag)
     with nogil:
+        before = farann_arithmetic_begin()
         at = 0
-        while at < n_slots:
+        while at < n_slots and not task.stopped():
             segment = &snapshot.segments[slots[at] >= snapshot.segments[1].first]
             n = 0
             while n < SCORES_AT_ONCE and at + n < n_slots:
@@ -138,6 +146,8 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
                     break
                 n += 1
             for i in range(stop - start):
+                if task.stopped():
+                    break
                 snapshot.kernels.keys_f64[<int>snapshot.metric](
                     segment.rows, positions, n, snapshot.dim,
                     task.exact_query(&task.queries[i]), keys)
@@ -145,3 +155,5 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
                     scores[start + i, at + j] = <float>farann_score(
                         snapshot.metric, keys[j], task.queries[i].prepared.query_norm)
             at += n
+        farann_arithmetic_end(before)
+    task.check_cancelled()

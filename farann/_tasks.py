@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 from weakref import WeakSet
+
+from farann import _core
+
+# Seconds of a wait. One that has begun hears of Ctrl+C, but not of one just before, nor on Windows:
+# then it is heard between two waits.
+_PATIENCE = 0.05
+
+Function = Callable[[_core.CancelFlag], object]
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+# Its one thread works in the place of the main one, which waits for signals.
+_stand_in: ThreadPoolExecutor | None = None
 
 
 def cpu_count() -> int:
@@ -31,37 +43,115 @@ def _executor(threads: int) -> ThreadPoolExecutor:
         return _pool
 
 
-def run_all(functions: Iterable[Callable[[], object]], threads: int) -> None:
-    """Call all functions, up to `threads` at a time; the first error is raised after the last."""
-    work = list(functions)
-    if threads == 1 or len(work) <= 1:
-        for function in work:
-            function()
-        return
-    iterator, errors, lock = iter(work), [], threading.Lock()
+def _stand_in_executor() -> ThreadPoolExecutor:
+    global _stand_in
+    with _lock:
+        if _stand_in is None:
+            _stand_in = ThreadPoolExecutor(1, thread_name_prefix="farann-main")
+        return _stand_in
 
-    def take_and_run() -> None:
+
+def _forget_executors() -> None:
+    """What waits for a thread that could not be started must not wait there for good."""
+    global _pool, _pool_size, _stand_in
+    with _lock:
+        _pool, _pool_size, _stand_in = None, 0, None
+
+
+class _Batch:
+    """Functions that threads take in turn, until none is left or one has failed."""
+
+    def __init__(self, functions: Iterable[Function]) -> None:
+        self.flag = _core.CancelFlag()
+        self.errors: list[BaseException] = []
+        self._left = deque(functions)
+        self.size = len(self._left)
+        self._changed = threading.Condition()
+        self._helpers = 0  # threads at work, beside that which asks
+
+    def work(self) -> None:
+        """Take functions and call them."""
         while True:
-            with lock:
-                function = next(iterator, None)
-            if function is None:
-                return
             try:
-                function()
-            except BaseException as error:
-                errors.append(error)
+                function = self._left.popleft()
+            except IndexError:
                 return
+            function(self.flag)
 
-    helpers = min(threads, len(work)) - 1
-    executor = _executor(threads)
-    futures = [executor.submit(take_and_run) for _ in range(helpers)]
-    take_and_run()
-    for future in futures:
-        # A helper that has not begun has nothing left to do: don't wait behind other searches.
-        if not future.cancel():
-            future.result()
-    if errors:
-        raise errors[0]
+    def help(self) -> None:
+        """The same in a thread of a pool; errors are for the one who asked."""
+        with self._changed:
+            if not self._left:
+                return
+            self._helpers += 1
+        try:
+            self.work()
+        except BaseException as error:
+            self.errors.append(error)
+            self.cancel()
+        with self._changed:
+            self._helpers -= 1
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Have everybody stop at the next block of rows, and take nothing more."""
+        self.flag.cancel()
+        self._left.clear()
+
+    def wait(self) -> None:
+        """Wait until nothing is left to do and nobody at work."""
+        with self._changed:
+            while self._left or self._helpers:
+                self._changed.wait(_PATIENCE)
+
+    def give_up(self) -> None:
+        """Stop, and wait until all have."""
+        self.cancel()
+        while True:
+            try:
+                self.wait()
+                return
+            except KeyboardInterrupt:
+                pass  # one is about to be raised already
+
+    def start_helpers(self, executor: Callable[[], ThreadPoolExecutor], number: int) -> bool:
+        """Ask for helpers; whether there are any to be had."""
+        try:
+            for _ in range(number):
+                executor().submit(self.help)
+        except RuntimeError:  # the interpreter ends, or there may be no more threads
+            _forget_executors()
+            return False
+        return True
+
+
+def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) -> None:
+    """Call all functions, up to `threads` at a time; the first error is raised after the last.
+
+    Each is given the flag that tells it to stop. Python hears of Ctrl+C in the main thread, between
+    its own steps: where work takes `long`, that thread lets another one do it, and waits. Where no
+    thread can be started, the calling one does everything.
+    """
+    batch = _Batch(functions)
+    if not long and (threads == 1 or batch.size <= 1):
+        batch.work()
+        return
+    try:
+        waits = long and threading.current_thread() is threading.main_thread() and (
+            batch.start_helpers(_stand_in_executor, 1))
+        helpers = min(threads, batch.size) - 1
+        if helpers > 0:
+            batch.start_helpers(partial(_executor, threads), helpers)
+        if not waits:
+            batch.work()
+        batch.wait()
+    except _core.Cancelled:
+        batch.give_up()  # for a reason that is in `errors`
+    except BaseException:
+        batch.give_up()
+        raise
+    if batch.errors:
+        raise batch.errors[0]
 
 
 class Lockable(Protocol):
@@ -82,8 +172,9 @@ def fresh_lock(owner: Lockable) -> threading.Lock:
 
 def _after_fork() -> None:
     """In a forked child the other threads are gone, and with them who held locks."""
-    global _pool, _pool_size, _lock
-    _pool, _pool_size, _lock = None, 0, threading.Lock()
+    global _lock
+    _lock = threading.Lock()
+    _forget_executors()
     for owner in _locked:
         owner._lock = threading.Lock()
 

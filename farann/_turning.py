@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from farann import _basis, _core
 from farann._asked import directions_of
 from farann._codes import FEW_ROWS, sample_of
 from farann._kind import Kind
+from farann._process import one_thread
 from farann._rotation import Turn, rotation_signs
 from farann._types import Float32Array, Float64Array
 
@@ -26,7 +26,7 @@ def turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
     # The rounding of 4-bit codes does better by what queries have in common.
     if kind.bits != 8 or len(rows) < FEW_ROWS:
         return turn
-    with threadpool_limits(1):
+    with one_thread():
         sample, directions = sample_of(rows, centre, kind.unit), directions_of(weights)
         # Under l2, queries have next to no mean beside the centre of rows.
         if _core.METRICS[kind.metric] != "l2":

@@ -192,9 +192,9 @@ void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, dou
     }
 }
 
-void farann_entries_sort(farann_entry *entries, int64_t n) {
+void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up) {
     for (int64_t i = n / 2 - 1; i >= 0; i--) sink(entries, n, i, entries[i]);
-    for (int64_t last = n - 1; last > 0; last--) {
+    for (int64_t last = n - 1; last > 0 && !farann_load(given_up); last--) {
         farann_entry worst = entries[0];
         sink(entries, last, 0, entries[last]);
         entries[last] = worst;

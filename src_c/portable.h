@@ -30,6 +30,30 @@ static __forceinline int farann_ctz_msvc(unsigned long x) {
 #error "farann knows GCC, clang and MSVC"
 #endif
 
+/* Numbers that threads share, each by itself: no order with other memory is needed. */
+#include <stdint.h>
+#if defined(_MSC_VER) && !defined(__clang__)
+static FARANN_INLINE int64_t farann_load(const int64_t *number) {
+    return *(const volatile int64_t *)number;
+}
+static FARANN_INLINE void farann_store(int64_t *number, int64_t value) {
+    *(volatile int64_t *)number = value;
+}
+static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
+    return _InterlockedExchangeAdd64(number, value);
+}
+#else
+static FARANN_INLINE int64_t farann_load(const int64_t *number) {
+    return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+static FARANN_INLINE void farann_store(int64_t *number, int64_t value) {
+    __atomic_store_n(number, value, __ATOMIC_RELAXED);
+}
+static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
+    return __atomic_fetch_add(number, value, __ATOMIC_RELAXED);
+}
+#endif
+
 #include <float.h>
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
 #error "farann needs float and double arithmetic without extra precision (no x87)"

@@ -1,0 +1,99 @@
+"""What belongs to the process and is borrowed: threads of BLAS, the arithmetic of a thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
+from farann import _core
+
+_lock = threading.Lock()
+# Who needs BLAS to have one thread; and by file name the libraries, with the threads they had.
+_users: set[object] = set()
+_limited: dict[str, tuple[Any, int]] = {}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let BLAS and OpenMP use one thread: threads that wait for each other by spinning take minutes
+    on a busy machine.
+
+    The limit of BLAS is one for the whole process. It ends with the last of those who need it, as
+    each would give back what the others have set. OpenMP has a limit for each thread, which holds
+    for a BLAS that is made with it, too.
+    """
+    user = object()
+    try:
+        with _lock:
+            _users.add(user)
+            _limit()
+        with threadpool_limits(1, user_api="openmp"):
+            yield
+    finally:
+        try:
+            _leave(user)
+        except BaseException:  # a Ctrl+C in here
+            _leave(user)
+            raise
+
+
+def _limit() -> None:
+    """Again for everybody who comes: libraries may have been loaded since."""
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        threads = library.num_threads
+        if threads and threads > 1 and getattr(library, "threading_layer", "") != "openmp":
+            _limited.setdefault(library.filepath, (library, threads))
+            _set_threads(library, 1)
+
+
+def _leave(user: object) -> None:
+    with _lock:
+        _users.discard(user)
+        if not _users:
+            _restore()
+
+
+def _restore() -> None:
+    for name, (library, threads) in list(_limited.items()):
+        # Who has set another number meanwhile wants that.
+        if library.num_threads == 1:
+            _set_threads(library, threads)
+        del _limited[name]
+
+
+def _set_threads(library: Any, number: int) -> None:
+    # From 3.8 on threadpoolctl lets one thread alone set those of OpenBLAS, as long as it lives;
+    # from others it does nothing, and doesn't say so.
+    release = getattr(library, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+    library.set_num_threads(number)
+    if release is not None:
+        release(force=True)
+
+
+@contextmanager
+def ieee_arithmetic() -> Iterator[None]:
+    """Let numpy see denormal numbers in this thread, whatever a library set at its import."""
+    before = _core.begin_arithmetic()
+    try:
+        yield
+    finally:
+        _core.end_arithmetic(before)
+
+
+def _after_fork() -> None:
+    """In a forked child the other threads are gone, and nobody there would lift their limit."""
+    global _lock
+    _lock = threading.Lock()
+    _users.clear()
+    _restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,129 @@
+"""Every allocation of the core fails in turn: the search says so, and the index is as before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from cases import index_of
+from farann import _core
+
+N, DIM = 6000, 12
+Search = Callable[[farann.Index, Any], Any]
+
+INDEXES: dict[str, dict[str, Any]] = {
+    "int8": {},
+    "float32": {"codes": "float32"},
+    "cells": {"cells": 40},
+    "int4 alone": {"codes": "int4", "keep_vectors": False},
+    "cells alone": {"codes": "int4", "keep_vectors": False, "cells": 40},
+}
+EVERYWHERE: dict[str, Search] = {
+    "budget": lambda index, q: index.search_furthest(q, 5, budget=1500),
+    "much": lambda index, q: index.search_furthest(q, 300, budget=N),
+    "exclude": lambda index, q: index.search_furthest(
+        q, 5, budget=N, exclude=np.arange(q.size // DIM)[:, None] if q.ndim > 1 else [1, 2]),
+    "allowed": lambda index, q: index.search_furthest(q, 5, budget=N, allowed=np.arange(0, N, 3)),
+    "score": lambda index, q: index.score(q, np.arange(5, N + 50, 7)),
+}
+WITH_VECTORS: dict[str, Search] = {
+    "exact": lambda index, q: index.search_furthest(q, 5),
+    "many": lambda index, q: index.search_furthest(q, 200),
+    "nearest": lambda index, q: index.search_nearest(q, 5),
+    "epsilon": lambda index, q: index.search_furthest(q, 5, epsilon=0.1),
+    "beyond": lambda index, q: index.search_beyond(q, 6.0),
+    "few allowed": lambda index, q: index.search_furthest(q, 5, allowed=np.arange(0, N, 500)),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_fails_afterwards() -> Iterator[None]:
+    yield
+    _core.fail_allocation(-1)
+
+
+@pytest.fixture(scope="module", params=list(INDEXES))
+def index(request: pytest.FixtureRequest) -> farann.Index:
+    rng = np.random.default_rng(7)
+    made = index_of(rng.standard_normal((N, DIM), dtype=np.float32), threads=1,
+                    **INDEXES[request.param]).build()
+    made.add(rng.standard_normal((50, DIM), dtype=np.float32))
+    return made
+
+
+def queries_of(number: int | None) -> Any:
+    rng = np.random.default_rng(8)
+    queries = rng.standard_normal((number or 1, DIM), dtype=np.float32)
+    return queries if number else queries[0]
+
+
+def bytes_of(answer: Any) -> list[bytes]:
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    return [np.asarray(part).tobytes() for part in parts]
+
+
+@pytest.mark.parametrize("number", [None, 3, 40])
+@pytest.mark.parametrize("kind", [*EVERYWHERE, *WITH_VECTORS])
+def test_every_allocation_may_fail(index: farann.Index, kind: str, number: int | None) -> None:
+    if kind in WITH_VECTORS and not index.stats()["keep_vectors"]:
+        pytest.skip("this search needs vectors")
+    search = (EVERYWHERE | WITH_VECTORS)[kind]
+    queries = queries_of(number)
+    expected = bytes_of(search(index, queries))
+    _core.fail_allocation(0)
+    search(index, queries)
+    n_allocations = _core.fail_allocation(-1)
+    assert n_allocations >= 3
+    for n in range(1, n_allocations + 1):
+        _core.fail_allocation(n)
+        with pytest.raises(MemoryError, match="memory"):
+            search(index, queries)
+        assert _core.fail_allocation(-1) >= n
+        assert bytes_of(search(index, queries)) == expected
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_in_threads_too(index: farann.Index, threads: int) -> None:
+    """One task fails; the others stop, and the next search has all its threads."""
+    queries = queries_of(2500)
+
+    def search() -> list[bytes]:
+        return bytes_of(index.search_furthest(queries, 5, budget=N, threads=threads))
+
+    expected = search()
+    _core.fail_allocation(0)
+    search()
+    n_allocations = _core.fail_allocation(-1)
+    for n in range(1, n_allocations + 1, 7):
+        _core.fail_allocation(n)
+        with pytest.raises(MemoryError, match="memory"):
+            search()
+        _core.fail_allocation(-1)
+        assert search() == expected
+
+
+def test_a_build_survives_too() -> None:
+    """It asks sample queries, and gives the same index when it is begun again."""
+    rows = np.random.default_rng(9).standard_normal((5000, 8), dtype=np.float32)
+    _core.fail_allocation(0)
+    expected = bytes_of(index_of(rows, threads=1).build().search_furthest(rows[:5], 3))
+    n_allocations = _core.fail_allocation(-1)
+    for n in range(1, n_allocations + 1, 5):
+        index = index_of(rows, threads=1)
+        _core.fail_allocation(n)
+        with pytest.raises(MemoryError, match="memory"):
+            index.build().search_furthest(rows[:5], 3)
+        _core.fail_allocation(-1)
+        assert bytes_of(index.search_furthest(rows[:5], 3)) == expected
+
+
+def test_counting_is_off_by_itself() -> None:
+    index = index_of(np.ones((10, 2), np.float32)).build()
+    assert _core.fail_allocation(-1) == 0
+    index.search_furthest(np.ones(2), 3)
+    assert _core.fail_allocation(0) == 0
+    index.search_furthest(np.ones(2), 3)
+    assert _core.fail_allocation(-1) > 0

@@ -1,0 +1,254 @@
+"""The process is left as it was: threads of BLAS, the arithmetic of threads."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+import reference
+from cases import assert_same, assert_same_beyond, assert_same_bits, index_of, rows_for
+from farann import _core, _process
+from numpy.typing import NDArray
+from reference import METRICS
+from threadpoolctl import threadpool_info, threadpool_limits
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def blas_threads() -> list[int]:
+    return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+
+
+@pytest.fixture
+def three_threads() -> Iterator[list[int]]:
+    """Of BLAS, unless it has fewer at most."""
+    with threadpool_limits(3, user_api="blas"):
+        before = blas_threads()
+        assert before and max(before) > 1
+        yield before
+        assert blas_threads() == before
+
+
+def test_the_last_to_leave_restores(three_threads: list[int]) -> None:
+    first, second = _process.one_thread(), _process.one_thread()
+    first.__enter__()
+    assert set(blas_threads()) == {1}
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == three_threads
+
+
+def test_threads_come_and_go(three_threads: list[int]) -> None:
+    n, seen = 4, []
+    gate = threading.Barrier(n + 1)
+
+    def use(number: int) -> None:
+        guard = _process.one_thread()
+        for step in range(2 * n):
+            if step == number:
+                guard.__enter__()
+            if step == n + number:
+                guard.__exit__(None, None, None)
+            gate.wait(60)
+            gate.wait(60)  # somebody looks in between
+
+    threads = [threading.Thread(target=use, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2 * n):
+        gate.wait(60)
+        seen.append(blas_threads())
+        gate.wait(60)
+    for thread in threads:
+        thread.join()
+    one = [1] * len(three_threads)
+    assert seen == [one] * (2 * n - 1) + [three_threads]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
+def test_errors_restore_too(three_threads: list[int], error: type[BaseException]) -> None:
+    with pytest.raises(error), _process.one_thread():
+        assert set(blas_threads()) == {1}
+        raise error
+
+
+def test_an_interrupt_at_any_line(three_threads: list[int]) -> None:
+    """Of those that limit and restore; once there is one, it is survived."""
+    file = _process.one_thread.__wrapped__.__code__.co_filename  # type: ignore[attr-defined]
+    n_lines, at = 10**6, 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename != file:
+            return None
+        line = linecache.getline(file, frame.f_lineno).strip()
+        # Python looks for no signals between taking a lock and its block, nor where a `try` begins.
+        if event == "line" and line not in ("with _lock:", "try:"):
+            count += 1
+            if count == at:
+                raise KeyboardInterrupt
+        return trace
+
+    while at <= n_lines:
+        count, interrupted = 0, False
+        sys.settrace(trace)
+        try:
+            with _process.one_thread():
+                pass
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(None)
+        assert interrupted == (at > 0), at
+        assert not _process._users and blas_threads() == three_threads, at
+        if at == 0:
+            n_lines = count
+        at += 1
+    assert n_lines > 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_has_its_threads(three_threads: list[int]) -> None:
+    """Though another thread had the limit, which is not there any more."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def use() -> None:
+        with _process.one_thread():
+            entered.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    assert entered.wait(60)
+    child = os.fork()
+    if child == 0:
+        good = blas_threads() == three_threads
+        with _process.one_thread():
+            good = good and set(blas_threads()) == {1}
+        os._exit(0 if good and blas_threads() == three_threads else 1)
+    _, status = os.waitpid(child, 0)
+    leave.set()
+    thread.join()
+    assert status == 0
+
+
+def test_two_builds_at_once(run_python: Callable[..., Arrays]) -> None:
+    """Partitioned, so that scikit-learn and its OpenMP are loaded meanwhile."""
+    told = run_python(
+        """
+import threading
+import farann
+from threadpoolctl import threadpool_info, threadpool_limits
+
+def limits():
+    return {i["filepath"]: i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"}
+
+usual = set(limits().values())
+threadpool_limits(3, user_api="blas")
+before = limits()
+rows = np.random.default_rng(0).standard_normal((6000, 24), dtype=np.float32)
+gate = threading.Barrier(3)
+
+def build(n):
+    index = farann.Index(24, cells=30)
+    index.add(rows[:n])
+    gate.wait(60)
+    index.build()
+
+threads = [threading.Thread(target=build, args=(n,)) for n in (6000, 5000, 4500)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+after = limits()
+give(kept=after | before == after, several=max(before.values()) > 1,
+     others={n for name, n in after.items() if name not in before} <= usual)
+"""
+    )
+    assert told["kept"] and told["several"] and told["others"]
+
+
+# ---- arithmetic ----
+
+
+@pytest.fixture
+def no_denormals() -> Iterator[None]:
+    """As in a process that has loaded a library compiled with -ffast-math."""
+    if _core.flush_denormals(True) < 0:
+        pytest.skip("no such mode is known for this CPU")
+    try:
+        assert np.float32(1e-40) * np.float32(1.0) == 0.0
+        yield
+        # All that was called left it as it was.
+        assert _core.flush_denormals(True) == 1
+    finally:
+        _core.flush_denormals(False)
+
+
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["denormals", "1e-22", "mixed magnitudes"])
+def test_answers_are_those_of_denormal_rows(
+    request: pytest.FixtureRequest, rng: np.random.Generator, kind: str, metric: str, codes: str
+) -> None:
+    rows = rows_for(kind, rng, 900, 7, metric)
+    queries = rows_for(kind, rng, 40, 7, metric)
+    oracles = (reference.furthest, reference.nearest)
+    expected = [oracle(queries, rows, 9, metric) for oracle in oracles]
+    radius = float(np.median(expected[0].scores))
+    beyond, scores = reference.beyond(queries, rows, radius, metric), reference.score(
+        queries, rows, metric)
+    request.getfixturevalue("no_denormals")
+    index = index_of(rows, metric, codes=codes, threads=2).build()
+    for search, right in zip(
+        (index.search_furthest, index.search_nearest), expected, strict=True
+    ):
+        assert_same(search(queries, 9), right)
+        assert_same(search(queries[:3], 9), farann.Hits(right.scores[:3], right.ids[:3]))
+        assert_same(search(queries[0], 9), farann.Hits(right.scores[0], right.ids[0]))
+    assert_same_beyond(index.search_beyond(queries, radius), beyond)
+    assert_same_bits(index.score(queries, np.arange(len(rows))), scores)
+
+
+def test_zero_vectors_are_told_from_denormal_ones(no_denormals: None) -> None:
+    rows = np.full((3, 4), 700, np.int32).view(np.float32)
+    assert _core.first_bad_row(rows, True) == -1
+    rows[1] = 0.0
+    assert _core.first_bad_row(rows, True) == 1
+
+
+def test_ieee_arithmetic_is_for_a_block(no_denormals: None) -> None:
+    tiny = np.full(4, 700, np.int32).view(np.float32)
+    with pytest.raises(ZeroDivisionError), _process.ieee_arithmetic():
+        assert (tiny * np.float32(1.0)).view(np.uint32).all()
+        raise ZeroDivisionError
+    assert not (tiny * np.float32(1.0)).view(np.uint32).any()
+
+
+def test_every_entry_of_the_core_leaves_it(no_denormals: None) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((5000, 12), dtype=np.float32)
+    for options in ({}, {"cells": 20}, {"codes": "int4", "keep_vectors": False, "cells": 20}):
+        index = index_of(rows, **options).build()
+        calls: list[Callable[[], object]] = [
+            lambda index=index: index.search_furthest(rows[:30], budget=2000),
+            lambda index=index: index.search_furthest(rows[0], budget=2000),
+            lambda index=index: index.score(rows[:3], [1, 2, 3]),
+            lambda index=index: index.reconstruct([1, 2, 3]),
+            lambda index=index: index.tune(rows[:50], k=3),
+            lambda index=index: index.add(rows[:40]),
+            lambda index=index: index.build(),
+        ]
+        for call in calls:
+            call()
+            assert _core.flush_denormals(True) == 1
