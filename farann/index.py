@@ -26,7 +26,7 @@ class Index:
     Parameters
     ----------
     dim : int, optional
-        Dimension of the rows; by default that of the first rows added.
+        Dimension of the rows, at most 2^24; by default that of the first rows added.
     metric : {"l2", "dot", "cosine"}
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity.
@@ -43,10 +43,10 @@ class Index:
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
         ``budget=``. What was dropped can't come back.
     seed : int
-        For what is drawn at random during `build`.
+        For what is drawn at random during `build`; below 2^128.
     threads : int, optional
-        Threads for batches; by default as many as there are CPUs. A single query always runs
-        in the thread that asks.
+        Threads for batches, at most 4096; by default as many as there are CPUs. A single query
+        always runs in the thread that asks.
 
     Notes
     -----
@@ -73,32 +73,26 @@ class Index:
     def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
                  cells: int | str | None = None, keep_vectors: bool = True, seed: int = 0,
                  threads: int | None = None) -> None:
-        if metric not in _core.METRICS:
-            raise ValueError(f"metric: expected one of {_core.METRICS}, got {metric!r}")
-        if codes not in ("int8", "int4", "float32"):
-            raise ValueError(f"codes: expected 'int8', 'int4' or 'float32', got {codes!r}")
-        if cells is not None and cells != "auto":
-            try:
-                cells = _checks.to_int("cells", cells, 1)
-            except (TypeError, ValueError) as error:
-                raise type(error)("cells: expected None, 'auto', or an int of 1 or more, "
-                                  f"got {cells!r}") from None
+        _checks.to_choice("metric", metric, _core.METRICS)
+        _checks.to_choice("codes", codes, ("int8", "int4", "float32"))
+        cells = _checks.to_cells(cells)
         if cells is not None and codes == "float32":
             raise ValueError("cells: partitions need codes, and codes='float32' means none")
         if not isinstance(keep_vectors, (bool, np.bool_)):
-            raise TypeError(f"keep_vectors: expected True or False, got {keep_vectors!r}")
+            raise TypeError("keep_vectors: expected True or False, "
+                            f"got {_checks.shown(keep_vectors)}")
         if not keep_vectors and codes == "float32":
             raise ValueError("keep_vectors: without vectors there must be codes, and "
                              "codes='float32' means none")
         self._keep_vectors = bool(keep_vectors)
         self._lock = _tasks.fresh_lock(self)
         self._metric, self._codes, self._cells = metric, codes, cells
-        self._seed = _checks.to_int("seed", seed, 0)
-        self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
+        self._seed = _checks.to_int("seed", seed, 0, _checks.MOST_SEED)
+        self._threads = _checks.to_threads(threads)
         self._isa = default_isa()
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(_checks.to_int("dim", dim, 1), self._kind)
+            self._store = Store(_checks.to_int("dim", dim, 1, _checks.MOST_DIM), self._kind)
         # What the next search sees; None when something changed since.
         self._snapshot: _core.Snapshot | None = None
         self._everything: _core.Filter | None = None
@@ -343,8 +337,10 @@ class Index:
             codes = store.codes
         if len(vectors) == 0:
             raise ValueError("queries: expected at least one")
-        measured = tuning.measure(snapshot, vectors, k, with_cells=store.cells is not None,
-                                  with_vectors=store.n_coded is None)
+        # Beyond the rows there are nothing is found, and no answer needs room for it.
+        measured = tuning.measure(snapshot, vectors, min(k, len(store)),
+                                  with_cells=store.cells is not None,
+                                  with_vectors=store.n_coded is None)._replace(k=k)
         with self._lock:
             if store.codes is codes:  # else there was a build meanwhile
                 store.tunings[k] = measured
@@ -378,7 +374,8 @@ class Index:
         queries : array_like (n_queries, dim) or (dim,)
             Converted to float32, as rows are.
         k : int
-            How many rows to find, at least 1.
+            How many rows to find, at least 1. k beyond the number of rows pads; a call may pad to
+            at most 2^24 results, queries times k.
         recall : float, optional
             Find this share of the true answer, on average over queries like those that `tune`
             measured; it is called if nobody did. 1 is exact, and so is the search where nothing
@@ -414,9 +411,9 @@ class Index:
         Raises
         ------
         ValueError, TypeError
-            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1, a filter of
-            the wrong shape, more than one of recall, epsilon and budget, or neither recall nor
-            budget for an index without vectors.
+            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
+            the number of rows, a filter of the wrong shape, more than one of recall, epsilon and
+            budget, or neither recall nor budget for an index without vectors.
 
         Notes
         -----
@@ -567,7 +564,8 @@ class Index:
         path : str or path-like
         mmap : bool
             Map the rows instead of reading them: they are read when a search needs them, and
-            may be larger than memory. They are not checked then; ``farann info --verify`` does.
+            may be larger than memory. They are not checked then, but that codes have each row once
+            is; ``farann info --verify`` does.
 
         Raises
         ------
@@ -614,8 +612,7 @@ class Index:
                     self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
-        if threads is not None:
-            _checks.to_int("threads", threads, 1)
+        threads = _checks.to_threads(threads)
         return 1 if n_queries <= 1 else threads or self.threads
 
     def _filter(self, store: Store, snapshot: _core.Snapshot, exclude: Any, allowed: Any,
@@ -647,7 +644,7 @@ class Index:
         return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan}
 
     def _known_slots(self, ids: npt.ArrayLike) -> Int64Array:
-        wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
+        wanted = _checks.to_ids("ids", ids, single=True)
         slots = (np.full(len(wanted), -1) if self._store is None
                  else self._store.slots_of(wanted))
         unknown = wanted[slots < 0]
@@ -675,6 +672,7 @@ class Index:
         k = _checks.to_int("k", k, 1)
         with self._lock:
             vectors, single, store, snapshot = self._ready(queries)
+            _checks.check_padding(k, len(vectors), len(self))
             if snapshot is None or store is None:
                 hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
                             np.full((len(vectors), k), -1, np.int64))
