@@ -144,7 +144,7 @@ def k_means(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
 
     n_cells = min(n_cells, len(sample))
     model = KMeans(n_cells, init="random", n_init=1, max_iter=_ROUNDS, tol=0.0,
-                   algorithm="lloyd", random_state=seed)
+                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
     with warnings.catch_warnings():
         # So few rounds don't converge, and groups of equal rows can't be told apart.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Float32Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+
+# Rows are at most 64 MiB long: a few bytes of a file must not ask for more memory than that.
+MOST_DIM = 1 << 24
+# Results of a call whose k is above the number of rows: 192 MiB of scores and ids.
+MOST_PADDED = 1 << 24
+# More threads than any machine has CPUs; each takes memory.
+MOST_THREADS = 4096
+# What `secrets.randbits(128)` gives, which numpy recommends as a seed.
+MOST_SEED = 2**128 - 1
+_MOST_INT = 2**63 - 1
+_MOST_SHOWN = 100
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: short, and of any value."""
+    try:
+        text = repr(value)
+    except Exception:  # Python refuses to print numbers of more than 4300 digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def to_array(name: str, value: Any) -> npt.NDArray[Any]:
     """An array of whatever came; ragged nests are refused."""
     try:
         return np.asarray(value)
+    except (TypeError, OverflowError) as error:  # dates among numbers, say
+        raise TypeError(f"{name}: expected an array of numbers, got {shown(value)}") from error
     except ValueError as error:
         raise ValueError(f"{name}: expected rows of equal length, got ragged data") from error
+
+
+def to_numbers(name: str, value: Any) -> Float64Array:
+    """Check an array of real numbers, of any shape, and give it as a float64 copy."""
+    array = to_array(name, value)
+    if array.size and array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected numbers, got an array of {array.dtype}")
+    with np.errstate(over="ignore"):  # infinity is for the caller to judge
+        return array.astype(np.float64)
+
+
+def to_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """Check one of several names, or None where that is one of them."""
+    if not any(value is choice or (isinstance(value, str) and value == choice)
+               for choice in choices):
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, "
+                         f"got {shown(value)}")
+    return value
 
 
 def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bool,
@@ -53,8 +94,9 @@ def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bo
         if array.shape == (1, 0):  # an empty list
             return np.empty((0, dim), np.float32)
         raise ValueError(f"{name}: expected vectors of dimension {dim}, got {array.shape[1]}")
-    if array.shape[1] < 1:
-        raise ValueError(f"{name}: expected vectors of dimension 1 or more, got {array.shape}")
+    if not 1 <= array.shape[1] <= MOST_DIM:
+        raise ValueError(f"{name}: expected vectors of dimension 1 to {MOST_DIM}, "
+                         f"got {array.shape}")
     fits = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
     if as_is and not fits:
         order = "in C order" if array.flags.c_contiguous else "not in C order"
@@ -81,9 +123,11 @@ def _what_is_bad(given: npt.NDArray[Any], converted: Float32Array) -> str:
     return "cosine needs vectors with a direction, got a zero vector"
 
 
-def to_ids(name: str, value: Any) -> Int64Array:
-    """Check ids and give them as a one-dimensional int64 array."""
+def to_ids(name: str, value: Any, *, single: bool = False) -> Int64Array:
+    """Check ids, or with `single` perhaps one id, and give them as an int64 array, (n,)."""
     array = to_array(name, value)
+    if single and array.ndim == 0:
+        array = array[np.newaxis]
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
@@ -111,29 +155,72 @@ def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
     return ids
 
 
-def to_int(name: str, value: Any, smallest: int) -> int:
+def to_int(name: str, value: Any, smallest: int, largest: int = _MOST_INT) -> int:
     """Check a whole number."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected an int, got {value!r}")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected an int, got {value!r}") from None
+        raise TypeError(f"{name}: expected an int, got {shown(value)}") from None
     if number < smallest:
-        raise ValueError(f"{name}: expected {smallest} or more, got {number}")
+        raise ValueError(f"{name}: expected {smallest} or more, got {shown(number)}")
+    if number > largest:
+        raise ValueError(f"{name}: expected at most {largest}, got {shown(number)}")
     return number
+
+
+def to_cells(value: Any) -> int | str | None:
+    """Check a number of cells, "auto" or None."""
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return value
+    try:
+        return to_int("cells", value, 1)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"cells: expected None, 'auto', or an int from 1 to {_MOST_INT}, "
+                          f"got {shown(value)}") from None
+
+
+def to_threads(value: Any) -> int | None:
+    """Check a number of threads; None stands for the default."""
+    return None if value is None else to_int("threads", value, 1, MOST_THREADS)
+
+
+def check_padding(k: int, n_queries: int, n_rows: int) -> None:
+    """Refuse a k above the number of rows whose answers would hold next to nothing.
+
+    Such answers are padded, and a call pads to at most `MOST_PADDED` results.
+    """
+    if k > n_rows and k * max(n_queries, 1) > MOST_PADDED:
+        most = max(n_rows, MOST_PADDED // max(n_queries, 1))
+        raise ValueError(f"k: expected at most {most} for {n_queries} queries of {n_rows} rows, "
+                         f"as a call pads to at most {MOST_PADDED} results, got {k}")
 
 
 def to_float(name: str, value: Any) -> float:
     """Check a number that is not NaN."""
-    if isinstance(value, (bool, str, bytes)) or np.ndim(value) != 0:
-        raise TypeError(f"{name}: expected a number, got {value!r}")
+    # Truth, complex numbers, text and dates are no numbers, though `float` takes some of them.
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if isinstance(value, (bool, str, bytes, bytearray)) or kind in "bcSUmM" or (
+            getattr(value, "ndim", 0) != 0):
+        raise TypeError(f"{name}: expected a number, got {shown(value)}")
     try:
         number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number that float64 can hold, "
+                         f"got {shown(value)}") from None
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+        raise TypeError(f"{name}: expected a number, got {shown(value)}") from None
     if number != number:
         raise ValueError(f"{name}: expected a number, got NaN")
+    return number
+
+
+def to_finite(name: str, value: Any) -> float:
+    """Check a number that is neither NaN nor infinite."""
+    number = to_float(name, value)
+    if abs(number) == float("inf"):
+        raise ValueError(f"{name}: expected a finite number, got {number}")
     return number
 
 
@@ -185,7 +272,7 @@ def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int
     try:
         given = len(value)
     except TypeError:
-        raise TypeError(f"{name}: expected ids for each query, got {value!r}") from None
+        raise TypeError(f"{name}: expected ids for each query, got {shown(value)}") from None
     if given != n_queries:
         raise ValueError(f"{name}: expected ids for each of {n_queries} queries, got {given}")
     return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(value)]

@@ -128,7 +128,6 @@ class Snapshot:
     isa: Final[str]
     dim: Final[int]
     n_slots: Final[int]
-    isa: Final[str]
     def __init__(
         self,
         base: npt.NDArray[np.float32],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann import _core
+from farann import _checks, _core
 from farann._cells import CellArrays
 from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
@@ -19,7 +19,7 @@ from farann._layout import CodeArrays
 from farann._seeds import SeedArrays, seeds_of
 from farann._kind import Kind
 from farann._store import Store
-from farann._types import Float32Array
+from farann._types import Float32Array, Int32Array, Int64Array
 from farann.tuning import Tuning
 
 _CHUNK_BYTES = 1 << 24
@@ -115,22 +115,23 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
-    store.codes = _codes_of(metadata, arrays, n_coded or count, dim)
-    if store.codes is not None:
+    coded = _codes_of(metadata, arrays, n_coded or count, dim)
+    if coded is not None:
+        store.codes = coded[0]
         if (store.codes.squares is None) != (kind.metric != 0):
             raise FormatError("the codes are not those of this metric: l2 has squares, others none")
         if store.codes.basis is None and (store.codes.lower is None) != (kind.bits == 4):
             raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
     if n_coded:
         _restore_coded(store, metadata, arrays)
-    if store.codes is not None:
+    if coded is not None and store.codes is not None:
         store.cells = _cells_of(metadata, arrays, store.codes)
         if store.cells is not None and (
                 (store.cells.squares is None) != (store.codes.squares is None)):
             raise FormatError("the cells are not those of these codes: only one has squares")
         if store.cells is not None and store.cells.relative and not (n_coded and kind.bits == 4):
             raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
-        store.seeds = _seeds_of(arrays, store.codes, n_coded or count, dim)
+        store.seeds = _seeds_of(arrays, *coded)
         if store.seeds is not None and (n_coded or kind.bits == 4):
             raise FormatError("the seeds are not those of these codes")
         store.tunings.by_k = _tunings_of(metadata)
@@ -151,13 +152,9 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
     bad = _core.first_bad_row(store.base, store.kind.unit)
     if bad >= 0:
         raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")
-    if codes.slots is not None:
-        held = np.sort(np.concatenate([codes.slots[codes.slots >= 0], codes.outliers]))
-        if not np.array_equal(held, np.arange(store.n_base)):
-            raise FormatError("the codes are not one of each row")
     recall = metadata.get("codes_recall")
     if recall is not None and not (isinstance(recall, float) and 0.0 <= recall <= 1.0):
-        raise FormatError(f"metadata: 'codes_recall' can't be {recall!r}")
+        raise FormatError(f"metadata: 'codes_recall' can't be {_checks.shown(recall)}")
     store.codes_recall = recall
 
 
@@ -180,7 +177,8 @@ _SEED_SECTIONS = {"panels": (np.uint8, 2), "weights": (np.float32, 1), "squares"
 
 
 def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
-              dim: int) -> CodeArrays | None:
+              dim: int) -> tuple[CodeArrays, _core.Codes] | None:
+    """The codes of `count` rows, and the same as the core has them."""
     if "code_bounds" not in metadata:
         return None
     parts = _parts(arrays, "codes", _CODE_SECTIONS)
@@ -192,17 +190,33 @@ def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
         raise FormatError("metadata: 'code_bounds' can't be None")
     codes = CodeArrays(**parts, bounds=bounds, whole_bounds=_bounds(metadata, "whole_bounds"))
     try:
-        _core.Codes(count, dim, *codes)
+        of_core = _core.Codes(count, dim, *codes)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the codes are not those of these rows: {error}") from None
-    return codes
+    if codes.slots is not None and not _covers(codes.slots, codes.outliers, count):
+        raise FormatError("the codes are not one of each row")
+    return codes, of_core
+
+
+def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
+    """Whether slots (-1 for none) and outliers, all in range, are each of `count` rows once.
+
+    A row that is missing would never be found. This takes a byte a row, and of a mapped file it
+    reads the slots, which the core has read before.
+    """
+    there = slots[slots >= 0]
+    if len(there) + len(outliers) != count:  # before there is memory for what a file claims
+        return False
+    seen = np.zeros(count, np.bool_)
+    seen[there] = seen[outliers] = True
+    return bool(seen.all())
 
 
 def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
               codes: CodeArrays) -> CellArrays | None:
     relative = metadata.get("relative", False)
     if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
-        raise FormatError(f"metadata: 'relative' can't be {relative!r}")
+        raise FormatError(f"metadata: 'relative' can't be {_checks.shown(relative)}")
     if "cell_unit" not in metadata:
         return None
     parts = _parts(arrays, "cells", _CELL_SECTIONS)
@@ -210,7 +224,8 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
         if parts[name] is None:
             raise FormatError(f"section 'cells.{name}' is missing")
     if not isinstance(metadata["cell_unit"], float):
-        raise FormatError(f"metadata: 'cell_unit' can't be {metadata['cell_unit']!r}")
+        raise FormatError(
+            f"metadata: 'cell_unit' can't be {_checks.shown(metadata['cell_unit'])}")
     cells = CellArrays(**parts, unit=metadata["cell_unit"], relative=relative)
     try:
         _core.Cells(codes.turn.n_coded, len(codes.panels), *cells)
@@ -219,8 +234,8 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     return cells
 
 
-def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays, count: int,
-              dim: int) -> SeedArrays | None:
+def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays,
+              of_core: _core.Codes) -> SeedArrays | None:
     parts = _parts(arrays, "seeds", _SEED_SECTIONS)
     if parts["positions"] is None:
         return None
@@ -229,7 +244,7 @@ def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays, count: 
             raise FormatError(f"section 'seeds.{name}' is missing")
     seeds = SeedArrays(**parts)
     try:
-        seeds_of(seeds, codes, _core.Codes(count, dim, *codes))
+        seeds_of(seeds, codes, of_core)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the seeds are not those of these codes: {error}") from None
     return seeds
@@ -247,8 +262,9 @@ def _rows_of(tuning: Tuning) -> list[list[float | None]]:
 def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
     try:
         return {k: _tuning_of(k, rows) for k, rows in metadata.get("tunings", [])}
-    except (TypeError, ValueError):
-        raise FormatError(f"metadata: 'tunings' can't be {metadata['tunings']!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise FormatError(
+            f"metadata: 'tunings' can't be {_checks.shown(metadata['tunings'])}") from None
 
 
 def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
@@ -288,7 +304,7 @@ def _bounds(metadata: Mapping[str, Any], name: str) -> CodeBounds | None:
     if not (isinstance(bounds, list)
             and len(bounds) in (CodeBounds._fields.index("outside"), len(CodeBounds._fields))
             and all(isinstance(bound, float) for bound in bounds)):
-        raise FormatError(f"metadata: {name!r} can't be {bounds!r}")
+        raise FormatError(f"metadata: {name!r} can't be {_checks.shown(bounds)}")
     return CodeBounds(*bounds)
 
 
@@ -307,26 +323,27 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
     """Refuse metadata that no index could have written."""
     expected: dict[str, Any] = {
         "metric": lambda v: v in _core.METRICS,
-        "dim": lambda v: v is None or (_is_int(v) and 1 <= v < 2**31),
+        "dim": lambda v: v is None or (_is_int(v) and 1 <= v <= _checks.MOST_DIM),
         "count": lambda v: _is_int(v) and 0 <= v < 2**48,
         "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
         "codes": lambda v: v in ("int8", "int4", "float32"),
-        "cells": lambda v: v is None or v == "auto" or (_is_int(v) and v >= 1),
+        "cells": lambda v: v is None or v == "auto" or (
+            _is_int(v) and 1 <= v < 2**63),
         "keep_vectors": lambda v: isinstance(v, bool),
-        "seed": lambda v: _is_int(v) and v >= 0,
+        "seed": lambda v: _is_int(v) and 0 <= v <= _checks.MOST_SEED,
         "built": lambda v: isinstance(v, bool),
     }
     for key, fits in expected.items():
         if key not in metadata:
             raise FormatError(f"metadata: {key!r} is missing")
         if not isinstance(metadata[key], (str, int, bool, type(None))) or not fits(metadata[key]):
-            raise FormatError(f"metadata: {key!r} is {metadata[key]!r}, which this version of "
-                              "farann does not know")
+            raise FormatError(f"metadata: {key!r} is {_checks.shown(metadata[key])}, which "
+                              "this version of farann does not know")
     if metadata["cells"] is not None and metadata["codes"] == "float32":
         raise FormatError("metadata: there can't be cells without codes")
     coded = metadata.get("coded", 0)
     if not (_is_int(coded) and 0 <= coded <= metadata["count"]):
-        raise FormatError(f"metadata: 'coded' can't be {coded!r}")
+        raise FormatError(f"metadata: 'coded' can't be {_checks.shown(coded)}")
     if not metadata["keep_vectors"] and metadata["codes"] == "float32" or (
             coded and metadata["keep_vectors"]):
         raise FormatError("metadata: 'keep_vectors' doesn't fit the codes")

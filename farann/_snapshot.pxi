@@ -44,7 +44,6 @@ cdef class Snapshot:
     cdef Seeds seeds
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
-    cdef readonly str isa
     cdef bint vectors
     cdef double centre_norm
     cdef const float[:, ::1] base, tail

@@ -27,7 +27,7 @@ class Index:
     Parameters
     ----------
     dim : int, optional
-        Dimension of the rows; by default that of the first rows added.
+        Dimension of the rows, at most 2^24; by default that of the first rows added.
     metric : {"l2", "dot", "cosine"}
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity.
@@ -44,10 +44,10 @@ class Index:
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
         ``budget=``. What was dropped can't come back.
     seed : int
-        For what is drawn at random during `build`.
+        For what is drawn at random during `build`; below 2^128.
     threads : int, optional
-        Threads for batches; by default as many as there are CPUs. A single query always runs
-        in the thread that asks.
+        Threads for batches, at most 4096; by default as many as there are CPUs. A single query
+        always runs in the thread that asks.
 
     Notes
     -----
@@ -75,34 +75,28 @@ class Index:
     def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
                  cells: int | str | None = None, keep_vectors: bool = True, seed: int = 0,
                  threads: int | None = None) -> None:
-        if metric not in _core.METRICS:
-            raise ValueError(f"metric: expected one of {_core.METRICS}, got {metric!r}")
-        if codes not in ("int8", "int4", "float32"):
-            raise ValueError(f"codes: expected 'int8', 'int4' or 'float32', got {codes!r}")
-        if cells is not None and cells != "auto":
-            try:
-                cells = _checks.to_int("cells", cells, 1)
-            except (TypeError, ValueError) as error:
-                raise type(error)("cells: expected None, 'auto', or an int of 1 or more, "
-                                  f"got {cells!r}") from None
+        _checks.to_choice("metric", metric, _core.METRICS)
+        _checks.to_choice("codes", codes, ("int8", "int4", "float32"))
+        cells = _checks.to_cells(cells)
         if cells is not None and codes == "float32":
             raise ValueError("cells: partitions need codes, and codes='float32' means none")
         if not isinstance(keep_vectors, (bool, np.bool_)):
-            raise TypeError(f"keep_vectors: expected True or False, got {keep_vectors!r}")
+            raise TypeError("keep_vectors: expected True or False, "
+                            f"got {_checks.shown(keep_vectors)}")
         if not keep_vectors and codes == "float32":
             raise ValueError("keep_vectors: without vectors there must be codes, and "
                              "codes='float32' means none")
         self._keep_vectors = bool(keep_vectors)
         self._metric, self._codes, self._cells = metric, codes, cells
-        self._seed = _checks.to_int("seed", seed, 0)
-        self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
+        self._seed = _checks.to_int("seed", seed, 0, _checks.MOST_SEED)
+        self._threads = _checks.to_threads(threads)
         self._isa = default_isa()
         # All that changes is in the store. A change makes another one while it holds the lock, and
         # puts it here in one assignment; whoever reads takes it once, and needs no lock.
         self._lock = _tasks.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(_checks.to_int("dim", dim, 1), self._kind)
+            self._store = Store(_checks.to_int("dim", dim, 1, _checks.MOST_DIM), self._kind)
         self._last_search = SearchStats(0, 0, 0, 0, 0)
 
     # ---- what is in it ----
@@ -390,7 +384,8 @@ class Index:
         queries : array_like (n_queries, dim) or (dim,)
             Converted to float32, as rows are.
         k : int
-            How many rows to find, at least 1.
+            How many rows to find, at least 1. k beyond the number of rows pads; a call may pad to
+            at most 2^24 results, queries times k.
         recall : float, optional
             Find this share of the true answer, on average over queries like those that `tune`
             measured; it is called if nobody did. 1 is exact, and so is the search where nothing
@@ -426,9 +421,9 @@ class Index:
         Raises
         ------
         ValueError, TypeError
-            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1, a filter of
-            the wrong shape, more than one of recall, epsilon and budget, or neither recall nor
-            budget for an index without vectors.
+            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
+            the number of rows, a filter of the wrong shape, more than one of recall, epsilon and
+            budget, or neither recall nor budget for an index without vectors.
 
         Notes
         -----
@@ -584,7 +579,8 @@ class Index:
         path : str or path-like
         mmap : bool
             Map the rows instead of reading them: they are read when a search needs them, and
-            may be larger than memory. They are not checked then; ``farann info --verify`` does.
+            may be larger than memory. They are not checked then, but that codes have each row once
+            is; ``farann info --verify`` does.
 
         Raises
         ------
@@ -632,8 +628,7 @@ class Index:
                     self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
-        if threads is not None:
-            _checks.to_int("threads", threads, 1)
+        threads = _checks.to_threads(threads)
         return 1 if n_queries <= 1 else threads or self.threads
 
     def _options(self, limits: _checks.Limits, store: Store, k: int,
@@ -697,9 +692,10 @@ class Index:
         """What reaches which recall, by queries that are given or a sample."""
         if queries is None:
             queries = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
-        return tuning.measure(store.view(self._isa).snapshot, queries, k,
+        # Beyond the rows there are nothing is found, and no answer needs room for it.
+        return tuning.measure(store.view(self._isa).snapshot, queries, min(k, len(store)),
                               with_cells=store.cells is not None,
-                              with_vectors=store.n_coded is None, target=recall)
+                              with_vectors=store.n_coded is None, target=recall)._replace(k=k)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -707,6 +703,7 @@ class Index:
         k = _checks.to_int("k", k, 1)
         vectors, single = self._asked(queries)
         store = self._laid_out()
+        _checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if store is None:
             hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
                         np.full((len(vectors), k), -1, np.int64))
@@ -732,7 +729,7 @@ def _filter(store: Store, view: View, exclude: Any, allowed: Any, n_queries: int
 
 
 def _known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
-    wanted = _checks.to_ids("ids", [ids] if np.ndim(ids) == 0 else ids)
+    wanted = _checks.to_ids("ids", ids, single=True)
     slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
     unknown = wanted[slots < 0]
     if len(unknown):

@@ -39,6 +39,10 @@ __all__ = [
     "reliability",
 ]
 
+# More take gigabytes, or hours, and say no more.
+_MOST_BINS = _MOST_SAMPLES = 1 << 24
+_MOST_USERS = 1 << 28
+
 
 class Interval(NamedTuple):
     """An estimate with the ends of its confidence interval."""
@@ -91,8 +95,10 @@ def ndcg_at_k(ids: npt.ArrayLike, relevant: Any, k: int) -> Float64Array:
     Parameters and return value are those of `recall_at_k`. The gain of a relevant item at
     rank r is 1 / log2(r + 1), and the sum is divided by the largest possible one.
     """
+    k = _checks.to_int("k", k, 1)
     hits, count = _hits(ids, relevant, k)
-    discount = 1.0 / np.log2(np.arange(2, k + 2))
+    most = max(hits.shape[1], int(count.max(initial=0)))  # of what counts, whatever k is
+    discount = 1.0 / np.log2(np.arange(2, most + 2))
     best = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(count, k)]
     return _ratio(hits @ discount[: hits.shape[1]], best)
 
@@ -133,20 +139,20 @@ def disliked_at_k(ids: npt.ArrayLike, disliked: Any, k: int) -> Float64Array:
     float64 (n_queries,)
         NaN where nothing was found or nothing is known to be disliked.
     """
-    found, lists = _answers(ids, disliked, k)
+    found, lists = _answers(ids, disliked, k, "disliked")
     hits, count = _hits(ids, lists, k)
     return np.where(count > 0, _ratio(hits.sum(axis=1), (found >= 0).sum(axis=1)), np.nan)
 
 
-def _answers(ids: npt.ArrayLike, relevant: Any, k: int | None) -> tuple[Int64Array,
-                                                                      list[Int64Array]]:
+def _answers(ids: npt.ArrayLike, relevant: Any, k: int | None,
+             name: str = "relevant") -> tuple[Int64Array, list[Int64Array]]:
     found = _checks.to_array("ids", ids)
     if found.ndim != 2 or (found.size and found.dtype.kind not in "iu"):
         raise ValueError(f"ids: expected ints of shape (n_queries, m), got {found.dtype} "
                          f"{found.shape}")
     if k is not None:
         found = found[:, : _checks.to_int("k", k, 1)]
-    lists = _checks.to_id_lists("relevant", relevant, len(found), False)
+    lists = _checks.to_id_lists(name, relevant, len(found), False)
     return found.astype(np.int64), [one[one >= 0] for one in lists]
 
 
@@ -232,9 +238,8 @@ def reliability(probabilities: npt.ArrayLike, labels: npt.ArrayLike, bins: int =
     if len(chance) and not ((chance >= 0) & (chance <= 1)).all():
         raise ValueError("probabilities: expected numbers between 0 and 1, got "
                          f"{chance[~((chance >= 0) & (chance <= 1))][0]}")
-    if strategy not in ("uniform", "quantile"):
-        raise ValueError(f"strategy: expected 'uniform' or 'quantile', got {strategy!r}")
-    steps = np.linspace(0.0, 1.0, _checks.to_int("bins", bins, 1) + 1)
+    _checks.to_choice("strategy", strategy, ("uniform", "quantile"))
+    steps = np.linspace(0.0, 1.0, _checks.to_int("bins", bins, 1, _MOST_BINS) + 1)
     if strategy == "quantile" and len(chance):
         steps = np.quantile(chance, steps)
     at = np.searchsorted(steps[1:-1], chance, side="right")
@@ -301,9 +306,11 @@ def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: i
     >>> mean_interval([0.5, 0.5, 0.5])
     Interval(mean=0.5, low=0.5, high=0.5)
     """
-    array = np.asarray(values, np.float64)
+    array = _checks.to_numbers("values", values)
     if array.ndim != 1:
         raise ValueError(f"values: expected shape (n_users,), got {array.shape}")
+    if np.isinf(array).any():
+        raise ValueError("values: expected finite numbers or NaN, got infinity")
     array = array[~np.isnan(array)]
     if not len(array):
         return Interval(float("nan"), float("nan"), float("nan"))
@@ -332,8 +339,11 @@ def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *
     confidence = _checks.to_float("confidence", confidence)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence:g}")
-    n_users, samples = _checks.to_int("n_users", n_users, 1), _checks.to_int("samples", samples, 1)
-    rng = np.random.default_rng(seed)
+    if not callable(statistic):
+        raise TypeError(f"statistic: expected a function, got {_checks.shown(statistic)}")
+    n_users = _checks.to_int("n_users", n_users, 1, _MOST_USERS)
+    samples = _checks.to_int("samples", samples, 1, _MOST_SAMPLES)
+    rng = np.random.default_rng(_checks.to_int("seed", seed, 0, _checks.MOST_SEED))
     found = [statistic(rng.integers(0, n_users, n_users)) for _ in range(samples)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(statistic(np.arange(n_users))), float(low), float(high))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from farann import _core, _search
+from farann import _checks, _core, _search
 from farann._cost import cost_of
 from farann._results import Hits, SearchStats, share_found
 from farann._types import Float32Array
@@ -94,6 +94,7 @@ class Tuning(NamedTuple):
         ValueError
             For a recall below 0 or above 1.
         """
+        recall = _checks.to_float("recall", recall)
         if not 0.0 <= recall <= 1.0:
             raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
         wanted = recall + _CAUTION * (1.0 - recall)
@@ -126,6 +127,7 @@ class Tuning(NamedTuple):
         float
             Interpolated in `expected`, NaN where nothing is expected.
         """
+        effort = _checks.to_float("effort", effort)
         if not self.expected or effort == float("inf"):
             return float("nan")
         return float(np.interp(effort, self.efforts[:-1], self.expected[:-1]))

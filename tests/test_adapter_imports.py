@@ -13,7 +13,7 @@ import pytest
 def run(code: str, **environment: str) -> str:
     """What a new process writes that must not fail."""
     paths = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": paths, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

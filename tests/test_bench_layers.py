@@ -21,7 +21,7 @@ def test_measures(layer: str) -> None:
 def test_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
              capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(run, "measured_rates", dict)
-    out = layers.run([(200, 4)], ["index"], 0.0, 60.0, tmp_path / "layers.jsonl", ["layers"])
+    out = layers.run([(200, 4)], ["index"], 0.0, 300.0, tmp_path / "layers.jsonl", ["layers"])
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["run", "layer", "layer", "layer"]
     table = capsys.readouterr().out.splitlines()

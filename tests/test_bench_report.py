@@ -222,7 +222,7 @@ def open_page(page: Path, profile: Path) -> tuple[str, list[str]]:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--no-sandbox")  # it refuses to run as root otherwise
     done = subprocess.run(
-        [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [*command, page.as_uri()], capture_output=True, text=True, timeout=300, check=True
     )
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 

@@ -56,7 +56,7 @@ def place(
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run ``python -m farann`` in a process of its own."""
     return subprocess.run([sys.executable, "-m", "farann", *arguments], env=environment(),
-                          capture_output=True, text=True, timeout=120, **options)
+                          capture_output=True, text=True, timeout=300, **options)
 
 
 def environment() -> dict[str, str]:
@@ -637,7 +637,7 @@ def test_nothing_heavy_is_imported_for_help() -> None:
         "heavy = {'sklearn', 'scipy', 'pyarrow', 'h5py', 'farann._commands', 'farann.demo'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), timeout=60,
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), timeout=300,
                           capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -96,6 +96,26 @@ def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
 
 # ---- files that lie ----
 
+# Each of N rows has a place; what fills up the last panel has none.
+
+def places(slots: Any) -> Any:
+    return np.flatnonzero(slots >= 0)
+
+
+def twice(slots: Any) -> None:
+    """A row where nobody was, too."""
+    slots[slots < 0] = np.append(slots[places(slots)[3]], slots[slots < 0][1:])
+
+
+def nowhere(slots: Any) -> None:
+    slots[places(slots)[3]] = -1
+
+
+def instead(slots: Any) -> None:
+    """As many rows as there should be, but one twice, and one not at all."""
+    slots[places(slots)[3]] = slots[places(slots)[4]]
+
+
 COMMON: dict[str, Callable[[Sections], object]] = {
     **{f"no {name}": without(name) for name in (
         "panels", "weights", "squares", "signs", "outliers")},
@@ -116,6 +136,10 @@ COMMON: dict[str, Callable[[Sections], object]] = {
     "weight 0": put("weights", 3, 0.0),
     "slot too large": put("slots", 3, N),
     "slot too small": put("slots", 3, -2),
+    "a row in two places": lambda arrays: twice(arrays["codes.slots"]),
+    "a row in no place": lambda arrays: nowhere(arrays["codes.slots"]),
+    "a row in its place and an outlier": change("outliers", lambda _: np.array([7])),
+    "a row in the place of another": lambda arrays: instead(arrays["codes.slots"]),
     "outlier out of range": change("outliers", lambda _: np.array([N])),
     "outlier twice": change("outliers", lambda _: np.array([7, 7])),
     "outliers not ascending": change("outliers", lambda _: np.array([8, 7])),

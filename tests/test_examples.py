@@ -22,7 +22,7 @@ def test_examples(script: Path, tmp_path: Path) -> None:
         [sys.executable, "-W", "error", str(script)],
         cwd=tmp_path,
         env=environment,
-        timeout=120,
+        timeout=300,
         capture_output=True,
         text=True,
     )

@@ -258,3 +258,15 @@ def test_bad_options_of_the_index() -> None:
         Furthest(recall=0.9, epsilon=0.1)
     with pytest.raises(ValueError, match="queries: .* NaN"):
         Furthest().index(ROWS)(QUERIES * np.nan)
+
+
+def test_a_large_k() -> None:
+    """An error in the place of all memory."""
+    layer = BruteForceFurthest().index(np.eye(3, dtype=np.float32))
+    with pytest.raises(ValueError, match="k: expected at most 8388608 for 2 queries of 3 rows"):
+        layer(tf.zeros([2, 3]), k=10**9)
+    for k in (2**31, 10**400):
+        with pytest.raises(ValueError, match="k: expected at most 2147483647, got"):
+            layer(tf.zeros([2, 3]), k=k)
+        with pytest.raises(ValueError, match="k: expected at most 2147483647, got"):
+            BruteForceFurthest(k=k)

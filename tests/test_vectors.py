@@ -377,7 +377,7 @@ def test_other_bytes_are_refused(tmp_path: Path, extension: str) -> None:
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS[:5])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_altered_bytes_do_no_harm(tmp_path: Path, extension: str, data: st.DataObject) -> None:
     path = tmp_path / f"a{extension}"

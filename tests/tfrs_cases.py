@@ -29,7 +29,7 @@ def run_elsewhere(folder: Path, queries: NDArray[Any], code: str, **given: str) 
               f"given = {given!r}\n{code}\n"
               f"np.save({str(folder / 'ids.npy')!r}, np.asarray(ids).astype(bytes))\n")
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=120, capture_output=True, text=True,
+        [sys.executable, "-c", script], timeout=300, capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     assert done.returncode == 0, done.stdout + done.stderr
     return np.char.decode(np.load(folder / "ids.npy"))

@@ -28,6 +28,8 @@ _WEIGHTS = np.linspace(0.0, 1.0, 21)
 # Queries, or feedback, looked at together.
 _QUERIES = 64
 _FEEDBACK = 1 << 16
+# Feedback that weighs less beside the heaviest counts for nothing, and its inverse overflows.
+_LEAST_WEIGHT = 2.0**-100
 
 
 class Settings(NamedTuple):
@@ -88,15 +90,14 @@ def checked(queries: tuple[Float32Array, Float32Array], ids: Int64Array, item_id
     liked = given == 1
     weight = np.ones(n)
     if sample_weight is not None:
-        array = _sized("sample_weight", _checks.to_array("sample_weight", sample_weight), n)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"sample_weight: expected numbers, got an array of {array.dtype}")
-        weight = array.astype(np.float64)
+        weight = _sized("sample_weight", _checks.to_numbers("sample_weight", sample_weight), n)
         if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
             raise ValueError("sample_weight: expected finite numbers of 0 or more, not all 0")
+        weight /= weight.max()  # else sums overflow
+        weight[weight < _LEAST_WEIGHT] = 0.0
     if prior is not None:
         share = _checks.to_float("prior", prior)
-        if not 0 < share < 1:
+        if not _LEAST_WEIGHT <= share < 1:
             raise ValueError(f"prior: expected a share between 0 and 1, got {share:g}")
         likes = weight[liked].sum() / weight.sum()
         if 0 < likes < 1:

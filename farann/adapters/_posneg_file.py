@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann import _format
+from farann import _checks, _format
 from farann._format import FormatError
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.adapters._calibration import Calibration, Curve, Linear, Steps
@@ -106,10 +106,10 @@ def _model(fitted: Any, arrays: Mapping[str, npt.NDArray[Any]], fusion: Fusion,
     try:
         calibrations = [_calibration(fitted[name], arrays, name) for name in _SIDES]
         line = fitted["probability"]
-        probability = None if line is None else Linear(float(line[0]), float(line[1]))
-        weight = float(fitted["weight"])
+        probability = None if line is None else _line("probability", line)
+        weight = _checks.to_finite("weight", fitted["weight"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise FormatError(f"metadata: 'fitted' is not what fit finds: {error!r}") from None
+        raise FormatError(f"metadata: 'fitted' is not what fit finds: {error}") from None
     if not 0 <= weight <= 1:
         raise FormatError(f"metadata: the weight can't be {weight}")
     return Model(calibrations[0], calibrations[1], fusion._replace(weight=weight), items,
@@ -120,15 +120,19 @@ def _calibration(numbers: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
                  name: str) -> Calibration:
     curve: Curve
     if "line" in numbers:
-        slope, intercept = numbers["line"]
-        curve = Linear(float(slope), float(intercept))
+        curve = _line("line", numbers["line"])
     else:
         steps: Float64Array = _array(arrays, f"{name}.steps", np.float64, 2)
         ordered = len(steps) == 2 and steps.shape[1] > 0 and (np.diff(steps, axis=1) >= 0).all()
         if not ordered or not (0 < steps[1]).all() or not (steps[1] < 1).all():
             raise FormatError(f"section '{name}.steps' is no isotonic regression")
         curve = Steps(steps[0], steps[1])
-    return Calibration(curve, *(float(numbers[key]) for key in _NUMBERS))
+    return Calibration(curve, *(_checks.to_finite(key, numbers[key]) for key in _NUMBERS))
+
+
+def _line(name: str, numbers: Any) -> Linear:
+    slope, intercept = numbers
+    return Linear(_checks.to_finite(name, slope), _checks.to_finite(name, intercept))
 
 
 def _array(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,

@@ -146,14 +146,16 @@ def by_candidates(scorer: Scorer, k: int, filters: Filters, candidates: int) -> 
 
 
 def _lists(scorer: Scorer, depth: int, filters: Filters) -> list[Int64Array]:
-    """Most liked and least disliked items, (n_queries, depth) each, padded with -1."""
+    """Most liked and least disliked items, `depth` a query or all there are, padded with -1."""
     positive, negative = scorer.pair[:2]
-    near = positive.index.search_nearest(scorer.queries[0], depth,
+    near = positive.index.search_nearest(scorer.queries[0], min(depth, len(positive.items)),
                                          **filters.search(positive.items))
     # Larger is more alike: the least alike are the furthest under any metric.
-    far = negative.index.search_furthest(scorer.queries[1], depth,
+    far = negative.index.search_furthest(scorer.queries[1], min(depth, len(negative.items)),
                                          **filters.search(negative.items))
-    return [near.ids, far.ids]
+    # Where there are fewer than `depth`, one column says that the list has ended.
+    return [found.ids if found.ids.shape[1] == depth
+            else np.pad(found.ids, ((0, 0), (0, 1)), constant_values=-1) for found in (near, far)]
 
 
 def _union(lists: list[Int64Array]) -> Int64Array:

@@ -27,6 +27,8 @@ __all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]
 
 # Queries answered at a time; ranks keep all similarities of each.
 _QUERIES, _FEW_QUERIES = 4096, 64
+# Less average feedback than that beside an item's own leaves its log-odds without bounds.
+_LEAST_PRIOR = 1e-6
 NORMALISATIONS = (None, "minmax", "zmuv", "softmax", "rank")
 
 
@@ -155,30 +157,33 @@ class PosNegRanker:
                  item_prior: float | None = 4.0, missing: str = "prior",
                  veto: float | None = None, rank_constant: float = 60.0,
                  threads: int | None = None) -> None:
-        _one_of("metric", metric, ("dot", "cosine", "l2"))
-        _one_of("fusion", fusion, FUSIONS)
-        _one_of("normalize", normalize, NORMALISATIONS)
-        _one_of("missing", missing, ("prior", "drop"))
+        _checks.to_choice("metric", metric, ("dot", "cosine", "l2"))
+        _checks.to_choice("fusion", fusion, FUSIONS)
+        _checks.to_choice("normalize", normalize, NORMALISATIONS)
+        _checks.to_choice("missing", missing, ("prior", "drop"))
         if isinstance(calibration, str):
-            _one_of("calibration", calibration, CALIBRATIONS)
+            _checks.to_choice("calibration", calibration, CALIBRATIONS)
         elif not hasattr(calibration, "fit") or isinstance(calibration, type):
             raise TypeError(f"calibration: expected one of {CALIBRATIONS} or a scikit-learn "
-                            f"estimator, got {calibration!r}")
+                            f"estimator, got {_checks.shown(calibration)}")
         self._calibration, self._normalize, self._missing = calibration, normalize, missing
         if weight is None:
             weight = "fit" if fusion == "logit" and calibration != "none" else 0.5
-        self._weight = weight if weight == "fit" else _between("weight", weight, 0.0, 1.0)
+        if not (isinstance(weight, str) and weight == "fit"):
+            weight = _between("weight", weight, 0.0, 1.0)
+        self._weight = weight
         self._item_prior = (None if item_prior is None
                             else _checks.to_float("item_prior", item_prior))
-        if self._item_prior is not None and not 0 < self._item_prior < np.inf:
-            raise ValueError(f"item_prior: expected a number above 0 or None, got {item_prior}")
-        rank_constant = _checks.to_float("rank_constant", rank_constant)
-        if not 0 <= rank_constant < np.inf:
+        if self._item_prior is not None and not _LEAST_PRIOR <= self._item_prior < np.inf:
+            raise ValueError(f"item_prior: expected a number of {_LEAST_PRIOR:g} or more, or None, "
+                             f"got {self._item_prior:g}")
+        rank_constant = _checks.to_finite("rank_constant", rank_constant)
+        if rank_constant < 0:
             raise ValueError(f"rank_constant: expected 0 or more, got {rank_constant}")
         if veto is None and fusion == "veto":
             veto = 0.5
-        self._veto = None if veto is None else _checks.to_float("veto", veto)
-        self._threads = None if threads is None else _checks.to_int("threads", threads, 1)
+        self._veto = None if veto is None else _checks.to_finite("veto", veto)
+        self._threads = _checks.to_threads(threads)
         bounded = calibration != "none" or normalize in ("minmax", "rank")
         if fusion == "product" and not bounded:
             raise ValueError("fusion: 'product' needs numbers between 0 and 1; expected a "
@@ -302,6 +307,7 @@ class PosNegRanker:
         ----------
         positive_queries, negative_queries : array_like (n_queries, dim) or (dim,)
         k : int
+            Beyond the number of items answers are padded, as in `Index.search_furthest`.
         exclude, allowed : optional
             Ids to leave out per query, and the only ids (or a mask in the order of `ids`) that
             may be found, as in `Index.search_furthest`.
@@ -319,6 +325,7 @@ class PosNegRanker:
             candidates = _checks.to_int("candidates", candidates, k)
         model = self._fitted()
         queries = self._queries(positive_queries, negative_queries, single=True)
+        _checks.check_padding(k, len(queries[0]), len(self._ids))
         single = np.ndim(positive_queries) == 1
         filters = Filters.of(self._ids, exclude, allowed, len(queries[0]), single)
         found = _retrieval.empty(len(queries[0]), k)
@@ -375,7 +382,7 @@ class PosNegRanker:
         line = self._fitted().probability
         if line is None:
             raise RuntimeError("probability: fit must be called first")
-        fused = np.asarray(scores, np.float64)
+        fused = _checks.to_numbers("scores", scores)
         chance = expit(line(np.where(np.isfinite(fused), fused, 0.0)))
         chance = np.where(np.isneginf(fused), 0.0, chance)  # dropped by the veto
         return np.where(np.isnan(fused), np.nan, chance)
@@ -484,12 +491,6 @@ class PosNegRanker:
                  for part in (scored.fused, scored.liked, scored.disliked)]
         hits = PosNegHits(parts[0], ids, parts[1], parts[2])
         return PosNegHits(*(part[0] for part in hits)) if single else hits
-
-
-def _one_of(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if not any(value is choice or (isinstance(value, str) and value == choice)
-               for choice in choices):
-        raise ValueError(f"{name}: expected one of {choices}, got {value!r}")
 
 
 def _between(name: str, value: Any, low: float, high: float) -> float:

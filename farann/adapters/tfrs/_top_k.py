@@ -13,6 +13,7 @@ from farann import _checks
 from farann.adapters.tfrs import _scoring
 
 Tensor = Any
+_LARGEST = 2**31 - 1  # of TensorFlow's numbers of columns
 NOT_INDEXED = "The `index` method must be called first to create the retrieval index."
 
 
@@ -28,7 +29,7 @@ class FurthestTopK(TopK):
     _MODELS: tuple[str, ...] = ("query_model",)
 
     def __init__(self, query_model: Any, k: int, metric: str, name: str | None) -> None:
-        super().__init__(k=_checks.to_int("k", k, 1), name=name)
+        super().__init__(k=_checks.to_int("k", k, 1, _LARGEST), name=name)
         self.query_model = query_model
         self._metric = _scoring.check_metric(metric)
         self._must_restore_from_config = self._CANT_BE_EXPORTED is not None
@@ -155,7 +156,7 @@ class FurthestTopK(TopK):
     def _checked_k(self, k: Any) -> Any:
         if k is None:
             return self._k
-        return k if tf.is_tensor(k) else _checks.to_int("k", k, 1)
+        return k if tf.is_tensor(k) else _checks.to_int("k", k, 1, _LARGEST)
 
     def _embed(self, queries: Any) -> tuple[Tensor, bool]:
         """Query embeddings, float32 (n, dim), and whether a single one came."""
@@ -180,6 +181,8 @@ def as_vectors(queries: Any) -> tuple[Tensor, bool]:
 def furthest(found: Tensor, k: Any) -> tuple[Tensor, Tensor]:
     """The k largest keys of each row and their columns, padded with NaN and -1."""
     n = tf.shape(found)[1]
+    if tf.executing_eagerly():
+        _checks.check_padding(int(k), int(tf.shape(found)[0]), int(n))
     best, columns = tf.math.top_k(found, tf.minimum(k, n))
     missing = [[0, 0], [0, tf.maximum(k - n, 0)]]
     best = tf.pad(best, missing, constant_values=np.nan)
