@@ -34,7 +34,7 @@ PATIENCE = 300
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, help="both unless given")
-    parser.add_argument("seeds", nargs="*", type=int, help="run these cases again, and say what happens")
+    parser.add_argument("seeds", nargs="*", type=int, help="run these cases again")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)

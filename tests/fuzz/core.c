@@ -101,7 +101,8 @@ static void keys(void) {
             sum[j % 8] += metric == FARANN_L2 ? d * d : query[j] * (double)x[j];
             norm[j % 8] += (double)x[j] * (double)x[j];
         }
-        double s = ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+        double s = ((sum[0] + sum[4]) + (sum[2] + sum[6])) +
+                   ((sum[1] + sum[5]) + (sum[3] + sum[7]));
         double m = ((norm[0] + norm[4]) + (norm[2] + norm[6])) +
                    ((norm[1] + norm[5]) + (norm[3] + norm[7]));
         expected[i] = metric == FARANN_L2 ? s : metric == FARANN_DOT ? -s : -(s / sqrt(m));
@@ -203,7 +204,7 @@ static void panels(void) {
     for (int64_t i = 0; i < n * dim; i++) rows[i] = small();
     for (int64_t j = 0; j < dim; j++) centre[j] = (double)small();
     for (int level = 0; level < n_levels; level++)
-        n_queries = n_queries > levels[level]->tile_queries ? n_queries : levels[level]->tile_queries;
+        if (levels[level]->tile_queries > n_queries) n_queries = levels[level]->tile_queries;
     CHECK(n_queries <= 64);
     float *queries = NEW(float, dim * n_queries);
     for (int64_t j = 0; j < dim * n_queries; j++) queries[j] = small();
@@ -357,7 +358,8 @@ static void scan(const farann_kernels *kernels, int upper) {
     for (int t = 0; t < width; t++) members[t] = t, lists[t] = candidates(room);
     kernels->gather_codes(query_codes, members, width, groups, tile);
     kernels->begin();
-    (upper ? kernels->scan_upper_i4 : kernels->scan_codes_i8)(&coded, start, n_scanned, &many, lists);
+    (upper ? kernels->scan_upper_i4 : kernels->scan_codes_i8)(&coded, start, n_scanned, &many,
+                                                             lists);
     if (!upper) {
         const int64_t n = start + room;
         float *scores = NEW(float, n * width);
@@ -457,7 +459,8 @@ static void codes(void) {
         if (kind == 0) {
             float *scores = NEW(float, n_rows);
             kernels->score_codes_one_i8(&coded, n_rows, &single, scores);
-            for (int64_t i = 0; i < n_rows; i++) CHECK(scores[i] == score_of(i, 0, sum_of(i, 0, 0)));
+            for (int64_t i = 0; i < n_rows; i++)
+                CHECK(scores[i] == score_of(i, 0, sum_of(i, 0, 0)));
         }
         if (kind == 1) {
             const int64_t n = rounded(n_scanned, PANEL);
@@ -514,8 +517,9 @@ static void best(void) {
     CHECK(noted.count == top.count);
     for (int64_t i = 0; i < noted.count; i++) CHECK((double)noted.scores[i] == entries[i].key);
     for (int64_t i = 0; i < list.count; i++) CHECK(farann_filter_allows(&filter, list.slots[i]));
-    for (int64_t i = 0; i < list.count; i++) n_kept += (double)list.scores[i] >= entries[top.count - 1].key;
     if (top.count == 0) return;
+    for (int64_t i = 0; i < list.count; i++)
+        n_kept += (double)list.scores[i] >= entries[top.count - 1].key;
     for (int64_t i = 0; i < n_entries; i++) n_kept -= entries[i].key >= entries[top.count - 1].key;
     CHECK(n_kept == 0);
     if (list.count < top.count) return;

@@ -154,7 +154,8 @@ class Damage:
             else:
                 old = metadata.get(key)
                 metadata[key] = self.value(old)
-                self.log.append(f"metadata: {key} is {str(metadata[key])[:200]}, was {str(old)[:80]}")
+                self.log.append(f"metadata: {key} is {str(metadata[key])[:200]}, "
+                                f"was {str(old)[:80]}")
             text = json.dumps(metadata).encode()
         return section._replace(payload=text, shape=(len(text),))
 
@@ -166,8 +167,9 @@ class Damage:
             new[at] = self.value(new[at])
             return new
         if isinstance(old, (int, float)) and not isinstance(old, bool) and self.rng.random() < 0.5:
-            return old + self.pick([-1, 1, 16, -16]) if self.rng.random() < 0.5 else old * self.pick(
-                [2, 0.5, -1, 1e-9, 1e9])
+            if self.rng.random() < 0.5:
+                return old + self.pick([-1, 1, 16, -16])
+            return old * self.pick([2, 0.5, -1, 1e-9, 1e9])
         return self.pick([*VALUES, *NUMBERS, *[f for f in FLOATS if math.isfinite(f)]])
 
     def values(self, section: Section) -> Section:
@@ -264,7 +266,8 @@ RECIPES = [
     ("cells", "l2", "low rank", "small"), ("cells", "dot", "clustered", "first look"),
     ("int4 cells", "l2", "heavy tails", "small"), ("int8 alone", "l2", "gaussian", "small"),
     ("int8 alone", "dot", "heavy tails", "small"), ("int4 alone", "cosine", "clustered", "small"),
-    ("int4 cells alone", "l2", "clustered", "small"), ("int4 cells alone", "dot", "low rank", "small"),
+    ("int4 cells alone", "l2", "clustered", "small"),
+    ("int4 cells alone", "dot", "low rank", "small"),
 ]
 
 
@@ -423,7 +426,8 @@ def vector_file(damage: Damage, folder: Path) -> Counter[str]:
     path.write_bytes(data)
     done = Counter({"vector files": 1})
     for read in (lambda file: file.read(), lambda file: file.map(folder),
-                 lambda file: np.concatenate([np.empty((0, file.dim), file.dtype), *file.blocks(100)])):
+                 lambda file: np.concatenate(
+                     [np.empty((0, file.dim), file.dtype), *file.blocks(100)])):
         try:
             file = vectors.open_vectors(path)
             got = read(file)

@@ -52,7 +52,8 @@ SMALL = [
     (_core, "HUB_ROWS", 32), (_core, "CACHED_BYTES", 0),
 ]
 SCALES: dict[str, list[tuple[Any, str, Any]]] = {
-    "usual": [],
+    # As farann has them; the suite has others.
+    "usual": [(_core, "HUB_ROWS", 512), (_core, "CACHED_BYTES", 1 << 19)],
     "small": SMALL,
     # Where it would cost more than it saves, too.
     "first look": [*SMALL, (_basis, "_WORTH_IT", 1e9), (_basis, "_LARGEST_SHARE", 99.0)],
@@ -115,7 +116,8 @@ class History:
 
     def live(self) -> None:
         sizes = [1, 15, 16, 17, 40, 150, 400, 900]
-        n = int(self.rng.choice([*sizes, 5000], p=[0.04, 0.04, 0.04, 0.04, 0.2, 0.3, 0.2, 0.1, 0.04]))
+        n = int(self.rng.choice([*sizes, 5000],
+                                p=[0.04, 0.04, 0.04, 0.04, 0.2, 0.3, 0.2, 0.1, 0.04]))
         self.add(n + int(self.rng.integers(0, n + 1)))
         self.search()
         for _ in range(int(self.rng.integers(3, 12))):
@@ -175,7 +177,9 @@ class History:
         self.rows, self.ids = np.delete(self.rows, gone, axis=0), np.delete(self.ids, gone)
 
     def build(self) -> None:
-        sample = self.queries(int(self.rng.choice([2, 40, 200]))) if self.rng.random() < 0.4 else None
+        sample = None
+        if self.rng.random() < 0.4:
+            sample = self.queries(int(self.rng.choice([2, 40, 200])))
         self.log.append(f"build with {0 if sample is None else len(sample)} queries")
         self.index.build(sample)
         if self.alone:
@@ -304,10 +308,12 @@ class History:
         oracle = {"ids": self.ids} | asked
         if kind == "exact":
             hits = self.index.search_furthest(question, k, **given)
-            assert_same(batch(hits), reference.furthest(queries, self.rows, k, self.metric, **oracle))
+            truth = reference.furthest(queries, self.rows, k, self.metric, **oracle)
+            assert_same(batch(hits), truth)
         elif kind == "nearest":
             hits = self.index.search_nearest(question, k, **given)
-            assert_same(batch(hits), reference.nearest(queries, self.rows, k, self.metric, **oracle))
+            truth = reference.nearest(queries, self.rows, k, self.metric, **oracle)
+            assert_same(batch(hits), truth)
         elif kind == "beyond":
             self.beyond(queries, question, given, oracle)
         elif kind == "score":
@@ -347,7 +353,8 @@ class History:
                 radius = float(self.rng.choice(scores))
         self.log[-1] += f", radius {radius!r}"
         hits = self.index.search_beyond(question, radius, **given)
-        assert_same_beyond(hits, reference.beyond(queries, self.rows, radius, self.metric, **oracle))
+        truth = reference.beyond(queries, self.rows, radius, self.metric, **oracle)
+        assert_same_beyond(hits, truth)
 
     def score(self, queries: Float32, question: Any, threads: int) -> None:
         at = self.rng.integers(0, len(self.ids), 20) if len(self.ids) else np.empty(0, np.int64)
@@ -357,7 +364,8 @@ class History:
         self.settle()
         if self.alone and not self.exact:
             return
-        assert_same_bits(np.atleast_2d(scores), reference.score(queries, self.rows[at], self.metric))
+        truth = reference.score(queries, self.rows[at], self.metric)
+        assert_same_bits(np.atleast_2d(scores), truth)
 
     def approximate(self, queries: Float32, hits: farann.Hits, k: int,
                     asked: dict[str, Any]) -> None:
@@ -389,7 +397,8 @@ class History:
             keep &= ~np.isin(self.ids, asked["exclude"][i]) if "exclude" in asked else True
             if keep.any():
                 one = farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1])
-                assert_within(one, query[None], self.rows[keep], self.ids[keep], self.metric, epsilon)
+                assert_within(one, query[None], self.rows[keep], self.ids[keep], self.metric,
+                              epsilon)
 
 
 def batch(hits: farann.Hits) -> farann.Hits:
