@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := bench/.venv
+SANITIZED := build/sanitized
+SECONDS ?= 600
 NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd farann/*.pxi)
 
 # What the adapters are for. tf-keras and TFRS ask for the package tensorflow, twice the size of
@@ -15,7 +17,7 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| $(1) -m pip install --quiet --editable '.[tfrs,keras-rs]' \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
-.PHONY: help build demo test lint docs dist clean \
+.PHONY: help build demo test lint docs dist clean fuzz fuzz-core sanitize tsan \
 	bench bench-full bench-layers bench-posneg bench-kernels
 
 help:  ## list the targets
@@ -53,6 +55,37 @@ lint: $(VENV)/.test  ## check types
 docs: $(VENV)/.test  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+fuzz: $(VENV)/.test  ## random histories and damaged files for SECONDS=600
+	$(BIN)/python tests/fuzz --seconds $(SECONDS)
+
+# clang compiles the core anew; inputs that reach new code are kept.
+build/fuzz-core/core: tests/fuzz/core.c $(wildcard src_c/*)
+	@mkdir -p build/fuzz-core/inputs
+	clang -std=c11 -g -O1 -ffp-contract=off -fno-math-errno -Isrc_c \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+		tests/fuzz/core.c src_c/*.c -lm -o $@
+
+fuzz-core:  ## kernels against plain loops, guided by coverage, for SECONDS=600
+	@if command -v clang >/dev/null; then $(MAKE) build/fuzz-core/core && cd build/fuzz-core \
+		&& ./core -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 inputs; \
+	else echo "fuzz-core is skipped: there is no clang (Debian: apt-get install clang libclang-rt-dev)"; fi
+
+# Cores with sanitizers are compiled with gcc, in an environment that has what the build needs.
+$(SANITIZED)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(SANITIZED)
+	$(SANITIZED)/bin/python -m pip install --quiet --upgrade pip
+	$(SANITIZED)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); \
+		print(*p['build-system']['requires'], *p['project']['dependencies'], \
+		*p['project']['optional-dependencies']['test'], sep='\n')" > $(SANITIZED)/requirements.txt
+	$(SANITIZED)/bin/python -m pip install --quiet --requirement $(SANITIZED)/requirements.txt
+	@touch $@
+
+sanitize: $(SANITIZED)/.ready  ## the core's tests with AddressSanitizer, UBSan and LeakSanitizer
+	$(SANITIZED)/bin/python tests/sanitized.py address
+
+tsan: $(SANITIZED)/.ready  ## the tests of threads with ThreadSanitizer
+	$(SANITIZED)/bin/python tests/sanitized.py thread
 
 # The libraries that farann is compared with have an environment of their own.
 $(BENCH)/bin/python:

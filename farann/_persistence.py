@@ -143,7 +143,8 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
                    arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """What there is beside the codes where the vectors are gone."""
     codes = store.codes
-    if (codes is None or codes.basis is not None or codes.axes is not None or not store.built):
+    if (codes is None or codes.basis is not None or codes.axes is not None
+            or codes.longest is not None or not store.built):
         raise FormatError("there are neither vectors nor codes of all coordinates")
     if (codes.squares is None) == (_core.METRICS[store.kind.metric] == "l2"):
         raise FormatError("section 'codes.squares' doesn't fit the metric")

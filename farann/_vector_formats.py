@@ -9,6 +9,7 @@ unpacked before what it says of its size is within the limit, and no other file 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import math
@@ -122,8 +123,9 @@ def _naming(path: Path) -> Iterator[None]:
     except ImportError:
         raise
     except Exception as error:
-        # h5py and pyarrow raise OSError for damage, too; what the system says has a number.
-        if isinstance(error, OSError) and error.errno is not None:
+        # h5py and pyarrow raise OSError for damage, too; what the system says has a number. EINVAL
+        # is damage as well: a place before the file's beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(f"{path}: damaged, or not a {path.suffix} file: {error}") from error
 
@@ -265,7 +267,9 @@ def _vecs(scalar: str) -> Format:
     def write_vecs(stream: IO[bytes], array: Array, name: str | None) -> None:
         if itemsize == 1 or "i" in scalar:
             limits = np.iinfo(scalar)
-            if array.size and not (limits.min <= array.min() and array.max() <= limits.max):
+            # Python's numbers: float16 could not be compared with the limits of int32.
+            if array.size and not (limits.min <= array.min().item()
+                                   and array.max().item() <= limits.max):
                 raise ValueError(f"vectors: expected numbers that {limits.dtype} can hold")
             if array.dtype.kind == "f" and (array != np.trunc(array)).any():
                 raise ValueError("vectors: expected whole numbers")

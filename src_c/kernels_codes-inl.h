@@ -225,10 +225,12 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
     for (int64_t first = start / FARANN_CODE_PANEL; first < end; first += AT_ONCE) {
         const int64_t count = end - first < AT_ONCE ? end - first : AT_ONCE;
         limits_of_one(held, rows, first, count, tile->bars, limits);
-        for (int64_t i = 0; i < count; i++)
-            sum_panel(held, rows->panels + (first + i) * panel_bytes,
-                      rows->lower + (held == BOTH_HALVES ? (first + i) * panel_bytes : 0),
-                      rows->groups, tile->codes, sums + i * FARANN_CODE_PANEL);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t at = (first + i) * panel_bytes;
+            const uint8_t *panel = rows->panels + at;
+            sum_panel(held, panel, held == BOTH_HALVES ? rows->lower + at : panel, rows->groups,
+                      tile->codes, sums + i * FARANN_CODE_PANEL);
+        }
         for (int64_t i = 0; i < count; i++) {
             const int64_t row = (first + i) * FARANN_CODE_PANEL;
             const int32_t *of_panel = sums + i * FARANN_CODE_PANEL;

@@ -14,7 +14,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from approximate_cases import clustered, gaussian, recall_of
+from approximate_cases import assert_within, clustered, gaussian, recall_of
 from cases import (
     DATA,
     Float32,
@@ -34,30 +34,6 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 LIMITS: tuple[dict[str, Any], ...] = ({}, {"recall": 0.9}, {"epsilon": 0.2}, {"budget": 40})
-
-
-def assert_within(hits: farann.Hits, queries: Float32, rows: Float32, ids: NDArray[np.int64],
-                  metric: str, epsilon: float) -> None:
-    """Hold what was left out against the k-th found, by float64 scores of the oracle.
-
-    The tolerances pay for the rounding of the oracle's own scores: a few units of 2^-53, of
-    distances relative to themselves, of products and cosines relative to |q| |x|.
-    """
-    position = {int(i): p for p, i in enumerate(ids)}
-    for query, found in zip(queries, hits.ids, strict=True):
-        key = reference.keys(query, rows, metric)
-        scores = reference.scores_from_keys(query, key, metric)
-        at = np.array([position[int(i)] for i in found if i >= 0], np.intp)
-        assert len(at) == min(len(found), len(rows)) == len(set(at.tolist()))
-        left_out = np.delete(scores, at)
-        if len(left_out) == 0 or len(at) == 0:
-            continue
-        if metric == "l2":
-            assert left_out.max() <= (1.0 + epsilon) * scores[at].min() * (1.0 + 1e-12)
-            continue
-        size = 1.0 if metric == "cosine" else (
-            np.linalg.norm(query.astype("f8")) * np.linalg.norm(rows.astype("f8"), axis=1).max())
-        assert left_out.min() >= scores[at].max() - epsilon - 1e-12 * (size + epsilon)
 
 
 class TestEpsilon:

@@ -1,0 +1,406 @@
+"""Random histories of an index; every answer is held against the float64 oracle.
+
+A case is one integer: `python tests/fuzz histories 123` runs it again, and prints what it did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import farann
+import numpy as np
+import reference
+from approximate_cases import DATA as ORDINARY
+from approximate_cases import assert_within
+from cases import DATA as HOSTILE
+from cases import (
+    Float32,
+    assert_same,
+    assert_same_beyond,
+    assert_same_bits,
+    queries_for,
+    rows_for,
+)
+from farann import _basis, _cells, _core, _dispatch, _layout, _seeds, _turning
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+KINDS = {
+    "float32": {"codes": "float32"},
+    "int8": {"codes": "int8"},
+    "int4": {"codes": "int4"},
+    "cells": {"codes": "int8", "cells": 7},
+    "cells auto": {"codes": "int8", "cells": "auto"},
+    "int4 cells": {"codes": "int4", "cells": 5},
+    "int8 alone": {"codes": "int8", "keep_vectors": False},
+    "int4 alone": {"codes": "int4", "keep_vectors": False},
+    "int4 cells alone": {"codes": "int4", "cells": 6, "keep_vectors": False},
+}
+
+# Settings by which indexes of some hundred rows have the layouts of large ones.
+SMALL = [
+    (_layout, "FEW_ROWS", 64), (_turning, "FEW_ROWS", 64), (_cells, "_FEW_ROWS", 100),
+    # Lists want more rows than they are long, which this many positions have in cells, too.
+    (_seeds, "_LENGTH", 64), (_seeds, "_SHARE", 2), (_seeds, "_LEAST_LISTS", 2),
+    (_seeds, "_LEAST_KNOWN", 0.0), (_seeds, "_LEAST_FOUND", 0.0),
+    (_core, "HUB_ROWS", 32), (_core, "CACHED_BYTES", 0),
+]
+SCALES: dict[str, list[tuple[Any, str, Any]]] = {
+    # As farann has them; the suite has others.
+    "usual": [(_core, "HUB_ROWS", 512), (_core, "CACHED_BYTES", 1 << 19)],
+    "small": SMALL,
+    # Where it would cost more than it saves, too.
+    "first look": [*SMALL, (_basis, "_WORTH_IT", 1e9), (_basis, "_LARGEST_SHARE", 99.0)],
+}
+
+
+@contextlib.contextmanager
+def conditions(level: str, scale: str) -> Iterator[None]:
+    """New indexes use an instruction-set level, and the layouts of a scale."""
+    changes = [(_dispatch, "_forced", level), *SCALES[scale]]
+    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    for module, name, value in changes:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def run(seed: int) -> Counter[str]:
+    """Live through one history; raise AssertionError with its log where an answer is wrong."""
+    rng = np.random.default_rng(seed)
+    level = str(rng.choice(farann.isa_levels()))
+    scale = str(rng.choice(list(SCALES)))
+    with conditions(level, scale), tempfile.TemporaryDirectory() as folder:
+        history = History(rng, level, scale, Path(folder))
+        try:
+            history.live()
+        except Exception as error:
+            error.add_note("\n".join(["history:", *history.log]))
+            raise
+    return history.done
+
+
+class History:
+    """An index, and what it should hold."""
+
+    def __init__(self, rng: np.random.Generator, level: str, scale: str, folder: Path) -> None:
+        self.rng, self.folder, self.done = rng, folder, Counter[str]()
+        self.metric = str(rng.choice(reference.METRICS))
+        self.kind = str(rng.choice(list(KINDS)))
+        self.data = str(rng.choice([*HOSTILE, *ORDINARY]))
+        self.dim = int(rng.choice([1, 2, 3, 4, 8, 16, 32, 33, 64, 128, 130, *range(1, 130, 8)]))
+        self.own_ids = bool(rng.random() < 0.5)
+        self.index = farann.Index(
+            None if rng.random() < 0.5 else self.dim, self.metric, **KINDS[self.kind],
+            seed=int(rng.integers(5)), threads=int(rng.integers(1, 3)))
+        self.rows: Float32 = np.empty((0, self.dim), np.float32)
+        self.ids = np.empty(0, np.int64)
+        self.next_id = 0
+        # Ids of rows whose vectors the index is sure to have.
+        self.exact: set[int] = set()
+        self.log = [f"{self.metric}, {self.kind}, {self.data}, dim {self.dim}, {level}, {scale}"]
+
+    @property
+    def alone(self) -> bool:
+        """Whether rows may be there as codes alone."""
+        return self.kind.endswith("alone")
+
+    def live(self) -> None:
+        sizes = [1, 15, 16, 17, 40, 150, 400, 900]
+        n = int(self.rng.choice([*sizes, 5000],
+                                p=[0.04, 0.04, 0.04, 0.04, 0.2, 0.3, 0.2, 0.1, 0.04]))
+        self.add(n + int(self.rng.integers(0, n + 1)))
+        self.search()
+        for _ in range(int(self.rng.integers(3, 12))):
+            change = self.rng.choice(
+                ["add", "remove", "build", "tune", "save", "pickle", "refused", "empty"],
+                p=[0.25, 0.2, 0.2, 0.06, 0.14, 0.06, 0.06, 0.03])
+            getattr(self, str(change))()
+            self.done[f"{change}"] += 1
+            self.agree()
+            for _ in range(int(self.rng.integers(1, 4))):
+                self.search()
+        self.done["histories"] += 1
+
+    def made(self, n: int) -> Float32:
+        """Rows of the history's kind, sometimes of another."""
+        kind = self.data if self.rng.random() < 0.8 else str(self.rng.choice([*HOSTILE, *ORDINARY]))
+        if kind in HOSTILE:
+            return rows_for(kind, self.rng, n, self.dim, self.metric)
+        return ORDINARY[kind](self.rng, n, self.dim)
+
+    # ---- changes ----
+
+    def add(self, n: int | None = None) -> None:
+        n = int(self.rng.integers(1, 60)) if n is None else n
+        rows = self.made(n)
+        if len(self.rows) and self.rng.random() < 0.2:  # rows that are there already
+            rows = self.rows[self.rng.integers(0, len(self.rows), n)].copy()
+        ids = None
+        if self.own_ids:
+            ids = self.next_id + self.rng.permutation(3 * n)[:n]
+        given = rows
+        if self.rng.random() < 0.3:
+            given = np.asfortranarray(rows) if self.rng.random() < 0.5 else rows.astype(np.float64)
+        in_place = not len(self.index) and self.next_id == 0 and self.rng.random() < 0.3
+        self.log.append(f"add {n} rows, own ids {self.own_ids}, in place {in_place}")
+        got = self.index.add(rows if in_place else given, ids, copy=not in_place)
+        expected = self.next_id + np.arange(n) if ids is None else ids
+        assert_array_equal(got, expected)
+        self.rows, self.ids = np.vstack([self.rows, rows]), np.concatenate([self.ids, expected])
+        self.next_id = max(self.next_id, int(expected.max()) + 1)
+        self.exact |= set(expected.tolist())
+
+    def remove(self) -> None:
+        n = len(self.ids)
+        gone = self.rng.permutation(n)[: int(n * self.rng.choice([0.02, 0.1, 0.5, 0.95])) + 1]
+        self.log.append(f"remove {len(gone)} rows")
+        self.index.remove(self.ids[gone])
+        self.forget(gone)
+
+    def empty(self) -> None:
+        self.log.append("remove all rows")
+        self.index.remove(self.index.ids)
+        self.forget(np.arange(len(self.ids)))
+
+    def forget(self, gone: NDArray[Any]) -> None:
+        self.exact -= set(self.ids[gone].tolist())
+        self.rows, self.ids = np.delete(self.rows, gone, axis=0), np.delete(self.ids, gone)
+
+    def build(self) -> None:
+        sample = None
+        if self.rng.random() < 0.4:
+            sample = self.queries(int(self.rng.choice([2, 40, 200])))
+        self.log.append(f"build with {0 if sample is None else len(sample)} queries")
+        self.index.build(sample)
+        if self.alone:
+            self.exact.clear()
+
+    def tune(self) -> None:
+        k = int(self.rng.choice([1, 10, 40]))
+        self.log.append(f"tune for k={k}")
+        if len(self.index):
+            self.index.tune(self.queries(30) if self.rng.random() < 0.5 else None, k=k)
+            self.settle()
+
+    def save(self) -> None:
+        path, mapped = self.folder / "index.farann", bool(self.rng.random() < 0.5)
+        self.swap("save and load" + " mapped" * mapped,
+                  lambda: (self.index.save(path), farann.Index.load(path, mmap=mapped))[1])
+
+    def pickle(self) -> None:
+        self.swap("pickle", lambda: pickle.loads(pickle.dumps(self.index)))
+
+    def swap(self, what: str, again: Any) -> None:
+        """Go on with a copy, maybe at another level.
+
+        Codes alone give the same answers, unless removed rows made place for others: then they
+        are the same but for rounding.
+        """
+        _dispatch._forced = str(self.rng.choice(farann.isa_levels()))
+        self.log.append(f"{what}, then {_dispatch._forced}")
+        before = self.index
+        self.index = again()
+        stats = before.stats()
+        if self.alone and before.isa == self.index.isa and stats["built"] and not stats["removed"]:
+            queries = self.queries(5)
+            assert_same(self.index.search_furthest(queries, 7, budget=2**40),
+                        before.search_furthest(queries, 7, budget=2**40))
+
+    def refused(self) -> None:
+        """Calls that must fail, and change nothing."""
+        self.log.append("refused calls")
+        bad = self.made(3)
+        bad[1, self.dim - 1] = self.rng.choice([np.nan, np.inf])
+        taken = self.ids[:1].tolist() * 3
+        for call in (
+            lambda: self.index.add(bad),
+            lambda: self.index.add(self.made(3), taken or [-1, 0, 1]),
+            lambda: self.index.add(np.ones((2, self.dim + 1))),
+            lambda: self.index.remove([*self.ids[:2].tolist(), self.next_id + 7]),
+            lambda: self.index.build(bad),
+            lambda: self.index.search_furthest(bad, 1, budget=5),
+            lambda: self.index.score(self.made(1), [self.next_id + 7]),
+        ):
+            try:
+                call()
+            except (ValueError, KeyError):
+                continue
+            raise AssertionError("a call with bad arguments did not fail")
+
+    # ---- checks ----
+
+    def agree(self) -> None:
+        """Hold what the index says it has against what it should have."""
+        assert len(self.index) == len(self.ids) and self.index.dim == self.dim
+        there = self.index.ids
+        assert_array_equal(np.sort(there), np.sort(self.ids))
+        for some in (self.ids[:1], self.ids[-1:]):
+            assert all(int(i) in self.index for i in some)
+        assert self.next_id not in self.index
+        # From here on in the order of the index, which masks refer to.
+        order = np.argsort(self.ids)[np.argsort(np.argsort(there))]
+        self.rows, self.ids = self.rows[order], self.ids[order]
+        rows = self.index.reconstruct(self.ids)
+        if not self.alone:
+            assert_same_bits(rows, self.rows)
+        assert np.isfinite(rows).all()
+        self.done["checks"] += 1
+
+    def queries(self, n: int) -> Float32:
+        rows = self.rows if len(self.rows) else self.made(4)
+        made = queries_for(self.rng, rows[-500:], self.metric)
+        if n > len(made):
+            made = np.vstack([made, self.made(n - len(made))])
+        return made[self.rng.permutation(len(made))[:n]].copy()
+
+    def filters(self, n_queries: int, single: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Filters as the index takes them, and as the oracle does."""
+        given: dict[str, Any] = {}
+        asked: dict[str, Any] = {}
+        n = len(self.ids)
+        if self.rng.random() < 0.35:
+            kept = self.rng.random(n) < self.rng.choice([0.0, 0.02, 0.2, 0.7, 1.0])
+            asked["allowed"] = self.ids[kept].tolist()
+            unknown = [self.next_id + 3] if self.rng.random() < 0.5 else []
+            given["allowed"] = kept if self.rng.random() < 0.5 else np.array(
+                asked["allowed"] + unknown, np.int64)
+        if self.rng.random() < 0.35:
+            most = int(self.rng.choice([0, 3, n // 2 + 1, n]))
+            lists = [self.rng.permutation(self.ids)[: self.rng.integers(0, most + 1)]
+                     for _ in range(n_queries)]
+            asked["exclude"] = [ids.tolist() for ids in lists]
+            if self.rng.random() < 0.5:
+                matrix = np.full((n_queries, max(map(len, lists)) + 1), -1, np.int64)
+                for line, ids in zip(matrix, lists, strict=True):
+                    line[: len(ids)] = ids
+                given["exclude"] = matrix[0] if single else matrix
+            else:
+                given["exclude"] = lists[0] if single else lists
+        return given, asked
+
+    def search(self) -> None:
+        """Ask one question of any kind."""
+        n_queries = int(self.rng.choice([1, 1, 2, 7, 11, 17, 40]))
+        queries = self.queries(n_queries)
+        n_queries = len(queries)
+        single = n_queries == 1 and bool(self.rng.random() < 0.7)
+        question = queries[0] if single else queries
+        k = int(self.rng.choice([1, 2, 5, 10, 40, len(self.ids) + 2]))
+        given, asked = self.filters(n_queries, single)
+        given["threads"] = int(self.rng.integers(1, 3))
+        kind = str(self.rng.choice(
+            ["exact", "nearest", "beyond", "score", "recall", "epsilon", "budget"]))
+        if self.alone and kind in ("exact", "nearest", "beyond", "epsilon"):
+            kind = "budget"
+        self.log.append(f"{kind}: {n_queries} queries, single {single}, k={k}, "
+                        f"allowed {len(asked['allowed']) if 'allowed' in asked else 'all'}, "
+                        f"excluded {[len(ids) for ids in asked.get('exclude', [])][:5]}")
+        oracle = {"ids": self.ids} | asked
+        if kind == "exact":
+            hits = self.index.search_furthest(question, k, **given)
+            truth = reference.furthest(queries, self.rows, k, self.metric, **oracle)
+            assert_same(batch(hits), truth)
+        elif kind == "nearest":
+            hits = self.index.search_nearest(question, k, **given)
+            truth = reference.nearest(queries, self.rows, k, self.metric, **oracle)
+            assert_same(batch(hits), truth)
+        elif kind == "beyond":
+            self.beyond(queries, question, given, oracle)
+        elif kind == "score":
+            self.score(queries, question, given["threads"])
+        else:
+            limit = {
+                "recall": self.rng.choice([0.5, 0.9, 0.99, 1.0]),
+                "epsilon": self.rng.choice([0.0, 1e-9, 0.001, 0.05, 0.5, 3.0, 1e6]),
+                "budget": int(self.rng.choice([1, 16, 40, 400, 2**40])),
+            }[kind]
+            if kind == "recall":  # each k is tuned for itself, a large one for seconds
+                k = min(k, 100)
+            self.log[-1] += f", {limit}"
+            hits = self.index.search_furthest(question, k, **{kind: limit}, **given)
+            self.settle()
+            hits = batch(hits)
+            self.approximate(queries, hits, k, asked)
+            if kind == "epsilon" and n_queries:
+                self.within(queries, hits, asked, float(limit))
+            if not self.alone and (limit == 0.0 or (kind == "recall" and limit == 1.0)):
+                assert_same(hits, reference.furthest(queries, self.rows, k, self.metric, **oracle))
+        self.done[kind] += 1
+        self.done["checks"] += n_queries
+
+    def settle(self) -> None:
+        """A search may have built the index of its own accord, which drops vectors."""
+        if self.alone and self.index.stats()["added"] < len(self.exact):
+            self.exact.clear()
+
+    def beyond(self, queries: Float32, question: Any, given: dict[str, Any],
+               oracle: dict[str, Any]) -> None:
+        radius = float(self.rng.choice([0.0, -0.5, 1.0, np.inf, -np.inf, 1e20]))
+        if len(self.rows):
+            scores = reference.score(queries[:1], self.rows, self.metric)[0]
+            # Half of the time just at a row's score.
+            if self.rng.random() < 0.7:
+                radius = float(self.rng.choice(scores))
+        self.log[-1] += f", radius {radius!r}"
+        hits = self.index.search_beyond(question, radius, **given)
+        truth = reference.beyond(queries, self.rows, radius, self.metric, **oracle)
+        assert_same_beyond(hits, truth)
+
+    def score(self, queries: Float32, question: Any, threads: int) -> None:
+        at = self.rng.integers(0, len(self.ids), 20) if len(self.ids) else np.empty(0, np.int64)
+        if self.alone:
+            at = np.array([p for p in at if int(self.ids[p]) in self.exact], np.int64)
+        scores = self.index.score(question, self.ids[at], threads=threads)
+        self.settle()
+        if self.alone and not self.exact:
+            return
+        truth = reference.score(queries, self.rows[at], self.metric)
+        assert_same_bits(np.atleast_2d(scores), truth)
+
+    def approximate(self, queries: Float32, hits: farann.Hits, k: int,
+                    asked: dict[str, Any]) -> None:
+        """As many as there can be, each once, within the filters, with true scores, in order."""
+        allowed = set(asked.get("allowed", self.ids.tolist()))
+        for i, (scores, ids) in enumerate(zip(hits.scores, hits.ids, strict=True)):
+            permitted = allowed - set(asked["exclude"][i]) if "exclude" in asked else allowed
+            found = ids[ids >= 0]
+            assert len(ids) == k and (ids[len(found):] == -1).all()
+            assert len(found) == min(k, len(permitted)) and len(set(found.tolist())) == len(found)
+            assert permitted.issuperset(found.tolist())
+            if self.alone:
+                sign = 1.0 if self.metric == "l2" else -1.0
+                real = sign * scores[: len(found)]
+                assert not np.isnan(real).any() and (real[1:] <= real[:-1]).all()
+                assert np.isnan(scores[len(found):]).all()
+            else:
+                # The exact answer among just these rows.
+                truth = reference.furthest(queries[i : i + 1], self.rows, k, self.metric,
+                                           ids=self.ids, allowed=found.tolist())
+                assert_same(farann.Hits(scores[None], ids[None]), truth)
+
+    def within(self, queries: Float32, hits: farann.Hits, asked: dict[str, Any],
+               epsilon: float) -> None:
+        """No row that was left out is further than the guarantee says."""
+        for i, query in enumerate(queries):
+            keep = np.isin(self.ids, asked["allowed"]) if "allowed" in asked else np.ones(
+                len(self.ids), np.bool_)
+            keep &= ~np.isin(self.ids, asked["exclude"][i]) if "exclude" in asked else True
+            if keep.any():
+                one = farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1])
+                assert_within(one, query[None], self.rows[keep], self.ids[keep], self.metric,
+                              epsilon)
+
+
+def batch(hits: farann.Hits) -> farann.Hits:
+    """The answer for a single query as that of a batch of one."""
+    return farann.Hits(np.atleast_2d(hits.scores), np.atleast_2d(hits.ids))

@@ -1,0 +1,53 @@
+"""Cases of the fuzzers that are kept: each is run again, whether it once found something or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import files
+import histories
+import pytest
+from farann import Index
+
+CORPUS = Path(__file__).parent / "corpus"
+SEEDS = [line.split() for line in (CORPUS / "seeds.txt").read_text().splitlines()
+         if line and not line.startswith("#")]
+
+
+def seeds_of(kind: str) -> list[int]:
+    return [int(seed) for name, seed, *_ in SEEDS if name == kind]
+
+
+@pytest.mark.parametrize("seed", seeds_of("histories"))
+def test_histories(seed: int) -> None:
+    assert histories.run(seed)["checks"] > 0
+
+
+@pytest.mark.parametrize("seed", seeds_of("files"))
+def test_files(seed: int) -> None:
+    files.run(seed)
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.farann")), ids=lambda path: path.stem)
+def test_files_of_the_corpus_are_whole(path: Path) -> None:
+    """What is damaged was in order before, and is written again as it was read."""
+    data = path.read_bytes()
+    assert files.pack(files.unpack(data)) == data
+    assert len(Index.load(path)) > 200
+
+
+def test_a_wrong_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches that forget a row now and then."""
+    search = Index.search_furthest
+
+    def forgetful(self: Index, queries: object, k: int = 10, **more: object) -> object:
+        hits = search(self, queries, k, **more)  # type: ignore[arg-type]
+        if k > 1:
+            hits.ids[..., -1] = hits.ids[..., 0]
+        return hits
+
+    monkeypatch.setattr(Index, "search_furthest", forgetful)
+    with pytest.raises(AssertionError) as failure:
+        for seed in seeds_of("histories"):
+            histories.run(seed)
+    assert "history:" in failure.value.__notes__[0]
