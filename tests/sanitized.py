@@ -25,7 +25,10 @@ OPTIONS = {
         "UBSAN_OPTIONS": "print_stacktrace=1:log_path={log}",
         "LSAN_OPTIONS": "max_leaks=0:report_objects=0",
     },
-    "thread": {"TSAN_OPTIONS": "suppressions={root}/tests/thread.supp:log_path={log}:exitcode=0"},
+    "thread": {
+        "TSAN_OPTIONS": "suppressions={root}/tests/thread.supp:log_path={log}:exitcode=0:"
+                        "die_after_fork=0",  # tests fork where threads run, as users do
+    },
 }
 TESTS = {
     "address": """exact kernels codes cascade certificate code_files absurd_codes cell_files
