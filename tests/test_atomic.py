@@ -19,6 +19,7 @@ import inside
 import numpy as np
 import pytest
 from cases import Float32, index_of
+from farann import _core
 from farann._store import Store
 from numpy.typing import NDArray
 
@@ -174,6 +175,30 @@ def test_an_exception_at_any_line(name: str, change: str, tmp_path: Path) -> Non
             assert answers(farann.Index.load(path), setting) in valid, where
         if number % STRIDE == 0:
             check_that_it_goes_on(setting, tmp_path / "again", where)
+
+
+# Other builds of so few rows search for nothing, and takes no memory of the core's.
+@pytest.mark.parametrize(("name", "change"), [
+    ("cells", "build"), *((name, "tune") for name in KINDS)])
+def test_no_memory_at_any_allocation_of_the_core(name: str, change: str, tmp_path: Path) -> None:
+    setting = setting_of(name)
+    index, path = setting.index, tmp_path / "index"
+    valid = {answers(index, setting), after(setting, change, path)}
+    inside.restore(index, setting.store)
+    _core.fail_allocation(0)
+    CHANGES[change](setting, path)
+    made = _core.fail_allocation(-1)
+    assert made
+    for number in range(1, made + 1, max(1, made // 20 if STRIDE > 1 else 1)):
+        inside.restore(index, setting.store)
+        try:
+            _core.fail_allocation(number)
+            with pytest.raises(MemoryError):
+                CHANGES[change](setting, path)
+        finally:
+            _core.fail_allocation(-1)
+        assert answers(index, setting) in valid, f"allocation {number} of {made}"
+    check_that_it_goes_on(setting, tmp_path / "again", name)
 
 
 def check_that_it_goes_on(setting: Setting, path: Path, where: str) -> None:
