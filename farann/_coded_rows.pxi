@@ -3,11 +3,15 @@
 cdef class CodedRows(CodedBlocks):
     """Scores all coded rows of a snapshot, block by block, and those without codes."""
 
-    cdef void scan_all_codes(self) noexcept nogil:
-        """Score all coded rows, as `scan` does."""
+    cdef int64_t scan_all_codes(self) noexcept nogil:
+        """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
         cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
-        cdef int64_t ramp = max(start, FIRST_BLOCK)
+        cdef int64_t ramp = max(start, FIRST_BLOCK), checked = start, rescored = self.rescored
         while start < self.codes.n_positions and not self.stopped():
+            if start >= 2 * checked and start >= FEWEST_JUDGED:
+                if self.too_many(self.rescored - rescored, start - checked):
+                    return start
+                checked, rescored = start, self.rescored
             n = self.of_one_mean(start, min(min(self.code_rows, ramp),
                                             self.codes.n_positions - start))
             self.keep_active(start)
@@ -19,6 +23,22 @@ cdef class CodedRows(CodedBlocks):
                 break
             ramp = min(2 * ramp, self.code_rows)
             start += n
+        return self.codes.n_positions
+
+    cdef bint too_many(self, int64_t rescored, int64_t n) noexcept nogil:
+        """Whether so many of the last n rows were scored in float64 that float32 is faster.
+
+        The k best of them are in any case. Of queries that have no codes, or look no further, all
+        is known.
+        """
+        cdef int64_t i
+        if self.n_active < self.n_queries or (
+                rescored <= self.n_queries * (self.k + self.most_rescored * n)):
+            return False
+        for i in range(self.n_queries):
+            if not self.queries[i].coded:
+                return False
+        return True
 
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
         """Score some rows, up to `most`, that set the threshold; gives how many."""

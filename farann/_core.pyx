@@ -20,6 +20,9 @@ METRICS = ("l2", "dot", "cosine")
 # Pays for the rounding of float64.
 cdef double BOUND_UP = 1.0 + 1e-9
 
+# What one piece of scratch memory may take.
+cdef int64_t MOST_BYTES = 1 << 46
+
 cdef enum:
     # How a task scores rows: canonical keys of all; roughly, as they lie; roughly, packed.
     EXACT, AS_THEY_LIE, PACKED
@@ -51,6 +54,8 @@ cdef enum:
     # Rows that pass by them but don't look like an answer are put off, so many at most.
     DEFERRED = 8192
     SCORES_AT_ONCE = 256
+    # Rows that are scanned before it is judged whether codes rule out enough.
+    FEWEST_JUDGED = 4096
     # Rows that are scored again before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096
     # Coordinates that are checked, and coded, before signals are looked for.

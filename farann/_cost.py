@@ -35,6 +35,25 @@ COSTS = {
 }
 
 
+# Nanoseconds to read a byte of rows where few queries share it, at 5 GB a second: slow memory makes
+# searches stay with codes.
+_BYTE = 0.2
+_FEW_QUERIES = 6
+
+
+def most_rescored(n_queries: int, dim: int, isa: str) -> float:
+    """The share of rows that codes may leave to be scored in float64, if they are to pay.
+
+    Beyond it a scan in float32, which leaves next to none, takes less time.
+    """
+    costs = COSTS[isa]
+    rescored = costs.passed + costs.refined + costs.exact_product * dim
+    saved = (costs.float_product - costs.code_product) * dim
+    if n_queries < _FEW_QUERIES:
+        saved = (4.0 - 1.0) * _BYTE * dim
+    return saved / rescored
+
+
 def cost_of(work: SearchStats, dim: int, isa: str) -> float:
     """Nanoseconds that a batch in `dim` dimensions takes on one thread at a level, roughly."""
     costs = COSTS[isa]

@@ -44,6 +44,7 @@ cdef class Queries:
     cdef int64_t room  # for candidates, beyond twice k
     cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
     cdef double sign, epsilon
+    cdef double most_rescored  # share of rows; if it is more, codes are given up
     cdef double outside_counts  # so many times: what weights are outside the axes of codes
     cdef bint beyond, out_of_memory
     cdef bint scans_rows  # or nothing but codes
@@ -107,18 +108,25 @@ cdef class Queries:
 
     cdef void *allocate(self, int64_t count, int64_t size, bint zeroed=True) except NULL:
         """Memory that goes with the task."""
-        cdef void *memory = NULL
-        if count <= (1 << 46) // size and self.n_memory < MOST_ALLOCATED:
-            memory = farann_alloc(count * size + ALIGNMENT, zeroed)
+        cdef void *memory = self.allocated(count, size, zeroed)
         if memory == NULL:
             raise MemoryError(f"a search needs {count * size:,} bytes of scratch memory")
+        return memory
+
+    cdef void *allocated(self, int64_t count, int64_t size, bint zeroed) noexcept nogil:
+        """The same, or NULL where there is none."""
+        cdef void *memory = NULL
+        if count <= MOST_BYTES // size and self.n_memory < MOST_ALLOCATED:
+            memory = farann_alloc(count * size + ALIGNMENT, zeroed)
+        if memory == NULL:
+            return NULL
         self.memory[self.n_memory] = memory
         self.n_memory += 1
         return aligned(memory)
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, radius=None,
-                 double epsilon=0.0, CancelFlag flag=None):
+                 double epsilon=0.0, CancelFlag flag=None, double most_rescored=INFINITY):
         cdef int64_t i, tile, width, dim = snapshot.dim, exact_dim = padded(snapshot.dim)
         cdef const farann_kernels *kernels = snapshot.kernels
         cdef farann_entry *entries = NULL
@@ -132,6 +140,7 @@ cdef class Queries:
             self.given_up = &flag.raised
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
+        self.most_rescored = most_rescored
         self.beyond = radius is not None
         self.mode = PACKED if self.n_queries >= FEW_QUERIES else AS_THEY_LIE
         if filter.n_rows <= FEW_ROWS and (snapshot.vectors or filter.n_rows == 0):
@@ -158,8 +167,7 @@ cdef class Queries:
         self.positions = <int64_t *>(self.keys + room)
         self.scans_rows = self.codes is None or filter.segments[1].count > 0
         self.weights = <float *>self.allocate(
-            max(self.n_tiles * tile, self.n_queries) * exact_dim if self.scans_rows else exact_dim,
-            sizeof(float))
+            self.n_weights() if self.scans_rows else exact_dim, sizeof(float))
         if not self.beyond:
             entries = <farann_entry *>self.allocate(
                 self.n_queries * self.k, sizeof(farann_entry))
@@ -214,6 +222,11 @@ cdef class Queries:
     cdef check_cancelled(self):
         if self.stopped():
             raise Cancelled("the batch of this task was given up")
+
+    cdef int64_t n_weights(self) noexcept nogil:
+        """Of all queries, in whole tiles."""
+        return max(self.n_tiles * self.snapshot.kernels.tile_queries, self.n_queries) * padded(
+            self.snapshot.dim)
 
     cdef allocate_codes(self):
         """Room for queries as codes."""
@@ -295,8 +308,8 @@ cdef class Queries:
             self.exact_of = query
         return self.exact
 
-    cdef void prepare(self, int64_t i) noexcept nogil:
-        """All that is derived from one query before the search."""
+    cdef void weigh(self, int64_t i) noexcept nogil:
+        """Find the weights of a query, where rows are scanned in float32, and their constants."""
         cdef int64_t dim = self.snapshot.dim, exact_dim = padded(dim)
         cdef int64_t tile = self.snapshot.kernels.tile_queries
         cdef Query *query = &self.queries[i]
@@ -311,6 +324,11 @@ cdef class Queries:
             self.snapshot.centre_norm, self.exact, weights, tile if packed else 1,
             &query.prepared)
         self.exact_of = query
+
+    cdef void prepare(self, int64_t i) noexcept nogil:
+        """All that is derived from one query before the search."""
+        cdef Query *query = &self.queries[i]
+        self.weigh(i)
         if self.beyond:
             query.threshold = (
                 farann_key_at(self.snapshot.metric, query.radius, query.prepared.query_norm)

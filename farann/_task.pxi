@@ -6,6 +6,7 @@ cdef class Task(SeededRows):
     def run(self):
         """Find the answers; the GIL is released meanwhile."""
         cdef int s
+        cdef int64_t coded
         cdef uint64_t before
         with nogil:
             before = farann_arithmetic_begin()
@@ -13,9 +14,11 @@ cdef class Task(SeededRows):
                 self.snapshot.kernels.begin()
                 self.score_uncoded()
                 self.scan_seeds()
-                self.scan_all_codes()
+                coded = self.scan_all_codes()
                 self.refine_all_deferred()
                 self.snapshot.kernels.end()
+                if coded < self.codes.n_positions and not self.stopped():
+                    self.scan_without_codes(coded)
             for s in range(2):
                 if s > 0 or self.codes is None:
                     self.scan(&self.filter.segments[s])
@@ -24,6 +27,40 @@ cdef class Task(SeededRows):
         self.check_cancelled()
         if self.out_of_memory:
             raise MemoryError("no memory for the rows that were found; ask for fewer")
+
+    cdef void scan_without_codes(self, int64_t start) noexcept nogil:
+        """Score the rows at all positions from `start` on in float32."""
+        cdef Segment rest = self.snapshot.segments[0]
+        cdef int64_t *slots = NULL
+        cdef int64_t position, i
+        rest.count = 0
+        if self.codes.slots is None:
+            rest.first, rest.count = start, self.codes.n_rows - start
+            rest.rows += start * self.snapshot.dim
+        else:
+            slots = <int64_t *>self.allocated(self.codes.n_positions - start, sizeof(int64_t), False)
+            if slots == NULL:
+                self.out_of_memory = True
+                return
+            for position in range(start, self.codes.n_positions):
+                if self.codes.slots[position] >= 0:
+                    slots[rest.count] = self.codes.slots[position]
+                    rest.count += 1
+            rest.positions = slots
+        if not self.scans_rows:
+            self.weights = <float *>self.allocated(self.n_weights(), sizeof(float), True)
+            if self.weights == NULL:
+                self.out_of_memory = True
+                return
+            self.scans_rows = True
+            for i in range(self.n_queries):
+                self.weigh(i)
+        for i in range(self.n_queries):
+            # Rough scores by codes are further off; what is left of them gets keys.
+            self.rescore_best(&self.queries[i])
+            self.rescore(&self.queries[i], 0)
+            self.queries[i].best.count, self.queries[i].slack = 0, 0.0
+        self.scan(&rest)
 
     cdef void scan(self, const Segment *segment) noexcept nogil:
         """Score all rows block by block, and keep what may belong to an answer.
