@@ -314,7 +314,13 @@ give(wrong=len(wrong), failed=failed, what=np.array([str(wrong)]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no limits of memory here")
-def test_memory_that_runs_out(run_python: Callable[..., Any], tmp_path: Path) -> None:
+def test_memory_that_runs_out(
+    run_python: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else malloc takes from what it gave back before, or reserved for threads.
+    for name, value in (("ARENA_MAX", "1"), ("MMAP_THRESHOLD_", "65536"),
+                        ("TRIM_THRESHOLD_", "65536")):
+        monkeypatch.setenv(f"MALLOC_{name}", value)
     found = run_python(MEMORY.replace("{path!r}", repr(str(tmp_path / "index"))), timeout=600)
     assert found["wrong"] == 0, found["what"]
     assert found["failed"] > 0
