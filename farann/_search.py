@@ -54,12 +54,16 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    found, work = min(k, chosen.n_rows), chosen.n_rows * snapshot.dim
-    share = 1 if effort is None or effort == inf and not budget else _APPROXIMATE_SHARE
-    long = _is_long(n, work // share, k, snapshot.isa)
-    if n == 1 and not long:
+    work = chosen.n_rows * snapshot.dim
+    # A query of some microseconds has no time for more than this.
+    short = n == 1 and work + k < _SMALL_WORK >> 3
+    if not short:
+        share = 1 if effort is None or effort == inf and not budget else _APPROXIMATE_SHARE
+        long = _is_long(n, work // share, k, snapshot.isa)
+    if short or (n == 1 and not long):
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
+    found = min(k, chosen.n_rows)
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
     _run(search, n, work, _QUERY_BYTES + 48 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
@@ -103,7 +107,7 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
 def _is_long(n: int, work: int, found: int, isa: str) -> bool:
     """Whether n queries of `work` multiply-adds, which find so many rows each, take long."""
     counted = (n + _READING) * work + _FINDING * n * found
-    return counted >= (_SLOW_LONG_WORK if isa == "scalar" else _LONG_WORK)
+    return counted >= _SLOW_LONG_WORK and (isa == "scalar" or counted >= _LONG_WORK)
 
 
 def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: int,

@@ -158,7 +158,9 @@ cdef class Selection(Queries):
         """Offer the canonical keys of the candidates from `first` on, and forget these."""
         cdef farann_filter admitted
         cdef farann_block block
-        cdef int64_t i, n, slot
+        cdef int64_t i, n, slot, count = query.candidates.count
+        cdef const int64_t *slots = query.candidates.slots
+        cdef int64_t *positions = self.positions
         cdef int s
         cdef bint rough
         cdef const Segment *segment
@@ -167,17 +169,19 @@ cdef class Selection(Queries):
         admitted.n_excluded = admitted.n_met = 0
         for s in range(2):
             segment = &self.snapshot.segments[s]
+            if segment.count == 0:
+                continue
             rough = s == 0 and not self.snapshot.vectors
             block.first, block.positions, block.slots = segment.first, self.positions, NULL
             block.end = self.snapshot.n_slots
             block.ids = self.snapshot.ids_by_slot
             i = first
-            while i < query.candidates.count and not self.stopped():
+            while i < count and not self.stopped():
                 n = 0
-                while i < query.candidates.count and n < RESCORED_AT_ONCE:
-                    slot = query.candidates.slots[i] - segment.first
+                while i < count and n < RESCORED_AT_ONCE:
+                    slot = slots[i] - segment.first
                     if 0 <= slot < segment.count:
-                        self.positions[n] = slot
+                        positions[n] = slot
                         if rough:
                             self.keys[n] = rough_key(&query.prepared, self.sign,
                                                      query.candidates.scores[i])

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Protocol
 from weakref import WeakSet
 
@@ -66,8 +65,11 @@ class _Batch:
         self.errors: list[BaseException] = []
         self._left = deque(functions)
         self.size = len(self._left)
-        self._changed = threading.Condition()
-        self._helpers = 0  # threads at work, beside that which asks
+        # Threads at work, beside the one that asks, which never takes their lock: where a Ctrl+C
+        # may come at any step, it waits for nothing but the bell.
+        self._helpers, self._lock = 0, threading.Lock()
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     def work(self) -> None:
         """Take functions and call them."""
@@ -80,7 +82,7 @@ class _Batch:
 
     def help(self) -> None:
         """The same in a thread of a pool; errors are for the one who asked."""
-        with self._changed:
+        with self._lock:
             if not self._left:
                 return
             self._helpers += 1
@@ -89,9 +91,10 @@ class _Batch:
         except BaseException as error:
             self.errors.append(error)
             self.cancel()
-        with self._changed:
+        with self._lock:
             self._helpers -= 1
-            self._changed.notify_all()
+            if self._bell.locked():
+                self._bell.release()
 
     def cancel(self) -> None:
         """Have everybody stop at the next block of rows, and take nothing more."""
@@ -100,9 +103,8 @@ class _Batch:
 
     def wait(self) -> None:
         """Wait until nothing is left to do and nobody at work."""
-        with self._changed:
-            while self._left or self._helpers:
-                self._changed.wait(_PATIENCE)
+        while self._left or self._helpers:  # in this order: a helper counts before it takes
+            self._bell.acquire(timeout=_PATIENCE)
 
     def give_up(self) -> None:
         """Stop, and wait until all have."""
@@ -114,14 +116,20 @@ class _Batch:
             except KeyboardInterrupt:
                 pass  # one is about to be raised already
 
-    def start_helpers(self, executor: Callable[[], ThreadPoolExecutor], number: int) -> bool:
+    def start_helpers(self, executor: ThreadPoolExecutor, number: int) -> bool:
         """Ask for helpers; whether there are any to be had."""
         try:
             for _ in range(number):
-                executor().submit(self.help)
+                executor.submit(self.help)
         except RuntimeError:  # the interpreter ends, or there may be no more threads
             _forget_executors()
             return False
+        except BaseException:
+            # A Ctrl+C; the pool may not know of a thread that it has started, which would wait for
+            # work for good, and Python for the thread when it ends.
+            _forget_executors()
+            executor.shutdown(wait=False)
+            raise
         return True
 
 
@@ -138,10 +146,10 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
         return
     try:
         waits = long and threading.current_thread() is threading.main_thread() and (
-            batch.start_helpers(_stand_in_executor, 1))
+            batch.start_helpers(_stand_in_executor(), 1))
         helpers = min(threads, batch.size) - 1
         if helpers > 0:
-            batch.start_helpers(partial(_executor, threads), helpers)
+            batch.start_helpers(_executor(threads), helpers)
         if not waits:
             batch.work()
         batch.wait()

@@ -309,14 +309,51 @@ def test_long_work_is_told_by_counting() -> None:
     assert _search._is_long(1, 10**6, 10**7, "avx2")
 
 
+def test_an_interrupt_while_threads_are_started(run_python: Callable[..., Arrays]) -> None:
+    """The pool doesn't know of the thread, which ends all the same, as does the process."""
+    told = run_python(
+        """
+import sys, threading
+import farann
+
+rng = np.random.default_rng(0)
+index = farann.Index(16, threads=2)
+index.add(rng.standard_normal((5000, 16), dtype=np.float32))
+index.build()
+queries = rng.standard_normal((3000, 16), dtype=np.float32)
+expected = index.search_furthest(queries, threads=1).ids
+start = threading.Thread.start
+
+def interrupted(self):
+    start(self)
+    started.append(self)
+    raise KeyboardInterrupt
+
+started, heard = [], []
+threading.Thread.start = interrupted
+for _ in range(3):
+    try:
+        index.search_furthest(queries)
+    except KeyboardInterrupt as error:
+        heard.append(error)  # with its traceback, and all that it holds
+threading.Thread.start = start
+for thread in started:
+    thread.join()
+give(heard=len(heard), started=len(started),
+     same=(index.search_furthest(queries).ids == expected).all())
+"""
+    )
+    assert told["heard"] == told["started"] == 3 and told["same"]
+
+
 def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((300, 4), dtype=np.float32)
     index = index_of(rows).build()
     expected = index.search_furthest(rows, 5)
     who: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_search, "_LONG_WORK", 1)
-        patch.setattr(_search, "_SLOW_LONG_WORK", 1)
+        for limit in ("_LONG_WORK", "_SLOW_LONG_WORK", "_SMALL_WORK"):
+            patch.setattr(_search, limit, 0)
 
         class Noted(_core.Task):
             def run(self) -> None:

@@ -514,7 +514,7 @@ class TestErrors:
             farann.Index(codes="float32", keep_vectors=False)
         with pytest.raises(TypeError, match="keep_vectors: expected True or False, got 'no'"):
             farann.Index(keep_vectors="no")  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="codes: expected 'int8', 'int4' or 'float32'"):
+        with pytest.raises(ValueError, match="codes: expected one of 'int8', 'int4', 'float32'"):
             farann.Index(codes="int2")
 
     def test_unknown_ids(self, index: farann.Index) -> None:
