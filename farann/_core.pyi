@@ -141,9 +141,11 @@ class Filter:
         snapshot: Snapshot,
         allowed: npt.NDArray[np.uint8] | None = None,
         slots: npt.NDArray[np.int64] | None = None,
-        excluded: npt.NDArray[np.int64] | None = None,
-        offsets: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
+
+    def excluding(
+        self, ids: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+    ) -> Filter: ...
 
 class Task:
     scanned: Final[int]

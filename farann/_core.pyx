@@ -7,7 +7,8 @@ tasks side by side over the same snapshot.
 
 cimport cython  # final: methods of hot loops are called as functions
 from libc.math cimport INFINITY, NAN, fabs, isnan, nextafterf, sqrt
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.stdint cimport (INT64_MAX, UINT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t,
+                          uintptr_t)
 from libc.stdlib cimport calloc, free, malloc, realloc
 
 from farann._kernels cimport *

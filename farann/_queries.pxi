@@ -34,6 +34,11 @@ cdef void *aligned(void *memory) noexcept nogil:
     return <void *>((address + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
+cdef int64_t places_for(int64_t n) noexcept nogil:
+    """Places of a set of n ids."""
+    return <int64_t>1 << farann_id_set_bits(n) if n else 0
+
+
 cdef class Queries:
     """Some queries of a search, prepared, with the scratch memory to answer them."""
 
@@ -123,6 +128,8 @@ cdef class Queries:
         cdef float *scores = NULL
         cdef float *best = NULL
         cdef int64_t *slots = NULL
+        cdef int64_t n_places = 0
+        cdef uint32_t *places = NULL
         cdef Query *query
         self.snapshot, self.filter = snapshot, filter
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
@@ -178,7 +185,6 @@ cdef class Queries:
         for i in range(self.n_queries):
             query = &self.queries[i]
             query.given = &queries[start + i, 0]
-            query.filter = filter.of_query(start + i)
             query.threshold, query.expected, query.bar_floor = -INFINITY, -INFINITY, NAN
             if self.beyond:
                 query.radius = radius
@@ -190,8 +196,16 @@ cdef class Queries:
             if self.mode != EXACT:
                 query.candidates.scores = scores + i * room
                 query.candidates.slots = slots + i * room
+        if filter.excluded is not None and filter.offsets.shape[0] <= stop:
+            raise ValueError("offsets must be those of all queries")
+        for i in range(self.n_queries):
+            n_places += places_for(filter.n_excluded(start + i))
+        if n_places:
+            places = <uint32_t *>self.allocate(n_places, sizeof(uint32_t))
         with nogil:
             for i in range(self.n_queries):
+                self.queries[i].filter = filter.of_query(start + i, places)
+                places += places_for(filter.n_excluded(start + i))
                 self.prepare(i)
             if self.codes is not None and self.code_width > 1:
                 self.make_tiles()

@@ -161,8 +161,8 @@ cdef class Selection(Queries):
         cdef int s
         cdef const Segment *segment
         admitted.alive = NULL
-        admitted.excluded = NULL
-        admitted.n_excluded = admitted.n_met = 0
+        admitted.excluded.bits = 0
+        admitted.n_met = 0
         for s in range(2):
             segment = &self.snapshot.segments[s]
             n = 0
