@@ -68,10 +68,7 @@ class Filter:
         raise TypeError("a Filter belongs to its index and can't be pickled or copied; make another "
                         "with index.filter")
 
-    def _rows_of(self, index: Index, store: Store) -> Rows:
-        if index is not self._index:
-            raise ValueError("allowed: expected a Filter of this index, got one of another; make it "
-                             "with this index's filter method")
+    def _rows_of(self, store: Store) -> Rows:
         found = self._found
         if found is None or found[0]() is not store:
             found = self._found = weakref.ref(store), self._looked_up(store)
@@ -161,12 +158,18 @@ class Wanted(NamedTuple):
         return chosen if self.excluded is None else chosen.excluding(*self.excluded)
 
 
-def wanted(index: Index, store: Store, exclude: Any, allowed: Any, n_queries: int,
-           single: bool) -> Wanted:
+def check_owner(index: Index, allowed: Any) -> None:
+    """Refuse a filter of another index."""
+    if isinstance(allowed, Filter) and allowed._index is not index:
+        raise ValueError("allowed: expected a Filter of this index, got one of another; make it "
+                         "with this index's filter method")
+
+
+def wanted(store: Store, exclude: Any, allowed: Any, n_queries: int, single: bool) -> Wanted:
     """Check `exclude` and `allowed` of a search, and look up what is allowed."""
     rows = excluded = None
     if isinstance(allowed, Filter):
-        rows = allowed._rows_of(index, store)
+        rows = allowed._rows_of(store)
     elif allowed is not None:
         array = _checks.to_array("allowed", allowed)
         if array.dtype == np.bool_:

@@ -544,12 +544,13 @@ class Index:
         _quantized.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
         vectors, single = self._asked(queries)
+        _filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
             return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                               np.empty(0, np.int64))
         view = store.view(self._isa)
-        wanted = _filters.wanted(self, store, exclude, allowed, len(vectors), single)
+        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
         chosen = wanted.filter(store, view, len(vectors), exact=True)
         return _search.beyond(view.snapshot, chosen, vectors, limit,
                               self._threads_for(threads, len(vectors)))
@@ -759,6 +760,7 @@ class Index:
                     limits: _checks.Limits | None = None) -> tuple[Hits, SearchStats]:
         k = _checks.to_int("k", k, 1)
         vectors, single = self._asked(queries)
+        _filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
             hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
@@ -767,7 +769,7 @@ class Index:
                 hits = Hits(hits.scores[0], hits.ids[0])
             return hits, SearchStats(len(vectors), 0, 0, 0, 0)
         view = store.view(self._isa)
-        wanted = _filters.wanted(self, store, exclude, allowed, len(vectors), single)
+        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
         options = {}
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
