@@ -79,20 +79,24 @@ class IdMap:
 
     def marked(self, ids: Int64Array) -> UInt8Array:
         """A byte for each slot: 1 where its id is among `ids`, which come in any order."""
-        # The last is for ids that no row has, whose slot is -1.
-        marks = np.zeros(self._count + 1, np.uint8)
-        if self._ids is None or self._count == 0 or len(ids) == 0:
-            marks[self.slots_of(ids, None)] = 1
-            return marks[:-1]
-        by_slot = self._ids[: self._count]
-        least, most = int(by_slot.min()), int(by_slot.max())
+        if self._count == 0 or len(ids) == 0:
+            return np.zeros(self._count, np.uint8)
+        by_slot = self.by_slot()
+        least, most = 0, self._count - 1
+        if by_slot is not None:
+            least, most = int(by_slot.min()), int(by_slot.max())
         if most - least < 8 * self._count:
             # Ids that lie close are marked in an array of their own: no search, no sorting.
             seen = np.zeros(most - least + 1, np.uint8)
             if ids.min() < least or ids.max() > most:
                 ids = ids[(ids >= least) & (ids <= most)]
+            if by_slot is None:
+                seen[ids] = 1
+                return seen
             seen[ids - least] = 1
             return seen[by_slot - least]
+        # The last is for ids that no row has, whose slot is -1.
+        marks = np.zeros(self._count + 1, np.uint8)
         # Searches in order stay in the caches.
         marks[self.slots_of(ids if _ascending(ids) else np.sort(ids), None)] = 1
         return marks[:-1]
