@@ -11,6 +11,7 @@
 """
 
 from farann._core import isa_levels
+from farann._filters import Filter
 from farann._format import FormatError
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._version import __version__
@@ -19,6 +20,7 @@ from farann.tuning import Tuning
 
 __all__ = [
     "BeyondHits",
+    "Filter",
     "FormatError",
     "Hits",
     "Index",

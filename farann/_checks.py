@@ -123,8 +123,11 @@ def _what_is_bad(given: npt.NDArray[Any], converted: Float32Array) -> str:
     return "cosine needs vectors with a direction, got a zero vector"
 
 
-def to_ids(name: str, value: Any, *, single: bool = False) -> Int64Array:
-    """Check ids, or with `single` perhaps one id, and give them as an int64 array, (n,)."""
+def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True) -> Int64Array:
+    """Check ids, or with `single` perhaps one id, and give them as a contiguous int64 array, (n,).
+
+    Without `copy` it may be the array that came, which must only be read then.
+    """
     array = to_array(name, value)
     if single and array.ndim == 0:
         array = array[np.newaxis]
@@ -137,7 +140,7 @@ def to_ids(name: str, value: Any, *, single: bool = False) -> Int64Array:
         raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected ids that int64 can hold, got {array.max()}")
-    return array.astype(np.int64)
+    return array.astype(np.int64) if copy else np.ascontiguousarray(array, np.int64)
 
 
 def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
@@ -259,6 +262,23 @@ def to_mask(name: str, value: npt.NDArray[Any], n: int) -> BoolArray:
     if value.shape != (n,):
         raise ValueError(f"{name}: expected a mask of shape ({n},), got {value.shape}")
     return value
+
+
+def to_listed_ids(name: str, value: Any, n_queries: int,
+                  single: bool) -> tuple[Int64Array, Int64Array]:
+    """The ids of `to_id_lists` one query after the other, and where each query's begin.
+
+    They may lie in an array that came, and must only be read.
+    """
+    if not single and isinstance(value, np.ndarray) and value.shape[:1] == (n_queries,) and (
+            value.ndim == 2 and value.dtype != object):
+        ids = to_ids(name, value.reshape(-1), copy=False)
+        return ids, np.arange(n_queries + 1) * value.shape[1]
+    lists = [to_ids(name, value, copy=False)] if single else to_id_lists(
+        name, value, n_queries, single)
+    offsets = np.zeros(n_queries + 1, np.int64)
+    np.cumsum([len(ids) for ids in lists], out=offsets[1:])
+    return np.concatenate([*lists, np.empty(0, np.int64)]), offsets
 
 
 def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int64Array]:

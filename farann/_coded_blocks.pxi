@@ -106,6 +106,13 @@ cdef class CodedBlocks(Selection):
         self.scanned += n_rows * n_coded
         self.count_products(n * width, self.codes.scanned.groups, count)
         self.bytes_read += n_rows * n_coded * self.code_bytes_of_row(upper)
+        if self.filter.alive != NULL and (
+                self.codes.has_basis or (upper and not self.codes.upper_alone)):
+            # To see whether a row is allowed costs less than to fetch its other codes.
+            for i in range(count):
+                query = &self.queries[self.members[i]]
+                farann_candidates_drop(&self.candidates[i], query.candidates.count, &block,
+                                       &query.filter)
         if self.codes.has_basis:
             self.refine(count, start, NULL)
         elif upper and not self.codes.upper_alone:

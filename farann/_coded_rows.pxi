@@ -6,12 +6,13 @@ cdef class CodedRows(CodedBlocks):
     cdef int64_t scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
         cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
-        cdef int64_t ramp = max(start, FIRST_BLOCK), checked = start, rescored = self.rescored
+        cdef int64_t ramp = max(start, FIRST_BLOCK), judged = start
+        cdef double cost = self.cost_so_far()
         while start < self.codes.n_positions and not self.stopped():
-            if start >= 2 * checked and start >= FEWEST_JUDGED:
-                if self.too_many(self.rescored - rescored, start - checked):
+            if start >= 2 * judged and start >= FEWEST_JUDGED:
+                if self.costs_too_much(self.cost_so_far() - cost, start - judged):
                     return start
-                checked, rescored = start, self.rescored
+                judged, cost = start, self.cost_so_far()
             n = self.of_one_mean(start, min(min(self.code_rows, ramp),
                                             self.codes.n_positions - start))
             self.keep_active(start)
@@ -25,15 +26,20 @@ cdef class CodedRows(CodedBlocks):
             start += n
         return self.codes.n_positions
 
-    cdef bint too_many(self, int64_t rescored, int64_t n) noexcept nogil:
-        """Whether so many of the last n rows were scored in float64 that float32 is faster.
+    cdef double cost_so_far(self) noexcept nogil:
+        """What rows that codes did not rule out have cost, see `Queries`."""
+        return (self.passed * self.cost_passed + self.refined * self.cost_refined
+                + self.rescored * self.cost_rescored)
 
-        The k best of them are in any case. Of queries that have no codes, or look no further, all
-        is known.
+    cdef bint costs_too_much(self, double cost, int64_t n) noexcept nogil:
+        """Whether what codes let pass of the last n rows cost more than codes saved.
+
+        Some rows pass and get keys in any case. Of queries that have no codes, or look no further,
+        all is known.
         """
         cdef int64_t i
-        if self.n_active < self.n_queries or (
-                rescored <= self.n_queries * (self.k + self.most_rescored * n)):
+        cdef double usual = (self.cost_passed + self.cost_rescored) * (self.k + ALWAYS_PASS)
+        if self.n_active < self.n_queries or cost <= self.n_queries * (n + usual):
             return False
         for i in range(self.n_queries):
             if not self.queries[i].coded:

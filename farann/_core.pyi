@@ -152,9 +152,11 @@ class Filter:
         snapshot: Snapshot,
         allowed: npt.NDArray[np.uint8] | None = None,
         slots: npt.NDArray[np.int64] | None = None,
-        excluded: npt.NDArray[np.int64] | None = None,
-        offsets: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
+
+    def excluding(
+        self, ids: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+    ) -> Filter: ...
 
 class Task:
     scanned: Final[int]
@@ -177,7 +179,7 @@ class Task:
         radius: float | None = None,
         epsilon: float = 0.0,
         flag: CancelFlag | None = None,
-        most_rescored: float = ...,
+        costs: tuple[float, float, float] = ...,
     ) -> None: ...
     def run(self) -> None: ...
     def did(self) -> tuple[int, int, int, int, int, int, int, int]: ...

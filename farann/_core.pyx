@@ -8,7 +8,8 @@ tasks side by side over the same snapshot.
 cimport cython  # final: methods of hot loops are called as functions
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, fabs, isnan, nextafterf, sqrt
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport (INT64_MAX, UINT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t,
+                          uint64_t, uintptr_t)
 from libc.stdlib cimport free
 
 from farann._kernels cimport *
@@ -55,7 +56,9 @@ cdef enum:
     DEFERRED = 8192
     SCORES_AT_ONCE = 256
     # Rows that are scanned before it is judged whether codes rule out enough.
-    FEWEST_JUDGED = 4096
+    FEWEST_JUDGED = 1024
+    # Rows, beside the k best, that may pass of as many as were scanned before.
+    ALWAYS_PASS = 64
     # Rows that are scored again before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096
     # Coordinates that are checked, and coded, before signals are looked for.

@@ -41,17 +41,19 @@ _BYTE = 0.2
 _FEW_QUERIES = 6
 
 
-def most_rescored(n_queries: int, dim: int, isa: str) -> float:
-    """The share of rows that codes may leave to be scored in float64, if they are to pay.
+def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float]:
+    """What it costs that codes let a row pass, that it is refined, and that it is rescored.
 
-    Beyond it a scan in float32, which leaves next to none, takes less time.
+    In rows that are scanned by codes and not in float32: if these costs are more than the rows that
+    were scanned, a scan in float32 takes less time, as it leaves next to no row to be rescored.
     """
     costs = COSTS[isa]
-    rescored = costs.passed + costs.refined + costs.exact_product * dim
     saved = (costs.float_product - costs.code_product) * dim
     if n_queries < _FEW_QUERIES:
         saved = (4.0 - 1.0) * _BYTE * dim
-    return saved / rescored
+    if saved <= 0.0:  # products of codes are no faster at the scalar level
+        return 0.0, 0.0, 0.0
+    return costs.passed / saved, costs.refined / saved, costs.exact_product * dim / saved
 
 
 def cost_of(work: SearchStats, dim: int, isa: str) -> float:

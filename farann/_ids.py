@@ -59,7 +59,9 @@ class IdMap:
     def slots_of(self, ids: Int64Array, alive: UInt8Array | None) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
         if self._ids is None:
-            slots = np.where((ids >= 0) & (ids < self._count), ids, np.int64(-1))
+            slots = ids.copy()
+            if len(ids) and (ids.min() < 0 or ids.max() >= self._count):
+                slots[(ids < 0) | (ids >= self._count)] = -1
         elif self._ascending:
             slots = _search(self._ids[: self._count], None, ids)
         else:
@@ -74,6 +76,30 @@ class IdMap:
         if alive is not None and len(alive):
             slots[alive[slots] == 0] = -1
         return slots
+
+    def marked(self, ids: Int64Array) -> UInt8Array:
+        """A byte for each slot: 1 where its id is among `ids`, which come in any order."""
+        if self._count == 0 or len(ids) == 0:
+            return np.zeros(self._count, np.uint8)
+        by_slot = self.by_slot()
+        least, most = 0, self._count - 1
+        if by_slot is not None:
+            least, most = int(by_slot.min()), int(by_slot.max())
+        if most - least < 8 * self._count:
+            # Ids that lie close are marked in an array of their own: no search, no sorting.
+            seen = np.zeros(most - least + 1, np.uint8)
+            if ids.min() < least or ids.max() > most:
+                ids = ids[(ids >= least) & (ids <= most)]
+            if by_slot is None:
+                seen[ids] = 1
+                return seen
+            seen[ids - least] = 1
+            return seen[by_slot - least]
+        # The last is for ids that no row has, whose slot is -1.
+        marks = np.zeros(self._count + 1, np.uint8)
+        # Searches in order stay in the caches.
+        marks[self.slots_of(ids if _ascending(ids) else np.sort(ids), None)] = 1
+        return marks[:-1]
 
     def default_ids(self, n: int) -> Int64Array:
         """Ids for n rows that bring none."""

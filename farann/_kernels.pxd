@@ -30,10 +30,15 @@ cdef extern from "candidates.h" nogil:
         const int64_t *ids
         int64_t end
 
+    ctypedef struct farann_id_set:
+        const int64_t *ids
+        uint32_t *places
+        int bits
+
     ctypedef struct farann_filter:
         const uint8_t *alive
-        const int64_t *excluded
-        int64_t n_excluded
+        const int64_t *ids
+        farann_id_set excluded
         const int64_t *met
         int64_t n_met
 
@@ -45,6 +50,10 @@ cdef extern from "candidates.h" nogil:
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
                                 const farann_block *, const farann_filter *)
+    int farann_id_set_bits(int64_t)
+    void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
+    void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,
+                                const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)
     void farann_entries_sort(farann_entry *, int64_t, const int64_t *)
 

@@ -34,6 +34,11 @@ cdef void *aligned(void *memory) noexcept nogil:
     return <void *>((address + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
+cdef int64_t places_for(int64_t n) noexcept nogil:
+    """Places of a set of n ids."""
+    return <int64_t>1 << farann_id_set_bits(n) if n else 0
+
+
 cdef class Queries:
     """Some queries of a search, prepared, with the scratch memory to answer them."""
 
@@ -44,7 +49,9 @@ cdef class Queries:
     cdef int64_t room  # for candidates, beyond twice k
     cdef int64_t n_queries, k, n_tiles, block_rows, code_rows, capacity
     cdef double sign, epsilon
-    cdef double most_rescored  # share of rows; if it is more, codes are given up
+    # What it costs that a row passes, is refined and rescored, in rows that are scanned by codes and
+    # not in float32; 0: codes are never given up.
+    cdef double cost_passed, cost_refined, cost_rescored
     cdef double outside_counts  # so many times: what weights are outside the axes of codes
     cdef bint beyond, out_of_memory
     cdef bint scans_rows  # or nothing but codes
@@ -126,13 +133,15 @@ cdef class Queries:
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, radius=None,
-                 double epsilon=0.0, CancelFlag flag=None, double most_rescored=INFINITY):
+                 double epsilon=0.0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0)):
         cdef int64_t i, tile, width, dim = snapshot.dim, exact_dim = padded(snapshot.dim)
         cdef const farann_kernels *kernels = snapshot.kernels
         cdef farann_entry *entries = NULL
         cdef float *scores = NULL
         cdef float *best = NULL
         cdef int64_t *slots = NULL
+        cdef int64_t n_places = 0
+        cdef uint32_t *places = NULL
         cdef Query *query
         cdef uint64_t before
         self.snapshot, self.filter, self.flag = snapshot, filter, flag
@@ -140,7 +149,7 @@ cdef class Queries:
             self.given_up = &flag.raised
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
-        self.most_rescored = most_rescored
+        self.cost_passed, self.cost_refined, self.cost_rescored = costs
         self.beyond = radius is not None
         self.mode = PACKED if self.n_queries >= FEW_QUERIES else AS_THEY_LIE
         if filter.n_rows <= FEW_ROWS and (snapshot.vectors or filter.n_rows == 0):
@@ -191,7 +200,6 @@ cdef class Queries:
         for i in range(self.n_queries):
             query = &self.queries[i]
             query.given = &queries[start + i, 0]
-            query.filter = filter.of_query(start + i)
             query.threshold, query.expected, query.bar_floor = -INFINITY, -INFINITY, NAN
             if self.beyond:
                 query.radius = radius
@@ -203,11 +211,19 @@ cdef class Queries:
             if self.mode != EXACT:
                 query.candidates.scores = scores + i * room
                 query.candidates.slots = slots + i * room
+        if filter.excluded is not None and filter.offsets.shape[0] <= stop:
+            raise ValueError("offsets must be those of all queries")
+        for i in range(self.n_queries):
+            n_places += places_for(filter.n_excluded(start + i))
+        if n_places:
+            places = <uint32_t *>self.allocate(n_places, sizeof(uint32_t))
         with nogil:
             before = farann_arithmetic_begin()
             for i in range(self.n_queries):
                 if self.stopped():
                     break
+                self.queries[i].filter = filter.of_query(start + i, places)
+                places += places_for(filter.n_excluded(start + i))
                 self.prepare(i)
             if self.codes is not None and self.code_width > 1:
                 self.make_tiles()

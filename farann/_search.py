@@ -9,7 +9,7 @@ from math import inf, nan
 import numpy as np
 
 from farann import _core, _tasks
-from farann._cost import most_rescored
+from farann._cost import row_costs
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._types import Float32Array, Int64Array
 
@@ -46,7 +46,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task: _core.Task
         if effort is None:
             task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon,
-                              flag, most_rescored(stop - start, snapshot.dim, snapshot.isa))
+                              flag, row_costs(stop - start, snapshot.dim, snapshot.isa))
         else:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
                                          expected, flag)

@@ -165,8 +165,8 @@ cdef class Selection(Queries):
         cdef bint rough
         cdef const Segment *segment
         admitted.alive = NULL
-        admitted.excluded = NULL
-        admitted.n_excluded = admitted.n_met = 0
+        admitted.excluded.bits = 0
+        admitted.n_met = 0
         for s in range(2):
             segment = &self.snapshot.segments[s]
             if segment.count == 0:

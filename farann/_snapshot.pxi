@@ -129,19 +129,17 @@ cdef class Filter:
         0 for rows that may not be found; it stands in the place of the snapshot's `alive`.
     slots : int64 (m,) or None
         Sorted slots, the only ones to search; None: all of them.
-    excluded, offsets : int64 (e,), int64 (n_queries + 1,) or None
-        Sorted slots that query i must not find: excluded[offsets[i]:offsets[i + 1]].
     """
 
     cdef Segment segments[2]
     cdef const uint8_t *alive
     cdef const uint8_t[::1] allowed
-    cdef const int64_t[::1] excluded, offsets
+    cdef const int64_t[::1] excluded, offsets, ids
+    cdef const int64_t *ids_by_slot
     cdef int64_t[::1] positions
     cdef readonly int64_t n_rows
 
-    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None,
-                 excluded=None, offsets=None):
+    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None):
         cdef int64_t i, split
         self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
         self.allowed = snapshot.alive if allowed is None else allowed
@@ -150,7 +148,8 @@ cdef class Filter:
             if self.allowed.shape[0] != snapshot.n_slots:
                 raise ValueError("allowed must have one entry a slot")
             self.alive = &self.allowed[0]
-        self.excluded, self.offsets = excluded, offsets
+        self.excluded = self.offsets = None
+        self.ids, self.ids_by_slot = snapshot.ids, snapshot.ids_by_slot
         if slots is not None:
             split = 0
             for i in range(slots.shape[0]):
@@ -166,16 +165,39 @@ cdef class Filter:
                 self.segments[1].positions = &self.positions[0] + split
         self.n_rows = self.segments[0].count + self.segments[1].count
 
+    def excluding(self, const int64_t[::1] ids not None, const int64_t[::1] offsets not None):
+        """This filter, and query i must not find the rows of ids[offsets[i]:offsets[i + 1]].
+
+        In any order; repeated ids and such that no row has do no harm, nor do numbers below 0.
+        """
+        cdef Filter new = Filter.__new__(Filter)
+        cdef int64_t i
+        if offsets.shape[0] < 1 or offsets[0] != 0 or (
+                offsets[offsets.shape[0] - 1] != ids.shape[0]):
+            raise ValueError("offsets must lead from 0 to the number of ids")
+        for i in range(offsets.shape[0] - 1):
+            if not 0 <= offsets[i + 1] - offsets[i] <= UINT32_MAX:
+                raise ValueError("offsets must not fall, and a query has at most 2^32 - 1 ids")
+        new.segments[0], new.segments[1] = self.segments[0], self.segments[1]
+        new.alive, new.allowed, new.positions = self.alive, self.allowed, self.positions
+        new.ids, new.ids_by_slot, new.n_rows = self.ids, self.ids_by_slot, self.n_rows
+        new.excluded, new.offsets = ids, offsets
+        return new
+
     cdef bint is_open(self) noexcept nogil:
         """Whether every row may be found."""
         return self.alive == NULL and self.excluded is None
 
-    cdef farann_filter of_query(self, int64_t i) noexcept:
+    cdef int64_t n_excluded(self, int64_t i) noexcept nogil:
+        """Ids that query i must not find."""
+        return 0 if self.excluded is None else self.offsets[i + 1] - self.offsets[i]
+
+    cdef farann_filter of_query(self, int64_t i, uint32_t *places) noexcept nogil:
+        """What query i may find; its set of ids gets the zeroed places."""
         cdef farann_filter result
-        result.alive = self.alive
-        result.excluded = result.met = NULL
-        result.n_excluded = result.n_met = 0
-        if self.excluded is not None and self.offsets[i + 1] > self.offsets[i]:
-            result.excluded = &self.excluded[self.offsets[i]]
-            result.n_excluded = self.offsets[i + 1] - self.offsets[i]
+        cdef int64_t n = self.n_excluded(i)
+        result.alive, result.ids = self.alive, self.ids_by_slot
+        result.met, result.n_met, result.excluded.bits = NULL, 0, 0
+        if n:
+            farann_id_set_fill(&result.excluded, &self.excluded[self.offsets[i]], n, places)
         return result

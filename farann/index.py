@@ -10,13 +10,23 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann import _checks, _core, _format, _persistence, _quantized, _search, _tasks, tuning
+from farann import (
+    _checks,
+    _core,
+    _filters,
+    _format,
+    _persistence,
+    _quantized,
+    _search,
+    _tasks,
+    tuning,
+)
 from farann._dispatch import default_isa
-from farann._filters import make_filter
+from farann._filters import Filter
 from farann._ids import distinct
 from farann._kind import Kind
 from farann._results import BeyondHits, Hits, SearchStats
-from farann._store import Store, View
+from farann._store import Store
 from farann._types import Float32Array, Int64Array
 from farann.tuning import Tuning
 
@@ -358,6 +368,48 @@ class Index:
 
     # ---- asking it ----
 
+    def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
+        """Prepare which rows searches may find, for use in many of them.
+
+        Parameters
+        ----------
+        allowed : optional
+            The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
+            of `ids`, which stands for the ids that it marks now. By default all rows, those
+            that are added later, too.
+        exclude : array_like of int (m,), optional
+            Ids to leave out, for all queries.
+
+        Returns
+        -------
+        Filter
+            For the argument ``allowed`` of searches of this index.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Without arguments, or for a filter of the wrong shape or type.
+
+        Notes
+        -----
+        A search takes the filter without looking ids up or reading a mask, until the index
+        changes. Answers are those that the same ids give when they are passed to the search.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> unseen = index.filter(exclude=[2])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([1])
+        >>> index.add([[9.0]])
+        array([3])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([3])
+        """
+        return _filters.prepared(self, self._store, allowed, exclude)
+
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
@@ -404,8 +456,8 @@ class Index:
             sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
             (m,). Ids that are not in the index are ignored.
         allowed : optional
-            The only rows that may be found, for all queries: ids (m,), or a boolean mask
-            (len(index),) in the order of `ids`.
+            The only rows that may be found, for all queries: ids (m,), a boolean mask
+            (len(index),) in the order of `ids`, or what `filter` prepared of either.
         threads : int, optional
             In the place of the index's own number.
         return_stats : bool
@@ -487,12 +539,14 @@ class Index:
         _quantized.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
         vectors, single = self._asked(queries)
+        _filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
             return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                               np.empty(0, np.int64))
         view = store.view(self._isa)
-        chosen = _filter(store, view, exclude, allowed, len(vectors), single)
+        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
+        chosen = wanted.filter(store, view, len(vectors), exact=True)
         return _search.beyond(view.snapshot, chosen, vectors, limit,
                               self._threads_for(threads, len(vectors)))
 
@@ -702,6 +756,7 @@ class Index:
                     limits: _checks.Limits | None = None) -> tuple[Hits, SearchStats]:
         k = _checks.to_int("k", k, 1)
         vectors, single = self._asked(queries)
+        _filters.check_owner(self, allowed)
         store = self._laid_out()
         _checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if store is None:
@@ -711,21 +766,18 @@ class Index:
                 hits = Hits(hits.scores[0], hits.ids[0])
             return hits, SearchStats(len(vectors), 0, 0, 0, 0)
         view = store.view(self._isa)
-        chosen = _filter(store, view, exclude, allowed, len(vectors), single)
-        options = {} if limits is None else self._options(limits, store, k, allowed is None)
+        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
+        options = {}
+        # Of few rows an approximate search may find too little, and an exact one has little to do.
+        if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
+            options = self._options(limits, store, k, allowed is None)
+        chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
         hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest,
                                   self._threads_for(threads, len(vectors)), **options)
         self._last_search = stats
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
-
-
-def _filter(store: Store, view: View, exclude: Any, allowed: Any, n_queries: int,
-            single: bool) -> _core.Filter:
-    if exclude is None and allowed is None:
-        return view.everything
-    return make_filter(store, view.snapshot, exclude, allowed, n_queries, single)
 
 
 def _known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:

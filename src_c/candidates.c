@@ -2,7 +2,6 @@
 
 #include <math.h>
 
-
 #include "portable.h"
 
 static int is_among(const int64_t *sorted, int64_t n, int64_t slot) {
@@ -17,15 +16,40 @@ static int is_among(const int64_t *sorted, int64_t n, int64_t slot) {
     return low < n && sorted[low] == slot;
 }
 
+int farann_id_set_bits(int64_t n) {
+    int bits = 0;
+    while (n && (int64_t)1 << bits < 2 * n) bits++;
+    return bits;
+}
+
+/* Where an id is, or the free place where it would be. */
+static uint32_t *place_of(const farann_id_set *set, int64_t id) {
+    const uint64_t last = ((uint64_t)1 << set->bits) - 1;
+    /* The golden ratio: it scatters ids that follow each other, and those at equal distances. */
+    uint64_t at = (uint64_t)id * UINT64_C(0x9E3779B97F4A7C15) >> (64 - set->bits);
+    while (set->places[at] && set->ids[set->places[at] - 1] != id) at = (at + 1) & last;
+    return &set->places[at];
+}
+
+void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint32_t *places) {
+    set->ids = ids;
+    set->places = places;
+    set->bits = farann_id_set_bits(n);
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] >= 0) *place_of(set, ids[i]) = (uint32_t)(i + 1);
+}
+
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     if (filter->alive && !filter->alive[slot]) return 0;
-    return !is_among(filter->excluded, filter->n_excluded, slot) &&
-           !is_among(filter->met, filter->n_met, slot);
+    if (filter->excluded.bits &&
+        *place_of(&filter->excluded, filter->ids ? filter->ids[slot] : slot))
+        return 0;
+    return !is_among(filter->met, filter->n_met, slot);
 }
 
 /* Whether all rows may be found. */
 static int filter_is_open(const farann_filter *filter) {
-    return !filter->alive && !filter->n_excluded && !filter->n_met;
+    return !filter->alive && !filter->excluded.bits && !filter->n_met;
 }
 
 static int64_t slot_of(const farann_block *block, int64_t row) {
@@ -69,6 +93,18 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
         if (!notes || !(score > last)) continue;
         add_to_best(best, score);
         last = farann_best_scores_last(best);
+    }
+    list->count = kept;
+}
+
+void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
+                            const farann_filter *filter) {
+    int64_t kept = from;
+    for (int64_t i = from; i < list->count; i++) {
+        const int64_t slot = slot_of(block, list->slots[i]);
+        if (slot < 0 || slot >= block->end || !farann_filter_allows(filter, slot)) continue;
+        list->scores[kept] = list->scores[i];
+        list->slots[kept++] = list->slots[i];
     }
     list->count = kept;
 }

@@ -45,16 +45,33 @@ typedef struct {
 } farann_block;
 
 /*
- * What may not be found: slots with alive[slot] == 0 (NULL: none), the sorted `excluded`, and the
- * sorted `met`, which had their turn.
+ * A set of ids: an open hash table over a list that it doesn't copy. A place holds one more than
+ * where in the list its id is, or 0. `bits` is the logarithm of the number of places; 0: no set.
+ */
+typedef struct {
+    const int64_t *ids;
+    uint32_t *places;
+    int bits;
+} farann_id_set;
+
+/*
+ * What may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are `excluded`,
+ * and the slots of the sorted `met`, which had their turn. ids[slot] is a row's id, or the slot
+ * is where ids is NULL.
  */
 typedef struct {
     const uint8_t *alive;
-    const int64_t *excluded;
-    int64_t n_excluded;
+    const int64_t *ids;
+    farann_id_set excluded;
     const int64_t *met;
     int64_t n_met;
 } farann_filter;
+
+/* The logarithm of the places that a set of n ids needs: at least twice as many; 0 for n == 0. */
+int farann_id_set_bits(int64_t n);
+
+/* Make a set of n ids, n < 2^32, over zeroed places. Ids below 0 fill up lists and are no ids. */
+void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint32_t *places);
 
 /* Whether a slot may be found. */
 int farann_filter_allows(const farann_filter *filter, int64_t slot);
@@ -67,6 +84,10 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot);
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
                              const farann_filter *filter, farann_best_scores *best,
                              double margin);
+
+/* Drop the candidates from `from` on that aren't allowed; they stay rows of the block. */
+void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
+                            const farann_filter *filter);
 
 /* Take note of n scores. */
 void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n);

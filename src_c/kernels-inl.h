@@ -276,9 +276,13 @@ WORD void score_row(const float *row, int64_t dim, const float *centre, const fl
 KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
                                   int64_t dim, const float *centre, const float *weights, int unit,
                                   float bias_sign, float *scores, float *norms) {
+    enum { AHEAD = 8 };
     float smallest = INFINITY, largest = 0.0f;
+    for (int64_t i = 0; positions && i < n && i < AHEAD; i++)
+        prefetch_row(rows + positions[i] * dim, dim);
     for (int64_t i = 0; i < n; i++) {
         float product, norm;
+        if (positions && i + AHEAD < n) prefetch_row(rows + positions[i + AHEAD] * dim, dim);
         score_row(rows + (positions ? positions[i] : i) * dim, dim, centre, weights, &product,
                   &norm);
         scores[i] = unit ? product / sqrtf(norm) : product + bias_sign * norm;

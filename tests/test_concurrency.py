@@ -133,6 +133,7 @@ def test_every_answer_is_that_of_a_moment(metric: str, rng: np.random.Generator)
     # Of the ids left out and allowed some are there only for a while.
     left_out = [np.concatenate([state.ids[-6:] for state in states[::4]]).tolist()] * 6
     kept = np.concatenate([stay, *(state.ids[-20:] for state in states[::2])]).tolist()
+    prepared = index.filter(allowed=kept)
     looks: dict[str, Callable[[], Any]] = {
         "batch": lambda: index.search_furthest(queries, 8),
         "threads": lambda: index.search_furthest(many, 8, threads=2),
@@ -140,6 +141,7 @@ def test_every_answer_is_that_of_a_moment(metric: str, rng: np.random.Generator)
         "nearest": lambda: index.search_nearest(queries, 8),
         "exclude": lambda: index.search_furthest(queries, 8, exclude=left_out),
         "allowed": lambda: index.search_furthest(queries, 8, allowed=kept),
+        "prepared": lambda: index.search_furthest(queries, 8, allowed=prepared),
         "beyond": lambda: index.search_beyond(queries, radius, exclude=left_out, allowed=kept),
         "copy": lambda: pickle.loads(pickle.dumps(index)).search_furthest(queries, 8),
         "score": lambda: index.score(queries, stay),
@@ -167,6 +169,7 @@ def test_every_answer_is_that_of_a_moment(metric: str, rng: np.random.Generator)
         "nearest": [reference.nearest(queries, s.rows, 8, metric, ids=s.ids) for s in states],
         "exclude": [furthest(state, exclude=left_out) for state in states],
         "allowed": [furthest(state, allowed=kept) for state in states],
+        "prepared": [furthest(state, allowed=kept) for state in states],
         "beyond": [beyond(state) for state in states],
         "score": [(lasting,)] * len(states),
         "ids": [(state.ids,) for state in states],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_beyond, index_of
+from farann import _core, _filters
+from farann._ids import IdMap
+from farann._store import Store
 from numpy.typing import NDArray
 from reference import METRICS
 
@@ -254,3 +258,189 @@ def test_arguments_are_left_as_they_were(setting: Setting, rng: np.random.Genera
     setting.target.search_nearest(setting.queries, exclude=exclude, allowed=mask)
     for array, copy in zip(arrays, before, strict=True):
         assert np.array_equal(array, copy)
+
+
+# ---- prepared filters ----
+
+
+def test_prepared_filters_in_every_form(setting: Setting, rng: np.random.Generator) -> None:
+    index = setting.target
+    kept = rng.permutation(setting.ids)[:90]
+    mask = np.isin(index.ids, kept)
+    left_out = best(setting, 8)
+    for allowed in (kept, kept.tolist(), [*kept, *kept, 3], mask, mask.tolist()):
+        check(setting, allowed=index.filter(allowed=allowed), kept=kept.tolist())
+    some = index.filter(allowed=kept)
+    check(setting, exclude=left_out, allowed=some, left_out=left_out.tolist(), kept=kept.tolist())
+    gone = left_out[0]
+    rest = np.setdiff1d(kept, gone).tolist()
+    check(setting, allowed=index.filter(allowed=kept, exclude=gone), kept=rest)
+    check(setting, allowed=index.filter(allowed=mask, exclude=[*gone, 5, -1]), kept=rest)
+    without = index.filter(exclude=gone)
+    check(setting, allowed=without, left_out=[gone.tolist()] * NQ)
+    check(setting, allowed=without, exclude=left_out,
+          left_out=[[*gone.tolist(), *row] for row in left_out.tolist()])
+    check(setting, allowed=index.filter(allowed=[]), kept=[])
+    check(setting, allowed=index.filter(exclude=[]))
+
+
+def test_prepared_filters_live_through_changes(setting: Setting, rng: np.random.Generator) -> None:
+    """They find what the same ids find: rows that come later, too, and ids that come back."""
+    index, rows, ids, _ = setting
+    filters = {"kept": index.filter(allowed=ids[::2]),
+               "mask": index.filter(allowed=np.arange(len(ids)) % 2 == 0),
+               "rest": index.filter(exclude=ids[::3])}
+
+    def check_all(now: Setting) -> None:
+        for name in ("kept", "mask"):
+            check(now, allowed=filters[name], kept=ids[::2].tolist())
+        check(now, allowed=filters["rest"], left_out=[ids[::3].tolist()] * NQ)
+
+    check_all(setting)
+    index.remove(ids[:40])
+    rows, live = rows[40:], ids[40:]
+    check_all(setting._replace(rows=rows, ids=live))
+    new = rng.integers(-2, 3, (30, 6)).astype(np.float32) + np.float32(0.5)
+    back = np.concatenate([ids[:20], 7 + np.arange(10)])  # some are new, some were removed
+    index.add(new, back)
+    now = setting._replace(rows=np.concatenate([rows, new]), ids=np.concatenate([live, back]))
+    check_all(now)
+    index.build()
+    check_all(now)
+
+
+def test_filters_of_an_empty_index() -> None:
+    index = farann.Index(dim=2)
+    filters = [index.filter(allowed=[0, 1]), index.filter(exclude=[0]),
+               index.filter(allowed=np.empty(0, bool))]
+    for some in filters:
+        assert index.search_furthest([0.0, 0.0], 2, allowed=some).ids.tolist() == [-1, -1]
+    index.add([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+    found = [index.search_furthest([0.0, 0.0], 2, allowed=some).ids.tolist() for some in filters]
+    assert found == [[1, 0], [2, 1], [-1, -1]]
+
+
+def test_a_filter_belongs_to_its_index(setting: Setting) -> None:
+    some = setting.target.filter(allowed=setting.ids[:5])
+    assert "5 ids" in repr(some)
+    for other in (index_of(setting.rows), pickle.loads(pickle.dumps(setting.target))):
+        with pytest.raises(ValueError, match=r"^allowed: .* of this index"):
+            other.search_furthest(setting.queries, allowed=some)
+    with pytest.raises(ValueError, match=r"^allowed: .* of this index"):
+        farann.Index().search_furthest([1.0], allowed=some)
+    with pytest.raises(TypeError, match=r"index\.filter"):
+        pickle.dumps(some)
+    with pytest.raises(ValueError, match=r"^filter: .*neither"):
+        setting.target.filter()
+    for name, bad in (("allowed", [1.5]), ("allowed", np.ones(3, bool)), ("exclude", [[1]]),
+                      ("exclude", np.ones(len(setting.ids), bool))):
+        with pytest.raises((TypeError, ValueError), match=f"^{name}: "):
+            setting.target.filter(**{name: bad})
+
+
+# ---- what they cost, counted ----
+
+
+def test_prepared_filters_are_looked_up_once_a_store(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[int] = []
+    marked = IdMap.marked
+    monkeypatch.setattr(IdMap, "marked", lambda *of: times.append(1) or marked(*of))
+    index = setting.target
+    some = index.filter(allowed=setting.ids[::2])
+    for _ in range(3):
+        index.search_furthest(setting.queries, allowed=some)
+        index.search_furthest(setting.queries[0], allowed=some)
+    assert len(times) == 1
+    index.remove(setting.ids[:1])
+    for _ in range(3):
+        index.search_furthest(setting.queries, allowed=some)
+    assert len(times) == 2
+
+
+def test_masks_and_many_ids_are_never_sorted(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = index_of(rng.standard_normal((3000, 8), dtype=np.float32)).build()
+    mask = rng.random(3000) < 0.5
+
+    def never(*of: Any) -> Any:
+        raise AssertionError("not needed")
+
+    expected = index.search_furthest(np.ones(8), allowed=mask)
+    monkeypatch.setattr(_filters, "distinct", never)
+    monkeypatch.setattr(np, "sort", never)
+    monkeypatch.setattr(Store, "live_slots", never)
+    assert_same(index.search_furthest(np.ones(8), allowed=rng.permutation(np.flatnonzero(mask))),
+                expected)
+    monkeypatch.setattr(Store, "slots_of", never)
+    monkeypatch.setattr(IdMap, "marked", never)
+    assert_same(index.search_furthest(np.ones(8), allowed=mask), expected)
+
+
+def test_what_is_read_depends_on_the_number_of_queries(rng: np.random.Generator) -> None:
+    """To fetch a tenth of the rows costs more than to scan all codes, but not for many queries."""
+    n = 20_000
+    rows = rng.standard_normal((n, 32), dtype=np.float32)
+    index = index_of(rows).build()
+    if index.isa == "scalar":
+        pytest.skip("at this level codes cost as much as float32")
+    mask = np.arange(n) % 10 == 0
+    for few in (mask, np.flatnonzero(mask), index.filter(allowed=mask)):
+        one = index.search_furthest(rows[0], allowed=few, return_stats=True)[1]
+        many = index.search_furthest(rows[:500], allowed=few, return_stats=True)[1]
+        assert one.code_products > 0 and one.float_products == 0
+        assert many.code_products == 0 and many.rows_scanned == 500 * n // 10
+    all_rows = index.search_furthest(rows[:500], allowed=mask | True, return_stats=True)[1]
+    assert all_rows.float_products == 0
+    a_few = index.search_furthest(rows[0], allowed=np.arange(100), return_stats=True)[1]
+    assert a_few.rows_scanned == 100
+
+
+def test_rows_that_are_not_allowed_are_not_refined(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((60_000, 64), dtype=np.float32)
+    index = index_of(rows).build()
+    if index.isa == "scalar":
+        pytest.skip("at this level the rows are listed")
+    mask = rng.random(len(rows)) < 0.1
+    refined = [[index.search_furthest(row, allowed=allowed, return_stats=True)[1].rows_refined
+                for row in rows[:20]] for allowed in (None, mask)]
+    assert 0 < sum(refined[1]) < sum(refined[0])
+
+
+@pytest.mark.parametrize("kind", ["implicit", "ascending", "shuffled", "sparse", "sparse order"])
+def test_ids_are_marked_as_they_are_found(kind: str, rng: np.random.Generator) -> None:
+    ids = {"implicit": np.arange(500), "ascending": np.arange(0, 1500, 3),
+           "shuffled": rng.permutation(700)[:500], "sparse": 2**40 * rng.permutation(500),
+           "sparse order": 2**40 * np.arange(500)}[kind]
+    ids_by_slot = IdMap().grown(ids[:300]).grown(ids[300:])
+    for asked in (ids[::2], rng.permutation(ids)[:400], ids[:0], np.tile(ids[::7], 3),
+                  np.concatenate([ids[::3], ids + 2, [-1, -2**63, 2**63 - 1]])):
+        assert np.array_equal(ids_by_slot.marked(asked), np.isin(ids, asked))
+    assert IdMap().marked(ids).shape == (0,)
+
+
+def test_excluding_many_equal_ids(rng: np.random.Generator) -> None:
+    """A list of one id has one place in the set, as padding has none."""
+    rows = rng.standard_normal((300, 4), dtype=np.float32)
+    index = index_of(rows)
+    first = index.search_furthest(rows[:2], 3)
+    exclude = np.repeat(first.ids[:, :1], 300_000, axis=1)
+    exclude[:, ::2] = -1
+    assert_same(index.search_furthest(rows[:2], 2, exclude=exclude),
+                farann.Hits(first.scores[:, 1:], first.ids[:, 1:]))
+
+
+def test_offsets_that_lie_are_refused(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((100, 4), dtype=np.float32)
+    store = index_of(rows).build()._store
+    assert store is not None
+    view = store.view(farann.isa_levels()[0])
+    ids = np.arange(5)
+    for offsets in ([], [0], [1, 5], [0, 6], [0, 7, 5], [0, -1, 5]):
+        with pytest.raises(ValueError, match="offsets"):
+            view.everything.excluding(ids, np.array(offsets, np.int64))
+    chosen = view.everything.excluding(ids, np.array([0, 2, 5]))
+    with pytest.raises(ValueError, match="offsets"):
+        _core.Task(view.snapshot, chosen, rows, 0, 3, 2, False)
