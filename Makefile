@@ -16,7 +16,7 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
 .PHONY: help build demo test lint docs dist clean \
-	bench bench-full bench-layers bench-posneg bench-kernels
+	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -75,6 +75,9 @@ bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and 
 bench-layers: $(BENCH)/.built  ## the layers for TensorFlow Recommenders beside its own, a quarter of an hour
 	@$(call install-adapters,$(BENCH)/bin/python)
 	$(BENCH)/bin/python -m bench layers
+
+bench-edge: $(BENCH)/.built  ## where farann was slow or short of a recall, beside other libraries: about an hour
+	$(BENCH)/bin/python -m bench edge
 
 bench-posneg: $(BENCH)/.built  ## does ranking by likes and dislikes pay? three quarters of an hour
 	@$(call install-adapters,$(BENCH)/bin/python)
