@@ -1,4 +1,4 @@
-"""farann or one peer on one row of the suite: ``python -m bench.edge.worker task.json out.jsonl``."""
+"""farann or a peer on one row of the suite: ``python -m bench.edge.worker task.json out.jsonl``."""
 
 from __future__ import annotations
 
@@ -209,7 +209,8 @@ def _theirs(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
     for module in algorithm_class.modules:
         importlib.import_module(module)
     rows, queries = problem.rows, problem.queries
-    setting = algorithm_class.sweep(Profile(*rows.shape, case.metric, problem.k))[-1]
+    profile = Profile(len(rows), rows.shape[1], case.metric, problem.k)
+    setting = algorithm_class.sweep(profile)[-1]
     build_seconds = float("inf")
     for _ in range(_BUILDS if case.modes == (BUILD,) else 1):
         algorithm = algorithm_class(case.metric, problem.k, setting.build)

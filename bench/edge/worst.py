@@ -93,17 +93,20 @@ def _sparsity(rows: Wide, random: Random) -> Wide:
 
 def _duplicates(rows: Wide, random: Random) -> Wide:
     few = int(random.integers(1, max(2, len(rows) // 20)))
-    return np.where(random.random((len(rows), 1)) < 0.9,
-                    rows[random.integers(few, size=len(rows))], rows)
+    copies = random.random(len(rows)) < 0.9
+    rows = rows.copy()
+    rows[copies] = rows[random.integers(few, size=len(rows))][copies]
+    return rows
 
 
 def _ties(rows: Wide, random: Random) -> Wide:
     step = max(float(rows.std()), 1e-30) * random.uniform(0.3, 2)
-    return np.round(rows / step) * step
+    return np.asarray(np.round(rows / step) * step)
 
 
 def _scale(rows: Wide, random: Random) -> Wide:
-    return rows * np.exp(random.uniform(0.5, 3) * random.standard_normal(rows.shape[1]))
+    factors = np.exp(random.uniform(0.5, 3) * random.standard_normal(rows.shape[1]))
+    return np.asarray(rows * factors)
 
 
 def _outliers(rows: Wide, random: Random) -> Wide:
@@ -128,7 +131,7 @@ _CHANGES: dict[str, Callable[[Wide, Random], Wide]] = {
 
 
 def _distant(like: Wide, random: Random) -> Wide:
-    return like + 5 * like.std() * random.standard_normal(like.shape[1])
+    return like + 5 * float(like.std()) * random.standard_normal(like.shape[1])
 
 
 def _rotated(like: Wide, random: Random) -> Wide:
@@ -149,7 +152,7 @@ _ASKED: dict[str, Callable[[Wide, Random], Wide]] = {
     "reversed": lambda like, random: like[:, ::-1],
     "negated": lambda like, random: -like,
     "axes": _axes,
-    "unstructured": lambda like, random: _gaussian(*like.shape, random),
+    "unstructured": lambda like, random: _gaussian(len(like), like.shape[1], random),
 }
 
 
