@@ -114,8 +114,9 @@ _FILTERS = tuple(Way(f"{kind} {share:.0%}", only=(kind, share))
 CASES: tuple[Case, ...] = (
     _unlike("alike"), _unlike("distant"), _unlike("scaled"), _unlike("rotated"),
     _unlike("swapped"), _unlike("distant", "dot"),
-    Case("anisotropic", "anisotropic rows, reverse queries, cosine", "anisotropic", 400_000,
-         "cosine", (Way(), Way("float32", {"codes": "float32"}))),
+    *(Case(name, f"{name} rows, reverse queries, cosine", name, 400_000, "cosine",
+           (Way(), Way("float32", {"codes": "float32"})))
+      for name in ("anisotropic", "anisotropic-steep")),
     Case("histograms", "clustered histograms, cosine", "histograms", 150_000, "cosine",
          (Way(), Way("float32", {"codes": "float32"}))),
     Case("glove", "GloVe, cosine", "glove", 398_000, "cosine", (Way(), *_recalls(0.95)), ALL),

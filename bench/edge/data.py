@@ -56,14 +56,16 @@ def centers(queries_are: str) -> Generator:
     return make
 
 
-def anisotropic(count: int, asked: int, seed: int) -> Made:
-    """Deviations from 2 to .05 along 64 directions, for queries in the reverse order."""
-    random = np.random.default_rng(seed)
-    deviations = np.geomspace(2, 0.05, _DIM)
-    turned = _rotation(_DIM, random)
-    rows = (random.standard_normal((count, _DIM)) * deviations) @ turned
-    queries = (random.standard_normal((asked, _DIM)) * deviations[::-1]) @ turned
-    return rows.astype(np.float32), queries.astype(np.float32)
+def anisotropic(deviations: NDArray[np.float64]) -> Generator:
+    """Deviations along 64 directions, and queries that have them in the reverse order."""
+    def make(count: int, asked: int, seed: int) -> Made:
+        random = np.random.default_rng(seed)
+        turned = _rotation(_DIM, random)
+        rows = (random.standard_normal((count, _DIM)) * deviations) @ turned
+        queries = (random.standard_normal((asked, _DIM)) * deviations[::-1]) @ turned
+        return rows.astype(np.float32), queries.astype(np.float32)
+
+    return make
 
 
 def histograms(count: int, asked: int, seed: int) -> Made:
@@ -123,8 +125,9 @@ def glove(count: int, asked: int, seed: int) -> Made:
 GENERATORS: dict[str, Generator] = {
     **{f"centers-{kind}": centers(kind)
        for kind in ("alike", "distant", "scaled", "rotated", "swapped")},
-    "anisotropic": anisotropic, "histograms": histograms, "heavy-tails": heavy_tails,
-    "binary": binary, "glove": glove,
+    "anisotropic": anisotropic(np.linspace(2, 0.05, _DIM)),
+    "anisotropic-steep": anisotropic(np.geomspace(2, 0.05, _DIM)),
+    "histograms": histograms, "heavy-tails": heavy_tails, "binary": binary, "glove": glove,
     **{f"gaussian-{dim}": gaussian(dim) for dim in (2, 16, 64, 128, 768, 784, 1024)},
     "clusters-64": clusters(64),
 }
