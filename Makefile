@@ -18,7 +18,7 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
 .PHONY: help build demo test lint docs dist clean fuzz fuzz-core sanitize tsan \
-	bench bench-full bench-layers bench-posneg bench-kernels
+	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -108,6 +108,10 @@ bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and 
 bench-layers: $(BENCH)/.built  ## the layers for TensorFlow Recommenders beside its own, a quarter of an hour
 	@$(call install-adapters,$(BENCH)/bin/python)
 	$(BENCH)/bin/python -m bench layers
+
+bench-edge: $(BENCH)/.built  ## where farann was slow, beside other libraries
+	$(BENCH)/bin/python -m pip install --quiet lorann==1.0.1 || echo "LoRANN can't be built here and is left out"
+	$(BENCH)/bin/python -m bench edge
 
 bench-posneg: $(BENCH)/.built  ## does ranking by likes and dislikes pay? three quarters of an hour
 	@$(call install-adapters,$(BENCH)/bin/python)

@@ -1,10 +1,12 @@
-"""``python -m bench list | run | report | growth | layers | waits | posneg``"""
+"""``python -m bench list | run | report | growth | layers | waits | edge | posneg``"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 from . import datasets
 from .algorithms import all_algorithms, matching
@@ -68,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     waits.add_argument("--dim", type=int, default=64)
     waits.add_argument("--seconds", type=float, default=20.0, help="beside each kind of change")
     waits.add_argument("--recall", type=float, help="of the searches; by default they are exact")
+    edge = commands.add_parser("edge", help="where farann was slow, or short of a recall")
+    edge.add_argument("--only", metavar="NAMES", help="as in 'recall-*,wide,seed-7'")
+    edge.add_argument("--scale", type=float, default=1.0, help="factor of the numbers of rows")
+    edge.add_argument("--seconds", type=float, default=0.5, help="a measurement, at least")
+    edge.add_argument("--timeout", type=float, default=900.0, metavar="S", help="a library and row")
+    edge.add_argument("--worst", type=int, metavar="N",
+                      help="draw N shapes of data instead, and show those of most counted work")
+    edge.add_argument("--seed", type=int, default=0, help="the first of these")
+    edge.add_argument("--out", type=Path, default=RESULTS.with_name("edge.jsonl"))
     posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
     posneg.add_argument("--data", metavar="NAMES", help="movielens-100k, filmtrust")
     posneg.add_argument("--seeds", type=int, default=20, help="splits (default 20)")
@@ -193,6 +204,28 @@ def _layers(arguments: argparse.Namespace) -> None:
     print(f"results in {path}")
 
 
+def _edge(arguments: argparse.Namespace) -> None:
+    from .edge import cases, worst
+    from .edge import run as edge
+
+    if arguments.worst is not None:
+        if arguments.worst < 1:
+            raise ValueError(f"--worst must be 1 or more, got {arguments.worst}")
+        found = worst.search(arguments.worst, arguments.seed, arguments.scale)
+        shown = tqdm(found, total=arguments.worst, unit="shape")
+        print(worst.table(list(shown)))
+        return
+    path = edge.run(
+        chosen=cases.matching(_names(arguments.only)),
+        scale=arguments.scale,
+        seconds=arguments.seconds,
+        timeout=arguments.timeout,
+        out=arguments.out,
+        command=sys.argv[1:],
+    )
+    print(f"results in {path}")
+
+
 def _posneg(arguments: argparse.Namespace) -> None:
     from .posneg import report as pages
     from .posneg import run as evidence
@@ -223,7 +256,7 @@ def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
-               "waits": _waits, "posneg": _posneg}
+               "waits": _waits, "edge": _edge, "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

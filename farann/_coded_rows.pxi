@@ -6,8 +6,8 @@ cdef class CodedRows(CodedBlocks):
     cdef int64_t scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
         cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
-        cdef int64_t ramp = max(start, FIRST_BLOCK), judged = start
-        cdef double cost = self.cost_so_far()
+        cdef int64_t ramp = max(start, FIRST_BLOCK), judged = 0
+        cdef double cost = 0.0
         while start < self.codes.n_positions and not self.stopped():
             if start >= 2 * judged and start >= FEWEST_JUDGED:
                 if self.costs_too_much(self.cost_so_far() - cost, start - judged):

@@ -56,7 +56,7 @@ cdef enum:
     DEFERRED = 8192
     SCORES_AT_ONCE = 256
     # Rows that are scanned before it is judged whether codes rule out enough.
-    FEWEST_JUDGED = 1024
+    FEWEST_JUDGED = 256
     # Rows, beside the k best, that may pass of as many as were scanned before.
     ALWAYS_PASS = 64
     # Rows that are scored again before somebody looks whether the search was given up.

@@ -29,24 +29,30 @@ cdef class Task(SeededRows):
             raise MemoryError("no memory for the rows that were found; ask for fewer")
 
     cdef void scan_without_codes(self, int64_t start) noexcept nogil:
-        """Score the rows at all positions from `start` on in float32."""
+        """Score the rows at all positions from `start` on in float32, in the order of slots."""
         cdef Segment rest = self.snapshot.segments[0]
+        cdef const int32_t[::1] of_positions = self.codes.slots
         cdef int64_t *slots = NULL
-        cdef int64_t position, i
-        rest.count = 0
-        if self.codes.slots is None:
+        cdef uint8_t *done = NULL
+        cdef int64_t i
+        if of_positions is None:
             rest.first, rest.count = start, self.codes.n_rows - start
             rest.rows += start * self.snapshot.dim
         else:
-            slots = <int64_t *>self.allocated(self.codes.n_positions - start, sizeof(int64_t), False)
+            slots = <int64_t *>self.allocated(self.codes.n_rows, sizeof(int64_t) + 1, True)
             if slots == NULL:
                 self.out_of_memory = True
                 return
-            for position in range(start, self.codes.n_positions):
-                if self.codes.slots[position] >= 0:
-                    slots[rest.count] = self.codes.slots[position]
-                    rest.count += 1
-            rest.positions = slots
+            done = <uint8_t *>(slots + self.codes.n_rows)
+            for i in range(start):
+                if of_positions[i] >= 0:
+                    done[of_positions[i]] = 1
+            for i in range(self.codes.outliers.shape[0]):
+                done[self.codes.outliers[i]] = 1
+            rest.count, rest.positions = 0, slots
+            for i in range(self.codes.n_rows):
+                slots[rest.count] = i
+                rest.count += not done[i]
         if not self.scans_rows:
             self.weights = <float *>self.allocated(self.n_weights(), sizeof(float), True)
             if self.weights == NULL:

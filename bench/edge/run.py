@@ -1,0 +1,160 @@
+"""``python -m bench edge``: every row in processes of their own, and the ratios."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from .. import machine
+from ..algorithms import by_name
+from ..datasets import Unavailable
+from ..results import Record
+from ..run import RESULTS, ROOT, Log, Options, child_environment
+from .cases import BUILD, Case
+from .worker import OURS, Problem, Task, write
+
+OUT = RESULTS.with_name("edge.jsonl")
+_LIBRARIES = ("faiss", "ScaNN", "LoRANN", "numpy")
+_SAME = 0.001  # recall that a peer may have less and still count as equal
+_SHORT = 0.01  # the same of what was asked
+_SLOWER = 1.05
+
+
+def run(chosen: list[Case], scale: float, seconds: float, timeout: float, out: Path,
+        command: list[str]) -> Path:
+    """Measure farann and the peers on every case; append JSON lines, print a Markdown table.
+
+    Parameters
+    ----------
+    scale : float
+        A factor of the numbers of rows.
+    seconds : float
+        To repeat each measurement for, at least.
+    timeout : float
+        Seconds after which farann or a peer is stopped on one case.
+    """
+    if not scale > 0:
+        raise ValueError(f"--scale must be above 0, got {scale}")
+    log = Log(out, Options(timeout=timeout), command)
+    missing = {who: by_name(who).missing() for who in sorted({p for c in chosen for p in c.peers})}
+    for who, reason in missing.items():
+        if reason:
+            _left_out(log, who, reason)
+    records: list[Record] = []
+    for case in chosen:
+        with tempfile.TemporaryDirectory(prefix="farann-edge-") as folder:
+            try:
+                shape = _prepared(case, scale, Path(folder))
+            except Unavailable as error:
+                _left_out(log, case.name, str(error))
+                continue
+            for who in (OURS, *(peer for peer in case.peers if not missing[peer])):
+                print(f"{case.name}, {shape}: {who}", file=sys.stderr)
+                found, reason = _child(Task(case.name, who, folder, seconds), timeout)
+                for record in found:
+                    full = {"case": case.name, "title": case.title, "shape": shape, "k": case.k,
+                            "scale": scale, **record}
+                    records.append(full)
+                    log.write("edge", **full)
+                if reason:
+                    _left_out(log, f"{who} on {case.name}", reason)
+    rate = log.about["machine"]["rates"].get("read_1")
+    if rate:
+        print(f"One thread reads {rate / 1e9:.0f} GB/s from memory.\n")
+    print(table(records))
+    return out
+
+
+def _left_out(log: Log, what: str, reason: str) -> None:
+    log.write("skipped", what=what, reason=reason)
+    print(f"left out: {what}: {reason}", file=sys.stderr)
+
+
+def _prepared(case: Case, scale: float, folder: Path) -> str:
+    """Make a case's data and its truth in a folder; returns the shape in words."""
+    rows, queries = case.make(scale)
+    Problem.of(case, rows, queries).store(folder)
+    return f"{len(rows):,} x {rows.shape[1]}"
+
+
+def _child(task: Task, timeout: float) -> tuple[list[Record], str]:
+    """What a worker measured, also before it failed, and why it did."""
+    known = {} if task.who == OURS else by_name(task.who).environment(machine.cpu_flags())
+    paths = [str(Path(task.folder, f"{task.who}.{end}")) for end in ("json", "jsonl")]
+    write(task, Path(paths[0]))
+    Path(paths[1]).touch()
+    try:
+        done = subprocess.run([sys.executable, "-m", "bench.edge.worker", *paths], cwd=ROOT,
+                              env=child_environment(known), capture_output=True, text=True,
+                              errors="replace", timeout=timeout)
+        last = done.stderr.strip().splitlines()[-1:]
+        reason = f"exit status {done.returncode}: {''.join(last)[:300]}" if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        reason = f"stopped after {timeout:.0f} s"
+    return [json.loads(line) for line in Path(paths[1]).read_text().splitlines()], reason
+
+
+def fastest(records: Iterable[Record], ours: Record, library: str) -> Record | None:
+    """A library's fastest at the same recall or above, in the same case, mode and filter."""
+    keys = ("case", "mode", "only")
+    least = 0.0 if ours["mode"] == BUILD else ours["recall"] - _SAME
+    alike = [other for other in records if other["library"] == library
+             and all(other[key] == ours[key] for key in keys) and other["recall"] >= least]
+    return min(alike, key=lambda record: float(record["us"]), default=None)
+
+
+def itself(records: Iterable[Record], ours: Record) -> Record | None:
+    """The way of farann that a way is compared with; threads of callers with one that has none."""
+    mode = "single" if ours["mode"].startswith("callers") else ours["mode"]
+    return next((other for other in records if other["library"] == OURS and other is not ours
+                 and other["case"] == ours["case"] and other["mode"] == mode
+                 and other["label"] == ours["against"] != ours["label"]), None)
+
+
+def table(records: list[Record]) -> str:
+    """Records as a Markdown table, one row for each way and mode of farann.
+
+    Ratios are times of farann over those of a peer, below 1 where farann is faster; what is
+    slower by a twentieth, or short of the recall asked by more than a hundredth, is bold.
+
+    Examples
+    --------
+    >>> ours = {"case": "a", "title": "A", "shape": "100 x 8", "library": "farann", "label": "",
+    ...         "against": "", "only": None, "mode": "batch", "asked": 1.0, "recall": 1.0,
+    ...         "us": 12.0, "scanned": 100.0, "rescored": 10.0, "counted": 0.5}
+    >>> numpy = {**ours, "library": "numpy", "us": 10.0}
+    >>> print(table([ours, numpy]).splitlines()[2])
+    | A, 100 x 8 | exact | batch | 1 | 1.000 | 12.0 µs |  |  |  | **1.20** |  | 100 | 10 | 0.50 |
+    """
+    heads = ["where", "how", "mode", "asked", "got", "time", *_LIBRARIES, "itself", "scanned",
+             "rescored", "counted"]
+    lines = [_line(heads), f"|{'---|' * 3}{'---:|' * (len(heads) - 3)}"]
+    for ours in (record for record in records if record["library"] == OURS):
+        rivals = [*(fastest(records, ours, library) for library in _LIBRARIES),
+                  itself(records, ours)]
+        got = f"{ours['recall']:.3f}"
+        lines.append(_line([
+            f"{ours['title']}, {ours['shape']}", ours["label"] or "exact", ours["mode"],
+            f"{ours['asked']:g}", f"**{got}**" if ours["recall"] < ours["asked"] - _SHORT else got,
+            _time(ours["us"]), *(_ratio(ours, rival) for rival in rivals),
+            f"{ours['scanned']:,.0f}", f"{ours['rescored']:,.0f}", f"{ours['counted']:.2f}"]))
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _time(us: float) -> str:
+    return f"{us:,.1f} µs" if us < 1e5 else f"{us / 1000:,.0f} ms"
+
+
+def _ratio(ours: Record, rival: Record | None) -> str:
+    if rival is None:
+        return ""
+    ratio = ours["us"] / rival["us"]
+    return f"**{ratio:.2f}**" if ratio > _SLOWER else f"{ratio:.2f}"

@@ -1,0 +1,334 @@
+"""farann or a peer on one row of the suite: ``python -m bench.edge.worker task.json out.jsonl``."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import farann
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import measures
+from ..algorithms import by_name
+from ..algorithms.base import Algorithm, Ids, Profile
+from ..results import Record
+from .cases import BUILD, Case, Way, named
+from .data import Floats
+from .worst import over_plain
+
+OURS = "farann"
+_ADDED = 100  # rows at a time
+_ONE_BY_ONE = 64  # queries whose answers are checked and counted when they are asked one by one
+_BUILDS, _BUILD_SECONDS = 3, 10.0  # best of so many, unless one takes longer
+_FEWEST = 3  # repetitions
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is to do; the folder has what `store` wrote."""
+
+    case: str
+    who: str
+    folder: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The data of a case, and the k-th best scores of its queries."""
+
+    case: Case
+    rows: Floats
+    queries: Floats
+    k: int
+    kth: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, case: Case, rows: Floats, queries: Floats) -> Problem:
+        """With the truth, by float64 brute force."""
+        k = min(case.k, max(1, len(rows) // 2))
+        return cls(case, rows, queries, k,
+                   measures.furthest(rows, queries, k, case.metric)[1][:, -1])
+
+    def store(self, folder: Path) -> None:
+        """Write the arrays to a folder."""
+        for name in ("rows", "queries", "kth"):
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, case: Case, folder: Path) -> Problem:
+        """Read what `store` wrote."""
+        rows, queries, kth = (np.load(folder / f"{name}.npy")
+                              for name in ("rows", "queries", "kth"))
+        return cls(case, rows, queries, min(case.k, max(1, len(rows) // 2)), kth)
+
+    def recall(self, ids: NDArray[Any], chosen: Chosen) -> float:
+        """Of the answers to the first queries."""
+        found = np.asarray(ids, np.int64)
+        asked = self.queries[: len(found)]
+        return measures.recall(self.rows, asked, found, chosen.kth[: len(found)],
+                               self.case.metric)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A filter, and the k-th best scores of what it leaves."""
+
+    kth: NDArray[np.float64]
+    allowed: NDArray[np.bool_] | NDArray[np.int64] | None = None
+    exclude: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, only: tuple[str, float] | None, problem: Problem) -> Chosen:
+        """A filter as a case describes it, on random rows."""
+        if only is None:
+            return cls(problem.kth)
+        random = np.random.default_rng(1)
+        rows, queries, metric = problem.rows, problem.queries, problem.case.metric
+        kind, size = only
+        if kind == "exclude":
+            many = min(int(size), len(rows) // 4)
+            exclude = np.stack([random.choice(len(rows), many, replace=False) for _ in queries])
+            ids, scores = measures.furthest(rows, queries, problem.k + many, metric)
+            kth = np.empty(len(queries))
+            for at, (best, values) in enumerate(zip(ids, scores, strict=True)):
+                kth[at] = values[~np.isin(best, exclude[at])][problem.k - 1]
+            return cls(kth, exclude=exclude)
+        mask = np.zeros(len(rows), dtype=bool)
+        mask[random.permutation(len(rows))[: max(problem.k, int(size * len(rows)))]] = True
+        kth = measures.furthest(rows[mask], queries, problem.k, metric)[1][:, -1]
+        return cls(kth, allowed=mask if kind == "mask" else np.flatnonzero(mask))
+
+    def keywords(self, at: int | None = None) -> dict[str, Any]:
+        """Of a search for all queries, or for that one."""
+        return {
+            **({} if self.allowed is None else {"allowed": self.allowed}),
+            **({} if self.exclude is None else
+               {"exclude": self.exclude if at is None else self.exclude[at]}),
+        }
+
+
+def measure(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
+    """Build and search in all ways and modes of the case; yields a record each.
+
+    Parameters
+    ----------
+    who : str
+        "farann", or the name of an algorithm of the main benchmark.
+    seconds : float
+        To repeat each measurement for, at least.
+    """
+    yield from (_ours(problem, seconds) if who == OURS else _theirs(problem, who, seconds))
+
+
+def _ours(problem: Problem, seconds: float) -> Iterator[Record]:
+    case = problem.case
+    last, index, build_seconds = "", farann.Index(), 0.0
+    # One index at a time, as some are large.
+    built = list(dict.fromkeys(map(_index_of, case.ways)))
+    for way in sorted(case.ways, key=lambda way: built.index(_index_of(way))):
+        if _index_of(way) != last:
+            del index
+            gc.collect()
+            index, build_seconds = _built(problem, way, case.modes == (BUILD,))
+            last = _index_of(way)
+        chosen = Chosen.of(way.only, problem)
+        for mode in way.modes or case.modes:
+            yield {
+                "library": OURS, "who": OURS, "label": way.label, "against": way.against,
+                "asked": way.search.get("recall", 1.0), "only": way.only, "mode": mode,
+                **_farann_in(mode, problem, way, chosen, index, build_seconds, seconds),
+            }
+
+
+def _index_of(way: Way) -> str:
+    return json.dumps([way.streamed, way.index], sort_keys=True)
+
+
+def _built(problem: Problem, way: Way, repeated: bool) -> tuple[farann.Index, float]:
+    """An index, and the least time to build it."""
+    rows, best = problem.rows, float("inf")
+    for _ in range(_BUILDS if repeated else 1):
+        index = farann.Index(metric=problem.case.metric, **{"threads": 1, **way.index})
+        start = time.perf_counter()
+        half = len(rows) // 2 if way.streamed else len(rows)
+        index.add(rows[:half])
+        index.build()
+        for at in range(half, len(rows), _ADDED):
+            index.add(rows[at : at + _ADDED])
+        best = min(best, time.perf_counter() - start)
+        if best > _BUILD_SECONDS:
+            break
+    return index, best
+
+
+def _farann_in(mode: str, problem: Problem, way: Way, chosen: Chosen, index: farann.Index,
+               build_seconds: float, seconds: float) -> Record:
+    options: dict[str, Any] = {"k": problem.k, "threads": 1, **way.search}
+    queries = problem.queries
+
+    def one(at: int, **more: Any) -> Any:
+        return index.search_furthest(queries[at], **options, **chosen.keywords(at), **more)
+
+    if mode in ("batch", BUILD):
+        filtered = chosen.keywords()
+        hits, work = index.search_furthest(queries, **options, **filtered, return_stats=True)
+        ids = hits.ids
+    else:
+        answers = [one(at, return_stats=True) for at in range(min(_ONE_BY_ONE, len(queries)))]
+        ids = np.stack([hits.ids for hits, _ in answers])
+        work = farann.SearchStats(*map(sum, zip(*(stats for _, stats in answers), strict=True)))
+    if mode == BUILD:
+        us = 1e6 * build_seconds
+    elif mode == "batch":
+        us = _least(lambda: index.search_furthest(queries, **options, **filtered),
+                    len(queries), seconds)
+    else:
+        callers = int(mode.partition(" ")[2] or 1)
+        us = _one_by_one(one, len(queries), callers, seconds)
+    rows, dim = problem.rows.shape
+    return {
+        "us": us, "recall": problem.recall(ids, chosen),
+        "scanned": work.rows_scanned / work.queries,
+        "refined": work.rows_refined / work.queries,
+        "rescored": work.rows_rescored / work.queries,
+        "counted": over_plain(work, rows, dim, problem.k, index.isa),
+    }
+
+
+def _theirs(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
+    case = problem.case
+    algorithm_class = by_name(who)
+    for module in algorithm_class.modules:
+        importlib.import_module(module)
+    rows, queries = problem.rows, problem.queries
+    profile = Profile(len(rows), rows.shape[1], case.metric, problem.k)
+    setting = algorithm_class.sweep(profile)[-1]
+    build_seconds = float("inf")
+    for _ in range(_BUILDS if case.modes == (BUILD,) else 1):
+        algorithm = algorithm_class(case.metric, problem.k, setting.build)
+        algorithm.set_threads(1)
+        start = time.perf_counter()
+        algorithm.build(rows)
+        build_seconds = min(build_seconds, time.perf_counter() - start)
+        if build_seconds > _BUILD_SECONDS:
+            break
+    filters = {way.only for way in case.ways} if who == "faiss-flat" else {None}
+    for only in sorted(filters, key=str):
+        if only and only[0] == "exclude":  # it has none a query
+            continue
+        chosen = Chosen.of(only, problem)
+        restore = _choose(algorithm, chosen, len(rows))
+        for search in setting.searches[-1:] if case.modes == (BUILD,) else setting.searches:
+            algorithm.configure(search)
+            for mode in case.modes:
+                yield {
+                    "library": algorithm.library, "who": who, "label": "", "only": only,
+                    "mode": mode, "search": search, "kernels": algorithm.kernels(),
+                    **_peer_in(mode, problem, chosen, algorithm, build_seconds, seconds),
+                }
+        restore()
+
+
+def _peer_in(mode: str, problem: Problem, chosen: Chosen, algorithm: Algorithm,
+             build_seconds: float, seconds: float) -> Record:
+    queries = problem.queries
+
+    def one(at: int) -> NDArray[np.integer]:
+        return algorithm.search_one(queries[at])
+
+    ids: Any
+    if mode == "single":
+        ids = [one(at) for at in range(min(_ONE_BY_ONE, len(queries)))]
+        us = _one_by_one(one, len(queries), 1, seconds)
+    else:
+        ids = algorithm.search(queries)
+        us = (1e6 * build_seconds if mode == BUILD else
+              _least(lambda: algorithm.search(queries), len(queries), seconds))
+    return {"us": us, "recall": problem.recall(ids, chosen)}
+
+
+def _choose(algorithm: Any, chosen: Chosen, rows: int) -> Callable[[], None]:
+    """Let faiss Flat search in the rows of a filter, prepared once; returns what undoes it."""
+    if chosen.allowed is None:
+        return lambda: None
+    import faiss
+
+    whole = algorithm._index
+    mask = np.zeros(rows, dtype=bool)
+    mask[chosen.allowed] = True
+    bits = np.packbits(mask, bitorder="little")
+    parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+
+    class Selected:
+        def search(self, queries: Floats, k: int) -> tuple[Floats, Ids]:
+            found: tuple[Floats, Ids] = whole.search(queries, k, params=parameters)
+            return found
+
+    algorithm._index = Selected()
+
+    def restore() -> None:
+        algorithm._index = whole
+
+    return restore
+
+
+def _least(call: Callable[[], object], share: int, seconds: float) -> float:
+    """Microseconds of one of `share`, in the fastest of at least three calls."""
+    best, spent, count = float("inf"), 0.0, 0
+    while spent < seconds or count < _FEWEST:
+        start = time.perf_counter()
+        call()
+        took = time.perf_counter() - start
+        best, spent, count = min(best, took), spent + took, count + 1
+    return 1e6 * best / share
+
+
+def _one_by_one(one: Callable[[int], object], queries: int, callers: int, seconds: float) -> float:
+    """Microseconds of a query that `callers` threads ask one by one, each its own."""
+    start = time.perf_counter()
+    one(0)
+    each = time.perf_counter() - start
+    share = max(4, min(queries, int(seconds / _FEWEST / max(each, 1e-9))))
+
+    def ask(first: int) -> None:
+        for at in range(first, first + share):
+            one(at % queries)
+
+    def all_of_them() -> None:
+        threads = [threading.Thread(target=ask, args=(caller * share,))
+                   for caller in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return _least((lambda: ask(0)) if callers == 1 else all_of_them, share * callers, seconds)
+
+
+def main(task_path: str, out_path: str) -> None:
+    """Do the task in a file, append records to another."""
+    task = Task(**json.loads(Path(task_path).read_text()))
+    problem = Problem.load(named(task.case), Path(task.folder))
+    with open(out_path, "a", encoding="utf-8") as out:
+        for record in measure(problem, task.who, task.seconds):
+            out.write(json.dumps(record) + "\n")
+            out.flush()
+
+
+def write(task: Task, path: Path) -> None:
+    """As `main` reads it."""
+    path.write_text(json.dumps(asdict(task)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

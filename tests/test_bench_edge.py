@@ -1,0 +1,382 @@
+"""``python -m bench edge`` on tiny data: what is generated, counted, compared and shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from bench import __main__ as command
+from bench import run as main_run
+from bench.algorithms import by_name
+from bench.datasets import Unavailable
+from bench.edge import cases, data, run, worker, worst
+from farann._cost import cost_of
+from numpy.typing import NDArray
+
+SCALE = 0.005
+PEERS = sorted({peer for case in cases.CASES for peer in case.peers} - {"numpy"})
+
+
+def made(name: str, rows: int = 2000, queries: int = 300) -> tuple[NDArray[Any], NDArray[Any]]:
+    return data.GENERATORS[name](rows, queries, 0)
+
+
+# Data
+
+
+@pytest.mark.parametrize("name", sorted(set(data.GENERATORS) - {"glove"}))
+def test_every_generator_gives_rows_and_queries_by_its_seed(name: str) -> None:
+    rows, queries = data.GENERATORS[name](120, 7, 3)
+    assert len(rows) == 120 and len(queries) == 7 and rows.shape[1] == queries.shape[1]
+    assert rows.dtype == queries.dtype == np.float32
+    assert np.isfinite(rows).all() and rows.any(axis=1).all() and queries.any(axis=1).all()
+    again, _ = data.GENERATORS[name](120, 7, 3)
+    other, _ = data.GENERATORS[name](120, 7, 4)
+    np.testing.assert_array_equal(rows, again)
+    assert not np.array_equal(rows, other)
+
+
+def test_centers_and_queries_unlike_the_rows() -> None:
+    rows, alike = made("centers-alike")
+    assert rows.shape[1] == 64
+    assert float(rows.std()) == pytest.approx(np.hypot(2, 0.5), rel=0.05)
+
+    def nearest(queries: NDArray[Any]) -> NDArray[Any]:
+        return np.linalg.norm(queries[:, None] - rows[None, :], axis=2).min(axis=1)
+
+    within = 0.5 * np.sqrt(2 * 64)  # of two rows around one center
+    assert float(nearest(alike[:40]).max()) < 1.5 * within
+    for kind in ("distant", "scaled", "rotated", "swapped"):
+        same, queries = made(f"centers-{kind}")
+        np.testing.assert_array_equal(same, rows)
+        assert float(nearest(queries[:40]).min()) > 1.5 * within, kind
+    distant = made("centers-distant")[1]
+    assert float(distant.mean()) == pytest.approx(5, abs=0.05)
+    assert float(distant.std()) == pytest.approx(0.5, rel=0.05)
+    np.testing.assert_array_equal(made("centers-scaled")[1], 8 * alike)
+    np.testing.assert_allclose(np.linalg.norm(made("centers-rotated")[1], axis=1),
+                               np.linalg.norm(alike, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "deviations"), [
+    ("anisotropic", np.linspace(0.05, 2, 64)), ("anisotropic-steep", np.geomspace(0.05, 2, 64))])
+def test_anisotropic_rows_and_the_reverse_profile(name: str, deviations: NDArray[Any]) -> None:
+    rows, queries = made(name, 20_000, 20_000)
+    values, axes = np.linalg.eigh(np.cov(rows.T.astype(float)))
+    np.testing.assert_allclose(np.sqrt(values), deviations, rtol=0.1)
+    along = (queries @ axes).std(axis=0)
+    assert along[0] == pytest.approx(2, rel=0.1) and along[-1] < 0.2
+
+
+def test_clustered_histograms() -> None:
+    rows, queries = made("histograms")
+    for vectors in (rows, queries):
+        assert (vectors >= 0).all()
+        np.testing.assert_allclose(vectors.sum(axis=1), 1, rtol=1e-5)
+        assert vectors.shape[1] == 64
+    prototypes = np.random.default_rng(0).dirichlet(np.full(64, 0.1), 50)
+    nearest = prototypes[(rows @ prototypes.T - (prototypes**2).sum(1) / 2).argmax(1)]
+    # Bins of at most .01 have no noise: up to the sum of their row they are the prototype's.
+    quiet = nearest <= 0.01
+    scales = np.where(quiet & (nearest > 1e-4), rows / nearest, np.nan)
+    means = np.nanmean(scales, axis=1)
+    assert float(np.nanmax(np.abs(scales / means[:, None] - 1))) < 1e-3
+    noise = (rows / means[:, None] - nearest)[nearest > 0.1]  # so much is never clipped
+    assert float(noise.std()) == pytest.approx(0.02, rel=0.05)
+
+
+def test_heavy_tails_and_bits() -> None:
+    norms = np.linalg.norm(made("heavy-tails")[0], axis=1)
+    assert norms.max() > 20 * np.median(norms)
+    rows, _ = made("binary")
+    assert rows.shape[1] == 256 and set(np.unique(rows)) == {0, 1}
+    assert float(rows.mean()) == pytest.approx(0.25, abs=0.01)
+
+
+# Cases
+
+
+def test_cases_have_distinct_names_and_make_sense() -> None:
+    names = [case.name for case in cases.CASES]
+    assert len(names) == len(set(names))
+    for case in cases.CASES:
+        assert case.data in data.GENERATORS and case.metric in ("l2", "dot", "cosine")
+        labels = [way.label for way in case.ways]
+        assert len(labels) == len(set(labels)), case.name
+        assert all(way.against in labels or way.against == "" for way in case.ways), case.name
+        for peer in case.peers:
+            assert case.metric in by_name(peer).metrics
+
+
+def test_scales_keep_small_sets() -> None:
+    wide, filters = cases.named("wide"), cases.named("filters")
+    assert wide.make(0.01)[0].shape == (1000, 1024)
+    assert filters.make(0.01)[0].shape == (4000, 64)
+    assert wide.make(2)[0].shape == (2000, 1024)
+
+
+def test_matching() -> None:
+    assert [case.name for case in cases.matching(["tiny-*", "wide", "seed-5"])] == [
+        "tiny-100", "tiny-1000", "wide", "seed-5"]
+    everything = [case.name for case in cases.matching(None)]
+    assert everything == [*(case.name for case in cases.CASES),
+                          *(f"seed-{seed}" for seed in cases.WORST_SEEDS)]
+    with pytest.raises(ValueError, match="--only must be of recall-alike-l2, .*, or seed-N"):
+        cases.matching(["nothing"])
+
+
+# Measuring
+
+
+def measured(name: str, who: str = "farann", scale: float = SCALE,
+             **changes: Any) -> list[dict[str, Any]]:
+    case = replace(cases.named(name), queries=8, **changes)
+    problem = worker.Problem.of(case, *case.make(scale))
+    return list(worker.measure(problem, who, 0.0))
+
+
+def of(records: list[dict[str, Any]], label: str, mode: str) -> dict[str, Any]:
+    found = [r for r in records if r["label"] == label and r["mode"] == mode]
+    assert len(found) == 1, (label, mode)
+    return found[0]
+
+
+@pytest.mark.parametrize("name", [case.name for case in cases.CASES if case.data != "glove"])
+def test_farann_in_every_case(name: str) -> None:
+    case = cases.named(name)
+    scale = SCALE if case.rows < 500_000 else 0.001
+    records = measured(name, scale=scale)
+    expected = {(way.label, mode) for way in case.ways for mode in way.modes or case.modes}
+    assert {(r["label"], r["mode"]) for r in records} == expected and len(records) == len(expected)
+    for record in records:
+        assert record["us"] > 0 and record["counted"] > 0
+        assert 0 < record["scanned"] <= max(1000, int(case.rows * scale))
+        if record["asked"] == 1:
+            assert record["recall"] == 1.0, record
+
+
+def test_filters_are_those_that_are_named() -> None:
+    case = replace(cases.named("filters"), queries=3)
+    problem = worker.Problem.of(case, *case.make(SCALE))
+    n = len(problem.rows)
+    for kind, share in (("mask", 0.24), ("ids", 0.5)):
+        allowed = worker.Chosen.of((kind, share), problem).keywords()["allowed"]
+        ids = np.flatnonzero(allowed) if kind == "mask" else allowed
+        assert len(ids) == len(set(ids.tolist())) == int(share * n)
+        assert (allowed.dtype == bool) == (kind == "mask")
+    chosen = worker.Chosen.of(("exclude", 400), problem)
+    exclude = chosen.keywords()["exclude"]
+    assert exclude.shape == (3, 400) and all(len(set(row)) == 400 for row in exclude.tolist())
+    np.testing.assert_array_equal(chosen.keywords(1)["exclude"], exclude[1])
+    # Answers that a filter forbids are no answers: recall knows by the scores.
+    wrong = worker.Chosen.of(("mask", 0.1), problem)
+    index = farann.Index(metric=case.metric)
+    index.add(problem.rows)
+    right = index.search_furthest(problem.queries, problem.k, **wrong.keywords()).ids
+    assert problem.recall(right, wrong) == 1.0
+    assert problem.recall(right, worker.Chosen.of(None, problem)) < 0.5
+
+
+def test_filters_scan_what_they_allow() -> None:
+    records = measured("filters")
+    n = int(400_000 * SCALE)
+    for mode in ("batch", "single"):
+        for kind in ("mask", "ids"):
+            assert of(records, f"{kind} 10%", mode)["scanned"] <= n / 5
+            assert of(records, f"{kind} 90%", mode)["scanned"] >= 0.9 * n
+
+
+def test_streamed_rows_are_all_found_and_scanned() -> None:
+    records = measured("stream")
+    assert of(records, "streamed", "batch")["scanned"] >= 400
+    assert of(records, "streamed", "batch")["recall"] == 1.0
+
+
+def test_peers_answer_the_same_question() -> None:
+    for name in ("wide", "histograms", "k-10000"):
+        for record in measured(name, "numpy"):
+            assert record["recall"] == pytest.approx(1.0, abs=0.01) and record["us"] > 0
+            assert "counted" not in record
+
+
+@pytest.mark.parametrize("who", PEERS)
+def test_every_peer_where_it_is_installed(who: str) -> None:
+    if reason := by_name(who).missing():
+        pytest.skip(reason)
+    records = measured("filters" if who == "faiss-flat" else "glove-50000", who,
+                       data="clusters-64", rows=400_000)
+    assert all(record["recall"] > 0 for record in records)
+    if who == "faiss-flat":
+        assert len({str(record["only"]) for record in records}) == 9
+        assert all(record["recall"] == 1.0 for record in records)
+
+
+# Running
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rates of the machine, and no peers but numpy."""
+    monkeypatch.setattr(main_run, "measured_rates", dict)
+    for peer in PEERS:
+        monkeypatch.setattr(by_name(peer), "missing", classmethod(lambda cls: "not here"))
+
+
+@pytest.mark.usefixtures("quiet")
+def test_runs_without_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                            capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "edge.jsonl"
+    monkeypatch.setattr(sys, "argv", ["bench", "edge", "--only", "wide,seed-5", "--scale", "0.01",
+                                      "--seconds", "0", "--out", str(out)])
+    assert command.main() == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line["kind"], line.get("who")) for line in lines] == [
+        ("run", None), ("skipped", None), ("skipped", None), ("edge", "farann"),
+        ("edge", "numpy"), *[("edge", "farann")] * 2, *[("edge", "numpy")] * 2]
+    assert lines[1]["what"] == "faiss-flat" and lines[1]["reason"] == "not here"
+    shown = capsys.readouterr()
+    assert "left out: faiss-flat: not here" in shown.err
+    rows = [line for line in shown.out.splitlines() if line.startswith("|")]
+    assert len(rows) == 5 and len({row.count("|") for row in rows}) == 1
+    assert rows[2].startswith("| 1,000 x 1,024, dot, 1,000 x 1024 | exact | batch | 1 | 1.000 |")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_what_cannot_be_had_or_fails_is_left_out(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    def unavailable(count: int, asked: int, seed: int) -> data.Made:
+        raise Unavailable("GloVe: no network")
+
+    monkeypatch.setitem(data.GENERATORS, "glove", unavailable)
+    chosen = [cases.named("glove"), cases.named("tiny-100")]
+    out = run.run(chosen, 1.0, 0.0, 0.001, tmp_path / "edge.jsonl", [])
+    skipped = [line for line in map(json.loads, out.read_text().splitlines())
+               if line["kind"] == "skipped"]
+    reasons = {line["what"]: line["reason"] for line in skipped}
+    assert reasons["glove"] == "GloVe: no network"
+    assert reasons["farann on tiny-100"].startswith("stopped after")
+    assert len(capsys.readouterr().out.splitlines()) == 2  # the head of the table
+    with pytest.raises(ValueError, match="--scale must be above 0, got 0"):
+        run.run(chosen, 0, 0.0, 1.0, tmp_path / "edge.jsonl", [])
+
+
+def a_record(**values: Any) -> dict[str, Any]:
+    return {"case": "a", "title": "A", "shape": "9 x 2", "library": "farann", "label": "",
+            "against": "", "only": None, "mode": "single", "asked": 1.0, "recall": 1.0, "us": 10.0,
+            "scanned": 9.0, "rescored": 1.0, "counted": 1.0, **values}
+
+
+def test_ratios_are_with_the_fastest_of_the_same_recall() -> None:
+    ours = a_record(recall=0.95, asked=0.95)
+    rivals = [a_record(library="faiss", us=40.0, recall=1.0),
+              a_record(library="faiss", us=20.0, recall=0.9495),
+              a_record(library="faiss", us=5.0, recall=0.9),
+              a_record(library="faiss", us=1.0, mode="batch"),
+              a_record(library="faiss", us=1.0, only=["mask", 0.5]),
+              a_record(library="faiss", us=1.0, case="b"),
+              a_record(library="numpy", us=1.0, recall=0.5)]
+    best = run.fastest(rivals, ours, "faiss")
+    assert best is rivals[1]
+    assert run.fastest(rivals, ours, "numpy") is None
+    row = run.table([ours, *rivals]).splitlines()[2]
+    assert row.split(" | ")[6:9] == ["0.50", "", ""]
+
+
+def test_the_table_marks_what_is_slower_or_short() -> None:
+    usual = a_record()
+    callers = a_record(label="callers", mode="callers 2", us=30.0)
+    short = a_record(label="0.95", asked=0.95, recall=0.9, us=9.0)
+    rows = [row.split(" | ") for row in run.table([usual, callers, short]).splitlines()[2:]]
+    assert [row[10] for row in rows] == ["", "**3.00**", "0.90"]
+    assert [row[4] for row in rows] == ["1.000", "1.000", "**0.900**"]
+
+
+# Worst shapes
+
+
+def test_a_seed_is_always_the_same_shape() -> None:
+    drawn = [worst.shape(seed, 0.02) for seed in range(40)]
+    for shape in drawn:
+        assert shape.rows.dtype == shape.queries.dtype == np.float32
+        assert np.isfinite(shape.rows).all() and np.isfinite(shape.queries).all()
+        assert shape.rows.any(axis=1).all() and shape.queries.any(axis=1).all()
+    again = worst.shape(7, 0.02)
+    assert again.words == drawn[7].words
+    np.testing.assert_array_equal(again.rows, drawn[7].rows)
+    np.testing.assert_array_equal(again.queries, drawn[7].queries)
+    words = " ".join(shape.words for shape in drawn)
+    for kind in [*worst._BASES, *worst._CHANGES, *worst._ASKED]:
+        assert kind in words, kind
+    assert {shape.metric for shape in drawn} == {"l2", "dot", "cosine"}
+    whole = worst.shape(7)
+    assert (whole.words, whole.metric, whole.k) == (again.words, again.metric, again.k)
+    assert len(whole.rows) > len(again.rows)
+
+
+def test_each_change_of_a_shape_does_what_it_says() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((3000, 8)) + 0.1
+    changed = {name: change(rows, np.random.default_rng(1))
+               for name, change in worst._CHANGES.items()}
+    assert all(result.shape == rows.shape for result in changed.values())
+    deviations = changed["anisotropy"].std(axis=0)
+    assert (np.diff(deviations) < 0).all()
+    assert (changed["sparsity"] == 0).mean() > 0.4
+    assert len(np.unique(changed["duplicates"], axis=0)) < 600
+    assert len(np.unique(changed["ties"])) < 40
+    spread = changed["scale"].std(axis=0)
+    assert spread.max() > 2 * spread.min()
+    moved = (changed["outliers"] != rows).any(axis=1)
+    assert 0 < moved.sum() <= 30
+    norms = np.linalg.norm(changed["norms"], axis=1)
+    assert norms.max() > 5 * np.linalg.norm(rows, axis=1).max()
+    assert (changed["offset"] - rows).std() < 1e-9 and (changed["offset"] - rows).min() > 0.5
+
+
+def test_cost_over_a_plain_scan() -> None:
+    plain = worst.plain_scan(5, 3000, 16, 10)
+    assert (plain.queries, plain.rows_scanned, plain.rows_rescored) == (5, 15_000, 50)
+    assert plain.float_products == 5 * 3000 * 16 and plain.blocks_scanned == 15
+    for isa in farann.isa_levels():
+        assert worst.over_plain(plain, 3000, 16, 10, isa) == pytest.approx(1)
+        more = plain._replace(rows_rescored=15_000)
+        expected = cost_of(more, 16, isa) / cost_of(plain, 16, isa)
+        assert expected > 1
+        assert worst.over_plain(more, 3000, 16, 10, isa) == pytest.approx(expected)
+
+
+def test_all_rows_alike_cost_more_than_a_plain_scan() -> None:
+    # No bound tells such rows apart, so that nothing can be left out.
+    same = np.ones((1000, 16), np.float32)
+    bad = worst.counted(worst.Shape(0, "l2", 10, same, np.zeros((9, 16), np.float32), "same"))
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((1000, 16)).astype(np.float32)
+    usual = worst.counted(worst.Shape(1, "l2", 10, rows, rows[:9], "gaussian"))
+    assert usual["rescored"] < 100 and usual["scanned"] <= 1000
+    assert bad["counted"] > usual["counted"]
+    first, second = worst.table([usual, bad]).splitlines()[2:]
+    assert first.startswith("| seed-0 | same |") and second.startswith("| seed-1 | gaussian |")
+
+
+def test_worst_is_counted_the_same_again(monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "edge", "--worst", "12", "--seed", "3", "--scale", "0.02"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert command.main() == 0
+    first = capsys.readouterr().out
+    assert command.main() == 0
+    assert capsys.readouterr().out == first
+    rows = first.splitlines()[2:]
+    ratios = [float(row.split(" | ")[4]) for row in rows]
+    assert len(rows) == 10 and ratios == sorted(ratios, reverse=True)
+    assert {int(row.split(" | ")[0].removeprefix("| seed-")) for row in rows} <= set(range(3, 15))
+    monkeypatch.setattr(sys, "argv", ["bench", "edge", "--worst", "0"])
+    assert command.main() == 2
+    assert "--worst must be 1 or more, got 0" in capsys.readouterr().err
