@@ -9,7 +9,7 @@ cdef class CodedRows(CodedBlocks):
         cdef int64_t ramp = max(start, FIRST_BLOCK), judged = 0
         cdef double cost = 0.0
         while start < self.codes.n_positions and not self.stopped():
-            if start >= 2 * judged and start >= FEWEST_JUDGED:
+            if start >= 2 * judged and start >= max(FEWEST_JUDGED, 16 * self.k):
                 if self.costs_too_much(self.cost_so_far() - cost, start - judged):
                     return start
                 judged, cost = start, self.cost_so_far()
@@ -34,11 +34,11 @@ cdef class CodedRows(CodedBlocks):
     cdef bint costs_too_much(self, double cost, int64_t n) noexcept nogil:
         """Whether what codes let pass of the last n rows cost more than codes saved.
 
-        Some rows pass and get keys in any case. Of queries that have no codes, or look no further,
-        all is known.
+        Of the first 16 k rows some 6 k pass in any case, until there is a good threshold. Of queries
+        that have no codes, or look no further, all is known.
         """
         cdef int64_t i
-        cdef double usual = (self.cost_passed + self.cost_rescored) * (self.k + ALWAYS_PASS)
+        cdef double usual = (self.cost_passed + self.cost_rescored) * (6 * self.k + ALWAYS_PASS)
         if self.n_active < self.n_queries or cost <= self.n_queries * (n + usual):
             return False
         for i in range(self.n_queries):

@@ -57,7 +57,7 @@ cdef enum:
     SCORES_AT_ONCE = 256
     # Rows that are scanned before it is judged whether codes rule out enough.
     FEWEST_JUDGED = 256
-    # Rows, beside the k best, that may pass of as many as were scanned before.
+    # And rows that may pass until then, beside those that have to do with k.
     ALWAYS_PASS = 64
     # Rows that are scored again before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096

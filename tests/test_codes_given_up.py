@@ -1,0 +1,106 @@
+"""Where codes rule out too little, an exact search goes on in float32, and finds the same."""
+
+from __future__ import annotations
+
+import farann
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from farann import _core, _cost, _search
+from reference import METRICS
+
+LEVELS = farann.isa_levels()
+# So much that a single row that passes is too many.
+FOR_CERTAIN = (1e9, 1e9, 1e9)
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_search, "row_costs", lambda *_: FOR_CERTAIN)
+
+
+def histograms(rng: np.random.Generator, n: int, prototypes: np.ndarray) -> Float32:
+    """Sums of 1, around prototypes: cosines that codes can't tell apart."""
+    rows = prototypes[rng.integers(0, len(prototypes), n)]
+    rows = np.clip(rows + np.where(rows > 0.01, 0.02 * rng.standard_normal(rows.shape), 0), 0, None)
+    return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.usefixtures("given_up")
+@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", DATA)
+def test_the_same_answers(kind: str, metric: str, isa: str, rng: np.random.Generator) -> None:
+    rows = rows_for(kind, rng, 1200, 13, metric)
+    queries = queries_for(rng, rows, metric)
+    index = index_of(rows, metric).build()
+    index._isa = isa
+    for k in (1, 30):
+        expected = reference.furthest(queries, rows, k, metric)
+        assert_same(index.search_furthest(queries, k), expected)
+        single = reference.Found(expected.scores[0], expected.ids[0])
+        assert_same(index.search_furthest(queries[0], k), single)
+        assert_same(index.search_nearest(queries, k), reference.nearest(queries, rows, k, metric))
+
+
+@pytest.mark.usefixtures("given_up")
+@pytest.mark.parametrize("codes", ["int8", "int4"])
+@pytest.mark.parametrize("n_queries", [1, 3, 40])
+def test_with_all_that_an_index_can_do(
+    codes: str, n_queries: int, rng: np.random.Generator
+) -> None:
+    rows = rng.standard_normal((6000, 20), dtype=np.float32)
+    rows[::700] *= np.float32(1e6)  # outliers, which have no codes
+    queries = rng.standard_normal((n_queries, 20), dtype=np.float32)
+    index = index_of(rows[:5500], codes=codes).build(queries=rng.standard_normal((900, 20)))
+    index.add(rows[5500:])
+    gone = rng.choice(6000, 300, replace=False)
+    index.remove(gone)
+    alive = np.setdiff1d(np.arange(6000), gone)
+    excluded = index.search_furthest(queries, 30).ids
+    hits, stats = index.search_furthest(queries, 9, exclude=excluded, return_stats=True)
+    for i in range(n_queries):
+        left = np.setdiff1d(alive, excluded[i])
+        expected = reference.furthest(queries[i : i + 1], rows[left], 9, "l2", ids=left)
+        assert_same(farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1]), expected)
+    # More than the tail alone.
+    assert stats.float_products > 2 * 500 * 20 * n_queries
+
+
+def test_only_where_it_pays(rng: np.random.Generator) -> None:
+    """Few rows get keys in float64 on either, and codes are kept where they do their work."""
+    prototypes = rng.dirichlet(np.full(64, 0.1), 50)
+    rows, queries = histograms(rng, 20_000, prototypes), histograms(rng, 100, prototypes)
+    hits, stats = index_of(rows, "cosine").build().search_furthest(queries, return_stats=True)
+    assert_same(hits, reference.furthest(queries, rows, 10, "cosine"))
+    assert stats.rows_rescored < 100 * 1500
+    if _cost.row_costs(100, 64, LEVELS[-1]) != (0.0, 0.0, 0.0):
+        assert stats.float_products > 0
+    rows, queries = (rng.standard_normal((n, 64), dtype=np.float32) for n in (20_000, 100))
+    for metric in METRICS:
+        index = index_of(rows, metric).build()
+        for asked in (queries, queries[0]):
+            for k in (1, 10, 100, 500):
+                _, stats = index.search_furthest(asked, k, return_stats=True)
+                assert stats.float_products == 0
+
+
+def test_without_memory_for_it(rng: np.random.Generator) -> None:
+    prototypes = rng.dirichlet(np.full(64, 0.1), 50)
+    rows, queries = histograms(rng, 5000, prototypes), histograms(rng, 40, prototypes)
+    index = index_of(rows, "cosine").build()
+    expected = index.search_furthest(queries)
+    snapshot = inside.snapshot_of(index)
+    _core.fail_allocation(0)
+    _search.top(snapshot, _core.Filter(snapshot), queries, 10, False, 1)
+    made = _core.fail_allocation(-1)
+    for number in range(1, made + 1):
+        try:
+            _core.fail_allocation(number)
+            with pytest.raises(MemoryError):
+                index.search_furthest(queries, threads=1)
+        finally:
+            _core.fail_allocation(-1)
+        assert_same(index.search_furthest(queries), expected)
