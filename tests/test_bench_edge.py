@@ -188,7 +188,8 @@ def test_filters_scan_what_they_allow() -> None:
     n = int(400_000 * SCALE)
     for mode in ("batch", "single"):
         for kind in ("mask", "ids"):
-            assert of(records, f"{kind} 10%", mode)["scanned"] <= n / 5
+            # A list of these, or a mask over all, whichever costs less.
+            assert n / 10 <= of(records, f"{kind} 10%", mode)["scanned"] <= n
             assert of(records, f"{kind} 90%", mode)["scanned"] >= 0.9 * n
 
 
