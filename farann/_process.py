@@ -88,11 +88,14 @@ def ieee_arithmetic() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """In a forked child the other threads are gone, and nobody there would lift their limit."""
+    """In a forked child the other threads are gone, and nobody there would lift their limit.
+
+    It stays: a thread that is gone may hold a lock of BLAS, and to set a number would wait for it.
+    """
     global _lock
     _lock = threading.Lock()
     _users.clear()
-    _restore()
+    _limited.clear()
 
 
 if hasattr(os, "register_at_fork"):

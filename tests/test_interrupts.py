@@ -9,6 +9,7 @@ from functools import partial
 from operator import methodcaller
 
 import farann
+import inside
 import numpy as np
 import pytest
 from cases import assert_same, index_of
@@ -182,8 +183,7 @@ def cancelled() -> _core.CancelFlag:
 
 def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
-    snapshot = index_of(rows).build()._ready(rows)[3]
-    assert snapshot is not None
+    snapshot = inside.snapshot_of(index_of(rows).build())
     chosen = _core.Filter(snapshot)
     flag = _core.CancelFlag()
     assert not flag.is_cancelled()
