@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import farann
+import inside
 import numpy as np
 import pytest
 import reference
@@ -319,8 +320,7 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
     there are many searches, of which one must have been in the company of another thread."""
     index = index_of(rng.standard_normal((20_000, 64), dtype=np.float32)).build()
     queries = rng.standard_normal((300, 64), dtype=np.float32)
-    assert index._store is not None
-    snapshot = index._store.snapshot(index.isa)
+    snapshot = inside.snapshot_of(index)
     chosen = _core.Filter(snapshot)
     slots, scores = np.arange(20_000), np.empty((300, 20_000), np.float32)
 
