@@ -39,7 +39,9 @@ cdef class CodedRows(CodedBlocks):
         """
         cdef int64_t i
         cdef double usual = (self.cost_passed + self.cost_rescored) * (6 * self.k + ALWAYS_PASS)
-        if self.n_active < self.n_queries or cost <= self.n_queries * (n + usual):
+        # Where rows lie by reach the first pass most.
+        if (self.codes.reach is not None or self.n_active < self.n_queries
+                or cost <= self.n_queries * (n + usual)):
             return False
         for i in range(self.n_queries):
             if not self.queries[i].coded:
