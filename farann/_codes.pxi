@@ -220,7 +220,8 @@ cdef class Codes:
     cdef farann_code_bounds bounds, scan_bounds
     cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
     cdef bint has_basis, upper_alone, halves_first
-    cdef int64_t n_rows, n_positions, n_filled, dim, groups
+    cdef int64_t n_rows, n_positions, dim, groups
+    cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
 
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,

@@ -71,6 +71,7 @@ CACHED_BYTES: int
 HUB_ROWS: int
 
 class Codes:
+    n_filled: int
     def __init__(
         self,
         n_rows: int,

@@ -125,7 +125,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if coded is not None and store.codes is not None:
-        store.cells = _cells_of(metadata, arrays, store.codes)
+        store.cells = _cells_of(metadata, arrays, *coded)
         if store.cells is not None and (
                 (store.cells.squares is None) != (store.codes.squares is None)):
             raise FormatError("the cells are not those of these codes: only one has squares")
@@ -214,7 +214,7 @@ def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
 
 
 def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
-              codes: CodeArrays) -> CellArrays | None:
+              codes: CodeArrays, of_core: _core.Codes) -> CellArrays | None:
     relative = metadata.get("relative", False)
     if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
         raise FormatError(f"metadata: 'relative' can't be {_checks.shown(relative)}")
@@ -232,6 +232,8 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
         _core.Cells(codes.turn.n_coded, len(codes.panels), *cells)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the cells are not those of these codes: {error}") from None
+    if cells.starts[-1] < of_core.n_filled:
+        raise FormatError("the cells are not those of these codes: they leave rows out")
     return cells
 
 

@@ -166,7 +166,11 @@ cdef class Queries:
             self.code_rows = rows_in_cache(self.codes.scanned.groups * FARANN_CODE_GROUP)
         tile = kernels.tile_queries
         self.n_tiles = (self.n_queries + tile - 1) // tile if self.mode == PACKED else 0
-        self.capacity = (0 if self.beyond else 2 * self.k) + self.room
+        # If k is large, so are those that can't be told from the k-th by codes, and getting keys
+        # of them before the end is a waste.
+        self.capacity = self.room
+        if not self.beyond:
+            self.capacity += (2 if self.k <= FEW_BEST else 4) * self.k
 
         cdef int64_t room = self.capacity + max(self.block_rows, self.code_rows)
         self.queries = <Query *>self.allocate(self.n_queries, sizeof(Query))

@@ -69,7 +69,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
-    _run(search, n, work, _QUERY_BYTES + 48 * found, threads, long, most)
+    _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 

@@ -83,7 +83,7 @@ cdef class Snapshot:
         if codes is not None and codes.lead is not None and self.metric == FARANN_L2:
             raise ValueError("under l2 there can't be a lead")
         if cells is not None and (codes is None or cells.bounds.dim != codes.bounds.dim or (
-                cells.starts[cells.n_cells] > codes.n_positions)):
+                not codes.n_filled <= cells.starts[cells.n_cells] <= codes.n_positions)):
             raise ValueError("cells must be those of the codes")
         if cells is not None and cells.relative and (vectors or not codes.upper_alone):
             raise ValueError("only 4-bit codes without vectors are relative to means of cells")

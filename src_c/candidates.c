@@ -182,6 +182,9 @@ int64_t farann_candidates_split(farann_candidates *list, double floor, double be
     return first;
 }
 
+/* Fewer are sorted by insertion. */
+enum { FARANN_FEW_ENTRIES = 24 };
+
 static int is_worse(farann_entry a, farann_entry b) {
     return a.key < b.key || (a.key == b.key && a.id > b.id);
 }
@@ -228,11 +231,72 @@ void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, dou
     }
 }
 
-void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up) {
+/* Best first, in time that no order of entries makes longer. */
+static void sort_by_heap(farann_entry *entries, int64_t n) {
     for (int64_t i = n / 2 - 1; i >= 0; i--) sink(entries, n, i, entries[i]);
-    for (int64_t last = n - 1; last > 0 && !farann_load(given_up); last--) {
+    for (int64_t last = n - 1; last > 0; last--) {
         farann_entry worst = entries[0];
         sink(entries, last, 0, entries[last]);
         entries[last] = worst;
     }
+}
+
+static void sort_by_insertion(farann_entry *entries, int64_t n) {
+    for (int64_t i = 1; i < n; i++) {
+        const farann_entry entry = entries[i];
+        int64_t at = i;
+        for (; at > 0 && is_worse(entries[at - 1], entry); at--) entries[at] = entries[at - 1];
+        entries[at] = entry;
+    }
+}
+
+static void swap_entries(farann_entry *a, farann_entry *b) {
+    farann_entry t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Put the middle one of three to the front. */
+static void choose_pivot(farann_entry *entries, int64_t n) {
+    farann_entry *a = &entries[0], *b = &entries[n / 2], *c = &entries[n - 1];
+    if (is_worse(*a, *b)) swap_entries(a, b);
+    if (is_worse(*b, *c)) swap_entries(b, c);
+    if (is_worse(*a, *b)) swap_entries(a, b);
+    swap_entries(a, b);
+}
+
+/* Put those that are better than the pivot before it; gives how many. No branch can be foreseen. */
+static int64_t partition(farann_entry *entries, int64_t n) {
+    choose_pivot(entries, n);
+    const farann_entry pivot = entries[0];
+    int64_t better = 0;
+    for (int64_t i = 1; i < n; i++) {
+        const farann_entry entry = entries[i];
+        entries[i] = entries[better + 1];
+        entries[better + 1] = entry;
+        better += (entry.key > pivot.key) | ((entry.key == pivot.key) & (entry.id < pivot.id));
+    }
+    swap_entries(&entries[0], &entries[better]);
+    return better;
+}
+
+/* Quicksort, which gives way to a heap where its pivots are bad (Musser, 1997: introsort). */
+static void sort_by_pivots(farann_entry *entries, int64_t n, int rounds, const int64_t *given_up) {
+    while (n > FARANN_FEW_ENTRIES && !farann_load(given_up)) {
+        if (rounds-- == 0) {
+            sort_by_heap(entries, n);
+            return;
+        }
+        int64_t better = partition(entries, n);
+        sort_by_pivots(entries, better, rounds, given_up);
+        entries += better + 1;
+        n -= better + 1;
+    }
+    sort_by_insertion(entries, n <= FARANN_FEW_ENTRIES ? n : 0);
+}
+
+void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up) {
+    int rounds = 0;
+    while (n >> rounds) rounds += 1;
+    sort_by_pivots(entries, n, 2 * rounds, given_up);
 }

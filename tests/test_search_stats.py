@@ -46,7 +46,7 @@ def test_shape(index: farann.Index, rows: Float32, threads: int) -> None:
         hits, stats = answer
         assert isinstance(hits, farann.Hits) and isinstance(stats, SearchStats)
         assert stats.queries == number and all(type(count) is int for count in stats)
-        assert_same(index.search_furthest(queries, 5, return_stats=False), hits)
+        assert_same(index.search_furthest(queries, 5, return_stats=False, threads=threads), hits)
         assert index.stats()["last_search"] == stats._asdict()
     assert stats == SearchStats(0, 0, 0, 0, 0)
 

@@ -1,0 +1,54 @@
+"""Thousands of rows an answer: the right order whatever order they come in, and little waste."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import farann
+import numpy as np
+import pytest
+from cases import assert_exact, index_of
+from reference import METRICS, Float32
+
+N, DIM = 20_000, 16
+
+
+def rows_like(kind: str) -> Float32:
+    rows = np.random.default_rng(0).standard_normal((N, DIM), dtype=np.float32)
+    if kind == "near first":
+        return rows[np.argsort(np.linalg.norm(rows, axis=1))]
+    if kind == "far first":
+        return rows[np.argsort(-np.linalg.norm(rows, axis=1))]
+    if kind == "up and down":
+        order = np.argsort(np.linalg.norm(rows, axis=1))
+        return rows[np.concatenate([order[::2], order[::-2]])]
+    if kind == "many ties":
+        return rows[np.random.default_rng(1).integers(0, 40, N)]
+    if kind == "all the same":
+        return np.repeat(rows[:1], N, axis=0)
+    return rows
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["any", "near first", "far first", "up and down", "many ties",
+                                  "all the same"])
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+def test_answers(codes: str, kind: str, metric: str) -> None:
+    rows = rows_like(kind)
+    queries = np.random.default_rng(2).standard_normal((4, DIM), dtype=np.float32)
+    index = index_of(rows, metric, codes=codes).build()
+    assert_exact(index, rows, queries, (65, 3000, N))
+
+
+@pytest.mark.parametrize("options", [{}, {"codes": "float32"}, {"cells": 64}])
+@pytest.mark.parametrize("k", [500, 5000])
+def test_few_keys_in_float64(k: int, options: dict[str, Any]) -> None:
+    """What codes can't tell from the k-th row is a fraction of k more, not a multiple."""
+    rng = np.random.default_rng(3)
+    index = farann.Index(32, metric="cosine", **options)
+    index.add(rng.standard_normal((100_000, 32), dtype=np.float32))
+    index.build()
+    for n in (1, 40):
+        _, stats = index.search_furthest(rng.standard_normal((n, 32), dtype=np.float32), k,
+                                         return_stats=True, threads=1)
+        assert k <= stats.rows_rescored / n < 2 * k
