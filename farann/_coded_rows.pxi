@@ -6,13 +6,12 @@ cdef class CodedRows(CodedBlocks):
     cdef int64_t scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
         cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
-        cdef int64_t ramp = max(start, FIRST_BLOCK), judged = 0
-        cdef double cost = 0.0
+        cdef int64_t ramp = max(start, FIRST_BLOCK), stale = 0
         while start < self.codes.n_positions and not self.stopped():
-            if start >= 2 * judged and start >= max(FEWEST_JUDGED, 16 * self.k):
-                if self.costs_too_much(self.cost_so_far() - cost, start - judged):
+            if start >= stale:
+                stale = self.raise_thresholds(start)
+                if start >= max(FEWEST_JUDGED, 16 * self.k) and self.will_cost_too_much(start):
                     return start
-                judged, cost = start, self.cost_so_far()
             n = self.of_one_mean(start, min(min(self.code_rows, ramp),
                                             self.codes.n_positions - start))
             self.keep_active(start)
@@ -26,27 +25,47 @@ cdef class CodedRows(CodedBlocks):
             start += n
         return self.codes.n_positions
 
+    cdef bint will_cost_too_much(self, int64_t start) noexcept nogil:
+        """Whether the rows that codes let pass from `start` on will cost more than codes save.
+
+        Of the first 16 k rows some 6 k pass in any case, until there is a good threshold, and later
+        about k each time as many rows again were scanned. Where codes serve, those that pass beside
+        these become as rare; where they don't, as many pass of rows that come later.
+        """
+        cdef int64_t n = start - self.judged, left = self.codes.n_positions - start
+        cdef int64_t usual = self.k
+        cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
+        if self.judged == 0:
+            # Where rows lie by reach the first pass, whatever the rest does.
+            usual = 6 * self.k + ALWAYS_PASS if self.codes.reach is None else start
+        share = ((cost - self.cost_judged) / self.n_queries
+                 - usual * (self.cost_passed + self.cost_rescored)) / n
+        if self.share_judged > 0.0:
+            falls = min(max(share / self.share_judged, falls), 1.0)
+        self.share_judged = share if self.judged else 0.0
+        self.judged, self.cost_judged = start, cost
+        if share <= 0.0 or not self.all_look_on():
+            return False
+        n = start
+        while left > 0:
+            share *= falls
+            expected += share * min(n, left)
+            left -= n
+            n *= 2
+        return expected > 0.1 * SURELY_TENTHS * (self.codes.n_positions - start)
+
+    cdef bint all_look_on(self) noexcept nogil:
+        """Whether all queries have codes, and rows in reach: of others all is known."""
+        cdef int64_t i
+        for i in range(self.n_queries):
+            if not self.queries[i].coded:
+                return False
+        return self.n_active == self.n_queries
+
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost, see `Queries`."""
         return (self.passed * self.cost_passed + self.refined * self.cost_refined
                 + self.rescored * self.cost_rescored)
-
-    cdef bint costs_too_much(self, double cost, int64_t n) noexcept nogil:
-        """Whether what codes let pass of the last n rows cost more than codes saved.
-
-        Of the first 16 k rows some 6 k pass in any case, until there is a good threshold. Of queries
-        that have no codes, or look no further, all is known.
-        """
-        cdef int64_t i
-        cdef double usual = (self.cost_passed + self.cost_rescored) * (6 * self.k + ALWAYS_PASS)
-        # Where rows lie by reach the first pass most.
-        if (self.codes.reach is not None or self.n_active < self.n_queries
-                or cost <= self.n_queries * (n + usual)):
-            return False
-        for i in range(self.n_queries):
-            if not self.queries[i].coded:
-                return False
-        return True
 
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
         """Score some rows, up to `most`, that set the threshold; gives how many."""

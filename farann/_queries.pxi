@@ -52,6 +52,8 @@ cdef class Queries:
     # What it costs that a row passes, is refined and rescored, in rows that are scanned by codes and
     # not in float32; 0: codes are never given up.
     cdef double cost_passed, cost_refined, cost_rescored
+    cdef int64_t judged  # up to which position it was looked whether codes pay
+    cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
     cdef double outside_counts  # so many times: what weights are outside the axes of codes
     cdef bint beyond, out_of_memory
     cdef bint scans_rows  # or nothing but codes

@@ -26,9 +26,6 @@ _SMALL_WORK = 1 << 22
 # approximate search scans one in so many, more or less.
 _LONG_WORK, _SLOW_LONG_WORK = 1 << 30, 1 << 27
 _READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
-# Up to such a k it can be told early whether codes rule out enough; of more, many rows have to pass
-# before there is a threshold.
-_JUDGED_K = 32
 # Roughly what a query needs beside its k entries: candidates, weights, its float64 copy.
 _QUERY_BYTES = 16_384
 
@@ -63,7 +60,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if not short:
         share = 1 if effort is None or effort == inf and not budget else _APPROXIMATE_SHARE
         long = _is_long(n, work // share, k, snapshot.isa)
-    costs = row_costs(n, snapshot.dim, snapshot.isa) if k <= _JUDGED_K else (0.0, 0.0, 0.0)
+    costs = row_costs(n, snapshot.dim, snapshot.isa)
     if short or (n == 1 and not long):
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])

@@ -144,6 +144,15 @@ cdef class Selection(Queries):
         query.threshold = max(query.threshold, best - query.slack)
         return best
 
+    @cython.final
+    cdef int64_t raise_thresholds(self, int64_t start) noexcept nogil:
+        """Where the k best scores aren't kept sorted, look what they are; gives when to next."""
+        cdef int64_t i
+        if self.k > FEW_BEST:
+            for i in range(self.n_queries):
+                self.keep_best(&self.queries[i])
+        return 2 * start
+
     cdef void rescore_best(self, Query *query) noexcept nogil:
         """Get the keys of the k best candidates, and drop those that these leave no place.
 

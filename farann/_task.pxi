@@ -73,8 +73,10 @@ cdef class Task(SeededRows):
 
         The first blocks are small, so that there is a threshold soon.
         """
-        cdef int64_t start = 0, n, i, ramp = FIRST_BLOCK
+        cdef int64_t start = 0, n, i, ramp = FIRST_BLOCK, stale = 0
         while start < segment.count and not self.stopped():
+            if start >= stale:
+                stale = self.raise_thresholds(start)
             n = min(min(self.block_rows, ramp), segment.count - start)
             self.scanned += n * self.n_queries
             self.bytes_read += n * self.n_queries * self.snapshot.dim * sizeof(float)

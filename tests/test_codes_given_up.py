@@ -87,6 +87,30 @@ def test_only_where_it_pays(rng: np.random.Generator) -> None:
                 assert stats.float_products == 0
 
 
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("k", [10, 100, 500])
+def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) -> None:
+    """Under dot rows lie by reach, of which the first pass even where codes serve."""
+    scale = np.geomspace(2.0, 0.05, 64).astype(np.float32)
+    rows = rng.standard_normal((40_000, 64), dtype=np.float32) * scale
+    queries = rng.standard_normal((60, 64), dtype=np.float32) * scale[::-1]
+    hits, stats = index_of(rows, metric).build().search_furthest(queries, k, return_stats=True)
+    assert_same(hits, reference.furthest(queries, rows, k, metric))
+    if _cost.row_costs(60, 64, LEVELS[-1]) != (0.0, 0.0, 0.0):
+        assert stats.rows_rescored < 60 * max(3000, 48 * k)
+
+
+@pytest.mark.parametrize("k", [10, 100, 1000])
+def test_long_rows_first(k: int, rng: np.random.Generator) -> None:
+    """All rows pass at first, and then none does."""
+    rows = rng.standard_normal((40_000, 64), dtype=np.float32)
+    rows *= rng.lognormal(0.0, 1.5, (40_000, 1)).astype(np.float32)
+    for n in (1, 60):
+        _, stats = index_of(rows, "dot").build().search_furthest(
+            rng.standard_normal((n, 64), dtype=np.float32), k, return_stats=True)
+        assert stats.float_products == 0
+
+
 def test_without_memory_for_it(rng: np.random.Generator) -> None:
     prototypes = rng.dirichlet(np.full(64, 0.1), 50)
     rows, queries = histograms(rng, 5000, prototypes), histograms(rng, 40, prototypes)
