@@ -102,7 +102,7 @@ $(BENCH)/.built: $(BENCH)/bin/python $(NATIVE) bench/requirements.txt bench/requ
 		$(call install-or-tell,$$peer,--only-binary=:all:); done
 	@touch $@
 
-bench: $(BENCH)/.built  ## compare with other libraries, about ten minutes: bench/results/index.html
+bench: $(BENCH)/.built  ## compare with other libraries on three data sets: bench/results/index.html
 	$(BENCH)/bin/python -m bench run
 	$(BENCH)/bin/python -m bench report
 
