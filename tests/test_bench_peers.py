@@ -1,4 +1,4 @@
-"""The peers that are installed, on small data: exact ones find all, others nearly all when asked."""
+"""Installed peers on small data: exact ones find all, others nearly all when asked for it."""
 
 from __future__ import annotations
 
