@@ -191,7 +191,6 @@ FULL = [
     "sentences-cosine",
     "sentences-wide-cosine",
     "descriptors-l2",
-    "descriptors-dot",
     "patches-cosine",
 ]
 
