@@ -92,15 +92,22 @@ $(BENCH)/bin/python:
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
 
-$(BENCH)/.built: $(BENCH)/bin/python $(NATIVE) bench/requirements.txt
+# $(1) is a package that is left out where pip can't install it, $(2) are options of pip.
+install-or-tell = $(BENCH)/bin/python -m pip install --quiet $(2) $(1) 2>/dev/null \
+	|| echo "$(1) can't be had here and is left out"
+
+$(BENCH)/.built: $(BENCH)/bin/python $(NATIVE) bench/requirements.txt bench/requirements-optional.txt
 	$(BENCH)/bin/python -m pip install --quiet --requirement bench/requirements.txt --editable .
+	@for peer in $$(grep -v '^#' bench/requirements-optional.txt); do \
+		$(call install-or-tell,$$peer,--only-binary=:all:); done
 	@touch $@
 
-bench: $(BENCH)/.built  ## compare with other libraries, about ten minutes: bench/results/index.html
+bench: $(BENCH)/.built  ## compare with other libraries on three data sets: bench/results/index.html
 	$(BENCH)/bin/python -m bench run
 	$(BENCH)/bin/python -m bench report
 
-bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and a growth run: about two hours
+bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and a growth run: many hours
+	@$(call install-or-tell,lorann==1.0.1)
 	$(BENCH)/bin/python -m bench run --full --resume
 	$(BENCH)/bin/python -m bench growth --rows 1e5..1e7 --resume
 	$(BENCH)/bin/python -m bench report
@@ -110,7 +117,7 @@ bench-layers: $(BENCH)/.built  ## the layers for TensorFlow Recommenders beside 
 	$(BENCH)/bin/python -m bench layers
 
 bench-edge: $(BENCH)/.built  ## where farann was slow, beside other libraries
-	$(BENCH)/bin/python -m pip install --quiet lorann==1.0.1 || echo "LoRANN can't be built here and is left out"
+	@$(call install-or-tell,lorann==1.0.1)
 	$(BENCH)/bin/python -m bench edge
 
 bench-posneg: $(BENCH)/.built  ## does ranking by likes and dislikes pay? three quarters of an hour

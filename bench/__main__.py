@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from . import datasets
 from .algorithms import all_algorithms, matching
+from .fetch import Unavailable
 from .reduction import METRICS
 from .run import RESULTS, Options, run
 
@@ -117,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if not 1 <= arguments.k <= datasets.TRUTH_K:
         raise ValueError(f"--k must be between 1 and {datasets.TRUTH_K}, got {arguments.k}")
     chosen: list[datasets.DataSet] = []
-    unavailable: list[datasets.Unavailable] = []
+    unavailable: list[Unavailable] = []
     if arguments.rows:
         chosen.append(
             datasets.from_files(
@@ -134,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"data set {name}", file=sys.stderr)
         try:
             chosen.append(datasets.load(name, arguments.cache, arguments.max_rows))
-        except datasets.Unavailable as error:
+        except Unavailable as error:
             unavailable.append(error)
     full = arguments.full
     options = Options(

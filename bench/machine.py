@@ -32,6 +32,11 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+def is_intel() -> bool:
+    """Whether the CPU says that Intel made it."""
+    return any(line.startswith("vendor_id") and "GenuineIntel" in line for line in _cpuinfo())
+
+
 def _cpuinfo() -> list[str]:
     path = Path("/proc/cpuinfo")
     return path.read_text().splitlines() if path.exists() else []

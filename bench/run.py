@@ -21,7 +21,8 @@ from tqdm import tqdm
 from . import machine
 from .algorithms import Algorithm
 from .algorithms.base import Profile, Setting
-from .datasets import DataSet, Unavailable
+from .datasets import DataSet
+from .fetch import Unavailable
 from .results import Record
 from .resume import Done
 from .worker import MODES, Task, describe

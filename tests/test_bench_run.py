@@ -116,6 +116,7 @@ def test_algorithms_are_found_and_told_apart() -> None:
     assert {"numpy", "sklearn", "faiss-flat", "scann-tree", "mlpack-kfn", "torch"} <= set(names)
     assert [a.name for a in matching(["faiss-i*", "blind"])] == [
         "faiss-ivf-flat",
+        "faiss-ivf-panorama",
         "faiss-ivf-pq",
         "blind",
     ]

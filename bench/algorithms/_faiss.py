@@ -31,12 +31,20 @@ class Faiss(Algorithm):
         # The default leaves Flat several times slower on one thread.
         faiss.cvar.distance_compute_blas_threshold = 800
         self._reduction = Reduction(rows, self.metric, multiple=self.multiple)
+        self.turn(self._reduction.rows)
         dim = self._reduction.dim
         self._index: Any = faiss.index_factory(dim, self.factory(dim), faiss.METRIC_INNER_PRODUCT)
         self.prepare()
         self._index.train(self._reduction.rows)
         self._index.add(self._reduction.rows)
         del self._reduction.rows  # faiss keeps its own copy
+
+    def turn(self, reduced: Rows) -> None:
+        """Change the reduced rows in place, in a way that keeps inner products."""
+
+    def asked(self, queries: Rows) -> Rows:
+        """Reduced queries, changed as the rows were."""
+        return self._reduction.queries(queries)
 
     def prepare(self) -> None:
         """Set what must be set before training."""
@@ -48,7 +56,7 @@ class Faiss(Algorithm):
         faiss.omp_set_num_threads(threads)
 
     def search(self, queries: Rows) -> NDArray[np.integer]:
-        _, ids = self._index.search(self._reduction.queries(queries), self.k)
+        _, ids = self._index.search(self.asked(queries), self.k)
         return np.asarray(ids)
 
     def kernels(self) -> list[str]:

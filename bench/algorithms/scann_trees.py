@@ -73,13 +73,21 @@ class ScannTree(_Scann):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        leaves = max(1, int(2 * math.sqrt(profile.rows)))
-        probed = profile.pick([10, 40, 150], [5, 10, 20, 40, 80, 150, 400])
+        root = max(1, int(2 * math.sqrt(profile.rows)))  # as its documentation advises
+        # In a full run also fewer and more, but no leaves of fewer than 16 rows.
+        counts = {root, *profile.pick([], [n for n in (1000, 2000) if 16 * n <= profile.rows])}
+        return [Setting({"leaves": leaves, "soar": soar}, cls._searches(profile, leaves))
+                for leaves in sorted(counts) for soar in (False, True)]
+
+    @classmethod
+    def _searches(cls, profile: Profile, leaves: int) -> list[dict[str, Any]]:
+        probed = profile.pick([10, 40, 150], [5, 10, 20, 40, 80, 120, 200, 400])
         counts = sorted({min(count, leaves) for count in probed})
         searches = [{"leaves": count, "reorder": 200} for count in counts]
-        if profile.full:  # the highest recall needs more candidates
+        if profile.full:  # few candidates cost less, the highest recall needs more of them
+            searches += [{"leaves": count, "reorder": 60} for count in counts[1:-1]]
             searches += [{"leaves": count, "reorder": 500} for count in counts[-2:]]
-        return [Setting({"leaves": leaves, "soar": soar}, searches) for soar in (False, True)]
+        return searches
 
     def score(self, builder: Any, rows: int) -> Any:
         return (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import machine
 from ..algorithms import by_name
-from ..datasets import Unavailable
+from ..fetch import Unavailable
 from ..results import Record
 from ..run import RESULTS, ROOT, Log, Options, child_environment
 from .cases import BUILD, Case

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import CACHE, Unavailable, run_tool
+from ..datasets import CACHE
+from ..fetch import Unavailable, run_tool
 
 Ints = NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import Unavailable
+from ..fetch import Unavailable
 from ..run import ROOT
 from .feedback import Ints, Ratings
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .. import machine
-from ..datasets import CACHE, Unavailable
+from ..datasets import CACHE
+from ..fetch import Unavailable
 from ..run import RESULTS, commit
 from . import methods
 from .feedback import SOURCES, TEST, Ratings, load
