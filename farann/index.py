@@ -59,8 +59,9 @@ class Index:
     seed : int
         For what is drawn at random during `build`; below 2^128.
     threads : int, optional
-        Threads for batches, at most 4096; by default as many as there are CPUs. A single query
-        always runs in the thread that asks.
+        Threads of a search, at most 4096; by default as many as there are CPUs. A batch is shared
+        among them. Where it has fewer queries than threads, and an exact search of these takes
+        long, each thread searches a part of the rows.
 
     Notes
     -----
@@ -694,8 +695,8 @@ class Index:
         threads = _checks.to_threads(threads)
         return threads or self.threads
 
-    def _options(self, limits: _checks.Limits, store: Store, k: int,
-                 all_rows: bool) -> dict[str, Any]:
+    def _options(self, limits: _checks.Limits, store: Store, k: int, all_rows: bool,
+                 single: bool) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
         if store.n_coded is not None:
             options = _quantized.search_options(limits, len(store), store.cells is not None)
@@ -709,7 +710,7 @@ class Index:
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
         tuned = store.tunings.measured_once(k, lambda: self._measured(store, k))
-        effort = tuned.effort_for(limits.recall)
+        effort = tuned.effort_for(limits.recall, single=single)
         # Without vectors all codes are scanned where others would search exactly.
         if effort == float("inf") and store.n_coded is None:
             return {}
@@ -779,7 +780,7 @@ class Index:
         options, plan = {}, store.tunings.by_k.get(k)
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
-            options = self._options(limits, store, k, allowed is None)
+            options = self._options(limits, store, k, allowed is None, len(vectors) == 1)
         chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
         hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest,
                                   self._threads_for(threads, len(vectors)), **options)
