@@ -309,6 +309,7 @@ class TestCosts:
         work = SearchStats(3, 9000, 40, 30, 10**6, 10**6, 10**5, 50, 100)
         for level, costs in _cost.COSTS.items():
             assert all(cost > 0.0 for cost in costs)
+            assert _cost.cost_of(work, 24, level, single=True) != _cost.cost_of(work, 24, level)
             # Twice the work costs twice as much, and no part of it is free.
             twice = SearchStats(*(2 * count for count in work))
             assert _cost.cost_of(twice, 24, level) == pytest.approx(
