@@ -31,7 +31,8 @@ _READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
 # before there is a threshold.
 _JUDGED_K = 32
 # One in so many rows is searched before the others where these are searched in parts; and parts are
-# more than threads, as rows may take more or less time. They end where no block of rows is cut.
+# more than threads, as rows may take more or less time, as long as all their scratch memory is not
+# more than that of a task. They end where no block of rows is cut.
 _LEADING_SHARE, _PARTS_A_THREAD, _BLOCK = 64, 4, 1024
 # Memory for so many answers is kept from one single query to the next.
 _MOST_KEPT = 1024
@@ -70,18 +71,21 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if n == 1 and not long:
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
+    found = min(k, chosen.n_rows)
     if long and n < threads and effort is None and epsilon == 0.0:
-        split = _split(snapshot, chosen, queries, k, nearest, threads, costs)
+        n_parts = min(threads * _PARTS_A_THREAD, n * work // _SMALL_WORK,
+                      _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
+        split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,
+                                                n_parts, costs)
         if split is not None:
             return split
-    found = min(k, chosen.n_rows)
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
     _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
 def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-           nearest: bool, threads: int,
+           nearest: bool, threads: int, n_parts: int,
            costs: tuple[float, float, float]) -> tuple[Hits, SearchStats] | None:
     """Search the rows in parts, for fewer queries than there are threads.
 
@@ -103,7 +107,7 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
     if done[0].gave_up:
         return None
     in_line = done[0].n_in_line()
-    first, n_parts = _in_blocks(in_line // _LEADING_SHARE), threads * _PARTS_A_THREAD
+    first = _in_blocks(in_line // _LEADING_SHARE)
     bounds = [first + max(in_line - first, 0) * i // n_parts // _BLOCK * _BLOCK
               for i in range(n_parts)]
     bounds.append(_in_blocks(in_line))

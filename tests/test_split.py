@@ -25,6 +25,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Have searches split that are not long; gives the parts that were searched."""
     monkeypatch.setattr(_search, "_is_long", lambda *_: True)
     monkeypatch.setattr(_search, "_LEADING_SHARE", 16)
+    monkeypatch.setattr(_search, "_SMALL_WORK", 1)
     monkeypatch.setattr(_search, "_BLOCK", 64)
     parts: list[tuple[int, int]] = []
 
@@ -121,6 +122,21 @@ def test_parts_begin_with_a_threshold(rng: np.random.Generator) -> None:
     in_parts = index.search_furthest(rows[0], threads=8, return_stats=True)[1]
     assert in_parts.rows_passed < alone.rows_passed + 32 * 10 // 2
     assert in_parts.rows_rescored < alone.rows_rescored + 32 * 10 // 2
+
+
+def test_not_where_parts_would_take_too_much_memory(
+    rng: np.random.Generator, tasks: list[tuple[int, int]]
+) -> None:
+    index = index_of(rng.standard_normal((200_000, 2), dtype=np.float32), codes="float32").build()
+    index.search_furthest(np.ones(2), 20_000, threads=3)
+    assert len(tasks) == 13
+    index.search_furthest(np.ones(2), 40_000, threads=30)
+    assert len(tasks) == 13 + 1 + _search._TASK_BYTES // (_search._QUERY_BYTES + 72 * 40_000)
+    tasks.clear()
+    index.search_furthest(np.ones(2), 190_000 * 10, threads=30)
+    assert 1 < len(tasks) < 21
+    index.search_furthest(np.ones((29, 2)), 190_000, threads=30)
+    assert len(tasks) < 21
 
 
 def test_threads_are_respected(
