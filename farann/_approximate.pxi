@@ -19,7 +19,7 @@ cdef class ApproximateTask(Task):
 
     cdef Cells cells
     cdef double effort
-    cdef bint expects
+    cdef bint expects, may_expect  # at present, and when a search begins
     cdef double beside             # what is expected, from what good cells promise
     cdef int64_t budget, n_first
     cdef uint32_t *cell_queries    # whole codes of cells, query after query
@@ -54,8 +54,9 @@ cdef class ApproximateTask(Task):
         # An infinite effort is for all rows, and no cell needs to be judged.
         self.cells = snapshot.cells if effort < INFINITY else None
         # A budget is spent once, and no query may begin again.
-        self.expects = (self.cells is not None and not isnan(expected)
-                        and self.budget == INT64_MAX)
+        self.may_expect = (self.cells is not None and not isnan(expected)
+                           and self.budget == INT64_MAX)
+        self.expects = self.may_expect
         # Thresholds may rise in steps here, and let more through in between.
         self.room = 3 * CANDIDATE_ROOM
         Task.__init__(self, snapshot, filter, queries, start, stop, k, False, flag=flag)
@@ -119,32 +120,31 @@ cdef class ApproximateTask(Task):
                           self.cell_queries + i * self.cells.coded.groups,
                           &self.cell_coded[i])
 
-    def run(self):
-        """Find the answers; the GIL is released meanwhile."""
+    cdef str what_lacked_memory(self):
+        return "no memory for the list of cells to visit; ask fewer queries at once"
+
+    cdef void answer(self) noexcept nogil:
         if self.codes is None:
-            Task.run(self)
+            Task.answer(self)
             return
-        cdef uint64_t before
-        with nogil:
-            before = farann_arithmetic_begin()
-            self.snapshot.kernels.begin()
-            self.score_uncoded()
-            self.scan_seeds()
-            if self.expects:
-                self.choose_for_all()
-            self.scan_first()
-            if self.cells is not None:
-                self.visit_cells()
-            self.refine_all_deferred()
-            self.complete()
-            self.refine_all_deferred()
-            self.snapshot.kernels.end()
-            self.scan(&self.filter.segments[1])
-            self.finish()
-            farann_arithmetic_end(before)
-        self.check_cancelled()
-        if self.out_of_memory:
-            raise MemoryError("no memory for the list of cells to visit; ask fewer queries at once")
+        self.snapshot.kernels.begin()
+        self.score_uncoded()
+        self.scan_seeds()
+        if self.expects:
+            self.choose_for_all()
+        self.scan_first()
+        if self.cells is not None:
+            self.visit_cells()
+        self.refine_all_deferred()
+        self.complete()
+        self.refine_all_deferred()
+        self.snapshot.kernels.end()
+        self.scan_segment(1)
+        self.finish()
+
+    cdef void begin_again(self, const float *given) noexcept nogil:
+        self.expects = self.may_expect
+        Task.begin_again(self, given)
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
@@ -338,6 +338,9 @@ cdef class ApproximateTask(Task):
         cdef int64_t c, i, j
         if self.n_visits == 0:
             return
+        if self.n_choosing == 1 and self.budget == INT64_MAX:
+            self.visit_for_one(self.choosing[0])
+            return
         self.visitors = <int32_t *>farann_alloc(
             self.n_visits * sizeof(int32_t), False)
         if self.visitors == NULL:
@@ -362,13 +365,33 @@ cdef class ApproximateTask(Task):
                 continue
             if self.stopped():
                 break
-            # A single query has no time for that.
             if (self.code_width > 1 and c + 1 < self.cells.n_cells
                     and self.heads[c + 1] < self.heads[c + 2]):
                 self.ask_for(c + 1)
             self.visit(c)
             farann_ahead_finish(&self.ahead)
         free(self.visitors)
+
+    cdef void visit_for_one(self, int64_t member) noexcept nogil:
+        """Scan the cells that a single query visits; they are in order."""
+        cdef int64_t j, c, start, n
+        cdef int64_t panel_bytes = FARANN_CODE_PANEL * self.codes.panels.shape[1]
+        self.members[0] = member
+        for j in range(self.n_visits):
+            if self.stopped():
+                return
+            if j + 1 < self.n_visits:
+                # They jump about, and a query alone has nothing else to do until memory answers.
+                c = self.visited[j + 1]
+                farann_ask_for(&self.codes.scanned, panel_bytes, self.cells.starts[c],
+                               self.cells.starts[c + 1] - self.cells.starts[c])
+            c = self.visited[j]
+            start = self.cells.starts[c]
+            while start < self.cells.starts[c + 1]:
+                n = min(self.code_rows, self.cells.starts[c + 1] - start)
+                self.take_block(start, n, 1)
+                self.scan_for_members(1, 1, start, n)
+                start += n
 
     cdef void ask_for(self, int64_t c) noexcept nogil:
         """Have the visit before ask memory for a cell, as cells are short, and jump about."""

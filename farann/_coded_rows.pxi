@@ -3,17 +3,26 @@
 cdef class CodedRows(CodedBlocks):
     """Scores all coded rows of a snapshot, block by block, and those without codes."""
 
+    cdef int64_t first, end  # of the rows to search, where these aren't all
+
+    def __cinit__(self):
+        self.first, self.end = 0, INT64_MAX
+
     cdef int64_t scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
-        cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
-        cdef int64_t ramp = max(start, FIRST_BLOCK), stale = 0
-        while start < self.codes.n_positions and not self.stopped():
+        cdef int64_t end = min(self.end, self.codes.n_positions), start = self.first, n
+        cdef int64_t ramp, stale = 0
+        if start == 0:
+            start = self.scan_first_rows(end)
+        ramp = max(min(start, self.code_rows), FIRST_BLOCK)
+        while start < end and not self.stopped():
             if start >= stale:
                 stale = self.raise_thresholds(start)
-                if start >= max(FEWEST_JUDGED, 16 * self.k) and self.will_cost_too_much(start):
+                # Later rows have the judgment of the first.
+                if self.first == 0 and start >= max(FEWEST_JUDGED, 16 * self.k) and (
+                        self.will_cost_too_much(start)):
                     return start
-            n = self.of_one_mean(start, min(min(self.code_rows, ramp),
-                                            self.codes.n_positions - start))
+            n = self.of_one_mean(start, min(min(self.code_rows, ramp), end - start))
             self.keep_active(start)
             if self.n_active == self.n_queries:
                 self.scan_codes(start, n)

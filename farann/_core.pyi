@@ -182,7 +182,10 @@ class Task:
         flag: CancelFlag | None = None,
         costs: tuple[float, float, float] = ...,
     ) -> None: ...
+    gave_up: Final[bool]
     def run(self) -> None: ...
+    def n_in_line(self) -> int: ...
+    def search_only(self, first: int, end: int, leader: Task | None = None) -> None: ...
     def did(self) -> tuple[int, int, int, int, int, int, int, int]: ...
     def counts(self) -> list[int]: ...
     def write_top(
@@ -207,6 +210,22 @@ class ApproximateTask(Task):
         flag: CancelFlag | None = None,
     ) -> None: ...
 
+class SingleSearch:
+    plan: Final[object]
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        filter: Filter,
+        k: int,
+        plan: object,
+        costs: tuple[float, float, float],
+        effort: float | None = None,
+        expected: float = ...,
+    ) -> None: ...
+    def search(
+        self, queries: object
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], tuple[int, ...]] | None: ...
+
 def surprises(
     snapshot: Snapshot,
     filter: Filter,
@@ -216,6 +235,9 @@ def surprises(
     effort: float,
 ) -> npt.NDArray[np.float64]: ...
 
+def write_best(
+    tasks: list[Task], scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
+) -> None: ...
 def score_slots(
     snapshot: Snapshot,
     queries: npt.NDArray[np.float32],

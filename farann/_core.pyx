@@ -6,6 +6,8 @@ tasks side by side over the same snapshot.
 """
 
 cimport cython  # final: methods of hot loops are called as functions
+from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
+                             PyBuffer_Release, PyObject_GetBuffer)
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, NAN, fabs, isnan, nextafterf, sqrt
 from libc.stdint cimport (INT64_MAX, UINT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t,
@@ -129,3 +131,4 @@ include "_coded_rows.pxi"
 include "_seeded_rows.pxi"
 include "_task.pxi"
 include "_approximate.pxi"
+include "_single.pxi"

@@ -8,7 +8,7 @@ from farann._results import SearchStats
 
 
 class Costs(NamedTuple):
-    """Nanoseconds of one thread for each piece of work of a batch."""
+    """Nanoseconds of one thread for each piece of work of a search."""
 
     query: float  # to prepare one, and to sort its answer
     query_coordinate: float  # to rotate a query and to code it
@@ -34,6 +34,18 @@ COSTS = {
     "amx": Costs(4000.0, 12.0, 0.003, 0.013, 35.0, 55.0, 30.0, 0.24),
 }
 
+# The same of queries that are asked one by one: rows and codes are read for one query alone, and
+# nothing is prepared for many. Fitted likewise to 76 kinds of searches at each level, on a Xeon of
+# 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300 dimensions, exact and with
+# three efforts, k = 10 and 60. 80% of the costs beside that of exact search are between 0.86 and
+# 1.33 times what was measured.
+SINGLE_COSTS = {
+    "scalar": Costs(1200.0, 3.0, 0.4, 0.69, 10.0, 41.0, 135.0, 0.35),
+    "avx2": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.02),
+    "avx512": Costs(900.0, 3.0, 0.024, 0.093, 10.0, 41.0, 61.0, 0.02),
+    "avx512vnni": Costs(900.0, 3.0, 0.02, 0.091, 10.0, 41.0, 60.0, 0.02),
+    "amx": Costs(900.0, 3.0, 0.02, 0.091, 10.0, 41.0, 60.0, 0.02),
+}
 
 # Nanoseconds to read a byte of rows where few queries share it, at 5 GB a second: slow memory makes
 # searches stay with codes.
@@ -56,9 +68,12 @@ def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float]:
     return costs.passed / saved, costs.refined / saved, costs.exact_product * dim / saved
 
 
-def cost_of(work: SearchStats, dim: int, isa: str) -> float:
-    """Nanoseconds that a batch in `dim` dimensions takes on one thread at a level, roughly."""
-    costs = COSTS[isa]
+def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> float:
+    """Nanoseconds that a batch in `dim` dimensions takes on one thread at a level, roughly.
+
+    `single`: its queries were asked one by one.
+    """
+    costs = (SINGLE_COSTS if single else COSTS)[isa]
     return (work.queries * (costs.query + costs.query_coordinate * dim)
             + work.code_products * costs.code_product
             + work.float_products * costs.float_product

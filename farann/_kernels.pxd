@@ -277,6 +277,7 @@ cdef extern from "codes.h" nogil:
     farann_ahead farann_ahead_of(const farann_coded_rows *, int64_t, const int32_t *, int64_t,
                                  int64_t, int64_t)
     void farann_ahead_finish(farann_ahead *)
+    void farann_ask_for(const farann_coded_rows *, int64_t, int64_t, int64_t)
     float farann_code_score(const farann_code_bar *, float, float, float)
     bint farann_code_passes(const farann_code_bar *, const farann_coded_rows *, int64_t, float)
     farann_code_bar farann_code_bar_none()

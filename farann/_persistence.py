@@ -66,7 +66,9 @@ def sections_of(settings: Mapping[str, Any],
         if store.seeds is not None:
             arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
                        if part is not None}
-        metadata["tunings"] = [[t.k, _rows_of(t)] for t in list(store.tunings.by_k.values())]
+        tunings = list(store.tunings.by_k.values())
+        metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
+        metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
     return metadata, arrays
 
 
@@ -264,10 +266,24 @@ def _rows_of(tuning: Tuning) -> list[list[float | None]]:
 
 def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
     try:
-        return {k: _tuning_of(k, rows) for k, rows in metadata.get("tunings", [])}
+        tunings = {k: _tuning_of(k, rows) for k, rows in metadata.get("tunings", [])}
     except (TypeError, ValueError, OverflowError):
         raise FormatError(
             f"metadata: 'tunings' can't be {_checks.shown(metadata['tunings'])}") from None
+    try:
+        for k, costs in metadata.get("single_costs", []):
+            tunings[k] = _with_single_costs(tunings[k], costs)
+    except (TypeError, ValueError, OverflowError, KeyError):
+        raise FormatError(f"metadata: 'single_costs' can't be "
+                          f"{_checks.shown(metadata['single_costs'])}") from None
+    return tunings
+
+
+def _with_single_costs(tuning: Tuning, costs: list[float]) -> Tuning:
+    single_costs = tuple(float(cost) for cost in costs)
+    if len(single_costs) != len(tuning.costs) or not all(0.0 <= c < inf for c in single_costs):
+        raise ValueError(costs)
+    return tuning._replace(single_costs=single_costs)
 
 
 def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:

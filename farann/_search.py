@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from math import inf, nan
 
 import numpy as np
@@ -26,6 +27,12 @@ _SMALL_WORK = 1 << 22
 # approximate search scans one in so many, more or less.
 _LONG_WORK, _SLOW_LONG_WORK = 1 << 30, 1 << 27
 _READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
+# One in so many rows is searched before the others where these are searched in parts; and parts are
+# more than threads, as rows may take more or less time, as long as all their scratch memory is not
+# more than that of a task. They end where no block of rows is cut.
+_LEADING_SHARE, _PARTS_A_THREAD, _BLOCK = 64, 4, 1024
+# Memory for so many answers is kept from one single query to the next.
+_MOST_KEPT = 1024
 # Roughly what a query needs beside its k entries: candidates, weights, its float64 copy.
 _QUERY_BYTES = 16_384
 
@@ -55,19 +62,79 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         did.append(task.did())
 
     work = chosen.n_rows * snapshot.dim
-    # A query of some microseconds has no time for more than this.
-    short = n == 1 and work + k < _SMALL_WORK >> 3
-    if not short:
-        share = 1 if effort is None or effort == inf and not budget else _APPROXIMATE_SHARE
-        long = _is_long(n, work // share, k, snapshot.isa)
+    share = 1 if effort is None or effort == inf and not budget else _APPROXIMATE_SHARE
+    long = _is_long(n, work // share, k, snapshot.isa)
     costs = row_costs(n, snapshot.dim, snapshot.isa)
-    if short or (n == 1 and not long):
+    if n == 1 and not long:
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
+    if long and n < threads and effort is None and epsilon == 0.0:
+        n_parts = min(threads * _PARTS_A_THREAD, n * work // max(_SMALL_WORK, 1),
+                      _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
+        split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,
+                                                n_parts, costs)
+        if split is not None:
+            return split
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
     _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
+
+
+def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+           nearest: bool, threads: int, n_parts: int,
+           costs: tuple[float, float, float]) -> tuple[Hits, SearchStats] | None:
+    """Search the rows in parts, for fewer queries than there are threads.
+
+    The first rows are searched before the others, which thus have a good threshold from the start.
+    None where codes rule out too little of them: then all rows are to be searched otherwise.
+    """
+    n, done = len(queries), list[_core.Task]()
+
+    def search(first: int, end: int, flag: _core.CancelFlag) -> None:
+        task = _core.Task(snapshot, chosen, queries, 0, n, k, nearest, None, 0.0, flag, costs)
+        if first == 0:
+            end = _in_blocks(task.n_in_line() // _LEADING_SHARE)
+        task.search_only(first, end, done[0] if first else None)
+        task.run()
+        done.append(task)
+
+    work = chosen.n_rows * snapshot.dim // _LEADING_SHARE
+    _tasks.run_all([partial(search, 0, 0)], 1, long=_is_long(n, work, k, snapshot.isa))
+    if done[0].gave_up:
+        return None
+    in_line = done[0].n_in_line()
+    first = _in_blocks(in_line // _LEADING_SHARE)
+    bounds = [first + max(in_line - first, 0) * i // n_parts // _BLOCK * _BLOCK
+              for i in range(n_parts)]
+    bounds.append(_in_blocks(in_line))
+    _tasks.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
+                   threads, long=True)
+    scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
+    _core.write_best(done, scores, ids)
+    return Hits(scores, ids), SearchStats(n, *map(sum, zip(*(task.did() for task in done),
+                                                           strict=True)))
+
+
+def _in_blocks(rows: int) -> int:
+    """Rows in whole blocks, with the one that they end in."""
+    return (rows // _BLOCK + 1) * _BLOCK
+
+
+def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
+           effort: float | None = None, budget: int = 0,
+           expected: float = nan) -> _core.SingleSearch | None:
+    """What answers single queries as `top` does, with less work for each.
+
+    None where a query takes long, and has to be one that Ctrl+C ends, where many rows are asked
+    for, or with a budget.
+    """
+    work = everything.n_rows * snapshot.dim
+    share = 1 if effort is None or effort == inf else _APPROXIMATE_SHARE
+    if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
+        return None
+    return _core.SingleSearch(snapshot, everything, k, plan,
+                              row_costs(1, snapshot.dim, snapshot.isa), effort, expected)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

@@ -78,7 +78,7 @@ cdef class SeededRows(CodedRows):
     cdef void score_seeds(self, const farann_coded_rows *rows, int64_t n, int64_t at,
                           int64_t count) noexcept nogil:
         """Score rows for a tile of queries, `count` of `self.askers`, a row of scores for each."""
-        cdef int64_t width = self.snapshot.kernels.code_queries, i
+        cdef int64_t width = self.snapshot.kernels.code_queries if count > 1 else 1, i
         cdef farann_coded_tile tile
         cdef farann_code_bar bar
         cdef const Query *query
@@ -92,9 +92,13 @@ cdef class SeededRows(CodedRows):
                 bar = farann_code_bar_at(&query.whole, &self.codes.bounds, -INFINITY, self.sign,
                                          False)
             farann_code_bars_set(&self.bars, i, &bar)
-        self.snapshot.kernels.gather_codes(self.codes_of, self.members, width, self.codes.groups,
-                                           self.seed_codes)
-        self.snapshot.kernels.score_codes_i8(rows, n, &tile, self.seed_scores)
+        if width == 1:
+            tile.codes = self.single_codes(self.members[0])
+            self.snapshot.kernels.score_codes_one_i8(rows, n, &tile, self.seed_scores)
+        else:
+            self.snapshot.kernels.gather_codes(self.codes_of, self.members, width,
+                                               self.codes.groups, self.seed_codes)
+            self.snapshot.kernels.score_codes_i8(rows, n, &tile, self.seed_scores)
         self.count_products(n * width, self.codes.groups, count)
 
     cdef void score_list(self, int64_t number, int64_t at, int64_t count) noexcept nogil:

@@ -227,21 +227,25 @@ cdef class Selection(Queries):
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""
-        cdef int64_t i, j
+        cdef int64_t i
         cdef uint64_t before
-        cdef Query *query
         with nogil:
             before = farann_arithmetic_begin()
             for i in range(self.n_queries):
-                query = &self.queries[i]
-                for j in range(ids.shape[1]):
-                    if j < query.found.count:
-                        scores[start + i, j] = <float>self.score_of(query, j)
-                        ids[start + i, j] = query.found.entries[j].id
-                    else:
-                        scores[start + i, j] = <float>NAN
-                        ids[start + i, j] = -1
+                self.write_answer(&self.queries[i], &scores[start + i, 0], &ids[start + i, 0],
+                                  ids.shape[1])
             farann_arithmetic_end(before)
+
+    cdef void write_answer(self, const Query *query, float *scores, int64_t *ids,
+                           int64_t n) noexcept nogil:
+        """Write n results, padded where fewer rows were found."""
+        cdef int64_t j
+        for j in range(n):
+            if j < query.found.count:
+                scores[j] = <float>self.score_of(query, j)
+                ids[j] = query.found.entries[j].id
+            else:
+                scores[j], ids[j] = <float>NAN, -1
 
     def did(self):
         """What `SearchStats` has beside the number of queries."""

@@ -76,11 +76,13 @@ class Store:
         # Made when they are first asked for; two threads may make the same, and either will do.
         self._native: Native | None = None
         self._view: tuple[str, View] | None = None
+        # Searches for single queries, by instruction-set level, k and recall.
+        self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
 
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
-        new.__dict__.update(parts, _view=None)
+        new.__dict__.update(parts, _view=None, singles={})
         if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds")):
             new._native = None
         return new

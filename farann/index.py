@@ -30,6 +30,9 @@ from farann._store import Store
 from farann._types import Float32Array, Int64Array
 from farann.tuning import Tuning
 
+# Kinds of single queries that are prepared for at a time.
+_MOST_SINGLES = 16
+
 
 class Index:
     """Rows that can be asked which of them are furthest from a query.
@@ -56,8 +59,9 @@ class Index:
     seed : int
         For what is drawn at random during `build`; below 2^128.
     threads : int, optional
-        Threads for batches, at most 4096; by default as many as there are CPUs. A single query
-        always runs in the thread that asks.
+        Threads of a search, at most 4096; by default as many as there are CPUs. A batch is shared
+        among them. Where it has fewer queries than threads, and an exact search of these takes
+        long, each thread searches a part of the rows.
 
     Notes
     -----
@@ -107,7 +111,7 @@ class Index:
         self._store: Store | None = None
         if dim is not None:
             self._store = Store(_checks.to_int("dim", dim, 1, _checks.MOST_DIM), self._kind)
-        self._last_search = SearchStats(0, 0, 0, 0, 0)
+        self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
 
     # ---- what is in it ----
 
@@ -181,7 +185,7 @@ class Index:
             "bytes": {} if store is None else store.nbytes(),
             "directions": 0 if store is None else store.n_directions,
             "axes": 0 if store is None else store.n_axes,
-            "last_search": self._last_search._asdict(),
+            "last_search": SearchStats(*self._last_search)._asdict(),
         }
 
     # ---- changing it ----
@@ -490,6 +494,12 @@ class Index:
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
+        if (exclude is None and allowed is None and threads is None and epsilon is None
+                and budget is None):
+            again = self._search_again(queries, k, recall)
+            if again is not None:
+                hits, counts = again
+                return (hits, SearchStats(*counts)) if return_stats else hits
         limits = _checks.to_limits(recall, epsilon, budget)
         _quantized.check_limits(limits, self._keep_vectors)
         hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
@@ -683,10 +693,10 @@ class Index:
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
         threads = _checks.to_threads(threads)
-        return 1 if n_queries <= 1 else threads or self.threads
+        return threads or self.threads
 
-    def _options(self, limits: _checks.Limits, store: Store, k: int,
-                 all_rows: bool) -> dict[str, Any]:
+    def _options(self, limits: _checks.Limits, store: Store, k: int, all_rows: bool,
+                 single: bool) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
         if store.n_coded is not None:
             options = _quantized.search_options(limits, len(store), store.cells is not None)
@@ -700,7 +710,7 @@ class Index:
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
         tuned = store.tunings.measured_once(k, lambda: self._measured(store, k))
-        effort = tuned.effort_for(limits.recall)
+        effort = tuned.effort_for(limits.recall, single=single)
         # Without vectors all codes are scanned where others would search exactly.
         if effort == float("inf") and store.n_coded is None:
             return {}
@@ -767,17 +777,51 @@ class Index:
             return hits, SearchStats(len(vectors), 0, 0, 0, 0)
         view = store.view(self._isa)
         wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
-        options = {}
+        options, plan = {}, store.tunings.by_k.get(k)
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
-            options = self._options(limits, store, k, allowed is None)
+            options = self._options(limits, store, k, allowed is None, len(vectors) == 1)
         chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
         hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest,
                                   self._threads_for(threads, len(vectors)), **options)
         self._last_search = stats
+        if len(vectors) == 1 and not nearest and exclude is None and allowed is None and (
+                store.built and (limits is None or limits.recall is not None)):
+            self._keep_single(store, k, None if limits is None else limits.recall, plan, options)
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
+
+    def _keep_single(self, store: Store, k: int, recall: float | None, plan: Tuning | None,
+                     options: dict[str, Any]) -> None:
+        """Keep what answers the next single queries that are asked in the same way.
+
+        `plan` is the table that there was before the options were chosen: if that was another one
+        than at the next search, they are chosen anew.
+        """
+        view = store.view(self._isa)
+        kept = _search.single(view.snapshot, view.everything, k, plan, **options)
+        if kept is None:
+            return
+        if len(store.singles) >= _MOST_SINGLES:
+            store.singles.clear()
+        store.singles[self._isa, k, recall] = kept
+
+    def _search_again(self, queries: npt.ArrayLike, k: int,
+                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
+        """Answer a single query as an earlier one was; None where that can't be."""
+        store = self._store
+        # True and 1.0 are found where 1 is.
+        if store is None or type(k) is not int or not (recall is None or type(recall) is float):
+            return None
+        kept = store.singles.get((self._isa, k, recall))
+        if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
+            return None
+        found = kept.search(queries)
+        if found is None:
+            return None
+        scores, ids, self._last_search = found
+        return Hits(scores, ids), self._last_search
 
 
 def _known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:

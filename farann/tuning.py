@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
 # Fewer where k is large: so many answers say as much, as long as there are some queries.
 _MOST_ANSWERS, _FEWEST_QUERIES = 2**18, 32
+# Of these so many are asked one by one as well: costs differ less from query to query than recall.
+_MOST_SINGLES = 32
 # More effort isn't tried once a search costs so many times what the exact one does.
 _MOST_COST = 2.0
 # Standard deviations that cells are given credit for.
@@ -66,6 +68,9 @@ class Tuning(NamedTuple):
     expected : tuple of float
         With cells: by how many deviations the k-th key is above what good cells promise at that
         effort, in nearly all cases; NaN, or an empty tuple, where it isn't to be expected at all.
+    single_costs : tuple of float
+        Costs as above of queries that are asked one by one; empty where they aren't known, as in
+        files of older versions.
     """
 
     k: int
@@ -74,14 +79,19 @@ class Tuning(NamedTuple):
     costs: tuple[float, ...]
     target: float = 0.95
     expected: tuple[float, ...] = ()
+    single_costs: tuple[float, ...] = ()
 
-    def effort_for(self, recall: float) -> float:
+    def effort_for(self, recall: float, *, single: bool = False) -> float:
         """The effort that should reach a recall; infinite where only exact search does.
+
+        It is infinite, too, where exact search costs no more.
 
         Parameters
         ----------
         recall : float
             Between 0 and 1.
+        single : bool
+            Whether queries are asked one by one, which costs otherwise than a batch.
 
         Returns
         -------
@@ -102,7 +112,8 @@ class Tuning(NamedTuple):
         # larger efforts reach.
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
         i = int(np.searchsorted(best, wanted))
-        if i >= len(best) - 1 or self.costs[i] >= self.costs[-1]:
+        costs = self.single_costs if single and self.single_costs else self.costs
+        if i >= len(best) - 1 or costs[i] >= costs[-1]:
             return float("inf")
         if i == 0 or best[i] == best[i - 1]:
             return self.efforts[i]
@@ -179,6 +190,9 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     chosen = _core.Filter(snapshot)
     work, truth = _searched(snapshot, chosen, queries, k, None if with_vectors else float("inf"))
     exact_cost = cost_of(work, snapshot.dim, snapshot.isa)
+    alone = queries[:: -(-len(queries) // _MOST_SINGLES)]
+    exact_single_cost = _single_cost(snapshot, chosen, alone, k,
+                                     None if with_vectors else float("inf"))
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
     if with_cells:
         efforts = list(_DEVIATIONS)
@@ -191,18 +205,20 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             efforts.insert(0, 0.0)  # the rows of a list, and no others
         efforts += [share * chosen.n_rows for share in _MOST_SHARES
                     if share * chosen.n_rows > efforts[-1]]
-    tried: list[tuple[float, float, float, float]] = []
+    tried: list[tuple[float, ...]] = []
     for effort in efforts:
         expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
         work, found = _searched(snapshot, chosen, queries, k, effort, expected)
         recall = share_found(found.ids, truth.ids)
         cost = cost_of(work, snapshot.dim, snapshot.isa) / exact_cost
-        tried.append((effort, recall, cost, expected))
+        single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
+        tried.append((effort, recall, cost, expected, single_cost / exact_single_cost))
         if recall >= _ENOUGH or cost > _MOST_COST:
             break
-    tried.append((float("inf"), 1.0, 1.0, nan))
+    tried.append((float("inf"), 1.0, 1.0, nan, 1.0))
     columns = list(zip(*tried, strict=True))
-    return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else ())
+    return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
+                  columns[4])
 
 
 def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
@@ -211,6 +227,14 @@ def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Ar
     hits, work = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort,
                              expected=expected)
     return work, hits
+
+
+def _single_cost(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+                 effort: float | None, expected: float = nan) -> float:
+    """Nanoseconds that queries take which are asked one by one, on average."""
+    costs = [cost_of(_searched(snapshot, chosen, queries[i : i + 1], k, effort, expected)[0],
+                     snapshot.dim, snapshot.isa, single=True) for i in range(len(queries))]
+    return sum(costs) / len(costs)
 
 
 def _expecting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,

@@ -292,6 +292,19 @@ void farann_ahead_finish(farann_ahead *ahead) {
     ahead->lines_a_step = 0;
 }
 
+void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n) {
+    enum { MOST = 8 * LINE };
+    const int64_t panel = start / FARANN_CODE_PANEL, from = panel * panel_bytes;
+    const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
+    for (int64_t at = 0; at < bytes && at < MOST; at += LINE) {
+        FARANN_PREFETCH(rows->panels + from + at);
+        if (rows->lower) FARANN_PREFETCH(rows->lower + from + at);
+    }
+    FARANN_PREFETCH(rows->weights + panel);
+    if (rows->unknown) FARANN_PREFETCH(rows->unknown + panel);
+    if (rows->squares) FARANN_PREFETCH(rows->squares + start);
+}
+
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups) {
     const int8_t *u = (const int8_t *)codes;
     int32_t sum = 0;

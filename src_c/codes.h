@@ -137,6 +137,9 @@ float farann_code_score(const farann_code_bar *bar, float sum, float weight, flo
 int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
                        float sum);
 
+/* Ask for the first lines of n rows from `start` on, a panel's first; the rest follows by itself. */
+void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n);
+
 /* <u, c> of a query's groups, side by side, and as many of codes c. */
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups);
 

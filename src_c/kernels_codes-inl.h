@@ -85,6 +85,10 @@ WORD void add_group(const int width, const int panels, const int held, const int
         int64_t at = (v / PANEL_I32) * panel_bytes;
         c[v] = load_group(held, second, panel + at, lower + at, v % PANEL_I32, panel_bytes);
     }
+    if (width == 1) {
+        for (int v = 0; v < vectors; v++) sum[v] = i32_dot4_all(sum[v], c[v], queries);
+        return;
+    }
     for (int t = 0; t < width; t++) {
         i32v u = i32_set1((int32_t)queries[t]);
         for (int v = 0; v < vectors; v++)

@@ -143,6 +143,11 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
+/* The same with four bytes for all lanes. */
+WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
+    return i32_dot4(sum, c, i32_set1((int32_t)*u));
+}
+
 WORD f64x8 f64x8_zero(void) {
     f64x8 v = {_mm256_setzero_pd(), _mm256_setzero_pd()};
     return v;

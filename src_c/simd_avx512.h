@@ -163,6 +163,17 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 #endif
 }
 
+/* The same with four bytes for all lanes. */
+WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
+#if defined(FARANN_VNNI) && defined(__GNUC__)
+    /* The product itself reads and repeats them: one instruction less, where each is for one row. */
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(c), "m"(*u));
+    return sum;
+#else
+    return i32_dot4(sum, c, i32_set1((int32_t)*u));
+#endif
+}
+
 WORD f64x8 f64x8_zero(void) { return _mm512_setzero_pd(); }
 WORD f64x8 f64x8_load(const double *p) { return _mm512_loadu_pd(p); }
 WORD void f64x8_store(double *p, f64x8 v) { _mm512_storeu_pd(p, v); }

@@ -224,6 +224,11 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
     return sum;
 }
 
+/* The same with four bytes for all lanes. */
+WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
+    return i32_dot4(sum, c, i32_set1((int32_t)*u));
+}
+
 WORD f64x8 f64x8_zero(void) {
     f64x8 v;
     for (int i = 0; i < 8; i++) v.lane[i] = 0.0;

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, recall_of
 from cases import Float32, assert_same, index_of
-from farann import SearchStats, _cells, _cost, tuning
+from farann import SearchStats, _cells, _cost, _format, tuning
 from farann._results import share_found
 from farann.tuning import Tuning, sample_size
 from numpy.typing import NDArray
@@ -166,6 +166,57 @@ class TestTables:
         again.save(tmp_path / "again")
         assert (tmp_path / "again").read_bytes() == (tmp_path / "index").read_bytes()
 
+    def test_files_without_costs_of_single_queries(
+        self, index: farann.Index, tmp_path: Path
+    ) -> None:
+        """Those of older versions: costs of batches decide."""
+        table = index.tune()
+        metadata, arrays = index._content()
+        assert metadata["single_costs"] == [[10, list(table.single_costs)]]
+        del metadata["single_costs"]
+        _format.write_file(tmp_path / "old", metadata, arrays)
+        old = farann.Index.load(tmp_path / "old")
+        assert self.tables(old) == {10: table._replace(single_costs=())}
+        query = np.ones(12, np.float32)
+        assert_same(old.search_furthest(query, recall=0.8),
+                    index.search_furthest(query, recall=0.8))
+        for wrong in (3, [[10]], [[7, [1.0]]], [[10, [1.0]]], [[10, "x"]], [[[], [1.0]]],
+                      [[10, [*table.single_costs[1:], -1.0]]],
+                      [[10, [*table.single_costs[1:], None]]]):
+            metadata, arrays = index._content()
+            _format.write_file(tmp_path / "bad", metadata | {"single_costs": wrong}, arrays)
+            with pytest.raises(farann.FormatError, match="'single_costs' can't be"):
+                farann.Index.load(tmp_path / "bad")
+
+    def test_single_queries_have_a_plan_of_their_own(self, rng: np.random.Generator) -> None:
+        """Tables that are made up."""
+        rows = clustered(rng, 8000, 12)
+        index = index_of(rows).build()
+        table = Tuning(10, (640.0, INF), (0.9, 1.0), (0.5, 1.0))
+        exact = index.search_furthest(rows[0], return_stats=True)[1].rows_scanned
+        for single_costs, scanned in (((), 640), ((0.9, 1.0), 640), ((1.0, 1.0), exact)):
+            self.tables(index)[10] = table._replace(single_costs=single_costs)
+            for query in (rows[0], rows[:1], rows[0].tolist()):
+                for _ in range(3):
+                    stats = index.search_furthest(query, recall=0.8, return_stats=True)[1]
+                    assert stats.rows_scanned == scanned
+            stats = index.search_furthest(rows[:2], recall=0.8, return_stats=True)[1]
+            assert stats.rows_scanned == 2 * 640
+
+    def test_costs_of_single_queries_are_counted(self, index: farann.Index) -> None:
+        """They are those of the work that such searches do, asked for one by one."""
+        queries = np.random.default_rng(3).standard_normal((32, 12)).astype(np.float32)
+        table = index.tune(queries)
+        exact = [index.search_furthest(query, return_stats=True)[1] for query in queries]
+        cost = sum(_cost.cost_of(work, 12, index.isa, single=True) for work in exact)
+        effort = table.efforts[0]
+        self.tables(index)[10] = Tuning(10, (effort, INF), (1.0, 1.0), (0.1, 1.0), expected=(
+            (table.expected[0], np.nan) if table.expected else ()))
+        some = [index.search_furthest(query, recall=0.5, return_stats=True)[1] for query in queries]
+        assert table.single_costs[0] == pytest.approx(
+            sum(_cost.cost_of(work, 12, index.isa, single=True) for work in some) / cost)
+        assert table.single_costs[-1] == 1.0
+
     def test_what_a_table_says(self, index: farann.Index) -> None:
         table = index.tune(k=5)
         assert table.k == 5 and table.efforts[-1] == INF and table.recalls[-1] == 1.0
@@ -215,7 +266,7 @@ for cells in (None, 30):
     index.add(given["rows"])
     index.build(queries=given["queries"])
     tuned = index.tune(k=10)
-    tables += [tuned.efforts, tuned.recalls, tuned.costs, tuned.expected]
+    tables += [tuned.efforts, tuned.recalls, tuned.costs, tuned.expected, tuned.single_costs]
     tables += [[tuned.effort_for(recall) for recall in (0.8, 0.9, 0.95)]]
     tables += index.search_furthest(given["queries"][:200], 10, recall=0.9, threads=2)
 give(**{f"table{i}": table for i, table in enumerate(tables)})
@@ -255,10 +306,11 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
 
 class TestCosts:
     def test_levels(self) -> None:
-        assert set(farann.isa_levels()) <= set(_cost.COSTS)
+        assert set(farann.isa_levels()) <= set(_cost.COSTS) == set(_cost.SINGLE_COSTS)
         work = SearchStats(3, 9000, 40, 30, 10**6, 10**6, 10**5, 50, 100)
         for level, costs in _cost.COSTS.items():
             assert all(cost > 0.0 for cost in costs)
+            assert _cost.cost_of(work, 24, level, single=True) != _cost.cost_of(work, 24, level)
             # Twice the work costs twice as much, and no part of it is free.
             twice = SearchStats(*(2 * count for count in work))
             assert _cost.cost_of(twice, 24, level) == pytest.approx(
@@ -349,6 +401,16 @@ class TestEffortFor:
     def test_as_costly_as_exact(self) -> None:
         table = self.TABLE._replace(costs=(0.1, 0.2, 1.0, 1.0))
         assert table.effort_for(0.5) < INF and table.effort_for(0.8) == INF
+
+    def test_single_queries_have_their_costs(self) -> None:
+        """By theirs alone it is decided whether an exact search costs less."""
+        table = self.TABLE._replace(costs=(0.1, 0.2, 1.0, 1.0), single_costs=(0.1, 2.0, 0.9, 1.0))
+        for recall in (0.3, 0.5, 0.8):
+            assert table._replace(single_costs=()).effort_for(recall, single=True) == (
+                table.effort_for(recall))
+        assert table.effort_for(0.3, single=True) == table.effort_for(0.3) == 32.0
+        assert table.effort_for(0.5, single=True) == INF > table.effort_for(0.5)
+        assert table.effort_for(0.8, single=True) < INF == table.effort_for(0.8)
 
     def test_only_exact(self) -> None:
         assert Tuning(3, (INF,), (1.0,), (2.0,)).effort_for(0.1) == INF

@@ -1,0 +1,139 @@
+# Single queries, one after another: with memory that is kept, and next to no Python. Part of
+# _core.pyx.
+
+cdef enum:
+    # Tasks that are kept, for as many threads that search at once.
+    MOST_IDLE = 8
+    # Multiply-adds that take less time than to hand the GIL over and get it back.
+    HOLDS_GIL = 65536
+
+cdef object ndarray = np.ndarray
+cdef object new_array = np.empty
+cdef object FLOAT32 = np.dtype(np.float32)
+cdef object INT64 = np.dtype(np.int64)
+
+
+cdef class SingleSearch:
+    """Searches for the k rows furthest from a single query, all by one plan.
+
+    Tasks are kept from one query to the next. Any number of threads may search at once.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    filter : Filter
+        For all queries alike.
+    k : int
+    plan : object
+        What the caller made the plan of, to tell later whether that still holds.
+    costs : tuple
+        As for `Task`.
+    effort : float or None
+        As for `ApproximateTask`; None: the search is exact.
+    expected : float
+        Likewise.
+    """
+
+    cdef Snapshot snapshot
+    cdef Filter filter
+    cdef int64_t k
+    cdef readonly object plan
+    cdef object costs, effort, expected, results_of_one, results_of_batch
+    cdef bint unit, holds_gil
+    cdef list idle
+
+    def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, effort=None,
+                 double expected=NAN):
+        if filter.excluded is not None:
+            raise ValueError("a filter that differs from query to query is not for all alike")
+        self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
+        self.costs, self.effort, self.expected = costs, effort, expected
+        self.results_of_one, self.results_of_batch = (k,), (1, k)
+        self.unit = snapshot.metric == FARANN_COSINE
+        self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
+        self.idle = []
+
+    cdef Task new_task(self):
+        # Any query will do, as long as it has a direction.
+        first = np.ones((1, self.snapshot.dim), np.float32)
+        if self.effort is None:
+            return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, None, 0.0, None,
+                        self.costs)
+        return ApproximateTask(self.snapshot, self.filter, first, 0, 1, self.k, self.effort, 0,
+                               self.expected)
+
+    def search(self, queries):
+        """Find the rows furthest from a float32 array (dim,) or (1, dim).
+
+        Returns
+        -------
+        (scores, ids, counts) or None
+            In the shape that goes with that of the query, and what the fields of `SearchStats` are.
+            None: the argument is something else, and needs to be checked and converted.
+        """
+        cdef Py_buffer given
+        if type(queries) is not ndarray:
+            return None
+        try:
+            PyObject_GetBuffer(queries, &given, PyBUF_FORMAT | PyBUF_STRIDES)
+        except (BufferError, ValueError, TypeError):  # types that buffers don't have, such as dates
+            return None
+        try:
+            if not self.takes(&given):
+                return None
+            return self.searched(<const float *>given.buf, given.ndim == 1)
+        finally:
+            PyBuffer_Release(&given)
+
+    cdef bint takes(self, const Py_buffer *given) noexcept:
+        """Whether a buffer is a vector of the right length, as float32 in C order and aligned."""
+        cdef int last = given.ndim - 1
+        return (given.format != NULL and given.format[0] == b"f" and given.format[1] == 0
+                and (last == 0 or (last == 1 and given.shape[0] == 1))
+                and given.shape[last] == self.snapshot.dim
+                and (given.strides[last] == sizeof(float) or given.shape[last] == 1)
+                and <uintptr_t>given.buf % sizeof(float) == 0)
+
+    cdef searched(self, const float *query, bint single):
+        cdef Task task = self.idle.pop() if self.idle else self.new_task()
+        cdef int memory = task.n_memory
+        cdef bint finite
+        scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
+        ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
+        cdef float *to_scores = <float *>memory_of(scores)
+        cdef int64_t *to_ids = <int64_t *>memory_of(ids)
+        if self.holds_gil:
+            finite = self.answer(task, query, to_scores, to_ids)
+        else:
+            with nogil:
+                finite = self.answer(task, query, to_scores, to_ids)
+        if finite:
+            task.check_finished()
+        # One that needed more memory is not like a new one.
+        if task.n_memory == memory and len(self.idle) < MOST_IDLE:
+            self.idle.append(task)
+        if not finite:
+            return None
+        return scores, ids, (1, task.scanned, task.refined, task.rescored, task.bytes_read,
+                             task.code_products, task.float_products, task.blocks, task.passed)
+
+    cdef bint answer(self, Task task, const float *query, float *scores,
+                     int64_t *ids) noexcept nogil:
+        """Answer a query; False if it holds what no query may."""
+        cdef uint64_t before = farann_arithmetic_begin()
+        cdef bint good = farann_first_bad_row(query, 1, self.snapshot.dim, self.unit) < 0
+        if good:
+            task.begin_again(query)
+            task.answer()
+            task.write_answer(&task.queries[0], scores, ids, self.k)
+        farann_arithmetic_end(before)
+        return good
+
+
+cdef void *memory_of(array) except NULL:
+    """Where a new array lies, which lives longer than what is written there."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    cdef void *memory = buffer.buf
+    PyBuffer_Release(&buffer)
+    return memory

@@ -1,0 +1,335 @@
+"""Single queries: what is kept from one to the next changes no answer, no count and no error."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import farann
+import inside
+import numpy as np
+import pytest
+from approximate_cases import clustered
+from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from farann import _core, _search
+from farann.tuning import Tuning
+from numpy.typing import NDArray
+from reference import METRICS, furthest
+
+LEVELS = farann.isa_levels()
+
+
+def in_general(index: farann.Index, query: Any, k: Any = 10, **options: Any) -> Any:
+    """The answer of the way that all queries go; a number of threads leads there."""
+    return index.search_furthest(query, k, threads=1, **options)
+
+
+def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: Any) -> None:
+    """Hold answers and counts of both ways against each other, in turn, so that traces tell."""
+    expected = [in_general(index, query, k, return_stats=True, **options) for query in queries]
+    for order in (range(len(queries)), reversed(range(len(queries)))):
+        for i in order:
+            hits, stats = index.search_furthest(queries[i], k, return_stats=True, **options)
+            assert_same(hits, expected[i][0])
+            assert stats == expected[i][1] and isinstance(stats, farann.SearchStats)
+            assert index.stats()["last_search"] == stats._asdict()
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """What was asked of kept searches, for each query that was answered by one."""
+    asked: list[object] = []
+
+    class Noted(_core.SingleSearch):
+        def search(self, queries: object) -> Any:
+            found = super().search(queries)
+            if found is not None:
+                asked.append(queries)
+            return found
+
+    monkeypatch.setattr(_core, "SingleSearch", Noted)
+    yield asked
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("kind", DATA)
+    def test_of_hostile_rows_and_queries(
+        self, kind: str, metric: str, rng: np.random.Generator, searched: list[object]
+    ) -> None:
+        for n, dim in ((50, 3), (700, 17)):
+            rows = rows_for(kind, rng, n, dim, metric)
+            queries = queries_for(rng, rows, metric)
+            for codes in ("int8", "float32"):
+                index = index_of(rows, metric, codes=codes).build()
+                before = len(searched)
+                assert_alike(index, queries, 5)
+                assert len(searched) == before + 2 * len(queries)
+                found = farann.Hits(*map(np.array, zip(
+                    *(index.search_furthest(query, 5) for query in queries), strict=True)))
+                assert_same(found, furthest(queries, rows, 5, metric))
+
+    @pytest.mark.parametrize("isa", LEVELS)
+    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("options", [
+        {}, {"cells": 40}, {"codes": "int4"}, {"cells": 40, "codes": "int4"},
+        {"codes": "float32"},
+    ])
+    def test_of_all_layouts(
+        self, options: dict[str, Any], metric: str, isa: str, rng: np.random.Generator
+    ) -> None:
+        vectors = clustered(rng, 5040, 24)
+        rows, queries = vectors[:5000], vectors[5000:]
+        index = index_of(rows, metric, **options).build(queries=rows[:400])
+        index._isa = isa
+        huge = np.full((1, 24), 3e38, np.float32)  # has no codes
+        asked = np.vstack([queries[:8], huge, queries[8:16]])
+        for k in (1, 10, 70):
+            assert_alike(index, asked, k)
+            assert_alike(index, asked, k, recall=0.8)
+        index.add(clustered(rng, 300, 24))
+        index.remove(np.arange(0, 900, 7))
+        assert_alike(index, asked)
+        assert_alike(index, asked, recall=0.8)
+
+    @pytest.mark.parametrize("codes", ["int8", "int4"])
+    @pytest.mark.parametrize("cells", [None, 40])
+    def test_without_vectors(
+        self, cells: int | None, codes: str, rng: np.random.Generator
+    ) -> None:
+        vectors = clustered(rng, 5020, 24)
+        index = index_of(vectors[:5000], "dot", cells=cells, codes=codes, keep_vectors=False)
+        index.build()
+        assert_alike(index, vectors[5000:], recall=0.9)
+        with pytest.raises(ValueError, match="recall"):
+            index.search_furthest(vectors[0])
+
+    def test_along_a_basis(self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("farann._turning._MOST_TURNED", 0)
+        near = rng.standard_normal((6000, 4)) @ np.linalg.qr(rng.standard_normal((64, 4)))[0].T
+        rows = (near + 0.01 * rng.standard_normal(near.shape)).astype(np.float32)
+        index = index_of(rows).build()
+        assert index.stats()["directions"] > 0
+        assert_alike(index, rows[:20])
+        assert_alike(index, rows[:20], recall=0.8)
+
+    def test_where_codes_are_given_up(
+        self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each such search takes more memory, and a task has so many pieces of it at most."""
+        monkeypatch.setattr(_search, "row_costs", lambda *_: (50.0, 50.0, 50.0))
+        index = index_of(clustered(rng, 8000, 64)).build()
+        queries = clustered(rng, 40, 64)
+        assert_alike(index, queries)
+        given_up = [query for query in queries
+                    if index.search_furthest(query, return_stats=True)[1].float_products > 0]
+        assert_alike(index, np.repeat(given_up[:1], 40, axis=0))
+
+    def test_more_than_there_are(self, rng: np.random.Generator) -> None:
+        for n in (0, 1, 3):
+            index = index_of(rng.standard_normal((n, 4), dtype=np.float32)).build()
+            assert_alike(index, np.ones((3, 4), np.float32), 9)
+
+    def test_shapes(self, rng: np.random.Generator, searched: list[object]) -> None:
+        rows = rng.standard_normal((900, 8), dtype=np.float32)
+        index = index_of(rows).build()
+        for _ in range(2):
+            one, batch = index.search_furthest(rows[4]), index.search_furthest(rows[4:5])
+            assert one.ids.shape == (10,) and batch.ids.shape == (1, 10)
+            assert type(one) is farann.Hits and type(batch) is farann.Hits
+            assert_same(farann.Hits(batch.scores[0], batch.ids[0]), one)
+        assert len(searched) == 3  # all but the first
+
+
+class TestWhatIsAsked:
+    @pytest.fixture
+    def index(self, rng: np.random.Generator) -> farann.Index:
+        index = index_of(clustered(rng, 5000, 12), "cosine", cells=30).build()
+        index.search_furthest(np.ones(12, np.float32))
+        for _ in range(2):
+            index.search_furthest(np.ones(12, np.float32), recall=0.9)
+        return index
+
+    @pytest.mark.parametrize("make", [
+        lambda q: q.astype(np.float64), lambda q: q.astype(">f4"), lambda q: q.tolist(),
+        lambda q: np.repeat(q, 2)[::2], lambda q: q[::-1].copy()[::-1],
+        lambda q: np.frombuffer(b"x" + q.tobytes(), np.uint8)[1:].view(np.float32),
+        lambda q: np.ma.masked_array(q), lambda q: q[None], lambda q: q[:, None].T,
+        lambda q: (9 * q).astype(np.int32), lambda q: q.astype(np.float16), memoryview,
+        lambda q: np.repeat(q[None], 2, axis=0),
+    ])
+    def test_queries_of_all_kinds(
+        self, index: farann.Index, make: Callable[[Float32], Any], rng: np.random.Generator
+    ) -> None:
+        for recall in (None, 0.9):
+            query = make(rng.standard_normal(12, dtype=np.float32))
+            expected = in_general(index, query, recall=recall)
+            assert_same(index.search_furthest(query, recall=recall), expected)
+            if isinstance(query, np.ndarray):
+                query.setflags(write=False)
+                assert_same(index.search_furthest(query, recall=recall), expected)
+
+    @pytest.mark.parametrize("query", [
+        np.full(12, np.nan, np.float32), np.full(12, np.inf, np.float32),
+        np.r_[np.ones(11), -np.inf].astype(np.float32), np.zeros(12, np.float32),
+        np.ones(11, np.float32), np.ones((1, 13), np.float32), np.ones((1, 1, 12), np.float32),
+        np.float32(1), np.array(1, np.float32), np.array(["a"] * 12), np.ones(12, bool),
+        np.ones(12, np.complex64), np.zeros(12, "M8[s]"), np.array([None] * 12), None, "text",
+        np.full(12, 1e300), np.zeros(12, [("a", "f4")]), np.ones((0, 12), np.float32),
+    ])
+    def test_errors_are_the_same(self, index: farann.Index, query: Any) -> None:
+        said = []
+        for ask in (in_general, farann.Index.search_furthest):
+            for recall in (None, 0.9):
+                try:
+                    said.append(str(ask(index, query, recall=recall)))
+                except (ValueError, TypeError) as error:
+                    said.append(f"{type(error)} {error}")
+        assert said[0] == said[2] and said[1] == said[3]
+        # Nothing of it is left.
+        assert_alike(index, np.ones((1, 12), np.float32))
+
+    @pytest.mark.parametrize("options", [
+        {"k": True}, {"k": 10.0}, {"k": "10"}, {"k": 0}, {"k": 2**40}, {"k": [10]},
+        {"recall": True}, {"recall": "0.9"}, {"recall": 1.5}, {"recall": [0.9]},
+        {"recall": np.nan}, {"recall": 0.9, "epsilon": 0.1}, {"epsilon": -1.0}, {"budget": 0},
+        {"threads": 0}, {"threads": True}, {"allowed": "x"}, {"exclude": 3},
+    ])
+    def test_errors_of_other_arguments(self, index: farann.Index, options: dict[str, Any]) -> None:
+        with pytest.raises((ValueError, TypeError), match=min(options.keys())[:3]):
+            index.search_furthest(np.ones(12, np.float32), **options)
+
+    def test_numbers_of_other_types(self, index: farann.Index) -> None:
+        query = np.ones(12, np.float32)
+        expected = in_general(index, query, recall=0.9)
+        for k, recall in ((np.int64(10), 0.9), (10, np.float64(0.9)), (np.int8(10), 0.9)):
+            assert_same(index.search_furthest(query, k, recall=recall), expected)
+        exact = in_general(index, query)
+        for recall in (1, 1.0, None):
+            for _ in range(2):
+                assert_same(index.search_furthest(query, recall=recall), exact)
+
+
+class TestChanges:
+    def test_are_seen_at_once(self, rng: np.random.Generator, searched: list[object]) -> None:
+        rows = clustered(rng, 3000, 8)
+        index = index_of(rows).build()
+        query = -rows[0]
+        for recall in (None, 1.0):
+            last = 0
+            for change in (lambda: index.add(10 * rows[:1]), lambda: index.remove(5),
+                           lambda: index.build(), lambda: index.remove(3000)):
+                change()
+                for _ in range(2):
+                    assert_same(index.search_furthest(query, recall=recall),
+                                in_general(index, query, recall=recall))
+                assert len(searched) > last
+                last = len(searched)
+            index.build()
+            index.add(rows[:1], ids=[5])
+            index.add(rows[:1], ids=[3000])
+            index.remove(3000)
+            index = index_of(rows).build()
+
+    def test_a_new_table_is_used(self, rng: np.random.Generator) -> None:
+        rows = clustered(rng, 5000, 12)
+        index = index_of(rows).build()
+
+        def scanned() -> int:
+            for _ in range(3):
+                stats = index.search_furthest(rows[0], recall=0.8, return_stats=True)[1]
+            return int(stats.rows_scanned)
+
+        scanned()
+        tables = inside.store_of(index).tunings.by_k
+        for effort in (640.0, 64.0, 1280.0):
+            tables[10] = Tuning(10, (effort, np.inf), (0.9, 1.0), (0.1, 1.0))
+            assert scanned() == effort
+        index.tune(rows[:200])
+        assert scanned() == in_general(index, rows[0], recall=0.8, return_stats=True)[1][1]
+
+    def test_an_old_layout_is_let_go(self, rng: np.random.Generator) -> None:
+        index = index_of(rng.standard_normal((2000, 8), dtype=np.float32)).build()
+        for _ in range(2):
+            index.search_furthest(np.ones(8, np.float32))
+        old = weakref.ref(inside.store_of(index))
+        index.add(np.ones((1, 8)))
+        gc.collect()
+        assert old() is None
+
+    def test_few_kinds_are_kept(self, rng: np.random.Generator) -> None:
+        index = index_of(rng.standard_normal((500, 8), dtype=np.float32)).build()
+        for k in range(1, 100):
+            index.search_furthest(np.ones(8, np.float32), k)
+        assert 0 < len(inside.store_of(index).singles) <= 16
+        index.search_furthest(np.ones(8, np.float32), 2000)
+        assert all(key[1] < 100 for key in inside.store_of(index).singles)
+
+
+class TestWork:
+    """Counted: what a kept search does beside its search."""
+
+    @pytest.mark.parametrize("options", [{}, {"codes": "float32"}, {"cells": 30}])
+    def test_takes_no_memory(self, options: dict[str, Any], rng: np.random.Generator) -> None:
+        rows = clustered(rng, 5000, 12)
+        index = index_of(rows, **options).build()
+        for recall in (None, 0.8):
+            for _ in range(4):
+                index.search_furthest(rows[7], recall=recall)
+            _core.fail_allocation(0)
+            index.search_furthest(rows[7], recall=recall)
+            assert _core.fail_allocation(-1) == 0
+
+    def test_without_memory(self, rng: np.random.Generator) -> None:
+        rows = clustered(rng, 5000, 12)
+        query = rows[7].copy()
+        index = index_of(rows, cells=30).build()
+        expected = in_general(index, query)
+        _core.fail_allocation(0)
+        index.search_furthest(query)
+        made = _core.fail_allocation(-1)
+        assert made > 5
+        for number in range(1, made + 1):
+            inside.store_of(index).singles.clear()
+            index.search_furthest(query)
+            try:
+                _core.fail_allocation(number)
+                with pytest.raises(MemoryError):
+                    index.search_furthest(query)
+            finally:
+                _core.fail_allocation(-1)
+            assert_same(index.search_furthest(query), expected)
+
+    def test_many_threads_at_once(self, rng: np.random.Generator) -> None:
+        rows = clustered(rng, 8000, 24)
+        index = index_of(rows, "dot", cells=60).build()
+        expected = [[in_general(index, row, recall=recall) for row in rows[:40]]
+                    for recall in (None, 0.9)]
+        wrong: list[object] = []
+        gate = threading.Barrier(6)
+
+        def ask() -> None:
+            gate.wait(60)
+            for _ in range(10):
+                for answers, recall in zip(expected, (None, 0.9), strict=True):
+                    for row, answer in zip(rows, answers, strict=False):
+                        hits = index.search_furthest(row, recall=recall)
+                        if (hits.ids != answer.ids).any() or (hits.scores != answer.scores).any():
+                            wrong.append(hits)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+    def test_a_filter_for_each_query_is_refused(self, rng: np.random.Generator) -> None:
+        snapshot = inside.snapshot_of(index_of(rng.standard_normal((99, 3))).build())
+        none: NDArray[np.int64] = np.zeros(0, np.int64)
+        chosen = _core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
+        with pytest.raises(ValueError, match="for all alike"):
+            _core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0))

@@ -1,0 +1,277 @@
+"""Few queries and many threads: rows are searched in parts, and the answer is that of the whole."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import farann
+import inside
+import numpy as np
+import pytest
+from approximate_cases import clustered
+from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from farann import _core, _search, _seeds, _tasks
+from numpy.typing import NDArray
+from reference import METRICS, furthest, nearest
+
+LEVELS = farann.isa_levels()
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@pytest.fixture(autouse=True)
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Have searches split that are not long; gives the parts that were searched."""
+    monkeypatch.setattr(_search, "_is_long", lambda *_: True)
+    monkeypatch.setattr(_search, "_LEADING_SHARE", 16)
+    monkeypatch.setattr(_search, "_SMALL_WORK", 1)
+    monkeypatch.setattr(_search, "_BLOCK", 64)
+    parts: list[tuple[int, int]] = []
+
+    class Noted(_core.Task):
+        def search_only(self, first: int, end: int, leader: _core.Task | None = None) -> None:
+            parts.append((first, end))
+            super().search_only(first, end, leader)
+
+    monkeypatch.setattr(_core, "Task", Noted)
+    return parts
+
+
+def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **filters: Any) -> None:
+    """Hold answers of one thread and of several against each other."""
+    for search in (index.search_furthest, index.search_nearest):
+        expected = search(queries, k, threads=1, **filters)
+        for threads in (len(queries) + 1, len(queries) + 3):
+            assert_same(search(queries, k, threads=threads, **filters), expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", DATA)
+def test_answers_are_exact(
+    kind: str, metric: str, rng: np.random.Generator, tasks: list[tuple[int, int]]
+) -> None:
+    rows = rows_for(kind, rng, 1500, 17, metric)
+    queries = queries_for(rng, rows, metric)
+    for codes in ("int8", "float32"):
+        index = index_of(rows, metric, codes=codes).build()
+        for search, oracle in ((index.search_furthest, furthest), (index.search_nearest, nearest)):
+            expected = oracle(queries, rows, 10, metric)
+            for first, n in ((0, 1), (1, 3), (4, len(queries) - 4)):
+                tasks.clear()
+                hits = search(queries[first : first + n], 10, threads=n + 2)
+                assert_same(hits, farann.Hits(expected.scores[first : first + n],
+                                              expected.ids[first : first + n]))
+                assert len(tasks) > n + 2 or rows_are_given_up(tasks)
+
+
+def rows_are_given_up(parts: list[tuple[int, int]]) -> bool:
+    """Whether there was a leader, and nobody after it."""
+    return len(parts) == 1 and parts[0][0] == 0
+
+
+@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("options", [{}, {"codes": "int4"}, {"codes": "float32"}, {"cells": 30}])
+def test_layouts_and_changes(
+    options: dict[str, Any], metric: str, isa: str, rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]],
+) -> None:
+    monkeypatch.setattr(_seeds, "_LENGTH", 64)
+    monkeypatch.setattr(_seeds, "_SHARE", 8)
+    rows = clustered(rng, 6000, 24)
+    index = index_of(rows, metric, **options).build(queries=clustered(rng, 1200, 24))
+    index._isa = isa
+    queries = clustered(rng, 3, 24)
+    for k in (1, 10, 40, 700):
+        assert_alike(index, queries, k)
+    index.add(rows[::9])  # each of these twice: ids decide
+    index.remove(np.arange(0, 6500, 7))
+    assert_alike(index, queries)
+    assert_alike(index, queries, 7000)
+    assert_alike(index, queries[:1], exclude=index.search_furthest(queries[:1], 30).ids)
+    assert_alike(index, queries, allowed=rng.random(len(index)) < 0.5)
+    assert_alike(index, queries, allowed=np.sort(rng.choice(index.ids, 900, replace=False)))
+    huge = np.vstack([queries[:2], np.full((1, 24), 3e38, np.float32)])  # one without codes
+    assert_alike(index, huge)
+    assert tasks
+
+
+def test_counts_add_up(rng: np.random.Generator, tasks: list[tuple[int, int]]) -> None:
+    """Every row once, in parts that cover all, whatever their number."""
+    rows = rng.standard_normal((5000, 32), dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # all are in reach
+    for codes in ("int8", "float32"):
+        index = index_of(rows, codes=codes).build()
+        index.add(rows[:300])
+        for n, threads in itertools.product((1, 2), (3, 8)):
+            tasks.clear()
+            stats = index.search_furthest(rows[:n], threads=threads, return_stats=True)[1]
+            assert stats.queries == n and stats.rows_scanned == n * 5300
+            assert stats.rows_rescored >= 10 * n and index.stats()["last_search"] == stats._asdict()
+            assert len(tasks) > threads and tasks[0][0] == 0
+            ends = [0, *(end for _, end in sorted(tasks))]
+            assert [first for first, _ in sorted(tasks)] == ends[:-1] and ends[-1] >= 5300
+
+
+def test_parts_begin_with_a_threshold(rng: np.random.Generator) -> None:
+    """That of the leader: without it each would find k rows of its own first."""
+    rows = rng.standard_normal((20_000, 32), dtype=np.float32)
+    index = index_of(rows, codes="float32").build()
+    alone = index.search_furthest(rows[0], threads=1, return_stats=True)[1]
+    in_parts = index.search_furthest(rows[0], threads=8, return_stats=True)[1]
+    assert in_parts.rows_passed < alone.rows_passed + 32 * 10 // 2
+    assert in_parts.rows_rescored < alone.rows_rescored + 32 * 10 // 2
+
+
+def test_not_where_parts_would_take_too_much_memory(
+    rng: np.random.Generator, tasks: list[tuple[int, int]]
+) -> None:
+    index = index_of(rng.standard_normal((200_000, 2), dtype=np.float32), codes="float32").build()
+    index.search_furthest(np.ones(2), 20_000, threads=3)
+    assert len(tasks) == 13
+    index.search_furthest(np.ones(2), 40_000, threads=30)
+    assert len(tasks) == 13 + 1 + _search._TASK_BYTES // (_search._QUERY_BYTES + 72 * 40_000)
+    tasks.clear()
+    index.search_furthest(np.ones(2), 190_000 * 10, threads=30)
+    assert 1 < len(tasks) < 21
+    index.search_furthest(np.ones((29, 2)), 190_000, threads=30)
+    assert len(tasks) < 21
+
+
+def test_threads_are_respected(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
+) -> None:
+    used: list[int] = []
+    run_all = _tasks.run_all
+
+    def noted(functions: Any, threads: int, *, long: bool = False) -> None:
+        used.append(threads)
+        run_all(functions, threads, long=long)
+
+    monkeypatch.setattr(_tasks, "run_all", noted)
+    rows = clustered(rng, 3000, 12)
+    index = index_of(rows, cells=20, threads=4).build()
+    index.tune()
+    used.clear()
+    for query in (rows[:1], rows[0]):
+        index.search_furthest(query, threads=1)
+        index.search_furthest(rows[:4])
+        index.search_furthest(query, recall=0.8)
+        index.search_furthest(query, epsilon=0.1)
+    assert tasks == []  # one thread, as many queries as threads, and approximate searches
+    used.clear()
+    index.search_furthest(rows[0])
+    assert used == [1, 4] and tasks
+    index.search_furthest(rows[:2], threads=3)
+    assert used == [1, 4, 1, 3]
+
+
+def test_codes_that_are_given_up(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
+) -> None:
+    """Then all rows are searched by one task, as they would be by one thread."""
+    monkeypatch.setattr(_search, "row_costs", lambda *_: (50.0, 50.0, 50.0))
+    rows, queries = clustered(rng, 8000, 64), clustered(rng, 40, 64)
+    index = index_of(rows).build()
+    monkeypatch.setattr(_search, "_LEADING_SHARE", 2)
+    given_up = 0
+    for query in queries:
+        tasks.clear()
+        hits, stats = index.search_furthest(query[None], threads=3, return_stats=True)
+        assert_same(hits, furthest(query[None], rows, 10, "l2"))
+        given_up += rows_are_given_up(tasks)
+        assert (stats.float_products > 0) == rows_are_given_up(tasks)
+    assert 0 < given_up < 40
+
+
+def test_an_error_in_a_part(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rng.standard_normal((4000, 16), dtype=np.float32)
+    index = index_of(rows).build()
+    expected = index.search_furthest(rows[0], threads=1)
+    kind = _core.Task
+
+    class Failing(kind):  # type: ignore[misc, valid-type]
+        def run(self) -> None:
+            if failing and self.did()[0] == 0 and next(numbers) == at:
+                raise MemoryError("no more of it")
+            super().run()
+
+    monkeypatch.setattr(_core, "Task", Failing)
+    for at in (0, 1, 5):
+        numbers, failing = itertools.count(), True
+        with pytest.raises(MemoryError, match="no more of it"):
+            index.search_furthest(rows[0], threads=3)
+        failing = False
+        assert_same(index.search_furthest(rows[0], threads=3), expected)
+
+
+def test_where_no_thread_can_be_started(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rng.standard_normal((4000, 16), dtype=np.float32)
+    index = index_of(rows).build()
+    expected = index.search_furthest(rows[0], threads=1)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    _tasks._forget_executors()
+    monkeypatch.setattr(_tasks.ThreadPoolExecutor, "submit", refuse)
+    assert_same(index.search_furthest(rows[0], threads=3), expected)
+
+
+def test_what_can_be_no_part(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((500, 8), dtype=np.float32)
+    snapshot = inside.snapshot_of(index_of(rows).build())
+    chosen = _core.Filter(snapshot)
+
+    def task(n: int) -> _core.Task:
+        return _core.Task(snapshot, chosen, rows, 0, n, 3, False)
+
+    leader = task(2)
+    for first, end, number, after in ((-16, 32, 2, None), (0, 40, 2, None), (32, 16, 2, leader),
+                                      (16, 32, 2, None), (0, 32, 2, leader), (16, 32, 1, leader)):
+        with pytest.raises(ValueError, match=r"whole panels|same queries"):
+            task(number).search_only(first, end, after)
+
+
+def test_ctrl_c(run_python: Callable[..., Arrays]) -> None:
+    told = run_python(
+        """
+import os, signal
+from farann import _core, _search
+import farann
+
+begun, running = [0], [0]
+class Noisy(_core.Task):
+    def run(self):
+        begun[0] += 1
+        running[0] += 1
+        if begun[0] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        try:
+            super().run()
+        finally:
+            running[0] -= 1
+
+rows = np.random.default_rng(0).standard_normal((1_000_000, 64), dtype=np.float32)
+index = farann.Index(64, codes="float32", threads=2)
+index.add(rows)
+index.build()
+expected = index.search_furthest(rows[0])
+_search._PARTS_A_THREAD = 200
+kind, _core.Task = _core.Task, Noisy
+interrupted = False
+try:
+    index.search_furthest(rows[0])
+except KeyboardInterrupt:
+    interrupted = running[0] == 0
+_core.Task = kind
+again = index.search_furthest(rows[0])
+give(interrupted=interrupted, begun=begun[0], same=(again.ids == expected.ids).all())
+"""
+    )
+    assert told["interrupted"] and told["same"] and 3 <= told["begun"] < 400
