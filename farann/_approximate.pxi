@@ -73,7 +73,6 @@ cdef class ApproximateTask(Task):
     cdef allocate_codes(self):
         Task.allocate_codes(self)
         cdef int64_t width = self.code_width, groups, room
-        self.outside_counts = self.codes.outside_noise / noise_of(&self.codes.bounds)
         if self.cells is None:
             self.looks_first = False
             return
@@ -99,18 +98,21 @@ cdef class ApproximateTask(Task):
         """Where they can be paid for."""
         return self.budget >= 2 * seeds.length
 
-    cdef void prepare(self, int64_t i) noexcept nogil:
+    cdef void encode(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
-        cdef double noise = noise_of(&self.codes.bounds) if self.codes is not None else 1.0
-        Task.prepare(self, i)
-        if self.codes is None or not query.coded:
-            return
+        cdef double noise = noise_of(&self.codes.bounds)
+        self.outside_counts = self.codes.outside_noise / noise
+        Task.encode(self, i)
         query.whole.off *= noise
         query.whole.allowance *= noise
         query.whole.length *= noise
         query.scan.allowance *= noise
         query.scan.length *= noise
-        if self.cells is None:
+
+    cdef void prepare(self, int64_t i) noexcept nogil:
+        cdef Query *query = &self.queries[i]
+        Task.prepare(self, i)
+        if self.cells is None or self.codes is None or not query.coded:
             return
         # The weights, turned, are what the codes of the query were made of last.
         farann_code_query(self.snapshot.kernels, self.turned,
@@ -125,6 +127,7 @@ cdef class ApproximateTask(Task):
             Task.run(self)
             return
         cdef uint64_t before
+        cdef bint added
         with nogil:
             before = farann_arithmetic_begin()
             self.snapshot.kernels.begin()
@@ -139,9 +142,13 @@ cdef class ApproximateTask(Task):
             self.complete()
             self.refine_all_deferred()
             self.snapshot.kernels.end()
-            self.scan(&self.filter.segments[1])
-            self.finish()
+            added = self.has_added(self.codes.n_positions)
+            if not added:
+                self.scan(&self.filter.segments[1])
+                self.finish()
             farann_arithmetic_end(before)
+        if added:
+            self.search_added()
         self.check_cancelled()
         if self.out_of_memory:
             raise MemoryError("no memory for the list of cells to visit; ask fewer queries at once")

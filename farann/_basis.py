@@ -98,10 +98,12 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
 
 
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
-               outliers: Int64Array, order: Int64Array, places: Int64Array) -> AlongCodes:
+               outliers: Int64Array, order: Int64Array, places: Int64Array,
+               rest_unit: float = 0.0) -> AlongCodes:
     """Code rows, centred, along a basis, each by the weight of its panel.
 
-    `order` has the slots of positions, `places` the position of each row. What rows are along the
+    `order` has the slots of positions, `places` the position of each row. With a `rest_unit` other
+    than 0, weights are such that what is outside the basis fits its 127 units. What rows are along the
     basis is computed twice, as keeping it would take as much memory as a good part of the rows.
     """
     n, m = len(rows), len(basis)
@@ -117,11 +119,14 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
     longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
     room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
                       longest / _core.CODE_SPAN)
+    if rest_unit:
+        room = np.maximum(room, largest_of_panels(rest, order) / (rest_unit * (1.0 - _UP32)))
     weights = (127.0 / room).astype(np.float32)
     of_row = np.where(places >= 0, weights[np.maximum(places, 0) // _core.code_rows(1)],
                       np.float32(0.0))
     rest *= of_row
-    rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
+    if not rest_unit:
+        rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
     panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
     extremes = np.zeros(4)
     for block in blocks_of(n):

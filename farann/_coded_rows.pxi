@@ -176,15 +176,20 @@ cdef class CodedRows(CodedBlocks):
 
     cdef double most_from(self, int64_t panel, const Query *query) noexcept nogil:
         """The reduced key that rows from a panel on have at most."""
-        cdef double reach = self.codes.reach[panel], along
-        cdef double length = query.prepared.weight_norm
+        return self.most_within(
+            self.codes.reach[panel],
+            0.0 if self.codes.lead is None else self.codes.reach_along[panel], query)
+
+    cdef double most_within(self, double reach, double reach_along,
+                            const Query *query) noexcept nogil:
+        """The reduced key of rows so long at most, or so far along the lead and so long across."""
+        cdef double along, length = query.prepared.weight_norm
         if self.snapshot.metric == FARANN_L2:
             return (length * reach + reach * reach) * BOUND_UP
         if self.codes.lead is None:
             return length * reach * BOUND_UP
         # Backwards rows may lie as far as any does.
-        along = query.along * (self.codes.reach_along[panel] if query.along > 0.0
-                               else -self.codes.bounds.norm)
+        along = query.along * (reach_along if query.along > 0.0 else -self.codes.bounds.norm)
         return along + query.across * reach + (BOUND_UP - 1.0) * (fabs(along)
                                                                   + query.across * reach)
 

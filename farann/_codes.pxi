@@ -201,6 +201,8 @@ cdef class Codes:
         Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
     axes : float64 (n_coded, dim) or None
         What rows are coded along, see `Turn`; not without vectors.
+    in_parts : bool
+        Whether rows lie by reach in parts only.
     """
 
     cdef const uint8_t[:, ::1] panels, lower, whole
@@ -209,9 +211,10 @@ cdef class Codes:
     cdef Turn turn
     cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
-    cdef double[::1] reach  # None, or the largest |z| from each panel on, or what isn't along
+    # None, or the largest |z| from each panel on, or what isn't along; in parts: of each panel.
+    cdef double[::1] reach
     cdef double[:, ::1] lead  # None, or a direction, padded with zeros
-    cdef double[::1] reach_along  # the most along it from each panel on
+    cdef double[::1] reach_along  # the most along it, likewise
     cdef farann_coded_rows scanned, refined
     cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
     cdef uint8_t[:, ::1] hub_panels
@@ -227,7 +230,7 @@ cdef class Codes:
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
                  const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
                  whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None,
-                 stretch=None, axes=None):
+                 stretch=None, axes=None, bint in_parts=False):
         cdef int64_t i, parts, n = panels.shape[0], n_coded = signs.shape[1]
         self.has_basis = basis is not None
         self.upper_alone = lower is None and not self.has_basis
@@ -300,7 +303,7 @@ cdef class Codes:
             if longest.shape != (weights.shape[0],):
                 raise ValueError("there must be the longest row of each panel")
             largest_of(longest, "lengths")
-            self.reach = most_from_each_on(longest)
+            self.reach = most_from_each_on(longest, in_parts)
         if lead is not None or along is not None:
             if longest is None or lead is None or along is None or along.shape != longest.shape:
                 raise ValueError("a lead needs what the rows of each panel are along it, and else")
@@ -309,7 +312,7 @@ cdef class Codes:
             if lead.shape != (dim,):
                 raise ValueError("the lead must be a direction of the rows' space")
             self.lead = orthonormal(lead[None], dim, "lead")
-            self.reach_along = most_from_each_on(along)
+            self.reach_along = most_from_each_on(along, in_parts)
         self.bounds, self.refined = self.scan_bounds, self.scanned
         if self.has_basis:
             self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, n_coded)
@@ -342,8 +345,10 @@ cdef class Codes:
         self.n_hubs = n
 
 
-cdef most_from_each_on(values):
-    """The largest value from each panel on."""
+cdef most_from_each_on(values, bint in_parts):
+    """The largest value from each panel on, or that of each panel."""
+    if in_parts:
+        return values.astype(np.float64)
     return np.maximum.accumulate(values[::-1].astype(np.float64))[::-1].copy()
 
 

@@ -96,6 +96,7 @@ class Codes:
         along: npt.NDArray[np.float32] | None = None,
         stretch: npt.NDArray[np.float64] | None = None,
         axes: npt.NDArray[np.float64] | None = None,
+        in_parts: bool = False,
     ) -> None: ...
 
 class Cells:
@@ -141,6 +142,8 @@ class Snapshot:
         cells: Cells | None = None,
         vectors: bool = True,
         seeds: Seeds | None = None,
+        added: Codes | None = None,
+        uncoded: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
 
     def seeds_for(self, k: int) -> bool: ...

@@ -15,7 +15,7 @@ from farann._cells import CellArrays
 from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap, distinct
-from farann._layout import CodeArrays
+from farann._builder import CodeArrays
 from farann._seeds import SeedArrays, seeds_of
 from farann._kind import Kind
 from farann._store import Store

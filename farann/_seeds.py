@@ -15,7 +15,7 @@ from farann._process import one_thread
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
 if TYPE_CHECKING:
-    from farann._layout import CodeArrays
+    from farann._builder import CodeArrays
 
 # Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
 # rows one in so many at most is in a list.

@@ -18,11 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from farann import _core, _quantized
+from farann._added import Added, nothing_added
 from farann._cells import CellArrays
 from farann._dispatch import default_isa
 from farann._ids import IdMap
 from farann._kind import Kind
-from farann._layout import CodeArrays, Made, make_codes, sampled
+from farann._builder import CodeArrays
+from farann._layout import Made, make_codes, sampled
 from farann._process import ieee_arithmetic
 from farann._seeds import SeedArrays, seeds_of
 from farann._tunings import Tunings
@@ -73,8 +75,10 @@ class Store:
         self.n_removed = 0
         self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
         self._n_tail = 0
+        self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
         # Made when they are first asked for; two threads may make the same, and either will do.
         self._native: Native | None = None
+        self._native_added: _core.Codes | None = None
         self._view: tuple[str, View] | None = None
 
     def changed(self, **parts: Any) -> Store:
@@ -83,6 +87,9 @@ class Store:
         new.__dict__.update(parts, _view=None)
         if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds")):
             new._native = None
+        if "added" in parts and (self.added is None or parts["added"] is None
+                                 or parts["added"].room is not self.added.room):
+            new._native_added = None
         return new
 
     @classmethod
@@ -115,11 +122,12 @@ class Store:
         """What searches see, at an instruction-set level."""
         made = self._view
         if made is None or made[0] != isa:
-            native = self.native()
+            native, added = self.native(), self.native_added()
+            uncoded = None if added is None or self.added is None else self.added.uncoded
             snapshot = _core.Snapshot(
                 self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
                 self.kind.metric, isa, native.codes, native.cells, self.n_coded is None,
-                native.seeds)
+                native.seeds, added, uncoded)
             made = self._view = isa, View(snapshot, _core.Filter(snapshot))
         return made[1]
 
@@ -136,6 +144,16 @@ class Store:
                 if self.seeds is not None:
                     seeds = seeds_of(self.seeds, self.codes, codes)
             made = self._native = Native(codes, cells, seeds)
+        return made
+
+    def native_added(self) -> _core.Codes | None:
+        """Codes of the tail as the core has them; None where there are none."""
+        made = self._native_added
+        if made is None and self.added is not None:
+            codes = self.added.codes
+            if codes is not None:
+                made = _core.Codes(self.n_slots, self.dim, *codes, in_parts=True)
+                self._native_added = made
         return made
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
@@ -177,7 +195,15 @@ class Store:
             alive = np.concatenate([alive, np.ones(n, np.uint8)])
         # Behind what this store sees: if the change fails, the next one writes there.
         tail[self._n_tail : needed] = rows
-        return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids))
+        return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids),
+                            added=self._added_with(tail[:needed], n))
+
+    def _added_with(self, tail: Float32Array, n_new: int) -> Added | None:
+        """Codes of a tail with so many new rows; None where they are not kept."""
+        if self.codes is None or self.n_coded is not None:
+            return None
+        return (self.added or nothing_added()).grown(
+            self.codes, tail, n_new, self.n_base, self.centre, self.kind, default_isa())
 
     def adopting(self, rows: Float32Array, ids: Int64Array) -> Store:
         """This store, which is empty, over rows as they lie, without a copy."""
@@ -209,7 +235,7 @@ class Store:
             base, n_coded = base[made.codes.outliers], len(base)
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
-            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, codes=made.codes,
+            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, codes=made.codes,
             cells=made.cells, seeds=made.seeds, codes_recall=made.recall, tunings=Tunings(),
             _unused_queries=unused, built=True)
 
@@ -299,7 +325,7 @@ class Store:
             "ids": self.ids.nbytes,
             "removed": 0 if self.alive is None else self.alive.nbytes,
             "centre": self.centre.nbytes,
-            "codes": _nbytes(self.codes),
+            "codes": _nbytes(self.codes) + _nbytes(None if self.added is None else self.added.room),
             "cells": _nbytes(self.cells),
             "seeds": 0 if self.seeds is None else self.seeds.nbytes,
         }
