@@ -11,17 +11,14 @@ cdef class AddedRows(FloatRows):
     cdef search_added(self):
         """Score the tail by its codes, and settle the answers."""
         cdef uint64_t before
-        cdef int64_t coded
         self.codes = self.snapshot.added
         with nogil:
             before = farann_arithmetic_begin()
             self.take_added_codes()
             self.snapshot.kernels.begin()
-            coded = self.scan_added_codes()
+            self.scan_added_codes()
             self.refine_all_deferred()
             self.snapshot.kernels.end()
-            if coded < self.codes.n_positions and not self.stopped():
-                self.scan_added_without_codes(coded)
             self.scan(&self.snapshot.uncoded)
             self.finish()
             farann_arithmetic_end(before)
@@ -31,6 +28,9 @@ cdef class AddedRows(FloatRows):
         cdef int64_t i
         cdef Query *query
         self.looks_first = self.codes.has_basis
+        self.see_reach()
+        # Where it tells nothing of the base, it tells nothing of the tail.
+        self.by_reach &= self.snapshot.codes.reach is not None or self.share < 1.0
         for i in range(self.n_queries):
             if self.stopped():
                 return
@@ -48,15 +48,16 @@ cdef class AddedRows(FloatRows):
     cdef void score_added(self, Query *query) noexcept nogil:
         """Offer the canonical keys of rows with codes, for a query without."""
         cdef Segment rows = self.snapshot.segments[1]
-        cdef int64_t start = 0, n
+        cdef int64_t run, start, stop, n
         rows.positions = self.positions
-        while start < self.codes.n_positions and not self.stopped():
-            n = self.added_at(start, min(start + self.block_rows, self.codes.n_positions),
-                              self.positions)
-            self.score_exact(query, &rows, 0, n)
-            self.scanned += n
-            self.bytes_read += n * self.snapshot.dim * sizeof(float)
-            start += self.block_rows
+        for run in range(self.snapshot.runs.shape[0]):
+            start, stop = self.snapshot.runs[run, 0], self.snapshot.runs[run, 1]
+            while start < stop and not self.stopped():
+                n = self.added_at(start, min(start + self.block_rows, stop), self.positions)
+                self.score_exact(query, &rows, 0, n)
+                self.scanned += n
+                self.bytes_read += n * self.snapshot.dim * sizeof(float)
+                start += self.block_rows
 
     cdef int64_t added_at(self, int64_t start, int64_t stop, int64_t *rows) noexcept nogil:
         """Write which rows of the tail have the positions start .. stop; gives how many."""
@@ -67,59 +68,51 @@ cdef class AddedRows(FloatRows):
                 n += 1
         return n
 
-    cdef int64_t scan_added_codes(self) noexcept nogil:
-        """Score the coded rows; gives the position from which codes don't pay."""
-        cdef int64_t start = 0, n, ramp = FIRST_BLOCK, judged = 0
+    cdef void scan_added_codes(self) noexcept nogil:
+        """Score the coded rows, run by run, up to where codes don't pay, if they don't."""
+        cdef int64_t run, start, n, ramp = FIRST_BLOCK, done = 0, judged = 0
         cdef double cost = self.cost_so_far()
-        cdef bint by_reach = self.codes.reach is not None and (
-            self.sign > 0.0 or self.snapshot.metric != FARANN_L2)
-        while start < self.codes.n_positions and not self.stopped():
-            if start >= 2 * judged and start >= max(FEWEST_JUDGED, 16 * self.k):
-                if self.costs_too_much(self.cost_so_far() - cost, start - judged):
-                    return start
-                judged, cost = start, self.cost_so_far()
-            n = min(min(self.code_rows, ramp), self.codes.n_positions - start)
-            if by_reach:
-                n = min(n, FIRST_BLOCK)
-                self.keep_in_reach(start, n)
-            else:
-                self.n_active = self.n_queries
-            if self.n_active == self.n_queries:
-                self.scan_codes(start, n)
-            elif self.n_active:
-                self.scan_for_active(start, n)
-            ramp = min(2 * ramp, self.code_rows)
-            start += n
-        return self.codes.n_positions
+        for run in range(self.snapshot.runs.shape[0]):
+            start = self.snapshot.runs[run, 0]
+            self.all_active()
+            if self.by_reach:
+                ramp = FIRST_BLOCK
+            while start < self.snapshot.runs[run, 1] and not self.stopped():
+                if done >= 2 * judged and done >= max(FEWEST_JUDGED, 16 * self.k):
+                    if self.costs_too_much(self.cost_so_far() - cost, done - judged):
+                        self.scan_added_without_codes(run, start)
+                        return
+                    judged, cost = done, self.cost_so_far()
+                n = min(min(self.code_rows, ramp), self.snapshot.runs[run, 1] - start)
+                self.keep_active(start)
+                if self.n_active == self.n_queries:
+                    self.scan_codes(start, n)
+                elif self.n_active:
+                    self.scan_for_active(start, n)
+                else:
+                    break
+                ramp = min(2 * ramp, self.code_rows)
+                start += n
+                done += n
 
-    cdef void keep_in_reach(self, int64_t start, int64_t n) noexcept nogil:
-        """Find the queries that rows at some positions can answer.
-
-        Rows are by reach in parts only, as they came in.
-        """
-        cdef int64_t i, panel = start // FARANN_CODE_PANEL
-        cdef int64_t end = panel + (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL
-        cdef double reach = 0.0, along = -INFINITY
-        cdef const Query *query
-        for i in range(panel, end):
-            reach = max(reach, self.codes.reach[i])
-            if self.codes.lead is not None:
-                along = max(along, self.codes.reach_along[i])
-        self.n_active = 0
+    cdef void all_active(self) noexcept nogil:
+        cdef int64_t i
+        self.n_active = self.n_queries
         for i in range(self.n_queries):
-            query = &self.queries[i]
-            self.active[self.n_active] = i
-            self.n_active += query.coded and (
-                self.most_within(reach, along, query) + query.whole.slack >= self.wanted(query))
+            self.active[i] = i
 
-    cdef void scan_added_without_codes(self, int64_t start) noexcept nogil:
-        """Score the rows at all positions from `start` on in float32."""
+    cdef void scan_added_without_codes(self, int64_t run, int64_t start) noexcept nogil:
+        """Score the rows from a position of a run on in float32."""
         cdef Segment rest = self.snapshot.segments[1]
-        cdef int64_t *rows = <int64_t *>self.allocated(
-            self.codes.n_positions - start, sizeof(int64_t), False)
+        cdef int64_t *rows = <int64_t *>self.allocated(rest.count, sizeof(int64_t), False)
         if rows == NULL:
             self.out_of_memory = True
             return
-        rest.count = self.added_at(start, self.codes.n_positions, rows)
-        rest.positions = rows
+        self.refine_all_deferred()
+        rest.positions, rest.count = rows, 0
+        while run < self.snapshot.runs.shape[0]:
+            rest.count += self.added_at(start, self.snapshot.runs[run, 1], rows + rest.count)
+            run += 1
+            if run < self.snapshot.runs.shape[0]:
+                start = self.snapshot.runs[run, 0]
         self.scan_after_codes(&rest)

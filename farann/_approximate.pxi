@@ -148,6 +148,8 @@ cdef class ApproximateTask(Task):
                 self.finish()
             farann_arithmetic_end(before)
         if added:
+            if self.budget == INT64_MAX:
+                self.share = self.snapshot.within
             self.search_added()
         self.check_cancelled()
         if self.out_of_memory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -229,27 +229,61 @@ def largest_coded(codes: CodeArrays) -> float:
     return 127.0 / float(weights.min())
 
 
-def code_like(base: CodeArrays, rows: Float32Array, largest: Float64Array, centre: Float64Array,
-              kind: Kind, isa: str) -> CodeArrays:
-    """Code more rows, whose `largest` coordinates are known, as those of a base were, with 8 bits.
+class Sizes(NamedTuple):
+    """What is measured of rows before they are coded."""
 
-    Slots count these rows.
+    largest: Float64Array  # |coordinate|, turned
+    lengths: Float64Array | None  # across the lead, if there is one; None where none are needed
+    along: Float64Array | None  # the lead
+
+    def of(self, rows: npt.NDArray[np.integer[Any]]) -> Sizes:
+        """Those of some of the rows."""
+        lengths, along = self.lengths, self.along
+        return Sizes(self.largest[rows], None if lengths is None else lengths[rows],
+                     None if along is None else along[rows])
+
+
+def sizes_like(base: CodeArrays, rows: Float32Array, centre: Float64Array, kind: Kind,
+               isa: str) -> Sizes:
+    """Measure rows that are to be coded as those of a base were."""
+    largest = np.empty(len(rows))
+    _core.code_extents(rows, centre, kind.unit, *base.turn, isa, largest)
+    if base.longest is None and kind.unit:
+        # Unit vectors are about as long, and reach about as much.
+        return Sizes(largest, None, None)
+    vectors = centred(rows, centre, kind.unit)
+    if base.lead is None:
+        return Sizes(largest, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), None)
+    along, across = along_and_across(vectors, base.lead)
+    return Sizes(largest, across, along)
+
+
+def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float64Array, kind: Kind,
+              isa: str) -> CodeArrays:
+    """Code more rows as those of a base were, with 8 bits, as one run; slots count these rows.
+
+    Those that reach most come first, and what a panel reaches is that of all from it on.
     """
     limit = largest_coded(base)
-    most = max(float(largest.max()), limit)
-    extents = Extents(base.turn, largest, most, np.empty(0, np.int64),
+    most = max(float(sizes.largest.max()), limit)
+    extents = Extents(base.turn, sizes.largest, most, np.empty(0, np.int64),
                       _core.CODE_SPAN * most / limit)
     builder = Builder(rows, centre, kind.metric, isa, extents, False)
-    every, lead, along = np.arange(len(rows)), None, None
-    if base.longest is None:
+    every, lead, reach = np.arange(len(rows)), None, sizes.lengths
+    if reach is None or sizes.lengths is None:
         order = whole_panels(builder.by_size(every))
         return builder.lay_out(order, base.basis, rest_unit=base.bounds.rest_unit)
-    if base.lead is None:
-        reach = lengths = builder.lengths()
-    else:
+    if sizes.along is not None and base.lead is not None:
         lead = Lead(base.lead, 1.0, 1.0)
-        along, lengths = builder.along_and_across(lead.direction)
-        reach = lead.promise(along, lengths)
+        reach = lead.promise(sizes.along, sizes.lengths)
     order = whole_panels(builder.by_reach(every, reach))
     arrays = builder.lay_out(order, base.basis, rest_unit=base.bounds.rest_unit)
-    return builder.with_reach(arrays, order, lengths, lead, along)
+    arrays = builder.with_reach(arrays, order, sizes.lengths, lead, sizes.along)
+    return arrays._replace(longest=_from_each_on(arrays.longest),
+                           along=_from_each_on(arrays.along))
+
+
+def _from_each_on(values: Float32Array | None) -> Float32Array | None:
+    if values is None:
+        return None
+    return np.ascontiguousarray(np.maximum.accumulate(values[::-1])[::-1])

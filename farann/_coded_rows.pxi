@@ -3,6 +3,19 @@
 cdef class CodedRows(CodedBlocks):
     """Scores all coded rows of a snapshot, block by block, and those without codes."""
 
+    cdef bint by_reach  # whether rows lie by it, and it tells of what is asked
+    cdef double share   # of what rows may reach that counts
+
+    cdef allocate_codes(self):
+        CodedBlocks.allocate_codes(self)
+        self.see_reach()
+        self.share = 1.0
+
+    cdef void see_reach(self) noexcept nogil:
+        # What is nearest under l2 may have any length.
+        self.by_reach = self.codes.reach is not None and (
+            self.sign > 0.0 or self.snapshot.metric != FARANN_L2)
+
     cdef int64_t scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
         cdef int64_t start = self.scan_first_rows(self.codes.n_positions), n
@@ -40,7 +53,7 @@ cdef class CodedRows(CodedBlocks):
         cdef int64_t i
         cdef double usual = (self.cost_passed + self.cost_rescored) * (6 * self.k + ALWAYS_PASS)
         # Where rows lie by reach the first pass most.
-        if (self.codes.reach is not None or self.n_active < self.n_queries
+        if (self.by_reach or self.n_active < self.n_queries
                 or cost <= self.n_queries * (n + usual)):
             return False
         for i in range(self.n_queries):
@@ -164,8 +177,7 @@ cdef class CodedRows(CodedBlocks):
         """Where rows lie by reach: forget the queries that no row from a position on can answer."""
         cdef int64_t i, kept = 0, panel = start // FARANN_CODE_PANEL
         cdef const Query *query
-        # What is nearest under l2 may have any length.
-        if self.codes.reach is None or (self.sign < 0.0 and self.snapshot.metric == FARANN_L2):
+        if not self.by_reach:
             return
         for i in range(self.n_active):
             query = &self.queries[self.active[i]]
@@ -176,22 +188,17 @@ cdef class CodedRows(CodedBlocks):
 
     cdef double most_from(self, int64_t panel, const Query *query) noexcept nogil:
         """The reduced key that rows from a panel on have at most."""
-        return self.most_within(
-            self.codes.reach[panel],
-            0.0 if self.codes.lead is None else self.codes.reach_along[panel], query)
-
-    cdef double most_within(self, double reach, double reach_along,
-                            const Query *query) noexcept nogil:
-        """The reduced key of rows so long at most, or so far along the lead and so long across."""
-        cdef double along, length = query.prepared.weight_norm
+        cdef double reach = self.codes.reach[panel], along
+        cdef double length = query.prepared.weight_norm * self.share
         if self.snapshot.metric == FARANN_L2:
             return (length * reach + reach * reach) * BOUND_UP
         if self.codes.lead is None:
             return length * reach * BOUND_UP
         # Backwards rows may lie as far as any does.
-        along = query.along * (reach_along if query.along > 0.0 else -self.codes.bounds.norm)
-        return along + query.across * reach + (BOUND_UP - 1.0) * (fabs(along)
-                                                                  + query.across * reach)
+        along = query.along * (self.codes.reach_along[panel] if query.along > 0.0
+                               else -self.codes.bounds.norm)
+        reach *= query.across * self.share
+        return along + reach + (BOUND_UP - 1.0) * (fabs(along) + reach)
 
     cdef void scan_for_active(self, int64_t start, int64_t n) noexcept nogil:
         """Scan rows for some of the queries."""

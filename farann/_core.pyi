@@ -96,7 +96,7 @@ class Codes:
         along: npt.NDArray[np.float32] | None = None,
         stretch: npt.NDArray[np.float64] | None = None,
         axes: npt.NDArray[np.float64] | None = None,
-        in_parts: bool = False,
+        in_runs: bool = False,
     ) -> None: ...
 
 class Cells:
@@ -143,7 +143,9 @@ class Snapshot:
         vectors: bool = True,
         seeds: Seeds | None = None,
         added: Codes | None = None,
+        runs: npt.NDArray[np.int64] | None = None,
         uncoded: npt.NDArray[np.int64] | None = None,
+        within: float = 1.0,
     ) -> None: ...
 
     def seeds_for(self, k: int) -> bool: ...

@@ -17,7 +17,7 @@ from farann._results import share_found
 from farann._seeds import SeedArrays, make_seeds
 from farann._turning import turn_for
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
-from farann._typical import first_look, typical_of
+from farann._typical import first_look, typical_of, within_of
 from farann._upper import shape_of
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
@@ -43,6 +43,7 @@ class Made(NamedTuple):
     cells: CellArrays | None = None
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
     seeds: SeedArrays | None = None
+    within: float = 1.0  # see `within_of`
 
 
 @ieee_arithmetic()
@@ -131,7 +132,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
                 arrays = builder.with_reach(arrays, order, lengths, lead, along)
             if as_rows_lie:
                 arrays = arrays._replace(slots=None)
-            return _made(builder, arrays, None, kind, asked, answers)
+            return _made(builder, arrays, None, kind, asked, answers)._replace(
+                within=within_of(rows, centre, kind.metric, weights, long_answers, lead))
         relative = kind.bits == 4 and not kind.vectors
         # Rows before all cells have no mean to be relative to; the best keep their vectors.
         first = builder.by_size_in_parts(
@@ -148,7 +150,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             builder = builder.relative_to(Origins(cells, labels))
             order, _, _ = _by_cell(labels, first, builder.by_size(coded))
         return _made(builder, builder.lay_out(order, basis, kind.bits, shape), cells, kind, asked,
-                            answers)
+                     answers)._replace(
+            within=within_of(rows, centre, kind.metric, weights, long_answers, None))
 
 
 def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,

@@ -66,6 +66,8 @@ def sections_of(settings: Mapping[str, Any],
         if store.seeds is not None:
             arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
                        if part is not None}
+        if store.within < 1.0:
+            metadata["within"] = store.within
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in list(store.tunings.by_k.values())]
     return metadata, arrays
 
@@ -135,6 +137,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if store.seeds is not None and (n_coded or kind.bits == 4):
             raise FormatError("the seeds are not those of these codes")
         store.tunings.by_k = _tunings_of(metadata)
+        store.within = _within_of(metadata)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
 
@@ -258,6 +261,13 @@ def _rows_of(tuning: Tuning) -> list[list[float | None]]:
         columns.append(tuning.expected)
     return [[value if isfinite(value) else None for value in row]
             for row in zip(*columns, strict=True)]
+
+
+def _within_of(metadata: Mapping[str, Any]) -> float:
+    within = metadata.get("within", 1.0)
+    if not (isinstance(within, float) and 0.0 <= within <= 1.0):
+        raise FormatError(f"metadata: 'within' can't be {_checks.shown(within)}")
+    return within
 
 
 def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:

@@ -35,13 +35,20 @@ cdef class Snapshot:
         False: the base is there as codes alone, without a basis, and scores of its rows are rough.
     added : Codes or None
         Of rows of the tail, turned as those of the base were; they have slots. Not without vectors.
+    runs : int64 (r, 2) or None
+        From which to which position of these to search, whole panels; there if `added` is.
     uncoded : int64 (m,) or None
         The other rows of the tail, counted from its first one; there if `added` is.
+    within : float
+        Answers have such a share of what they could reach by their lengths, or less: what
+        approximate searches go by in runs.
     """
 
     cdef Segment segments[2]
     cdef Segment uncoded
     cdef const int64_t[::1] uncoded_rows
+    cdef const int64_t[:, ::1] runs
+    cdef double within
     cdef readonly str isa
     cdef const farann_kernels *kernels
     cdef farann_metric metric
@@ -62,7 +69,7 @@ cdef class Snapshot:
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, Codes codes=None,
                  Cells cells=None, bint vectors=True, Seeds seeds=None,
-                 Codes added=None, uncoded=None):
+                 Codes added=None, runs=None, uncoded=None, double within=1.0):
         cdef int64_t n_base = base.shape[0]
         self.isa, self.kernels = isa, kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
@@ -107,9 +114,9 @@ cdef class Snapshot:
             self.segments[0].rows = &base[0, 0]
         if tail.shape[0]:
             self.segments[1].rows = &tail[0, 0]
-        self.uncoded = self.segments[1]
+        self.uncoded, self.within = self.segments[1], within
         if added is not None:
-            self.take_uncoded(uncoded)
+            self.take_added(runs, uncoded)
         cdef int64_t j
         cdef uint64_t before
         self.padded_centre = np.zeros(padded(self.dim), np.float32)
@@ -123,10 +130,11 @@ cdef class Snapshot:
                 self.padded_centre[j] = <float>centre[j]
         farann_arithmetic_end(before)
 
-    cdef take_uncoded(self, uncoded):
-        """Check what the tail has of codes, and note the rows that have none."""
+    cdef take_added(self, runs, uncoded):
+        """Check what the tail has of codes, and note where they are, and which rows have none."""
         cdef Codes codes = self.codes, added = self.added
-        self.uncoded_rows = uncoded
+        cdef int64_t i
+        self.runs, self.uncoded_rows = runs, uncoded
         if (codes is None or not self.vectors or added.upper_alone or added.slots is None
                 or added.n_rows > self.n_slots or added.bounds.dim != codes.bounds.dim
                 or added.has_basis != codes.has_basis
@@ -135,6 +143,10 @@ cdef class Snapshot:
                 or added.outliers.shape[0]
                 or self.uncoded_rows.shape[0] > self.segments[1].count):
             raise ValueError("codes of added rows must be as those of the base")
+        for i in range(self.runs.shape[0]):
+            if (self.runs.shape[1] != 2 or self.runs[i, 0] % FARANN_CODE_PANEL
+                    or not 0 <= self.runs[i, 0] <= self.runs[i, 1] <= added.n_positions):
+                raise ValueError("runs must be positions of whole panels")
         self.uncoded.count = self.uncoded_rows.shape[0]
         if self.uncoded.count:
             self.uncoded.positions = &self.uncoded_rows[0]

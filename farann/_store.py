@@ -76,6 +76,7 @@ class Store:
         self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
         self._n_tail = 0
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
+        self.within = 1.0  # see `_typical.within_of`
         # Made when they are first asked for; two threads may make the same, and either will do.
         self._native: Native | None = None
         self._native_added: _core.Codes | None = None
@@ -123,11 +124,14 @@ class Store:
         made = self._view
         if made is None or made[0] != isa:
             native, added = self.native(), self.native_added()
-            uncoded = None if added is None or self.added is None else self.added.uncoded
+            runs = uncoded = None
+            if added is not None and self.added is not None:
+                runs = np.array([[run.start, run.stop] for run in self.added.runs], np.int64)
+                uncoded = self.added.uncoded
             snapshot = _core.Snapshot(
                 self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
                 self.kind.metric, isa, native.codes, native.cells, self.n_coded is None,
-                native.seeds, added, uncoded)
+                native.seeds, added, runs, uncoded, self.within)
             made = self._view = isa, View(snapshot, _core.Filter(snapshot))
         return made[1]
 
@@ -152,7 +156,7 @@ class Store:
         if made is None and self.added is not None:
             codes = self.added.codes
             if codes is not None:
-                made = _core.Codes(self.n_slots, self.dim, *codes, in_parts=True)
+                made = _core.Codes(self.n_slots, self.dim, *codes, in_runs=True)
                 self._native_added = made
         return made
 
@@ -236,7 +240,8 @@ class Store:
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
             _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, codes=made.codes,
-            cells=made.cells, seeds=made.seeds, codes_recall=made.recall, tunings=Tunings(),
+            cells=made.cells, seeds=made.seeds, codes_recall=made.recall, within=made.within,
+            tunings=Tunings(),
             _unused_queries=unused, built=True)
 
     def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:

@@ -146,9 +146,9 @@ def test_rows_wait_until_there_are_panels_of_them(rng: np.random.Generator) -> N
         assert n_coded(index) == i // _added.AT_ONCE * _added.AT_ONCE
 
 
-def test_an_add_codes_its_own_rows_alone(rng: np.random.Generator,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an add costs doesn't depend on how many came before."""
+def test_rows_are_coded_few_times(rng: np.random.Generator,
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each level of runs."""
     coded = 0
     plain = _builder.code_like
 
@@ -160,7 +160,7 @@ def test_an_add_codes_its_own_rows_alone(rng: np.random.Generator,
     monkeypatch.setattr(_builder, "code_like", counted)
     rows = rng.standard_normal((2 * BASE, DIM), dtype=np.float32)
     grown(built(rows[:BASE]), rows[BASE:], 100)
-    assert BASE - _added.AT_ONCE < coded <= BASE
+    assert BASE - _added.AT_ONCE < coded <= 2 * BASE
 
 
 def test_large_rows_stay_float32(rng: np.random.Generator) -> None:
@@ -170,8 +170,9 @@ def test_large_rows_stay_float32(rng: np.random.Generator) -> None:
     rows[BASE + 7 :: 100] *= np.float32(9.0)
     index = grown(built(rows[:BASE]), rows[BASE:], 70)
     added = inside.store_of(index).added
-    assert added is not None and set(added.large) == {
-        *range(5, 1000, 100), *range(7, 1000, 100)}
+    assert added is not None
+    far = {*range(5, 1000, 100), *range(7, 1000, 100)}
+    assert set(added.large) == far - set(added.waiting) and len(added.large) > 12
     assert_exact(index, rows, queries_for(rng, rows, "l2"), [K, 25])
     queries = rng.standard_normal((64, DIM), dtype=np.float32)
     assert_same(index.search_furthest(queries, 30), reference.furthest(queries, rows, 30, "l2"))
