@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import CodeBounds, blocks_of, centred, empty_panels, largest_of_panels
+from farann._codes import (
+    CodeBounds,
+    block_number,
+    blocks_of,
+    centred,
+    empty_panels,
+    largest_of_panels,
+)
+from farann._parallel import each
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -99,7 +107,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
 
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
                outliers: Int64Array, order: Int64Array, places: Int64Array,
-               rest_unit: float = 0.0) -> AlongCodes:
+               rest_unit: float = 0.0, threads: int = 1) -> AlongCodes:
     """Code rows, centred, along a basis, each by the weight of its panel.
 
     `order` has the slots of positions, `places` the position of each row. With a `rest_unit` other
@@ -110,11 +118,14 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
     largest, rest = np.zeros(n), np.zeros(n)
     outlying = np.zeros(n, np.bool_)
     outlying[outliers] = True
-    for block in blocks_of(n):
+
+    def measure(block: slice) -> None:
         along, squares = _along(basis, rows[block], centre, unit, outlying[block])
         largest[block] = np.abs(along).max(axis=1)
         rest[block] = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)
+
+    each(measure, blocks_of(n), threads)
     # The floor: of rows that hardly lie along the basis, weights must not grow beyond float32.
     longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
     room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
@@ -128,8 +139,9 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
     if not rest_unit:
         rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
     panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
-    extremes = np.zeros(4)
-    for block in blocks_of(n):
+    extremes = np.zeros((len(blocks_of(n)), 4))
+
+    def code(block: slice) -> None:
         along = _along(basis, rows[block], centre, unit, outlying[block])[0].astype(np.float32)
         exact = along.astype(np.float64)
         scaled = exact * of_row[block, None]
@@ -138,9 +150,11 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
         codes[:, :m] = whole + 128.0
         codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_unit)[:, None]
         _core.pack_codes(codes, places[block], False, panels)
-        extremes = np.maximum(extremes, [
-            _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)])
-    residual, length, _, norm = np.sqrt(extremes).tolist()
+        extremes[block_number(block)] = [
+            _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)]
+
+    each(code, blocks_of(n), threads)
+    residual, length, _, norm = np.sqrt(extremes.max(axis=0)).tolist()
     return AlongCodes(panels, weights, CodeBounds(
         (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
         rest_unit))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from farann._codes import (
     CodeBounds,
     CodedBlock,
     Extents,
+    Laying,
     blocks_of,
     bounds_from,
     centred,
@@ -24,6 +24,7 @@ from farann._codes import (
     sample_of,
 )
 from farann._kind import Kind
+from farann._parallel import each
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann._typical import Lead, along_and_across
@@ -75,6 +76,7 @@ class Builder(NamedTuple):
     extents: Extents
     progress: bool
     origins: Origins | None = None
+    threads: int = 1
 
     @property
     def unit(self) -> bool:
@@ -97,16 +99,22 @@ class Builder(NamedTuple):
     def lengths(self) -> Float64Array:
         """How far each row is from the centre."""
         found = np.empty(len(self.rows))
-        for block in blocks_of(len(self.rows)):
+
+        def measure(block: slice) -> None:
             found[block] = np.linalg.norm(centred(self.rows[block], self.centre, self.unit), axis=1)
+
+        each(measure, blocks_of(len(self.rows)), self.threads)
         return found
 
     def along_and_across(self, direction: Float64Array) -> tuple[Float64Array, Float64Array]:
         """What each row is along a direction, and how long what is left of it."""
         along, across = np.empty(len(self.rows)), np.empty(len(self.rows))
-        for block in blocks_of(len(self.rows)):
+
+        def measure(block: slice) -> None:
             along[block], across[block] = along_and_across(
                 centred(self.rows[block], self.centre, self.unit), direction)
+
+        each(measure, blocks_of(len(self.rows)), self.threads)
         return along, across
 
     def with_reach(self, arrays: CodeArrays, order: Int64Array, lengths: Float64Array,
@@ -130,9 +138,12 @@ class Builder(NamedTuple):
     def relative_to(self, origins: Origins) -> Builder:
         """The same, with scales for what is left of rows."""
         extents, largest = self.extents, np.empty(len(self.rows))
-        for block in blocks_of(len(self.rows)):
+
+        def measure(block: slice) -> None:
             z = extents.turn.rows(centred(self.rows[block], self.centre, self.unit))
             largest[block] = np.abs(z - origins.of(block, z.shape[1])).max(axis=1)
+
+        each(measure, blocks_of(len(self.rows)), self.threads)
         # Equal rows leave next to nothing.
         limit = max(extents.limit / extents.span,
                     float(np.delete(largest, extents.outliers).max()))
@@ -152,18 +163,19 @@ class Builder(NamedTuple):
         weights = self.extents.weights(largest_of_panels(self.extents.largest, order))
         panels, lower = empty_panels(len(order), self.extents.turn.width, True)
         lower = None if bits == 4 else lower
-        squares, unknown, extremes = self._room(len(order)), np.zeros(len(order), np.float32), (
-            np.zeros(6))
+        squares, unknown = self._room(len(order)), np.zeros(len(order), np.float32)
         of_rows = weights[np.maximum(places, 0) // panel]
-        blocks = self._coded(of_rows, extremes) if bits == 8 else code_upper(
-            self.rows, self.centre, self.unit, self.extents, of_rows, shape, self.origins,
-            extremes, self.progress)
-        for coded in blocks:
+
+        def lay(coded: CodedBlock) -> None:
             at, there = places[coded.rows], places[coded.rows] >= 0
             _core.pack_codes(coded.codes, at, True, panels, lower)
             unknown[at[there]] = coded.unknown[there]
             if squares is not None:
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
+
+        extremes = self._code(of_rows, lay) if bits == 8 else code_upper(
+            self.rows, self.centre, self.unit, self.extents, of_rows, shape, self.origins, lay,
+            self.progress, self.threads)
         return CodeArrays(panels, lower, weights, unknown.reshape(-1, panel).max(axis=1), squares,
                           self.extents.turn.signs, self._slots(order), self.extents.outliers,
                           self._bounds(extremes), stretch=self.extents.turn.stretch,
@@ -173,7 +185,7 @@ class Builder(NamedTuple):
                        rest_unit: float) -> CodeArrays:
         places = places_of(order, len(self.rows))
         along = _basis.code_along(basis, self.rows, self.centre, self.unit, self.extents.outliers,
-                                  order, places, rest_unit)
+                                  order, places, rest_unit, self.threads)
         panel = _core.code_rows(1)
         # One weight a panel, so that the first rows can be scanned as panels, too.
         by_panel = self.extents.weights(largest_of_panels(self.extents.largest, order))
@@ -181,8 +193,8 @@ class Builder(NamedTuple):
         whole = np.zeros((len(order), self.extents.turn.width), np.uint8)
         whole_weights = np.repeat(by_panel, panel)
         squares, whole_squares = self._room(len(order)), self._room(len(order))
-        extremes = np.zeros(6)
-        for coded in self._coded(own, extremes):
+
+        def lay(coded: CodedBlock) -> None:
             there = places[coded.rows] >= 0
             at, weights = places[coded.rows][there], own[coded.rows][there]
             whole[at] = coded.codes[there]
@@ -190,6 +202,8 @@ class Builder(NamedTuple):
                 lengths = coded.squares[there]
                 squares[at] = lengths * along.weights[at // panel]
                 whole_squares[at] = lengths * weights
+
+        extremes = self._code(own, lay)
         return CodeArrays(along.panels, None, along.weights, None, squares,
                           self.extents.turn.signs, self._slots(order), self.extents.outliers,
                           along.bounds, basis, whole, whole_weights, whole_squares,
@@ -202,9 +216,9 @@ class Builder(NamedTuple):
         return bounds_from(extremes, self.extents.turn.outside(
             sample_of(self.rows, self.centre, self.unit)))
 
-    def _coded(self, weights: Float32Array, extremes: Float64Array) -> Iterator[CodedBlock]:
-        return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa,
-                         extremes, self.progress)
+    def _code(self, weights: Float32Array, lay: Laying) -> Float64Array:
+        return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa, lay,
+                         self.progress, self.threads)
 
     def _room(self, n_positions: int) -> Float32Array | None:
         """For |z|^2 times the weight, by position."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -9,19 +10,22 @@ import numpy as np
 from farann import _builder, _core, _search
 from farann._asked import moment_of, weights_of
 from farann._builder import Builder, CodeArrays, whole_panels
-from farann._cells import CellArrays, Origins, Space, describe, number_of_cells, partition
+from farann._cells import CellArrays, Origins, describe, number_of_cells
 from farann._codes import FEW_ROWS, LARGEST_DIM, Extents, measure_rows, places_of
 from farann._kind import Kind
+from farann._kmeans import Space, partition
 from farann._process import ieee_arithmetic, one_thread
 from farann._results import share_found
 from farann._seeds import SeedArrays, make_seeds
 from farann._turning import turn_for
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
-from farann._typical import first_look, typical_of, within_of
+from farann._typical import Lead, Typical, first_look, typical_of, within_of
 from farann._upper import shape_of
 
 # Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 1e11, 2048, 64, 10
+# Fewer queries are answered by float32 rows: to code these only for that takes longer.
+_MANY_QUERIES = 512
 # Rows that answer many queries are told by longer answers.
 _ORDER_K = 32
 # Of a partitioned index: rows that answer many queries and are always searched.
@@ -46,9 +50,38 @@ class Made(NamedTuple):
     within: float = 1.0  # see `within_of`
 
 
+class _Task(NamedTuple):
+    """What a layout is made of, and for whom."""
+
+    builder: Builder
+    coded: Int64Array  # rows that are not outliers
+    kind: Kind
+    asked: Float32Array
+    weights: Float64Array  # of these
+    long_answers: Int64Array  # to these
+    basis: Float64Array | None = None
+    shape: Float64Array | None = None
+    typical: Typical | None = None
+
+    @property
+    def answers(self) -> Int64Array:
+        return np.ascontiguousarray(self.long_answers[:, :_SAMPLE_K])
+
+    @property
+    def first(self) -> Int64Array:
+        """Rows that answer many queries."""
+        answering = _answering(self.long_answers, len(self.builder.rows))
+        return np.setdiff1d(answering, self.builder.extents.outliers, assume_unique=True)
+
+    def within(self, lead: Lead | None) -> float:
+        builder = self.builder
+        return within_of(builder.rows, builder.centre, builder.metric, self.weights,
+                         self.long_answers, lead)
+
+
 @ieee_arithmetic()
 def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
-               queries: Float32Array | None, progress: bool) -> Made:
+               queries: Float32Array | None, progress: bool, threads: int = 1) -> Made:
     """Code rows and lay the codes out.
 
     Parameters
@@ -60,98 +93,116 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     queries : (q, dim), optional
         What is going to be asked; by default rows serve as a sample.
     progress : bool
+    threads : int
+        What is made doesn't depend on them.
     """
     n, dim = rows.shape
     if n == 0 or dim > LARGEST_DIM:
         return Made(None)
-    asked = _sample_queries(rows, kind.seed, queries)
-    weights = weights_of(asked, centre, kind.metric)
-    extents = measure_rows(rows, centre, kind.unit, turn_for(rows, centre, kind, weights), isa,
-                           progress, 0 if kind.vectors else WEIGHT_STEPS)
-    if extents is None:
-        return Made(None)
-    if n > _builder.MOST_ORDERED:
-        # Without slots every row has a position, outlying ones, too.
-        extents = extents._replace(limit=float(extents.largest.max()),
-                                   outliers=np.empty(0, np.int64))
-        builder = Builder(rows, centre, kind.metric, isa, extents, progress)
-        return Made(builder.lay_out(whole_panels(np.arange(n)), bits=kind.bits))
-    builder = Builder(rows, centre, kind.metric, isa, extents, progress)
-    coded = np.delete(np.arange(n), extents.outliers)
-    arrays = builder.lay_out(whole_panels(builder.by_size(coded)))
     n_cells = number_of_cells(kind.cells, n, isa)
-    if n < FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors:
-        return Made(arrays)
-    if n_cells:
-        import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
-
-    # Threads that wait for each other by spinning take minutes on a busy machine.
-    with one_thread():
-        long_answers = _answers(builder, arrays, asked, k=_ORDER_K)
-        answers = np.ascontiguousarray(long_answers[:, :_SAMPLE_K])
-        del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
-        basis = shape = lead = None
-        by_length = reach_tells = False
-        if kind.bits == 4:
-            shape = shape_of(extents.turn.weights(weights))
-        elif kind.vectors:
-            typical = typical_of(rows, centre, kind.metric, asked, answers[:, -1])
-            basis = first_look(typical, n, extents.turn.width, kind.seed)
-            if n_cells == 0:
-                reach_tells, lead = typical.reach(weights)
-            # Long rows are answers sooner than short ones; unit vectors are all as long.
-            by_length = reach_tells or not kind.unit
-        if not kind.vectors and kind.bits == 4:
-            room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
-            kept = _answering(answers, n, 1)[:room]
-            extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
+    few = n < FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors
+    # Of few rows there is nothing to be learned, and no product to be guarded.
+    with nullcontext() if few else one_thread():
+        asked = _sample_queries(rows, kind.seed, queries)
+        weights = weights_of(asked, centre, kind.metric)
+        extents = measure_rows(rows, centre, kind.unit, turn_for(rows, centre, kind, weights), isa,
+                               progress, 0 if kind.vectors else WEIGHT_STEPS, threads)
+        if extents is None:
+            return Made(None)
+        builder = Builder(rows, centre, kind.metric, isa, extents, progress, threads=threads)
+        if n > _builder.MOST_ORDERED:
+            # Without slots every row has a position, outlying ones, too.
+            extents = extents._replace(limit=float(extents.largest.max()),
+                                       outliers=np.empty(0, np.int64))
             builder = builder._replace(extents=extents)
-            coded = np.delete(np.arange(n), extents.outliers)
-        first = np.setdiff1d(_answering(long_answers, n), extents.outliers, assume_unique=True)
-        if n_cells == 0:
-            rest = np.ones(n, np.bool_)
-            rest[first] = rest[extents.outliers] = False
-            others = np.flatnonzero(rest)
-            reach = along = None
-            if lead is not None:
-                along, lengths = builder.along_and_across(lead.direction)
-                reach = lead.promise(along, lengths)
-            elif by_length:
-                reach = lengths = builder.lengths()
-            order = np.concatenate([
-                builder.by_size_in_parts(first, _PART),
-                builder.by_size(others) if reach is None else builder.by_reach(others, reach)])
-            as_rows_lie = False
-            if not kind.vectors:
-                as_rows_lie = (kind.bits == 8 and len(coded) == n
-                               and rows.shape[1] < _FEW_DIMENSIONS)
-                order = coded if as_rows_lie else builder.by_size(coded)
-            order = whole_panels(order)
-            arrays = builder.lay_out(order, basis, kind.bits, shape)
-            if reach_tells:
-                arrays = builder.with_reach(arrays, order, lengths, lead, along)
-            if as_rows_lie:
-                arrays = arrays._replace(slots=None)
-            return _made(builder, arrays, None, kind, asked, answers)._replace(
-                within=within_of(rows, centre, kind.metric, weights, long_answers, lead))
-        relative = kind.bits == 4 and not kind.vectors
-        # Rows before all cells have no mean to be relative to; the best keep their vectors.
-        first = builder.by_size_in_parts(
-            first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
-        moment = moment_of(weights)
-        # Where codes are relative to means, what is left of rows should be short in any direction.
-        space = Space(centre, kind.unit, None if relative else moment)
-        labels = partition(rows, space, n_cells, kind.seed)
-        labels[first] = labels[extents.outliers] = -1
-        order, starts, labels = _by_cell(labels, first, builder.by_size(coded))
-        cells = describe(rows, centre, kind.metric, labels, starts, moment, extents.turn, isa)
-        if relative:
-            cells = cells._replace(relative=True)
-            builder = builder.relative_to(Origins(cells, labels))
-            order, _, _ = _by_cell(labels, first, builder.by_size(coded))
-        return _made(builder, builder.lay_out(order, basis, kind.bits, shape), cells, kind, asked,
-                     answers)._replace(
-            within=within_of(rows, centre, kind.metric, weights, long_answers, None))
+            return Made(builder.lay_out(whole_panels(np.arange(n)), bits=kind.bits))
+        coded = np.delete(np.arange(n), extents.outliers)
+        if few:
+            return Made(builder.lay_out(whole_panels(builder.by_size(coded))))
+        arrays = None
+        if len(asked) >= _MANY_QUERIES:
+            arrays = builder.lay_out(whole_panels(builder.by_size(coded)))
+        answers = _answers(builder, arrays, asked, k=_ORDER_K)
+        del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
+        task = _looking_first(_Task(builder, coded, kind, asked, weights, answers))
+        return _in_order(task) if n_cells == 0 else _in_cells(task, n_cells)
+
+
+def _looking_first(task: _Task) -> _Task:
+    """With what may be looked at first, or how 4-bit codes are to be rounded."""
+    builder, kind = task.builder, task.kind
+    n, extents = len(builder.rows), builder.extents
+    if kind.bits == 4:
+        task = task._replace(shape=shape_of(extents.turn.weights(task.weights)))
+    elif kind.vectors:
+        typical = typical_of(builder.rows, builder.centre, kind.metric, task.asked,
+                             task.answers[:, -1])
+        basis = first_look(typical, n, extents.turn.width, kind.seed)
+        task = task._replace(typical=typical, basis=basis)
+    if kind.vectors or kind.bits == 8:
+        return task
+    room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
+    kept = _answering(task.answers, n, 1)[:room]
+    extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
+    return task._replace(builder=builder._replace(extents=extents),
+                         coded=np.delete(np.arange(n), extents.outliers))
+
+
+def _in_order(task: _Task) -> Made:
+    """Without cells: rows that answer many queries, and then by what they may reach."""
+    builder, kind, first = task.builder, task.kind, task.first
+    n, dim = builder.rows.shape
+    reach_tells, lead = False, None
+    if task.typical is not None:
+        reach_tells, lead = task.typical.reach(task.weights)
+    rest = np.ones(n, np.bool_)
+    rest[first] = rest[builder.extents.outliers] = False
+    others = np.flatnonzero(rest)
+    reach = along = lengths = None
+    if lead is not None:
+        along, lengths = builder.along_and_across(lead.direction)
+        reach = lead.promise(along, lengths)
+    elif task.typical is not None and (reach_tells or not kind.unit):
+        # Long rows are answers sooner than short ones; unit vectors are all as long.
+        reach = lengths = builder.lengths()
+    order = np.concatenate([
+        builder.by_size_in_parts(first, _PART),
+        builder.by_size(others) if reach is None else builder.by_reach(others, reach)])
+    as_rows_lie = False
+    if not kind.vectors:
+        as_rows_lie = kind.bits == 8 and len(task.coded) == n and dim < _FEW_DIMENSIONS
+        order = task.coded if as_rows_lie else builder.by_size(task.coded)
+    order = whole_panels(order)
+    arrays = builder.lay_out(order, task.basis, kind.bits, task.shape)
+    if reach_tells and lengths is not None:
+        arrays = builder.with_reach(arrays, order, lengths, lead, along)
+    if as_rows_lie:
+        arrays = arrays._replace(slots=None)
+    return _made(task, arrays, None)._replace(within=task.within(lead))
+
+
+def _in_cells(task: _Task, n_cells: int) -> Made:
+    """With cells, after rows that answer many queries."""
+    builder, kind = task.builder, task.kind
+    n, extents, threads = len(builder.rows), builder.extents, builder.threads
+    relative = kind.bits == 4 and not kind.vectors
+    # Rows before all cells have no mean to be relative to; the best keep their vectors.
+    first = builder.by_size_in_parts(
+        task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
+    moment = moment_of(task.weights)
+    # Where codes are relative to means, what is left of rows should be short in any direction.
+    space = Space(builder.centre, kind.unit, None if relative else moment)
+    labels = partition(builder.rows, space, n_cells, kind.seed, threads)
+    labels[first] = labels[extents.outliers] = -1
+    order, starts, labels = _by_cell(labels, first, builder.by_size(task.coded))
+    cells = describe(builder.rows, builder.centre, kind.metric, labels, starts, moment,
+                     extents.turn, builder.isa, threads)
+    if relative:
+        cells = cells._replace(relative=True)
+        builder = builder.relative_to(Origins(cells, labels))
+        order, _, _ = _by_cell(labels, first, builder.by_size(task.coded))
+    arrays = builder.lay_out(order, task.basis, kind.bits, task.shape)
+    return _made(task._replace(builder=builder), arrays, cells)._replace(within=task.within(None))
 
 
 def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,
@@ -162,39 +213,42 @@ def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, ex
     return builder.lay_out(whole_panels(order), bits=kind.bits, shape=shape)
 
 
-def _made(builder: Builder, arrays: CodeArrays, cells: CellArrays | None, kind: Kind,
-          asked: Float32Array, answers: Int64Array) -> Made:
+def _made(task: _Task, arrays: CodeArrays, cells: CellArrays | None) -> Made:
     """What was made, with the recall of codes where they are all that will be left."""
-    if kind.vectors:
-        return Made(arrays, cells, None, _seeds(builder, arrays, kind, asked, answers))
-    found = _answers(builder, arrays, asked, vectors=False, cells=cells)
-    return Made(arrays, cells, share_found(found, answers))
+    if task.kind.vectors:
+        return Made(arrays, cells, None, _seeds(task, arrays))
+    found = _answers(task.builder, arrays, task.asked, vectors=False, cells=cells)
+    return Made(arrays, cells, share_found(found, task.answers))
 
 
-def _seeds(builder: Builder, arrays: CodeArrays, kind: Kind, asked: Float32Array,
-           answers: Int64Array) -> SeedArrays | None:
+def _seeds(task: _Task, arrays: CodeArrays) -> SeedArrays | None:
     """Lists of rows that answer sample queries."""
     # With a first look, whole codes of the first rows are scanned, which do as well.
-    if arrays.basis is not None or kind.bits != 8 or arrays.slots is None:
+    if arrays.basis is not None or task.kind.bits != 8 or arrays.slots is None:
         return None
+    builder = task.builder
     places = places_of(arrays.slots.astype(np.int64), len(builder.rows))
-    return make_seeds(arrays, places, weights_of(asked, builder.centre, builder.metric), answers,
-                      builder.centre, _core.METRICS[builder.metric],
-                      lambda queries, k: _answers(builder, arrays, queries, True, k), kind.seed,
-                      builder.isa)
+    return make_seeds(arrays, places, task.weights, task.answers, builder.centre,
+                      _core.METRICS[builder.metric],
+                      lambda queries, k: _answers(builder, arrays, queries, True, k),
+                      task.kind.seed, builder.isa)
 
 
-def _answers(builder: Builder, arrays: CodeArrays, queries: Float32Array, vectors: bool = True,
-             k: int = _SAMPLE_K, cells: CellArrays | None = None) -> Int64Array:
+def _answers(builder: Builder, arrays: CodeArrays | None, queries: Float32Array,
+             vectors: bool = True, k: int = _SAMPLE_K,
+             cells: CellArrays | None = None) -> Int64Array:
     """Slots of the rows furthest from each query, (len(queries), k)."""
     n, dim = builder.rows.shape
-    of_cells = None if cells is None else _core.Cells(
-        arrays.turn.n_coded, len(arrays.panels), *cells)
-    base = builder.rows if vectors else builder.rows[arrays.outliers]
+    codes = of_cells = None
+    base = builder.rows
+    if arrays is not None:
+        codes = _core.Codes(n, dim, *arrays)
+        base = base if vectors else base[arrays.outliers]
+        if cells is not None:
+            of_cells = _core.Cells(arrays.turn.n_coded, len(arrays.panels), *cells)
     snapshot = _core.Snapshot(base, builder.rows[:0], None, None, builder.centre, builder.metric,
-                              builder.isa, _core.Codes(n, dim, *arrays), of_cells, vectors)
-    chosen = _core.Filter(snapshot)
-    hits, _ = _search.top(snapshot, chosen, queries, k, False, 1,
+                              builder.isa, codes, of_cells, vectors)
+    hits, _ = _search.top(snapshot, _core.Filter(snapshot), queries, k, False, builder.threads,
                           effort=None if vectors else np.inf)
     return hits.ids
 

@@ -219,13 +219,14 @@ class Store:
         alive[slots] = 0
         return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
 
-    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False) -> Store:
+    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False,
+                threads: int = 1) -> Store:
         """One segment, without what was removed, with a new centre, and the rows coded."""
         if self.n_coded is not None:
             live = self.live_slots()
             if len(live) and live[0] < self.n_coded:
                 return self._extended()
-            return self._uncoded(live).rebuilt(queries, progress)
+            return self._uncoded(live).rebuilt(queries, progress, threads)
         base, ids = self._merged(progress)
         unused = self._unused_queries
         if queries is not None and len(queries) > 1:
@@ -233,7 +234,8 @@ class Store:
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
         centre, made = centre_of(base, self.kind.unit), Made(None)
         if self.kind.coded:
-            made = make_codes(base, centre, self.kind, default_isa(), queries, progress)
+            made = make_codes(base, centre, self.kind, default_isa(), queries, progress,
+                              threads)
         n_coded = None
         if made.codes is not None and not self.kind.vectors:
             base, n_coded = base[made.codes.outliers], len(base)

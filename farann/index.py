@@ -731,7 +731,7 @@ class Index:
     def _rebuilt(self, store: Store, queries: Float32Array | None = None,
                  tuned_for: set[int] | None = None, progress: bool = False) -> Store:
         """A store with a new layout, which is tuned for all that the old one was tuned for."""
-        new = store.rebuilt(queries, progress)
+        new = store.rebuilt(queries, progress, self.threads)
         # Searches may tune the old layout in the meantime.
         while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):

@@ -305,13 +305,18 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
     assert added is not None and native.codes is not None
     none = np.empty(0, np.int64)
 
-    def snapshot(codes: _core.Codes | None, vectors: bool = True) -> _core.Snapshot:
+    def snapshot(codes: _core.Codes | None, runs: Any = ((0, 512),), vectors: bool = True
+                 ) -> _core.Snapshot:
+        runs = np.array(runs, np.int64)
         return _core.Snapshot(store.base, store.tail, None, None, store.centre, 0, index.isa,
-                              codes, None, vectors, None, added, none)
+                              codes, None, vectors, None, added, runs, none)
 
     snapshot(native.codes)
     with pytest.raises(ValueError, match="as those of the base"):
         snapshot(None)
+    for runs in ([[0, 8]], [[-16, 16]], [[0, 528]], [[32, 16]], [[0, 16, 32]]):
+        with pytest.raises(ValueError, match="whole panels"):
+            snapshot(native.codes, runs)
     other = built(rows_like("gaussian", rng, BASE, DIM), "dot")
     with pytest.raises(ValueError, match="as those of the base"):
         snapshot(inside.store_of(other).native().codes)
