@@ -92,11 +92,10 @@ def k_means(points: Float32Array, n_cells: int, seed: int, threads: int = 1) -> 
     for _ in range(_ROUNDS):
         labels, keys = _nearest(points, means, threads)
         counts = np.bincount(labels, minlength=n_cells)
-        order = np.argsort(labels, kind="stable")
-        filled = np.flatnonzero(counts)
-        firsts = (np.cumsum(counts) - counts)[filled]
-        sums = np.add.reduceat(points[order], firsts, axis=0, dtype=np.float64)
-        means[filled] = sums / counts[filled, None]
+        # A product with ones and zeros sums faster than anything else does.
+        member = np.zeros((n_cells, len(points)), np.float32)
+        member[labels, np.arange(len(points))] = 1.0
+        means = (member @ points) / np.maximum(counts, 1).astype(np.float32)[:, None]
         empty = np.flatnonzero(counts == 0)
         if len(empty):
             # They begin again at the points that are furthest from their means.
