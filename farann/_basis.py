@@ -20,7 +20,7 @@ from farann._parallel import each
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-_POWER_STEPS = 3
+_POWER_STEPS, _ROWS_OF_DIRECTIONS = 3, 4096
 # Costs in multiply-adds, measured: the end of a scanned row, and a row scored again by all its
 # coordinates, which lies anywhere in memory. Thresholds are looser while the search is young.
 _SCAN_END = 8
@@ -48,16 +48,19 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
     """Orthonormal directions (m, dim) along which the sample is long, the longest first.
 
     By orthogonal iteration (Rutishauser 1969): a few steps give directions that are good, and
-    best ones aren't needed.
+    best ones aren't needed; neither are more rows, nor more than float32.
     """
     dim = sample.shape[1]
+    sample = _some(sample)
+    largest = float(np.abs(sample).max(initial=0.0))
+    rows = (sample / max(largest, 1e-300)).astype(np.float32)
     m = min(_NUMBERS[-1] + 16, dim)
-    basis = np.random.default_rng(seed).standard_normal((dim, m))
+    basis = np.random.default_rng(seed).standard_normal((dim, m)).astype(np.float32)
     for _ in range(_POWER_STEPS):
-        basis = np.linalg.qr(sample.T @ (sample @ basis))[0]
+        basis = np.linalg.qr(rows.T @ (rows @ basis))[0]
     # Within their space, the principal axes.
-    along = sample @ basis
-    axes = np.linalg.eigh(along.T @ along)[1][:, ::-1]
+    along = rows @ basis
+    axes = np.linalg.eigh((along.T @ along).astype(np.float64))[1][:, ::-1]
     return np.linalg.qr(basis @ axes)[0].T.copy()
 
 
@@ -81,7 +84,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
     seed : int
         For the rotation within the space of the directions, which evens their codes out.
     """
-    dim = sample.shape[1]
+    dim, sample = sample.shape[1], _some(sample)
     along, query_along = sample @ found.T, weights @ found.T
     squares, query_squares = (sample**2).sum(axis=1), (weights**2).sum(axis=1)
     best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
@@ -103,6 +106,10 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
         return None
     turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
     return np.ascontiguousarray(turn @ found[:best])
+
+
+def _some(sample: Float64Array) -> Float64Array:
+    return sample[:: max(-(-len(sample) // _ROWS_OF_DIRECTIONS), 1)]
 
 
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,

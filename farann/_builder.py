@@ -101,7 +101,8 @@ class Builder(NamedTuple):
         found = np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
-            found[block] = np.linalg.norm(centred(self.rows[block], self.centre, self.unit), axis=1)
+            vectors = centred(self.rows[block], self.centre, self.unit)
+            found[block] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
 
         each(measure, blocks_of(len(self.rows)), self.threads)
         return found

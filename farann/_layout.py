@@ -22,9 +22,10 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 from farann._typical import Lead, Typical, first_look, typical_of, within_of
 from farann._upper import shape_of
 
-# Sample queries: as many as cost about so many multiply-adds; and what their answers hold.
-_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _SAMPLE_K = 1e11, 2048, 64, 10
-# Fewer queries are answered by float32 rows: to code these only for that takes longer.
+# Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their
+# answers hold.
+_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _ROWS_A_QUERY, _SAMPLE_K = 1e11, 2048, 64, 16, 10
+# So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
 _MANY_QUERIES = 512
 # Rows that answer many queries are told by longer answers.
 _ORDER_K = 32
@@ -120,7 +121,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         if few:
             return Made(builder.lay_out(whole_panels(builder.by_size(coded))))
         arrays = None
-        if len(asked) >= _MANY_QUERIES:
+        if len(asked) > _MANY_QUERIES:
             arrays = builder.lay_out(whole_panels(builder.by_size(coded)))
         answers = _answers(builder, arrays, asked, k=_ORDER_K)
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
@@ -281,7 +282,8 @@ def _sample_queries(rows: Float32Array, seed: int, queries: Float32Array | None)
 
 def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
     """Which of `n_queries` a layout of n rows is made with."""
-    number = min(n_queries, int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, _MOST_QUERIES)))
+    most = min(max(n // _ROWS_A_QUERY, _MANY_QUERIES), _MOST_QUERIES)
+    number = min(n_queries, int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, most)))
     return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
 
 

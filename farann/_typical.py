@@ -16,7 +16,7 @@ _QUERIES = 128
 # What rows reach is kept if sample queries can leave out such a share of the rows by it.
 _WORTH_AN_ORDER = 0.1
 # What answers reach of what their lengths let them: so many of all answers less.
-_ANSWERS_WITHIN = 0.99
+_ANSWERS_WITHIN, _ANSWERS = 0.99, 10
 # Rows in the order of what they reach along the lead: it counts so many times there, which leaves
 # the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
 _LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
@@ -118,17 +118,19 @@ def within_of(rows: Float32Array, centre: Float64Array, metric: int, weights: Fl
     a lead lengths are those across it.
     """
     some = slice(None, None, -(-len(weights) // _QUERIES))
-    weights, answers = weights[some], answers[some]
-    found = answers >= 0
+    weights, answers = weights[some], answers[some, :_ANSWERS]
+    found = np.nonzero(answers >= 0)
     ends = centred(rows[answers[found]], centre, _core.METRICS[metric] == "cosine")
-    asked = np.repeat(weights, found.sum(axis=1), axis=0)
+    asked = weights[found[0]]
     reached = np.einsum("ij,ij->i", asked, ends)
-    lengths = [np.linalg.norm(vectors, axis=1) for vectors in (asked, ends)]
     if lead is not None:
-        ours, lengths[0] = along_and_across(asked, lead.direction)
-        theirs, lengths[1] = along_and_across(ends, lead.direction)
+        ours, of_asked = along_and_across(asked, lead.direction)
+        theirs, of_ends = along_and_across(ends, lead.direction)
         reached -= ours * theirs
-    shares = reached / np.maximum(lengths[0] * lengths[1], 1e-300)
+    else:
+        of_asked, of_ends = (np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+                             for vectors in (asked, ends))
+    shares = reached / np.maximum(of_asked * of_ends, 1e-300)
     within = float(np.quantile(shares, _ANSWERS_WITHIN)) if len(shares) else 1.0
     return min(max(within, 0.0), 1.0) if np.isfinite(within) else 1.0
 
