@@ -16,17 +16,20 @@ from farann._kind import Kind
 from farann._kmeans import Space, partition
 from farann._process import ieee_arithmetic, one_thread
 from farann._results import share_found
-from farann._seeds import SeedArrays, make_seeds
+from farann._seeds import SeedArrays, make_seeds, seeds_of
 from farann._turning import turn_for
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 from farann._typical import Lead, Typical, first_look, typical_of, within_of
 from farann._upper import shape_of
+from farann.tuning import costs_by_recall, exact_cost
 
 # Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their
 # answers hold.
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _ROWS_A_QUERY, _SAMPLE_K = 1e11, 2048, 64, 16, 10
 # So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
 _MANY_QUERIES = 512
+# Recalls by which cells are judged; none may take so many times as long as without.
+_JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
 # Rows that answer many queries are told by longer answers.
 _ORDER_K = 32
 # Of a partitioned index: rows that answer many queries and are always searched.
@@ -41,6 +44,13 @@ _ROWS_A_VECTOR = 256
 _FEW_DIMENSIONS = 128
 
 
+class Exact(NamedTuple):
+    """A layout of the same rows without cells."""
+
+    codes: CodeArrays
+    seeds: SeedArrays | None
+
+
 class Made(NamedTuple):
     """Codes, None where they could not help; cells, if there are any; how good the codes are."""
 
@@ -49,6 +59,7 @@ class Made(NamedTuple):
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
     seeds: SeedArrays | None = None
     within: float = 1.0  # see `within_of`
+    exact: Exact | None = None  # for exact searches, where cells make these slower
 
 
 class _Task(NamedTuple):
@@ -82,7 +93,8 @@ class _Task(NamedTuple):
 
 @ieee_arithmetic()
 def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
-               queries: Float32Array | None, progress: bool, threads: int = 1) -> Made:
+               queries: Float32Array | None, progress: bool, threads: int = 1,
+               held_out: Float32Array | None = None) -> Made:
     """Code rows and lay the codes out.
 
     Parameters
@@ -96,6 +108,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     progress : bool
     threads : int
         What is made doesn't depend on them.
+    held_out : (q, dim), optional
+        Queries that are none of these, nor of the sample, to choose between layouts with.
     """
     n, dim = rows.shape
     if n == 0 or dim > LARGEST_DIM:
@@ -126,7 +140,29 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         answers = _answers(builder, arrays, asked, k=_ORDER_K)
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
         task = _looking_first(_Task(builder, coded, kind, asked, weights, answers))
-        return _in_order(task) if n_cells == 0 else _in_cells(task, n_cells)
+        if n_cells == 0:
+            return _in_order(task)
+        made = _in_cells(task, n_cells)
+        if kind.cells != "auto" or not kind.vectors or held_out is None or len(held_out) == 0:
+            return made
+        return _better(task, made, _in_order(task), held_out)
+
+
+def _better(task: _Task, cells: Made, plain: Made, queries: Float32Array) -> Made:
+    """The layout with cells if they make approximate searches faster, by counted work, and none of
+    them slower; beside it the one without, if exact searches are slower with them."""
+    ours, theirs = (_snapshot(task.builder, made) for made in (cells, plain))
+    exact, exact_plain = (exact_cost(snapshot, queries, _SAMPLE_K) for snapshot in (ours, theirs))
+    both = exact > _SLOWER * exact_plain
+    with_cells = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS, with_cells=True,
+                                 exact=theirs if both else ours)
+    without = costs_by_recall(theirs, queries, _SAMPLE_K, _JUDGED_RECALLS, with_cells=False)
+    if _SLOWER * sum(with_cells) > sum(without) or any(
+            one > _SLOWER * other for one, other in zip(with_cells, without, strict=True)):
+        return plain
+    if not both or plain.codes is None:
+        return cells
+    return cells._replace(exact=Exact(plain.codes, plain.seeds))
 
 
 def _looking_first(task: _Task) -> _Task:
@@ -193,7 +229,8 @@ def _in_cells(task: _Task, n_cells: int) -> Made:
     moment = moment_of(task.weights)
     # Where codes are relative to means, what is left of rows should be short in any direction.
     space = Space(builder.centre, kind.unit, None if relative else moment)
-    labels = partition(builder.rows, space, n_cells, kind.seed, threads)
+    labels = _by_answers(partition(builder.rows, space, n_cells, kind.seed, threads),
+                         task.long_answers)
     labels[first] = labels[extents.outliers] = -1
     order, starts, labels = _by_cell(labels, first, builder.by_size(task.coded))
     cells = describe(builder.rows, builder.centre, kind.metric, labels, starts, moment,
@@ -239,19 +276,38 @@ def _answers(builder: Builder, arrays: CodeArrays | None, queries: Float32Array,
              vectors: bool = True, k: int = _SAMPLE_K,
              cells: CellArrays | None = None) -> Int64Array:
     """Slots of the rows furthest from each query, (len(queries), k)."""
-    n, dim = builder.rows.shape
-    codes = of_cells = None
-    base = builder.rows
-    if arrays is not None:
-        codes = _core.Codes(n, dim, *arrays)
-        base = base if vectors else base[arrays.outliers]
-        if cells is not None:
-            of_cells = _core.Cells(arrays.turn.n_coded, len(arrays.panels), *cells)
-    snapshot = _core.Snapshot(base, builder.rows[:0], None, None, builder.centre, builder.metric,
-                              builder.isa, codes, of_cells, vectors)
+    snapshot = _snapshot(builder, Made(arrays, cells), vectors)
     hits, _ = _search.top(snapshot, _core.Filter(snapshot), queries, k, False, builder.threads,
                           effort=None if vectors else np.inf)
     return hits.ids
+
+
+def _snapshot(builder: Builder, made: Made, vectors: bool = True) -> _core.Snapshot:
+    """The rows as they would be searched."""
+    n, dim = builder.rows.shape
+    codes = cells = seeds = None
+    base, arrays = builder.rows, made.codes
+    if arrays is not None:
+        codes = _core.Codes(n, dim, *arrays)
+        base = base if vectors else base[arrays.outliers]
+        if made.cells is not None:
+            cells = _core.Cells(arrays.turn.n_coded, len(arrays.panels), *made.cells)
+        if made.seeds is not None:
+            seeds = seeds_of(made.seeds, arrays, codes)
+    return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre, builder.metric,
+                          builder.isa, codes, cells, vectors, seeds)
+
+
+def _by_answers(labels: Int32Array, answers: Int64Array) -> Int32Array:
+    """Cells numbered anew, those first of which the largest share are answers.
+
+    Exact searches go through the cells in this order, and soon have a good threshold.
+    """
+    sizes = np.bincount(labels)
+    found = np.bincount(labels[answers[answers >= 0]], minlength=len(sizes))
+    numbers = np.empty(len(sizes), np.int32)
+    numbers[np.argsort(-found / np.maximum(sizes, 1), kind="stable")] = np.arange(len(sizes))
+    return numbers[labels]
 
 
 def _by_cell(labels: Int32Array, first: Int64Array,

@@ -145,6 +145,7 @@ cdef class Snapshot:
             raise ValueError("codes of added rows must be as those of the base")
         for i in range(self.runs.shape[0]):
             if (self.runs.shape[1] != 2 or self.runs[i, 0] % FARANN_CODE_PANEL
+                    or self.runs[i, 1] % FARANN_CODE_PANEL
                     or not 0 <= self.runs[i, 0] <= self.runs[i, 1] <= added.n_positions):
                 raise ValueError("runs must be positions of whole panels")
         self.uncoded.count = self.uncoded_rows.shape[0]

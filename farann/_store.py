@@ -24,7 +24,7 @@ from farann._dispatch import default_isa
 from farann._ids import IdMap
 from farann._kind import Kind
 from farann._builder import CodeArrays
-from farann._layout import Made, make_codes, sampled
+from farann._layout import Exact, Made, make_codes, sampled
 from farann._process import ieee_arithmetic
 from farann._seeds import SeedArrays, seeds_of
 from farann._tunings import Tunings
@@ -34,6 +34,8 @@ from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 _CENTRE_SAMPLE = 16_384
 # Sampled rows that are float64 at a time.
 _SAMPLE_AT_ONCE = 1024
+# Queries that layouts are compared with.
+_HELD_OUT = 256
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
@@ -43,6 +45,7 @@ class View(NamedTuple):
 
     snapshot: _core.Snapshot
     everything: _core.Filter
+    exact: _core.Snapshot  # the same, or another layout for exact searches
 
 
 class Native(NamedTuple):
@@ -51,6 +54,8 @@ class Native(NamedTuple):
     codes: _core.Codes | None
     cells: _core.Cells | None
     seeds: _core.Seeds | None
+    exact: _core.Codes | None = None
+    exact_seeds: _core.Seeds | None = None
 
 
 class Store:
@@ -62,6 +67,7 @@ class Store:
         self.codes: CodeArrays | None = None
         self.cells: CellArrays | None = None
         self.seeds: SeedArrays | None = None
+        self.exact: Exact | None = None  # codes that exact searches have for themselves
         self.codes_recall: float | None = None
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
@@ -86,7 +92,7 @@ class Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
         new.__dict__.update(parts, _view=None)
-        if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds")):
+        if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds", "exact")):
             new._native = None
         if "added" in parts and (self.added is None or parts["added"] is None
                                  or parts["added"].room is not self.added.room):
@@ -128,11 +134,18 @@ class Store:
             if added is not None and self.added is not None:
                 runs = np.array([[run.start, run.stop] for run in self.added.runs], np.int64)
                 uncoded = self.added.uncoded
-            snapshot = _core.Snapshot(
-                self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                self.kind.metric, isa, native.codes, native.cells, self.n_coded is None,
-                native.seeds, added, runs, uncoded, self.within)
-            made = self._view = isa, View(snapshot, _core.Filter(snapshot))
+
+            def snapshot_of(codes: _core.Codes | None, cells: _core.Cells | None,
+                            seeds: _core.Seeds | None) -> _core.Snapshot:
+                return _core.Snapshot(
+                    self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
+                    self.kind.metric, isa, codes, cells, self.n_coded is None, seeds, added, runs,
+                    uncoded, self.within)
+
+            snapshot = exact = snapshot_of(native.codes, native.cells, native.seeds)
+            if native.exact is not None:
+                exact = snapshot_of(native.exact, None, native.exact_seeds)
+            made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact)
         return made[1]
 
     def native(self) -> Native:
@@ -147,7 +160,12 @@ class Store:
                                         *self.cells)
                 if self.seeds is not None:
                     seeds = seeds_of(self.seeds, self.codes, codes)
-            made = self._native = Native(codes, cells, seeds)
+            exact = exact_seeds = None
+            if self.exact is not None:
+                exact = _core.Codes(self.n_base, self.dim, *self.exact.codes)
+                if self.exact.seeds is not None:
+                    exact_seeds = seeds_of(self.exact.seeds, self.exact.codes, exact)
+            made = self._native = Native(codes, cells, seeds, exact, exact_seeds)
         return made
 
     def native_added(self) -> _core.Codes | None:
@@ -235,16 +253,27 @@ class Store:
         centre, made = centre_of(base, self.kind.unit), Made(None)
         if self.kind.coded:
             made = make_codes(base, centre, self.kind, default_isa(), queries, progress,
-                              threads)
+                              threads, self._held_out(base, unused))
         n_coded = None
         if made.codes is not None and not self.kind.vectors:
             base, n_coded = base[made.codes.outliers], len(base)
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
             _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, codes=made.codes,
-            cells=made.cells, seeds=made.seeds, codes_recall=made.recall, within=made.within,
+            cells=made.cells, seeds=made.seeds, exact=made.exact, codes_recall=made.recall, within=made.within,
             tunings=Tunings(),
             _unused_queries=unused, built=True)
+
+    def _held_out(self, base: Float32Array, unused: Float32Array | None) -> Float32Array | None:
+        """Queries that the layout isn't made with."""
+        if self.kind.cells != "auto":
+            return None
+        if unused is not None and len(unused):
+            return unused[:_HELD_OUT]
+        used = sampled(len(base), len(base), self.dim, self.kind.seed)
+        fresh = np.setdiff1d(np.arange(len(base)), used, assume_unique=True)
+        draw = np.random.default_rng([self.kind.seed, 2])
+        return np.asarray(base[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
 
     def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
@@ -332,9 +361,11 @@ class Store:
             "ids": self.ids.nbytes,
             "removed": 0 if self.alive is None else self.alive.nbytes,
             "centre": self.centre.nbytes,
-            "codes": _nbytes(self.codes) + _nbytes(None if self.added is None else self.added.room),
+            "codes": _nbytes(self.codes) + _nbytes(self.added and self.added.room)
+                     + _nbytes(self.exact and self.exact.codes),
             "cells": _nbytes(self.cells),
-            "seeds": 0 if self.seeds is None else self.seeds.nbytes,
+            "seeds": sum(seeds.nbytes for seeds in (self.seeds, self.exact and self.exact.seeds)
+                         if seeds is not None),
         }
 
 

@@ -547,7 +547,7 @@ class Index:
         view = store.view(self._isa)
         wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
         chosen = wanted.filter(store, view, len(vectors), exact=True)
-        return _search.beyond(view.snapshot, chosen, vectors, limit,
+        return _search.beyond(view.exact, chosen, vectors, limit,
                               self._threads_for(threads, len(vectors)))
 
     def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
@@ -747,9 +747,11 @@ class Index:
         if queries is None:
             queries = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
-        return tuning.measure(store.view(self._isa).snapshot, queries, min(k, len(store)),
+        view = store.view(self._isa)
+        return tuning.measure(view.snapshot, queries, min(k, len(store)),
                               with_cells=store.cells is not None,
-                              with_vectors=store.n_coded is None, target=recall)._replace(k=k)
+                              with_vectors=store.n_coded is None, target=recall,
+                              exact=view.exact)._replace(k=k)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -772,7 +774,8 @@ class Index:
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
             options = self._options(limits, store, k, allowed is None)
         chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
-        hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest,
+        snapshot = view.snapshot if "effort" in options else view.exact
+        hits, stats = _search.top(snapshot, chosen, vectors, k, nearest,
                                   self._threads_for(threads, len(vectors)), **options)
         self._last_search = stats
         if single:
