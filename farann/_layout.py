@@ -229,8 +229,7 @@ def _in_cells(task: _Task, n_cells: int) -> Made:
     moment = moment_of(task.weights)
     # Where codes are relative to means, what is left of rows should be short in any direction.
     space = Space(builder.centre, kind.unit, None if relative else moment)
-    labels = _by_answers(partition(builder.rows, space, n_cells, kind.seed, threads),
-                         task.long_answers)
+    labels = partition(builder.rows, space, n_cells, kind.seed, threads)
     labels[first] = labels[extents.outliers] = -1
     order, starts, labels = _by_cell(labels, first, builder.by_size(task.coded))
     cells = describe(builder.rows, builder.centre, kind.metric, labels, starts, moment,
@@ -296,18 +295,6 @@ def _snapshot(builder: Builder, made: Made, vectors: bool = True) -> _core.Snaps
             seeds = seeds_of(made.seeds, arrays, codes)
     return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre, builder.metric,
                           builder.isa, codes, cells, vectors, seeds)
-
-
-def _by_answers(labels: Int32Array, answers: Int64Array) -> Int32Array:
-    """Cells numbered anew, those first of which the largest share are answers.
-
-    Exact searches go through the cells in this order, and soon have a good threshold.
-    """
-    sizes = np.bincount(labels)
-    found = np.bincount(labels[answers[answers >= 0]], minlength=len(sizes))
-    numbers = np.empty(len(sizes), np.int32)
-    numbers[np.argsort(-found / np.maximum(sizes, 1), kind="stable")] = np.arange(len(sizes))
-    return numbers[labels]
 
 
 def _by_cell(labels: Int32Array, first: Int64Array,

@@ -55,15 +55,14 @@ def sections_of(settings: Mapping[str, Any],
         # Codes are of all rows or of none: what was added or removed since, `build` will code.
         arrays |= _of_codes(codes, _CODES, metadata)
         if cells is not None:
-            arrays |= {f"cells.{name}": part for name, part in cells._asdict().items()
-                       if isinstance(part, np.ndarray)}
+            arrays |= _named("cells", cells)
             metadata["cell_unit"] = cells.unit
             if cells.relative:
                 metadata["relative"] = True
-        arrays |= _of_seeds(store.seeds, "seeds")
+        arrays |= _named("seeds", store.seeds)
         if store.exact is not None:
             arrays |= _of_codes(store.exact.codes, _EXACT, metadata)
-            arrays |= _of_seeds(store.exact.seeds, "exact_seeds")
+            arrays |= _named("exact_seeds", store.exact.seeds)
         if store.within < 1.0:
             metadata["within"] = store.within
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in list(store.tunings.by_k.values())]
@@ -87,13 +86,12 @@ def _of_codes(codes: CodeArrays, names: _Names, metadata: dict[str, Any]) -> dic
     metadata[names.bounds] = list(codes.bounds)
     if codes.whole_bounds is not None:
         metadata[names.whole_bounds] = list(codes.whole_bounds)
-    return {f"{names.sections}.{name}": part for name, part in codes._asdict().items()
-            if isinstance(part, np.ndarray)}
+    return _named(names.sections, codes)
 
 
-def _of_seeds(seeds: SeedArrays | None, name: str) -> dict[str, Any]:
-    parts = {} if seeds is None else seeds._asdict()
-    return {f"{name}.{of}": part for of, part in parts.items() if part is not None}
+def _named(name: str, parts: CodeArrays | CellArrays | SeedArrays | None) -> dict[str, Any]:
+    there = {} if parts is None else parts._asdict()
+    return {f"{name}.{of}": part for of, part in there.items() if isinstance(part, np.ndarray)}
 
 
 def _chunks(store: Store, first: int) -> Iterator[Float32Array]:

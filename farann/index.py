@@ -47,8 +47,9 @@ class Index:
         few rows for certain), or by the float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
         Group the rows into so many cells; approximate searches then visit the cells that promise
-        most. "auto" chooses by the number of rows, none where there are few. 4-bit codes without
-        vectors are better with cells.
+        most. "auto" makes them where `build` finds, by counted work, that they make searches faster,
+        and none where rows are few; where they make exact ones slower, these have codes of their
+        own. 4-bit codes without vectors are better with cells.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
@@ -57,7 +58,7 @@ class Index:
         For what is drawn at random during `build`; below 2^128.
     threads : int, optional
         Threads for batches, at most 4096; by default as many as there are CPUs. A single query
-        always runs in the thread that asks.
+        always runs in the thread that asks. `build` uses them as well.
 
     Notes
     -----
