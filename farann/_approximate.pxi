@@ -74,7 +74,6 @@ cdef class ApproximateTask(Task):
     cdef allocate_codes(self):
         Task.allocate_codes(self)
         cdef int64_t width = self.code_width, groups, room
-        self.outside_counts = self.codes.outside_noise / noise_of(&self.codes.bounds)
         if self.cells is None:
             self.looks_first = False
             return
@@ -100,18 +99,21 @@ cdef class ApproximateTask(Task):
         """Where they can be paid for."""
         return self.budget >= 2 * seeds.length
 
-    cdef void prepare(self, int64_t i) noexcept nogil:
+    cdef void encode(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
-        cdef double noise = noise_of(&self.codes.bounds) if self.codes is not None else 1.0
-        Task.prepare(self, i)
-        if self.codes is None or not query.coded:
-            return
+        cdef double noise = noise_of(&self.codes.bounds)
+        self.outside_counts = self.codes.outside_noise / noise
+        Task.encode(self, i)
         query.whole.off *= noise
         query.whole.allowance *= noise
         query.whole.length *= noise
         query.scan.allowance *= noise
         query.scan.length *= noise
-        if self.cells is None:
+
+    cdef void prepare(self, int64_t i) noexcept nogil:
+        cdef Query *query = &self.queries[i]
+        Task.prepare(self, i)
+        if self.cells is None or self.codes is None or not query.coded:
             return
         # The weights, turned, are what the codes of the query were made of last.
         farann_code_query(self.snapshot.kernels, self.turned,
@@ -139,8 +141,9 @@ cdef class ApproximateTask(Task):
         self.complete()
         self.refine_all_deferred()
         self.snapshot.kernels.end()
-        self.scan_segment(1)
-        self.finish()
+        if self.budget == INT64_MAX:
+            self.share = self.snapshot.within
+        self.answer_from_tail(self.codes.n_positions)
 
     cdef void begin_again(self, const float *given) noexcept nogil:
         self.expects = self.may_expect

@@ -8,11 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._codes import CodeBounds, blocks_of, centred, empty_panels, largest_of_panels
+from farann._codes import (
+    CodeBounds,
+    block_number,
+    blocks_of,
+    centred,
+    empty_panels,
+    largest_of_panels,
+)
+from farann._parallel import each
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-_POWER_STEPS = 3
+_POWER_STEPS, _ROWS_OF_DIRECTIONS = 3, 4096
 # Costs in multiply-adds, measured: the end of a scanned row, and a row scored again by all its
 # coordinates, which lies anywhere in memory. Thresholds are looser while the search is young.
 _SCAN_END = 8
@@ -40,16 +48,19 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
     """Orthonormal directions (m, dim) along which the sample is long, the longest first.
 
     By orthogonal iteration (Rutishauser 1969): a few steps give directions that are good, and
-    best ones aren't needed.
+    best ones aren't needed; neither are more rows, nor more than float32.
     """
     dim = sample.shape[1]
+    sample = _some(sample)
+    largest = float(np.abs(sample).max(initial=0.0))
+    rows = (sample / max(largest, 1e-300)).astype(np.float32)
     m = min(_NUMBERS[-1] + 16, dim)
-    basis = np.random.default_rng(seed).standard_normal((dim, m))
+    basis = np.random.default_rng(seed).standard_normal((dim, m)).astype(np.float32)
     for _ in range(_POWER_STEPS):
-        basis = np.linalg.qr(sample.T @ (sample @ basis))[0]
+        basis = np.linalg.qr(rows.T @ (rows @ basis))[0]
     # Within their space, the principal axes.
-    along = sample @ basis
-    axes = np.linalg.eigh(along.T @ along)[1][:, ::-1]
+    along = rows @ basis
+    axes = np.linalg.eigh((along.T @ along).astype(np.float64))[1][:, ::-1]
     return np.linalg.qr(basis @ axes)[0].T.copy()
 
 
@@ -73,7 +84,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
     seed : int
         For the rotation within the space of the directions, which evens their codes out.
     """
-    dim = sample.shape[1]
+    dim, sample = sample.shape[1], _some(sample)
     along, query_along = sample @ found.T, weights @ found.T
     squares, query_squares = (sample**2).sum(axis=1), (weights**2).sum(axis=1)
     best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
@@ -97,34 +108,47 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
     return np.ascontiguousarray(turn @ found[:best])
 
 
+def _some(sample: Float64Array) -> Float64Array:
+    return sample[:: max(-(-len(sample) // _ROWS_OF_DIRECTIONS), 1)]
+
+
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
-               outliers: Int64Array, order: Int64Array, places: Int64Array) -> AlongCodes:
+               outliers: Int64Array, order: Int64Array, places: Int64Array,
+               rest_unit: float = 0.0, threads: int = 1) -> AlongCodes:
     """Code rows, centred, along a basis, each by the weight of its panel.
 
-    `order` has the slots of positions, `places` the position of each row. What rows are along the
+    `order` has the slots of positions, `places` the position of each row. With a `rest_unit` other
+    than 0, weights are such that what is outside the basis fits its 127 units. What rows are along the
     basis is computed twice, as keeping it would take as much memory as a good part of the rows.
     """
     n, m = len(rows), len(basis)
     largest, rest = np.zeros(n), np.zeros(n)
     outlying = np.zeros(n, np.bool_)
     outlying[outliers] = True
-    for block in blocks_of(n):
+
+    def measure(block: slice) -> None:
         along, squares = _along(basis, rows[block], centre, unit, outlying[block])
         largest[block] = np.abs(along).max(axis=1)
         rest[block] = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)
+
+    each(measure, blocks_of(n), threads)
     # The floor: of rows that hardly lie along the basis, weights must not grow beyond float32.
     longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
     room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
                       longest / _core.CODE_SPAN)
+    if rest_unit:
+        room = np.maximum(room, largest_of_panels(rest, order) / (rest_unit * (1.0 - _UP32)))
     weights = (127.0 / room).astype(np.float32)
     of_row = np.where(places >= 0, weights[np.maximum(places, 0) // _core.code_rows(1)],
                       np.float32(0.0))
     rest *= of_row
-    rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
+    if not rest_unit:
+        rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
     panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
-    extremes = np.zeros(4)
-    for block in blocks_of(n):
+    extremes = np.zeros((len(blocks_of(n)), 4))
+
+    def code(block: slice) -> None:
         along = _along(basis, rows[block], centre, unit, outlying[block])[0].astype(np.float32)
         exact = along.astype(np.float64)
         scaled = exact * of_row[block, None]
@@ -133,9 +157,11 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
         codes[:, :m] = whole + 128.0
         codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_unit)[:, None]
         _core.pack_codes(codes, places[block], False, panels)
-        extremes = np.maximum(extremes, [
-            _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)])
-    residual, length, _, norm = np.sqrt(extremes).tolist()
+        extremes[block_number(block)] = [
+            _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)]
+
+    each(code, blocks_of(n), threads)
+    residual, length, _, norm = np.sqrt(extremes.max(axis=0)).tolist()
     return AlongCodes(panels, weights, CodeBounds(
         (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
         rest_unit))

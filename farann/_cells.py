@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._asked import Moment
 from farann._codes import blocks_of, centred, empty_panels, largest_of_panels
+from farann._parallel import each
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
@@ -18,14 +18,9 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UI
 # scanning costs little beside all that comes with a visit, cells are larger.
 _FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
 _FEWER_PER_ROOT = {"amx": 2}
-# So many cells are found at once; more in two levels, which takes far less time.
-_MOST_AT_ONCE = 256
-# k-means: rows a cell to learn from, and rounds.
-_ROWS_A_CELL, _ROUNDS = 64, 8
-# Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
-_LARGEST = 1e16
-# Lengths of which float32 holds the squares, and whose inverses are good.
-_SHORTEST, _LONGEST = 1e-15, 1e15
+# Sums over cells are those of so many groups of blocks, which threads take on: as many threads have
+# work, and each group takes memory.
+_GROUPS = 8
 
 
 class CellArrays(NamedTuple):
@@ -73,124 +68,59 @@ def number_of_cells(wanted: int | str | None, n: int, isa: str) -> int:
     return min(int(wanted), n)
 
 
-class Space(NamedTuple):
-    """Where cells are made: rows that are near have about the same keys.
+class _Sums(NamedTuple):
+    """Over the rows of each cell."""
 
-    With a moment of queries, directions that these look along count more.
-    """
+    vectors: Float64Array
+    squares: Float64Array
+    spread: Float64Array
 
-    centre: Float64Array
-    unit: bool
-    moment: Moment | None = None
-
-    def of(self, rows: Float32Array) -> Float32Array:
-        """Rows as points."""
-        points = _moderate(rows, self.centre, self.unit)
-        return points if self.moment is None else self.moment.weighed(points)
-
-
-def partition(rows: Float32Array, space: Space, n_cells: int, seed: int) -> Int32Array:
-    """The cell of each row, by k-means (Lloyd 1982).
-
-    Many cells are found in two levels: the rows are split, and each part is split again into as
-    many cells as are its share. A row's cell is the nearest of all.
-    """
-    return _nearest(rows, space, _means(rows, space, n_cells, seed))
+    def add(self, vectors: Float64Array, cells: Int32Array, factor: Float64Array) -> None:
+        """Add centred rows, some of which belong to no cell."""
+        order = np.argsort(cells, kind="stable")
+        order = order[np.searchsorted(cells[order], 0):]
+        if len(order) == 0:
+            return
+        found, first = np.unique(cells[order], return_index=True)
+        vectors = vectors[order]
+        self.vectors[found] += np.add.reduceat(vectors, first, axis=0)
+        self.squares[found] += np.add.reduceat(np.einsum("ij,ij->i", vectors, vectors), first)
+        seen = vectors @ factor
+        self.spread[found] += np.add.reduceat(np.einsum("ij,ij->i", seen, seen), first)
 
 
-def _means(rows: Float32Array, space: Space, n_cells: int, seed: int) -> Float32Array:
-    """The means of cells."""
-    if n_cells <= _MOST_AT_ONCE:
-        sample = _sample(rows, n_cells * _ROWS_A_CELL)
-        return k_means(space.of(rows[sample]), n_cells, seed)
-    n_parts = round(n_cells**0.5)
-    part = partition(rows, space, n_parts, seed)
-    order = np.argsort(part, kind="stable")
-    bounds = np.searchsorted(part[order], np.arange(n_parts + 1))
-    means = []
-    for p in range(n_parts):
-        members = np.sort(order[bounds[p] : bounds[p + 1]])
-        if len(members) == 0:
-            continue
-        number = max(1, round(n_cells * len(members) / len(rows)))
-        sample = members[_sample(members, number * _ROWS_A_CELL)]
-        means.append(k_means(space.of(rows[sample]), number, seed))
-    return np.concatenate(means)
+def _sums_of(rows: Float32Array, centre: Float64Array, unit: bool, labels: Int32Array, n_cells: int,
+             factor: Float64Array, threads: int) -> _Sums:
+    blocks = blocks_of(len(rows))
+    groups = [_Sums(np.zeros((n_cells, rows.shape[1])), np.zeros(n_cells), np.zeros(n_cells))
+              for _ in range(min(_GROUPS, len(blocks)))]
 
+    def add(group: int) -> None:
+        for block in blocks[group::_GROUPS]:
+            groups[group].add(centred(rows[block], centre, unit), labels[block], factor)
 
-def _sample(rows: npt.NDArray[np.generic], most: int) -> Int64Array:
-    return np.arange(0, len(rows), max(1, len(rows) // most))
-
-
-def _moderate(rows: Float32Array, centre: Float64Array, unit: bool) -> Float32Array:
-    """Centred rows, of which float32 can hold the squares; larger ones are cut to that."""
-    vectors: Float32Array
-    with np.errstate(over="ignore"):
-        if not unit:
-            vectors = rows - centre.astype(np.float32)
-        else:
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-            if not (_SHORTEST < lengths.min(initial=1.0) <= lengths.max(initial=1.0) < _LONGEST):
-                return centred(rows, centre, unit).astype(np.float32)
-            vectors = rows / lengths[:, None]
-            vectors -= centre.astype(np.float32)
-    return np.clip(vectors, -_LARGEST, _LARGEST, out=vectors)
-
-
-def k_means(sample: Float32Array, n_cells: int, seed: int) -> Float32Array:
-    """Means of so many groups of a sample, by scikit-learn's k-means (Lloyd 1982)."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    n_cells = min(n_cells, len(sample))
-    model = KMeans(n_cells, init="random", n_init=1, max_iter=_ROUNDS, tol=0.0,
-                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
-    with warnings.catch_warnings():
-        # So few rounds don't converge, and groups of equal rows can't be told apart.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(sample)
-    return model.cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
-
-
-def _nearest(rows: Float32Array, space: Space, means: Float32Array) -> Int32Array:
-    """The number of the mean that is nearest to each row: a search as any other."""
-    from farann.index import Index
-
-    index = Index(metric="l2", threads=1)
-    index.add(means)
-    labels = np.empty(len(rows), np.int32)
-    for block in blocks_of(len(rows)):
-        labels[block] = index.search_nearest(space.of(rows[block]), 1).ids[:, 0]
-    return labels
+    each(add, range(len(groups)), threads)
+    for other in groups[1:]:
+        for total, part in zip(groups[0], other, strict=True):
+            total += part
+    return groups[0]
 
 
 def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int32Array,
-             starts: Int64Array, asked: Moment, turn: Turn, isa: str) -> CellArrays:
+             starts: Int64Array, asked: Moment, turn: Turn, isa: str,
+             threads: int = 1) -> CellArrays:
     """Code what is expected of each cell: mean, deviation, and mean of squares.
 
     `labels` number the cells without gaps; -1 is a row of none. Deviations are those along what is
     `asked`.
     """
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
-    n_cells, dim = len(starts) - 1, rows.shape[1]
-    sums, squares, spread = np.zeros((n_cells, dim)), np.zeros(n_cells), np.zeros(n_cells)
-    factor, rest = asked.root(), asked.rest
-    for block in blocks_of(len(rows)):
-        vectors, cells = centred(rows[block], centre, unit), labels[block]
-        held = cells >= 0
-        order = np.argsort(cells[held], kind="stable")
-        found, first = np.unique(cells[held][order], return_index=True)
-        if len(found):
-            sums[found] += np.add.reduceat(vectors[held][order], first, axis=0)
-            squares[found] += np.add.reduceat(
-                np.einsum("ij,ij->i", vectors, vectors)[held][order], first)
-            seen = vectors @ factor
-            spread[found] += np.add.reduceat(
-                np.einsum("ij,ij->i", seen, seen)[held][order], first)
+    n_cells, factor = len(starts) - 1, asked.root()
+    sums = _sums_of(rows, centre, unit, labels, n_cells, factor, threads)
     counts = np.maximum(np.bincount(labels[labels >= 0], minlength=n_cells), 1)
-    means, squares = sums / counts[:, None], squares / counts
-    variances = spread / counts - ((means @ factor) ** 2).sum(axis=1)
-    variances += rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
+    means, squares = sums.vectors / counts[:, None], sums.squares / counts
+    variances = sums.spread / counts - ((means @ factor) ** 2).sum(axis=1)
+    variances += asked.rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
     return _coded(means, deviations, squares if squared else None, starts, turn, isa)
 

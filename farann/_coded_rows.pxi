@@ -4,9 +4,21 @@ cdef class CodedRows(CodedBlocks):
     """Scores all coded rows of a snapshot, block by block, and those without codes."""
 
     cdef int64_t first, end  # of the rows to search, where these aren't all
+    cdef bint by_reach  # whether rows lie by it, and it tells of what is asked
+    cdef double share   # of what rows may reach that counts
 
     def __cinit__(self):
         self.first, self.end = 0, INT64_MAX
+
+    cdef allocate_codes(self):
+        CodedBlocks.allocate_codes(self)
+        self.see_reach()
+        self.share = 1.0
+
+    cdef void see_reach(self) noexcept nogil:
+        # What is nearest under l2 may have any length.
+        self.by_reach = self.codes.reach is not None and (
+            self.sign > 0.0 or self.snapshot.metric != FARANN_L2)
 
     cdef int64_t scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
@@ -20,7 +32,7 @@ cdef class CodedRows(CodedBlocks):
                 stale = self.raise_thresholds(start)
                 # Later rows have the judgment of the first.
                 if self.first == 0 and start >= max(FEWEST_JUDGED, 16 * self.k) and (
-                        self.will_cost_too_much(start)):
+                        self.will_cost_too_much(start, self.codes.n_positions - start)):
                     return start
             n = self.of_one_mean(start, min(min(self.code_rows, ramp), end - start))
             self.keep_active(start)
@@ -34,19 +46,19 @@ cdef class CodedRows(CodedBlocks):
             start += n
         return self.codes.n_positions
 
-    cdef bint will_cost_too_much(self, int64_t start) noexcept nogil:
-        """Whether the rows that codes let pass from `start` on will cost more than codes save.
+    cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil:
+        """Whether rows that codes let pass of those that are left will cost more than codes save.
 
         Of the first 16 k rows some 6 k pass in any case, until there is a good threshold, and later
         about k each time as many rows again were scanned. Where codes serve, those that pass beside
         these become as rare; where they don't, as many pass of rows that come later.
         """
-        cdef int64_t n = start - self.judged, left = self.codes.n_positions - start
-        cdef int64_t usual = self.k
+        cdef int64_t n = start - self.judged, usual = self.k
+        cdef double saved = left
         cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
         if self.judged == 0:
             # Where rows lie by reach the first pass, whatever the rest does.
-            usual = 6 * self.k + ALWAYS_PASS if self.codes.reach is None else start
+            usual = start if self.by_reach else 6 * self.k + ALWAYS_PASS
         share = ((cost - self.cost_judged) / self.n_queries
                  - usual * (self.cost_passed + self.cost_rescored)) / n
         if self.share_judged > 0.0:
@@ -61,7 +73,7 @@ cdef class CodedRows(CodedBlocks):
             expected += share * min(n, left)
             left -= n
             n *= 2
-        return expected > 0.1 * SURELY_TENTHS * (self.codes.n_positions - start)
+        return expected > 0.1 * SURELY_TENTHS * saved
 
     cdef bint all_look_on(self) noexcept nogil:
         """Whether all queries have codes, and rows in reach: of others all is known."""
@@ -192,8 +204,7 @@ cdef class CodedRows(CodedBlocks):
         """Where rows lie by reach: forget the queries that no row from a position on can answer."""
         cdef int64_t i, kept = 0, panel = start // FARANN_CODE_PANEL
         cdef const Query *query
-        # What is nearest under l2 may have any length.
-        if self.codes.reach is None or (self.sign < 0.0 and self.snapshot.metric == FARANN_L2):
+        if not self.by_reach:
             return
         for i in range(self.n_active):
             query = &self.queries[self.active[i]]
@@ -205,7 +216,7 @@ cdef class CodedRows(CodedBlocks):
     cdef double most_from(self, int64_t panel, const Query *query) noexcept nogil:
         """The reduced key that rows from a panel on have at most."""
         cdef double reach = self.codes.reach[panel], along
-        cdef double length = query.prepared.weight_norm
+        cdef double length = query.prepared.weight_norm * self.share
         if self.snapshot.metric == FARANN_L2:
             return (length * reach + reach * reach) * BOUND_UP
         if self.codes.lead is None:
@@ -213,8 +224,8 @@ cdef class CodedRows(CodedBlocks):
         # Backwards rows may lie as far as any does.
         along = query.along * (self.codes.reach_along[panel] if query.along > 0.0
                                else -self.codes.bounds.norm)
-        return along + query.across * reach + (BOUND_UP - 1.0) * (fabs(along)
-                                                                  + query.across * reach)
+        reach *= query.across * self.share
+        return along + reach + (BOUND_UP - 1.0) * (fabs(along) + reach)
 
     cdef void scan_for_active(self, int64_t start, int64_t n) noexcept nogil:
         """Scan rows for some of the queries."""

@@ -201,6 +201,8 @@ cdef class Codes:
         Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
     axes : float64 (n_coded, dim) or None
         What rows are coded along, see `Turn`; not without vectors.
+    in_runs : bool
+        Whether rows lie by reach in runs only, of which it says what each panel reaches.
     """
 
     cdef const uint8_t[:, ::1] panels, lower, whole
@@ -209,9 +211,10 @@ cdef class Codes:
     cdef Turn turn
     cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
-    cdef double[::1] reach  # None, or the largest |z| from each panel on, or what isn't along
+    # None, or the largest |z| from each panel on, or what isn't along; in runs: as given.
+    cdef double[::1] reach
     cdef double[:, ::1] lead  # None, or a direction, padded with zeros
-    cdef double[::1] reach_along  # the most along it from each panel on
+    cdef double[::1] reach_along  # the most along it, likewise
     cdef farann_coded_rows scanned, refined
     cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
     cdef uint8_t[:, ::1] hub_panels
@@ -228,7 +231,7 @@ cdef class Codes:
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
                  const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
                  whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None,
-                 stretch=None, axes=None):
+                 stretch=None, axes=None, bint in_runs=False):
         cdef int64_t i, parts, n = panels.shape[0], n_coded = signs.shape[1]
         self.has_basis = basis is not None
         self.upper_alone = lower is None and not self.has_basis
@@ -301,7 +304,7 @@ cdef class Codes:
             if longest.shape != (weights.shape[0],):
                 raise ValueError("there must be the longest row of each panel")
             largest_of(longest, "lengths")
-            self.reach = most_from_each_on(longest)
+            self.reach = most_from_each_on(longest, in_runs)
         if lead is not None or along is not None:
             if longest is None or lead is None or along is None or along.shape != longest.shape:
                 raise ValueError("a lead needs what the rows of each panel are along it, and else")
@@ -310,7 +313,7 @@ cdef class Codes:
             if lead.shape != (dim,):
                 raise ValueError("the lead must be a direction of the rows' space")
             self.lead = orthonormal(lead[None], dim, "lead")
-            self.reach_along = most_from_each_on(along)
+            self.reach_along = most_from_each_on(along, in_runs)
         self.bounds, self.refined = self.scan_bounds, self.scanned
         if self.has_basis:
             self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, n_coded)
@@ -343,8 +346,10 @@ cdef class Codes:
         self.n_hubs = n
 
 
-cdef most_from_each_on(values):
-    """The largest value from each panel on."""
+cdef most_from_each_on(values, bint in_runs):
+    """The largest value from each panel on; in runs it is given."""
+    if in_runs:
+        return values.astype(np.float64)
     return np.maximum.accumulate(values[::-1].astype(np.float64))[::-1].copy()
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from farann import _core
+from farann._parallel import each
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
@@ -56,6 +56,11 @@ def sample_of(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Ar
     return centred(rows[:: max(-(-len(rows) // _SAMPLED), 1)], centre, unit)
 
 
+def block_number(block: slice) -> int:
+    """Which of the blocks it is."""
+    return int(block.start) // _ROWS_AT_ONCE
+
+
 def blocks_of(n: int) -> list[slice]:
     """Rows to take at a time."""
     return [slice(i, min(i + _ROWS_AT_ONCE, n)) for i in range(0, n, _ROWS_AT_ONCE)]
@@ -82,11 +87,14 @@ class Extents(NamedTuple):
 
 
 def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, turn: Turn, isa: str,
-                 progress: bool, steps: int = 0) -> Extents | None:
+                 progress: bool, steps: int = 0, threads: int = 1) -> Extents | None:
     """What codes must hold; None where they could not help, as rows have no spread."""
     largest = np.empty(len(rows))
-    for block in tqdm(blocks_of(len(rows)), "measuring rows", disable=not progress):
+
+    def measure(block: slice) -> None:
         _core.code_extents(rows[block], centre, unit, *turn, isa, largest[block])
+
+    each(measure, blocks_of(len(rows)), threads, "measuring rows", progress)
     limit = _largest_coded(largest)
     if not 1e-28 < limit < 1e18:
         return None
@@ -103,24 +111,39 @@ class CodedBlock(NamedTuple):
     unknown: Float32Array  # |lower halves - 7.5|
 
 
-def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
-              weights: Float32Array, isa: str, extremes: Float64Array,
-              progress: bool = False) -> Iterator[CodedBlock]:
-    """Code rows, each by its weight, block by block; those of outliers are worth nothing.
+Laying = Callable[[CodedBlock], object]
 
-    `extremes` (6,) are raised to the squares of the bounds, see `bounds_from`.
+
+def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
+              weights: Float32Array, isa: str, lay: Laying, progress: bool = False,
+              threads: int = 1) -> Float64Array:
+    """Code rows, each by its weight, and lay them down block by block; those of outliers are worth
+    nothing.
+
+    Gives the squares of the bounds (6,), see `bounds_from`. Blocks may be laid down at a time.
     """
-    width = extents.turn.width
-    outlying = np.zeros(len(rows), np.bool_)
-    outlying[extents.outliers] = True
-    for block in tqdm(blocks_of(len(rows)), "coding rows", disable=not progress):
+    outlying = outliers_of(extents, len(rows))
+    extremes = np.zeros((len(blocks_of(len(rows))), 6))
+
+    def code(block: slice) -> None:
         n = block.stop - block.start
-        coded = CodedBlock(block, np.empty((n, width), np.uint8), np.empty(n),
+        coded = CodedBlock(block, np.empty((n, extents.turn.width), np.uint8), np.empty(n),
                            np.empty(n, np.float32))
-        extremes[:] = np.maximum(extremes, _core.encode_rows(
+        extremes[block_number(block)] = _core.encode_rows(
             rows[block], centre, unit, *extents.turn,
-            np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:]))
-        yield coded
+            np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:])
+        lay(coded)
+
+    each(code, blocks_of(len(rows)), threads, "coding rows", progress)
+    largest: Float64Array = extremes.max(axis=0, initial=0.0)
+    return largest
+
+
+def outliers_of(extents: Extents, n: int) -> npt.NDArray[np.bool_]:
+    """Which of n rows are outliers."""
+    outlying = np.zeros(n, np.bool_)
+    outlying[extents.outliers] = True
+    return outlying
 
 
 def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBounds:

@@ -97,6 +97,7 @@ class Codes:
         along: npt.NDArray[np.float32] | None = None,
         stretch: npt.NDArray[np.float64] | None = None,
         axes: npt.NDArray[np.float64] | None = None,
+        in_runs: bool = False,
     ) -> None: ...
 
 class Cells:
@@ -126,6 +127,7 @@ class Seeds:
     ) -> None: ...
 
 class Snapshot:
+    added: Final[Codes | None]
     isa: Final[str]
     dim: Final[int]
     n_slots: Final[int]
@@ -142,6 +144,10 @@ class Snapshot:
         cells: Cells | None = None,
         vectors: bool = True,
         seeds: Seeds | None = None,
+        added: Codes | None = None,
+        runs: npt.NDArray[np.int64] | None = None,
+        uncoded: npt.NDArray[np.int64] | None = None,
+        within: float = 1.0,
     ) -> None: ...
 
     def seeds_for(self, k: int) -> bool: ...

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from farann import _core
 
 _forced = os.environ.get("FARANN_ISA")
 
 
+@cache
+def _levels() -> tuple[str, ...]:
+    # To ask the CPU takes as long as to add some rows.
+    return _core.isa_levels()
+
+
 def default_isa() -> str:
     """The level that FARANN_ISA named when farann was imported, or the fastest there is."""
-    levels = _core.isa_levels()
+    levels = _levels()
     if not _forced:
         return levels[-1]
     if _forced not in levels:

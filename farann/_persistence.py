@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from math import inf, isfinite, isinf, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,8 @@ from farann._cells import CellArrays
 from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
 from farann._ids import IdMap, distinct
-from farann._layout import CodeArrays
+from farann._builder import CodeArrays
+from farann._layout import Exact
 from farann._seeds import SeedArrays, seeds_of
 from farann._kind import Kind
 from farann._store import Store
@@ -52,24 +53,47 @@ def sections_of(settings: Mapping[str, Any],
         metadata["coded"] = n_coded
     if codes is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
         # Codes are of all rows or of none: what was added or removed since, `build` will code.
-        arrays |= {f"codes.{name}": part for name, part in codes._asdict().items()
-                   if isinstance(part, np.ndarray)}
-        metadata["code_bounds"] = list(codes.bounds)
-        if codes.whole_bounds is not None:
-            metadata["whole_bounds"] = list(codes.whole_bounds)
+        arrays |= _of_codes(codes, _CODES, metadata)
         if cells is not None:
-            arrays |= {f"cells.{name}": part for name, part in cells._asdict().items()
-                       if isinstance(part, np.ndarray)}
+            arrays |= _named("cells", cells)
             metadata["cell_unit"] = cells.unit
             if cells.relative:
                 metadata["relative"] = True
-        if store.seeds is not None:
-            arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
-                       if part is not None}
+        arrays |= _named("seeds", store.seeds)
+        if store.exact is not None:
+            arrays |= _of_codes(store.exact.codes, _EXACT, metadata)
+            arrays |= _named("exact_seeds", store.exact.seeds)
+        if store.within < 1.0:
+            metadata["within"] = store.within
         tunings = list(store.tunings.by_k.values())
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
         metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
     return metadata, arrays
+
+
+class _Names(NamedTuple):
+    """How a layout of codes is named in a file."""
+
+    sections: str
+    bounds: str
+    whole_bounds: str
+
+
+_CODES = _Names("codes", "code_bounds", "whole_bounds")
+_EXACT = _Names("exact", "exact_bounds", "exact_whole_bounds")
+
+
+def _of_codes(codes: CodeArrays, names: _Names, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of codes; their bounds are put to the metadata."""
+    metadata[names.bounds] = list(codes.bounds)
+    if codes.whole_bounds is not None:
+        metadata[names.whole_bounds] = list(codes.whole_bounds)
+    return _named(names.sections, codes)
+
+
+def _named(name: str, parts: CodeArrays | CellArrays | SeedArrays | None) -> dict[str, Any]:
+    there = {} if parts is None else parts._asdict()
+    return {f"{name}.{of}": part for of, part in there.items() if isinstance(part, np.ndarray)}
 
 
 def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
@@ -133,10 +157,12 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
             raise FormatError("the cells are not those of these codes: only one has squares")
         if store.cells is not None and store.cells.relative and not (n_coded and kind.bits == 4):
             raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
-        store.seeds = _seeds_of(arrays, *coded)
+        store.seeds = _seeds_of(arrays, *coded, "seeds")
         if store.seeds is not None and (n_coded or kind.bits == 4):
             raise FormatError("the seeds are not those of these codes")
         store.tunings.by_k = _tunings_of(metadata)
+        store.within = _within_of(metadata)
+        store.exact = _exact_of(metadata, arrays, count, store)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
 
@@ -179,19 +205,34 @@ _SEED_SECTIONS = {"panels": (np.uint8, 2), "weights": (np.float32, 1), "squares"
                   "positions": (np.int32, 2)}
 
 
-def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
-              dim: int) -> tuple[CodeArrays, _core.Codes] | None:
-    """The codes of `count` rows, and the same as the core has them."""
-    if "code_bounds" not in metadata:
+def _exact_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
+              store: Store) -> Exact | None:
+    """The layout that exact searches have for themselves."""
+    coded = _codes_of(metadata, arrays, count, store.dim, _EXACT)
+    if coded is None:
         return None
-    parts = _parts(arrays, "codes", _CODE_SECTIONS)
+    codes, ours = coded[0], store.codes
+    if (ours is None or store.cells is None or store.n_coded is not None
+            or (codes.squares is None) != (ours.squares is None)
+            or (codes.basis is None) != (ours.basis is None)
+            or (codes.basis is None and (codes.lower is None) != (ours.lower is None))):
+        raise FormatError("the codes for exact searches don't fit the others")
+    return Exact(codes, _seeds_of(arrays, *coded, "exact_seeds"))
+
+
+def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
+              dim: int, names: _Names = _CODES) -> tuple[CodeArrays, _core.Codes] | None:
+    """The codes of `count` rows, and the same as the core has them."""
+    if names.bounds not in metadata:
+        return None
+    parts = _parts(arrays, names.sections, _CODE_SECTIONS)
     for name in ("panels", "weights", "signs", "outliers"):
         if parts[name] is None:
-            raise FormatError(f"section 'codes.{name}' is missing")
-    bounds = _bounds(metadata, "code_bounds")
+            raise FormatError(f"section '{names.sections}.{name}' is missing")
+    bounds = _bounds(metadata, names.bounds)
     if bounds is None:
-        raise FormatError("metadata: 'code_bounds' can't be None")
-    codes = CodeArrays(**parts, bounds=bounds, whole_bounds=_bounds(metadata, "whole_bounds"))
+        raise FormatError(f"metadata: {names.bounds!r} can't be None")
+    codes = CodeArrays(**parts, bounds=bounds, whole_bounds=_bounds(metadata, names.whole_bounds))
     try:
         of_core = _core.Codes(count, dim, *codes)
     except (TypeError, ValueError) as error:
@@ -239,14 +280,14 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     return cells
 
 
-def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays,
-              of_core: _core.Codes) -> SeedArrays | None:
-    parts = _parts(arrays, "seeds", _SEED_SECTIONS)
+def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays, of_core: _core.Codes,
+              of: str) -> SeedArrays | None:
+    parts = _parts(arrays, of, _SEED_SECTIONS)
     if parts["positions"] is None:
         return None
     for name in ("panels", "weights"):
         if parts[name] is None:
-            raise FormatError(f"section 'seeds.{name}' is missing")
+            raise FormatError(f"section '{of}.{name}' is missing")
     seeds = SeedArrays(**parts)
     try:
         seeds_of(seeds, codes, of_core)
@@ -262,6 +303,13 @@ def _rows_of(tuning: Tuning) -> list[list[float | None]]:
         columns.append(tuning.expected)
     return [[value if isfinite(value) else None for value in row]
             for row in zip(*columns, strict=True)]
+
+
+def _within_of(metadata: Mapping[str, Any]) -> float:
+    within = metadata.get("within", 1.0)
+    if not (isinstance(within, float) and 0.0 <= within <= 1.0):
+        raise FormatError(f"metadata: 'within' can't be {_checks.shown(within)}")
+    return within
 
 
 def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:

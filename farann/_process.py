@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from farann import _core
 
@@ -16,6 +16,8 @@ _lock = threading.Lock()
 # Who needs BLAS to have one thread; and by file name the libraries, with the threads they had.
 _users: set[object] = set()
 _limited: dict[str, tuple[Any, int]] = {}
+# OpenMP as it was loaded when somebody last needed one thread.
+_openmp: list[Any] = []
 
 
 @contextmanager
@@ -31,8 +33,8 @@ def one_thread() -> Iterator[None]:
     try:
         with _lock:
             _users.add(user)
-            _limit()
-        with threadpool_limits(1, user_api="openmp"):
+            libraries = _limit()
+        with libraries.limit(limits=1, user_api="openmp"):
             yield
     finally:
         try:
@@ -42,13 +44,24 @@ def one_thread() -> Iterator[None]:
             raise
 
 
-def _limit() -> None:
+def limit_this_thread() -> None:
+    """Let OpenMP use one thread where a thread of farann's pool calls it, which has the limit for
+    good."""
+    if threading.current_thread() is not threading.main_thread():
+        for library in _openmp:
+            library.set_num_threads(1)
+
+
+def _limit() -> ThreadpoolController:
     """Again for everybody who comes: libraries may have been loaded since."""
-    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+    libraries = ThreadpoolController()
+    _openmp[:] = libraries.select(user_api="openmp").lib_controllers
+    for library in libraries.select(user_api="blas").lib_controllers:
         threads = library.num_threads
         if threads and threads > 1 and getattr(library, "threading_layer", "") != "openmp":
             _limited.setdefault(library.filepath, (library, threads))
             _set_threads(library, 1)
+    return libraries
 
 
 def _leave(user: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann import _core, _layout, tuning
+from farann import _builder, _core, _layout, tuning
 from farann._asked import weights_of
 from farann._cells import CellArrays
 from farann._checks import Limits
@@ -31,7 +31,7 @@ _SAMPLE = 1024
 class Coded(NamedTuple):
     """A base without vectors."""
 
-    codes: _layout.CodeArrays
+    codes: _builder.CodeArrays
     cells: CellArrays | None
     rows: Float32Array  # of the outliers
 
@@ -64,7 +64,7 @@ def search_options(limits: Limits, n_rows: int, with_cells: bool) -> dict[str, A
 # ---- rows from codes ----
 
 
-def places(codes: _layout.CodeArrays, slots: Int64Array) -> Int64Array:
+def places(codes: _builder.CodeArrays, slots: Int64Array) -> Int64Array:
     """Positions of some slots; -1 for those that have none."""
     if codes.slots is None:
         return slots
@@ -138,7 +138,7 @@ def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float
 # ---- codes that come and go ----
 
 
-def _as_order(codes: _layout.CodeArrays, n_rows: int) -> Int64Array:
+def _as_order(codes: _builder.CodeArrays, n_rows: int) -> Int64Array:
     """The slot at each position, -1 for none."""
     if codes.slots is not None:
         return codes.slots.astype(np.int64)
@@ -186,8 +186,8 @@ def _closed_up(coded: Coded) -> Coded:
     return Coded(_taken(codes, positions, np.repeat(weights[begins], panels)), cells, rows)
 
 
-def _taken(codes: _layout.CodeArrays, positions: Int64Array,
-           weights: Float32Array) -> _layout.CodeArrays:
+def _taken(codes: _builder.CodeArrays, positions: Int64Array,
+           weights: Float32Array) -> _builder.CodeArrays:
     """The codes at some positions, whole panels of rows of the `weights`; -1 for none."""
     assert codes.slots is not None and codes.unknown is not None
     there = positions >= 0
@@ -242,7 +242,7 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
 
 
 def _shape(rows: Float32Array, centre: Float64Array, kind: Kind,
-           codes: _layout.CodeArrays) -> Float64Array | None:
+           codes: _builder.CodeArrays) -> Float64Array | None:
     if kind.bits == 8:
         return None
     sample = rows[:: -(-len(rows) // _SAMPLE)]

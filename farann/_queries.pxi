@@ -180,7 +180,8 @@ cdef class Queries:
         self.exact = <double *>self.allocate(exact_dim, sizeof(double))
         self.keys = <double *>self.allocate(room, 2 * sizeof(double), False)
         self.positions = <int64_t *>(self.keys + room)
-        self.scans_rows = self.codes is None or filter.segments[1].count > 0
+        self.scans_rows = self.codes is None or (
+            filter.segments[1].count > 0 if snapshot.added is None else snapshot.uncoded.count > 0)
         self.weights = <float *>self.allocate(
             self.n_weights() if self.scans_rows else exact_dim, sizeof(float))
         if not self.beyond:

@@ -69,7 +69,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
-    if long and n < threads and effort is None and epsilon == 0.0:
+    if long and n < threads and effort is None and epsilon == 0.0 and snapshot.added is None:
         n_parts = min(threads * _PARTS_A_THREAD, n * work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
         split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,
@@ -127,11 +127,11 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     """What answers single queries as `top` does, with less work for each.
 
     None where a query takes long, and has to be one that Ctrl+C ends, where many rows are asked
-    for, or with a budget.
+    for, where added ones have codes, or with a budget.
     """
     work = everything.n_rows * snapshot.dim
     share = 1 if effort is None or effort == inf else _APPROXIMATE_SHARE
-    if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
+    if budget or k > _MOST_KEPT or snapshot.added is not None or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), effort, expected)

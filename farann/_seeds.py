@@ -9,13 +9,13 @@ import numpy as np
 
 from farann import _core
 from farann._asked import directions_of
-from farann._cells import code_means, k_means
+from farann._cells import code_means
 from farann._codes import bytes_at
-from farann._process import one_thread
+from farann._kmeans import k_means
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
 if TYPE_CHECKING:
-    from farann._layout import CodeArrays
+    from farann._builder import CodeArrays
 
 # Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
 # rows one in so many at most is in a list.
@@ -77,7 +77,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     """
     n_lists = number_of_lists(len(arrays.panels))
     held_out = np.arange(len(weights)) % _HELD_OUT == _HELD_OUT - 1
-    # Lists can hardly have answers that no other query had; scikit-learn takes a second to load.
+    # Lists can hardly have answers that no other query had.
     if n_lists == 0 or len(weights) < _HELD_OUT * n_lists or (
             np.isin(answers[held_out], answers[~held_out]).mean() < _LEAST_KNOWN):
         return None
@@ -86,10 +86,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
         # An answer doesn't depend on how long a query is.
         weights = directions_of(weights)
     weights = np.clip(weights, -_LARGEST, _LARGEST)
-    import sklearn.cluster  # noqa: F401  # so that the limit sees its threads, too
-
-    with one_thread():
-        means = k_means(weights[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
+    means = k_means(weights[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
     # As rows of which the nearest mean has the largest key: <a, b> less |b|^2 / 2, over 2.
     rows, squares = 0.5 * means, -0.25 * (means**2).sum(axis=1)
     if not squared:

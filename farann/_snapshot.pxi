@@ -33,13 +33,27 @@ cdef class Snapshot:
         Of the codes.
     vectors : bool
         False: the base is there as codes alone, without a basis, and scores of its rows are rough.
+    added : Codes or None
+        Of rows of the tail, turned as those of the base were; they have slots. Not without vectors.
+    runs : int64 (r, 2) or None
+        From which to which position of these to search, whole panels; there if `added` is.
+    uncoded : int64 (m,) or None
+        The other rows of the tail, counted from its first one; there if `added` is.
+    within : float
+        Answers have such a share of what they could reach by their lengths, or less: what
+        approximate searches go by in runs.
     """
 
     cdef Segment segments[2]
+    cdef Segment uncoded
+    cdef const int64_t[::1] uncoded_rows
+    cdef const int64_t[:, ::1] runs
+    cdef double within
     cdef readonly str isa
     cdef const farann_kernels *kernels
     cdef farann_metric metric
     cdef Codes codes
+    cdef readonly Codes added
     cdef Cells cells
     cdef Seeds seeds
     cdef readonly int64_t dim
@@ -55,7 +69,8 @@ cdef class Snapshot:
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, Codes codes=None,
-                 Cells cells=None, bint vectors=True, Seeds seeds=None):
+                 Cells cells=None, bint vectors=True, Seeds seeds=None,
+                 Codes added=None, runs=None, uncoded=None, double within=1.0):
         cdef int64_t n_base = base.shape[0]
         self.isa, self.kernels = isa, kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
@@ -90,7 +105,7 @@ cdef class Snapshot:
         if seeds is not None and (codes is None or seeds.dim != self.dim or not vectors
                                   or seeds.n_positions != codes.n_positions):
             raise ValueError("seeds must be those of the codes")
-        self.codes, self.cells, self.seeds = codes, cells, seeds
+        self.codes, self.cells, self.seeds, self.added = codes, cells, seeds, added
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]
@@ -100,6 +115,9 @@ cdef class Snapshot:
             self.segments[0].rows = &base[0, 0]
         if tail.shape[0]:
             self.segments[1].rows = &tail[0, 0]
+        self.uncoded, self.within = self.segments[1], within
+        if added is not None:
+            self.take_added(runs, uncoded)
         cdef int64_t j
         cdef uint64_t before
         self.padded_centre = np.zeros(padded(self.dim), np.float32)
@@ -112,6 +130,28 @@ cdef class Snapshot:
             for j in range(self.dim):
                 self.padded_centre[j] = <float>centre[j]
         farann_arithmetic_end(before)
+
+    cdef take_added(self, runs, uncoded):
+        """Check what the tail has of codes, and note where they are, and which rows have none."""
+        cdef Codes codes = self.codes, added = self.added
+        cdef int64_t i
+        self.runs, self.uncoded_rows = runs, uncoded
+        if (codes is None or not self.vectors or added.upper_alone or added.slots is None
+                or added.n_rows > self.n_slots or added.bounds.dim != codes.bounds.dim
+                or added.has_basis != codes.has_basis
+                or added.scanned.groups != codes.scanned.groups
+                or (added.squares is None) != (codes.squares is None)
+                or added.outliers.shape[0]
+                or self.uncoded_rows.shape[0] > self.segments[1].count):
+            raise ValueError("codes of added rows must be as those of the base")
+        for i in range(self.runs.shape[0]):
+            if (self.runs.shape[1] != 2 or self.runs[i, 0] % FARANN_CODE_PANEL
+                    or self.runs[i, 1] % FARANN_CODE_PANEL
+                    or not 0 <= self.runs[i, 0] <= self.runs[i, 1] <= added.n_positions):
+                raise ValueError("runs must be positions of whole panels")
+        self.uncoded.count = self.uncoded_rows.shape[0]
+        if self.uncoded.count:
+            self.uncoded.positions = &self.uncoded_rows[0]
 
     cpdef bint seeds_for(self, int64_t k):
         """Whether searches for the k furthest rows begin with seeds."""

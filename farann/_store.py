@@ -18,11 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from farann import _core, _quantized
+from farann._added import Added, nothing_added
 from farann._cells import CellArrays
 from farann._dispatch import default_isa
 from farann._ids import IdMap
 from farann._kind import Kind
-from farann._layout import CodeArrays, Made, make_codes, sampled
+from farann._builder import CodeArrays
+from farann._layout import Exact, Made, make_codes, sampled
 from farann._process import ieee_arithmetic
 from farann._seeds import SeedArrays, seeds_of
 from farann._tunings import Tunings
@@ -32,6 +34,8 @@ from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 _CENTRE_SAMPLE = 16_384
 # Sampled rows that are float64 at a time.
 _SAMPLE_AT_ONCE = 1024
+# Queries that layouts are compared with.
+_HELD_OUT = 256
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
@@ -41,6 +45,7 @@ class View(NamedTuple):
 
     snapshot: _core.Snapshot
     everything: _core.Filter
+    exact: _core.Snapshot  # the same, or another layout for exact searches
 
 
 class Native(NamedTuple):
@@ -49,6 +54,8 @@ class Native(NamedTuple):
     codes: _core.Codes | None
     cells: _core.Cells | None
     seeds: _core.Seeds | None
+    exact: _core.Codes | None = None
+    exact_seeds: _core.Seeds | None = None
 
 
 class Store:
@@ -60,6 +67,7 @@ class Store:
         self.codes: CodeArrays | None = None
         self.cells: CellArrays | None = None
         self.seeds: SeedArrays | None = None
+        self.exact: Exact | None = None  # codes that exact searches have for themselves
         self.codes_recall: float | None = None
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
@@ -73,8 +81,11 @@ class Store:
         self.n_removed = 0
         self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
         self._n_tail = 0
+        self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
+        self.within = 1.0  # see `_typical.within_of`
         # Made when they are first asked for; two threads may make the same, and either will do.
         self._native: Native | None = None
+        self._native_added: _core.Codes | None = None
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
@@ -83,8 +94,11 @@ class Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={})
-        if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds")):
+        if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds", "exact")):
             new._native = None
+        if "added" in parts and (self.added is None or parts["added"] is None
+                                 or parts["added"].room is not self.added.room):
+            new._native_added = None
         return new
 
     @classmethod
@@ -117,12 +131,23 @@ class Store:
         """What searches see, at an instruction-set level."""
         made = self._view
         if made is None or made[0] != isa:
-            native = self.native()
-            snapshot = _core.Snapshot(
-                self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                self.kind.metric, isa, native.codes, native.cells, self.n_coded is None,
-                native.seeds)
-            made = self._view = isa, View(snapshot, _core.Filter(snapshot))
+            native, added = self.native(), self.native_added()
+            runs = uncoded = None
+            if added is not None and self.added is not None:
+                runs = np.array([[run.start, run.stop] for run in self.added.runs], np.int64)
+                uncoded = self.added.uncoded
+
+            def snapshot_of(codes: _core.Codes | None, cells: _core.Cells | None,
+                            seeds: _core.Seeds | None) -> _core.Snapshot:
+                return _core.Snapshot(
+                    self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
+                    self.kind.metric, isa, codes, cells, self.n_coded is None, seeds, added, runs,
+                    uncoded, self.within)
+
+            snapshot = exact = snapshot_of(native.codes, native.cells, native.seeds)
+            if native.exact is not None:
+                exact = snapshot_of(native.exact, None, native.exact_seeds)
+            made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact)
         return made[1]
 
     def native(self) -> Native:
@@ -137,7 +162,22 @@ class Store:
                                         *self.cells)
                 if self.seeds is not None:
                     seeds = seeds_of(self.seeds, self.codes, codes)
-            made = self._native = Native(codes, cells, seeds)
+            exact = exact_seeds = None
+            if self.exact is not None:
+                exact = _core.Codes(self.n_base, self.dim, *self.exact.codes)
+                if self.exact.seeds is not None:
+                    exact_seeds = seeds_of(self.exact.seeds, self.exact.codes, exact)
+            made = self._native = Native(codes, cells, seeds, exact, exact_seeds)
+        return made
+
+    def native_added(self) -> _core.Codes | None:
+        """Codes of the tail as the core has them; None where there are none."""
+        made = self._native_added
+        if made is None and self.added is not None:
+            codes = self.added.codes
+            if codes is not None:
+                made = _core.Codes(self.n_slots, self.dim, *codes, in_runs=True)
+                self._native_added = made
         return made
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
@@ -179,7 +219,15 @@ class Store:
             alive = np.concatenate([alive, np.ones(n, np.uint8)])
         # Behind what this store sees: if the change fails, the next one writes there.
         tail[self._n_tail : needed] = rows
-        return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids))
+        return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids),
+                            added=self._added_with(tail[:needed], n))
+
+    def _added_with(self, tail: Float32Array, n_new: int) -> Added | None:
+        """Codes of a tail with so many new rows; None where they are not kept."""
+        if self.codes is None or self.n_coded is not None:
+            return None
+        return (self.added or nothing_added()).grown(
+            self.codes, tail, n_new, self.n_base, self.centre, self.kind, default_isa())
 
     def adopting(self, rows: Float32Array, ids: Int64Array) -> Store:
         """This store, which is empty, over rows as they lie, without a copy."""
@@ -191,13 +239,14 @@ class Store:
         alive[slots] = 0
         return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
 
-    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False) -> Store:
+    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False,
+                threads: int = 1) -> Store:
         """One segment, without what was removed, with a new centre, and the rows coded."""
         if self.n_coded is not None:
             live = self.live_slots()
             if len(live) and live[0] < self.n_coded:
                 return self._extended()
-            return self._uncoded(live).rebuilt(queries, progress)
+            return self._uncoded(live).rebuilt(queries, progress, threads)
         base, ids = self._merged(progress)
         unused = self._unused_queries
         if queries is not None and len(queries) > 1:
@@ -205,15 +254,28 @@ class Store:
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
         centre, made = centre_of(base, self.kind.unit), Made(None)
         if self.kind.coded:
-            made = make_codes(base, centre, self.kind, default_isa(), queries, progress)
+            made = make_codes(base, centre, self.kind, default_isa(), queries, progress,
+                              threads, self._held_out(base, unused))
         n_coded = None
         if made.codes is not None and not self.kind.vectors:
             base, n_coded = base[made.codes.outliers], len(base)
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
-            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, codes=made.codes,
-            cells=made.cells, seeds=made.seeds, codes_recall=made.recall, tunings=Tunings(),
+            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, codes=made.codes,
+            cells=made.cells, seeds=made.seeds, exact=made.exact, codes_recall=made.recall, within=made.within,
+            tunings=Tunings(),
             _unused_queries=unused, built=True)
+
+    def _held_out(self, base: Float32Array, unused: Float32Array | None) -> Float32Array | None:
+        """Queries that the layout isn't made with."""
+        if self.kind.cells != "auto":
+            return None
+        if unused is not None and len(unused):
+            return unused[:_HELD_OUT]
+        used = sampled(len(base), len(base), self.dim, self.kind.seed)
+        fresh = np.setdiff1d(np.arange(len(base)), used, assume_unique=True)
+        draw = np.random.default_rng([self.kind.seed, 2])
+        return np.asarray(base[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
 
     def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
@@ -301,9 +363,11 @@ class Store:
             "ids": self.ids.nbytes,
             "removed": 0 if self.alive is None else self.alive.nbytes,
             "centre": self.centre.nbytes,
-            "codes": _nbytes(self.codes),
+            "codes": _nbytes(self.codes) + _nbytes(self.added and self.added.room)
+                     + _nbytes(self.exact and self.exact.codes),
             "cells": _nbytes(self.cells),
-            "seeds": 0 if self.seeds is None else self.seeds.nbytes,
+            "seeds": sum(seeds.nbytes for seeds in (self.seeds, self.exact and self.exact.seeds)
+                         if seeds is not None),
         }
 
 

@@ -24,12 +24,13 @@ def turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
     """What rows should go through before they are coded, for queries of such weights."""
     turn = Turn(rotation_signs(rows.shape[1], kind.seed))
     # The rounding of 4-bit codes does better by what queries have in common.
-    if kind.bits != 8 or len(rows) < FEW_ROWS:
+    squared = _core.METRICS[kind.metric] == "l2"
+    if kind.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
         return turn
     with one_thread():
         sample, directions = sample_of(rows, centre, kind.unit), directions_of(weights)
         # Under l2, queries have next to no mean beside the centre of rows.
-        if _core.METRICS[kind.metric] != "l2":
+        if not squared:
             turn = turn._replace(stretch=stretch_for(sample, directions))
         # Rows that are known by their codes alone must not lose a part for good.
         axes = None

@@ -5,13 +5,19 @@ Without vectors, but with cells, they are those of what is left of a row less th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-from tqdm import tqdm
 
 from farann._cells import Origins
-from farann._codes import CodedBlock, Extents, blocks_of, centred
+from farann._codes import (
+    CodedBlock,
+    Extents,
+    Laying,
+    block_number,
+    blocks_of,
+    centred,
+    outliers_of,
+)
+from farann._parallel import each
 from farann._types import Float32Array, Float64Array
 
 # Rounding that looks at all coordinates takes dim^2 steps a row, and gains where they are few.
@@ -41,16 +47,17 @@ def shape_of(weights: Float64Array) -> Float64Array | None:
 
 def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
                weights: Float32Array, shape: Float64Array | None, origins: Origins | None,
-               extremes: Float64Array, progress: bool) -> Iterator[CodedBlock]:
+               lay: Laying, progress: bool, threads: int = 1) -> Float64Array:
     """Code rows as `code_rows` does, but for upper halves alone, and relative to `origins`.
 
     The lower halves, which are dropped, come as close to the row as the upper ones let them: what
     is proved about 8-bit codes then holds for these, too.
     """
     n, dim = rows.shape
-    coded = np.ones(n, np.bool_)
-    coded[extents.outliers] = False
-    for block in tqdm(blocks_of(n), "coding rows", disable=not progress):
+    coded = ~outliers_of(extents, n)
+    extremes = np.zeros((len(blocks_of(n)), 6))
+
+    def code(block: slice) -> None:
         z = extents.turn.rows(centred(rows[block], centre, unit))
         left = z if origins is None else z - origins.of(block, dim)
         scaled = np.where(coded[block, None], left * weights[block, None], 0.0)
@@ -60,11 +67,15 @@ def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ex
         codes[:, :dim] = whole + 128.0
         squares = (z**2).sum(axis=1)
         lower = ((whole - first - MIDDLE) ** 2).sum(axis=1)
-        extremes[:4] = np.maximum(extremes[:4], np.stack([
+        extremes[block_number(block), :4] = np.stack([
             ((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
-            np.where(coded[block], squares, 0.0)]).max(axis=1))
-        yield CodedBlock(block, codes, squares,
-                         (np.sqrt(lower) * (1.0 + 2.0**-23)).astype(np.float32))
+            np.where(coded[block], squares, 0.0)]).max(axis=1)
+        lay(CodedBlock(block, codes, squares,
+                       (np.sqrt(lower) * (1.0 + 2.0**-23)).astype(np.float32)))
+
+    each(code, blocks_of(n), threads, "coding rows", progress)
+    largest: Float64Array = extremes.max(axis=0, initial=0.0)
+    return largest
 
 
 def _upper_halves(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:

@@ -50,8 +50,9 @@ class Index:
         few rows for certain), or by the float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
         Group the rows into so many cells; approximate searches then visit the cells that promise
-        most. "auto" chooses by the number of rows, none where there are few. 4-bit codes without
-        vectors are better with cells.
+        most. "auto" makes them where `build` finds, by counted work, that they make searches faster,
+        and none where rows are few; where they make exact ones slower, these have codes of their
+        own. 4-bit codes without vectors are better with cells.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
@@ -59,9 +60,9 @@ class Index:
     seed : int
         For what is drawn at random during `build`; below 2^128.
     threads : int, optional
-        Threads of a search, at most 4096; by default as many as there are CPUs. A batch is shared
-        among them. Where it has fewer queries than threads, and an exact search of these takes
-        long, each thread searches a part of the rows.
+        Threads of a search and of `build`, at most 4096; by default as many as there are CPUs. A
+        batch is shared among them. Where it has fewer queries than threads, and an exact search of
+        these takes long, each thread searches a part of the rows.
 
     Notes
     -----
@@ -557,7 +558,7 @@ class Index:
         view = store.view(self._isa)
         wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
         chosen = wanted.filter(store, view, len(vectors), exact=True)
-        return _search.beyond(view.snapshot, chosen, vectors, limit,
+        return _search.beyond(view.exact, chosen, vectors, limit,
                               self._threads_for(threads, len(vectors)))
 
     def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
@@ -741,7 +742,7 @@ class Index:
     def _rebuilt(self, store: Store, queries: Float32Array | None = None,
                  tuned_for: set[int] | None = None, progress: bool = False) -> Store:
         """A store with a new layout, which is tuned for all that the old one was tuned for."""
-        new = store.rebuilt(queries, progress)
+        new = store.rebuilt(queries, progress, self.threads)
         # Searches may tune the old layout in the meantime.
         while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):
@@ -757,9 +758,11 @@ class Index:
         if queries is None:
             queries = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
-        return tuning.measure(store.view(self._isa).snapshot, queries, min(k, len(store)),
+        view = store.view(self._isa)
+        return tuning.measure(view.snapshot, queries, min(k, len(store)),
                               with_cells=store.cells is not None,
-                              with_vectors=store.n_coded is None, target=recall)._replace(k=k)
+                              with_vectors=store.n_coded is None, target=recall,
+                              exact=view.exact)._replace(k=k)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -782,7 +785,8 @@ class Index:
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
             options = self._options(limits, store, k, allowed is None, len(vectors) == 1)
         chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
-        hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest,
+        snapshot = view.snapshot if "effort" in options else view.exact
+        hits, stats = _search.top(snapshot, chosen, vectors, k, nearest,
                                   self._threads_for(threads, len(vectors)), **options)
         self._last_search = stats
         if len(vectors) == 1 and not nearest and exclude is None and allowed is None and (
@@ -800,7 +804,8 @@ class Index:
         than at the next search, they are chosen anew.
         """
         view = store.view(self._isa)
-        kept = _search.single(view.snapshot, view.everything, k, plan, **options)
+        snapshot = view.snapshot if "effort" in options else view.exact
+        kept = _search.single(snapshot, view.everything, k, plan, **options)
         if kept is None:
             return
         if len(store.singles) >= _MOST_SINGLES:

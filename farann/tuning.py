@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -181,18 +182,20 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
-            with_cells: bool, with_vectors: bool = True, target: float = 0.95) -> Tuning:
+            with_cells: bool, with_vectors: bool = True, target: float = 0.95,
+            exact: _core.Snapshot | None = None) -> Tuning:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
     Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
-    table depends on rows, queries and the instruction-set level, and on nothing else.
+    table depends on rows, queries and the instruction-set level, and on nothing else. Exact
+    searches may have a snapshot of their own.
     """
     chosen = _core.Filter(snapshot)
-    work, truth = _searched(snapshot, chosen, queries, k, None if with_vectors else float("inf"))
-    exact_cost = cost_of(work, snapshot.dim, snapshot.isa)
+    asked = None if with_vectors else float("inf")
+    work, truth = _searched(exact or snapshot, chosen, queries, k, asked)
+    of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     alone = queries[:: -(-len(queries) // _MOST_SINGLES)]
-    exact_single_cost = _single_cost(snapshot, chosen, alone, k,
-                                     None if with_vectors else float("inf"))
+    of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
     if with_cells:
         efforts = list(_DEVIATIONS)
@@ -210,15 +213,33 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
         expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
         work, found = _searched(snapshot, chosen, queries, k, effort, expected)
         recall = share_found(found.ids, truth.ids)
-        cost = cost_of(work, snapshot.dim, snapshot.isa) / exact_cost
+        cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
         single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
-        tried.append((effort, recall, cost, expected, single_cost / exact_single_cost))
+        tried.append((effort, recall, cost, expected, single_cost / of_exact_single))
         if recall >= _ENOUGH or cost > _MOST_COST:
             break
     tried.append((float("inf"), 1.0, 1.0, nan, 1.0))
     columns = list(zip(*tried, strict=True))
     return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
                   columns[4])
+
+
+def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
+    """Nanoseconds, estimated, that an exact search takes."""
+    work, _ = _searched(snapshot, _core.Filter(snapshot), queries, k, None)
+    return cost_of(work, snapshot.dim, snapshot.isa)
+
+
+def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
+                    recalls: Sequence[float], *, with_cells: bool,
+                    exact: _core.Snapshot | None = None) -> list[float]:
+    """The same of searches of some recalls below 1."""
+    tuned = measure(snapshot, queries, k, with_cells=with_cells, exact=exact)
+    cost = exact_cost(exact or snapshot, queries, k)
+    efforts = [tuned.effort_for(recall) for recall in recalls]
+    return [cost * (1.0 if effort == float("inf") else
+                    float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
+            for effort in efforts]
 
 
 def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import reference
-from farann import _basis, _core, _layout, _typical
+from farann import _basis, _builder, _core, _typical
 from farann._codes import CodeBounds, centred, measure_rows
 from farann._rotation import Turn, rotation_signs
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
             lead: Float64 | None = None,
-            stretch: Float64 | None = None, axes: Float64 | None = None) -> _layout.CodeArrays:
+            stretch: Float64 | None = None, axes: Float64 | None = None) -> _builder.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
     `by_length`: the longest rows first; `lead`: those first that are most along it;
@@ -46,20 +46,20 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
-    builder = _layout._Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
+    builder = _builder.Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
     if lead is not None:
         of_queries = _typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
         along, across = builder.along_and_across(of_queries.direction)
-        order = _layout._whole_panels(builder.by_reach(order, of_queries.promise(along, across)))
+        order = _builder.whole_panels(builder.by_reach(order, of_queries.promise(along, across)))
         return builder.with_reach(builder.lay_out(order, basis), order, across, of_queries, along)
     if not by_length:
-        return builder.lay_out(_layout._whole_panels(order), basis)
+        return builder.lay_out(_builder.whole_panels(order), basis)
     lengths = builder.lengths()
-    order = _layout._whole_panels(builder.by_reach(order, lengths))
+    order = _builder.whole_panels(builder.by_reach(order, lengths))
     return builder.with_reach(builder.lay_out(order, basis), order, lengths)
 
 
-def four_bits(arrays: _layout.CodeArrays) -> _layout.CodeArrays:
+def four_bits(arrays: _builder.CodeArrays) -> _builder.CodeArrays:
     """The same codes of which the lower halves are lost."""
     return arrays._replace(lower=None)
 
@@ -97,7 +97,7 @@ class Codes(NamedTuple):
     along: Int64 | None  # along the basis and the rest; None without
 
 
-def codes_of(arrays: _layout.CodeArrays) -> Codes:
+def codes_of(arrays: _builder.CodeArrays) -> Codes:
     panels = by_position(arrays.panels)
     if arrays.whole is not None:
         return Codes(arrays.whole.astype(np.int64), None, panels.astype(np.int64))
@@ -108,7 +108,7 @@ def codes_of(arrays: _layout.CodeArrays) -> Codes:
     return Codes(16 * upper + halves(by_position(arrays.lower, 4), groups), upper, None)
 
 
-def filled(arrays: _layout.CodeArrays) -> NDArray[np.intp]:
+def filled(arrays: _builder.CodeArrays) -> NDArray[np.intp]:
     """Positions that hold a row."""
     assert arrays.slots is not None
     return np.flatnonzero(arrays.slots >= 0)
@@ -298,7 +298,7 @@ class Levels(NamedTuple):
     along: Level | None  # along a basis; None without
 
 
-def levels(asked: Question, arrays: _layout.CodeArrays, sign: float,
+def levels(asked: Question, arrays: _builder.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)

@@ -31,7 +31,7 @@ from codes_in_numpy import (
     reduced_keys,
     turned,
 )
-from farann import _core, _layout
+from farann import _builder, _core
 from farann._rotation import rotation_signs
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -134,7 +134,7 @@ def problems(draw: st.DrawFn) -> Problem:
                    draw(st.sampled_from([1.0, -1.0])), stretch, axes)
 
 
-def laid_out(problem: Problem) -> _layout.CodeArrays:
+def laid_out(problem: Problem) -> _builder.CodeArrays:
     try:
         return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
                        stretch=problem.stretch, axes=problem.axes)
@@ -243,7 +243,7 @@ def blocks(n: int) -> list[slice]:
     return found
 
 
-def kept_by(asked: Levels, floor: float, arrays: _layout.CodeArrays, single: bool,
+def kept_by(asked: Levels, floor: float, arrays: _builder.CodeArrays, single: bool,
             row_dim: int) -> Kept:
     """What becomes of one query: bounds from limits as levels round them, one way and another."""
     n, dim = len(arrays.panels), arrays.turn.width

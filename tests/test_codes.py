@@ -8,7 +8,7 @@ import pytest
 import reference
 from cases import Float32, ask_core
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
-from farann import _core, _layout, _turning
+from farann import _builder, _core, _layout, _turning
 from farann._kind import Kind
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,13 +19,13 @@ LEVELS = farann.isa_levels()
 
 
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
-         queries: Float32 | None = None) -> _layout.CodeArrays | None:
+         queries: Float32 | None = None) -> _builder.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
     kind = Kind(_core.METRICS.index(metric), True, seed)
     return _layout.make_codes(rows, np.zeros(rows.shape[1]), kind, LEVELS[-1], queries, False)[0]
 
 
-def coded(rows: Float32, metric: str = "l2") -> _layout.CodeArrays:
+def coded(rows: Float32, metric: str = "l2") -> _builder.CodeArrays:
     arrays = made(rows, metric)
     assert arrays is not None
     return arrays
@@ -63,7 +63,7 @@ def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
         assert 10 <= rescored / n_queries < 200
 
 
-def vectors_of(rows: Float32, arrays: _layout.CodeArrays) -> Float64:
+def vectors_of(rows: Float32, arrays: _builder.CodeArrays) -> Float64:
     """The rows that are coded, by position, centred and turned."""
     assert arrays.slots is not None
     there = arrays.slots[filled(arrays)]
@@ -231,7 +231,7 @@ def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generat
 
 def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
                                          rng: np.random.Generator) -> None:
-    monkeypatch.setattr(_layout, "_MOST_ORDERED", 4999)
+    monkeypatch.setattr(_builder, "MOST_ORDERED", 4999)
     rows = rng.standard_normal((5000, 8), dtype=np.float32)
     assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
     rows[7] *= np.float32(100.0)  # it sticks out, and has a position all the same

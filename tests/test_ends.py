@@ -10,7 +10,7 @@ import farann
 import numpy as np
 import pytest
 import reference
-from farann import _basis, _core, _layout
+from farann import _basis, _builder, _core
 from farann._codes import measure_rows
 from farann._rotation import Turn, rotation_signs
 from numpy.typing import NDArray
@@ -46,10 +46,10 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     centre, unit = np.zeros(dim), False
     extents = measure_rows(rows, centre, unit, Turn(rotation_signs(dim, 0)), isa, False)
     assert extents is not None
-    builder = _layout._Builder(rows, centre, METRIC, isa, extents, False)
+    builder = _builder.Builder(rows, centre, METRIC, isa, extents, False)
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
     basis = _basis.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
-    arrays = builder.lay_out(_layout._whole_panels(order), basis if kind == "along" else None)
+    arrays = builder.lay_out(_builder.whole_panels(order), basis if kind == "along" else None)
     arrays = arrays._replace(panels=at_the_end_of_memory(arrays.panels))
     if arrays.lower is not None:
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.lower)

@@ -273,7 +273,7 @@ import threading
 import farann
 
 rng = np.random.default_rng(0)
-index = farann.Index(16, threads=3)
+index = farann.Index(16, threads=1)  # builds have threads, too
 index.add(rng.standard_normal((5000, 16), dtype=np.float32))
 index.build()
 queries = rng.standard_normal((3000, 16), dtype=np.float32)
@@ -284,13 +284,13 @@ try:
     refused = False
 except RuntimeError:
     refused = True
-answers = [index.search_furthest(queries).ids for _ in range(3)]
+answers = [index.search_furthest(queries, threads=3).ids for _ in range(3)]
 def workers():
     return sum(thread.name.startswith("farann") for thread in threading.enumerate())
 
 left = workers()
 threading.stack_size(0)
-answers.append(index.search_furthest(queries).ids)
+answers.append(index.search_furthest(queries, threads=3).ids)
 give(refused=refused, left=left, same=[(a == expected).all() for a in answers],
      after=workers())
 """
@@ -317,7 +317,7 @@ import sys, threading
 import farann
 
 rng = np.random.default_rng(0)
-index = farann.Index(16, threads=2)
+index = farann.Index(16, threads=1)  # builds have threads, too
 index.add(rng.standard_normal((5000, 16), dtype=np.float32))
 index.build()
 queries = rng.standard_normal((3000, 16), dtype=np.float32)
@@ -333,14 +333,14 @@ started, heard = [], []
 threading.Thread.start = interrupted
 for _ in range(3):
     try:
-        index.search_furthest(queries)
+        index.search_furthest(queries, threads=2)
     except KeyboardInterrupt as error:
         heard.append(error)  # with its traceback, and all that it holds
 threading.Thread.start = start
 for thread in started:
     thread.join()
 give(heard=len(heard), started=len(started),
-     same=(index.search_furthest(queries).ids == expected).all())
+     same=(index.search_furthest(queries, threads=2).ids == expected).all())
 """
     )
     assert told["heard"] == told["started"] == 3 and told["same"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian
 from cases import Float32
-from farann import _asked, _cells
+from farann import _asked, _cells, _kmeans
 from numpy.typing import NDArray
 
 N, DIM, N_CELLS = 20_000, 16, 400
@@ -22,11 +22,11 @@ def spread(rows: Float32, labels: NDArray[np.int32]) -> float:
 
 
 def split(rows: Float32, n_cells: int, seed: int = 0) -> NDArray[np.int32]:
-    return _cells.partition(rows, plain_space(rows.shape[1]), n_cells, seed)
+    return _kmeans.partition(rows, plain_space(rows.shape[1]), n_cells, seed)
 
 
-def plain_space(dim: int, unit: bool = False) -> _cells.Space:
-    return _cells.Space(np.zeros(dim), unit)
+def plain_space(dim: int, unit: bool = False) -> _kmeans.Space:
+    return _kmeans.Space(np.zeros(dim), unit)
 
 
 def test_number_of_cells() -> None:
@@ -45,7 +45,7 @@ def test_two_levels_are_nearly_as_good_as_one(
 ) -> None:
     rows = DATA[kind](rng, N, DIM)
     two = split(rows, N_CELLS)
-    monkeypatch.setattr(_cells, "_MOST_AT_ONCE", N_CELLS)
+    monkeypatch.setattr(_kmeans, "_MOST_AT_ONCE", N_CELLS)
     assert spread(rows, two) < 1.2 * spread(rows, split(rows, N_CELLS))
 
 
@@ -70,9 +70,9 @@ def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
     rows = gaussian(rng, N, DIM) + np.float32(0.5)
     centre = np.full(DIM, 0.125)
     moment = _asked.moment_of(queries_of_few_directions(rng)) if weighed else None
-    space = _cells.Space(centre, unit, moment)
-    means = _cells._means(rows, space, n_cells, 0)
-    labels = _cells.partition(rows, space, n_cells, 0)
+    space = _kmeans.Space(centre, unit, moment)
+    means = _kmeans.means_of(rows, space, n_cells, 0).cells
+    labels = _kmeans.partition(rows, space, n_cells, 0)
     vectors = rows.astype(np.float64)
     if unit:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -94,7 +94,7 @@ def test_directions_of_rows_of_any_length(size: float, rng: np.random.Generator)
     mixed = rows.copy()
     mixed[::3] *= np.float32(size)
     assert np.isfinite(mixed).all() and mixed.any(axis=1).all()
-    plain, scaled = (_cells.partition(some, plain_space(DIM, True), 20, 0)
+    plain, scaled = (_kmeans.partition(some, plain_space(DIM, True), 20, 0)
                      for some in (rows, mixed))
     assert (plain == scaled).mean() > 0.98
 
@@ -136,8 +136,8 @@ def test_moment_of_queries(
 def test_cells_are_small_where_queries_look(rng: np.random.Generator) -> None:
     """Keys of the rows of a cell differ less, although the rows differ more."""
     rows, weights = gaussian(rng, N, DIM), queries_of_few_directions(rng)
-    space = _cells.Space(np.zeros(DIM), False, _asked.moment_of(weights))
-    plain, weighed = split(rows, N_CELLS), _cells.partition(rows, space, N_CELLS, 0)
+    space = _kmeans.Space(np.zeros(DIM), False, _asked.moment_of(weights))
+    plain, weighed = split(rows, N_CELLS), _kmeans.partition(rows, space, N_CELLS, 0)
     keys = (rows @ weights.T).astype(np.float32)
     assert spread(keys, weighed) < 0.5 * spread(keys, plain)
     assert spread(rows, weighed) > spread(rows, plain)

@@ -306,8 +306,8 @@ def test_queries_that_cancel_each_other(metric: str, monkeypatch: pytest.MonkeyP
     """A group of opposite queries has no mean direction, and any rows furthest from it."""
     items, users = two_towers()
     users[:1200] = users[0] * np.where(np.arange(1200) % 2, 1.0, -1.0)[:, None]
-    monkeypatch.setattr(_seeds, "k_means", lambda sample, n, seed: np.zeros(
-        (n, sample.shape[1]), np.float32))
+    monkeypatch.setattr(_seeds, "k_means", lambda points, n, seed: np.zeros(
+        (n, points.shape[1]), np.float32))
     index = farann.Index(items.shape[1], metric)
     index.add(items)
     index.build(queries=users[:1200])

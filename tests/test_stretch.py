@@ -15,7 +15,7 @@ import reference
 from approximate_cases import recall_of, recalls_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
-from farann import _core, _layout, _turning
+from farann import _builder, _core, _turning
 from farann._format import read_file, write_file
 from farann._rotation import Turn, rotation_signs
 from hypothesis import given
@@ -46,7 +46,7 @@ def built(items: Float32, users: Float32 | None, metric: str, isa: str = LEVELS[
     return index
 
 
-def arrays_of(index: farann.Index) -> _layout.CodeArrays:
+def arrays_of(index: farann.Index) -> _builder.CodeArrays:
     codes = inside.store_of(index).codes
     assert codes is not None
     return codes

@@ -14,7 +14,7 @@ from typing import Any
 import farann
 import numpy as np
 import pytest
-from farann import _basis, _core, _layout
+from farann import _basis, _builder, _core
 from farann._codes import measure_rows
 from numpy.typing import NDArray
 
@@ -55,12 +55,12 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
     extents = measure_rows(rows, centre, metric == "cosine", 0, isa, False)
     assert extents is not None
-    builder = _layout._Builder(rows, centre, _core.METRICS.index(metric), isa, extents, False)
+    builder = _builder.Builder(rows, centre, _core.METRICS.index(metric), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
         basis = _basis.directions(rows[:8192].astype(np.float64), 0)[:directions]
-    arrays = builder.lay_out(_layout._whole_panels(order), basis)
+    arrays = builder.lay_out(_builder.whole_panels(order), basis)
     if upper_alone:
         arrays = arrays._replace(lower=None)
     return _core.Codes(len(rows), rows.shape[1], *arrays)

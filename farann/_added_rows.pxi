@@ -1,0 +1,119 @@
+# Rows added since the last build. Part of _core.pyx.
+
+cdef class AddedRows(FloatRows):
+    """Scores the rows of the tail: most have codes, the others are scanned in float32."""
+
+    cdef bint has_added(self, int64_t coded) noexcept nogil:
+        """Whether the tail has codes that pay, as those of the base did up to position `coded`."""
+        return (self.codes is not None and self.snapshot.added is not None
+                and coded == self.codes.n_positions and not self.stopped())
+
+    cdef search_added(self):
+        """Score the tail by its codes, and settle the answers."""
+        cdef uint64_t before
+        self.codes = self.snapshot.added
+        with nogil:
+            before = farann_arithmetic_begin()
+            self.take_added_codes()
+            self.snapshot.kernels.begin()
+            self.scan_added_codes()
+            self.refine_all_deferred()
+            self.snapshot.kernels.end()
+            self.scan(&self.snapshot.uncoded, 0, self.snapshot.uncoded.count)
+            self.finish()
+            farann_arithmetic_end(before)
+
+    cdef void take_added_codes(self) noexcept nogil:
+        """Code the queries anew: what holds for the rows of the tail is another thing."""
+        cdef int64_t i
+        cdef Query *query
+        self.looks_first = self.codes.has_basis
+        self.see_reach()
+        # Where it tells nothing of the base, it tells nothing of the tail.
+        self.by_reach &= self.snapshot.codes.reach is not None or self.share < 1.0
+        for i in range(self.n_queries):
+            if self.stopped():
+                return
+            query = &self.queries[i]
+            query.bar_floor = NAN
+            self.encode(i)
+            query.coded = query.whole.unit >= 0.0
+            if query.coded:
+                query.slack = max(query.slack, query.whole.off)
+            else:
+                self.score_added(query)
+        if self.code_width > 1:
+            self.make_tiles()
+
+    cdef void score_added(self, Query *query) noexcept nogil:
+        """Offer the canonical keys of rows with codes, for a query without."""
+        cdef Segment rows = self.snapshot.segments[1]
+        cdef int64_t run, start, stop, n
+        rows.positions = self.positions
+        for run in range(self.snapshot.runs.shape[0]):
+            start, stop = self.snapshot.runs[run, 0], self.snapshot.runs[run, 1]
+            while start < stop and not self.stopped():
+                n = self.added_at(start, min(start + self.block_rows, stop), self.positions)
+                self.score_exact(query, &rows, 0, n)
+                self.scanned += n
+                self.bytes_read += n * self.snapshot.dim * sizeof(float)
+                start += self.block_rows
+
+    cdef int64_t added_at(self, int64_t start, int64_t stop, int64_t *rows) noexcept nogil:
+        """Write which rows of the tail have the positions start .. stop; gives how many."""
+        cdef int64_t i, n = 0
+        for i in range(start, stop):
+            if self.codes.slots[i] >= 0:
+                rows[n] = self.codes.slots[i] - self.snapshot.segments[1].first
+                n += 1
+        return n
+
+    cdef void scan_added_codes(self) noexcept nogil:
+        """Score the coded rows, run by run, up to where codes don't pay, if they don't."""
+        cdef int64_t run, start, n, ramp = FIRST_BLOCK, done = 0, stale = 0
+        self.judged, self.share_judged, self.cost_judged = 0, 0.0, self.cost_so_far()
+        for run in range(self.snapshot.runs.shape[0]):
+            start = self.snapshot.runs[run, 0]
+            self.all_active()
+            if self.by_reach:
+                ramp = FIRST_BLOCK
+            while start < self.snapshot.runs[run, 1] and not self.stopped():
+                if done >= stale:
+                    stale = self.raise_thresholds(done)
+                    if done >= max(FEWEST_JUDGED, 16 * self.k) and (
+                            self.will_cost_too_much(done, self.codes.n_filled - done)):
+                        self.scan_added_without_codes(run, start)
+                        return
+                n = min(min(self.code_rows, ramp), self.snapshot.runs[run, 1] - start)
+                self.keep_active(start)
+                if self.n_active == self.n_queries:
+                    self.scan_codes(start, n)
+                elif self.n_active:
+                    self.scan_for_active(start, n)
+                else:
+                    break
+                ramp = min(2 * ramp, self.code_rows)
+                start += n
+                done += n
+
+    cdef void all_active(self) noexcept nogil:
+        cdef int64_t i
+        self.n_active = self.n_queries
+        for i in range(self.n_queries):
+            self.active[i] = i
+
+    cdef void scan_added_without_codes(self, int64_t run, int64_t start) noexcept nogil:
+        """Score the rows from a position of a run on in float32."""
+        cdef Segment rest = self.snapshot.segments[1]
+        cdef int64_t *rows = <int64_t *>self.allocated(rest.count, sizeof(int64_t), False)
+        if rows == NULL:
+            self.out_of_memory = True
+            return
+        self.refine_all_deferred()
+        rest.positions, rest.count = rows, 0
+        while run < self.snapshot.runs.shape[0]:
+            rest.count += self.added_at(start, self.snapshot.runs[run, 1], rows + rest.count)
+            run += 1
+            if run < self.snapshot.runs.shape[0]:
+                start = self.snapshot.runs[run, 0]
+        self.scan_after_codes(&rest)

@@ -1,0 +1,276 @@
+"""Builds: on any number of threads, with as little work as will do, and the better of two layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import farann
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import Float32, assert_same, assert_same_beyond, float32, low_rank
+from farann import _builder, _cells, _format, _kmeans, _layout, _parallel
+from numpy.typing import NDArray
+
+N, DIM, K = 9000, 24, 10
+
+
+def index_over(rows: Float32, metric: str = "l2", **options: Any) -> farann.Index:
+    index = farann.Index(metric=metric, **options)
+    index.add(rows)
+    return index.build()
+
+
+def parts_of(index: farann.Index) -> dict[str, bytes]:
+    """All that a build made."""
+    store = inside.store_of(index)
+    made = {"codes": store.codes, "cells": store.cells, "seeds": store.seeds}
+    if store.exact is not None:
+        made |= {"exact": store.exact.codes, "exact seeds": store.exact.seeds}
+    return {f"{of}.{name}": part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
+            for of, parts in made.items() if parts is not None
+            for name, part in parts._asdict().items()}
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"metric": "dot"}, {"metric": "cosine"}, {"cells": 40}, {"cells": 300},
+    {"codes": "int4"}, {"codes": "int4", "cells": 30, "keep_vectors": False},
+    {"keep_vectors": False}])
+def test_threads_change_nothing(options: dict[str, Any], rng: np.random.Generator,
+                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kmeans, "_MOST_COMPARED", 100)
+    rows = rng.standard_normal((N, DIM)) * np.exp(rng.standard_normal((N, 1))) + 1.0
+    made = [parts_of(index_over(float32(rows), threads=threads, **options))
+            for threads in (1, 2, 3)]
+    assert made[0] == made[1] == made[2] and len(made[0]) > 10
+
+
+def test_threads_change_nothing_of_a_first_look(rng: np.random.Generator) -> None:
+    rows = low_rank(rng, N, 300, 0.001)
+    one, two = (index_over(rows, threads=threads) for threads in (1, 2))
+    assert one.stats()["directions"] > 0
+    assert parts_of(one) == parts_of(two)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_each_part_once(threads: int) -> None:
+    done = np.zeros(100, np.int64)
+
+    def work(i: int) -> None:
+        done[i] += 1
+
+    _parallel.each(work, range(100), threads)
+    _parallel.each(work, range(100), threads, "working", True)
+    assert (done == 2).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_ends_all(threads: int) -> None:
+    done = []
+
+    def work(i: int) -> None:
+        if i == 3:
+            raise ArithmeticError("of a part")
+        done.append(i)
+
+    with pytest.raises(ArithmeticError, match="of a part"):
+        _parallel.each(work, range(10_000), threads)
+    assert len(done) < 10_000
+
+
+def test_builds_do_without_scikit_learn(run_python: Callable[..., Any]) -> None:
+    """It takes a second to load."""
+    run_python("""
+import sys, farann
+rows = np.random.default_rng(0).standard_normal((40000, 8)).astype(np.float32)
+for cells in (None, 20):
+    index = farann.Index(cells=cells)
+    index.add(rows)
+    index.build(rows[:2000])
+assert "sklearn" not in sys.modules
+""")
+
+
+@pytest.mark.parametrize(("n", "layouts"), [(300, 1), (5000, 1), (16 * 512, 1), (20_000, 2)])
+def test_codes_are_made_twice_only_for_many_sample_queries(
+        n: int, layouts: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+    plain = _builder.Builder.lay_out
+
+    def counted(self: _builder.Builder, *given: Any, **others: Any) -> Any:
+        nonlocal made
+        made += 1
+        return plain(self, *given, **others)
+
+    monkeypatch.setattr(_builder.Builder, "lay_out", counted)
+    index_over(rng.standard_normal((n, DIM), dtype=np.float32))
+    assert made == layouts
+
+
+def test_numbers_of_sample_queries() -> None:
+    """Of few rows few are needed; of many the work is limited."""
+    for n, number in ((600, 512), (10_000, 625), (40_000, 2048), (100_000, 2048)):
+        assert len(_layout.sampled(n, n, 64, 0)) == min(number, n)
+    assert len(_layout.sampled(10**7, 10**7, 1000, 0)) == 64
+
+
+def test_k_means_against_plain_rounds(rng: np.random.Generator) -> None:
+    points = np.concatenate([rng.standard_normal((200, 5)) + 20.0 * rng.standard_normal(5)
+                             for _ in range(8)]).astype(np.float32)
+    means = _kmeans.k_means(points, 8, 0).astype(np.float64)
+    assert np.array_equal(means, _kmeans.k_means(points, 8, 0, threads=3))
+    distances = ((points[:, None, :] - means) ** 2).sum(axis=2)
+    labels = distances.argmin(axis=1)
+    # It may not have converged, but each mean is near that of its points.
+    for i in np.unique(labels):
+        assert np.linalg.norm(points[labels == i].mean(axis=0) - means[i]) < 2.0
+    spread = distances.min(axis=1).mean()
+    assert spread < 0.3 * ((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()
+
+
+def test_k_means_of_equal_points() -> None:
+    """Groups that stay empty begin again somewhere else."""
+    points = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
+    means = _kmeans.k_means(points, 10, 0)
+    assert means.shape == (10, 3) and np.isfinite(means).all()
+    assert {tuple(row) for row in np.eye(3)} <= {tuple(row) for row in means.round(6).tolist()}
+    assert len(_kmeans.k_means(points[:4], 10, 0)) == 4
+
+
+def test_rows_are_in_nearly_the_nearest_of_many_cells(rng: np.random.Generator,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, space = rng.standard_normal((N, 8), dtype=np.float32), _kmeans.Space(np.zeros(8), False)
+    means = _kmeans.means_of(rows, space, 500, 0)
+    exact = _kmeans._labels(rows, space, means, 1)
+    monkeypatch.setattr(_kmeans, "_MOST_COMPARED", 100)
+    labels = _kmeans._labels(rows, space, means, 1)
+    assert (labels == exact).mean() > 0.97
+
+
+# ---- cells="auto" ----
+
+
+@pytest.fixture
+def auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let as many rows have cells by themselves."""
+    monkeypatch.setattr(_cells, "_FEW_ROWS", 1000)
+
+
+def clusters(rng: np.random.Generator, n: int = 20_000) -> Float32:
+    """Of directions, for which cells pay."""
+    centers = 2.0 * np.random.default_rng(0).standard_normal((200, 64))
+    return float32(centers[rng.integers(0, 200, n)] + 0.5 * rng.standard_normal((n, 64)))
+
+
+def test_auto_keeps_cells_that_pay(auto: None, rng: np.random.Generator) -> None:
+    rows = clusters(rng, 60_000)
+    index, plain = (index_over(rows, "cosine", cells=cells) for cells in ("auto", None))
+    store = inside.store_of(index)
+    assert store.cells is not None
+    queries = clusters(rng, 300)
+    # Exact searches do what they do without cells.
+    ours, theirs = (some.search_furthest(queries, K, return_stats=True, threads=1)
+                    for some in (index, plain))
+    assert_same(ours[0], theirs[0])
+    assert ours[1].rows_passed <= 1.2 * theirs[1].rows_passed
+    hits = index.search_furthest(queries, K, recall=0.95)
+    found = (hits.ids[:, :, None] == theirs[0].ids[:, None, :]).any(axis=1)
+    assert found.mean() > 0.93
+
+
+def test_auto_does_without_cells_that_do_not_pay(auto: None, rng: np.random.Generator) -> None:
+    for metric, rows in (
+            ("l2", rng.standard_normal((20_000, 32))),
+            ("dot", rng.standard_normal((20_000, 32)) * np.exp(rng.standard_normal((20_000, 1)))),
+            ("l2", rng.standard_normal((20_000, 2)))):
+        index, plain = (index_over(float32(rows), metric, cells=cells) for cells in ("auto", None))
+        assert inside.store_of(index).cells is None
+        assert parts_of(index) == parts_of(plain)
+
+
+def test_auto_chooses_the_same_each_time(auto: None, rng: np.random.Generator) -> None:
+    rows = clusters(rng)
+    assert parts_of(index_over(rows, "cosine", cells="auto", threads=1)) == parts_of(
+        index_over(rows, "cosine", cells="auto", threads=2))
+
+
+@pytest.fixture
+def both(auto: None, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> farann.Index:
+    """An index with cells, and with codes beside for exact searches."""
+    costs = iter([2.0, 1.0])
+    monkeypatch.setattr(_layout, "exact_cost", lambda snapshot, *given: next(costs))
+    monkeypatch.setattr(_layout, "costs_by_recall",
+                        lambda *given, with_cells, **others: [1.0 if with_cells else 2.0])
+    index = index_over(clusters(rng), "cosine", cells="auto")
+    store = inside.store_of(index)
+    assert store.cells is not None and store.exact is not None
+    return index
+
+
+def test_exact_searches_have_codes_of_their_own(both: farann.Index,
+                                                rng: np.random.Generator) -> None:
+    rows, queries = both.reconstruct(both.ids), clusters(rng, 60)
+    plain = index_over(rows, "cosine")
+    ours, theirs = (index.search_furthest(queries, K, return_stats=True, threads=1)
+                    for index in (both, plain))
+    assert_same(ours[0], theirs[0])
+    assert ours[1] == theirs[1]
+    before = both.stats()["bytes"]["codes"]
+    assert before > 1.9 * plain.stats()["bytes"]["codes"]
+    tuned = both.tune(k=K)
+    assert tuned.costs[-1] == 1.0
+    # And so they do after changes.
+    more = clusters(rng, 900)
+    both.add(more)
+    both.remove(both.ids[::7])
+    every = both.reconstruct(both.ids)
+    expected = reference.furthest(queries, every, K, "cosine", ids=both.ids)
+    assert_same(both.search_furthest(queries, K), expected)
+    radius = float(expected.scores[:, -1].max())
+    assert_same_beyond(both.search_beyond(queries, radius),
+                       reference.beyond(queries, every, radius, "cosine", ids=both.ids))
+
+
+def test_files_have_both_layouts(both: farann.Index, rng: np.random.Generator,
+                                 tmp_path: Path) -> None:
+    path, queries = tmp_path / "index", clusters(rng, 60)
+    both.save(path)
+    for mmap in (False, True):
+        loaded = farann.Index.load(path, mmap=mmap)
+        assert parts_of(loaded) == parts_of(both)
+        assert inside.store_of(loaded).within == inside.store_of(both).within
+        for options in ({}, {"recall": 0.9}):
+            ours, theirs = (index.search_furthest(queries, K, return_stats=True, threads=1,
+                                                  **options) for index in (both, loaded))
+            assert_same(ours[0], theirs[0])
+            assert ours[1] == theirs[1]
+
+
+def without(name: str) -> Callable[[dict[str, Any], dict[str, NDArray[Any]]], object]:
+    return lambda metadata, arrays: arrays.pop(name)
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (without("exact.panels"), "exact.panels"),
+    (without("exact.lower"), "exact searches don't fit|not those of these rows"),
+    (lambda metadata, arrays: metadata.update(exact_bounds=None), "exact_bounds"),
+    (lambda metadata, arrays: metadata.update(exact_bounds=[1.0]), "exact_bounds"),
+    (lambda metadata, arrays: metadata.pop("cell_unit"), "don't fit"),
+    (lambda metadata, arrays: metadata.update(within=2.0), "within"),
+    (lambda metadata, arrays: metadata.update(within="all"), "within"),
+    (lambda metadata, arrays: arrays.update({"exact.slots": arrays["exact.slots"][::-1].copy()[:16]}),
+     "not those of these rows"),
+    (lambda metadata, arrays: arrays.update({"exact.slots": np.zeros_like(arrays["exact.slots"])}),
+     "not one of each row")])
+def test_damaged_layouts_are_refused(damage: Callable[[dict[str, Any], dict[str, Any]], object],
+                                     message: str, both: farann.Index, tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    both.save(path)
+    metadata, arrays = _format.read_file(path)
+    damage(metadata, arrays)
+    _format.write_file(path, metadata, arrays)
+    with pytest.raises(farann.FormatError, match=message):
+        farann.Index.load(path)
