@@ -15,6 +15,7 @@ from farann import (
     _core,
     _filters,
     _format,
+    _guard,
     _persistence,
     _quantized,
     _search,
@@ -23,6 +24,7 @@ from farann import (
 )
 from farann._dispatch import default_isa
 from farann._filters import Filter
+from farann._guard import Guard
 from farann._ids import distinct
 from farann._kind import Kind
 from farann._results import BeyondHits, Hits, SearchStats
@@ -360,10 +362,8 @@ class Index:
         store = self._laid_out()
         if store is None or len(store) == 0:
             raise ValueError("tune: the index has no rows")
-        tuned = self._measured(store, k, sample, recall)
-        store.tunings.by_k[k] = tuned
-        if sample is not None:
-            store.tunings.queries[k] = sample
+        tuned, guard = self._measured(store, k, sample, recall)
+        store.tunings.keep(k, tuned, guard, sample)
         return tuned
 
     # ---- asking it ----
@@ -736,20 +736,21 @@ class Index:
         while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):
             sample = None if queries is not None else store.tunings.queries.get(k)
-            new.tunings.by_k[k] = self._measured(new, k, sample)
-            if sample is not None:
-                new.tunings.queries[k] = sample
+            new.tunings.keep(k, *self._measured(new, k, sample), sample)
         return new
 
     def _measured(self, store: Store, k: int, queries: Float32Array | None = None,
-                  recall: float = 0.95) -> Tuning:
-        """What reaches which recall, by queries that are given or a sample."""
-        if queries is None:
-            queries = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
+                  recall: float = 0.95) -> tuple[Tuning, Guard | None]:
+        """What reaches which recall, by queries that are given or a sample, and its guard."""
+        asked = queries
+        if asked is None:
+            asked = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
-        return tuning.measure(store.view(self._isa).snapshot, queries, min(k, len(store)),
-                              with_cells=store.cells is not None,
-                              with_vectors=store.n_coded is None, target=recall)._replace(k=k)
+        tuned = tuning.measure(store.view(self._isa).snapshot, asked, min(k, len(store)),
+                               with_cells=store.cells is not None,
+                               with_vectors=store.n_coded is None, target=recall)._replace(k=k)
+        # What is always exact needs no guard.
+        return tuned, None if len(tuned.efforts) == 1 else store.guard(queries, self._isa)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -767,13 +768,20 @@ class Index:
             return hits, SearchStats(len(vectors), 0, 0, 0, 0)
         view = store.view(self._isa)
         wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
-        options = {}
+        threads = self._threads_for(threads, len(vectors))
+        options, unlike = {}, None
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
             options = self._options(limits, store, k, allowed is None)
-        chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
-        hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest,
-                                  self._threads_for(threads, len(vectors)), **options)
+            guard = store.tunings.guards.get(k) if "expected" in options else None  # by a plan
+            if guard is not None and len(vectors):
+                unlike = guard.unlike(vectors, threads)
+        if unlike is not None:
+            hits, stats = _guard.top(unlike, store, view, wanted, vectors, k, threads, options)
+        else:
+            chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
+            hits, stats = _search.top(view.snapshot, chosen, vectors, k, nearest, threads,
+                                      **options)
         self._last_search = stats
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
