@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from farann._store import Store, View
 
 # Sample queries at most; one in so many is held out to see how far queries of the sample are from
-# the points; and of these, one in so many may fail a test.
-SAMPLE, _HELD_OUT, _FAILING = 8192, 4, 250
-# Sums that are kept of a query, points, queries for each of these, and rounds of k-means.
-_WIDTH, _POINTS, _QUERIES_A_POINT, _ROUNDS = 64, 256, 4, 8
+# the points; of these, one in so many may fail a test, which of fewer is so many times what one in
+# twenty exceeds.
+SAMPLE, _HELD_OUT, _FAILING, _BEYOND = 8192, 4, 250, 1.5
+# Sums that are kept of a query; points, queries for each of these; queries that are tried for each
+# at first, and rounds of k-means.
+_WIDTH, _POINTS, _QUERIES_A_POINT, _TRIED, _ROUNDS = 64, 256, 4, 4, 8
 # How far queries are from a point is told by those near it, and so many more at the usual distance.
 _USUAL_QUERIES = 4
 # What is next to nothing beside the mean square of the sample.
@@ -37,7 +39,7 @@ _LEAST_SPREAD, _LEAST_VARIANCE, _LEAST_LIMIT = 1e-4, 1e-4, 1e-2
 _PART, _LONG = 1024, 16_384
 # Queries that chance may have among those like the sample; and so many times a square of a distance
 # is too far for chance.
-_USUAL_SHARE, _FAR = 0.01, 1.25
+_USUAL_SHARE, _FAR = 0.015, 1.25
 # How the core is told to scan all codes.
 _ALL_CODES: dict[str, Any] = {"effort": inf}
 # Warn when so many queries were guarded beyond such a share of all.
@@ -157,7 +159,8 @@ def _sums_of(queries: Float32Array, unit: bool) -> Float64Array:
     if unit:
         lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
         sums /= np.where(lengths > 0.0, lengths, 1.0)[:, None]
-    return sums[np.isfinite(sums).all(axis=1)]
+    finite: Float64Array = sums[np.isfinite(sums).all(axis=1)]
+    return finite
 
 
 @ieee_arithmetic()
@@ -209,9 +212,12 @@ def _arrays_of(sums: Float64Array, draw: np.random.Generator) -> GuardArrays:
 def _largest(squares: Float64Array) -> float:
     """What nearly all queries don't exceed, by some that were held out."""
     n = len(squares)
-    found = float(np.sort(squares)[-1 - n // _FAILING])
-    # Few say little about the largest of many.
-    return max(found * max(_FAILING / n, 1.0) ** 0.25, _LEAST_LIMIT)
+    found = np.sort(squares)[-1 - n // _FAILING]
+    if n < _FAILING:
+        # The largest of few may be anything, as they had few to learn from; what one in twenty
+        # exceeds isn't far below.
+        found = _BEYOND * np.sort(squares)[-1 - n // 20]
+    return float(max(found, _LEAST_LIMIT))
 
 
 def _whitening(x: Float64Array) -> Float64Array:
@@ -222,7 +228,8 @@ def _whitening(x: Float64Array) -> Float64Array:
     n, width = x.shape
     moment = x.T @ x
     values, vectors = np.linalg.eigh(moment + np.trace(moment) / n * np.eye(width))
-    return (vectors / np.sqrt(np.maximum(values / (n + width), _LEAST_VARIANCE))).T
+    axes: Float64Array = (vectors / np.sqrt(np.maximum(values / (n + width), _LEAST_VARIANCE))).T
+    return axes
 
 
 def _k_means(x: Float64Array, number: int, draw: np.random.Generator) -> Float64Array:
@@ -230,17 +237,19 @@ def _k_means(x: Float64Array, number: int, draw: np.random.Generator) -> Float64
 
     Where queries lie in groups, each is to have a point, which random ones hardly achieve.
     """
-    lengths = np.einsum("ij,ij->i", x, x)
     chosen = [int(draw.integers(len(x)))]
-    squares = np.full(len(x), np.inf)
+    squares = _nearest(x, x[chosen])[1]
     while len(chosen) < number:
-        point = x[chosen[-1]]
-        squares = np.minimum(squares, np.maximum(lengths - 2.0 * (x @ point) + point @ point, 0.0))
         sums = np.cumsum(squares)
         if not sums[-1] > 1e-12 * len(x):  # all are chosen
             break
-        chosen.append(min(int(np.searchsorted(sums, draw.random() * sums[-1], "right")),
-                          len(x) - 1))
+        tried = np.searchsorted(sums, draw.random(_TRIED) * sums[-1], "right")
+        tried = np.minimum(tried, len(x) - 1)
+        # Of some queries that are drawn by their squares the one that leaves least.
+        left = np.minimum(_squares(x, x[tried]), squares[:, None])
+        best = int(left.sum(axis=0).argmin())
+        chosen.append(int(tried[best]))
+        squares = left[:, best]
     points = x[chosen]
     for _ in range(_ROUNDS):
         nearest, _ = _nearest(x, points)
@@ -254,9 +263,14 @@ def _k_means(x: Float64Array, number: int, draw: np.random.Generator) -> Float64
 def _nearest(x: Float64Array, points: Float64Array,
              spread: Float64Array | float = 1.0) -> tuple[Int64Array, Float64Array]:
     """The point nearest to each query, and the square of the distance, over the point's spread."""
-    squares = x @ (-2.0 * points.T)
+    squares = _squares(x, points) / spread
+    nearest = squares.argmin(axis=1)
+    return nearest, squares[np.arange(len(x)), nearest]
+
+
+def _squares(x: Float64Array, points: Float64Array) -> Float64Array:
+    """Squares of distances between queries and points."""
+    squares: Float64Array = x @ (-2.0 * points.T)
     squares += np.einsum("ij,ij->i", points, points)
     squares += np.einsum("ij,ij->i", x, x)[:, None]
-    squares /= spread
-    nearest = squares.argmin(axis=1)
-    return nearest, np.maximum(squares[np.arange(len(x)), nearest], 0.0)
+    return np.maximum(squares, 0.0, out=squares)

@@ -750,7 +750,9 @@ class Index:
                                with_cells=store.cells is not None,
                                with_vectors=store.n_coded is None, target=recall)._replace(k=k)
         # What is always exact needs no guard.
-        return tuned, None if len(tuned.efforts) == 1 else store.guard(queries, self._isa)
+        if len(tuned.efforts) == 1 or store.codes is None:
+            return tuned, None
+        return tuned, store.guard(queries, self._isa)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
