@@ -323,8 +323,9 @@ class Index:
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries, some hundreds. By default those given to `build` that it
-            did not use itself, else a sample of the rows.
+            A sample of real queries, some thousands if there are so many. By default those given
+            to `build` that it did not use itself, else a sample of the rows. Searches with
+            ``recall=`` answer queries unlike these exactly.
         k : int
             How many rows searches will ask for; each k is tuned for itself.
         recall : float
@@ -440,9 +441,10 @@ class Index:
             at most 2^24 results, queries times k.
         recall : float, optional
             Find this share of the true answer, on average over queries like those that `tune`
-            measured; it is called if nobody did. 1 is exact, and so is the search where nothing
-            less reaches the recall, or is faster. Without vectors it is the share of what a scan
-            of all codes finds.
+            measured; it is called if nobody did. Queries unlike those are answered exactly, and a
+            `RecallWarning` says once if there are many. 1 is exact, and so is the search where
+            nothing less reaches the recall, or is faster. Without vectors it is the share of what
+            a scan of all codes finds.
         epsilon : float, optional
             A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
             k-th found (l2), or better than its dot product or cosine by more than epsilon. It

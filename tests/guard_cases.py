@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import farann
+import inside
 import numpy as np
 from cases import Float32, float32
+from farann import _guard
 from numpy.typing import NDArray
 
 GROUPS = 60
+N, TARGET = 20_000, 0.95
 
 
 def middles_of(dim: int, seed: int = 0) -> NDArray[np.float64]:
@@ -36,3 +42,13 @@ def unlike(dim: int, n: int, metric: str) -> dict[str, Float32]:
     if metric == "l2":
         kinds |= {"scaled": 8.0 * alike, "longer": 1.5 * alike}
     return {name: float32(queries) for name, queries in kinds.items()}
+
+
+def guards_of(index: farann.Index) -> dict[int, _guard.Guard]:
+    return inside.store_of(index).tunings.guards
+
+
+def guarded(index: farann.Index, queries: Float32, **options: Any) -> tuple[farann.Hits, int]:
+    hits, stats = index.search_furthest(queries, recall=TARGET, return_stats=True, **options)
+    assert stats.queries == (len(queries) if queries.ndim == 2 else 1)
+    return hits, stats.queries_guarded
