@@ -169,6 +169,7 @@ class Guard:
     def is_like(
         self, queries: npt.NDArray[np.float32], i: int, times: float = 1.0
     ) -> bool: ...
+    def count_alone(self) -> int: ...
 
 class Filter:
     n_rows: Final[int]

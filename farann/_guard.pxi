@@ -38,7 +38,7 @@ cdef class Guard:
     cdef float[::1] nowhere
     cdef double scale
     cdef bint unit
-    cdef int64_t dim, width
+    cdef int64_t dim, width, alone
 
     def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] centre,
                  double scale, const float[:, ::1] points, const float[::1] reaches,
@@ -142,7 +142,10 @@ cdef class Guard:
         return sum_of_squares(x, width)
 
     def is_like(self, const float[:, ::1] queries, int64_t i, double times=1.0):
-        """Whether query i is like the sample, where squares may be so many times as large."""
+        """Whether query i is like the sample, where squares may be so many times as large.
+
+        Queries that are, for their own sake, are counted: see `count_alone`.
+        """
         cdef bint like
         cdef uint64_t before
         if not 0 <= i < queries.shape[0] or queries.shape[1] != self.dim:
@@ -151,7 +154,14 @@ cdef class Guard:
             before = farann_arithmetic_begin()
             like = self.passes(&queries[i, 0], times)
             farann_arithmetic_end(before)
+        self.alone += like and times == 1.0
         return like
+
+    def count_alone(self):
+        """How many queries that were asked alone are like the sample, since the last call."""
+        cdef int64_t count = self.alone
+        self.alone = 0
+        return count
 
     cdef bint passes(self, const float *query, double times) noexcept nogil:
         """Both tests for one query; points that many queries are near come first."""

@@ -70,7 +70,7 @@ class Guard:
     def __init__(self, arrays: GuardArrays, dim: int, unit: bool, isa: str) -> None:
         self.arrays = arrays
         self._tests = _core.Guard(isa, unit, signs_of(dim), *arrays)
-        self._surplus, self._warned = 0.0, False
+        self._asked, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
         """Numbers of the queries to guard; None where there is none.
@@ -80,36 +80,41 @@ class Guard:
         """
         n = len(queries)
         if n == 1:
-            found = None if self._tests.is_like(queries, 0) else np.zeros(1, np.int64)
+            if self._tests.is_like(queries, 0):
+                return None
+            found = np.zeros(1, np.int64)
         else:
-            marks = np.zeros(n, np.uint8)
-            if n <= _PART:
-                self._tests.find(queries, 0, n, marks)
-            else:
-                _tasks.run_all([
-                    partial(self._tests.find, queries, start, min(start + _PART, n), marks)
-                    for start in range(0, n, _PART)], threads, long=n >= _LONG)
-            found = np.flatnonzero(marks)
-            usual = _USUAL_SHARE * n
-            if len(found) <= usual + 2.0 * usual**0.5:
-                found = found[[not self._tests.is_like(queries, int(i), _FAR) for i in found]]
-            if len(found) == 0:
-                found = None
-        self._note(n, 0 if found is None else len(found))
+            found = self._found(queries, threads)
+        self._note(n + self._tests.count_alone(), len(found))
+        return found if len(found) else None
+
+    def _found(self, queries: Float32Array, threads: int) -> Int64Array:
+        n = len(queries)
+        marks = np.zeros(n, np.uint8)
+        if n <= _PART:
+            self._tests.find(queries, 0, n, marks)
+        else:
+            _tasks.run_all([partial(self._tests.find, queries, start, min(start + _PART, n), marks)
+                            for start in range(0, n, _PART)], threads, long=n >= _LONG)
+        found = np.flatnonzero(marks)
+        usual = _USUAL_SHARE * n
+        if len(found) <= usual + 2.0 * usual**0.5:
+            far = [not self._tests.is_like(queries, int(i), _FAR) for i in found]
+            found = found[np.array(far, np.bool_)]
         return found
 
     def _note(self, asked: int, guarded: int) -> None:
         """Count queries, and warn once when more are guarded than chance explains."""
-        if guarded == 0 and self._surplus == 0.0:
-            return
+        self._asked += asked
+        self._guarded += guarded
         self._surplus = max(self._surplus + guarded - _WARN_SHARE * asked, 0.0)
         if self._surplus <= _WARN_AFTER or self._warned:
             return
         self._warned = True
         warnings.warn(
-            f"recall: {guarded} of {asked} queries are unlike those that this recall was measured "
-            "with, so they are answered exactly, which takes longer; give a sample of such queries "
-            "to tune(queries), or to build(queries)", RecallWarning, stacklevel=5)
+            f"recall: {self._guarded} of {self._asked} queries were unlike those that this recall was "
+            "measured with, and were answered exactly, which takes longer; give a sample of such "
+            "queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=5)
 
 
 def top(unlike: Int64Array, store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int,
