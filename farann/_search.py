@@ -125,7 +125,7 @@ def _in_blocks(rows: int) -> int:
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
-           effort: float | None = None, budget: int = 0,
+           guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
            expected: float = nan) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 
@@ -137,7 +137,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan, _costs_to_judge(1, snapshot, k),
-                              effort, expected)
+                              effort, expected, guard)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,
