@@ -69,7 +69,7 @@ class Guard:
 
     def __init__(self, arrays: GuardArrays, dim: int, unit: bool, isa: str) -> None:
         self.arrays = arrays
-        self._tests = _core.Guard(isa, unit, signs_of(dim), *arrays)
+        self.tests = _core.Guard(isa, unit, signs_of(dim), *arrays)
         self._asked, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
@@ -80,26 +80,26 @@ class Guard:
         """
         n = len(queries)
         if n == 1:
-            if self._tests.is_like(queries, 0):
+            if self.tests.is_like(queries, 0):
                 return None
             found = np.zeros(1, np.int64)
         else:
             found = self._found(queries, threads)
-        self._note(n + self._tests.count_alone(), len(found))
+        self._note(n + self.tests.count_alone(), len(found))
         return found if len(found) else None
 
     def _found(self, queries: Float32Array, threads: int) -> Int64Array:
         n = len(queries)
         marks = np.zeros(n, np.uint8)
         if n <= _PART:
-            self._tests.find(queries, 0, n, marks)
+            self.tests.find(queries, 0, n, marks)
         else:
-            _tasks.run_all([partial(self._tests.find, queries, start, min(start + _PART, n), marks)
+            _tasks.run_all([partial(self.tests.find, queries, start, min(start + _PART, n), marks)
                             for start in range(0, n, _PART)], threads, long=n >= _LONG)
         found = np.flatnonzero(marks)
         usual = _USUAL_SHARE * n
         if len(found) <= usual + 2.0 * usual**0.5:
-            far = [not self._tests.is_like(queries, int(i), _FAR) for i in found]
+            far = [not self.tests.is_like(queries, int(i), _FAR) for i in found]
             found = found[np.array(far, np.bool_)]
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ _SECTIONS = {"centre": np.float32, "scale": np.float64, "points": np.float32,
 
 
 def guards_of(guards: Mapping[int, Guard],
-              tuned: Mapping[int, Any]) -> tuple[list[list[int]], dict[str, npt.NDArray[Any]]]:
+              tuned: Collection[int]) -> tuple[list[list[int]], dict[str, npt.NDArray[Any]]]:
     """Pairs of k and the number of its guard, and the sections."""
     by_k = {k: guard for k, guard in list(guards.items()) if k in tuned}
     different = list(dict.fromkeys(by_k.values()))
@@ -42,7 +42,7 @@ def _filled(arrays: GuardArrays, most: int) -> GuardArrays:
 
 
 def guards_from(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
-                tuned: Mapping[int, Any], dim: int, kind: Kind) -> dict[int, Guard]:
+                tuned: Collection[int], dim: int, kind: Kind) -> dict[int, Guard]:
     """Guards by k; none in files that are older."""
     by_k = metadata.get("guards", [])
     if not (isinstance(by_k, list) and all(_is_pair(pair) for pair in by_k)

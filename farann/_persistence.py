@@ -67,8 +67,9 @@ def sections_of(settings: Mapping[str, Any],
         if store.seeds is not None:
             arrays |= {f"seeds.{name}": part for name, part in store.seeds._asdict().items()
                        if part is not None}
-        metadata["tunings"] = [[t.k, _rows_of(t)] for t in list(store.tunings.by_k.values())]
-        by_k, kept = guards_of(store.tunings.guards, store.tunings.by_k)
+        tunings = list(store.tunings.by_k.values())
+        metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
+        by_k, kept = guards_of(store.tunings.guards, {t.k for t in tunings})
         if by_k:
             metadata["guards"] = by_k
             arrays |= kept

@@ -143,7 +143,7 @@ class TestBatches:
                                         monkeypatch: pytest.MonkeyPatch) -> None:
         guard, queries = guards_of(plain)[10], around(middles_of(24), 4000, 9)
         marks = np.zeros(4000, np.uint8)
-        found = guard._tests.find(queries, 0, 4000, marks)
+        found = guard.tests.find(queries, 0, 4000, marks)
         assert found == marks.sum() and 4 <= found <= 60
         assert guard.unlike(queries, 1) is None or len(guard.unlike(queries, 1)) < found
         # One alone, or more than chance has, are guarded.
