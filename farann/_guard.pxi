@@ -10,9 +10,9 @@ cdef class Guard:
     """Tells queries that are unlike a sample of queries, by two tests.
 
     A query is first reduced to `width` sums: the sum j has the coordinates j, j + width, ..., each
-    times its sign. With `unit` they are divided by the length of the query, as only directions count.
-    Less the centre and times the scale they are x. A query is like the sample if x is near one of the
-    points, |x - c|^2 <= reach, and in no direction further out than the sample, |A x| <= 1.
+    times its sign. With `unit` they are divided by the query's length, as only directions count.
+    Less the centre and times the scale they are x. A query is like the sample if x is near one of
+    the points, |x - c|^2 <= reach, and in no direction further out than the sample, |A x| <= 1.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ cdef class Guard:
         self.kernels = kernels_of(isa)
         self.unit, self.scale = unit, scale
         self.dim, self.width = signs.shape[0], min(padded(signs.shape[0]), <int64_t>GUARD_WIDTH)
-        if (self.dim < 1 or centre.shape[0] != self.width or not 1 <= points.shape[0] <= GUARD_POINTS
-                or points.shape[1] != self.width or reaches.shape[0] != points.shape[0]
+        if (self.dim < 1 or centre.shape[0] != self.width
+                or not 1 <= points.shape[0] <= GUARD_POINTS or points.shape[1] != self.width or reaches.shape[0] != points.shape[0]
                 or axes.shape[0] != self.width or axes.shape[1] != self.width):
             raise ValueError("points, axes and centre must be those of the dimension")
         if not (scale > 0.0 and np.isfinite(scale) and np.isfinite(centre).all()
@@ -185,7 +185,7 @@ cdef class Guard:
         return False
 
     cdef bint is_inside(self, const float *along, int64_t n, double times) noexcept nogil:
-        """Whether |A x|^2 is at most so many times 1; not if a product was lost as it is no number."""
+        """Whether |A x|^2 is at most `times`; not if a product was lost, being no number."""
         return n == self.width and sum_of_squares(along, n) <= times
 
     cdef void look_at_tile(self, const float[:, ::1] queries, int64_t start, int64_t count,

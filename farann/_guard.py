@@ -112,8 +112,8 @@ class Guard:
             return
         self._warned = True
         warnings.warn(
-            f"recall: {self._guarded} of {self._asked} queries were unlike those that this recall was "
-            "measured with, and were answered exactly, which takes longer; give a sample of such "
+            f"recall: {self._guarded} of {self._asked} queries were unlike those that this recall "
+            "was measured with, and were answered exactly, which takes longer; give a sample of such "
             "queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=5)
 
 
