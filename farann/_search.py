@@ -73,7 +73,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
     if long and n < threads and effort is None and epsilon == 0.0:
-        n_parts = min(threads * _PARTS_A_THREAD, n * work // _SMALL_WORK,
+        n_parts = min(threads * _PARTS_A_THREAD, n * work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
         split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,
                                                 n_parts, costs)

@@ -42,7 +42,7 @@ cdef class Task(SeededRows):
         self.finish()
 
     def n_in_line(self):
-        """All rows to search, in a line: positions of codes, or the first segment, then the second."""
+        """Rows to search, in a line: positions of codes or the first segment, then the second."""
         return self.n_before_tail() + self.filter.segments[1].count
 
     cdef int64_t n_before_tail(self) noexcept nogil:
@@ -52,8 +52,8 @@ cdef class Task(SeededRows):
         """Search only some rows of the line, in whole panels of codes.
 
         The leader has searched its first ones, and there is a threshold. What has no place in the
-        line belongs to the first rows. If codes rule out too little, the leader stops, and `gave_up`
-        is true.
+        line belongs to the first rows. If codes rule out too little, the leader stops, and
+        `gave_up` is true.
         """
         cdef int64_t i
         if not 0 <= first <= end or first % FARANN_CODE_PANEL or end % FARANN_CODE_PANEL or (
@@ -77,7 +77,7 @@ cdef class Task(SeededRows):
         self.scan(segment, max(self.first - before, 0), min(self.end - before, segment.count))
 
     cdef void begin_again(self, const float *given) noexcept nogil:
-        """Make another query the only one of this task, which must have one, and forget the last."""
+        """Forget the one query of this task, and prepare another in its place."""
         cdef Query *query = &self.queries[0]
         query.given, self.exact_of = given, NULL
         query.threshold, query.expected, query.bar_floor = -INFINITY, -INFINITY, NAN
@@ -221,7 +221,7 @@ cdef class Task(SeededRows):
 
 
 def write_best(list tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
-    """Write what tasks found for the same queries in different rows; they may have some in common."""
+    """Write what tasks found for the same queries in different rows, or in some of the same."""
     cdef Task task, first = tasks[0]
     cdef int64_t i, j, n, room = 0, k = scores.shape[1]
     cdef farann_topk all

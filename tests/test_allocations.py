@@ -29,9 +29,10 @@ EVERYWHERE: dict[str, Search] = {
     "allowed": lambda index, q: index.search_furthest(q, 5, budget=N, allowed=np.arange(0, N, 3)),
     "score": lambda index, q: index.score(q, np.arange(5, N + 50, 7)),
 }
+# A number of threads has single queries searched anew; what is kept of them is in test_single.py.
 WITH_VECTORS: dict[str, Search] = {
-    "exact": lambda index, q: index.search_furthest(q, 5),
-    "many": lambda index, q: index.search_furthest(q, 200),
+    "exact": lambda index, q: index.search_furthest(q, 5, threads=1),
+    "many": lambda index, q: index.search_furthest(q, 200, threads=1),
     "nearest": lambda index, q: index.search_nearest(q, 5),
     "epsilon": lambda index, q: index.search_furthest(q, 5, epsilon=0.1),
     "beyond": lambda index, q: index.search_beyond(q, 6.0),

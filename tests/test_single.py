@@ -205,7 +205,7 @@ class TestWhatIsAsked:
     def test_numbers_of_other_types(self, index: farann.Index) -> None:
         query = np.ones(12, np.float32)
         expected = in_general(index, query, recall=0.9)
-        for k, recall in ((np.int64(10), 0.9), (10, np.float64(0.9)), (np.int8(10), np.float64(0.9))):
+        for k, recall in ((np.int64(10), 0.9), (10, np.float64(0.9)), (np.int8(10), 0.9)):
             assert_same(index.search_furthest(query, k, recall=recall), expected)
         exact = in_general(index, query)
         for recall in (1, 1.0, None):

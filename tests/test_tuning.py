@@ -178,7 +178,8 @@ class TestTables:
         old = farann.Index.load(tmp_path / "old")
         assert self.tables(old) == {10: table._replace(single_costs=())}
         query = np.ones(12, np.float32)
-        assert_same(old.search_furthest(query, recall=0.8), index.search_furthest(query, recall=0.8))
+        assert_same(old.search_furthest(query, recall=0.8),
+                    index.search_furthest(query, recall=0.8))
         for wrong in (3, [[10]], [[7, [1.0]]], [[10, [1.0]]], [[10, "x"]], [[[], [1.0]]],
                       [[10, [*table.single_costs[1:], -1.0]]],
                       [[10, [*table.single_costs[1:], None]]]):
