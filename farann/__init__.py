@@ -13,6 +13,7 @@
 from farann._core import isa_levels
 from farann._filters import Filter
 from farann._format import FormatError
+from farann._guard import RecallWarning
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._version import __version__
 from farann.index import Index, search_furthest
@@ -24,6 +25,7 @@ __all__ = [
     "FormatError",
     "Hits",
     "Index",
+    "RecallWarning",
     "SearchStats",
     "Tuning",
     "__version__",

@@ -152,6 +152,31 @@ class Snapshot:
 
     def seeds_for(self, k: int) -> bool: ...
 
+class Guard:
+    def __init__(
+        self,
+        isa: str,
+        unit: bool,
+        signs: npt.NDArray[np.float32],
+        centre: npt.NDArray[np.float32],
+        scale: float,
+        points: npt.NDArray[np.float32],
+        reaches: npt.NDArray[np.float32],
+        axes: npt.NDArray[np.float32],
+    ) -> None: ...
+    def find(
+        self,
+        queries: npt.NDArray[np.float32],
+        start: int,
+        stop: int,
+        unlike: npt.NDArray[np.uint8],
+        flag: CancelFlag | None = None,
+    ) -> int: ...
+    def is_like(
+        self, queries: npt.NDArray[np.float32], i: int, times: float = 1.0
+    ) -> bool: ...
+    def count_alone(self) -> int: ...
+
 class Filter:
     n_rows: Final[int]
     def __init__(
@@ -227,6 +252,7 @@ class SingleSearch:
         costs: tuple[float, float, float],
         effort: float | None = None,
         expected: float = ...,
+        guard: Guard | None = None,
     ) -> None: ...
     def search(
         self, queries: object

@@ -150,6 +150,17 @@ class Wanted(NamedTuple):
         return (self.rows is not None and store.n_coded is None
                 and self.rows.count * _EXACT_BELOW <= store.n_slots)
 
+    def of(self, which: Int64Array, n_queries: int) -> Wanted:
+        """The same for some of the queries."""
+        if self.excluded is None:
+            return self
+        ids, offsets = self.excluded
+        lengths = np.diff(offsets)
+        mine = np.zeros(n_queries, np.bool_)
+        mine[which] = True
+        ends = np.concatenate([[0], np.cumsum(lengths[mine])]).astype(np.int64)
+        return Wanted(self.rows, (ids[np.repeat(mine, lengths)], ends))
+
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""
         chosen = view.everything

@@ -14,6 +14,7 @@ from farann import _checks, _core
 from farann._cells import CellArrays
 from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
+from farann._guard_file import guards_from, guards_of
 from farann._ids import IdMap, distinct
 from farann._builder import CodeArrays
 from farann._layout import Exact
@@ -68,6 +69,10 @@ def sections_of(settings: Mapping[str, Any],
         tunings = list(store.tunings.by_k.values())
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
         metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
+        by_k, kept = guards_of(store.tunings.guards, {t.k for t in tunings})
+        if by_k:
+            metadata["guards"] = by_k
+            arrays |= kept
     return metadata, arrays
 
 
@@ -163,6 +168,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         store.tunings.by_k = _tunings_of(metadata)
         store.within = _within_of(metadata)
         store.exact = _exact_of(metadata, arrays, count, store)
+        store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, kind)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
 

@@ -49,6 +49,9 @@ class SearchStats(NamedTuple):
         Blocks of rows that were scanned for a query.
     rows_passed : int
         Rows whose rough scores reached what was known of the answer at that time.
+    queries_guarded : int
+        Of the queries of a search with ``recall=``, those that are unlike the queries that this was
+        measured with, and were answered exactly.
     """
 
     queries: int
@@ -60,6 +63,7 @@ class SearchStats(NamedTuple):
     float_products: int = 0
     blocks_scanned: int = 0
     rows_passed: int = 0
+    queries_guarded: int = 0
 
 
 def share_found(found: Int64Array, wanted: Int64Array) -> float:

@@ -122,7 +122,7 @@ def _in_blocks(rows: int) -> int:
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
-           effort: float | None = None, budget: int = 0,
+           guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
            expected: float = nan) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 
@@ -131,10 +131,11 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     """
     work = everything.n_rows * snapshot.dim
     share = 1 if effort is None or effort == inf else _APPROXIMATE_SHARE
-    if budget or k > _MOST_KEPT or snapshot.added is not None or _is_long(1, work // share, k, snapshot.isa):
+    if budget or k > _MOST_KEPT or snapshot.added is not None or (
+            _is_long(1, work // share, k, snapshot.isa)):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa), effort, expected)
+                              row_costs(1, snapshot.dim, snapshot.isa), effort, expected, guard)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

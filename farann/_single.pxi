@@ -32,10 +32,13 @@ cdef class SingleSearch:
         As for `ApproximateTask`; None: the search is exact.
     expected : float
         Likewise.
+    guard : Guard, optional
+        Queries that are unlike its sample aren't searched for.
     """
 
     cdef Snapshot snapshot
     cdef Filter filter
+    cdef Guard guard
     cdef int64_t k
     cdef readonly object plan
     cdef object costs, effort, expected, results_of_one, results_of_batch
@@ -43,11 +46,11 @@ cdef class SingleSearch:
     cdef list idle
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, effort=None,
-                 double expected=NAN):
+                 double expected=NAN, Guard guard=None):
         if filter.excluded is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
-        self.costs, self.effort, self.expected = costs, effort, expected
+        self.costs, self.effort, self.expected, self.guard = costs, effort, expected, guard
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -69,7 +72,8 @@ cdef class SingleSearch:
         -------
         (scores, ids, counts) or None
             In the shape that goes with that of the query, and what the fields of `SearchStats` are.
-            None: the argument is something else, and needs to be checked and converted.
+            None: the argument is something else, and needs to be checked and converted, or a query
+            that is unlike others.
         """
         cdef Py_buffer given
         if type(queries) is not ndarray:
@@ -109,6 +113,8 @@ cdef class SingleSearch:
                 finite = self.answer(task, query, to_scores, to_ids)
         if finite:
             task.check_finished()
+            if self.guard is not None:
+                self.guard.alone += 1
         # One that needed more memory is not like a new one.
         if task.n_memory == memory and len(self.idle) < MOST_IDLE:
             self.idle.append(task)
@@ -119,9 +125,11 @@ cdef class SingleSearch:
 
     cdef bint answer(self, Task task, const float *query, float *scores,
                      int64_t *ids) noexcept nogil:
-        """Answer a query; False if it holds what no query may."""
+        """Answer a query; False if it holds what no query may, or is one for the guard."""
         cdef uint64_t before = farann_arithmetic_begin()
         cdef bint good = farann_first_bad_row(query, 1, self.snapshot.dim, self.unit) < 0
+        if good and self.guard is not None:
+            good = self.guard.passes(query, 1.0)
         if good:
             task.begin_again(query)
             task.answer()

@@ -21,6 +21,7 @@ from farann import _core, _quantized
 from farann._added import Added, nothing_added
 from farann._cells import CellArrays
 from farann._dispatch import default_isa
+from farann._guard import SAMPLE, Guard, make_guard
 from farann._ids import IdMap
 from farann._kind import Kind
 from farann._builder import CodeArrays
@@ -340,6 +341,15 @@ class Store:
             slots = fresh if len(fresh) else slots
         draw = np.random.default_rng([self.kind.seed, 1])
         return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
+
+    def guard(self, queries: Float32Array | None, isa: str) -> Guard:
+        """A guard for a plan that is measured with these queries, or else with `sample_queries`."""
+        unit = _core.METRICS[self.kind.metric] != "l2"
+        if queries is not None:
+            return make_guard(queries, unit, self.kind.seed, isa)
+        if self.tunings.usual is None:
+            self.tunings.usual = make_guard(self.sample_queries(SAMPLE), unit, self.kind.seed, isa)
+        return self.tunings.usual
 
     @property
     def outgrown(self) -> bool:

@@ -15,6 +15,7 @@ from farann import (
     _core,
     _filters,
     _format,
+    _guard,
     _persistence,
     _quantized,
     _search,
@@ -23,6 +24,7 @@ from farann import (
 )
 from farann._dispatch import default_isa
 from farann._filters import Filter
+from farann._guard import Guard
 from farann._ids import distinct
 from farann._kind import Kind
 from farann._results import BeyondHits, Hits, SearchStats
@@ -326,8 +328,9 @@ class Index:
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries, some hundreds. By default those given to `build` that it
-            did not use itself, else a sample of the rows.
+            A sample of real queries, some thousands if there are so many. By default those given
+            to `build` that it did not use itself, else a sample of the rows. Searches with
+            ``recall=`` answer queries unlike these exactly.
         k : int
             How many rows searches will ask for; each k is tuned for itself.
         recall : float
@@ -365,10 +368,8 @@ class Index:
         store = self._laid_out()
         if store is None or len(store) == 0:
             raise ValueError("tune: the index has no rows")
-        tuned = self._measured(store, k, sample, recall)
-        store.tunings.by_k[k] = tuned
-        if sample is not None:
-            store.tunings.queries[k] = sample
+        tuned, guard = self._measured(store, k, sample, recall)
+        store.tunings.keep(k, tuned, guard, sample)
         return tuned
 
     # ---- asking it ----
@@ -445,9 +446,10 @@ class Index:
             at most 2^24 results, queries times k.
         recall : float, optional
             Find this share of the true answer, on average over queries like those that `tune`
-            measured; it is called if nobody did. 1 is exact, and so is the search where nothing
-            less reaches the recall, or is faster. Without vectors it is the share of what a scan
-            of all codes finds.
+            measured; it is called if nobody did. Queries unlike those are answered exactly, and a
+            `RecallWarning` says once if there are many. 1 is exact, and so is the search where
+            nothing less reaches the recall, or is faster. Without vectors it is the share of what
+            a scan of all codes finds.
         epsilon : float, optional
             A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
             k-th found (l2), or better than its dot product or cosine by more than epsilon. It
@@ -747,22 +749,25 @@ class Index:
         while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):
             sample = None if queries is not None else store.tunings.queries.get(k)
-            new.tunings.by_k[k] = self._measured(new, k, sample)
-            if sample is not None:
-                new.tunings.queries[k] = sample
+            new.tunings.keep(k, *self._measured(new, k, sample), sample)
         return new
 
     def _measured(self, store: Store, k: int, queries: Float32Array | None = None,
-                  recall: float = 0.95) -> Tuning:
-        """What reaches which recall, by queries that are given or a sample."""
-        if queries is None:
-            queries = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
+                  recall: float = 0.95) -> tuple[Tuning, Guard | None]:
+        """What reaches which recall, by queries that are given or a sample, and its guard."""
+        asked = queries
+        if asked is None:
+            asked = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
         view = store.view(self._isa)
-        return tuning.measure(view.snapshot, queries, min(k, len(store)),
-                              with_cells=store.cells is not None,
-                              with_vectors=store.n_coded is None, target=recall,
-                              exact=view.exact)._replace(k=k)
+        tuned = tuning.measure(view.snapshot, asked, min(k, len(store)),
+                               with_cells=store.cells is not None,
+                               with_vectors=store.n_coded is None, target=recall,
+                               exact=view.exact)._replace(k=k)
+        # What is always exact needs no guard.
+        if len(tuned.efforts) == 1 or store.codes is None:
+            return tuned, None
+        return tuned, store.guard(queries, self._isa)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -780,32 +785,44 @@ class Index:
             return hits, SearchStats(len(vectors), 0, 0, 0, 0)
         view = store.view(self._isa)
         wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
-        options, plan = {}, store.tunings.by_k.get(k)
+        threads = self._threads_for(threads, len(vectors))
+        options, plan, guard, unlike = {}, store.tunings.by_k.get(k), None, None
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
             options = self._options(limits, store, k, allowed is None, len(vectors) == 1)
-        chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
-        snapshot = view.snapshot if "effort" in options else view.exact
-        hits, stats = _search.top(snapshot, chosen, vectors, k, nearest,
-                                  self._threads_for(threads, len(vectors)), **options)
+            if "expected" in options:  # by a plan
+                guard = store.tunings.guards.get(k)
+            if guard is not None and len(vectors):
+                unlike = guard.unlike(vectors, threads)
+        if unlike is not None:
+            hits, stats = _guard.top(unlike, store, view, wanted, vectors, k, threads, options)
+        else:
+            chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
+            snapshot = view.snapshot if "effort" in options else view.exact
+            hits, stats = _search.top(snapshot, chosen, vectors, k, nearest, threads, **options)
         self._last_search = stats
         if len(vectors) == 1 and not nearest and exclude is None and allowed is None and (
                 store.built and (limits is None or limits.recall is not None)):
-            self._keep_single(store, k, None if limits is None else limits.recall, plan, options)
+            self._keep_single(store, k, None if limits is None else limits.recall, plan, guard,
+                              options)
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
 
     def _keep_single(self, store: Store, k: int, recall: float | None, plan: Tuning | None,
-                     options: dict[str, Any]) -> None:
+                     guard: Guard | None, options: dict[str, Any]) -> None:
         """Keep what answers the next single queries that are asked in the same way.
 
         `plan` is the table that there was before the options were chosen: if that was another one
         than at the next search, they are chosen anew.
         """
+        before = store.singles.get((self._isa, k, recall))
+        if before is not None and before.plan is plan:
+            return  # this query wasn't one for it
         view = store.view(self._isa)
         snapshot = view.snapshot if "effort" in options else view.exact
-        kept = _search.single(snapshot, view.everything, k, plan, **options)
+        kept = _search.single(snapshot, view.everything, k, plan,
+                              guard=None if guard is None else guard.tests, **options)
         if kept is None:
             return
         if len(store.singles) >= _MOST_SINGLES:

@@ -161,6 +161,20 @@ def test_farann_in_every_case(name: str) -> None:
             assert record["recall"] == 1.0, record
 
 
+@pytest.mark.parametrize("name", [case.name for case in cases.CASES if "recall-" in case.name])
+def test_recall_that_is_asked_of_unlike_queries(name: str) -> None:
+    if name == "small-recall":
+        pytest.skip("its queries are like the rows")
+    records = measured(name, scale=0.05)
+    alike = "alike" in name
+    for record in records:
+        assert record["recall"] >= record["asked"] - (0.1 if alike else 0.01), record
+        assert record["guarded"] == 0 or not alike
+    assert alike or of(records, "0.95", "batch")["guarded"] == 1
+    assert ("100%" in run.table(
+        [{"case": name, "title": name, "shape": "", **record} for record in records])) != alike
+
+
 def test_filters_are_those_that_are_named() -> None:
     case = replace(cases.named("filters"), queries=3)
     problem = worker.Problem.of(case, *case.make(SCALE))

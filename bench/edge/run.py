@@ -128,10 +128,10 @@ def table(records: list[Record]) -> str:
     ...         "us": 12.0, "scanned": 100.0, "rescored": 10.0, "counted": 0.5}
     >>> numpy = {**ours, "library": "numpy", "us": 10.0}
     >>> print(table([ours, numpy]).splitlines()[2])
-    | A, 100 x 8 | exact | batch | 1 | 1.000 | 12.0 µs |  |  |  | **1.20** |  | 100 | 10 | 0.50 |
+    | A, 100 x 8 | exact | batch | 1 | 1.000 | 12.0 µs |  |  |  | **1.20** |  | 100 | 10 | 0.50 |  |
     """
     heads = ["where", "how", "mode", "asked", "got", "time", *_LIBRARIES, "itself", "scanned",
-             "rescored", "counted"]
+             "rescored", "counted", "guarded"]
     lines = [_line(heads), f"|{'---|' * 3}{'---:|' * (len(heads) - 3)}"]
     for ours in (record for record in records if record["library"] == OURS):
         rivals = [*(fastest(records, ours, library) for library in _LIBRARIES),
@@ -141,7 +141,8 @@ def table(records: list[Record]) -> str:
             f"{ours['title']}, {ours['shape']}", ours["label"] or "exact", ours["mode"],
             f"{ours['asked']:g}", f"**{got}**" if ours["recall"] < ours["asked"] - _SHORT else got,
             _time(ours["us"]), *(_ratio(ours, rival) for rival in rivals),
-            f"{ours['scanned']:,.0f}", f"{ours['rescored']:,.0f}", f"{ours['counted']:.2f}"]))
+            f"{ours['scanned']:,.0f}", f"{ours['rescored']:,.0f}", f"{ours['counted']:.2f}",
+            f"{ours['guarded']:.0%}" if ours.get("guarded") else ""]))
     return "\n".join(lines)
 
 

@@ -201,6 +201,7 @@ def _farann_in(mode: str, problem: Problem, way: Way, chosen: Chosen, index: far
         "scanned": work.rows_scanned / work.queries,
         "refined": work.rows_refined / work.queries,
         "rescored": work.rows_rescored / work.queries,
+        "guarded": work.queries_guarded / work.queries,
         "counted": over_plain(work, rows, dim, problem.k, index.isa),
     }
 
