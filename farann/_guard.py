@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from farann import _core, _search, _tasks
+from farann._kmeans import k_means
 from farann._process import ieee_arithmetic, one_thread
 from farann._results import Hits, SearchStats
 from farann._types import Float32Array, Float64Array, Int64Array
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
 # the points; of these, one in so many may fail a test, which of fewer is so many times what one in
 # twenty exceeds.
 SAMPLE, _HELD_OUT, _FAILING, _BEYOND = 8192, 4, 250, 1.5
-# Sums that are kept of a query; points, queries for each of these; queries that are tried for each
-# at first, and rounds of k-means.
-_WIDTH, _POINTS, _QUERIES_A_POINT, _TRIED, _ROUNDS = 64, 256, 4, 4, 8
+# Sums that are kept of a query; points, and queries for each of these.
+_WIDTH, _POINTS, _QUERIES_A_POINT = 64, 256, 4
 # How far queries are from a point is told by those near it, and so many more at the usual distance.
 _USUAL_QUERIES = 4
 # What is next to nothing beside the mean square of the sample.
@@ -177,7 +177,7 @@ def make_guard(queries: Float32Array, unit: bool, seed: int, isa: str) -> Guard:
     order = draw.permutation(len(queries))[:SAMPLE]
     sums = _sums_of(queries[order], unit)
     with one_thread():
-        arrays = _arrays_of(sums, draw) if len(sums) else _nothing(width_of(dim))
+        arrays = _arrays_of(sums, seed) if len(sums) else _nothing(width_of(dim))
     return Guard(arrays, dim, unit, isa)
 
 
@@ -188,7 +188,7 @@ def _nothing(width: int) -> GuardArrays:
                        np.zeros((width, width), np.float32))
 
 
-def _arrays_of(sums: Float64Array, draw: np.random.Generator) -> GuardArrays:
+def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
     held_out = np.arange(len(sums)) % _HELD_OUT == _HELD_OUT - 1
     centre = sums[~held_out].mean(axis=0).astype(np.float32)
     sums = sums - centre
@@ -199,7 +199,9 @@ def _arrays_of(sums: Float64Array, draw: np.random.Generator) -> GuardArrays:
     learned, others = x[~held_out], x[held_out] if held_out.any() else x
     axes = _whitening(learned)
     axes /= np.sqrt(_largest(np.einsum("ij,ij->i", others @ axes.T, others @ axes.T)))
-    points = _k_means(learned, max(1, min(_POINTS, len(learned) // _QUERIES_A_POINT)), draw)
+    # Where queries lie in groups, each is to have a point, which random ones hardly achieve.
+    points = k_means(learned.astype(np.float32), max(1, min(
+        _POINTS, len(learned) // _QUERIES_A_POINT)), seed, "k-means++").astype(np.float64)
     nearest, squares = _nearest(learned, points)
     near = np.bincount(nearest, minlength=len(points))
     # Those that many queries are near are looked at first.
@@ -236,34 +238,6 @@ def _whitening(x: Float64Array) -> Float64Array:
     values, vectors = np.linalg.eigh(moment + np.trace(moment) / n * np.eye(width))
     axes: Float64Array = (vectors / np.sqrt(np.maximum(values / (n + width), _LEAST_VARIANCE))).T
     return axes
-
-
-def _k_means(x: Float64Array, number: int, draw: np.random.Generator) -> Float64Array:
-    """Points among queries: k-means (Lloyd 1982) from k-means++ (Arthur and Vassilvitskii 2007).
-
-    Where queries lie in groups, each is to have a point, which random ones hardly achieve.
-    """
-    chosen = [int(draw.integers(len(x)))]
-    squares = _nearest(x, x[chosen])[1]
-    while len(chosen) < number:
-        sums = np.cumsum(squares)
-        if not sums[-1] > 1e-12 * len(x):  # all are chosen
-            break
-        tried = np.searchsorted(sums, draw.random(_TRIED) * sums[-1], "right")
-        tried = np.minimum(tried, len(x) - 1)
-        # Of some queries that are drawn by their squares the one that leaves least.
-        left = np.minimum(_squares(x, x[tried]), squares[:, None])
-        best = int(left.sum(axis=0).argmin())
-        chosen.append(int(tried[best]))
-        squares = left[:, best]
-    points = x[chosen]
-    for _ in range(_ROUNDS):
-        nearest, _ = _nearest(x, points)
-        order = np.argsort(nearest, kind="stable")
-        found, first = np.unique(nearest[order], return_index=True)
-        counts = np.diff(first, append=len(x))
-        points[found] = np.add.reduceat(x[order], first, axis=0) / counts[:, None]
-    return points
 
 
 def _nearest(x: Float64Array, points: Float64Array,

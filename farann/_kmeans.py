@@ -1,7 +1,10 @@
-"""k-means (Lloyd 1982): rows in as many groups as are wanted."""
+"""k-means, by scikit-learn (Lloyd 1982): rows in as many groups as are wanted."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +13,7 @@ import numpy.typing as npt
 from farann._asked import Moment
 from farann._codes import blocks_of, centred
 from farann._parallel import each
+from farann._process import one_openmp_thread
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 
 # So many cells are found at once; more in two levels, which takes far less time.
@@ -66,10 +70,10 @@ def means_of(rows: Float32Array, space: Space, n_cells: int, seed: int, threads:
     """The means of cells, by a sample of the rows."""
     points = space.of(rows[_sample(len(rows), n_cells * _ROWS_A_CELL)])
     if n_cells <= _MOST_AT_ONCE:
-        return Means(k_means(points, n_cells, seed, threads))
+        return Means(k_means(points, n_cells, seed))
     parts = k_means(points[_sample(len(points), round(n_cells**0.5) * _ROWS_A_CELL)],
-                    round(n_cells**0.5), seed, threads)
-    part_of = _nearest(points, parts, threads)[0]
+                    round(n_cells**0.5), seed)
+    part_of = _nearest(points, parts, threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
     numbers = [max(1, round(n_cells * len(some) / len(points))) if len(some) else 0
                for some in members]
@@ -78,51 +82,58 @@ def means_of(rows: Float32Array, space: Space, n_cells: int, seed: int, threads:
 
     def split(p: int) -> None:
         if len(members[p]):
-            cells[starts[p] : starts[p + 1]] = k_means(points[members[p]], numbers[p], seed)
+            cells[starts[p] : starts[p + 1]] = _fitted(points[members[p]], numbers[p], seed)
 
-    each(split, range(len(parts)), threads)
+    with _fitting():
+        each(split, range(len(parts)), threads)
     return Means(cells, parts, starts)
 
 
-def k_means(points: Float32Array, n_cells: int, seed: int, threads: int = 1) -> Float32Array:
-    """Means of so many groups of points, or of as many as there are points."""
-    n_cells = min(n_cells, len(points))
-    draw = np.random.default_rng(seed)
-    means = points[np.sort(draw.choice(len(points), n_cells, replace=False))].copy()
-    for _ in range(_ROUNDS):
-        labels, keys = _nearest(points, means, threads)
-        counts = np.bincount(labels, minlength=n_cells)
-        # A product with ones and zeros sums faster than anything else does.
-        member = np.zeros((n_cells, len(points)), np.float32)
-        member[labels, np.arange(len(points))] = 1.0
-        means = (member @ points) / np.maximum(counts, 1).astype(np.float32)[:, None]
-        empty = np.flatnonzero(counts == 0)
-        if len(empty):
-            # They begin again at the points that are furthest from their means.
-            squares = np.einsum("ij,ij->i", points, points, dtype=np.float64)
-            means[empty] = points[np.argsort(-(squares + keys), kind="stable")[: len(empty)]]
-    return means
+def k_means(points: Float32Array, n_cells: int, seed: int, init: str = "random") -> Float32Array:
+    """Means of so many groups of points, or of as many as there are points.
+
+    They begin at random points, or those of "k-means++" (Arthur and Vassilvitskii 2007).
+    """
+    with _fitting():
+        return _fitted(points, n_cells, seed, init)
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Sums of one thread, whose order is always the same, and no warnings.
+
+    So few rounds don't converge, and groups of equal rows can't be told apart.
+    """
+    import sklearn.cluster  # noqa: F401 - before OpenMP is told how many threads it has
+    from sklearn.exceptions import ConvergenceWarning
+
+    with one_openmp_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _fitted(points: Float32Array, n_cells: int, seed: int, init: str = "random") -> Float32Array:
+    from sklearn.cluster import KMeans
+
+    model = KMeans(min(n_cells, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
+                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
+    return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
 
 
 def _sample(n: int, most: int) -> Int64Array:
     return np.arange(0, n, max(1, n // most))
 
 
-def _nearest(points: Float32Array, means: Float32Array,
-             threads: int) -> tuple[Int32Array, Float32Array]:
-    """The number of the mean that is nearest to each point, and the squared distance less that of
-    the point from zero."""
-    labels, keys = np.empty(len(points), np.int32), np.empty(len(points), np.float32)
+def _nearest(points: Float32Array, means: Float32Array, threads: int) -> Int32Array:
+    """The number of the mean that is nearest to each point."""
+    labels = np.empty(len(points), np.int32)
     lines, squares = _lines(means), _squares(means)
 
     def find(block: slice) -> None:
-        distances = points[block] @ lines
-        distances += squares
-        labels[block] = np.argmin(distances, axis=1)
-        keys[block] = np.take_along_axis(distances, labels[block][:, None].astype(np.int64), 1)[:, 0]
+        labels[block] = np.argmin(points[block] @ lines + squares, axis=1)
 
     each(find, blocks_of(len(points)), threads)
-    return labels, keys
+    return labels
 
 
 def _lines(means: Float32Array) -> Float32Array:
