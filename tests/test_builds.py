@@ -86,7 +86,7 @@ def test_plain_builds_do_without_scikit_learn(run_python: Callable[..., Any]) ->
     """It takes a second to load; what is grouped by k-means, needs it."""
     run_python("""
 import sys, farann
-rows = np.random.default_rng(0).standard_normal((40000, 8)).astype(np.float32)
+rows = np.random.default_rng(0).standard_normal((40000, 64)).astype(np.float32)
 index = farann.Index()
 index.add(rows)
 index.build()
