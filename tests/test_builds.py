@@ -82,22 +82,6 @@ def test_an_error_ends_all(threads: int) -> None:
     assert len(done) < 10_000
 
 
-def test_plain_builds_do_without_scikit_learn(run_python: Callable[..., Any]) -> None:
-    """It takes a second to load; what is grouped by k-means, needs it."""
-    run_python("""
-import sys, farann
-rows = np.random.default_rng(0).standard_normal((40000, 64)).astype(np.float32)
-index = farann.Index()
-index.add(rows)
-index.build()
-assert "sklearn" not in sys.modules
-index = farann.Index(cells=20)
-index.add(rows)
-index.build()
-assert "sklearn" in sys.modules
-""")
-
-
 @pytest.mark.parametrize(("n", "layouts"), [(300, 1), (5000, 1), (16 * 512, 1), (20_000, 2)])
 def test_codes_are_made_twice_only_for_many_sample_queries(
         n: int, layouts: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
