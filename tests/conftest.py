@@ -98,7 +98,7 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
             environment["FARANN_ISA"] = isa
         preamble = PREAMBLE.format(given=str(given), answer=str(answer))
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", preamble + code],
+            [sys.executable, "-P", "-W", "error", "-c", preamble + code],
             env=environment,
             timeout=timeout,
             capture_output=True,
