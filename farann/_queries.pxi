@@ -324,12 +324,14 @@ cdef class Queries:
 
     cdef const double *exact_query(self, const Query *query) noexcept nogil:
         """A query in float64, until another one is asked for."""
-        cdef int64_t j
+        cdef int64_t j, dim = self.snapshot.dim
+        cdef const float *given = query.given
+        cdef double *exact = self.exact
         if self.exact_of != query:
-            for j in range(self.snapshot.dim):
-                self.exact[j] = query.given[j]
+            for j in range(dim):
+                exact[j] = given[j]
             self.exact_of = query
-        return self.exact
+        return exact
 
     cdef void weigh(self, int64_t i) noexcept nogil:
         """Find the weights of a query, where rows are scanned in float32, and their constants."""

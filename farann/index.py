@@ -497,8 +497,8 @@ class Index:
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        if (exclude is None and allowed is None and threads is None and epsilon is None
-                and budget is None):
+        if (exclude is None and allowed is None and epsilon is None and budget is None
+                and (threads is None or type(threads) is int and threads == 1)):
             again = self._search_again(queries, k, recall)
             if again is not None:
                 hits, counts = again

@@ -31,8 +31,8 @@ EVERYWHERE: dict[str, Search] = {
 }
 # A number of threads has single queries searched anew; what is kept of them is in test_single.py.
 WITH_VECTORS: dict[str, Search] = {
-    "exact": lambda index, q: index.search_furthest(q, 5, threads=1),
-    "many": lambda index, q: index.search_furthest(q, 200, threads=1),
+    "exact": lambda index, q: index.search_furthest(q, 5, threads=2),
+    "many": lambda index, q: index.search_furthest(q, 200, threads=2),
     "nearest": lambda index, q: index.search_nearest(q, 5),
     "epsilon": lambda index, q: index.search_furthest(q, 5, epsilon=0.1),
     "beyond": lambda index, q: index.search_beyond(q, 6.0),

@@ -189,6 +189,7 @@ class TestWithoutCopy:
 
 REFUSED_MEMORY = """
 import farann
+import sklearn.cluster  # what tune needs takes memory to load
 from cases import snapshot
 
 index = farann.Index(16)

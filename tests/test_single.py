@@ -24,7 +24,7 @@ LEVELS = farann.isa_levels()
 
 def in_general(index: farann.Index, query: Any, k: Any = 10, **options: Any) -> Any:
     """The answer of the way that all queries go; a number of threads leads there."""
-    return index.search_furthest(query, k, threads=1, **options)
+    return index.search_furthest(query, k, threads=2, **options)
 
 
 def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: Any) -> None:
