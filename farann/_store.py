@@ -269,7 +269,7 @@ class Store:
 
     def _held_out(self, base: Float32Array, unused: Float32Array | None) -> Float32Array | None:
         """Queries that the layout isn't made with."""
-        if self.kind.cells != "auto":
+        if self.kind.cells != "auto" or len(base) == 0:
             return None
         if unused is not None and len(unused):
             return unused[:_HELD_OUT]

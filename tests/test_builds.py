@@ -260,3 +260,10 @@ def test_damaged_layouts_are_refused(damage: Callable[[dict[str, Any], dict[str,
     _format.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError, match=message):
         farann.Index.load(path)
+
+
+def test_auto_when_no_row_is_left(rng: np.random.Generator) -> None:
+    index = index_over(rng.standard_normal((50, DIM), dtype=np.float32), cells="auto")
+    index.remove(index.ids)
+    index.build()
+    assert len(index) == 0 and (index.search_furthest(np.ones(DIM), 3).ids == -1).all()

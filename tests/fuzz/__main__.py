@@ -52,6 +52,12 @@ def prepare(kind: str) -> object:
     faulthandler.enable()
     warnings.simplefilter("error")
     run = importlib.import_module(kind).run
+    import sklearn.cluster  # noqa: F401 - loading it takes memory
+
+    from farann import RecallWarning
+
+    # Queries are of all kinds.
+    warnings.simplefilter("ignore", RecallWarning)
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         taken = pages * resource.getpagesize()
