@@ -30,7 +30,7 @@ cdef class AddedRows(FloatRows):
         self.looks_first = self.codes.has_basis
         self.see_reach()
         # Where it tells nothing of the base, it tells nothing of the tail.
-        self.by_reach &= self.snapshot.codes.reach is not None or self.share < 1.0
+        self.by_reach &= self.snapshot.codes.reach is not None
         for i in range(self.n_queries):
             if self.stopped():
                 return

@@ -103,6 +103,9 @@ cdef class ApproximateTask(Task):
         cdef Query *query = &self.queries[i]
         cdef double noise = noise_of(&self.codes.bounds)
         self.outside_counts = self.codes.outside_noise / noise
+        if self.codes is self.snapshot.added:
+            # Rows of another kind have something in common outside the axes: that is no noise.
+            self.outside_counts = 1.0 / noise
         Task.encode(self, i)
         query.whole.off *= noise
         query.whole.allowance *= noise
@@ -141,8 +144,6 @@ cdef class ApproximateTask(Task):
         self.complete()
         self.refine_all_deferred()
         self.snapshot.kernels.end()
-        if self.budget == INT64_MAX:
-            self.share = self.snapshot.within
         self.answer_from_tail(self.codes.n_positions)
 
     cdef void begin_again(self, const float *given) noexcept nogil:

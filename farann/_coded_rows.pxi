@@ -5,7 +5,6 @@ cdef class CodedRows(CodedBlocks):
 
     cdef int64_t first, end  # of the rows to search, where these aren't all
     cdef bint by_reach  # whether rows lie by it, and it tells of what is asked
-    cdef double share   # of what rows may reach that counts
 
     def __cinit__(self):
         self.first, self.end = 0, INT64_MAX
@@ -13,7 +12,6 @@ cdef class CodedRows(CodedBlocks):
     cdef allocate_codes(self):
         CodedBlocks.allocate_codes(self)
         self.see_reach()
-        self.share = 1.0
 
     cdef void see_reach(self) noexcept nogil:
         # What is nearest under l2 may have any length.
@@ -216,7 +214,7 @@ cdef class CodedRows(CodedBlocks):
     cdef double most_from(self, int64_t panel, const Query *query) noexcept nogil:
         """The reduced key that rows from a panel on have at most."""
         cdef double reach = self.codes.reach[panel], along
-        cdef double length = query.prepared.weight_norm * self.share
+        cdef double length = query.prepared.weight_norm
         if self.snapshot.metric == FARANN_L2:
             return (length * reach + reach * reach) * BOUND_UP
         if self.codes.lead is None:
@@ -224,7 +222,7 @@ cdef class CodedRows(CodedBlocks):
         # Backwards rows may lie as far as any does.
         along = query.along * (self.codes.reach_along[panel] if query.along > 0.0
                                else -self.codes.bounds.norm)
-        reach *= query.across * self.share
+        reach *= query.across
         return along + reach + (BOUND_UP - 1.0) * (fabs(along) + reach)
 
     cdef void scan_for_active(self, int64_t start, int64_t n) noexcept nogil:

@@ -147,7 +147,6 @@ class Snapshot:
         added: Codes | None = None,
         runs: npt.NDArray[np.int64] | None = None,
         uncoded: npt.NDArray[np.int64] | None = None,
-        within: float = 1.0,
     ) -> None: ...
 
     def seeds_for(self, k: int) -> bool: ...

@@ -19,7 +19,7 @@ from farann._results import share_found
 from farann._seeds import SeedArrays, make_seeds, seeds_of
 from farann._turning import turn_for
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
-from farann._typical import Lead, Typical, first_look, typical_of, within_of
+from farann._typical import Lead, Typical, first_look, typical_of
 from farann._upper import shape_of
 from farann.tuning import costs_by_recall, exact_cost
 
@@ -58,7 +58,6 @@ class Made(NamedTuple):
     cells: CellArrays | None = None
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
     seeds: SeedArrays | None = None
-    within: float = 1.0  # see `within_of`
     exact: Exact | None = None  # for exact searches, where cells make these slower
 
 
@@ -84,11 +83,6 @@ class _Task(NamedTuple):
         """Rows that answer many queries."""
         answering = _answering(self.long_answers, len(self.builder.rows))
         return np.setdiff1d(answering, self.builder.extents.outliers, assume_unique=True)
-
-    def within(self, lead: Lead | None) -> float:
-        builder = self.builder
-        return within_of(builder.rows, builder.centre, builder.metric, self.weights,
-                         self.long_answers, lead)
 
 
 @ieee_arithmetic()
@@ -215,7 +209,7 @@ def _in_order(task: _Task) -> Made:
         arrays = builder.with_reach(arrays, order, lengths, lead, along)
     if as_rows_lie:
         arrays = arrays._replace(slots=None)
-    return _made(task, arrays, None)._replace(within=task.within(lead))
+    return _made(task, arrays, None)
 
 
 def _in_cells(task: _Task, n_cells: int) -> Made:
@@ -239,7 +233,7 @@ def _in_cells(task: _Task, n_cells: int) -> Made:
         builder = builder.relative_to(Origins(cells, labels))
         order, _, _ = _by_cell(labels, first, builder.by_size(task.coded))
     arrays = builder.lay_out(order, task.basis, kind.bits, task.shape)
-    return _made(task._replace(builder=builder), arrays, cells)._replace(within=task.within(None))
+    return _made(task._replace(builder=builder), arrays, cells)
 
 
 def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,

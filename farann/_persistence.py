@@ -64,8 +64,6 @@ def sections_of(settings: Mapping[str, Any],
         if store.exact is not None:
             arrays |= _of_codes(store.exact.codes, _EXACT, metadata)
             arrays |= _named("exact_seeds", store.exact.seeds)
-        if store.within < 1.0:
-            metadata["within"] = store.within
         tunings = list(store.tunings.by_k.values())
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
         metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
@@ -166,7 +164,6 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if store.seeds is not None and (n_coded or kind.bits == 4):
             raise FormatError("the seeds are not those of these codes")
         store.tunings.by_k = _tunings_of(metadata)
-        store.within = _within_of(metadata)
         store.exact = _exact_of(metadata, arrays, count, store)
         store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, kind)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
@@ -220,10 +217,15 @@ def _exact_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     codes, ours = coded[0], store.codes
     if (ours is None or store.cells is None or store.n_coded is not None
             or (codes.squares is None) != (ours.squares is None)
-            or (codes.basis is None) != (ours.basis is None)
+            or codes.turn.n_coded != ours.turn.n_coded
+            or _directions(codes) != _directions(ours)
             or (codes.basis is None and (codes.lower is None) != (ours.lower is None))):
         raise FormatError("the codes for exact searches don't fit the others")
     return Exact(codes, _seeds_of(arrays, *coded, "exact_seeds"))
+
+
+def _directions(codes: CodeArrays) -> int:
+    return 0 if codes.basis is None else len(codes.basis)
 
 
 def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
@@ -309,13 +311,6 @@ def _rows_of(tuning: Tuning) -> list[list[float | None]]:
         columns.append(tuning.expected)
     return [[value if isfinite(value) else None for value in row]
             for row in zip(*columns, strict=True)]
-
-
-def _within_of(metadata: Mapping[str, Any]) -> float:
-    within = metadata.get("within", 1.0)
-    if not (isinstance(within, float) and 0.0 <= within <= 1.0):
-        raise FormatError(f"metadata: 'within' can't be {_checks.shown(within)}")
-    return within
 
 
 def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:

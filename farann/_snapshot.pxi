@@ -39,16 +39,12 @@ cdef class Snapshot:
         From which to which position of these to search, whole panels; there if `added` is.
     uncoded : int64 (m,) or None
         The other rows of the tail, counted from its first one; there if `added` is.
-    within : float
-        Answers have such a share of what they could reach by their lengths, or less: what
-        approximate searches go by in runs.
     """
 
     cdef Segment segments[2]
     cdef Segment uncoded
     cdef const int64_t[::1] uncoded_rows
     cdef const int64_t[:, ::1] runs
-    cdef double within
     cdef readonly str isa
     cdef const farann_kernels *kernels
     cdef farann_metric metric
@@ -70,7 +66,7 @@ cdef class Snapshot:
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, Codes codes=None,
                  Cells cells=None, bint vectors=True, Seeds seeds=None,
-                 Codes added=None, runs=None, uncoded=None, double within=1.0):
+                 Codes added=None, runs=None, uncoded=None):
         cdef int64_t n_base = base.shape[0]
         self.isa, self.kernels = isa, kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
@@ -115,7 +111,7 @@ cdef class Snapshot:
             self.segments[0].rows = &base[0, 0]
         if tail.shape[0]:
             self.segments[1].rows = &tail[0, 0]
-        self.uncoded, self.within = self.segments[1], within
+        self.uncoded = self.segments[1]
         if added is not None:
             self.take_added(runs, uncoded)
         cdef int64_t j

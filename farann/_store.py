@@ -83,7 +83,6 @@ class Store:
         self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
         self._n_tail = 0
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
-        self.within = 1.0  # see `_typical.within_of`
         # Made when they are first asked for; two threads may make the same, and either will do.
         self._native: Native | None = None
         self._native_added: _core.Codes | None = None
@@ -143,7 +142,7 @@ class Store:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
                     self.kind.metric, isa, codes, cells, self.n_coded is None, seeds, added, runs,
-                    uncoded, self.within)
+                    uncoded)
 
             snapshot = exact = snapshot_of(native.codes, native.cells, native.seeds)
             if native.exact is not None:
@@ -263,7 +262,7 @@ class Store:
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
             _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, codes=made.codes,
-            cells=made.cells, seeds=made.seeds, exact=made.exact, codes_recall=made.recall, within=made.within,
+            cells=made.cells, seeds=made.seeds, exact=made.exact, codes_recall=made.recall,
             tunings=Tunings(),
             _unused_queries=unused, built=True)
 

@@ -15,8 +15,6 @@ from farann._types import Float32Array, Float64Array, Int64Array
 _QUERIES = 128
 # What rows reach is kept if sample queries can leave out such a share of the rows by it.
 _WORTH_AN_ORDER = 0.1
-# What answers reach of what their lengths let them: so many of all answers less.
-_ANSWERS_WITHIN, _ANSWERS = 0.99, 10
 # Rows in the order of what they reach along the lead: it counts so many times there, which leaves
 # the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
 _LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
@@ -108,31 +106,6 @@ def typical_of(rows: Float32Array, centre: Float64Array, metric: int, queries: F
     if squared:
         thresholds += (ends**2).sum(axis=1)
     return Typical(sample, weights, thresholds, squared)
-
-
-def within_of(rows: Float32Array, centre: Float64Array, metric: int, weights: Float64Array,
-              answers: Int64Array, lead: Lead | None) -> float:
-    """Which share of what they could reach by their lengths nearly all answers stay within.
-
-    `weights` (q, dim) are those of queries, `answers` (q, k) the slots of rows that answer them; with
-    a lead lengths are those across it.
-    """
-    some = slice(None, None, -(-len(weights) // _QUERIES))
-    weights, answers = weights[some], answers[some, :_ANSWERS]
-    found = np.nonzero(answers >= 0)
-    ends = centred(rows[answers[found]], centre, _core.METRICS[metric] == "cosine")
-    asked = weights[found[0]]
-    reached = np.einsum("ij,ij->i", asked, ends)
-    if lead is not None:
-        ours, of_asked = along_and_across(asked, lead.direction)
-        theirs, of_ends = along_and_across(ends, lead.direction)
-        reached -= ours * theirs
-    else:
-        of_asked, of_ends = (np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-                             for vectors in (asked, ends))
-    shares = reached / np.maximum(of_asked * of_ends, 1e-300)
-    within = float(np.quantile(shares, _ANSWERS_WITHIN)) if len(shares) else 1.0
-    return min(max(within, 0.0), 1.0) if np.isfinite(within) else 1.0
 
 
 def first_look(typical: Typical, n: int, width: int, seed: int) -> Float64Array | None:

@@ -320,3 +320,27 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
     other = built(rows_like("gaussian", rng, BASE, DIM), "dot")
     with pytest.raises(ValueError, match="as those of the base"):
         snapshot(inside.store_of(other).native().codes)
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
+@pytest.mark.parametrize("n_added", [100, 256, 2000])
+def test_recall_where_added_rows_are_of_another_kind(n_added: int, metric: str,
+                                                     rng: np.random.Generator) -> None:
+    """They answer all queries, and have much in common outside the axes of codes."""
+    middles = 4.0 * rng.standard_normal((8, 32))
+
+    def draw(n: int) -> Float32:
+        rows = middles[rng.integers(0, 8, n)] + 0.3 * rng.standard_normal((n, 32))
+        return rows.astype(np.float32)
+
+    rows, queries, more = draw(8000), draw(200), -draw(n_added)
+    more *= rng.uniform(0.8, 1.6, (n_added, 1)).astype(np.float32)
+    index = built(rows, metric)
+    for k in (1, 10):
+        index.tune(k=k)
+    index.add(more)
+    for k in (1, 10):
+        exact = index.search_furthest(queries, k).ids
+        for options in ({"recall": 0.99}, {"budget": len(index)}):
+            found = index.search_furthest(queries, k, **options).ids
+            assert (found[:, :, None] == exact[:, None, :]).any(axis=2).mean() > 0.98

@@ -227,7 +227,6 @@ def test_files_have_both_layouts(both: farann.Index, rng: np.random.Generator,
     for mmap in (False, True):
         loaded = farann.Index.load(path, mmap=mmap)
         assert parts_of(loaded) == parts_of(both)
-        assert inside.store_of(loaded).within == inside.store_of(both).within
         for options in ({}, {"recall": 0.9}):
             ours, theirs = (index.search_furthest(queries, K, return_stats=True, threads=1,
                                                   **options) for index in (both, loaded))
@@ -245,8 +244,6 @@ def without(name: str) -> Callable[[dict[str, Any], dict[str, NDArray[Any]]], ob
     (lambda metadata, arrays: metadata.update(exact_bounds=None), "exact_bounds"),
     (lambda metadata, arrays: metadata.update(exact_bounds=[1.0]), "exact_bounds"),
     (lambda metadata, arrays: metadata.pop("cell_unit"), "don't fit"),
-    (lambda metadata, arrays: metadata.update(within=2.0), "within"),
-    (lambda metadata, arrays: metadata.update(within="all"), "within"),
     (lambda metadata, arrays: arrays.update({"exact.slots": arrays["exact.slots"][::-1].copy()[:16]}),
      "not those of these rows"),
     (lambda metadata, arrays: arrays.update({"exact.slots": np.zeros_like(arrays["exact.slots"])}),
@@ -259,6 +256,25 @@ def test_damaged_layouts_are_refused(damage: Callable[[dict[str, Any], dict[str,
     damage(metadata, arrays)
     _format.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError, match=message):
+        farann.Index.load(path)
+
+
+def test_layouts_of_different_widths_are_refused(both: farann.Index, rng: np.random.Generator,
+                                                 tmp_path: Path) -> None:
+    """Added rows are coded alike for both."""
+    path = tmp_path / "index"
+    flat = low_rank(rng, len(both), both.dim or 0)
+    index_over(flat, "cosine").save(path)
+    foreign, of_foreign = _format.read_file(path)
+    both.save(path)
+    metadata, arrays = _format.read_file(path)
+    assert "codes.axes" in of_foreign and "codes.axes" not in arrays
+    metadata["exact_bounds"] = foreign["code_bounds"]
+    arrays = {name: part for name, part in arrays.items() if not name.startswith("exact")}
+    arrays |= {f"exact.{name[6:]}": part for name, part in of_foreign.items()
+               if name.startswith("codes.")}
+    _format.write_file(path, metadata, arrays)
+    with pytest.raises(farann.FormatError, match="don't fit"):
         farann.Index.load(path)
 
 
