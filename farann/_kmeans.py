@@ -13,7 +13,7 @@ import numpy.typing as npt
 from farann._asked import Moment
 from farann._codes import blocks_of, centred
 from farann._parallel import each
-from farann._process import one_openmp_thread
+from farann._process import one_thread
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 
 # So many cells are found at once; more in two levels, which takes far less time.
@@ -104,10 +104,10 @@ def _fitting() -> Iterator[None]:
 
     So few rounds don't converge, and groups of equal rows can't be told apart.
     """
-    import sklearn.cluster  # noqa: F401 - before OpenMP is told how many threads it has
+    import sklearn.cluster  # noqa: F401 - before its libraries are told how many threads they have
     from sklearn.exceptions import ConvergenceWarning
 
-    with one_openmp_thread(), warnings.catch_warnings():
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
 

@@ -44,15 +44,6 @@ def one_thread() -> Iterator[None]:
             raise
 
 
-@contextmanager
-def one_openmp_thread() -> Iterator[None]:
-    """As `one_thread`, of OpenMP alone, for libraries that were loaded since."""
-    libraries = ThreadpoolController()
-    _openmp[:] = libraries.select(user_api="openmp").lib_controllers
-    with libraries.limit(limits=1, user_api="openmp"):
-        yield
-
-
 def limit_this_thread() -> None:
     """Let OpenMP use one thread where a thread of farann's pool calls it, which has the limit for
     good."""

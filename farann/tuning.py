@@ -216,7 +216,9 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
         cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
         single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
         tried.append((effort, recall, cost, expected, single_cost / of_exact_single))
-        if recall >= _ENOUGH or cost > _MOST_COST:
+        # With little effort too few rows may be found, and all have to be searched after all.
+        dearer = len(tried) > 1 and cost >= tried[-2][2]
+        if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
             break
     tried.append((float("inf"), 1.0, 1.0, nan, 1.0))
     columns = list(zip(*tried, strict=True))

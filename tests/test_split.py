@@ -103,15 +103,15 @@ def test_counts_add_up(rng: np.random.Generator, tasks: list[tuple[int, int]]) -
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # all are in reach
     for codes in ("int8", "float32"):
         index = index_of(rows, codes=codes).build()
-        index.add(rows[:300])
+        index.add(rows[:200])  # so few have no codes yet
         for n, threads in itertools.product((1, 2), (3, 8)):
             tasks.clear()
             stats = index.search_furthest(rows[:n], threads=threads, return_stats=True)[1]
-            assert stats.queries == n and stats.rows_scanned == n * 5300
+            assert stats.queries == n and stats.rows_scanned == n * 5200
             assert stats.rows_rescored >= 10 * n and index.stats()["last_search"] == stats._asdict()
             assert len(tasks) > threads and tasks[0][0] == 0
             ends = [0, *(end for _, end in sorted(tasks))]
-            assert [first for first, _ in sorted(tasks)] == ends[:-1] and ends[-1] >= 5300
+            assert [first for first, _ in sorted(tasks)] == ends[:-1] and ends[-1] >= 5200
 
 
 def test_parts_begin_with_a_threshold(rng: np.random.Generator) -> None:
