@@ -1,5 +1,9 @@
 # All coded rows: which come first, which queries need the next. Part of _core.pyx.
 
+# Codes are given up if what passes will cost so many times what they save.
+cdef double SURELY = 1.5
+
+
 cdef class CodedRows(CodedBlocks):
     """Scores all coded rows of a snapshot, block by block, and those without codes."""
 
@@ -71,7 +75,7 @@ cdef class CodedRows(CodedBlocks):
             expected += share * min(n, left)
             left -= n
             n *= 2
-        return expected > 0.1 * SURELY_TENTHS * saved
+        return expected > SURELY * saved
 
     cdef bint all_look_on(self) noexcept nogil:
         """Whether all queries have codes, and rows in reach: of others all is known."""

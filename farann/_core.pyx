@@ -61,8 +61,6 @@ cdef enum:
     FEWEST_JUDGED = 256
     # And rows that may pass until then, beside those that have to do with k.
     ALWAYS_PASS = 64
-    # Codes are given up if what passes will cost so many times what they save.
-    SURELY_TENTHS = 15
     # Rows that are scored again before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096
     # Coordinates that are checked, and coded, before signals are looked for.
