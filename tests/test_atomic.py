@@ -123,6 +123,8 @@ class Lines:
                 return line
             number = frame.f_lineno
             source = linecache.getline(frame.f_code.co_filename, number)
+            if source.strip() == "try:":
+                return line  # where no signal can come in, either
             if source.lstrip().startswith("with "):
                 # It comes up again when the block is left, where no signal can come in.
                 if number in entered:
