@@ -19,7 +19,7 @@ from farann._results import share_found
 from farann._seeds import SeedArrays, make_seeds, seeds_of
 from farann._turning import turn_for
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
-from farann._typical import Lead, Typical, first_look, typical_of
+from farann._typical import Typical, first_look, typical_of
 from farann._upper import shape_of
 from farann.tuning import costs_by_recall, exact_cost
 
@@ -148,9 +148,11 @@ def _better(task: _Task, cells: Made, plain: Made, queries: Float32Array) -> Mad
     ours, theirs = (_snapshot(task.builder, made) for made in (cells, plain))
     exact, exact_plain = (exact_cost(snapshot, queries, _SAMPLE_K) for snapshot in (ours, theirs))
     both = exact > _SLOWER * exact_plain
-    with_cells = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS, with_cells=True,
+    with_cells = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS,
+                                 exact_plain if both else exact, with_cells=True,
                                  exact=theirs if both else ours)
-    without = costs_by_recall(theirs, queries, _SAMPLE_K, _JUDGED_RECALLS, with_cells=False)
+    without = costs_by_recall(theirs, queries, _SAMPLE_K, _JUDGED_RECALLS, exact_plain,
+                              with_cells=False)
     if _SLOWER * sum(with_cells) > sum(without) or any(
             one > _SLOWER * other for one, other in zip(with_cells, without, strict=True)):
         return plain

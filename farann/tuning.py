@@ -183,18 +183,19 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_cells: bool, with_vectors: bool = True, target: float = 0.95,
-            exact: _core.Snapshot | None = None) -> Tuning:
+            exact: _core.Snapshot | None = None, singles: bool = True) -> Tuning:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
     Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
-    searches may have a snapshot of their own.
+    searches may have a snapshot of their own. `singles`: what queries cost that are asked one by one
+    is measured as well.
     """
     chosen = _core.Filter(snapshot)
     asked = None if with_vectors else float("inf")
     work, truth = _searched(exact or snapshot, chosen, queries, k, asked)
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
-    alone = queries[:: -(-len(queries) // _MOST_SINGLES)]
+    alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
     of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
     if with_cells:
@@ -223,7 +224,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     tried.append((float("inf"), 1.0, 1.0, nan, 1.0))
     columns = list(zip(*tried, strict=True))
     return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
-                  columns[4])
+                  columns[4] if singles else ())
 
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
@@ -233,14 +234,13 @@ def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float
 
 
 def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
-                    recalls: Sequence[float], *, with_cells: bool,
+                    recalls: Sequence[float], of_exact: float, *, with_cells: bool,
                     exact: _core.Snapshot | None = None) -> list[float]:
-    """The same of searches of some recalls below 1."""
-    tuned = measure(snapshot, queries, k, with_cells=with_cells, exact=exact)
-    cost = exact_cost(exact or snapshot, queries, k)
+    """The same of searches of some recalls below 1, where an exact one takes `of_exact`."""
+    tuned = measure(snapshot, queries, k, with_cells=with_cells, exact=exact, singles=False)
     efforts = [tuned.effort_for(recall) for recall in recalls]
-    return [cost * (1.0 if effort == float("inf") else
-                    float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
+    return [of_exact * (1.0 if effort == float("inf") else
+                        float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
             for effort in efforts]
 
 
@@ -254,10 +254,10 @@ def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Ar
 
 def _single_cost(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
                  effort: float | None, expected: float = nan) -> float:
-    """Nanoseconds that queries take which are asked one by one, on average."""
+    """Nanoseconds that queries take which are asked one by one, on average; NaN of none."""
     costs = [cost_of(_searched(snapshot, chosen, queries[i : i + 1], k, effort, expected)[0],
                      snapshot.dim, snapshot.isa, single=True) for i in range(len(queries))]
-    return sum(costs) / len(costs)
+    return sum(costs) / len(costs) if costs else nan
 
 
 def _expecting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from typing import Any
 
 import farann
 import inside

@@ -211,7 +211,7 @@ def _theirs(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
     algorithm_class = by_name(who)
     for module in algorithm_class.modules:
         importlib.import_module(module)
-    rows, queries = problem.rows, problem.queries
+    rows = problem.rows
     profile = Profile(len(rows), rows.shape[1], case.metric, problem.k)
     setting = algorithm_class.sweep(profile)[-1]
     build_seconds = float("inf")
