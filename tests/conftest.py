@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from threadpoolctl import threadpool_limits
 # TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Shells start background jobs without Ctrl+C, and child processes inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `ci` keeps the suite short and repeatable; FARANN_HYPOTHESIS=deep looks further, at random. No
 # example is too slow: on a busy machine all of them are.
