@@ -49,7 +49,8 @@ demo: $(VENV)/.demo  ## find the least similar words of GloVe, beside numpy
 test: $(VENV)/.test  ## run all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-lint: $(VENV)/.test  ## check types
+lint: $(VENV)/.test  ## check style and types
+	$(BIN)/python -m ruff check farann bench tests examples setup.py
 	$(BIN)/python -m mypy farann
 
 docs: $(VENV)/.test  ## build the documentation, warnings are errors

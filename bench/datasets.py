@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import measures
-from .fetch import Unavailable, fetch_wheel, unpack_debian
+from .fetch import fetch_wheel, unpack_debian
 from .reduction import METRICS
 from .sets import photos, towers, wordnet
 

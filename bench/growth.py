@@ -53,7 +53,7 @@ def sizes(text: str, points: int) -> list[int]:
         raise ValueError(f"--points must be at least 1, got {points}")
     if low == high or points == 1:
         return [high]
-    return [int(round(n)) for n in np.geomspace(low, high, points)]
+    return [round(float(n)) for n in np.geomspace(low, high, points)]
 
 
 def _make(count: int, dim: int, metric: str, cache: Path) -> DataSet:

@@ -1,7 +1,8 @@
 """Furthest retrieval layers of TensorFlow Recommenders beside each other, and their overhead.
 
 ``python -m bench layers`` times `Furthest`, `BruteForceFurthest` and TFRS's ScaNN layer, which
-finds the nearest and so is asked with -q; each in a process of its own (``python -m bench.layers``).
+finds the nearest and so is asked with -q; each in a process of its own
+(``python -m bench.layers``).
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ import pickle
 import tempfile
 from pathlib import Path
 
-import farann
 import numpy as np
+
+import farann
 
 rng = np.random.default_rng(2)
 rows = rng.standard_normal((20_000, 48), dtype=np.float32)

@@ -3,8 +3,9 @@
 Also shows ids of one's own, a search beyond a radius, and how an index changes.
 """
 
-import farann
 import numpy as np
+
+import farann
 
 rng = np.random.default_rng(1)
 tastes = rng.standard_normal((3, 16), dtype=np.float32)  # three users

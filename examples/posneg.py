@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from sklearn.decomposition import TruncatedSVD
+
 from farann import metrics
 from farann.adapters.posneg import PosNegRanker
-from sklearn.decomposition import TruncatedSVD
 
 N_USERS, N_ITEMS, N_LOG = 400, 300, 40_000
 rng = np.random.default_rng(7)

@@ -5,8 +5,9 @@ Run it from a checkout after `pip install .`:
     python examples/quickstart.py
 """
 
-import farann
 import numpy as np
+
+import farann
 
 rng = np.random.default_rng(0)
 

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import towers
+
 from farann import metrics
 from farann.adapters.tfrs import PosNeg
 

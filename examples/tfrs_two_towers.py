@@ -22,8 +22,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import towers
-from farann.adapters.tfrs import BruteForceFurthest, FactorizedBottomK, Furthest
 from sklearn.metrics import roc_auc_score
+
+from farann.adapters.tfrs import BruteForceFurthest, FactorizedBottomK, Furthest
 
 options = towers.arguments(__doc__.splitlines()[0], logq=False).parse_args()
 tf.keras.utils.set_random_seed(0)

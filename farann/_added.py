@@ -1,9 +1,9 @@
 """Codes of rows that were added since the last build, made as those of its rows were.
 
-Rows wait for their codes until there are some panels of them. Then they are coded with the turn, the
-directions and the scales of the base, as a run. Several runs of a size become one, so that there are
-few, as in a log-structured merge tree (O'Neil et al. 1996). Rows that are too large for the scales
-have no codes.
+Rows wait for their codes until there are some panels of them. Then they are coded with the turn,
+the directions and the scales of the base, as a run. Several runs of a size become one, so that
+there are few, as in a log-structured merge tree (O'Neil et al. 1996). Rows that are too large for
+the scales have no codes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from farann._kind import Kind
 from farann._process import ieee_arithmetic
 from farann._types import Float32Array, Float64Array, Int64Array
 
-# So many rows are coded at a time at least: fewer are as quickly scanned in float32. Runs of so many
-# times as many rows are on one level; of a level there are fewer than that, then they are made one.
+# So many rows are coded at a time at least: fewer are as quickly scanned in float32. Runs of so
+# many times as many rows are on one level; of a level there are fewer than that, then they are made
+# one.
 AT_ONCE, _FAN = 256, 8
 # Rows may be so many times as large as the largest of the base: what all codes may be off is as the
 # scale of the largest.

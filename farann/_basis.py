@@ -118,8 +118,8 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
     """Code rows, centred, along a basis, each by the weight of its panel.
 
     `order` has the slots of positions, `places` the position of each row. With a `rest_unit` other
-    than 0, weights are such that what is outside the basis fits its 127 units. What rows are along the
-    basis is computed twice, as keeping it would take as much memory as a good part of the rows.
+    than 0, weights are such that what is outside the basis fits its 127 units. What rows are along
+    the basis is computed twice, as keeping it would take as much memory as a good part of the rows.
     """
     n, m = len(rows), len(basis)
     largest, rest = np.zeros(n), np.zeros(n)

@@ -102,7 +102,7 @@ def _sums_of(rows: Float32Array, centre: Float64Array, unit: bool, labels: Int32
     each(add, range(len(groups)), threads)
     for other in groups[1:]:
         for total, part in zip(groups[0], other, strict=True):
-            total += part
+            np.add(total, part, out=total)
     return groups[0]
 
 

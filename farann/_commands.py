@@ -268,7 +268,8 @@ def _write_csv(path: Path, answers: Answers) -> None:
         for query, (scores, ids) in enumerate(_per_query(answers)):
             # The shortest digits that give the float32 back.
             numbers = (str(score) for score in scores)
-            writer.writerows(zip([query] * len(ids), range(1, len(ids) + 1), ids, numbers))
+            writer.writerows(zip([query] * len(ids), range(1, len(ids) + 1), ids, numbers,
+                                 strict=True))
         text.detach()  # what it holds is written; the stream stays open
 
 

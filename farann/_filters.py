@@ -65,8 +65,8 @@ class Filter:
                 f"excluded {number(self._exclude, 'none')}>")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a Filter belongs to its index and can't be pickled or copied; make another "
-                        "with index.filter")
+        raise TypeError("a Filter belongs to its index and can't be pickled or copied; make "
+                        "another with index.filter")
 
     def _rows_of(self, store: Store) -> Rows:
         found = self._found

@@ -113,8 +113,8 @@ class Guard:
         self._warned = True
         warnings.warn(
             f"recall: {self._guarded} of {self._asked} queries were unlike those that this recall "
-            "was measured with, and were answered exactly, which takes longer; give a sample of such "
-            "queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=5)
+            "was measured with, and were answered exactly, which takes longer; give a sample of "
+            "such queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=5)
 
 
 def top(unlike: Int64Array, store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int,

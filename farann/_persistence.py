@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _checks, _core
+from farann._builder import CodeArrays
 from farann._cells import CellArrays
 from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
 from farann._guard_file import guards_from, guards_of
 from farann._ids import IdMap, distinct
-from farann._builder import CodeArrays
+from farann._kind import Kind
 from farann._layout import Exact
 from farann._seeds import SeedArrays, seeds_of
-from farann._kind import Kind
 from farann._store import Store
 from farann._types import Float32Array, Int32Array, Int64Array
 from farann.tuning import Tuning
@@ -343,7 +343,7 @@ def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
     columns = [tuple(float(value) for value in column) for column in (efforts, recalls, costs)]
     efforts, recalls, costs = columns
     if not (_is_int(k) and 1 <= k < 2**63 and efforts[-1] == inf and recalls[-1] == 1.0
-            and 0.0 <= efforts[0] and all(a < b for a, b in pairwise(efforts))
+            and efforts[0] >= 0.0 and all(a < b for a, b in pairwise(efforts))
             and all(0.0 <= v <= 1.0 for v in recalls) and min(costs) >= 0.0
             and len(more) <= 1 and not any(map(isinf, expected))):
         raise ValueError(k)
@@ -412,7 +412,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
     coded = metadata.get("coded", 0)
     if not (_is_int(coded) and 0 <= coded <= metadata["count"]):
         raise FormatError(f"metadata: 'coded' can't be {_checks.shown(coded)}")
-    if not metadata["keep_vectors"] and metadata["codes"] == "float32" or (
+    if (not metadata["keep_vectors"] and metadata["codes"] == "float32") or (
             coded and metadata["keep_vectors"]):
         raise FormatError("metadata: 'keep_vectors' doesn't fit the codes")
 

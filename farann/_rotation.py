@@ -11,7 +11,6 @@ from farann import _core
 from farann._dispatch import default_isa
 from farann._types import Float64Array
 
-
 ROTATION_ROUNDS = 3
 
 

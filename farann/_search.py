@@ -62,7 +62,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         did.append(task.did())
 
     work = chosen.n_rows * snapshot.dim
-    share = 1 if effort is None or effort == inf and not budget else _APPROXIMATE_SHARE
+    share = 1 if effort is None or (effort == inf and not budget) else _APPROXIMATE_SHARE
     long = _is_long(n, work // share, k, snapshot.isa)
     costs = row_costs(n, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
@@ -188,6 +188,5 @@ def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: i
     n_tasks = -(-n // largest)
     n_tasks = min(-(-n_tasks // threads) * threads, n)
     bounds = [n * i // n_tasks for i in range(n_tasks + 1)] if n else [0]
-    tasks = [partial(search, start, stop)
-             for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    tasks = [partial(search, start, stop) for start, stop in pairwise(bounds)]
     _tasks.run_all(tasks, threads, long=long)

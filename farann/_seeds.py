@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
 # rows one in so many at most is in a list.
 _LENGTH, _LEAST_LISTS, _MOST_LISTS, _SHARE = 256, 8, 128, 16
-# One sample query in so many isn't learned from. Of the answers to these a share must answer others,
-# too, and one be in their lists: less isn't worth the look.
+# One sample query in so many isn't learned from. Of the answers to these a share must answer
+# others, too, and one be in their lists: less isn't worth the look.
 _HELD_OUT, _LEAST_KNOWN, _LEAST_FOUND = 4, 0.6, 0.5
 # Queries beyond are cut: k-means squares them as float32.
 _LARGEST = 1e16

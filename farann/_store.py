@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from farann import _core, _quantized
 from farann._added import Added, nothing_added
+from farann._builder import CodeArrays
 from farann._cells import CellArrays
 from farann._dispatch import default_isa
 from farann._guard import SAMPLE, Guard, make_guard
 from farann._ids import IdMap
 from farann._kind import Kind
-from farann._builder import CodeArrays
 from farann._layout import Exact, Made, make_codes, sampled
 from farann._process import ieee_arithmetic
 from farann._seeds import SeedArrays, seeds_of

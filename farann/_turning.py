@@ -1,4 +1,4 @@
-"""Which turn rows take before they are coded: a stretch and axes, where codes are better by them."""
+"""Which turn rows take before they are coded: a stretch and axes, where these help codes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float
 
 
 def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
-    """How long vectors are outside the first of the directions, outside the first two, and so on."""
+    """How long vectors are outside the first of the directions, the first two, and so on."""
     along = np.cumsum((vectors @ found.T) ** 2, axis=1)
     left: Float64Array = np.einsum("ij,ij->i", vectors, vectors)[:, None] - along
     return np.sqrt(np.maximum(left, 0.0, out=left), out=left)

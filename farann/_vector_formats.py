@@ -418,7 +418,7 @@ def _hard_linked(h5py: Any, file: Any, name: str) -> Any:
     """Go to an object by hard links alone: soft and external ones may lead into other files."""
     place = file
     for part in (part for part in name.split("/") if part not in ("", ".")):
-        if not isinstance(place, h5py.Group) or part not in place.keys():
+        if not isinstance(place, h5py.Group) or part not in place:
             return None
         if not _is_hard(h5py, place, part):
             raise _Fault(f"{name!r}: {part!r} is a soft or external link, which may lead into "

@@ -52,9 +52,9 @@ class Index:
         few rows for certain), or by the float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
         Group the rows into so many cells; approximate searches then visit the cells that promise
-        most. "auto" makes them where `build` finds, by counted work, that they make searches faster,
-        and none where rows are few; where they make exact ones slower, these have codes of their
-        own. 4-bit codes without vectors are better with cells.
+        most. "auto" makes them where `build` finds, by counted work, that they make searches
+        faster, and none where rows are few; where they make exact ones slower, these have codes of
+        their own. 4-bit codes without vectors are better with cells.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
@@ -498,7 +498,7 @@ class Index:
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
         if (exclude is None and allowed is None and epsilon is None and budget is None
-                and (threads is None or type(threads) is int and threads == 1)):
+                and (threads is None or (type(threads) is int and threads == 1))):
             again = self._search_again(queries, k, recall)
             if again is not None:
                 hits, counts = again

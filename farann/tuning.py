@@ -188,8 +188,8 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
 
     Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
-    searches may have a snapshot of their own. `singles`: what queries cost that are asked one by one
-    is measured as well.
+    searches may have a snapshot of their own. `singles`: what queries cost that are asked one by
+    one is measured as well.
     """
     chosen = _core.Filter(snapshot)
     asked = None if with_vectors else float("inf")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import farann
 import numpy as np
 import reference
 from cases import Float32, float32
 from numpy.typing import NDArray
+
+import farann
 
 
 def clustered(rng: np.random.Generator, n: int, dim: int) -> Float32:

@@ -6,12 +6,13 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import farann
 import numpy as np
 import reference
-from farann import _core
 from numpy.testing import assert_array_equal
 from numpy.typing import ArrayLike, NDArray
+
+import farann
+from farann import _core
 
 Float32 = NDArray[np.float32]
 Maker = Callable[[np.random.Generator, int, int], Float32]

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
 from cases import Float32, assert_same
 from codes_in_numpy import four_bits, lay_out, leading
+
+import farann
 from farann._format import read_file, write_file
 
 N, DIM, M = 100, 24, 6

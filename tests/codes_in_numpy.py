@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import reference
+from numpy.typing import NDArray
+
 from farann import _basis, _builder, _core, _typical
 from farann._codes import CodeBounds, centred, measure_rows
 from farann._rotation import Turn, rotation_signs
-from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 Float32 = NDArray[np.float32]

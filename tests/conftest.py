@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
-from farann import _core
 from hypothesis import HealthCheck, settings
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
+
+import farann
+from farann import _core
 
 # TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

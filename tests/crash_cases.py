@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
 from farann import _files
 
 SECTOR = 512  # bytes that a disk writes as a whole

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 from cases import Float32, float32
-from farann import _guard
 from numpy.typing import NDArray
+
+import farann
+from farann import _guard
 
 GROUPS = 60
 N, TARGET = 20_000, 0.95

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from farann.adapters.posneg import PosNegRanker
 from numpy.typing import NDArray
+
+from farann.adapters.posneg import PosNegRanker
 
 Float64 = NDArray[np.float64]
 

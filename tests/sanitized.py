@@ -31,8 +31,11 @@ OPTIONS = {
     },
 }
 TESTS = {
-    "address": """exact kernels codes cascade certificate code_files absurd_codes cell_files
-        filters files reach stretch axes quantized relative_codes seeds""".split(),
+    "address": [
+        "exact", "kernels", "codes", "cascade", "certificate", "code_files", "absurd_codes",
+        "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
+        "relative_codes", "seeds",
+    ],
     "thread": ["concurrency"],
 }
 

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import assert_same
+
+import farann
 from farann import metrics
 from farann.adapters.posneg import PosNegRanker
 from farann.cli import main
@@ -199,7 +200,7 @@ RANKERS = {fusion: fitted(fusion=fusion) for fusion in ("logit", "combsum", "rrf
 
 @pytest.mark.parametrize("name", OF_AN_INDEX)
 def test_index(name: str) -> None:
-    assert not complaints(name.split()[-1], OF_AN_INDEX[name])
+    assert not complaints(name.rsplit(maxsplit=1)[-1], OF_AN_INDEX[name])
 
 
 @pytest.mark.parametrize("what", METHODS)
@@ -228,7 +229,7 @@ OTHERS = {"positive_queries": "negative_queries", "item_ids": "users", "users": 
 @pytest.mark.parametrize("what", OF_A_RANKER)
 @pytest.mark.filterwarnings("ignore:.*left out of account")
 def test_ranker(what: str) -> None:
-    name = what.split(" by ")[0].split()[-1]
+    name = what.split(" by ", maxsplit=1)[0].rsplit(maxsplit=1)[-1]
     assert not complaints(f"{name}|{OTHERS.get(name, name)}", OF_A_RANKER[what])
 
 
@@ -340,7 +341,7 @@ def test_command_line(option: str, value: str, tmp_path: Path,
                    f"{option}={value}" if option != "-k" else f"-k{value}"])
     error = capsys.readouterr().err
     # No row is beyond an infinite radius, all are beyond -1; a large epsilon allows all errors.
-    if option == "--beyond" and value not in ("nan", "") or (
+    if (option == "--beyond" and value not in ("nan", "")) or (
             (option, value) == ("--epsilon", str(2**63))):
         assert status == 0
     else:

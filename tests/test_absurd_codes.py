@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
-from cases import assert_same
 from code_file_cases import DIM, N, halves, put, queries_of, saved, without
+
+import farann
 from farann import _persistence
 from farann._format import read_file, write_file
 

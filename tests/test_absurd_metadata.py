@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import assert_same
 from code_file_cases import make_index
+
+import farann
 from farann import _format
 from farann._format import FormatError, read_file, write_file
 

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_exact, assert_same, assert_same_beyond, low_rank, queries_for
+from numpy.typing import NDArray
+
+import farann
 from farann import _added, _builder, _core
 from farann._store import Store
-from numpy.typing import NDArray
 
 BASE, DIM, K = 5000, 24, 10
 
@@ -69,8 +70,9 @@ def test_answers_are_exact(kind: str, metric: str, rng: np.random.Generator) -> 
     assert at == len(rows) and n_coded(index) > 1800
 
 
-@pytest.mark.parametrize("options", [{"cells": 20}, {"codes": "int4"}, {"codes": "int4", "cells": 9},
-                                     {"codes": "float32"}, {"keep_vectors": True, "seed": 5}])
+@pytest.mark.parametrize("options", [
+    {"cells": 20}, {"codes": "int4"}, {"codes": "int4", "cells": 9}, {"codes": "float32"},
+    {"keep_vectors": True, "seed": 5}])
 def test_answers_of_all_kinds_of_indexes_are_exact(options: dict[str, Any],
                                                    rng: np.random.Generator) -> None:
     for metric in reference.METRICS:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import index_of
+
+import farann
 from farann import _core
 
 N, DIM = 6000, 12

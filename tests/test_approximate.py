@@ -6,10 +6,10 @@ import itertools
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
@@ -27,11 +27,13 @@ from cases import (
     rows_for,
 )
 from codes_in_numpy import lay_out
-from farann import _cells
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
+from farann import _cells
 
 LIMITS: tuple[dict[str, Any], ...] = ({}, {"recall": 0.9}, {"epsilon": 0.2}, {"budget": 40})
 
@@ -248,8 +250,8 @@ for metric in ("l2", "dot", "cosine"):
         for limit in LIMITS:
             alone = index.search_furthest(queries, threads=1, **limit)
             with ThreadPoolExecutor(4) as pool:
-                for hits in pool.map(lambda n: index.search_furthest(queries, threads=n, **limit),
-                                     [1, 2, 3] * 4):
+                search = partial(index.search_furthest, queries, **limit)
+                for hits in pool.map(lambda n, search=search: search(threads=n), [1, 2, 3] * 4):
                     if limit:
                         assert recall_of(hits.ids, alone.ids) >= 0.9
                     else:

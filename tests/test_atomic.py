@@ -8,20 +8,21 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple
 
-import farann
 import inside
 import numpy as np
 import pytest
 from cases import Float32, index_of
+from numpy.typing import NDArray
+
+import farann
 from farann import _core
 from farann._store import Store
-from numpy.typing import NDArray
 
 PACKAGE = str(Path(farann.__file__).parent)
 # Lines that the suite leaves out between two that it tries.
@@ -34,7 +35,7 @@ class Kind(NamedTuple):
 
     options: dict[str, Any]
     own_ids: bool = False
-    limits: dict[str, Any] = {}
+    limits: Mapping[str, Any] = MappingProxyType({})
 
 
 KINDS = {
@@ -373,5 +374,6 @@ give(statuses=statuses)
 def test_children_forked_during_a_build(run_python: Callable[..., Any], tmp_path: Path) -> None:
     children = 200 if STRIDE == 1 else 25
     code = FORKS.replace("{path!r}", repr(str(tmp_path / "index")))
-    found: NDArray[np.int64] = run_python(f"children = {children}\n" + code, timeout=900)["statuses"]
+    told = run_python(f"children = {children}\n" + code, timeout=900)
+    found: NDArray[np.int64] = told["statuses"]
     assert found.tolist() == [0] * children

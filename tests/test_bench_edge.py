@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+import farann
 from bench import __main__ as command
 from bench import run as main_run
 from bench.algorithms import by_name
 from bench.datasets import Unavailable
 from bench.edge import cases, data, run, worker, worst
 from farann._cost import cost_of
-from numpy.typing import NDArray
 
 SCALE = 0.005
 PEERS = sorted({peer for case in cases.CASES for peer in case.peers} - {"numpy"})

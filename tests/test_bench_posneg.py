@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from farann import metrics
 
 from bench import __main__ as command
 from bench.datasets import Unavailable
 from bench.posneg import feedback, methods, models, report, run, scale
 from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
-
+from farann import metrics
 
 needs_tensorflow = pytest.mark.skipif(bool(models.missing("two towers")),
                                       reason="TensorFlow Recommenders can't be imported")

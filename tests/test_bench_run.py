@@ -10,12 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from bench_cases import RATES, Record, a_record, sample
 from numpy.typing import NDArray
 
+import farann
 from bench import __main__ as command_line
 from bench import datasets, machine, measures, run, tables
 from bench.algorithms import all_algorithms, by_name, matching

@@ -1,4 +1,4 @@
-"""Builds: on any number of threads, with as little work as will do, and the better of two layouts."""
+"""Builds: on any number of threads, with as little work as will do; the better of two layouts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_beyond, float32, low_rank
-from farann import _builder, _cells, _format, _kmeans, _layout, _parallel
 from numpy.typing import NDArray
+
+import farann
+from farann import _builder, _cells, _format, _kmeans, _layout, _parallel
 
 N, DIM, K = 9000, 24, 10
 
@@ -244,7 +245,8 @@ def without(name: str) -> Callable[[dict[str, Any], dict[str, NDArray[Any]]], ob
     (lambda metadata, arrays: metadata.update(exact_bounds=None), "exact_bounds"),
     (lambda metadata, arrays: metadata.update(exact_bounds=[1.0]), "exact_bounds"),
     (lambda metadata, arrays: metadata.pop("cell_unit"), "don't fit"),
-    (lambda metadata, arrays: arrays.update({"exact.slots": arrays["exact.slots"][::-1].copy()[:16]}),
+    (lambda metadata, arrays: arrays.update(
+        {"exact.slots": arrays["exact.slots"][::-1].copy()[:16]}),
      "not those of these rows"),
     (lambda metadata, arrays: arrays.update({"exact.slots": np.zeros_like(arrays["exact.slots"])}),
      "not one of each row")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
@@ -26,6 +25,8 @@ from codes_in_numpy import (
     leading,
     orthonormal,
 )
+
+import farann
 from farann import _core
 
 LEVELS = farann.isa_levels()

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import assert_same, index_of
-from farann import _format
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
+from farann import _format
 
 N, DIM, N_CELLS = 900, 6, 5
 ROWS = clustered(np.random.default_rng(0), N, DIM)

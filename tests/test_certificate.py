@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import farann
 import numpy as np
 import pytest
 import reference
@@ -31,11 +30,13 @@ from codes_in_numpy import (
     reduced_keys,
     turned,
 )
-from farann import _builder, _core
-from farann._rotation import rotation_signs
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import farann
+from farann import _builder, _core
+from farann._rotation import rotation_signs
 
 LEVELS = farann.isa_levels()
 TINY = np.float32(1e-6)

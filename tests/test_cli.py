@@ -13,14 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+import farann
 from farann import _commands
 from farann.cli import _parser, main
 from farann.vectors import VectorFile, write_vectors
-from numpy.testing import assert_array_equal
-from numpy.typing import NDArray
 
 COMMANDS = ["build", "search", "tune", "info", "demo"]
 Capture = pytest.CaptureFixture[str]
@@ -401,7 +402,7 @@ def test_info(place: Path, capsys: Capture) -> None:
     assert main(["info", "rows.farann"]) == 0
     out = capsys.readouterr().out
     name, *lines = out.splitlines()
-    facts = {label: value for label, value in (line.split(None, 1) for line in lines)}
+    facts = dict(line.split(None, 1) for line in lines)
     assert name == "rows.farann"
     assert facts["rows"] == "300" and facts["dimension"] == "8" and facts["metric"] == "l2"
     assert facts["ids"] == "0 to 299"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import farann
 import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import Float32
+
+import farann
 from farann.cli import main
 
 Capture = pytest.CaptureFixture[str]

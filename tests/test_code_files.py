@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import assert_same
@@ -28,6 +27,8 @@ from code_file_cases import (
     saved,
     without,
 )
+
+import farann
 from farann import _core, _turning
 from farann._format import read_file, write_file
 
@@ -82,9 +83,9 @@ def test_pickle(rng: np.random.Generator) -> None:
 
 
 def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
-    for change in (lambda index: index.add(np.ones((3, DIM))), lambda index: index.remove([5])):
+    for alter in (lambda index: index.add(np.ones((3, DIM))), lambda index: index.remove([5])):
         index = farann.Index.load(saved)
-        change(index)
+        alter(index)
         index.save(tmp_path / "changed.farann")
         metadata, arrays = read_file(tmp_path / "changed.farann")
         assert not {"code_bounds", "whole_bounds"} & set(metadata)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import farann
 import numpy as np
 import pytest
 import reference
 from cases import Float32, ask_core
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
-from farann import _builder, _core, _layout, _turning
-from farann._kind import Kind
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import farann
+from farann import _builder, _core, _layout, _turning
+from farann._kind import Kind
 
 DIMS = [1, 3, 4, 7, 16, 17, 33, 64, 97, 200, 784]
 LEVELS = farann.isa_levels()

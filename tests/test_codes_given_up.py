@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import farann
 import inside
 import numpy as np
 import pytest
 import reference
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
-from farann import _core, _cost, _search
 from reference import METRICS
+
+import farann
+from farann import _core, _cost, _search
 
 LEVELS = farann.isa_levels()
 # So much that a single row that passes is too many.

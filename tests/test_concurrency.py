@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import farann
 import inside
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, index_of
-from farann import _core
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
+from farann import _core
 
 DIM = 12
 # Seconds until a test that hangs is ended; nothing else depends on it.

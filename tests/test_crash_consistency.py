@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import farann
 import numpy as np
 import pytest
 from cases import index_of
+
+import farann
 from farann import _files
 
 pytest.importorskip("fcntl")

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 import reference
+from numpy.testing import assert_array_equal
+
+import farann
 from farann import demo
 from farann.cli import main
-from numpy.testing import assert_array_equal
 
 METRICS = ["cosine", "dot", "l2"]
 AGREES = "Ids agree with numpy in float64: 7,680 of 7,680."

@@ -8,9 +8,10 @@ import pkgutil
 import re
 from pathlib import Path
 
-import farann
 import numpy as np
 import pytest
+
+import farann
 
 ROOT = Path(__file__).parent.parent
 PAGES = [path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))) if path.exists()]

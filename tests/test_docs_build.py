@@ -10,8 +10,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import farann
 import pytest
+
+import farann
 from farann import cli
 
 ROOT = Path(__file__).parent.parent

@@ -6,14 +6,15 @@ import ctypes
 import mmap
 import sys
 
-import farann
 import numpy as np
 import pytest
 import reference
+from numpy.typing import NDArray
+
+import farann
 from farann import _basis, _builder, _core
 from farann._codes import measure_rows
 from farann._rotation import Turn, rotation_signs
-from numpy.typing import NDArray
 
 N_ROWS, PROT_NONE = 640, 0
 METRIC = _core.METRICS.index("dot")

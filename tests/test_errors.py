@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import snapshot
+
+import farann
 
 Call = Callable[[farann.Index, Any], object]
 REFUSED = (ValueError, TypeError)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 import reference
@@ -22,6 +21,8 @@ from cases import (
 )
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
 
 DIMS = (1, 7, 15, 16, 17, 31, 33, 64, 65, 97, 784)
 SIZES = (1, 2, 5, 31, 32, 33, 1000, 5000)

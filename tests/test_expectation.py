@@ -6,17 +6,18 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import farann
 import inside
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian, recall_of
 from cases import Float32, index_of
-from farann import _core, _quantized, _search
-from farann._results import Hits
-from farann._asked import weights_of
-from farann.tuning import Tuning
 from numpy.typing import NDArray
+
+import farann
+from farann import _core, _quantized, _search
+from farann._asked import weights_of
+from farann._results import Hits
+from farann.tuning import Tuning
 
 METRICS = _core.METRICS
 LEVELS = farann.isa_levels()
@@ -36,7 +37,7 @@ def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> N
 
 
 class Promises(NamedTuple):
-    """Of each query: what cells promise, as they were coded, keys of rows, and a usual deviation."""
+    """Of each query: what cells promise, as they were coded, keys of rows, a usual deviation."""
 
     cells: NDArray[np.float64]
     keys: NDArray[np.float64]

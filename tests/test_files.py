@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_bits, index_of, snapshot
-from farann import _format
 from numpy.typing import NDArray
 from reference import METRICS
 
+import farann
+from farann import _format
 
 HALF = np.float32(0.5)
 
@@ -401,7 +401,7 @@ class TestContradictions:
     def test_metadata_that_matters(self, parts: Any, path: Path) -> None:
         metadata, arrays = parts
         senseless = {"metric": ["euclid", 3], "dim": [4, 2, 0, -3, "3"]}
-        for key, value in ((key, value) for key in senseless for value in senseless[key]):
+        for key, value in ((key, value) for key, values in senseless.items() for value in values):
             assert key in metadata
             assert self.refused_or_harmless(path, {**metadata, key: value}, arrays), (key, value)
 

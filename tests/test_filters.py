@@ -6,16 +6,17 @@ import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import farann
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_beyond, index_of
+from numpy.typing import NDArray
+from reference import METRICS
+
+import farann
 from farann import _core, _filters
 from farann._ids import IdMap
 from farann._store import Store
-from numpy.typing import NDArray
-from reference import METRICS
 
 NQ = 5
 RADIUS = {"l2": 4.0, "dot": 0.0, "cosine": 0.0}

@@ -16,6 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
 from farann import _format
 from farann._format import (
     ArrayChunks,
@@ -26,10 +31,6 @@ from farann._format import (
     write_bytes,
     write_file,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 Content = tuple[dict[str, Any], Arrays]

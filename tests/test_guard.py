@@ -5,16 +5,17 @@ from __future__ import annotations
 import pickle
 import warnings
 
-import farann
 import inside
 import numpy as np
 import pytest
 import reference
 from approximate_cases import recall_of
 from cases import Float32, assert_same, float32, index_of
-from farann import RecallWarning, _guard
-from guard_cases import N, TARGET, around, guarded, guards_of, middles_of, unlike
+from guard_cases import TARGET, N, around, guarded, guards_of, middles_of, unlike
 from reference import METRICS
+
+import farann
+from farann import RecallWarning, _guard
 
 ASKED = 150
 
@@ -228,8 +229,8 @@ class TestHostile:
         alike, other = around(middles_of(100), 50, 2), unlike(100, 50, metric)["swapped"]
         with np.errstate(over="ignore"):
             index = index_of(rows, metric).build(tune=[10])
-            for queries, least, most in ((alike, 0, 5), (other, 45, 50)):
-                queries = queries * np.float32(scale)
+            for unscaled, least, most in ((alike, 0, 5), (other, 45, 50)):
+                queries = unscaled * np.float32(scale)
                 hits, number = guarded(index, queries)
                 if inside.store_of(index).codes is not None:
                     assert least <= number <= most

@@ -6,13 +6,14 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import Float32, assert_same, index_of
-from farann import _core, _format, _guard
-from guard_cases import N, TARGET, around, guarded, guards_of, middles_of, unlike
+from guard_cases import TARGET, N, around, guarded, guards_of, middles_of, unlike
 from reference import METRICS
+
+import farann
+from farann import _core, _format, _guard
 
 
 @pytest.fixture(scope="module")

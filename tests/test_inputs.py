@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 import reference
 from cases import assert_same, assert_same_bits, index_of, snapshot
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
 
 DIM = 4
 

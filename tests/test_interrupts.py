@@ -8,13 +8,14 @@ from collections.abc import Callable
 from functools import partial
 from operator import methodcaller
 
-import farann
 import inside
 import numpy as np
 import pytest
 from cases import assert_same, index_of
-from farann import _core, _search, _tasks
 from numpy.typing import NDArray
+
+import farann
+from farann import _core, _search, _tasks
 
 Arrays = dict[str, NDArray[np.generic]]
 

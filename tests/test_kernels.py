@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import farann
 import numpy as np
 import pytest
 import reference
 from cases import ask_core
+
+import farann
 from farann import _core
 
 DIMS = [1, 7, 15, 16, 17, 31, 33, 64, 65, 97, 784]
@@ -68,7 +69,8 @@ def test_squares_that_underflow(n_queries: int, metric: str, exponent: int,
                                 rng: np.random.Generator) -> None:
     """Rows so small that |y|^2 vanishes in float32, apart by a few units in the last place."""
     base = rng.standard_normal((1, 16)).astype(np.float32) * np.ones((4000, 1), np.float32)
-    rows = (base.view(np.int32) + rng.integers(-50, 51, base.shape, dtype=np.int32)).view(np.float32)
+    units = rng.integers(-50, 51, base.shape, dtype=np.int32)
+    rows = (base.view(np.int32) + units).view(np.float32)
     rows[::2] *= -1  # so that the centre is near zero
     rows *= np.float32(2.0) ** exponent
     queries = rng.standard_normal((n_queries, 16), dtype=np.float32)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import assert_exact, index_of
 from reference import METRICS, Float32
+
+import farann
 
 N, DIM = 20_000, 16
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from farann import metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
+
+from farann import metrics
 
 SEEDS = st.integers(0, 2**32 - 1)
 

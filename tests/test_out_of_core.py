@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import Float32, assert_same
-from farann.cli import main
 from numpy.testing import assert_array_equal
+
+import farann
+from farann.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as on Linux")
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian
 from cases import Float32
-from farann import _asked, _cells, _kmeans
 from numpy.typing import NDArray
+
+from farann import _asked, _cells, _kmeans
 
 N, DIM, N_CELLS = 20_000, 16, 400
 

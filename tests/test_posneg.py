@@ -10,18 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from posneg_oracle import assert_best, everything
+
+import farann
 from farann.adapters import _posneg_file, _retrieval, posneg
 from farann.adapters._calibration import Calibration, Linear, Steps
 from farann.adapters._fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
 from farann.adapters._scoring import Model
 from farann.adapters.posneg import PosNegHits, PosNegRanker
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-from posneg_oracle import assert_best, everything
 
 Array = NDArray[Any]
 METRICS = ("dot", "cosine", "l2")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
-from farann import metrics
-from farann.adapters._calibration import fit_weights_within_users, item_log_odds
-from farann.adapters.posneg import PosNegRanker
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+
+import farann
+from farann import metrics
+from farann.adapters._calibration import fit_weights_within_users, item_log_odds
+from farann.adapters.posneg import PosNegRanker
 
 Array = NDArray[Any]
 N, USERS, DIM = 80, 50, 6

@@ -9,15 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 import reference
 from cases import assert_same, assert_same_beyond, assert_same_bits, index_of, rows_for
-from farann import _core, _process
 from numpy.typing import NDArray
 from reference import METRICS
 from threadpoolctl import threadpool_info, threadpool_limits
+
+import farann
+from farann import _core, _process
 
 Arrays = dict[str, NDArray[np.generic]]
 

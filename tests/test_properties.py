@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import farann
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -30,6 +29,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
 
 SEEDS = st.integers(0, 2**32 - 1)
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import codes_in_numpy as model
-import farann
 import inside
 import numpy as np
 import pytest
 import reference
 from approximate_cases import clustered, gaussian, heavy_tailed, recall_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
-from farann import _core, _format, _rotation
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
+from farann import _core, _format, _rotation
 
 CODES = ("int8", "int4")
 EVERYTHING = {"budget": 2**40}

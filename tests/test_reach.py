@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import farann
 import inside
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ import reference
 from cases import DATA, Float32, assert_same, assert_same_beyond, low_rank, queries_for, rows_for
 from code_file_cases import change, put, refuse
 from codes_in_numpy import Float64, filled, lay_out, leading
-from farann import _core
 from hypothesis import given
 from hypothesis import strategies as st
+
+import farann
+from farann import _core
 
 LEVELS = farann.isa_levels()
 N, DIM = 3000, 12

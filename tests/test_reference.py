@@ -77,7 +77,8 @@ def test_order_equals_a_sort_by_key_then_id(metric: str) -> None:
     for sign, search in ((1, reference.furthest), (-1, reference.nearest)):
         got = search(queries, rows, 10, metric, ids=ids)
         for query, query_ids in zip(queries, got.ids, strict=True):
-            pairs = [(-sign * loop_key(query, r, metric), int(i)) for r, i in zip(rows, ids)]
+            pairs = [(-sign * loop_key(query, row, metric), int(i))
+                     for row, i in zip(rows, ids, strict=True)]
             assert query_ids.tolist() == [i for _, i in sorted(pairs)[:10]]
 
 

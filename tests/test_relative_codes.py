@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import codes_in_numpy as model
-import farann
 import inside
 import numpy as np
 import pytest
@@ -16,9 +15,11 @@ import reference
 from approximate_cases import clustered, gaussian, recall_of
 from cases import Float32, assert_same, index_of
 from codes_in_numpy import Float64
-from farann import _format
 from numpy.typing import NDArray
 from reference import METRICS
+
+import farann
+from farann import _format
 
 N, DIM, N_CELLS = 3000, 21, 40
 ALL: dict[str, Any] = {"budget": 2**40}

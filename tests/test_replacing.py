@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from cases import index_of
+
+import farann
 from farann import _files
 from farann._files import open_regular, replacing
 from farann.cli import main

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import farann
 import numpy as np
 import pytest
 from cases import Float32, assert_same
+
+import farann
 from farann import SearchStats, _core, _turning
 
 N, DIM = 6005, 64  # the last panel is not full

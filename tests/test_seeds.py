@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
-from farann import _format, _seeds
 from numpy.typing import NDArray
 from reference import furthest, nearest
+
+import farann
+from farann import _format, _seeds
 
 LEVELS = farann.isa_levels()
 

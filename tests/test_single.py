@@ -8,16 +8,17 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
-from farann import _core, _search
-from farann.tuning import Tuning
 from numpy.typing import NDArray
 from reference import METRICS, furthest
+
+import farann
+from farann import _core, _search
+from farann.tuning import Tuning
 
 LEVELS = farann.isa_levels()
 

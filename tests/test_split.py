@@ -6,15 +6,16 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
-from farann import _core, _search, _seeds, _tasks
 from numpy.typing import NDArray
 from reference import METRICS, furthest, nearest
+
+import farann
+from farann import _core, _search, _seeds, _tasks
 
 LEVELS = farann.isa_levels()
 Arrays = dict[str, NDArray[np.generic]]

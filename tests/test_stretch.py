@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import codes_in_numpy as model
-import farann
 import inside
 import numpy as np
 import pytest
@@ -15,12 +14,14 @@ import reference
 from approximate_cases import recall_of, recalls_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
-from farann import _builder, _core, _turning
-from farann._format import read_file, write_file
-from farann._rotation import Turn, rotation_signs
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+import farann
+from farann import _builder, _core, _turning
+from farann._format import read_file, write_file
+from farann._rotation import Turn, rotation_signs
 
 Float64 = NDArray[np.float64]
 LEVELS = farann.isa_levels()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from tfrs_cases import tf
 
+import farann
 from farann.adapters.tfrs import FactorizedBottomK, Furthest
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

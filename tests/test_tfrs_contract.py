@@ -14,10 +14,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from tensorflow_recommenders.layers import factorized_top_k
 from tfrs_cases import tf
 
 from farann.adapters.tfrs import BruteForceFurthest, Furthest, StreamingFurthest
-from tensorflow_recommenders.layers import factorized_top_k
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -89,7 +89,7 @@ def test_in_a_task() -> None:
     step()
     np.testing.assert_allclose([m.result() for m in task.factorized_metrics[0].metrics],
                                expected(), rtol=1e-6)
-    assert [m.name for m in task.factorized_metrics[0].metrics][0] == (
+    assert task.factorized_metrics[0].metrics[0].name == (
         "factorized_bottom_k/bottom_1_categorical_accuracy")
 
 

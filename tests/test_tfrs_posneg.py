@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_recommenders as tfrs
-from farann.adapters.posneg import PosNegRanker
 from sklearn.linear_model import LogisticRegression
 from tfrs_cases import tf
 from tfrs_posneg_cases import (
     ASKED,
     LAYERS,
     LIKED,
-    N,
     NAMES,
     NEGATIVE,
     POSITIVE,
@@ -23,6 +21,7 @@ from tfrs_posneg_cases import (
     USERS,
     WHAT,
     WHO,
+    N,
     agree,
     calibrated,
     empty,
@@ -33,6 +32,7 @@ from tfrs_posneg_cases import (
     tower,
 )
 
+from farann.adapters.posneg import PosNegRanker
 from farann.adapters.tfrs import BruteForcePosNeg, FactorizedBottomK, _fused
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -87,7 +87,8 @@ def test_pairs_of_embeddings(layer_class: Any) -> None:
 def test_many_features(layer_class: Any) -> None:
     """Each model takes what it needs of the same features."""
     inputs = {"user": tf.keras.Input((), dtype=tf.string), "gain": tf.keras.Input(())}
-    models = [tf.keras.Model(inputs, tower(users)(inputs["user"]) * inputs["gain"][:, None] ** power)
+    gain = inputs["gain"][:, None]
+    models = [tf.keras.Model(inputs, tower(users)(inputs["user"]) * gain ** power)
               for power, users in enumerate(USERS)]
     layer = layer_class(*models, k=5).index(BOTH, NAMES)
     gain = np.linspace(0.5, 2.0, len(USERS[0])).astype(np.float32)

@@ -13,16 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, recall_of
 from cases import Float32, assert_same, index_of
+from numpy.typing import NDArray
+from reference import METRICS
+
+import farann
 from farann import SearchStats, _cells, _cost, _format, tuning
 from farann._results import share_found
 from farann.tuning import Tuning, sample_size
-from numpy.typing import NDArray
-from reference import METRICS
 
 INF = float("inf")
 N, DIM, N_QUERIES = 8000, 24, 4000
@@ -380,7 +381,8 @@ class TestEffortFor:
         [
             (0.1, 32.0),  # the least that was tried
             (4 / 9, 32.0),
-            # 0.6: half way by recall, and by logarithms of what is missing, 0.4 between 0.5 and 0.3.
+            # 0.6: half way by recall, and by logarithms of what is missing: 0.4, between 0.5 and
+            # 0.3.
             (5 / 9, 32.0 + 16.0 * (0.5 + np.log(0.5 / 0.4) / np.log(0.5 / 0.3))),
             (2 / 3, 64.0),
             (7 / 9, 64.0 + 32.0 * (0.5 + np.log(0.3 / 0.2) / np.log(0.3 / 0.1))),

@@ -22,6 +22,14 @@ def test_mypy_strict() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_style() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "farann", "bench", "tests", "examples", "setup.py"],
+        cwd=PACKAGE.parent, capture_output=True, text=True, timeout=300,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_stub_and_core_have_the_same_names() -> None:
     stub = ast.parse((PACKAGE / "_core.pyi").read_text())
     classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import farann
 import numpy as np
-from farann.adapters.posneg import PosNegHits, PosNegRanker
 from numpy.typing import NDArray
 from tfrs_cases import tf
 
+import farann
+from farann.adapters.posneg import PosNegHits, PosNegRanker
 from farann.adapters.tfrs import BruteForcePosNeg, PosNeg
 
 LAYERS = [BruteForcePosNeg, PosNeg]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import farann
 import numpy as np
+
+import farann
 
 from ..base.module import BaseANN
 

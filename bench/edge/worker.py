@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 from numpy.typing import NDArray
+
+import farann
 
 from .. import measures
 from ..algorithms import by_name

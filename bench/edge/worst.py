@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import farann
 import numpy as np
-from farann._cost import cost_of
 from numpy.typing import NDArray
+
+import farann
+from farann._cost import cost_of
 
 from ..reduction import METRICS
 from .data import Floats

@@ -40,7 +40,8 @@ def peak(level: str) -> dict[str, float]:
         library = Path(folder) / f"peak_{level}.so"
         subprocess.run([compiler, *flags, str(_HERE / "peak.c"), "-o", str(library)], check=True)
         functions = ctypes.CDLL(str(library))
-        rates = {"float32": _rate(functions.fma_operations), "int8": _rate(functions.dot_operations)}
+        rates = {"float32": _rate(functions.fma_operations),
+                 "int8": _rate(functions.dot_operations)}
     return {name: rate for name, rate in rates.items() if rate}
 
 

@@ -11,15 +11,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import farann
 import numpy as np
 import pytest
-from farann import _basis, _builder, _core
-from farann._codes import measure_rows
 from numpy.typing import NDArray
 
+import farann
 from bench import machine
 from bench.kernels.peak import peak
+from farann import _basis, _builder, _core
+from farann._codes import measure_rows
 
 Array = NDArray[np.float32]
 

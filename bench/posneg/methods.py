@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from farann.adapters.posneg import PosNegRanker
 from numpy.typing import NDArray
+
+from farann.adapters.posneg import PosNegRanker
 
 from .feedback import CALIBRATION, TRAIN, Ints, Ratings
 from .models import MODELS, Embeddings, Floats, biases, signed

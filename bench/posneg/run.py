@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from farann import metrics
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from farann import metrics
 
 from .. import machine
 from ..datasets import CACHE

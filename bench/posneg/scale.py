@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from farann.adapters.posneg import PosNegRanker
 from numpy.typing import NDArray
+
+from farann.adapters.posneg import PosNegRanker
 
 from .run import OUT, Log
 
@@ -117,7 +119,7 @@ def run(out: Path = OUT, command: list[str] | None = None, shop: Shop | None = N
                   users=shop.users[:100_000])
         few = queries[0][:_FEW], queries[1][:_FEW]
         other.rank(few[0][:1], few[1][:1], K)
-        seconds, _ = _best(lambda: other.rank(*few, K), 1)
+        seconds, _ = _best(partial(other.rank, *few, K), 1)
         rows.append((f"{name}: both lists", seconds / len(few[0]), True))
     numpy_time = rows[0][1]
     log.write({"kind": "scale", "items": n_items, "impressions": len(shop.items), "dim": DIM,

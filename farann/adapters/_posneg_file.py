@@ -124,7 +124,7 @@ def _calibration(numbers: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     else:
         steps: Float64Array = _array(arrays, f"{name}.steps", np.float64, 2)
         ordered = len(steps) == 2 and steps.shape[1] > 0 and (np.diff(steps, axis=1) >= 0).all()
-        if not ordered or not (0 < steps[1]).all() or not (steps[1] < 1).all():
+        if not ordered or not (steps[1] > 0).all() or not (steps[1] < 1).all():
             raise FormatError(f"section '{name}.steps' is no isotonic regression")
         curve = Steps(steps[0], steps[1])
     return Calibration(curve, *(_checks.to_finite(key, numbers[key]) for key in _NUMBERS))

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import farann
 import histories
 import numpy as np
 from approximate_cases import DATA as ROWS
-from farann import _format, vectors
 from numpy.typing import NDArray
+
+import farann
+from farann import _format, vectors
 
 CORPUS = Path(__file__).parent / "corpus"
 # A file that asks for an index of more coordinates is only opened: queries would be large.
@@ -402,8 +403,8 @@ def ask(index: farann.Index, queries: NDArray[np.float32]) -> None:
 
 
 def valid(hits: farann.Hits, ids: NDArray[np.int64]) -> None:
-    for found in np.atleast_2d(hits.ids):
-        found = found[found >= 0]
+    for answer in np.atleast_2d(hits.ids):
+        found = answer[answer >= 0]
         assert len(set(found.tolist())) == len(found) and np.isin(found, ids).all()
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import farann
 import numpy as np
 import reference
 from approximate_cases import DATA as ORDINARY
@@ -27,9 +26,11 @@ from cases import (
     queries_for,
     rows_for,
 )
-from farann import _basis, _cells, _core, _dispatch, _layout, _seeds, _turning
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
+
+import farann
+from farann import _basis, _cells, _core, _dispatch, _layout, _seeds, _turning
 
 KINDS = {
     "float32": {"codes": "float32"},

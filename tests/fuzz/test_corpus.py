@@ -7,6 +7,7 @@ from pathlib import Path
 import files
 import histories
 import pytest
+
 from farann import Index
 
 CORPUS = Path(__file__).parent / "corpus"
