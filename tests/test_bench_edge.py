@@ -16,8 +16,8 @@ import farann
 from bench import __main__ as command
 from bench import run as main_run
 from bench.algorithms import by_name
-from bench.datasets import Unavailable
 from bench.edge import cases, data, run, worker, worst
+from bench.fetch import Unavailable
 from farann._cost import cost_of
 
 SCALE = 0.005

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench import __main__ as command
-from bench.datasets import Unavailable
+from bench.fetch import Unavailable
 from bench.posneg import feedback, methods, models, report, run, scale
 from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
 from farann import metrics

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import farann
 from bench import __main__ as command_line
-from bench import datasets, machine, measures, run, tables
+from bench import datasets, fetch, machine, measures, run, tables
 from bench.algorithms import all_algorithms, by_name, matching
 from bench.algorithms.base import Profile, Rows, Setting
 from bench.algorithms.blind import Blind
@@ -89,7 +89,7 @@ def test_unknown_and_unavailable_data(tmp_path: Path, monkeypatch: pytest.Monkey
         datasets.load("glove", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(datasets, "_FASHION", Path("/nowhere/fashion-mnist"))
-    with pytest.raises(datasets.Unavailable, match="Fashion-MNIST: apt-get is not on this system"):
+    with pytest.raises(fetch.Unavailable, match="Fashion-MNIST: apt-get is not on this system"):
         datasets.load("fashion-mnist-l2", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

