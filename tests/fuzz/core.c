@@ -490,10 +490,13 @@ static void best(void) {
     int64_t *excluded = NEW(int64_t, 2), n_kept = 0, n_entries = 0;
     double *row_keys = NEW(double, n);
     const double margin = (double)number(0, 9);
+    const int64_t never = 0;
     for (int64_t i = 0; alive && i < n_slots; i++) alive[i] = byte() % 4 != 0;
     excluded[0] = number(0, n_slots - 1);
     excluded[1] = excluded[0] + 1;
-    const farann_filter filter = {alive, excluded, 2, NULL, 0};
+    farann_filter filter = {alive, NULL, {0}, NULL, 0};
+    filter.excluded.bits = farann_id_set_bits(2);
+    farann_id_set_fill(&filter.excluded, excluded, 2, NEW(uint32_t, 1 << filter.excluded.bits));
     const farann_block block = {0, NULL, NULL, NULL, n_slots};
     for (int64_t i = 0; i < n; i++) {
         const int allowed = i != excluded[0] && i != excluded[1] && (!alive || alive[i]);
@@ -506,7 +509,7 @@ static void best(void) {
     }
     /* The heap holds the k best, equal keys by smaller id. */
     farann_topk_push_block(&top, row_keys, n, 1.0, &block, &filter);
-    farann_entries_sort(heap, top.count);
+    farann_entries_sort(heap, top.count, &never);
     qsort(entries, (size_t)n_entries, sizeof *entries, better);
     CHECK(top.count == (k < n_entries ? k : n_entries));
     for (int64_t i = 0; i < top.count; i++)

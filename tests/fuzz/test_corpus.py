@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import files
@@ -35,6 +37,18 @@ def test_files_of_the_corpus_are_whole(path: Path) -> None:
     data = path.read_bytes()
     assert files.pack(files.unpack(data)) == data
     assert len(Index.load(path)) > 200
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no compiler")
+def test_kernels_on_random_bytes(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    root = here.parent.parent
+    sources = [here / "core.c", here / "plain.c", *sorted((root / "src_c").glob("*.c"))]
+    subprocess.run(
+        ["cc", "-std=c11", "-O0", "-ffp-contract=off", "-fno-math-errno", f"-I{root / 'src_c'}",
+         "-Werror=int-conversion", *map(str, sources), "-lm", "-o", str(tmp_path / "core")],
+        check=True)
+    subprocess.run([tmp_path / "core"], check=True, timeout=300)
 
 
 def test_a_wrong_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
