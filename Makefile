@@ -17,7 +17,7 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| $(1) -m pip install --quiet --editable '.[tfrs,keras-rs]' \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
-.PHONY: help build demo test lint docs dist clean fuzz fuzz-core sanitize tsan \
+.PHONY: help build demo test check lint docs dist clean fuzz fuzz-core sanitize tsan \
 	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
 
 help:  ## list the targets
@@ -48,6 +48,12 @@ demo: $(VENV)/.demo  ## find the least similar words of GloVe, beside numpy
 
 test: $(VENV)/.test  ## run all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The core at one level, for a quick look while working on it.
+CHECKED := exact kernels codes filters approximate single inputs errors files
+check: $(VENV)/.test  ## a short run: tests of the core at the default instruction-set level
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --one-level \
+		$(CHECKED:%=tests/test_%.py)
 
 lint: $(VENV)/.test  ## check style and types
 	$(BIN)/python -m ruff check farann bench tests examples setup.py

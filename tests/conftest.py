@@ -49,6 +49,17 @@ def give(**arrays):
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--one-level", action="store_true",
+                     help="run tests of all instruction-set levels at the default one only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--one-level"):
+        levels = (farann.Index().isa,)
+        farann.isa_levels = lambda: levels
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_blas_thread() -> Iterator[None]:
     """On a busy machine threads of BLAS wait for each other, which makes small products slow."""

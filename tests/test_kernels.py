@@ -52,8 +52,9 @@ def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random
 
 
 def test_levels_in_order() -> None:
-    assert LEVELS[0] == "scalar"
-    assert list(LEVELS) == ["scalar", "avx2", "avx512", "avx512vnni", "amx"][: len(LEVELS)]
+    levels = _core.isa_levels()
+    known = ["scalar", "avx2", "avx512", "avx512vnni", "amx"]
+    assert list(levels) == known[: len(levels)]
 
 
 def test_unknown_level() -> None:
