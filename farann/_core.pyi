@@ -238,7 +238,9 @@ class ApproximateTask(Task):
         budget: int = 0,
         expected: float = ...,
         flag: CancelFlag | None = None,
+        late: float = 0.0,
     ) -> None: ...
+    def late_to(self, late: npt.NDArray[np.uint8], start: int) -> None: ...
 
 class SingleSearch:
     plan: Final[object]
@@ -252,6 +254,8 @@ class SingleSearch:
         effort: float | None = None,
         expected: float = ...,
         guard: Guard | None = None,
+        late: float = 0.0,
+        otherwise: SingleSearch | None = None,
     ) -> None: ...
     def search(
         self, queries: object

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from farann import _core, _search, _tasks
+from farann import _core, _late, _tasks
 from farann._kmeans import k_means
 from farann._process import ieee_arithmetic, one_thread
 from farann._results import Hits, SearchStats
@@ -130,14 +130,24 @@ def top(unlike: Int64Array, store: Store, view: View, wanted: Wanted, queries: F
     for which, limits in ((like, options), (unlike, {} if store.n_coded is None else _ALL_CODES)):
         if len(which) == 0:
             continue
-        some = wanted.of(which, len(queries)).filter(store, view, len(which),
-                                                     exact="effort" not in limits)
-        snapshot = view.snapshot if "effort" in limits else view.exact
-        found, work = _search.top(snapshot, some, queries[which], k, False, threads, **limits)
+        found, work = searched(store, view, wanted.of(which, len(queries)), queries[which], k,
+                               threads, limits)
         hits.scores[which], hits.ids[which] = found
         did.append(work)
     total = SearchStats(*map(sum, zip(*did, strict=True)))
     return hits, total._replace(queries_guarded=len(unlike))
+
+
+def searched(store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int, threads: int,
+             options: dict[str, Any]) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query, approximate with an effort among the `options`."""
+    approximate = "effort" in options
+    chosen = wanted.filter(store, view, len(queries), exact=not approximate)
+    return _late.top(
+        (view.snapshot if approximate else view.exact, chosen),
+        lambda some: (view.exact, wanted.of(some, len(queries)).filter(store, view, len(some),
+                                                                       exact=True)),
+        queries, k, threads, options)
 
 
 def signs_of(dim: int) -> Float32Array:

@@ -34,11 +34,17 @@ cdef class SingleSearch:
         Likewise.
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
+    late : float
+        As for `ApproximateTask`.
+    otherwise : SingleSearch
+        With `late`: an exact search, for queries whose answers come late.
     """
 
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
+    cdef SingleSearch otherwise
+    cdef double late
     cdef int64_t k
     cdef readonly object plan
     cdef object costs, effort, expected, results_of_one, results_of_batch
@@ -46,11 +52,15 @@ cdef class SingleSearch:
     cdef list idle
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, effort=None,
-                 double expected=NAN, Guard guard=None):
+                 double expected=NAN, Guard guard=None, double late=0.0,
+                 SingleSearch otherwise=None):
         if filter.excluded is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.effort, self.expected, self.guard = costs, effort, expected, guard
+        self.late, self.otherwise = late, otherwise
+        if late > 0.0 and otherwise is None:
+            raise ValueError("there must be a search for what is late")
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -63,7 +73,7 @@ cdef class SingleSearch:
             return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, None, 0.0, None,
                         self.costs)
         return ApproximateTask(self.snapshot, self.filter, first, 0, 1, self.k, self.effort, 0,
-                               self.expected)
+                               self.expected, None, self.late)
 
     def search(self, queries):
         """Find the rows furthest from a float32 array (dim,) or (1, dim).
@@ -120,6 +130,10 @@ cdef class SingleSearch:
             self.idle.append(task)
         if not finite:
             return None
+        if self.otherwise is not None and (<ApproximateTask>task).came_late != NULL and (
+                (<ApproximateTask>task).came_late[0]):
+            scores, ids, did = self.otherwise.searched(query, single)
+            return scores, ids, (1, *[a + b for a, b in zip(task.did(), did[1:])], 0, 1)
         return scores, ids, (1, task.scanned, task.refined, task.rescored, task.bytes_read,
                              task.code_products, task.float_products, task.blocks, task.passed)
 

@@ -16,6 +16,7 @@ from farann import (
     _filters,
     _format,
     _guard,
+    _late,
     _persistence,
     _quantized,
     _search,
@@ -718,7 +719,8 @@ class Index:
         if effort == float("inf") and store.n_coded is None:
             return {}
         # Of some of the rows less is to be expected.
-        return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan}
+        return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan,
+                "late": _late.share_at(limits.recall) if tuned.late else 0.0}
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
@@ -796,10 +798,11 @@ class Index:
                 unlike = guard.unlike(vectors, threads)
         if unlike is not None:
             hits, stats = _guard.top(unlike, store, view, wanted, vectors, k, threads, options)
+        elif "effort" in options:
+            hits, stats = _guard.searched(store, view, wanted, vectors, k, threads, options)
         else:
-            chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
-            snapshot = view.snapshot if "effort" in options else view.exact
-            hits, stats = _search.top(snapshot, chosen, vectors, k, nearest, threads, **options)
+            chosen = wanted.filter(store, view, len(vectors), exact=True)
+            hits, stats = _search.top(view.exact, chosen, vectors, k, nearest, threads, **options)
         self._last_search = stats
         if len(vectors) == 1 and not nearest and exclude is None and allowed is None and (
                 store.built and (limits is None or limits.recall is not None)):
@@ -821,7 +824,12 @@ class Index:
             return  # this query wasn't one for it
         view = store.view(self._isa)
         snapshot = view.snapshot if "effort" in options else view.exact
-        kept = _search.single(snapshot, view.everything, k, plan,
+        otherwise = None
+        if options.get("late"):
+            otherwise = _search.single(view.exact, view.everything, k, plan)
+            if otherwise is None:
+                return
+        kept = _search.single(snapshot, view.everything, k, plan, otherwise=otherwise,
                               guard=None if guard is None else guard.tests, **options)
         if kept is None:
             return

@@ -7,8 +7,9 @@ from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from farann import _checks, _core, _search
+from farann import _checks, _core, _late, _search
 from farann._cost import cost_of
 from farann._results import Hits, SearchStats, share_found
 from farann._types import Float32Array
@@ -34,6 +35,8 @@ _USUAL = 3.0
 # Shares of the rows that are scored if half of them don't do.
 _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
+# Of queries, those whose answers come late, if they are few.
+_FEW_LATE = 0.1
 # What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
 # a search that expects too much begins again.
 _BELOW = 2.0
@@ -72,6 +75,9 @@ class Tuning(NamedTuple):
     single_costs : tuple of float
         Costs as above of queries that are asked one by one; empty where they aren't known, as in
         files of older versions.
+    late : bool
+        Whether queries whose answers came late were answered exactly, so that less effort may cost
+        more. Searches by this table do the same. False with cells, and in files of older versions.
     """
 
     k: int
@@ -81,6 +87,7 @@ class Tuning(NamedTuple):
     target: float = 0.95
     expected: tuple[float, ...] = ()
     single_costs: tuple[float, ...] = ()
+    late: bool = False
 
     def effort_for(self, recall: float, *, single: bool = False) -> float:
         """The effort that should reach a recall; infinite where only exact search does.
@@ -98,7 +105,7 @@ class Tuning(NamedTuple):
         -------
         float
             Interpolated between the measured efforts: midway between the lines through recalls
-            and through logarithms of what they lack.
+            and through logarithms of what they lack. If a larger effort costs less, that.
 
         Raises
         ------
@@ -114,8 +121,14 @@ class Tuning(NamedTuple):
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
         i = int(np.searchsorted(best, wanted))
         costs = self.single_costs if single and self.single_costs else self.costs
-        if i >= len(best) - 1 or costs[i] >= costs[-1]:
+        if i >= len(best) - 1:
             return float("inf")
+        # Where answers that come late are found exactly, more effort may leave fewer of them.
+        cheapest = i + int(np.argmin(costs[i:-1]))
+        if costs[cheapest] >= costs[-1]:
+            return float("inf")
+        if self.late and costs[cheapest] < costs[i]:
+            return self.efforts[cheapest]
         if i == 0 or best[i] == best[i - 1]:
             return self.efforts[i]
         # Recall flattens: a straight line asks for too much, one of logarithms for too little.
@@ -198,6 +211,8 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
     of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
+    tells_late = with_vectors and not with_cells
+    late = np.zeros(len(queries), np.uint8) if tells_late else None
     if with_cells:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
@@ -212,19 +227,24 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     tried: list[tuple[float, ...]] = []
     for effort in efforts:
         expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
-        work, found = _searched(snapshot, chosen, queries, k, effort, expected)
+        work, found = _searched(snapshot, chosen, queries, k, effort, expected, late)
+        came_late = np.flatnonzero(late) if late is not None else np.empty(0, np.int64)
+        found.ids[came_late] = truth.ids[came_late]
         recall = share_found(found.ids, truth.ids)
-        cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
-        single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
-        tried.append((effort, recall, cost, expected, single_cost / of_exact_single))
+        cost = (cost_of(work, snapshot.dim, snapshot.isa) / of_exact
+                + len(came_late) / len(queries))
+        single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected) / of_exact_single
+        tried.append((effort, recall, cost, expected, single_cost + len(came_late) / len(queries)))
         # With little effort too few rows may be found, and all have to be searched after all.
         dearer = len(tried) > 1 and cost >= tried[-2][2]
-        if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
+        # Where most answers come late, all are found, at the cost of an exact search.
+        if (recall >= _ENOUGH and len(came_late) <= _FEW_LATE * len(queries)) or (
+                cost > _MOST_COST and dearer and not tells_late):
             break
     tried.append((float("inf"), 1.0, 1.0, nan, 1.0))
     columns = list(zip(*tried, strict=True))
     return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
-                  columns[4] if singles else ())
+                  columns[4] if singles else (), tells_late)
 
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
@@ -245,10 +265,11 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
 
 
 def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-              effort: float | None, expected: float = nan) -> tuple[SearchStats, Hits]:
+              effort: float | None, expected: float = nan,
+              late: npt.NDArray[np.uint8] | None = None) -> tuple[SearchStats, Hits]:
     # One thread, as the number of threads changes how queries are grouped.
     hits, work = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort,
-                             expected=expected)
+                             expected=expected, late=0.0 if late is None else _late.SHARE, marks=late)
     return work, hits
 
 
