@@ -20,7 +20,7 @@ cdef class ApproximateTask(Task):
     `effort` is the number of positions that are scanned, and no others are.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
-    With `late` the search tells without cells which queries' answers came late: of which such a share
+    With `tells_late` the search tells without cells which queries' answers came late: of which half
     was found after the first part of the rows, and took the place of what that had. See `late_to`.
     """
 
@@ -45,14 +45,14 @@ cdef class ApproximateTask(Task):
     cdef farann_entry *ranked      # cells, where a budget needs them in order
     cdef float *noted              # the best k scores of each query at `noted_at`; NULL: not noted
     cdef uint8_t *came_late
-    cdef int64_t noted_at, late    # so many found after that are late
+    cdef int64_t noted_at
 
     def __dealloc__(self):
         free(self.visited)
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0,
-                 double expected=NAN, CancelFlag flag=None, double late=0.0):
+                 double expected=NAN, CancelFlag flag=None, bint tells_late=False):
         """`budget` limits the rows that are scanned, in whole panels; 0: no limit.
 
         `expected`: by how many deviations the k-th key is taken to be above what good cells
@@ -80,8 +80,7 @@ cdef class ApproximateTask(Task):
         if self.budget < INT64_MAX and self.seeds is not None:
             self.budget -= self.seeds.length
         self.n_first = min(self.n_first, self.budget)
-        self.late = max(<int64_t>(late * self.k), 1)
-        if late > 0.0 and self.cells is None and self.n_first < self.codes.n_positions:
+        if tells_late and self.cells is None and self.n_first < self.codes.n_positions:
             self.noted_at = min(self.n_first // NOTED_OF_SCANNED,
                                 self.codes.n_positions // NOTED_OF_ALL)
             self.noted_at = code_rows(self.noted_at // (1 if self.k > FEW_RESULTS else 2))
@@ -182,8 +181,8 @@ cdef class ApproximateTask(Task):
         self.scan_in_order(self.noted_at, self.n_first)
         self.refine_all_deferred()
         for i in range(self.n_queries):
-            self.came_late[i] = self.queries[i].coded and self.is_late(
-                &self.queries[i], self.noted + i * self.k)
+            if self.queries[i].coded:
+                self.came_late[i] = self.lateness(&self.queries[i], self.noted + i * self.k)
 
     cdef void note_best(self, Query *query, float *scores) noexcept nogil:
         """The best k scores so far, in any order; -inf where there are fewer."""
@@ -198,8 +197,8 @@ cdef class ApproximateTask(Task):
         for j in range(self.k):
             scores[j] = best[first + j] if first + j < count else -INFINITY
 
-    cdef bint is_late(self, Query *query, const float *noted) noexcept nogil:
-        """Whether much of the answer took the place of what was noted."""
+    cdef uint8_t lateness(self, Query *query, const float *noted) noexcept nogil:
+        """How much of the answer took the place of what was noted, see `late_to`."""
         cdef int64_t j, replaced = 0
         cdef double last = INFINITY
         if query.best.capacity == 0:
@@ -207,13 +206,14 @@ cdef class ApproximateTask(Task):
         elif query.best.count == self.k:
             last = query.best.scores[self.k - 1]
         if last == INFINITY:
-            return False  # too few: all rows will be searched
+            return 0  # too few: all rows will be searched
         for j in range(self.k):
             replaced += noted[j] < last
-        return replaced >= self.late
+        return (2 * replaced >= self.k) + (10 * replaced >= self.k)
 
     def late_to(self, uint8_t[::1] late, int64_t start):
-        """Mark the queries whose answers came late, from `start` on.
+        """Mark the queries whose answers came late, from `start` on: 2 where half did, 1 where a tenth
+        did.
 
         Rows come first that answer many sample queries. Where a query finds its answer all along the
         way, as much of it is among the rows that aren't scanned.

@@ -52,9 +52,6 @@ class SearchStats(NamedTuple):
     queries_guarded : int
         Of the queries of a search with ``recall=``, those that are unlike the queries that this was
         measured with, and were answered exactly.
-    queries_late : int
-        Of those of a search with ``recall=`` and without cells, those whose answers still changed
-        much when enough rows for most queries were scanned. They were then answered exactly.
     """
 
     queries: int
@@ -67,7 +64,6 @@ class SearchStats(NamedTuple):
     blocks_scanned: int = 0
     rows_passed: int = 0
     queries_guarded: int = 0
-    queries_late: int = 0
 
 
 def share_found(found: Int64Array, wanted: Int64Array) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann import _checks, _core, _late, _search
+from farann import _checks, _core, _search
 from farann._cost import cost_of
 from farann._results import Hits, SearchStats, share_found
 from farann._types import Float32Array
@@ -35,8 +35,6 @@ _USUAL = 3.0
 # Shares of the rows that are scored if half of them don't do.
 _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
-# Of queries, those whose answers come late, if they are few.
-_FEW_LATE = 0.1
 # What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
 # a search that expects too much begins again.
 _BELOW = 2.0
@@ -75,9 +73,9 @@ class Tuning(NamedTuple):
     single_costs : tuple of float
         Costs as above of queries that are asked one by one; empty where they aren't known, as in
         files of older versions.
-    late : bool
-        Whether queries whose answers came late were answered exactly, so that less effort may cost
-        more. Searches by this table do the same. False with cells, and in files of older versions.
+    late : tuple of float
+        Without cells: the share of the sample whose answers came late in the search. More are a sign
+        of other queries. Empty with cells, without vectors, and in files of older versions.
     """
 
     k: int
@@ -87,7 +85,7 @@ class Tuning(NamedTuple):
     target: float = 0.95
     expected: tuple[float, ...] = ()
     single_costs: tuple[float, ...] = ()
-    late: bool = False
+    late: tuple[float, ...] = ()
 
     def effort_for(self, recall: float, *, single: bool = False) -> float:
         """The effort that should reach a recall; infinite where only exact search does.
@@ -105,7 +103,7 @@ class Tuning(NamedTuple):
         -------
         float
             Interpolated between the measured efforts: midway between the lines through recalls
-            and through logarithms of what they lack. If a larger effort costs less, that.
+            and through logarithms of what they lack.
 
         Raises
         ------
@@ -121,14 +119,8 @@ class Tuning(NamedTuple):
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
         i = int(np.searchsorted(best, wanted))
         costs = self.single_costs if single and self.single_costs else self.costs
-        if i >= len(best) - 1:
+        if i >= len(best) - 1 or costs[i] >= costs[-1]:
             return float("inf")
-        # Where answers that come late are found exactly, more effort may leave fewer of them.
-        cheapest = i + int(np.argmin(costs[i:-1]))
-        if costs[cheapest] >= costs[-1]:
-            return float("inf")
-        if self.late and costs[cheapest] < costs[i]:
-            return self.efforts[cheapest]
         if i == 0 or best[i] == best[i - 1]:
             return self.efforts[i]
         # Recall flattens: a straight line asks for too much, one of logarithms for too little.
@@ -156,6 +148,24 @@ class Tuning(NamedTuple):
         if not self.expected or effort == float("inf"):
             return float("nan")
         return float(np.interp(effort, self.efforts[:-1], self.expected[:-1]))
+
+    def late_at(self, effort: float) -> float:
+        """The share of queries whose answers usually come late.
+
+        Parameters
+        ----------
+        effort : float
+            Up to the largest that was measured.
+
+        Returns
+        -------
+        float
+            Interpolated in `late`, NaN where it isn't known.
+        """
+        effort = _checks.to_float("effort", effort)
+        if not self.late or effort == float("inf"):
+            return float("nan")
+        return float(np.interp(effort, self.efforts[:-1], self.late[:-1]))
 
     def __str__(self) -> str:
         lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
@@ -212,7 +222,6 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
     tells_late = with_vectors and not with_cells
-    late = np.zeros(len(queries), np.uint8) if tells_late else None
     if with_cells:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
@@ -227,24 +236,21 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     tried: list[tuple[float, ...]] = []
     for effort in efforts:
         expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
-        work, found = _searched(snapshot, chosen, queries, k, effort, expected, late)
-        came_late = np.flatnonzero(late) if late is not None else np.empty(0, np.int64)
-        found.ids[came_late] = truth.ids[came_late]
+        marks = np.zeros(len(queries), np.uint8) if tells_late else None
+        work, found = _searched(snapshot, chosen, queries, k, effort, expected, marks)
         recall = share_found(found.ids, truth.ids)
-        cost = (cost_of(work, snapshot.dim, snapshot.isa) / of_exact
-                + len(came_late) / len(queries))
-        single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected) / of_exact_single
-        tried.append((effort, recall, cost, expected, single_cost + len(came_late) / len(queries)))
+        cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
+        single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
+        share_late = 0.0 if marks is None else float((marks == 2).mean())
+        tried.append((effort, recall, cost, expected, single_cost / of_exact_single, share_late))
         # With little effort too few rows may be found, and all have to be searched after all.
         dearer = len(tried) > 1 and cost >= tried[-2][2]
-        # Where most answers come late, all are found, at the cost of an exact search.
-        if (recall >= _ENOUGH and len(came_late) <= _FEW_LATE * len(queries)) or (
-                cost > _MOST_COST and dearer and not tells_late):
+        if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
             break
-    tried.append((float("inf"), 1.0, 1.0, nan, 1.0))
+    tried.append((float("inf"), 1.0, 1.0, nan, 1.0, 0.0))
     columns = list(zip(*tried, strict=True))
     return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
-                  columns[4] if singles else (), tells_late)
+                  columns[4] if singles else (), columns[5] if tells_late else ())
 
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
@@ -269,7 +275,7 @@ def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Ar
               late: npt.NDArray[np.uint8] | None = None) -> tuple[SearchStats, Hits]:
     # One thread, as the number of threads changes how queries are grouped.
     hits, work = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort,
-                             expected=expected, late=0.0 if late is None else _late.SHARE, marks=late)
+                             expected=expected, late=late)
     return work, hits
 
 
