@@ -73,7 +73,7 @@ class TestRecall:
                                             threads=2)
         truth = index.search_furthest(queries[order])
         assert recall_of(hits.ids[order >= 1200], truth.ids[order >= 1200]) >= 0.94
-        assert 150 < stats.queries_guarded < 600
+        assert 150 < stats.queries_guarded < 1000
         assert (hits.ids == truth.ids).all(axis=1).sum() > stats.queries_guarded
 
     def test_one_by_one(self, index: farann.Index) -> None:
@@ -141,7 +141,7 @@ class TestWhatIsLate:
             assert (marks[:3] == 2).all() and (marks[67:] == 2).all()
             # Rough scores may have two rows in the other order.
             wanted = (2 * number >= k) + (10 * number >= k).astype(np.int64)
-            assert (marks[3:67] == wanted).mean() > 0.95
+            assert (marks[3:67] == wanted).mean() > 0.9
             late += int((marks[3:67] == 2).sum())
             for i in range(5):
                 one = _core.ApproximateTask(snapshot, _core.Filter(snapshot), queries, i, i + 1,
