@@ -4,6 +4,11 @@ cdef enum:
     # What the k-th key is expected to be is told by what the best cells promise, those of so many
     # groups, which take turns.
     TELLING_CELLS = 16
+    # Without cells an answer is looked at after one in so many of the rows that are scanned, of few
+    # results one in twice as many, and of all rows one in NOTED_OF_ALL.
+    NOTED_OF_SCANNED = 4
+    NOTED_OF_ALL = 16
+    FEW_RESULTS = 3
 
 
 cdef class ApproximateTask(Task):
@@ -15,6 +20,8 @@ cdef class ApproximateTask(Task):
     `effort` is the number of positions that are scanned, and no others are.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
+    With `tells_late` the search tells without cells which queries' answers came late: of which half
+    was found after the first part of the rows, and took the place of what that had. See `late_to`.
     """
 
     cdef Cells cells
@@ -36,13 +43,16 @@ cdef class ApproximateTask(Task):
     cdef int64_t *visit_ends       # theirs
     cdef int64_t n_visits, visits_room
     cdef farann_entry *ranked      # cells, where a budget needs them in order
+    cdef float *noted              # the best k scores of each query at `noted_at`; NULL: not noted
+    cdef uint8_t *came_late
+    cdef int64_t noted_at
 
     def __dealloc__(self):
         free(self.visited)
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0,
-                 double expected=NAN, CancelFlag flag=None):
+                 double expected=NAN, CancelFlag flag=None, bint tells_late=False):
         """`budget` limits the rows that are scanned, in whole panels; 0: no limit.
 
         `expected`: by how many deviations the k-th key is taken to be above what good cells
@@ -70,6 +80,12 @@ cdef class ApproximateTask(Task):
         if self.budget < INT64_MAX and self.seeds is not None:
             self.budget -= self.seeds.length
         self.n_first = min(self.n_first, self.budget)
+        if tells_late and self.cells is None and self.n_first < self.codes.n_positions:
+            self.noted_at = min(self.n_first // NOTED_OF_SCANNED,
+                                self.codes.n_positions // NOTED_OF_ALL)
+            self.noted_at = code_rows(self.noted_at // (1 if self.k > FEW_RESULTS else 2))
+            self.noted = <float *>self.allocate(self.n_queries * self.k, sizeof(float), False)
+            self.came_late = <uint8_t *>self.allocate(self.n_queries, sizeof(uint8_t))
 
     cdef allocate_codes(self):
         Task.allocate_codes(self)
@@ -148,14 +164,73 @@ cdef class ApproximateTask(Task):
 
     cdef void begin_again(self, const float *given) noexcept nogil:
         self.expects = self.may_expect
+        if self.came_late != NULL:
+            self.came_late[0] = 0
         Task.begin_again(self, given)
 
     cdef void scan_first(self) noexcept nogil:
         """The rows that answer many queries."""
-        cdef int64_t start = self.scan_first_rows(self.n_first), n, i
-        cdef int64_t ramp = max(start, FIRST_BLOCK)
-        while start < self.n_first and not self.stopped():
-            n = self.of_one_mean(start, min(min(self.code_rows, ramp), self.n_first - start))
+        cdef int64_t i
+        if self.noted == NULL:
+            self.scan_in_order(0, self.n_first)
+            return
+        self.scan_in_order(0, self.noted_at)
+        self.refine_all_deferred()
+        for i in range(self.n_queries):
+            self.note_best(&self.queries[i], self.noted + i * self.k)
+        self.scan_in_order(self.noted_at, self.n_first)
+        self.refine_all_deferred()
+        for i in range(self.n_queries):
+            if self.queries[i].coded:
+                self.came_late[i] = self.lateness(&self.queries[i], self.noted + i * self.k)
+
+    cdef void note_best(self, Query *query, float *scores) noexcept nogil:
+        """The best k scores so far, in any order; -inf where there are fewer."""
+        cdef int64_t count = query.best.count, first = 0, j
+        cdef const float *best = query.best.scores
+        cdef double last
+        if query.best.capacity == 0:
+            last = self.keep_best(query)
+            best, count = query.candidates.scores, query.candidates.count
+            if last < INFINITY:
+                first = farann_candidates_split(&query.candidates, -INFINITY, last)
+        for j in range(self.k):
+            scores[j] = best[first + j] if first + j < count else -INFINITY
+
+    cdef uint8_t lateness(self, Query *query, const float *noted) noexcept nogil:
+        """How much of the answer took the place of what was noted, see `late_to`."""
+        cdef int64_t j, replaced = 0
+        cdef double last = INFINITY
+        if query.best.capacity == 0:
+            last = self.keep_best(query)
+        elif query.best.count == self.k:
+            last = query.best.scores[self.k - 1]
+        if last == INFINITY:
+            return 0  # too few: all rows will be searched
+        for j in range(self.k):
+            replaced += noted[j] < last
+        return (2 * replaced >= self.k) + (10 * replaced >= self.k)
+
+    def late_to(self, uint8_t[::1] late, int64_t start):
+        """Mark the queries whose answers came late, from `start` on: 2 where half did, 1 where a tenth
+        did.
+
+        Rows come first that answer many sample queries. Where a query finds its answer all along the
+        way, as much of it is among the rows that aren't scanned.
+        """
+        cdef int64_t i
+        if self.noted != NULL:
+            for i in range(self.n_queries):
+                late[start + i] = self.came_late[i]
+
+    cdef void scan_in_order(self, int64_t start, int64_t end) noexcept nogil:
+        """Scan the rows at positions start .. end."""
+        cdef int64_t n, i, ramp
+        if start == 0:
+            start = self.scan_first_rows(end)
+        ramp = max(start, FIRST_BLOCK)
+        while start < end and not self.stopped():
+            n = self.of_one_mean(start, min(min(self.code_rows, ramp), end - start))
             if self.codes.has_basis and not self.looks_first:
                 for i in range(self.n_queries):
                     if self.stopped():

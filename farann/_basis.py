@@ -52,8 +52,8 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
     """
     dim = sample.shape[1]
     sample = _some(sample)
-    largest = float(np.abs(sample).max(initial=0.0))
-    rows = (sample / max(largest, 1e-300)).astype(np.float32)
+    largest = max(float(sample.max(initial=0.0)), -float(sample.min(initial=0.0)), 1e-300)
+    rows = (sample / largest).astype(np.float32)
     m = min(_NUMBERS[-1] + 16, dim)
     basis = np.random.default_rng(seed).standard_normal((dim, m)).astype(np.float32)
     for _ in range(_POWER_STEPS):
@@ -86,7 +86,8 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
     """
     dim, sample = sample.shape[1], _some(sample)
     along, query_along = sample @ found.T, weights @ found.T
-    squares, query_squares = (sample**2).sum(axis=1), (weights**2).sum(axis=1)
+    squares = np.einsum("ij,ij->i", sample, sample)
+    query_squares = np.einsum("ij,ij->i", weights, weights)
     best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
     for m in _NUMBERS:
         if m > min(len(found), dim // 2) or (

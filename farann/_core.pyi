@@ -175,6 +175,7 @@ class Guard:
         self, queries: npt.NDArray[np.float32], i: int, times: float = 1.0
     ) -> bool: ...
     def count_alone(self) -> int: ...
+    def are_late(self, asked: int, late: int, usual: float) -> bool: ...
 
 class Filter:
     n_rows: Final[int]
@@ -238,7 +239,9 @@ class ApproximateTask(Task):
         budget: int = 0,
         expected: float = ...,
         flag: CancelFlag | None = None,
+        tells_late: bool = False,
     ) -> None: ...
+    def late_to(self, late: npt.NDArray[np.uint8], start: int) -> None: ...
 
 class SingleSearch:
     plan: Final[object]
@@ -252,6 +255,7 @@ class SingleSearch:
         effort: float | None = None,
         expected: float = ...,
         guard: Guard | None = None,
+        late: float = ...,
     ) -> None: ...
     def search(
         self, queries: object

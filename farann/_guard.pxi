@@ -5,6 +5,10 @@ cdef enum:
     GUARD_WIDTH = 64
     GUARD_POINTS = 256
 
+# Of queries whose answers come late: how many deviations a batch may have beyond the usual share; and
+# of those one after another what may add up beyond that share and a margin.
+cdef double LATE_DEVIATIONS = 4.0, LATE_MARGIN = 0.1, LATE_LIMIT = 10.0
+
 
 cdef class Guard:
     """Tells queries that are unlike a sample of queries, by two tests.
@@ -39,6 +43,7 @@ cdef class Guard:
     cdef double scale
     cdef bint unit
     cdef int64_t dim, width, alone
+    cdef double late_surplus  # queries whose answers came late, beyond what is usual
 
     def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] centre,
                  double scale, const float[:, ::1] points, const float[::1] reaches,
@@ -156,6 +161,18 @@ cdef class Guard:
             farann_arithmetic_end(before)
         self.alone += like and times == 1.0
         return like
+
+    def are_late(self, int64_t asked, int64_t late, double usual):
+        """Whether more queries, of a batch or of all before, had answers that came late than the
+        `usual` share: then the plan was not made for such queries.
+
+        What is beyond the usual is summed up; chance alone hardly takes it beyond the limit.
+        """
+        cdef double deviation = sqrt(asked * usual * (1.0 - usual))
+        self.late_surplus = min(2.0 * LATE_LIMIT, max(
+            self.late_surplus + late - asked * (usual + LATE_MARGIN), 0.0))
+        return self.late_surplus > LATE_LIMIT or (
+            late > asked * usual + LATE_DEVIATIONS * (deviation + 1.0))
 
     def count_alone(self):
         """How many queries that were asked alone are like the sample, since the last call."""

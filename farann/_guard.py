@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from math import inf
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -103,6 +103,40 @@ class Guard:
             found = found[np.array(far, np.bool_)]
         return found
 
+    def top(self, store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int,
+            threads: int, options: dict[str, Any],
+            usual: float = nan) -> tuple[Hits, SearchStats]:
+        """The k best rows of each query: exact for those that are unlike the sample, or turn out to
+        be, as more answers come late than the `usual` share.
+
+        `options` are for the others. Without vectors all codes are scanned in the place of an exact
+        search.
+        """
+        n, unlike = len(queries), self.unlike(queries, threads)
+        if unlike is None and isnan(usual):
+            return _searched(store, view, wanted, queries, k, threads, options)
+        guarded = np.empty(0, np.int64) if unlike is None else unlike
+        like = np.delete(np.arange(n), guarded)
+        hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
+        did = []
+
+        def search(which: Int64Array, limits: dict[str, Any]) -> None:
+            if len(which):
+                hits.scores[which], hits.ids[which] = (found := _searched(
+                    store, view, wanted.of(which, n), queries[which], k, threads, limits))[0]
+                did.append(found[1])
+
+        late = np.zeros(len(like), np.uint8)
+        search(like, options if isnan(usual) else options | {"late": late})
+        n_late = int((late == 2).sum())
+        # Once they are others, part of an answer that came late is enough.
+        if not isnan(usual) and self.tests.are_late(len(like), n_late, usual) and late.any():
+            guarded = np.union1d(guarded, like[late != 0])
+            self._note(0, int((late != 0).sum()))
+        search(guarded, {} if store.n_coded is None else _ALL_CODES)
+        total = SearchStats(*map(sum, zip(*did, strict=True)))
+        return hits, total._replace(queries=n, queries_guarded=len(guarded))
+
     def _note(self, asked: int, guarded: int) -> None:
         """Count queries, and warn once when more are guarded than chance explains."""
         self._asked += asked
@@ -117,27 +151,13 @@ class Guard:
             "such queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=5)
 
 
-def top(unlike: Int64Array, store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int,
-        threads: int, options: dict[str, Any]) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query: exact for those that are `unlike`.
-
-    `options` are for the others. Without vectors all codes are scanned in the place of an exact
-    search.
-    """
-    like = np.delete(np.arange(len(queries)), unlike)
-    hits = Hits(np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64))
-    did = []
-    for which, limits in ((like, options), (unlike, {} if store.n_coded is None else _ALL_CODES)):
-        if len(which) == 0:
-            continue
-        some = wanted.of(which, len(queries)).filter(store, view, len(which),
-                                                     exact="effort" not in limits)
-        snapshot = view.snapshot if "effort" in limits else view.exact
-        found, work = _search.top(snapshot, some, queries[which], k, False, threads, **limits)
-        hits.scores[which], hits.ids[which] = found
-        did.append(work)
-    total = SearchStats(*map(sum, zip(*did, strict=True)))
-    return hits, total._replace(queries_guarded=len(unlike))
+def _searched(store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int, threads: int,
+              options: dict[str, Any]) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query, approximate with an effort among the `options`."""
+    approximate = "effort" in options
+    chosen = wanted.filter(store, view, len(queries), exact=not approximate)
+    return _search.top(view.snapshot if approximate else view.exact, chosen, queries, k, False,
+                       threads, **options)
 
 
 def signs_of(dim: int) -> Float32Array:

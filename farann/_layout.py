@@ -11,7 +11,14 @@ from farann import _builder, _core, _search
 from farann._asked import moment_of, weights_of
 from farann._builder import Builder, CodeArrays, whole_panels
 from farann._cells import CellArrays, Origins, describe, number_of_cells
-from farann._codes import FEW_ROWS, LARGEST_DIM, Extents, measure_rows, places_of
+from farann._codes import (
+    FEW_ROWS,
+    LARGEST_DIM,
+    Extents,
+    measure_rows,
+    places_of,
+    sample_of,
+)
 from farann._kind import Kind
 from farann._kmeans import Space, partition
 from farann._process import ieee_arithmetic, one_thread
@@ -114,8 +121,12 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     with nullcontext() if few else one_thread():
         asked = _sample_queries(rows, kind.seed, queries)
         weights = weights_of(asked, centre, kind.metric)
-        extents = measure_rows(rows, centre, kind.unit, turn_for(rows, centre, kind, weights), isa,
-                               progress, 0 if kind.vectors else WEIGHT_STEPS, threads)
+        # Typical rows in float64: made once, where both ask for them.
+        sample = None if n < FEW_ROWS or kind.bits != 8 or not kind.vectors else sample_of(
+            rows, centre, kind.unit)
+        turn = turn_for(rows, centre, kind, weights, sample)
+        extents = measure_rows(rows, centre, kind.unit, turn, isa, progress,
+                               0 if kind.vectors else WEIGHT_STEPS, threads)
         if extents is None:
             return Made(None)
         builder = Builder(rows, centre, kind.metric, isa, extents, progress, threads=threads)
@@ -133,7 +144,8 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
             arrays = builder.lay_out(whole_panels(builder.by_size(coded)))
         answers = _answers(builder, arrays, asked, k=_ORDER_K)
         del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
-        task = _looking_first(_Task(builder, coded, kind, asked, weights, answers))
+        task = _looking_first(_Task(builder, coded, kind, asked, weights, answers), sample)
+        del sample
         if n_cells == 0:
             return _in_order(task)
         made = _in_cells(task, n_cells)
@@ -161,15 +173,18 @@ def _better(task: _Task, cells: Made, plain: Made, queries: Float32Array) -> Mad
     return cells._replace(exact=Exact(plain.codes, plain.seeds))
 
 
-def _looking_first(task: _Task) -> _Task:
-    """With what may be looked at first, or how 4-bit codes are to be rounded."""
+def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
+    """With what may be looked at first, or how 4-bit codes are to be rounded; `sample` is one of rows,
+    if there is one already."""
     builder, kind = task.builder, task.kind
     n, extents = len(builder.rows), builder.extents
     if kind.bits == 4:
         task = task._replace(shape=shape_of(extents.turn.weights(task.weights)))
     elif kind.vectors:
+        if sample is None:
+            sample = sample_of(builder.rows, builder.centre, kind.unit)
         typical = typical_of(builder.rows, builder.centre, kind.metric, task.asked,
-                             task.answers[:, -1])
+                             task.answers[:, -1], sample)
         basis = first_look(typical, n, extents.turn.width, kind.seed)
         task = task._replace(typical=typical, basis=basis)
     if kind.vectors or kind.bits == 8:

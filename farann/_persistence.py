@@ -67,6 +67,7 @@ def sections_of(settings: Mapping[str, Any],
         tunings = list(store.tunings.by_k.values())
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
         metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
+        metadata["late"] = [[t.k, list(t.late)] for t in tunings if t.late]
         by_k, kept = guards_of(store.tunings.guards, {t.k for t in tunings})
         if by_k:
             metadata["guards"] = by_k
@@ -325,7 +326,20 @@ def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
     except (TypeError, ValueError, OverflowError, KeyError):
         raise FormatError(f"metadata: 'single_costs' can't be "
                           f"{_checks.shown(metadata['single_costs'])}") from None
+    try:
+        for k, late in metadata.get("late", []):
+            tunings[k] = _with_late(tunings[k], late)
+    except (TypeError, ValueError, OverflowError, KeyError):
+        raise FormatError(
+            f"metadata: 'late' can't be {_checks.shown(metadata['late'])}") from None
     return tunings
+
+
+def _with_late(tuning: Tuning, shares: list[float]) -> Tuning:
+    late = tuple(float(share) for share in shares)
+    if len(late) != len(tuning.costs) or not all(0.0 <= share <= 1.0 for share in late):
+        raise ValueError(shares)
+    return tuning._replace(late=late)
 
 
 def _with_single_costs(tuning: Tuning, costs: list[float]) -> Tuning:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import inf, nan
 
 import numpy as np
+import numpy.typing as npt
 
 from farann import _core, _tasks
 from farann._cost import row_costs
@@ -39,10 +40,12 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
-        epsilon: float = 0.0, expected: float = nan) -> tuple[Hits, SearchStats]:
+        epsilon: float = 0.0, expected: float = nan,
+        late: npt.NDArray[np.uint8] | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took.
 
-    Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`).
+    Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`). Queries
+    whose answers come late in such a search are marked in `late`.
     """
     n = len(queries)
     scores = np.empty((n, k), np.float32)
@@ -56,8 +59,10 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                               flag, costs)
         else:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
-                                         expected, flag)
+                                         expected, flag, late is not None)
         task.run()
+        if late is not None and isinstance(task, _core.ApproximateTask):
+            task.late_to(late, start)
         task.write_top(scores, ids, start)
         did.append(task.did())
 
@@ -123,7 +128,7 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
            guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
-           expected: float = nan) -> _core.SingleSearch | None:
+           expected: float = nan, late: float = nan) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 
     None where a query takes long, and has to be one that Ctrl+C ends, where many rows are asked
@@ -135,7 +140,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
             _is_long(1, work // share, k, snapshot.isa)):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa), effort, expected, guard)
+                              row_costs(1, snapshot.dim, snapshot.isa), effort, expected, guard,
+                              late)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

@@ -34,11 +34,15 @@ cdef class SingleSearch:
         Likewise.
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
+    late : float
+        The share of queries whose answers usually come late, see `Guard.are_late`; NaN: that isn't
+        told.
     """
 
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
+    cdef double late
     cdef int64_t k
     cdef readonly object plan
     cdef object costs, effort, expected, results_of_one, results_of_batch
@@ -46,11 +50,12 @@ cdef class SingleSearch:
     cdef list idle
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, effort=None,
-                 double expected=NAN, Guard guard=None):
+                 double expected=NAN, Guard guard=None, double late=NAN):
         if filter.excluded is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.effort, self.expected, self.guard = costs, effort, expected, guard
+        self.late = late
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -63,7 +68,8 @@ cdef class SingleSearch:
             return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, None, 0.0, None,
                         self.costs)
         return ApproximateTask(self.snapshot, self.filter, first, 0, 1, self.k, self.effort, 0,
-                               self.expected)
+                               self.expected, None,
+                               self.guard is not None and not isnan(self.late))
 
     def search(self, queries):
         """Find the rows furthest from a float32 array (dim,) or (1, dim).
@@ -73,7 +79,7 @@ cdef class SingleSearch:
         (scores, ids, counts) or None
             In the shape that goes with that of the query, and what the fields of `SearchStats` are.
             None: the argument is something else, and needs to be checked and converted, or a query
-            that is unlike others.
+            that is unlike others, or after many such one whose answer comes late.
         """
         cdef Py_buffer given
         if type(queries) is not ndarray:
@@ -118,10 +124,21 @@ cdef class SingleSearch:
         # One that needed more memory is not like a new one.
         if task.n_memory == memory and len(self.idle) < MOST_IDLE:
             self.idle.append(task)
-        if not finite:
+        if not finite or (self.guard is not None and self.is_late(task)):
             return None
         return scores, ids, (1, task.scanned, task.refined, task.rescored, task.bytes_read,
                              task.code_products, task.float_products, task.blocks, task.passed)
+
+    cdef bint is_late(self, Task task):
+        """Whether a query has to be answered otherwise; those that haven't are counted."""
+        cdef uint8_t late
+        if self.effort is None or (<ApproximateTask>task).came_late == NULL:
+            return False
+        late = (<ApproximateTask>task).came_late[0]
+        if late and self.guard.late_surplus > LATE_LIMIT:
+            return True
+        self.guard.are_late(1, late == 2, self.late)
+        return False
 
     cdef bint answer(self, Task task, const float *query, float *scores,
                      int64_t *ids) noexcept nogil:

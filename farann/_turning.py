@@ -20,15 +20,20 @@ _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
 
 
 def turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
-             weights: Float64Array) -> Turn:
-    """What rows should go through before they are coded, for queries of such weights."""
+             weights: Float64Array, sample: Float64Array | None = None) -> Turn:
+    """What rows should go through before they are coded, for queries of such weights.
+
+    `sample` is one of the rows, see `_codes.sample_of`, if there is one already.
+    """
     turn = Turn(rotation_signs(rows.shape[1], kind.seed))
     # The rounding of 4-bit codes does better by what queries have in common.
     squared = _core.METRICS[kind.metric] == "l2"
     if kind.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
         return turn
     with one_thread():
-        sample, directions = sample_of(rows, centre, kind.unit), directions_of(weights)
+        if sample is None:
+            sample = sample_of(rows, centre, kind.unit)
+        directions = directions_of(weights)
         # Under l2, queries have next to no mean beside the centre of rows.
         if not squared:
             turn = turn._replace(stretch=stretch_for(sample, directions))

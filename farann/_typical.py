@@ -8,7 +8,7 @@ import numpy as np
 
 from farann import _basis, _core
 from farann._asked import weights_of
-from farann._codes import centred, sample_of
+from farann._codes import centred
 from farann._types import Float32Array, Float64Array, Int64Array
 
 # Queries that costs are estimated from.
@@ -33,8 +33,8 @@ class Typical(NamedTuple):
 
     def out_of_reach(self) -> float:
         """The share of rows that are too near the centre to be an answer, whatever they are."""
-        lengths = np.sort(np.linalg.norm(self.rows, axis=1))
-        factors = np.linalg.norm(self.weights, axis=1)
+        lengths = np.sort(_lengths(self.rows))
+        factors = _lengths(self.weights)
         bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
         return float((bounds < self.thresholds[:, None]).mean())
 
@@ -94,12 +94,18 @@ def along_and_across(vectors: Float64Array,
     return along, np.sqrt(np.maximum(squares - along**2, 0.0) + _REST_SHARE * squares)
 
 
+def _lengths(vectors: Float64Array) -> Float64Array:
+    """Without a copy of all squares."""
+    squares: Float64Array = np.einsum("ij,ij->i", vectors, vectors)
+    return np.sqrt(squares)
+
+
 def typical_of(rows: Float32Array, centre: Float64Array, metric: int, queries: Float32Array,
-               last: Int64Array) -> Typical:
-    """What is typical of some queries from all over the sample; `last` ends each one's answer."""
+               last: Int64Array, sample: Float64Array) -> Typical:
+    """What is typical of some queries from all over those of a sample; `last` ends each one's answer,
+    and `sample` is one of rows, see `_codes.sample_of`."""
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     some = slice(None, None, -(-len(queries) // _QUERIES))
-    sample = sample_of(rows, centre, _core.METRICS[metric] == "cosine")
     weights, ends = weights_of(queries[some], centre, metric), centred(rows[last[some]], centre,
                                                                        unit)
     thresholds = np.einsum("ij,ij->i", weights, ends)

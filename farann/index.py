@@ -15,7 +15,6 @@ from farann import (
     _core,
     _filters,
     _format,
-    _guard,
     _persistence,
     _quantized,
     _search,
@@ -717,8 +716,9 @@ class Index:
         # Without vectors all codes are scanned where others would search exactly.
         if effort == float("inf") and store.n_coded is None:
             return {}
-        # Of some of the rows less is to be expected.
-        return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan}
+        # Of some of the rows less is to be expected, and later.
+        return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan,
+                "late": tuned.late_at(effort) if all_rows else nan}
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
@@ -786,16 +786,15 @@ class Index:
         view = store.view(self._isa)
         wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
         threads = self._threads_for(threads, len(vectors))
-        options, plan, guard, unlike = {}, store.tunings.by_k.get(k), None, None
+        options, plan, guard, usual = {}, store.tunings.by_k.get(k), None, nan
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
             options = self._options(limits, store, k, allowed is None, len(vectors) == 1)
             if "expected" in options:  # by a plan
                 guard = store.tunings.guards.get(k)
-            if guard is not None and len(vectors):
-                unlike = guard.unlike(vectors, threads)
-        if unlike is not None:
-            hits, stats = _guard.top(unlike, store, view, wanted, vectors, k, threads, options)
+            usual = options.pop("late", nan)
+        if guard is not None and len(vectors):
+            hits, stats = guard.top(store, view, wanted, vectors, k, threads, options, usual)
         else:
             chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
             snapshot = view.snapshot if "effort" in options else view.exact
@@ -804,7 +803,7 @@ class Index:
         if len(vectors) == 1 and not nearest and exclude is None and allowed is None and (
                 store.built and (limits is None or limits.recall is not None)):
             self._keep_single(store, k, None if limits is None else limits.recall, plan, guard,
-                              options)
+                              options | {"late": usual})
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats

@@ -7,6 +7,7 @@ from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from farann import _checks, _core, _search
 from farann._cost import cost_of
@@ -72,6 +73,9 @@ class Tuning(NamedTuple):
     single_costs : tuple of float
         Costs as above of queries that are asked one by one; empty where they aren't known, as in
         files of older versions.
+    late : tuple of float
+        Without cells: the share of the sample whose answers came late in the search. More are a sign
+        of other queries. Empty with cells, without vectors, and in files of older versions.
     """
 
     k: int
@@ -81,6 +85,7 @@ class Tuning(NamedTuple):
     target: float = 0.95
     expected: tuple[float, ...] = ()
     single_costs: tuple[float, ...] = ()
+    late: tuple[float, ...] = ()
 
     def effort_for(self, recall: float, *, single: bool = False) -> float:
         """The effort that should reach a recall; infinite where only exact search does.
@@ -144,6 +149,24 @@ class Tuning(NamedTuple):
             return float("nan")
         return float(np.interp(effort, self.efforts[:-1], self.expected[:-1]))
 
+    def late_at(self, effort: float) -> float:
+        """The share of queries whose answers usually come late.
+
+        Parameters
+        ----------
+        effort : float
+            Up to the largest that was measured.
+
+        Returns
+        -------
+        float
+            Interpolated in `late`, NaN where it isn't known.
+        """
+        effort = _checks.to_float("effort", effort)
+        if not self.late or effort == float("inf"):
+            return float("nan")
+        return float(np.interp(effort, self.efforts[:-1], self.late[:-1]))
+
     def __str__(self) -> str:
         lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
         for effort, recall, cost in zip(self.efforts, self.recalls, self.costs, strict=True):
@@ -198,6 +221,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
     of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
+    tells_late = with_vectors and not with_cells
     if with_cells:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
@@ -212,19 +236,21 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     tried: list[tuple[float, ...]] = []
     for effort in efforts:
         expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
-        work, found = _searched(snapshot, chosen, queries, k, effort, expected)
+        marks = np.zeros(len(queries), np.uint8) if tells_late else None
+        work, found = _searched(snapshot, chosen, queries, k, effort, expected, marks)
         recall = share_found(found.ids, truth.ids)
         cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
         single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
-        tried.append((effort, recall, cost, expected, single_cost / of_exact_single))
+        share_late = 0.0 if marks is None else float((marks == 2).mean())
+        tried.append((effort, recall, cost, expected, single_cost / of_exact_single, share_late))
         # With little effort too few rows may be found, and all have to be searched after all.
         dearer = len(tried) > 1 and cost >= tried[-2][2]
         if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
             break
-    tried.append((float("inf"), 1.0, 1.0, nan, 1.0))
+    tried.append((float("inf"), 1.0, 1.0, nan, 1.0, 0.0))
     columns = list(zip(*tried, strict=True))
     return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
-                  columns[4] if singles else ())
+                  columns[4] if singles else (), columns[5] if tells_late else ())
 
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
@@ -245,10 +271,11 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
 
 
 def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-              effort: float | None, expected: float = nan) -> tuple[SearchStats, Hits]:
+              effort: float | None, expected: float = nan,
+              late: npt.NDArray[np.uint8] | None = None) -> tuple[SearchStats, Hits]:
     # One thread, as the number of threads changes how queries are grouped.
     hits, work = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort,
-                             expected=expected)
+                             expected=expected, late=late)
     return work, hits
 
 

@@ -15,7 +15,7 @@ from cases import Float32, assert_same, assert_same_beyond, float32, low_rank
 from numpy.typing import NDArray
 
 import farann
-from farann import _builder, _cells, _format, _kmeans, _layout, _parallel
+from farann import _builder, _cells, _format, _kmeans, _layout, _parallel, _turning
 
 N, DIM, K = 9000, 24, 10
 
@@ -285,3 +285,19 @@ def test_auto_when_no_row_is_left(rng: np.random.Generator) -> None:
     index.remove(index.ids)
     index.build()
     assert len(index) == 0 and (index.search_furthest(np.ones(DIM), 3).ids == -1).all()
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typical rows in float64 take as much memory as all: stretch, axes and first look share them."""
+    made, sample_of = [], _layout.sample_of
+
+    def counted(*args: Any) -> Any:
+        made.append(len(args[0]))
+        return sample_of(*args)
+
+    monkeypatch.setattr(_layout, "sample_of", counted)
+    monkeypatch.setattr(_turning, "sample_of", counted)
+    rows = np.random.default_rng(0).standard_normal((5000, 32), dtype=np.float32)
+    index_over(rows, metric, threads=1)
+    assert made == [5000]
