@@ -85,7 +85,7 @@ class Guard:
             found = np.zeros(1, np.int64)
         else:
             found = self._found(queries, threads)
-        self._note(n + self.tests.count_alone(), len(found))
+        self._note(n + self.tests.count_alone(), len(found), 6)
         return found if len(found) else None
 
     def _found(self, queries: Float32Array, threads: int) -> Int64Array:
@@ -132,13 +132,13 @@ class Guard:
         # Once they are others, part of an answer that came late is enough.
         if not isnan(usual) and self.tests.are_late(len(like), n_late, usual) and late.any():
             guarded = np.union1d(guarded, like[late != 0])
-            self._note(0, int((late != 0).sum()))
+            self._note(0, int((late != 0).sum()), 5)
         search(guarded, {} if store.n_coded is None else _ALL_CODES)
         total = SearchStats(*map(sum, zip(*did, strict=True)))
         return hits, total._replace(queries=n, queries_guarded=len(guarded))
 
-    def _note(self, asked: int, guarded: int) -> None:
-        """Count queries, and warn once when more are guarded than chance explains."""
+    def _note(self, asked: int, guarded: int, frames: int) -> None:
+        """Count queries, and warn once when more are guarded than chance explains, so many frames up."""
         self._asked += asked
         self._guarded += guarded
         self._surplus = max(self._surplus + guarded - _WARN_SHARE * asked, 0.0)
@@ -148,7 +148,7 @@ class Guard:
         warnings.warn(
             f"recall: {self._guarded} of {self._asked} queries were unlike those that this recall "
             "was measured with, and were answered exactly, which takes longer; give a sample of "
-            "such queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=5)
+            "such queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=frames)
 
 
 def _searched(store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int, threads: int,

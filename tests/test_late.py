@@ -86,7 +86,7 @@ class TestRecall:
             warnings.simplefilter("error")
             for query in queries[:5]:
                 other.search_furthest(query, recall=0.95)
-        with pytest.warns(RecallWarning):
+        with pytest.warns(RecallWarning) as caught:
             for i, query in enumerate(queries):
                 hits, stats = other.search_furthest(query, recall=0.95, return_stats=True)
                 found.append(hits.ids)
@@ -94,6 +94,7 @@ class TestRecall:
                 if stats.queries_guarded:
                     assert np.array_equal(hits.ids, truth.ids[i])
                     assert hits.scores.tobytes() == truth.scores[i].tobytes()
+        assert len(caught) == 1 and caught[0].filename == __file__
         assert sum(guarded[:5]) == 0 and sum(guarded[100:]) > 40
         assert recall_of(np.array(found[100:]), truth.ids[100:]) >= 0.93
         alike = [other.search_furthest(query, recall=0.95, return_stats=True)[1].queries_guarded
