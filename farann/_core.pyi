@@ -238,6 +238,7 @@ class ApproximateTask(Task):
         budget: int = 0,
         expected: float = ...,
         flag: CancelFlag | None = None,
+        stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
 
 class SingleSearch:
@@ -252,6 +253,7 @@ class SingleSearch:
         effort: float | None = None,
         expected: float = ...,
         guard: Guard | None = None,
+        stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
     def search(
         self, queries: object

@@ -699,7 +699,7 @@ class Index:
         return threads or self.threads
 
     def _options(self, limits: _checks.Limits, store: Store, k: int, all_rows: bool,
-                 single: bool) -> dict[str, Any]:
+                 single: bool, threads: int) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
         if store.n_coded is not None:
             options = _quantized.search_options(limits, len(store), store.cells is not None)
@@ -717,8 +717,11 @@ class Index:
         # Without vectors all codes are scanned where others would search exactly.
         if effort == float("inf") and store.n_coded is None:
             return {}
-        # Of some of the rows less is to be expected.
-        return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan}
+        # Of some of the rows less is to be expected, and how deep these lie in runs isn't known.
+        if not all_rows:
+            return {"effort": effort, "expected": nan}
+        return {"effort": effort, "expected": tuned.expected_at(effort),
+                "stops": store.stops(k, tuning.missing_at(limits.recall), self._isa, threads)}
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
@@ -759,8 +762,10 @@ class Index:
         if asked is None:
             asked = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
-        view = store.view(self._isa)
-        tuned = tuning.measure(view.snapshot, asked, min(k, len(store)),
+        alone = store.base_alone()
+        measured = alone if len(alone) else store
+        view = measured.view(self._isa)
+        tuned = tuning.measure(view.snapshot, asked, min(k, len(measured)),
                                with_cells=store.cells is not None,
                                with_vectors=store.n_coded is None, target=recall,
                                exact=view.exact)._replace(k=k)
@@ -789,7 +794,7 @@ class Index:
         options, plan, guard, unlike = {}, store.tunings.by_k.get(k), None, None
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
-            options = self._options(limits, store, k, allowed is None, len(vectors) == 1)
+            options = self._options(limits, store, k, allowed is None, len(vectors) == 1, threads)
             if "expected" in options:  # by a plan
                 guard = store.tunings.guards.get(k)
             if guard is not None and len(vectors):
