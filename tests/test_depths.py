@@ -51,7 +51,8 @@ def best(queries: Float32, rows: Float32, metric: str, k: int = K) -> NDArray[np
     keys = -(x @ y.T)
     if metric == "l2":
         keys = 2.0 * keys + (y**2).sum(axis=1)
-    return np.argpartition(-keys, k - 1, axis=1)[:, :k]
+    found: NDArray[np.int64] = np.argpartition(-keys, k - 1, axis=1)[:, :k]
+    return found
 
 
 def scanned(index: farann.Index, queries: Float32, **options: Any) -> int:
