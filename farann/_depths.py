@@ -2,8 +2,8 @@
 
 Rows of a run lie in the order of what they may reach, so that most answers are among the first. How
 many are is not taken over from the base, as added rows may be of another kind: sample queries are
-answered exactly, and a run is scanned as deep as its rows among these answers lie, but for the share
-that a recall lets go. Where there are too few answers to tell, runs are scanned whole.
+answered exactly, and a run is scanned as deep as its rows among these answers lie, but for the
+share that a recall lets go. Where there are too few answers to tell, runs are scanned whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from farann import _core, _search
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._ids import IdMap
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 
 if TYPE_CHECKING:
     from farann._added import Added, Run
@@ -28,6 +29,8 @@ _OF_ITS_OWN, _OF_ALL = 8.0, 4.0
 # Where more rows are new than one in so many, or more of the answers are removed, all rows are
 # searched again.
 _NEW, _GONE = 8, 16
+# Stops that are kept, by k and recall.
+_MOST_STOPS = 64
 
 
 class Answers(NamedTuple):
@@ -39,6 +42,51 @@ class Answers(NamedTuple):
     slots: Int64Array  # (q, k), -1 for none
     n_slots: int
     runs: tuple[Run, ...]  # those that there were
+
+
+class Depths:
+    """What was found of one store, kept for the next searches and the next store."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, Answers] = {}  # by k
+        self.stops: dict[tuple[int, float], tuple[Guard, Int64Array | None]] = {}
+
+    def later(self) -> Depths:
+        """For a store with other rows and the same layout."""
+        new = Depths()
+        new.answers = dict(self.answers)
+        return new
+
+
+def base_alone(store: Store) -> Store:
+    """The rows of the base, with their slots for ids, where others have runs, and so a depth of
+    their own: what is tuned is the base. Where it has no rows left it is the whole store."""
+    if store.added is None or not store.added.runs:
+        return store
+    store.native()  # made here it is kept
+    alive, n_base, n_removed = store.alive, store.n_base, 0
+    if alive is not None:
+        alive = alive[:n_base]
+        n_removed = n_base - int(np.count_nonzero(alive))
+    base = store.changed(_tail=store.tail[:0], _n_tail=0, added=None, alive=alive,
+                         n_removed=n_removed, ids=IdMap.restored(None, n_base, 0))
+    return base if len(base) else store
+
+
+def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> Int64Array | None:
+    """Before which position the scan of each run ends if such a share of the answers that are in
+    runs may be missed; None: they are scanned whole."""
+    added, guard, depths = store.added, store.tunings.guards.get(k), store.depths
+    if added is None or not added.runs or guard is None:
+        return None
+    made = depths.stops.get((k, missing))
+    if made is None or made[0] is not guard:
+        answers = answers_of(store, k, guard, isa, threads, depths.answers.get(k))
+        made = guard, stops_of(answers, added, store.n_base, missing)
+        if len(depths.stops) >= _MOST_STOPS:
+            depths.stops.clear()
+        depths.answers[k], depths.stops[k, missing] = answers, made
+    return made[1]
 
 
 def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
@@ -92,8 +140,8 @@ def _outdated(answers: Answers, store: Store) -> bool:
     return bool(gone * _GONE > there.sum())
 
 
-def _is_alive(slots: Int64Array, store: Store) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    there: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = slots >= 0
+def _is_alive(slots: Int64Array, store: Store) -> BoolArray:
+    there: BoolArray = slots >= 0
     return there if store.alive is None else there & (store.alive[slots] != 0)
 
 
@@ -134,7 +182,7 @@ def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int
 
 
 class _Found(NamedTuple):
-    """Answers in a run, or in some: which part of it has to be scanned for each, and whose it is."""
+    """Answers in a run, or in some: the part that has to be scanned for each, and whose it is."""
 
     depths: Float64Array
     queries: Int64Array
@@ -150,7 +198,7 @@ def _joined(found: list[_Found]) -> _Found:
 
 
 def _common_depth(every: _Found, few: _Found, missing: float) -> float:
-    """That of runs with few answers each: of all runs, or deeper, where these together ask for it."""
+    """That of runs with few answers each: of all runs, or deeper where these ask for it."""
     usual = missing * len(few.depths)
     if missing * len(every.depths) < _OF_ALL or usual < 1.0:
         return 1.0
@@ -158,8 +206,8 @@ def _common_depth(every: _Found, few: _Found, missing: float) -> float:
 
 
 def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, Int64Array]:
-    """Positions of the answers that have codes in runs, as often as they are answers, and the numbers
-    of the queries that they answer."""
+    """Positions of the answers that have codes in runs, as often as they are answers, and the
+    numbers of the queries that they answer."""
     assert added.room is not None and added.room.slots is not None
     place = np.full(answers.n_slots - n_base, -1, np.int64)
     for run in added.runs:

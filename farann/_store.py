@@ -20,7 +20,7 @@ from tqdm import tqdm
 from farann import _core, _quantized
 from farann._added import Added, nothing_added
 from farann._cells import CellArrays
-from farann._depths import Answers, answers_of, stops_of
+from farann._depths import Depths
 from farann._dispatch import default_isa
 from farann._guard import SAMPLE, Guard, make_guard
 from farann._ids import IdMap
@@ -40,8 +40,6 @@ _SAMPLE_AT_ONCE = 1024
 _HELD_OUT = 256
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
-# Depths of runs that are kept, by k and recall.
-_MOST_STOPS = 64
 
 
 class View(NamedTuple):
@@ -92,16 +90,14 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
-        # How deep runs are scanned, by k and the share of answers that may be missed, and what tells.
-        self._answers: dict[int, Answers] = {}
-        self._stops: dict[tuple[int, float], tuple[Guard, Int64Array | None]] = {}
+        self.depths = Depths()  # of runs, as far as somebody asked
 
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
-        new.__dict__.update(parts, _view=None, singles={}, _answers=dict(self._answers), _stops={})
+        new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later())
         if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds", "exact")):
-            new._native, new._answers = None, {}
+            new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
                                  or parts["added"].room is not self.added.room):
             new._native_added = None
@@ -185,36 +181,6 @@ class Store:
                 made = _core.Codes(self.n_slots, self.dim, *codes, in_runs=True)
                 self._native_added = made
         return made
-
-    def base_alone(self) -> Store:
-        """The rows of the base as a store, with their slots for ids, where others have runs.
-
-        What is tuned with these is the base: how deep runs are scanned is measured beside it.
-        """
-        if self.added is None or not self.added.runs:
-            return self
-        self.native()  # made here it is kept
-        alive, n_removed = self.alive, 0
-        if alive is not None:
-            alive = alive[: self.n_base]
-            n_removed = self.n_base - int(np.count_nonzero(alive))
-        return self.changed(_tail=self._tail[:0], _n_tail=0, added=None, alive=alive,
-                            n_removed=n_removed, ids=IdMap.restored(None, self.n_base, 0))
-
-    def stops(self, k: int, missing: float, isa: str, threads: int) -> Int64Array | None:
-        """Before which position the scan of each run ends if such a share of the answers that are
-        in runs may be missed; None: they are scanned whole."""
-        added, guard = self.added, self.tunings.guards.get(k)
-        if added is None or not added.runs or guard is None:
-            return None
-        made = self._stops.get((k, missing))
-        if made is None or made[0] is not guard:
-            answers = answers_of(self, k, guard, isa, threads, self._answers.get(k))
-            made = guard, stops_of(answers, added, self.n_base, missing)
-            if len(self._stops) >= _MOST_STOPS:
-                self._stops.clear()
-            self._answers[k], self._stops[k, missing] = answers, made
-        return made[1]
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from farann import (
     _checks,
     _core,
+    _depths,
     _filters,
     _format,
     _guard,
@@ -721,7 +722,8 @@ class Index:
         if not all_rows:
             return {"effort": effort, "expected": nan}
         return {"effort": effort, "expected": tuned.expected_at(effort),
-                "stops": store.stops(k, tuning.missing_at(limits.recall), self._isa, threads)}
+                "stops": _depths.stops_for(store, k, tuning.missing_at(limits.recall), self._isa,
+                                           threads)}
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
@@ -762,8 +764,7 @@ class Index:
         if asked is None:
             asked = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
-        alone = store.base_alone()
-        measured = alone if len(alone) else store
+        measured = _depths.base_alone(store)
         view = measured.view(self._isa)
         tuned = tuning.measure(view.snapshot, asked, min(k, len(measured)),
                                with_cells=store.cells is not None,

@@ -1,5 +1,5 @@
-"""How deep runs of added rows are scanned under `recall=`: the work of a built index, and the recall of
-rows of any kind."""
+"""How deep runs of added rows are scanned under `recall=`: the work of a built index, and the recall
+of rows of any kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same
-from farann import _core, _depths, _search
+from farann import _core, _depths, _search, tuning
 from farann._added import Added, Run
 from farann._builder import Sizes
 from farann._depths import Answers
@@ -23,8 +23,8 @@ BASE, DIM, K = 12_000, 24, 10
 
 def drawn(rng: np.random.Generator, n: int, dim: int = DIM) -> Float32:
     """Rows of which the longest answer most queries, and others some."""
-    return (rng.standard_normal((n, dim)) * np.exp(0.1 * rng.standard_normal((n, 1)))).astype(
-        np.float32)
+    rows = rng.standard_normal((n, dim)) * np.exp(0.1 * rng.standard_normal((n, 1)))
+    return rows.astype(np.float32)
 
 
 def built(rows: Float32, metric: str, **options: Any) -> farann.Index:
@@ -111,7 +111,8 @@ def other_rows(kind: str, rng: np.random.Generator, n: int, base: Float32) -> Fl
             like) / np.linalg.norm(like, axis=1, keepdims=True))
     else:
         rows = np.where(few, 2.0 * like, 0.5 * like)
-    return rows.astype(np.float32)
+    found: Float32 = np.asarray(rows, np.float32)
+    return found
 
 
 KINDS = ["other direction", "clusters", "larger", "smaller", "near duplicates", "mixed in",
@@ -170,9 +171,7 @@ def added_of(index: farann.Index) -> Added:
 
 
 def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64]:
-    from farann import tuning
-
-    stops = inside.store_of(index).stops(k, tuning.missing_at(recall), index.isa, 1)
+    stops = _depths.stops_for(inside.store_of(index), k, tuning.missing_at(recall), index.isa, 1)
     assert stops is not None
     return stops
 
@@ -194,7 +193,7 @@ def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path:
         index.remove(gone)
         left = np.setdiff1d(left, gone)
         check()
-        slots = inside.store_of(index)._answers[K].slots
+        slots = inside.store_of(index).depths.answers[K].slots
         assert np.isin(slots[slots >= 0], left).all() and (slots >= 0).mean() > 0.9
     index.tune(k=K)
     check()
@@ -299,7 +298,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
             index.search_furthest(queries, K, recall=0.9)
         assert asked < 3 * BASE
         store = inside.store_of(index)
-        answers = store._answers[K]
+        answers = store.depths.answers[K]
         assert len(answers.queries) > 100 and answers.n_slots > 2 * BASE - 500
         exact = best(answers.queries, rows[: answers.n_slots], metric)
         assert np.array_equal(np.sort(answers.slots), np.sort(exact))
