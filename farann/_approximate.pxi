@@ -52,11 +52,13 @@ cdef class ApproximateTask(Task):
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, double effort, int64_t budget=0,
-                 double expected=NAN, CancelFlag flag=None, bint tells_late=False):
+                 double expected=NAN, CancelFlag flag=None, bint tells_late=False,
+                 const int64_t[::1] stops=None):
         """`budget` limits the rows that are scanned, in whole panels; 0: no limit.
 
         `expected`: by how many deviations the k-th key is taken to be above what good cells
-        promise, see `surprises`; NaN: nothing is expected.
+        promise, see `surprises`; NaN: nothing is expected. `stops`: of each run of the tail, before
+        which position its scan ends; None: they are scanned whole.
         """
         self.effort, self.beside, self.budget = effort, expected, INT64_MAX
         if 0 < budget <= snapshot.n_slots:
@@ -69,6 +71,7 @@ cdef class ApproximateTask(Task):
         self.expects = self.may_expect
         # Thresholds may rise in steps here, and let more through in between.
         self.room = 3 * CANDIDATE_ROOM
+        self.take_stops(snapshot, stops)
         Task.__init__(self, snapshot, filter, queries, start, stop, k, False, flag=flag)
         if self.codes is None:
             return

@@ -32,6 +32,8 @@ from farann._upper import code_upper
 
 # Of rows by length so many are in one order by size.
 _PART_BY_LENGTH = 512
+# Runs have at least so many of these parts, if there are panels enough.
+_PARTS_OF_RUNS = 128
 # Slots are kept in 32 bits; more rows stay in their own order.
 MOST_ORDERED = 2**31
 # Pays for the rounding of lengths to float32.
@@ -91,10 +93,11 @@ class Builder(NamedTuple):
         parts = [self.by_size(slots[i : i + part]) for i in range(0, len(slots), part)]
         return np.concatenate([slots[:0], *parts])
 
-    def by_reach(self, slots: Int64Array, reach: Float64Array) -> Int64Array:
+    def by_reach(self, slots: Int64Array, reach: Float64Array,
+                 part: int = _PART_BY_LENGTH) -> Int64Array:
         """Slots by what their rows may reach, the most first; by size in parts."""
         order = slots[np.argsort(-reach[slots], kind="stable")]
-        return self.by_size_in_parts(order, _PART_BY_LENGTH)
+        return self.by_size_in_parts(order, part)
 
     def lengths(self) -> Float64Array:
         """How far each row is from the centre."""
@@ -291,7 +294,9 @@ def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float6
     if sizes.along is not None and base.lead is not None:
         lead = Lead(base.lead, 1.0, 1.0)
         reach = lead.promise(sizes.along, sizes.lengths)
-    order = whole_panels(builder.by_reach(every, reach))
+    # Approximate searches scan a few of these parts.
+    part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
+    order = whole_panels(builder.by_reach(every, reach, part))
     arrays = builder.lay_out(order, base.basis, rest_unit=base.bounds.rest_unit)
     arrays = builder.with_reach(arrays, order, sizes.lengths, lead, sizes.along)
     return arrays._replace(longest=_from_each_on(arrays.longest),

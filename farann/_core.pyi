@@ -240,6 +240,7 @@ class ApproximateTask(Task):
         expected: float = ...,
         flag: CancelFlag | None = None,
         tells_late: bool = False,
+        stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
     def late_to(self, late: npt.NDArray[np.uint8], start: int) -> None: ...
 
@@ -256,6 +257,7 @@ class SingleSearch:
         expected: float = ...,
         guard: Guard | None = None,
         late: float = ...,
+        stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
     def search(
         self, queries: object

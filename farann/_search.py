@@ -41,7 +41,8 @@ _QUERY_BYTES = 16_384
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
         epsilon: float = 0.0, expected: float = nan,
-        late: npt.NDArray[np.uint8] | None = None) -> tuple[Hits, SearchStats]:
+        late: npt.NDArray[np.uint8] | None = None,
+        stops: Int64Array | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took.
 
     Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`). Queries
@@ -59,7 +60,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                               flag, costs)
         else:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
-                                         expected, flag, late is not None)
+                                         expected, flag, late is not None, stops)
         task.run()
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
@@ -128,20 +129,20 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
            guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
-           expected: float = nan, late: float = nan) -> _core.SingleSearch | None:
+           expected: float = nan, late: float = nan,
+           stops: Int64Array | None = None) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 
     None where a query takes long, and has to be one that Ctrl+C ends, where many rows are asked
-    for, where added ones have codes, or with a budget.
+    for, or with a budget.
     """
     work = everything.n_rows * snapshot.dim
     share = 1 if effort is None or effort == inf else _APPROXIMATE_SHARE
-    if budget or k > _MOST_KEPT or snapshot.added is not None or (
-            _is_long(1, work // share, k, snapshot.isa)):
+    if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), effort, expected, guard,
-                              late)
+                              late, stops)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

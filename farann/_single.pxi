@@ -37,6 +37,8 @@ cdef class SingleSearch:
     late : float
         The share of queries whose answers usually come late, see `Guard.are_late`; NaN: that isn't
         told.
+    stops : int64 (r,), optional
+        As for `ApproximateTask`.
     """
 
     cdef Snapshot snapshot
@@ -45,17 +47,17 @@ cdef class SingleSearch:
     cdef double late
     cdef int64_t k
     cdef readonly object plan
-    cdef object costs, effort, expected, results_of_one, results_of_batch
+    cdef object costs, effort, expected, stops, results_of_one, results_of_batch
     cdef bint unit, holds_gil
     cdef list idle
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, effort=None,
-                 double expected=NAN, Guard guard=None, double late=NAN):
+                 double expected=NAN, Guard guard=None, double late=NAN, stops=None):
         if filter.excluded is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.effort, self.expected, self.guard = costs, effort, expected, guard
-        self.late = late
+        self.late, self.stops = late, stops
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -69,7 +71,7 @@ cdef class SingleSearch:
                         self.costs)
         return ApproximateTask(self.snapshot, self.filter, first, 0, 1, self.k, self.effort, 0,
                                self.expected, None,
-                               self.guard is not None and not isnan(self.late))
+                               self.guard is not None and not isnan(self.late), self.stops)
 
     def search(self, queries):
         """Find the rows furthest from a float32 array (dim,) or (1, dim).
@@ -112,12 +114,17 @@ cdef class SingleSearch:
         ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
         cdef float *to_scores = <float *>memory_of(scores)
         cdef int64_t *to_ids = <int64_t *>memory_of(ids)
+        if task.lacks_tail:
+            task.search_base()
         if self.holds_gil:
             finite = self.answer(task, query, to_scores, to_ids)
         else:
             with nogil:
                 finite = self.answer(task, query, to_scores, to_ids)
         if finite:
+            if task.lacks_tail:
+                task.search_added()
+                self.write(task, to_scores, to_ids)
             task.check_finished()
             if self.guard is not None:
                 self.guard.alone += 1
@@ -150,9 +157,15 @@ cdef class SingleSearch:
         if good:
             task.begin_again(query)
             task.answer()
-            task.write_answer(&task.queries[0], scores, ids, self.k)
+            if not task.lacks_tail:
+                task.write_answer(&task.queries[0], scores, ids, self.k)
         farann_arithmetic_end(before)
         return good
+
+    cdef void write(self, Task task, float *scores, int64_t *ids) noexcept nogil:
+        cdef uint64_t before = farann_arithmetic_begin()
+        task.write_answer(&task.queries[0], scores, ids, self.k)
+        farann_arithmetic_end(before)
 
 
 cdef void *memory_of(array) except NULL:

@@ -21,6 +21,7 @@ from farann import _core, _quantized
 from farann._added import Added, nothing_added
 from farann._builder import CodeArrays
 from farann._cells import CellArrays
+from farann._depths import Depths
 from farann._dispatch import default_isa
 from farann._guard import SAMPLE, Guard, make_guard
 from farann._ids import IdMap
@@ -89,13 +90,14 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
+        self.depths = Depths()  # of runs, as far as somebody asked
 
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
-        new.__dict__.update(parts, _view=None, singles={})
+        new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later())
         if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds", "exact")):
-            new._native = None
+            new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
                                  or parts["added"].room is not self.added.room):
             new._native_added = None

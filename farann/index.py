@@ -13,6 +13,7 @@ import numpy.typing as npt
 from farann import (
     _checks,
     _core,
+    _depths,
     _filters,
     _format,
     _persistence,
@@ -698,7 +699,7 @@ class Index:
         return threads or self.threads
 
     def _options(self, limits: _checks.Limits, store: Store, k: int, all_rows: bool,
-                 single: bool) -> dict[str, Any]:
+                 single: bool, threads: int) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
         if store.n_coded is not None:
             options = _quantized.search_options(limits, len(store), store.cells is not None)
@@ -716,9 +717,13 @@ class Index:
         # Without vectors all codes are scanned where others would search exactly.
         if effort == float("inf") and store.n_coded is None:
             return {}
-        # Of some of the rows less is to be expected, and later.
-        return {"effort": effort, "expected": tuned.expected_at(effort) if all_rows else nan,
-                "late": tuned.late_at(effort) if all_rows else nan}
+        # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
+        if not all_rows:
+            return {"effort": effort, "expected": nan}
+        return {"effort": effort, "expected": tuned.expected_at(effort),
+                "late": tuned.late_at(effort),
+                "stops": _depths.stops_for(store, k, tuning.missing_at(limits.recall), self._isa,
+                                           threads)}
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
@@ -759,8 +764,9 @@ class Index:
         if asked is None:
             asked = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
-        view = store.view(self._isa)
-        tuned = tuning.measure(view.snapshot, asked, min(k, len(store)),
+        measured = _depths.base_alone(store)
+        view = measured.view(self._isa)
+        tuned = tuning.measure(view.snapshot, asked, min(k, len(measured)),
                                with_cells=store.cells is not None,
                                with_vectors=store.n_coded is None, target=recall,
                                exact=view.exact)._replace(k=k)
@@ -789,7 +795,7 @@ class Index:
         options, plan, guard, usual = {}, store.tunings.by_k.get(k), None, nan
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
-            options = self._options(limits, store, k, allowed is None, len(vectors) == 1)
+            options = self._options(limits, store, k, allowed is None, len(vectors) == 1, threads)
             if "expected" in options:  # by a plan
                 guard = store.tunings.guards.get(k)
             usual = options.pop("late", nan)

@@ -113,7 +113,7 @@ class Tuning(NamedTuple):
         recall = _checks.to_float("recall", recall)
         if not 0.0 <= recall <= 1.0:
             raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
-        wanted = recall + _CAUTION * (1.0 - recall)
+        wanted = 1.0 - missing_at(recall)
         # Little effort may find too few rows and end in a scan of all: what counts is what all
         # larger efforts reach.
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
@@ -196,6 +196,11 @@ class Tuning(NamedTuple):
         axes.plot(self.costs, self.recalls, marker="o")
         axes.set(xscale="log", xlabel="cost, 1 = exact search", ylabel=f"recall@{self.k}")
         return axes
+
+
+def missing_at(recall: float) -> float:
+    """The share of the answers that a plan for a recall lets go."""
+    return (1.0 - _CAUTION) * (1.0 - recall)
 
 
 def sample_size(n_rows: int, dim: int, k: int = 1) -> int:

@@ -1,0 +1,365 @@
+"""How deep runs of added rows are scanned under `recall=`: the work of a built index, and the recall
+of rows of any kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import farann
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import Float32, assert_same
+from farann import _core, _depths, _search, tuning
+from farann._added import Added, Run
+from farann._builder import Sizes
+from farann._depths import Answers
+from numpy.typing import NDArray
+
+BASE, DIM, K = 12_000, 24, 10
+
+
+def drawn(rng: np.random.Generator, n: int, dim: int = DIM) -> Float32:
+    """Rows of which the longest answer most queries, and others some."""
+    rows = rng.standard_normal((n, dim)) * np.exp(0.1 * rng.standard_normal((n, 1)))
+    return rows.astype(np.float32)
+
+
+def built(rows: Float32, metric: str, **options: Any) -> farann.Index:
+    index = farann.Index(metric=metric, **options)
+    index.add(rows)
+    return index.build()
+
+
+def streamed(index: farann.Index, rows: Float32, step: int = 100) -> farann.Index:
+    for start in range(0, len(rows), step):
+        index.add(rows[start : start + step])
+    return index
+
+
+def recall_of(ids: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
+    return float((ids[:, :, None] == exact[:, None, :]).any(axis=1).mean())
+
+
+def best(queries: Float32, rows: Float32, metric: str, k: int = K) -> NDArray[np.int64]:
+    """The k furthest rows by float64, in any order."""
+    x, y = queries.astype(np.float64), rows.astype(np.float64)
+    if metric == "cosine":
+        y /= np.linalg.norm(y, axis=1, keepdims=True)
+    keys = -(x @ y.T)
+    if metric == "l2":
+        keys = 2.0 * keys + (y**2).sum(axis=1)
+    found: NDArray[np.int64] = np.argpartition(-keys, k - 1, axis=1)[:, :k]
+    return found
+
+
+def scanned(index: farann.Index, queries: Float32, **options: Any) -> int:
+    """Rows that were scanned for a query, on average."""
+    stats = index.search_furthest(queries, K, return_stats=True, **options)[1]
+    return stats.rows_scanned // len(queries)
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
+def test_rows_like_the_base_cost_what_they_do_in_it(metric: str, rng: np.random.Generator) -> None:
+    rows, queries = drawn(rng, 2 * BASE), drawn(rng, 600)
+    if metric == "cosine":  # unit vectors reach alike, but for a lead
+        rows += np.float32(0.7)
+        queries += np.float32(0.7)
+    once = built(rows, metric)
+    index = streamed(built(rows[:BASE], metric), rows[BASE:-30])
+    exact = best(queries, rows[:-30], metric)
+    assert_same(index.search_furthest(queries[:20], K),
+                reference.furthest(queries[:20], rows[:-30], K, metric))
+    for recall in (0.8, 0.95):
+        hits = index.search_furthest(queries, K, recall=recall)
+        assert recall_of(hits.ids, exact) > recall - 0.01
+        whole = scanned(once, queries, recall=recall)
+        added = inside.store_of(index).added
+        assert added is not None and len(added.uncoded) < 256
+        assert scanned(index, queries, recall=recall) < 1.4 * whole + 256
+        alone = [index.search_furthest(query, K, recall=recall, return_stats=True)
+                 for query in queries]
+        assert sum(stats.rows_scanned for _, stats in alone) < (1.4 * whole + 256) * len(alone)
+        assert recall_of(np.stack([hits.ids for hits, _ in alone]), exact) > recall - 0.01
+
+
+def other_rows(kind: str, rng: np.random.Generator, n: int, base: Float32) -> Float32:
+    """Rows that are unlike the base."""
+    usual = float(np.linalg.norm(base, axis=1).mean())
+    like = drawn(rng, n)
+    direction = -base.mean(axis=0) / np.linalg.norm(base.mean(axis=0))
+    beside = rng.standard_normal(DIM)
+    few = rng.random((n, 1)) < 0.05
+    if kind == "other direction":
+        rows = 0.9 * usual * direction + 0.2 * like
+    elif kind == "clusters":
+        middles = usual * rng.standard_normal((8, DIM)) / DIM**0.5
+        rows = 1.2 * middles[rng.integers(0, 8, n)] + 0.1 * like
+    elif kind == "larger":
+        rows = 1.5 * like
+    elif kind == "smaller":
+        rows = 0.5 * like
+    elif kind == "near duplicates":
+        rows = 1.3 * usual * beside / np.linalg.norm(beside) + 1e-3 * like
+    elif kind == "mixed in":
+        rows = np.where(few, 0.9 * usual * direction + 0.05 * like, like)
+    elif kind == "short answers":
+        # They lie where all queries look, behind all others by what they reach.
+        rows = np.where(few, 0.8 * usual * direction + 0.02 * like, 1.2 * usual * np.abs(
+            like) / np.linalg.norm(like, axis=1, keepdims=True))
+    else:
+        rows = np.where(few, 2.0 * like, 0.5 * like)
+    found: Float32 = np.asarray(rows, np.float32)
+    return found
+
+
+KINDS = ["other direction", "clusters", "larger", "smaller", "near duplicates", "mixed in",
+         "short answers", "few large"]
+
+
+@pytest.mark.parametrize(("metric", "cells"), [("l2", None), ("dot", None), ("cosine", None),
+                                               ("l2", 30)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | None,
+                                        rng: np.random.Generator) -> None:
+    shift = np.float32(1.0)
+    rows, queries = drawn(rng, 8000) + shift, drawn(rng, 600) + shift
+    index = built(rows, metric, cells=cells)
+    index.tune(k=K)
+    for n in (300, 2500, 3000):
+        more = other_rows(kind, rng, n, rows)
+        rows = np.vstack([rows, more])
+        streamed(index, more, 500)
+        assert inside.store_of(index).added is not None
+        exact = best(queries, rows, metric)
+        assert recall_of(index.search_furthest(queries, K).ids, exact) == 1.0
+        for recall in (0.9, 0.99):
+            found = index.search_furthest(queries, K, recall=recall).ids
+            assert recall_of(found, exact) > recall - 0.01, (n, recall)
+            found = np.stack([index.search_furthest(query, K, recall=recall).ids
+                              for query in queries[:60]])
+            assert recall_of(found, exact[:60]) > recall - 0.03, (n, recall)
+
+
+def test_runs_stop_for_themselves(rng: np.random.Generator) -> None:
+    """What rows of one kind have says nothing of those of another, that were added before."""
+    rows, more, queries = drawn(rng, BASE), drawn(rng, 4096), drawn(rng, 600) + np.float32(1.0)
+    index = built(rows, "l2")
+    index.tune(drawn(rng, 600) + np.float32(1.0), k=K)
+    index.add(more)
+    index.search_furthest(queries, K, recall=0.9)
+    run = added_of(index).runs[0]
+    assert stops_of(index, 0.9)[0] < run.start + 0.5 * run.n
+    # Long rows where no query looks, and before them by that few shorter ones, for all queries.
+    others = (np.abs(drawn(rng, 4096)) + np.float32(1.5)).astype(np.float32)
+    others[::1000] = np.float32(-1.4) + 0.1 * drawn(rng, 5)
+    index.add(others)
+    exact = best(queries, np.vstack([rows, more, others]), "l2")
+    assert (exact >= BASE + 4096).any(axis=1).mean() > 0.9
+    assert recall_of(index.search_furthest(queries, K, recall=0.9).ids, exact) > 0.89
+    assert [run.n for run in added_of(index).runs] == [4096, 4096]
+    first, second = stops_of(index, 0.9)
+    assert first < run.start + 0.5 * run.n and second > 2 * run.n - 100
+
+
+def added_of(index: farann.Index) -> Added:
+    added = inside.store_of(index).added
+    assert added is not None
+    return added
+
+
+def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64]:
+    stops = _depths.stops_for(inside.store_of(index), k, tuning.missing_at(recall), index.isa, 1)
+    assert stops is not None
+    return stops
+
+
+def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path: Path) -> None:
+    rows, queries = drawn(rng, 2 * BASE - 500), drawn(rng, 600)
+    index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 300)
+    left = np.arange(len(rows))
+
+    def check(recall: float = 0.95) -> None:
+        exact = left[best(queries, rows[left], "l2")]
+        assert recall_of(index.search_furthest(queries, K).ids, exact) == 1.0
+        found = index.search_furthest(queries, K, recall=recall).ids
+        assert recall_of(found, exact) > recall - 0.01
+
+    check()
+    for part in (0.02, 0.3):
+        gone = left[rng.random(len(left)) < part]
+        index.remove(gone)
+        left = np.setdiff1d(left, gone)
+        check()
+        slots = inside.store_of(index).depths.answers[K].slots
+        assert np.isin(slots[slots >= 0], left).all() and (slots >= 0).mean() > 0.9
+    index.tune(k=K)
+    check()
+    index.tune(drawn(rng, 600), k=K)
+    check(0.9)
+    index.save(tmp_path / "index")
+    index = farann.Index.load(tmp_path / "index")
+    check()
+    other = built(rows[:BASE], "l2")
+    other.tune(k=K)
+    other.save(tmp_path / "other")
+    index, left = streamed(farann.Index.load(tmp_path / "other"), rows[BASE:], 300), np.arange(
+        len(rows))
+    check()
+    assert (stops_of(index, 0.95) < [run.stop for run in added_of(index).runs]).any()
+
+
+def test_filters(rng: np.random.Generator) -> None:
+    rows, queries = drawn(rng, 2 * BASE - 500), drawn(rng, 200)
+    index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 500)
+    exact = index.search_furthest(queries, 3 * K).ids
+    found = index.search_furthest(queries, K, recall=0.9, exclude=exact[:, :5]).ids
+    assert recall_of(found, exact[:, 5 : 5 + K]) > 0.87
+    assert not (found[:, :, None] == exact[:, None, :5]).any()
+    # Nothing was measured of some of the rows: runs are scanned whole.
+    some = rng.random(len(rows)) < 0.5
+    wanted = np.flatnonzero(some)[best(queries, rows[some], "l2")]
+    found = index.search_furthest(queries, K, recall=0.9, allowed=some).ids
+    inside_runs = wanted >= BASE
+    assert (found[:, :, None] == wanted[:, None, :]).any(axis=1)[inside_runs].mean() > 0.999
+
+
+def test_k_rows_are_found_where_the_base_has_fewer(rng: np.random.Generator) -> None:
+    rows = drawn(rng, 4 * BASE // 3)
+    index = built(rows[:BASE], "l2")
+    index.tune(k=K)
+    streamed(index, rows[BASE:], 500)
+    index.search_furthest(rows[:50], K, recall=0.8)
+    index.remove(np.arange(3, BASE))
+    left = np.r_[0:3, BASE : len(rows)]
+    for queries in (rows[:50] + np.float32(0.1), rows[7]):
+        found = index.search_furthest(queries, K, recall=0.8).ids
+        exact = left[best(np.atleast_2d(queries), rows[left], "l2")]
+        assert recall_of(np.atleast_2d(found), exact) > 0.999
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
+@pytest.mark.parametrize("options", [{}, {"recall": 0.9}])
+@pytest.mark.parametrize("cells", [None, 25])
+def test_single_queries_go_the_short_way(cells: int | None, options: dict[str, Any], metric: str,
+                                         rng: np.random.Generator,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the answers and counts of the long one, in any order."""
+    rows, queries = drawn(rng, BASE), drawn(rng, 40)
+    index = streamed(built(rows[:9000], metric, cells=cells), rows[9000:], 400)
+    expected = [index.search_furthest(query, K, threads=2, return_stats=True, **options)
+                for query in queries]
+    like = [i for i, (_, stats) in enumerate(expected) if stats.queries_guarded == 0]
+    queries, expected = queries[like], [expected[i] for i in like]
+    assert len(like) > 30
+    index.search_furthest(queries[0], K, **options)
+    assert inside.store_of(index).singles
+    monkeypatch.setattr(index, "_search_top", None)  # the long way
+    for _ in range(2):
+        for query, (hits, stats) in zip(queries, expected, strict=True):
+            found, did = index.search_furthest(query, K, return_stats=True, **options)
+            assert_same(found, hits)
+            assert did == stats
+
+
+def test_the_same_history_stops_at_the_same_places(rng: np.random.Generator) -> None:
+    rows, queries = drawn(rng, 2 * BASE - 1), drawn(rng, 3)
+    stops = []
+    for threads in (1, 2):
+        index = built(rows[:BASE], "dot", threads=threads)
+        for start in range(BASE, len(rows), 900):
+            index.add(rows[start : start + 900])
+            index.search_furthest(queries, K, recall=0.9)
+            stops.append(stops_of(index, 0.9).tolist())
+    assert stops[: len(stops) // 2] == stops[len(stops) // 2 :]
+
+
+def test_answers_are_kept_up_to_date(rng: np.random.Generator,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row is looked at a few times, and the answers are those of all rows."""
+    rows, queries = drawn(rng, 2 * BASE), drawn(rng, 3)
+    plain = _search.top
+    for metric in ("l2", "dot"):
+        asked = 0
+
+        def counted(snapshot: _core.Snapshot, *others: Any, **options: Any) -> Any:
+            nonlocal asked
+            asked += snapshot.n_slots
+            return plain(snapshot, *others, **options)
+
+        index = built(rows[:BASE], metric)
+        index.tune(k=K)
+        counting: Any = type("Counting", (), {"top": staticmethod(counted)})
+        monkeypatch.setattr(_depths, "_search", counting)
+        for start in range(BASE, 2 * BASE, 300):
+            index.add(rows[start : start + 300])
+            index.search_furthest(queries, K, recall=0.9)
+        assert asked < 3 * BASE
+        store = inside.store_of(index)
+        answers = store.depths.answers[K]
+        assert len(answers.queries) > 100 and answers.n_slots > 2 * BASE - 500
+        exact = best(answers.queries, rows[: answers.n_slots], metric)
+        assert np.array_equal(np.sort(answers.slots), np.sort(exact))
+
+
+def answers_at(slots: NDArray[np.int64], n_slots: int, runs: tuple[Run, ...]) -> Answers:
+    queries = np.zeros((len(slots), 4), np.float32)
+    return Answers(None, queries, np.zeros(slots.shape, np.float32), slots, n_slots, runs)
+
+
+def test_stops_by_hand(rng: np.random.Generator) -> None:
+    """Runs with many answers stop for themselves, others together, those with few not at all."""
+    n_base, n = 1000, 1600
+    none = np.empty(0, np.int64)
+    sizes = Sizes(np.ones(n), None, None)
+    runs = (Run(0, n, sizes), Run(n, 2 * n, sizes), Run(2 * n, 3 * n, sizes))
+    order = np.concatenate([i * n + rng.permutation(n) for i in range(3)])
+    room: Any = type("Room", (), {"slots": (n_base + order).astype(np.int32)})
+    added = Added(room, 3 * n, runs, none, none)
+
+    def stops(of_runs: list[NDArray[np.int64]], missing: float) -> list[int]:
+        places = np.concatenate([i * n + part for i, part in enumerate(of_runs)])
+        slots = np.concatenate([n_base + order[places], np.arange(100)])
+        found = _depths.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs), added,
+                                 n_base, missing)
+        assert found is not None
+        return [int(stop - run.start) for stop, run in zip(found, runs, strict=True)]
+
+    many = rng.integers(0, 1000, 2000)
+    # 100 of 2,000 may be missed, less the square root of that.
+    first = int(np.sort(many)[-1 - 90]) // 16 * 16 + 16
+    assert stops([many, many[:1], many[:2]], 0.05) == [first, n, n]
+    assert stops([many, none, none], 0.05) == [first, n, n]
+    # 100 answers tell a little: runs go as deep as all but 5 of them, and as all runs together.
+    both = np.sort(np.concatenate([many[:50], many[50:100]]))
+    every = np.sort(np.concatenate([many, both]))  # 95 + sqrt(95) < 105
+    depth = max(int(both[-1 - 5]), int(every[-1 - 95])) // 16 * 16 + 16
+    assert stops([many, many[:50], many[50:100]], 0.05) == [first, depth, depth]
+    # All of a query's answers may be missed at once.
+    of_few = np.repeat(np.sort(many)[::10], 10)
+    assert stops([of_few, none, none], 0.05)[0] == int(np.sort(of_few)[-1 - 90]) // 16 * 16 + 16
+    late = np.full(2000, n - 1)
+    assert stops([many, late, none], 0.05) == [first, n, n]
+    assert stops([many, many, many], 0.0) == [n, n, n]
+
+
+def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> None:
+    rows = drawn(rng, BASE + 512)
+    index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 512)
+    view = inside.store_of(index).view(index.isa)
+
+    def task(*stops: int) -> _core.ApproximateTask:
+        return _core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0, 0,
+                                     float("nan"), None, np.array(stops, np.int64))
+
+    for good in (0, 16, 512):
+        task(good).run()
+    with pytest.raises(ValueError, match="a stop for each run"):
+        task()
+    with pytest.raises(ValueError, match="a stop for each run"):
+        task(16, 16)
+    for bad in (-16, 8, 528):
+        with pytest.raises(ValueError, match="whole panels of their runs"):
+            task(bad)
