@@ -6,17 +6,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same
+from numpy.typing import NDArray
+
+import farann
 from farann import _core, _depths, _search, tuning
 from farann._added import Added, Run
 from farann._builder import Sizes
 from farann._depths import Answers
-from numpy.typing import NDArray
 
 BASE, DIM, K = 12_000, 24, 10
 

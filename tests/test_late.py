@@ -7,12 +7,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import farann
 import inside
 import numpy as np
 import pytest
 from approximate_cases import recall_of
 from cases import Float32, assert_same, float32, index_of
+
+import farann
 from farann import RecallWarning, _core, _format
 from farann.tuning import Tuning
 
