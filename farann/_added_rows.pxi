@@ -36,6 +36,7 @@ cdef class AddedRows(FloatRows):
                 return
             query = &self.queries[i]
             query.bar_floor = NAN
+            self.weigh(i)
             self.encode(i)
             query.coded = query.whole.unit >= 0.0
             if query.coded:

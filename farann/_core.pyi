@@ -211,6 +211,7 @@ class Task:
         epsilon: float = 0.0,
         flag: CancelFlag | None = None,
         costs: tuple[float, float, float] = ...,
+        by_codes: bool = True,
     ) -> None: ...
     gave_up: Final[bool]
     def run(self) -> None: ...

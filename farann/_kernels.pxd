@@ -152,6 +152,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*project_function)(const double *, int64_t, int64_t, const double *,
                                       double *) noexcept
 
+    ctypedef void (*widen_function)(const float *, int64_t, double *) noexcept
+
     enum:
         FARANN_PADDING
         FARANN_SCORE_GROUPS
@@ -187,6 +189,7 @@ cdef extern from "kernels.h" nogil:
         refine_function refine_codes_i8
         rotate_function rotate_f64
         project_function project_f64
+        widen_function widen_f32
 
     const farann_kernels *farann_kernels_by_name(const char *)
     const char *const *farann_kernel_levels()
@@ -204,8 +207,8 @@ cdef extern from "metric.h" nogil:
         float bias_sign
 
     farann_packing farann_packing_of(farann_metric, double)
-    void farann_query_prepare(farann_metric, double, const float *, int64_t, const double *,
-                              double, double *, float *, int64_t, farann_query *)
+    void farann_query_prepare(const farann_kernels *, farann_metric, double, const float *, int64_t,
+                              const double *, double, double *, double *, float *, farann_query *)
     void farann_query_weights(farann_metric, double, const double *, int64_t, const double *,
                               double, double *)
     double farann_query_slack(const farann_query *, double)
