@@ -210,7 +210,7 @@ class Task:
         radius: float | None = None,
         epsilon: float = 0.0,
         flag: CancelFlag | None = None,
-        costs: tuple[float, float, float] = ...,
+        costs: tuple[float, float, float, float] = ...,
         by_codes: bool = True,
     ) -> None: ...
     gave_up: Final[bool]

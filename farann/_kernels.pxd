@@ -56,6 +56,7 @@ cdef extern from "candidates.h" nogil:
                                 const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)
     void farann_entries_sort(farann_entry *, int64_t, const int64_t *)
+    void farann_many_entries_sort(farann_entry *, int64_t, farann_entry *, const int64_t *)
 
 
 cdef extern from "portable.h" nogil:

@@ -52,6 +52,7 @@ cdef class Queries:
     # What it costs that a row passes, is refined and rescored, in rows that are scanned by codes and
     # not in float32; 0: codes are never given up.
     cdef double cost_passed, cost_refined, cost_rescored
+    cdef double cost_whole  # the same of one that is scanned by whole codes, put into panels
     cdef int64_t judged  # up to which position it was looked whether codes pay
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
     cdef double outside_counts  # so many times: what weights are outside the axes of codes
@@ -136,7 +137,7 @@ cdef class Queries:
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, radius=None,
-                 double epsilon=0.0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0),
+                 double epsilon=0.0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
                  bint by_codes=True):
         cdef int64_t i, tile, width, dim = snapshot.dim, exact_dim = padded(snapshot.dim)
         cdef const farann_kernels *kernels = snapshot.kernels
@@ -153,7 +154,7 @@ cdef class Queries:
             self.given_up = &flag.raised
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
-        self.cost_passed, self.cost_refined, self.cost_rescored = costs
+        self.cost_passed, self.cost_refined, self.cost_rescored, self.cost_whole = costs
         self.beyond = radius is not None
         self.mode = PACKED if self.n_queries >= FEW_QUERIES else AS_THEY_LIE
         if filter.n_rows <= FEW_ROWS and (snapshot.vectors or filter.n_rows == 0):

@@ -217,7 +217,12 @@ cdef class Selection(Queries):
             if self.mode != EXACT:
                 self.rescore_best(query)
                 self.rescore(query, 0)
-            farann_entries_sort(query.found.entries, query.found.count, self.given_up)
+            if self.beyond or self.mode == EXACT:
+                farann_entries_sort(query.found.entries, query.found.count, self.given_up)
+                continue
+            # Its candidates, which are done with, had room for four times k slots if k is large.
+            farann_many_entries_sort(query.found.entries, query.found.count,
+                                     <farann_entry *>query.candidates.slots, self.given_up)
 
     cdef double score_of(self, const Query *query, int64_t i) noexcept nogil:
         cdef double key = self.sign * query.found.entries[i].key
