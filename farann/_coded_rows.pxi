@@ -197,26 +197,24 @@ cdef class CodedRows(CodedBlocks):
         A threshold that is good from the start spares most rows the way through the lists.
         """
         cdef farann_block block = self.coded_block(0)
-        cdef int64_t i, n_coded = 0
+        cdef int64_t i, n_coded = 0, before
         cdef const float *scores
-        cdef float floor
         cdef Query *query
         self.snapshot.kernels.score_codes_i8(rows, n, tile, self.scores)
         self.count_products(n * self.code_width, self.codes.groups, count)
         for i in range(count):
             query = &self.queries[self.members[i]]
-            self.candidates[i] = query.candidates
             if not query.coded:
                 continue
             n_coded += 1
             scores = self.scores + i * n
-            if query.expected > -INFINITY:
-                floor = self.threshold_for(query, 0.0)
-            else:
-                floor = self.at_least(&query.best, scores, n)
-                floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
-            self.snapshot.kernels.select_f32(scores, n, floor, &self.candidates[i])
-        self.admit_tile(count, &block)
+            if query.expected == -INFINITY:
+                self.admit_best(query, scores, n, &block)
+                continue
+            before = query.candidates.count
+            self.snapshot.kernels.select_f32(scores, n, self.threshold_for(query, 0.0),
+                                             &query.candidates)
+            self.admit(query, before, &block)
         return n_coded
 
     cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:

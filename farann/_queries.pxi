@@ -281,7 +281,7 @@ cdef class Queries:
             self.mean = <int8_t *>(self.offsets + width)
         self.n_scored = 0
         if (width > 1 and self.k <= FEW_BEST // 2 and not self.beyond
-                and not self.codes.upper_alone and self.filter.is_open()):
+                and not self.codes.upper_alone and self.filter.alive == NULL):
             self.n_scored = min(self.codes.n_leading, self.code_rows, MOST_SCORED)
             self.scores = <float *>self.allocate(width * MOST_SCORED, sizeof(float), False)
         if (width > 1 and n > self.snapshot.kernels.few_tiles
