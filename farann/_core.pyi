@@ -249,7 +249,7 @@ class SingleSearch:
         filter: Filter,
         k: int,
         plan: object,
-        costs: tuple[float, float, float],
+        costs: tuple[float, float, float, float],
         effort: float | None = None,
         expected: float = ...,
         guard: Guard | None = None,
