@@ -84,7 +84,7 @@ def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, 
     if saved <= 0.0:  # products of codes are no faster at the scalar level
         return 0.0, 0.0, 0.0, 0.0
     return (costs.passed / saved, costs.refined / saved, costs.exact_product * dim / saved,
-            (costs.code_product + _PANEL_COORDINATE / n_queries) * dim / saved)
+            (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)
 
 
 def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> float:

@@ -47,6 +47,12 @@ def test_the_rule() -> None:
     assert _cost.codes_pay(1000, 1, 16, "scalar")
 
 
+@pytest.mark.parametrize("n", [10, 150, 3000])
+def test_no_queries(n: int, rng: np.random.Generator) -> None:
+    index = index_of(rng.standard_normal((n, 8), dtype=np.float32)).build()
+    assert index.search_furthest(np.empty((0, 8), np.float32)).ids.shape == (0, 10)
+
+
 @pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", DATA)
