@@ -72,6 +72,7 @@ cdef class AddedRows(FloatRows):
                 return
             query = &self.queries[i]
             query.bar_floor, query.filter.n_met = NAN, 0  # what was met is in the base
+            self.weigh(i)
             self.encode(i)
             query.coded = query.whole.unit >= 0.0
             if query.coded:

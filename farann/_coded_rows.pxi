@@ -9,6 +9,8 @@ cdef class CodedRows(CodedBlocks):
 
     cdef int64_t first, end  # of the rows to search, where these aren't all
     cdef bint by_reach  # whether rows lie by it, and it tells of what is asked
+    cdef uint8_t *whole_panels  # with a basis: whole codes of a block; NULL: there is a first look
+    cdef float *whole_weights   # of these panels
 
     def __cinit__(self):
         self.first, self.end = 0, INT64_MAX
@@ -25,7 +27,7 @@ cdef class CodedRows(CodedBlocks):
     cdef int64_t scan_all_codes(self) noexcept nogil:
         """Score all coded rows, as `scan` does; gives the position from which codes don't pay."""
         cdef int64_t end = min(self.end, self.codes.n_positions), start = self.first, n
-        cdef int64_t ramp, stale = 0
+        cdef int64_t ramp, stale = 0, refined
         if start == 0:
             start = self.scan_first_rows(end)
         ramp = max(min(start, self.code_rows), FIRST_BLOCK)
@@ -38,15 +40,83 @@ cdef class CodedRows(CodedBlocks):
                     return start
             n = self.of_one_mean(start, min(min(self.code_rows, ramp), end - start))
             self.keep_active(start)
-            if self.n_active == self.n_queries:
-                self.scan_codes(start, n)
-            elif self.n_active:
-                self.scan_for_active(start, n)
-            else:
+            refined = self.refined
+            if self.n_active == 0:
                 break
+            elif self.whole_panels != NULL and self.pack_whole(start, n):
+                self.scan_whole(start, n)
+            elif self.n_active == self.n_queries:
+                self.scan_codes(start, n)
+            else:
+                self.scan_for_active(start, n)
+            self.judge_look(self.refined - refined, n)
             ramp = min(2 * ramp, self.code_rows)
             start += n
         return self.codes.n_positions
+
+    cdef void judge_look(self, int64_t refined, int64_t n) noexcept nogil:
+        """If a first look at n rows let so many pass that whole codes cost less, look no more."""
+        if (self.codes.has_basis and self.whole_panels == NULL and self.code_width > 1
+                and n == self.code_rows
+                and refined * self.cost_refined > SURELY * n * self.n_active * self.cost_whole):
+            self.whole_panels = <uint8_t *>self.allocated(
+                n, self.codes.groups * FARANN_CODE_GROUP + sizeof(float), False)
+            self.whole_weights = <float *>(
+                self.whole_panels + n * self.codes.groups * FARANN_CODE_GROUP)
+
+    cdef bint pack_whole(self, int64_t start, int64_t n) noexcept nogil:
+        """Put whole codes of n rows into panels; False: these must have one weight, and don't."""
+        cdef const float *weights = self.codes.refined.weights + start
+        cdef int64_t i, groups = self.codes.groups
+        for i in range(n):
+            if weights[i] != weights[i - i % FARANN_CODE_PANEL]:
+                return False
+            self.whole_weights[i // FARANN_CODE_PANEL] = weights[i]
+            self.positions[i] = i
+        farann_pack_codes(self.codes.refined.whole + start * groups * FARANN_CODE_GROUP,
+                          self.positions, n, groups, False, self.whole_panels, NULL)
+        return True
+
+    cdef void scan_whole(self, int64_t start, int64_t n) noexcept nogil:
+        """Scan the whole codes that `pack_whole` has laid out for the queries that are active."""
+        cdef int64_t at = 0, count, i, width = self.code_width, groups = self.codes.groups
+        cdef int64_t n_coded
+        cdef farann_coded_rows rows = self.codes.refined
+        cdef farann_block block = self.coded_block(start)
+        cdef farann_coded_tile tile
+        rows.panels, rows.weights, rows.whole = self.whole_panels, self.whole_weights, NULL
+        if rows.squares != NULL:
+            rows.squares += start
+        tile.bars, tile.ahead, tile.codes = &self.bars, NULL, self.hub_queries
+        while at < self.n_active and not self.stopped():
+            count, n_coded = min(width, self.n_active - at), 0
+            for i in range(count):
+                self.members[i] = self.active[at + i]
+                n_coded += self.queries[self.members[i]].coded
+            self.snapshot.kernels.gather_codes(self.whole_queries, self.members, count, groups,
+                                               self.hub_queries)
+            self.set_whole_bars(count)
+            self.snapshot.kernels.scan_codes_i8(&rows, 0, n, &tile, self.candidates)
+            self.count_products(n * width, groups, count)
+            self.scanned += min(n, self.codes.n_filled - start) * n_coded
+            self.bytes_read += n * n_coded * groups * FARANN_CODE_GROUP
+            self.admit_tile(count, &block)
+            at += count
+
+    cdef void set_whole_bars(self, int64_t count) noexcept nogil:
+        """Bars for whole codes, of a tile whose queries are the first `count` of `self.members`."""
+        cdef int64_t i
+        cdef farann_code_bar bar
+        cdef const Query *query
+        for i in range(self.code_width):
+            bar = self.no_bar
+            if i < count:
+                query = &self.queries[self.members[i]]
+                self.candidates[i] = query.candidates
+                if query.coded:
+                    bar = farann_code_bar_at(&query.whole, &self.codes.bounds,
+                                             self.wanted(query), self.sign, False)
+            farann_code_bars_set(&self.bars, i, &bar)
 
     cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil:
         """Whether rows that codes let pass of those that are left will cost more than codes save.
@@ -127,26 +197,24 @@ cdef class CodedRows(CodedBlocks):
         A threshold that is good from the start spares most rows the way through the lists.
         """
         cdef farann_block block = self.coded_block(0)
-        cdef int64_t i, n_coded = 0
+        cdef int64_t i, n_coded = 0, before
         cdef const float *scores
-        cdef float floor
         cdef Query *query
         self.snapshot.kernels.score_codes_i8(rows, n, tile, self.scores)
         self.count_products(n * self.code_width, self.codes.groups, count)
         for i in range(count):
             query = &self.queries[self.members[i]]
-            self.candidates[i] = query.candidates
             if not query.coded:
                 continue
             n_coded += 1
             scores = self.scores + i * n
-            if query.expected > -INFINITY:
-                floor = self.threshold_for(query, 0.0)
-            else:
-                floor = self.at_least(&query.best, scores, n)
-                floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
-            self.snapshot.kernels.select_f32(scores, n, floor, &self.candidates[i])
-        self.admit_tile(count, &block)
+            if query.expected == -INFINITY:
+                self.admit_best(query, scores, n, &block)
+                continue
+            before = query.candidates.count
+            self.snapshot.kernels.select_f32(scores, n, self.threshold_for(query, 0.0),
+                                             &query.candidates)
+            self.admit(query, before, &block)
         return n_coded
 
     cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:
@@ -158,9 +226,7 @@ cdef class CodedRows(CodedBlocks):
         cdef int64_t n_rows = min(self.codes.n_hubs, most), start, n, n_coded
         cdef int64_t n_scored = self.to_be_scored(n_rows)
         cdef farann_coded_tile tile
-        cdef farann_code_bar bar
         cdef farann_block block
-        cdef Query *query
         tile.bars, tile.ahead = &self.bars, NULL
         while n_rows and first < self.n_queries and not self.stopped():
             count, n_coded = min(width, self.n_queries - first), 0
@@ -177,15 +243,7 @@ cdef class CodedRows(CodedBlocks):
                 n = min(max(start, FIRST_BLOCK), n_rows - start)
                 if start == 0 and n_scored:
                     n = n_scored
-                for i in range(width):
-                    bar = self.no_bar
-                    if i < count:
-                        query = &self.queries[first + i]
-                        self.candidates[i] = query.candidates
-                        if query.coded:
-                            bar = farann_code_bar_at(&query.whole, &self.codes.bounds,
-                                                     self.wanted(query), self.sign, False)
-                    farann_code_bars_set(&self.bars, i, &bar)
+                self.set_whole_bars(count)
                 if start == 0 and n_scored:
                     self.score_tile(&self.codes.hubs, &tile, count, n)
                 else:

@@ -211,7 +211,8 @@ class Task:
         radius: float | None = None,
         epsilon: float = 0.0,
         flag: CancelFlag | None = None,
-        costs: tuple[float, float, float] = ...,
+        costs: tuple[float, float, float, float] = ...,
+        by_codes: bool = True,
     ) -> None: ...
     gave_up: Final[bool]
     def run(self) -> None: ...
@@ -252,7 +253,7 @@ class SingleSearch:
         filter: Filter,
         k: int,
         plan: object,
-        costs: tuple[float, float, float],
+        costs: tuple[float, float, float, float],
         effort: float | None = None,
         expected: float = ...,
         guard: Guard | None = None,

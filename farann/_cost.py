@@ -50,11 +50,29 @@ SINGLE_COSTS = {
 # Nanoseconds to read a byte of rows where few queries share it, at 5 GB a second: slow memory makes
 # searches stay with codes.
 _BYTE = 0.2
+# And to put a coordinate of whole codes into panels, for all queries.
+_PANEL_COORDINATE = 0.5
 _FEW_QUERIES = 6
 
+# Of few rows a batch is scanned in float32: codes are ready sooner than they pay. Nanoseconds to turn
+# and code a query, for all of it and for each coordinate; to scan a row, beside its products, and to
+# pack a coordinate of it for all queries. From 144 batches at "amx" on a Xeon of 2 GHz (Sapphire
+# Rapids): 50 to 2,000 rows in 16 to 1,024 dimensions, 32 and 1,000 queries, all metrics.
+_CODED_QUERY, _CODED_COORDINATE, _FLOAT_ROW, _PACKED_COORDINATE = 200.0, 2.0, 0.8, 0.8
 
-def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float]:
-    """What it costs that codes let a row pass, that it is refined, and that it is rescored.
+
+def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
+    """Whether to scan so many rows by codes takes less than in float32, with what queries need."""
+    costs = COSTS[isa]
+    saved = costs.float_product - costs.code_product + _PACKED_COORDINATE / max(n_queries, 1)
+    if n_queries < _FEW_QUERIES or costs.float_product <= costs.code_product:
+        return True
+    return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + _CODED_COORDINATE * dim
+
+
+def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, float]:
+    """What it costs that codes let a row pass, that it is refined, that it is rescored, and that it
+    is scanned by whole codes, which are put into panels first.
 
     In rows that are scanned by codes and not in float32: if these costs are more than the rows that
     were scanned, a scan in float32 takes less time, as it leaves next to no row to be rescored.
@@ -64,8 +82,9 @@ def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float]:
     if n_queries < _FEW_QUERIES:
         saved = (4.0 - 1.0) * _BYTE * dim
     if saved <= 0.0:  # products of codes are no faster at the scalar level
-        return 0.0, 0.0, 0.0
-    return costs.passed / saved, costs.refined / saved, costs.exact_product * dim / saved
+        return 0.0, 0.0, 0.0, 0.0
+    return (costs.passed / saved, costs.refined / saved, costs.exact_product * dim / saved,
+            (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)
 
 
 def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> float:

@@ -56,6 +56,7 @@ cdef extern from "candidates.h" nogil:
                                 const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)
     void farann_entries_sort(farann_entry *, int64_t, const int64_t *)
+    void farann_many_entries_sort(farann_entry *, int64_t, farann_entry *, const int64_t *)
 
 
 cdef extern from "portable.h" nogil:
@@ -152,6 +153,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*project_function)(const double *, int64_t, int64_t, const double *,
                                       double *) noexcept
 
+    ctypedef void (*widen_function)(const float *, int64_t, double *) noexcept
+
     enum:
         FARANN_PADDING
         FARANN_SCORE_GROUPS
@@ -187,6 +190,7 @@ cdef extern from "kernels.h" nogil:
         refine_function refine_codes_i8
         rotate_function rotate_f64
         project_function project_f64
+        widen_function widen_f32
 
     const farann_kernels *farann_kernels_by_name(const char *)
     const char *const *farann_kernel_levels()
@@ -204,8 +208,8 @@ cdef extern from "metric.h" nogil:
         float bias_sign
 
     farann_packing farann_packing_of(farann_metric, double)
-    void farann_query_prepare(farann_metric, double, const float *, int64_t, const double *,
-                              double, double *, float *, int64_t, farann_query *)
+    void farann_query_prepare(const farann_kernels *, farann_metric, double, const float *, int64_t,
+                              const double *, double, double *, double *, float *, farann_query *)
     void farann_query_weights(farann_metric, double, const double *, int64_t, const double *,
                               double, double *)
     double farann_query_slack(const farann_query *, double)

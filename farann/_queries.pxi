@@ -52,6 +52,7 @@ cdef class Queries:
     # What it costs that a row passes, is refined and rescored, in rows that are scanned by codes and
     # not in float32; 0: codes are never given up.
     cdef double cost_passed, cost_refined, cost_rescored
+    cdef double cost_whole  # the same of one that is scanned by whole codes, put into panels
     cdef int64_t judged  # up to which position it was looked whether codes pay
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
     cdef double outside_counts  # so many times: what weights are outside the axes of codes
@@ -94,7 +95,8 @@ cdef class Queries:
     cdef int8_t *mean        # what rows of the block were coded relative to; NULL: none ever is
     cdef double mean_unit    # 0: nothing
     cdef double *offsets     # what that adds to scores, for the queries of a tile
-    cdef double *turned
+    cdef double *turned    # weights of the last query, which codes turn; and behind them scratch
+    cdef float *rounded    # the same as float32, before they are turned
     cdef uint8_t *code_bytes
     cdef readonly int64_t scanned, refined, rescored, bytes_read
     # Multiply-adds of rough scores, those for the empty places of tiles, too; blocks that were
@@ -135,7 +137,8 @@ cdef class Queries:
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, radius=None,
-                 double epsilon=0.0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0)):
+                 double epsilon=0.0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
+                 bint by_codes=True):
         cdef int64_t i, tile, width, dim = snapshot.dim, exact_dim = padded(snapshot.dim)
         cdef const farann_kernels *kernels = snapshot.kernels
         cdef farann_entry *entries = NULL
@@ -151,7 +154,7 @@ cdef class Queries:
             self.given_up = &flag.raised
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
-        self.cost_passed, self.cost_refined, self.cost_rescored = costs
+        self.cost_passed, self.cost_refined, self.cost_rescored, self.cost_whole = costs
         self.beyond = radius is not None
         self.mode = PACKED if self.n_queries >= FEW_QUERIES else AS_THEY_LIE
         if filter.n_rows <= FEW_ROWS and (snapshot.vectors or filter.n_rows == 0):
@@ -160,7 +163,7 @@ cdef class Queries:
             raise ValueError("without vectors a filter must be a mask")
         self.packing = farann_packing_of(snapshot.metric, self.sign)
 
-        if (snapshot.codes is not None and self.mode != EXACT
+        if (snapshot.codes is not None and self.mode != EXACT and (by_codes or not snapshot.vectors)
                 and filter.segments[0].positions == NULL):
             self.codes = snapshot.codes
         self.block_rows = rows_in_cache(4 * dim)
@@ -178,12 +181,16 @@ cdef class Queries:
         self.queries = <Query *>self.allocate(self.n_queries, sizeof(Query))
         self.given, self.exact_of = queries, NULL
         self.exact = <double *>self.allocate(exact_dim, sizeof(double))
+        self.turned = <double *>self.allocate(
+            2 * exact_dim, sizeof(double) + sizeof(float) + sizeof(uint8_t))
+        self.rounded = <float *>(self.turned + 2 * exact_dim)
+        self.code_bytes = <uint8_t *>(self.rounded + 2 * exact_dim)
         self.keys = <double *>self.allocate(room, 2 * sizeof(double), False)
         self.positions = <int64_t *>(self.keys + room)
         self.scans_rows = self.codes is None or (
             filter.segments[1].count > 0 if snapshot.added is None else snapshot.uncoded.count > 0)
-        self.weights = <float *>self.allocate(
-            self.n_weights() if self.scans_rows else exact_dim, sizeof(float))
+        if self.scans_rows:
+            self.weights = <float *>self.allocate(self.n_weights(), sizeof(float))
         if not self.beyond:
             entries = <farann_entry *>self.allocate(
                 self.n_queries * self.k, sizeof(farann_entry))
@@ -268,16 +275,13 @@ cdef class Queries:
         self.active = <int64_t *>self.allocate(self.n_queries, sizeof(int64_t))
         self.outside_counts = 1.0
         self.bars.sign, self.no_bar = self.sign, farann_code_bar_none()
-        self.turned = <double *>self.allocate(
-            2 * padded(self.snapshot.dim), sizeof(double) + sizeof(uint8_t))
-        self.code_bytes = <uint8_t *>(self.turned + 2 * padded(self.snapshot.dim))
         if self.snapshot.cells is not None and self.snapshot.cells.relative:
             self.offsets = <double *>self.allocate(
                 width + self.codes.groups, sizeof(double))
             self.mean = <int8_t *>(self.offsets + width)
         self.n_scored = 0
         if (width > 1 and self.k <= FEW_BEST // 2 and not self.beyond
-                and not self.codes.upper_alone and self.filter.is_open()):
+                and not self.codes.upper_alone and self.filter.alive == NULL):
             self.n_scored = min(self.codes.n_leading, self.code_rows, MOST_SCORED)
             self.scores = <float *>self.allocate(width * MOST_SCORED, sizeof(float), False)
         if (width > 1 and n > self.snapshot.kernels.few_tiles
@@ -324,31 +328,29 @@ cdef class Queries:
 
     cdef const double *exact_query(self, const Query *query) noexcept nogil:
         """A query in float64, until another one is asked for."""
-        cdef int64_t j, dim = self.snapshot.dim
-        cdef const float *given = query.given
-        cdef double *exact = self.exact
         if self.exact_of != query:
-            for j in range(dim):
-                exact[j] = given[j]
+            self.snapshot.kernels.widen_f32(query.given, self.snapshot.dim, self.exact)
             self.exact_of = query
-        return exact
+        return self.exact
 
     cdef void weigh(self, int64_t i) noexcept nogil:
-        """Find the weights of a query, where rows are scanned in float32, and their constants."""
-        cdef int64_t dim = self.snapshot.dim, exact_dim = padded(dim)
-        cdef int64_t tile = self.snapshot.kernels.tile_queries
+        """Find the weights of a query and their constants; leaves them in `self.turned`."""
+        cdef int64_t dim = self.snapshot.dim, tile = self.snapshot.kernels.tile_queries, j
         cdef Query *query = &self.queries[i]
-        cdef float *weights = self.weights
         cdef bint packed = self.mode == PACKED and self.scans_rows
+        cdef float *rounded = self.rounded
+        cdef float *weights = self.weights
+        if self.scans_rows and not packed:
+            rounded = weights + i * padded(dim)
+        farann_query_prepare(
+            self.snapshot.kernels, self.snapshot.metric, self.sign, query.given, dim,
+            &self.snapshot.full_centre[0], self.snapshot.centre_norm, self.exact, self.turned,
+            rounded, &query.prepared)
+        self.exact_of = query
         if packed:
             weights += i // tile * tile * dim + i % tile
-        elif self.scans_rows:
-            weights += i * exact_dim
-        farann_query_prepare(
-            self.snapshot.metric, self.sign, query.given, dim, &self.snapshot.centre[0],
-            self.snapshot.centre_norm, self.exact, weights, tile if packed else 1,
-            &query.prepared)
-        self.exact_of = query
+            for j in range(dim):
+                weights[j * tile] = rounded[j]
 
     cdef void prepare(self, int64_t i) noexcept nogil:
         """All that is derived from one query before the search."""
@@ -364,16 +366,12 @@ cdef class Queries:
             self.active[i] = i
 
     cdef void encode(self, int64_t i) noexcept nogil:
-        """Code a query for the levels of codes that rows have."""
+        """Code a query, of which `weigh` has just found the weights, for the codes that rows have."""
         cdef Query *query = &self.queries[i]
-        cdef int64_t dim = self.snapshot.dim, j
+        cdef int64_t dim = self.snapshot.dim
         cdef double *weights = self.turned
         cdef double outside
         cdef uint32_t *codes = self.codes_of + i * self.codes.scanned.groups
-        farann_query_weights(self.snapshot.metric, self.sign, self.exact_query(query), dim,
-                             &self.snapshot.centre[0], query.prepared.query_norm, weights)
-        for j in range(dim, padded(dim)):
-            weights[j] = 0.0
         if self.looks_first:
             self.encode_along(query, weights, codes)
         if self.codes.lead is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core, _tasks
-from farann._cost import row_costs
+from farann._cost import codes_pay, row_costs
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._types import Float32Array, Int64Array
 
@@ -19,6 +19,9 @@ from farann._types import Float32Array, Int64Array
 _QUERIES_A_TASK = 1024
 # The more queries, the more of them visit the same cell together.
 _QUERIES_OF_CELLS = 2048
+# Where rows are few to read again for another task, queries that stay in the second-level cache are
+# worth more: so many, where rows have so many coordinates at most, coded and in float32.
+_QUERIES_OF_FEW_ROWS, _FEW_CODED, _FEW_FLOATS = 256, 1 << 20, 1 << 16
 # Scratch memory of a task, and the multiply-adds below which a second thread costs more.
 _TASK_BYTES = 1 << 28
 _SMALL_WORK = 1 << 22
@@ -52,12 +55,14 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     scores = np.empty((n, k), np.float32)
     ids = np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
+    work = chosen.n_rows * snapshot.dim
+    by_codes = effort is not None or codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         task: _core.Task
         if effort is None:
             task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon,
-                              flag, costs)
+                              flag, costs, by_codes)
         else:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
                                          expected, flag, late is not None, stops)
@@ -67,7 +72,6 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    work = chosen.n_rows * snapshot.dim
     share = 1 if effort is None or (effort == inf and not budget) else _APPROXIMATE_SHARE
     long = _is_long(n, work // share, k, snapshot.isa)
     costs = row_costs(n, snapshot.dim, snapshot.isa)
@@ -83,13 +87,15 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         if split is not None:
             return split
     most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
+    if effort is None and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+        most = _QUERIES_OF_FEW_ROWS
     _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
 def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
            nearest: bool, threads: int, n_parts: int,
-           costs: tuple[float, float, float]) -> tuple[Hits, SearchStats] | None:
+           costs: tuple[float, float, float, float]) -> tuple[Hits, SearchStats] | None:
     """Search the rows in parts, for fewer queries than there are threads.
 
     The first rows are searched before the others, which thus have a good threshold from the start.

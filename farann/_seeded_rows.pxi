@@ -7,7 +7,6 @@ cdef class SeededRows(CodedRows):
     """
 
     cdef Seeds seeds           # None where they are of no use
-    cdef bint all_listed       # whether every row of a list may be found
     cdef uint32_t *seed_codes  # whole codes of a tile
     cdef float *seed_scores    # of a tile
     cdef int64_t *list_of      # by query
@@ -22,7 +21,7 @@ cdef class SeededRows(CodedRows):
         if (not self.snapshot.seeds_for(self.k) or self.sign < 0.0 or self.beyond
                 or not self.seeds_pay(seeds)):
             return
-        self.seeds, self.all_listed = seeds, self.filter.is_open()
+        self.seeds = seeds
         self.n_scored = 0  # there is a threshold before
         self.list_of = <int64_t *>self.allocate(
             2 * self.n_queries + seeds.n_lists + 2, sizeof(int64_t))
@@ -104,11 +103,10 @@ cdef class SeededRows(CodedRows):
     cdef void score_list(self, int64_t number, int64_t at, int64_t count) noexcept nogil:
         """Admit the rows of a list for some of its queries."""
         cdef farann_coded_rows rows = self.seeds.list_at(number)
-        cdef int64_t n = self.seeds.length, i, j, before
+        cdef int64_t n = self.seeds.length, i, j
         cdef const float *weights = &self.seeds.row_weights[number * n]
         cdef farann_block block = self.coded_block(0)
         cdef float *scores
-        cdef float floor
         cdef Query *query
         block.first, block.slots, block.positions = 0, NULL, &self.seeds.slots[number * n]
         self.score_seeds(&rows, n, at, count)
@@ -116,14 +114,10 @@ cdef class SeededRows(CodedRows):
             query = &self.queries[self.askers[at + i]]
             if not query.coded:
                 continue
-            scores, floor, before = self.seed_scores + i * n, -INFINITY, query.candidates.count
+            scores = self.seed_scores + i * n
             for j in range(n):
                 scores[j] /= weights[j]
-            if self.all_listed:
-                floor = self.at_least(&query.best, scores, n)
-                floor = nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY)
-            self.snapshot.kernels.select_f32(scores, n, floor, &query.candidates)
-            self.admit(query, before, &block)
+            self.admit_best(query, scores, n, &block)
             self.rescore_best(query)
             query.filter.met, query.filter.n_met = block.positions, n
             self.scanned += n

@@ -29,19 +29,37 @@ cdef class Selection(Queries):
         return farann_key_within(self.snapshot.metric, query.threshold, self.epsilon,
                                  &query.prepared)
 
-    cdef float at_least(self, farann_best_scores *best, const float *scores,
-                        int64_t n) noexcept nogil:
-        """What the last of the best of n scores is at least; `best` is left empty.
+    cdef void admit_best(self, Query *query, const float *scores, int64_t n,
+                         const farann_block *block) noexcept nogil:
+        """Admit those of n scored rows of a block that may be among the k best of them."""
+        cdef int64_t before = query.candidates.count, i, reach = 0
+        cdef bint all_allowed = self.filter.is_open()
+        # Of the best some may be excluded: as many rows again may take their places.
+        cdef float floor = self.at_least(self.k if all_allowed else 2 * self.k, scores, n)
+        self.snapshot.kernels.select_f32(
+            scores, n, nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY),
+            &query.candidates)
+        if not all_allowed and floor > -INFINITY:
+            farann_candidates_drop(&query.candidates, before, block, &query.filter)
+            for i in range(before, query.candidates.count):
+                reach += query.candidates.scores[i] >= floor
+            if reach < self.k:
+                query.candidates.count = before
+                self.snapshot.kernels.select_f32(scores, n, -INFINITY, &query.candidates)
+        self.admit(query, before, block)
+
+    cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil:
+        """What the last of the m best of n scores is at least, m <= FEW_BEST.
 
         The largest of groups are different scores. -inf: there are too few.
         """
         cdef float largest[FARANN_SCORE_GROUPS]
-        cdef float last
-        best.count = 0
+        cdef float kept[FEW_BEST]
+        cdef farann_best_scores best
+        best.scores, best.capacity, best.count = kept, m, 0
         self.snapshot.kernels.largest_f32(scores, n, largest)
-        farann_best_scores_add(best, largest, FARANN_SCORE_GROUPS)
-        last, best.count = farann_best_scores_last(best), 0
-        return last
+        farann_best_scores_add(&best, largest, FARANN_SCORE_GROUPS)
+        return farann_best_scores_last(&best)
 
     @cython.final
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
@@ -217,7 +235,12 @@ cdef class Selection(Queries):
             if self.mode != EXACT:
                 self.rescore_best(query)
                 self.rescore(query, 0)
-            farann_entries_sort(query.found.entries, query.found.count, self.given_up)
+            if self.beyond or self.mode == EXACT:
+                farann_entries_sort(query.found.entries, query.found.count, self.given_up)
+                continue
+            # Its candidates, which are done with, had room for four times k slots if k is large.
+            farann_many_entries_sort(query.found.entries, query.found.count,
+                                     <farann_entry *>query.candidates.slots, self.given_up)
 
     cdef double score_of(self, const Query *query, int64_t i) noexcept nogil:
         cdef double key = self.sign * query.found.entries[i].key

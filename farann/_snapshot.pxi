@@ -58,6 +58,7 @@ cdef class Snapshot:
     cdef double centre_norm
     cdef const float[:, ::1] base, tail
     cdef const double[::1] centre
+    cdef double[::1] full_centre  # padded with zeros
     cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot
@@ -117,9 +118,11 @@ cdef class Snapshot:
         cdef int64_t j
         cdef uint64_t before
         self.padded_centre = np.zeros(padded(self.dim), np.float32)
+        self.full_centre = np.zeros(padded(self.dim))
         before = farann_arithmetic_begin()
         self.centre_norm = 0.0
         for j in range(self.dim):
+            self.full_centre[j] = centre[j]
             self.centre_norm += centre[j] * centre[j]
         self.centre_norm = self.centre_norm ** 0.5
         if self.metric != FARANN_COSINE:

@@ -1,6 +1,8 @@
 #include "candidates.h"
 
+#include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "portable.h"
 
@@ -299,4 +301,41 @@ void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_
     int rounds = 0;
     while (n >> rounds) rounds += 1;
     sort_by_pivots(entries, n, 2 * rounds, given_up);
+}
+
+/* Of so many entries or more buckets are sorted apart. */
+enum { FARANN_BUCKETS = 2048, FARANN_MANY_ENTRIES = 512 };
+
+void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
+                              const int64_t *given_up) {
+    if (n < FARANN_MANY_ENTRIES) {
+        farann_entries_sort(entries, n, given_up);
+        return;
+    }
+    int64_t ends[FARANN_BUCKETS] = {0}, begin = 0;
+    double most = -INFINITY, least = INFINITY;
+    int all_numbers = 1;
+    for (int64_t i = 0; i < n; i++) {
+        all_numbers &= entries[i].key == entries[i].key;
+        most = entries[i].key > most ? entries[i].key : most;
+        least = entries[i].key < least ? entries[i].key : least;
+    }
+    const double steps = (FARANN_BUCKETS - 1) / (most - least);
+    /* Not so where keys are equal, or hardly differ, or one is no number. */
+    if (!all_numbers || !(steps > 0.0 && steps <= DBL_MAX)) {
+        farann_entries_sort(entries, n, given_up);
+        return;
+    }
+    /* Rounding keeps order: no entry comes into a bucket before that of a better one. */
+    for (int64_t i = 0; i < n; i++) ends[(int64_t)((most - entries[i].key) * steps)]++;
+    for (int64_t b = 0; b < FARANN_BUCKETS; b++) {
+        const int64_t count = ends[b];
+        ends[b] = begin;
+        begin += count;
+    }
+    for (int64_t i = 0; i < n; i++)
+        scratch[ends[(int64_t)((most - entries[i].key) * steps)]++] = entries[i];
+    memcpy(entries, scratch, (size_t)n * sizeof *entries);
+    for (int64_t b = 0, from = 0; b < FARANN_BUCKETS; from = ends[b++])
+        farann_entries_sort(entries + from, ends[b] - from, given_up);
 }

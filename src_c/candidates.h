@@ -115,4 +115,8 @@ void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, dou
 /* Sort any entries in place, best first; they stay in any order once *given_up isn't 0. */
 void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up);
 
+/* The same, faster where keys lie evenly; `scratch` has room for n entries. */
+void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
+                              const int64_t *given_up);
+
 #endif

@@ -194,7 +194,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
                        farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
     const int most = kernels->largest_code;
-    const double largest = largest_magnitude(a, dim);
+    const double largest = kernels->largest_f64(a, (dim + 7) / 8 * 8);
     const double t = unit_of_query(rows, largest, rest, most);
     double sums[3];
     coded->unit = -1.0;

@@ -26,8 +26,8 @@ WORD void accumulate(int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
         *sum = f64x8_add(*sum, f64x8_mul(difference, difference));
         return;
     }
-    *sum = f64x8_add(*sum, f64x8_mul(q, x));
-    if (what == PRODUCTS_AND_SQUARES) *squares = f64x8_add(*squares, f64x8_mul(x, x));
+    *sum = f64x8_add_exact(q, x, *sum);
+    if (what == PRODUCTS_AND_SQUARES) *squares = f64x8_add_exact(x, x, *squares);
 }
 
 /*
@@ -341,6 +341,8 @@ KERNEL(void) NAME(largest_f32)(const float *scores, int64_t n, float *largest) {
 
 #include "kernels_codes-inl.h"
 
+#include "kernels_queries-inl.h"
+
 /* ---- queries as codes ---- */
 
 KERNEL(void) NAME(quantize_f64)(const double *a, int64_t n, double unit, uint8_t *codes,
@@ -473,4 +475,7 @@ const farann_kernels NAME(kernels) = {
     NAME(rotate_f64),
     NAME(project_f64),
     NAME(quantize_f64),
+    NAME(widen_f32),
+    NAME(weigh_f64),
+    NAME(largest_f64),
 };

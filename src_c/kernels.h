@@ -208,6 +208,20 @@ typedef struct {
      * sums: |unit * u|^2, |a - unit * u|^2, and the sum of u.
      */
     void (*quantize_f64)(const double *a, int64_t n, double unit, uint8_t *codes, double *sums);
+
+    /* x as float64, with zeros up to a multiple of 8. */
+    void (*widen_f32)(const float *x, int64_t dim, double *wide);
+
+    /*
+     * The weights of a query: its distance `from_centre` times a factor, or the query times it, over
+     * `norm`; and these as float32. All are of n numbers, a multiple of 8, with zeros where they
+     * end before. sums: |q - centre|^2, <q, centre>, |weights|^2 as float32 has them.
+     */
+    void (*weigh_f64)(const double *exact, const double *centre, int64_t n, int from_centre,
+                      double factor, double norm, double *weights, float *rounded, double *sums);
+
+    /* The largest magnitude of n numbers, a multiple of 8; a NaN is none. */
+    double (*largest_f64)(const double *x, int64_t n);
 } farann_kernels;
 
 /* Every level's vectors of float32 divide this, and this the groups of scores. */

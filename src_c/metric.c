@@ -21,14 +21,6 @@ farann_packing farann_packing_of(farann_metric metric, double sign) {
     return packing;
 }
 
-/* Sum of squares in the canonical order: eight lanes, then the tree of f64x8_sum. */
-static double sum_of_squares(const double *x, int64_t padded_dim) {
-    double l[8] = {0};
-    for (int64_t j = 0; j < padded_dim; j += 8)
-        for (int i = 0; i < 8; i++) l[i] += x[j + i] * x[j + i];
-    return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
-}
-
 static double weight(farann_metric metric, double sign, double q, double centre,
                      double query_norm) {
     return sign * (metric == FARANN_L2 ? -2.0 * (q - centre) : -q / query_norm);
@@ -44,61 +36,22 @@ void farann_query_weights(farann_metric metric, double sign, const double *exact
             weights[j] = weight(FARANN_COSINE, sign, exact[j], 0.0, query_norm);
 }
 
-/* What is summed of a query, in eight lanes that don't wait for each other. */
-typedef struct {
-    double distances[8]; /* |q - centre|^2 */
-    double products[8];  /* <q, centre> */
-    double squares[8];   /* |weights|^2, as rounded to float32 */
-} query_sums;
-
-/* Round the weights of up to eight coordinates, and sum; with a constant count in vectors. */
-static inline void prepare_lanes(farann_metric metric, double sign, const double *exact,
-                                 const double *centre, double norm, int count, float *rounded,
-                                 query_sums *sums) {
-    for (int i = 0; i < count; i++) {
-        double from_centre = exact[i] - centre[i];
-        rounded[i] = (float)weight(metric, sign, exact[i], centre[i], norm);
-        sums->distances[i] += from_centre * from_centre;
-        sums->products[i] += exact[i] * centre[i];
-        sums->squares[i] += (double)rounded[i] * (double)rounded[i];
+void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
+                          const float *query, int64_t dim, const double *centre,
+                          double centre_norm, double *exact, double *weights, float *rounded,
+                          farann_query *prepared) {
+    const int64_t padded_dim = (dim + 7) / 8 * 8;
+    double norm = 1.0, sums[3];
+    kernels->widen_f32(query, dim, exact);
+    if (metric == FARANN_COSINE) {
+        /* The canonical order of summation, too. */
+        kernels->project_f64(exact, 1, padded_dim, exact, &norm);
+        norm = sqrt(norm);
     }
-}
-
-static inline void prepare_weights(farann_metric metric, double sign, const double *exact,
-                                   int64_t dim, const double *centre, double norm, float *weights,
-                                   int64_t stride, query_sums *into) {
-    query_sums sums = {{0}, {0}, {0}};
-    float rounded[8];
-    int64_t j = 0;
-    for (; j + 8 <= dim; j += 8) {
-        prepare_lanes(metric, sign, exact + j, centre + j, norm, 8, rounded, &sums);
-        for (int i = 0; i < 8; i++) weights[(j + i) * stride] = rounded[i];
-    }
-    prepare_lanes(metric, sign, exact + j, centre + j, norm, (int)(dim - j), rounded, &sums);
-    for (int i = 0; j + i < dim; i++) weights[(j + i) * stride] = rounded[i];
-    *into = sums;
-}
-
-void farann_query_prepare(farann_metric metric, double sign, const float *query, int64_t dim,
-                          const double *centre, double centre_norm, double *exact,
-                          float *weights, int64_t stride, farann_query *prepared) {
-    int64_t padded_dim = (dim + 7) / 8 * 8;
-    for (int64_t j = 0; j < dim; j++) exact[j] = (double)query[j];
-    for (int64_t j = dim; j < padded_dim; j++) exact[j] = 0.0;
-
-    double norm = metric == FARANN_COSINE ? sqrt(sum_of_squares(exact, padded_dim)) : 1.0;
-    double distance2 = 0.0, dot_centre = 0.0, weights2 = 0.0;
-    query_sums sums;
-    if (metric == FARANN_L2)
-        prepare_weights(FARANN_L2, sign, exact, dim, centre, norm, weights, stride, &sums);
-    else
-        prepare_weights(FARANN_COSINE, sign, exact, dim, centre, norm, weights, stride, &sums);
-    for (int i = 0; i < 8; i++) {
-        distance2 += sums.distances[i];
-        dot_centre += sums.products[i];
-        weights2 += sums.squares[i];
-    }
-    double a = sqrt(weights2) * (1.0 + 1e-9);
+    kernels->weigh_f64(exact, centre, padded_dim, metric == FARANN_L2,
+                       metric == FARANN_L2 ? -2.0 * sign : -sign, norm, weights, rounded, sums);
+    const double distance2 = sums[0], dot_centre = sums[1];
+    double a = sqrt(sums[2]) * (1.0 + 1e-9);
 
     /* Rounding of y, a and |y|^2, the sums themselves, and what underflow may take. */
     double terms = (double)dim + 16.0;

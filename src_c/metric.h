@@ -33,12 +33,13 @@ typedef struct {
 farann_packing farann_packing_of(farann_metric metric, double sign);
 
 /*
- * Write the query as float64, padded with zeros to a multiple of 8, to `exact`, and its float32
- * weights to weights[0], weights[stride], ...; `centre_norm` is |centre|.
+ * Write the query as float64 to `exact`, and its weights to `weights`, and rounded to `rounded`. These
+ * and the centre are padded with zeros to a multiple of 8; `centre_norm` is |centre|.
  */
-void farann_query_prepare(farann_metric metric, double sign, const float *query, int64_t dim,
-                          const double *centre, double centre_norm, double *exact,
-                          float *weights, int64_t stride, farann_query *prepared);
+void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
+                          const float *query, int64_t dim, const double *centre,
+                          double centre_norm, double *exact, double *weights, float *rounded,
+                          farann_query *prepared);
 
 /* The weights before they are rounded: s times -2 (q - m), -q or -q / |q|. */
 void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,

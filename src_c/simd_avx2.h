@@ -190,6 +190,29 @@ WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
     return v;
 }
 
+WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
+    f64x8 v = {_mm256_div_pd(a.low, b.low), _mm256_div_pd(a.high, b.high)};
+    return v;
+}
+
+/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
+WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
+    f64x8 v = {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
+    return v;
+}
+
+/* Where either is NaN, that of b. */
+WORD f64x8 f64x8_max(f64x8 a, f64x8 b) {
+    f64x8 v = {_mm256_max_pd(a.low, b.low), _mm256_max_pd(a.high, b.high)};
+    return v;
+}
+
+/* Rounded. */
+WORD void f64x8_store_f32(float *p, f64x8 v) {
+    _mm_storeu_ps(p, _mm256_cvtpd_ps(v.low));
+    _mm_storeu_ps(p + 4, _mm256_cvtpd_ps(v.high));
+}
+
 /* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
 WORD f64x8 f64x8_butterflies(f64x8 v) {
     const __m256d by1 = _mm256_setr_pd(1, -1, 1, -1), by2 = _mm256_setr_pd(1, 1, -1, -1);

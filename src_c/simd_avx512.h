@@ -186,6 +186,14 @@ WORD f64x8 f64x8_add(f64x8 a, f64x8 b) { return _mm512_add_pd(a, b); }
 WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) { return _mm512_sub_pd(a, b); }
 WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) { return _mm512_mul_pd(a, b); }
 
+WORD f64x8 f64x8_div(f64x8 a, f64x8 b) { return _mm512_div_pd(a, b); }
+/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
+WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) { return _mm512_fmadd_pd(a, b, c); }
+/* Where either is NaN, that of b. */
+WORD f64x8 f64x8_max(f64x8 a, f64x8 b) { return _mm512_max_pd(a, b); }
+/* Rounded. */
+WORD void f64x8_store_f32(float *p, f64x8 v) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(v)); }
+
 /* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
 WORD f64x8 f64x8_butterflies(f64x8 v) {
     const __m512d by1 = _mm512_setr_pd(1, -1, 1, -1, 1, -1, 1, -1);

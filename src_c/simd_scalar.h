@@ -270,6 +270,28 @@ WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
     return a;
 }
 
+WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
+    for (int i = 0; i < 8; i++) a.lane[i] /= b.lane[i];
+    return a;
+}
+
+/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
+WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
+    for (int i = 0; i < 8; i++) c.lane[i] += a.lane[i] * b.lane[i];
+    return c;
+}
+
+/* Where either is NaN, that of b. */
+WORD f64x8 f64x8_max(f64x8 a, f64x8 b) {
+    for (int i = 0; i < 8; i++) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+
+/* Rounded. */
+WORD void f64x8_store_f32(float *p, f64x8 v) {
+    for (int i = 0; i < 8; i++) p[i] = (float)v.lane[i];
+}
+
 /* The Walsh-Hadamard transform of the eight lanes. */
 WORD f64x8 f64x8_butterflies(f64x8 v) {
     for (int half = 1; half < 8; half *= 2)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 import farann
-from farann import _core
+from farann import _core, _cost
 
 # TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -65,6 +65,14 @@ def one_blas_thread() -> Iterator[None]:
     """On a busy machine threads of BLAS wait for each other, which makes small products slow."""
     with threadpool_limits(1, user_api="blas"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def codes_at_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches on few rows go by codes, too, so that small tests are tests of codes."""
+    if request.node.get_closest_marker("few_rows_as_floats") is None:
+        monkeypatch.setattr(_cost, "_CODED_QUERY", 0.0)
+        monkeypatch.setattr(_cost, "_CODED_COORDINATE", 0.0)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from codes_in_numpy import (
 )
 
 import farann
-from farann import _core
+from farann import _core, _search
 
 LEVELS = farann.isa_levels()
 
@@ -357,3 +357,36 @@ def test_life(metric: str, rng: np.random.Generator) -> None:
     check(5)
     index.build()
     check(0)  # few rows need no first look
+
+
+# ---- whole codes, where a first look lets too many pass ----
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_without_a_look(isa: str, metric: str, scale: float, monkeypatch: pytest.MonkeyPatch,
+                        rng: np.random.Generator) -> None:
+    monkeypatch.setattr(_search, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
+    rows = low_rank(rng, 3500, 20) * np.float32(scale)
+    rows[::3] = rows[1::3][: len(rows[::3])]  # ties
+    queries = low_rank(rng, 19, 20) * np.float32(scale)
+    index = coded_index(rows, metric, isa, 3, rng)
+    for k in (1, 700):
+        assert_same(index.search_furthest(queries, k),
+                    reference.furthest(queries, rows, k, metric), k)
+        assert_same(index.search_nearest(queries, k),
+                    reference.nearest(queries, rows, k, metric), k)
+
+
+def test_it_looks_no_more(rng: np.random.Generator) -> None:
+    """For thousands of rows, of which it rules out few; for ten it goes on looking."""
+    rows, queries = low_rank(rng, 30_000, 64), low_rank(rng, 32, 64)
+    index = coded_index(rows, "l2", LEVELS[-1], 4, rng)
+    for k, share in ((10, 0.0), (3000, 0.2)):
+        hits, stats = index.search_furthest(queries, k, return_stats=True)
+        assert_same(hits, reference.furthest(queries, rows, k, "l2"), k)
+        wholly = stats.code_products / 64 / stats.queries / len(rows)
+        assert wholly > share if k == 3000 else stats.rows_refined < 0.5 * stats.rows_scanned
+        if k == 3000 and LEVELS[-1] != "scalar":
+            assert stats.rows_refined < 0.2 * stats.rows_scanned

@@ -121,7 +121,7 @@ class TestAnswers:
         self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each such search takes more memory, and a task has so many pieces of it at most."""
-        monkeypatch.setattr(_search, "row_costs", lambda *_: (50.0, 50.0, 50.0))
+        monkeypatch.setattr(_search, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
         index = index_of(clustered(rng, 8000, 64)).build()
         queries = clustered(rng, 40, 64)
         assert_alike(index, queries)

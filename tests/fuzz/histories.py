@@ -30,7 +30,7 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import farann
-from farann import _basis, _cells, _core, _dispatch, _layout, _seeds, _turning
+from farann import _basis, _cells, _core, _cost, _dispatch, _layout, _seeds, _turning
 
 KINDS = {
     "float32": {"codes": "float32"},
@@ -51,10 +51,13 @@ SMALL = [
     (_seeds, "_LENGTH", 64), (_seeds, "_SHARE", 2), (_seeds, "_LEAST_LISTS", 2),
     (_seeds, "_LEAST_KNOWN", 0.0), (_seeds, "_LEAST_FOUND", 0.0),
     (_core, "HUB_ROWS", 32), (_core, "CACHED_BYTES", 0),
+    # Batches on few rows go by codes, too.
+    (_cost, "_CODED_QUERY", 0.0), (_cost, "_CODED_COORDINATE", 0.0),
 ]
 SCALES: dict[str, list[tuple[Any, str, Any]]] = {
     # As farann has them; the suite has others.
-    "usual": [(_core, "HUB_ROWS", 512), (_core, "CACHED_BYTES", 1 << 19)],
+    "usual": [(_core, "HUB_ROWS", 512), (_core, "CACHED_BYTES", 1 << 19),
+              (_cost, "_CODED_QUERY", 200.0), (_cost, "_CODED_COORDINATE", 2.0)],
     "small": SMALL,
     # Where it would cost more than it saves, too.
     "first look": [*SMALL, (_basis, "_WORTH_IT", 1e9), (_basis, "_LARGEST_SHARE", 99.0)],

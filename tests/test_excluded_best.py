@@ -1,0 +1,54 @@
+"""Batches from which the best rows of many queries are excluded: what comes first has no threshold
+by these."""
+
+from __future__ import annotations
+
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import Float32, assert_same, index_of
+from reference import METRICS
+
+import farann
+from farann import _seeds
+
+LEVELS = farann.isa_levels()
+K = 10
+
+
+def gaussian(rng: np.random.Generator, n: int, dim: int = 24) -> Float32:
+    return rng.standard_normal((n, dim), dtype=np.float32)
+
+
+@pytest.fixture(params=[False, True], ids=["rows first", "lists first"])
+def seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    for name, value in (("_LENGTH", 64), ("_SHARE", 2), ("_LEAST_LISTS", 2),
+                        ("_LEAST_KNOWN", 0.0), ("_LEAST_FOUND", 0.0 if request.param else 2.0)):
+        monkeypatch.setattr(_seeds, name, value)
+    return bool(request.param)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_answers(isa: str, metric: str, seeded: bool, rng: np.random.Generator) -> None:
+    rows, queries = gaussian(rng, 6000), gaussian(rng, 40)
+    index = index_of(rows, metric).build()
+    index._isa = isa
+    assert (inside.store_of(index).seeds is not None) == seeded
+    best = reference.furthest(queries, rows, 3000, metric).ids
+    excluded = [best[i, : (0, 1, K, 2 * K, 300, 3000)[i % 6]] for i in range(len(queries))]
+    for k in (1, K, 32):
+        hits = index.search_furthest(queries, k, exclude=excluded)
+        assert_same(hits, reference.furthest(queries, rows, k, metric, exclude=excluded), k)
+
+
+def test_few_more_rows_pass(seeded: bool, rng: np.random.Generator) -> None:
+    """Where a few random ids are excluded, as many rows pass as without, and few more."""
+    rows, queries = gaussian(rng, 20_000), gaussian(rng, 64)
+    index = index_of(rows, "cosine").build()
+    excluded = rng.integers(0, len(rows), (len(queries), 100))
+    _, without = index.search_furthest(queries, K, return_stats=True)
+    _, stats = index.search_furthest(queries, K, exclude=excluded, return_stats=True)
+    assert stats.rows_passed < 1.25 * without.rows_passed
+    assert stats.rows_rescored < 1.25 * without.rows_rescored

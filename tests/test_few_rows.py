@@ -1,0 +1,101 @@
+"""Batches on few rows: in float32, where to code the queries would take longer, and in small tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from cases import DATA, assert_same, index_of, queries_for, rows_for
+from reference import METRICS
+
+import farann
+from farann import _cost, _search
+
+pytestmark = pytest.mark.few_rows_as_floats
+LEVELS = farann.isa_levels()
+PAYS = [level for level in LEVELS
+        if _cost.COSTS[level].code_product < _cost.COSTS[level].float_product]
+
+
+@pytest.mark.parametrize("dim", [16, 64, 256])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("isa", PAYS)
+def test_what_is_scanned(isa: str, metric: str, dim: int, rng: np.random.Generator) -> None:
+    """100 rows in float32, 2,000 by codes; few queries by codes in any case."""
+    for n, by_codes in ((100, False), (2000, True)):
+        index = index_of(rng.standard_normal((n, dim), dtype=np.float32), metric).build()
+        index._isa = isa
+        queries = rng.standard_normal((600, dim), dtype=np.float32)
+        _, stats = index.search_furthest(queries, return_stats=True)
+        assert (stats.code_products > 0) == by_codes
+        assert by_codes or stats.float_products > 0
+        _, stats = index.search_furthest(queries[:5], return_stats=True)
+        assert stats.code_products > 0 and stats.float_products == 0
+
+
+def test_the_rule() -> None:
+    """More rows and more coordinates are better coded, more queries are better packed."""
+    for isa in PAYS:
+        for dim in (16, 64, 256, 1024):
+            ends = []
+            for n_queries in (6, 32, 1000):
+                pays = [_cost.codes_pay(n_queries, n, dim, isa) for n in range(0, 5000, 10)]
+                assert pays == sorted(pays) and not pays[0]
+                ends.append(pays.index(True))
+            assert ends == sorted(ends) and 0 < ends[-1] <= 50
+    assert _cost.codes_pay(1000, 1, 16, "scalar")
+
+
+@pytest.mark.parametrize("n", [10, 150, 3000])
+def test_no_queries(n: int, rng: np.random.Generator) -> None:
+    index = index_of(rng.standard_normal((n, 8), dtype=np.float32)).build()
+    assert index.search_furthest(np.empty((0, 8), np.float32)).ids.shape == (0, 10)
+
+
+@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", DATA)
+def test_the_same_answers(kind: str, metric: str, isa: str, rng: np.random.Generator) -> None:
+    rows = rows_for(kind, rng, 150, 13, metric)
+    queries = queries_for(rng, rows, metric)
+    index = index_of(rows, metric).build()
+    index._isa = isa
+    for k in (1, 10, 149):
+        expected = reference.furthest(queries, rows, k, metric)
+        assert_same(index.search_furthest(queries, k), expected)
+        assert_same(index.search_nearest(queries, k), reference.nearest(queries, rows, k, metric))
+
+
+def test_with_all_that_an_index_can_do(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((160, 20), dtype=np.float32)
+    queries = rng.standard_normal((40, 20), dtype=np.float32)
+    index = index_of(rows[:120]).build()
+    index.add(rows[120:])
+    index.remove(np.arange(0, 160, 7))
+    alive = np.setdiff1d(np.arange(160), np.arange(0, 160, 7))
+    excluded = index.search_furthest(queries, 30).ids
+    hits, stats = index.search_furthest(queries, 9, exclude=excluded, return_stats=True)
+    assert stats.code_products == 0 and stats.float_products > 0
+    for i in range(40):
+        left = np.setdiff1d(alive, excluded[i])
+        expected = reference.furthest(queries[i : i + 1], rows[left], 9, "l2", ids=left)
+        assert_same(farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1]), expected)
+
+
+@pytest.mark.parametrize("n, tasks", [(1000, 4), (40_000, 1)])
+def test_tasks(n: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
+               rng: np.random.Generator) -> None:
+    """Queries on few rows are cut into tasks that stay in the cache."""
+    index = index_of(rng.standard_normal((n, 32), dtype=np.float32)).build()
+    cut: list[int] = []
+
+    def run_all(work: list[Any], threads: int, *, long: bool) -> None:
+        cut.append(len(work))
+        for one in work:
+            one(None)
+
+    monkeypatch.setattr(_search._tasks, "run_all", run_all)
+    index.search_furthest(rng.standard_normal((1000, 32), dtype=np.float32), threads=1)
+    assert cut == [tasks]
