@@ -226,7 +226,8 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
     of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
-    tells_late = with_vectors and not with_cells
+    # Layouts are judged without singles, and by what searches themselves cost.
+    tells_late = with_vectors and not with_cells and singles
     if with_cells:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
