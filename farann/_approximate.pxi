@@ -7,6 +7,8 @@ cdef enum:
     # Without cells an answer is looked at after one in so many of the rows that are scanned, of few
     # results one in twice as many, and of all rows one in NOTED_OF_ALL.
     NOTED_OF_SCANNED = 4
+    # Of fewer rows all of the first part would be scored once more for that.
+    LEAST_NOTED = 512
     NOTED_OF_ALL = 16
     FEW_RESULTS = 3
 
@@ -83,7 +85,8 @@ cdef class ApproximateTask(Task):
         if self.budget < INT64_MAX and self.seeds is not None:
             self.budget -= self.seeds.length
         self.n_first = min(self.n_first, self.budget)
-        if tells_late and self.cells is None and self.n_first < self.codes.n_positions:
+        if (tells_late and self.cells is None
+                and LEAST_NOTED <= self.n_first < self.codes.n_positions):
             self.noted_at = min(self.n_first // NOTED_OF_SCANNED,
                                 self.codes.n_positions // NOTED_OF_ALL)
             self.noted_at = code_rows(self.noted_at // (1 if self.k > FEW_RESULTS else 2))

@@ -352,8 +352,8 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
     view = inside.store_of(index).view(index.isa)
 
     def task(*stops: int) -> _core.ApproximateTask:
-        return _core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0, 0,
-                                     float("nan"), None, np.array(stops, np.int64))
+        return _core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0,
+                                     stops=np.array(stops, np.int64))
 
     for good in (0, 16, 512):
         task(good).run()
