@@ -54,10 +54,11 @@ _BYTE = 0.2
 _PANEL_COORDINATE = 0.5
 _FEW_QUERIES = 6
 
-# Of few rows a batch is scanned in float32: codes are ready sooner than they pay. Nanoseconds to turn
-# and code a query, for all of it and for each coordinate; to scan a row, beside its products, and to
-# pack a coordinate of it for all queries. From 144 batches at "amx" on a Xeon of 2 GHz (Sapphire
-# Rapids): 50 to 2,000 rows in 16 to 1,024 dimensions, 32 and 1,000 queries, all metrics.
+# A batch on few rows is scanned in float32: to code its queries would take longer than codes save.
+# Nanoseconds to rotate and code a query, for all of it and for each coordinate; to scan a row of
+# float32 beside its products, and to pack a coordinate of it for all queries. Round numbers, guided
+# by timings of batches on 50 to 2,000 rows at "amx" alone, on a busy Xeon of 2 GHz (Sapphire
+# Rapids): no fit of known error. Other levels have the same. A wrong choice costs some time only.
 _CODED_QUERY, _CODED_COORDINATE, _FLOAT_ROW, _PACKED_COORDINATE = 200.0, 2.0, 0.8, 0.8
 
 

@@ -138,7 +138,7 @@ class Guard:
         return hits, total._replace(queries=n, queries_guarded=len(guarded))
 
     def _note(self, asked: int, guarded: int, frames: int) -> None:
-        """Count queries, and warn once when more are guarded than chance explains, so many frames up."""
+        """Count queries; warn once, so many frames up, if chance doesn't explain those guarded."""
         self._asked += asked
         self._guarded += guarded
         self._surplus = max(self._surplus + guarded - _WARN_SHARE * asked, 0.0)

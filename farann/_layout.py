@@ -174,8 +174,10 @@ def _better(task: _Task, cells: Made, plain: Made, queries: Float32Array) -> Mad
 
 
 def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
-    """With what may be looked at first, or how 4-bit codes are to be rounded; `sample` is one of rows,
-    if there is one already."""
+    """With what may be looked at first, or how 4-bit codes are to be rounded.
+
+    `sample` is one of rows, if there is one already.
+    """
     builder, kind = task.builder, task.kind
     n, extents = len(builder.rows), builder.extents
     if kind.bits == 4:

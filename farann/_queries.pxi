@@ -366,7 +366,7 @@ cdef class Queries:
             self.active[i] = i
 
     cdef void encode(self, int64_t i) noexcept nogil:
-        """Code a query, of which `weigh` has just found the weights, for the codes that rows have."""
+        """Code a query, whose weights `weigh` has just found, for the codes that rows have."""
         cdef Query *query = &self.queries[i]
         cdef int64_t dim = self.snapshot.dim
         cdef double *weights = self.turned

@@ -102,8 +102,10 @@ def _lengths(vectors: Float64Array) -> Float64Array:
 
 def typical_of(rows: Float32Array, centre: Float64Array, metric: int, queries: Float32Array,
                last: Int64Array, sample: Float64Array) -> Typical:
-    """What is typical of some queries from all over those of a sample; `last` ends each one's answer,
-    and `sample` is one of rows, see `_codes.sample_of`."""
+    """What is typical of some queries from all over those of a sample.
+
+    `last` ends each one's answer, and `sample` is one of rows, see `_codes.sample_of`.
+    """
     unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     some = slice(None, None, -(-len(queries) // _QUERIES))
     weights, ends = weights_of(queries[some], centre, metric), centred(rows[last[some]], centre,

@@ -74,8 +74,8 @@ class Tuning(NamedTuple):
         Costs as above of queries that are asked one by one; empty where they aren't known, as in
         files of older versions.
     late : tuple of float
-        Without cells: the share of the sample whose answers came late in the search. More are a sign
-        of other queries. Empty with cells, without vectors, and in files of older versions.
+        Without cells: the share of the sample whose answers came late in the search. More are a
+        sign of other queries. Empty with cells, without vectors, and in files of older versions.
     """
 
     k: int

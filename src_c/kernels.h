@@ -213,9 +213,10 @@ typedef struct {
     void (*widen_f32)(const float *x, int64_t dim, double *wide);
 
     /*
-     * The weights of a query: its distance `from_centre` times a factor, or the query times it, over
-     * `norm`; and these as float32. All are of n numbers, a multiple of 8, with zeros where they
-     * end before. sums: |q - centre|^2, <q, centre>, |weights|^2 as float32 has them.
+     * The weights of a query: (q - centre) * factor if `from_centre`, else q * factor / norm; and
+     * these as float32. All are of n numbers, a multiple of 8, with zeros where they end before.
+     * sums: |q - centre|^2, <q, centre>, |weights|^2 as float32 has them, each in eight lanes and
+     * the tree of keys_f64.
      */
     void (*weigh_f64)(const double *exact, const double *centre, int64_t n, int from_centre,
                       double factor, double norm, double *weights, float *rounded, double *sums);

@@ -33,8 +33,8 @@ typedef struct {
 farann_packing farann_packing_of(farann_metric metric, double sign);
 
 /*
- * Write the query as float64 to `exact`, and its weights to `weights`, and rounded to `rounded`. These
- * and the centre are padded with zeros to a multiple of 8; `centre_norm` is |centre|.
+ * Write the query as float64 to `exact`, and its weights to `weights`, and rounded to `rounded`.
+ * These and the centre are padded with zeros to a multiple of 8; `centre_norm` is |centre|.
  */
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
                           const float *query, int64_t dim, const double *centre,

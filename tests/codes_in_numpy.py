@@ -177,16 +177,16 @@ class Question(NamedTuple):
 def question(query: Float32, centre: Float64, metric: str, sign: float) -> Question:
     """What `farann_query_prepare` makes of a query."""
     q = query.astype(np.float64)
-    length = math.sqrt(float(reference.total((q * q)[:, None])[0])) if metric == "cosine" else 1.0
+    length = math.sqrt(_total(q * q)) if metric == "cosine" else 1.0
     weights = sign * (-2.0 * (q - centre) if metric == "l2" else -q / length)
     with np.errstate(over="ignore"):
-        norm = float(np.linalg.norm(weights.astype(np.float32).astype(np.float64))) * (1 + 1e-9)
+        norm = math.sqrt(_total(weights.astype(np.float32).astype(np.float64) ** 2)) * (1 + 1e-9)
     terms = len(q) + 16
     gamma, gamma64, lost = terms * 2.0**-24 * 1.01, terms * 2.0**-52, terms * 2.0**-125
     s0, s1, s2 = lost * (1 + norm), gamma * norm + lost, 0.0
-    scale, offset = 1.0, sign * float(q @ centre)
+    scale, offset = 1.0, sign * _total(q * centre)
     if metric == "l2":
-        offset = -sign * float(((q - centre) ** 2).sum())
+        offset = -sign * _total((q - centre) ** 2)
         s0 += gamma64 * (norm * norm + abs(offset))
         s2 = 2 * gamma + 4 * gamma64
     elif metric == "dot":
@@ -196,6 +196,11 @@ def question(query: Float32, centre: Float64, metric: str, sign: float) -> Quest
         scale, offset = 1 / length, offset / length
         s0 += 8 * gamma64
     return Question(weights, norm, scale, offset, (s0, s1, s2), lost)
+
+
+def _total(terms: Float64) -> float:
+    """A sum in the order of `weigh_f64`: eight lanes, then a tree."""
+    return float(reference.total(terms[:, None])[0])
 
 
 class Limits(NamedTuple):

@@ -1,5 +1,7 @@
-"""How deep runs of added rows are scanned under `recall=`: the work of a built index, and the recall
-of rows of any kind."""
+"""How deep runs of added rows are scanned under `recall=`.
+
+The work of a built index, and the recall of rows of any kind.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches on few rows: in float32, where to code the queries would take longer, and in small tasks."""
+"""Batches on few rows: in float32, where to code queries would take longer, and in small tasks."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ N, DIM, ASKED = 20_000, 24, 300
 
 
 def skewed(n: int, seed: int) -> Float32:
-    """Most vectors are on one side, a few are long, or on the other: mirrored, they are among them."""
+    """Most are on one side, a few are long, or on the other: mirrored, they are among these."""
     random = np.random.default_rng(seed)
     size = np.where(random.random((n, 1)) < 0.1, 1.5, 0.6)
     side = np.where(random.random((n, 1)) < 0.85, 0.5, -0.5)

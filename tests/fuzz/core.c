@@ -145,6 +145,52 @@ static void turns(void) {
     }
 }
 
+/* The canonical order of summation: eight lanes, one tree. */
+static double in_lanes(const double *x, int64_t n) {
+    double l[8] = {0.0};
+    for (int64_t j = 0; j < n; j++) l[j % 8] += x[j];
+    return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+}
+
+static int same_number(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+
+/* Queries in float64, their weights and what is summed of these; of any size, NaN and all. */
+static void preparing(void) {
+    const int64_t dim = number(1, 40), n = rounded(dim, 8);
+    const int from_centre = (int)number(0, 1);
+    const double factor = number(0, 1) ? 2.0 : -1.0, norm = fabs((double)finite()) + 1e-30;
+    float *given = NEW(float, dim);
+    double *exact = NEW(double, n), *centre = NEW(double, n), *weights = NEW(double, n);
+    double *terms[3] = {NEW(double, n), NEW(double, n), NEW(double, n)}, *numbers = NEW(double, n);
+    double most = 0.0;
+    for (int64_t j = 0; j < dim; j++) {
+        given[j] = any();
+        exact[j] = (double)finite(), centre[j] = (double)finite() / 3.0;
+    }
+    for (int64_t j = 0; j < n; j++) {
+        const double y = exact[j] - centre[j];
+        weights[j] = from_centre ? y * factor : exact[j] * factor / norm;
+        const double r = (double)(float)weights[j];
+        terms[0][j] = y * y, terms[1][j] = exact[j] * centre[j], terms[2][j] = r * r;
+        numbers[j] = (double)any() * (byte() % 2 ? 1e-150 : 1e150);
+        if (fabs(numbers[j]) > most) most = fabs(numbers[j]);
+    }
+    for (int level = 0; level < n_levels; level++) {
+        double *wide = NEW(double, n), *got = NEW(double, n), sums[3];
+        float *narrow = NEW(float, n);
+        for (int64_t j = 0; j < n; j++) wide[j] = 7.0; /* memory is not zero before */
+        levels[level]->widen_f32(given, dim, wide);
+        for (int64_t j = 0; j < n; j++)
+            CHECK(same_number(wide[j], j < dim ? (double)given[j] : 0.0));
+        levels[level]->weigh_f64(exact, centre, n, from_centre, factor, norm, got, narrow, sums);
+        for (int64_t j = 0; j < n; j++)
+            CHECK(got[j] == weights[j] && narrow[j] == (float)weights[j]);
+        for (int i = 0; i < 3; i++) CHECK(same_number(sums[i], in_lanes(terms[i], n)));
+        CHECK(levels[level]->largest_f64(numbers, n) == most);
+        CHECK(levels[level]->largest_f64(numbers, 0) == 0.0);
+    }
+}
+
 /* Rows coded at every level, with a stretch and axes or without. */
 static void encoding(void) {
     const int64_t n = number(1, 9), dim = number(1, 40), padded = rounded(dim, 8);
@@ -536,6 +582,50 @@ static void best(void) {
     }
 }
 
+/* A key of one kind, by a random number: what buckets are good for, and what they aren't. */
+static double key_like(int kind, uint32_t random) {
+    const double even = (double)random;
+    switch (kind) {
+    case 0: return even;
+    case 1: return (double)(random % 5); /* ties */
+    case 2: return 1.5;                  /* all equal */
+    case 3: return random % 9 ? even : random % 2 ? INFINITY : -INFINITY;
+    case 4: return (random % 2 ? 1.7e308 : -1.7e308) / (1.0 + even); /* too far apart */
+    case 5: return (double)(random % 2000) * 0x1p-1074;              /* hardly apart */
+    case 6: return random % 100 ? even * 1e-12 : 1e30 * even;        /* nearly all in one bucket */
+    case 7: return 1.0 + (double)(random % 4096) * 0x1p-52;
+    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* about one a bucket */
+    default: return random % 7 ? even : NAN;
+    }
+}
+
+/* Sorting by pivots, and by buckets, against qsort. */
+static void sorting(void) {
+    const int kind = (int)number(0, 9);
+    const int64_t n = number(0, 1) ? number(505, 520) : number(0, 3000);
+    const int64_t given_up = number(0, 15) == 0;
+    farann_entry *entries = NEW(farann_entry, n), *expected = NEW(farann_entry, n);
+    farann_entry *plain = NEW(farann_entry, n), *scratch = NEW(farann_entry, n);
+    uint8_t *seen = NEW(uint8_t, 1 << 16);
+    uint32_t random = byte() | byte() << 8;
+    for (int64_t i = 0; i < n; i++) {
+        random = random * 1664525u + 1013904223u;
+        entries[i].key = key_like(kind, random >> 8);
+        entries[i].id = i * 40503 % 65536; /* no two are the same */
+        expected[i] = plain[i] = entries[i];
+    }
+    farann_entries_sort(plain, n, &given_up);
+    farann_many_entries_sort(entries, n, scratch, &given_up);
+    qsort(expected, (size_t)n, sizeof *expected, better);
+    for (int64_t i = 0; i < n; i++) {
+        CHECK(!seen[entries[i].id]); /* whatever happens, none is lost */
+        seen[entries[i].id] = 1;
+        if (given_up || kind == 9) continue; /* in any order */
+        CHECK(plain[i].key == expected[i].key && plain[i].id == expected[i].id);
+        CHECK(entries[i].key == expected[i].key && entries[i].id == expected[i].id);
+    }
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
     for (const char *const *name = farann_kernel_levels(); *name; name++) {
@@ -548,8 +638,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static void (*const parts[])(void) = {keys,  turns,     encoding, panels, rows_as_they_lie,
-                                          selection, codes, codes,    best};
+    static void (*const parts[])(void) = {
+        keys,  turns, preparing, encoding, panels, rows_as_they_lie, selection,
+        codes, codes, best,      sorting};
     at = data, end = data + size;
     parts[byte() % (sizeof parts / sizeof *parts)]();
     while (n_arrays) free(arrays[--n_arrays]);
