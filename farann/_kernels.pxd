@@ -50,7 +50,7 @@ cdef extern from "candidates.h" nogil:
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
                                 const farann_block *, const farann_filter *)
-    int farann_id_set_bits(int64_t)
+    int64_t farann_id_set_room(int64_t)
     void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
     void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,
                                 const farann_filter *)

@@ -34,11 +34,6 @@ cdef void *aligned(void *memory) noexcept nogil:
     return <void *>((address + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
 
 
-cdef int64_t places_for(int64_t n) noexcept nogil:
-    """Places of a set of n ids."""
-    return <int64_t>1 << farann_id_set_bits(n) if n else 0
-
-
 cdef class Queries:
     """Some queries of a search, prepared, with the scratch memory to answer them."""
 
@@ -228,7 +223,7 @@ cdef class Queries:
         if filter.excluded is not None and filter.offsets.shape[0] <= stop:
             raise ValueError("offsets must be those of all queries")
         for i in range(self.n_queries):
-            n_places += places_for(filter.n_excluded(start + i))
+            n_places += farann_id_set_room(filter.n_excluded(start + i))
         if n_places:
             places = <uint32_t *>self.allocate(n_places, sizeof(uint32_t))
         with nogil:
@@ -237,7 +232,7 @@ cdef class Queries:
                 if self.stopped():
                     break
                 self.queries[i].filter = filter.of_query(start + i, places)
-                places += places_for(filter.n_excluded(start + i))
+                places += farann_id_set_room(filter.n_excluded(start + i))
                 self.prepare(i)
             if self.codes is not None and self.code_width > 1:
                 self.make_tiles()

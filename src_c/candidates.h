@@ -47,6 +47,8 @@ typedef struct {
 /*
  * A set of ids: an open hash table over a list that it doesn't copy. A place holds one more than
  * where in the list its id is, or 0. `bits` is the logarithm of the number of places; 0: no set.
+ * Behind the places are marks, a Bloom filter (Bloom 1970) by words: few enough bytes for
+ * caches, they tell most ids that aren't in the set.
  */
 typedef struct {
     const int64_t *ids;
@@ -67,10 +69,10 @@ typedef struct {
     int64_t n_met;
 } farann_filter;
 
-/* The logarithm of the places that a set of n ids needs: at least twice as many; 0 for n == 0. */
-int farann_id_set_bits(int64_t n);
+/* The words that a set of n ids needs, for places and marks; 0 for n == 0. */
+int64_t farann_id_set_room(int64_t n);
 
-/* Make a set of n ids, n < 2^32, over zeroed places. Ids below 0 fill up lists and are no ids. */
+/* Make a set of n ids, n < 2^32, over zeroed words. Ids below 0 fill up lists and are no ids. */
 void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint32_t *places);
 
 /* Whether a slot may be found. */
