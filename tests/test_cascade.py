@@ -27,14 +27,17 @@ from codes_in_numpy import (
 )
 
 import farann
-from farann import _core, _search
+from farann import _builder, _core, _search
 
 LEVELS = farann.isa_levels()
 
 
-def coded_index(rows: Float32, metric: str, isa: str, m: int | None,
-                rng: np.random.Generator) -> farann.Index:
-    """An index whose codes have m leading directions (None: no basis) and a random order."""
+def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.random.Generator, *,
+                by_length: bool = False) -> farann.Index:
+    """An index whose codes have m leading directions (None: no basis).
+
+    They are in random order, or have the longest rows first.
+    """
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
@@ -42,8 +45,24 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None,
     store = inside.store_of(index)
     basis = None if m is None else leading(rows, metric, m, store.centre)
     inside.put(index, codes=lay_out(rows, metric, basis, order=rng.permutation(len(rows)),
-                                    centre=store.centre))
+                                    centre=store.centre, by_length=by_length))
     return index
+
+
+def with_weights_of_their_own(arrays: _builder.CodeArrays) -> _builder.CodeArrays:
+    """Whole codes of which every second row has half the weight, as older files may have them."""
+    assert arrays.whole is not None and arrays.whole_weights is not None
+    assert arrays.whole_bounds is not None
+    whole, weights, squares = arrays.whole.copy(), arrays.whole_weights.copy(), None
+    whole[1::2] = 128 + np.rint((whole[1::2].astype(np.float64) - 128) / 2)
+    weights[1::2] /= 2
+    if arrays.whole_squares is not None:
+        squares = arrays.whole_squares.copy()
+        squares[1::2] /= 2
+    bounds = arrays.whole_bounds._replace(
+        residual=arrays.whole_bounds.residual + 0.5 * np.sqrt(whole.shape[1]))
+    return arrays._replace(whole=whole, whole_weights=weights, whole_squares=squares,
+                           whole_bounds=bounds)
 
 
 # ---- exact at every level ----
@@ -262,19 +281,8 @@ def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generat
 def test_rows_with_weights_of_their_own(metric: str, rng: np.random.Generator) -> None:
     """Older files have these for whole codes, which then can't be scanned as panels."""
     rows, queries = low_rank(rng, 300, 40), low_rank(rng, 29, 40)
-    arrays = lay_out(rows, metric, leading(rows, metric, 4))
-    assert arrays.whole is not None and arrays.whole_weights is not None
-    assert arrays.whole_bounds is not None
-    whole, weights, squares = arrays.whole.copy(), arrays.whole_weights.copy(), None
-    whole[1::2] = 128 + np.rint((whole[1::2].astype(np.float64) - 128) / 2)
-    weights[1::2] /= 2
-    if arrays.whole_squares is not None:
-        squares = arrays.whole_squares.copy()
-        squares[1::2] /= 2
-    bounds = arrays.whole_bounds._replace(
-        residual=arrays.whole_bounds.residual + 0.5 * np.sqrt(40))
-    codes = _core.Codes(300, 40, *arrays._replace(
-        whole=whole, whole_weights=weights, whole_squares=squares, whole_bounds=bounds))
+    codes = _core.Codes(300, 40, *with_weights_of_their_own(
+        lay_out(rows, metric, leading(rows, metric, 4))))
     expected = reference.furthest(queries, rows, 10, metric)
     for n in (1, 29):
         scores, ids, _ = ask_core(rows, queries[:n], 10, metric, LEVELS[-1], codes=codes)
@@ -362,16 +370,49 @@ def test_life(metric: str, rng: np.random.Generator) -> None:
 # ---- whole codes, where a first look lets too many pass ----
 
 
+def counts(index: farann.Index) -> tuple[int, int]:
+    """Rows that the last search refined, and its products of codes."""
+    did = index.stats()["last_search"]
+    return did["rows_refined"], did["code_products"]
+
+
+@pytest.mark.parametrize("by_length", [False, True])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
-def test_without_a_look(isa: str, metric: str, scale: float, monkeypatch: pytest.MonkeyPatch,
-                        rng: np.random.Generator) -> None:
-    monkeypatch.setattr(_search, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
+def test_without_a_look(isa: str, metric: str, scale: float, by_length: bool,
+                        monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """After a whole block whose refining is too dear, whole codes are scanned and none refined."""
     rows = low_rank(rng, 3500, 20) * np.float32(scale)
     rows[::3] = rows[1::3][: len(rows[::3])]  # ties
     queries = low_rank(rng, 19, 20) * np.float32(scale)
+    index = coded_index(rows, metric, isa, 3, rng, by_length=by_length)
+    for k in (1, 700):
+        for search, oracle in ((index.search_furthest, reference.furthest),
+                               (index.search_nearest, reference.nearest)):
+            expected, before = oracle(queries, rows, k, metric), (0, 0)
+            for dear in (False, True):
+                monkeypatch.setattr(_search, "row_costs", lambda *_, d=dear: (0.0, float(d), 0, 0))
+                assert_same(search(queries, k), expected, k)
+                if dear and k == 700 and not by_length:
+                    # Of 3,500 rows the look is at 2,016, along 3 of 20 directions and the rest.
+                    assert counts(index)[0] < 0.8 * before[0]
+                    assert counts(index)[1] > 1.3 * before[1]
+                before = counts(index)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("isa", LEVELS)
+def test_rows_with_weights_of_their_own_are_looked_at(
+    isa: str, metric: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """Their whole codes can't be put into panels, however dear it is to refine them."""
+    monkeypatch.setattr(_search, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
+    rows, queries = low_rank(rng, 3500, 20), low_rank(rng, 19, 20)
     index = coded_index(rows, metric, isa, 3, rng)
+    centre = inside.store_of(index).centre
+    inside.put(index, codes=with_weights_of_their_own(
+        lay_out(rows, metric, leading(rows, metric, 3, centre), centre=centre)))
     for k in (1, 700):
         assert_same(index.search_furthest(queries, k),
                     reference.furthest(queries, rows, k, metric), k)
@@ -379,14 +420,19 @@ def test_without_a_look(isa: str, metric: str, scale: float, monkeypatch: pytest
                     reference.nearest(queries, rows, k, metric), k)
 
 
-def test_it_looks_no_more(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("isa", LEVELS)
+def test_it_looks_no_more(isa: str, rng: np.random.Generator) -> None:
     """For thousands of rows, of which it rules out few; for ten it goes on looking."""
     rows, queries = low_rank(rng, 30_000, 64), low_rank(rng, 32, 64)
-    index = coded_index(rows, "l2", LEVELS[-1], 4, rng)
-    for k, share in ((10, 0.0), (3000, 0.2)):
-        hits, stats = index.search_furthest(queries, k, return_stats=True)
+    index = coded_index(rows, "l2", isa, 4, rng)
+    did = {}
+    for k in (10, 3000):
+        hits, did[k] = index.search_furthest(queries, k, return_stats=True)
         assert_same(hits, reference.furthest(queries, rows, k, "l2"), k)
-        wholly = stats.code_products / 64 / stats.queries / len(rows)
-        assert wholly > share if k == 3000 else stats.rows_refined < 0.5 * stats.rows_scanned
-        if k == 3000 and LEVELS[-1] != "scalar":
-            assert stats.rows_refined < 0.2 * stats.rows_scanned
+    assert did[10].rows_refined < 0.5 * did[10].rows_scanned
+    if isa == "scalar":  # products of codes are no faster
+        assert did[3000].code_products == did[10].code_products
+        return
+    # All but the first block of 1,024 rows, and those before, by 64 coordinates instead of 8.
+    assert did[3000].code_products > 6 * did[10].code_products
+    assert did[3000].rows_refined < 0.1 * did[3000].rows_scanned

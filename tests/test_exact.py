@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
+from farann import _cost
 
 DIMS = (1, 7, 15, 16, 17, 31, 33, 64, 65, 97, 784)
 SIZES = (1, 2, 5, 31, 32, 33, 1000, 5000)
@@ -36,6 +37,24 @@ def test_every_shape(n: int, dim: int, metric: str) -> None:
     rows = rng.standard_normal((n, dim), dtype=np.float32)
     queries = rng.standard_normal((13 if n * dim < 10**6 else 6, dim), dtype=np.float32)
     assert_exact(index_of(rows, metric), rows, queries, (10, 1, 1000, n + 3))
+
+
+@pytest.mark.few_rows_as_floats
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dim", (1, 16, 33, 97))
+@pytest.mark.parametrize("n", (65, 100, 200))
+def test_few_rows_as_users_have_them(n: int, dim: int, metric: str) -> None:
+    """Batches on these are scanned in float32; other tests have codes at any size."""
+    rng = np.random.default_rng([n, dim])
+    rows = rng.standard_normal((n, dim), dtype=np.float32)
+    queries = rng.standard_normal((13, dim), dtype=np.float32)
+    index = index_of(rows, metric).build()
+    by_codes = _cost.codes_pay(13, n, dim, index.isa)
+    for search in (index.search_furthest, index.search_nearest):
+        search(queries, 10)
+        assert (index.stats()["last_search"]["code_products"] > 0) == by_codes
+    assert not by_codes or index.isa == "scalar" or n * dim > 3000
+    assert_exact(index, rows, queries, (10, 1, n + 3))
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -97,6 +97,28 @@ def _objects(parts: list[NDArray[np.int64]]) -> NDArray[np.object_]:
     return array
 
 
+@pytest.mark.few_rows_as_floats
+def test_batches_on_few_rows_as_users_have_them(setting: Setting,
+                                                rng: np.random.Generator) -> None:
+    """These are scanned in float32, where other tests have codes at any size."""
+    index, rows, ids, _ = setting
+    queries = rng.standard_normal((100, 6), dtype=np.float32)
+    left_out = reference.furthest(queries, rows, 8, index.metric, ids=ids).ids
+    kept = rng.permutation(ids)[:150]
+    for exclude, allowed in ((left_out, None), (None, kept), (left_out, kept)):
+        plain: dict[str, Any] = {"ids": ids, "allowed": allowed,
+                                 "exclude": None if exclude is None else exclude.tolist()}
+        for k in (3, 70, 250):
+            expected = reference.furthest(queries, rows, k, index.metric, **plain)
+            hits, stats = index.search_furthest(queries, k, exclude=exclude, allowed=allowed,
+                                                return_stats=True)
+            assert_same(hits, expected)
+            assert (stats.code_products > 0) == (index.isa == "scalar")
+            expected = reference.nearest(queries, rows, k, index.metric, **plain)
+            hits = index.search_nearest(queries, k, exclude=exclude, allowed=allowed)
+            assert_same(hits, expected)
+
+
 @pytest.mark.parametrize("form", PADDED)
 def test_exclude_in_every_form(form: str, setting: Setting) -> None:
     ids = best(setting, 8)

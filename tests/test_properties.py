@@ -91,6 +91,13 @@ def test_exact_on_any_kind(problem: Problem, k: int) -> None:
     assert_exact(problem.make_index(), problem.rows, problem.queries, (k,))
 
 
+@pytest.mark.few_rows_as_floats
+@given(problems(), st.integers(1, 200))
+def test_exact_on_any_kind_as_users_have_it(problem: Problem, k: int) -> None:
+    """Batches on few rows in float32."""
+    assert_exact(problem.make_index().build(), problem.rows, problem.queries, (k,))
+
+
 @given(problems(), SEEDS)
 def test_permuting_rows_with_their_ids_changes_nothing(problem: Problem, seed: int) -> None:
     rows, queries, metric = problem

@@ -20,6 +20,7 @@ from bench import machine
 from bench.kernels.peak import peak
 from farann import _basis, _builder, _core
 from farann._codes import measure_rows
+from farann._rotation import Turn, rotation_signs
 
 Array = NDArray[np.float32]
 
@@ -53,7 +54,8 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     `upper_alone`: without the lower halves of codes, as in 4 bits.
     """
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
-    extents = measure_rows(rows, centre, metric == "cosine", 0, isa, False)
+    turn = Turn(rotation_signs(rows.shape[1], 0), None, None)
+    extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
     assert extents is not None
     builder = _builder.Builder(rows, centre, _core.METRICS.index(metric), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
@@ -67,14 +69,14 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
 
 
 def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str,
-              codes: _core.Codes | None = None) -> float:
-    """Time a task's scan alone; gives its best seconds."""
+              codes: _core.Codes | None = None, *, k: int = 10) -> float:
+    """Time a task's search alone; gives its best seconds."""
     number, centre = _core.METRICS.index(metric), np.zeros(rows.shape[1])
     snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa, codes)
     chosen = _core.Filter(snapshot)
 
     def fresh() -> tuple[tuple[_core.Task], dict[str, Any]]:
-        return (_core.Task(snapshot, chosen, queries, 0, len(queries), 10, False),), {}
+        return (_core.Task(snapshot, chosen, queries, 0, len(queries), k, False),), {}
 
     benchmark.pedantic(_core.Task.run, setup=fresh, rounds=7, warmup_rounds=1)
     return float(benchmark.stats.stats.min)
@@ -173,6 +175,33 @@ def test_first_look(benchmark: Any, isa: str, directions: int, metric: str) -> N
     benchmark.extra_info["refined a query"] = round(task.refined / BATCH)
     rate = 2.0 * (task.scanned * (directions + 4) + task.refined * dim) / seconds
     note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["float32", "codes"])
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_preparing_queries(benchmark: Any, isa: str, dim: int, metric: str, coded: bool) -> None:
+    """Batches on next to no rows: weights and constants of queries, and their codes."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((80, dim), dtype=np.float32)
+    queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
+    codes = codes_of(rows, metric) if coded else None
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
+    benchmark.extra_info["ns a query"] = round(1e9 * seconds / BATCH)
+
+
+@pytest.mark.parametrize("spread", [True, False], ids=["evenly", "ties"])
+@pytest.mark.parametrize("k", [100, 1000, 10_000])
+def test_sorting(benchmark: Any, k: int, spread: bool) -> None:
+    """All rows are wanted: keys, and sorting them; thousands by buckets where they lie evenly."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((k, 8), dtype=np.float32)
+    if not spread:
+        rows = np.sign(rows)
+    queries = rng.standard_normal((32, 8), dtype=np.float32)
+    seconds = run_fresh(benchmark, rows, queries, "l2", farann.isa_levels()[-1], k=k)
+    benchmark.extra_info["ns an entry"] = round(1e9 * seconds / len(queries) / k, 1)
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
