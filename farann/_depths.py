@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 _QUERIES, _DRAWN, _LEAST, _MOST_ANSWERS, _FEWEST = 512, 1024, 128, 2**18, 32
 # With fewer answers that may be missed a run doesn't stand for itself, nor do all runs together.
 _OF_ITS_OWN, _OF_ALL = 8.0, 4.0
-# Where more rows are new than one in so many, or more of the answers are removed, all rows are
-# searched again.
-_NEW, _GONE = 8, 16
+# Where more rows are new than one in so many, all rows are searched again; where more answers were
+# removed, for the queries that had these: what took their places may lie anywhere, and until then
+# is in no depth.
+_NEW, _GONE = 8, 100
 # Stops that are kept, by k and recall.
 _MOST_STOPS = 64
 
@@ -42,6 +43,7 @@ class Answers(NamedTuple):
     slots: Int64Array  # (q, k), -1 for none
     n_slots: int
     runs: tuple[Run, ...]  # those that there were
+    lost: Int64Array  # (q,), answers that were removed since all rows were searched for a query
 
 
 class Depths:
@@ -103,15 +105,25 @@ def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
         return before
     else:
         queries = before.queries
-        if not _outdated(before, store):
-            gone = before if store.alive is None else before._replace(
-                slots=np.where(_is_alive(before.slots, store), before.slots, -1))
-            return gone if before.runs is added.runs else _with_new(gone, store, isa, threads)
+        if (store.n_slots - before.n_slots) * _NEW <= store.n_slots:
+            answers = _without_removed(before, store)
+            too_many = answers.lost.sum() * _GONE > answers.slots.size
+            if answers.runs is not added.runs or (too_many and answers.n_slots < store.n_slots):
+                answers = _with_new(answers, store, isa, threads)
+            return _with_lost(answers, store, isa, threads) if too_many else answers
+    scores, slots = _exact(store, queries, k, isa, threads)
+    return Answers(guard, queries, scores, slots, store.n_slots, added.runs,
+                   np.zeros(len(queries), np.int64))
+
+
+def _exact(store: Store, queries: Float32Array, k: int, isa: str,
+           threads: int) -> tuple[Float32Array, Int64Array]:
+    """Scores and slots of the rows furthest from queries."""
     view = store.view(isa)
     hits, _ = _search.top(view.exact, view.everything, queries, k, False, threads)
     slots = store.slots_of(np.maximum(hits.ids, 0).ravel()).reshape(hits.ids.shape)
     slots[hits.ids < 0] = -1
-    return Answers(guard, queries, hits.scores, slots, store.n_slots, added.runs)
+    return hits.scores, slots
 
 
 def _most(k: int) -> int:
@@ -131,13 +143,22 @@ def _sample(store: Store, k: int, guard: Guard) -> Float32Array:
     return np.ascontiguousarray(like[:: -(-len(like) // _most(k))])
 
 
-def _outdated(answers: Answers, store: Store) -> bool:
-    n_new = store.n_slots - answers.n_slots
-    if n_new * _NEW > store.n_slots:
-        return True
-    there = answers.slots >= 0
-    gone = there.sum() - _is_alive(answers.slots, store).sum()
-    return bool(gone * _GONE > there.sum())
+def _without_removed(answers: Answers, store: Store) -> Answers:
+    if store.alive is None:
+        return answers
+    alive = _is_alive(answers.slots, store)
+    lost = answers.lost + ((answers.slots >= 0) & ~alive).sum(axis=1)
+    return answers._replace(slots=np.where(alive, answers.slots, -1), lost=lost)
+
+
+def _with_lost(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
+    """With what took the places of removed rows."""
+    which = np.flatnonzero(answers.lost)
+    scores, slots, lost = answers.scores.copy(), answers.slots.copy(), answers.lost.copy()
+    scores[which], slots[which] = _exact(store, answers.queries[which], slots.shape[1], isa,
+                                         threads)
+    lost[which] = 0
+    return answers._replace(scores=scores, slots=slots, lost=lost)
 
 
 def _is_alive(slots: Int64Array, store: Store) -> BoolArray:
@@ -159,7 +180,8 @@ def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers
     last = np.where(slots < 0, np.float32(np.inf), sign * scores)
     best = np.argsort(last, axis=1, kind="stable")[:, :k]
     return Answers(answers.asked, answers.queries, np.take_along_axis(scores, best, axis=1),
-                   np.take_along_axis(slots, best, axis=1), store.n_slots, store.added.runs)
+                   np.take_along_axis(slots, best, axis=1), store.n_slots, store.added.runs,
+                   answers.lost)
 
 
 def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int64Array | None:

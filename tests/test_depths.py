@@ -309,7 +309,8 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
 
 def answers_at(slots: NDArray[np.int64], n_slots: int, runs: tuple[Run, ...]) -> Answers:
     queries = np.zeros((len(slots), 4), np.float32)
-    return Answers(None, queries, np.zeros(slots.shape, np.float32), slots, n_slots, runs)
+    return Answers(None, queries, np.zeros(slots.shape, np.float32), slots, n_slots, runs,
+                   np.zeros(len(slots), np.int64))
 
 
 def test_stops_by_hand(rng: np.random.Generator) -> None:
@@ -366,3 +367,28 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
     for bad in (-16, 8, 528):
         with pytest.raises(ValueError, match="whole panels of their runs"):
             task(bad)
+
+
+def test_rows_removed_one_by_one(rng: np.random.Generator) -> None:
+    """Answers that take the places of removed ones are counted, however few go at a time."""
+    k, shift = 20, np.float32(1.0)
+    rows, queries = drawn(rng, BASE), drawn(rng, 300) + shift
+    index = built(rows, "l2")
+    index.tune(drawn(rng, 600) + shift, k=k)
+    # Long rows where no query looks; of the first answers some lie before, the next behind them.
+    more = (np.abs(drawn(rng, 4096)) + np.float32(1.5)).astype(np.float32)
+    more[:20] = np.float32(-2.6) + 0.1 * drawn(rng, 20)
+    more[20:60] = np.float32(-1.4) + 0.1 * drawn(rng, 40)
+    index.add(more)
+    every, left = np.vstack([rows, more]), np.arange(BASE + 4096)
+    for slot in range(BASE, BASE + 20):
+        index.search_furthest(queries[:2], k, recall=0.95)
+        index.remove(slot)
+        every = np.vstack([every, every[:1]])
+        index.add(every[:1])  # too few for a run
+    left = np.r_[0:BASE, BASE + 20 : len(every)]
+    exact = left[best(queries, every[left], "l2", k)]
+    found = index.search_furthest(queries, k, recall=0.95).ids
+    assert recall_of(found, exact) > 0.94
+    answers = inside.store_of(index).depths.answers[k]
+    assert (answers.slots < 0).sum() <= answers.slots.size // 100
