@@ -121,7 +121,9 @@ class Tuning(NamedTuple):
         costs = self.single_costs if single and self.single_costs else self.costs
         if i >= len(best) - 1 or costs[i] >= costs[-1]:
             return float("inf")
-        if i == 0 or best[i] == best[i - 1]:
+        # Where less effort costs more, many queries found too little and had all rows scanned: their
+        # recall says nothing of efforts between.
+        if i == 0 or best[i] == best[i - 1] or self.costs[i - 1] > self.costs[i]:
             return self.efforts[i]
         # Recall flattens: a straight line asks for too much, one of logarithms for too little.
         share = (wanted - best[i - 1]) / (best[i] - best[i - 1])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, recall_of
-from cases import Float32, assert_same, index_of
+from cases import Float32, assert_same, float32, index_of
 from numpy.typing import NDArray
 from reference import METRICS
 
@@ -447,3 +447,22 @@ class TestEffortFor:
         assert axes.get_ylabel() == "recall@10" and "cost" in axes.get_xlabel()
         assert self.TABLE.plot(axes) is axes and len(axes.lines) == 2
         pyplot.close("all")
+
+
+def test_scans_of_all_say_nothing_of_more_effort() -> None:
+    """Where little effort ends in scans of all for many queries, and a little more in none."""
+    table = Tuning(50, (1.5, 2.0, 2.5, 3.0, INF), (0.77, 0.80, 0.85, 0.99, 1.0),
+                   (1.7, 1.1, 0.27, 0.33, 1.0))
+    assert table.effort_for(0.8) == 2.5
+    assert 2.5 < table.effort_for(0.9) < 3.0
+
+
+def test_recall_where_little_effort_finds_too_little(rng: np.random.Generator) -> None:
+    def drawn(n: int) -> Float32:
+        return float32(rng.standard_normal((n, 24)) * np.exp(0.1 * rng.standard_normal((n, 1))))
+
+    index, queries = index_of(drawn(20_000), "cosine", cells=60).build(tune=[50]), drawn(300)
+    exact = index.search_furthest(queries, 50).ids
+    for recall in (0.8, 0.85, 0.95):
+        found = index.search_furthest(queries, 50, recall=recall).ids
+        assert recall_of(found, exact) > recall - 0.01
