@@ -126,13 +126,13 @@ cdef class SingleSearch:
                 task.search_added()
                 self.write(task, to_scores, to_ids)
             task.check_finished()
-            if self.guard is not None:
-                self.guard.alone += 1
         # One that needed more memory is not like a new one.
         if task.n_memory == memory and len(self.idle) < MOST_IDLE:
             self.idle.append(task)
         if not finite or (self.guard is not None and self.is_late(task)):
-            return None
+            return None  # whoever answers it counts it
+        if self.guard is not None:
+            self.guard.alone += 1
         return scores, ids, (1, task.scanned, task.refined, task.rescored, task.bytes_read,
                              task.code_products, task.float_products, task.blocks, task.passed)
 

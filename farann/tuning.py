@@ -35,6 +35,8 @@ _USUAL = 3.0
 # Shares of the rows that are scored if half of them don't do.
 _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
+# So many times the cost of the next larger effort says that many queries had all rows scanned.
+_DEARER = 1.25
 # What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
 # a search that expects too much begins again.
 _BELOW = 2.0
@@ -121,9 +123,10 @@ class Tuning(NamedTuple):
         costs = self.single_costs if single and self.single_costs else self.costs
         if i >= len(best) - 1 or costs[i] >= costs[-1]:
             return float("inf")
-        # Where less effort costs more, many queries found too little and had all rows scanned: their
-        # recall says nothing of efforts between.
-        if i == 0 or best[i] == best[i - 1] or self.costs[i - 1] > self.costs[i]:
+        # Where less effort costs far more, many queries found too little and had all rows scanned:
+        # their recall says nothing of efforts between.
+        scanned_all = self.costs[i - 1] > _DEARER * self.costs[i]
+        if i == 0 or best[i] == best[i - 1] or scanned_all:
             return self.efforts[i]
         # Recall flattens: a straight line asks for too much, one of logarithms for too little.
         share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
