@@ -32,6 +32,7 @@ def test_stub_says_what_the_core_has() -> None:
     allowed = Path(__file__).parent / "stubs_allowed.txt"
     run = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", "farann._core", "--ignore-disjoint-bases",
+         "--mypy-config-file", "pyproject.toml",
          "--allowlist", str(allowed)],
         cwd=PACKAGE.parent, capture_output=True, text=True, timeout=300,
     )
