@@ -5,12 +5,12 @@ cdef enum:
     # groups, which take turns.
     TELLING_CELLS = 16
     # Without cells an answer is looked at after one in so many of the rows that are scanned, of few
-    # results one in twice as many, and of all rows one in NOTED_OF_ALL.
+    # results one in twice as many, and of all rows one in NOTED_OF_ALL. Searches of fewer rows than
+    # LEAST_NOTED don't look: their first threshold would be that of too few rows.
     NOTED_OF_SCANNED = 4
-    # Of fewer rows all of the first part would be scored once more for that.
-    LEAST_NOTED = 512
     NOTED_OF_ALL = 16
     FEW_RESULTS = 3
+    LEAST_NOTED = 512
 
 
 cdef class ApproximateTask(Task):
@@ -22,7 +22,7 @@ cdef class ApproximateTask(Task):
     `effort` is the number of positions that are scanned, and no others are.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
-    With `tells_late` the search tells without cells which queries' answers came late: of which half
+    With `tells_late` the search tells without cells which queries' answers came late: half of them
     was found after the first part of the rows, and took the place of what that had. See `late_to`.
     """
 
