@@ -9,16 +9,17 @@ the scales have no codes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farann import _builder, _core
-from farann._builder import CodeArrays, Sizes
-from farann._codes import CodeBounds
+from farann._builder import Sizes
 from farann._kind import Kind
 from farann._process import ieee_arithmetic
+from farann._records import CodeArrays, CodeBounds
 from farann._types import Float32Array, Float64Array, Int64Array
 
 # So many rows are coded at a time at least: fewer are as quickly scanned in float32. Runs of so
@@ -99,7 +100,7 @@ class Added(NamedTuple):
         codes = _builder.code_like(base, tail[rows], sizes, centre, kind, isa)
         assert codes.slots is not None
         sizes = sizes.of(codes.slots)
-        codes = codes._replace(slots=(n_base + rows)[codes.slots].astype(np.int32))
+        codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
         added = self._replace(runs=kept, waiting=waiting[later], large=large)
         return added._with(codes, sizes)
 
@@ -138,7 +139,7 @@ class Added(NamedTuple):
         bounds, whole_bounds = _largest(room.bounds, codes.bounds), room.whole_bounds
         if whole_bounds is not None and codes.whole_bounds is not None:
             whole_bounds = _largest(whole_bounds, codes.whole_bounds)
-        room = room._replace(bounds=bounds, whole_bounds=whole_bounds)
+        room = replace(room, bounds=bounds, whole_bounds=whole_bounds)
         return self._replace(room=room, n_positions=n + new,
                              runs=(*runs, Run(n, n + new, sizes)))
 
@@ -164,7 +165,7 @@ def _parts_of(codes: CodeArrays, runs: Iterable[tuple[int, int]], n: int) -> Cod
             values = getattr(codes, name)
             parts[name] = None if values is None else _taken(
                 values, [(start // unit, stop // unit) for start, stop in runs], n // unit)
-    return codes._replace(**parts)
+    return replace(codes, **parts)
 
 
 def _taken(values: npt.NDArray[Any], runs: list[tuple[int, int]], n: int) -> npt.NDArray[Any]:

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._codes import (
-    CodeBounds,
     block_number,
     blocks_of,
     centred,
@@ -17,6 +16,7 @@ from farann._codes import (
     largest_of_panels,
 )
 from farann._parallel import each
+from farann._records import CodeBounds
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)

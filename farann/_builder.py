@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy.typing as npt
 from farann import _basis, _core
 from farann._cells import Origins
 from farann._codes import (
-    CodeBounds,
     CodedBlock,
     Extents,
     Laying,
@@ -25,8 +25,8 @@ from farann._codes import (
 )
 from farann._kind import Kind
 from farann._parallel import each
-from farann._rotation import Turn
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann._records import CodeArrays, CodeBounds
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 from farann._typical import Lead, along_and_across
 from farann._upper import code_upper
 
@@ -38,34 +38,6 @@ _PARTS_OF_RUNS = 128
 MOST_ORDERED = 2**31
 # Pays for the rounding of lengths to float32.
 _LENGTH_UP = 2.0**-20
-
-
-class CodeArrays(NamedTuple):
-    """What `_core.Codes` is made of, and what a file keeps of it."""
-
-    panels: UInt8Array
-    lower: UInt8Array | None
-    weights: Float32Array
-    unknown: Float32Array | None
-    squares: Float32Array | None
-    signs: npt.NDArray[np.int8]
-    slots: Int32Array | None
-    outliers: Int64Array
-    bounds: CodeBounds
-    basis: Float64Array | None = None
-    whole: UInt8Array | None = None
-    whole_weights: Float32Array | None = None
-    whole_squares: Float32Array | None = None
-    whole_bounds: CodeBounds | None = None
-    longest: Float32Array | None = None  # |z| of each panel at most, or what isn't along the lead
-    lead: Float64Array | None = None  # a direction that weights of queries have in common
-    along: Float32Array | None = None  # of each panel, the most along the lead
-    stretch: Float64Array | None = None  # of rows, before they are coded
-    axes: Float64Array | None = None  # what rows are coded along, if not in all their coordinates
-
-    @property
-    def turn(self) -> Turn:
-        return Turn(self.signs, self.stretch, self.axes)
 
 
 class Builder(NamedTuple):
@@ -125,15 +97,15 @@ class Builder(NamedTuple):
                    lead: Lead | None = None, along: Float64Array | None = None) -> CodeArrays:
         """Codes with what each panel's rows may reach, rounded up: by their lengths, or with a lead
         by what they are along it and the lengths of the rest."""
-        arrays = arrays._replace(longest=self._most(lengths, order))
+        arrays = replace(arrays, longest=self._most(lengths, order))
         if lead is None or along is None:
             return arrays
         there = np.where(order >= 0, along[np.maximum(order, 0)], -np.inf)
         most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
         # Panels of nobody come last, and reach no more than others.
         most = np.where(np.isfinite(most), most, along.min())
-        return arrays._replace(
-            lead=lead.direction, along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
+        return replace(arrays, lead=lead.direction,
+                       along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
 
     def _most(self, lengths: Float64Array, order: Int64Array) -> Float32Array:
         most = largest_of_panels(lengths, order) * (1.0 + _LENGTH_UP)
@@ -180,10 +152,11 @@ class Builder(NamedTuple):
         extremes = self._code(of_rows, lay) if bits == 8 else code_upper(
             self.rows, self.centre, self.unit, self.extents, of_rows, shape, self.origins, lay,
             self.progress, self.threads)
-        return CodeArrays(panels, lower, weights, unknown.reshape(-1, panel).max(axis=1), squares,
-                          self.extents.turn.signs, self._slots(order), self.extents.outliers,
-                          self._bounds(extremes), stretch=self.extents.turn.stretch,
-                          axes=self.extents.turn.axes)
+        return CodeArrays(
+            panels=panels, lower=lower, weights=weights, squares=squares,
+            unknown=unknown.reshape(-1, panel).max(axis=1), bounds=self._bounds(extremes),
+            slots=self._slots(order), outliers=self.extents.outliers,
+            **self.extents.turn._asdict())
 
     def _lay_out_along(self, order: Int64Array, basis: Float64Array,
                        rest_unit: float) -> CodeArrays:
@@ -208,11 +181,12 @@ class Builder(NamedTuple):
                 whole_squares[at] = lengths * weights
 
         extremes = self._code(own, lay)
-        return CodeArrays(along.panels, None, along.weights, None, squares,
-                          self.extents.turn.signs, self._slots(order), self.extents.outliers,
-                          along.bounds, basis, whole, whole_weights, whole_squares,
-                          self._bounds(extremes), stretch=self.extents.turn.stretch,
-                          axes=self.extents.turn.axes)
+        return CodeArrays(
+            basis=basis, panels=along.panels, weights=along.weights, squares=squares,
+            bounds=along.bounds, whole=whole, whole_weights=whole_weights,
+            whole_squares=whole_squares, whole_bounds=self._bounds(extremes),
+            slots=self._slots(order), outliers=self.extents.outliers,
+            **self.extents.turn._asdict())
 
     def _bounds(self, extremes: Float64Array) -> CodeBounds:
         if self.extents.turn.axes is None:
@@ -299,8 +273,8 @@ def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float6
     order = whole_panels(builder.by_reach(every, reach, part))
     arrays = builder.lay_out(order, base.basis, rest_unit=base.bounds.rest_unit)
     arrays = builder.with_reach(arrays, order, sizes.lengths, lead, sizes.along)
-    return arrays._replace(longest=_from_each_on(arrays.longest),
-                           along=_from_each_on(arrays.along))
+    return replace(arrays, longest=_from_each_on(arrays.longest),
+                   along=_from_each_on(arrays.along))
 
 
 def _from_each_on(values: Float32Array | None) -> Float32Array | None:

@@ -9,6 +9,13 @@ cdef class Cells:
 
     Parameters
     ----------
+    n_coded, n_positions : int
+        Of the codes.
+    arrays : CellArrays
+        With the attributes below.
+
+    Attributes
+    ----------
     starts : int64 (n_cells + 1,)
         Cell c has the positions starts[c] .. starts[c + 1], whole panels; what comes before
         starts[0] belongs to no cell and is always searched.
@@ -35,13 +42,19 @@ cdef class Cells:
     cdef double deviation  # of a typical cell
     cdef bint relative
 
-    def __init__(self, int64_t n_coded, int64_t n_positions, const int64_t[::1] starts,
-                 const uint8_t[:, ::1] panels, const float[::1] weights, squares, double unit,
-                 bint relative=False):
-        cdef int64_t i, n = panels.shape[0], groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
+    def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
+        cdef int64_t i, n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
+        cdef double unit = arrays.unit
+        cdef const int64_t[::1] starts = arrays.starts
+        cdef const uint8_t[:, ::1] panels = arrays.panels
+        cdef const float[::1] weights = arrays.weights
+        squares = arrays.squares
+        if starts is None or panels is None or weights is None:
+            raise TypeError("cells need starts, panels and weights")
+        n = panels.shape[0]
         self.n_cells, self.n_padded = starts.shape[0] - 1, n
         self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares
-        self.relative = relative
+        self.relative = arrays.relative
         if (self.n_cells < 1 or n != code_rows(self.n_cells)
                 or weights.shape[0] * FARANN_CODE_PANEL != n
                 or panels.shape[1] != groups * FARANN_CODE_GROUP):
@@ -61,7 +74,7 @@ cdef class Cells:
             self.deviation = deviations.ravel()[:self.n_cells].mean()
         if not fabs(self.deviation) < INFINITY:
             raise ValueError("deviations must be finite")
-        if relative and not self.bounds.scale < LARGEST_SCALE:
+        if self.relative and not self.bounds.scale < LARGEST_SCALE:
             raise ValueError("means must be those of rows that have codes")
         self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)
         if self.squares is not None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from farann import _core
 from farann._asked import Moment
 from farann._codes import blocks_of, centred, empty_panels, largest_of_panels
 from farann._parallel import each
+from farann._records import CellArrays
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 
@@ -21,31 +21,6 @@ _FEWER_PER_ROOT = {"amx": 2}
 # Sums over cells are those of so many groups of blocks, which threads take on: as many threads have
 # work, and each group takes memory.
 _GROUPS = 8
-
-
-class CellArrays(NamedTuple):
-    """What `_core.Cells` is made of, and what a file keeps of it."""
-
-    starts: Int64Array
-    panels: UInt8Array
-    weights: Float32Array
-    squares: Float32Array | None
-    unit: float
-    relative: bool = False  # whether codes are those of rows less the mean of their cell
-
-    def at(self, positions: Int64Array) -> Int64Array:
-        """The cells that positions of codes belong to; -1 for none."""
-        numbers = np.searchsorted(self.starts, positions, side="right") - 1
-        return np.where(numbers < len(self.starts) - 1, numbers, -1)
-
-    def means(self, numbers: npt.NDArray[np.integer[Any]], dim: int) -> Float64Array:
-        """What rows of some cells are coded relative to: means as coded, turned; 0 for -1."""
-        panel, cell = numbers // 16, numbers % 16
-        width = self.panels.shape[1]
-        codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, cell]
-        units = np.where(numbers < 0, 0.0, 1.0 / self.weights.astype(np.float64)[panel])
-        means: Float64Array = units[:, None] * (codes.reshape(len(numbers), width)[:, :dim] - 128.0)
-        return means
 
 
 class Origins(NamedTuple):
@@ -159,4 +134,4 @@ def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array 
     if squares is not None:
         whole = np.zeros(len(panels), np.float32)
         whole[:n] = squares * of_mean
-    return CellArrays(starts, panels, weights, whole, unit)
+    return CellArrays(starts=starts, panels=panels, weights=weights, squares=whole, unit=unit)

@@ -159,6 +159,13 @@ cdef class Codes:
     ----------
     n_rows, dim : int
         Of the base.
+    arrays : CodeArrays
+        With the attributes below.
+    in_runs : bool
+        Whether rows lie by reach in runs only, of which it says what each panel reaches.
+
+    Attributes
+    ----------
     panels : uint8 (n_positions, 4 * n)
         What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `basis` the upper
         halves of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or one
@@ -201,8 +208,6 @@ cdef class Codes:
         Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
     axes : float64 (n_coded, dim) or None
         What rows are coded along, see `Turn`; not without vectors.
-    in_runs : bool
-        Whether rows lie by reach in runs only, of which it says what each panel reaches.
     """
 
     cdef const uint8_t[:, ::1] panels, lower, whole
@@ -223,85 +228,112 @@ cdef class Codes:
     cdef farann_code_bounds bounds, scan_bounds
     cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
     cdef bint has_basis, upper_alone, halves_first
-    cdef int64_t n_rows, n_positions, dim, groups
+    cdef int64_t n_rows, n_positions, n_coded, dim, groups
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
 
-    def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
-                 const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
-                 const int64_t[::1] outliers, bounds, basis=None, whole=None, whole_weights=None,
-                 whole_squares=None, whole_bounds=None, longest=None, lead=None, along=None,
-                 stretch=None, axes=None, bint in_runs=False):
-        cdef int64_t i, parts, n = panels.shape[0], n_coded = signs.shape[1]
-        self.has_basis = basis is not None
-        self.upper_alone = lower is None and not self.has_basis
-        self.n_rows, self.n_positions, self.dim = n_rows, n, dim
-        self.groups = (n_coded + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
-        self.turn = Turn(signs, stretch, axes)
-        self.panels, self.lower, self.whole = panels, lower, whole
-        self.weights, self.unknown, self.squares = weights, unknown, squares
-        self.whole_weights, self.whole_squares = whole_weights, whole_squares
-        self.slots, self.outliers = slots, outliers
+    def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
+        cdef int64_t n
+        if (arrays.panels is None or arrays.weights is None or arrays.signs is None
+                or arrays.outliers is None):
+            raise TypeError("codes need panels, weights, signs and outliers")
+        self.turn = Turn(arrays.signs, arrays.stretch, arrays.axes)
+        self.panels, self.lower, self.whole = arrays.panels, arrays.lower, arrays.whole
+        self.weights, self.unknown, self.squares = arrays.weights, arrays.unknown, arrays.squares
+        self.whole_weights, self.whole_squares = arrays.whole_weights, arrays.whole_squares
+        self.slots, self.outliers = arrays.slots, arrays.outliers
+        self.has_basis = arrays.basis is not None
+        self.upper_alone = self.lower is None and not self.has_basis
+        self.n_rows, self.n_positions, self.dim = n_rows, self.panels.shape[0], dim
+        self.n_coded = self.turn.signs.shape[1]
+        self.groups = (self.n_coded + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
+        n = self.n_positions
         if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL
-                or weights.shape[0] * FARANN_CODE_PANEL != n
+                or self.weights.shape[0] * FARANN_CODE_PANEL != n
                 or self.turn.dim != dim
-                or (slots is not None and self.slots.shape[0] != n)
-                or (slots is None and (n < n_rows or outliers.shape[0]))):
+                or (self.slots is not None and self.slots.shape[0] != n)
+                or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
             raise ValueError("panels, weights, signs and slots must fit together")
-        if outliers.shape[0] > max(CANDIDATE_ROOM, n_rows // FEWEST_CODED):
+        if arrays.stretch is not None and self.squares is not None:
+            raise ValueError("there is no stretch beside squares")
+        self.take_slots()
+        self.take_scanned(arrays)
+        self.take_reach(arrays, in_runs)
+        self.bounds, self.refined = self.scan_bounds, self.scanned
+        if self.has_basis:
+            self.take_whole(arrays)
+        self.outside_noise = 1.0
+        if self.bounds.outside > 0.0 and self.n_coded < dim:
+            *_, usual = arrays.whole_bounds if self.has_basis else arrays.bounds
+            self.outside_noise = min(1.0, 3.0 * usual / (
+                self.bounds.outside * sqrt(<double>(dim - self.n_coded))))
+
+    cdef take_slots(self):
+        """Check where rows are, and count up to where there are any."""
+        cdef int64_t i, n_outliers = self.outliers.shape[0], n = self.n_positions
+        if n_outliers > max(CANDIDATE_ROOM, self.n_rows // FEWEST_CODED):
             raise ValueError(f"there must be at most {CANDIDATE_ROOM} outliers, or one row in "
                              f"{FEWEST_CODED}")
-        for i in range(outliers.shape[0]):
-            if not (outliers[i - 1] if i else -1) < outliers[i] < n_rows:
+        for i in range(n_outliers):
+            if not (self.outliers[i - 1] if i else -1) < self.outliers[i] < self.n_rows:
                 raise ValueError("outliers must be ascending slots of the base")
         # Panels that fill up behind the last row aren't counted as rows.
-        self.n_filled = self.n_leading = n_rows
-        if self.slots is not None:
-            for i in range(n):
-                if not -1 <= self.slots[i] < n_rows:
-                    raise ValueError("slots must be those of the base")
-            self.n_filled, self.n_leading = n, 0
-            while self.n_leading < n and self.slots[self.n_leading] >= 0:
-                self.n_leading += 1
-            while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
-                self.n_filled -= 1
+        self.n_filled = self.n_leading = self.n_rows
+        if self.slots is None:
+            return
+        for i in range(n):
+            if not -1 <= self.slots[i] < self.n_rows:
+                raise ValueError("slots must be those of the base")
+        self.n_filled, self.n_leading = n, 0
+        while self.n_leading < n and self.slots[self.n_leading] >= 0:
+            self.n_leading += 1
+        while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
+            self.n_filled -= 1
+
+    cdef take_scanned(self, arrays):
+        """What is scanned: halves of all coordinates, or codes along the basis."""
+        cdef int64_t n = self.n_positions, parts = code_pairs(self.groups)
+        cdef bint has_lower = self.lower is not None
         # One query alone waits for memory: it reads the upper halves before the lower ones.
-        self.halves_first = (lower is not None and n_coded <= MOST_HALVED
-                             and n * panels.shape[1] > CACHED_BYTES)
-        if stretch is not None and squares is not None:
-            raise ValueError("there is no stretch beside squares")
-        self.scanned.groups, parts = self.groups, code_pairs(self.groups)
+        self.halves_first = (has_lower and self.n_coded <= MOST_HALVED
+                             and n * self.panels.shape[1] > CACHED_BYTES)
+        self.scanned.groups = self.groups
         if self.has_basis:
-            self.basis = orthonormal(basis, dim, "basis")
+            self.basis = orthonormal(arrays.basis, self.dim, "basis")
             # The last group is for the length of the rest.
             parts = (self.basis.shape[0] - 1) // FARANN_CODE_GROUP + 2
             self.scanned.groups = parts
-            if (unknown is not None or lower is not None or whole is None
+            if (self.unknown is not None or has_lower or self.whole is None
                     or self.whole.shape[0] != n
                     or self.whole.shape[1] != self.groups * FARANN_CODE_GROUP
-                    or whole_weights is None or self.whole_weights.shape[0] != n):
+                    or self.whole_weights is None or self.whole_weights.shape[0] != n):
                 raise ValueError("whole must hold all coordinates of all positions")
-        elif unknown is None or self.unknown.shape[0] != weights.shape[0]:
+        elif self.unknown is None or self.unknown.shape[0] != self.weights.shape[0]:
             raise ValueError("there must be what is unknown of each panel")
         else:
-            largest_of(unknown, "what is unknown of a panel")
+            largest_of(self.unknown, "what is unknown of a panel")
             self.scanned.unknown = &self.unknown[0]
-        if panels.shape[1] != parts * FARANN_CODE_GROUP or (
-                lower is not None and (self.lower.shape[0] != n
-                                       or self.lower.shape[1] != panels.shape[1])):
+        if self.panels.shape[1] != parts * FARANN_CODE_GROUP or (
+                has_lower and (self.lower.shape[0] != n
+                               or self.lower.shape[1] != self.panels.shape[1])):
             raise ValueError("panels must hold the coordinates that are scanned")
-        self.scanned.panels, self.scanned.weights = &panels[0, 0], &weights[0]
-        if lower is not None:
+        self.scanned.panels, self.scanned.weights = &self.panels[0, 0], &self.weights[0]
+        if has_lower:
             self.scanned.lower = &self.lower[0, 0]
         self.scan_bounds = bounds_of(
-            bounds, weights, squares, n, self.basis.shape[0] if self.has_basis else n_coded)
+            arrays.bounds, arrays.weights, arrays.squares, n,
+            self.basis.shape[0] if self.has_basis else self.n_coded)
         if self.has_basis != (self.scan_bounds.rest_unit > 0.0):
             raise ValueError("the rest has a unit, if there is one")
-        if squares is not None:
+        if self.squares is not None:
             self.scanned.squares = &self.squares[0]
+
+    cdef take_reach(self, arrays, bint in_runs):
+        """What rows from each panel on may reach, where they lie by that."""
+        longest, lead, along = arrays.longest, arrays.lead, arrays.along
         self.reach = self.reach_along = self.lead = None
         if longest is not None:
-            if longest.shape != (weights.shape[0],):
+            if longest.shape != (self.weights.shape[0],):
                 raise ValueError("there must be the longest row of each panel")
             largest_of(longest, "lengths")
             self.reach = most_from_each_on(longest, in_runs)
@@ -310,25 +342,22 @@ cdef class Codes:
                 raise ValueError("a lead needs what the rows of each panel are along it, and else")
             if not np.isfinite(along).all():
                 raise ValueError("what rows are along a lead must be finite")
-            if lead.shape != (dim,):
+            if lead.shape != (self.dim,):
                 raise ValueError("the lead must be a direction of the rows' space")
-            self.lead = orthonormal(lead[None], dim, "lead")
+            self.lead = orthonormal(lead[None], self.dim, "lead")
             self.reach_along = most_from_each_on(along, in_runs)
-        self.bounds, self.refined = self.scan_bounds, self.scanned
-        if self.has_basis:
-            self.bounds = bounds_of(whole_bounds, whole_weights, whole_squares, n, n_coded)
-            if self.bounds.rest_unit > 0.0 or (squares is None) != (whole_squares is None):
-                raise ValueError("whole codes have no rest, and squares as panels have")
-            self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0],
-                                             &self.whole_weights[0], NULL, NULL, self.groups)
-            if whole_squares is not None:
-                self.refined.squares = &self.whole_squares[0]
-            self.take_hubs()
-        self.outside_noise = 1.0
-        if self.bounds.outside > 0.0 and n_coded < dim:
-            *_, usual = whole_bounds if self.has_basis else bounds
-            self.outside_noise = min(1.0, 3.0 * usual / (
-                self.bounds.outside * sqrt(<double>(dim - n_coded))))
+
+    cdef take_whole(self, arrays):
+        """Beside a basis: codes of all coordinates."""
+        self.bounds = bounds_of(arrays.whole_bounds, arrays.whole_weights, arrays.whole_squares,
+                                self.n_positions, self.n_coded)
+        if self.bounds.rest_unit > 0.0 or (self.squares is None) != (self.whole_squares is None):
+            raise ValueError("whole codes have no rest, and squares as panels have")
+        self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0], &self.whole_weights[0],
+                                         NULL, NULL, self.groups)
+        if self.whole_squares is not None:
+            self.refined.squares = &self.whole_squares[0]
+        self.take_hubs()
 
     cdef take_hubs(self):
         """Lay the whole codes of the first rows out in panels: all queries look at these."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._parallel import each
+from farann._records import CodeBounds
 from farann._rotation import Turn
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
@@ -24,22 +25,6 @@ _SAMPLED, FEW_ROWS = 8192, 4096
 LARGEST_DIM = 16_000
 # Pays for the rounding of sums in float64.
 _UP = 1.0 + 1e-9
-
-
-class CodeBounds(NamedTuple):
-    """What holds for all coded rows z with the weight w, codes c, and lower halves l of c + 128.
-
-    Of rows that are relative to means, the first two are bounds on what is left of them.
-    """
-
-    residual: float  # |w z - c|
-    length: float    # |w z|
-    unknown: float   # |l - 7.5|
-    norm: float      # |z|
-    rest_unit: float = 0.0  # of what the last group holds, if it isn't coordinates
-    outside: float = 0.0    # |z'| of what is outside the axes
-    outside_length: float = 0.0  # |w z'|
-    outside_usual: float = 0.0  # |z'|, the root of its mean square
 
 
 def centred(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:
@@ -159,19 +144,6 @@ def empty_panels(n_positions: int, width: int, halves: bool) -> tuple[UInt8Array
         return np.zeros((n_positions, width), np.uint8), None
     shape = (n_positions, 4 * -(-width // 8))
     return np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-
-
-def bytes_at(panels: UInt8Array, lower: UInt8Array | None, positions: Int64Array) -> UInt8Array:
-    """Codes + 128 at some positions of panels of halves; lower halves 0 where they aren't kept."""
-    pairs = panels.shape[1] // 4
-    panel, row = positions // 16, positions % 16
-    upper = panels.reshape(-1, pairs, 16, 4)[panel, :, row]
-    halves = np.stack([upper & 15, upper >> 4], axis=2) << 4
-    if lower is not None:
-        own = lower.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
-        halves |= np.stack([own & 15, own >> 4], axis=2)
-    codes_at: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
-    return codes_at
 
 
 def places_of(order: Int64Array, n: int) -> Int64Array:

@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from farann._records import CellArrays, CodeArrays, SeedArrays
+
 METRICS: Final[tuple[str, str, str]]
 
 def isa_levels() -> tuple[str, ...]: ...
@@ -73,54 +75,17 @@ HUB_ROWS: int
 class Codes:
     n_filled: int
     def __init__(
-        self,
-        n_rows: int,
-        dim: int,
-        panels: npt.NDArray[np.uint8],
-        lower: npt.NDArray[np.uint8] | None,
-        weights: npt.NDArray[np.float32],
-        unknown: npt.NDArray[np.float32] | None,
-        squares: npt.NDArray[np.float32] | None,
-        signs: npt.NDArray[np.int8],
-        slots: npt.NDArray[np.int32] | None,
-        outliers: npt.NDArray[np.int64],
-        bounds: tuple[float, float, float, float, float, float, float, float],
-        basis: npt.NDArray[np.float64] | None = None,
-        whole: npt.NDArray[np.uint8] | None = None,
-        whole_weights: npt.NDArray[np.float32] | None = None,
-        whole_squares: npt.NDArray[np.float32] | None = None,
-        whole_bounds: (
-            tuple[float, float, float, float, float, float, float, float] | None
-        ) = None,
-        longest: npt.NDArray[np.float32] | None = None,
-        lead: npt.NDArray[np.float64] | None = None,
-        along: npt.NDArray[np.float32] | None = None,
-        stretch: npt.NDArray[np.float64] | None = None,
-        axes: npt.NDArray[np.float64] | None = None,
-        in_runs: bool = False,
+        self, n_rows: int, dim: int, arrays: CodeArrays, in_runs: bool = False
     ) -> None: ...
 
 class Cells:
-    def __init__(
-        self,
-        n_coded: int,
-        n_positions: int,
-        starts: npt.NDArray[np.int64],
-        panels: npt.NDArray[np.uint8],
-        weights: npt.NDArray[np.float32],
-        squares: npt.NDArray[np.float32] | None,
-        unit: float,
-        relative: bool = False,
-    ) -> None: ...
+    def __init__(self, n_coded: int, n_positions: int, arrays: CellArrays) -> None: ...
 
 class Seeds:
     def __init__(
         self,
         codes: Codes,
-        panels: npt.NDArray[np.uint8],
-        weights: npt.NDArray[np.float32],
-        squares: npt.NDArray[np.float32] | None,
-        positions: npt.NDArray[np.int32],
+        arrays: SeedArrays,
         rows: npt.NDArray[np.uint8],
         row_weights: npt.NDArray[np.float32],
         row_squares: npt.NDArray[np.float32] | None,

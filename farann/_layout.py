@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from farann import _builder, _core, _search
 from farann._asked import moment_of, weights_of
-from farann._builder import Builder, CodeArrays, whole_panels
-from farann._cells import CellArrays, Origins, describe, number_of_cells
+from farann._builder import Builder, whole_panels
+from farann._cells import Origins, describe, number_of_cells
 from farann._codes import (
     FEW_ROWS,
     LARGEST_DIM,
@@ -22,8 +23,9 @@ from farann._codes import (
 from farann._kind import Kind
 from farann._kmeans import Space, partition
 from farann._process import ieee_arithmetic, one_thread
+from farann._records import CellArrays, CodeArrays, Layout, Native, SeedArrays
 from farann._results import share_found
-from farann._seeds import SeedArrays, make_seeds, seeds_of
+from farann._seeds import make_seeds
 from farann._turning import turn_for
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 from farann._typical import Typical, first_look, typical_of
@@ -51,21 +53,12 @@ _ROWS_A_VECTOR = 256
 _FEW_DIMENSIONS = 128
 
 
-class Exact(NamedTuple):
-    """A layout of the same rows without cells."""
-
-    codes: CodeArrays
-    seeds: SeedArrays | None
-
-
 class Made(NamedTuple):
-    """Codes, None where they could not help; cells, if there are any; how good the codes are."""
+    """What a build laid out; nothing where codes could not help."""
 
-    codes: CodeArrays | None
-    cells: CellArrays | None = None
+    layout: Layout | None = None
+    exact: Layout | None = None  # for exact searches, where cells make these slower
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
-    seeds: SeedArrays | None = None
-    exact: Exact | None = None  # for exact searches, where cells make these slower
 
 
 class _Task(NamedTuple):
@@ -114,7 +107,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     """
     n, dim = rows.shape
     if n == 0 or dim > LARGEST_DIM:
-        return Made(None)
+        return Made()
     n_cells = number_of_cells(kind.cells, n, isa)
     few = n < FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors
     # Of few rows there is nothing to be learned, and no product to be guarded.
@@ -128,22 +121,22 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
         extents = measure_rows(rows, centre, kind.unit, turn, isa, progress,
                                0 if kind.vectors else WEIGHT_STEPS, threads)
         if extents is None:
-            return Made(None)
+            return Made()
         builder = Builder(rows, centre, kind.metric, isa, extents, progress, threads=threads)
         if n > _builder.MOST_ORDERED:
             # Without slots every row has a position, outlying ones, too.
             extents = extents._replace(limit=float(extents.largest.max()),
                                        outliers=np.empty(0, np.int64))
             builder = builder._replace(extents=extents)
-            return Made(builder.lay_out(whole_panels(np.arange(n)), bits=kind.bits))
+            return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), bits=kind.bits)))
         coded = np.delete(np.arange(n), extents.outliers)
         if few:
-            return Made(builder.lay_out(whole_panels(builder.by_size(coded))))
-        arrays = None
+            return Made(Layout(builder.lay_out(whole_panels(builder.by_size(coded)))))
+        layout = None
         if len(asked) > _MANY_QUERIES:
-            arrays = builder.lay_out(whole_panels(builder.by_size(coded)))
-        answers = _answers(builder, arrays, asked, k=_ORDER_K)
-        del arrays  # codes are laid out anew, and the old ones must not take memory meanwhile
+            layout = Layout(builder.lay_out(whole_panels(builder.by_size(coded))))
+        answers = _answers(builder, layout, asked, k=_ORDER_K)
+        del layout  # codes are laid out anew, and the old ones must not take memory meanwhile
         task = _looking_first(_Task(builder, coded, kind, asked, weights, answers), sample)
         del sample
         if n_cells == 0:
@@ -157,7 +150,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
 def _better(task: _Task, cells: Made, plain: Made, queries: Float32Array) -> Made:
     """The layout with cells if they make approximate searches faster, by counted work, and none of
     them slower; beside it the one without, if exact searches are slower with them."""
-    ours, theirs = (_snapshot(task.builder, made) for made in (cells, plain))
+    ours, theirs = (_snapshot(task.builder, made.layout) for made in (cells, plain))
     exact, exact_plain = (exact_cost(snapshot, queries, _SAMPLE_K) for snapshot in (ours, theirs))
     both = exact > _SLOWER * exact_plain
     with_cells = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS,
@@ -168,9 +161,7 @@ def _better(task: _Task, cells: Made, plain: Made, queries: Float32Array) -> Mad
     if _SLOWER * sum(with_cells) > sum(without) or any(
             one > _SLOWER * other for one, other in zip(with_cells, without, strict=True)):
         return plain
-    if not both or plain.codes is None:
-        return cells
-    return cells._replace(exact=Exact(plain.codes, plain.seeds))
+    return cells._replace(exact=plain.layout) if both else cells
 
 
 def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
@@ -227,7 +218,7 @@ def _in_order(task: _Task) -> Made:
     if reach_tells and lengths is not None:
         arrays = builder.with_reach(arrays, order, lengths, lead, along)
     if as_rows_lie:
-        arrays = arrays._replace(slots=None)
+        arrays = replace(arrays, slots=None)
     return _made(task, arrays, None)
 
 
@@ -248,7 +239,7 @@ def _in_cells(task: _Task, n_cells: int) -> Made:
     cells = describe(builder.rows, builder.centre, kind.metric, labels, starts, moment,
                      extents.turn, builder.isa, threads)
     if relative:
-        cells = cells._replace(relative=True)
+        cells = replace(cells, relative=True)
         builder = builder.relative_to(Origins(cells, labels))
         order, _, _ = _by_cell(labels, first, builder.by_size(task.coded))
     arrays = builder.lay_out(order, task.basis, kind.bits, task.shape)
@@ -266,9 +257,10 @@ def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, ex
 def _made(task: _Task, arrays: CodeArrays, cells: CellArrays | None) -> Made:
     """What was made, with the recall of codes where they are all that will be left."""
     if task.kind.vectors:
-        return Made(arrays, cells, None, _seeds(task, arrays))
-    found = _answers(task.builder, arrays, task.asked, vectors=False, cells=cells)
-    return Made(arrays, cells, share_found(found, task.answers))
+        return Made(Layout(arrays, cells, _seeds(task, arrays)))
+    layout = Layout(arrays, cells)
+    found = _answers(task.builder, layout, task.asked, vectors=False)
+    return Made(layout, recall=share_found(found, task.answers))
 
 
 def _seeds(task: _Task, arrays: CodeArrays) -> SeedArrays | None:
@@ -280,34 +272,27 @@ def _seeds(task: _Task, arrays: CodeArrays) -> SeedArrays | None:
     places = places_of(arrays.slots.astype(np.int64), len(builder.rows))
     return make_seeds(arrays, places, task.weights, task.answers, builder.centre,
                       _core.METRICS[builder.metric],
-                      lambda queries, k: _answers(builder, arrays, queries, True, k),
+                      lambda queries, k: _answers(builder, Layout(arrays), queries, k=k),
                       task.kind.seed, builder.isa)
 
 
-def _answers(builder: Builder, arrays: CodeArrays | None, queries: Float32Array,
-             vectors: bool = True, k: int = _SAMPLE_K,
-             cells: CellArrays | None = None) -> Int64Array:
+def _answers(builder: Builder, layout: Layout | None, queries: Float32Array,
+             vectors: bool = True, k: int = _SAMPLE_K) -> Int64Array:
     """Slots of the rows furthest from each query, (len(queries), k)."""
-    snapshot = _snapshot(builder, Made(arrays, cells), vectors)
+    snapshot = _snapshot(builder, layout, vectors)
     hits, _ = _search.top(snapshot, _core.Filter(snapshot), queries, k, False, builder.threads,
                           effort=None if vectors else np.inf)
     return hits.ids
 
 
-def _snapshot(builder: Builder, made: Made, vectors: bool = True) -> _core.Snapshot:
+def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> _core.Snapshot:
     """The rows as they would be searched."""
-    n, dim = builder.rows.shape
-    codes = cells = seeds = None
-    base, arrays = builder.rows, made.codes
-    if arrays is not None:
-        codes = _core.Codes(n, dim, *arrays)
-        base = base if vectors else base[arrays.outliers]
-        if made.cells is not None:
-            cells = _core.Cells(arrays.turn.n_coded, len(arrays.panels), *made.cells)
-        if made.seeds is not None:
-            seeds = seeds_of(made.seeds, arrays, codes)
+    base, native = builder.rows, Native()
+    if layout is not None:
+        native = layout.native(*base.shape)
+        base = base if vectors else base[layout.codes.outliers]
     return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre, builder.metric,
-                          builder.isa, codes, cells, vectors, seeds)
+                          builder.isa, native.codes, native.cells, vectors, native.seeds)
 
 
 def _by_cell(labels: Int32Array, first: Int64Array,

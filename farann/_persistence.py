@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from math import inf, isfinite, isinf, nan
 from typing import Any, NamedTuple
@@ -11,15 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _checks, _core
-from farann._builder import CodeArrays
-from farann._cells import CellArrays
-from farann._codes import CodeBounds
 from farann._format import ArrayChunks, FormatError
 from farann._guard_file import guards_from, guards_of
 from farann._ids import IdMap, distinct
 from farann._kind import Kind
-from farann._layout import Exact
-from farann._seeds import SeedArrays, seeds_of
+from farann._records import CellArrays, CodeArrays, CodeBounds, Layout, Native, SeedArrays
 from farann._store import Store
 from farann._types import Float32Array, Int32Array, Int64Array
 from farann.tuning import Tuning
@@ -54,16 +51,9 @@ def sections_of(settings: Mapping[str, Any],
         metadata["coded"] = n_coded
     if codes is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
         # Codes are of all rows or of none: what was added or removed since, `build` will code.
-        arrays |= _of_codes(codes, _CODES, metadata)
-        if cells is not None:
-            arrays |= _named("cells", cells)
-            metadata["cell_unit"] = cells.unit
-            if cells.relative:
-                metadata["relative"] = True
-        arrays |= _named("seeds", store.seeds)
+        arrays |= _of_layout(Layout(codes, cells, store.seeds), _OURS, metadata)
         if store.exact is not None:
-            arrays |= _of_codes(store.exact.codes, _EXACT, metadata)
-            arrays |= _named("exact_seeds", store.exact.seeds)
+            arrays |= _of_layout(store.exact, _EXACT, metadata)
         tunings = list(store.tunings.by_k.values())
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
         metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
@@ -76,28 +66,31 @@ def sections_of(settings: Mapping[str, Any],
 
 
 class _Names(NamedTuple):
-    """How a layout of codes is named in a file."""
+    """How a layout is named in a file."""
 
-    sections: str
+    codes: str
     bounds: str
     whole_bounds: str
+    seeds: str
 
 
-_CODES = _Names("codes", "code_bounds", "whole_bounds")
-_EXACT = _Names("exact", "exact_bounds", "exact_whole_bounds")
+_OURS = _Names("codes", "code_bounds", "whole_bounds", "seeds")
+_EXACT = _Names("exact", "exact_bounds", "exact_whole_bounds", "exact_seeds")
 
 
-def _of_codes(codes: CodeArrays, names: _Names, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Arrays of codes; their bounds are put to the metadata."""
+def _of_layout(layout: Layout, names: _Names, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of a layout; values that are none are put to the metadata."""
+    codes, cells, seeds = layout
+    arrays = codes.sections(names.codes)
     metadata[names.bounds] = list(codes.bounds)
     if codes.whole_bounds is not None:
         metadata[names.whole_bounds] = list(codes.whole_bounds)
-    return _named(names.sections, codes)
-
-
-def _named(name: str, parts: CodeArrays | CellArrays | SeedArrays | None) -> dict[str, Any]:
-    there = {} if parts is None else parts._asdict()
-    return {f"{name}.{of}": part for of, part in there.items() if isinstance(part, np.ndarray)}
+    if cells is not None:
+        arrays |= cells.sections("cells")
+        metadata["cell_unit"] = cells.unit
+        if cells.relative:
+            metadata["relative"] = True
+    return arrays if seeds is None else arrays | seeds.sections(names.seeds)
 
 
 def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
@@ -145,30 +138,35 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
         store.centre = centre.astype(np.float64)
-    coded = _codes_of(metadata, arrays, n_coded or count, dim)
-    if coded is not None:
-        store.codes = coded[0]
-        if (store.codes.squares is None) != (kind.metric != 0):
-            raise FormatError("the codes are not those of this metric: l2 has squares, others none")
-        if store.codes.basis is None and (store.codes.lower is None) != (kind.bits == 4):
-            raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
+    made = _layout_of(metadata, arrays, n_coded or count, dim, _OURS)
+    if made is not None:
+        store.layout, native = made
+        _check_layout(store, n_coded)
     if n_coded:
         _restore_coded(store, metadata, arrays)
-    if coded is not None and store.codes is not None:
-        store.cells = _cells_of(metadata, arrays, *coded)
-        if store.cells is not None and (
-                (store.cells.squares is None) != (store.codes.squares is None)):
-            raise FormatError("the cells are not those of these codes: only one has squares")
-        if store.cells is not None and store.cells.relative and not (n_coded and kind.bits == 4):
-            raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
-        store.seeds = _seeds_of(arrays, *coded, "seeds")
-        if store.seeds is not None and (n_coded or kind.bits == 4):
-            raise FormatError("the seeds are not those of these codes")
+    if made is not None:
         store.tunings.by_k = _tunings_of(metadata)
-        store.exact = _exact_of(metadata, arrays, count, store)
+        store.exact, native_exact = _exact_of(metadata, arrays, count, store)
         store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, kind)
+        store.keep_native(native, native_exact)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
+
+
+def _check_layout(store: Store, n_coded: int) -> None:
+    """FormatError unless the layout is of the kind that such an index has."""
+    assert store.layout is not None
+    (codes, cells, seeds), kind = store.layout, store.kind
+    if (codes.squares is None) != (kind.metric != 0):
+        raise FormatError("the codes are not those of this metric: l2 has squares, others none")
+    if codes.basis is None and (codes.lower is None) != (kind.bits == 4):
+        raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
+    if cells is not None and (cells.squares is None) != (codes.squares is None):
+        raise FormatError("the cells are not those of these codes: only one has squares")
+    if cells is not None and cells.relative and not (n_coded and kind.bits == 4):
+        raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
+    if seeds is not None and (n_coded or kind.bits == 4):
+        raise FormatError("the seeds are not those of these codes")
 
 
 def _restore_coded(store: Store, metadata: Mapping[str, Any],
@@ -191,64 +189,53 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
     store.codes_recall = recall
 
 
-# What sections of codes hold, as far as it doesn't depend on other sections.
-_CODE_SECTIONS = {
-    "panels": (np.uint8, 2), "lower": (np.uint8, 2), "weights": (np.float32, 1),
-    "unknown": (np.float32, 1),
-    "squares": (np.float32, 1), "signs": (np.int8, 2), "slots": (np.int32, 1),
-    "outliers": (np.int64, 1), "basis": (np.float64, 2), "whole": (np.uint8, 2),
-    "whole_weights": (np.float32, 1), "whole_squares": (np.float32, 1), "longest": (np.float32, 1),
-    "lead": (np.float64, 1), "along": (np.float32, 1), "stretch": (np.float64, 1),
-    "axes": (np.float64, 2),
-}
-_CELL_SECTIONS = {"starts": (np.int64, 1), "panels": (np.uint8, 2), "weights": (np.float32, 1),
-                  "squares": (np.float32, 1)}
-
-
-_SEED_SECTIONS = {"panels": (np.uint8, 2), "weights": (np.float32, 1), "squares": (np.float32, 1),
-                  "positions": (np.int32, 2)}
-
-
 def _exact_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
-              store: Store) -> Exact | None:
-    """The layout that exact searches have for themselves."""
-    coded = _codes_of(metadata, arrays, count, store.dim, _EXACT)
-    if coded is None:
-        return None
-    codes, ours = coded[0], store.codes
+              store: Store) -> tuple[Layout | None, Native | None]:
+    """The layout that exact searches have for themselves, and the same as the core has it."""
+    made = _layout_of(metadata, arrays, count, store.dim, _EXACT)
+    if made is None:
+        return None, None
+    codes, ours = made[0].codes, store.codes
     if (ours is None or store.cells is None or store.n_coded is not None
             or (codes.squares is None) != (ours.squares is None)
             or codes.turn.n_coded != ours.turn.n_coded
-            or _directions(codes) != _directions(ours)
+            or codes.n_directions != ours.n_directions
             or (codes.basis is None and (codes.lower is None) != (ours.lower is None))):
         raise FormatError("the codes for exact searches don't fit the others")
-    return Exact(codes, _seeds_of(arrays, *coded, "exact_seeds"))
+    return made
 
 
-def _directions(codes: CodeArrays) -> int:
-    return 0 if codes.basis is None else len(codes.basis)
-
-
-def _codes_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
-              dim: int, names: _Names = _CODES) -> tuple[CodeArrays, _core.Codes] | None:
-    """The codes of `count` rows, and the same as the core has them."""
+def _layout_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
+               dim: int, names: _Names) -> tuple[Layout, Native] | None:
+    """The layout of `count` rows, and the same as the core has it."""
     if names.bounds not in metadata:
         return None
-    parts = _parts(arrays, names.sections, _CODE_SECTIONS)
-    for name in ("panels", "weights", "signs", "outliers"):
-        if parts[name] is None:
-            raise FormatError(f"section '{names.sections}.{name}' is missing")
     bounds = _bounds(metadata, names.bounds)
     if bounds is None:
         raise FormatError(f"metadata: {names.bounds!r} can't be None")
-    codes = CodeArrays(**parts, bounds=bounds, whole_bounds=_bounds(metadata, names.whole_bounds))
-    try:
-        of_core = _core.Codes(count, dim, *codes)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the codes are not those of these rows: {error}") from None
+    codes = CodeArrays.from_sections(names.codes, arrays, bounds=bounds,
+                                     whole_bounds=_bounds(metadata, names.whole_bounds))
+    with _refusing("the codes are not those of these rows"):
+        of_core = codes.native(count, dim)
     if codes.slots is not None and not _covers(codes.slots, codes.outliers, count):
         raise FormatError("the codes are not one of each row")
-    return codes, of_core
+    cells, cells_of_core = _cells_of(metadata, arrays, codes, of_core) if (
+        names is _OURS) else (None, None)
+    seeds = seeds_of_core = None
+    if f"{names.seeds}.positions" in arrays:
+        seeds = SeedArrays.from_sections(names.seeds, arrays)
+        with _refusing("the seeds are not those of these codes"):
+            seeds_of_core = seeds.native(codes, of_core)
+    return Layout(codes, cells, seeds), Native(of_core, cells_of_core, seeds_of_core)
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """FormatError where the core finds that parts don't fit."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{what}: {error}") from None
 
 
 def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
@@ -266,43 +253,22 @@ def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
 
 
 def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
-              codes: CodeArrays, of_core: _core.Codes) -> CellArrays | None:
+              codes: CodeArrays,
+              of_core: _core.Codes) -> tuple[CellArrays | None, _core.Cells | None]:
     relative = metadata.get("relative", False)
     if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
         raise FormatError(f"metadata: 'relative' can't be {_checks.shown(relative)}")
     if "cell_unit" not in metadata:
-        return None
-    parts = _parts(arrays, "cells", _CELL_SECTIONS)
-    for name in ("starts", "panels", "weights"):
-        if parts[name] is None:
-            raise FormatError(f"section 'cells.{name}' is missing")
-    if not isinstance(metadata["cell_unit"], float):
-        raise FormatError(
-            f"metadata: 'cell_unit' can't be {_checks.shown(metadata['cell_unit'])}")
-    cells = CellArrays(**parts, unit=metadata["cell_unit"], relative=relative)
-    try:
-        _core.Cells(codes.turn.n_coded, len(codes.panels), *cells)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the cells are not those of these codes: {error}") from None
+        return None, None
+    unit = metadata["cell_unit"]
+    if not isinstance(unit, float):
+        raise FormatError(f"metadata: 'cell_unit' can't be {_checks.shown(unit)}")
+    cells = CellArrays.from_sections("cells", arrays, unit=unit, relative=relative)
+    with _refusing("the cells are not those of these codes"):
+        made = cells.native(codes)
     if cells.starts[-1] < of_core.n_filled:
         raise FormatError("the cells are not those of these codes: they leave rows out")
-    return cells
-
-
-def _seeds_of(arrays: Mapping[str, npt.NDArray[Any]], codes: CodeArrays, of_core: _core.Codes,
-              of: str) -> SeedArrays | None:
-    parts = _parts(arrays, of, _SEED_SECTIONS)
-    if parts["positions"] is None:
-        return None
-    for name in ("panels", "weights"):
-        if parts[name] is None:
-            raise FormatError(f"section '{of}.{name}' is missing")
-    seeds = SeedArrays(**parts)
-    try:
-        seeds_of(seeds, codes, of_core)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the seeds are not those of these codes: {error}") from None
-    return seeds
+    return cells, made
 
 
 def _rows_of(tuning: Tuning) -> list[list[float | None]]:
@@ -362,21 +328,6 @@ def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
             and len(more) <= 1 and not any(map(isinf, expected))):
         raise ValueError(k)
     return Tuning(k, efforts, recalls, costs, expected=expected)
-
-
-def _parts(arrays: Mapping[str, npt.NDArray[Any]], of: str,
-           sections: Mapping[str, tuple[Any, int]]) -> dict[str, Any]:
-    """Arrays of the right types, None for those that aren't there."""
-    parts: dict[str, Any] = dict.fromkeys(sections)
-    for name, (dtype, ndim) in sections.items():
-        array = arrays.get(f"{of}.{name}")
-        if array is None:
-            continue
-        if array.dtype != dtype or array.ndim != ndim:
-            raise FormatError(f"section '{of}.{name}': expected {np.dtype(dtype)} in {ndim} "
-                              f"dimensions, got {array.dtype} {array.shape}")
-        parts[name] = array
-    return parts
 
 
 def _bounds(metadata: Mapping[str, Any], name: str) -> CodeBounds | None:

@@ -7,18 +7,19 @@ to others of the same weight.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from farann import _builder, _core, _layout, tuning
+from farann import _core, _layout, tuning
 from farann._asked import weights_of
-from farann._cells import CellArrays
 from farann._checks import Limits
-from farann._codes import CodeBounds, Extents, blocks_of, bytes_at, centred, empty_panels
+from farann._codes import Extents, blocks_of, centred, empty_panels
 from farann._kind import Kind
 from farann._process import ieee_arithmetic
+from farann._records import CellArrays, CodeArrays, CodeBounds
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann._upper import MIDDLE, shape_of
 
@@ -31,7 +32,7 @@ _SAMPLE = 1024
 class Coded(NamedTuple):
     """A base without vectors."""
 
-    codes: _builder.CodeArrays
+    codes: CodeArrays
     cells: CellArrays | None
     rows: Float32Array  # of the outliers
 
@@ -64,7 +65,7 @@ def search_options(limits: Limits, n_rows: int, with_cells: bool) -> dict[str, A
 # ---- rows from codes ----
 
 
-def places(codes: _builder.CodeArrays, slots: Int64Array) -> Int64Array:
+def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:
     """Positions of some slots; -1 for those that have none."""
     if codes.slots is None:
         return slots
@@ -81,7 +82,7 @@ def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
     positions = places(codes, slots)
     there = positions >= 0
     positions = positions[there]
-    values = bytes_at(codes.panels, codes.lower, positions).astype(np.float64)[:, : len(centre)]
+    values = codes.bytes_at(positions).astype(np.float64)[:, : len(centre)]
     values -= 128.0
     if codes.lower is None:
         values += MIDDLE
@@ -138,7 +139,7 @@ def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float
 # ---- codes that come and go ----
 
 
-def _as_order(codes: _builder.CodeArrays, n_rows: int) -> Int64Array:
+def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
     """The slot at each position, -1 for none."""
     if codes.slots is not None:
         return codes.slots.astype(np.int64)
@@ -153,7 +154,7 @@ def without(coded: Coded, alive: npt.NDArray[np.bool_]) -> Coded:
     order = _as_order(codes, len(alive))
     slots = np.where(order >= 0, numbers[np.maximum(order, 0)], -1)
     outliers = numbers[codes.outliers]
-    codes = codes._replace(slots=slots.astype(np.int32), outliers=outliers[outliers >= 0])
+    codes = replace(codes, slots=slots.astype(np.int32), outliers=outliers[outliers >= 0])
     return _closed_up(Coded(codes, cells, rows[outliers >= 0]))
 
 
@@ -164,8 +165,8 @@ def _closed_up(coded: Coded) -> Coded:
     there = np.flatnonzero(codes.slots >= 0)
     if len(there) == 0:  # outliers alone: one panel of nobody
         return Coded(_taken(codes, np.full(16, -1), codes.weights[:1]),
-                     None if cells is None else cells._replace(
-                         starts=np.minimum(cells.starts, 0)), rows)
+                     None if cells is None else replace(
+                         cells, starts=np.minimum(cells.starts, 0)), rows)
     starts = np.zeros(1, np.int64) if cells is None else cells.starts
     cell = np.searchsorted(starts, there, side="right")
     weights = codes.weights[there // 16]
@@ -181,25 +182,25 @@ def _closed_up(coded: Coded) -> Coded:
     positions[np.repeat(ends - 16 * panels - begins, counts) + np.arange(len(there))] = there
     if cells is not None:
         of_panels = np.repeat(cell[begins], panels)
-        cells = cells._replace(starts=16 * np.searchsorted(
+        cells = replace(cells, starts=16 * np.searchsorted(
             of_panels, np.arange(1, len(starts) + 1)).astype(np.int64))
     return Coded(_taken(codes, positions, np.repeat(weights[begins], panels)), cells, rows)
 
 
-def _taken(codes: _builder.CodeArrays, positions: Int64Array,
-           weights: Float32Array) -> _builder.CodeArrays:
+def _taken(codes: CodeArrays, positions: Int64Array,
+           weights: Float32Array) -> CodeArrays:
     """The codes at some positions, whole panels of rows of the `weights`; -1 for none."""
     assert codes.slots is not None and codes.unknown is not None
     there = positions >= 0
-    taken = bytes_at(codes.panels, codes.lower, np.maximum(positions, 0))
+    taken = codes.bytes_at(np.maximum(positions, 0))
     panels, lower = empty_panels(len(positions), taken.shape[1], True)
     _core.pack_codes(taken, np.where(there, np.arange(len(positions)), -1), True, panels, lower)
     unknown = np.where(there, codes.unknown[np.maximum(positions, 0) // 16], np.float32(0))
     squares = codes.squares
     if squares is not None:
         squares = np.where(there, squares[positions], np.float32(0))
-    return codes._replace(
-        panels=panels, lower=None if codes.lower is None else lower, weights=weights,
+    return replace(
+        codes, panels=panels, lower=None if codes.lower is None else lower, weights=weights,
         unknown=unknown.reshape(-1, 16).max(axis=1), squares=squares,
         slots=np.where(there, codes.slots[positions], np.int32(-1)))
 
@@ -235,14 +236,14 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
     merged = {name: _joined(getattr(first, name), getattr(second, name))
               for name in ("panels", "lower", "weights", "unknown", "squares")}
     if cells is not None:
-        cells = cells._replace(starts=cells.starts + len(new.panels))
+        cells = replace(cells, starts=cells.starts + len(new.panels))
     bounds = CodeBounds(*np.maximum(codes.bounds, new.bounds).tolist())
-    codes = codes._replace(slots=np.concatenate(orders).astype(np.int32), bounds=bounds, **merged)
+    codes = replace(codes, slots=np.concatenate(orders).astype(np.int32), bounds=bounds, **merged)
     return Coded(codes, cells, kept), far
 
 
 def _shape(rows: Float32Array, centre: Float64Array, kind: Kind,
-           codes: _builder.CodeArrays) -> Float64Array | None:
+           codes: CodeArrays) -> Float64Array | None:
     if kind.bits == 8:
         return None
     sample = rows[:: -(-len(rows) // _SAMPLE)]

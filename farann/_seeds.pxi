@@ -7,6 +7,13 @@ cdef class Seeds:
     ----------
     codes : Codes
         Not those of 4 bits, nor with a basis.
+    arrays : SeedArrays
+        With the first four attributes below.
+    rows, row_weights, row_squares
+        As below.
+
+    Attributes
+    ----------
     panels : uint8 (n, 4 * ceil(dim / 4))
         The groups as coded rows, of which that with the largest key has the most similar queries:
         panels of whole codes, turned by the same rotation as rows.
@@ -29,10 +36,16 @@ cdef class Seeds:
     cdef farann_coded_rows groups, listed
     cdef int64_t n_lists, length, n_padded, n_positions, dim
 
-    def __init__(self, Codes codes, const uint8_t[:, ::1] panels, const float[::1] weights, squares,
-                 const int32_t[:, ::1] positions, const uint8_t[:, ::1] rows,
-                 const float[::1] row_weights, row_squares):
-        cdef int64_t n = panels.shape[0], width = codes.groups * FARANN_CODE_GROUP, n_rows
+    def __init__(self, Codes codes not None, arrays, const uint8_t[:, ::1] rows not None,
+                 const float[::1] row_weights not None, row_squares):
+        cdef int64_t n, width = codes.groups * FARANN_CODE_GROUP, n_rows
+        cdef const uint8_t[:, ::1] panels = arrays.panels
+        cdef const float[::1] weights = arrays.weights
+        cdef const int32_t[:, ::1] positions = arrays.positions
+        squares = arrays.squares
+        if panels is None or weights is None or positions is None:
+            raise TypeError("seeds need panels, weights and positions")
+        n = panels.shape[0]
         self.n_lists, self.length, self.n_padded = positions.shape[0], positions.shape[1], n
         self.n_positions, self.dim = codes.n_positions, codes.dim
         n_rows = self.n_lists * self.length

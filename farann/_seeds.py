@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from farann import _core
 from farann._asked import directions_of
 from farann._cells import code_means
-from farann._codes import bytes_at
 from farann._kmeans import k_means
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
-
-if TYPE_CHECKING:
-    from farann._builder import CodeArrays
+from farann._records import CodeArrays, SeedArrays
+from farann._types import Float32Array, Float64Array, Int64Array
 
 # Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
 # rows one in so many at most is in a list.
@@ -27,23 +23,6 @@ _HELD_OUT, _LEAST_KNOWN, _LEAST_FOUND = 4, 0.6, 0.5
 _LARGEST = 1e16
 
 Furthest = Callable[[Float32Array, int], Int64Array]
-
-
-class SeedArrays(NamedTuple):
-    """What a file keeps of seeds; `_core.Seeds` says what it holds."""
-
-    panels: UInt8Array
-    weights: Float32Array
-    squares: Float32Array | None
-    positions: Int32Array
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of these arrays, and of the codes of the rows that they list."""
-        kept = sum(part.nbytes for part in self if part is not None)
-        # Beside its codes a listed row has a weight, a slot, and under l2 a square.
-        of_row = self.panels.shape[1] + 4 + 8 + (0 if self.squares is None else 4)
-        return int(kept + self.positions.size * of_row)
 
 
 def number_of_lists(n_positions: int) -> int:
@@ -107,7 +86,8 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     if squared:
         biases = np.zeros(len(panels), np.float32)
         biases[: len(rows)] = squares * np.repeat(of_panels, _core.code_rows(1))[: len(rows)]
-    return SeedArrays(panels, of_panels, biases, lists.astype(np.int32))
+    return SeedArrays(panels=panels, weights=of_panels, squares=biases,
+                      positions=lists.astype(np.int32))
 
 
 def _listed(answers: Int64Array, tops: Int64Array, places: Int64Array) -> Int64Array:
@@ -121,18 +101,3 @@ def _listed(answers: Int64Array, tops: Int64Array, places: Int64Array) -> Int64A
     rest = tops[~np.isin(tops, slots)][: _LENGTH - len(slots)]
     listed: Int64Array = places[np.sort(np.concatenate([slots, rest]))]
     return listed
-
-
-def seeds_of(arrays: SeedArrays, codes: CodeArrays, of_codes: _core.Codes) -> _core.Seeds:
-    """Lay the codes of the lists out side by side."""
-    positions = arrays.positions.astype(np.int64)
-    if codes.basis is not None:
-        raise ValueError("there are no seeds beside a basis")
-    if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
-        raise ValueError("positions must be those of the codes")
-    flat = positions.ravel()
-    taken = bytes_at(codes.panels, codes.lower, flat)[:, : 4 * -(-len(codes.signs[0]) // 4)]
-    panels = np.zeros(taken.shape, np.uint8)
-    _core.pack_codes(np.ascontiguousarray(taken), np.arange(len(flat)), False, panels)
-    return _core.Seeds(of_codes, *arrays, panels, codes.weights[flat // _core.code_rows(1)],
-                       None if codes.squares is None else codes.squares[flat])

@@ -19,16 +19,14 @@ from tqdm import tqdm
 
 from farann import _core, _quantized
 from farann._added import Added, nothing_added
-from farann._builder import CodeArrays
-from farann._cells import CellArrays
 from farann._depths import Depths
 from farann._dispatch import default_isa
 from farann._guard import SAMPLE, Guard, make_guard
 from farann._ids import IdMap
 from farann._kind import Kind
-from farann._layout import Exact, Made, make_codes, sampled
+from farann._layout import Made, make_codes, sampled
 from farann._process import ieee_arithmetic
-from farann._seeds import SeedArrays, seeds_of
+from farann._records import CellArrays, CodeArrays, Layout, Native, Record, SeedArrays
 from farann._tunings import Tunings
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 
@@ -50,26 +48,14 @@ class View(NamedTuple):
     exact: _core.Snapshot  # the same, or another layout for exact searches
 
 
-class Native(NamedTuple):
-    """What a build laid out, as the core has it; None where there is no such thing."""
-
-    codes: _core.Codes | None
-    cells: _core.Cells | None
-    seeds: _core.Seeds | None
-    exact: _core.Codes | None = None
-    exact_seeds: _core.Seeds | None = None
-
-
 class Store:
     """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
 
     def __init__(self, dim: int, kind: Kind) -> None:
         self.dim = dim
         self.kind = kind
-        self.codes: CodeArrays | None = None
-        self.cells: CellArrays | None = None
-        self.seeds: SeedArrays | None = None
-        self.exact: Exact | None = None  # codes that exact searches have for themselves
+        self.layout: Layout | None = None
+        self.exact: Layout | None = None  # one that exact searches have for themselves
         self.codes_recall: float | None = None
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
@@ -85,7 +71,7 @@ class Store:
         self._n_tail = 0
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
         # Made when they are first asked for; two threads may make the same, and either will do.
-        self._native: Native | None = None
+        self._native: tuple[Native, Native | None] | None = None
         self._native_added: _core.Codes | None = None
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
@@ -96,7 +82,7 @@ class Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later())
-        if not parts.keys().isdisjoint(("base", "codes", "cells", "seeds", "exact")):
+        if not parts.keys().isdisjoint(("base", "layout", "exact")):
             new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
                                  or parts["added"].room is not self.added.room):
@@ -133,44 +119,51 @@ class Store:
         """What searches see, at an instruction-set level."""
         made = self._view
         if made is None or made[0] != isa:
-            native, added = self.native(), self.native_added()
-            runs = uncoded = None
+            native, native_exact = self.native()
+            added, runs, uncoded = self.native_added(), None, None
             if added is not None and self.added is not None:
                 runs = np.array([[run.start, run.stop] for run in self.added.runs], np.int64)
                 uncoded = self.added.uncoded
 
-            def snapshot_of(codes: _core.Codes | None, cells: _core.Cells | None,
-                            seeds: _core.Seeds | None) -> _core.Snapshot:
+            def snapshot_of(layout: Native) -> _core.Snapshot:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                    self.kind.metric, isa, codes, cells, self.n_coded is None, seeds, added, runs,
-                    uncoded)
+                    self.kind.metric, isa, layout.codes, layout.cells, self.n_coded is None,
+                    layout.seeds, added, runs, uncoded)
 
-            snapshot = exact = snapshot_of(native.codes, native.cells, native.seeds)
-            if native.exact is not None:
-                exact = snapshot_of(native.exact, None, native.exact_seeds)
+            snapshot = exact = snapshot_of(native)
+            if native_exact is not None:
+                exact = snapshot_of(native_exact)
             made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact)
         return made[1]
 
-    def native(self) -> Native:
-        """The layout as the core has it; ValueError or TypeError if its parts don't fit."""
+    def native(self) -> tuple[Native, Native | None]:
+        """The layouts as the core has them; ValueError or TypeError if their parts don't fit."""
         made = self._native
         if made is None:
-            codes = cells = seeds = None
-            if self.codes is not None:
-                codes = _core.Codes(self.n_base, self.dim, *self.codes)
-                if self.cells is not None:
-                    cells = _core.Cells(self.codes.turn.n_coded, len(self.codes.panels),
-                                        *self.cells)
-                if self.seeds is not None:
-                    seeds = seeds_of(self.seeds, self.codes, codes)
-            exact = exact_seeds = None
-            if self.exact is not None:
-                exact = _core.Codes(self.n_base, self.dim, *self.exact.codes)
-                if self.exact.seeds is not None:
-                    exact_seeds = seeds_of(self.exact.seeds, self.exact.codes, exact)
-            made = self._native = Native(codes, cells, seeds, exact, exact_seeds)
+            ours, exact = (None if layout is None else layout.native(self.n_base, self.dim)
+                           for layout in (self.layout, self.exact))
+            made = self._native = ours or Native(), exact
         return made
+
+    def keep_native(self, layout: Native, exact: Native | None) -> None:
+        """Have the layouts as the core has them from who made them to check them."""
+        self._native = layout, exact
+
+    @property
+    def codes(self) -> CodeArrays | None:
+        """Codes of the base."""
+        return None if self.layout is None else self.layout.codes
+
+    @property
+    def cells(self) -> CellArrays | None:
+        """Cells of these codes."""
+        return None if self.layout is None else self.layout.cells
+
+    @property
+    def seeds(self) -> SeedArrays | None:
+        """Seeds of these codes."""
+        return None if self.layout is None else self.layout.seeds
 
     def native_added(self) -> _core.Codes | None:
         """Codes of the tail as the core has them; None where there are none."""
@@ -178,7 +171,7 @@ class Store:
         if made is None and self.added is not None:
             codes = self.added.codes
             if codes is not None:
-                made = _core.Codes(self.n_slots, self.dim, *codes, in_runs=True)
+                made = _core.Codes(self.n_slots, self.dim, codes, in_runs=True)
                 self._native_added = made
         return made
 
@@ -254,18 +247,17 @@ class Store:
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
-        centre, made = centre_of(base, self.kind.unit), Made(None)
+        centre, made = centre_of(base, self.kind.unit), Made()
         if self.kind.coded:
             made = make_codes(base, centre, self.kind, default_isa(), queries, progress,
                               threads, self._held_out(base, unused))
         n_coded = None
-        if made.codes is not None and not self.kind.vectors:
-            base, n_coded = base[made.codes.outliers], len(base)
+        if made.layout is not None and not self.kind.vectors:
+            base, n_coded = base[made.layout.codes.outliers], len(base)
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
-            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, codes=made.codes,
-            cells=made.cells, seeds=made.seeds, exact=made.exact, codes_recall=made.recall,
-            tunings=Tunings(),
+            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, layout=made.layout,
+            exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
             _unused_queries=unused, built=True)
 
     def _held_out(self, base: Float32Array, unused: Float32Array | None) -> Float32Array | None:
@@ -296,7 +288,7 @@ class Store:
         """The rows that are left if nothing of what was coded is: a tail, to begin again with."""
         rows = self.take(live)
         return self.changed(base=rows[:0], n_coded=None, ids=self.ids.kept(live), alive=None,
-                            n_removed=0, _tail=rows, _n_tail=len(rows), codes=None, cells=None)
+                            n_removed=0, _tail=rows, _n_tail=len(rows), layout=None)
 
     def _extended(self) -> Store:
         """The tail coded as the base was, whose vectors are gone, without what was removed."""
@@ -307,7 +299,7 @@ class Store:
         coded, far = _quantized.extended(coded, n_coded, tail, self.centre, self.kind, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
         return self.changed(
-            codes=coded.codes, cells=coded.cells, base=coded.rows,
+            layout=Layout(coded.codes, coded.cells), base=coded.rows,
             n_coded=n_coded + int((~far).sum()),
             ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
             _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
@@ -360,7 +352,7 @@ class Store:
     @property
     def n_directions(self) -> int:
         """Leading directions of the first look; 0 where there is none."""
-        return 0 if self.codes is None or self.codes.basis is None else len(self.codes.basis)
+        return 0 if self.codes is None else self.codes.n_directions
 
     @property
     def n_axes(self) -> int:
@@ -374,16 +366,15 @@ class Store:
             "ids": self.ids.nbytes,
             "removed": 0 if self.alive is None else self.alive.nbytes,
             "centre": self.centre.nbytes,
-            "codes": _nbytes(self.codes) + _nbytes(self.added and self.added.room)
-                     + _nbytes(self.exact and self.exact.codes),
+            "codes": _nbytes(self.codes, self.added and self.added.room,
+                             self.exact and self.exact.codes),
             "cells": _nbytes(self.cells),
-            "seeds": sum(seeds.nbytes for seeds in (self.seeds, self.exact and self.exact.seeds)
-                         if seeds is not None),
+            "seeds": _nbytes(self.seeds, self.exact and self.exact.seeds),
         }
 
 
-def _nbytes(parts: CodeArrays | CellArrays | None) -> int:
-    return sum(part.nbytes for part in parts or () if isinstance(part, np.ndarray))
+def _nbytes(*records: Record | None) -> int:
+    return sum(record.nbytes for record in records if record is not None)
 
 
 @ieee_arithmetic()
