@@ -28,7 +28,7 @@ from .tables import variant_title
 DEFAULT = ["farann", "faiss-flat", "faiss-ivf-flat"]
 QUERIES = 1000
 MODES = ("batch", "single")
-_BESIDE = 1 << 29  # bytes of Python and its libraries, and of blocks
+BESIDE = 1 << 29  # bytes of Python and its libraries, and of blocks
 COSTS = {"batch": "us", "single": "us", "build": "build_seconds", "memory": "index_bytes"}
 
 
@@ -77,7 +77,7 @@ def _chosen(records: list[Record], wanted: float) -> list[tuple[str, Record]]:
     return pairs
 
 
-class _Library:
+class Library:
     """An algorithm on its way up: what it needed at the last size, and whether it goes on."""
 
     def __init__(self, algorithm: type[Algorithm]) -> None:
@@ -91,7 +91,7 @@ class _Library:
             return self.stopped
         # Rows, their reduction, the index and what building takes; later, what was seen, which
         # is rather too much, as part of it doesn't grow.
-        needed = int(count * self._bytes_a_row) or 5 * 4 * dim * count + _BESIDE
+        needed = int(count * self._bytes_a_row) or 5 * 4 * dim * count + BESIDE
         free = machine.free_bytes()
         if needed <= free:
             return ""
@@ -151,7 +151,7 @@ def run(
         if reason:
             _leave_out(log, algorithm.name, reason, algorithm=algorithm.name)
         else:
-            libraries.append(_Library(algorithm))
+            libraries.append(Library(algorithm))
     name = f"growth-{metric}"
     with tqdm(total=len(sizes) * len(libraries), desc="growth", unit="point") as progress:
         for count in sizes:
@@ -187,7 +187,7 @@ def _leave_out(log: Log, what: str, reason: str, **about: Any) -> None:
 
 
 def _measure(
-    library: _Library, data: DataSet, wanted: float, options: Options, log: Log
+    library: Library, data: DataSet, wanted: float, options: Options, log: Log
 ) -> None:
     """One algorithm at one size: all settings, of which the best are kept."""
     algorithm = library.algorithm

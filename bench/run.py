@@ -215,7 +215,7 @@ def _wait(command: list[str], environment: dict[str, str], errors: BinaryIO, tim
         start_new_session=True,
     ) as child:
         try:
-            return _reason(child.wait(timeout=timeout))
+            return reason_of(child.wait(timeout=timeout))
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             return f"stopped after {timeout:.0f} s"
@@ -224,7 +224,7 @@ def _wait(command: list[str], environment: dict[str, str], errors: BinaryIO, tim
             raise
 
 
-def _reason(status: int) -> str:
+def reason_of(status: int) -> str:
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     return f"exit status {status}" if status else ""

@@ -89,6 +89,11 @@ cdef const farann_kernels *kernels_of(str isa) except NULL:
     return kernels
 
 
+def largest_query_code(str isa):
+    """Largest magnitude of a query's 8-bit codes: what the byte products of this level allow."""
+    return kernels_of(isa).largest_code
+
+
 def first_bad_row(const float[:, ::1] rows, bint unit):
     """Number of the first row with a NaN or infinity (with `unit`: or all zeros), or -1."""
     cdef int64_t bad = -1, n = rows.shape[0], dim = rows.shape[1], start = 0, count

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import reference
+from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import ArrayLike, NDArray
 
 import farann
-from farann import _core
 
 Float32 = NDArray[np.float32]
 Maker = Callable[[np.random.Generator, int, int], Float32]
@@ -204,7 +204,7 @@ def snapshot(index: farann.Index) -> tuple[Any, ...]:
     return (len(index), index.dim, index.metric, ids.tobytes(), pickle.dumps(index), *answers)
 
 
-def ask_core(
+def core_top(
     rows: Float32,
     queries: Float32,
     k: int,
@@ -213,13 +213,13 @@ def ask_core(
     *,
     nearest: bool = False,
     centre: NDArray[Any] | None = None,
-    codes: _core.Codes | None = None,
+    codes: core.Codes | None = None,
 ) -> tuple[Float32, NDArray[np.int64], int]:
     """Scores, ids and rows rescored, from the core itself: for a level and a centre of choice."""
     middle = np.zeros(rows.shape[1]) if centre is None else centre.astype(np.float64)
-    number = _core.METRICS.index(metric)
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, middle, number, isa, codes)
-    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), k, nearest)
+    number = core.METRICS.index(metric)
+    snapshot = core.Snapshot(rows, rows[:0], None, None, middle, number, isa, codes)
+    task = core.Task(snapshot, core.Filter(snapshot), queries, 0, len(queries), k, nearest)
     task.run()
     scores = np.empty((len(queries), k), np.float32)
     ids = np.empty((len(queries), k), np.int64)

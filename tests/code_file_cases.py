@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from cases import Float32, assert_same
 from codes_in_numpy import four_bits, lay_out, leading
+from inside import read_file, write_file
 
 import farann
-from farann._format import read_file, write_file
 
 N, DIM, M = 100, 24, 6
 LAYOUTS = ["first look", "halves", "four bits"]

@@ -9,21 +9,16 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import inside
 import numpy as np
 import reference
+from inside import CodeBounds, Turn, centred, core, measure_rows, rotation_signs
 from numpy.typing import NDArray
-
-from farann import _basis, _builder, _core, _typical
-from farann._codes import CodeBounds, centred, measure_rows
-from farann._rotation import Turn, rotation_signs
 
 Bytes = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-
-# Of a query's codes, in magnitude: where products of bytes are added in pairs, 16 bits must do.
-LARGEST = {"scalar": 127, "avx2": 63, "avx512": 63, "avx512vnni": 127, "amx": 127}
 
 
 # ---- layouts ----
@@ -33,7 +28,8 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
             lead: Float64 | None = None,
-            stretch: Float64 | None = None, axes: Float64 | None = None) -> _builder.CodeArrays:
+            stretch: Float64 | None = None, axes: Float64 | None = None,
+            ) -> inside.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
     `by_length`: the longest rows first; `lead`: those first that are most along it;
@@ -47,20 +43,21 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
-    builder = _builder.Builder(rows, middle, _core.METRICS.index(metric), isa, extents, False)
+    builder = inside.builder.Builder(rows, middle, core.METRICS.index(metric), isa, extents, False)
     if lead is not None:
-        of_queries = _typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
+        of_queries = inside.typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
         along, across = builder.along_and_across(of_queries.direction)
-        order = _builder.whole_panels(builder.by_reach(order, of_queries.promise(along, across)))
+        order = builder.by_reach(order, of_queries.promise(along, across))
+        order = inside.builder.whole_panels(order)
         return builder.with_reach(builder.lay_out(order, basis), order, across, of_queries, along)
     if not by_length:
-        return builder.lay_out(_builder.whole_panels(order), basis)
+        return builder.lay_out(inside.builder.whole_panels(order), basis)
     lengths = builder.lengths()
-    order = _builder.whole_panels(builder.by_reach(order, lengths))
+    order = inside.builder.whole_panels(builder.by_reach(order, lengths))
     return builder.with_reach(builder.lay_out(order, basis), order, lengths)
 
 
-def four_bits(arrays: _builder.CodeArrays) -> _builder.CodeArrays:
+def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
     """The same codes of which the lower halves are lost."""
     return arrays._replace(lower=None)
 
@@ -68,7 +65,7 @@ def four_bits(arrays: _builder.CodeArrays) -> _builder.CodeArrays:
 def leading(rows: Float32, metric: str, m: int, centre: Float64 | None = None) -> Float64:
     """The first m principal directions, or all there are, turned at random as `choose` does."""
     middle = np.zeros(rows.shape[1]) if centre is None else centre
-    found = _basis.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
+    found = inside.basis.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
     return orthonormal(np.random.default_rng(1), len(found), len(found)) @ found
 
 
@@ -98,7 +95,7 @@ class Codes(NamedTuple):
     along: Int64 | None  # along the basis and the rest; None without
 
 
-def codes_of(arrays: _builder.CodeArrays) -> Codes:
+def codes_of(arrays: inside.CodeArrays) -> Codes:
     panels = by_position(arrays.panels)
     if arrays.whole is not None:
         return Codes(arrays.whole.astype(np.int64), None, panels.astype(np.int64))
@@ -109,7 +106,7 @@ def codes_of(arrays: _builder.CodeArrays) -> Codes:
     return Codes(16 * upper + halves(by_position(arrays.lower, 4), groups), upper, None)
 
 
-def filled(arrays: _builder.CodeArrays) -> NDArray[np.intp]:
+def filled(arrays: inside.CodeArrays) -> NDArray[np.intp]:
     """Positions that hold a row."""
     assert arrays.slots is not None
     return np.flatnonzero(arrays.slots >= 0)
@@ -304,7 +301,7 @@ class Levels(NamedTuple):
     along: Level | None  # along a basis; None without
 
 
-def levels(asked: Question, arrays: _builder.CodeArrays, sign: float,
+def levels(asked: Question, arrays: inside.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from inside import core
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 import farann
-from farann import _core, _cost
 
 # TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -56,8 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--one-level"):
-        levels = (farann.Index().isa,)
-        farann.isa_levels = lambda: levels
+        inside.only_level(farann.Index().isa)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,8 +71,8 @@ def one_blas_thread() -> Iterator[None]:
 def codes_at_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches on few rows go by codes, too, so that small tests are tests of codes."""
     if request.node.get_closest_marker("few_rows_as_floats") is None:
-        monkeypatch.setattr(_cost, "_CODED_QUERY", 0.0)
-        monkeypatch.setattr(_cost, "_CODED_COORDINATE", 0.0)
+        monkeypatch.setattr(inside.cost, "_CODED_QUERY", 0.0)
+        monkeypatch.setattr(inside.cost, "_CODED_COORDINATE", 0.0)
 
 
 @pytest.fixture
@@ -138,6 +138,6 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
 def halves_first() -> Iterator[None]:
     """Single queries read the upper halves of codes first, however few there are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_core, "CACHED_BYTES", 0)
-        patch.setattr(_core, "HUB_ROWS", 32)
+        patch.setattr(core, "CACHED_BYTES", 0)
+        patch.setattr(core, "HUB_ROWS", 32)
         yield

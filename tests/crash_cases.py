@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import inside
 import numpy as np
 import pytest
-
-from farann import _files
 
 SECTOR = 512  # bytes that a disk writes as a whole
 UNKNOWN = ("rename", "renames", "link", "symlink", "truncate", "ftruncate", "write", "pwrite",
@@ -138,7 +137,7 @@ def recorded(folder: Path, events: list[Event]) -> Iterator[None]:
                                ("fchown", change("fchown"))):
             patch.setattr(os, name, function)
         patch.setattr(fcntl, "flock", lock)
-        patch.setattr(_files, "open", open_noted, raising=False)
+        patch.setattr(inside.files, "open", open_noted, raising=False)
         yield
 
 

@@ -10,7 +10,6 @@ from cases import Float32, float32
 from numpy.typing import NDArray
 
 import farann
-from farann import _guard
 
 GROUPS = 60
 N, TARGET = 20_000, 0.95
@@ -45,7 +44,7 @@ def unlike(dim: int, n: int, metric: str) -> dict[str, Float32]:
     return {name: float32(queries) for name, queries in kinds.items()}
 
 
-def guards_of(index: farann.Index) -> dict[int, _guard.Guard]:
+def guards_of(index: farann.Index) -> dict[int, inside.guard.Guard]:
     return inside.store_of(index).tunings.guards
 
 

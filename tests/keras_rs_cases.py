@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import inside
 import keras
 import numpy as np
 import pytest
@@ -145,7 +146,8 @@ def test_bad_input(layer_class: Any) -> None:
 
 def test_options_of_the_native_layer() -> None:
     layer = FurthestRetrieval(ROWS, k=4, codes="float32")
-    assert FurthestRetrieval.from_config(layer.get_config())._index_options == {"codes": "float32"}
+    assert inside.index_options(FurthestRetrieval.from_config(layer.get_config())) == {
+        "codes": "float32"}
     with pytest.raises(ValueError, match="codes: expected"):
         FurthestRetrieval(codes="int3")
     with pytest.raises(ValueError, match="got both"):

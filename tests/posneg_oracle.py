@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import inside
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,7 +69,7 @@ def everything(ranker: PosNegRanker, sides: list[dict[int, NDArray[Any]]], metri
                queries: tuple[NDArray[Any], NDArray[Any]], allowed: set[int] | None = None,
                excluded: set[int] = frozenset()) -> list[Item]:  # type: ignore[assignment]
     """All items of one query, best first; `sides` are each model's rows by id."""
-    model, fusion = ranker._model, ranker._fusion
+    model, fusion = inside.model_of(ranker), inside.fusion_of(ranker)
     assert model is not None
     raw = [{i: similarity(query, row, metric) for i, row in rows.items()}
            for query, rows in zip(queries, sides, strict=True)]
@@ -83,7 +84,7 @@ def everything(ranker: PosNegRanker, sides: list[dict[int, NDArray[Any]]], metri
         for i in pool:
             base = calibration.unknown
             if i in values:
-                z = normalised(values[i], population, ranker._normalize)
+                z = normalised(values[i], population, inside.normalization_of(ranker))
                 base = float(calibration.curve(np.array([z]))[0])
             found[i] = base + calibration.item_weight * own[i]
         log_odds.append(found)
@@ -111,7 +112,8 @@ def everything(ranker: PosNegRanker, sides: list[dict[int, NDArray[Any]]], metri
             fused = fuse(fusion.name, w, liked[i], disliked[i], lists, calibrated)
         chance = expit(disliked[i]) if calibrated else disliked[i]
         good = expit(liked[i]) if calibrated else liked[i]
-        if ranker._veto is None or chance <= ranker._veto:
+        veto = inside.veto_of(ranker)
+        if veto is None or chance <= veto:
             items.append(Item(fused, raw[0].get(i, -np.inf), i, good, chance))
     return sorted(items, key=lambda item: (-item.fused, -item.similarity, item.id))
 

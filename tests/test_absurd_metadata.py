@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from cases import assert_same
 from code_file_cases import make_index
+from inside import FormatError, read_file, write_file
 
 import farann
-from farann import _format
-from farann._format import FormatError, read_file, write_file
 
 # As they stand in the file, where Python's own writer would not put some of them.
 TEXTS = [
@@ -72,7 +72,7 @@ def write_with(path: Path, metadata: dict[str, Any], arrays: dict[str, Any], pla
     part[place[-1]] = "@here@"
     payload = json.dumps(changed).replace('"@here@"', text).encode()
     with monkeypatch.context() as patch:
-        patch.setattr(_format, "_encode_metadata", lambda _: payload)
+        patch.setattr(inside.format, "_encode_metadata", lambda _: payload)
         write_file(path, {}, arrays)
 
 

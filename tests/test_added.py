@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_exact, assert_same, assert_same_beyond, low_rank, queries_for
+from inside import Store, core
 from numpy.typing import NDArray
 
 import farann
-from farann import _added, _builder, _core
-from farann._store import Store
 
 BASE, DIM, K = 5000, 24, 10
 
@@ -88,9 +87,8 @@ def test_answers_of_all_kinds_of_indexes_are_exact(options: dict[str, Any],
 @pytest.fixture
 def first_look(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Axes would do as well for so few dimensions."""
-    from farann import _turning
 
-    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
     yield
 
 
@@ -122,9 +120,9 @@ def test_counts_of_codes(rng: np.random.Generator) -> None:
     index = grown(built(rows[:BASE]), rows[BASE:-1], 100)
     streamed = index.search_furthest(queries, K, return_stats=True)[1]
     waiting = BASE - 1 - n_coded(index)
-    assert 0 < waiting < _added.AT_ONCE
+    assert 0 < waiting < inside.added.AT_ONCE
     assert streamed.rows_scanned <= 64 * (2 * BASE - 1)
-    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * _added.AT_ONCE * DIM
+    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.added.AT_ONCE * DIM
     once = index.build().search_furthest(queries, K, return_stats=True)[1]
     assert streamed.code_products < 1.3 * once.code_products
     assert streamed.rows_scanned < 1.3 * once.rows_scanned
@@ -143,26 +141,26 @@ def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
 
 def test_rows_wait_until_there_are_panels_of_them(rng: np.random.Generator) -> None:
     index = built(rng.standard_normal((BASE, DIM), dtype=np.float32))
-    for i in range(1, 3 * _added.AT_ONCE):
+    for i in range(1, 3 * inside.added.AT_ONCE):
         index.add(rng.standard_normal((1, DIM), dtype=np.float32))
-        assert n_coded(index) == i // _added.AT_ONCE * _added.AT_ONCE
+        assert n_coded(index) == i // inside.added.AT_ONCE * inside.added.AT_ONCE
 
 
 def test_rows_are_coded_few_times(rng: np.random.Generator,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each level of runs."""
     coded = 0
-    plain = _builder.code_like
+    plain = inside.builder.code_like
 
     def counted(base: Any, rows: Float32, *others: Any) -> Any:
         nonlocal coded
         coded += len(rows)
         return plain(base, rows, *others)
 
-    monkeypatch.setattr(_builder, "code_like", counted)
+    monkeypatch.setattr(inside.builder, "code_like", counted)
     rows = rng.standard_normal((2 * BASE, DIM), dtype=np.float32)
     grown(built(rows[:BASE]), rows[BASE:], 100)
-    assert BASE - _added.AT_ONCE < coded <= 2 * BASE
+    assert BASE - inside.added.AT_ONCE < coded <= 2 * BASE
 
 
 def test_large_rows_stay_float32(rng: np.random.Generator) -> None:
@@ -307,10 +305,10 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
     assert added is not None and native.codes is not None
     none = np.empty(0, np.int64)
 
-    def snapshot(codes: _core.Codes | None, runs: Any = ((0, 512),), vectors: bool = True
-                 ) -> _core.Snapshot:
+    def snapshot(codes: core.Codes | None, runs: Any = ((0, 512),), vectors: bool = True
+                 ) -> core.Snapshot:
         runs = np.array(runs, np.int64)
-        return _core.Snapshot(store.base, store.tail, None, None, store.centre, 0, index.isa,
+        return core.Snapshot(store.base, store.tail, None, None, store.centre, 0, index.isa,
                               codes, None, vectors, None, added, runs, none)
 
     snapshot(native.codes)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import index_of
+from inside import core
 
 import farann
-from farann import _core
 
 N, DIM = 6000, 12
 Search = Callable[[farann.Index, Any], Any]
@@ -44,7 +44,7 @@ WITH_VECTORS: dict[str, Search] = {
 @pytest.fixture(autouse=True)
 def nothing_fails_afterwards() -> Iterator[None]:
     yield
-    _core.fail_allocation(-1)
+    core.fail_allocation(-1)
 
 
 @pytest.fixture(scope="module", params=list(INDEXES))
@@ -75,15 +75,15 @@ def test_every_allocation_may_fail(index: farann.Index, kind: str, number: int |
     search = (EVERYWHERE | WITH_VECTORS)[kind]
     queries = queries_of(number)
     expected = bytes_of(search(index, queries))
-    _core.fail_allocation(0)
+    core.fail_allocation(0)
     search(index, queries)
-    n_allocations = _core.fail_allocation(-1)
+    n_allocations = core.fail_allocation(-1)
     assert n_allocations >= 3
     for n in range(1, n_allocations + 1):
-        _core.fail_allocation(n)
+        core.fail_allocation(n)
         with pytest.raises(MemoryError, match="memory"):
             search(index, queries)
-        assert _core.fail_allocation(-1) >= n
+        assert core.fail_allocation(-1) >= n
         assert bytes_of(search(index, queries)) == expected
 
 
@@ -96,36 +96,36 @@ def test_in_threads_too(index: farann.Index, threads: int) -> None:
         return bytes_of(index.search_furthest(queries, 5, budget=N, threads=threads))
 
     expected = search()
-    _core.fail_allocation(0)
+    core.fail_allocation(0)
     search()
-    n_allocations = _core.fail_allocation(-1)
+    n_allocations = core.fail_allocation(-1)
     for n in range(1, n_allocations + 1, 7):
-        _core.fail_allocation(n)
+        core.fail_allocation(n)
         with pytest.raises(MemoryError, match="memory"):
             search()
-        _core.fail_allocation(-1)
+        core.fail_allocation(-1)
         assert search() == expected
 
 
 def test_a_build_survives_too() -> None:
     """It asks sample queries, and gives the same index when it is begun again."""
     rows = np.random.default_rng(9).standard_normal((5000, 8), dtype=np.float32)
-    _core.fail_allocation(0)
+    core.fail_allocation(0)
     expected = bytes_of(index_of(rows, threads=1).build().search_furthest(rows[:5], 3))
-    n_allocations = _core.fail_allocation(-1)
+    n_allocations = core.fail_allocation(-1)
     for n in range(1, n_allocations + 1, 5):
         index = index_of(rows, threads=1)
-        _core.fail_allocation(n)
+        core.fail_allocation(n)
         with pytest.raises(MemoryError, match="memory"):
             index.build().search_furthest(rows[:5], 3)
-        _core.fail_allocation(-1)
+        core.fail_allocation(-1)
         assert bytes_of(index.search_furthest(rows[:5], 3)) == expected
 
 
 def test_counting_is_off_by_itself() -> None:
     index = index_of(np.ones((10, 2), np.float32)).build()
-    assert _core.fail_allocation(-1) == 0
+    assert core.fail_allocation(-1) == 0
     index.search_furthest(np.ones(2), 3)
-    assert _core.fail_allocation(0) == 0
+    assert core.fail_allocation(0) == 0
     index.search_furthest(np.ones(2), 3)
-    assert _core.fail_allocation(-1) > 0
+    assert core.fail_allocation(-1) > 0

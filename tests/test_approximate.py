@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import _cells
 
 LIMITS: tuple[dict[str, Any], ...] = ({}, {"recall": 0.9}, {"epsilon": 0.2}, {"budget": 40})
 
@@ -235,7 +234,7 @@ for metric in ("l2", "dot", "cosine"):
         code = "results = {}\n" + code + (
             'give(**{f"{m} {i}": a for m in results for i, a in enumerate(results[m])})')
         answers = [run_python(code, isa=level, rows=rows, queries=queries)
-                   for level in farann.isa_levels()]
+                   for level in inside.levels()]
         for metric in METRICS:
             expected = reference.furthest(queries, rows, 10, metric)
             for answer in answers:
@@ -304,7 +303,7 @@ class TestGrid:
     @pytest.mark.parametrize("kind", KINDS, ids=str)
     def test_grid(self, kind: dict[str, Any], metric: str, tmp_path: Path,
                   monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_cells, "_FEW_ROWS", 100)
+        monkeypatch.setattr(inside.cells, "_FEW_ROWS", 100)
         rng = np.random.default_rng(1)
         rows, queries = clustered(rng, 400, 6), clustered(rng, 9, 6)
         rows[7:9] = rows[5]

@@ -18,11 +18,10 @@ import inside
 import numpy as np
 import pytest
 from cases import Float32, index_of
+from inside import Store, core
 from numpy.typing import NDArray
 
 import farann
-from farann import _core
-from farann._store import Store
 
 PACKAGE = str(Path(farann.__file__).parent)
 # Lines that the suite leaves out between two that it tries.
@@ -188,18 +187,18 @@ def test_no_memory_at_any_allocation_of_the_core(name: str, change: str, tmp_pat
     index, path = setting.index, tmp_path / "index"
     valid = {answers(index, setting), after(setting, change, path)}
     inside.restore(index, setting.store)
-    _core.fail_allocation(0)
+    core.fail_allocation(0)
     CHANGES[change](setting, path)
-    made = _core.fail_allocation(-1)
+    made = core.fail_allocation(-1)
     assert made
     for number in range(1, made + 1, max(1, made // 20 if STRIDE > 1 else 1)):
         inside.restore(index, setting.store)
         try:
-            _core.fail_allocation(number)
+            core.fail_allocation(number)
             with pytest.raises(MemoryError):
                 CHANGES[change](setting, path)
         finally:
-            _core.fail_allocation(-1)
+            core.fail_allocation(-1)
         assert answers(index, setting) in valid, f"allocation {number} of {made}"
     check_that_it_goes_on(setting, tmp_path / "again", name)
 

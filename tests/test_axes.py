@@ -16,15 +16,13 @@ from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_fo
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
 from hypothesis import given
 from hypothesis import strategies as st
+from inside import Turn, core, read_file, rotation_signs, write_file
 from numpy.typing import NDArray
 
 import farann
-from farann import _builder, _codes, _core, _turning
-from farann._format import read_file, write_file
-from farann._rotation import Turn, rotation_signs
 
 Float64 = NDArray[np.float64]
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 N, DIM, RANK = 5000, 24, 9
 
 
@@ -40,11 +38,11 @@ def built(rows: Float32, metric: str, isa: str = LEVELS[-1], queries: Float32 | 
           **options: Any) -> farann.Index:
     index = index_of(rows, metric, **options)
     index.build(queries)
-    index._isa = isa
+    inside.use_level(index, isa)
     return index
 
 
-def arrays_of(index: farann.Index) -> _builder.CodeArrays:
+def arrays_of(index: farann.Index) -> inside.builder.CodeArrays:
     codes = inside.store_of(index).codes
     assert codes is not None
     return codes
@@ -75,7 +73,7 @@ def asked_of(rng: np.random.Generator, n: int) -> Float32:
 
 
 @pytest.mark.parametrize("options", [{}, {"by_length": True}, {"lead": True}, {"basis": 3}])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_exact(isa: str, metric: str, options: dict[str, Any], rng: np.random.Generator) -> None:
     """With good axes, bad ones, and as many as there are coordinates."""
@@ -98,7 +96,7 @@ def test_exact(isa: str, metric: str, options: dict[str, Any], rng: np.random.Ge
 
 
 @pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_hostile_rows(metric: str, kind: str, rng: np.random.Generator) -> None:
     rows = rows_for(kind, rng, 400, 12, metric)
     queries = queries_for(rng, rows, metric)
@@ -110,7 +108,7 @@ def test_hostile_rows(metric: str, kind: str, rng: np.random.Generator) -> None:
         assert_exact(index, rows, queries, [7])
 
 
-@given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from(_core.METRICS),
+@given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from(core.METRICS),
        dim=st.sampled_from([1, 2, 7, 33]), spread=st.sampled_from([0.0, 1e-7, 1e-3, 1.0]),
        offset=st.sampled_from([0.0, 1.0, 1e4]), twins=st.booleans(), data=st.data())
 def test_rows_that_differ_by_what_is_outside(seed: int, metric: str, dim: int, spread: float,
@@ -156,13 +154,13 @@ def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
         left = np.linalg.norm(whole - whole @ projection, axis=1)
         assert turn.outside(vectors) == pytest.approx((left**2).mean() ** 0.5, abs=1e-12)
         largest = np.empty(20)
-        _core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
+        core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
         # The share that rounds lengths up is 3e-5 of the row's.
         expected = np.maximum(np.abs(coded).max(axis=1), left)
         np.testing.assert_allclose(largest, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("m", [1, 9, 24])
 def test_bounds(m: int, metric: str, rng: np.random.Generator) -> None:
     """Of what codes hold, and of what is outside them; squares are those of whole rows."""
@@ -191,12 +189,12 @@ def test_bounds(m: int, metric: str, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(arrays.squares, weights * lengths**2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_fewer_bytes_for_the_same_answers(metric: str, rng: np.random.Generator,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
     rows, queries = flat(rng, 20_000), flat(rng, 30)
     index = built(rows, metric)
-    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
     without = built(rows, metric)
     assert n_axes(index) == 12 and n_axes(without) is None
     hits, stats = index.search_furthest(queries, 10, return_stats=True)
@@ -210,7 +208,7 @@ def test_fewer_bytes_for_the_same_answers(metric: str, rng: np.random.Generator,
 # ---- where build takes them ----
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_as_few_as_do_as_well(metric: str, rng: np.random.Generator) -> None:
     assert n_axes(built(flat(rng), metric)) == 12
     assert n_axes(built(flat(rng, rank=8), metric)) == 8
@@ -222,7 +220,7 @@ def test_as_few_as_do_as_well(metric: str, rng: np.random.Generator) -> None:
     assert n_axes(built(flat(rng, 4095), metric)) is None
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_constant_columns_and_equal_rows(metric: str, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((N, DIM), dtype=np.float32)
     rows[:, ::3] = 1.0
@@ -235,11 +233,11 @@ def test_constant_columns_and_equal_rows(metric: str, rng: np.random.Generator) 
 
 
 @pytest.mark.parametrize("large", [1e3, 1e12])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_rows_that_the_sample_missed(metric: str, large: float, rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """A few rows stick out where no others are: codes are still of use, and answers exact."""
-    monkeypatch.setattr(_codes, "_SAMPLED", 100)
+    monkeypatch.setattr(inside.codes, "_SAMPLED", 100)
     rows = flat(rng)
     for number in (1, 40):  # outliers, or too many for that
         some = rows.copy()
@@ -286,7 +284,7 @@ def test_beside_a_stretch(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("cells", [None, 32])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_changes_and_files(metric: str, cells: int | None, tmp_path: Path,
                            rng: np.random.Generator) -> None:
     rows, queries = flat(rng), asked_of(rng, 20)
@@ -301,12 +299,12 @@ def test_changes_and_files(metric: str, cells: int | None, tmp_path: Path,
     assert_exact(farann.Index.load(tmp_path / "index.farann"), left, queries, [10], ids)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_approximate_search(metric: str, rng: np.random.Generator,
                             monkeypatch: pytest.MonkeyPatch) -> None:
     rows, asked = flat(rng, 20_000), flat(rng, 100)
     index = built(rows, metric, cells=128)
-    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
     without = built(rows, metric, cells=128)
     assert n_axes(index) == 12 and n_axes(without) is None
     expected = reference.furthest(asked, rows, 10, metric)
@@ -349,7 +347,7 @@ def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
 # ---- files ----
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_saved(metric: str, tmp_path: Path, rng: np.random.Generator) -> None:
     """It comes back, mapped or read; and the same rows make the same file."""
     rows, queries = flat(rng, 30_000), asked_of(rng, 20)

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
+from inside import cost_of
 from numpy.typing import NDArray
 
 import farann
@@ -18,7 +20,6 @@ from bench import run as main_run
 from bench.algorithms import by_name
 from bench.edge import cases, data, run, worker, worst
 from bench.fetch import Unavailable
-from farann._cost import cost_of
 
 SCALE = 0.005
 PEERS = sorted({peer for case in cases.CASES for peer in case.peers} - {"numpy"})
@@ -328,7 +329,7 @@ def test_a_seed_is_always_the_same_shape() -> None:
     np.testing.assert_array_equal(again.rows, drawn[7].rows)
     np.testing.assert_array_equal(again.queries, drawn[7].queries)
     words = " ".join(shape.words for shape in drawn)
-    for kind in [*worst._BASES, *worst._CHANGES, *worst._ASKED]:
+    for kind in [*worst.BASES, *worst.CHANGES, *worst.ASKED]:
         assert kind in words, kind
     assert {shape.metric for shape in drawn} == {"l2", "dot", "cosine"}
     whole = worst.shape(7)
@@ -340,7 +341,7 @@ def test_each_change_of_a_shape_does_what_it_says() -> None:
     random = np.random.default_rng(0)
     rows = random.standard_normal((3000, 8)) + 0.1
     changed = {name: change(rows, np.random.default_rng(1))
-               for name, change in worst._CHANGES.items()}
+               for name, change in worst.CHANGES.items()}
     assert all(result.shape == rows.shape for result in changed.values())
     deviations = changed["anisotropy"].std(axis=0)
     assert (np.diff(deviations) < 0).all()
@@ -360,7 +361,7 @@ def test_cost_over_a_plain_scan() -> None:
     plain = worst.plain_scan(5, 3000, 16, 10)
     assert (plain.queries, plain.rows_scanned, plain.rows_rescored) == (5, 15_000, 50)
     assert plain.float_products == 5 * 3000 * 16 and plain.blocks_scanned == 15
-    for isa in farann.isa_levels():
+    for isa in inside.levels():
         assert worst.over_plain(plain, 3000, 16, 10, isa) == pytest.approx(1)
         more = plain._replace(rows_rescored=15_000)
         expected = cost_of(more, 16, isa) / cost_of(plain, 16, isa)

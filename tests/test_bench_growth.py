@@ -62,8 +62,8 @@ def test_growth_goes_as_far_as_memory(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_memory_is_foretold_from_the_last_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = growth._Library(by_name("numpy"))
-    needed = 5 * 1000 * 4 * 64 + growth._BESIDE
+    library = growth.Library(by_name("numpy"))
+    needed = 5 * 1000 * 4 * 64 + growth.BESIDE
     for rows in (1000, 3000):
         monkeypatch.setattr(machine, "free_bytes", lambda free=needed: free)
         assert library.obstacle(rows, 64) == ""

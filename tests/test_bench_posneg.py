@@ -227,9 +227,9 @@ def test_calibration_error_is_that_of_the_metrics() -> None:
     chances = []
     for n in (500, 300):
         chance = np.concatenate([random.random(n - 2), [0.0, 1.0]])
-        chances.append(run._Chances(random.integers(0, 20, n), chance, random.random(n) < 0.5))
+        chances.append(run.Chances(random.integers(0, 20, n), chance, random.random(n) < 0.5))
     expected = [metrics.expected_calibration_error(one.chance, one.target) for one in chances]
-    found = run._calibration_error(chances)["ece"]
+    found = run.calibration_error(chances)["ece"]
     assert found[0] == pytest.approx(np.mean(expected))
     assert found[1] < found[0] < found[2]
 

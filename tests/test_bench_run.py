@@ -308,9 +308,9 @@ def test_a_slow_peer_is_stopped(tiny: datasets.DataSet) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 def test_reasons_of_an_end() -> None:
-    assert run._reason(0) == ""
-    assert run._reason(3) == "exit status 3"
-    assert run._reason(-11) == "killed by SIGSEGV"
+    assert run.reason_of(0) == ""
+    assert run.reason_of(3) == "exit status 3"
+    assert run.reason_of(-11) == "killed by SIGSEGV"
 
 
 def test_what_is_left_out_is_said(tiny: datasets.DataSet) -> None:

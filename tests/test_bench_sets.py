@@ -310,7 +310,7 @@ def test_errors_are_the_slopes_of_a_softmax() -> None:
         step = np.zeros((4, 4))
         step[place] = 1e-5
         slopes[place] = (loss(wide + step) - loss(wide - step)) / 2e-5
-    np.testing.assert_allclose(towers._errors(scores, items), slopes, atol=1e-5)
+    np.testing.assert_allclose(towers.errors_of(scores, items), slopes, atol=1e-5)
 
 
 def test_epinions_is_read_from_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +322,7 @@ def test_epinions_is_read_from_its_wheel(tmp_path: Path, monkeypatch: pytest.Mon
         with zipfile.ZipFile(folder / "x.whl", "w") as made:
             for part, of in (("train", pairs[:100]), ("test", pairs[100:])):
                 lines = "".join(f"{user}\t{item}\t1\n" for user, item in of)
-                made.writestr(towers._MEMBERS.format(part), head + lines)
+                made.writestr(towers.MEMBERS.format(part), head + lines)
         return zipfile.ZipFile(folder / "x.whl")
 
     monkeypatch.setattr(towers, "fetch_wheel", wheel)

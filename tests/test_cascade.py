@@ -11,9 +11,9 @@ import reference
 from cases import (
     DATA,
     Float32,
-    ask_core,
     assert_same,
     assert_same_beyond,
+    core_top,
     low_rank,
     queries_for,
     rows_for,
@@ -25,11 +25,11 @@ from codes_in_numpy import (
     leading,
     orthonormal,
 )
+from inside import core
 
 import farann
-from farann import _builder, _core, _search
 
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 
 
 def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.random.Generator, *,
@@ -41,7 +41,7 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    index._isa = isa
+    inside.use_level(index, isa)
     store = inside.store_of(index)
     basis = None if m is None else leading(rows, metric, m, store.centre)
     inside.put(index, codes=lay_out(rows, metric, basis, order=rng.permutation(len(rows)),
@@ -49,7 +49,7 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
     return index
 
 
-def with_weights_of_their_own(arrays: _builder.CodeArrays) -> _builder.CodeArrays:
+def with_weights_of_their_own(arrays: inside.builder.CodeArrays) -> inside.builder.CodeArrays:
     """Whole codes of which every second row has half the weight, as older files may have them."""
     assert arrays.whole is not None and arrays.whole_weights is not None
     assert arrays.whole_bounds is not None
@@ -69,7 +69,7 @@ def with_weights_of_their_own(arrays: _builder.CodeArrays) -> _builder.CodeArray
 
 
 @pytest.mark.parametrize("m", [None, 1, 3, 4, 8, 17, 40])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -> None:
     rows, queries = low_rank(rng, 333, 40), low_rank(rng, 29, 40)
@@ -97,17 +97,17 @@ def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -
 
 
 @pytest.mark.parametrize("m", [None, 8])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_thousands_wanted(isa: str, metric: str, m: int | None, rng: np.random.Generator) -> None:
     """Candidates are thinned out many times, by scores that are right on both sides."""
     rows, queries = low_rank(rng, 5000, 24), low_rank(rng, 7, 24)
-    codes = _core.Codes(5000, 24, *lay_out(
+    codes = core.Codes(5000, 24, *lay_out(
         rows, metric, None if m is None else leading(rows, metric, m)))
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
         expected = oracle(queries, rows, 1000, metric)
         for n in (1, 7):
-            scores, ids, _ = ask_core(rows, queries[:n], 1000, metric, isa, nearest=nearest,
+            scores, ids, _ = core_top(rows, queries[:n], 1000, metric, isa, nearest=nearest,
                                       codes=codes)
             np.testing.assert_array_equal(ids, expected.ids[:n])
             np.testing.assert_array_equal(scores, expected.scores[:n])
@@ -115,7 +115,7 @@ def test_thousands_wanted(isa: str, metric: str, m: int | None, rng: np.random.G
 
 @pytest.mark.parametrize("m", [None, 4])
 @pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_hostile_rows(metric: str, kind: str, m: int | None, rng: np.random.Generator) -> None:
     rows = rows_for(kind, rng, 200, 12, metric)
     queries = queries_for(rng, rows, metric)
@@ -129,15 +129,15 @@ def test_hostile_rows(metric: str, kind: str, m: int | None, rng: np.random.Gene
         assert_same(search(queries, 7), oracle(queries, rows, 7, metric))
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("dim", [1, 2, 5, 255, 2048])
 def test_dimensions(dim: int, metric: str, rng: np.random.Generator) -> None:
     rows, queries = low_rank(rng, 100, dim), low_rank(rng, 7, dim)
     expected = reference.furthest(queries, rows, 5, metric)
     for m in {1, min(dim, 5), min(dim, 128)}:
-        codes = _core.Codes(100, dim, *lay_out(rows, metric, orthonormal(rng, m, dim)))
+        codes = core.Codes(100, dim, *lay_out(rows, metric, orthonormal(rng, m, dim)))
         for isa in LEVELS:
-            scores, ids, _ = ask_core(rows, queries, 5, metric, isa, codes=codes)
+            scores, ids, _ = core_top(rows, queries, 5, metric, isa, codes=codes)
             np.testing.assert_array_equal(ids, expected.ids)
             np.testing.assert_array_equal(scores, expected.scores)
 
@@ -145,12 +145,12 @@ def test_dimensions(dim: int, metric: str, rng: np.random.Generator) -> None:
 def test_the_first_look_prunes(rng: np.random.Generator) -> None:
     """Rows near few dimensions: few pass the first look, at one query and at many."""
     rows, queries = low_rank(rng, 20_000, 64, 0.001), low_rank(rng, 40, 64, 0.001)
-    for metric in _core.METRICS:
-        codes = _core.Codes(20_000, 64, *lay_out(rows, metric, leading(rows, metric, 8)))
-        snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(64),
-                                  _core.METRICS.index(metric), LEVELS[-1], codes)
+    for metric in core.METRICS:
+        codes = core.Codes(20_000, 64, *lay_out(rows, metric, leading(rows, metric, 8)))
+        snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(64),
+                                  core.METRICS.index(metric), LEVELS[-1], codes)
         for n in (1, 40):
-            task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, n, 10, False)
+            task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
             task.run()
             assert task.scanned == 20_000 * n
             assert 10 * n <= task.refined < 4000 * n
@@ -166,7 +166,7 @@ def wide(rng: np.random.Generator, n: int, dim: int) -> Float32:
     return (sizes * rng.standard_normal((n, dim))).astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Generator) -> None:
     """More than some blocks: upper halves, refining and pauses, with all that an index can do."""
@@ -175,7 +175,7 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
     index = farann.Index(metric=metric)
     index.add(rows[: n - 300])
     index.build()
-    index._isa = isa
+    inside.use_level(index, isa)
     store = inside.store_of(index)
     # The rows that answer come last: then upper halves let many through, until they don't.
     order = np.argsort(np.linalg.norm(rows[: n - 300], axis=1))
@@ -217,9 +217,9 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     sizes = np.linspace(0.5, 1.0, n) if ascending else np.linspace(1.0, 0.5, n)
     rows = (sizes[:, None] * rows).astype(np.float32)
     query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(dim), 0, isa,
-                              _core.Codes(n, dim, *lay_out(rows, "l2")))
-    task = _core.Task(snapshot, _core.Filter(snapshot), query, 0, 1, 10, False)
+    snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(dim), 0, isa,
+                              core.Codes(n, dim, *lay_out(rows, "l2")))
+    task = core.Task(snapshot, core.Filter(snapshot), query, 0, 1, 10, False)
     task.run()
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
     task.write_top(scores, ids, 0)
@@ -244,16 +244,16 @@ def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
     for metric in ["l2"] if squared else ["dot", "cosine"]:
         arrays = lay_out(rows, metric, order=rng.permutation(3001))
         assert (arrays.squares is not None) == squared
-        codes = _core.Codes(3001, 21, *four_bits(arrays))
+        codes = core.Codes(3001, 21, *four_bits(arrays))
         for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
             for k in (1, 30, 600):
                 expected = oracle(queries, rows, k, metric)
                 for some in (slice(0, 1), slice(5, 8), slice(0, 23)):
-                    scores, ids, rescored = ask_core(rows, queries[some], k, metric, isa,
+                    scores, ids, rescored = core_top(rows, queries[some], k, metric, isa,
                                                      nearest=nearest, codes=codes)
                     np.testing.assert_array_equal(ids, expected.ids[some])
                     np.testing.assert_array_equal(scores, expected.scores[some])
-        *_, few = ask_core(rows, queries, 1, metric, isa, codes=codes)
+        *_, few = core_top(rows, queries, 1, metric, isa, codes=codes)
         assert few < 23 * 3001 // 3
 
 
@@ -261,12 +261,12 @@ def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("hub_rows", [0, 16, 40, 512])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generator,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, answers are the same; without them all rows get a first look."""
-    monkeypatch.setattr(_core, "HUB_ROWS", hub_rows)
+    monkeypatch.setattr(core, "HUB_ROWS", hub_rows)
     rows, queries = low_rank(rng, 333, 40), low_rank(rng, 29, 40)
     queries[3] *= 1e25  # has no codes, among others that have
     index = coded_index(rows, metric, isa, 4, rng)
@@ -277,15 +277,15 @@ def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generat
         assert (stats.rows_refined == 0) == (hub_rows == 512)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_rows_with_weights_of_their_own(metric: str, rng: np.random.Generator) -> None:
     """Older files have these for whole codes, which then can't be scanned as panels."""
     rows, queries = low_rank(rng, 300, 40), low_rank(rng, 29, 40)
-    codes = _core.Codes(300, 40, *with_weights_of_their_own(
+    codes = core.Codes(300, 40, *with_weights_of_their_own(
         lay_out(rows, metric, leading(rows, metric, 4))))
     expected = reference.furthest(queries, rows, 10, metric)
     for n in (1, 29):
-        scores, ids, _ = ask_core(rows, queries[:n], 10, metric, LEVELS[-1], codes=codes)
+        scores, ids, _ = core_top(rows, queries[:n], 10, metric, LEVELS[-1], codes=codes)
         np.testing.assert_array_equal(ids, expected.ids[:n])
         np.testing.assert_array_equal(scores, expected.scores[:n])
 
@@ -294,7 +294,7 @@ def test_rows_with_weights_of_their_own(metric: str, rng: np.random.Generator) -
 
 
 @pytest.mark.parametrize("dim", [3, 16, 50, 300])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) -> None:
     rows = low_rank(rng, 60, dim) * np.float32(10.0) ** rng.uniform(-3, 0, (60, 1))
     rows = rows.astype(np.float32)
@@ -323,7 +323,7 @@ def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) 
         assert not codes[:, len(basis) : -4].any()
         assert (codes[:, -1] * rest_unit >= rest).all()
         assert (codes[:, -1] * rest_unit <= rest + rest_unit + 1e-4 * length).all()
-        assert arrays.weights.max() <= arrays.weights.min() * _core.CODE_SPAN * (1 + 1e-6)
+        assert arrays.weights.max() <= arrays.weights.min() * core.CODE_SPAN * (1 + 1e-6)
         # All coordinates, by one weight a panel.
         whole, own = codes_of(arrays).whole[:60, :dim] - 128, arrays.whole_weights
         assert own is not None and arrays.whole_bounds is not None
@@ -335,7 +335,7 @@ def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) 
 # ---- the life of an index ----
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_life(metric: str, rng: np.random.Generator) -> None:
     """Rows added, removed, laid out anew, with ids of one's own: answers follow."""
     rows, ids = low_rank(rng, 300, 32), rng.permutation(1000)[:300]
@@ -378,7 +378,7 @@ def counts(index: farann.Index) -> tuple[int, int]:
 
 @pytest.mark.parametrize("by_length", [False, True])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_without_a_look(isa: str, metric: str, scale: float, by_length: bool,
                         monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
@@ -392,7 +392,8 @@ def test_without_a_look(isa: str, metric: str, scale: float, by_length: bool,
                                (index.search_nearest, reference.nearest)):
             expected, before = oracle(queries, rows, k, metric), (0, 0)
             for dear in (False, True):
-                monkeypatch.setattr(_search, "row_costs", lambda *_, d=dear: (0.0, float(d), 0, 0))
+                costs = (0.0, float(dear), 0, 0)
+                monkeypatch.setattr(inside.search, "row_costs", lambda *_, c=costs: c)
                 assert_same(search(queries, k), expected, k)
                 if dear and k == 700 and not by_length:
                     # Of 3,500 rows the look is at 2,016, along 3 of 20 directions and the rest.
@@ -401,13 +402,13 @@ def test_without_a_look(isa: str, metric: str, scale: float, by_length: bool,
                 before = counts(index)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_rows_with_weights_of_their_own_are_looked_at(
     isa: str, metric: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     """Their whole codes can't be put into panels, however dear it is to refine them."""
-    monkeypatch.setattr(_search, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
+    monkeypatch.setattr(inside.search, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
     rows, queries = low_rank(rng, 3500, 20), low_rank(rng, 19, 20)
     index = coded_index(rows, metric, isa, 3, rng)
     centre = inside.store_of(index).centre

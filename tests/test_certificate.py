@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, ask_core, low_rank, queries_for
+from cases import DATA, Float32, core_top, low_rank, queries_for
 from codes_in_numpy import (
-    LARGEST,
     Float64,
     Int64,
     Level,
@@ -32,13 +32,10 @@ from codes_in_numpy import (
 )
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from inside import core, rotation_signs
 from numpy.typing import NDArray
 
-import farann
-from farann import _builder, _core
-from farann._rotation import rotation_signs
-
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 TINY = np.float32(1e-6)
 
 
@@ -103,7 +100,7 @@ KINDS = ["in the span", "orthogonal", "low rank, tiny noise", "edges of steps",
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    metric = draw(st.sampled_from(_core.METRICS))
+    metric = draw(st.sampled_from(core.METRICS))
     n = draw(st.integers(65, 200))
     dim = draw(st.one_of(st.integers(1, 40), st.integers(1, 40), st.integers(41, 2048)))
     m = draw(st.integers(1, min(dim, 20)))
@@ -135,7 +132,7 @@ def problems(draw: st.DrawFn) -> Problem:
                    draw(st.sampled_from([1.0, -1.0])), stretch, axes)
 
 
-def laid_out(problem: Problem) -> _builder.CodeArrays:
+def laid_out(problem: Problem) -> inside.builder.CodeArrays:
     try:
         return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
                        stretch=problem.stretch, axes=problem.axes)
@@ -202,11 +199,11 @@ def test_answers(problem: Problem, isa: str, k: int, halved: bool) -> None:
     rows, queries, nearest = problem.rows, problem.queries, problem.sign < 0.0
     if halved and arrays.lower is not None:
         arrays = four_bits(arrays)
-    codes = _core.Codes(*rows.shape, *arrays)
+    codes = core.Codes(*rows.shape, *arrays)
     oracle = reference.nearest if nearest else reference.furthest
     expected = oracle(queries, rows, k, problem.metric)
     for some in (slice(0, 1), slice(3, 4), slice(-1, None), slice(0, None)):
-        scores, ids, _ = ask_core(rows, queries[some], k, problem.metric, isa, nearest=nearest,
+        scores, ids, _ = core_top(rows, queries[some], k, problem.metric, isa, nearest=nearest,
                                   codes=codes)
         np.testing.assert_array_equal(ids, expected.ids[some])
         np.testing.assert_array_equal(scores, expected.scores[some])
@@ -244,7 +241,7 @@ def blocks(n: int) -> list[slice]:
     return found
 
 
-def kept_by(asked: Levels, floor: float, arrays: _builder.CodeArrays, single: bool,
+def kept_by(asked: Levels, floor: float, arrays: inside.builder.CodeArrays, single: bool,
             row_dim: int) -> Kept:
     """What becomes of one query: bounds from limits as levels round them, one way and another."""
     n, dim = len(arrays.panels), arrays.turn.width
@@ -297,13 +294,13 @@ def floor_of(radius: float, metric: str, asked: Question) -> float:
 
 
 @pytest.mark.parametrize("layout", ["halves", "axes", "four bits", 1, 6, 8])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                                        rng: np.random.Generator,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as plain numpy says, at each step: with a fixed radius all thresholds are known."""
-    monkeypatch.setattr(_core, "HUB_ROWS", 0)
+    monkeypatch.setattr(core, "HUB_ROWS", 0)
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 14, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None
@@ -311,9 +308,9 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     axes = leading(rows, metric, 36) if layout == "axes" else None
     arrays = lay_out(rows, metric, basis, order=rng.permutation(n), stretch=stretch, axes=axes)
     arrays = four_bits(arrays) if layout == "four bits" else arrays
-    centre, number = np.zeros(37), _core.METRICS.index(metric)
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
-                              _core.Codes(n, 37, *arrays))
+    centre, number = np.zeros(37), core.METRICS.index(metric)
+    snapshot = core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
+                              core.Codes(n, 37, *arrays))
     assert len(filled(arrays)) == n  # others would be scored exactly, at once
     for wanted in (30, 3000):  # few pass, or so many that upper halves are left for some blocks
         scores = reference.furthest(queries, rows, wanted, metric).scores[:, -1]
@@ -322,11 +319,11 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
             every = []
             for query in queries[some]:
                 asked = question(query, centre, metric, 1.0)
-                found = levels(asked, arrays, 1.0, LARGEST[isa])
+                found = levels(asked, arrays, 1.0, inside.largest_code(isa))
                 assert found is not None
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
-            task = _core.Task(snapshot, _core.Filter(snapshot), queries[some].copy(), 0,
+            task = core.Task(snapshot, core.Filter(snapshot), queries[some].copy(), 0,
                               len(every), 1, False, radius)
             task.run()
             for name in Kept._fields:

@@ -13,14 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
+from inside import parser
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import farann
-from farann import _commands
-from farann.cli import _parser, main
+from farann.cli import main
 from farann.vectors import VectorFile, write_vectors
 
 COMMANDS = ["build", "search", "tune", "info", "demo"]
@@ -157,7 +158,7 @@ def test_build_passes_seed_and_threads_on(place: Path, monkeypatch: pytest.Monke
             made.append(options)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(_commands, "Index", Recorder)
+    monkeypatch.setattr(inside.commands, "Index", Recorder)
     assert main(["build", "rows.npy", "-o", "a.farann", "--seed", "5", "--threads", "2"]) == 0
     assert made == [{"codes": "int8", "cells": None, "keep_vectors": True, "seed": 5, "threads": 2}]
 
@@ -259,7 +260,7 @@ def test_batches_change_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     arguments = ["search", "rows.farann", "queries.npy", "--exclude", "seen.txt", "-q", "-o"]
     for extra in ([], ["--beyond", "3"]):
         for batch, name in ((1024, "whole"), (3, "parts")):
-            monkeypatch.setattr(_commands, "BATCH", batch)
+            monkeypatch.setattr(inside.commands, "BATCH", batch)
             assert main([*arguments, f"{name}.npz", *extra]) == 0
             assert main([*arguments, f"{name}.csv", *extra]) == 0
         assert Path("whole.csv").read_bytes() == Path("parts.csv").read_bytes()
@@ -622,7 +623,7 @@ def test_help_teaches(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatc
     for example in examples:  # with what they explain, or go on to do, cut off
         words = shlex.split(example.partition("  ")[0].partition(" && ")[0])
         assert words[0] == "farann"
-        assert _parser().parse_args(words[1:]).command == (name or words[1])
+        assert parser().parse_args(words[1:]).command == (name or words[1])
 
 
 def test_help_names_all_commands(capsys: Capture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import inside
 import numpy as np
 import pytest
 from approximate_cases import clustered
@@ -119,8 +120,8 @@ class TestTune:
         assert "recall@3" in printed.splitlines()[0] and "exact" in printed.splitlines()[-2]
         assert main(["tune", "rows.farann"]) == 0
         index = farann.Index.load("rows.farann")
-        assert index._store is not None and sorted(index._store.tunings.by_k) == [3, 10]
-        assert str(index._store.tunings.by_k[3]) == printed.rstrip("\n")
+        assert sorted(inside.store_of(index).tunings.by_k) == [3, 10]
+        assert str(inside.store_of(index).tunings.by_k[3]) == printed.rstrip("\n")
 
     @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"),
                                                  ("a.pdf", b"%PDF")])

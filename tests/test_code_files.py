@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from cases import assert_same
@@ -27,17 +28,16 @@ from code_file_cases import (
     saved,
     without,
 )
+from inside import core, read_file, write_file
 
 import farann
-from farann import _core, _turning
-from farann._format import read_file, write_file
 
 __all__ = ["first_look", "halves", "saved"]  # fixtures
 
 
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
                          rng: np.random.Generator) -> None:
     index = make_index(rng, metric, layout)
@@ -59,14 +59,14 @@ def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
 def test_large_codes_are_mapped(tmp_path: Path, rng: np.random.Generator,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """Sections of more than a MiB stay in the file."""
-    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((25_000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((25_000, 64))).astype(np.float32)
     index = farann.Index()
     index.add(rows)
     index.build().save(tmp_path / "index.farann")
     mapped = farann.Index.load(tmp_path / "index.farann", mmap=True)
-    codes = mapped._store.codes if mapped._store is not None else None
+    codes = inside.store_of(mapped).codes
     assert codes is not None and codes.whole is not None
     assert not codes.whole.flags.owndata and not codes.whole.flags.writeable
     queries = rows[:9] + np.float32(1)
@@ -278,7 +278,7 @@ def test_no_bounds_of_whole_codes(first_look: Path) -> None:
 def test_metadata_holds_all_bits(first_look: Path) -> None:
     """Bounds are read back exactly; a rounded one would no longer be a bound."""
     metadata, arrays = read_file(first_look)
-    store = farann.Index.load(first_look)._store
+    store = inside.store_of(farann.Index.load(first_look))
     assert store is not None and store.codes is not None and store.codes.whole_bounds is not None
     for name, bounds in (("code_bounds", store.codes.bounds),
                          ("whole_bounds", store.codes.whole_bounds)):

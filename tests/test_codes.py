@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import inside
 import numpy as np
 import pytest
 import reference
-from cases import Float32, ask_core
+from cases import Float32, core_top
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
 from hypothesis import given
 from hypothesis import strategies as st
+from inside import Kind, core
 from numpy.typing import NDArray
 
 import farann
-from farann import _builder, _core, _layout, _turning
-from farann._kind import Kind
 
 DIMS = [1, 3, 4, 7, 16, 17, 33, 64, 97, 200, 784]
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 
 
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
-         queries: Float32 | None = None) -> _builder.CodeArrays | None:
+         queries: Float32 | None = None) -> inside.builder.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
-    kind = Kind(_core.METRICS.index(metric), True, seed)
-    return _layout.make_codes(rows, np.zeros(rows.shape[1]), kind, LEVELS[-1], queries, False)[0]
+    kind = Kind(core.METRICS.index(metric), True, seed)
+    centre = np.zeros(rows.shape[1])
+    return inside.layout.make_codes(rows, centre, kind, LEVELS[-1], queries, False)[0]
 
 
-def coded(rows: Float32, metric: str = "l2") -> _builder.CodeArrays:
+def coded(rows: Float32, metric: str = "l2") -> inside.builder.CodeArrays:
     arrays = made(rows, metric)
     assert arrays is not None
     return arrays
@@ -35,11 +36,11 @@ def coded(rows: Float32, metric: str = "l2") -> _builder.CodeArrays:
 def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *,
            nearest: bool = False) -> tuple[Float32, NDArray[np.int64], int]:
     """Search by codes at a level; also how many rows needed their canonical key."""
-    codes = _core.Codes(len(rows), rows.shape[1], *coded(rows, metric))
-    return ask_core(rows, queries, k, metric, isa, nearest=nearest, codes=codes)
+    codes = core.Codes(len(rows), rows.shape[1], *coded(rows, metric))
+    return core_top(rows, queries, k, metric, isa, nearest=nearest, codes=codes)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> None:
@@ -53,7 +54,7 @@ def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> No
             np.testing.assert_array_equal(scores, expected.scores)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
     """Codes leave few rows to the exact keys, at one query and at many: that is their use."""
@@ -64,7 +65,7 @@ def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
         assert 10 <= rescored / n_queries < 200
 
 
-def vectors_of(rows: Float32, arrays: _builder.CodeArrays) -> Float64:
+def vectors_of(rows: Float32, arrays: inside.builder.CodeArrays) -> Float64:
     """The rows that are coded, by position, centred and turned."""
     assert arrays.slots is not None
     there = arrays.slots[filled(arrays)]
@@ -113,11 +114,11 @@ def test_weights(dim: int, rng: np.random.Generator) -> None:
     z = np.abs(vectors_of(rows, arrays)).max(axis=1)
     assert (np.diff(z) <= 1e-12).all()
     largest = z[::16]
-    room = np.maximum(largest, largest[0] / _core.CODE_SPAN)
+    room = np.maximum(largest, largest[0] / core.CODE_SPAN)
     np.testing.assert_allclose(arrays.weights, 127 / room, rtol=1e-6)
     # Rows of all sizes are there, so that both ends are met.
     ratio = arrays.weights.max() / arrays.weights.min()
-    assert ratio == pytest.approx(_core.CODE_SPAN, rel=1e-6)
+    assert ratio == pytest.approx(core.CODE_SPAN, rel=1e-6)
     highest = np.abs(codes_of(arrays).whole[:61, :dim] - 128).max(axis=1)
     assert (highest[: 16 : 16] == 127).all() and highest[-1] < 127
 
@@ -143,20 +144,20 @@ def test_packing(groups: int, n: int, rng: np.random.Generator) -> None:
     expected = np.zeros((48, 4 * groups), np.uint8)
     expected[places[places >= 0]] = rows[places >= 0]
     panels = np.zeros_like(expected)
-    _core.pack_codes(rows, places, False, panels)
+    core.pack_codes(rows, places, False, panels)
     np.testing.assert_array_equal(by_position(panels), expected)
     upper, lower = np.zeros((2, 48, 4 * -(-groups // 2)), np.uint8)
-    _core.pack_codes(rows, places, True, upper, lower)
+    core.pack_codes(rows, places, True, upper, lower)
     np.testing.assert_array_equal(halves(by_position(upper), groups), expected >> 4)
     np.testing.assert_array_equal(halves(by_position(lower, 4), groups), expected & 15)
     alone = np.zeros_like(upper)
-    _core.pack_codes(rows, places, True, alone)
+    core.pack_codes(rows, places, True, alone)
     np.testing.assert_array_equal(alone, upper)
     with pytest.raises(ValueError, match="places must be in the panels"):
-        _core.pack_codes(rows, np.full(n, 48), True, alone)
+        core.pack_codes(rows, np.full(n, 48), True, alone)
     for panels in (alone[1:], np.hstack([alone, alone])):
         with pytest.raises(ValueError, match="panels must have room for the rows"):
-            _core.pack_codes(rows, places, True, panels)
+            core.pack_codes(rows, places, True, panels)
 
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
@@ -177,7 +178,7 @@ def test_same_seed_same_codes(rng: np.random.Generator) -> None:
 # ---- order and first look ----
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_answering_rows_come_first(metric: str, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((6000, 16), dtype=np.float32)
     queries = rng.standard_normal((300, 16), dtype=np.float32)
@@ -185,7 +186,7 @@ def test_answering_rows_come_first(metric: str, rng: np.random.Generator) -> Non
     assert arrays is not None and arrays.slots is not None
     np.testing.assert_array_equal(np.sort(arrays.slots[:6000]), np.arange(6000))
     assert (arrays.slots[6000:] == -1).all()
-    answers = reference.furthest(queries, rows, _layout._ORDER_K, metric)
+    answers = reference.furthest(queries, rows, inside.ORDER_K, metric)
     slots, counts = np.unique(answers.ids, return_counts=True)
     several = slots[counts > 1]
     assert len(several) > 50
@@ -196,11 +197,11 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """Directions are found where there are some, and not where all are alike."""
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
     like_any = rng.standard_normal((8000, 96), dtype=np.float32)
     few = rng.standard_normal((8000, 6)) @ rng.standard_normal((6, 96))
     rows = (few + 0.01 * like_any).astype(np.float32)
-    for metric in _core.METRICS:
+    for metric in core.METRICS:
         found, none = coded(rows, metric), coded(like_any, metric)
         assert none.basis is None and none.whole is None and none.whole_bounds is None
         assert found.basis is not None and found.whole is not None and found.lower is None
@@ -212,12 +213,12 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
         assert found.panels.shape[1] == 12 and found.whole.shape[1] == 96
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generator,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
     assert coded(rows, metric).basis is not None
@@ -232,7 +233,7 @@ def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generat
 
 def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
                                          rng: np.random.Generator) -> None:
-    monkeypatch.setattr(_builder, "MOST_ORDERED", 4999)
+    monkeypatch.setattr(inside.builder, "MOST_ORDERED", 4999)
     rows = rng.standard_normal((5000, 8), dtype=np.float32)
     assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
     rows[7] *= np.float32(100.0)  # it sticks out, and has a position all the same
@@ -253,7 +254,7 @@ def test_samples_of_any_size(rng: np.random.Generator) -> None:
                                       reference.furthest(queries, rows, 10, "l2").ids)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_outliers_of_any_size_with_a_first_look(metric: str, rng: np.random.Generator) -> None:
     """Rows that float32 can hardly hold neither warn nor hide, nor spoil what others need."""
     rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
@@ -293,7 +294,7 @@ def test_outliers(n_queries: int, metric: str, rng: np.random.Generator) -> None
 
 
 @given(
-    st.integers(1, 40), st.integers(1, 300), st.integers(1, 12), st.sampled_from(_core.METRICS),
+    st.integers(1, 40), st.integers(1, 300), st.integers(1, 12), st.sampled_from(core.METRICS),
     st.sampled_from(LEVELS), st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 1.0, 1e6, 1e15]),
     st.booleans(),
 )
@@ -315,7 +316,7 @@ def test_rows_on_the_edge(dim: int, n: int, n_queries: int, metric: str, isa: st
 def test_dimensions_at_the_ends(dim: int, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((300, dim), dtype=np.float32)
     queries = rng.standard_normal((9, dim), dtype=np.float32)
-    for metric in _core.METRICS:
+    for metric in core.METRICS:
         expected = reference.furthest(queries, rows, 5, metric)
         np.testing.assert_array_equal(search(rows, queries, 5, metric, LEVELS[-1])[1], expected.ids)
 
@@ -331,9 +332,9 @@ def test_scores_that_float32_can_hold(size: float, isa: str, rng: np.random.Gene
     queries[:4] = there @ np.ones(512) * [[1], [-1], [1], [-1]] + 0.1 * queries[:4]
     queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True) * size).astype(np.float32)
     expected = reference.furthest(queries, rows, 10, "dot")
-    codes = _core.Codes(1500, 512, *lay_out(rows, "dot"))
+    codes = core.Codes(1500, 512, *lay_out(rows, "dot"))
     for some in (slice(0, 20), *(slice(i, i + 1) for i in range(20))):
-        scores, ids, _ = ask_core(rows, queries[some], 10, "dot", isa, codes=codes)
+        scores, ids, _ = core_top(rows, queries[some], 10, "dot", isa, codes=codes)
         np.testing.assert_array_equal(ids, expected.ids[some])
         np.testing.assert_array_equal(scores, expected.scores[some])
 
@@ -347,7 +348,7 @@ def test_no_codes_where_they_cannot_help() -> None:
 def test_kinds_of_codes_agree(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((5000, 40), dtype=np.float32) + np.float32(3)
     queries = rng.standard_normal((64, 40), dtype=np.float32)
-    for metric in _core.METRICS:
+    for metric in core.METRICS:
         answers = []
         for codes in ("int8", "float32"):
             index = farann.Index(metric=metric, codes=codes)

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import reference
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from inside import core
 from reference import METRICS
 
 import farann
-from farann import _core, _cost, _search
 
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 # So much that a single row that passes is too many.
 FOR_CERTAIN = (1e9, 1e9, 1e9, 1e9)
 
 
 @pytest.fixture
 def given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_search, "row_costs", lambda *_: FOR_CERTAIN)
+    monkeypatch.setattr(inside.search, "row_costs", lambda *_: FOR_CERTAIN)
 
 
 def histograms(rng: np.random.Generator, n: int, prototypes: np.ndarray) -> Float32:
@@ -37,7 +37,7 @@ def test_the_same_answers(kind: str, metric: str, isa: str, rng: np.random.Gener
     rows = rows_for(kind, rng, 1200, 13, metric)
     queries = queries_for(rng, rows, metric)
     index = index_of(rows, metric).build()
-    index._isa = isa
+    inside.use_level(index, isa)
     for k in (1, 30):
         expected = reference.furthest(queries, rows, k, metric)
         assert_same(index.search_furthest(queries, k), expected)
@@ -77,7 +77,7 @@ def test_only_where_it_pays(rng: np.random.Generator) -> None:
     hits, stats = index_of(rows, "cosine").build().search_furthest(queries, return_stats=True)
     assert_same(hits, reference.furthest(queries, rows, 10, "cosine"))
     assert stats.rows_rescored < 100 * 1500
-    if _cost.row_costs(100, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
+    if inside.cost.row_costs(100, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
         assert stats.float_products > 0
     rows, queries = (rng.standard_normal((n, 64), dtype=np.float32) for n in (20_000, 100))
     for metric in METRICS:
@@ -97,7 +97,7 @@ def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) ->
     queries = rng.standard_normal((60, 64), dtype=np.float32) * scale[::-1]
     hits, stats = index_of(rows, metric).build().search_furthest(queries, k, return_stats=True)
     assert_same(hits, reference.furthest(queries, rows, k, metric))
-    if _cost.row_costs(60, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
+    if inside.cost.row_costs(60, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
         assert stats.rows_rescored < 60 * max(3000, 48 * k)
 
 
@@ -118,14 +118,14 @@ def test_without_memory_for_it(rng: np.random.Generator) -> None:
     index = index_of(rows, "cosine").build()
     expected = index.search_furthest(queries)
     snapshot = inside.snapshot_of(index)
-    _core.fail_allocation(0)
-    _search.top(snapshot, _core.Filter(snapshot), queries, 10, False, 1)
-    made = _core.fail_allocation(-1)
+    core.fail_allocation(0)
+    inside.search.top(snapshot, core.Filter(snapshot), queries, 10, False, 1)
+    made = core.fail_allocation(-1)
     for number in range(1, made + 1):
         try:
-            _core.fail_allocation(number)
+            core.fail_allocation(number)
             with pytest.raises(MemoryError):
                 index.search_furthest(queries, threads=1)
         finally:
-            _core.fail_allocation(-1)
+            core.fail_allocation(-1)
         assert_same(index.search_furthest(queries), expected)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, index_of
+from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import _core
 
 DIM = 12
 # Seconds until a test that hangs is ended; nothing else depends on it.
@@ -322,15 +322,15 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
     index = index_of(rng.standard_normal((20_000, 64), dtype=np.float32)).build()
     queries = rng.standard_normal((300, 64), dtype=np.float32)
     snapshot = inside.snapshot_of(index)
-    chosen = _core.Filter(snapshot)
+    chosen = core.Filter(snapshot)
     slots, scores = np.arange(20_000), np.empty((300, 20_000), np.float32)
 
     def call() -> Callable[[], object]:
         if kind == "score":
-            return partial(_core.score_slots, snapshot, queries, slots, scores, 0, 300)
+            return partial(core.score_slots, snapshot, queries, slots, scores, 0, 300)
         if kind == "exact":
-            return _core.Task(snapshot, chosen, queries, 0, 300, 10, False).run
-        return _core.ApproximateTask(snapshot, chosen, queries, 0, 300, 10, 5000.0).run
+            return core.Task(snapshot, chosen, queries, 0, 300, 10, False).run
+        return core.ApproximateTask(snapshot, chosen, queries, 0, 300, 10, 5000.0).run
 
     assert not another_runs_during(partial(sum, range(1_000_000)))
     assert any(another_runs_during(call()) for _ in range(1000))

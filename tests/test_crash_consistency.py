@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import inside
 import numpy as np
 import pytest
 from cases import index_of
 
 import farann
-from farann import _files
 
 pytest.importorskip("fcntl")
 
@@ -206,14 +206,14 @@ def test_a_save_without_it_is_found(
 ) -> None:
     """As above, with the step taken out of the code, not out of what was recorded."""
     if left_out == "fsync":
-        real = _files.os
+        real = inside.files.os
 
         class WithoutSync:
             def __getattr__(self, name: str) -> object:
                 return (lambda _: None) if name == "fsync" else getattr(real, name)
 
-        monkeypatch.setattr(_files, "os", WithoutSync())
+        monkeypatch.setattr(inside.files, "os", WithoutSync())
     else:
-        monkeypatch.setattr(_files, left_out, lambda _: None)
+        monkeypatch.setattr(inside.files, left_out, lambda _: None)
     recording = record(tmp_path / "without", False)
     assert faults(recording, recording.events)

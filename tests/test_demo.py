@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
@@ -173,7 +174,7 @@ def test_the_numpy_beside_it_is_right(metric: str, n: int) -> None:
     rows = rng.standard_normal((n, 9), dtype=np.float32)
     queries = rng.standard_normal((70, 9), dtype=np.float32)
     expected = reference.furthest(queries, rows, demo.K, metric).ids
-    brute = demo._Numpy(rows, metric, np.float64)
+    brute = inside.DemoNumpy(rows, metric, np.float64)
     assert_array_equal(brute.search(queries), expected)
     assert_array_equal(brute.search(queries[3]), expected[3])
 
@@ -184,7 +185,7 @@ def test_ties_are_counted_as_such(metric: str) -> None:
     rows = np.repeat(rng.standard_normal((40, 8), dtype=np.float32), 10, axis=0)
     index = farann.Index(8, metric)
     index.add(rows)
-    trial = demo._try(index, rows, rows[rng.choice(400, 20)])
+    trial = inside.demo_try(index, rows, rows[rng.choice(400, 20)])
     assert trial.total == 200
     assert trial.equal + trial.tied == trial.total
     assert trial.tied > 0

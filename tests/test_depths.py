@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same
+from inside import Added, Answers, Run, Sizes, core
 from numpy.typing import NDArray
 
 import farann
-from farann import _core, _depths, _search, tuning
-from farann._added import Added, Run
-from farann._builder import Sizes
-from farann._depths import Answers
+from farann import tuning
 
 BASE, DIM, K = 12_000, 24, 10
 
@@ -174,7 +172,8 @@ def added_of(index: farann.Index) -> Added:
 
 
 def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64]:
-    stops = _depths.stops_for(inside.store_of(index), k, tuning.missing_at(recall), index.isa, 1)
+    missing = tuning.missing_at(recall)
+    stops = inside.depths.stops_for(inside.store_of(index), k, missing, index.isa, 1)
     assert stops is not None
     return stops
 
@@ -283,11 +282,11 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is looked at a few times, and the answers are those of all rows."""
     rows, queries = drawn(rng, 2 * BASE), drawn(rng, 3)
-    plain = _search.top
+    plain = inside.search.top
     for metric in ("l2", "dot"):
         asked = 0
 
-        def counted(snapshot: _core.Snapshot, *others: Any, **options: Any) -> Any:
+        def counted(snapshot: core.Snapshot, *others: Any, **options: Any) -> Any:
             nonlocal asked
             asked += snapshot.n_slots
             return plain(snapshot, *others, **options)
@@ -295,7 +294,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
         index = built(rows[:BASE], metric)
         index.tune(k=K)
         counting: Any = type("Counting", (), {"top": staticmethod(counted)})
-        monkeypatch.setattr(_depths, "_search", counting)
+        monkeypatch.setattr(inside.depths, "_search", counting)
         for start in range(BASE, 2 * BASE, 300):
             index.add(rows[start : start + 300])
             index.search_furthest(queries, K, recall=0.9)
@@ -326,8 +325,8 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
     def stops(of_runs: list[NDArray[np.int64]], missing: float) -> list[int]:
         places = np.concatenate([i * n + part for i, part in enumerate(of_runs)])
         slots = np.concatenate([n_base + order[places], np.arange(100)])
-        found = _depths.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs), added,
-                                 n_base, missing)
+        found = inside.depths.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs),
+                                       added, n_base, missing)
         assert found is not None
         return [int(stop - run.start) for stop, run in zip(found, runs, strict=True)]
 
@@ -354,8 +353,8 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
     index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 512)
     view = inside.store_of(index).view(index.isa)
 
-    def task(*stops: int) -> _core.ApproximateTask:
-        return _core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0,
+    def task(*stops: int) -> core.ApproximateTask:
+        return core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0,
                                      stops=np.array(stops, np.int64))
 
     for good in (0, 16, 512):

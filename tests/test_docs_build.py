@@ -10,10 +10,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import inside
 import pytest
 
 import farann
-from farann import cli
 
 ROOT = Path(__file__).parent.parent
 MISSING = [name for name in ("sphinx", "furo", "numpydoc", "myst_parser") if not find_spec(name)]
@@ -62,7 +62,7 @@ def test_links_of_the_readme_and_the_guides_lead_somewhere() -> None:
 
 def test_the_page_of_the_command_line_has_all_commands_and_options() -> None:
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    parser = cli._parser()
+    parser = inside.parser()
     (commands,) = (action for action in parser._actions
                    if isinstance(action, argparse._SubParsersAction))
     for name, command in commands.choices.items():

@@ -6,18 +6,15 @@ import ctypes
 import mmap
 import sys
 
+import inside
 import numpy as np
 import pytest
 import reference
+from inside import Turn, core, measure_rows, rotation_signs
 from numpy.typing import NDArray
 
-import farann
-from farann import _basis, _builder, _core
-from farann._codes import measure_rows
-from farann._rotation import Turn, rotation_signs
-
 N_ROWS, PROT_NONE = 640, 0
-METRIC = _core.METRICS.index("dot")
+METRIC = core.METRICS.index("dot")
 
 if not sys.platform.startswith("linux"):
     pytest.skip("needs mprotect", allow_module_level=True)
@@ -39,7 +36,7 @@ def at_the_end_of_memory(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("n_queries", [1, 9, 70])
 @pytest.mark.parametrize("kind", ["halves", "upper", "along"])
 @pytest.mark.parametrize("dim", [4, 50, 64, 97, 200])
-@pytest.mark.parametrize("isa", farann.isa_levels())
+@pytest.mark.parametrize("isa", inside.levels())
 def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
                                 rng: np.random.Generator) -> None:
     rows = rng.standard_normal((N_ROWS, dim), dtype=np.float32)
@@ -47,17 +44,17 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     centre, unit = np.zeros(dim), False
     extents = measure_rows(rows, centre, unit, Turn(rotation_signs(dim, 0)), isa, False)
     assert extents is not None
-    builder = _builder.Builder(rows, centre, METRIC, isa, extents, False)
+    builder = inside.builder.Builder(rows, centre, METRIC, isa, extents, False)
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
-    basis = _basis.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
-    arrays = builder.lay_out(_builder.whole_panels(order), basis if kind == "along" else None)
+    basis = inside.basis.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
+    arrays = builder.lay_out(inside.builder.whole_panels(order), basis if kind == "along" else None)
     arrays = arrays._replace(panels=at_the_end_of_memory(arrays.panels))
     if arrays.lower is not None:
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.lower)
         arrays = arrays._replace(lower=lower)
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
-                              _core.Codes(N_ROWS, dim, *arrays))
-    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, n_queries, 10, False)
+    snapshot = core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
+                              core.Codes(N_ROWS, dim, *arrays))
+    task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n_queries, 10, False)
     task.run()
     scores, ids = np.empty((n_queries, 10), np.float32), np.empty((n_queries, 10), np.int64)
     task.write_top(scores, ids, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
@@ -23,7 +24,6 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import _cost
 
 DIMS = (1, 7, 15, 16, 17, 31, 33, 64, 65, 97, 784)
 SIZES = (1, 2, 5, 31, 32, 33, 1000, 5000)
@@ -49,7 +49,7 @@ def test_few_rows_as_users_have_them(n: int, dim: int, metric: str) -> None:
     rows = rng.standard_normal((n, dim), dtype=np.float32)
     queries = rng.standard_normal((13, dim), dtype=np.float32)
     index = index_of(rows, metric).build()
-    by_codes = _cost.codes_pay(13, n, dim, index.isa)
+    by_codes = inside.cost.codes_pay(13, n, dim, index.isa)
     for search in (index.search_furthest, index.search_nearest):
         search(queries, 10)
         assert (index.stats()["last_search"]["code_products"] > 0) == by_codes

@@ -11,29 +11,27 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian, recall_of
 from cases import Float32, index_of
+from inside import Hits, core, weights_of
 from numpy.typing import NDArray
 
 import farann
-from farann import _core, _quantized, _search
-from farann._asked import weights_of
-from farann._results import Hits
 from farann.tuning import Tuning
 
-METRICS = _core.METRICS
-LEVELS = farann.isa_levels()
+METRICS = core.METRICS
+LEVELS = inside.levels()
 INF, NAN = float("inf"), float("nan")
 N, DIM, N_CELLS, K = 6000, 12, 150, 10
 
 
 def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> Hits:
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
-    return _search.top(snapshot, _core.Filter(snapshot), vectors, k, False, 1, **options)[0]
+    return inside.search.top(snapshot, core.Filter(snapshot), vectors, k, False, 1, **options)[0]
 
 
 def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> NDArray[np.float64]:
     snapshot = inside.snapshot_of(index)
     last = np.ascontiguousarray(index.search_furthest(queries, k).scores[:, -1])
-    return _core.surprises(snapshot, _core.Filter(snapshot), queries, last, k, effort)
+    return core.surprises(snapshot, core.Filter(snapshot), queries, last, k, effort)
 
 
 class Promises(NamedTuple):
@@ -45,7 +43,7 @@ class Promises(NamedTuple):
 
 
 def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float) -> Promises:
-    store = index._store
+    store = inside.store_of(index)
     assert store is not None and store.cells is not None and store.codes is not None
     cells, centre = store.cells, store.centre
     n, metric = len(cells.starts) - 1, METRICS.index(index.metric)
@@ -80,9 +78,9 @@ def surprises_in_numpy(told: Promises, k: int) -> NDArray[np.float64]:
 def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the true answers (n_queries, k) lie in cells that clearly promise the last of them,
     or in none, which are searched in any case."""
-    store = index._store
+    store = inside.store_of(index)
     assert store is not None and store.cells is not None and store.codes is not None
-    places = _quantized.places(store.codes, ids.ravel()).reshape(ids.shape)
+    places = inside.quantized.places(store.codes, ids.ravel()).reshape(ids.shape)
     cell = np.where(places >= 0, store.cells.at(places), -1)
     last = np.take_along_axis(told.keys, ids[:, -1:], axis=1)
     promised = np.take_along_axis(told.cells, np.maximum(cell, 0), axis=1)
@@ -96,7 +94,7 @@ def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> 
 def test_surprises(isa: str, metric: str, n_queries: int, rng: np.random.Generator) -> None:
     rows, queries = gaussian(rng, N, DIM), gaussian(rng, n_queries, DIM)
     index = index_of(rows, metric, cells=N_CELLS)
-    index._isa = isa
+    inside.use_level(index, isa)
     index.build()
     for k, effort in ((1, 3.0), (10, 0.0), (100, 3.0)):
         np.testing.assert_allclose(surprises(index, queries, k, effort),
@@ -115,7 +113,7 @@ def test_surprises_that_can_not_be_told(rng: np.random.Generator) -> None:
     assert same.search_furthest(queries, 5, recall=0.9).ids.tolist() == [[0, 1, 2, 3, 4]] * 4
     with pytest.raises(ValueError, match="a score for each"):
         snapshot = inside.snapshot_of(few_cells)
-        _core.surprises(snapshot, _core.Filter(snapshot), queries, np.ones(3, np.float32), 5, 3.0)
+        core.surprises(snapshot, core.Filter(snapshot), queries, np.ones(3, np.float32), 5, 3.0)
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -126,7 +124,7 @@ def test_no_answer_is_lost(isa: str, metric: str, kind: str, rng: np.random.Gene
     both = DATA[kind](rng, N + 40, DIM)
     rows, queries = both[:N], np.ascontiguousarray(both[N:])
     index = index_of(rows, metric, cells=N_CELLS)
-    index._isa = isa
+    inside.use_level(index, isa)
     index.build()
     truth = index.search_furthest(queries, 100).ids
     # Nearly all rows stray less; with far more, cells that hardly do aren't told apart.
@@ -165,7 +163,7 @@ def test_after_seeds(rng: np.random.Generator) -> None:
     rows = gaussian(rng, 40_000, 16)
     queries = np.float32(kinds[rng.integers(0, 8, 3000)] + 0.05 * gaussian(rng, 3000, 16))
     index = index_of(rows, "dot", cells=300).build(queries=queries[:2500])
-    assert index._store is not None and index._store.seeds is not None
+    assert inside.store_of(index).seeds is not None
     asked = queries[2500:]
     plain = searched(index, asked, effort=2.0)
     for expected in (-1.0, 0.0, 1e6):
@@ -226,8 +224,7 @@ class TestTable:
         table = index.tune(k=5)
         index.save(tmp_path / "index.farann")
         loaded = farann.Index.load(tmp_path / "index.farann")
-        assert loaded._store is not None
-        other = loaded._store.tunings.by_k[5]
+        other = inside.store_of(loaded).tunings.by_k[5]
         np.testing.assert_array_equal(other.expected, table.expected)
         assert other._replace(expected=()) == table._replace(expected=())
 
@@ -241,9 +238,9 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     table = index.tune()
     effort = table.effort_for(0.95)
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
-    chosen = _core.Filter(snapshot)
-    plain, plain_stats = _search.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
-    hits, stats = _search.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
+    chosen = core.Filter(snapshot)
+    plain, plain_stats = inside.search.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
+    hits, stats = inside.search.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
                               expected=table.expected_at(effort))
     assert recall_of(hits.ids, truth) >= 0.94
     assert stats.rows_scanned < 0.8 * plain_stats.rows_scanned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
@@ -11,12 +12,11 @@ from cases import DATA, assert_same, index_of, queries_for, rows_for
 from reference import METRICS
 
 import farann
-from farann import _cost, _search
 
 pytestmark = pytest.mark.few_rows_as_floats
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 PAYS = [level for level in LEVELS
-        if _cost.COSTS[level].code_product < _cost.COSTS[level].float_product]
+        if inside.cost.COSTS[level].code_product < inside.cost.COSTS[level].float_product]
 
 
 @pytest.mark.parametrize("dim", [16, 64, 256])
@@ -26,7 +26,7 @@ def test_what_is_scanned(isa: str, metric: str, dim: int, rng: np.random.Generat
     """100 rows in float32, 2,000 by codes; few queries by codes in any case."""
     for n, by_codes in ((100, False), (2000, True)):
         index = index_of(rng.standard_normal((n, dim), dtype=np.float32), metric).build()
-        index._isa = isa
+        inside.use_level(index, isa)
         queries = rng.standard_normal((600, dim), dtype=np.float32)
         _, stats = index.search_furthest(queries, return_stats=True)
         assert (stats.code_products > 0) == by_codes
@@ -41,11 +41,11 @@ def test_the_rule() -> None:
         for dim in (16, 64, 256, 1024):
             ends = []
             for n_queries in (6, 32, 1000):
-                pays = [_cost.codes_pay(n_queries, n, dim, isa) for n in range(0, 5000, 10)]
+                pays = [inside.cost.codes_pay(n_queries, n, dim, isa) for n in range(0, 5000, 10)]
                 assert pays == sorted(pays) and not pays[0]
                 ends.append(pays.index(True))
             assert ends == sorted(ends) and 0 < ends[-1] <= 50
-    assert _cost.codes_pay(1000, 1, 16, "scalar")
+    assert inside.cost.codes_pay(1000, 1, 16, "scalar")
 
 
 @pytest.mark.parametrize("n", [10, 150, 3000])
@@ -61,7 +61,7 @@ def test_the_same_answers(kind: str, metric: str, isa: str, rng: np.random.Gener
     rows = rows_for(kind, rng, 150, 13, metric)
     queries = queries_for(rng, rows, metric)
     index = index_of(rows, metric).build()
-    index._isa = isa
+    inside.use_level(index, isa)
     for k in (1, 10, 149):
         expected = reference.furthest(queries, rows, k, metric)
         assert_same(index.search_furthest(queries, k), expected)
@@ -96,6 +96,6 @@ def test_tasks(n: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
         for one in work:
             one(None)
 
-    monkeypatch.setattr(_search._tasks, "run_all", run_all)
+    monkeypatch.setattr(inside.tasks, "run_all", run_all)
     index.search_furthest(rng.standard_normal((1000, 32), dtype=np.float32), threads=1)
     assert cut == [tasks]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import _format
 
 HALF = np.float32(0.5)
 
@@ -88,7 +88,7 @@ index.add(rows)
 index.build().save(str(given["path"]))
 """
         contents = set()
-        for level in farann.isa_levels():
+        for level in inside.levels():
             run_python(code, isa=level, path=str(path))
             contents.add(path.read_bytes())
         assert len(contents) == 1
@@ -336,14 +336,14 @@ class TestContradictions:
 
     @pytest.fixture
     def parts(self, saved: bytes, path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        return _format.read_file(path)
+        return inside.format.read_file(path)
 
     @staticmethod
     def refused_or_harmless(
         path: Path, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]
     ) -> bool:
         """Load what was made up: a FormatError, or an index that answers; nothing worse."""
-        _format.write_file(path, metadata, arrays)
+        inside.format.write_file(path, metadata, arrays)
         refused = []
         for mmap in (False, True):
             try:

@@ -6,17 +6,16 @@ import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import inside
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_beyond, index_of
+from inside import IdMap, Store, core
 from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import _core, _filters
-from farann._ids import IdMap
-from farann._store import Store
 
 NQ = 5
 RADIUS = {"l2": 4.0, "dot": 0.0, "cosine": 0.0}
@@ -392,7 +391,7 @@ def test_masks_and_many_ids_are_never_sorted(
         raise AssertionError("not needed")
 
     expected = index.search_furthest(np.ones(8), allowed=mask)
-    monkeypatch.setattr(_filters, "distinct", never)
+    monkeypatch.setattr(inside.filters, "distinct", never)
     monkeypatch.setattr(np, "sort", never)
     monkeypatch.setattr(Store, "live_slots", never)
     assert_same(index.search_furthest(np.ones(8), allowed=rng.permutation(np.flatnonzero(mask))),
@@ -457,13 +456,13 @@ def test_excluding_many_equal_ids(rng: np.random.Generator) -> None:
 
 def test_offsets_that_lie_are_refused(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((100, 4), dtype=np.float32)
-    store = index_of(rows).build()._store
+    store = inside.store_of(index_of(rows).build())
     assert store is not None
-    view = store.view(farann.isa_levels()[0])
+    view = store.view(inside.levels()[0])
     ids = np.arange(5)
     for offsets in ([], [0], [1, 5], [0, 6], [0, 7, 5], [0, -1, 5]):
         with pytest.raises(ValueError, match="offsets"):
             view.everything.excluding(ids, np.array(offsets, np.int64))
     chosen = view.everything.excluding(ids, np.array([0, 2, 5]))
     with pytest.raises(ValueError, match="offsets"):
-        _core.Task(view.snapshot, chosen, rows, 0, 3, 2, False)
+        core.Task(view.snapshot, chosen, rows, 0, 3, 2, False)

@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
-
-from farann import _format
-from farann._format import (
+from inside import (
     ArrayChunks,
     FormatError,
     read_bytes,
@@ -31,6 +29,7 @@ from farann._format import (
     write_bytes,
     write_file,
 )
+from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 Content = tuple[dict[str, Any], Arrays]
@@ -126,7 +125,7 @@ def files_in(folder: Path) -> list[str]:
 
 def cut(path: Path, length: int) -> Callable[[Any], Any]:
     """A `_read_table` after which the file loses its end, as if by another process."""
-    read_table = _format._read_table
+    read_table = inside.read_table
 
     def read_and_cut(stream: Any) -> Any:
         sections = read_table(stream)
@@ -288,7 +287,7 @@ class TestRefusedContent:
         with pytest.raises(ValueError, match="expected fewer than 1024, got 1024"):
             write_bytes({}, arrays | {"more": np.zeros(1)})
         with monkeypatch.context() as patch:
-            patch.setattr(_format, "MAX_SECTIONS", 2000)
+            patch.setattr(inside.format, "MAX_SECTIONS", 2000)
             data = write_bytes({}, arrays | {"more": np.zeros(1)})
         with pytest.raises(FormatError, match="expected 1 to 1024 sections .*, got 1025"):
             read_bytes(data)
@@ -556,7 +555,7 @@ class TestCrashSafety:
         path.write_bytes(SMALL)
         code = """
 import os
-from farann._format import ArrayChunks, write_file
+from inside import ArrayChunks, write_file
 def chunks():
     yield np.zeros(1 << 20)
     os._exit(9)
@@ -673,7 +672,7 @@ class TestMapped:
         self, reader: Reader, length: int, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_file(path, METADATA, {"large": self.large})
-        monkeypatch.setattr(_format, "_read_table", cut(path, length))
+        monkeypatch.setattr(inside.format, "_read_table", cut(path, length))
         with pytest.raises(FormatError, match="'(metadata|large)': the file was cut short"):
             reader(path)
 

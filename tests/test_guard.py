@@ -15,7 +15,7 @@ from guard_cases import TARGET, N, around, guarded, guards_of, middles_of, unlik
 from reference import METRICS
 
 import farann
-from farann import RecallWarning, _guard
+from farann import RecallWarning
 
 ASKED = 150
 
@@ -83,7 +83,7 @@ class TestRecall:
             vectors[:, :8] = random.standard_normal((n, 8))
             return float32(vectors)
 
-        guard = _guard.make_guard(along(8000, 0.05), metric != "l2", 0, farann.isa_levels()[-1])
+        guard = inside.guard.make_guard(along(8000, 0.05), metric != "l2", 0, inside.levels()[-1])
         alike, others = guard.unlike(along(1000, 0.05), 1), guard.unlike(along(1000, 0.3), 1)
         assert alike is None or len(alike) < 15
         assert others is not None and len(others) > 900
@@ -153,8 +153,8 @@ class TestBatches:
         # As are few that are far off.
         queries[[5, 70]] = unlike(24, 2, "dot")["rotated"]
         assert np.isin([5, 70], guard.unlike(queries, 1)).all()
-        monkeypatch.setattr(_guard, "_FAR", 1.0)
-        monkeypatch.setattr(_guard, "_PART", 100)
+        monkeypatch.setattr(inside.guard, "_FAR", 1.0)
+        monkeypatch.setattr(inside.guard, "_PART", 100)
         assert len(guard.unlike(queries, 2)) == len(set(some) | {5, 70})
 
     def test_nobody_asks(self, plain: farann.Index) -> None:

@@ -6,14 +6,15 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from cases import Float32, assert_same, index_of
 from guard_cases import TARGET, N, around, guarded, guards_of, middles_of, unlike
+from inside import core
 from reference import METRICS
 
 import farann
-from farann import _core, _format, _guard
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +26,20 @@ class TestCore:
     """Both tests by float64, at every level."""
 
     @staticmethod
-    def made(dim: int, unit: bool) -> tuple[_guard.GuardArrays, Float32]:
+    def made(dim: int, unit: bool) -> tuple[inside.guard.GuardArrays, Float32]:
         random = np.random.default_rng(dim)
         queries = random.standard_normal((3000, dim), dtype=np.float32)
         queries[:, 0] += 3.0
-        arrays = _guard.make_guard(queries[600:], unit, 0, farann.isa_levels()[0]).arrays
+        arrays = inside.guard.make_guard(queries[600:], unit, 0, inside.levels()[0]).arrays
         return arrays, queries[:600].copy()
 
     @staticmethod
-    def margins(arrays: _guard.GuardArrays, queries: Float32, unit: bool,
+    def margins(arrays: inside.guard.GuardArrays, queries: Float32, unit: bool,
                 times: float) -> tuple[Any, Any]:
         """How far inside both limits queries are, negative outside."""
         dim, width = queries.shape[1], len(arrays.centre)
         x = np.zeros((len(queries), width))
-        for j, sign in enumerate(_guard.signs_of(dim)):
+        for j, sign in enumerate(inside.guard.signs_of(dim)):
             x[:, j % width] += sign * queries[:, j].astype(np.float64)
         if unit:
             x /= np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
@@ -58,8 +59,8 @@ class TestCore:
         clear = (np.abs(near) > 1e-4) & (np.abs(inside_axes) > 1e-4)
         assert dim == 1 or 20 < wanted.sum() < 500
         far = [bool((margin < 0).any()) for margin in self.margins(arrays, queries, unit, 1.25)]
-        for isa in farann.isa_levels():
-            guard = _core.Guard(isa, unit, _guard.signs_of(dim), *arrays)
+        for isa in inside.levels():
+            guard = core.Guard(isa, unit, inside.guard.signs_of(dim), *arrays)
             for start, stop in ((0, 600), (3, 4), (10, 15), (590, 600), (7, 7), (100, 117)):
                 marks = np.full(600, 2, np.uint8)
                 found = guard.find(queries, start, stop, marks)
@@ -73,8 +74,8 @@ class TestCore:
 
     def test_wrong_arguments(self) -> None:
         arrays, queries = self.made(20, False)
-        signs = _guard.signs_of(20)
-        guard = _core.Guard("scalar", False, signs, *arrays)
+        signs = inside.guard.signs_of(20)
+        guard = core.Guard("scalar", False, signs, *arrays)
         marks = np.zeros(600, np.uint8)
         for wrong in ((queries[:, :7].copy(), 0, 5, marks), (queries, -1, 5, marks),
                       (queries, 5, 4, marks), (queries, 0, 601, marks),
@@ -85,23 +86,23 @@ class TestCore:
             with pytest.raises(ValueError, match="queries"):
                 guard.is_like(queries, i)
         with pytest.raises(ValueError, match="this CPU has"):
-            _core.Guard("z80", False, signs, *arrays)
+            core.Guard("z80", False, signs, *arrays)
 
     def test_gives_up_and_has_no_memory(self, plain: farann.Index) -> None:
         arrays, queries = self.made(20, False)
-        guard = _core.Guard("scalar", False, _guard.signs_of(20), *arrays)
-        flag = _core.CancelFlag()
+        guard = core.Guard("scalar", False, inside.guard.signs_of(20), *arrays)
+        flag = core.CancelFlag()
         flag.cancel()
-        with pytest.raises(_core.Cancelled):
+        with pytest.raises(core.Cancelled):
             guard.find(queries, 0, 600, np.zeros(600, np.uint8), flag)
         alike = around(middles_of(24), 50, 4)
         expected = guarded(plain, alike)[0]
-        _core.fail_allocation(1)
+        core.fail_allocation(1)
         try:
             with pytest.raises(MemoryError, match="unlike"):
                 plain.search_furthest(alike, recall=TARGET)
         finally:
-            _core.fail_allocation(-1)
+            core.fail_allocation(-1)
         assert_same(guarded(plain, alike)[0], expected)
 
 
@@ -130,7 +131,7 @@ class TestFiles:
         index.tune(k=7)
         assert guards_of(index)[3] is guards_of(index)[7]
         index.save(tmp_path / "index")
-        metadata, arrays = _format.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.format.read_file(tmp_path / "index", mmap=False)
         assert len(metadata["guards"]) == 4 and len(arrays["guards.scale"]) == 3
         loaded = guards_of(farann.Index.load(tmp_path / "index"))
         assert loaded[3] is loaded[7]
@@ -142,9 +143,9 @@ class TestFiles:
     def test_older_files_have_none(self, plain: farann.Index, tmp_path: Path) -> None:
         """Their tables are used as they are: what they were measured with isn't known."""
         plain.save(tmp_path / "index")
-        metadata, arrays = _format.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.format.read_file(tmp_path / "index", mmap=False)
         del metadata["guards"]
-        _format.write_file(tmp_path / "old", metadata, {
+        inside.format.write_file(tmp_path / "old", metadata, {
             name: array for name, array in arrays.items() if not name.startswith("guards.")})
         index = farann.Index.load(tmp_path / "old")
         distant = unlike(24, 30, "dot")["distant"]
@@ -155,7 +156,7 @@ class TestFiles:
 
     def test_damaged(self, plain: farann.Index, tmp_path: Path) -> None:
         plain.save(tmp_path / "index")
-        metadata, arrays = _format.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.format.read_file(tmp_path / "index", mmap=False)
         guards = {name: array for name, array in arrays.items() if name.startswith("guards.")}
         damaged: list[tuple[Any, dict[str, Any]]] = [
             (value, {}) for value in (3, [[10]], [[10, 1]], [[11, 0]], [[10, 0], [10, 0]],
@@ -168,7 +169,7 @@ class TestFiles:
         for by_k, changes in damaged:
             sections = {name: array for name, array in (arrays | changes).items()
                         if array is not None}
-            _format.write_file(tmp_path / "damaged", metadata | {"guards": by_k}, sections)
+            inside.format.write_file(tmp_path / "damaged", metadata | {"guards": by_k}, sections)
             with pytest.raises(farann.FormatError, match="guards"):
                 farann.Index.load(tmp_path / "damaged")
 

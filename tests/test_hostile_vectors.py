@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from test_vectors import message, npy_bytes, whole_numbers
 
-from farann import _vector_formats
 from farann.cli import main
 from farann.vectors import open_vectors, read_id_lists, read_ids, write_vectors
 
@@ -230,7 +230,7 @@ class TestLimit:
     def test_large_files_may_hold_as_much_more(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_vector_formats, "USUAL_BYTES", 1 << 20)
+        monkeypatch.setattr(inside.vector_formats, "USUAL_BYTES", 1 << 20)
         np.savez_compressed(tmp_path / "a.npz", np.zeros((1000, 500), np.float32))
         assert "got 2000000; the limit is 100 times the file's size and at least 1 MiB" in (
             message(tmp_path / "a.npz"))

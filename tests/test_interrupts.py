@@ -12,17 +12,17 @@ import inside
 import numpy as np
 import pytest
 from cases import assert_same, index_of
+from inside import core
 from numpy.typing import NDArray
 
 import farann
-from farann import _core, _search, _tasks
 
 Arrays = dict[str, NDArray[np.generic]]
 
 # Sends itself a real SIGINT once tasks are at work, the first of several hundred.
 INTERRUPTED = """
 import os, signal, threading
-from farann import _core, _search
+from inside import core, search
 import farann
 
 rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def before_and_after():
 
 expected = before_and_after()
 begun, interrupted = threading.Semaphore(0), False
-tasks = {"Task": _core.Task, "ApproximateTask": _core.ApproximateTask}
+tasks = {"Task": core.Task, "ApproximateTask": core.ApproximateTask}
 running, n_begun = [0], [0]
 
 def noisy(kind):
@@ -55,7 +55,7 @@ def noisy(kind):
     return Noisy
 
 for name, kind in tasks.items():
-    setattr(_core, name, noisy(kind))
+    setattr(core, name, noisy(kind))
 
 def interrupt():
     for _ in range(min(threads, 2)):
@@ -70,7 +70,7 @@ except KeyboardInterrupt:
     interrupted = running[0] == 0  # nobody is left at work
 sender.join()
 for name, kind in tasks.items():
-    setattr(_core, name, kind)
+    setattr(core, name, kind)
 found = before_and_after()
 give(interrupted=interrupted, begun=n_begun[0], same=(found.ids == expected.ids).all()
      and (found.scores == expected.scores).all())
@@ -105,10 +105,10 @@ def test_ctrl_c_ends_a_single_search(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
 import os, signal, threading
-from farann import _core
+from inside import core
 import farann
 
-class Noisy(_core.Task):
+class Noisy(core.Task):
     def run(self):
         os.kill(os.getpid(), signal.SIGINT)  # heard by the main thread, while this one works
         super().run()
@@ -119,7 +119,7 @@ rows = np.arange(3_000_000, dtype=np.float32)[:, None]
 index = farann.Index(1, codes="float32")
 index.add(rows)
 index.build()
-kind, _core.Task = _core.Task, Noisy
+kind, core.Task = core.Task, Noisy
 try:
     index.search_furthest(np.zeros(1), k=len(rows))
 except KeyboardInterrupt:
@@ -133,21 +133,21 @@ def test_a_build_can_be_interrupted(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
 import os, signal
-from farann import _core
+from inside import core
 import farann
 
-class Noisy(_core.Task):
+class Noisy(core.Task):
     def run(self):
         os.kill(os.getpid(), signal.SIGINT)
         super().run()
 
 index = farann.Index(64)
 index.add(np.random.default_rng(0).standard_normal((60_000, 64), dtype=np.float32))
-kind, _core.Task = _core.Task, Noisy
+kind, core.Task = core.Task, Noisy
 try:
     index.build()
 except KeyboardInterrupt:
-    _core.Task = kind
+    core.Task = kind
     give(found=index.build().search_furthest(np.zeros(64), 3).ids)
 """
     )
@@ -161,9 +161,9 @@ def test_coding_and_checking_rows_look_for_signals() -> None:
     codes, unknown = np.zeros((len(rows), 64), np.uint8), np.zeros(len(rows), np.float32)
     turn = (nowhere, False, signs, None, None)
     calls: list[Callable[[], object]] = [
-        partial(_core.first_bad_row, rows, False),
-        partial(_core.code_extents, rows, *turn, "scalar", extents),
-        partial(_core.encode_rows, rows, *turn, unknown, "scalar", codes, extents.copy(), unknown),
+        partial(core.first_bad_row, rows, False),
+        partial(core.code_extents, rows, *turn, "scalar", extents),
+        partial(core.encode_rows, rows, *turn, unknown, "scalar", codes, extents.copy(), unknown),
     ]
     for call in calls:
         ended: list[bool] = []
@@ -176,8 +176,8 @@ def test_coding_and_checking_rows_look_for_signals() -> None:
     assert codes[0].any() and not codes[-1].any()
 
 
-def cancelled() -> _core.CancelFlag:
-    flag = _core.CancelFlag()
+def cancelled() -> core.CancelFlag:
+    flag = core.CancelFlag()
     flag.cancel()
     return flag
 
@@ -185,22 +185,22 @@ def cancelled() -> _core.CancelFlag:
 def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
     snapshot = inside.snapshot_of(index_of(rows).build())
-    chosen = _core.Filter(snapshot)
-    flag = _core.CancelFlag()
+    chosen = core.Filter(snapshot)
+    flag = core.CancelFlag()
     assert not flag.is_cancelled()
-    for kind, options in ((_core.Task, (False, None, 0.0)),
-                          (_core.ApproximateTask, (np.inf, 0, np.nan))):
-        with pytest.raises(_core.Cancelled):
+    for kind, options in ((core.Task, (False, None, 0.0)),
+                          (core.ApproximateTask, (np.inf, 0, np.nan))):
+        with pytest.raises(core.Cancelled):
             kind(snapshot, chosen, rows, 0, 20, 3, *options, cancelled())
-        flag = _core.CancelFlag()
+        flag = core.CancelFlag()
         task = kind(snapshot, chosen, rows, 0, 20, 3, *options, flag)
         flag.cancel()
         assert flag.is_cancelled()
-        with pytest.raises(_core.Cancelled):
+        with pytest.raises(core.Cancelled):
             task.run()
         assert task.did()[0] == 0  # no block was begun
-    with pytest.raises(_core.Cancelled):
-        _core.score_slots(snapshot, rows, np.arange(500), np.empty((500, 500), np.float32), 0,
+    with pytest.raises(core.Cancelled):
+        core.score_slots(snapshot, rows, np.arange(500), np.empty((500, 500), np.float32), 0,
                           500, cancelled())
 
 
@@ -210,23 +210,23 @@ def test_after_an_error_nothing_more_is_begun(threads: int, long: bool) -> None:
     """The others are told to stop, and the error is that of the function, not theirs."""
     begun: list[int] = []
 
-    def work(number: int) -> Callable[[_core.CancelFlag], object]:
-        def function(flag: _core.CancelFlag) -> None:
+    def work(number: int) -> Callable[[core.CancelFlag], object]:
+        def function(flag: core.CancelFlag) -> None:
             begun.append(number)
             if number == 3:
                 raise LookupError("number 3")
             if number > 3:
                 while not flag.is_cancelled():
                     pass
-                raise _core.Cancelled
+                raise core.Cancelled
 
         return function
 
     with pytest.raises(LookupError, match="number 3"):
-        _tasks.run_all([work(i) for i in range(100)], threads, long=long)
+        inside.tasks.run_all([work(i) for i in range(100)], threads, long=long)
     assert len(begun) <= 3 + threads
     done: list[int] = []
-    _tasks.run_all([lambda flag, i=i: done.append(i) for i in range(100)], threads, long=long)
+    inside.tasks.run_all([lambda flag, i=i: done.append(i) for i in range(100)], threads, long=long)
     assert sorted(done) == list(range(100))
 
 
@@ -240,10 +240,10 @@ def test_without_threads_the_caller_does_it(
     def refuse(*_: object) -> None:
         raise RuntimeError(message)
 
-    _tasks._forget_executors()
-    monkeypatch.setattr(_tasks.ThreadPoolExecutor, "submit", refuse)
+    inside.forget_executors()
+    monkeypatch.setattr(inside.tasks.ThreadPoolExecutor, "submit", refuse)
     who: list[int] = []
-    _tasks.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
+    inside.tasks.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
     assert who == [threading.get_ident()] * 20
 
 
@@ -302,12 +302,12 @@ give(refused=refused, left=left, same=[(a == expected).all() for a in answers],
 
 def test_long_work_is_told_by_counting() -> None:
     """A small search stays where it is asked; the main thread does nothing that takes long."""
-    assert not _search._is_long(1, 50_000 * 64, 10, "avx2")
-    assert not _search._is_long(1000, 10_000 * 64, 10, "avx2")
-    assert _search._is_long(1000, 100_000 * 64, 10, "avx2")
-    assert _search._is_long(1000, 10_000 * 64, 10, "scalar")
-    assert _search._is_long(1, 10**8, 10, "avx2")
-    assert _search._is_long(1, 10**6, 10**7, "avx2")
+    assert not inside.is_long(1, 50_000 * 64, 10, "avx2")
+    assert not inside.is_long(1000, 10_000 * 64, 10, "avx2")
+    assert inside.is_long(1000, 100_000 * 64, 10, "avx2")
+    assert inside.is_long(1000, 10_000 * 64, 10, "scalar")
+    assert inside.is_long(1, 10**8, 10, "avx2")
+    assert inside.is_long(1, 10**6, 10**7, "avx2")
 
 
 def test_an_interrupt_while_threads_are_started(run_python: Callable[..., Arrays]) -> None:
@@ -354,14 +354,14 @@ def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> No
     who: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         for limit in ("_LONG_WORK", "_SLOW_LONG_WORK", "_SMALL_WORK"):
-            patch.setattr(_search, limit, 0)
+            patch.setattr(inside.search, limit, 0)
 
-        class Noted(_core.Task):
+        class Noted(core.Task):
             def run(self) -> None:
                 who.add(threading.current_thread().name)
                 super().run()
 
-        patch.setattr(_core, "Task", Noted)
+        patch.setattr(core, "Task", Noted)
         for threads in (1, 2):
             assert_same(index.search_furthest(rows, 5, threads=threads), expected)
         assert_same(index.search_furthest(rows[0], 5), farann.Hits(*(a[0] for a in expected)))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import inside
 import numpy as np
 import pytest
 import reference
-from cases import ask_core
+from cases import core_top
+from inside import core
 
 import farann
-from farann import _core
 
 DIMS = [1, 7, 15, 16, 17, 31, 33, 64, 65, 97, 784]
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> None:
@@ -23,22 +26,22 @@ def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> No
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
         for n_queries in (1, 37):  # canonical keys alone; packed panels
             expected = oracle(queries[:n_queries], rows, 10, metric)
-            scores, ids, _ = ask_core(rows, queries[:n_queries], 10, metric, isa, nearest=nearest)
+            scores, ids, _ = core_top(rows, queries[:n_queries], 10, metric, isa, nearest=nearest)
             np.testing.assert_array_equal(ids, expected.ids)
             np.testing.assert_array_equal(scores, expected.scores)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_packed_scan_prunes(isa: str, metric: str, rng: np.random.Generator) -> None:
     """The rough scan leaves few rows to the exact one, else it would be of no use."""
     rows = rng.standard_normal((20_000, 24), dtype=np.float32)
     queries = rng.standard_normal((40, 24), dtype=np.float32)
-    _, _, rescored = ask_core(rows, queries, 10, metric, isa)
+    _, _, rescored = core_top(rows, queries, 10, metric, isa)
     assert 10 <= rescored / len(queries) < 20
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
 def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 19), dtype=np.float32)
@@ -46,25 +49,40 @@ def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random
     expected = reference.furthest(queries, rows, 10, metric)
     size = 1.0 if metric == "cosine" else 1e6
     for centre in (rows.mean(axis=0), np.full(19, size / 19**0.5, np.float32)):
-        scores, ids, _ = ask_core(rows, queries, 10, metric, isa, centre=centre)
+        scores, ids, _ = core_top(rows, queries, 10, metric, isa, centre=centre)
         np.testing.assert_array_equal(ids, expected.ids)
         np.testing.assert_array_equal(scores, expected.scores)
 
 
 def test_levels_in_order() -> None:
-    levels = _core.isa_levels()
-    known = ["scalar", "avx2", "avx512", "avx512vnni", "amx"]
-    assert list(levels) == known[: len(levels)]
+    levels = core.isa_levels()
+    assert levels[0] == "scalar" and len(set(levels)) == len(levels)
+    # Measured in a large batch, slowest first.
+    products = [inside.cost.COSTS[level].code_product for level in levels]
+    assert products == sorted(products, reverse=True)
+
+
+def test_each_level_has_a_source_of_its_name() -> None:
+    sources = Path(__file__).parents[1] / "src_c"
+    if not sources.is_dir():
+        pytest.skip("there are no sources beside the tests")
+    assert set(core.isa_levels()) <= {path.stem[8:] for path in sources.glob("kernels_*.c")}
+
+
+def test_largest_codes_of_queries() -> None:
+    """Sums of two products by codes of rows fit 16 bits, or are added in 32."""
+    for level in inside.levels():
+        assert inside.largest_code(level) in (63, 127)
 
 
 def test_unknown_level() -> None:
     rows = np.ones((1, 2), np.float32)
     with pytest.raises(ValueError, match="isa: this CPU has scalar.*got 'mmx'"):
-        _core.Snapshot(rows, rows[:0], None, None, np.zeros(2), 0, "mmx")
+        core.Snapshot(rows, rows[:0], None, None, np.zeros(2), 0, "mmx")
 
 
 @pytest.mark.parametrize("exponent", [-40, -70, -76, -80, -90, -100, -120])
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("n_queries", [1, 20])
 def test_squares_that_underflow(n_queries: int, metric: str, exponent: int,
                                 rng: np.random.Generator) -> None:

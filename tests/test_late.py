@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from approximate_cases import recall_of
 from cases import Float32, assert_same, float32, index_of
+from inside import core
 
 import farann
-from farann import RecallWarning, _core, _format
+from farann import RecallWarning
 from farann.tuning import Tuning
 
 N, DIM, ASKED = 20_000, 24, 300
@@ -121,7 +122,7 @@ class TestRecall:
 class TestWhatIsLate:
     """By the positions of what is found, in numpy."""
 
-    @pytest.mark.parametrize("isa", farann.isa_levels())
+    @pytest.mark.parametrize("isa", inside.levels())
     @pytest.mark.parametrize("k", [1, 3, 10, 70])
     def test_by_positions(self, index: farann.Index, isa: str, k: int) -> None:
         store, queries = inside.store_of(index), -skewed(64, 5)
@@ -135,7 +136,7 @@ class TestWhatIsLate:
             noted = -(-noted // 16) * 16
             found = np.argsort(-keys[:, slots[:scanned]], axis=1)[:, :k]
             number = (found >= noted).sum(axis=1)
-            task = _core.ApproximateTask(snapshot, _core.Filter(snapshot), queries, 0, 64, k,
+            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 64, k,
                                          effort, tells_late=True)
             task.run()
             marks = np.full(70, 2, np.uint8)
@@ -146,7 +147,7 @@ class TestWhatIsLate:
             assert (marks[3:67] == wanted).mean() > 0.9
             late += int((marks[3:67] == 2).sum())
             for i in range(5):
-                one = _core.ApproximateTask(snapshot, _core.Filter(snapshot), queries, i, i + 1,
+                one = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, i, i + 1,
                                             k, effort, tells_late=True)
                 one.run()
                 one.late_to(marks, 0)
@@ -155,7 +156,7 @@ class TestWhatIsLate:
 
     def test_not_asked_for(self, index: farann.Index) -> None:
         snapshot = inside.snapshot_of(index)
-        task = _core.ApproximateTask(snapshot, _core.Filter(snapshot), -skewed(5, 5), 0, 5, 10,
+        task = core.ApproximateTask(snapshot, core.Filter(snapshot), -skewed(5, 5), 0, 5, 10,
                                      2048.0)
         task.run()
         marks = np.full(5, 2, np.uint8)
@@ -164,7 +165,7 @@ class TestWhatIsLate:
 
     def test_more_than_usual(self, index: farann.Index) -> None:
         """What chance has is usual in a batch; alone, what adds up slowly isn't."""
-        def guard() -> _core.Guard:
+        def guard() -> core.Guard:
             return inside.store_of(otherwise(index, 10)).tunings.guards[10].tests
 
         assert not guard().are_late(1000, 240, 0.2) and guard().are_late(1000, 400, 0.2)
@@ -194,10 +195,10 @@ class TestTables:
     def test_older_files(self, index: farann.Index, tmp_path: Path) -> None:
         """Their tables don't say what is usual, and searches are as they were."""
         index.save(tmp_path / "index")
-        metadata, arrays = _format.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.format.read_file(tmp_path / "index", mmap=False)
         late = metadata.pop("late")
         assert [k for k, _ in late] == [10, 20]
-        _format.write_file(tmp_path / "old", metadata, arrays)
+        inside.format.write_file(tmp_path / "old", metadata, arrays)
         old = farann.Index.load(tmp_path / "old")
         assert table_of(old, 10) == table_of(index, 10)._replace(late=(), target=0.95)
         stats = old.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True)[1]
@@ -205,6 +206,6 @@ class TestTables:
         shares = late[0][1]
         for damaged in (3, [[11, shares]], [[10, shares[1:]]], [[10, ["a"] * len(shares)]],
                         [[10, [-0.1, *shares[1:]]]], [[10, [1.5, *shares[1:]]]], [10]):
-            _format.write_file(tmp_path / "bad", metadata | {"late": damaged}, arrays)
+            inside.format.write_file(tmp_path / "bad", metadata | {"late": damaged}, arrays)
             with pytest.raises(farann.FormatError, match="late"):
                 farann.Index.load(tmp_path / "bad")

@@ -27,7 +27,7 @@ N_QUERIES = 8
 
 LIMITED = """
 import re, resource
-import farann.cli, farann._commands, sklearn.cluster
+import farann.cli, inside, sklearn.cluster
 path = str(given["path"])
 # Both libraries of BLAS take their buffers now.
 np.ones((300, 300)) @ np.ones((300, 300))
@@ -79,7 +79,7 @@ give(loaded=loaded, touched=touched, scores=hits.scores, ids=hits.ids, near=near
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with rows in float32 and in float16, ids, and queries."""
-    folder = tmp_path_factory.mktemp("out_of_core")
+    folder = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     spread = np.exp(-np.arange(DIM) / 10).astype(np.float32)
     step = N // 16

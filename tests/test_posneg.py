@@ -10,18 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inside import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS, Calibration, Linear, Model, Steps
 from numpy.typing import NDArray
 from posneg_oracle import assert_best, everything
 
 import farann
-from farann.adapters import _posneg_file, _retrieval, posneg
-from farann.adapters._calibration import Calibration, Linear, Steps
-from farann.adapters._fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
-from farann.adapters._scoring import Model
+from farann.adapters import posneg
 from farann.adapters.posneg import PosNegHits, PosNegRanker
 
 Array = NDArray[Any]
@@ -31,9 +30,9 @@ METRICS = ("dot", "cosine", "l2")
 @pytest.fixture(autouse=True)
 def go_down_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the threshold algorithm do its work on small data, not score everything."""
-    monkeypatch.setattr(_retrieval, "_DENSE", 2.0)
-    monkeypatch.setattr(_retrieval, "_DEPTH", 2)
-    monkeypatch.setattr(_retrieval, "_SPARE", 1)
+    monkeypatch.setattr(inside.retrieval, "_DENSE", 2.0)
+    monkeypatch.setattr(inside.retrieval, "_DEPTH", 2)
+    monkeypatch.setattr(inside.retrieval, "_SPARE", 1)
 
 
 class Case:
@@ -70,7 +69,7 @@ class Case:
         self.ranker = PosNegRanker(*indexes, **options)
         known = set(self.ranker.ids.tolist())  # fewer than the rows where missing="drop"
         self.sides = [{i: row for i, row in side.items() if i in known} for side in self.sides]
-        if self.ranker._fusion.calibrated:
+        if inside.fusion_of(self.ranker).calibrated:
             own = np.round(rng.normal(0, 0.5, len(self.ranker.ids)) * 4) / 4
             calibrations = []
             for sign in (1.0, -1.0):
@@ -82,9 +81,10 @@ class Case:
                 calibrations.append(Calibration(
                     chosen, item_weight=sign * 0.5 if curve != "none" else 0.0,
                     unknown=0.25 * float(rng.integers(-4, 5))))
-            weight = self.ranker._weight if self.ranker._weight != "fit" else 0.5
-            self.ranker._model = Model(calibrations[0], calibrations[1],
-                                       self.ranker._fusion._replace(weight=float(weight)), own)
+            weight = inside.weight_of(self.ranker)
+            weight = 0.5 if weight == "fit" else weight
+            fusion = inside.fusion_of(self.ranker)._replace(weight=float(weight))
+            inside.put_model(self.ranker, Model(*calibrations, fusion, own))
 
     def check(self, k: int, *, exact: bool = False, exclude: list[Array] | None = None,
               allowed: Array | None = None) -> PosNegHits:
@@ -128,8 +128,9 @@ def test_log_odds_by_one_index_are_exact(arguments: dict[str, Any], k: int,
                                          normalize: str | None) -> None:
     case = make(arguments, normalize=normalize)
     if case is not None:
-        assert case.ranker._model is not None
-        served = _retrieval.Joint.serves(case.ranker._pair, case.ranker._model)
+        model = inside.model_of(case.ranker)
+        assert model is not None
+        served = inside.retrieval.Joint.serves(inside.pair_of(case.ranker), model)
         assert served == (case.metric != "l2")
         case.check(k)
 
@@ -179,17 +180,17 @@ def test_filters(arguments: dict[str, Any], data: st.DataObject) -> None:
 @pytest.mark.parametrize("fusion", ["logit", "convex"])
 def test_searches_look_at_few_items(fusion: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On larger data the k best come from a few candidates, and are those of all scores."""
-    monkeypatch.setattr(_retrieval, "_DENSE", 0.25)
+    monkeypatch.setattr(inside.retrieval, "_DENSE", 0.25)
     case = Case(3, n=4000, dims=(4, 4), fusion=fusion, queries=5)
     scored: list[int] = []
-    original = _retrieval.Scorer.__call__
+    original = inside.retrieval.Scorer.__call__
 
     def counted(self: Any, items: Array, *rest: Any) -> Any:
         scored.append(items.size)
         return original(self, items, *rest)
 
-    monkeypatch.setattr(_retrieval.Scorer, "__call__", counted)
-    monkeypatch.setattr(_retrieval.Scorer, "everything", None)
+    monkeypatch.setattr(inside.retrieval.Scorer, "__call__", counted)
+    monkeypatch.setattr(inside.retrieval.Scorer, "everything", None)
     case.check(10)
     assert 0 < sum(scored) < 5 * 4000 * 0.6
 
@@ -209,8 +210,8 @@ def test_candidates_are_the_union_scored_under_both() -> None:
     case = Case(5, n=200)
     ranker, queries = case.ranker, case.queries
     hits = ranker.rank(*queries, 5, candidates=12)
-    near = ranker._pair.positive.index.search_nearest(queries[0], 12).ids
-    far = ranker._pair.negative.index.search_furthest(queries[1], 12).ids
+    near = inside.pair_of(ranker).positive.index.search_nearest(queries[0], 12).ids
+    far = inside.pair_of(ranker).negative.index.search_furthest(queries[1], 12).ids
     for i in range(3):
         union = set(ranker.ids[near[i]].tolist()) | set(ranker.ids[far[i]].tolist())
         expected = everything(ranker, case.sides, "dot", (queries[0][i], queries[1][i]), union)
@@ -259,7 +260,7 @@ def test_equal_rows_tie_exactly_wherever_they_stand(rng: np.random.Generator) ->
     for fusion, metric in itertools.product(("logit", "convex"), METRICS):
         ranker = PosNegRanker(rows, rows, metric=metric, calibration="none", fusion=fusion)
         assert (ranker.rank(queries, queries[::-1], 9).ids == np.arange(9)).all()
-        pair = ranker._pair
+        pair = inside.pair_of(ranker)
         every = pair.positive.similarity_to_all(queries)
         some = pair.positive.similarity(queries, np.tile(np.arange(97), (4, 1)))
         np.testing.assert_array_equal(every, some)
@@ -293,7 +294,7 @@ def test_a_single_query_gives_vectors() -> None:
 def test_batches_are_cut_and_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posneg, "_QUERIES", 3)
     monkeypatch.setattr(posneg, "_FEW_QUERIES", 2)
-    monkeypatch.setattr(_retrieval, "_PAIRS", 10)
+    monkeypatch.setattr(inside.retrieval, "_PAIRS", 10)
     for options in ({}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}):
         case = Case(12, n=40, queries=8, **options)
         exclude = [case.ranker.ids[i::9] for i in range(8)]
@@ -411,26 +412,26 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
 def test_files_that_no_ranker_wrote(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "ranker"
     Case(25, n=8).ranker.save(path)
-    metadata, arrays = farann._format.read_file(path)
-    _posneg_file._format.write_file(path, metadata | change, arrays)
+    metadata, arrays = inside.read_file(path)
+    inside.write_file(path, metadata | change, arrays)
     with pytest.raises(farann.FormatError, match=str(path)):
         PosNegRanker.load(path)
 
 
 def test_threads_see_one_fit_or_the_other() -> None:
     case = Case(30, n=300)
-    ranker, first = case.ranker, case.ranker._model
+    ranker, first = case.ranker, inside.model_of(case.ranker)
     assert first is not None
     second = Model(first.negative, first.positive, first.fusion, -first.items)
     answers = []
     for model in (first, second):
-        ranker._model, ranker._joint = model, None
+        inside.put_model(ranker, model)
         answers.append(ranker.rank(*case.queries, 5).scores.tolist())
     assert answers[0] != answers[1]
 
     def switch(turn: int) -> list[list[float]]:
         if turn % 5 == 0:
-            ranker._model = (first, second)[turn // 5 % 2]
+            inside.put_model(ranker, (first, second)[turn // 5 % 2])
         return ranker.rank(*case.queries, 5).scores.tolist()
 
     with ThreadPoolExecutor(4) as pool:

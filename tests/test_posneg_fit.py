@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
+from inside import fit_weights_within_users, item_log_odds
 from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.isotonic import IsotonicRegression
@@ -14,7 +16,6 @@ from sklearn.linear_model import LogisticRegression
 
 import farann
 from farann import metrics
-from farann.adapters._calibration import fit_weights_within_users, item_log_odds
 from farann.adapters.posneg import PosNegRanker
 
 Array = NDArray[Any]
@@ -261,7 +262,7 @@ def test_what_one_model_lacks_has_no_length_there() -> None:
     log.negative *= log.rng.random((N, 1), dtype=np.float32)
     half = farann.Index(metric="dot")
     half.add(log.negative[: N // 2], np.arange(N // 2))
-    side = PosNegRanker(log.positive, half)._pair.negative
+    side = inside.pair_of(PosNegRanker(log.positive, half)).negative
     lengths = np.linalg.norm(log.negative[: N // 2].astype(float), axis=1)
     typical = np.sqrt(np.mean(lengths**2))
     np.testing.assert_allclose(side.log_lengths()[: N // 2], np.log(lengths / typical + 0.1))
@@ -367,7 +368,7 @@ def test_swapped_models_are_noticed() -> None:
     assert line is not None and line.positive_slope == 0.0 == line.negative_slope
     hits = ranker.rank(*log.queries[::-1], 3)
     assert np.ptp(hits.scores) == 0.0
-    near = ranker._pair.positive.index.search_nearest(log.queries[1], 3)
+    near = inside.pair_of(ranker).positive.index.search_nearest(log.queries[1], 3)
     np.testing.assert_array_equal(hits.ids, near.ids)
 
 

@@ -9,16 +9,17 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
 from cases import assert_same, assert_same_beyond, assert_same_bits, index_of, rows_for
+from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import farann
-from farann import _core, _process
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -38,7 +39,7 @@ def three_threads() -> Iterator[list[int]]:
 
 
 def test_the_last_to_leave_restores(three_threads: list[int]) -> None:
-    first, second = _process.one_thread(), _process.one_thread()
+    first, second = inside.process.one_thread(), inside.process.one_thread()
     first.__enter__()
     assert set(blas_threads()) == {1}
     second.__enter__()
@@ -53,7 +54,7 @@ def test_threads_come_and_go(three_threads: list[int]) -> None:
     gate = threading.Barrier(n + 1)
 
     def use(number: int) -> None:
-        guard = _process.one_thread()
+        guard = inside.process.one_thread()
         for step in range(2 * n):
             if step == number:
                 guard.__enter__()
@@ -77,14 +78,14 @@ def test_threads_come_and_go(three_threads: list[int]) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_errors_restore_too(three_threads: list[int], error: type[BaseException]) -> None:
-    with pytest.raises(error), _process.one_thread():
+    with pytest.raises(error), inside.process.one_thread():
         assert set(blas_threads()) == {1}
         raise error
 
 
 def test_an_interrupt_at_any_line(three_threads: list[int]) -> None:
     """Of those that limit and restore; once there is one, it is survived."""
-    file = _process.one_thread.__wrapped__.__code__.co_filename  # type: ignore[attr-defined]
+    file = inside.process.one_thread.__wrapped__.__code__.co_filename  # type: ignore[attr-defined]
     n_lines, at = 10**6, 0
 
     def trace(frame: Any, event: str, _: Any) -> Any:
@@ -103,14 +104,14 @@ def test_an_interrupt_at_any_line(three_threads: list[int]) -> None:
         count, interrupted = 0, False
         sys.settrace(trace)
         try:
-            with _process.one_thread():
+            with inside.process.one_thread():
                 pass
         except KeyboardInterrupt:
             interrupted = True
         finally:
             sys.settrace(None)
         assert interrupted == (at > 0), at
-        assert not _process._users and blas_threads() == three_threads, at
+        assert not inside.blas_users() and blas_threads() == three_threads, at
         if at == 0:
             n_lines = count
         at += 1
@@ -126,7 +127,7 @@ def test_a_forked_child_keeps_the_limit_of_a_thread_that_is_gone(
     entered, leave = threading.Event(), threading.Event()
 
     def use() -> None:
-        with _process.one_thread():
+        with inside.process.one_thread():
             entered.set()
             leave.wait(60)
 
@@ -135,8 +136,8 @@ def test_a_forked_child_keeps_the_limit_of_a_thread_that_is_gone(
     assert entered.wait(60)
     child = os.fork()
     if child == 0:
-        good = set(blas_threads()) == {1} and not _process._users and not _process._limited
-        with _process.one_thread():
+        good = set(blas_threads()) == {1} and not inside.blas_users() and not inside.blas_limited()
+        with inside.process.one_thread():
             good = good and set(blas_threads()) == {1}
         os._exit(0 if good else 1)
     _, status = os.waitpid(child, 0)
@@ -187,15 +188,15 @@ give(kept=after | before == after, several=max(before.values()) > 1,
 @pytest.fixture
 def no_denormals() -> Iterator[None]:
     """As in a process that has loaded a library compiled with -ffast-math."""
-    if _core.flush_denormals(True) < 0:
+    if core.flush_denormals(True) < 0:
         pytest.skip("no such mode is known for this CPU")
     try:
         assert np.float32(1e-40) * np.float32(1.0) == 0.0
         yield
         # All that was called left it as it was.
-        assert _core.flush_denormals(True) == 1
+        assert core.flush_denormals(True) == 1
     finally:
-        _core.flush_denormals(False)
+        core.flush_denormals(False)
 
 
 @pytest.mark.parametrize("codes", ["int8", "float32"])
@@ -225,14 +226,14 @@ def test_answers_are_those_of_denormal_rows(
 
 def test_zero_vectors_are_told_from_denormal_ones(no_denormals: None) -> None:
     rows = np.full((3, 4), 700, np.int32).view(np.float32)
-    assert _core.first_bad_row(rows, True) == -1
+    assert core.first_bad_row(rows, True) == -1
     rows[1] = 0.0
-    assert _core.first_bad_row(rows, True) == 1
+    assert core.first_bad_row(rows, True) == 1
 
 
 def test_ieee_arithmetic_is_for_a_block(no_denormals: None) -> None:
     tiny = np.full(4, 700, np.int32).view(np.float32)
-    with pytest.raises(ZeroDivisionError), _process.ieee_arithmetic():
+    with pytest.raises(ZeroDivisionError), inside.process.ieee_arithmetic():
         assert (tiny * np.float32(1.0)).view(np.uint32).all()
         raise ZeroDivisionError
     assert not (tiny * np.float32(1.0)).view(np.uint32).any()
@@ -254,4 +255,4 @@ def test_every_entry_of_the_core_leaves_it(no_denormals: None) -> None:
         ]
         for call in calls:
             call()
-            assert _core.flush_denormals(True) == 1
+            assert core.flush_denormals(True) == 1

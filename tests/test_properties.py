@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis.extra.numpy as hnp
+import inside
 import numpy as np
 import pytest
 import reference
@@ -327,7 +328,7 @@ def scalar_answers(run_python: Callable[..., Any]) -> dict[str, NDArray[Any]]:
     return dict(run_python(LEVELS, isa="scalar"))
 
 
-@pytest.mark.parametrize("level", [level for level in farann.isa_levels() if level != "scalar"])
+@pytest.mark.parametrize("level", [level for level in inside.levels() if level != "scalar"])
 def test_every_level_equals_scalar_to_the_bit(
     level: str, scalar_answers: dict[str, NDArray[Any]], run_python: Callable[..., Any]
 ) -> None:
@@ -351,7 +352,7 @@ else:
 """
     message = str(run_python(code, isa="mmx")["message"])
     assert "FARANN_ISA" in message and "mmx" in message
-    assert all(level in message for level in farann.isa_levels())
+    assert all(level in message for level in inside.levels())
 
 
 def test_levels_start_with_scalar() -> None:

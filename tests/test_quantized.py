@@ -15,11 +15,11 @@ import pytest
 import reference
 from approximate_cases import clustered, gaussian, heavy_tailed, recall_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
+from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import _core, _format, _rotation
 
 CODES = ("int8", "int4")
 EVERYTHING = {"budget": 2**40}
@@ -97,7 +97,7 @@ index = farann.Index(50, "cosine", codes={codes!r}, keep_vectors=False)
 index.add(given["rows"])
 give(ids=index.search_furthest(given["queries"], budget=5000).ids)
 """
-        for level in farann.isa_levels():
+        for level in inside.levels():
             ids = run_python(code, isa=level, rows=rows, queries=queries)["ids"]
             assert recall_of(ids, truth) >= ENOUGH[codes], level
 
@@ -416,7 +416,7 @@ class TestFiles:
 def answers_or_refusal(path: Path, metadata: dict[str, Any],
                        arrays: dict[str, NDArray[Any]]) -> bool:
     """Whether made-up content is refused; if not, the index answers with rows that it has."""
-    _format.write_file(path, metadata, arrays)
+    inside.format.write_file(path, metadata, arrays)
     for mmap in (True, False):
         try:
             index = farann.Index.load(path, mmap=mmap)
@@ -442,7 +442,7 @@ class TestCraftedFiles:
         stages = lives(*request.param, "l2")
         next(stages)
         next(stages).save(tmp_path / "whole")
-        return _format.read_file(tmp_path / "whole")
+        return inside.format.read_file(tmp_path / "whole")
 
     def test_sections_left_out(self, parts: Any, tmp_path: Path) -> None:
         metadata, arrays = parts
@@ -528,13 +528,13 @@ class TestErrors:
         store, snapshot = inside.store_of(index), inside.snapshot_of(index)
         query, slots = np.ones((1, 6), np.float32), np.arange(3)
         with pytest.raises(ValueError, match="with vectors"):
-            _core.score_slots(snapshot, query, slots, np.empty((1, 3), np.float32), 0, 1)
+            core.score_slots(snapshot, query, slots, np.empty((1, 3), np.float32), 0, 1)
         with pytest.raises(ValueError, match="must be a mask"):
-            _core.Task(snapshot, _core.Filter(snapshot, slots=slots), query, 0, 1, 3, False)
+            core.Task(snapshot, core.Filter(snapshot, slots=slots), query, 0, 1, 3, False)
         for codes, base in ((None, store.base), (store.codes, np.ones((1, 6), np.float32))):
-            made = None if codes is None else _core.Codes(100, 6, *codes)
+            made = None if codes is None else core.Codes(100, 6, *codes)
             with pytest.raises(ValueError, match="without vectors there must be codes"):
-                _core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, made, None,
+                core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, made, None,
                                False)
 
 
@@ -543,11 +543,11 @@ class TestRotation:
     def test_there_and_back(self, dim: int, rng: np.random.Generator) -> None:
         signs = rng.choice(np.array([-1, 1], np.int8), (3, dim))
         rows = gaussian(rng, 20, dim)
-        turned = _rotation.turned(rows.astype(np.float64), signs)
+        turned = inside.rotation.turned(rows.astype(np.float64), signs)
         assert np.linalg.norm(turned, axis=1) == pytest.approx(np.linalg.norm(rows, axis=1))
-        assert _rotation.turned_back(turned, signs) == pytest.approx(rows, abs=1e-12)
+        assert inside.rotation.turned_back(turned, signs) == pytest.approx(rows, abs=1e-12)
         largest = np.empty(20)
-        _core.code_extents(rows, np.zeros(dim), False, signs, None, None, farann.isa_levels()[-1],
+        core.code_extents(rows, np.zeros(dim), False, signs, None, None, inside.levels()[-1],
                            largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)
 
@@ -555,10 +555,10 @@ class TestRotation:
     def test_the_same_bits_at_all_levels(self, dim: int, rng: np.random.Generator) -> None:
         signs = rng.choice(np.array([-1, 1], np.int8), (3, dim))
         rows = rng.standard_normal((9, dim))
-        by_level = [rows.copy() for _ in farann.isa_levels()]
-        for vectors, level in zip(by_level, farann.isa_levels(), strict=True):
-            _core.rotate(vectors, signs, level)
+        by_level = [rows.copy() for _ in inside.levels()]
+        for vectors, level in zip(by_level, inside.levels(), strict=True):
+            core.rotate(vectors, signs, level)
             np.testing.assert_array_equal(vectors, by_level[0])
         np.testing.assert_allclose(by_level[0], model.turned(rows, signs), atol=1e-12)
         with pytest.raises(ValueError, match="each coordinate"):
-            _core.rotate(rows, np.ones((3, dim + 1), np.int8), farann.isa_levels()[0])
+            core.rotate(rows, np.ones((3, dim + 1), np.int8), inside.levels()[0])

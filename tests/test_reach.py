@@ -13,11 +13,11 @@ from code_file_cases import change, put, refuse
 from codes_in_numpy import Float64, filled, lay_out, leading
 from hypothesis import given
 from hypothesis import strategies as st
+from inside import core
 
 import farann
-from farann import _core
 
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 N, DIM = 3000, 12
 
 
@@ -33,7 +33,7 @@ def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    index._isa = isa
+    inside.use_level(index, isa)
     store = inside.store_of(index)
     basis = None if m is None else leading(rows, metric, m, store.centre)
     inside.put(index, codes=lay_out(rows, metric, basis, centre=store.centre, by_length=True,
@@ -47,7 +47,7 @@ def lead_of(queries: Float32) -> Float64:
 
 
 # Under l2 there is no lead.
-WAYS = [(metric, False) for metric in _core.METRICS] + [("dot", True), ("cosine", True)]
+WAYS = [(metric, False) for metric in core.METRICS] + [("dot", True), ("cosine", True)]
 
 
 @pytest.mark.parametrize("m", [None, 4])
@@ -116,7 +116,7 @@ def test_hostile_rows(metric: str, lead: bool, kind: str, rng: np.random.Generat
             assert_same(search(queries[:1], 7), oracle(queries[:1], rows, 7, metric))
 
 
-@given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from(_core.METRICS),
+@given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from(core.METRICS),
        dim=st.sampled_from([1, 2, 7]), spread=st.sampled_from([0.0, 1e-7, 1e-3, 1.0, 4.0]),
        offset=st.sampled_from([0.0, 1.0, 1e4]), twins=st.booleans())
 def test_rows_on_the_edge_of_reach(seed: int, metric: str, dim: int, spread: float, offset: float,
@@ -194,7 +194,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(held[: len(of_panels)], of_panels, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
     rows, centre = uneven(rng, 1600, DIM), rng.standard_normal(DIM)
     arrays = lay_out(rows, metric, centre=centre, by_length=True)
@@ -231,8 +231,8 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    assert index._store is not None and index._store.codes is not None
-    assert index._store.codes.longest is not None
+    assert inside.store_of(index).codes is not None
+    assert inside.store_of(index).codes.longest is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
                    put("longest", 3, -1.0), put("longest", 3, np.inf),
@@ -250,8 +250,8 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
     index.add(rows)
     index.build(queries=queries[50:])
     queries = queries[:50]
-    assert index._store is not None and index._store.codes is not None
-    assert index._store.codes.lead is not None
+    assert inside.store_of(index).codes is not None
+    assert inside.store_of(index).codes.lead is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
                    put("along", 3, np.inf), change("along", lambda array: array[None]),
@@ -268,7 +268,7 @@ def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) ->
     rows = uneven(rng, 600, DIM)
     arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
     with pytest.raises(ValueError, match="lead"):
-        _core.Codes(600, DIM, *arrays._replace(**{lost: None}))
+        core.Codes(600, DIM, *arrays._replace(**{lost: None}))
 
 
 def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
@@ -279,8 +279,8 @@ def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
         index = farann.Index(metric="dot")
         index.add(ordered)
         index.build()
-        assert index._store is not None and index._store.codes is not None
-        assert index._store.codes.lead is not None
+        assert inside.store_of(index).codes is not None
+        assert inside.store_of(index).codes.lead is not None
 
 
 def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
@@ -288,5 +288,5 @@ def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
     index = farann.Index(metric="dot")
     index.add(rows)
     index.build()
-    assert index._store is not None and index._store.codes is not None
-    assert index._store.codes.longest is None
+    assert inside.store_of(index).codes is not None
+    assert inside.store_of(index).codes.longest is None

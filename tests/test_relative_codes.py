@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import _format
 
 N, DIM, N_CELLS = 3000, 21, 40
 ALL: dict[str, Any] = {"budget": 2**40}
@@ -41,11 +40,11 @@ class Rough:
     """Coded rows as the file's sections say, and their scores for queries as these are coded."""
 
     def __init__(self, index: farann.Index) -> None:
-        store = index._store
+        store = inside.store_of(index)
         assert store is not None and store.codes is not None and store.cells is not None
         codes, cells, self.centre = store.codes, store.cells, store.centre
         assert cells.relative and codes.lower is None and codes.slots is not None
-        self.largest, self.signs = model.LARGEST[index.isa], codes.signs
+        self.largest, self.signs = inside.largest_code(index.isa), codes.signs
         positions = model.filled(codes)
         self.slots, weights = codes.slots[positions], codes.weights[positions // 16].astype(float)
         means = np.zeros((len(cells.starts) + 1, index.dim or 0))
@@ -173,8 +172,8 @@ class TestScores:
     def test_at_every_level(self, metric: str) -> None:
         index, _, queries = some(metric)
         expected = index.score(queries, index.ids)
-        for level in farann.isa_levels():
-            index._isa = level
+        for level in inside.levels():
+            inside.use_level(index, level)
             assert_rough(index, queries[:9], metric)
             assert_rough(index, queries[:3], metric)  # one by one
             assert np.array_equal(index.score(queries, index.ids), expected)
@@ -239,7 +238,7 @@ class TestLife:
         rows = clustered(np.random.default_rng(0), 900, 6)
         for codes, cells, keep in itertools.product(("int8", "int4"), (None, 7), (True, False)):
             index = index_of(rows, codes=codes, cells=cells, keep_vectors=keep).build()
-            store = index._store
+            store = inside.store_of(index)
             assert store is not None
             assert (store.cells is not None and store.cells.relative) == (
                 codes == "int4" and cells == 7 and not keep)
@@ -258,7 +257,7 @@ class TestFiles:
                 index.build()
             hits = index.search_furthest(queries, 20, **ALL)
             index.save(path)
-            assert _format.read_file(path)[0]["relative"] is True
+            assert inside.format.read_file(path)[0]["relative"] is True
             for again in (farann.Index.load(path), farann.Index.load(path, mmap=True),
                           pickle.loads(pickle.dumps(index))):
                 assert_same(again.search_furthest(queries, 20, **ALL), hits)
@@ -271,15 +270,15 @@ class TestFiles:
     @staticmethod
     def parts(tmp_path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         some("l2", 900)[0].save(tmp_path / "index")
-        return _format.read_file(tmp_path / "index")
+        return inside.format.read_file(tmp_path / "index")
 
     def test_files_without_the_key_are_not_relative(self, parts: Any, tmp_path: Path) -> None:
         """Codes are those of rows then, as they were before there was a key."""
         metadata, arrays = parts
         del metadata["relative"]
-        _format.write_file(tmp_path / "older", metadata, arrays)
+        inside.format.write_file(tmp_path / "older", metadata, arrays)
         index = farann.Index.load(tmp_path / "older")
-        store = index._store
+        store = inside.store_of(index)
         assert store is not None and store.cells is not None and store.codes is not None
         query = gaussian(np.random.default_rng(0), 1, DIM)[0]
         hits = index.search_furthest(query, 10, **ALL)
@@ -303,11 +302,11 @@ class TestFiles:
                 for value in (None, 0, 1, "yes", [], [True], 1.0)]
         made.append((without_cells, arrays))
         for name in ("plain", "eight"):
-            other, sections = _format.read_file(tmp_path / name)
+            other, sections = inside.format.read_file(tmp_path / name)
             assert "relative" not in other
             made.append(({**other, "relative": True}, sections))
         for content, sections in made:
-            _format.write_file(tmp_path / "made", content, sections)
+            inside.format.write_file(tmp_path / "made", content, sections)
             for mmap in (False, True):
                 with pytest.raises(farann.FormatError, match="relative"):
                     farann.Index.load(tmp_path / "made", mmap=mmap)
@@ -325,7 +324,8 @@ class TestFiles:
         elif name != "panels":
             made += [np.full_like(array, value) for value in (1e-45, 1e-30, 1e30, 3e38)]
         for other in made:
-            _format.write_file(tmp_path / "made", metadata, {**arrays, f"cells.{name}": other})
+            sections = {**arrays, f"cells.{name}": other}
+            inside.format.write_file(tmp_path / "made", metadata, sections)
             try:
                 index = farann.Index.load(tmp_path / "made")
             except farann.FormatError:

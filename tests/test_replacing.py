@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from cases import index_of
+from inside import open_regular, replacing
 
 import farann
-from farann import _files
-from farann._files import open_regular, replacing
 from farann.cli import main
 from farann.vectors import write_vectors
 
@@ -228,7 +228,7 @@ class TestSweep:
     ) -> None:
         code = """
 import os
-from farann._files import replacing
+from inside import replacing
 with replacing(PATH) as stream:
     stream.write(b"half")
     stream.flush()
@@ -281,7 +281,7 @@ with replacing(PATH) as stream:
         self, path: Path, run_python: Callable[..., object]
     ) -> None:
         code = """
-from farann._files import replacing
+from inside import replacing
 with replacing(PATH) as stream:
     stream.write(b"theirs")
 """
@@ -297,7 +297,7 @@ with replacing(PATH) as stream:
         real = os.replace
 
         def late(source: str, target: str) -> None:
-            _files._sweep(str(old.parent), os.path.basename(source)[:17])
+            inside.sweep(str(old.parent), os.path.basename(source)[:17])
             real(source, target)
 
         monkeypatch.setattr(os, "replace", late)
@@ -309,21 +309,22 @@ with replacing(PATH) as stream:
         self, holds: bool, old: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The file is swept, or about to be: another is made."""
-        claim, lost, held = _files._claim, [], contextlib.ExitStack()
+        claim, lost, held = inside.claim, [], contextlib.ExitStack()
 
         def too_late(descriptor: int, temporary: str) -> bool:
             if not lost:
                 lost.append(temporary)
                 if holds:
                     rival = held.enter_context(open(temporary, "rb"))
-                    _files.fcntl.flock(rival, _files.fcntl.LOCK_EX | _files.fcntl.LOCK_NB)
+                    locks = inside.files.fcntl
+                    locks.flock(rival, locks.LOCK_EX | locks.LOCK_NB)
                 else:
-                    _files._remove_unlocked(temporary)
+                    inside.remove_unlocked(temporary)
                 assert not claim(descriptor, temporary)
                 return False
             return claim(descriptor, temporary)
 
-        monkeypatch.setattr(_files, "_claim", too_late)
+        monkeypatch.setattr(inside.files, "_claim", too_late)
         with held:
             save(old)
             assert old.read_bytes() == b"new"
@@ -336,8 +337,8 @@ with replacing(PATH) as stream:
             raise OSError(37, "No locks available")
 
         for change in (
-            lambda patch: patch.setattr(_files, "fcntl", None),
-            lambda patch: patch.setattr(_files.fcntl, "flock", no_locks),
+            lambda patch: patch.setattr(inside.files, "fcntl", None),
+            lambda patch: patch.setattr(inside.files.fcntl, "flock", no_locks),
         ):
             left_over(old).touch()
             with monkeypatch.context() as patch:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inside
 import numpy as np
 import pytest
 from cases import Float32, assert_same
+from inside import core
 
 import farann
-from farann import SearchStats, _core, _turning
+from farann import SearchStats
 
 N, DIM = 6005, 64  # the last panel is not full
 SQUARE = 4  # bytes of each coded row, under l2
@@ -31,7 +33,7 @@ def index_over(rows: Float32, **options: str) -> farann.Index:
 @pytest.fixture
 def no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would do as well for so few dimensions."""
-    monkeypatch.setattr(_turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_counts_of_a_first_look(index: farann.Index, rows: Float32) -> None:
         stats = index.search_furthest(rows[:n], return_stats=True)[1]
         assert stats.rows_scanned == N * n
         assert stats.rows_scanned > stats.rows_refined >= stats.rows_rescored >= 10 * n
-        hubs = _core.HUB_ROWS * n
+        hubs = core.HUB_ROWS * n
         assert stats.bytes_read == (
             hubs * (DIM + SQUARE) + (N * n - hubs) * (directions + 4 + SQUARE)
             + stats.rows_refined * DIM + stats.rows_rescored * 4 * DIM)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from reference import furthest, nearest
 
 import farann
-from farann import _format, _seeds
 
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 
 
 def two_towers(n: int = 6000, dim: int = 24, *, users: int = 1600, groups: int = 12,
@@ -29,8 +29,8 @@ def two_towers(n: int = 6000, dim: int = 24, *, users: int = 1600, groups: int =
 @pytest.fixture(autouse=True)
 def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few thousand rows have a dozen lists."""
-    monkeypatch.setattr(_seeds, "_LENGTH", 64)
-    monkeypatch.setattr(_seeds, "_SHARE", 8)
+    monkeypatch.setattr(inside.seeds, "_LENGTH", 64)
+    monkeypatch.setattr(inside.seeds, "_SHARE", 8)
 
 
 def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray[np.float32]]:
@@ -43,9 +43,9 @@ def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray
     return index, users[1200:]
 
 
-def seeds_in(index: farann.Index) -> _seeds.SeedArrays:
-    assert index._store is not None and index._store.seeds is not None
-    return index._store.seeds
+def seeds_in(index: farann.Index) -> inside.seeds.SeedArrays:
+    assert inside.store_of(index).seeds is not None
+    return inside.store_of(index).seeds
 
 
 @pytest.mark.parametrize("isa", LEVELS)
@@ -53,7 +53,7 @@ def seeds_in(index: farann.Index) -> _seeds.SeedArrays:
 def test_answers_are_exact(metric: str, isa: str) -> None:
     items, _ = two_towers()
     index, queries = built(metric)
-    index._isa = isa
+    inside.use_level(index, isa)
     assert index.isa == isa
     for k in (1, 10, 32, 33):
         hits = index.search_furthest(queries[:100], k)
@@ -67,7 +67,7 @@ def test_lists_have_the_answers() -> None:
     seeds = seeds_in(index)
     assert seeds.positions.shape[1] == 64 and len(seeds.positions) > 4
     listed = np.unique(seeds.positions)
-    order = index._store.codes.slots  # type: ignore[union-attr]
+    order = inside.store_of(index).codes.slots  # type: ignore[union-attr]
     ids = index.search_furthest(queries, 10).ids
     assert np.isin(ids, order[listed]).mean() > 0.9
     for row in seeds.positions:
@@ -230,9 +230,9 @@ def test_files_from_strangers(fault: str, tmp_path: Path) -> None:
     index, _ = built("l2")
     path = tmp_path / "x.farann"
     index.save(path)
-    metadata, arrays = _format.read_file(path)
+    metadata, arrays = inside.format.read_file(path)
     _altered(fault, arrays)
-    _format.write_file(path, metadata, arrays)
+    inside.format.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError):
         farann.Index.load(path)
 
@@ -241,8 +241,8 @@ def test_older_files_have_no_seeds(tmp_path: Path) -> None:
     index, queries = built()
     path = tmp_path / "x.farann"
     index.save(path)
-    metadata, arrays = _format.read_file(path)
-    _format.write_file(path, metadata, {
+    metadata, arrays = inside.format.read_file(path)
+    inside.format.write_file(path, metadata, {
         name: part for name, part in arrays.items() if not name.startswith("seeds.")})
     old = farann.Index.load(path)
     assert old.stats()["bytes"]["seeds"] == 0
@@ -253,8 +253,8 @@ def test_older_files_have_no_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ["offset", "large", "tiny", "equal", "ties", "constant"])
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_hostile_rows(metric: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_seeds, "_LEAST_FOUND", 0.0)
-    monkeypatch.setattr(_seeds, "_LEAST_KNOWN", 0.0)
+    monkeypatch.setattr(inside.seeds, "_LEAST_FOUND", 0.0)
+    monkeypatch.setattr(inside.seeds, "_LEAST_KNOWN", 0.0)
     items, users = two_towers(4500, 9)
     match case:
         case "offset":
@@ -307,7 +307,7 @@ def test_queries_that_cancel_each_other(metric: str, monkeypatch: pytest.MonkeyP
     """A group of opposite queries has no mean direction, and any rows furthest from it."""
     items, users = two_towers()
     users[:1200] = users[0] * np.where(np.arange(1200) % 2, 1.0, -1.0)[:, None]
-    monkeypatch.setattr(_seeds, "k_means", lambda points, n, seed: np.zeros(
+    monkeypatch.setattr(inside.seeds, "k_means", lambda points, n, seed: np.zeros(
         (n, points.shape[1]), np.float32))
     index = farann.Index(items.shape[1], metric)
     index.add(items)

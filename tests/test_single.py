@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from inside import core
 from numpy.typing import NDArray
 from reference import METRICS, furthest
 
 import farann
-from farann import _core, _search
 from farann.tuning import Tuning
 
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 
 
 def in_general(index: farann.Index, query: Any, k: Any = 10, **options: Any) -> Any:
@@ -44,14 +44,14 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     """What was asked of kept searches, for each query that was answered by one."""
     asked: list[object] = []
 
-    class Noted(_core.SingleSearch):
+    class Noted(core.SingleSearch):
         def search(self, queries: object) -> Any:
             found = super().search(queries)
             if found is not None:
                 asked.append(queries)
             return found
 
-    monkeypatch.setattr(_core, "SingleSearch", Noted)
+    monkeypatch.setattr(core, "SingleSearch", Noted)
     yield asked
 
 
@@ -85,7 +85,7 @@ class TestAnswers:
         vectors = clustered(rng, 5040, 24)
         rows, queries = vectors[:5000], vectors[5000:]
         index = index_of(rows, metric, **options).build(queries=rows[:400])
-        index._isa = isa
+        inside.use_level(index, isa)
         huge = np.full((1, 24), 3e38, np.float32)  # has no codes
         asked = np.vstack([queries[:8], huge, queries[8:16]])
         for k in (1, 10, 70):
@@ -109,7 +109,7 @@ class TestAnswers:
             index.search_furthest(vectors[0])
 
     def test_along_a_basis(self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("farann._turning._MOST_TURNED", 0)
+        monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
         near = rng.standard_normal((6000, 4)) @ np.linalg.qr(rng.standard_normal((64, 4)))[0].T
         rows = (near + 0.01 * rng.standard_normal(near.shape)).astype(np.float32)
         index = index_of(rows).build()
@@ -121,7 +121,7 @@ class TestAnswers:
         self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each such search takes more memory, and a task has so many pieces of it at most."""
-        monkeypatch.setattr(_search, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+        monkeypatch.setattr(inside.search, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
         index = index_of(clustered(rng, 8000, 64)).build()
         queries = clustered(rng, 40, 64)
         assert_alike(index, queries)
@@ -280,28 +280,28 @@ class TestWork:
         for recall in (None, 0.8):
             for _ in range(4):
                 index.search_furthest(rows[7], recall=recall)
-            _core.fail_allocation(0)
+            core.fail_allocation(0)
             index.search_furthest(rows[7], recall=recall)
-            assert _core.fail_allocation(-1) == 0
+            assert core.fail_allocation(-1) == 0
 
     def test_without_memory(self, rng: np.random.Generator) -> None:
         rows = clustered(rng, 5000, 12)
         query = rows[7].copy()
         index = index_of(rows, cells=30).build()
         expected = in_general(index, query)
-        _core.fail_allocation(0)
+        core.fail_allocation(0)
         index.search_furthest(query)
-        made = _core.fail_allocation(-1)
+        made = core.fail_allocation(-1)
         assert made > 5
         for number in range(1, made + 1):
             inside.store_of(index).singles.clear()
             index.search_furthest(query)
             try:
-                _core.fail_allocation(number)
+                core.fail_allocation(number)
                 with pytest.raises(MemoryError):
                     index.search_furthest(query)
             finally:
-                _core.fail_allocation(-1)
+                core.fail_allocation(-1)
             assert_same(index.search_furthest(query), expected)
 
     def test_many_threads_at_once(self, rng: np.random.Generator) -> None:
@@ -331,6 +331,6 @@ class TestWork:
     def test_a_filter_for_each_query_is_refused(self, rng: np.random.Generator) -> None:
         snapshot = inside.snapshot_of(index_of(rng.standard_normal((99, 3))).build())
         none: NDArray[np.int64] = np.zeros(0, np.int64)
-        chosen = _core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
+        chosen = core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
         with pytest.raises(ValueError, match="for all alike"):
-            _core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0))
+            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0))

@@ -11,31 +11,31 @@ import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from inside import core
 from numpy.typing import NDArray
 from reference import METRICS, furthest, nearest
 
 import farann
-from farann import _core, _search, _seeds, _tasks
 
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 Arrays = dict[str, NDArray[np.generic]]
 
 
 @pytest.fixture(autouse=True)
 def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Have searches split that are not long; gives the parts that were searched."""
-    monkeypatch.setattr(_search, "_is_long", lambda *_: True)
-    monkeypatch.setattr(_search, "_LEADING_SHARE", 16)
-    monkeypatch.setattr(_search, "_SMALL_WORK", 1)
-    monkeypatch.setattr(_search, "_BLOCK", 64)
+    monkeypatch.setattr(inside.search, "_is_long", lambda *_: True)
+    monkeypatch.setattr(inside.search, "_LEADING_SHARE", 16)
+    monkeypatch.setattr(inside.search, "_SMALL_WORK", 1)
+    monkeypatch.setattr(inside.search, "_BLOCK", 64)
     parts: list[tuple[int, int]] = []
 
-    class Noted(_core.Task):
-        def search_only(self, first: int, end: int, leader: _core.Task | None = None) -> None:
+    class Noted(core.Task):
+        def search_only(self, first: int, end: int, leader: core.Task | None = None) -> None:
             parts.append((first, end))
             super().search_only(first, end, leader)
 
-    monkeypatch.setattr(_core, "Task", Noted)
+    monkeypatch.setattr(core, "Task", Noted)
     return parts
 
 
@@ -78,11 +78,11 @@ def test_layouts_and_changes(
     options: dict[str, Any], metric: str, isa: str, rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]],
 ) -> None:
-    monkeypatch.setattr(_seeds, "_LENGTH", 64)
-    monkeypatch.setattr(_seeds, "_SHARE", 8)
+    monkeypatch.setattr(inside.seeds, "_LENGTH", 64)
+    monkeypatch.setattr(inside.seeds, "_SHARE", 8)
     rows = clustered(rng, 6000, 24)
     index = index_of(rows, metric, **options).build(queries=clustered(rng, 1200, 24))
-    index._isa = isa
+    inside.use_level(index, isa)
     queries = clustered(rng, 3, 24)
     for k in (1, 10, 40, 700):
         assert_alike(index, queries, k)
@@ -132,7 +132,7 @@ def test_not_where_parts_would_take_too_much_memory(
     index.search_furthest(np.ones(2), 20_000, threads=3)
     assert len(tasks) == 13
     index.search_furthest(np.ones(2), 40_000, threads=30)
-    assert len(tasks) == 13 + 1 + _search._TASK_BYTES // (_search._QUERY_BYTES + 72 * 40_000)
+    assert len(tasks) == 13 + 1 + inside.TASK_BYTES // (inside.QUERY_BYTES + 72 * 40_000)
     tasks.clear()
     index.search_furthest(np.ones(2), 190_000 * 10, threads=30)
     assert 1 < len(tasks) < 21
@@ -144,13 +144,13 @@ def test_threads_are_respected(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
 ) -> None:
     used: list[int] = []
-    run_all = _tasks.run_all
+    run_all = inside.tasks.run_all
 
     def noted(functions: Any, threads: int, *, long: bool = False) -> None:
         used.append(threads)
         run_all(functions, threads, long=long)
 
-    monkeypatch.setattr(_tasks, "run_all", noted)
+    monkeypatch.setattr(inside.tasks, "run_all", noted)
     rows = clustered(rng, 3000, 12)
     index = index_of(rows, cells=20, threads=4).build()
     index.tune()
@@ -172,10 +172,10 @@ def test_codes_that_are_given_up(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
 ) -> None:
     """Then all rows are searched by one task, as they would be by one thread."""
-    monkeypatch.setattr(_search, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+    monkeypatch.setattr(inside.search, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
     rows, queries = clustered(rng, 8000, 64), clustered(rng, 40, 64)
     index = index_of(rows).build()
-    monkeypatch.setattr(_search, "_LEADING_SHARE", 2)
+    monkeypatch.setattr(inside.search, "_LEADING_SHARE", 2)
     given_up = 0
     for query in queries:
         tasks.clear()
@@ -192,7 +192,7 @@ def test_an_error_in_a_part(
     rows = rng.standard_normal((4000, 16), dtype=np.float32)
     index = index_of(rows).build()
     expected = index.search_furthest(rows[0], threads=1)
-    kind = _core.Task
+    kind = core.Task
 
     class Failing(kind):  # type: ignore[misc, valid-type]
         def run(self) -> None:
@@ -200,7 +200,7 @@ def test_an_error_in_a_part(
                 raise MemoryError("no more of it")
             super().run()
 
-    monkeypatch.setattr(_core, "Task", Failing)
+    monkeypatch.setattr(core, "Task", Failing)
     for at in (0, 1, 5):
         numbers, failing = itertools.count(), True
         with pytest.raises(MemoryError, match="no more of it"):
@@ -219,18 +219,18 @@ def test_where_no_thread_can_be_started(
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    _tasks._forget_executors()
-    monkeypatch.setattr(_tasks.ThreadPoolExecutor, "submit", refuse)
+    inside.forget_executors()
+    monkeypatch.setattr(inside.tasks.ThreadPoolExecutor, "submit", refuse)
     assert_same(index.search_furthest(rows[0], threads=3), expected)
 
 
 def test_what_can_be_no_part(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
     snapshot = inside.snapshot_of(index_of(rows).build())
-    chosen = _core.Filter(snapshot)
+    chosen = core.Filter(snapshot)
 
-    def task(n: int) -> _core.Task:
-        return _core.Task(snapshot, chosen, rows, 0, n, 3, False)
+    def task(n: int) -> core.Task:
+        return core.Task(snapshot, chosen, rows, 0, n, 3, False)
 
     leader = task(2)
     for first, end, number, after in ((-16, 32, 2, None), (0, 40, 2, None), (32, 16, 2, leader),
@@ -243,11 +243,11 @@ def test_ctrl_c(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
 import os, signal
-from farann import _core, _search
+from inside import core, search
 import farann
 
 begun, running = [0], [0]
-class Noisy(_core.Task):
+class Noisy(core.Task):
     def run(self):
         begun[0] += 1
         running[0] += 1
@@ -263,14 +263,14 @@ index = farann.Index(64, codes="float32", threads=2)
 index.add(rows)
 index.build()
 expected = index.search_furthest(rows[0])
-_search._PARTS_A_THREAD = 200
-kind, _core.Task = _core.Task, Noisy
+search._PARTS_A_THREAD = 200
+kind, core.Task = core.Task, Noisy
 interrupted = False
 try:
     index.search_furthest(rows[0])
 except KeyboardInterrupt:
     interrupted = running[0] == 0
-_core.Task = kind
+core.Task = kind
 again = index.search_furthest(rows[0])
 give(interrupted=interrupted, begun=begun[0], same=(again.ids == expected.ids).all())
 """

@@ -16,15 +16,13 @@ from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_fo
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
 from hypothesis import given
 from hypothesis import strategies as st
+from inside import Turn, core, read_file, rotation_signs, write_file
 from numpy.typing import NDArray
 
 import farann
-from farann import _builder, _core, _turning
-from farann._format import read_file, write_file
-from farann._rotation import Turn, rotation_signs
 
 Float64 = NDArray[np.float64]
-LEVELS = farann.isa_levels()
+LEVELS = inside.levels()
 METRICS = ["dot", "cosine"]
 N, DIM = 5000, 24
 
@@ -43,11 +41,11 @@ def built(items: Float32, users: Float32 | None, metric: str, isa: str = LEVELS[
           **options: Any) -> farann.Index:
     index = index_of(items, metric, **options)
     index.build(users)
-    index._isa = isa
+    inside.use_level(index, isa)
     return index
 
 
-def arrays_of(index: farann.Index) -> _builder.CodeArrays:
+def arrays_of(index: farann.Index) -> inside.builder.CodeArrays:
     codes = inside.store_of(index).codes
     assert codes is not None
     return codes
@@ -165,7 +163,7 @@ def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
         turn.weights(weights), model.turned(model.shrunk(weights, stretch), turn.signs),
         atol=1e-12)
     largest = np.empty(20)
-    _core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
+    core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
     np.testing.assert_allclose(largest, np.abs(coded).max(axis=1), rtol=1e-12)
 
 
@@ -173,10 +171,10 @@ def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("isa", LEVELS)
 def test_fewer_rows_are_looked_at(isa: str, metric: str, rng: np.random.Generator,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_core, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
+    monkeypatch.setattr(core, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
     items, users = towers(rng, 20_000, 32, strength=3.0)
     index = built(items, users[:400], metric, isa)
-    monkeypatch.setattr(_turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, isa)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     asked = users[400:]
@@ -195,7 +193,7 @@ def test_codes_alone_find_more(metric: str, rng: np.random.Generator,
                                monkeypatch: pytest.MonkeyPatch) -> None:
     items, users = towers(rng, 20_000, 32, strength=4.0)
     index = built(items, users[:400], metric, keep_vectors=False)
-    monkeypatch.setattr(_turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, keep_vectors=False)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     expected = reference.furthest(users[400:], items, 10, metric)
@@ -240,7 +238,7 @@ def test_rows_stand_in_for_queries(metric: str, rng: np.random.Generator) -> Non
     rows = rng.standard_normal((N, DIM), dtype=np.float32) + np.float32(1e4)
     index = built(rows, None, metric)
     # They are all mean, and this is as much as rows are ever stretched.
-    assert by(arrays_of(index).stretch) == pytest.approx(_core.LARGEST_STRETCH)
+    assert by(arrays_of(index).stretch) == pytest.approx(core.LARGEST_STRETCH)
     assert_exact(index, rows, np.vstack([rows[:30], -rows[:5]]), [10])
 
 
@@ -303,7 +301,7 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
     """Cells are judged by whole queries: the best are found with a stretch as without one."""
     rows, users = towers(rng, 20_000, 12, strength=4.0)
     index = built(rows, users[:20], metric, cells=128)
-    monkeypatch.setattr(_turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
     without = built(rows, users[:20], metric, cells=128)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     asked = users[500:]

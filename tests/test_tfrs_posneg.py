@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import tensorflow_recommenders as tfrs
@@ -33,7 +34,7 @@ from tfrs_posneg_cases import (
 )
 
 from farann.adapters.posneg import PosNegRanker
-from farann.adapters.tfrs import BruteForcePosNeg, FactorizedBottomK, _fused
+from farann.adapters.tfrs import BruteForcePosNeg, FactorizedBottomK
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -258,7 +259,7 @@ def test_ways_to_calibrate(layer_class: Any, options: dict[str, Any]) -> None:
 
 
 def test_feedback_is_embedded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fused, "_BATCH", 7)
+    monkeypatch.setattr(inside.fused_layers(), "_BATCH", 7)
     agree(filled(BruteForcePosNeg)(QUERIES), ranked(fitted()))
 
 

@@ -13,16 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, recall_of
 from cases import Float32, assert_same, float32, index_of
+from inside import share_found
 from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import SearchStats, _cells, _cost, _format, tuning
-from farann._results import share_found
+from farann import SearchStats, tuning
 from farann.tuning import Tuning, sample_size
 
 INF = float("inf")
@@ -48,7 +49,7 @@ class TestReached:
         self, kind: str, metric: str, cells: int | str | None,
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(_cells, "_FEW_ROWS", 5000)
+        monkeypatch.setattr(inside.cells, "_FEW_ROWS", 5000)
         rows, queries, _ = cut(DATA[kind](rng, N + N_QUERIES, DIM), N, N_QUERIES)
         index = index_of(rows, metric, cells=cells).build()
         with_cells = index.stats()["bytes"]["cells"] > 0
@@ -81,9 +82,9 @@ class TestReached:
         rows, queries, _ = cut(clustered(rng, N + 200, DIM), N, 200)
         index = index_of(rows, cells=cells).build()
         truth, exact = index.search_furthest(queries, return_stats=True)
-        assert index._store is not None
         efforts = (0.0, 6.0, INF) if cells else (64.0, 640.0, INF)
-        index._store.tunings.by_k[10] = Tuning(10, efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0))
+        by_k = inside.store_of(index).tunings.by_k
+        by_k[10] = Tuning(10, efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0))
         scanned = []
         for recall in (0.4, 0.85):
             _, stats = index.search_furthest(queries, recall=recall, return_stats=True)
@@ -103,8 +104,7 @@ class TestTables:
 
     @staticmethod
     def tables(index: farann.Index) -> dict[int, Tuning]:
-        assert index._store is not None
-        return index._store.tunings.by_k
+        return inside.store_of(index).tunings.by_k
 
     def test_tunes_by_itself_once_for_each_k(self, index: farann.Index) -> None:
         assert self.tables(index) == {}
@@ -173,10 +173,10 @@ class TestTables:
     ) -> None:
         """Those of older versions: costs of batches decide."""
         table = index.tune()
-        metadata, arrays = index._content()
+        metadata, arrays = inside.sections_of(index)
         assert metadata["single_costs"] == [[10, list(table.single_costs)]]
         del metadata["single_costs"]
-        _format.write_file(tmp_path / "old", metadata, arrays)
+        inside.format.write_file(tmp_path / "old", metadata, arrays)
         old = farann.Index.load(tmp_path / "old")
         assert self.tables(old) == {10: table._replace(single_costs=())}
         query = np.ones(12, np.float32)
@@ -185,8 +185,8 @@ class TestTables:
         for wrong in (3, [[10]], [[7, [1.0]]], [[10, [1.0]]], [[10, "x"]], [[[], [1.0]]],
                       [[10, [*table.single_costs[1:], -1.0]]],
                       [[10, [*table.single_costs[1:], None]]]):
-            metadata, arrays = index._content()
-            _format.write_file(tmp_path / "bad", metadata | {"single_costs": wrong}, arrays)
+            metadata, arrays = inside.sections_of(index)
+            inside.format.write_file(tmp_path / "bad", metadata | {"single_costs": wrong}, arrays)
             with pytest.raises(farann.FormatError, match="'single_costs' can't be"):
                 farann.Index.load(tmp_path / "bad")
 
@@ -210,13 +210,13 @@ class TestTables:
         queries = np.random.default_rng(3).standard_normal((32, 12)).astype(np.float32)
         table = index.tune(queries)
         exact = [index.search_furthest(query, return_stats=True)[1] for query in queries]
-        cost = sum(_cost.cost_of(work, 12, index.isa, single=True) for work in exact)
+        cost = sum(inside.cost.cost_of(work, 12, index.isa, single=True) for work in exact)
         effort = table.efforts[0]
         self.tables(index)[10] = Tuning(10, (effort, INF), (1.0, 1.0), (0.1, 1.0), expected=(
             (table.expected[0], np.nan) if table.expected else ()))
         some = [index.search_furthest(query, recall=0.5, return_stats=True)[1] for query in queries]
         assert table.single_costs[0] == pytest.approx(
-            sum(_cost.cost_of(work, 12, index.isa, single=True) for work in some) / cost)
+            sum(inside.cost.cost_of(work, 12, index.isa, single=True) for work in some) / cost)
         assert table.single_costs[-1] == 1.0
 
     def test_what_a_table_says(self, index: farann.Index) -> None:
@@ -308,19 +308,20 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
 
 class TestCosts:
     def test_levels(self) -> None:
-        assert set(farann.isa_levels()) <= set(_cost.COSTS) == set(_cost.SINGLE_COSTS)
+        assert set(inside.levels()) <= set(inside.cost.COSTS) == set(inside.cost.SINGLE_COSTS)
         work = SearchStats(3, 9000, 40, 30, 10**6, 10**6, 10**5, 50, 100)
-        for level, costs in _cost.COSTS.items():
+        for level, costs in inside.cost.COSTS.items():
             assert all(cost > 0.0 for cost in costs)
-            assert _cost.cost_of(work, 24, level, single=True) != _cost.cost_of(work, 24, level)
+            single = inside.cost.cost_of(work, 24, level, single=True)
+            assert single != inside.cost.cost_of(work, 24, level)
             # Twice the work costs twice as much, and no part of it is free.
             twice = SearchStats(*(2 * count for count in work))
-            assert _cost.cost_of(twice, 24, level) == pytest.approx(
-                2 * _cost.cost_of(work, 24, level))
+            assert inside.cost.cost_of(twice, 24, level) == pytest.approx(
+                2 * inside.cost.cost_of(work, 24, level))
             for name in ("queries", "rows_refined", "rows_rescored", "code_products",
                          "float_products", "blocks_scanned", "rows_passed"):
                 less = work._replace(**{name: 0})
-                assert _cost.cost_of(less, 24, level) < _cost.cost_of(work, 24, level)
+                assert inside.cost.cost_of(less, 24, level) < inside.cost.cost_of(work, 24, level)
 
     def test_more_effort_costs_more(self, rng: np.random.Generator) -> None:
         """Without cells effort is the number of rows scanned."""

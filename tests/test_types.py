@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from inside import core
+
 import farann
 
 PACKAGE = Path(farann.__file__).parent
@@ -31,7 +33,7 @@ def test_stub_says_what_the_core_has() -> None:
     """Names, parameters and their defaults."""
     allowed = Path(__file__).parent / "stubs_allowed.txt"
     run = subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", "farann._core", "--ignore-disjoint-bases",
+        [sys.executable, "-m", "mypy.stubtest", core.__name__, "--ignore-disjoint-bases",
          "--mypy-config-file", "pyproject.toml",
          "--allowlist", str(allowed)],
         cwd=PACKAGE.parent, capture_output=True, text=True, timeout=300,

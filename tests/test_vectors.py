@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inside import replacing
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from farann._files import replacing
 from farann.vectors import (
     VectorFile,
     open_vectors,

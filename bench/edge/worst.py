@@ -78,7 +78,7 @@ def _bits(count: int, dim: int, random: Random) -> Wide:
     return (random.random((count, dim)) < random.uniform(0.02, 0.6)).astype(np.float64)
 
 
-_BASES: dict[str, Callable[[int, int, Random], Wide]] = {
+BASES: dict[str, Callable[[int, int, Random], Wide]] = {
     "gaussian": _gaussian, "clusters": _clusters, "low rank": _low_rank,
     "histograms": _histograms, "bits": _bits,
 }
@@ -125,7 +125,7 @@ def _offset(rows: Wide, random: Random) -> Wide:
     return rows + 10 ** random.uniform(0, 2.5) * max(float(rows.std()), 1e-30)
 
 
-_CHANGES: dict[str, Callable[[Wide, Random], Wide]] = {
+CHANGES: dict[str, Callable[[Wide, Random], Wide]] = {
     "anisotropy": _anisotropy, "sparsity": _sparsity, "duplicates": _duplicates, "ties": _ties,
     "scale": _scale, "outliers": _outliers, "norms": _norms, "offset": _offset,
 }
@@ -145,7 +145,7 @@ def _axes(like: Wide, random: Random) -> Wide:
     return signs * np.eye(like.shape[1])[random.integers(like.shape[1], size=len(like))]
 
 
-_ASKED: dict[str, Callable[[Wide, Random], Wide]] = {
+ASKED: dict[str, Callable[[Wide, Random], Wide]] = {
     "alike": lambda like, random: like,
     "distant": _distant,
     "scaled": lambda like, random: like * 10 ** random.uniform(-2, 2),
@@ -173,16 +173,16 @@ def shape(seed: int, scale: float = 1.0) -> Shape:
     count = min(int(np.exp(random.uniform(math.log(4000), math.log(40_000)))),
                 _MOST_VALUES // dim)
     count = max(_QUERIES, int(scale * count))
-    base = str(random.choice(list(_BASES)))
-    changes = [name for name in _CHANGES if random.random() < 0.2]
-    asked = str(random.choice(list(_ASKED), p=[0.3] + [0.1] * (len(_ASKED) - 1)))
+    base = str(random.choice(list(BASES)))
+    changes = [name for name in CHANGES if random.random() < 0.2]
+    asked = str(random.choice(list(ASKED), p=[0.3] + [0.1] * (len(ASKED) - 1)))
 
-    both = _BASES[base](count + _QUERIES, dim, random)
+    both = BASES[base](count + _QUERIES, dim, random)
     for name in changes:
-        both = _CHANGES[name](both, random)
+        both = CHANGES[name](both, random)
     # In random order, so that both rows and queries have their share of what was changed.
     both = both[random.permutation(len(both))]
-    rows, queries = both[:count], _ASKED[asked](both[count:], random)
+    rows, queries = both[:count], ASKED[asked](both[count:], random)
     words = ", ".join([base, *changes, f"queries {asked}"])
     return Shape(seed, metric, k, _without_zeros(rows), _without_zeros(queries), words)
 

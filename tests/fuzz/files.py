@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import histories
+import inside
 import numpy as np
 from approximate_cases import DATA as ROWS
 from numpy.typing import NDArray
 
 import farann
-from farann import _format, vectors
+from farann import vectors
 
 CORPUS = Path(__file__).parent / "corpus"
 # A file that asks for an index of more coordinates is only opened: queries would be large.
@@ -70,7 +71,7 @@ def pack(sections: list[Section]) -> bytes:
             len(shape), *(*shape, 0, 0, 0, 0, 0, 0)[:6], start + len(body), len(payload),
             zlib.crc32(payload))
         body += payload
-    return sealed(struct.pack("<8sIIQ40x", _format.MAGIC, 1, len(sections), start + len(body))
+    return sealed(struct.pack("<8sIIQ40x", inside.format.MAGIC, 1, len(sections), start + len(body))
                   + table + body)
 
 
@@ -118,7 +119,7 @@ class Damage:
         elif kind == "rows" and old.shape and old.shape[0] and not len(old.payload) % old.shape[0]:
             sections[at] = self.rows(old)
         elif kind == "type":
-            code = self.pick([c for c, t in _format._DTYPES.items()
+            code = self.pick([c for c, t in inside.DTYPES.items()
                               if t.itemsize == int(old.code[1:] if old.code != "json" else 1)])
             sections[at] = old._replace(code=code)
         elif kind == "drop" and len(sections) > 1:
@@ -293,7 +294,7 @@ def run(seed: int) -> Counter[str]:
     rng = np.random.default_rng([seed, 1])
     log: list[str] = []
     damage = Damage(rng, log)
-    level, scale = damage.pick(farann.isa_levels()), damage.pick(list(histories.SCALES))
+    level, scale = damage.pick(inside.levels()), damage.pick(list(histories.SCALES))
     with histories.conditions(level, scale), tempfile.TemporaryDirectory() as folder:
         try:
             if rng.random() < 0.25:
@@ -315,7 +316,7 @@ def index_file(damage: Damage, folder: Path) -> Counter[str]:
     path.write_bytes(damage.index_file(source.read_bytes(), other.read_bytes()))
     mapped = bool(damage.rng.random() < 0.5)
     with contextlib.suppress(farann.FormatError):
-        _format.verify_file(path)
+        inside.format.verify_file(path)
     try:
         index = farann.Index.load(path, mmap=mapped)
     except farann.FormatError:

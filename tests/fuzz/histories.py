@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import reference
 from approximate_cases import DATA as ORDINARY
@@ -26,11 +27,11 @@ from cases import (
     queries_for,
     rows_for,
 )
+from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import farann
-from farann import _basis, _cells, _core, _cost, _dispatch, _layout, _seeds, _turning
 
 KINDS = {
     "float32": {"codes": "float32"},
@@ -46,28 +47,30 @@ KINDS = {
 
 # Settings by which indexes of some hundred rows have the layouts of large ones.
 SMALL = [
-    (_layout, "FEW_ROWS", 64), (_turning, "FEW_ROWS", 64), (_cells, "_FEW_ROWS", 100),
+    (inside.layout, "FEW_ROWS", 64), (inside.turning, "FEW_ROWS", 64),
+    (inside.cells, "_FEW_ROWS", 100),
     # Lists want more rows than they are long, which this many positions have in cells, too.
-    (_seeds, "_LENGTH", 64), (_seeds, "_SHARE", 2), (_seeds, "_LEAST_LISTS", 2),
-    (_seeds, "_LEAST_KNOWN", 0.0), (_seeds, "_LEAST_FOUND", 0.0),
-    (_core, "HUB_ROWS", 32), (_core, "CACHED_BYTES", 0),
+    (inside.seeds, "_LENGTH", 64), (inside.seeds, "_SHARE", 2), (inside.seeds, "_LEAST_LISTS", 2),
+    (inside.seeds, "_LEAST_KNOWN", 0.0), (inside.seeds, "_LEAST_FOUND", 0.0),
+    (core, "HUB_ROWS", 32), (core, "CACHED_BYTES", 0),
     # Batches on few rows go by codes, too.
-    (_cost, "_CODED_QUERY", 0.0), (_cost, "_CODED_COORDINATE", 0.0),
+    (inside.cost, "_CODED_QUERY", 0.0), (inside.cost, "_CODED_COORDINATE", 0.0),
 ]
 SCALES: dict[str, list[tuple[Any, str, Any]]] = {
     # As farann has them; the suite has others.
-    "usual": [(_core, "HUB_ROWS", 512), (_core, "CACHED_BYTES", 1 << 19),
-              (_cost, "_CODED_QUERY", 200.0), (_cost, "_CODED_COORDINATE", 2.0)],
+    "usual": [(core, "HUB_ROWS", 512), (core, "CACHED_BYTES", 1 << 19),
+              (inside.cost, "_CODED_QUERY", 200.0), (inside.cost, "_CODED_COORDINATE", 2.0)],
     "small": SMALL,
     # Where it would cost more than it saves, too.
-    "first look": [*SMALL, (_basis, "_WORTH_IT", 1e9), (_basis, "_LARGEST_SHARE", 99.0)],
+    "first look": [*SMALL, (inside.basis, "_WORTH_IT", 1e9),
+                   (inside.basis, "_LARGEST_SHARE", 99.0)],
 }
 
 
 @contextlib.contextmanager
 def conditions(level: str, scale: str) -> Iterator[None]:
     """New indexes use an instruction-set level, and the layouts of a scale."""
-    changes = [(_dispatch, "_forced", level), *SCALES[scale]]
+    changes = [(inside.dispatch, "_forced", level), *SCALES[scale]]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     for module, name, value in changes:
         setattr(module, name, value)
@@ -81,7 +84,7 @@ def conditions(level: str, scale: str) -> Iterator[None]:
 def run(seed: int) -> Counter[str]:
     """Live through one history; raise AssertionError with its log where an answer is wrong."""
     rng = np.random.default_rng(seed)
-    level = str(rng.choice(farann.isa_levels()))
+    level = str(rng.choice(inside.levels()))
     scale = str(rng.choice(list(SCALES)))
     with conditions(level, scale), tempfile.TemporaryDirectory() as folder:
         history = History(rng, level, scale, Path(folder))
@@ -210,8 +213,9 @@ class History:
         Codes alone give the same answers, unless removed rows made place for others: then they
         are the same but for rounding.
         """
-        _dispatch._forced = str(self.rng.choice(farann.isa_levels()))
-        self.log.append(f"{what}, then {_dispatch._forced}")
+        level = str(self.rng.choice(inside.levels()))
+        inside.force_level(level)
+        self.log.append(f"{what}, then {level}")
         before = self.index
         self.index = again()
         stats = before.stats()

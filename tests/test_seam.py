@@ -1,0 +1,75 @@
+"""Tests look at privates of the package through `inside.py` alone."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+SEAM = TESTS / "inside.py"
+FILES = sorted(set(TESTS.rglob("*.py")) - {SEAM, Path(__file__)})
+
+# What users import. Folders of the package that this doesn't name are private, too.
+PUBLIC = {
+    "farann", "farann.cli", "farann.demo", "farann.metrics", "farann.tuning", "farann.vectors",
+    "farann.adapters", "farann.adapters.keras_rs", "farann.adapters.posneg",
+    "farann.adapters.tfrs",
+}
+# Python in strings, which tests run in a process of its own.
+SNIPPET = re.compile(r"^\s*(?:from\s+(farann[\w.]*)\s+import\s+(.+)|import\s+(.*farann.*))$", re.M)
+
+
+def reaches(text: str) -> list[str]:
+    """What a test imports of the package that isn't public, and the privates of objects it uses."""
+    tree = ast.parse(text)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if private(alias.name)]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names
+                      if private(node.module, alias.name)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += in_snippet(node.value)
+        elif isinstance(node, ast.Attribute) and node.attr in ("_store", "_core"):
+            found.append(node.attr)
+    return found
+
+
+def in_snippet(text: str) -> list[str]:
+    found = []
+    for module, names, modules in SNIPPET.findall(text):
+        if module:
+            found += [f"{module}.{name.strip()}" for name in names.split(",")
+                      if private(module, name.strip())]
+        else:
+            found += [name for name in re.split(r"[\s,;]+", modules) if private(name)]
+    return found
+
+
+def private(module: str, name: str = "") -> bool:
+    inside_package = module == "farann" or module.startswith("farann.")
+    return inside_package and (module not in PUBLIC or re.match(r"_[a-z]", name) is not None)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_privates_are_reached_through_the_seam(path: Path) -> None:
+    assert reaches(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("import farann._core", ["farann._core"]),
+    ("from farann import _core, Index", ["farann._core"]),
+    ("from farann._store import Store", ["farann._store.Store"]),
+    ("from farann.store.rows import Store", ["farann.store.rows.Store"]),
+    ("from farann.cli import _parser, main", ["farann.cli._parser"]),
+    ("def f():\n    index._store.codes", ["_store"]),
+    ("run('''\nimport os\nfrom farann import _core\n''')", ["farann._core"]),
+    ("run('''\nimport farann.cli, farann._search\n''')", ["farann._search"]),
+    ("import farann, inside\nfrom farann import Index, __version__\nfarann.tuning.Tuning", []),
+])
+def test_what_counts_as_private(text: str, found: list[str]) -> None:
+    assert reaches(text) == found
