@@ -7,6 +7,7 @@ proof's inequalities against it, and the kernels' candidates.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import inside
@@ -59,7 +60,7 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
 
 def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
     """The same codes of which the lower halves are lost."""
-    return arrays._replace(lower=None)
+    return replace(arrays, lower=None)
 
 
 def leading(rows: Float32, metric: str, m: int, centre: Float64 | None = None) -> Float64:

@@ -42,8 +42,8 @@ import farann.adapters._posneg_file as posneg_file
 import farann.adapters._retrieval as retrieval
 from farann._added import Added, Run
 from farann._asked import weights_of
-from farann._builder import CodeArrays, Sizes
-from farann._codes import CodeBounds, centred, measure_rows
+from farann._builder import Sizes
+from farann._codes import centred, measure_rows
 from farann._cost import cost_of
 from farann._depths import Answers
 from farann._files import _claim as claim
@@ -65,6 +65,7 @@ from farann._ids import IdMap
 from farann._kind import Kind
 from farann._kmeans import _labels as labels
 from farann._layout import _ORDER_K as ORDER_K
+from farann._records import CodeArrays, CodeBounds, Layout, SeedArrays
 from farann._results import Hits, share_found
 from farann._rotation import Turn, rotation_signs
 from farann._search import _QUERY_BYTES as QUERY_BYTES
@@ -126,8 +127,10 @@ def store_of(index: farann.Index) -> Store:
 
 
 def put(index: farann.Index, **parts: Any) -> None:
-    """Let an index hold other parts, such as `codes`."""
-    index._store = store_of(index).changed(**parts)
+    """Let an index hold other parts of its layout: `codes`, `cells`, `seeds`."""
+    store = store_of(index)
+    was = None if store.layout is None else store.layout._asdict()
+    index._store = store.changed(layout=Layout(**{**(was or {}), **parts}))
 
 
 def snapshot_of(index: farann.Index) -> core.Snapshot:

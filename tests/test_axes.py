@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def built(rows: Float32, metric: str, isa: str = LEVELS[-1], queries: Float32 | 
     return index
 
 
-def arrays_of(index: farann.Index) -> inside.builder.CodeArrays:
+def arrays_of(index: farann.Index) -> inside.CodeArrays:
     codes = inside.store_of(index).codes
     assert codes is not None
     return codes
@@ -334,7 +335,7 @@ def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
     rescored = []
     for usual in (arrays.bounds.outside_usual, arrays.bounds.outside):
         index = built(rows, "dot")
-        inside.put(index, codes=arrays._replace(
+        inside.put(index, codes=replace(arrays,
             bounds=arrays.bounds._replace(outside_usual=usual)))
         for limits in ({"budget": 4000}, {}):
             some = [query[None] for query in asked] if one_by_one else [asked]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import inside
@@ -49,7 +50,7 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
     return index
 
 
-def with_weights_of_their_own(arrays: inside.builder.CodeArrays) -> inside.builder.CodeArrays:
+def with_weights_of_their_own(arrays: inside.CodeArrays) -> inside.builder.CodeArrays:
     """Whole codes of which every second row has half the weight, as older files may have them."""
     assert arrays.whole is not None and arrays.whole_weights is not None
     assert arrays.whole_bounds is not None
@@ -61,7 +62,7 @@ def with_weights_of_their_own(arrays: inside.builder.CodeArrays) -> inside.build
         squares[1::2] /= 2
     bounds = arrays.whole_bounds._replace(
         residual=arrays.whole_bounds.residual + 0.5 * np.sqrt(whole.shape[1]))
-    return arrays._replace(whole=whole, whole_weights=weights, whole_squares=squares,
+    return replace(arrays, whole=whole, whole_weights=weights, whole_squares=squares,
                            whole_bounds=bounds)
 
 
@@ -102,7 +103,7 @@ def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -
 def test_thousands_wanted(isa: str, metric: str, m: int | None, rng: np.random.Generator) -> None:
     """Candidates are thinned out many times, by scores that are right on both sides."""
     rows, queries = low_rank(rng, 5000, 24), low_rank(rng, 7, 24)
-    codes = core.Codes(5000, 24, *lay_out(
+    codes = core.Codes(5000, 24, lay_out(
         rows, metric, None if m is None else leading(rows, metric, m)))
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
         expected = oracle(queries, rows, 1000, metric)
@@ -135,7 +136,7 @@ def test_dimensions(dim: int, metric: str, rng: np.random.Generator) -> None:
     rows, queries = low_rank(rng, 100, dim), low_rank(rng, 7, dim)
     expected = reference.furthest(queries, rows, 5, metric)
     for m in {1, min(dim, 5), min(dim, 128)}:
-        codes = core.Codes(100, dim, *lay_out(rows, metric, orthonormal(rng, m, dim)))
+        codes = core.Codes(100, dim, lay_out(rows, metric, orthonormal(rng, m, dim)))
         for isa in LEVELS:
             scores, ids, _ = core_top(rows, queries, 5, metric, isa, codes=codes)
             np.testing.assert_array_equal(ids, expected.ids)
@@ -146,7 +147,7 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
     """Rows near few dimensions: few pass the first look, at one query and at many."""
     rows, queries = low_rank(rng, 20_000, 64, 0.001), low_rank(rng, 40, 64, 0.001)
     for metric in core.METRICS:
-        codes = core.Codes(20_000, 64, *lay_out(rows, metric, leading(rows, metric, 8)))
+        codes = core.Codes(20_000, 64, lay_out(rows, metric, leading(rows, metric, 8)))
         snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(64),
                                   core.METRICS.index(metric), LEVELS[-1], codes)
         for n in (1, 40):
@@ -218,7 +219,7 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     rows = (sizes[:, None] * rows).astype(np.float32)
     query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
     snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(dim), 0, isa,
-                              core.Codes(n, dim, *lay_out(rows, "l2")))
+                              core.Codes(n, dim, lay_out(rows, "l2")))
     task = core.Task(snapshot, core.Filter(snapshot), query, 0, 1, 10, False)
     task.run()
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
@@ -244,7 +245,7 @@ def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
     for metric in ["l2"] if squared else ["dot", "cosine"]:
         arrays = lay_out(rows, metric, order=rng.permutation(3001))
         assert (arrays.squares is not None) == squared
-        codes = core.Codes(3001, 21, *four_bits(arrays))
+        codes = core.Codes(3001, 21, four_bits(arrays))
         for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
             for k in (1, 30, 600):
                 expected = oracle(queries, rows, k, metric)
@@ -281,7 +282,7 @@ def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generat
 def test_rows_with_weights_of_their_own(metric: str, rng: np.random.Generator) -> None:
     """Older files have these for whole codes, which then can't be scanned as panels."""
     rows, queries = low_rank(rng, 300, 40), low_rank(rng, 29, 40)
-    codes = core.Codes(300, 40, *with_weights_of_their_own(
+    codes = core.Codes(300, 40, with_weights_of_their_own(
         lay_out(rows, metric, leading(rows, metric, 4))))
     expected = reference.furthest(queries, rows, 10, metric)
     for n in (1, 29):

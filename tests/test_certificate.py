@@ -132,7 +132,7 @@ def problems(draw: st.DrawFn) -> Problem:
                    draw(st.sampled_from([1.0, -1.0])), stretch, axes)
 
 
-def laid_out(problem: Problem) -> inside.builder.CodeArrays:
+def laid_out(problem: Problem) -> inside.CodeArrays:
     try:
         return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
                        stretch=problem.stretch, axes=problem.axes)
@@ -199,7 +199,7 @@ def test_answers(problem: Problem, isa: str, k: int, halved: bool) -> None:
     rows, queries, nearest = problem.rows, problem.queries, problem.sign < 0.0
     if halved and arrays.lower is not None:
         arrays = four_bits(arrays)
-    codes = core.Codes(*rows.shape, *arrays)
+    codes = core.Codes(*rows.shape, arrays)
     oracle = reference.nearest if nearest else reference.furthest
     expected = oracle(queries, rows, k, problem.metric)
     for some in (slice(0, 1), slice(3, 4), slice(-1, None), slice(0, None)):
@@ -241,7 +241,7 @@ def blocks(n: int) -> list[slice]:
     return found
 
 
-def kept_by(asked: Levels, floor: float, arrays: inside.builder.CodeArrays, single: bool,
+def kept_by(asked: Levels, floor: float, arrays: inside.CodeArrays, single: bool,
             row_dim: int) -> Kept:
     """What becomes of one query: bounds from limits as levels round them, one way and another."""
     n, dim = len(arrays.panels), arrays.turn.width
@@ -310,7 +310,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), core.METRICS.index(metric)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
-                              core.Codes(n, 37, *arrays))
+                              core.Codes(n, 37, arrays))
     assert len(filled(arrays)) == n  # others would be scored exactly, at once
     for wanted in (30, 3000):  # few pass, or so many that upper halves are left for some blocks
         scores = reference.furthest(queries, rows, wanted, metric).scores[:, -1]

@@ -20,14 +20,15 @@ LEVELS = inside.levels()
 
 
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
-         queries: Float32 | None = None) -> inside.builder.CodeArrays | None:
+         queries: Float32 | None = None) -> inside.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
     kind = Kind(core.METRICS.index(metric), True, seed)
     centre = np.zeros(rows.shape[1])
-    return inside.layout.make_codes(rows, centre, kind, LEVELS[-1], queries, False)[0]
+    layout = inside.layout.make_codes(rows, centre, kind, LEVELS[-1], queries, False).layout
+    return None if layout is None else layout.codes
 
 
-def coded(rows: Float32, metric: str = "l2") -> inside.builder.CodeArrays:
+def coded(rows: Float32, metric: str = "l2") -> inside.CodeArrays:
     arrays = made(rows, metric)
     assert arrays is not None
     return arrays
@@ -36,7 +37,7 @@ def coded(rows: Float32, metric: str = "l2") -> inside.builder.CodeArrays:
 def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *,
            nearest: bool = False) -> tuple[Float32, NDArray[np.int64], int]:
     """Search by codes at a level; also how many rows needed their canonical key."""
-    codes = core.Codes(len(rows), rows.shape[1], *coded(rows, metric))
+    codes = core.Codes(len(rows), rows.shape[1], coded(rows, metric))
     return core_top(rows, queries, k, metric, isa, nearest=nearest, codes=codes)
 
 
@@ -65,7 +66,7 @@ def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
         assert 10 <= rescored / n_queries < 200
 
 
-def vectors_of(rows: Float32, arrays: inside.builder.CodeArrays) -> Float64:
+def vectors_of(rows: Float32, arrays: inside.CodeArrays) -> Float64:
     """The rows that are coded, by position, centred and turned."""
     assert arrays.slots is not None
     there = arrays.slots[filled(arrays)]
@@ -332,7 +333,7 @@ def test_scores_that_float32_can_hold(size: float, isa: str, rng: np.random.Gene
     queries[:4] = there @ np.ones(512) * [[1], [-1], [1], [-1]] + 0.1 * queries[:4]
     queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True) * size).astype(np.float32)
     expected = reference.furthest(queries, rows, 10, "dot")
-    codes = core.Codes(1500, 512, *lay_out(rows, "dot"))
+    codes = core.Codes(1500, 512, lay_out(rows, "dot"))
     for some in (slice(0, 20), *(slice(i, i + 1) for i in range(20))):
         scores, ids, _ = core_top(rows, queries[some], 10, "dot", isa, codes=codes)
         np.testing.assert_array_equal(ids, expected.ids[some])

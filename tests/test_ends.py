@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from dataclasses import replace
 
 import inside
 import numpy as np
@@ -48,12 +49,12 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
     basis = inside.basis.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
     arrays = builder.lay_out(inside.builder.whole_panels(order), basis if kind == "along" else None)
-    arrays = arrays._replace(panels=at_the_end_of_memory(arrays.panels))
+    arrays = replace(arrays, panels=at_the_end_of_memory(arrays.panels))
     if arrays.lower is not None:
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.lower)
-        arrays = arrays._replace(lower=lower)
+        arrays = replace(arrays, lower=lower)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
-                              core.Codes(N_ROWS, dim, *arrays))
+                              core.Codes(N_ROWS, dim, arrays))
     task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n_queries, 10, False)
     task.run()
     scores, ids = np.empty((n_queries, 10), np.float32), np.empty((n_queries, 10), np.int64)

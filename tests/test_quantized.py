@@ -532,7 +532,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="must be a mask"):
             core.Task(snapshot, core.Filter(snapshot, slots=slots), query, 0, 1, 3, False)
         for codes, base in ((None, store.base), (store.codes, np.ones((1, 6), np.float32))):
-            made = None if codes is None else core.Codes(100, 6, *codes)
+            made = None if codes is None else core.Codes(100, 6, codes)
             with pytest.raises(ValueError, match="without vectors there must be codes"):
                 core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, made, None,
                                False)

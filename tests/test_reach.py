@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import inside
@@ -268,7 +269,7 @@ def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) ->
     rows = uneven(rng, 600, DIM)
     arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
     with pytest.raises(ValueError, match="lead"):
-        core.Codes(600, DIM, *arrays._replace(**{lost: None}))
+        core.Codes(600, DIM, replace(arrays, **{lost: None}))
 
 
 def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,6 @@ class TestFiles:
         index = index_of(clustered(np.random.default_rng(0), 900, 6), codes="int4", cells=7)
         cells = inside.store_of(index.build()).cells
         assert cells is not None
-        inside.put(index, cells=cells._replace(relative=True))
+        inside.put(index, cells=replace(cells, relative=True))
         with pytest.raises(ValueError, match="only 4-bit codes without vectors"):
             inside.snapshot_of(index)

@@ -43,7 +43,7 @@ def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray
     return index, users[1200:]
 
 
-def seeds_in(index: farann.Index) -> inside.seeds.SeedArrays:
+def seeds_in(index: farann.Index) -> inside.SeedArrays:
     assert inside.store_of(index).seeds is not None
     return inside.store_of(index).seeds
 

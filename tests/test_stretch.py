@@ -45,7 +45,7 @@ def built(items: Float32, users: Float32 | None, metric: str, isa: str = LEVELS[
     return index
 
 
-def arrays_of(index: farann.Index) -> inside.builder.CodeArrays:
+def arrays_of(index: farann.Index) -> inside.CodeArrays:
     codes = inside.store_of(index).codes
     assert codes is not None
     return codes

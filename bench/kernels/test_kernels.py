@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
         basis = _basis.directions(rows[:8192].astype(np.float64), 0)[:directions]
     arrays = builder.lay_out(_builder.whole_panels(order), basis)
     if upper_alone:
-        arrays = arrays._replace(lower=None)
-    return _core.Codes(len(rows), rows.shape[1], *arrays)
+        arrays = replace(arrays, lower=None)
+    return _core.Codes(len(rows), rows.shape[1], arrays)
 
 
 def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str,
