@@ -1,9 +1,10 @@
-"""``python -m bench list | run | report | growth | layers | waits | edge | posneg``"""
+"""``python -m bench list | run | report | growth | layers | waits | edge | ablate | posneg``"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,7 +13,7 @@ from . import datasets
 from .algorithms import all_algorithms, matching
 from .fetch import Unavailable
 from .reduction import METRICS
-from .run import RESULTS, Options, run
+from .run import RESULTS, Log, Options, run
 
 _PAGE = RESULTS.with_name("index.html")
 
@@ -80,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
                       help="draw N shapes of data instead, and show those of most counted work")
     edge.add_argument("--seed", type=int, default=0, help="the first of these")
     edge.add_argument("--out", type=Path, default=RESULTS.with_name("edge.jsonl"))
+    ablate = commands.add_parser("ablate", help="what each mechanism of the search saves")
+    ablate.add_argument("--only", metavar="NAMES", help="mechanisms, as in 'hubs,axes'")
+    ablate.add_argument("--data", metavar="NAMES", help="default: real data")
+    ablate.add_argument("--max-rows", type=int, metavar="N", help="use the first N rows only")
+    ablate.add_argument("--seconds", type=float, default=0.5, help="a measurement, at least")
+    ablate.add_argument("--cache", type=Path, default=datasets.CACHE)
+    ablate.add_argument("--out", type=Path, default=RESULTS.with_name("ablate.jsonl"))
     posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
     posneg.add_argument("--data", metavar="NAMES", help="movielens-100k, filmtrust")
     posneg.add_argument("--seeds", type=int, default=20, help="splits (default 20)")
@@ -227,6 +235,22 @@ def _edge(arguments: argparse.Namespace) -> None:
     print(f"results in {path}")
 
 
+def _ablate(arguments: argparse.Namespace) -> None:
+    from .ablate import mechanisms
+    from .ablate import run as ablate
+
+    chosen = mechanisms.chosen(_names(arguments.only))
+    log = Log(arguments.out, Options(), sys.argv[1:])
+    found = []
+    for name in _names(arguments.data) or ablate.REAL:
+        data = datasets.load(name, arguments.cache, arguments.max_rows)
+        for saved in ablate.ablate(data, chosen, arguments.seconds):
+            found.append(saved)
+            log.write("ablate", **asdict(saved))
+    print(ablate.table(found))
+    print(f"results in {arguments.out}")
+
+
 def _posneg(arguments: argparse.Namespace) -> None:
     from .posneg import report as pages
     from .posneg import run as evidence
@@ -257,7 +281,7 @@ def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
-               "waits": _waits, "edge": _edge, "posneg": _posneg}
+               "waits": _waits, "edge": _edge, "ablate": _ablate, "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

@@ -194,7 +194,7 @@ class SeedArrays(Record):
         """Bytes of these arrays, and of the codes of the rows that they list."""
         # Beside its codes a listed row has a weight, a slot, and under l2 a square.
         of_row = self.panels.shape[1] + 4 + 8 + (0 if self.squares is None else 4)
-        return super().nbytes + int(self.positions.size) * of_row
+        return super().nbytes + self.positions.size * int(of_row)
 
 
 class Native(NamedTuple):

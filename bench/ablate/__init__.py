@@ -1,0 +1,1 @@
+"""What each mechanism of the search pays: ``python -m bench ablate``."""

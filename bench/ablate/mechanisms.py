@@ -1,0 +1,99 @@
+"""The mechanisms that can be switched off, and the lines of code that name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import farann._core as core
+import farann._layout as layout
+import farann._turning as turning
+import farann.tuning as tuning
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/*.c", "src_c/*.h")
+_NEVER = 1 << 62  # bytes, or rows, that nothing has
+
+
+def _none(*_: Any, **__: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One thing that makes searches faster, which a patch leaves out of builds and searches.
+
+    `words` is what its lines of code are told by, a regular expression; `options` are those of an
+    index that has it.
+    """
+
+    name: str
+    title: str
+    patches: tuple[tuple[Any, str, Any], ...]
+    words: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Build, or search, without it."""
+        patchers = [mock.patch.object(where, what, other) for where, what, other in self.patches]
+        for patcher in patchers:
+            patcher.start()
+        try:
+            yield
+        finally:
+            for patcher in reversed(patchers):
+                patcher.stop()
+
+    @property
+    def lines(self) -> int:
+        """Lines of code, without those that are empty or comments alone, that name it."""
+        found = re.compile(self.words, re.IGNORECASE)
+        return sum(1 for pattern in _SOURCES for path in sorted(_ROOT.glob(pattern))
+                   for line in path.read_text(encoding="utf-8").splitlines()
+                   if found.search(line) and not line.strip().startswith(("#", "//", "/*", "*")))
+
+
+def _without_lead(typical: Any, weights: Any, reach: Callable[..., Any] = layout.Typical.reach,
+                  ) -> tuple[bool, None]:
+    with mock.patch.object(layout.Typical, "lead", _none):
+        return reach(typical, weights)[0], None
+
+
+MECHANISMS = (
+    Mechanism("pca-filter", "first look along few directions",
+              ((layout, "first_look", _none),), r"basis|first_look|code_along"),
+    Mechanism("hubs", "whole codes of the first rows beside a first look",
+              ((core, "HUB_ROWS", 0),), r"hub"),
+    Mechanism("lead", "what rows are along the mean query",
+              ((layout.Typical, "reach", _without_lead),), r"\blead|reach_along"),
+    Mechanism("norm-pruning", "rows by what they may reach",
+              ((layout.Typical, "reach", lambda *_: (False, None)),), r"reach|longest"),
+    Mechanism("shortlists", "lists of rows for kinds of queries",
+              ((layout, "_seeds", _none),), r"seed_?s?\b|seeded|number_of_lists"),
+    Mechanism("stretch", "scaling along the mean query",
+              ((turning, "stretch_for", _none),), r"stretch|shrink|shrunk"),
+    Mechanism("axes", "codes along principal axes alone",
+              ((turning, "axes_for", _none),), r"\baxes\b|outside"),
+    Mechanism("high-first", "upper halves of codes first, for single queries",
+              ((core, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
+    Mechanism("expected", "thresholds that are predicted",
+              ((tuning, "_expected", lambda *_: float("nan")),), r"expected"),
+    Mechanism("row-major", "8-bit codes as rows lie, where these are all that is kept",
+              ((layout, "_FEW_DIMENSIONS", 0),), r"as_rows_lie|_FEW_DIMENSIONS",
+              (("keep_vectors", False),)),
+)
+
+
+def chosen(names: list[str] | None) -> list[Mechanism]:
+    """All mechanisms, or those of some names; ValueError for others."""
+    known = {mechanism.name: mechanism for mechanism in MECHANISMS}
+    for name in names or []:
+        if name not in known:
+            raise ValueError(f"--only must be of {', '.join(known)}, got {name!r}")
+    return [known[name] for name in names or known]
