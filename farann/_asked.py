@@ -1,4 +1,4 @@
-"""What is asked: weights of queries, and which directions they look in."""
+"""What is asked: which directions queries look in."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farann import _core
 from farann._types import Float32Array, Float64Array
 
 # Directions of queries that a moment tells apart.
 _MAIN_DIRECTIONS = 96
-
-
-def weights_of(queries: Float32Array, centre: Float64Array, metric: int) -> Float64Array:
-    """What centred rows are multiplied with, to find the furthest ones."""
-    weights = queries.astype(np.float64)
-    if _core.METRICS[metric] == "cosine":
-        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    return -2.0 * (weights - centre) if _core.METRICS[metric] == "l2" else -weights
 
 
 def directions_of(weights: Float64Array) -> Float64Array:

@@ -24,6 +24,7 @@ from farann._codes import (
     sample_of,
 )
 from farann._kind import Kind
+from farann._metric import MetricTraits
 from farann._parallel import each
 from farann._records import CodeArrays, CodeBounds
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
@@ -45,7 +46,7 @@ class Builder(NamedTuple):
 
     rows: Float32Array
     centre: Float64Array
-    metric: int
+    metric: MetricTraits
     isa: str
     extents: Extents
     progress: bool
@@ -54,7 +55,7 @@ class Builder(NamedTuple):
 
     @property
     def unit(self) -> bool:
-        return _core.METRICS[self.metric] == "cosine"
+        return self.metric.normalized
 
     def by_size(self, slots: Int64Array) -> Int64Array:
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
@@ -200,7 +201,7 @@ class Builder(NamedTuple):
 
     def _room(self, n_positions: int) -> Float32Array | None:
         """For |z|^2 times the weight, by position."""
-        if _core.METRICS[self.metric] != "l2":
+        if not self.metric.adds_squared_norm:
             return None
         return np.zeros(n_positions, np.float32)
 

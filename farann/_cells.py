@@ -9,6 +9,7 @@ import numpy as np
 from farann import _core
 from farann._asked import Moment
 from farann._codes import blocks_of, centred, empty_panels, largest_of_panels
+from farann._metric import MetricTraits
 from farann._parallel import each
 from farann._records import CellArrays
 from farann._rotation import Turn
@@ -81,7 +82,7 @@ def _sums_of(rows: Float32Array, centre: Float64Array, unit: bool, labels: Int32
     return groups[0]
 
 
-def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int32Array,
+def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
              starts: Int64Array, asked: Moment, turn: Turn, isa: str,
              threads: int = 1) -> CellArrays:
     """Code what is expected of each cell: mean, deviation, and mean of squares.
@@ -89,15 +90,15 @@ def describe(rows: Float32Array, centre: Float64Array, metric: int, labels: Int3
     `labels` number the cells without gaps; -1 is a row of none. Deviations are those along what is
     `asked`.
     """
-    unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     n_cells, factor = len(starts) - 1, asked.root()
-    sums = _sums_of(rows, centre, unit, labels, n_cells, factor, threads)
+    sums = _sums_of(rows, centre, metric.normalized, labels, n_cells, factor, threads)
     counts = np.maximum(np.bincount(labels[labels >= 0], minlength=n_cells), 1)
     means, squares = sums.vectors / counts[:, None], sums.squares / counts
     variances = sums.spread / counts - ((means @ factor) ** 2).sum(axis=1)
     variances += asked.rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
-    return _coded(means, deviations, squares if squared else None, starts, turn, isa)
+    return _coded(means, deviations, squares if metric.adds_squared_norm else None, starts, turn,
+                  isa)
 
 
 def code_means(means: Float64Array, turn: Turn, isa: str) -> tuple[UInt8Array, Float32Array,

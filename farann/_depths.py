@@ -172,11 +172,12 @@ def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers
     k, first = answers.slots.shape[1], answers.n_slots
     alive = None if store.alive is None else store.alive[first:]
     rows = store.tail[first - store.n_base :]
-    new = _core.Snapshot(rows, rows[:0], None, alive, store.centre, store.kind.metric, isa)
+    new = _core.Snapshot(rows, rows[:0], None, alive, store.centre,
+                         store.kind.metric.number, isa)
     hits, _ = _search.top(new, _core.Filter(new), answers.queries, k, False, threads)
     scores = np.concatenate([answers.scores, hits.scores], axis=1)
     slots = np.concatenate([answers.slots, np.where(hits.ids < 0, -1, hits.ids + first)], axis=1)
-    sign = np.float32(-1.0 if _core.METRICS[store.kind.metric] == "l2" else 1.0)
+    sign = np.float32(-1.0 if store.kind.metric.larger_is_further else 1.0)
     last = np.where(slots < 0, np.float32(np.inf), sign * scores)
     best = np.argsort(last, axis=1, kind="stable")[:, :k]
     return Answers(answers.asked, answers.queries, np.take_along_axis(scores, best, axis=1),

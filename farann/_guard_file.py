@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann import _checks, _core
+from farann import _checks
 from farann._dispatch import default_isa
 from farann._format import FormatError
 from farann._guard import Guard, GuardArrays, width_of
@@ -69,7 +69,7 @@ def guards_from(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[An
                               f"got {parts[name].shape}")
     if {number for _, number in by_k} != set(range(n)):
         raise FormatError(f"metadata: 'guards' can't be {_checks.shown(by_k)}")
-    unit = _core.METRICS[kind.metric] != "l2"
+    unit = kind.metric.scale_free
     try:
         guards = [Guard(GuardArrays(parts["centre"][i], float(parts["scale"][i]),
                                     parts["points"][i], parts["reaches"][i], parts["axes"][i]),

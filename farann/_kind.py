@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from farann import _core
+from farann._metric import MetricTraits
 
 
 class Kind(NamedTuple):
     """What an index was asked to be, as far as its rows are concerned."""
 
-    metric: int  # position in _core.METRICS
+    metric: MetricTraits
     coded: bool
     seed: int
     cells: int | str | None = None
@@ -20,4 +20,4 @@ class Kind(NamedTuple):
     @property
     def unit(self) -> bool:
         """Whether only the rows' directions count."""
-        return _core.METRICS[self.metric] == "cosine"
+        return self.metric.normalized

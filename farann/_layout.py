@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from farann import _builder, _core, _search
-from farann._asked import moment_of, weights_of
+from farann._asked import moment_of
 from farann._builder import Builder, whole_panels
 from farann._cells import Origins, describe, number_of_cells
 from farann._codes import (
@@ -113,7 +113,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     # Of few rows there is nothing to be learned, and no product to be guarded.
     with nullcontext() if few else one_thread():
         asked = _sample_queries(rows, kind.seed, queries)
-        weights = weights_of(asked, centre, kind.metric)
+        weights = kind.metric.query_vectors(asked, centre)
         # Typical rows in float64: made once, where both ask for them.
         sample = None if n < FEW_ROWS or kind.bits != 8 or not kind.vectors else sample_of(
             rows, centre, kind.unit)
@@ -271,7 +271,7 @@ def _seeds(task: _Task, arrays: CodeArrays) -> SeedArrays | None:
     builder = task.builder
     places = places_of(arrays.slots.astype(np.int64), len(builder.rows))
     return make_seeds(arrays, places, task.weights, task.answers, builder.centre,
-                      _core.METRICS[builder.metric],
+                      builder.metric,
                       lambda queries, k: _answers(builder, Layout(arrays), queries, k=k),
                       task.kind.seed, builder.isa)
 
@@ -291,8 +291,9 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
     if layout is not None:
         native = layout.native(*base.shape)
         base = base if vectors else base[layout.codes.outliers]
-    return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre, builder.metric,
-                          builder.isa, native.codes, native.cells, vectors, native.seeds)
+    return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
+                          builder.metric.number, builder.isa, native.codes, native.cells, vectors,
+                          native.seeds)
 
 
 def _by_cell(labels: Int32Array, first: Int64Array,

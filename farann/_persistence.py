@@ -157,7 +157,7 @@ def _check_layout(store: Store, n_coded: int) -> None:
     """FormatError unless the layout is of the kind that such an index has."""
     assert store.layout is not None
     (codes, cells, seeds), kind = store.layout, store.kind
-    if (codes.squares is None) != (kind.metric != 0):
+    if (codes.squares is None) != (not kind.metric.adds_squared_norm):
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
     if codes.basis is None and (codes.lower is None) != (kind.bits == 4):
         raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
@@ -176,7 +176,7 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
     if (codes is None or codes.basis is not None or codes.axes is not None
             or codes.longest is not None or not store.built):
         raise FormatError("there are neither vectors nor codes of all coordinates")
-    if (codes.squares is None) == (_core.METRICS[store.kind.metric] == "l2"):
+    if (codes.squares is None) == store.kind.metric.adds_squared_norm:
         raise FormatError("section 'codes.squares' doesn't fit the metric")
     store.base = _section(arrays, "codes.outlier_rows", np.float32,
                           (len(codes.outliers), store.dim))

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core, _layout, tuning
-from farann._asked import weights_of
 from farann._checks import Limits
 from farann._codes import Extents, blocks_of, centred, empty_panels
 from farann._kind import Kind
+from farann._metric import MetricTraits
 from farann._process import ieee_arithmetic
 from farann._records import CellArrays, CodeArrays, CodeBounds
 from farann._types import Float32Array, Float64Array, Int64Array
@@ -117,16 +117,16 @@ def decoded(coded: Coded, slots: Int64Array, centre: Float64Array, unit: bool) -
 
 @ieee_arithmetic()
 def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float64Array,
-           metric: str) -> Float32Array:
+           metric: MetricTraits) -> Float32Array:
     """Rough scores (n_queries, n_slots)."""
     result = np.empty((len(queries), len(slots)), np.float32)
     asked = queries.astype(np.float64)
-    if metric == "cosine":
+    if metric.normalized:
         asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     for block in blocks_of(len(slots)):
-        vectors, squares = _centred_rows(coded, slots[block], centre, metric == "cosine")
+        vectors, squares = _centred_rows(coded, slots[block], centre, metric.normalized)
         with np.errstate(over="ignore"):  # infinite where float32 can't hold a score
-            if metric == "l2":
+            if metric.adds_squared_norm:
                 from_centre = asked - centre
                 keys = -2.0 * (from_centre @ vectors.T) + squares
                 keys += np.einsum("ij,ij->i", from_centre, from_centre)[:, None]
@@ -247,7 +247,7 @@ def _shape(rows: Float32Array, centre: Float64Array, kind: Kind,
     if kind.bits == 8:
         return None
     sample = rows[:: -(-len(rows) // _SAMPLE)]
-    return shape_of(codes.turn.weights(weights_of(sample, centre, kind.metric)))
+    return shape_of(codes.turn.weights(kind.metric.query_vectors(sample, centre)))
 
 
 def _joined(first: Any, second: Any) -> Any:

@@ -10,6 +10,7 @@ from farann import _core
 from farann._asked import directions_of
 from farann._cells import code_means
 from farann._kmeans import k_means
+from farann._metric import MetricTraits
 from farann._records import CodeArrays, SeedArrays
 from farann._types import Float32Array, Float64Array, Int64Array
 
@@ -32,7 +33,7 @@ def number_of_lists(n_positions: int) -> int:
 
 
 def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
-               answers: Int64Array, centre: Float64Array, metric: str, furthest: Furthest,
+               answers: Int64Array, centre: Float64Array, metric: MetricTraits, furthest: Furthest,
                seed: int, isa: str) -> SeedArrays | None:
     """Group sample queries by k-means, and list for each group the rows that answer them.
 
@@ -43,11 +44,11 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     places : (n,)
         The position of each row, -1 for none.
     weights : (q, dim)
-        Of sample queries, see `_asked.weights_of`.
+        Of sample queries, see `MetricTraits.query_vectors`.
     answers : (q, k)
         Rows that answer them, the best first.
     centre : (dim,)
-    metric : str
+    metric : MetricTraits
     furthest : function
         Rows that answer other queries, (n_queries, k).
     seed : int
@@ -60,7 +61,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     if n_lists == 0 or len(weights) < _HELD_OUT * n_lists or (
             np.isin(answers[held_out], answers[~held_out]).mean() < _LEAST_KNOWN):
         return None
-    squared = metric == "l2"
+    squared = metric.adds_squared_norm
     if not squared:
         # An answer doesn't depend on how long a query is.
         weights = directions_of(weights)

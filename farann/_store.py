@@ -128,7 +128,7 @@ class Store:
             def snapshot_of(layout: Native) -> _core.Snapshot:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                    self.kind.metric, isa, layout.codes, layout.cells, self.n_coded is None,
+                    self.kind.metric.number, isa, layout.codes, layout.cells, self.n_coded is None,
                     layout.seeds, added, runs, uncoded)
 
             snapshot = exact = snapshot_of(native)
@@ -318,8 +318,7 @@ class Store:
 
     def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
         """Rough scores of rows that are there as codes."""
-        return _quantized.scores(self._coded, queries, slots, self.centre,
-                                 _core.METRICS[self.kind.metric])
+        return _quantized.scores(self._coded, queries, slots, self.centre, self.kind.metric)
 
     def sample_queries(self, most: int) -> Float32Array:
         """Queries to measure with: real ones where `build` was given some, else rows."""
@@ -337,7 +336,7 @@ class Store:
 
     def guard(self, queries: Float32Array | None, isa: str) -> Guard:
         """A guard for a plan that is measured with these queries, or else with `sample_queries`."""
-        unit = _core.METRICS[self.kind.metric] != "l2"
+        unit = self.kind.metric.scale_free
         if queries is not None:
             return make_guard(queries, unit, self.kind.seed, isa)
         if self.tunings.usual is None:

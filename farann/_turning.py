@@ -27,7 +27,7 @@ def turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
     """
     turn = Turn(rotation_signs(rows.shape[1], kind.seed))
     # The rounding of 4-bit codes does better by what queries have in common.
-    squared = _core.METRICS[kind.metric] == "l2"
+    squared = kind.metric.adds_squared_norm
     if kind.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
         return turn
     with one_thread():

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farann import _basis, _core
-from farann._asked import weights_of
+from farann import _basis
 from farann._codes import centred
+from farann._metric import MetricTraits
 from farann._types import Float32Array, Float64Array, Int64Array
 
 # Queries that costs are estimated from.
@@ -100,20 +100,19 @@ def _lengths(vectors: Float64Array) -> Float64Array:
     return np.sqrt(squares)
 
 
-def typical_of(rows: Float32Array, centre: Float64Array, metric: int, queries: Float32Array,
-               last: Int64Array, sample: Float64Array) -> Typical:
+def typical_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits,
+               queries: Float32Array, last: Int64Array, sample: Float64Array) -> Typical:
     """What is typical of some queries from all over those of a sample.
 
     `last` ends each one's answer, and `sample` is one of rows, see `_codes.sample_of`.
     """
-    unit, squared = _core.METRICS[metric] == "cosine", _core.METRICS[metric] == "l2"
     some = slice(None, None, -(-len(queries) // _QUERIES))
-    weights, ends = weights_of(queries[some], centre, metric), centred(rows[last[some]], centre,
-                                                                       unit)
+    weights = metric.query_vectors(queries[some], centre)
+    ends = centred(rows[last[some]], centre, metric.normalized)
     thresholds = np.einsum("ij,ij->i", weights, ends)
-    if squared:
+    if metric.adds_squared_norm:
         thresholds += (ends**2).sum(axis=1)
-    return Typical(sample, weights, thresholds, squared)
+    return Typical(sample, weights, thresholds, metric.adds_squared_norm)
 
 
 def first_look(typical: Typical, n: int, width: int, seed: int) -> Float64Array | None:

@@ -27,6 +27,7 @@ from farann._filters import Filter
 from farann._guard import Guard
 from farann._ids import distinct
 from farann._kind import Kind
+from farann._metric import traits_of
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._store import Store
 from farann._types import Float32Array, Int64Array
@@ -687,11 +688,11 @@ class Index:
 
     @property
     def _unit(self) -> bool:
-        return self._metric == "cosine"
+        return traits_of(self._metric).normalized
 
     @property
     def _kind(self) -> Kind:
-        return Kind(_core.METRICS.index(self._metric), self._codes != "float32", self._seed,
+        return Kind(traits_of(self._metric), self._codes != "float32", self._seed,
                     self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:

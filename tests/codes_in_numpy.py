@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import inside
 import numpy as np
 import reference
-from inside import CodeBounds, Turn, centred, core, measure_rows, rotation_signs
+from inside import CodeBounds, Turn, centred, measure_rows, rotation_signs, traits_of
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
@@ -44,7 +44,7 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
-    builder = inside.builder.Builder(rows, middle, core.METRICS.index(metric), isa, extents, False)
+    builder = inside.builder.Builder(rows, middle, traits_of(metric), isa, extents, False)
     if lead is not None:
         of_queries = inside.typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
         along, across = builder.along_and_across(of_queries.direction)

@@ -41,7 +41,6 @@ import farann._vector_formats as vector_formats
 import farann.adapters._posneg_file as posneg_file
 import farann.adapters._retrieval as retrieval
 from farann._added import Added, Run
-from farann._asked import weights_of
 from farann._builder import Sizes
 from farann._codes import centred, measure_rows
 from farann._cost import cost_of
@@ -65,6 +64,7 @@ from farann._ids import IdMap
 from farann._kind import Kind
 from farann._kmeans import _labels as labels
 from farann._layout import _ORDER_K as ORDER_K
+from farann._metric import traits_of
 from farann._records import CodeArrays, CodeBounds, Layout, SeedArrays
 from farann._results import Hits, share_found
 from farann._rotation import Turn, rotation_signs

@@ -10,7 +10,7 @@ from cases import Float32, core_top
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import Kind, core
+from inside import Kind, core, traits_of
 from numpy.typing import NDArray
 
 import farann
@@ -22,7 +22,7 @@ LEVELS = inside.levels()
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
          queries: Float32 | None = None) -> inside.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
-    kind = Kind(core.METRICS.index(metric), True, seed)
+    kind = Kind(traits_of(metric), True, seed)
     centre = np.zeros(rows.shape[1])
     layout = inside.layout.make_codes(rows, centre, kind, LEVELS[-1], queries, False).layout
     return None if layout is None else layout.codes

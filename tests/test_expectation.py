@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian, recall_of
 from cases import Float32, index_of
-from inside import Hits, core, weights_of
+from inside import Hits, core, traits_of
 from numpy.typing import NDArray
 
 import farann
@@ -46,13 +46,13 @@ def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float
     store = inside.store_of(index)
     assert store is not None and store.cells is not None and store.codes is not None
     cells, centre = store.cells, store.centre
-    n, metric = len(cells.starts) - 1, METRICS.index(index.metric)
+    n = len(cells.starts) - 1
     numbers = np.arange(n)
     scales = 1.0 / cells.weights.astype(np.float64)[numbers // 16]
     width = cells.panels.shape[1] // 4
     spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
     deviations = cells.unit * spread * scales
-    weights = weights_of(queries, centre, metric)
+    weights = traits_of(index.metric).query_vectors(queries, centre)
     a = store.codes.turn.weights(weights)
     lengths = np.linalg.norm(weights, axis=1)
     promises = a @ cells.means(numbers, a.shape[1]).T + effort * np.outer(lengths, deviations)

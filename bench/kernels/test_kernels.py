@@ -21,6 +21,7 @@ from bench import machine
 from bench.kernels.peak import peak
 from farann import _basis, _builder, _core
 from farann._codes import measure_rows
+from farann._metric import traits_of
 from farann._rotation import Turn, rotation_signs
 
 Array = NDArray[np.float32]
@@ -58,7 +59,7 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     turn = Turn(rotation_signs(rows.shape[1], 0), None, None)
     extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
     assert extents is not None
-    builder = _builder.Builder(rows, centre, _core.METRICS.index(metric), isa, extents, False)
+    builder = _builder.Builder(rows, centre, traits_of(metric), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
