@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ SETTINGS = [("_layout", "FEW_ROWS", 64), ("_turning", "FEW_ROWS", 64), ("_seeds"
 FIRST_LOOK = [("_basis", "_WORTH_IT", 1e9), ("_basis", "_LARGEST_SHARE", 99.0)]
 
 # Name: metric and options. "changed" has ids of its own, removed rows, and added ones.
-FILES = {
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
     f"{codes}-{metric}": (metric, {"codes": codes})
     for codes in ("float32", "int8", "int4") for metric in ("l2", "cosine", "dot")
 } | {
