@@ -17,7 +17,7 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| $(1) -m pip install --quiet --editable '.[tfrs,keras-rs]' \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
-.PHONY: help build demo test check lint docs dist clean fuzz fuzz-core sanitize tsan \
+.PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
 	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
 
 help:  ## list the targets
@@ -55,9 +55,20 @@ check: $(VENV)/.test  ## a short run: tests of the core at the default instructi
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --one-level \
 		$(CHECKED:%=tests/test_%.py)
 
-lint: $(VENV)/.test  ## check style and types
-	$(BIN)/python -m ruff check farann bench tests examples setup.py
-	$(BIN)/python -m mypy farann
+PYTHON_SOURCES := farann bench tests examples setup.py
+C_SOURCES := $(wildcard src_c/*.[ch] tests/fuzz/*.c bench/kernels/*.c)
+
+lint: $(VENV)/.test  ## check style, layers and types, in under a minute
+	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
+	$(BIN)/python -m ruff format --check --quiet $(PYTHON_SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m mypy farann bench tests/*.py tests/fuzz/*.py
+
+format: $(VENV)/.test  ## lay sources out as `make lint` wants them
+	$(BIN)/python -m ruff check --fix --quiet --select I $(PYTHON_SOURCES)
+	$(BIN)/python -m ruff format --quiet $(PYTHON_SOURCES)
+	$(BIN)/clang-format -i $(C_SOURCES)
 
 docs: $(VENV)/.test  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

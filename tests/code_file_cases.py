@@ -24,8 +24,8 @@ Sections = dict[str, Any]
 def make_index(rng: np.random.Generator, metric: str = "l2",
                layout: str = "first look") -> farann.Index:
     """An index whose codes have an order, and a first look along 6 directions or none."""
-    rows = rng.standard_normal((N, 3)) @ rng.standard_normal((3, DIM))
-    rows = (rows + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32)
+    plane = rng.standard_normal((N, 3)) @ rng.standard_normal((3, DIM))
+    rows = (plane + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32)
     index = farann.Index(metric=metric, codes="int4" if layout == "four bits" else "int8")
     index.add(rows)
     index.build()

@@ -139,7 +139,8 @@ def shrunk(weights: Float64, stretch: Float64 | None) -> Float64:
     """Weights times the inverse of that matrix."""
     if stretch is None:
         return weights
-    return np.linalg.solve(np.eye(len(stretch)) + np.outer(stretch, stretch), weights.T).T
+    matrix = np.eye(len(stretch)) + np.outer(stretch, stretch)
+    return np.asarray(np.linalg.solve(matrix, weights.T).T, np.float64)
 
 
 def along_axes(vectors: Float64, axes: Float64 | None) -> tuple[Float64, Float64]:
@@ -276,7 +277,8 @@ class Level(NamedTuple):
         limit = self.weights * _float32(min(threshold, most))
         if self.squares is not None:
             limit += self.squares * _float32(-self.sign * units)
-        return self.sums > limit + _float32(-(self.allowance + self.middle * self.total) - 2.0)
+        allowed = _float32(-(self.allowance + self.middle * self.total) - 2.0)
+        return np.asarray(self.sums > limit + allowed)
 
     def scores(self) -> Float32:
         """What rows are thinned out by, in float32 throughout."""
@@ -285,7 +287,7 @@ class Level(NamedTuple):
         numerator = self.sums.astype(np.float32) * step + origin
         if self.squares is not None:
             numerator += self.squares.astype(np.float32) * np.float32(self.sign)
-        return numerator / self.weights.astype(np.float32)
+        return np.asarray(numerator / self.weights.astype(np.float32), np.float32)
 
 
 def _float32(value: Any) -> Any:

@@ -155,7 +155,7 @@ def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def blas_users() -> int:
     """How many threads hold BLAS to one thread."""
-    return process._users
+    return len(process._users)
 
 
 def blas_limited() -> bool:

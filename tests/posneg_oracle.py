@@ -40,9 +40,9 @@ def normalised(value: float, every: Float64, kind: str | None) -> float:
     if kind is None:
         return value
     if kind == "minmax":
-        return (value - every.min()) / ((every.max() - every.min()) or 1.0)
+        return float((value - every.min()) / ((every.max() - every.min()) or 1.0))
     if kind == "zmuv":
-        return (value - every.mean()) / (every.std() or 1.0)
+        return float((value - every.mean()) / (every.std() or 1.0))
     if kind == "softmax":
         return value - float(np.log(np.exp(every).sum()))
     return float((every <= value).mean())

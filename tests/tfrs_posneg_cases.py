@@ -64,7 +64,8 @@ def fitted(metric: str = "dot", kept: tuple[Any, Any] = (slice(None), slice(None
         sides.append(index)
     ranker = PosNegRanker(*sides, **options)
     shown = np.isin(WHAT, ranker.ids)
-    return ranker.fit(*USERS, WHAT[shown], LIKED[shown], users=WHO[shown])
+    positive, negative = USERS
+    return ranker.fit(positive, negative, WHAT[shown], LIKED[shown], users=WHO[shown])
 
 
 def ranked(ranker: PosNegRanker, k: int = 5, **options: Any) -> PosNegHits:

@@ -78,7 +78,8 @@ def judge(trained: methods.Trained, fused: Wide, *, shown: bool = True) -> Judge
                                                     fused[users, items])
         numbers = [np.where(many, metrics.ndcg_at_k(top, liked, K), np.nan),
                    np.where(many, metrics.disliked_at_k(top, disliked, K), np.nan), auc]
-    return Judged(*numbers, metrics.ndcg_at_k(found[0], liked, K),
+    ndcg, below, auc = numbers
+    return Judged(ndcg, below, auc, metrics.ndcg_at_k(found[0], liked, K),
                   metrics.disliked_at_k(found[0], disliked, K))
 
 
@@ -183,9 +184,9 @@ def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[
         progress.update()
     lines = [{"kind": "method", "method": method, **_summary(method, judged),
               **calibration_error(chances.get(method))} for method in judged]
-    for part, found in parts.items():
-        curve = metrics.reliability(np.concatenate([one.chance for one in found]),
-                                    np.concatenate([one.target for one in found]), _BINS)
+    for part, of_part in parts.items():
+        curve = metrics.reliability(np.concatenate([one.chance for one in of_part]),
+                                    np.concatenate([one.target for one in of_part]), _BINS)
         lines.append({"kind": "reliability", "part": part,
                       **{key: value.tolist() for key, value in curve._asdict().items()}})
     for i, weight in enumerate(_WEIGHTS):
@@ -213,8 +214,9 @@ def _by_user(judged: list[Judged], key: str) -> Wide:
     values = np.array([getattr(one, key) for one in judged])
     known = ~np.isnan(values)
     total = np.where(known, values, 0.0).sum(axis=0)
-    return np.divide(total, known.sum(axis=0), out=np.full(values.shape[1], np.nan),
-                     where=known.any(axis=0))
+    mean = np.full(values.shape[1], np.nan)
+    np.divide(total, known.sum(axis=0), out=mean, where=known.any(axis=0))
+    return mean
 
 
 class Chances(NamedTuple):

@@ -18,8 +18,10 @@ from .run import OUT, Log
 Floats = NDArray[np.float32]
 ITEMS, USERS, IMPRESSIONS, DIM, ASKED, K = 100_000, 50_000, 1_000_000, 64, 1000, 10
 # Fusions that are timed beside the default; all scores of all items take seconds a user's batch.
-_OTHERS = {"convex": {"fusion": "convex"}, "product": {"fusion": "product"},
-           "isotonic": {"calibration": "isotonic"}, "veto at 0.5": {"fusion": "veto"}}
+_OTHERS: dict[str, dict[str, Any]] = {
+    "convex": {"fusion": "convex"}, "product": {"fusion": "product"},
+    "isotonic": {"calibration": "isotonic"}, "veto at 0.5": {"fusion": "veto"},
+}
 _FEW = 100
 
 

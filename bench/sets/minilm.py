@@ -135,7 +135,7 @@ class MiniLM:
         scores = asked @ keys.transpose(0, 1, 3, 2) / np.float32(math.sqrt(split[-1]))
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        return (weights @ values).transpose(0, 2, 1, 3).reshape(state.shape)
+        return np.asarray((weights @ values).transpose(0, 2, 1, 3).reshape(state.shape))
 
     def _dense(self, state: Floats, part: str) -> Floats:
         flat = state.reshape(-1, state.shape[-1])
@@ -153,7 +153,7 @@ def _gelu(values: Floats) -> Floats:
     from scipy.special import erf
 
     half = np.float32(0.5)
-    return half * values * (1 + erf(values * np.float32(math.sqrt(0.5))))
+    return np.asarray(half * values * (1 + erf(values * np.float32(math.sqrt(0.5)))))
 
 
 def _tensors(content: bytes) -> dict[str, Floats]:

@@ -114,4 +114,4 @@ def _box_sums(values: NDArray[np.floating], side: int) -> NDArray[np.float64]:
     sums = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     sums = (sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side]
             + sums[:-side, :-side])
-    return np.maximum(sums, 0)  # rounding may leave less than nothing
+    return np.asarray(np.maximum(sums, 0))  # rounding may leave less than nothing

@@ -55,8 +55,9 @@ def unpack(data: bytes) -> list[Section]:
     for i in range(struct.unpack_from("<I", data, 12)[0]):
         name, code, ndim, *rest = struct.unpack_from("<48s4sI6QQQI4x", data, 64 + 128 * i)
         offset, nbytes = rest[6:8]
-        text = (field.rstrip(b"\0").decode("ascii") for field in (name, code))
-        sections.append(Section(*text, tuple(rest[:ndim]), data[offset : offset + nbytes]))
+        sections.append(Section(name.rstrip(b"\0").decode("ascii"),
+                                code.rstrip(b"\0").decode("ascii"), tuple(rest[:ndim]),
+                                data[offset : offset + nbytes]))
     return sections
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 import farann
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "float32": {"codes": "float32"},
     "int8": {"codes": "int8"},
     "int4": {"codes": "int4"},
@@ -201,8 +201,12 @@ class History:
 
     def save(self) -> None:
         path, mapped = self.folder / "index.farann", bool(self.rng.random() < 0.5)
-        self.swap("save and load" + " mapped" * mapped,
-                  lambda: (self.index.save(path), farann.Index.load(path, mmap=mapped))[1])
+
+        def again() -> farann.Index:
+            self.index.save(path)
+            return farann.Index.load(path, mmap=mapped)
+
+        self.swap("save and load" + " mapped" * mapped, again)
 
     def pickle(self) -> None:
         self.swap("pickle", lambda: pickle.loads(pickle.dumps(self.index)))

@@ -1,0 +1,80 @@
+"""Files that older versions wrote load, and answer as the oracle does: see golden/make.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import inside
+import numpy as np
+import pytest
+from cases import assert_exact
+from golden import make
+
+import farann
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(GOLDEN.glob("*/*.farann"))
+WHOLE = [path for path in FILES if "-alone" not in path.name]
+ALONE = [path for path in FILES if "-alone" in path.name]
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def test_no_file_is_missing() -> None:
+    folders = [path for path in GOLDEN.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert "48f4ad5" in {path.name for path in folders}
+    for folder in folders:
+        assert set(make.FILES) == {path.stem for path in folder.glob("*.farann")}
+    assert all(path.stat().st_size < 30_000 for path in FILES)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("path", WHOLE, ids=name_of)
+def test_exact_answers(path: Path, mmap: bool) -> None:
+    rows, queries = make.vectors()
+    ids = np.arange(len(rows))
+    if path.stem.endswith("-changed"):
+        ids, removed = make.changed_ids()
+        left = ~np.isin(ids, removed)
+        rows, ids = rows[left], ids[left]
+    index = farann.Index.load(path, mmap=mmap)
+    assert index.metric == make.FILES[path.stem][0] and sorted(index.ids) == sorted(ids)
+    for level in inside.levels():
+        inside.use_level(index, level)
+        assert_exact(index, rows, queries, [1, 10, len(rows)], ids=ids)
+    index.build()
+    assert_exact(index, rows, queries, [10], ids=ids)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_all_that_a_file_holds_is_kept(path: Path, tmp_path: Path) -> None:
+    """Sections that a later version stopped to read would be missing where it is saved again."""
+    index = farann.Index.load(path)
+    metadata, arrays = inside.read_file(path)
+    index.save(tmp_path / "again")
+    again, others = inside.read_file(tmp_path / "again")
+    for name, array in arrays.items():
+        assert np.array_equal(others[name], array), name
+    assert {name: again[name] for name in metadata if name != "tunings"} == {
+        name: value for name, value in metadata.items() if name != "tunings"}
+    assert len(again.get("tunings", [])) == len(metadata.get("tunings", []))
+
+
+@pytest.mark.parametrize("path", ALONE, ids=name_of)
+def test_codes_alone_answer_as_they_did(path: Path) -> None:
+    expected = np.load(path.with_suffix(".npz"))
+    index = farann.Index.load(path)
+    found = index.search_furthest(make.vectors()[1], make.K, budget=make.N)
+    np.testing.assert_array_equal(found.ids, expected["ids"])
+    np.testing.assert_allclose(found.scores, expected["scores"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "cells" in path.stem], ids=name_of)
+def test_tables_of_recall_are_read(path: Path) -> None:
+    index = farann.Index.load(path)
+    hits = index.search_furthest(make.vectors()[1], make.K, recall=0.9)
+    assert hits.ids.shape == (make.N_QUERIES, make.K)
+    if not path.stem.endswith("-changed"):
+        assert list(inside.store_of(index).tunings.by_k) == [make.K]
