@@ -5,6 +5,7 @@ It takes a fitted ranker's numbers, and shares no code with how the ranker searc
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import inside
@@ -67,7 +68,7 @@ def fuse(name: str, w: float, liked: float, disliked: float, lists: int, calibra
 
 def everything(ranker: PosNegRanker, sides: list[dict[int, NDArray[Any]]], metric: str,
                queries: tuple[NDArray[Any], NDArray[Any]], allowed: set[int] | None = None,
-               excluded: set[int] = frozenset()) -> list[Item]:  # type: ignore[assignment]
+               excluded: AbstractSet[int] = frozenset()) -> list[Item]:
     """All items of one query, best first; `sides` are each model's rows by id."""
     model, fusion = inside.model_of(ranker), inside.fusion_of(ranker)
     assert model is not None

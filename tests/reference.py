@@ -91,7 +91,7 @@ def _search(
     ids: Int64 | None,
     k: int,
     metric: str,
-    exclude: Sequence[Iterable[int]] | None,
+    exclude: Sequence[Iterable[int]] | Int64 | None,
     allowed: Iterable[int] | None,
 ) -> Found:
     ids = np.arange(len(rows)) if ids is None else ids
@@ -114,7 +114,7 @@ def furthest(
     metric: str,
     *,
     ids: Int64 | None = None,
-    exclude: Sequence[Iterable[int]] | None = None,
+    exclude: Sequence[Iterable[int]] | Int64 | None = None,
     allowed: Iterable[int] | None = None,
 ) -> Found:
     """The k rows with the largest keys, equal keys by smaller id."""
@@ -128,7 +128,7 @@ def nearest(
     metric: str,
     *,
     ids: Int64 | None = None,
-    exclude: Sequence[Iterable[int]] | None = None,
+    exclude: Sequence[Iterable[int]] | Int64 | None = None,
     allowed: Iterable[int] | None = None,
 ) -> Found:
     """The k rows with the smallest keys, equal keys by smaller id."""

@@ -94,7 +94,7 @@ def first_look(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def near_few_dimensions(rng: np.random.Generator, n: int) -> Float32:
     rows = rng.standard_normal((n, 4)) @ np.linalg.qr(rng.standard_normal((64, 4)))[0].T
-    return (rows + 0.002 * rng.standard_normal((n, 64))).astype(np.float32)
+    return np.asarray((rows + 0.002 * rng.standard_normal((n, 64))).astype(np.float32))
 
 
 @pytest.mark.parametrize("metric", reference.METRICS)

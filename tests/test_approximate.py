@@ -312,10 +312,11 @@ class TestGrid:
             excluded = [rng.choice(ids, 20, replace=False) for _ in queries]
             few = some[:30]  # fewer than a quarter, which are searched as a list
             truths = {}
-            for name, filters in {
+            kinds: dict[str, dict[str, Any]] = {
                 "none": {}, "allowed": {"allowed": some}, "few": {"allowed": few},
                 "both": {"allowed": some, "exclude": excluded},
-            }.items():
+            }
+            for name, filters in kinds.items():
                 truths[name] = reference.furthest(queries, rows[ids], 8, metric, ids=ids, **filters)
                 permitted = np.zeros((len(queries), len(rows)), np.bool_)
                 permitted[:, filters.get("allowed", ids)] = True

@@ -50,7 +50,7 @@ def test_centers_and_queries_unlike_the_rows() -> None:
     assert float(rows.std()) == pytest.approx(np.hypot(2, 0.5), rel=0.05)
 
     def nearest(queries: NDArray[Any]) -> NDArray[Any]:
-        return np.linalg.norm(queries[:, None] - rows[None, :], axis=2).min(axis=1)
+        return np.asarray(np.linalg.norm(queries[:, None] - rows[None, :], axis=2).min(axis=1))
 
     within = 0.5 * np.sqrt(2 * 64)  # of two rows around one center
     assert float(nearest(alike[:40]).max()) < 1.5 * within

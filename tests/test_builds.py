@@ -228,7 +228,8 @@ def test_files_have_both_layouts(both: farann.Index, rng: np.random.Generator,
     for mmap in (False, True):
         loaded = farann.Index.load(path, mmap=mmap)
         assert parts_of(loaded) == parts_of(both)
-        for options in ({}, {"recall": 0.9}):
+        choices: tuple[dict[str, Any], ...] = ({}, {"recall": 0.9})
+        for options in choices:
             ours, theirs = (index.search_furthest(queries, K, return_stats=True, threads=1,
                                                   **options) for index in (both, loaded))
             assert_same(ours[0], theirs[0])
@@ -290,7 +291,7 @@ def test_auto_when_no_row_is_left(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Typical rows in float64 take as much memory as all: stretch, axes, first look share them."""
-    made, sample_of = [], inside.layout.sample_of
+    made, sample_of = [], inside.codes.sample_of
 
     def counted(*args: Any) -> Any:
         made.append(len(args[0]))

@@ -180,14 +180,14 @@ def test_cells_need_codes(parts: Any, path: Path) -> None:
     for cells in (0, -1, 2.5, "many", [1], True):
         assert refused(path, {**metadata, "cells": cells}, arrays), cells
     # What the index is asked to be may differ from what its last build made.
-    for cells in (None, 3, "auto"):
-        assert not refused(path, {**metadata, "cells": cells}, arrays), cells
+    for good in (None, 3, "auto"):
+        assert not refused(path, {**metadata, "cells": good}, arrays), good
 
 
 def test_tunings(parts: Any, path: Path) -> None:
     metadata, arrays = parts
     metadata = {key: value for key, value in metadata.items() if key != "single_costs"}
-    rows = [[0.0, 0.5, 1.0], [2.0, 0.9, 2.0], [None, 1.0, 9.0]]
+    rows: list[list[Any]] = [[0.0, 0.5, 1.0], [2.0, 0.9, 2.0], [None, 1.0, 9.0]]
     assert not refused(path, {**metadata, "tunings": [[4, rows]]}, arrays)
     assert not refused(path, {**metadata, "tunings": [[4, rows[2:]]]}, arrays)
     told = [[*row, expected] for row, expected in zip(rows, (-0.5, None, None), strict=True)]

@@ -56,7 +56,7 @@ def with_lower_halves(rng: np.random.Generator, n: int, dim: int, half: int) -> 
     """Rows with the weight 1 whose codes + 128 all have these lower halves; not turned yet."""
     rows = 16.0 * rng.integers(1, 8, (n, dim)) * rng.choice([-1, 1], (n, dim)) + half
     rows[:, 0] = rng.choice([-127, 127], n)
-    return np.clip(rows, -127, 127).astype(np.float32)
+    return np.asarray(np.clip(rows, -127, 127).astype(np.float32))
 
 
 def rows_of(kind: str, rng: np.random.Generator, n: int, basis: Float64) -> Float32:
@@ -77,7 +77,7 @@ def rows_of(kind: str, rng: np.random.Generator, n: int, basis: Float64) -> Floa
     if kind == "saturating along the basis":
         return (127.0 * rng.choice([-1, 1], (n, m)) @ basis).astype(np.float32)
     if kind == "saturating":
-        return rng.choice(np.float32([-127, 127]), (n, dim))
+        return rng.choice(np.array([-127, 127], np.float32), (n, dim))
     if kind == "sizes of all kinds in a panel":
         return (10.0 ** rng.uniform(-6, 0, (n, 1)) * rng.standard_normal((n, dim))).astype(
             np.float32)

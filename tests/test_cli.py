@@ -359,7 +359,8 @@ def test_mmap_and_threads_arrive(place: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def searching(self: farann.Index, q: Any, k: int, *, threads: Any, **rest: Any) -> farann.Hits:
         seen["threads"] = threads
-        return search(self, q, k, threads=threads, **rest)
+        hits: farann.Hits = search(self, q, k, threads=threads, **rest)
+        return hits
 
     monkeypatch.setattr(farann.Index, "load", loading)
     monkeypatch.setattr(farann.Index, "search_furthest", searching)

@@ -83,7 +83,9 @@ def test_pickle(rng: np.random.Generator) -> None:
 
 
 def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
-    for alter in (lambda index: index.add(np.ones((3, DIM))), lambda index: index.remove([5])):
+    changes: tuple[Callable[[farann.Index], object], ...] = (
+        lambda index: index.add(np.ones((3, DIM))), lambda index: index.remove([5]))
+    for alter in changes:
         index = farann.Index.load(saved)
         alter(index)
         index.save(tmp_path / "changed.farann")

@@ -26,7 +26,7 @@ def histograms(rng: np.random.Generator, n: int, prototypes: np.ndarray) -> Floa
     """Sums of 1, around prototypes: cosines that codes can't tell apart."""
     rows = prototypes[rng.integers(0, len(prototypes), n)]
     rows = np.clip(rows + np.where(rows > 0.01, 0.02 * rng.standard_normal(rows.shape), 0), 0, None)
-    return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray((rows / rows.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
 @pytest.mark.usefixtures("given_up")

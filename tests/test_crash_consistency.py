@@ -206,7 +206,7 @@ def test_a_save_without_it_is_found(
 ) -> None:
     """As above, with the step taken out of the code, not out of what was recorded."""
     if left_out == "fsync":
-        real = inside.files.os
+        real = os
 
         class WithoutSync:
             def __getattr__(self, name: str) -> object:

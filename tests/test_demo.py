@@ -148,7 +148,7 @@ def test_wrong_answers_are_noticed(
     search = farann.Index.search_furthest
 
     def wrong(self: farann.Index, queries: Any, k: int = 10, **options: Any) -> farann.Hits:
-        hits = search(self, queries, k, **options)
+        hits: farann.Hits = search(self, queries, k, **options)
         if self.metric == "l2" and hits.ids.shape == (demo.BATCH, demo.K):
             hits.ids[17, 3] = (hits.ids[17, 3] + 1) % 1797
         return hits

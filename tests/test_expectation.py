@@ -161,7 +161,8 @@ def test_after_seeds(rng: np.random.Generator) -> None:
     """Rows of a list are found again by searches that begin again."""
     kinds = rng.standard_normal((8, 16))
     rows = gaussian(rng, 40_000, 16)
-    queries = np.float32(kinds[rng.integers(0, 8, 3000)] + 0.05 * gaussian(rng, 3000, 16))
+    queries = np.asarray(kinds[rng.integers(0, 8, 3000)] + 0.05 * gaussian(rng, 3000, 16),
+                         np.float32)
     index = index_of(rows, "dot", cells=300).build(queries=queries[:2500])
     assert inside.store_of(index).seeds is not None
     asked = queries[2500:]

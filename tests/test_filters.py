@@ -368,7 +368,12 @@ def test_prepared_filters_are_looked_up_once_a_store(
 ) -> None:
     times: list[int] = []
     marked = IdMap.marked
-    monkeypatch.setattr(IdMap, "marked", lambda *of: times.append(1) or marked(*of))
+
+    def counted(*of: Any) -> Any:
+        times.append(1)
+        return marked(*of)
+
+    monkeypatch.setattr(IdMap, "marked", counted)
     index = setting.target
     some = index.filter(allowed=setting.ids[::2])
     for _ in range(3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import methodcaller
 
@@ -241,7 +242,7 @@ def test_without_threads_the_caller_does_it(
         raise RuntimeError(message)
 
     inside.forget_executors()
-    monkeypatch.setattr(inside.tasks.ThreadPoolExecutor, "submit", refuse)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     who: list[int] = []
     inside.tasks.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
     assert who == [threading.get_ident()] * 20

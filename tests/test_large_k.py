@@ -22,7 +22,7 @@ def rows_like(kind: str) -> Float32:
         return rows[np.argsort(-np.linalg.norm(rows, axis=1))]
     if kind == "up and down":
         order = np.argsort(np.linalg.norm(rows, axis=1))
-        return rows[np.concatenate([order[::2], order[::-2]])]
+        return np.asarray(rows[np.concatenate([order[::2], order[::-2]])])
     if kind == "many ties":
         return rows[np.random.default_rng(1).integers(0, 40, N)]
     if kind == "all the same":

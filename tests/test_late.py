@@ -40,7 +40,7 @@ def table_of(index: farann.Index, k: int) -> Tuning:
 
 def otherwise(index: farann.Index, k: int, **changes: Any) -> farann.Index:
     """The same index with another table."""
-    other = pickle.loads(pickle.dumps(index))
+    other: farann.Index = pickle.loads(pickle.dumps(index))
     by_k = inside.store_of(other).tunings.by_k
     by_k[k] = by_k[k]._replace(**changes)
     return other

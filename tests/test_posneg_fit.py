@@ -28,12 +28,13 @@ class Log:
     def __init__(self, n: int = 6000, seed: int = 0, item_effect: float = 0.0) -> None:
         rng = np.random.default_rng(seed)
 
-        def unit(count: int) -> Array:
+        def directions(count: int) -> Array:
             rows = rng.standard_normal((count, DIM))
-            return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+            unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            return np.asarray(unit, np.float32)
 
-        self.positive, self.negative = unit(N), unit(N)
-        self.queries = (unit(USERS), unit(USERS))
+        self.positive, self.negative = directions(N), directions(N)
+        self.queries = (directions(USERS), directions(USERS))
         self.users, self.items = rng.integers(0, USERS, n), rng.integers(0, N, n)
         self.p = (self.queries[0][self.users] * self.positive[self.items]).sum(axis=1)
         self.n = (self.queries[1][self.users] * self.negative[self.items]).sum(axis=1)
@@ -42,7 +43,7 @@ class Log:
 
     def labels(self, positive: float, negative: float, constant: float) -> Array:
         log_odds = positive * self.p - negative * self.n + constant + self.effect[self.items]
-        return self.rng.random(len(self.p)) < 1 / (1 + np.exp(-log_odds))
+        return np.asarray(self.rng.random(len(self.p)) < 1 / (1 + np.exp(-log_odds)))
 
     def ranker(self, labels: Array, *, sample_weight: Array | None = None,
                prior: float | None = None, users: bool = True, **options: Any) -> PosNegRanker:

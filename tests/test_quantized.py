@@ -22,7 +22,7 @@ from reference import METRICS
 import farann
 
 CODES = ("int8", "int4")
-EVERYTHING = {"budget": 2**40}
+EVERYTHING: dict[str, Any] = {"budget": 2**40}
 # What the codes of Gaussian rows find of the ten furthest, at least.
 ENOUGH = {"int8": 0.95, "int4": 0.78}
 
@@ -439,7 +439,8 @@ class TestCraftedFiles:
     @pytest.fixture(params=itertools.product(CODES, (None, 6)), ids=str)
     @staticmethod
     def parts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], Any]:
-        stages = lives(*request.param, "l2")
+        codes, cells = request.param
+        stages = lives(codes, cells, "l2")
         next(stages)
         next(stages).save(tmp_path / "whole")
         return inside.format.read_file(tmp_path / "whole")
@@ -475,11 +476,12 @@ class TestCraftedFiles:
     def test_metadata(self, parts: Any, tmp_path: Path) -> None:
         metadata, arrays = parts
         other = {"int8": "int4", "int4": "int8"}[metadata["codes"]]
-        for key, values in {
+        wrong: dict[str, list[Any]] = {
             "coded": [0, 1, 899, 901, 941, -1, 0.5, "many", True], "codes": [other, "float32"],
             "keep_vectors": [True], "built": [False], "codes_recall": [2.0, "high", -0.5],
             "code_bounds": [None, [0.0] * 4], "dim": [8, 10], "count": [900, 2000],
-        }.items():
+        }
+        for key, values in wrong.items():
             for value in values:
                 assert answers_or_refusal(
                     tmp_path / "made", {**metadata, key: value}, arrays), (key, value)

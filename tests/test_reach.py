@@ -44,7 +44,7 @@ def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
 
 def lead_of(queries: Float32) -> Float64:
     """The direction of the mean weights of furthest search."""
-    return -queries.astype(np.float64).mean(axis=0)
+    return np.asarray(-queries.astype(np.float64).mean(axis=0))
 
 
 # Under l2 there is no lead.

@@ -104,7 +104,8 @@ class TestAccess:
     def test_nobody_else_may_open_it_before(
         self, old: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real, modes = os.open, []
+        real = os.open
+        modes: list[int] = []
 
         def noted(file: Any, flags: int, *mode: int, **options: Any) -> int:
             modes.extend(mode)
@@ -309,7 +310,8 @@ with replacing(PATH) as stream:
         self, holds: bool, old: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The file is swept, or about to be: another is made."""
-        claim, lost, held = inside.claim, [], contextlib.ExitStack()
+        claim, held = inside.claim, contextlib.ExitStack()
+        lost: list[str] = []
 
         def too_late(descriptor: int, temporary: str) -> bool:
             if not lost:

@@ -21,7 +21,7 @@ def rows() -> Float32:
     rng = np.random.default_rng(5)
     near = rng.standard_normal((N, 4)) @ np.linalg.qr(rng.standard_normal((DIM, 4)))[0].T
     near *= DIM / np.linalg.norm(near, axis=1, keepdims=True)
-    return (near + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32)
+    return np.asarray((near + 0.01 * rng.standard_normal((N, DIM))).astype(np.float32))
 
 
 def index_over(rows: Float32, **options: str) -> farann.Index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import inside
@@ -220,7 +221,7 @@ def test_where_no_thread_can_be_started(
         raise RuntimeError("can't start new thread")
 
     inside.forget_executors()
-    monkeypatch.setattr(inside.tasks.ThreadPoolExecutor, "submit", refuse)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     assert_same(index.search_furthest(rows[0], threads=3), expected)
 
 

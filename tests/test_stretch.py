@@ -59,7 +59,7 @@ def by(stretch: Float64 | None) -> float:
 def along(direction: NDArray[Any], times: float) -> Float64:
     """The stretch that does so along a direction."""
     unit = direction.astype(np.float64) / np.linalg.norm(direction.astype(np.float64))
-    return np.multiply((times - 1.0) ** 0.5, unit)
+    return np.asarray(np.multiply((times - 1.0) ** 0.5, unit))
 
 
 def with_stretch(rows: Float32, metric: str, stretch: Float64 | None, isa: str = LEVELS[-1],

@@ -63,7 +63,7 @@ def test_all_else_is_mapped_from_a_copy(
 
 
 def test_one_vector_and_none_are_mapped(tmp_path: Path) -> None:
-    np.save(tmp_path / "one.npy", np.float32([1, 2, 3]))
+    np.save(tmp_path / "one.npy", np.array([1, 2, 3], np.float32))
     np.save(tmp_path / "none.npy", np.empty((0, 3)))
     assert open_vectors(tmp_path / "one.npy").map().tolist() == [[1, 2, 3]]
     assert open_vectors(tmp_path / "none.npy").map().shape == (0, 3)
