@@ -226,6 +226,7 @@ cdef class Codes:
     cdef int64_t n_rows, n_positions, dim, groups
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
+    cdef object places  # see `places_of`
 
     def __init__(self, int64_t n_rows, int64_t dim, const uint8_t[:, ::1] panels, lower,
                  const float[::1] weights, unknown, squares, const int8_t[:, ::1] signs, slots,
