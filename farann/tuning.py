@@ -36,6 +36,8 @@ _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
 # So many times the cost of the next larger effort says that many queries had all rows scanned.
 _DEARER = 1.25
+# Where recall rises by more from one effort to the next, no line says what is between.
+_STEEP = 0.4
 # What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
 # a search that expects too much begins again.
 _BELOW = 2.0
@@ -132,7 +134,8 @@ class Tuning(NamedTuple):
         # Where less effort costs far more, many queries found too little and had all rows scanned:
         # their recall says nothing of efforts between.
         scanned_all = self.costs[i - 1] > _DEARER * self.costs[i]
-        if i == 0 or best[i] == best[i - 1] or scanned_all:
+        steep = i > 0 and best[i] - best[i - 1] > _STEEP
+        if i == 0 or best[i] == best[i - 1] or scanned_all or steep:
             return self.efforts[i]
         # Recall flattens: a straight line asks for too much, one of logarithms for too little.
         share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
@@ -171,12 +174,15 @@ class Tuning(NamedTuple):
         Returns
         -------
         tuple or None
-            Interpolated in `late` and `late_spread`, and `sampled`; None where it isn't known.
+            Interpolated in `late` and `late_spread` by logarithms, and `sampled`; None where it isn't known.
         """
         effort = _checks.to_float("effort", effort)
         if not self.late or effort == float("inf"):
             return None
-        mean, spread = (float(np.interp(effort, self.efforts[:-1], column[:-1]))
+        # Of twice as many rows they lie some share later.
+        logarithms = np.log1p(self.efforts[:-1])
+        mean, spread = (float(np.expm1(np.interp(np.log1p(effort), logarithms,
+                                                 np.log1p(column[:-1]))))
                         for column in (self.late, self.late_spread))
         return mean, spread, self.sampled
 
