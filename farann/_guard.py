@@ -41,9 +41,9 @@ _PART, _LONG = 1024, 16_384
 # Queries that chance may have among those like the sample; and so many times a square of a distance
 # is too far for chance.
 _USUAL_SHARE, _FAR = 0.015, 1.25
-# Where answers come earlier or later than is usual by so many deviations, so many queries of a batch
-# are answered exactly, to see what the others lack, if it is of so many at least. In smaller ones late
-# answers are taken for bad ones, by more deviations.
+# Where answers come earlier or later than is usual by so many deviations, so many queries of a
+# batch are answered exactly, to see what the others lack, if it is of so many at least. In smaller
+# ones late answers are taken for bad ones, by more deviations.
 _UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
 # How the core is told to scan all codes.
 _ALL_CODES: dict[str, Any] = {"effort": inf}
@@ -147,9 +147,8 @@ class Guard:
                             lambda which: search(which, exact))
             if 0 < len(again) <= _AUDITED and len(like) >= _WORTH_AUDITING:
                 self.tests.late_surplus = 0.0  # what was found is enough
-            if len(again):
-                self._note(0, len(again), 5)
-                guarded = np.union1d(guarded, again)
+            self._note(0, len(again), 5)
+            guarded = np.union1d(guarded, again)
         total = SearchStats(*map(sum, zip(*did, strict=True)))
         return hits, total._replace(queries=n, queries_guarded=len(guarded))
 
@@ -197,9 +196,9 @@ def _repeat(like: Int64Array, late: BoolArray, how_late: float, recall: float, h
                        for one, wanted in zip(found, hits.ids[like[some]], strict=True)])
     if shares.mean() < recall:
         enough = np.where(late[some], 1.0, shares).mean() >= recall
-        again = late & ~done if enough else ~done
-        search(like[again])
-        done |= again
+        others = late & ~done if enough else ~done
+        search(like[others])
+        done |= others
     return like[done]
 
 

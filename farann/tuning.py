@@ -174,7 +174,8 @@ class Tuning(NamedTuple):
         Returns
         -------
         tuple or None
-            Interpolated in `late` and `late_spread` by logarithms, and `sampled`; None where it isn't known.
+            Interpolated in `late` and `late_spread` by logarithms, and `sampled`; None where it
+            isn't known.
         """
         effort = _checks.to_float("effort", effort)
         if not self.late or effort == float("inf"):

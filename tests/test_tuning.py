@@ -456,6 +456,13 @@ def test_scans_of_all_say_nothing_of_more_effort() -> None:
     assert 2.5 < table.effort_for(0.9) < 3.0
 
 
+def test_where_recall_jumps() -> None:
+    """No line says what is between .3 and .9; from .5 on it does."""
+    table = Tuning(10, (32.0, 64.0, INF), (0.3, 0.9, 1.0), (0.1, 0.2, 1.0))
+    assert table.effort_for(0.6) == 64.0
+    assert 32.0 < table._replace(recalls=(0.5, 0.9, 1.0)).effort_for(0.6) < 64.0
+
+
 def test_recall_where_little_effort_finds_too_little(rng: np.random.Generator) -> None:
     def drawn(n: int) -> Float32:
         return float32(rng.standard_normal((n, 24)) * np.exp(0.1 * rng.standard_normal((n, 1))))
