@@ -4,13 +4,6 @@ cdef enum:
     # What the k-th key is expected to be is told by what the best cells promise, those of so many
     # groups, which take turns.
     TELLING_CELLS = 16
-    # Without cells an answer is looked at after one in so many of the rows that are scanned, of few
-    # results one in twice as many, and of all rows one in NOTED_OF_ALL. Searches of fewer rows than
-    # LEAST_NOTED don't look: their first threshold would be that of too few rows.
-    NOTED_OF_SCANNED = 4
-    NOTED_OF_ALL = 16
-    FEW_RESULTS = 3
-    LEAST_NOTED = 512
 
 
 cdef class ApproximateTask(Task):
@@ -22,8 +15,7 @@ cdef class ApproximateTask(Task):
     `effort` is the number of positions that are scanned, and no others are.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
-    With `tells_late` the search tells without cells which queries' answers came late: half of them
-    was found after the first part of the rows, and took the place of what that had. See `late_to`.
+    With `tells_late` the search tells how late the answers of queries came, see `late_to`.
     """
 
     cdef Cells cells
@@ -45,9 +37,9 @@ cdef class ApproximateTask(Task):
     cdef int64_t *visit_ends       # theirs
     cdef int64_t n_visits, visits_room
     cdef farann_entry *ranked      # cells, where a budget needs them in order
-    cdef float *noted              # the best k scores of each query at `noted_at`; NULL: not noted
-    cdef uint8_t *came_late
-    cdef int64_t noted_at
+    cdef const uint8_t[::1] places # of rows in the order of codes, see `places_of`
+    cdef float *came_late          # by query; NULL: not told
+    cdef uint8_t last_place        # that of all rows in cells
 
     def __dealloc__(self):
         free(self.visited)
@@ -85,13 +77,11 @@ cdef class ApproximateTask(Task):
         if self.budget < INT64_MAX and self.seeds is not None:
             self.budget -= self.seeds.length
         self.n_first = min(self.n_first, self.budget)
-        if (tells_late and self.cells is None
-                and LEAST_NOTED <= self.n_first < self.codes.n_positions):
-            self.noted_at = min(self.n_first // NOTED_OF_SCANNED,
-                                self.codes.n_positions // NOTED_OF_ALL)
-            self.noted_at = code_rows(self.noted_at // (1 if self.k > FEW_RESULTS else 2))
-            self.noted = <float *>self.allocate(self.n_queries * self.k, sizeof(float), False)
-            self.came_late = <uint8_t *>self.allocate(self.n_queries, sizeof(uint8_t))
+        if tells_late:
+            self.places, self.last_place = places_of(self.codes), 255
+            if self.cells is not None:
+                self.last_place = place_of(self.cells.starts[0])
+            self.came_late = <float *>self.allocate(self.n_queries, sizeof(float))
 
     cdef allocate_codes(self):
         Task.allocate_codes(self)
@@ -159,73 +149,54 @@ cdef class ApproximateTask(Task):
         self.scan_seeds()
         if self.expects:
             self.choose_for_all()
-        self.scan_first()
+        self.scan_in_order(0, self.n_first)
         if self.cells is not None:
             self.visit_cells()
         self.refine_all_deferred()
         self.complete()
         self.refine_all_deferred()
+        self.tell_late()
         self.snapshot.kernels.end()
         self.answer_from_tail(self.codes.n_positions)
 
     cdef void begin_again(self, const float *given) noexcept nogil:
         self.expects = self.may_expect
-        if self.came_late != NULL:
-            self.came_late[0] = 0
         Task.begin_again(self, given)
 
-    cdef void scan_first(self) noexcept nogil:
-        """The rows that answer many queries."""
+    cdef void tell_late(self) noexcept nogil:
         cdef int64_t i
-        if self.noted == NULL:
-            self.scan_in_order(0, self.n_first)
-            return
-        self.scan_in_order(0, self.noted_at)
-        self.refine_all_deferred()
-        for i in range(self.n_queries):
-            self.note_best(&self.queries[i], self.noted + i * self.k)
-        self.scan_in_order(self.noted_at, self.n_first)
-        self.refine_all_deferred()
-        for i in range(self.n_queries):
-            if self.queries[i].coded:
-                self.came_late[i] = self.lateness(&self.queries[i], self.noted + i * self.k)
+        if self.came_late != NULL:
+            for i in range(self.n_queries):
+                self.came_late[i] = self.lateness(&self.queries[i])
 
-    cdef void note_best(self, Query *query, float *scores) noexcept nogil:
-        """The best k scores so far, in any order; -inf where there are fewer."""
-        cdef int64_t count = query.best.count, first = 0, j
-        cdef const float *best = query.best.scores
-        cdef double last
+    cdef float lateness(self, Query *query) noexcept nogil:
+        """How late the rows of the answer lie, see `late_to`."""
+        cdef int64_t j
+        cdef double last = INFINITY, total = 0.0
+        cdef const farann_candidates *list = &query.candidates
+        if not query.coded:
+            return 0.0
         if query.best.capacity == 0:
             last = self.keep_best(query)
-            best, count = query.candidates.scores, query.candidates.count
-            if last < INFINITY:
-                first = farann_candidates_split(&query.candidates, -INFINITY, last)
-        for j in range(self.k):
-            scores[j] = best[first + j] if first + j < count else -INFINITY
-
-    cdef uint8_t lateness(self, Query *query, const float *noted) noexcept nogil:
-        """How much of the answer took the place of what was noted, see `late_to`."""
-        cdef int64_t j, replaced = 0
-        cdef double last = INFINITY
-        if query.best.capacity == 0:
-            last = self.keep_best(query)
+            if last == INFINITY and query.found.count == self.k:
+                last = query.threshold
         elif query.best.count == self.k:
             last = query.best.scores[self.k - 1]
-        if last == INFINITY:
-            return 0  # too few: all rows will be searched
-        for j in range(self.k):
-            replaced += noted[j] < last
-        return (2 * replaced >= self.k) + (10 * replaced >= self.k)
+        for j in range(list.count):
+            if list.scores[j] >= last:
+                total += ROOTS[min(self.places[list.slots[j]], self.last_place)]
+        return <float>(total / self.k)
 
-    def late_to(self, uint8_t[::1] late, int64_t start):
-        """Mark the queries whose answers came late, from `start` on: 2 where half did, 1 where a tenth
-        did.
+    def late_to(self, float[::1] late, int64_t start):
+        """Write how late the answers of queries came, from `start` on.
 
-        Rows come first that answer many sample queries. Where a query finds its answer all along the
-        way, as much of it is among the rows that aren't scanned.
+        Rows lie first that answer many sample queries. Of the rows of an answer it is the mean root
+        of the number of their panel, from 1 on, where rows in cells have that of the first of
+        these. Those count as 0 that have their keys already, as the best of a list do. Queries of
+        another kind have other answers, which lie later.
         """
         cdef int64_t i
-        if self.noted != NULL:
+        if self.came_late != NULL:
             for i in range(self.n_queries):
                 late[start + i] = self.came_late[i]
 

@@ -231,6 +231,7 @@ cdef class Codes:
     cdef int64_t n_rows, n_positions, n_coded, dim, groups
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
+    cdef object places  # see `places_of`
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
         cdef int64_t n

@@ -141,7 +141,10 @@ class Guard:
         self, queries: npt.NDArray[np.float32], i: int, times: float = 1.0
     ) -> bool: ...
     def count_alone(self) -> int: ...
-    def are_late(self, asked: int, late: int, usual: float) -> bool: ...
+    late_surplus: float
+    def how_late(
+        self, asked: int, late: float, usual: float, spread: float, sampled: int
+    ) -> float: ...
 
 class Filter:
     n_rows: Final[int]
@@ -209,7 +212,7 @@ class ApproximateTask(Task):
         tells_late: bool = False,
         stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
-    def late_to(self, late: npt.NDArray[np.uint8], start: int) -> None: ...
+    def late_to(self, late: npt.NDArray[np.float32], start: int) -> None: ...
 
 class SingleSearch:
     plan: Final[object]
@@ -223,7 +226,7 @@ class SingleSearch:
         effort: float | None = None,
         expected: float = ...,
         guard: Guard | None = None,
-        late: float = ...,
+        late: tuple[float, float, int] | None = None,
         stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
     def search(

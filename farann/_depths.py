@@ -100,7 +100,7 @@ def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
     added = store.added
     assert added is not None
     if before is None or before.asked is not guard:
-        queries = _sample(store, k, guard)
+        queries = sample_like(store, k, guard)
     elif len(before.queries) == 0:
         return before
     else:
@@ -130,7 +130,7 @@ def _most(k: int) -> int:
     return max(min(_QUERIES, _MOST_ANSWERS // k), _FEWEST)
 
 
-def _sample(store: Store, k: int, guard: Guard) -> Float32Array:
+def sample_like(store: Store, k: int, guard: Guard) -> Float32Array:
     """Queries like those that the plan for k was measured with."""
     given = store.tunings.queries.get(k)
     queries = store.sample_queries(_DRAWN) if given is None else given

@@ -5,9 +5,11 @@ cdef enum:
     GUARD_WIDTH = 64
     GUARD_POINTS = 256
 
-# Of queries whose answers come late: how many deviations a batch may have beyond the usual share; and
-# of those one after another what may add up beyond that share and a margin.
-cdef double LATE_DEVIATIONS = 4.0, LATE_MARGIN = 0.1, LATE_LIMIT = 10.0
+# How late answers may come, in deviations of one query: what may add up, of queries one after another,
+# beyond what is usual and a margin.
+cdef double LATE_MARGIN = 0.2, LATE_LIMIT = 25.0
+# The least that is taken for a deviation, beside 1 and the usual.
+cdef double LEAST_LATE_SPREAD = 0.05
 
 
 cdef class Guard:
@@ -43,7 +45,7 @@ cdef class Guard:
     cdef double scale
     cdef bint unit
     cdef int64_t dim, width, alone
-    cdef double late_surplus  # queries whose answers came late, beyond what is usual
+    cdef public double late_surplus  # how late answers came, beyond what is usual, in deviations
 
     def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] centre,
                  double scale, const float[:, ::1] points, const float[::1] reaches,
@@ -162,17 +164,20 @@ cdef class Guard:
         self.alone += like and times == 1.0
         return like
 
-    def are_late(self, int64_t asked, int64_t late, double usual):
-        """Whether more queries, of a batch or of all before, had answers that came late than the
-        `usual` share: then the plan was not made for such queries.
+    def how_late(self, int64_t asked, double late, double usual, double spread, int64_t sampled):
+        """By how many deviations the answers to queries came later, on average, than is usual.
 
-        What is beyond the usual is summed up; chance alone hardly takes it beyond the limit.
+        It is infinite if those of all queries before add up to more than chance explains: then the
+        plan was not made for such queries. `late` is the sum of what `ApproximateTask.late_to` told
+        of them, `usual` the mean of so many `sampled` queries, `spread` their deviation.
         """
-        cdef double deviation = sqrt(asked * usual * (1.0 - usual))
+        cdef double unit = max(spread, LEAST_LATE_SPREAD * (1.0 + usual))
+        cdef double beyond = (late - asked * usual) / unit
         self.late_surplus = min(2.0 * LATE_LIMIT, max(
-            self.late_surplus + late - asked * (usual + LATE_MARGIN), 0.0))
-        return self.late_surplus > LATE_LIMIT or (
-            late > asked * usual + LATE_DEVIATIONS * (deviation + 1.0))
+            self.late_surplus + beyond - LATE_MARGIN * asked, 0.0))
+        if self.late_surplus > LATE_LIMIT:
+            return INFINITY
+        return beyond / sqrt(max(asked, 1) * (1.0 + <double>asked / max(sampled, 1)))
 
     def count_alone(self):
         """How many queries that were asked alone are like the sample, since the last call."""

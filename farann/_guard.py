@@ -9,8 +9,9 @@ does the tests, docs/how-it-works.md explains them.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
-from math import inf, isnan, nan
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,8 @@ import numpy as np
 from farann import _core, _search, _tasks
 from farann._kmeans import k_means
 from farann._process import ieee_arithmetic, one_thread
-from farann._results import Hits, SearchStats
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._results import Hits, SearchStats, share_found
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 
 if TYPE_CHECKING:
     from farann._filters import Wanted
@@ -40,6 +41,10 @@ _PART, _LONG = 1024, 16_384
 # Queries that chance may have among those like the sample; and so many times a square of a distance
 # is too far for chance.
 _USUAL_SHARE, _FAR = 0.015, 1.25
+# Where answers come earlier or later than is usual by so many deviations, so many queries of a
+# batch are answered exactly, to see what the others lack, if it is of so many at least. In smaller
+# ones late answers are taken for bad ones, by more deviations.
+_UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
 # How the core is told to scan all codes.
 _ALL_CODES: dict[str, Any] = {"effort": inf}
 # Warn when so many queries were guarded beyond such a share of all.
@@ -104,20 +109,23 @@ class Guard:
         return found
 
     def top(self, store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int,
-            threads: int, options: dict[str, Any],
-            usual: float = nan) -> tuple[Hits, SearchStats]:
+            threads: int, options: dict[str, Any], usual: tuple[float, float, int] | None = None,
+            recall: float | None = None) -> tuple[Hits, SearchStats]:
         """The k best rows of each query: exact for those that are unlike the sample, or turn out to
-        be, as more answers come late than the `usual` share.
+        be, as their answers come later than is `usual`, and `recall` isn't reached.
 
         `options` are for the others. Without vectors all codes are scanned in the place of an exact
         search.
         """
         n, unlike = len(queries), self.unlike(queries, threads)
-        if unlike is None and isnan(usual):
+        if unlike is None and usual is None:
             return _searched(store, view, wanted, queries, k, threads, options)
         guarded = np.empty(0, np.int64) if unlike is None else unlike
         like = np.delete(np.arange(n), guarded)
-        hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
+        exact = {} if store.n_coded is None else _ALL_CODES
+        late = np.zeros(len(like), np.float32)
+        if usual is not None:
+            options = options | {"late": late}
         did = []
 
         def search(which: Int64Array, limits: dict[str, Any]) -> None:
@@ -126,14 +134,21 @@ class Guard:
                     store, view, wanted.of(which, n), queries[which], k, threads, limits))[0]
                 did.append(found[1])
 
-        late = np.zeros(len(like), np.uint8)
-        search(like, options if isnan(usual) else options | {"late": late})
-        n_late = int((late == 2).sum())
-        # Once they are others, part of an answer that came late is enough.
-        if not isnan(usual) and self.tests.are_late(len(like), n_late, usual) and late.any():
-            guarded = np.union1d(guarded, like[late != 0])
-            self._note(0, int((late != 0).sum()), 5)
-        search(guarded, {} if store.n_coded is None else _ALL_CODES)
+        if unlike is None:
+            hits, work = _searched(store, view, wanted, queries, k, threads, options)
+            did.append(work)
+        else:
+            hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
+            search(like, options)
+            search(guarded, exact)
+        if usual is not None and recall is not None:
+            how_late = self.tests.how_late(len(like), float(late.sum(dtype=np.float64)), *usual)
+            again = _repeat(like, late > usual[0], how_late, recall, hits,
+                            lambda which: search(which, exact))
+            if 0 < len(again) <= _AUDITED and len(like) >= _WORTH_AUDITING:
+                self.tests.late_surplus = 0.0  # what was found is enough
+            self._note(0, len(again), 5)
+            guarded = np.union1d(guarded, again)
         total = SearchStats(*map(sum, zip(*did, strict=True)))
         return hits, total._replace(queries=n, queries_guarded=len(guarded))
 
@@ -158,6 +173,33 @@ def _searched(store: Store, view: View, wanted: Wanted, queries: Float32Array, k
     chosen = wanted.filter(store, view, len(queries), exact=not approximate)
     return _search.top(view.snapshot if approximate else view.exact, chosen, queries, k, False,
                        threads, **options)
+
+
+def _repeat(like: Int64Array, late: BoolArray, how_late: float, recall: float, hits: Hits,
+            search: Callable[[Int64Array], None]) -> Int64Array:
+    """Search exactly for queries whose answers came unusually late or early; gives which.
+
+    In a large batch some are answered exactly to see what the others lack. If that is too much, it
+    is the late ones that are answered so, and if these don't make up for it all.
+    """
+    if len(like) < _WORTH_AUDITING:
+        again = like[late] if how_late > _LATE else like[:0]
+        search(again)
+        return again
+    if abs(how_late) <= _UNUSUAL:
+        return like[:0]
+    some = np.arange(0, len(like), -(-len(like) // _AUDITED))
+    found, done = hits.ids[like[some]], np.zeros(len(like), np.bool_)
+    search(like[some])
+    done[some] = True
+    shares = np.array([share_found(one[None], wanted[None])
+                       for one, wanted in zip(found, hits.ids[like[some]], strict=True)])
+    if shares.mean() < recall:
+        enough = np.where(late[some], 1.0, shares).mean() >= recall
+        others = late & ~done if enough else ~done
+        search(like[others])
+        done |= others
+    return like[done]
 
 
 def signs_of(dim: int) -> Float32Array:

@@ -57,7 +57,8 @@ def sections_of(settings: Mapping[str, Any],
         tunings = list(store.tunings.by_k.values())
         metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
         metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
-        metadata["late"] = [[t.k, list(t.late)] for t in tunings if t.late]
+        metadata["lateness"] = [[t.k, t.sampled, list(t.late), list(t.late_spread)]
+                                for t in tunings if t.late]
         by_k, kept = guards_of(store.tunings.guards, {t.k for t in tunings})
         if by_k:
             metadata["guards"] = by_k
@@ -146,6 +147,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         _restore_coded(store, metadata, arrays)
     if made is not None:
         store.tunings.by_k = _tunings_of(metadata)
+        store.tunings.removed_before = store.n_removed
         store.exact, native_exact = _exact_of(metadata, arrays, count, store)
         store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, kind)
         store.keep_native(native, native_exact)
@@ -293,19 +295,20 @@ def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
         raise FormatError(f"metadata: 'single_costs' can't be "
                           f"{_checks.shown(metadata['single_costs'])}") from None
     try:
-        for k, late in metadata.get("late", []):
-            tunings[k] = _with_late(tunings[k], late)
+        for k, *late in metadata.get("lateness", []):
+            tunings[k] = _with_late(tunings[k], *late)
     except (TypeError, ValueError, OverflowError, KeyError):
         raise FormatError(
-            f"metadata: 'late' can't be {_checks.shown(metadata['late'])}") from None
+            f"metadata: 'lateness' can't be {_checks.shown(metadata['lateness'])}") from None
     return tunings
 
 
-def _with_late(tuning: Tuning, shares: list[float]) -> Tuning:
-    late = tuple(float(share) for share in shares)
-    if len(late) != len(tuning.costs) or not all(0.0 <= share <= 1.0 for share in late):
-        raise ValueError(shares)
-    return tuning._replace(late=late)
+def _with_late(tuning: Tuning, sampled: int, *columns: list[float]) -> Tuning:
+    late, spread = (tuple(float(root) for root in column) for column in columns)
+    if not len(late) == len(spread) == len(tuning.costs) or sampled < 1 or not all(
+            0.0 <= root < inf for root in late + spread):
+        raise ValueError(columns)
+    return tuning._replace(late=late, late_spread=spread, sampled=int(sampled))
 
 
 def _with_single_costs(tuning: Tuning, costs: list[float]) -> Tuning:

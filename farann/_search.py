@@ -8,7 +8,6 @@ from itertools import pairwise
 from math import inf, nan
 
 import numpy as np
-import numpy.typing as npt
 
 from farann import _core, _tasks
 from farann._cost import codes_pay, row_costs
@@ -44,12 +43,12 @@ _QUERY_BYTES = 16_384
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
         epsilon: float = 0.0, expected: float = nan,
-        late: npt.NDArray[np.uint8] | None = None,
+        late: Float32Array | None = None,
         stops: Int64Array | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took.
 
-    Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`). Queries
-    whose answers come late in such a search are marked in `late`.
+    Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`). How
+    late the answers of queries come in such a search is written to `late`.
     """
     n = len(queries)
     scores = np.empty((n, k), np.float32)
@@ -135,7 +134,7 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
            guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
-           expected: float = nan, late: float = nan,
+           expected: float = nan, late: tuple[float, float, int] | None = None,
            stops: Int64Array | None = None) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 

@@ -34,9 +34,8 @@ cdef class SingleSearch:
         Likewise.
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
-    late : float
-        The share of queries whose answers usually come late, see `Guard.are_late`; NaN: that isn't
-        told.
+    late : tuple, optional
+        How late answers usually come: what `Guard.how_late` has after `late`. None: that isn't told.
     stops : int64 (r,), optional
         As for `ApproximateTask`.
     """
@@ -44,20 +43,21 @@ cdef class SingleSearch:
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
-    cdef double late
+    cdef double usual
     cdef int64_t k
     cdef readonly object plan
-    cdef object costs, effort, expected, stops, results_of_one, results_of_batch
+    cdef object costs, effort, expected, late, stops, results_of_one, results_of_batch
     cdef bint unit, holds_gil
     cdef list idle
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, effort=None,
-                 double expected=NAN, Guard guard=None, double late=NAN, stops=None):
+                 double expected=NAN, Guard guard=None, late=None, stops=None):
         if filter.excluded is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.effort, self.expected, self.guard = costs, effort, expected, guard
         self.late, self.stops = late, stops
+        self.usual = NAN if late is None else late[0]
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -71,7 +71,7 @@ cdef class SingleSearch:
                         self.costs)
         return ApproximateTask(self.snapshot, self.filter, first, 0, 1, self.k, self.effort, 0,
                                self.expected, None,
-                               self.guard is not None and not isnan(self.late), self.stops)
+                               self.guard is not None and self.late is not None, self.stops)
 
     def search(self, queries):
         """Find the rows furthest from a float32 array (dim,) or (1, dim).
@@ -138,13 +138,13 @@ cdef class SingleSearch:
 
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""
-        cdef uint8_t late
+        cdef float late
         if self.effort is None or (<ApproximateTask>task).came_late == NULL:
             return False
         late = (<ApproximateTask>task).came_late[0]
-        if late and self.guard.late_surplus > LATE_LIMIT:
+        if late > self.usual and self.guard.late_surplus > LATE_LIMIT:
             return True
-        self.guard.are_late(1, late == 2, self.late)
+        self.guard.how_late(1, late, *self.late)
         return False
 
     cdef bint answer(self, Task task, const float *query, float *scores,

@@ -77,11 +77,13 @@ class Store:
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
         self.depths = Depths()  # of runs, as far as somebody asked
+        self.plans_hold: dict[int, Int64Array | None] = {}  # by k, for which answers that was found
 
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
-        new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later())
+        new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later(),
+                            plans_hold={})
         if not parts.keys().isdisjoint(("base", "layout", "exact")):
             new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
@@ -333,6 +335,15 @@ class Store:
             slots = fresh if len(fresh) else slots
         draw = np.random.default_rng([self.kind.seed, 1])
         return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
+
+    def plan_holds(self, k: int) -> bool:
+        """Whether the tuning for k is of the rows that there are, but for a few."""
+        answers = self.tunings.answers.get(k)
+        if k not in self.plans_hold or self.plans_hold[k] is not answers:
+            if not self.tunings.holds(k, self.alive, self.n_removed):
+                return False
+            self.plans_hold[k] = answers
+        return True
 
     def guard(self, queries: Float32Array | None, isa: str) -> Guard:
         """A guard for a plan that is measured with these queries, or else with `sample_queries`."""

@@ -30,6 +30,7 @@ from farann._kind import Kind
 from farann._metric import traits_of
 from farann._results import BeyondHits, Hits, SearchStats
 from farann._store import Store
+from farann._tunings import Measured
 from farann._types import Float32Array, Int64Array
 from farann.tuning import Tuning
 
@@ -369,9 +370,9 @@ class Index:
         store = self._laid_out()
         if store is None or len(store) == 0:
             raise ValueError("tune: the index has no rows")
-        tuned, guard = self._measured(store, k, sample, recall)
-        store.tunings.keep(k, tuned, guard, sample)
-        return tuned
+        measured = self._measured(store, k, sample, recall)
+        store.tunings.keep(k, measured, sample)
+        return measured.tuning
 
     # ---- asking it ----
 
@@ -713,7 +714,8 @@ class Index:
                     "budget": limits.budget}
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
-        tuned = store.tunings.measured_once(k, lambda: self._measured(store, k))
+        tuned = store.tunings.measured_once(k, lambda: self._measured_again(store, k),
+                                            lambda: store.plan_holds(k))
         effort = tuned.effort_for(limits.recall, single=single)
         # Without vectors all codes are scanned where others would search exactly.
         if effort == float("inf") and store.n_coded is None:
@@ -755,11 +757,11 @@ class Index:
         while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):
             sample = None if queries is not None else store.tunings.queries.get(k)
-            new.tunings.keep(k, *self._measured(new, k, sample), sample)
+            new.tunings.keep(k, self._measured(new, k, sample), sample)
         return new
 
     def _measured(self, store: Store, k: int, queries: Float32Array | None = None,
-                  recall: float = 0.95) -> tuple[Tuning, Guard | None]:
+                  recall: float = 0.95) -> Measured:
         """What reaches which recall, by queries that are given or a sample, and its guard."""
         asked = queries
         if asked is None:
@@ -767,14 +769,28 @@ class Index:
         # Beyond the rows there are nothing is found, and no answer needs room for it.
         measured = _depths.base_alone(store)
         view = measured.view(self._isa)
-        tuned = tuning.measure(view.snapshot, asked, min(k, len(measured)),
-                               with_cells=store.cells is not None,
-                               with_vectors=store.n_coded is None, target=recall,
-                               exact=view.exact)._replace(k=k)
+        tuned, ids = tuning.measure(view.snapshot, asked, min(k, len(measured)),
+                                    with_cells=store.cells is not None,
+                                    with_vectors=store.n_coded is None, target=recall,
+                                    exact=view.exact)
+        answers = measured.slots_of(ids[ids >= 0])
         # What is always exact needs no guard.
-        if len(tuned.efforts) == 1 or store.codes is None:
-            return tuned, None
-        return tuned, store.guard(queries, self._isa)
+        exact = len(tuned.efforts) == 1 or store.codes is None
+        return Measured(tuned._replace(k=k), None if exact else store.guard(queries, self._isa),
+                        answers)
+
+    def _measured_again(self, store: Store, k: int) -> Measured:
+        """The same for a search: by the queries of the table that there was, if there was one."""
+        before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
+        if before is None or guard is None:
+            return self._measured(store, k)
+        queries = store.tunings.queries.get(k)
+        if queries is None and k not in store.tunings.answers:
+            # From a file, which doesn't keep them.
+            queries = _depths.sample_like(store, k, guard)
+            if len(queries) == 0:
+                return Measured(before, guard, np.empty(0, np.int64))
+        return self._measured(store, k, queries, before.target)._replace(guard=guard)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -793,15 +809,16 @@ class Index:
         view = store.view(self._isa)
         wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
         threads = self._threads_for(threads, len(vectors))
-        options, plan, guard, usual = {}, store.tunings.by_k.get(k), None, nan
+        options, plan, guard, usual = {}, store.tunings.by_k.get(k), None, None
         # Of few rows an approximate search may find too little, and an exact one has little to do.
         if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
             options = self._options(limits, store, k, allowed is None, len(vectors) == 1, threads)
             if "expected" in options:  # by a plan
                 guard = store.tunings.guards.get(k)
-            usual = options.pop("late", nan)
-        if guard is not None and len(vectors):
-            hits, stats = guard.top(store, view, wanted, vectors, k, threads, options, usual)
+            usual = options.pop("late", None)
+        if guard is not None and limits is not None and len(vectors):
+            hits, stats = guard.top(store, view, wanted, vectors, k, threads, options, usual,
+                                    limits.recall)
         else:
             chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
             snapshot = view.snapshot if "effort" in options else view.exact

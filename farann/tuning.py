@@ -7,12 +7,11 @@ from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from farann import _checks, _core, _search
 from farann._cost import cost_of
 from farann._results import Hits, SearchStats, share_found
-from farann._types import Float32Array
+from farann._types import Float32Array, Int64Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +36,8 @@ _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
 # So many times the cost of the next larger effort says that many queries had all rows scanned.
 _DEARER = 1.25
+# Where recall rises by more from one effort to the next, no line says what is between.
+_STEEP = 0.4
 # What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
 # a search that expects too much begins again.
 _BELOW = 2.0
@@ -76,8 +77,13 @@ class Tuning(NamedTuple):
         Costs as above of queries that are asked one by one; empty where they aren't known, as in
         files of older versions.
     late : tuple of float
-        Without cells: the share of the sample whose answers came late in the search. More are a
-        sign of other queries. Empty with cells, without vectors, and in files of older versions.
+        How late the answers of the sample came: the root of their places in the order of rows,
+        in panels of 16, on average. Later ones are a sign of other queries. Empty without vectors,
+        and in files of older versions.
+    late_spread : tuple of float
+        The deviation of that from query to query.
+    sampled : int
+        Queries that this is of.
     """
 
     k: int
@@ -88,6 +94,8 @@ class Tuning(NamedTuple):
     expected: tuple[float, ...] = ()
     single_costs: tuple[float, ...] = ()
     late: tuple[float, ...] = ()
+    late_spread: tuple[float, ...] = ()
+    sampled: int = 0
 
     def effort_for(self, recall: float, *, single: bool = False) -> float:
         """The effort that should reach a recall; infinite where only exact search does.
@@ -126,7 +134,8 @@ class Tuning(NamedTuple):
         # Where less effort costs far more, many queries found too little and had all rows scanned:
         # their recall says nothing of efforts between.
         scanned_all = self.costs[i - 1] > _DEARER * self.costs[i]
-        if i == 0 or best[i] == best[i - 1] or scanned_all:
+        steep = i > 0 and best[i] - best[i - 1] > _STEEP
+        if i == 0 or best[i] == best[i - 1] or scanned_all or steep:
             return self.efforts[i]
         # Recall flattens: a straight line asks for too much, one of logarithms for too little.
         share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
@@ -154,8 +163,8 @@ class Tuning(NamedTuple):
             return float("nan")
         return float(np.interp(effort, self.efforts[:-1], self.expected[:-1]))
 
-    def late_at(self, effort: float) -> float:
-        """The share of queries whose answers usually come late.
+    def late_at(self, effort: float) -> tuple[float, float, int] | None:
+        """How late answers usually come.
 
         Parameters
         ----------
@@ -164,13 +173,19 @@ class Tuning(NamedTuple):
 
         Returns
         -------
-        float
-            Interpolated in `late`, NaN where it isn't known.
+        tuple or None
+            Interpolated in `late` and `late_spread` by logarithms, and `sampled`; None where it
+            isn't known.
         """
         effort = _checks.to_float("effort", effort)
         if not self.late or effort == float("inf"):
-            return float("nan")
-        return float(np.interp(effort, self.efforts[:-1], self.late[:-1]))
+            return None
+        # Of twice as many rows they lie some share later.
+        logarithms = np.log1p(self.efforts[:-1])
+        mean, spread = (float(np.expm1(np.interp(np.log1p(effort), logarithms,
+                                                 np.log1p(column[:-1]))))
+                        for column in (self.late, self.late_spread))
+        return mean, spread, self.sampled
 
     def __str__(self) -> str:
         lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
@@ -216,13 +231,14 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_cells: bool, with_vectors: bool = True, target: float = 0.95,
-            exact: _core.Snapshot | None = None, singles: bool = True) -> Tuning:
+            exact: _core.Snapshot | None = None,
+            singles: bool = True) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
     Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
     searches may have a snapshot of their own. `singles`: what queries cost that are asked one by
-    one is measured as well.
+    one is measured as well. With the table come the ids of the queries' answers.
     """
     chosen = _core.Filter(snapshot)
     asked = None if with_vectors else float("inf")
@@ -232,7 +248,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
     expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
-    tells_late = with_vectors and not with_cells and singles
+    tells_late = with_vectors and singles
     if with_cells:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
@@ -247,21 +263,24 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     tried: list[tuple[float, ...]] = []
     for effort in efforts:
         expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
-        marks = np.zeros(len(queries), np.uint8) if tells_late else None
-        work, found = _searched(snapshot, chosen, queries, k, effort, expected, marks)
+        late = np.zeros(len(queries), np.float32) if tells_late else None
+        work, found = _searched(snapshot, chosen, queries, k, effort, expected, late)
         recall = share_found(found.ids, truth.ids)
         cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
         single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
-        share_late = 0.0 if marks is None else float((marks == 2).mean())
-        tried.append((effort, recall, cost, expected, single_cost / of_exact_single, share_late))
+        lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
+                                                    float(late.std(dtype=np.float64)))
+        tried.append((effort, recall, cost, expected, single_cost / of_exact_single, *lateness))
         # With little effort too few rows may be found, and all have to be searched after all.
         dearer = len(tried) > 1 and cost >= tried[-2][2]
         if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
             break
-    tried.append((float("inf"), 1.0, 1.0, nan, 1.0, 0.0))
+    tried.append((float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0))
     columns = list(zip(*tried, strict=True))
-    return Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
-                  columns[4] if singles else (), columns[5] if tells_late else ())
+    tuned = Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
+                   columns[4] if singles else (),
+                   *((columns[5], columns[6], len(queries)) if tells_late else ()))
+    return tuned, truth.ids
 
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
@@ -274,7 +293,7 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
                     recalls: Sequence[float], of_exact: float, *, with_cells: bool,
                     exact: _core.Snapshot | None = None) -> list[float]:
     """The same of searches of some recalls below 1, where an exact one takes `of_exact`."""
-    tuned = measure(snapshot, queries, k, with_cells=with_cells, exact=exact, singles=False)
+    tuned, _ = measure(snapshot, queries, k, with_cells=with_cells, exact=exact, singles=False)
     efforts = [tuned.effort_for(recall) for recall in recalls]
     return [of_exact * (1.0 if effort == float("inf") else
                         float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
@@ -283,7 +302,7 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
 
 def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
               effort: float | None, expected: float = nan,
-              late: npt.NDArray[np.uint8] | None = None) -> tuple[SearchStats, Hits]:
+              late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
     # One thread, as the number of threads changes how queries are grouped.
     hits, work = _search.top(snapshot, chosen, queries, k, False, 1, effort=effort,
                              expected=expected, late=late)

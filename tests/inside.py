@@ -60,6 +60,7 @@ from farann._format import (
     write_file,
 )
 from farann._format import _read_table as read_table
+from farann._guard import _repeat as repeat_late
 from farann._ids import IdMap
 from farann._kind import Kind
 from farann._kmeans import _labels as labels
@@ -73,6 +74,7 @@ from farann._search import _TASK_BYTES as TASK_BYTES
 from farann._search import _is_long as is_long
 from farann._store import Store
 from farann._tasks import _forget_executors as forget_executors
+from farann._tunings import Measured, Tunings
 from farann.adapters._calibration import (
     Calibration,
     Linear,

@@ -1,4 +1,4 @@
-"""Without cells: where more answers come late in a search than usual, late ones are exact."""
+"""Queries of another kind are told by where their answers lie in the order of rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import inside
 import numpy as np
+import numpy.typing as npt
 import pytest
 from approximate_cases import recall_of
 from cases import Float32, assert_same, float32, index_of
@@ -27,6 +28,20 @@ def skewed(n: int, seed: int) -> Float32:
     size = np.where(random.random((n, 1)) < 0.1, 1.5, 0.6)
     side = np.where(random.random((n, 1)) < 0.85, 0.5, -0.5)
     return float32(random.standard_normal((n, DIM)) * size + side)
+
+
+def populations(n: int, seed: int, share: float = 0.05) -> Float32:
+    """Two of them; such a share is of the second, whose answers are others."""
+    random, fixed = np.random.default_rng(seed), np.random.default_rng(9)
+    first, second = fixed.standard_normal((2, DIM))
+    noise = random.standard_normal((n, DIM))
+    return float32(np.where(random.random((n, 1)) < share, 2 * noise - 3 * second,
+                            0.7 * noise + first))
+
+
+@pytest.fixture(scope="module")
+def cells() -> farann.Index:
+    return index_of(populations(N, 0), "cosine", cells=60, threads=1).build(tune=[10])
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +126,104 @@ class TestRecall:
         assert stats.queries_guarded > 30 and recall_of(hits.ids, truth.ids) >= 0.9
         assert not any(np.isin(a, b).any() for a, b in zip(hits.ids, best, strict=True))
 
-    def test_neither_with_cells_nor_a_budget(self, index: farann.Index) -> None:
+    def test_not_with_a_budget(self, index: farann.Index) -> None:
         queries = -skewed(60, 4)
         stats = index.search_furthest(queries, budget=2000, return_stats=True)[1]
         assert stats.queries_guarded == 0 and stats.rows_scanned <= 60 * 2000
-        cells = index_of(skewed(N, 0), "dot", cells=60).build(tune=[10])
-        assert not table_of(cells, 10).late
+
+    def test_few_rows_scanned(self) -> None:
+        """However few rows a plan takes."""
+        index = index_of(populations(N, 0), "dot", threads=1).build(tune=[10])
+        queries = populations(ASKED, 1, 1.0)
+        truth = index.search_furthest(queries).ids
+        bare, work = otherwise(index, 10, late=()).search_furthest(queries, recall=0.8,
+                                                                   return_stats=True)
+        assert recall_of(bare.ids, truth) < 0.3
+        hits = index.search_furthest(queries, recall=0.8)
+        assert recall_of(hits.ids, truth) >= 0.8
+        alike, stats = index.search_furthest(populations(1000, 2), recall=0.8, return_stats=True)
+        assert stats.queries_guarded <= 10 and stats.rows_scanned < 300 * 1000
+
+
+class TestCells:
+    @pytest.mark.parametrize("n", [60, 1000])
+    def test_the_other_population(self, cells: farann.Index, n: int) -> None:
+        queries = populations(n, 1, 1.0)
+        truth = cells.search_furthest(queries).ids
+        bare = otherwise(cells, 10, late=()).search_furthest(queries, recall=0.95).ids
+        assert recall_of(bare, truth) < 0.85
+        hits, stats = cells.search_furthest(queries, recall=0.95, return_stats=True)
+        assert recall_of(hits.ids, truth) >= 0.94 and stats.queries_guarded > 0.8 * n
+
+    @pytest.mark.parametrize("seed", [2, 3, 4])
+    def test_like_the_rows(self, cells: farann.Index, seed: int) -> None:
+        queries = populations(1000, seed)
+        hits, stats = cells.search_furthest(queries, recall=0.95, return_stats=True)
+        assert stats.queries_guarded <= 10
+        bare = otherwise(cells, 10, late=()).search_furthest(queries, recall=0.95)
+        assert (hits.ids == bare.ids).all(axis=1).sum() >= 990
+
+    def test_one_by_one(self, cells: farann.Index) -> None:
+        other = otherwise(cells, 10)
+        guarded = []
+        with pytest.warns(RecallWarning):
+            for query in populations(100, 3, 1.0):
+                guarded.append(other.search_furthest(query, recall=0.95,
+                                                     return_stats=True)[1].queries_guarded)
+        assert sum(guarded[40:]) > 50
+
+
+class TestAudit:
+    """Some of an unusual batch are answered exactly; that tells whether the others have to be."""
+
+    def test_enough_was_found(self) -> None:
+        """Answers come late, and nearly all are found: only the audited queries are exact."""
+        index = index_of(populations(N, 0), "dot", cells=60, threads=1).build(tune=[10])
+        queries = populations(1000, 1, 1.0)
+        truth = index.search_furthest(queries)
+        bare = otherwise(index, 10, late=()).search_furthest(queries, recall=0.8)
+        lost = otherwise(index, 10, late=()).search_furthest(queries, recall=0.8,
+                                                             return_stats=True)[1].queries_guarded
+        hits, stats = index.search_furthest(queries, recall=0.8, return_stats=True)
+        assert recall_of(bare.ids, truth.ids) > 0.85
+        assert 60 < stats.queries_guarded - lost <= 128
+        hits, stats = index.search_furthest(queries, recall=0.95, return_stats=True)
+        assert recall_of(hits.ids, truth.ids) >= 0.94 and stats.queries_guarded > 500
+
+    @pytest.mark.parametrize(("shares", "late", "wanted"), [
+        ([1.0, 0.9], [False, True], "some"), ([1.0, 0.5], [False, True], "late"),
+        ([0.5, 0.9], [False, True], "all")])
+    def test_what_is_repeated(self, shares: list[float], late: list[bool], wanted: str) -> None:
+        """Late ones do where they make up for what is lacking."""
+        n = 1024
+        hits = farann.Hits(np.zeros((n, 10), np.float32), np.tile(np.arange(10), (n, 1)))
+        asked: list[int] = []
+
+        # Every eighth is audited; of these every other is of either kind.
+        kind = np.arange(n) // 8 % 2
+        hits.ids[:] += 100 * (np.arange(10) >= np.round(10 * np.array(shares)[kind])[:, None])
+
+        def search(which: npt.NDArray[np.int64]) -> None:
+            asked.extend(which.tolist())
+            hits.ids[which] = np.arange(10)
+
+        is_late = np.array(late)[kind]
+        again = inside.repeat_late(np.arange(n), is_late, 3.0, 0.9, hits, search)
+        audited = np.arange(0, n, 8)
+        expected = {"some": audited, "late": np.union1d(audited, np.flatnonzero(is_late)),
+                    "all": np.arange(n)}[wanted]
+        assert sorted(asked) == again.tolist() == expected.tolist()
+
+    def test_when(self) -> None:
+        """Early answers are unusual, too, and small batches are not audited."""
+        hits = farann.Hits(np.zeros((600, 1), np.float32), np.zeros((600, 1), np.int64))
+        late = np.arange(600) % 3 == 0
+
+        def repeated(n: int, how_late: float) -> int:
+            return len(inside.repeat_late(np.arange(n), late[:n], how_late, 0.9, hits, lambda _: None))
+
+        assert repeated(600, 2.4) == 0 and repeated(600, 2.6) == repeated(600, -2.6) == 120
+        assert repeated(300, 3.9) == repeated(300, -9.0) == 0 and repeated(300, 4.1) == 100
 
 
 class TestWhatIsLate:
@@ -124,70 +231,92 @@ class TestWhatIsLate:
 
     @pytest.mark.parametrize("isa", inside.levels())
     @pytest.mark.parametrize("k", [1, 3, 10, 70])
-    def test_by_positions(self, index: farann.Index, isa: str, k: int) -> None:
-        store, queries = inside.store_of(index), -skewed(64, 5)
+    @pytest.mark.parametrize("partitioned", [False, True])
+    def test_by_positions(self, index: farann.Index, cells: farann.Index, isa: str, k: int,
+                          partitioned: bool) -> None:
+        one = cells if partitioned else index
+        queries = populations(64, 5, 1.0) if partitioned else -skewed(64, 5)
+        store = inside.store_of(one)
         assert store.codes is not None and store.codes.slots is not None
-        slots = store.codes.slots[store.codes.slots >= 0]
-        keys = -queries.astype(np.float64) @ store.base.astype(np.float64).T
-        snapshot, late = store.view(isa).snapshot, 0
-        for effort in (2048.0, 6000.0, 16_000.0):
-            scanned = min(-(-int(effort) // 16) * 16, len(slots))
-            noted = min(scanned // 4, len(store.codes.panels) // 16) // (1 if k > 3 else 2)
-            noted = -(-noted // 16) * 16
-            found = np.argsort(-keys[:, slots[:scanned]], axis=1)[:, :k]
-            number = (found >= noted).sum(axis=1)
+        place = np.zeros(N, np.int64)
+        filled = store.codes.slots >= 0
+        place[store.codes.slots[filled]] = np.flatnonzero(filled) // 16
+        if partitioned:
+            assert store.cells is not None and 0 < store.cells.starts[0] < 4000
+            place = np.minimum(place, store.cells.starts[0] // 16)
+        snapshot = store.view(isa).snapshot
+        for effort in (1.0, 3.0) if partitioned else (160.0, 2048.0, 16_000.0):
             task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 64, k,
                                          effort, tells_late=True)
             task.run()
-            marks = np.full(70, 2, np.uint8)
-            task.late_to(marks, 3)
-            assert (marks[:3] == 2).all() and (marks[67:] == 2).all()
-            # Rough scores may have two rows in the other order.
-            wanted = (2 * number >= k) + (10 * number >= k).astype(np.int64)
-            assert (marks[3:67] == wanted).mean() > 0.9
-            late += int((marks[3:67] == 2).sum())
+            ids, scores = np.empty((64, k), np.int64), np.empty((64, k), np.float32)
+            task.write_top(scores, ids, 0)
+            late = np.full(70, -1, np.float32)
+            task.late_to(late, 3)
+            assert (late[:3] == -1).all() and (late[67:] == -1).all()
+            wanted = np.sqrt(place[ids] + 1.0).mean(axis=1)
+            # Rough scores may have two rows in the other order, or of large k some more above them.
+            close = 0.05 if k <= 64 else 0.15
+            assert (np.abs(late[3:67] / wanted - 1.0) < close).mean() > 0.8
             for i in range(5):
-                one = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, i, i + 1,
-                                            k, effort, tells_late=True)
-                one.run()
-                one.late_to(marks, 0)
-                assert marks[0] == marks[3 + i]
-        assert late > 0 or k > 10
+                alone = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, i, i + 1,
+                                              k, effort, tells_late=True)
+                alone.run()
+                told = np.zeros(1, np.float32)
+                alone.late_to(told, 0)
+                assert told[0] == pytest.approx(late[3 + i], rel=0.1)
 
     def test_not_asked_for(self, index: farann.Index) -> None:
         snapshot = inside.snapshot_of(index)
         task = core.ApproximateTask(snapshot, core.Filter(snapshot), -skewed(5, 5), 0, 5, 10,
                                      2048.0)
         task.run()
-        marks = np.full(5, 2, np.uint8)
-        task.late_to(marks, 0)
-        assert (marks == 2).all()
+        late = np.full(5, 2, np.float32)
+        task.late_to(late, 0)
+        assert (late == 2).all()
 
     def test_more_than_usual(self, index: farann.Index) -> None:
-        """What chance has is usual in a batch; alone, what adds up slowly isn't."""
+        """In deviations of the mean; alone, what adds up slowly isn't unusual."""
         def guard() -> core.Guard:
             return inside.store_of(otherwise(index, 10)).tunings.guards[10].tests
 
-        assert not guard().are_late(1000, 240, 0.2) and guard().are_late(1000, 400, 0.2)
-        assert not guard().are_late(4, 4, 0.2) and guard().are_late(20, 20, 0.2)
+        usual = 5.0, 2.0, 10**9
+        assert guard().how_late(100, 520.0, *usual) == pytest.approx(1.0)
+        assert guard().how_late(100, 440.0, *usual) == pytest.approx(-3.0)
+        assert guard().how_late(100, 520.0, 5.0, 2.0, 100) == pytest.approx(0.5**0.5)
+        assert guard().how_late(100, 502.0, 5.0, 0.0, 10**9) == pytest.approx(2 / 0.3 / 10)
         one = guard()
-        assert [one.are_late(1, 1, 0.2) for _ in range(20)].index(True) == 14
-        assert not any([one.are_late(1, 0, 0.2) for _ in range(80)][-10:])
-        assert not any(one.are_late(1, int(i % 4 == 0), 0.2) for i in range(1000))
+        late = [one.how_late(1, 7.0, *usual) for _ in range(60)]
+        assert late.index(np.inf) == 31 and late[:31] == pytest.approx([1.0] * 31)
+        assert np.isfinite([one.how_late(1, 5.0, *usual) for _ in range(200)][-10:]).all()
+        assert np.isfinite([one.how_late(1, 5.0 + (-2.0) ** (i % 2), *usual)
+                            for i in range(1000)]).all()
 
 
 class TestTables:
     def test_shares(self, index: farann.Index) -> None:
         table = table_of(index, 10)
-        assert len(table.late) == len(table.efforts)
-        assert all(0.0 <= share <= 1.0 for share in table.late)
-        assert table.late_at(table.efforts[2]) == table.late[2]
-        assert np.isnan(table.late_at(np.inf)) and np.isnan(table._replace(late=()).late_at(2048.0))
+        assert len(table.late) == len(table.late_spread) == len(table.efforts)
+        assert all(1.0 <= root < 40.0 for root in table.late[:-1]) and table.late[-1] == 0.0
+        assert table.late_at(table.efforts[2]) == pytest.approx(
+            (table.late[2], table.late_spread[2], 2048))
+        # Of efforts between, it is what searches find: within two deviations of the mean of 1,000.
+        queries = inside.store_of(index).sample_queries(2048)
+        snapshot = inside.snapshot_of(index)
+        for effort in (208.0, 416.0, 800.0):
+            late = np.zeros(len(queries), np.float32)
+            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 2048, 10,
+                                         effort, tells_late=True)
+            task.run()
+            task.late_to(late, 0)
+            usual = table.late_at(effort)
+            assert usual is not None and abs(late.mean() - usual[0]) < 2 * usual[1] / 1000**0.5
+        assert table.late_at(np.inf) is None and table._replace(late=()).late_at(2048.0) is None
 
     def test_kept_in_files(self, index: farann.Index, tmp_path: Path) -> None:
         index.save(tmp_path / "index")
         loaded = farann.Index.load(tmp_path / "index")
-        assert table_of(loaded, 10).late == table_of(index, 10).late
+        assert table_of(loaded, 10) == table_of(index, 10)._replace(target=0.95)
         queries = -skewed(60, 4)
         assert_same(loaded.search_furthest(queries, recall=0.95),
                     index.search_furthest(queries, recall=0.95))
@@ -195,17 +324,21 @@ class TestTables:
     def test_older_files(self, index: farann.Index, tmp_path: Path) -> None:
         """Their tables don't say what is usual, and searches are as they were."""
         index.save(tmp_path / "index")
-        metadata, arrays = inside.format.read_file(tmp_path / "index", mmap=False)
-        late = metadata.pop("late")
-        assert [k for k, _ in late] == [10, 20]
-        inside.format.write_file(tmp_path / "old", metadata, arrays)
+        metadata, arrays = inside.read_file(tmp_path / "index", mmap=False)
+        lateness = metadata.pop("lateness")
+        assert [k for k, *_ in lateness] == [10, 20]
+        # What older versions wrote is something else, and isn't read.
+        inside.write_file(tmp_path / "old", metadata | {"late": [[10, [0.1]]]}, arrays)
         old = farann.Index.load(tmp_path / "old")
-        assert table_of(old, 10) == table_of(index, 10)._replace(late=(), target=0.95)
+        assert table_of(old, 10) == table_of(index, 10)._replace(
+            late=(), late_spread=(), sampled=0, target=0.95)
         stats = old.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True)[1]
         assert stats.queries_guarded < 30
-        shares = late[0][1]
-        for damaged in (3, [[11, shares]], [[10, shares[1:]]], [[10, ["a"] * len(shares)]],
-                        [[10, [-0.1, *shares[1:]]]], [[10, [1.5, *shares[1:]]]], [10]):
-            inside.format.write_file(tmp_path / "bad", metadata | {"late": damaged}, arrays)
-            with pytest.raises(farann.FormatError, match="late"):
+        _, n, means, spreads = lateness[0]
+        for damaged in (3, [[11, n, means, spreads]], [[10, n, means[1:], spreads]],
+                        [[10, n, means, spreads[1:]]], [[10, n, ["a"] * len(means), spreads]],
+                        [[10, n, [-0.1, *means[1:]], spreads]], [[10, n, means]], [10],
+                        [[10, 0, means, spreads]], [[10, n, means, [-1.0, *spreads[1:]]]]):
+            inside.write_file(tmp_path / "bad", metadata | {"lateness": damaged}, arrays)
+            with pytest.raises(farann.FormatError, match="lateness"):
                 farann.Index.load(tmp_path / "bad")
