@@ -220,7 +220,8 @@ class TestAudit:
         late = np.arange(600) % 3 == 0
 
         def repeated(n: int, how_late: float) -> int:
-            return len(inside.repeat_late(np.arange(n), late[:n], how_late, 0.9, hits, lambda _: None))
+            some = np.arange(n)
+            return len(inside.repeat_late(some, late[:n], how_late, 0.9, hits, lambda _: None))
 
         assert repeated(600, 2.4) == 0 and repeated(600, 2.6) == repeated(600, -2.6) == 120
         assert repeated(300, 3.9) == repeated(300, -9.0) == 0 and repeated(300, 4.1) == 100
