@@ -6,6 +6,9 @@ cdef enum:
     MOST_IDLE = 8
     # Multiply-adds that take less time than to hand the GIL over and get it back.
     HOLDS_GIL = 65536
+    # Where codes were given up for so many queries in a row, so many are searched without them.
+    FUTILE_SEARCHES = 3
+    SEARCHES_WITHOUT_CODES = 31
 
 cdef object ndarray = np.ndarray
 cdef object new_array = np.empty
@@ -16,7 +19,9 @@ cdef object INT64 = np.dtype(np.int64)
 cdef class SingleSearch:
     """Searches for the k rows furthest from a single query, all by one plan.
 
-    Tasks are kept from one query to the next. Any number of threads may search at once.
+    Tasks are kept from one query to the next. Any number of threads may search at once. Where exact
+    searches give codes up query after query, most of the next ones don't begin with them: a count of
+    queries decides that, and answers are the same.
 
     Parameters
     ----------
@@ -48,7 +53,8 @@ cdef class SingleSearch:
     cdef readonly object plan
     cdef object costs, effort, expected, late, stops, results_of_one, results_of_batch
     cdef bint unit, holds_gil
-    cdef list idle
+    cdef list idle, idle_without_codes
+    cdef int64_t futile, without_codes  # searches that gave codes up in a row; that will not try
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, effort=None,
                  double expected=NAN, Guard guard=None, late=None, stops=None):
@@ -61,14 +67,15 @@ cdef class SingleSearch:
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
-        self.idle = []
+        self.idle, self.idle_without_codes = [], []
+        self.futile = self.without_codes = 0
 
-    cdef Task new_task(self):
+    cdef Task new_task(self, bint by_codes):
         # Any query will do, as long as it has a direction.
         first = np.ones((1, self.snapshot.dim), np.float32)
         if self.effort is None:
             return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, None, 0.0, None,
-                        self.costs)
+                        self.costs, by_codes)
         return ApproximateTask(self.snapshot, self.filter, first, 0, 1, self.k, self.effort, 0,
                                self.expected, None,
                                self.guard is not None and self.late is not None, self.stops)
@@ -107,7 +114,9 @@ cdef class SingleSearch:
                 and <uintptr_t>given.buf % sizeof(float) == 0)
 
     cdef searched(self, const float *query, bint single):
-        cdef Task task = self.idle.pop() if self.idle else self.new_task()
+        cdef bint by_codes = self.without_codes == 0
+        cdef list idle = self.idle if by_codes else self.idle_without_codes
+        cdef Task task = idle.pop() if idle else self.new_task(by_codes)
         cdef int memory = task.n_memory
         cdef bint finite
         scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
@@ -127,14 +136,25 @@ cdef class SingleSearch:
                 self.write(task, to_scores, to_ids)
             task.check_finished()
         # One that needed more memory is not like a new one.
-        if task.n_memory == memory and len(self.idle) < MOST_IDLE:
-            self.idle.append(task)
+        if task.n_memory == memory and len(idle) < MOST_IDLE:
+            idle.append(task)
+        if finite and self.effort is None:
+            self.judge_codes(by_codes, task.gave_up)
         if not finite or (self.guard is not None and self.is_late(task)):
             return None  # whoever answers it counts it
         if self.guard is not None:
             self.guard.alone += 1
         return scores, ids, (1, task.scanned, task.refined, task.rescored, task.bytes_read,
                              task.code_products, task.float_products, task.blocks, task.passed)
+
+    cdef void judge_codes(self, bint by_codes, bint gave_up) noexcept:
+        """Note whether a search gave codes up: the next ones begin with them, or don't."""
+        if not by_codes:
+            self.without_codes = max(self.without_codes - 1, 0)
+            return
+        self.futile = self.futile + 1 if gave_up else 0
+        if self.futile >= FUTILE_SEARCHES:
+            self.without_codes = SEARCHES_WITHOUT_CODES
 
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""

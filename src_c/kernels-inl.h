@@ -247,52 +247,7 @@ KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t 
     }
 }
 
-/* One vector of coordinates of one row into <weights, y> and |y|^2. */
-WORD void score_step(f32v x, const float *centre, const float *weights, f32v *product,
-                     f32v *norm) {
-    f32v y = f32_sub(x, f32_load(centre));
-    *product = f32_fma(f32_load(weights), y, *product);
-    *norm = f32_fma(y, y, *norm);
-}
-
-WORD void score_row(const float *row, int64_t dim, const float *centre, const float *weights,
-                    float *product, float *norm) {
-    f32v p0 = f32_set1(0.0f), p1 = p0, n0 = p0, n1 = p0;
-    int64_t j = 0;
-    for (; j + 2 * F32_LANES <= dim; j += 2 * F32_LANES) {
-        score_step(f32_load(row + j), centre + j, weights + j, &p0, &n0);
-        score_step(f32_load(row + j + F32_LANES), centre + j + F32_LANES, weights + j + F32_LANES,
-                   &p1, &n1);
-    }
-    if (j + F32_LANES <= dim) {
-        score_step(f32_load(row + j), centre + j, weights + j, &p0, &n0);
-        j += F32_LANES;
-    }
-    if (j < dim)
-        score_step(f32_load_first(row + j, dim - j), centre + j, weights + j, &p1, &n1);
-    f32_sums(f32_add(p0, p1), f32_add(n0, n1), product, norm);
-}
-
-KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
-                                  int64_t dim, const float *centre, const float *weights, int unit,
-                                  float bias_sign, float *scores, float *norms) {
-    enum { AHEAD = 8 };
-    float smallest = INFINITY, largest = 0.0f;
-    for (int64_t i = 0; positions && i < n && i < AHEAD; i++)
-        prefetch_row(rows + positions[i] * dim, dim);
-    for (int64_t i = 0; i < n; i++) {
-        float product, norm;
-        if (positions && i + AHEAD < n) prefetch_row(rows + positions[i + AHEAD] * dim, dim);
-        score_row(rows + (positions ? positions[i] : i) * dim, dim, centre, weights, &product,
-                  &norm);
-        scores[i] = unit ? product / sqrtf(norm) : product + bias_sign * norm;
-        /* Written so that a NaN, once there, stays. */
-        if (!(norm >= smallest) && smallest == smallest) smallest = norm;
-        if (!(norm <= largest) && largest == largest) largest = norm;
-    }
-    norms[0] = smallest;
-    norms[1] = largest;
-}
+#include "kernels_rows-inl.h"
 
 KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
                               farann_candidates *candidates) {

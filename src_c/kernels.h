@@ -125,9 +125,9 @@ typedef struct {
 
     /*
      * Score rows as they lie, for one query. With y = x - centre, p = <weights, y> and n = |y|^2
-     * the score is p + bias_sign * n, or for `unit` rows p / sqrt(n). Centre and weights are
-     * padded with zeros to a multiple of FARANN_PADDING. norms[0] and norms[1] become the
-     * smallest and the largest n, NaN if any is.
+     * the score is p + bias_sign * n, or for `unit` rows, whose centre is zeros, p / sqrt(n), both
+     * with up to 2^-116 more. Centre and weights are padded with zeros to a multiple of
+     * FARANN_PADDING. norms[0] and norms[1] become the smallest and the largest n, NaN if any is.
      */
     void (*score_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                            const float *centre, const float *weights, int unit, float bias_sign,

@@ -47,14 +47,19 @@ WORD f32v f32_mul(f32v a, f32v b) { return _mm256_mul_ps(a, b); }
 WORD f32v f32_add(f32v a, f32v b) { return _mm256_add_ps(a, b); }
 WORD f32v f32_sub(f32v a, f32v b) { return _mm256_sub_ps(a, b); }
 
-/* The sums over the lanes of two vectors at once. */
-WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
-    __m256 pairs = _mm256_hadd_ps(a, b);
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehdup_ps(four));
-    *sum_a = _mm_cvtss_f32(two);
-    *sum_b = _mm_cvtss_f32(_mm_movehl_ps(two, two));
+/* Each half of the lanes has the sums over its own of four vectors. */
+WORD f32v f32_sums_of_four(const f32v v[4]) {
+    return _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
 }
+
+/* What f32_sums_of_four gave for all of F32_LANES vectors becomes their sums, one in each lane. */
+WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20),
+                         _mm256_permute2f128_ps(v[0], v[1], 0x31));
+}
+
+WORD f32v f32_div(f32v a, f32v b) { return _mm256_div_ps(a, b); }
+WORD f32v f32_sqrt(f32v v) { return _mm256_sqrt_ps(v); }
 
 /* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
 WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
@@ -69,6 +74,7 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
 
 /* Where either is NaN, that of b. */
 WORD f32v f32_max(f32v a, f32v b) { return _mm256_max_ps(a, b); }
+WORD f32v f32_min(f32v a, f32v b) { return _mm256_min_ps(a, b); }
 
 WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));

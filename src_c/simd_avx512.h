@@ -61,16 +61,24 @@ WORD f32v f32_mul(f32v a, f32v b) { return _mm512_mul_ps(a, b); }
 WORD f32v f32_add(f32v a, f32v b) { return _mm512_add_ps(a, b); }
 WORD f32v f32_sub(f32v a, f32v b) { return _mm512_sub_ps(a, b); }
 
-/* The sums over the lanes of two vectors at once. */
-WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
-    __m256 a8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-    __m256 b8 = _mm256_add_ps(_mm512_castps512_ps256(b), _mm512_extractf32x8_ps(b, 1));
-    __m256 pairs = _mm256_hadd_ps(a8, b8);
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
-    __m128 two = _mm_add_ps(four, _mm_movehdup_ps(four));
-    *sum_a = _mm_cvtss_f32(two);
-    *sum_b = _mm_cvtss_f32(_mm_movehl_ps(two, two));
+/* Each quarter of the lanes has the sums over its own of four vectors. */
+WORD f32v f32_sums_of_four(const f32v v[4]) {
+    __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
 }
+
+/* What f32_sums_of_four gave for all of F32_LANES vectors becomes their sums, one in each lane. */
+WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
+    __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x88),
+                              _mm512_shuffle_f32x4(v[0], v[1], 0xdd));
+    __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x88),
+                              _mm512_shuffle_f32x4(v[2], v[3], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+
+WORD f32v f32_div(f32v a, f32v b) { return _mm512_div_ps(a, b); }
+WORD f32v f32_sqrt(f32v v) { return _mm512_sqrt_ps(v); }
 
 /* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
 WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
@@ -85,6 +93,7 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
 
 /* Where either is NaN, that of b. */
 WORD f32v f32_max(f32v a, f32v b) { return _mm512_max_ps(a, b); }
+WORD f32v f32_min(f32v a, f32v b) { return _mm512_min_ps(a, b); }
 
 WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);

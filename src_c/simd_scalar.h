@@ -71,9 +71,25 @@ WORD f32v f32_sub(f32v a, f32v b) {
     return a;
 }
 
-WORD void f32_sums(f32v a, f32v b, float *sum_a, float *sum_b) {
-    *sum_a = (a.lane[0] + a.lane[2]) + (a.lane[1] + a.lane[3]);
-    *sum_b = (b.lane[0] + b.lane[2]) + (b.lane[1] + b.lane[3]);
+/* Lane i is the sum over the lanes of v[i]. */
+WORD f32v f32_sums_of_four(const f32v v[4]) {
+    f32v sums;
+    for (int i = 0; i < 4; i++)
+        sums.lane[i] = (v[i].lane[0] + v[i].lane[2]) + (v[i].lane[1] + v[i].lane[3]);
+    return sums;
+}
+
+/* What f32_sums_of_four gave for all of F32_LANES vectors: these are no more than four. */
+WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) { return v[0]; }
+
+WORD f32v f32_div(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) a.lane[i] /= b.lane[i];
+    return a;
+}
+
+WORD f32v f32_sqrt(f32v v) {
+    for (int i = 0; i < F32_LANES; i++) v.lane[i] = sqrtf(v.lane[i]);
+    return v;
 }
 
 /* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
@@ -90,6 +106,11 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
 /* Where either is NaN, that of b. */
 WORD f32v f32_max(f32v a, f32v b) {
     for (int i = 0; i < F32_LANES; i++) b.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return b;
+}
+
+WORD f32v f32_min(f32v a, f32v b) {
+    for (int i = 0; i < F32_LANES; i++) b.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
     return b;
 }
 

@@ -29,13 +29,20 @@ def in_general(index: farann.Index, query: Any, k: Any = 10, **options: Any) -> 
 
 
 def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: Any) -> None:
-    """Hold answers and counts of both ways against each other, in turn, so that traces tell."""
+    """Hold answers and counts of both ways against each other, in turn, so that traces tell.
+
+    Where codes are given up for many queries, some exact ones are searched without them.
+    """
     expected = [in_general(index, query, k, return_stats=True, **options) for query in queries]
     for order in (range(len(queries)), reversed(range(len(queries)))):
         for i in order:
             hits, stats = index.search_furthest(queries[i], k, return_stats=True, **options)
             assert_same(hits, expected[i][0])
-            assert stats == expected[i][1] and isinstance(stats, farann.SearchStats)
+            if stats.code_products == 0 < expected[i][1].code_products:
+                assert not options
+            else:
+                assert stats == expected[i][1]
+            assert isinstance(stats, farann.SearchStats)
             assert index.stats()["last_search"] == stats._asdict()
 
 
@@ -128,6 +135,30 @@ class TestAnswers:
         given_up = [query for query in queries
                     if index.search_furthest(query, return_stats=True)[1].float_products > 0]
         assert_alike(index, np.repeat(given_up[:1], 40, axis=0))
+
+    @pytest.mark.parametrize("metric", ["dot", "cosine"])
+    @pytest.mark.parametrize("isa", LEVELS)
+    def test_codes_of_no_use_are_tried_again_now_and_then(
+        self, isa: str, metric: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Three searches that give codes up are followed by 31 without, and by one that tries."""
+        rows, queries = clustered(rng, 2000, 64), clustered(rng, 120, 64)
+        expected, ways = furthest(queries, rows, 1, metric), set[tuple[bool, bool]]()
+        for cost in (1e9, 100.0, 0.0):
+            monkeypatch.setattr(_search, "row_costs", lambda *_, cost=cost: (cost,) * 4)
+            index, futile, without = index_of(rows, metric).build(), 0, 0
+            index._isa = isa
+            index.search_furthest(queries[0], 1)  # makes the plan
+            for i, query in enumerate(queries):
+                hits, stats = index.search_furthest(query, 1, return_stats=True)
+                assert hits.ids == expected.ids[i]
+                by_codes, gave_up = stats.code_products > 0, stats.float_products > 0
+                assert by_codes == (without == 0)
+                ways.add((by_codes, gave_up))
+                if by_codes:
+                    futile = futile + 1 if gave_up else 0
+                without = without - 1 if without else 31 * (futile >= 3)
+        assert ways == {(True, True), (True, False), (False, True)}
 
     def test_more_than_there_are(self, rng: np.random.Generator) -> None:
         for n in (0, 1, 3):

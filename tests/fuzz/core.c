@@ -288,26 +288,39 @@ static void panels(void) {
     }
 }
 
+/* Rows in order or at positions, centred or as they are; sometimes a NaN is among them. */
 static void rows_as_they_lie(void) {
-    const int64_t n = number(1, 20), dim = number(1, 40), padded = rounded(dim, FARANN_PADDING);
+    const int64_t n = number(1, 70), dim = number(1, 40), padded = rounded(dim, FARANN_PADDING);
     float *rows = NEW(float, n * dim), *centre = NEW(float, padded), *weights = NEW(float, padded);
+    int64_t *positions = NEW(int64_t, n);
+    const int unit = (int)number(0, 1), any_order = (int)number(0, 1);
     const float sign = (float)number(-1, 1);
     for (int64_t i = 0; i < n * dim; i++) rows[i] = small();
-    for (int64_t j = 0; j < dim; j++) centre[j] = small(), weights[j] = small();
+    for (int64_t j = 0; j < dim; j++) centre[j] = unit ? 0.0f : small(), weights[j] = small();
+    for (int64_t i = 0; i < n; i++) {
+        positions[i] = any_order ? number(0, n - 1) : i;
+        rows[i * dim] = 1.0f; /* unit rows have a direction */
+    }
+    if (number(0, 9) == 0) rows[number(0, n * dim - 1)] = NAN;
     for (int level = 0; level < n_levels; level++) {
         float *scores = NEW(float, n), norms[2], smallest = INFINITY, largest = 0.0f;
-        levels[level]->score_rows_f32(rows, NULL, n, dim, centre, weights, 0, sign, scores, norms);
+        int any_nan = 0;
+        levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, centre, weights,
+                                      unit, sign, scores, norms);
         for (int64_t i = 0; i < n; i++) {
             float product = 0.0f, squares = 0.0f;
             for (int64_t j = 0; j < dim; j++) {
-                float y = rows[i * dim + j] - centre[j];
+                float y = rows[positions[i] * dim + j] - centre[j];
                 product += weights[j] * y;
                 squares += y * y;
             }
-            CHECK(scores[i] == product + sign * squares);
+            float score = unit ? product / sqrtf(squares) : product + sign * squares;
+            any_nan |= squares != squares;
+            CHECK(scores[i] == score || (scores[i] != scores[i] && score != score));
             smallest = fminf(smallest, squares), largest = fmaxf(largest, squares);
         }
-        CHECK(norms[0] == smallest && norms[1] == largest);
+        CHECK(any_nan ? norms[0] != norms[0] && norms[1] != norms[1]
+                      : norms[0] == smallest && norms[1] == largest);
     }
 }
 
