@@ -145,9 +145,9 @@ class TestAnswers:
         rows, queries = clustered(rng, 2000, 64), clustered(rng, 120, 64)
         expected, ways = furthest(queries, rows, 1, metric), set[tuple[bool, bool]]()
         for cost in (1e9, 100.0, 0.0):
-            monkeypatch.setattr(_search, "row_costs", lambda *_, cost=cost: (cost,) * 4)
+            monkeypatch.setattr(inside.search, "row_costs", lambda *_, cost=cost: (cost,) * 4)
             index, futile, without = index_of(rows, metric).build(), 0, 0
-            index._isa = isa
+            inside.use_level(index, isa)
             index.search_furthest(queries[0], 1)  # makes the plan
             for i, query in enumerate(queries):
                 hits, stats = index.search_furthest(query, 1, return_stats=True)
