@@ -1,6 +1,6 @@
 # Rows in float32: where they have no codes, or codes rule out too little. Part of _core.pyx.
 
-cdef class FloatRows(SeededRows):
+cdef class FloatRows(KeyRows):
     """Scores float32 rows in blocks, as they lie or packed."""
 
     cdef void scan_without_codes(self, int64_t start) noexcept nogil:
@@ -28,6 +28,7 @@ cdef class FloatRows(SeededRows):
             for i in range(self.codes.n_rows):
                 slots[rest.count] = i
                 rest.count += not done[i]
+        self.n_seen = start
         self.scan_after_codes(&rest)
 
     cdef void scan_after_codes(self, const Segment *rest) noexcept nogil:
@@ -52,7 +53,7 @@ cdef class FloatRows(SeededRows):
 
         The first blocks are small, so that there is a threshold soon.
         """
-        cdef int64_t n, i, ramp = FIRST_BLOCK, stale = 0
+        cdef int64_t n, i, ramp = FIRST_BLOCK, stale = 0, passed
         while start < end and not self.stopped():
             if start >= stale:
                 stale = self.raise_thresholds(start)
@@ -65,10 +66,16 @@ cdef class FloatRows(SeededRows):
                 for i in range(self.n_queries):
                     if self.mode == EXACT:
                         self.score_exact(&self.queries[i], segment, start, n)
+                    elif self.queries[i].by_keys:
+                        self.score_keyed(&self.queries[i], segment, start, n)
                     else:
+                        passed = self.passed
                         self.scan_as_they_lie(i, segment, start, n)
+                        self.judge_rough(&self.queries[i], self.passed - passed,
+                                         self.n_seen + start, n)
             ramp = min(2 * ramp, self.block_rows)
             start += n
+        self.n_seen += start
 
     cdef void scan_as_they_lie(self, int64_t i, const Segment *segment, int64_t start,
                                int64_t n) noexcept nogil:
@@ -99,20 +106,29 @@ cdef class FloatRows(SeededRows):
     cdef void scan_packed(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Many queries: rows are packed once for all of them."""
         cdef farann_block block = self.block_of(segment, start)
-        cdef int64_t tile
-        cdef double squares = self.snapshot.kernels.pack_rows_f32(
-            self.rows_at(segment, start), block.positions, n, self.snapshot.dim,
-            &self.snapshot.centre[0], self.packing.unit, self.packing.bias_sign, self.panels,
-            self.bias)
-        for tile in range(self.n_tiles):
-            if self.stopped():
-                return
-            self.scan_tile(tile, segment, start, n, squares)
+        cdef int64_t tile, i, n_keyed = 0
+        cdef double squares
+        for i in range(self.n_queries):
+            n_keyed += self.queries[i].by_keys
+        self.n_keyed = 0
+        if n_keyed < self.n_queries:
+            squares = self.snapshot.kernels.pack_rows_f32(
+                self.rows_at(segment, start), block.positions, n, self.snapshot.dim,
+                &self.snapshot.centre[0], self.packing.unit, self.packing.bias_sign, self.panels,
+                self.bias)
+            for tile in range(self.n_tiles):
+                if self.stopped():
+                    return
+                self.scan_tile(tile, segment, start, n, squares)
+        else:
+            for i in range(self.n_queries):
+                self.take_keys(i)
+        self.scan_keys(segment, start, n)
 
     cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
                         double squares) noexcept nogil:
         cdef const farann_kernels *kernels = self.snapshot.kernels
-        cdef int64_t width = kernels.tile_queries, first = tile * width, i
+        cdef int64_t width = kernels.tile_queries, first = tile * width, i, passed
         cdef int64_t count = min(width, self.n_queries - first)
         cdef farann_block block = self.block_of(segment, start)
         cdef double slack
@@ -125,6 +141,9 @@ cdef class FloatRows(SeededRows):
             self.members[i] = first + i
             self.candidates[i] = query.candidates
             slack = farann_query_slack(&query.prepared, squares)
+            if query.by_keys or (slack < 0.0 and self.keys_decide(query) and self.allocate_keys()):
+                self.take_keys(first + i)
+                continue
             if slack < 0.0:
                 self.score_exact(query, segment, start, n)
                 continue
@@ -137,4 +156,10 @@ cdef class FloatRows(SeededRows):
                                 self.candidates)
         self.float_products += n * width * self.snapshot.dim
         self.blocks += count
+        for i in range(count):
+            query = &self.queries[first + i]
+            passed = self.candidates[i].count - query.candidates.count
+            if passed > 0 and self.judge_rough(query, passed, self.n_seen + start, n):
+                self.candidates[i].count = query.candidates.count
+                self.take_keys(first + i)
         self.admit_tile(count, &block)

@@ -15,6 +15,7 @@ cdef struct Query:
     farann_candidates candidates
     farann_best_scores best  # without room: k is too large to keep them sorted
     bint coded
+    bint by_keys      # rough scores rule out too little, see `KeyRows`
     double along, across  # what the weights are along the lead, and how long the rest is
     double slack      # largest of the blocks so far
     farann_query prepared

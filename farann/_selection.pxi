@@ -108,6 +108,12 @@ cdef class Selection(Queries):
             self.collect(query, n, block, filter)
             return
         farann_topk_push_block(found, self.keys, n, self.sign, block, filter)
+        self.raise_threshold(query)
+
+    @cython.final
+    cdef void raise_threshold(self, Query *query) noexcept nogil:
+        """Make the k-th best key, if k are known, the threshold."""
+        cdef const farann_topk *found = &query.found
         if found.count == found.capacity:
             query.threshold = max(
                 query.threshold,
