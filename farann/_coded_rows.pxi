@@ -3,6 +3,10 @@
 # Codes are given up if what passes will cost so many times what they save.
 cdef double SURELY = 1.5
 
+cdef enum:
+    # Of rows that are scored first, more than one in so many can't be told from the best.
+    FEW_ALIKE = 4
+
 
 cdef class CodedRows(CodedBlocks):
     """Scores all coded rows of a snapshot, block by block, and those without codes."""
@@ -31,12 +35,15 @@ cdef class CodedRows(CodedBlocks):
         if start == 0:
             start = self.scan_first_rows(end)
         ramp = max(min(start, self.code_rows), FIRST_BLOCK)
+        # A first look lets many pass by itself.
+        self.keys_follow = not self.codes.has_basis
         while start < end and not self.stopped():
             if start >= stale:
                 stale = self.raise_thresholds(start)
                 # Later rows have the judgment of the first.
                 if self.first == 0 and start >= max(FEWEST_JUDGED, 16 * self.k) and (
                         self.will_cost_too_much(start, self.codes.n_positions - start)):
+                    self.keys_follow = False
                     return start
             n = self.of_one_mean(start, min(min(self.code_rows, ramp), end - start))
             self.keep_active(start)
@@ -50,8 +57,10 @@ cdef class CodedRows(CodedBlocks):
             else:
                 self.scan_for_active(start, n)
             self.judge_look(self.refined - refined, n)
+            self.scan_keys_at(start, n)
             ramp = min(2 * ramp, self.code_rows)
             start += n
+        self.keys_follow = False
         return self.codes.n_positions
 
     cdef void judge_look(self, int64_t refined, int64_t n) noexcept nogil:
@@ -113,7 +122,7 @@ cdef class CodedRows(CodedBlocks):
             if i < count:
                 query = &self.queries[self.members[i]]
                 self.candidates[i] = query.candidates
-                if query.coded:
+                if query.coded and not query.by_keys:
                     bar = farann_code_bar_at(&query.whole, &self.codes.bounds,
                                              self.wanted(query), self.sign, False)
             farann_code_bars_set(&self.bars, i, &bar)
@@ -157,8 +166,8 @@ cdef class CodedRows(CodedBlocks):
 
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost, see `Queries`."""
-        return (self.passed * self.cost_passed + self.refined * self.cost_refined
-                + self.rescored * self.cost_rescored)
+        return ((self.passed + self.alike) * self.cost_passed + self.refined * self.cost_refined
+                + (self.rescored + self.alike) * self.cost_rescored)
 
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
         """Score some rows, up to `most`, that set the threshold; gives how many."""
@@ -183,7 +192,45 @@ cdef class CodedRows(CodedBlocks):
             self.scanned += n * self.score_tile(&self.block, &tile, count, n)
             first += width
         self.bytes_read += self.scanned * self.code_bytes_of_row(False)
+        self.scan_keys_at(0, n)
+        for i in range(self.n_queries):
+            # Keys have set a threshold: the next rows show whether codes will do.
+            self.queries[i].by_keys = False
         return n
+
+    cdef bint are_alike(self, Query *query, const float *scores, int64_t n) noexcept nogil:
+        """Whether codes can't tell the best of n first rows from many others; then keys do."""
+        cdef float best = self.at_least(self.k, scores, n)
+        cdef int64_t i, alike = 0
+        cdef float floor = <float>(best - 2.0 * query.slack)
+        if self.codes.has_basis or not self.keys_decide(query):
+            return False
+        for i in range(n):
+            alike += scores[i] > floor
+        if alike * FEW_ALIKE <= n or not self.allocate_keys():
+            return False
+        query.by_keys = True
+        return True
+
+    cdef void scan_keys_at(self, int64_t start, int64_t n) noexcept nogil:
+        """Score rows at some positions for queries that get their keys."""
+        cdef Segment rows = self.snapshot.segments[0]
+        cdef int64_t i, slot, at = 0
+        self.n_keyed = 0
+        for i in range(self.n_active):
+            if self.queries[self.active[i]].by_keys:
+                self.take_keys(self.active[i])
+        if self.n_keyed == 0:
+            return
+        rows.count, rows.positions = 0, self.positions
+        for i in range(start, start + n):
+            slot = i if self.codes.slots is None else self.codes.slots[i]
+            if 0 <= slot < self.codes.n_rows:
+                self.positions[rows.count] = slot
+                rows.count += 1
+        while at < rows.count and not self.stopped():
+            self.scan_keys(&rows, at, min(self.block_rows, rows.count - at))
+            at += self.block_rows
 
     cdef int64_t to_be_scored(self, int64_t most) noexcept nogil:
         """How many first rows, of up to `most`, to score all of."""
@@ -209,7 +256,8 @@ cdef class CodedRows(CodedBlocks):
             n_coded += 1
             scores = self.scores + i * n
             if query.expected == -INFINITY:
-                self.admit_best(query, scores, n, &block)
+                if not self.are_alike(query, scores, n):
+                    self.admit_best(query, scores, n, &block)
                 continue
             before = query.candidates.count
             self.snapshot.kernels.select_f32(scores, n, self.threshold_for(query, 0.0),

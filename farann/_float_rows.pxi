@@ -1,6 +1,6 @@
 # Rows in float32: where they have no codes, or codes rule out too little. Part of _core.pyx.
 
-cdef class FloatRows(KeyRows):
+cdef class FloatRows(SeededRows):
     """Scores float32 rows in blocks, as they lie or packed."""
 
     cdef void scan_without_codes(self, int64_t start) noexcept nogil:
@@ -46,6 +46,7 @@ cdef class FloatRows(KeyRows):
             self.rescore_best(&self.queries[i])
             self.rescore(&self.queries[i], 0)
             self.queries[i].best.count, self.queries[i].slack = 0, 0.0
+            self.queries[i].by_keys = False
         self.scan(rest, 0, rest.count)
 
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:

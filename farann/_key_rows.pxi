@@ -20,7 +20,7 @@ cdef double QUOTIENT_ERROR = 2.0 ** -50
 cdef double NEARLY_ZERO = 1e-200
 
 
-cdef class KeyRows(SeededRows):
+cdef class KeyRows(Selection):
     """Gives queries whose k-th key is shared, or nearly so, by many rows the keys of all rows.
 
     Float32 can't tell these rows apart, and would let all of them pass. Canonical keys and ids can.
@@ -32,6 +32,8 @@ cdef class KeyRows(SeededRows):
     cdef int64_t *keyed     # queries that get the keys of the block
     cdef int64_t n_keyed
     cdef int64_t n_seen     # rows scanned before those of the segment
+    cdef bint keys_follow   # blocks of codes, for queries that too many of their rows pass for
+    cdef int64_t alike      # rows that passed by codes for nothing, as keys took their place
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a search is one that may go by keys: exact, for k rows, with vectors."""
