@@ -209,6 +209,7 @@ cdef class CodedRows(CodedBlocks):
             alike += scores[i] > floor
         if alike * FEW_ALIKE <= n or not self.allocate_keys():
             return False
+        self.alike += alike
         query.by_keys = True
         return True
 

@@ -144,9 +144,14 @@ cdef class KeyRows(Selection):
             for j in range(dim):
                 self.key_tile[j * width + i] = 0.0
         while start < n:
-            step = min(KEYS_AT_ONCE, n - start)
+            step = KEYS_AT_ONCE
             for i in range(count):
-                self.set_key_bar(&self.key_bars[i], &self.queries[members[i]])
+                query = &self.queries[members[i]]
+                self.set_key_bar(&self.key_bars[i], query)
+                if query.found.count < query.found.capacity:
+                    # All pass until there are k: then there is something to compare with.
+                    step = self.snapshot.kernels.key_rows
+            step = min(step, n - start)
             self.snapshot.kernels.scan_keys_f64[<int>self.snapshot.metric](
                 &self.key_panels, start, step, self.key_tile, self.sign, <int>count, self.key_bars)
             for i in range(count):
