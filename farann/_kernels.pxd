@@ -93,6 +93,7 @@ cdef extern from "kernels.h" nogil:
         double near
         double least
         double just_below
+        double beyond
         double last_id
         int64_t n_near
         int64_t count
@@ -103,6 +104,7 @@ cdef extern from "kernels.h" nogil:
         double *rows
         double *norms
         double *ids
+        double *first_ids
         int64_t dim
 
     ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,

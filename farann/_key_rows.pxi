@@ -73,14 +73,15 @@ cdef class KeyRows(Selection):
         if self.key_panels.rows != NULL:
             return True
         memory = <double *>self.allocated(
-            rows * (dim + 2) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_bar) // 8)
+            rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_bar) // 8)
             + self.n_queries, sizeof(double), False)
         if memory == NULL:
             return False
         self.key_panels.rows, self.key_panels.dim = memory, dim
         self.key_panels.norms = memory + rows * dim
         self.key_panels.ids = self.key_panels.norms + rows
-        self.key_tile = self.key_panels.ids + rows
+        self.key_panels.first_ids = self.key_panels.ids + rows
+        self.key_tile = self.key_panels.first_ids + rows
         memory = self.key_tile + width * dim
         self.key_bars = <farann_key_bar *>(memory + width * 2 * KEYS_AT_ONCE)
         for i in range(width):
@@ -120,12 +121,16 @@ cdef class KeyRows(Selection):
     cdef void pack_keys(self, const farann_block *block, const float *rows,
                         int64_t n) noexcept nogil:
         cdef int64_t i, slot, width = self.snapshot.kernels.key_rows
+        cdef double *first = self.key_panels.first_ids
+        cdef double id
         self.snapshot.kernels.pack_rows_f64(
             rows, block.positions, n, self.snapshot.dim, self.packing.unit, self.key_panels.rows,
             self.key_panels.norms)
         for i in range(n):
             slot = block.first + (block.positions[i] if block.positions != NULL else i)
-            self.key_panels.ids[i] = <double>(block.ids[slot] if block.ids != NULL else slot)
+            id = <double>(block.ids[slot] if block.ids != NULL else slot)
+            self.key_panels.ids[i] = id
+            first[i // width] = id if i % width == 0 else min(first[i // width], id)
         for i in range(n, (n + width - 1) // width * width):
             self.key_panels.ids[i] = INFINITY
 
@@ -171,11 +176,12 @@ cdef class KeyRows(Selection):
         cdef double lost
         bar.n_near, bar.count = 0, 0
         bar.least = bar.just_below = bar.near = -INFINITY
-        bar.last_id = INFINITY
+        bar.last_id, bar.beyond = INFINITY, -INFINITY
         if query.found.count < query.found.capacity:
             return
         bar.least, bar.last_id = query.found.entries[0].key, <double>query.found.entries[0].id
         lost = fabs(bar.least) * QUOTIENT_ERROR
+        bar.beyond = 0.5 * (nextafter(bar.least, INFINITY) - bar.least) * (1.0 - QUOTIENT_ERROR)
         bar.just_below = bar.least - (lost if self.packing.unit else 0.0)
         bar.near = min(self.near_key(query), bar.least - 2.0 * lost - NEARLY_ZERO)
 

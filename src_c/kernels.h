@@ -87,6 +87,7 @@ typedef struct {
     double near; /* less than just_below, also as a product with a norm */
     double least;
     double just_below; /* `least`, or so little less that rounding a quotient is paid for */
+    double beyond;     /* nearly half of the step from `least` to the next number */
     double last_id;
     int64_t n_near;
     int64_t count;
@@ -94,11 +95,15 @@ typedef struct {
     int64_t *rows;
 } farann_key_bar;
 
-/* Rows in float64 as pack_rows_f64 lays them, and their ids; infinite ids fill up a panel. */
+/*
+ * Rows in float64 as pack_rows_f64 lays them, their ids, of which infinite ones fill up a panel, and
+ * the smallest of each panel.
+ */
 typedef struct {
     double *rows;
     double *norms;
     double *ids;
+    double *first_ids;
     int64_t dim;
 } farann_key_panels;
 

@@ -103,24 +103,56 @@ WORD void append_keys(const int unit, f64x8 sums, const double *norms, const dou
 }
 
 /*
- * Quotients by norms are left to append_keys, as dividing takes longer than the sums: `just_below`
- * times the norm is less than any sum whose quotient reaches the bar.
+ * Which rows of a panel may have a key above the bar, or one that equals it. Quotients are not
+ * computed, as dividing takes longer than the sums: a row whose quotient is rounded to more than
+ * `least` has a sum that is more than `least` times its norm by half a step, `beyond`, times that.
  */
-WORD void compare_keys(const int unit, f64x8 sums, const double *norms, const double *ids,
-                       int64_t row, farann_key_bar *bar) {
-    f64x8 near = f64x8_set1(bar->near), least = f64x8_set1(bar->just_below);
-    if (unit) {
-        f64x8 norm = f64x8_load(norms);
-        near = f64x8_mul(near, norm);
-        least = f64x8_mul(least, norm);
+WORD uint32_t rows_above(const int unit, const f64x8 *sums, const double *norms,
+                         const farann_key_bar *bar) {
+    const f64x8 least = f64x8_set1(bar->least), negated = f64x8_set1(-bar->least);
+    const f64x8 below = f64x8_set1(bar->just_below), beyond = f64x8_set1(bar->beyond);
+    uint32_t rows = 0;
+    for (int v = 0; v < KEY_VECTORS; v++) {
+        f64x8 sum = sums[v], limit = least;
+        if (unit && FUSED) {
+            sum = f64x8_add_exact(negated, f64x8_load(norms + v * 8), sum);
+            limit = f64x8_mul(beyond, f64x8_load(norms + v * 8));
+        } else if (unit) {
+            limit = f64x8_mul(below, f64x8_load(norms + v * 8));
+        }
+        rows |= f64x8_greater(sum, limit) << v * 8;
     }
-    const uint32_t mask = f64x8_greater(sums, near);
-    if (!mask) return;
-    bar->n_near += FARANN_COUNT_ONES(mask);
-    const uint32_t better = f64x8_greater(sums, least);
-    const uint32_t later = f64x8_greater(f64x8_load(ids), f64x8_set1(bar->last_id));
-    const uint32_t worse = f64x8_greater(least, sums);
-    if (better | (~(worse | later) & 255u)) append_keys(unit, sums, norms, ids, row, bar);
+    return rows;
+}
+
+WORD uint32_t rows_not_below(const int unit, const f64x8 *sums, const double *norms,
+                             const farann_key_bar *bar) {
+    uint32_t rows = 0;
+    for (int v = 0; v < KEY_VECTORS; v++) {
+        f64x8 below = f64x8_set1(bar->just_below);
+        if (unit) below = f64x8_mul(below, f64x8_load(norms + v * 8));
+        rows |= (~f64x8_greater(below, sums[v]) & 255u) << v * 8;
+    }
+    return rows;
+}
+
+/* A panel's rows for one query. */
+WORD void compare_keys(const int unit, const f64x8 *sums, const double *norms, const double *ids,
+                       double first_id, int64_t row, farann_key_bar *bar) {
+    const f64x8 near = f64x8_set1(bar->near);
+    uint32_t rows = 0;
+    for (int v = 0; v < KEY_VECTORS; v++)
+        rows |= f64x8_greater(sums[v], unit ? f64x8_mul(near, f64x8_load(norms + v * 8)) : near)
+                << v * 8;
+    if (!rows) return;
+    bar->n_near += FARANN_COUNT_ONES(rows);
+    rows = rows_above(unit, sums, norms, bar);
+    /* Of equal keys those with smaller ids count: mostly none of a panel is as small. */
+    if (first_id <= bar->last_id) rows |= rows_not_below(unit, sums, norms, bar);
+    if (!rows) return;
+    for (int v = 0; v < KEY_VECTORS; v++)
+        if (rows >> v * 8 & 255u)
+            append_keys(unit, sums[v], norms + v * 8, ids + v * 8, row + v * 8, bar);
 }
 
 WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64_t first, int64_t n,
@@ -131,10 +163,12 @@ WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64
     for (int64_t i = first; i < first + n; i += KEY_ROWS) {
         key_sums sums;
         sum_key_panel(what, panels->rows + i * panels->dim, panels->dim, queries, sums);
-        for (int t = 0; t < KEY_QUERIES; t++)
-            for (int v = 0; v < KEY_VECTORS && t < count; v++)
-                compare_keys(unit, f64x8_mul(sums[t][v], times), panels->norms + i + v * 8,
-                             panels->ids + i + v * 8, i + v * 8, &bars[t]);
+        for (int t = 0; t < count; t++) {
+            f64x8 keys[KEY_VECTORS];
+            for (int v = 0; v < KEY_VECTORS; v++) keys[v] = f64x8_mul(sums[t][v], times);
+            compare_keys(unit, keys, panels->norms + i, panels->ids + i,
+                         panels->first_ids[i / KEY_ROWS], i, &bars[t]);
+        }
     }
 }
 

@@ -20,7 +20,7 @@
 enum { F32_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
 
 /* The same of float64 keys, whose vectors take two registers each. */
-enum { KEY_VECTORS = 1, KEY_QUERIES = 6 };
+enum { KEY_VECTORS = 1, KEY_QUERIES = 6, FUSED = 1 };
 
 /* 7-bit queries: pairs of products then fit the 16 bits that maddubs sums them in. */
 enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 63 };

@@ -31,8 +31,11 @@
 /* 28 accumulators, 2 rows' vectors and a broadcast fill 31 of the 32 registers. */
 enum { F32_LANES = 16, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
 
-/* The same of float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. */
-enum { KEY_VECTORS = 4, KEY_QUERIES = 6 };
+/*
+ * The same of float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. FUSED: whether
+ * f64x8_add_exact rounds once.
+ */
+enum { KEY_VECTORS = 4, KEY_QUERIES = 6, FUSED = 1 };
 
 #ifdef FARANN_AMX
 enum { I32_LANES = 16, CODE_QUERIES = 16, CODE_PANELS = 4 };

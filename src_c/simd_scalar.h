@@ -13,7 +13,8 @@
 #define FARANN_TARGET
 #define WORD static FARANN_INLINE
 
-enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4, KEY_VECTORS = 1, KEY_QUERIES = 2 };
+enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
+enum { KEY_VECTORS = 1, KEY_QUERIES = 2, FUSED = 0 };
 
 typedef struct {
     float lane[F32_LANES];
