@@ -57,7 +57,7 @@ cdef class CodedRows(CodedBlocks):
             else:
                 self.scan_for_active(start, n)
             self.judge_look(self.refined - refined, n)
-            self.scan_keys_at(start, n)
+            self.scan_keys_at(start, n, False)
             ramp = min(2 * ramp, self.code_rows)
             start += n
         self.keys_follow = False
@@ -192,7 +192,7 @@ cdef class CodedRows(CodedBlocks):
             self.scanned += n * self.score_tile(&self.block, &tile, count, n)
             first += width
         self.bytes_read += self.scanned * self.code_bytes_of_row(False)
-        self.scan_keys_at(0, n)
+        self.scan_keys_at(0, n, True)
         for i in range(self.n_queries):
             # Keys have set a threshold: the next rows show whether codes will do.
             self.queries[i].by_keys = False
@@ -213,15 +213,14 @@ cdef class CodedRows(CodedBlocks):
         query.by_keys = True
         return True
 
-    cdef void scan_keys_at(self, int64_t start, int64_t n) noexcept nogil:
-        """Score rows at some positions for queries that get their keys."""
+    cdef void scan_keys_at(self, int64_t start, int64_t n, bint counted) noexcept nogil:
+        """Score rows at some positions by keys for queries that get these.
+
+        `counted`: as scanned, as they were scored by codes before.
+        """
         cdef Segment rows = self.snapshot.segments[0]
-        cdef int64_t i, slot, at = 0
-        self.n_keyed = 0
-        for i in range(self.n_active):
-            if self.queries[self.active[i]].by_keys:
-                self.take_keys(self.active[i])
-        if self.n_keyed == 0:
+        cdef int64_t i, slot, at = 0, n_rows, n_scored
+        if self.list_keyed() == 0:
             return
         rows.count, rows.positions = 0, self.positions
         for i in range(start, start + n):
@@ -230,8 +229,20 @@ cdef class CodedRows(CodedBlocks):
                 self.positions[rows.count] = slot
                 rows.count += 1
         while at < rows.count and not self.stopped():
-            self.scan_keys(&rows, at, min(self.block_rows, rows.count - at))
-            at += self.block_rows
+            n_rows, n_scored = min(self.block_rows, rows.count - at), self.list_keyed()
+            n_scored -= self.scan_keys(&rows, at, n_rows)
+            if not counted:
+                self.count_scanned(n_rows, n_scored)
+            at += n_rows
+
+    cdef int64_t list_keyed(self) noexcept nogil:
+        """Put the active queries that get keys into `self.keyed`; gives how many these are."""
+        cdef int64_t i
+        self.n_keyed = 0
+        for i in range(self.n_active):
+            if self.queries[self.active[i]].by_keys:
+                self.take_keys(self.active[i])
+        return self.n_keyed
 
     cdef int64_t to_be_scored(self, int64_t most) noexcept nogil:
         """How many first rows, of up to `most`, to score all of."""

@@ -59,8 +59,7 @@ cdef class FloatRows(SeededRows):
             if start >= stale:
                 stale = self.raise_thresholds(start)
             n = min(min(self.block_rows, ramp), end - start)
-            self.scanned += n * self.n_queries
-            self.bytes_read += n * self.n_queries * self.snapshot.dim * sizeof(float)
+            self.count_scanned(n, self.n_queries)
             if self.mode == PACKED:
                 self.scan_packed(segment, start, n)
             else:
@@ -68,7 +67,9 @@ cdef class FloatRows(SeededRows):
                     if self.mode == EXACT:
                         self.score_exact(&self.queries[i], segment, start, n)
                     elif self.queries[i].by_keys:
-                        self.score_keyed(&self.queries[i], segment, start, n)
+                        self.n_keyed = 0
+                        self.take_keys(i)
+                        self.count_scanned(-n, self.scan_keys(segment, start, n))
                     else:
                         passed = self.passed
                         self.scan_as_they_lie(i, segment, start, n)
@@ -124,7 +125,7 @@ cdef class FloatRows(SeededRows):
         else:
             for i in range(self.n_queries):
                 self.take_keys(i)
-        self.scan_keys(segment, start, n)
+        self.count_scanned(-n, self.scan_keys(segment, start, n))
 
     cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
                         double squares) noexcept nogil:

@@ -110,6 +110,9 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
                                         double *, double *) noexcept
 
+    ctypedef void (*box_function)(const float *, const int64_t *, int64_t, int64_t, float *,
+                                  float *) noexcept
+
     ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
                                    double, int, farann_key_bar *) noexcept
 
@@ -202,6 +205,7 @@ cdef extern from "kernels.h" nogil:
         thread_function end
         keys_function keys_f64[3]
         pack_keys_function pack_rows_f64
+        box_function box_f32
         farann_scan_keys *scan_keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32

@@ -26,10 +26,13 @@ cdef class KeyRows(Selection):
     Float32 can't tell these rows apart, and would let all of them pass. Canonical keys and ids can.
     """
 
-    cdef farann_key_panels key_panels  # without rows: there is no memory for them so far
+    cdef farann_key_panels key_panels
+    cdef float *box_low     # the smallest of each coordinate of the block
+    cdef float *box_high    # the largest
+    cdef float *corner      # of these the ones whose key is best
     cdef double *key_tile   # some queries in float64, side by side
     cdef farann_key_bar *key_bars
-    cdef int64_t *keyed     # queries that get the keys of the block
+    cdef int64_t *keyed     # queries that get the keys of the block; NULL: no memory so far
     cdef int64_t n_keyed
     cdef int64_t n_seen     # rows scanned before those of the segment
     cdef bint keys_follow   # blocks of codes, for queries that too many of their rows pass for
@@ -50,14 +53,20 @@ cdef class KeyRows(Selection):
 
         Of rows in any order n k / seen pass by themselves.
         """
-        if self.few_of(passed, n) or seen < 2 * MANY_PASS * self.k or not self.keys_decide(query):
+        if seen < self.k or self.few_of(passed - n * self.k // seen, n) or (
+                not self.keys_decide(query)):
             return False
-        if self.mode == PACKED and not self.allocate_keys():
+        if not self.allocate_keys():
             return False
         self.rescore_best(query)
         self.rescore(query, 0)
         query.by_keys = True
         return True
+
+    cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil:
+        """Note that so many queries were scored for by n rows in full."""
+        self.scanned += n * n_queries
+        self.bytes_read += n * n_queries * self.snapshot.dim * <int64_t>sizeof(float)
 
     cdef void take_keys(self, int64_t i) noexcept nogil:
         """Put a query among those that get the keys of the block."""
@@ -68,13 +77,13 @@ cdef class KeyRows(Selection):
         """Room for packed rows in float64, once for all; whether there is."""
         cdef const farann_kernels *kernels = self.snapshot.kernels
         cdef int64_t dim = self.snapshot.dim, width = kernels.key_queries, i
-        cdef int64_t rows = self.block_rows + kernels.key_rows
+        cdef int64_t rows = self.block_rows + kernels.key_rows if self.mode == PACKED else 0
         cdef double *memory
-        if self.key_panels.rows != NULL:
+        if self.keyed != NULL:
             return True
         memory = <double *>self.allocated(
             rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_bar) // 8)
-            + self.n_queries, sizeof(double), False)
+            + self.n_queries + 2 * dim, sizeof(double), False)
         if memory == NULL:
             return False
         self.key_panels.rows, self.key_panels.dim = memory, dim
@@ -88,6 +97,9 @@ cdef class KeyRows(Selection):
             self.key_bars[i].keys = memory + 2 * i * KEYS_AT_ONCE
             self.key_bars[i].rows = <int64_t *>(self.key_bars[i].keys + KEYS_AT_ONCE)
         self.keyed = <int64_t *>(self.key_bars + width)
+        self.box_low = <float *>(self.keyed + self.n_queries)
+        self.box_high = self.box_low + dim
+        self.corner = self.box_high + dim
         return True
 
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
@@ -100,15 +112,16 @@ cdef class KeyRows(Selection):
             n_near += self.sign * self.keys[i] > near
         query.by_keys = query.by_keys and not self.few_of(2 * n_near, n)
 
-    cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        """Offer the keys of a block to the queries in `self.keyed`."""
+    cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Offer the keys of a block to the queries in `self.keyed`; gives how many need none."""
         cdef const farann_kernels *kernels = self.snapshot.kernels
         cdef int64_t at = 0, count, i, width = kernels.key_queries
+        cdef farann_block block = self.block_of(segment, start)
+        cdef int64_t n_left_out = self.leave_out_box(&block, self.rows_at(segment, start), n)
         if self.n_keyed < FEW_KEYED:
             for i in range(self.n_keyed):
                 self.score_keyed(&self.queries[self.keyed[i]], segment, start, n)
-            return
-        cdef farann_block block = self.block_of(segment, start)
+            return n_left_out
         self.pack_keys(&block, self.rows_at(segment, start), n)
         while at < self.n_keyed and not self.stopped():
             count = min(width, self.n_keyed - at)
@@ -117,6 +130,75 @@ cdef class KeyRows(Selection):
                 KEY_PRODUCTS_L2 if self.snapshot.metric == FARANN_L2 else KEY_PRODUCTS)
             self.blocks += count
             at += count
+        return n_left_out
+
+    cdef int64_t leave_out_box(self, const farann_block *block, const float *rows,
+                               int64_t n) noexcept nogil:
+        """Forget the queries in `self.keyed` that no row of a block can answer; gives how many."""
+        cdef int64_t n_before = self.n_keyed
+        cdef int64_t i, slot, kept = 0, id, first_id = INT64_MAX
+        cdef bint wanted = False
+        cdef Query *query
+        for i in range(self.n_keyed):
+            query = &self.queries[self.keyed[i]]
+            wanted |= query.box_pause == 0 and query.found.count == query.found.capacity
+        if not wanted:
+            for i in range(self.n_keyed):
+                query = &self.queries[self.keyed[i]]
+                query.box_pause -= query.box_pause > 0
+            return 0
+        self.snapshot.kernels.box_f32(rows, block.positions, n, self.snapshot.dim, self.box_low,
+                                      self.box_high)
+        for i in range(n):
+            slot = block.first + (block.positions[i] if block.positions != NULL else i)
+            id = block.ids[slot] if block.ids != NULL else slot
+            first_id = min(first_id, id)
+        for i in range(self.n_keyed):
+            query = &self.queries[self.keyed[i]]
+            if query.box_pause > 0:
+                query.box_pause -= 1
+            elif query.found.count == query.found.capacity:
+                if self.box_is_worse(query, first_id):
+                    query.next_box_pause = 0
+                    continue
+                query.next_box_pause = min(2 * query.next_box_pause + 1, LONGEST_PAUSE)
+                query.box_pause = query.next_box_pause
+            self.keyed[kept] = self.keyed[i]
+            kept += 1
+        self.n_keyed = kept
+        return n_before - kept
+
+    cdef bint box_is_worse(self, const Query *query, int64_t first_id) noexcept nogil:
+        """Whether every row in the box, none with an id before `first_id`, has a key too small.
+
+        Rounding keeps order: sums of terms that are none larger, added in the same order, are none
+        larger. So the computed key of the best corner bounds the computed keys of all rows.
+        """
+        cdef const farann_entry *last = &query.found.entries[0]
+        cdef const double *exact = self.exact_query(query)
+        cdef farann_metric metric = self.snapshot.metric
+        cdef double key
+        cdef int64_t j
+        for j in range(self.snapshot.dim):
+            if metric != FARANN_L2:
+                self.corner[j] = self.box_low[j] if self.sign * exact[j] > 0.0 else self.box_high[j]
+            elif self.sign > 0.0:
+                if fabs(exact[j] - self.box_low[j]) > fabs(exact[j] - self.box_high[j]):
+                    self.corner[j] = self.box_low[j]
+                else:
+                    self.corner[j] = self.box_high[j]
+            else:
+                self.corner[j] = <float>min(max(exact[j], <double>self.box_low[j]),
+                                            <double>self.box_high[j])
+        if metric == FARANN_COSINE:
+            metric = FARANN_DOT
+        self.snapshot.kernels.keys_f64[<int>metric](self.corner, NULL, 1, self.snapshot.dim, exact,
+                                                    &key)
+        key *= self.sign
+        if self.packing.unit:
+            # What is not above 0 is not after dividing by a norm.
+            key = 0.0 if key <= 0.0 else INFINITY
+        return key < last.key or (key == last.key and first_id > last.id)
 
     cdef void pack_keys(self, const farann_block *block, const float *rows,
                         int64_t n) noexcept nogil:

@@ -172,6 +172,36 @@ WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64
     }
 }
 
+/* Of some coordinates of n rows the smallest and the largest. */
+WORD void box_of_columns(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                         int64_t columns, float *low, float *high) {
+    enum { APART = 4 }; /* rows, whose maxima need not wait for each other */
+    const f32v zero = f32_set1(0.0f), none = f32_set1(-INFINITY);
+    f32v most[APART], least[APART]; /* the largest, and the largest of the negatives */
+    float lanes[2][F32_LANES];
+    for (int r = 0; r < APART; r++) most[r] = least[r] = none;
+    for (int64_t i = 0; i < n; i += APART)
+        for (int64_t r = 0; r < APART; r++) {
+            const int64_t row = i + r < n ? i + r : i;
+            f32v x = f32_load_first(rows + (positions ? positions[row] : row) * dim, columns);
+            most[r] = f32_max(x, most[r]);
+            least[r] = f32_max(f32_sub(zero, x), least[r]);
+        }
+    f32_store(lanes[0], f32_max(f32_max(least[0], least[1]), f32_max(least[2], least[3])));
+    f32_store(lanes[1], f32_max(f32_max(most[0], most[1]), f32_max(most[2], most[3])));
+    for (int64_t j = 0; j < columns; j++) {
+        low[j] = -lanes[0][j];
+        high[j] = lanes[1][j];
+    }
+}
+
+KERNEL(void) NAME(box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                           float *low, float *high) {
+    for (int64_t j = 0; j < dim; j += F32_LANES)
+        box_of_columns(rows + j, positions, n, dim, dim - j < F32_LANES ? dim - j : F32_LANES,
+                       low + j, high + j);
+}
+
 KERNEL(void) NAME(scan_keys_l2_f64)(const farann_key_panels *panels, int64_t first, int64_t n,
                                     const double *queries, double sign, int count,
                                     farann_key_bar *bars) {
