@@ -3,10 +3,6 @@
 # Codes are given up if what passes will cost so many times what they save.
 cdef double SURELY = 1.5
 
-cdef enum:
-    # Of rows that are scored first, more than one in so many can't be told from the best.
-    FEW_ALIKE = 4
-
 
 cdef class CodedRows(CodedBlocks):
     """Scores all coded rows of a snapshot, block by block, and those without codes."""
@@ -180,7 +176,7 @@ cdef class CodedRows(CodedBlocks):
         if n == 0:
             return 0
         self.take_block(0, n, (self.n_queries + width - 1) // width)
-        tile.bars = &self.bars
+        tile.bars, self.takes_alike = &self.bars, True
         while first < self.n_queries and not self.stopped():
             count = min(width, self.n_queries - first)
             for i in range(count):
@@ -193,25 +189,11 @@ cdef class CodedRows(CodedBlocks):
             first += width
         self.bytes_read += self.scanned * self.code_bytes_of_row(False)
         self.scan_keys_at(0, n, True)
+        self.takes_alike = False
         for i in range(self.n_queries):
             # Keys have set a threshold: the next rows show whether codes will do.
             self.queries[i].by_keys = False
         return n
-
-    cdef bint are_alike(self, Query *query, const float *scores, int64_t n) noexcept nogil:
-        """Whether codes can't tell the best of n first rows from many others; then keys do."""
-        cdef float best = self.at_least(self.k, scores, n)
-        cdef int64_t i, alike = 0
-        cdef float floor = <float>(best - 2.0 * query.slack)
-        if self.codes.has_basis or not self.keys_decide(query):
-            return False
-        for i in range(n):
-            alike += scores[i] > floor
-        if alike * FEW_ALIKE <= n or not self.allocate_keys():
-            return False
-        self.alike += alike
-        query.by_keys = True
-        return True
 
     cdef void scan_keys_at(self, int64_t start, int64_t n, bint counted) noexcept nogil:
         """Score rows at some positions by keys for queries that get these.
@@ -219,7 +201,7 @@ cdef class CodedRows(CodedBlocks):
         `counted`: as scanned, as they were scored by codes before.
         """
         cdef Segment rows = self.snapshot.segments[0]
-        cdef int64_t i, slot, at = 0, n_rows, n_scored
+        cdef int64_t i, slot, at = 0, n_rows, n_scored, near
         if self.list_keyed() == 0:
             return
         rows.count, rows.positions = 0, self.positions
@@ -230,9 +212,11 @@ cdef class CodedRows(CodedBlocks):
                 rows.count += 1
         while at < rows.count and not self.stopped():
             n_rows, n_scored = min(self.block_rows, rows.count - at), self.list_keyed()
+            near = self.n_near
             n_scored -= self.scan_keys(&rows, at, n_rows)
             if not counted:
                 self.count_scanned(n_rows, n_scored)
+                self.alike += self.n_near - near
             at += n_rows
 
     cdef int64_t list_keyed(self) noexcept nogil:
@@ -268,8 +252,7 @@ cdef class CodedRows(CodedBlocks):
             n_coded += 1
             scores = self.scores + i * n
             if query.expected == -INFINITY:
-                if not self.are_alike(query, scores, n):
-                    self.admit_best(query, scores, n, &block)
+                self.admit_best(query, scores, n, &block)
                 continue
             before = query.candidates.count
             self.snapshot.kernels.select_f32(scores, n, self.threshold_for(query, 0.0),

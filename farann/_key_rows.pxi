@@ -9,6 +9,8 @@ cdef enum:
     # that passes is kept in lists and fetched again. Squared differences take three operations
     # where a product takes one.
     MANY_PASS = 10
+    # Of rows that are scored first, more than one in so many can't be told from the best.
+    FEW_ALIKE = 4
     MANY_PASS_L2 = 5
     # A float64 product of a packed row is counted as so many in float32, or of l2 as so many.
     KEY_PRODUCTS = 2
@@ -36,7 +38,9 @@ cdef class KeyRows(Selection):
     cdef int64_t n_keyed
     cdef int64_t n_seen     # rows scanned before those of the segment
     cdef bint keys_follow   # blocks of codes, for queries that too many of their rows pass for
-    cdef int64_t alike      # rows that passed by codes for nothing, as keys took their place
+    cdef bint takes_alike   # whether rows are the first, see `admit_best`
+    cdef int64_t n_near     # rows that would have passed, had they had no keys
+    cdef int64_t alike      # and those of codes
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a search is one that may go by keys: exact, for k rows, with vectors."""
@@ -62,6 +66,20 @@ cdef class KeyRows(Selection):
         self.rescore(query, 0)
         query.by_keys = True
         return True
+
+    cdef void admit_best(self, Query *query, const float *scores, int64_t n,
+                         const farann_block *block) noexcept nogil:
+        """As in `Selection`, but rows that codes can't tell from the best get keys."""
+        cdef int64_t before = query.candidates.count
+        if not self.takes_alike or not self.keys_decide(query):
+            Selection.admit_best(self, query, scores, n, block)
+            return
+        self.select_best(query, scores, n, block)
+        if (query.candidates.count - before) * FEW_ALIKE > n and self.allocate_keys():
+            self.alike += query.candidates.count - before
+            query.candidates.count, query.by_keys = before, True
+            return
+        self.admit(query, before, block)
 
     cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil:
         """Note that so many queries were scored for by n rows in full."""
@@ -110,6 +128,7 @@ cdef class KeyRows(Selection):
         self.score_exact(query, segment, start, n)
         for i in range(n):
             n_near += self.sign * self.keys[i] > near
+        self.n_near += n_near
         query.by_keys = query.by_keys and not self.few_of(2 * n_near, n)
 
     cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
@@ -251,6 +270,7 @@ cdef class KeyRows(Selection):
             start += step
         for i in range(count):
             query = &self.queries[members[i]]
+            self.n_near += near[i]
             query.by_keys = query.by_keys and not self.few_of(2 * near[i], n)
 
     cdef void set_key_bar(self, farann_key_bar *bar, const Query *query) noexcept nogil:

@@ -97,7 +97,7 @@ cdef class Task(AddedRows):
         self.n_active, self.mean_unit, self.out_of_memory, self.n_seen = 1, 0.0, False, 0
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = 0
-        self.alike = 0
+        self.alike = self.n_near = 0
         self.judged, self.cost_judged, self.share_judged = 0, 0.0, 0.0
         self.prepare(0)
 
