@@ -1,6 +1,6 @@
 # One block of coded rows: scanned for tiles of queries, scored again. Part of _core.pyx.
 
-cdef class CodedBlocks(Selection):
+cdef class CodedBlocks(KeyRows):
     """Scans blocks of codes, of their upper halves or along a basis, and refines what passes."""
 
     cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil:
@@ -90,6 +90,9 @@ cdef class CodedBlocks(Selection):
         for i in range(count):
             query = &self.queries[self.members[i]]
             self.candidates[i] = query.candidates
+            if query.by_keys:
+                farann_code_bars_set(&self.bars, i, &self.no_bar)
+                continue
             n_coded += query.coded
             if self.mean_unit != 0.0:
                 offset = self.offsets[i] = self.offset_of(self.members[i])
@@ -101,6 +104,8 @@ cdef class CodedBlocks(Selection):
             return
         tile.codes, tile.bars, tile.ahead = codes, &self.bars, &self.ahead
         self.scan_function(single, upper)(&self.block, 0, n, &tile, self.candidates)
+        if self.keys_follow and not single:
+            self.give_up_codes_of(count, start, n_rows)
         if self.mean_unit != 0.0:
             self.add_offsets(count)
         self.scanned += n_rows * n_coded
@@ -125,6 +130,18 @@ cdef class CodedBlocks(Selection):
                 self.refine_deferred(self.members[0], codes)
                 return
         self.admit_tile(count, &block)
+
+    @cython.final
+    cdef void give_up_codes_of(self, int64_t count, int64_t start, int64_t n) noexcept nogil:
+        """Drop what passed for queries of a tile if it is too much; these get keys instead."""
+        cdef int64_t i, passed
+        cdef Query *query
+        for i in range(count):
+            query = &self.queries[self.members[i]]
+            passed = self.candidates[i].count - query.candidates.count
+            if passed > 0 and self.judge_rough(query, passed, start, n):
+                self.alike += passed
+                self.candidates[i].count = query.candidates.count
 
     @cython.final
     cdef void raise_bar(self, Query *query, int level, double offset) noexcept nogil:

@@ -31,12 +31,15 @@ cdef class CodedRows(CodedBlocks):
         if start == 0:
             start = self.scan_first_rows(end)
         ramp = max(min(start, self.code_rows), FIRST_BLOCK)
+        # A first look lets many pass by itself.
+        self.keys_follow = not self.codes.has_basis
         while start < end and not self.stopped():
             if start >= stale:
                 stale = self.raise_thresholds(start)
                 # Later rows have the judgment of the first.
                 if self.first == 0 and start >= max(FEWEST_JUDGED, 16 * self.k) and (
                         self.will_cost_too_much(start, self.codes.n_positions - start)):
+                    self.keys_follow = False
                     return start
             n = self.of_one_mean(start, min(min(self.code_rows, ramp), end - start))
             self.keep_active(start)
@@ -50,8 +53,10 @@ cdef class CodedRows(CodedBlocks):
             else:
                 self.scan_for_active(start, n)
             self.judge_look(self.refined - refined, n)
+            self.scan_keys_at(start, n, False)
             ramp = min(2 * ramp, self.code_rows)
             start += n
+        self.keys_follow = False
         return self.codes.n_positions
 
     cdef void judge_look(self, int64_t refined, int64_t n) noexcept nogil:
@@ -113,7 +118,7 @@ cdef class CodedRows(CodedBlocks):
             if i < count:
                 query = &self.queries[self.members[i]]
                 self.candidates[i] = query.candidates
-                if query.coded:
+                if query.coded and not query.by_keys:
                     bar = farann_code_bar_at(&query.whole, &self.codes.bounds,
                                              self.wanted(query), self.sign, False)
             farann_code_bars_set(&self.bars, i, &bar)
@@ -157,8 +162,8 @@ cdef class CodedRows(CodedBlocks):
 
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost, see `Queries`."""
-        return (self.passed * self.cost_passed + self.refined * self.cost_refined
-                + self.rescored * self.cost_rescored)
+        return ((self.passed + self.alike) * self.cost_passed + self.refined * self.cost_refined
+                + (self.rescored + self.alike) * self.cost_rescored)
 
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
         """Score some rows, up to `most`, that set the threshold; gives how many."""
@@ -171,7 +176,7 @@ cdef class CodedRows(CodedBlocks):
         if n == 0:
             return 0
         self.take_block(0, n, (self.n_queries + width - 1) // width)
-        tile.bars = &self.bars
+        tile.bars, self.takes_alike = &self.bars, True
         while first < self.n_queries and not self.stopped():
             count = min(width, self.n_queries - first)
             for i in range(count):
@@ -183,7 +188,45 @@ cdef class CodedRows(CodedBlocks):
             self.scanned += n * self.score_tile(&self.block, &tile, count, n)
             first += width
         self.bytes_read += self.scanned * self.code_bytes_of_row(False)
+        self.scan_keys_at(0, n, True)
+        self.takes_alike = False
+        for i in range(self.n_queries):
+            # Keys have set a threshold: the next rows show whether codes will do.
+            self.queries[i].by_keys = False
         return n
+
+    cdef void scan_keys_at(self, int64_t start, int64_t n, bint counted) noexcept nogil:
+        """Score rows at some positions by keys for queries that get these.
+
+        `counted`: as scanned, as they were scored by codes before.
+        """
+        cdef Segment rows = self.snapshot.segments[0]
+        cdef int64_t i, slot, at = 0, n_rows, n_scored, near
+        if self.list_keyed() == 0:
+            return
+        rows.count, rows.positions = 0, self.positions
+        for i in range(start, start + n):
+            slot = i if self.codes.slots is None else self.codes.slots[i]
+            if 0 <= slot < self.codes.n_rows:
+                self.positions[rows.count] = slot
+                rows.count += 1
+        while at < rows.count and not self.stopped():
+            n_rows, n_scored = min(self.block_rows, rows.count - at), self.list_keyed()
+            near = self.n_near
+            n_scored -= self.scan_keys(&rows, at, n_rows)
+            if not counted:
+                self.count_scanned(n_rows, n_scored)
+                self.alike += self.n_near - near
+            at += n_rows
+
+    cdef int64_t list_keyed(self) noexcept nogil:
+        """Put the active queries that get keys into `self.keyed`; gives how many these are."""
+        cdef int64_t i
+        self.n_keyed = 0
+        for i in range(self.n_active):
+            if self.queries[self.active[i]].by_keys:
+                self.take_keys(self.active[i])
+        return self.n_keyed
 
     cdef int64_t to_be_scored(self, int64_t most) noexcept nogil:
         """How many first rows, of up to `most`, to score all of."""

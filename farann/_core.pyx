@@ -9,7 +9,7 @@ cimport cython  # final: methods of hot loops are called as functions
 from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
                              PyBuffer_Release, PyObject_GetBuffer)
 from cpython.exc cimport PyErr_CheckSignals
-from libc.math cimport INFINITY, NAN, fabs, isnan, log2, nextafterf, sqrt
+from libc.math cimport INFINITY, NAN, fabs, isnan, log2, nextafter, nextafterf, sqrt
 from libc.stdint cimport (INT64_MAX, UINT32_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t,
                           uint64_t, uintptr_t)
 from libc.stdlib cimport free
@@ -130,6 +130,7 @@ include "_guard.pxi"
 include "_rough.pxi"
 include "_queries.pxi"
 include "_selection.pxi"
+include "_key_rows.pxi"
 include "_coded_blocks.pxi"
 include "_coded_rows.pxi"
 include "_seeded_rows.pxi"

@@ -28,6 +28,7 @@ cdef class FloatRows(SeededRows):
             for i in range(self.codes.n_rows):
                 slots[rest.count] = i
                 rest.count += not done[i]
+        self.n_seen = start
         self.scan_after_codes(&rest)
 
     cdef void scan_after_codes(self, const Segment *rest) noexcept nogil:
@@ -45,6 +46,7 @@ cdef class FloatRows(SeededRows):
             self.rescore_best(&self.queries[i])
             self.rescore(&self.queries[i], 0)
             self.queries[i].best.count, self.queries[i].slack = 0, 0.0
+            self.queries[i].by_keys = False
         self.scan(rest, 0, rest.count)
 
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:
@@ -52,23 +54,30 @@ cdef class FloatRows(SeededRows):
 
         The first blocks are small, so that there is a threshold soon.
         """
-        cdef int64_t n, i, ramp = FIRST_BLOCK, stale = 0
+        cdef int64_t n, i, ramp = FIRST_BLOCK, stale = 0, passed
         while start < end and not self.stopped():
             if start >= stale:
                 stale = self.raise_thresholds(start)
             n = min(min(self.block_rows, ramp), end - start)
-            self.scanned += n * self.n_queries
-            self.bytes_read += n * self.n_queries * self.snapshot.dim * sizeof(float)
+            self.count_scanned(n, self.n_queries)
             if self.mode == PACKED:
                 self.scan_packed(segment, start, n)
             else:
                 for i in range(self.n_queries):
                     if self.mode == EXACT:
                         self.score_exact(&self.queries[i], segment, start, n)
+                    elif self.queries[i].by_keys:
+                        self.n_keyed = 0
+                        self.take_keys(i)
+                        self.count_scanned(-n, self.scan_keys(segment, start, n))
                     else:
+                        passed = self.passed
                         self.scan_as_they_lie(i, segment, start, n)
+                        self.judge_rough(&self.queries[i], self.passed - passed,
+                                         self.n_seen + start, n)
             ramp = min(2 * ramp, self.block_rows)
             start += n
+        self.n_seen += start
 
     cdef void scan_as_they_lie(self, int64_t i, const Segment *segment, int64_t start,
                                int64_t n) noexcept nogil:
@@ -99,20 +108,29 @@ cdef class FloatRows(SeededRows):
     cdef void scan_packed(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Many queries: rows are packed once for all of them."""
         cdef farann_block block = self.block_of(segment, start)
-        cdef int64_t tile
-        cdef double squares = self.snapshot.kernels.pack_rows_f32(
-            self.rows_at(segment, start), block.positions, n, self.snapshot.dim,
-            &self.snapshot.centre[0], self.packing.unit, self.packing.bias_sign, self.panels,
-            self.bias)
-        for tile in range(self.n_tiles):
-            if self.stopped():
-                return
-            self.scan_tile(tile, segment, start, n, squares)
+        cdef int64_t tile, i, n_keyed = 0
+        cdef double squares
+        for i in range(self.n_queries):
+            n_keyed += self.queries[i].by_keys
+        self.n_keyed = 0
+        if n_keyed < self.n_queries:
+            squares = self.snapshot.kernels.pack_rows_f32(
+                self.rows_at(segment, start), block.positions, n, self.snapshot.dim,
+                &self.snapshot.centre[0], self.packing.unit, self.packing.bias_sign, self.panels,
+                self.bias)
+            for tile in range(self.n_tiles):
+                if self.stopped():
+                    return
+                self.scan_tile(tile, segment, start, n, squares)
+        else:
+            for i in range(self.n_queries):
+                self.take_keys(i)
+        self.count_scanned(-n, self.scan_keys(segment, start, n))
 
     cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
                         double squares) noexcept nogil:
         cdef const farann_kernels *kernels = self.snapshot.kernels
-        cdef int64_t width = kernels.tile_queries, first = tile * width, i
+        cdef int64_t width = kernels.tile_queries, first = tile * width, i, passed
         cdef int64_t count = min(width, self.n_queries - first)
         cdef farann_block block = self.block_of(segment, start)
         cdef double slack
@@ -125,6 +143,9 @@ cdef class FloatRows(SeededRows):
             self.members[i] = first + i
             self.candidates[i] = query.candidates
             slack = farann_query_slack(&query.prepared, squares)
+            if query.by_keys or (slack < 0.0 and self.keys_decide(query) and self.allocate_keys()):
+                self.take_keys(first + i)
+                continue
             if slack < 0.0:
                 self.score_exact(query, segment, start, n)
                 continue
@@ -137,4 +158,10 @@ cdef class FloatRows(SeededRows):
                                 self.candidates)
         self.float_products += n * width * self.snapshot.dim
         self.blocks += count
+        for i in range(count):
+            query = &self.queries[first + i]
+            passed = self.candidates[i].count - query.candidates.count
+            if passed > 0 and self.judge_rough(query, passed, self.n_seen + start, n):
+                self.candidates[i].count = query.candidates.count
+                self.take_keys(first + i)
         self.admit_tile(count, &block)

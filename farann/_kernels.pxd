@@ -50,6 +50,8 @@ cdef extern from "candidates.h" nogil:
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
                                 const farann_block *, const farann_filter *)
+    void farann_topk_push_rows(farann_topk *, const double *, const int64_t *, int64_t,
+                               const farann_block *, const farann_filter *)
     int64_t farann_id_set_room(int64_t)
     void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
     void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,
@@ -86,6 +88,33 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*keys_function)(const float *, const int64_t *, int64_t, int64_t,
                                    const double *, double *) noexcept
+
+    ctypedef struct farann_key_bar:
+        double near
+        double least
+        double just_below
+        double beyond
+        double last_id
+        int64_t n_near
+        int64_t count
+        double *keys
+        int64_t *rows
+
+    ctypedef struct farann_key_panels:
+        double *rows
+        double *norms
+        double *ids
+        double *first_ids
+        int64_t dim
+
+    ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
+                                        double *, double *) noexcept
+
+    ctypedef void (*box_function)(const float *, const int64_t *, int64_t, int64_t, float *,
+                                  float *) noexcept
+
+    ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
+                                   double, int, farann_key_bar *) noexcept
 
     ctypedef double (*pack_function)(const float *, const int64_t *, int64_t, int64_t,
                                      const double *, int, float, float *, float *) noexcept
@@ -165,6 +194,8 @@ cdef extern from "kernels.h" nogil:
         const char *name
         int panel_rows
         int tile_queries
+        int key_rows
+        int key_queries
         int code_queries
         int step_rows
         int tile_groups
@@ -173,6 +204,9 @@ cdef extern from "kernels.h" nogil:
         thread_function begin
         thread_function end
         keys_function keys_f64[3]
+        pack_keys_function pack_rows_f64
+        box_function box_f32
+        farann_scan_keys *scan_keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
         score_function score_rows_f32

@@ -32,6 +32,13 @@ cdef class Selection(Queries):
     cdef void admit_best(self, Query *query, const float *scores, int64_t n,
                          const farann_block *block) noexcept nogil:
         """Admit those of n scored rows of a block that may be among the k best of them."""
+        cdef int64_t before = query.candidates.count
+        self.select_best(query, scores, n, block)
+        self.admit(query, before, block)
+
+    cdef void select_best(self, Query *query, const float *scores, int64_t n,
+                          const farann_block *block) noexcept nogil:
+        """Append them to the candidates, as rows of the block."""
         cdef int64_t before = query.candidates.count, i, reach = 0
         cdef bint all_allowed = self.filter.is_open()
         # Of the best some may be excluded: as many rows again may take their places.
@@ -46,7 +53,6 @@ cdef class Selection(Queries):
             if reach < self.k:
                 query.candidates.count = before
                 self.snapshot.kernels.select_f32(scores, n, -INFINITY, &query.candidates)
-        self.admit(query, before, block)
 
     cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil:
         """What the last of the m best of n scores is at least, m <= FEW_BEST.
@@ -108,6 +114,12 @@ cdef class Selection(Queries):
             self.collect(query, n, block, filter)
             return
         farann_topk_push_block(found, self.keys, n, self.sign, block, filter)
+        self.raise_threshold(query)
+
+    @cython.final
+    cdef void raise_threshold(self, Query *query) noexcept nogil:
+        """Make the k-th best key, if k are known, the threshold."""
+        cdef const farann_topk *found = &query.found
         if found.count == found.capacity:
             query.threshold = max(
                 query.threshold,

@@ -90,12 +90,14 @@ cdef class Task(AddedRows):
         cdef Query *query = &self.queries[0]
         query.given, self.exact_of = given, NULL
         query.threshold, query.expected, query.bar_floor = -INFINITY, -INFINITY, NAN
-        query.slack, query.pause, query.next_pause = 0.0, 0, 0
+        query.slack, query.pause, query.next_pause, query.by_keys = 0.0, 0, 0, False
+        query.box_pause = query.next_box_pause = 0
         query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
         query.filter.met, query.filter.n_met = NULL, 0
-        self.n_active, self.mean_unit, self.out_of_memory = 1, 0.0, False
+        self.n_active, self.mean_unit, self.out_of_memory, self.n_seen = 1, 0.0, False, 0
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = 0
+        self.alike = self.n_near = 0
         self.judged, self.cost_judged, self.share_judged = 0, 0.0, 0.0
         self.prepare(0)
 

@@ -259,9 +259,21 @@ void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, dou
         double key = sign * keys[i];
         /* Nearly all rows end here; equal keys go on, for their ids decide. */
         if (top->count == top->capacity && key < top->entries[0].key) continue;
-        int64_t slot = slot_of(block, i);
-        if (!farann_filter_allows(filter, slot)) continue;
-        farann_topk_push(top, key, block->ids ? block->ids[slot] : slot);
+        int64_t slot = slot_of(block, i), id = block->ids ? block->ids[slot] : slot;
+        if (top->count == top->capacity && key == top->entries[0].key && id > top->entries[0].id)
+            continue;
+        if (farann_filter_allows(filter, slot)) farann_topk_push(top, key, id);
+    }
+}
+
+void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *rows, int64_t n,
+                           const farann_block *block, const farann_filter *filter) {
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t slot = slot_of(block, rows[i]);
+        const farann_entry entry = {keys[i], block->ids ? block->ids[slot] : slot};
+        /* A look at a filter takes longer than this, and most rows of ties end here. */
+        if (top->count == top->capacity && !is_worse(top->entries[0], entry)) continue;
+        if (farann_filter_allows(filter, slot)) farann_topk_push(top, entry.key, entry.id);
     }
 }
 

@@ -114,6 +114,10 @@ void farann_topk_push(farann_topk *top, double key, int64_t id);
 void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
                             const farann_block *block, const farann_filter *filter);
 
+/* Offer n rows of a block by their keys, sign applied. */
+void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *rows, int64_t n,
+                           const farann_block *block, const farann_filter *filter);
+
 /* Sort any entries in place, best first; they stay in any order once *given_up isn't 0. */
 void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up);
 

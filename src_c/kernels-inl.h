@@ -119,21 +119,24 @@ KERNEL(void) NAME(keys_cosine_f64)(const float *rows, const int64_t *positions, 
     keys_of_rows(FARANN_COSINE, rows, positions, n, dim, query, keys);
 }
 
-/* ---- float32 block scoring ---- */
-
-WORD double reciprocal_norm(const float *row, int64_t dim) {
+/* |x|^2 as in canonical keys. */
+WORD double squares_of(const float *row, int64_t dim) {
     f64x8 squares = f64x8_zero();
     int64_t j = 0;
     for (; j + 8 <= dim; j += 8) {
         f64x8 x = f64x8_from_f32(row + j);
-        squares = f64x8_add(squares, f64x8_mul(x, x));
+        squares = f64x8_add_exact(x, x, squares);
     }
     if (j < dim) {
         f64x8 x = f64x8_from_f32_first(row + j, dim - j);
-        squares = f64x8_add(squares, f64x8_mul(x, x));
+        squares = f64x8_add_exact(x, x, squares);
     }
-    return 1.0 / sqrt(f64x8_sum(squares));
+    return f64x8_sum(squares);
 }
+
+/* ---- float32 block scoring ---- */
+
+WORD double reciprocal_norm(const float *row, int64_t dim) { return 1.0 / sqrt(squares_of(row, dim)); }
 
 /* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
 WORD void pack_columns(const float *const *row, int64_t j, int width, const double *centre,
@@ -294,6 +297,8 @@ KERNEL(void) NAME(largest_f32)(const float *scores, int64_t n, float *largest) {
     }
 }
 
+#include "kernels_keys-inl.h"
+
 #include "kernels_codes-inl.h"
 
 #include "kernels_queries-inl.h"
@@ -404,6 +409,8 @@ const farann_kernels NAME(kernels) = {
     FARANN_LEVEL_NAME,
     PANEL_ROWS,
     TILE_QUERIES,
+    KEY_ROWS,
+    KEY_QUERIES,
     CODE_QUERIES,
     CODE_PANELS * FARANN_CODE_PANEL,
     TILE_GROUPS,
@@ -412,6 +419,9 @@ const farann_kernels NAME(kernels) = {
     NAME(begin),
     NAME(end),
     {NAME(keys_l2_f64), NAME(keys_dot_f64), NAME(keys_cosine_f64)},
+    NAME(pack_rows_f64),
+    NAME(box_f32),
+    {NAME(scan_keys_l2_f64), NAME(scan_keys_dot_f64), NAME(scan_keys_cosine_f64)},
     NAME(pack_rows_f32),
     NAME(scan_panels_f32),
     NAME(score_rows_f32),

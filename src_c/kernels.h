@@ -78,6 +78,39 @@ typedef struct {
     farann_ahead *ahead; /* for scans of whole tiles; NULL: nothing */
 } farann_coded_tile;
 
+/*
+ * What the canonical keys of a query's rows are compared with, keys times `sign`. Those above `near`
+ * are counted. Those above `least` are appended to `keys` and `rows`, and those that equal it whose
+ * ids are not above `last_id`. Ids are rounded to float64, which keeps their order.
+ */
+typedef struct {
+    double near; /* less than just_below, also as a product with a norm */
+    double least;
+    double just_below; /* `least`, or so little less that rounding a quotient is paid for */
+    double beyond;     /* nearly half of the step from `least` to the next number */
+    double last_id;
+    int64_t n_near;
+    int64_t count;
+    double *keys;
+    int64_t *rows;
+} farann_key_bar;
+
+/*
+ * Rows in float64 as pack_rows_f64 lays them, their ids, of which infinite ones fill up a panel, and
+ * the smallest of each panel.
+ */
+typedef struct {
+    double *rows;
+    double *norms;
+    double *ids;
+    double *first_ids;
+    int64_t dim;
+} farann_key_panels;
+
+/* Compares canonical keys of packed rows; see farann_kernels. */
+typedef void farann_scan_keys(const farann_key_panels *panels, int64_t first, int64_t n,
+                              const double *queries, double sign, int count, farann_key_bar *bars);
+
 /* Scores coded rows; see farann_kernels. */
 typedef void farann_scan_codes(const farann_coded_rows *rows, int64_t start, int64_t n,
                                const farann_coded_tile *tile, farann_candidates *candidates);
@@ -86,7 +119,9 @@ typedef struct {
     const char *name;
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
-    int code_queries; /* the same for codes */
+    int key_rows;     /* the same for canonical keys */
+    int key_queries;
+    int code_queries; /* and for codes */
     int step_rows;    /* rows that a scan takes at once for these */
     int tile_groups;  /* a tile of codes has room for a multiple of so many groups */
     int few_tiles;    /* up to so many put the halves of codes together as they read them */
@@ -103,6 +138,24 @@ typedef struct {
      */
     void (*keys_f64[3])(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                         const double *query, double *keys);
+
+    /*
+     * Pack n rows as panels of key_rows rows in float64: coordinate j of a panel's rows is at
+     * [j * key_rows]. Their norms are 1 unless they are wanted, for `unit` rows.
+     */
+    void (*pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                          int unit, double *panels, double *norms);
+
+    /* The smallest and the largest of each coordinate of n rows, n > 0. */
+    void (*box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                    float *low, float *high);
+
+    /*
+     * Compute the canonical keys of packed rows first .. first + n, whole panels, for a tile of
+     * key_queries queries, coordinate j of which is at [j * key_queries], the first `count` of them
+     * with bars. The keys have the same bits as those of keys_f64. One function a metric.
+     */
+    farann_scan_keys *scan_keys_f64[3];
 
     /*
      * Pack n rows as panels: y = x * r - centre, with r = 1 or, for `unit` rows, 1 / |x|.

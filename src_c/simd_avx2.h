@@ -19,6 +19,9 @@
 /* 12 accumulators, 2 rows' vectors and a broadcast fill 15 of the 16 registers. */
 enum { F32_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
 
+/* The same of float64 keys, whose vectors take two registers each. */
+enum { KEY_VECTORS = 1, KEY_QUERIES = 6, FUSED = 1 };
+
 /* 7-bit queries: pairs of products then fit the 16 bits that maddubs sums them in. */
 enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 63 };
 
@@ -205,6 +208,11 @@ WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
 WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
     f64x8 v = {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
     return v;
+}
+
+WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
+    return (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a.low, b.low, _CMP_GT_OQ)) |
+           (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a.high, b.high, _CMP_GT_OQ)) << 4;
 }
 
 /* Where either is NaN, that of b. */

@@ -31,6 +31,12 @@
 /* 28 accumulators, 2 rows' vectors and a broadcast fill 31 of the 32 registers. */
 enum { F32_LANES = 16, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
 
+/*
+ * The same of float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. FUSED: whether
+ * f64x8_add_exact rounds once.
+ */
+enum { KEY_VECTORS = 4, KEY_QUERIES = 6, FUSED = 1 };
+
 #ifdef FARANN_AMX
 enum { I32_LANES = 16, CODE_QUERIES = 16, CODE_PANELS = 4 };
 #else
@@ -198,6 +204,9 @@ WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) { return _mm512_mul_pd(a, b); }
 WORD f64x8 f64x8_div(f64x8 a, f64x8 b) { return _mm512_div_pd(a, b); }
 /* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
 WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) { return _mm512_fmadd_pd(a, b, c); }
+WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
+    return (uint32_t)_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ);
+}
 /* Where either is NaN, that of b. */
 WORD f64x8 f64x8_max(f64x8 a, f64x8 b) { return _mm512_max_pd(a, b); }
 /* Rounded. */

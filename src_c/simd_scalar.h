@@ -14,6 +14,7 @@
 #define WORD static FARANN_INLINE
 
 enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
+enum { KEY_VECTORS = 1, KEY_QUERIES = 2, FUSED = 0 };
 
 typedef struct {
     float lane[F32_LANES];
@@ -300,6 +301,12 @@ WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
 WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
     for (int i = 0; i < 8; i++) c.lane[i] += a.lane[i] * b.lane[i];
     return c;
+}
+
+WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
+    uint32_t mask = 0;
+    for (int i = 0; i < 8; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
+    return mask;
 }
 
 /* Where either is NaN, that of b. */
