@@ -11,7 +11,7 @@ import numpy as np
 from farann import _checks, _core, _search
 from farann._cost import cost_of
 from farann._results import Hits, SearchStats, share_found
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +38,8 @@ _ENOUGH = 0.9995
 _DEARER = 1.25
 # Where recall rises by more from one effort to the next, no line says what is between.
 _STEEP = 0.4
+# How late answers come may be so far off midway between two efforts, as a share of what is between.
+_UNSURE = 0.08
 # What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
 # a search that expects too much begins again.
 _BELOW = 2.0
@@ -174,18 +176,23 @@ class Tuning(NamedTuple):
         Returns
         -------
         tuple or None
-            Interpolated in `late` and `late_spread` by logarithms, and `sampled`; None where it
-            isn't known.
+            Interpolated in `late` and `late_spread` by logarithms, and `sampled`, or between
+            measured efforts as many queries as would tell as much; None where it isn't known.
         """
         effort = _checks.to_float("effort", effort)
         if not self.late or effort == float("inf"):
             return None
-        # Of twice as many rows they lie some share later.
-        logarithms = np.log1p(self.efforts[:-1])
-        mean, spread = (float(np.expm1(np.interp(np.log1p(effort), logarithms,
-                                                 np.log1p(column[:-1]))))
+        # Of twice as many rows they lie some share later, which changes slowly.
+        efforts = np.log1p(self.efforts[:-1])
+        mean, spread = (float(np.expm1(_on_curve(np.log1p(effort), efforts, np.log1p(column[:-1]))))
                         for column in (self.late, self.late_spread))
-        return mean, spread, self.sampled
+        # The order of rows has joints, so that a value between others is worth less than a sample.
+        unsure = np.interp(effort, self.efforts[:-1], np.arange(len(efforts))) % 1.0
+        unsure *= 4.0 * (1.0 - unsure) * _UNSURE
+        i = int(np.clip(np.searchsorted(self.efforts[:-1], effort), 1, len(efforts) - 1))
+        off = unsure * abs(self.late[i] - self.late[i - 1]) if len(efforts) > 1 else 0.0
+        worth = 1.0 / (1.0 / self.sampled + (off / max(spread, 1e-3))**2)
+        return mean, spread, max(1, round(worth))
 
     def __str__(self) -> str:
         lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
@@ -216,6 +223,31 @@ class Tuning(NamedTuple):
         axes.plot(self.costs, self.recalls, marker="o")
         axes.set(xscale="log", xlabel="cost, 1 = exact search", ylabel=f"recall@{self.k}")
         return axes
+
+
+def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:
+    """A value between those of a table, on a cubic that takes its slopes from their neighbors.
+
+    Slopes are harmonic means, so that it rises and falls with the table (Fritsch, Butland 1984).
+    """
+    i = int(np.clip(np.searchsorted(xs, x) - 1, 0, max(len(xs) - 2, 0)))
+    if len(xs) < 2 or not xs[0] <= x <= xs[-1]:
+        return float(np.interp(x, xs, ys))
+    steps = np.diff(xs)
+    rises = np.diff(ys) / steps
+
+    def slope(j: int) -> float:
+        if not 0 < j < len(rises):
+            return float(rises[min(j, len(rises) - 1)])
+        before, after = rises[j - 1], rises[j]
+        if before * after <= 0.0:
+            return 0.0
+        w, v = 2.0 * steps[j] + steps[j - 1], steps[j] + 2.0 * steps[j - 1]
+        return float((w + v) / (w / before + v / after))
+
+    t, h = (x - xs[i]) / steps[i], steps[i]
+    return float((1.0 - t)**2 * ((1.0 + 2.0 * t) * ys[i] + t * h * slope(i))
+                 + t**2 * ((3.0 - 2.0 * t) * ys[i + 1] + (t - 1.0) * h * slope(i + 1)))
 
 
 def missing_at(recall: float) -> float:
