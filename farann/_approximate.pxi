@@ -163,6 +163,10 @@ cdef class ApproximateTask(Task):
         self.expects = self.may_expect
         Task.begin_again(self, given)
 
+    cdef bint keys_decide(self, const Query *query) noexcept nogil:
+        """Never: how late rows come is told of those that have rough scores."""
+        return self.came_late == NULL and Task.keys_decide(self, query)
+
     cdef void tell_late(self) noexcept nogil:
         cdef int64_t i
         if self.came_late != NULL:

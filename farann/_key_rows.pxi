@@ -69,9 +69,12 @@ cdef class KeyRows(Selection):
 
     cdef void admit_best(self, Query *query, const float *scores, int64_t n,
                          const farann_block *block) noexcept nogil:
-        """As in `Selection`, but rows that codes can't tell from the best get keys."""
+        """As in `Selection`, but rows that codes can't tell from the best get keys.
+
+        Where a filter leaves out the best, many pass for that reason alone.
+        """
         cdef int64_t before = query.candidates.count
-        if not self.takes_alike or not self.keys_decide(query):
+        if not (self.takes_alike and self.filter.is_open() and self.keys_decide(query)):
             Selection.admit_best(self, query, scores, n, block)
             return
         self.select_best(query, scores, n, block)
