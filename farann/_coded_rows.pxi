@@ -39,7 +39,7 @@ cdef class CodedRows(CodedBlocks):
                 # Later rows have the judgment of the first.
                 if self.first == 0 and start >= max(FEWEST_JUDGED, 16 * self.k) and (
                         self.will_cost_too_much(start, self.codes.n_positions - start)):
-                    self.keys_follow = False
+                    self.end_keys()
                     return start
             n = self.of_one_mean(start, min(min(self.code_rows, ramp), end - start))
             self.keep_active(start)
@@ -56,8 +56,15 @@ cdef class CodedRows(CodedBlocks):
             self.scan_keys_at(start, n, False)
             ramp = min(2 * ramp, self.code_rows)
             start += n
-        self.keys_follow = False
+        self.end_keys()
         return self.codes.n_positions
+
+    cdef void end_keys(self) noexcept nogil:
+        """From here on nobody looks for keys: what is scanned next is scanned for all queries."""
+        cdef int64_t i
+        self.keys_follow = False
+        for i in range(self.n_queries):
+            self.queries[i].by_keys = False
 
     cdef void judge_look(self, int64_t refined, int64_t n) noexcept nogil:
         """If a first look at n rows let so many pass that whole codes cost less, look no more."""

@@ -106,6 +106,7 @@ cdef class KeyRows(Selection):
             rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_bar) // 8)
             + self.n_queries + 2 * dim, sizeof(double), False)
         if memory == NULL:
+            self.out_of_memory = True
             return False
         self.key_panels.rows, self.key_panels.dim = memory, dim
         self.key_panels.norms = memory + rows * dim

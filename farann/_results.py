@@ -36,7 +36,8 @@ class SearchStats(NamedTuple):
     rows_refined : int
         Of these, rows scored again by the codes of all coordinates.
     rows_rescored : int
-        Rows scored by their canonical keys, in float64, at the end or at once.
+        Rows scored by their canonical keys, in float64, at the end or at once; where all rows of
+        a block were, for several queries together, those of them that could be answers.
     bytes_read : int
         Bytes of all rows and codes that were scored, counted for each query, although queries of
         a batch read them together.
@@ -44,7 +45,8 @@ class SearchStats(NamedTuple):
         Multiply-adds of codes in scans, of cells' means, too. Queries of a batch are scanned for in
         groups, and the empty places of a group are counted.
     float_products : int
-        The same of float32 rows.
+        The same of float32 rows; one in float64, for several queries together, counts as two,
+        or under l2 as six.
     blocks_scanned : int
         Blocks of rows that were scanned for a query.
     rows_passed : int

@@ -1,0 +1,109 @@
+"""Many rows with one key, or with keys that float32 can't tell apart: answers, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import reference
+from cases import ask_core
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+import farann
+from farann import _core
+
+Float32 = NDArray[np.float32]
+N, QUERIES = 3000, 9
+
+
+def _sparse(rng: np.random.Generator, dim: int) -> Float32:
+    """Bits, most of which share none with a query: a product of 0."""
+    both = (rng.random((N + QUERIES, dim)) < 1.5 / dim).astype(np.float32)
+    both[~both.any(axis=1), 0] = 1
+    return both
+
+
+def _scaled(rng: np.random.Generator, dim: int) -> Float32:
+    """The same in rows of many lengths."""
+    return _sparse(rng, dim) * np.exp(rng.standard_normal((N + QUERIES, 1))).astype(np.float32)
+
+
+def _signed(rng: np.random.Generator, dim: int) -> Float32:
+    """Few whole numbers of both signs: no box helps."""
+    both = rng.integers(-1, 2, (N + QUERIES, dim)).astype(np.float32)
+    both[~both.any(axis=1), 0] = 1
+    return both
+
+
+def _copies(rng: np.random.Generator, dim: int) -> Float32:
+    few = rng.standard_normal((5, dim)).astype(np.float32)
+    both = few[rng.integers(5, size=N + QUERIES)]
+    both[N:] = rng.standard_normal((QUERIES, dim))
+    return both
+
+
+def _two_far_groups(rng: np.random.Generator, dim: int) -> Float32:
+    """Far apart, and so narrow that float32 can't tell the rows of one apart."""
+    middles = 1e4 * rng.standard_normal((2, dim))
+    both = middles[rng.integers(2, size=N + QUERIES)]
+    return (both + 1e-3 * rng.standard_normal(both.shape)).astype(np.float32)
+
+
+TIED: dict[str, Callable[[np.random.Generator, int], Float32]] = {
+    "sparse": _sparse, "scaled": _scaled, "signed": _signed, "copies": _copies,
+    "two far groups": _two_far_groups,
+}
+
+
+@pytest.mark.parametrize("dim", [1, 3, 5, 8, 17, 200])
+@pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_answers_at_all_levels(metric: str, kind: str, dim: int, rng: np.random.Generator) -> None:
+    both = TIED[kind](rng, dim)
+    rows, queries = both[:N], both[N:]
+    for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
+        expected = oracle(queries, rows, 10, metric)
+        for isa in farann.isa_levels():
+            for n in (1, QUERIES):
+                scores, ids, _ = ask_core(rows, queries[:n], 10, metric, isa, nearest=nearest)
+                assert_array_equal(ids, expected.ids[:n])
+                assert_array_equal(scores.view(np.int32), expected.scores[:n].view(np.int32))
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "any"])
+@pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("metric", _core.METRICS)
+def test_answers_by_codes(metric: str, kind: str, order: str, rng: np.random.Generator) -> None:
+    """Smaller ids win ties, wherever their rows lie; and excluded rows, added rows are no trap."""
+    both = TIED[kind](rng, 17)
+    rows, queries = both[:N], both[N:]
+    ids = np.arange(N, dtype=np.int64)
+    ids = {"ascending": ids, "descending": ids[::-1].copy(), "any": rng.permutation(N)}[order]
+    by_id = np.empty_like(rows)
+    by_id[ids] = rows
+    expected = reference.furthest(queries, by_id, 10, metric)
+    index = farann.Index(metric=metric)
+    index.add(rows[:2500], ids=ids[:2500])
+    index.build()
+    index.add(rows[2500:], ids=ids[2500:])
+    for _ in range(2):
+        hits = index.search_furthest(queries, 10)
+        assert_array_equal(hits.ids, expected.ids)
+        assert_array_equal(hits.scores, expected.scores)
+        assert_array_equal(index.search_furthest(queries[0], 10).ids, expected.ids[0])
+        index.build()
+
+
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+@pytest.mark.parametrize("kind", ["sparse", "signed", "copies"])
+def test_few_rows_get_keys_one_by_one(kind: str, codes: str, rng: np.random.Generator) -> None:
+    both = TIED[kind](rng, 8)
+    index = farann.Index(metric="dot", codes=codes)
+    index.add(both[:N])
+    index.build()
+    stats = index.search_furthest(both[N:], 10, return_stats=True)[1]
+    assert stats.rows_rescored < QUERIES * N / 5
+    if kind == "sparse":  # nothing is above 0, and rows of 0 with the smallest ids are found soon
+        assert stats.rows_scanned < QUERIES * N * 0.8
