@@ -1,18 +1,19 @@
-"""Many rows with one key, or with keys that float32 can't tell apart: answers, and what they cost."""
+"""Many rows with one key, or keys that float32 can't tell apart: answers, and what they cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import inside
 import numpy as np
 import pytest
 import reference
-from cases import ask_core
+from cases import core_top
+from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import farann
-from farann import _core
 
 Float32 = NDArray[np.float32]
 N, QUERIES = 3000, 9
@@ -59,22 +60,22 @@ TIED: dict[str, Callable[[np.random.Generator, int], Float32]] = {
 
 @pytest.mark.parametrize("dim", [1, 3, 5, 8, 17, 200])
 @pytest.mark.parametrize("kind", TIED)
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_answers_at_all_levels(metric: str, kind: str, dim: int, rng: np.random.Generator) -> None:
     both = TIED[kind](rng, dim)
     rows, queries = both[:N], both[N:]
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
         expected = oracle(queries, rows, 10, metric)
-        for isa in farann.isa_levels():
+        for isa in inside.levels():
             for n in (1, QUERIES):
-                scores, ids, _ = ask_core(rows, queries[:n], 10, metric, isa, nearest=nearest)
+                scores, ids, _ = core_top(rows, queries[:n], 10, metric, isa, nearest=nearest)
                 assert_array_equal(ids, expected.ids[:n])
                 assert_array_equal(scores.view(np.int32), expected.scores[:n].view(np.int32))
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "any"])
 @pytest.mark.parametrize("kind", TIED)
-@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("metric", core.METRICS)
 def test_answers_by_codes(metric: str, kind: str, order: str, rng: np.random.Generator) -> None:
     """Smaller ids win ties, wherever their rows lie; and excluded rows, added rows are no trap."""
     both = TIED[kind](rng, 17)
