@@ -55,9 +55,9 @@ cdef class KeyRows(Selection):
                           int64_t n) noexcept nogil:
         """Whether too many of n rows passed, after `seen` others: from now on keys decide.
 
-        Of rows in any order n k / seen pass by themselves.
+        Of rows in any order n k / seen pass by themselves, some more or less.
         """
-        if seen < self.k or self.few_of(passed - n * self.k // seen, n) or (
+        if seen < self.k or self.few_of(passed - 2 * n * self.k // seen, n) or (
                 not self.keys_decide(query)):
             return False
         if not self.allocate_keys():

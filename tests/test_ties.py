@@ -1,4 +1,4 @@
-"""Many rows with one key, or with keys that float32 can't tell apart: answers, and what they cost."""
+"""Many rows with one key, or keys that float32 cannot tell apart: answers, and what they cost."""
 
 from __future__ import annotations
 
