@@ -104,7 +104,7 @@ cdef class CodedBlocks(KeyRows):
             return
         tile.codes, tile.bars, tile.ahead = codes, &self.bars, &self.ahead
         self.scan_function(single, upper)(&self.block, 0, n, &tile, self.candidates)
-        if self.keys_follow and not single:
+        if self.keys_follow and not single and start >= max(FEWEST_JUDGED, 16 * self.k):
             self.give_up_codes_of(count, start, n_rows)
         if self.mean_unit != 0.0:
             self.add_offsets(count)

@@ -59,13 +59,6 @@ cdef class CodedRows(CodedBlocks):
         self.end_keys()
         return self.codes.n_positions
 
-    cdef void end_keys(self) noexcept nogil:
-        """From here on nobody looks for keys: what is scanned next is scanned for all queries."""
-        cdef int64_t i
-        self.keys_follow = False
-        for i in range(self.n_queries):
-            self.queries[i].by_keys = False
-
     cdef void judge_look(self, int64_t refined, int64_t n) noexcept nogil:
         """If a first look at n rows let so many pass that whole codes cost less, look no more."""
         if (self.codes.has_basis and self.whole_panels == NULL and self.code_width > 1
@@ -201,39 +194,6 @@ cdef class CodedRows(CodedBlocks):
             # Keys have set a threshold: the next rows show whether codes will do.
             self.queries[i].by_keys = False
         return n
-
-    cdef void scan_keys_at(self, int64_t start, int64_t n, bint counted) noexcept nogil:
-        """Score rows at some positions by keys for queries that get these.
-
-        `counted`: as scanned, as they were scored by codes before.
-        """
-        cdef Segment rows = self.snapshot.segments[0]
-        cdef int64_t i, slot, at = 0, n_rows, n_scored, near
-        if self.list_keyed() == 0:
-            return
-        rows.count, rows.positions = 0, self.positions
-        for i in range(start, start + n):
-            slot = i if self.codes.slots is None else self.codes.slots[i]
-            if 0 <= slot < self.codes.n_rows:
-                self.positions[rows.count] = slot
-                rows.count += 1
-        while at < rows.count and not self.stopped():
-            n_rows, n_scored = min(self.block_rows, rows.count - at), self.list_keyed()
-            near = self.n_near
-            n_scored -= self.scan_keys(&rows, at, n_rows)
-            if not counted:
-                self.count_scanned(n_rows, n_scored)
-                self.alike += self.n_near - near
-            at += n_rows
-
-    cdef int64_t list_keyed(self) noexcept nogil:
-        """Put the active queries that get keys into `self.keyed`; gives how many these are."""
-        cdef int64_t i
-        self.n_keyed = 0
-        for i in range(self.n_active):
-            if self.queries[self.active[i]].by_keys:
-                self.take_keys(self.active[i])
-        return self.n_keyed
 
     cdef int64_t to_be_scored(self, int64_t most) noexcept nogil:
         """How many first rows, of up to `most`, to score all of."""

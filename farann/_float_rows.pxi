@@ -75,6 +75,7 @@ cdef class FloatRows(SeededRows):
                         self.scan_as_they_lie(i, segment, start, n)
                         self.judge_rough(&self.queries[i], self.passed - passed,
                                          self.n_seen + start, n)
+            self.settle_keys()
             ramp = min(2 * ramp, self.block_rows)
             start += n
         self.n_seen += start

@@ -55,9 +55,9 @@ cdef class KeyRows(Selection):
                           int64_t n) noexcept nogil:
         """Whether too many of n rows passed, after `seen` others: from now on keys decide.
 
-        Of rows in any order n k / seen pass by themselves.
+        Of rows in any order n k / seen pass by themselves, some more or less.
         """
-        if seen < self.k or self.few_of(passed - n * self.k // seen, n) or (
+        if seen < self.k or self.few_of(passed - 2 * n * self.k // seen, n) or (
                 not self.keys_decide(query)):
             return False
         if not self.allocate_keys():
@@ -88,6 +88,15 @@ cdef class KeyRows(Selection):
         """Note that so many queries were scored for by n rows in full."""
         self.scanned += n * n_queries
         self.bytes_read += n * n_queries * self.snapshot.dim * <int64_t>sizeof(float)
+
+    cdef void settle_keys(self) noexcept nogil:
+        """After a whole block: rough scores will do again for queries that few rows came near."""
+        cdef int64_t i
+        cdef Query *query
+        for i in range(self.n_queries):
+            query = &self.queries[i]
+            query.by_keys = query.by_keys and not query.keys_end
+            query.keys_end = False
 
     cdef void take_keys(self, int64_t i) noexcept nogil:
         """Put a query among those that get the keys of the block."""
@@ -133,7 +142,7 @@ cdef class KeyRows(Selection):
         for i in range(n):
             n_near += self.sign * self.keys[i] > near
         self.n_near += n_near
-        query.by_keys = query.by_keys and not self.few_of(2 * n_near, n)
+        query.keys_end = self.few_of(2 * n_near, n)
 
     cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Offer the keys of a block to the queries in `self.keyed`; gives how many need none."""
@@ -275,7 +284,7 @@ cdef class KeyRows(Selection):
         for i in range(count):
             query = &self.queries[members[i]]
             self.n_near += near[i]
-            query.by_keys = query.by_keys and not self.few_of(2 * near[i], n)
+            query.keys_end = self.few_of(2 * near[i], n)
 
     cdef void set_key_bar(self, farann_key_bar *bar, const Query *query) noexcept nogil:
         """What keys times the sign are compared with, by what has been found so far."""
@@ -295,3 +304,44 @@ cdef class KeyRows(Selection):
         """Keys times the sign above this would pass by float32, give or take the slack."""
         return ((query.threshold - query.slack - query.prepared.key_offset)
                 / query.prepared.key_scale)
+
+    cdef void scan_keys_at(self, int64_t start, int64_t n, bint counted) noexcept nogil:
+        """Score rows at some positions by keys for queries that get these.
+
+        `counted`: as scanned, as they were scored by codes before.
+        """
+        cdef Segment rows = self.snapshot.segments[0]
+        cdef int64_t i, slot, at = 0, n_rows, n_scored, near
+        if self.list_keyed() == 0:
+            return
+        rows.count, rows.positions = 0, self.positions
+        for i in range(start, start + n):
+            slot = i if self.codes.slots is None else self.codes.slots[i]
+            if 0 <= slot < self.codes.n_rows:
+                self.positions[rows.count] = slot
+                rows.count += 1
+        while at < rows.count and not self.stopped():
+            n_rows, n_scored = min(self.block_rows, rows.count - at), self.list_keyed()
+            near = self.n_near
+            n_scored -= self.scan_keys(&rows, at, n_rows)
+            if not counted:
+                self.count_scanned(n_rows, n_scored)
+                self.alike += self.n_near - near
+            at += n_rows
+        self.settle_keys()
+
+    cdef int64_t list_keyed(self) noexcept nogil:
+        """Put the active queries that get keys into `self.keyed`; gives how many these are."""
+        cdef int64_t i
+        self.n_keyed = 0
+        for i in range(self.n_active):
+            if self.queries[self.active[i]].by_keys:
+                self.take_keys(self.active[i])
+        return self.n_keyed
+
+    cdef void end_keys(self) noexcept nogil:
+        """From here on nobody looks for keys: what is scanned next is scanned for all queries."""
+        cdef int64_t i
+        self.keys_follow = False
+        for i in range(self.n_queries):
+            self.queries[i].by_keys = False

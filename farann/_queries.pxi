@@ -16,6 +16,7 @@ cdef struct Query:
     farann_best_scores best  # without room: k is too large to keep them sorted
     bint coded
     bint by_keys      # rough scores rule out too little, see `KeyRows`
+    bint keys_end     # whether they do no longer, from the next block on
     int64_t box_pause, next_box_pause  # blocks before the next look at a box
     double along, across  # what the weights are along the lead, and how long the rest is
     double slack      # largest of the blocks so far

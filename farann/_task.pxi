@@ -91,7 +91,7 @@ cdef class Task(AddedRows):
         query.given, self.exact_of = given, NULL
         query.threshold, query.expected, query.bar_floor = -INFINITY, -INFINITY, NAN
         query.slack, query.pause, query.next_pause, query.by_keys = 0.0, 0, 0, False
-        query.box_pause = query.next_box_pause = 0
+        query.box_pause, query.next_box_pause, query.keys_end = 0, 0, False
         query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
         query.filter.met, query.filter.n_met = NULL, 0
         self.n_active, self.mean_unit, self.out_of_memory, self.n_seen = 1, 0.0, False, 0

@@ -66,8 +66,8 @@ def test_with_all_that_an_index_can_do(
         left = np.setdiff1d(alive, excluded[i])
         expected = reference.furthest(queries[i : i + 1], rows[left], 9, "l2", ids=left)
         assert_same(farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1]), expected)
-    # More than the tail alone.
-    assert stats.float_products > 2 * 500 * 20 * n_queries
+    # More than the tail alone; blocks with an outlier, of which float32 tells little, get keys.
+    assert stats.float_products + 20 * stats.rows_rescored > 2 * 500 * 20 * n_queries
 
 
 def test_only_where_it_pays(rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Many rows with one key, or keys that float32 can't tell apart: answers, and what they cost."""
+"""Many rows with one key, or keys that float32 cannot tell apart: answers, and what they cost."""
 
 from __future__ import annotations
 
@@ -75,10 +75,16 @@ def test_answers_at_all_levels(metric: str, kind: str, dim: int, rng: np.random.
 
 @pytest.mark.parametrize("order", ["ascending", "descending", "any"])
 @pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("dim", [17, 300])
 @pytest.mark.parametrize("metric", core.METRICS)
-def test_answers_by_codes(metric: str, kind: str, order: str, rng: np.random.Generator) -> None:
-    """Smaller ids win ties, wherever their rows lie; and excluded rows, added rows are no trap."""
-    both = TIED[kind](rng, 17)
+def test_answers_by_codes(
+    metric: str, dim: int, kind: str, order: str, rng: np.random.Generator
+) -> None:
+    """Smaller ids win ties, wherever their rows lie, also in the tail.
+
+    A block of rows in 300 dimensions is smaller than one of codes.
+    """
+    both = TIED[kind](rng, dim)
     rows, queries = both[:N], both[N:]
     ids = np.arange(N, dtype=np.int64)
     ids = {"ascending": ids, "descending": ids[::-1].copy(), "any": rng.permutation(N)}[order]
