@@ -31,8 +31,8 @@ cdef class CodedRows(CodedBlocks):
         if start == 0:
             start = self.scan_first_rows(end)
         ramp = max(min(start, self.code_rows), FIRST_BLOCK)
-        # A first look lets many pass by itself.
-        self.keys_follow = not self.codes.has_basis
+        # A first look lets many pass by itself, and of rows in cells as many as k may be answers.
+        self.keys_follow = not self.codes.has_basis and self.k <= FEW_BEST
         while start < end and not self.stopped():
             if start >= stale:
                 stale = self.raise_thresholds(start)
