@@ -60,14 +60,12 @@ C_SOURCES := $(wildcard src_c/*.[ch] tests/fuzz/*.c bench/kernels/*.c)
 
 lint: $(VENV)/.test  ## check style, layers and types, in under a minute
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
-	$(BIN)/python -m ruff format --check --quiet $(PYTHON_SOURCES)
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m mypy farann bench tests/*.py tests/fuzz/*.py
 
 format: $(VENV)/.test  ## lay sources out as `make lint` wants them
 	$(BIN)/python -m ruff check --fix --quiet --select I $(PYTHON_SOURCES)
-	$(BIN)/python -m ruff format --quiet $(PYTHON_SOURCES)
 	$(BIN)/clang-format -i $(C_SOURCES)
 
 docs: $(VENV)/.test  ## build the documentation, warnings are errors

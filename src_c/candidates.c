@@ -109,8 +109,7 @@ void farann_best_scores_add(farann_best_scores *best, const float *scores, int64
 }
 
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
-                             const farann_filter *filter, farann_best_scores *best,
-                             double margin) {
+                             const farann_filter *filter, farann_best_scores *best, double margin) {
     float *FARANN_RESTRICT scores = list->scores;
     int64_t *FARANN_RESTRICT slots = list->slots;
     const int64_t count = list->count, end = block->end;

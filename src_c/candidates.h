@@ -84,8 +84,7 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot);
  * of the best by more than `margin`.
  */
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
-                             const farann_filter *filter, farann_best_scores *best,
-                             double margin);
+                             const farann_filter *filter, farann_best_scores *best, double margin);
 
 /* Drop the candidates from `from` on that aren't allowed; they stay rows of the block. */
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,

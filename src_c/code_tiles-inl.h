@@ -79,9 +79,8 @@ FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
         if (!mask) continue;
         for (int v = 0; v < vectors; v++) {
             const farann_panel_limits *limit = limits + v / PANEL_I32;
-            i32v start = rows->squares
-                             ? row_starts(1, rows, first + v * I32_LANES, bars, limit, t)
-                             : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
+            i32v start = rows->squares ? row_starts(1, rows, first + v * I32_LANES, bars, limit, t)
+                                       : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
             i32_store(sums + v * I32_LANES, i32_sub(i32_load(sums + v * I32_LANES), start));
         }
         append_coded(0, &candidates[t], mask, sums, rows, first, bars, t, row);
@@ -162,8 +161,8 @@ WORD void scan_all_panels(const int width, const int panels, const int held, con
                              (at + p) * FARANN_CODE_PANEL, limits + p, tile, candidates);
         }
         for (; p < count; p++)
-            scan_code_panels(width, 1, held, squared, rows, start,
-                             (at + p) * FARANN_CODE_PANEL, limits + p, tile, candidates);
+            scan_code_panels(width, 1, held, squared, rows, start, (at + p) * FARANN_CODE_PANEL,
+                             limits + p, tile, candidates);
     }
 }
 

@@ -50,10 +50,22 @@ WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *lower
  */
 WORD void add_products(const int panel, const uint8_t *lines) {
     switch (panel) {
-    case 0: AMX_LOAD(5, lines); AMX_DOT(0, 4, 5); break;
-    case 1: AMX_LOAD(6, lines); AMX_DOT(1, 4, 6); break;
-    case 2: AMX_LOAD(7, lines); AMX_DOT(2, 4, 7); break;
-    default: AMX_LOAD(5, lines); AMX_DOT(3, 4, 5); break;
+    case 0:
+        AMX_LOAD(5, lines);
+        AMX_DOT(0, 4, 5);
+        break;
+    case 1:
+        AMX_LOAD(6, lines);
+        AMX_DOT(1, 4, 6);
+        break;
+    case 2:
+        AMX_LOAD(7, lines);
+        AMX_DOT(2, 4, 7);
+        break;
+    default:
+        AMX_LOAD(5, lines);
+        AMX_DOT(3, 4, 5);
+        break;
     }
 }
 
@@ -138,7 +150,8 @@ WORD void append_step(const farann_coded_rows *rows, int64_t start, const farann
                       const farann_step *step, farann_candidates *candidates) {
     enum { MASKS = AMX_LINE / 2 };
     for (int64_t p = 0; p < step->panels; p += MASKS / CODE_QUERIES) {
-        uint32_t some = _mm512_test_epi16_mask(i32_load(step->passes[p]), i32_load(step->passes[p]));
+        uint32_t some =
+            _mm512_test_epi16_mask(i32_load(step->passes[p]), i32_load(step->passes[p]));
         if (step->panels - p < MASKS / CODE_QUERIES) some &= (1u << CODE_QUERIES) - 1u;
         for (; some; some &= some - 1) {
             const int i = FARANN_COUNT_TRAILING_ZEROS(some), t = i % CODE_QUERIES;

@@ -105,8 +105,8 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
                         const double *centre, int unit, const farann_turn *turn,
                         const float *weights, double *scratch, uint8_t *codes, double *squares,
                         float *unknown, farann_code_extremes *largest) {
-    const int64_t row_bytes =
-        (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP * FARANN_CODE_GROUP;
+    const int64_t row_bytes = (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP *
+                              FARANN_CODE_GROUP;
     for (int64_t i = 0; i < n; i++) {
         uint8_t *row = codes + i * row_bytes;
         const double w = (double)weights[i];
@@ -170,8 +170,7 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
 }
 
 /* The worth t of a unit of u, large enough for all codes of the query, and for squares, to fit. */
-static double unit_of_query(const farann_code_bounds *rows, double largest, double rest,
-                            int most) {
+static double unit_of_query(const farann_code_bounds *rows, double largest, double rest, int most) {
     double t = fmax(largest, rest * rows->rest_unit / FARANN_CODE_GROUP) / most;
     t = fmax(t, rows->largest_square / LARGEST_SQUARE);
     return t > 0.0 ? t : 1.0 / rows->scale;
@@ -240,9 +239,8 @@ farann_code_bar farann_code_bar_none(void) {
     return bar;
 }
 
-farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
-                                   const farann_code_bounds *rows, double floor, double sign,
-                                   int upper_alone) {
+farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
+                                   double floor, double sign, int upper_alone) {
     farann_code_bar bar = farann_code_bar_none();
     if (coded->unit < 0.0) return bar;
     const double t = coded->unit, width = upper_alone ? UPPER_STEP : 1.0;

@@ -13,7 +13,7 @@
 
 enum {
     FARANN_ROTATION_ROUNDS = 3,
-    FARANN_SPAN = 16, /* of weights: the largest is at most so many times the smallest */
+    FARANN_SPAN = 16,   /* of weights: the largest is at most so many times the smallest */
     FARANN_STRETCH = 8, /* rows become so many times as long in one direction at most */
 };
 
@@ -54,11 +54,11 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
 
 /* What is raised to the largest of coded rows, with e = w z - c, and l the lower bits of c + 128. */
 typedef struct {
-    double residual; /* |e|^2 */
-    double length;   /* |w z|^2 */
-    double unknown;  /* |l - 7.5|^2 */
-    double norm;     /* |z|^2, with what is outside the axes */
-    double outside;  /* |z'|^2 of what is outside them */
+    double residual;       /* |e|^2 */
+    double length;         /* |w z|^2 */
+    double unknown;        /* |l - 7.5|^2 */
+    double norm;           /* |z|^2, with what is outside the axes */
+    double outside;        /* |z'|^2 of what is outside them */
     double outside_length; /* |w z'|^2 */
 } farann_code_extremes;
 
@@ -89,10 +89,10 @@ typedef struct {
     double residual;
     double length;
     double unknown;
-    double norm;           /* |z|, with what is outside the axes */
-    double outside;        /* what is outside them, and the same times the weight */
+    double norm;    /* |z|, with what is outside the axes */
+    double outside; /* what is outside them, and the same times the weight */
     double outside_length;
-    double scale;          /* one over the smallest weight */
+    double scale;             /* one over the smallest weight */
     double largest_threshold; /* 2^29 over the largest weight, so that 32 bits hold the product */
     double largest_square; /* |z|^2 times the weight; 0 where squares are not part of the score */
     double rest_unit;
@@ -118,17 +118,15 @@ typedef struct {
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       int upper_alone, uint8_t *bytes, uint32_t *codes,
-                       farann_coded_query *coded);
+                       int upper_alone, uint8_t *bytes, uint32_t *codes, farann_coded_query *coded);
 
 /*
  * What rows must reach to pass: those with a reduced key of `floor` or more do, whichever way
  * their codes were rounded. `sign` is that of |y|^2 in the key; `upper_alone`: for scans of the
  * upper halves of codes. A query without codes lets no row pass.
  */
-farann_code_bar farann_code_bar_at(const farann_coded_query *coded,
-                                   const farann_code_bounds *rows, double floor, double sign,
-                                   int upper_alone);
+farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
+                                   double floor, double sign, int upper_alone);
 
 /* The score of a row with that weight and square by a sum for which `bar` was made. */
 float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square);

@@ -34,8 +34,7 @@ WORD void accumulate(int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
  * One row at a time: memory is then read in order, which lets the hardware prefetch; several
  * rows side by side ran at a third of the bandwidth.
  */
-WORD double sum_row(int what, const float *row, int64_t dim, const double *query,
-                    double *squares) {
+WORD double sum_row(int what, const float *row, int64_t dim, const double *query, double *squares) {
     f64x8 sum = f64x8_zero(), norm = f64x8_zero();
     int64_t whole = dim - dim % 8;
     for (int64_t j = 0; j < whole; j += 8)
@@ -109,8 +108,8 @@ KERNEL(void) NAME(keys_l2_f64)(const float *rows, const int64_t *positions, int6
     keys_of_rows(FARANN_L2, rows, positions, n, dim, query, keys);
 }
 
-KERNEL(void) NAME(keys_dot_f64)(const float *rows, const int64_t *positions, int64_t n,
-                                int64_t dim, const double *query, double *keys) {
+KERNEL(void) NAME(keys_dot_f64)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                                const double *query, double *keys) {
     keys_of_rows(FARANN_DOT, rows, positions, n, dim, query, keys);
 }
 
@@ -136,7 +135,9 @@ WORD double squares_of(const float *row, int64_t dim) {
 
 /* ---- float32 block scoring ---- */
 
-WORD double reciprocal_norm(const float *row, int64_t dim) { return 1.0 / sqrt(squares_of(row, dim)); }
+WORD double reciprocal_norm(const float *row, int64_t dim) {
+    return 1.0 / sqrt(squares_of(row, dim));
+}
 
 /* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
 WORD void pack_columns(const float *const *row, int64_t j, int width, const double *centre,
@@ -245,7 +246,8 @@ KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t 
         if (!FARANN_UNLIKELY(any)) continue;
         float scores[TILE_QUERIES][PANEL_ROWS];
         for (int t = 0; t < TILE_QUERIES; t++)
-            for (int v = 0; v < PANEL_VECTORS; v++) f32_store(scores[t] + v * F32_LANES, score[t][v]);
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                f32_store(scores[t] + v * F32_LANES, score[t][v]);
         for (int t = 0; t < TILE_QUERIES; t++) append_rows(&candidates[t], mask[t], scores[t], i);
     }
 }
@@ -291,8 +293,7 @@ KERNEL(void) NAME(largest_f32)(const float *scores, int64_t n, float *largest) {
         for (int v = 0; v < VECTORS; v++)
             most[v] = f32_max(f32_load(scores + i + v * F32_LANES), most[v]);
     for (int v = 0; v < VECTORS; v++) {
-        if (i + v * F32_LANES < n)
-            most[v] = f32_max(f32_load(scores + i + v * F32_LANES), most[v]);
+        if (i + v * F32_LANES < n) most[v] = f32_max(f32_load(scores + i + v * F32_LANES), most[v]);
         f32_store(largest + v * F32_LANES, most[v]);
     }
 }
@@ -388,13 +389,13 @@ KERNEL(void) NAME(rotate_f64)(double *x, int64_t dim, const double *signs, int r
     }
 }
 
-WORD void project(int width, const double *basis, int64_t dim, const double *x,
-                  double *products) {
+WORD void project(int width, const double *basis, int64_t dim, const double *x, double *products) {
     f64x8 sum[4];
     for (int i = 0; i < width; i++) sum[i] = f64x8_zero();
     for (int64_t j = 0; j < dim; j += 8)
         for (int i = 0; i < width; i++)
-            sum[i] = f64x8_add(sum[i], f64x8_mul(f64x8_load(basis + i * dim + j), f64x8_load(x + j)));
+            sum[i] =
+                f64x8_add(sum[i], f64x8_mul(f64x8_load(basis + i * dim + j), f64x8_load(x + j)));
     for (int i = 0; i < width; i++) products[i] = f64x8_sum(sum[i]);
 }
 

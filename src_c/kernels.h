@@ -20,12 +20,12 @@ typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
  * rows lie together, [quad][pair of groups][row][..], as they are wanted for single rows.
  */
 typedef struct {
-    const uint8_t *panels;  /* whole codes, or their upper halves where there are lower ones */
+    const uint8_t *panels; /* whole codes, or their upper halves where there are lower ones */
     const uint8_t *lower;
-    const uint8_t *whole;   /* row after row; NULL where there are panels */
-    const float *weights;   /* one over the scale of a panel's codes, or of a row's with `whole` */
-    const float *unknown;   /* of a panel: the largest |lower halves - 7.5|; NULL without them */
-    const float *squares;   /* a row's |y|^2 times its weight; NULL: not part of the score */
+    const uint8_t *whole; /* row after row; NULL where there are panels */
+    const float *weights; /* one over the scale of a panel's codes, or of a row's with `whole` */
+    const float *unknown; /* of a panel: the largest |lower halves - 7.5|; NULL without them */
+    const float *squares; /* a row's |y|^2 times its weight; NULL: not part of the score */
     int64_t groups;
 } farann_coded_rows;
 
@@ -147,8 +147,8 @@ typedef struct {
                           int unit, double *panels, double *norms);
 
     /* The smallest and the largest of each coordinate of n rows, n > 0. */
-    void (*box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                    float *low, float *high);
+    void (*box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim, float *low,
+                    float *high);
 
     /*
      * Compute the canonical keys of packed rows first .. first + n, whole panels, for a tile of
@@ -227,8 +227,8 @@ typedef struct {
      * Score the first n coded rows, whole panels of them, against a tile of code_queries queries
      * by whole codes, whatever they reach: scores of query t, by row, go to scores[t * n].
      */
-    void (*score_codes_i8)(const farann_coded_rows *rows, int64_t n,
-                           const farann_coded_tile *tile, float *scores);
+    void (*score_codes_i8)(const farann_coded_rows *rows, int64_t n, const farann_coded_tile *tile,
+                           float *scores);
 
     /* The same for one query, by codes that don't lie in halves. */
     void (*score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
@@ -238,8 +238,7 @@ typedef struct {
      * Put both halves of the codes of n rows from `start` on together, as panels of whole codes;
      * both numbers are of whole panels.
      */
-    void (*join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                          uint8_t *panels);
+    void (*join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n, uint8_t *panels);
 
     /*
      * Score the candidates from `from` on, whose slots are rows start + slot and whose scores are

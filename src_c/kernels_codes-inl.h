@@ -26,17 +26,15 @@ WORD f32v scale_at(const farann_coded_rows *rows, int64_t row) {
 /* The scores of a vector of rows of that scale for query t, by their sums. */
 WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, f32v scale,
                     const farann_code_bars *bars, int t, i32v sums) {
-    f32v score =
-        f32_fma(f32_from_i32(sums), f32_set1(bars->step[t]), f32_set1(bars->origin[t]));
-    if (rows->squares)
-        score = f32_fma(f32_load(rows->squares + row), f32_set1(bars->sign), score);
+    f32v score = f32_fma(f32_from_i32(sums), f32_set1(bars->step[t]), f32_set1(bars->origin[t]));
+    if (rows->squares) score = f32_fma(f32_load(rows->squares + row), f32_set1(bars->sign), score);
     return f32_mul(score, scale);
 }
 
 /* Appends rows with their scores, or with their bare sums. */
-WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask,
-                       const int32_t *sums, const farann_coded_rows *rows, int64_t first,
-                       const farann_code_bars *bars, int t, int64_t row) {
+WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask, const int32_t *sums,
+                       const farann_coded_rows *rows, int64_t first, const farann_code_bars *bars,
+                       int t, int64_t row) {
     int64_t count = list->count;
     while (mask) {
         int r = FARANN_COUNT_TRAILING_ZEROS(mask);
@@ -269,8 +267,7 @@ KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
 }
 
 KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                                     const farann_coded_tile *tile,
-                                     farann_candidates *candidates) {
+                                     const farann_coded_tile *tile, farann_candidates *candidates) {
     if (rows->lower)
         scan_one(BOTH_HALVES, rows, start, n, tile, candidates);
     else
@@ -278,8 +275,7 @@ KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t star
 }
 
 KERNEL(void) NAME(scan_upper_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                                     const farann_coded_tile *tile,
-                                     farann_candidates *candidates) {
+                                     const farann_coded_tile *tile, farann_candidates *candidates) {
     scan_one(UPPER_HALVES, rows, start, n, tile, candidates);
 }
 
@@ -374,7 +370,8 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
         }
         list->slots[kept] = list->slots[i];
         list->scores[kept] = (float)((units * (double)bars->step[0] + (double)bars->origin[0] +
-                                      (double)bars->sign * square) / weight);
+                                      (double)bars->sign * square) /
+                                     weight);
         kept += units > (double)bars->threshold[0] * weight + (double)bars->square[0] * square +
                             (double)bars->offset[0];
     }

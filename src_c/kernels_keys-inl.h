@@ -73,7 +73,7 @@ WORD void sum_lane_pair(const int what, const double *panel, int64_t dim, const 
 
 /* The sums of sum_row, of a panel's rows for a tile of queries. */
 WORD void sum_key_panel(const int what, const double *panel, int64_t dim, const double *queries,
-                    key_sums sums) {
+                        key_sums sums) {
     key_sums odd, pair;
     sum_lane_pair(what, panel, dim, queries, 0, sums);
     if (dim > 2) {

@@ -37,9 +37,8 @@ void farann_query_weights(farann_metric metric, double sign, const double *exact
 }
 
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
-                          const float *query, int64_t dim, const double *centre,
-                          double centre_norm, double *exact, double *weights, float *rounded,
-                          farann_query *prepared) {
+                          const float *query, int64_t dim, const double *centre, double centre_norm,
+                          double *exact, double *weights, float *rounded, farann_query *prepared) {
     const int64_t padded_dim = (dim + 7) / 8 * 8;
     double norm = 1.0, sums[3];
     kernels->widen_f32(query, dim, exact);
@@ -103,8 +102,7 @@ double farann_key_within(farann_metric metric, double threshold, double epsilon,
     /* The offset has cancelled digits of the threshold; the guarantee is about keys. */
     double lost = 0x1p-50 * (fabs(threshold) + fabs(query->key_offset));
     double more = epsilon;
-    if (metric == FARANN_L2)
-        more *= (threshold - query->key_offset - lost) * (2.0 + epsilon);
+    if (metric == FARANN_L2) more *= (threshold - query->key_offset - lost) * (2.0 + epsilon);
     more -= lost;
     return more > 0.0 ? threshold + more : threshold;
 }

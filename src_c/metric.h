@@ -20,8 +20,8 @@ typedef struct {
     double key_offset;
     double slack[3];
     double lost_squares; /* what underflow may take from a |y|^2 summed in float32 */
-    double weight_norm; /* |a|, of the float32 weights */
-    double query_norm;  /* |q| in the canonical order of summation; 1 but for cosine */
+    double weight_norm;  /* |a|, of the float32 weights */
+    double query_norm;   /* |q| in the canonical order of summation; 1 but for cosine */
 } farann_query;
 
 /* How rows are packed for a metric and sign. */
@@ -37,9 +37,8 @@ farann_packing farann_packing_of(farann_metric metric, double sign);
  * These and the centre are padded with zeros to a multiple of 8; `centre_norm` is |centre|.
  */
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
-                          const float *query, int64_t dim, const double *centre,
-                          double centre_norm, double *exact, double *weights, float *rounded,
-                          farann_query *prepared);
+                          const float *query, int64_t dim, const double *centre, double centre_norm,
+                          double *exact, double *weights, float *rounded, farann_query *prepared);
 
 /* The weights before they are rounded: s times -2 (q - m), -q or -q / |q|. */
 void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,

@@ -101,9 +101,7 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
 WORD f32v f32_max(f32v a, f32v b) { return _mm512_max_ps(a, b); }
 WORD f32v f32_min(f32v a, f32v b) { return _mm512_min_ps(a, b); }
 
-WORD uint32_t f32_greater(f32v a, f32v b) {
-    return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
-}
+WORD uint32_t f32_greater(f32v a, f32v b) { return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 
 WORD __m512i numbers_of(uint32_t mask) {
     const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

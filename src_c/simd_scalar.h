@@ -209,8 +209,8 @@ WORD i32v i32_shift_right4(i32v v) {
 WORD i32v i32_from_f32(f32v v) {
     i32v whole;
     for (int i = 0; i < I32_LANES; i++)
-        whole.lane[i] =
-            v.lane[i] > -0x1p31f && v.lane[i] < 0x1p31f ? (int32_t)rintf(v.lane[i]) : INT32_MIN;
+        whole.lane[i] = v.lane[i] > -0x1p31f && v.lane[i] < 0x1p31f ? (int32_t)rintf(v.lane[i])
+                                                                    : INT32_MIN;
     return whole;
 }
 

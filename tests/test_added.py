@@ -301,7 +301,7 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
     rows = rng.standard_normal((BASE + 512, DIM), dtype=np.float32)
     index = grown(built(rows[:BASE]), rows[BASE:], 512)
     store = inside.store_of(index)
-    added, native = store.native_added(), store.native()
+    added, (native, _) = store.native_added(), store.native()
     assert added is not None and native.codes is not None
     none = np.empty(0, np.int64)
 
@@ -319,7 +319,7 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
             snapshot(native.codes, runs)
     other = built(rows_like("gaussian", rng, BASE, DIM), "dot")
     with pytest.raises(ValueError, match="as those of the base"):
-        snapshot(inside.store_of(other).native().codes)
+        snapshot(inside.store_of(other).native()[0].codes)
 
 
 @pytest.mark.parametrize("metric", reference.METRICS)

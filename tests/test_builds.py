@@ -33,7 +33,7 @@ def parts_of(index: farann.Index) -> dict[str, bytes]:
         made |= {"exact": store.exact.codes, "exact seeds": store.exact.seeds}
     return {f"{of}.{name}": part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
             for of, parts in made.items() if parts is not None
-            for name, part in parts._asdict().items()}
+            for name, part in vars(parts).items()}
 
 
 @pytest.mark.parametrize("options", [

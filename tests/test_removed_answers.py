@@ -36,7 +36,7 @@ def tuned(request: pytest.FixtureRequest) -> tuple[farann.Index, npt.NDArray[np.
 
 def fresh(tuned: tuple[farann.Index, Any]) -> farann.Index:
     """A copy that measured its table itself."""
-    index = pickle.loads(pickle.dumps(tuned[0]))
+    index: farann.Index = pickle.loads(pickle.dumps(tuned[0]))
     index.tune(k=K)
     return index
 

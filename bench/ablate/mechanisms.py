@@ -13,6 +13,7 @@ from unittest import mock
 import farann._core as core
 import farann._layout as layout
 import farann._turning as turning
+import farann._typical as typical
 import farann.tuning as tuning
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -59,10 +60,10 @@ class Mechanism:
                    if found.search(line) and not line.strip().startswith(("#", "//", "/*", "*")))
 
 
-def _without_lead(typical: Any, weights: Any, reach: Callable[..., Any] = layout.Typical.reach,
+def _without_lead(of: Any, weights: Any, reach: Callable[..., Any] = typical.Typical.reach,
                   ) -> tuple[bool, None]:
-    with mock.patch.object(layout.Typical, "lead", _none):
-        return reach(typical, weights)[0], None
+    with mock.patch.object(typical.Typical, "lead", _none):
+        return reach(of, weights)[0], None
 
 
 MECHANISMS = (
@@ -71,9 +72,9 @@ MECHANISMS = (
     Mechanism("hubs", "whole codes of the first rows beside a first look",
               ((core, "HUB_ROWS", 0),), r"hub"),
     Mechanism("lead", "what rows are along the mean query",
-              ((layout.Typical, "reach", _without_lead),), r"\blead|reach_along"),
+              ((typical.Typical, "reach", _without_lead),), r"\blead|reach_along"),
     Mechanism("norm-pruning", "rows by what they may reach",
-              ((layout.Typical, "reach", lambda *_: (False, None)),), r"reach|longest"),
+              ((typical.Typical, "reach", lambda *_: (False, None)),), r"reach|longest"),
     Mechanism("shortlists", "lists of rows for kinds of queries",
               ((layout, "_seeds", _none),), r"seed_?s?\b|seeded|number_of_lists"),
     Mechanism("stretch", "scaling along the mean query",

@@ -46,8 +46,8 @@ FARANN_TARGET double dot_operations(int64_t n, int32_t *out) {
     return 2.0 * 4 * AMX_LINES * AMX_LINES * AMX_LINE * (double)n;
 }
 #elif defined(VNNI)
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) double dot_operations(int64_t n,
-                                                                                    int32_t *out) {
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni"))) double
+dot_operations(int64_t n, int32_t *out) {
     __m512i a = _mm512_set1_epi8(1);
     /* Variables, not an array: the compiler would keep that in memory. */
 #define EACH(do) do(0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)

@@ -85,7 +85,7 @@ static farann_candidates candidates(int64_t room) {
 static void keys(void) {
     const int64_t n = number(1, 12), dim = number(1, 40), all = n + number(0, 3);
     const int metric = (int)number(0, 2), apart = (int)number(0, 1);
-    float *rows = NEW(float, all * dim);
+    float *rows = NEW(float, all *dim);
     double *query = NEW(double, rounded(dim, 8)), *expected = NEW(double, n);
     int64_t *positions = apart ? NEW(int64_t, n) : NULL;
     for (int64_t i = 0; i < all * dim; i++) rows[i] = finite();
@@ -116,8 +116,8 @@ static void keys(void) {
 
 static void turns(void) {
     const int64_t dim = number(1, 200), padded = rounded(dim, 8), n = number(1, 9);
-    double *x = NEW(double, padded), *signs = NEW(double, FARANN_ROTATION_ROUNDS * dim);
-    double *basis = NEW(double, n * padded), first_sums[3] = {0.0};
+    double *x = NEW(double, padded), *signs = NEW(double, FARANN_ROTATION_ROUNDS *dim);
+    double *basis = NEW(double, n *padded), first_sums[3] = {0.0};
     uint8_t *first_codes = NULL;
     double *first_turned = NULL, *first_products = NULL, largest = 1e-30;
     for (int64_t j = 0; j < dim; j++) x[j] = (double)finite();
@@ -134,8 +134,7 @@ static void turns(void) {
         if (level == 0) {
             first_turned = turned, first_products = products, first_codes = codes;
             memcpy(first_sums, sums, sizeof sums);
-            for (int64_t j = 0; j < padded; j++)
-                CHECK(abs((int)codes[j] - 128) <= largest_code);
+            for (int64_t j = 0; j < padded; j++) CHECK(abs((int)codes[j] - 128) <= largest_code);
             continue;
         }
         CHECK(same_bits(turned, first_turned, (size_t)dim * sizeof *x));
@@ -196,12 +195,12 @@ static void encoding(void) {
     const int64_t n = number(1, 9), dim = number(1, 40), padded = rounded(dim, 8);
     const int64_t coded = number(0, 1) ? dim : number(1, dim);
     farann_turn turn = {NULL, NULL, 1.0, NULL, coded};
-    double *signs = NEW(double, FARANN_ROTATION_ROUNDS * coded), *centre = NEW(double, dim);
-    float *rows = NEW(float, n * dim), *weights = NEW(float, n);
+    double *signs = NEW(double, FARANN_ROTATION_ROUNDS *coded), *centre = NEW(double, dim);
+    float *rows = NEW(float, n *dim), *weights = NEW(float, n);
     for (int64_t j = 0; j < FARANN_ROTATION_ROUNDS * coded; j++) signs[j] = byte() % 2 ? 1.0 : -1.0;
     turn.signs = signs;
     if (coded < dim) { /* axes that are coordinates */
-        double *axes = NEW(double, coded * padded);
+        double *axes = NEW(double, coded *padded);
         for (int64_t i = 0; i < coded; i++) axes[i * padded + i] = 1.0;
         turn.axes = axes;
     }
@@ -219,7 +218,7 @@ static void encoding(void) {
         const int64_t row_bytes = rounded(coded, GROUP);
         double *scratch = NEW(double, 2 * padded), *extents = NEW(double, n);
         double *squares = NEW(double, n);
-        uint8_t *codes = NEW(uint8_t, n * row_bytes);
+        uint8_t *codes = NEW(uint8_t, n *row_bytes);
         float *unknown = NEW(float, n);
         farann_code_extremes largest = {0};
         farann_code_extents(levels[level], rows, n, dim, centre, 0, &turn, scratch, extents);
@@ -243,7 +242,7 @@ static void encoding(void) {
 
 static void panels(void) {
     const int64_t n = number(1, 70), dim = number(1, 40);
-    float *rows = NEW(float, n * dim), thresholds[64];
+    float *rows = NEW(float, n *dim), thresholds[64];
     double *centre = NEW(double, dim);
     const float sign = (float)number(-1, 1);
     int n_queries = 0;
@@ -252,14 +251,14 @@ static void panels(void) {
     for (int level = 0; level < n_levels; level++)
         if (levels[level]->tile_queries > n_queries) n_queries = levels[level]->tile_queries;
     CHECK(n_queries <= 64);
-    float *queries = NEW(float, dim * n_queries);
+    float *queries = NEW(float, dim *n_queries);
     for (int64_t j = 0; j < dim * n_queries; j++) queries[j] = small();
     for (int t = 0; t < n_queries; t++) thresholds[t] = (float)number(-400, 400);
     for (int level = 0; level < n_levels; level++) {
         const farann_kernels *kernels = levels[level];
         const int64_t room = rounded(n, kernels->panel_rows), width = kernels->tile_queries;
-        float *packed = NEW(float, room * dim), *bias = NEW(float, room);
-        float *tile = NEW(float, dim * width);
+        float *packed = NEW(float, room *dim), *bias = NEW(float, room);
+        float *tile = NEW(float, dim *width);
         farann_candidates lists[64];
         double largest = 0.0;
         for (int64_t j = 0; j < dim; j++)
@@ -291,7 +290,7 @@ static void panels(void) {
 /* Rows in order or at positions, centred or as they are; sometimes a NaN is among them. */
 static void rows_as_they_lie(void) {
     const int64_t n = number(1, 70), dim = number(1, 40), padded = rounded(dim, FARANN_PADDING);
-    float *rows = NEW(float, n * dim), *centre = NEW(float, padded), *weights = NEW(float, padded);
+    float *rows = NEW(float, n *dim), *centre = NEW(float, padded), *weights = NEW(float, padded);
     int64_t *positions = NEW(int64_t, n);
     const int unit = (int)number(0, 1), any_order = (int)number(0, 1);
     const float sign = (float)number(-1, 1);
@@ -420,10 +419,10 @@ static void scan(const farann_kernels *kernels, int upper) {
     kernels->gather_codes(query_codes, members, width, groups, tile);
     kernels->begin();
     (upper ? kernels->scan_upper_i4 : kernels->scan_codes_i8)(&coded, start, n_scanned, &many,
-                                                             lists);
+                                                              lists);
     if (!upper) {
         const int64_t n = start + room;
-        float *scores = NEW(float, n * width);
+        float *scores = NEW(float, n *width);
         kernels->score_codes_i8(&coded, n, &many, scores);
         for (int64_t i = 0; i < n * width; i++)
             CHECK(scores[i] == score_of(i % n, (int)(i / n), sum_of(i % n, (int)(i / n), 0)));
@@ -431,7 +430,7 @@ static void scan(const farann_kernels *kernels, int upper) {
     kernels->end();
     for (int t = 0; t < width; t++) check_scan(&lists[t], t, upper, 0);
     (upper ? kernels->scan_upper_one_i4 : kernels->scan_codes_one_i8)(&coded, start, n_scanned,
-                                                                     &single, &one);
+                                                                      &single, &one);
     check_scan(&one, 0, upper, upper && coded.lower);
     if (!upper || !coded.lower) return;
     /* The lower halves as well: bars are those of whole codes then. */
@@ -461,8 +460,8 @@ static void codes(void) {
     const int64_t row_bytes = groups * GROUP;
     const int64_t panel_bytes = (kind == 0 ? groups : (groups + 1) / 2) * GROUP * PANEL;
     const int64_t n_weights = kind == 3 ? n_rows : n_panels;
-    uint8_t *packed = NEW(uint8_t, n_panels * panel_bytes);
-    uint8_t *lower = kind == 1 ? NEW(uint8_t, n_panels * panel_bytes) : NULL;
+    uint8_t *packed = NEW(uint8_t, n_panels *panel_bytes);
+    uint8_t *lower = kind == 1 ? NEW(uint8_t, n_panels *panel_bytes) : NULL;
     float *weights = NEW(float, n_weights), *unknown = NEW(float, n_panels);
     float *squares = squared ? NEW(float, n_rows) : NULL;
     int64_t *places = NEW(int64_t, n_rows);
@@ -473,7 +472,7 @@ static void codes(void) {
     for (int64_t i = 0; i < n_panels; i++) unknown[i] = (float)number(0, 50);
     for (int64_t i = 0; squared && i < n_rows; i++) squares[i] = (float)number(0, 900);
     farann_pack_codes(bytes, places, n_rows, groups, kind != 0, packed, lower);
-    query_codes = NEW(uint32_t, FARANN_BARS * groups);
+    query_codes = NEW(uint32_t, FARANN_BARS *groups);
     for (int64_t j = 0; j < FARANN_BARS * row_bytes; j++)
         ((int8_t *)query_codes)[j] = (int8_t)number(-largest_code, largest_code);
     memset(&all_bars, 0, sizeof all_bars);
@@ -498,7 +497,7 @@ static void codes(void) {
         const farann_kernels *kernels = levels[level];
         farann_coded_tile single = {query_codes, &all_bars, NULL};
         if (kind == 3) { /* rows side by side, of any number */
-            uint8_t *whole = NEW(uint8_t, n_rows * row_bytes);
+            uint8_t *whole = NEW(uint8_t, n_rows *row_bytes);
             farann_candidates list = candidates(n_scanned);
             int64_t next = 0;
             memcpy(whole, bytes, (size_t)(n_rows * row_bytes));
@@ -525,7 +524,7 @@ static void codes(void) {
         }
         if (kind == 1) {
             const int64_t n = rounded(n_scanned, PANEL);
-            uint8_t *joined = NEW(uint8_t, n * row_bytes), *again = NEW(uint8_t, n * row_bytes);
+            uint8_t *joined = NEW(uint8_t, n *row_bytes), *again = NEW(uint8_t, n *row_bytes);
             kernels->join_codes_i8(&coded, start, n, joined);
             farann_pack_codes(bytes + start * row_bytes, places, n, groups, 0, again, NULL);
             CHECK(same_bits(joined, again, (size_t)(n * row_bytes)));
@@ -653,8 +652,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static void (*const parts[])(void) = {
-        keys,  turns, preparing, encoding, panels, rows_as_they_lie, selection,
-        codes, codes, best,      sorting};
+        keys,      turns, preparing, encoding, panels, rows_as_they_lie,
+        selection, codes, codes,     best,     sorting};
     at = data, end = data + size;
     parts[byte() % (sizeof parts / sizeof *parts)]();
     while (n_arrays) free(arrays[--n_arrays]);
