@@ -9,9 +9,11 @@ cdef enum:
     # that passes is kept in lists and fetched again. Squared differences take three operations
     # where a product takes one.
     MANY_PASS = 10
-    # Of rows that are scored first, more than one in so many can't be told from the best.
-    FEW_ALIKE = 4
     MANY_PASS_L2 = 5
+    # Of rows that are scored first, more than one in so many can't be told from the best. Later ones
+    # may still rule them out, so that one costs no more than a key of so many coordinates.
+    FEW_ALIKE = 4
+    PASSES_AS_KEY = 512
     # A float64 product of a packed row is counted as so many in float32, or of l2 as so many.
     KEY_PRODUCTS = 2
     KEY_PRODUCTS_L2 = 6
@@ -73,13 +75,15 @@ cdef class KeyRows(Selection):
 
         Where a filter leaves out the best, many pass for that reason alone.
         """
-        cdef int64_t before = query.candidates.count
+        cdef int64_t before = query.candidates.count, passed
         if not (self.takes_alike and self.filter.is_open() and self.keys_decide(query)):
             Selection.admit_best(self, query, scores, n, block)
             return
         self.select_best(query, scores, n, block)
-        if (query.candidates.count - before) * FEW_ALIKE > n and self.allocate_keys():
-            self.alike += query.candidates.count - before
+        passed = query.candidates.count - before
+        if (passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.snapshot.dim
+                and self.allocate_keys()):
+            self.alike += passed
             query.candidates.count, query.by_keys = before, True
             return
         self.admit(query, before, block)
