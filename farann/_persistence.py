@@ -136,9 +136,9 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         store.base = rows
     if store.built:
         centre = _section(arrays, "centre", np.float32, (dim,))
-        if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(centre) > 1.001):
+        store.centre = centre.astype(np.float64)  # whose squares don't overflow
+        if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(store.centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
-        store.centre = centre.astype(np.float64)
     made = _layout_of(metadata, arrays, n_coded or count, dim, _OURS)
     if made is not None:
         store.layout, native = made

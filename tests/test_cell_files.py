@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,17 @@ def test_bytes_at_random(parts: Any, path: Path) -> None:
             noise[at : at + 8] = rng.bytes(len(noise[at : at + 8]))
             other = np.frombuffer(bytes(noise), arrays[name].dtype).reshape(arrays[name].shape)
             refused(path, metadata, {**arrays, name: other})
+
+
+def test_a_centre_whose_square_overflows(path: Path) -> None:
+    """It is refused, without a warning."""
+    index = farann.Index(metric="cosine")
+    index.add(np.eye(8, dtype=np.float32))
+    index.build().save(path)
+    metadata, arrays = inside.read_file(path, mmap=False)
+    arrays = {**arrays, "centre": np.full(8, 3e38, np.float32)}
+    inside.write_file(path, metadata, arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(farann.FormatError, match="the centre is not one"):
+            farann.Index.load(path)
