@@ -164,7 +164,7 @@ cdef class ApproximateTask(Task):
         Task.begin_again(self, given)
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
-        """Never: how late rows come is told of those that have rough scores."""
+        """Not where it is told how late rows come: those that have keys count for nothing there."""
         return self.came_late == NULL and Task.keys_decide(self, query)
 
     cdef void tell_late(self) noexcept nogil:

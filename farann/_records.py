@@ -218,8 +218,3 @@ class Layout(NamedTuple):
         cells = None if self.cells is None else self.cells.native(self.codes)
         seeds = None if self.seeds is None else self.seeds.native(self.codes, codes)
         return Native(codes, cells, seeds)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(part.nbytes for part in self if part is not None)

@@ -50,7 +50,7 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
     return index
 
 
-def with_weights_of_their_own(arrays: inside.CodeArrays) -> inside.builder.CodeArrays:
+def with_weights_of_their_own(arrays: inside.CodeArrays) -> inside.CodeArrays:
     """Whole codes of which every second row has half the weight, as older files may have them."""
     assert arrays.whole is not None and arrays.whole_weights is not None
     assert arrays.whole_bounds is not None

@@ -76,7 +76,7 @@ def ablate(data: DataSet, mechanisms: list[Mechanism], seconds: float) -> Iterat
     """Measure each mechanism on a set."""
     for mechanism in mechanisms:
         gc.collect()
-        sides = [side(data, mechanism, off) for off in (False, True)]
+        sides, lines = [side(data, mechanism, off) for off in (False, True)], mechanism.lines
         asked = [(name, mode) for name in _ways(dict(mechanism.options)) for mode in _MODES]
         # Before anything is timed: how often that is depends on the machine.
         counts = {which: [_counts(one.index, data, *which) for one in sides] for which in asked}
@@ -90,7 +90,7 @@ def ablate(data: DataSet, mechanisms: list[Mechanism], seconds: float) -> Iterat
                 time=_ratio([_ask(one.index, data, name, mode) for one in sides], seconds),
                 scanned=theirs["rows_scanned"] / max(ours["rows_scanned"], 1),
                 bytes=sizes[1] / sizes[0], build=sides[1].seconds / sides[0].seconds,
-                lines=mechanism.lines, used=used)
+                lines=lines, used=used)
 
 
 def _asked(data: DataSet, mode: str) -> list[NDArray[np.float32]]:
