@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from farann._records import CellArrays, CodeArrays, SeedArrays
+from farann.quantize.records import CellArrays, CodeArrays, SeedArrays
 
 METRICS: Final[tuple[str, str, str]]
 

@@ -1,4 +1,4 @@
-"""The index: checks arguments, documents, decides; the work is done in `_store` and `_core`."""
+"""The index: checks arguments, documents, decides; the work is done in `store` and `_core`."""
 
 from __future__ import annotations
 
@@ -10,29 +10,24 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann import (
-    _checks,
-    _core,
-    _depths,
-    _filters,
-    _format,
-    _persistence,
-    _quantized,
-    _search,
-    _tasks,
-    tuning,
-)
-from farann._dispatch import default_isa
-from farann._filters import Filter
-from farann._guard import Guard
-from farann._ids import distinct
-from farann._kind import Kind
-from farann._metric import traits_of
-from farann._results import BeyondHits, Hits, SearchStats
-from farann._store import Store
-from farann._tunings import Measured
+from farann import _core
 from farann._types import Float32Array, Int64Array
-from farann.tuning import Tuning
+from farann.io import container, index_file
+from farann.results import BeyondHits, Hits, SearchStats
+from farann.runtime import batches, pool
+from farann.runtime.dispatch import default_isa
+from farann.search import filters, stop_rules
+from farann.search.filters import Filter
+from farann.spec import checks, errors
+from farann.spec.index_spec import Kind
+from farann.spec.metric_traits import traits_of
+from farann.store import depths
+from farann.store.ids import distinct
+from farann.store.store import Store
+from farann.tuning import measure, table
+from farann.tuning.guard import Guard
+from farann.tuning.plans import Measured
+from farann.tuning.table import Tuning
 
 # Kinds of single queries that are prepared for at a time.
 _MOST_SINGLES = 16
@@ -94,28 +89,28 @@ class Index:
     def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
                  cells: int | str | None = None, keep_vectors: bool = True, seed: int = 0,
                  threads: int | None = None) -> None:
-        _checks.to_choice("metric", metric, _core.METRICS)
-        _checks.to_choice("codes", codes, ("int8", "int4", "float32"))
-        cells = _checks.to_cells(cells)
+        checks.to_choice("metric", metric, _core.METRICS)
+        checks.to_choice("codes", codes, ("int8", "int4", "float32"))
+        cells = checks.to_cells(cells)
         if cells is not None and codes == "float32":
             raise ValueError("cells: partitions need codes, and codes='float32' means none")
         if not isinstance(keep_vectors, (bool, np.bool_)):
             raise TypeError("keep_vectors: expected True or False, "
-                            f"got {_checks.shown(keep_vectors)}")
+                            f"got {checks.shown(keep_vectors)}")
         if not keep_vectors and codes == "float32":
             raise ValueError("keep_vectors: without vectors there must be codes, and "
                              "codes='float32' means none")
         self._keep_vectors = bool(keep_vectors)
         self._metric, self._codes, self._cells = metric, codes, cells
-        self._seed = _checks.to_int("seed", seed, 0, _checks.MOST_SEED)
-        self._threads = _checks.to_threads(threads)
+        self._seed = checks.to_int("seed", seed, 0, checks.MOST_SEED)
+        self._threads = checks.to_threads(threads)
         self._isa = default_isa()
         # All that changes is in the store. A change makes another one while it holds the lock, and
         # puts it here in one assignment; whoever reads takes it once, and needs no lock.
-        self._lock = _tasks.fresh_lock(self)
+        self._lock = pool.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(_checks.to_int("dim", dim, 1, _checks.MOST_DIM), self._kind)
+            self._store = Store(checks.to_int("dim", dim, 1, checks.MOST_DIM), self._kind)
         self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
 
     # ---- what is in it ----
@@ -134,7 +129,7 @@ class Index:
     @property
     def threads(self) -> int:
         """Threads that a batch may use."""
-        return self._threads or _tasks.cpu_count()
+        return self._threads or pool.cpu_count()
 
     @property
     def isa(self) -> str:
@@ -153,7 +148,7 @@ class Index:
 
     def __contains__(self, id: object) -> bool:
         try:
-            ids = _checks.to_ids("id", [id])
+            ids = checks.to_ids("id", [id])
         except (TypeError, ValueError):
             return False
         store = self._store
@@ -236,9 +231,9 @@ class Index:
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        vectors = _checks.to_vectors("rows", rows, self.dim, unit=self._unit, single=False,
+        vectors = checks.to_vectors("rows", rows, self.dim, unit=self._unit, single=False,
                                      as_is=not copy)
-        new_ids = None if ids is None else _checks.to_new_ids("ids", ids, len(vectors))
+        new_ids = None if ids is None else checks.to_new_ids("ids", ids, len(vectors))
         with self._lock:
             store = self._store
             if store is None:
@@ -314,7 +309,7 @@ class Index:
         Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
         Other changes wait. A build that is interrupted changes nothing.
         """
-        tuned_for = {_checks.to_int("tune", k, 1) for k in tune}
+        tuned_for = {checks.to_int("tune", k, 1) for k in tune}
         sample = None
         if queries is not None:
             sample = self._vectors("queries", queries)
@@ -360,8 +355,8 @@ class Index:
         >>> index.tune(k=5).recalls[-1]
         1.0
         """
-        k = _checks.to_int("k", k, 1)
-        _checks.to_limits(recall, None, None)
+        k = checks.to_int("k", k, 1)
+        checks.to_limits(recall, None, None)
         sample = None
         if queries is not None:
             sample = self._vectors("queries", queries)
@@ -416,7 +411,7 @@ class Index:
         >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
         array([3])
         """
-        return _filters.prepared(self, self._store, allowed, exclude)
+        return filters.prepared(self, self._store, allowed, exclude)
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
@@ -505,8 +500,8 @@ class Index:
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
-        limits = _checks.to_limits(recall, epsilon, budget)
-        _quantized.check_limits(limits, self._keep_vectors)
+        limits = checks.to_limits(recall, epsilon, budget)
+        stop_rules.check_limits(limits, self._keep_vectors)
         hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
         return (hits, stats) if return_stats else hits
 
@@ -519,7 +514,7 @@ class Index:
         Hits
             Nearest first: the smallest distances, the largest dot products or cosines.
         """
-        _quantized.check_exact("search_nearest", self._keep_vectors,
+        stop_rules.check_exact("search_nearest", self._keep_vectors,
                                "only the furthest rows can be searched for")
         return self._search_top(queries, k, True, exclude, allowed, threads)[0]
 
@@ -550,19 +545,19 @@ class Index:
         >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
         array([2, 1, 0])
         """
-        limit = _checks.to_float("radius", radius)
-        _quantized.check_exact("search_beyond", self._keep_vectors,
+        limit = checks.to_float("radius", radius)
+        stop_rules.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
         vectors, single = self._asked(queries)
-        _filters.check_owner(self, allowed)
+        filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
             return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                               np.empty(0, np.int64))
         view = store.view(self._isa)
-        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
+        wanted = filters.wanted(store, exclude, allowed, len(vectors), single)
         chosen = wanted.filter(store, view, len(vectors), exact=True)
-        return _search.beyond(view.exact, chosen, vectors, limit,
+        return batches.beyond(view.exact, chosen, vectors, limit,
                               self._threads_for(threads, len(vectors)))
 
     def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
@@ -595,7 +590,7 @@ class Index:
             if store.n_coded is not None:
                 rough = slots < store.n_coded
                 scores[:, rough] = store.score(vectors, slots[rough])
-            scores[:, ~rough] = _search.score(store.view(self._isa).snapshot, vectors,
+            scores[:, ~rough] = batches.score(store.view(self._isa).snapshot, vectors,
                                               slots[~rough],
                                               self._threads_for(threads, len(vectors)))
         return scores[0] if single else scores
@@ -637,7 +632,7 @@ class Index:
         -----
         The file holds the index as it was when `save` was called; searches and changes go on.
         """
-        _format.write_file(path, *self._content())
+        container.write_file(path, *self._content())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
@@ -656,23 +651,23 @@ class Index:
         FormatError
             If the file is no index, is truncated or altered, or of a newer version.
         """
-        content = _format.read_file(path, mmap=mmap)
+        content = container.read_file(path, mmap=mmap)
         try:
             return cls._restored(*content, checked=not mmap)
-        except _format.FormatError as error:
-            raise _format.FormatError(f"{os.fsdecode(path)}: {error}") from None
+        except errors.FormatError as error:
+            raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (_format.write_bytes(*self._content()), self._threads)
+        return _unpickled, (container.write_bytes(*self._content()), self._threads)
 
     @classmethod
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
                   checked: bool) -> Index:
-        _persistence.check_metadata(metadata)
+        index_file.check_metadata(metadata)
         index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
                     cells=metadata["cells"], keep_vectors=metadata["keep_vectors"],
                     seed=metadata["seed"])
-        store = _persistence.store_of(metadata, arrays, index._kind, checked=checked)
+        store = index_file.store_of(metadata, arrays, index._kind, checked=checked)
         if store is not None:
             index._store = store
         return index
@@ -683,7 +678,7 @@ class Index:
         settings = {"metric": self._metric, "dim": None if store is None else store.dim,
                     "codes": self._codes, "cells": self._cells,
                     "keep_vectors": self._keep_vectors, "seed": self._seed}
-        return _persistence.sections_of(settings, store)
+        return index_file.sections_of(settings, store)
 
     # ---- shared by the above ----
 
@@ -697,20 +692,20 @@ class Index:
                     self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
-        threads = _checks.to_threads(threads)
+        threads = checks.to_threads(threads)
         return threads or self.threads
 
-    def _options(self, limits: _checks.Limits, store: Store, k: int, all_rows: bool,
+    def _options(self, limits: checks.Limits, store: Store, k: int, all_rows: bool,
                  single: bool, threads: int) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
         if store.n_coded is not None:
-            options = _quantized.search_options(limits, len(store), store.cells is not None)
+            options = stop_rules.search_options(limits, len(store), store.cells is not None)
             if options is not None:
                 return options
         if limits.epsilon is not None:
             return {"epsilon": limits.epsilon}
         if limits.budget is not None:
-            return {"effort": float("inf") if store.cells is None else tuning.MOST_DEVIATIONS,
+            return {"effort": float("inf") if store.cells is None else measure.MOST_DEVIATIONS,
                     "budget": limits.budget}
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
@@ -725,11 +720,11 @@ class Index:
             return {"effort": effort, "expected": nan}
         return {"effort": effort, "expected": tuned.expected_at(effort),
                 "late": tuned.late_at(effort),
-                "stops": _depths.stops_for(store, k, tuning.missing_at(limits.recall), self._isa,
+                "stops": depths.stops_for(store, k, table.missing_at(limits.recall), self._isa,
                                            threads)}
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
-        return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
+        return checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
 
     def _asked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
         """Checked queries, and whether it was a single one."""
@@ -765,11 +760,11 @@ class Index:
         """What reaches which recall, by queries that are given or a sample, and its guard."""
         asked = queries
         if asked is None:
-            asked = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
+            asked = store.sample_queries(measure.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
-        measured = _depths.base_alone(store)
+        measured = depths.base_alone(store)
         view = measured.view(self._isa)
-        tuned, ids = tuning.measure(view.snapshot, asked, min(k, len(measured)),
+        tuned, ids = measure.measure(view.snapshot, asked, min(k, len(measured)),
                                     with_cells=store.cells is not None,
                                     with_vectors=store.n_coded is None, target=recall,
                                     exact=view.exact)
@@ -787,19 +782,19 @@ class Index:
         queries = store.tunings.queries.get(k)
         if queries is None and k not in store.tunings.answers:
             # From a file, which doesn't keep them.
-            queries = _depths.sample_like(store, k, guard)
+            queries = depths.sample_like(store, k, guard)
             if len(queries) == 0:
                 return Measured(before, guard, np.empty(0, np.int64))
         return self._measured(store, k, queries, before.target)._replace(guard=guard)
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
-                    limits: _checks.Limits | None = None) -> tuple[Hits, SearchStats]:
-        k = _checks.to_int("k", k, 1)
+                    limits: checks.Limits | None = None) -> tuple[Hits, SearchStats]:
+        k = checks.to_int("k", k, 1)
         vectors, single = self._asked(queries)
-        _filters.check_owner(self, allowed)
+        filters.check_owner(self, allowed)
         store = self._laid_out()
-        _checks.check_padding(k, len(vectors), 0 if store is None else len(store))
+        checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if store is None:
             hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
                         np.full((len(vectors), k), -1, np.int64))
@@ -807,7 +802,7 @@ class Index:
                 hits = Hits(hits.scores[0], hits.ids[0])
             return hits, SearchStats(len(vectors), 0, 0, 0, 0)
         view = store.view(self._isa)
-        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
+        wanted = filters.wanted(store, exclude, allowed, len(vectors), single)
         threads = self._threads_for(threads, len(vectors))
         options, plan, guard, usual = {}, store.tunings.by_k.get(k), None, None
         # Of few rows an approximate search may find too little, and an exact one has little to do.
@@ -822,7 +817,7 @@ class Index:
         else:
             chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
             snapshot = view.snapshot if "effort" in options else view.exact
-            hits, stats = _search.top(snapshot, chosen, vectors, k, nearest, threads, **options)
+            hits, stats = batches.top(snapshot, chosen, vectors, k, nearest, threads, **options)
         self._last_search = stats
         if len(vectors) == 1 and not nearest and exclude is None and allowed is None and (
                 store.built and (limits is None or limits.recall is not None)):
@@ -844,7 +839,7 @@ class Index:
             return  # this query wasn't one for it
         view = store.view(self._isa)
         snapshot = view.snapshot if "effort" in options else view.exact
-        kept = _search.single(snapshot, view.everything, k, plan,
+        kept = batches.single(snapshot, view.everything, k, plan,
                               guard=None if guard is None else guard.tests, **options)
         if kept is None:
             return
@@ -870,7 +865,7 @@ class Index:
 
 
 def _known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
-    wanted = _checks.to_ids("ids", ids, single=True)
+    wanted = checks.to_ids("ids", ids, single=True)
     slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
     unknown = wanted[slots < 0]
     if len(unknown):
@@ -879,7 +874,7 @@ def _known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
 
 
 def _unpickled(content: bytes, threads: int | None) -> Index:
-    index = Index._restored(*_format.read_bytes(content), checked=True)
+    index = Index._restored(*container.read_bytes(content), checked=True)
     index._threads = threads
     return index
 
@@ -908,6 +903,6 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     array([[1, 2]])
     """
     index = Index(metric=metric, codes="float32", threads=threads)
-    vectors = _checks.to_vectors("rows", rows, None, unit=metric == "cosine", single=False)
+    vectors = checks.to_vectors("rows", rows, None, unit=metric == "cosine", single=False)
     index._store = Store.over(vectors, index._kind)
     return index.search_furthest(queries, k)

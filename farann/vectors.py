@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from farann._checks import to_int, to_vectors
-from farann._files import open_regular, replacing
 from farann._types import Float32Array
-from farann._vector_formats import FORMATS, Array, Reader, format_of, look
+from farann.io.files import open_regular, replacing
+from farann.io.vector_formats import FORMATS, Array, Reader, format_of, look
+from farann.spec.checks import to_int, to_vectors
 
 __all__ = ["VectorFile", "open_vectors", "read_id_lists", "read_ids", "write_vectors"]
 

@@ -17,7 +17,6 @@ from inside import Added, Answers, Run, Sizes, core
 from numpy.typing import NDArray
 
 import farann
-from farann import tuning
 
 BASE, DIM, K = 12_000, 24, 10
 
@@ -172,7 +171,7 @@ def added_of(index: farann.Index) -> Added:
 
 
 def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64]:
-    missing = tuning.missing_at(recall)
+    missing = inside.missing_at(recall)
     stops = inside.depths.stops_for(inside.store_of(index), k, missing, index.isa, 1)
     assert stops is not None
     return stops
@@ -294,7 +293,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
         index = built(rows[:BASE], metric)
         index.tune(k=K)
         counting: Any = type("Counting", (), {"top": staticmethod(counted)})
-        monkeypatch.setattr(inside.depths, "_search", counting)
+        monkeypatch.setattr(inside.depths, "batches", counting)
         for start in range(BASE, 2 * BASE, 300):
             index.add(rows[start : start + 300])
             index.search_furthest(queries, K, recall=0.9)

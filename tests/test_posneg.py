@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from posneg_oracle import assert_best, everything
 
 import farann
-from farann.adapters import posneg
 from farann.adapters.posneg import PosNegHits, PosNegRanker
 
 Array = NDArray[Any]
@@ -292,8 +291,8 @@ def test_a_single_query_gives_vectors() -> None:
 
 
 def test_batches_are_cut_and_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posneg, "_QUERIES", 3)
-    monkeypatch.setattr(posneg, "_FEW_QUERIES", 2)
+    monkeypatch.setattr(inside.ranker, "_QUERIES", 3)
+    monkeypatch.setattr(inside.ranker, "_FEW_QUERIES", 2)
     monkeypatch.setattr(inside.retrieval, "_PAIRS", 10)
     for options in ({}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}):
         case = Case(12, n=40, queries=8, **options)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
-from farann import SearchStats, tuning
-from farann.tuning import Tuning, sample_size
+from farann import SearchStats
+from farann.tuning import Tuning
 
 INF = float("inf")
 N, DIM, N_QUERIES = 8000, 24, 4000
@@ -140,13 +140,13 @@ class TestTables:
         self, index: farann.Index, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         measured = []
-        measure = tuning.measure
+        measure = inside.measuring.measure
 
         def counted(*args: Any, **options: Any) -> Tuning:
             measured.append(threading.get_ident())
             return measure(*args, **options)
 
-        monkeypatch.setattr(tuning, "measure", counted)
+        monkeypatch.setattr(inside.measuring, "measure", counted)
         gate = threading.Barrier(4)
 
         def search() -> None:
@@ -356,6 +356,7 @@ class TestLargeK:
         assert share_found(nobody, nobody) == 0.0
 
     def test_fewer_queries(self) -> None:
+        sample_size = inside.measuring.sample_size
         assert sample_size(1000, 10, 10) == sample_size(1000, 10, 100) == 2048
         assert 100 <= sample_size(50_000, 32, 1000) <= 500
         assert sample_size(10**6, 32, 10**6) == 32

@@ -11,13 +11,15 @@ from typing import Any
 from unittest import mock
 
 import farann._core as core
-import farann._layout as layout
-import farann._turning as turning
-import farann._typical as typical
-import farann.tuning as tuning
+import farann.layout.build as layout
+import farann.layout.cost_model as typical
+import farann.layout.transform_choice as turning
+import farann.tuning.measure as tuning
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/*.c", "src_c/*.h")
+_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/*.c", "src_c/*.h",
+            *(f"farann/{folder}/*.py" for folder in (
+                "io", "layout", "quantize", "runtime", "search", "store", "tuning")))
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
 
 

@@ -1,0 +1,9 @@
+"""Rank by likes and dislikes: one index of likes, one of dislikes, and one calibrated score.
+
+`ranker` has the public class. It imports the public package, `io`, `runtime` and `spec`;
+`farann.adapters.tfrs` imports it.
+"""
+
+from farann.adapters.posneg.ranker import LinearLogit, PosNegHits, PosNegRanker
+
+__all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]

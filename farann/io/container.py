@@ -1,0 +1,507 @@
+"""Files of named numpy arrays and one JSON section; the layout is in ``docs/format.md``.
+
+The bytes come from strangers: nothing read from them is trusted before it is checked, no
+memory is asked for beyond what the file itself holds, and every fault is a `FormatError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from mmap import ACCESS_READ, ALLOCATIONGRANULARITY
+from mmap import mmap as map_file
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from farann.io.files import open_regular, replacing
+from farann.spec.errors import FormatError
+
+__all__ = [
+    "ArrayChunks",
+    "FormatError",
+    "read_bytes",
+    "read_file",
+    "verify_file",
+    "write_bytes",
+    "write_file",
+]
+
+MAGIC = b"\xfafarann\n"
+VERSION = 1
+ALIGNMENT = 64
+LARGE = 1 << 20  # bytes from which `read_file` maps a section instead of reading it
+MAX_METADATA = 1 << 20  # bytes of JSON, which takes far more room once it is parsed
+MAX_SECTIONS = 1024
+MAX_NDIM = 6
+CHUNK = 1 << 20  # bytes written or checked at a time
+
+HEADER = struct.Struct("<8sIIQ36x")  # magic, version, sections, file length; then the checksum
+CHECKSUM = struct.Struct("<I")
+ENTRY = struct.Struct(f"<48s4sI{MAX_NDIM}QQQI4x")  # the fields of _Section
+TABLE_START = HEADER.size + CHECKSUM.size
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,48}", re.ASCII)
+_DTYPES = {
+    code: np.dtype(f"<{code}")
+    for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+}
+_JSON = "json"
+
+
+class ArrayChunks(NamedTuple):
+    """An array handed over piece by piece, so that it never has to exist as a whole.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of the array and of every chunk.
+    shape : tuple of int
+        Of the whole array.
+    chunks : iterable of ndarray
+        Their elements, one after the other, are the array's elements in C order. A chunk is
+        done with when the next one is asked for, so one buffer may serve them all.
+
+    Examples
+    --------
+    >>> rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    >>> even = ArrayChunks(np.float32, (3, 2), (rows[i : i + 1] for i in range(0, 6, 2)))
+    >>> read_bytes(write_bytes({}, {"rows": even}))[1]["rows"].tolist()
+    [[0.0, 1.0], [4.0, 5.0], [8.0, 9.0]]
+    """
+
+    dtype: DTypeLike
+    shape: tuple[int, ...]
+    chunks: Iterable[NDArray[Any]]
+
+
+class _Section(NamedTuple):
+    """A row of the section table."""
+
+    name: str
+    code: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+    checksum: int
+
+    def pack(self) -> bytes:
+        name, code = self.name.encode("ascii"), self.code.encode("ascii")
+        shape = self.shape + (0,) * (MAX_NDIM - len(self.shape))
+        return ENTRY.pack(name, code, len(self.shape), *shape, *self[3:])
+
+
+def write_file(
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any] | ArrayChunks],
+) -> None:
+    """Write a file, wholly or not at all.
+
+    The bytes go to a temporary file beside ``path``, are forced to disk, and only then take
+    the place of what was there. After a failure the old file is as it was. The new file has
+    the mode and, where allowed, the owner and group of the old one. A symbolic link stays, and
+    what it points to is replaced.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where to; replaced if it is a file.
+    metadata : mapping
+        Anything JSON can say, with finite numbers; at most 1 MiB as text.
+    arrays : mapping of str to ndarray or ArrayChunks
+        Integer and floating-point arrays of at most 6 dimensions. Names consist of at most 48
+        ASCII letters, digits, ``_``, ``.`` and ``-``; ``metadata`` is taken.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For content that the format cannot hold.
+    OSError
+        If the file cannot be written, or ``path`` is a directory, FIFO, socket or device.
+    """
+    with replacing(path) as stream:
+        _write(stream, metadata, arrays)
+
+
+def write_bytes(
+    metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any] | ArrayChunks]
+) -> bytes:
+    """Return the bytes that `write_file` would write."""
+    stream = io.BytesIO()
+    _write(stream, metadata, arrays)
+    return stream.getvalue()
+
+
+def read_file(
+    path: str | os.PathLike[str], *, mmap: bool = False
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read a file back.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    mmap : bool
+        Leave sections of 1 MiB and more on disk and map them into memory. Those are not
+        checked against their checksums (see `verify_file`), and all arrays are read-only.
+        As long as one of them lives, the file must not be shortened or written in place;
+        replacing it, as `write_file` does, is safe (Windows refuses to).
+
+    Returns
+    -------
+    metadata : dict
+    arrays : dict of str to ndarray
+        In native byte order.
+
+    Raises
+    ------
+    FormatError
+        If the file is not a farann file, or is truncated, altered or of a newer version.
+    OSError
+        If the file cannot be opened or read, or is a directory, FIFO, socket or device.
+    """
+    with _opened(path) as stream:
+        return _read(stream, mapped=mmap)
+
+
+def read_bytes(
+    data: bytes | bytearray | memoryview,
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what `write_bytes` returned; the arrays are copies.
+
+    Examples
+    --------
+    >>> read_bytes(write_bytes({"unit": "m"}, {"ids": np.arange(3)}))
+    ({'unit': 'm'}, {'ids': array([0, 1, 2])})
+    """
+    return _read(io.BytesIO(data), mapped=False)
+
+
+def verify_file(path: str | os.PathLike[str]) -> None:
+    """Check every byte of a file, in little memory; errors as in `read_file`."""
+    with _opened(path) as stream:
+        for section in _sections(stream):
+            if section.code == _JSON:
+                _load_metadata(stream, section)
+            else:
+                _check(stream, section)
+
+
+# Writing
+
+
+def _write(
+    stream: io.BufferedIOBase,
+    metadata: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any] | ArrayChunks],
+) -> None:
+    """Write payloads first, then go back to fill in the table with their checksums."""
+    if len(arrays) >= MAX_SECTIONS:
+        raise ValueError(f"arrays: expected fewer than {MAX_SECTIONS}, got {len(arrays)}")
+    text = np.frombuffer(_encode_metadata(metadata), np.uint8)
+    parts = [("metadata", _JSON, ArrayChunks(text.dtype, text.shape, [text]))]
+    parts += [(name, *_storable(name, arrays[name])) for name in sorted(arrays)]
+    end = TABLE_START + ENTRY.size * len(parts)
+    stream.write(bytes(end))
+    table = b""
+    for name, code, content in parts:
+        offset = _aligned(end)
+        stream.write(bytes(offset - end))
+        nbytes, checksum = _write_payload(stream, name, content)
+        table += _Section(name, code, content.shape, offset, nbytes, checksum).pack()
+        end = offset + nbytes
+    header = HEADER.pack(MAGIC, VERSION, len(parts), end)
+    stream.seek(0)
+    stream.write(header + CHECKSUM.pack(zlib.crc32(header + table)) + table)
+
+
+def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, ArrayChunks]:
+    """Return the dtype code of an array and the array as little-endian chunks."""
+    if not _NAME.fullmatch(name) or name == "metadata":
+        raise ValueError(
+            f"arrays: expected names of 1 to 48 ASCII letters, digits, '_', '.', '-' "
+            f"other than 'metadata', got {name!r}"
+        )
+    if isinstance(content, np.ndarray):
+        content = ArrayChunks(content.dtype, content.shape, [content])
+    elif not isinstance(content, ArrayChunks):
+        raise TypeError(
+            f"arrays[{name!r}]: expected an ndarray or ArrayChunks, got {type(content).__name__}"
+        )
+    dtype = np.dtype(content.dtype)
+    code = f"{dtype.kind}{dtype.itemsize}"
+    if code not in _DTYPES:
+        raise TypeError(f"arrays[{name!r}]: expected an integer or float dtype, got {dtype}")
+    shape = tuple(int(length) for length in content.shape)
+    if len(shape) > MAX_NDIM or min(shape, default=0) < 0 or _too_large(shape, dtype.itemsize):
+        raise ValueError(
+            f"arrays[{name!r}]: expected at most {MAX_NDIM} dimensions, none negative, that this "
+            f"machine can address, got shape {shape}"
+        )
+    return code, ArrayChunks(_DTYPES[code], shape, content.chunks)
+
+
+def _write_payload(stream: io.BufferedIOBase, name: str, content: ArrayChunks) -> tuple[int, int]:
+    """Write the elements of an array; return how many bytes they took, and their checksum."""
+    dtype = np.dtype(content.dtype)
+    expected = math.prod(content.shape)
+    size = checksum = 0
+    for chunk in content.chunks:
+        if not np.can_cast(chunk.dtype, dtype, casting="equiv"):
+            raise TypeError(f"arrays[{name!r}]: expected chunks of {dtype}, got {chunk.dtype}")
+        size += chunk.size
+        if size > expected:
+            break
+        for piece in _pieces(chunk, dtype):
+            stream.write(piece)
+            checksum = zlib.crc32(piece, checksum)
+    if size != expected:
+        raise ValueError(
+            f"arrays[{name!r}]: expected chunks of {expected} elements in all for shape "
+            f"{content.shape}, got {'at least ' if size > expected else ''}{size}"
+        )
+    return expected * dtype.itemsize, checksum
+
+
+def _pieces(array: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[memoryview]:
+    """Give an array's bytes in C order, a bounded number at a time."""
+    if array.size == 0:
+        return
+    # The iterator copies only where strides or byte order call for it, and then into a buffer.
+    pieces = np.nditer(
+        array,
+        flags=["external_loop", "buffered"],
+        order="C",
+        op_dtypes=[dtype],
+        casting="equiv",
+        buffersize=CHUNK // dtype.itemsize,
+    )
+    with pieces:
+        for piece in pieces:
+            yield np.ascontiguousarray(piece).view(np.uint8).data
+
+
+# Reading
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+    """Open a file, and name it in what goes wrong with its bytes."""
+    with open_regular(path) as stream:
+        try:
+            yield stream
+        except FormatError as error:
+            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
+
+
+def _read(
+    stream: io.BufferedIOBase, *, mapped: bool
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    metadata: dict[str, Any] = {}
+    arrays: dict[str, NDArray[Any]] = {}
+    for section in _sections(stream):
+        if section.code == _JSON:
+            metadata = _load_metadata(stream, section)
+            continue
+        large = section.nbytes >= LARGE
+        array = _map(stream, section) if mapped and large else _load(stream, section)
+        # Nothing is converted, or copied, on a little-endian machine.
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        array.flags.writeable = not mapped
+        arrays[section.name] = array
+    return metadata, arrays
+
+
+def _sections(stream: io.BufferedIOBase) -> Iterator[_Section]:
+    """Check everything but the payloads; stand at the start of each section's payload."""
+    sections = _read_table(stream)
+    end = sections[0].offset
+    for section in sections:
+        stream.seek(end)
+        if stream.read(section.offset - end).strip(b"\0"):
+            raise FormatError(f"section {section.name!r}: the padding before it is not zero")
+        yield section
+        end = section.offset + section.nbytes
+
+
+def _read_table(stream: io.BufferedIOBase) -> list[_Section]:
+    """Check the header and the section table."""
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    start = stream.read(TABLE_START)
+    if not start:
+        raise FormatError("the file is empty")
+    if not start.startswith(MAGIC) and not (len(start) < len(MAGIC) and MAGIC.startswith(start)):
+        raise FormatError(f"not a farann file: expected it to begin with {MAGIC!r}, "
+                          f"got {start[:len(MAGIC)]!r}")
+    if len(start) < TABLE_START:
+        raise FormatError(f"truncated: expected at least {TABLE_START} bytes, got {len(start)}")
+    _, version, count, stated = HEADER.unpack_from(start)
+    # Comes before the checksum: another version may keep its checksum elsewhere.
+    if version > VERSION:
+        raise FormatError(f"written in format version {version}, newer than the latest that this "
+                          f"farann reads ({VERSION}): a newer farann is needed")
+    if version < 1:
+        raise FormatError("format version 0 does not exist")
+    if stated != length:
+        kind = "truncated" if length < stated else "too long"
+        raise FormatError(f"{kind}: expected {stated} bytes, got {length}")
+    if not 1 <= count <= MAX_SECTIONS or TABLE_START + count * ENTRY.size > length:
+        raise FormatError(f"expected 1 to {MAX_SECTIONS} sections that fit {length} bytes, "
+                          f"got {count}")
+    table = stream.read(count * ENTRY.size)
+    header, checksum = start[: HEADER.size], start[HEADER.size :]
+    if CHECKSUM.pack(zlib.crc32(header + table)) != checksum:
+        raise FormatError("the header or section table is damaged: wrong checksum")
+    if header != HEADER.pack(MAGIC, version, count, length):
+        raise FormatError("reserved bytes of the header are not zero")
+    sections: list[_Section] = []
+    end = TABLE_START + len(table)
+    for position in range(count):
+        entry = table[position * ENTRY.size : (position + 1) * ENTRY.size]
+        sections.append(_parse_entry(entry, position, end))
+        end = sections[-1].offset + sections[-1].nbytes
+        if end > length:
+            raise FormatError(f"section {sections[-1].name!r} reaches beyond the end of the file")
+    if end != length:
+        raise FormatError(f"{length - end} bytes after the last section")
+    if len({section.name for section in sections}) != count:
+        raise FormatError("two sections have the same name")
+    return sections
+
+
+def _parse_entry(entry: bytes, position: int, end: int) -> _Section:
+    """Read one row of the table; ``end`` is where the section before it ends."""
+    raw_name, raw_code, ndim, *lengths, offset, nbytes, checksum = ENTRY.unpack(entry)
+    name = raw_name.rstrip(b"\0").decode("latin-1")
+    code = raw_code.rstrip(b"\0").decode("latin-1")
+    if not _NAME.fullmatch(name):
+        raise FormatError(f"section {position}: {name!r} is not a name")
+    if (position == 0) != (name == "metadata") or (position == 0) != (code == _JSON):
+        raise FormatError(f"section {position}: expected the first section and no other to be "
+                          f"'metadata' of type 'json', got {name!r} of type {code!r}")
+    if code != _JSON and code not in _DTYPES:
+        raise FormatError(f"section {name!r}: unknown dtype {code!r}")
+    if ndim > MAX_NDIM:
+        raise FormatError(f"section {name!r}: expected at most {MAX_NDIM} dimensions, got {ndim}")
+    section = _Section(name, code, tuple(lengths[:ndim]), offset, nbytes, checksum)
+    if section.pack() != entry:
+        raise FormatError(f"section {name!r}: reserved bytes are not zero")
+    itemsize = 1 if code == _JSON else _DTYPES[code].itemsize
+    if math.prod(section.shape) * itemsize != nbytes:
+        raise FormatError(f"section {name!r}: shape {section.shape} of {code} does not take "
+                          f"{nbytes} bytes")
+    if _too_large(section.shape, itemsize):
+        raise FormatError(f"section {name!r}: shape {section.shape} is too large")
+    if offset != _aligned(end):
+        raise FormatError(f"section {name!r}: expected it at byte {_aligned(end)}, got {offset}")
+    return section
+
+
+def _check(
+    stream: io.BufferedIOBase, section: _Section, target: memoryview | None = None
+) -> None:
+    """Compare a payload with its checksum, and keep the bytes in ``target`` if given."""
+    scratch = memoryview(bytearray(0 if target else min(CHUNK, section.nbytes)))
+    checksum = 0
+    for start in range(0, section.nbytes, CHUNK):
+        stop = min(start + CHUNK, section.nbytes)
+        piece = target[start:stop] if target else scratch[: stop - start]
+        if stream.readinto(piece) != len(piece):
+            raise FormatError(f"section {section.name!r}: the file was cut short meanwhile")
+        checksum = zlib.crc32(piece, checksum)
+    if checksum != section.checksum:
+        raise FormatError(f"section {section.name!r} is damaged: wrong checksum")
+
+
+def _load(stream: io.BufferedIOBase, section: _Section) -> NDArray[Any]:
+    """Read an array."""
+    array = np.empty(section.shape, _DTYPES[section.code])
+    _check(stream, section, array.reshape(-1).view(np.uint8).data)
+    return array
+
+
+def _map(stream: io.BufferedIOBase, section: _Section) -> NDArray[Any]:
+    """Map an array into memory, unread and unchecked."""
+    lead = section.offset % ALLOCATIONGRANULARITY
+    try:
+        mapping = map_file(
+            stream.fileno(),
+            lead + section.nbytes,
+            access=ACCESS_READ,
+            offset=section.offset - lead,
+        )
+    except ValueError:
+        raise FormatError(f"section {section.name!r}: the file was cut short meanwhile") from None
+    dtype = _DTYPES[section.code]
+    count = section.nbytes // dtype.itemsize
+    return np.frombuffer(mapping, dtype, count, lead).reshape(section.shape)
+
+
+# Both ways
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def _too_large(shape: tuple[int, ...], itemsize: int) -> bool:
+    """Whether numpy cannot hold a shape; an empty array, too, may have such lengths."""
+    return math.prod(filter(None, shape)) * itemsize > np.iinfo(np.intp).max
+
+
+def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    payload = text.encode("ascii")
+    # Never write what cannot be read.
+    _check_metadata_size(len(payload))
+    _decode_metadata(payload)
+    return payload
+
+
+def _check_metadata_size(nbytes: int) -> None:
+    if nbytes > MAX_METADATA:
+        raise FormatError(f"metadata: expected at most {MAX_METADATA} bytes, got {nbytes}")
+
+
+def _load_metadata(stream: io.BufferedIOBase, section: _Section) -> dict[str, Any]:
+    _check_metadata_size(section.nbytes)
+    payload = bytearray(section.nbytes)
+    _check(stream, section, memoryview(payload))
+    return _decode_metadata(bytes(payload))
+
+
+def _decode_metadata(payload: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key comes twice")
+        return dict(pairs)
+
+    def finite(text: str) -> float:
+        if not math.isfinite(float(text)):
+            raise ValueError(f"{text} is not a finite number")
+        return float(text)
+
+    try:
+        metadata = json.loads(
+            payload.decode("utf-8"),
+            object_pairs_hook=unique,
+            parse_float=finite,
+            parse_constant=finite,
+        )
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"metadata is not valid JSON: {error}") from None
+    if not isinstance(metadata, dict):
+        raise FormatError(
+            f"metadata: expected a JSON object, got {type(metadata).__name__}"
+        )
+    return metadata

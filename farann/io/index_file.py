@@ -1,0 +1,391 @@
+"""An index as the sections of a file, and back; docs/format.md describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from math import inf, isfinite, isinf, nan
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import Float32Array, Int32Array, Int64Array
+from farann.io.container import ArrayChunks
+from farann.io.guards import guards_from, guards_of
+from farann.quantize.records import CellArrays, CodeArrays, CodeBounds, Layout, Native, SeedArrays
+from farann.spec import checks
+from farann.spec.errors import FormatError
+from farann.spec.index_spec import Kind
+from farann.store.ids import IdMap, distinct
+from farann.store.store import Store
+from farann.tuning.table import Tuning
+
+_CHUNK_BYTES = 1 << 24
+
+
+def sections_of(settings: Mapping[str, Any],
+                store: Store | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metadata and arrays of an index; removed rows are left out."""
+    metadata = dict(settings)
+    if store is None:
+        return metadata | {"count": 0, "next_id": 0, "built": False}, {}
+    ids = store.ids if store.alive is None else store.ids.kept(store.live_slots())
+    metadata |= {"count": len(store), "next_id": ids.next, "built": store.built}
+    # Rows that are there as codes alone come first, and have no vectors to write.
+    n_coded = 0 if store.n_coded is None else int(
+        np.searchsorted(store.live_slots(), store.n_coded))
+    n_rows = len(store) - n_coded
+    arrays: dict[str, Any] = {}
+    if n_rows or not n_coded:
+        arrays["rows"] = ArrayChunks(np.float32, (n_rows, store.dim), _chunks(store, n_coded))
+    by_slot = ids.by_slot()
+    if by_slot is not None:
+        arrays["ids"] = by_slot
+    if store.built:
+        arrays["centre"] = store.centre.astype(np.float32)
+    codes, cells = store.codes, store.cells
+    if n_coded:
+        codes, cells, arrays["codes.outlier_rows"] = store.kept()
+        metadata["codes_recall"] = store.codes_recall
+        metadata["coded"] = n_coded
+    if codes is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
+        # Codes are of all rows or of none: what was added or removed since, `build` will code.
+        arrays |= _of_layout(Layout(codes, cells, store.seeds), _OURS, metadata)
+        if store.exact is not None:
+            arrays |= _of_layout(store.exact, _EXACT, metadata)
+        tunings = list(store.tunings.by_k.values())
+        metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
+        metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
+        metadata["lateness"] = [[t.k, t.sampled, list(t.late), list(t.late_spread)]
+                                for t in tunings if t.late]
+        by_k, kept = guards_of(store.tunings.guards, {t.k for t in tunings})
+        if by_k:
+            metadata["guards"] = by_k
+            arrays |= kept
+    return metadata, arrays
+
+
+class _Names(NamedTuple):
+    """How a layout is named in a file."""
+
+    codes: str
+    bounds: str
+    whole_bounds: str
+    seeds: str
+
+
+_OURS = _Names("codes", "code_bounds", "whole_bounds", "seeds")
+_EXACT = _Names("exact", "exact_bounds", "exact_whole_bounds", "exact_seeds")
+
+
+def _of_layout(layout: Layout, names: _Names, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of a layout; values that are none are put to the metadata."""
+    codes, cells, seeds = layout
+    arrays = codes.sections(names.codes)
+    metadata[names.bounds] = list(codes.bounds)
+    if codes.whole_bounds is not None:
+        metadata[names.whole_bounds] = list(codes.whole_bounds)
+    if cells is not None:
+        arrays |= cells.sections("cells")
+        metadata["cell_unit"] = cells.unit
+        if cells.relative:
+            metadata["relative"] = True
+    return arrays if seeds is None else arrays | seeds.sections(names.seeds)
+
+
+def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
+    step = max(1, _CHUNK_BYTES // (4 * store.dim))
+    live = store.live_slots() if store.alive is not None else None
+    n = len(store)
+    for start in range(first, n, step):
+        stop = min(start + step, n)
+        if live is None and stop <= len(store.base):
+            yield store.base[start:stop]
+            continue
+        slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
+        yield store.take(slots)
+
+
+def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], kind: Kind, *,
+             checked: bool) -> Store | None:
+    """The rows that a file holds; `checked` reads them all for NaN and the like."""
+    dim, count = metadata["dim"], metadata["count"]
+    if dim is None:
+        if count or arrays:
+            raise FormatError("the file has rows but no dimension")
+        return None
+    if "rows" not in arrays and count == 0:
+        if arrays:
+            raise FormatError("the file has sections but no rows")
+        return None
+    n_coded = metadata.get("coded", 0)
+    rows = np.empty((0, dim), np.float32)
+    if "rows" in arrays or n_coded < count:
+        rows = _section(arrays, "rows", np.float32, (count - n_coded, dim))
+    ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
+    if ids is not None and count and (ids.min() < 0 or len(distinct(ids)) < count):
+        raise FormatError("the ids are negative or not unique")
+    if checked and _core.first_bad_row(rows, kind.unit) >= 0:
+        raise FormatError(f"row {_core.first_bad_row(rows, kind.unit)} is not a finite vector")
+    store = Store(dim, kind)
+    store.built = metadata["built"]
+    if n_coded:
+        store.n_coded, store._tail, store._n_tail = n_coded, rows, len(rows)
+    else:
+        store.base = rows
+    if store.built:
+        centre = _section(arrays, "centre", np.float32, (dim,))
+        store.centre = centre.astype(np.float64)  # whose squares don't overflow
+        if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(store.centre) > 1.001):
+            raise FormatError("the centre is not one of these rows")
+    made = _layout_of(metadata, arrays, n_coded or count, dim, _OURS)
+    if made is not None:
+        store.layout, native = made
+        _check_layout(store, n_coded)
+    if n_coded:
+        _restore_coded(store, metadata, arrays)
+    if made is not None:
+        store.tunings.by_k = _tunings_of(metadata)
+        store.tunings.removed_before = store.n_removed
+        store.exact, native_exact = _exact_of(metadata, arrays, count, store)
+        store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, kind)
+        store.keep_native(native, native_exact)
+    store.ids = IdMap.restored(ids, count, metadata["next_id"])
+    return store
+
+
+def _check_layout(store: Store, n_coded: int) -> None:
+    """FormatError unless the layout is of the kind that such an index has."""
+    assert store.layout is not None
+    (codes, cells, seeds), kind = store.layout, store.kind
+    if (codes.squares is None) != (not kind.metric.adds_squared_norm):
+        raise FormatError("the codes are not those of this metric: l2 has squares, others none")
+    if codes.basis is None and (codes.lower is None) != (kind.bits == 4):
+        raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
+    if cells is not None and (cells.squares is None) != (codes.squares is None):
+        raise FormatError("the cells are not those of these codes: only one has squares")
+    if cells is not None and cells.relative and not (n_coded and kind.bits == 4):
+        raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
+    if seeds is not None and (n_coded or kind.bits == 4):
+        raise FormatError("the seeds are not those of these codes")
+
+
+def _restore_coded(store: Store, metadata: Mapping[str, Any],
+                   arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """What there is beside the codes where the vectors are gone."""
+    codes = store.codes
+    if (codes is None or codes.basis is not None or codes.axes is not None
+            or codes.longest is not None or not store.built):
+        raise FormatError("there are neither vectors nor codes of all coordinates")
+    if (codes.squares is None) == store.kind.metric.adds_squared_norm:
+        raise FormatError("section 'codes.squares' doesn't fit the metric")
+    store.base = _section(arrays, "codes.outlier_rows", np.float32,
+                          (len(codes.outliers), store.dim))
+    bad = _core.first_bad_row(store.base, store.kind.unit)
+    if bad >= 0:
+        raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")
+    recall = metadata.get("codes_recall")
+    if recall is not None and not (isinstance(recall, float) and 0.0 <= recall <= 1.0):
+        raise FormatError(f"metadata: 'codes_recall' can't be {checks.shown(recall)}")
+    store.codes_recall = recall
+
+
+def _exact_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
+              store: Store) -> tuple[Layout | None, Native | None]:
+    """The layout that exact searches have for themselves, and the same as the core has it."""
+    made = _layout_of(metadata, arrays, count, store.dim, _EXACT)
+    if made is None:
+        return None, None
+    codes, ours = made[0].codes, store.codes
+    if (ours is None or store.cells is None or store.n_coded is not None
+            or (codes.squares is None) != (ours.squares is None)
+            or codes.turn.n_coded != ours.turn.n_coded
+            or codes.n_directions != ours.n_directions
+            or (codes.basis is None and (codes.lower is None) != (ours.lower is None))):
+        raise FormatError("the codes for exact searches don't fit the others")
+    return made
+
+
+def _layout_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], count: int,
+               dim: int, names: _Names) -> tuple[Layout, Native] | None:
+    """The layout of `count` rows, and the same as the core has it."""
+    if names.bounds not in metadata:
+        return None
+    bounds = _bounds(metadata, names.bounds)
+    if bounds is None:
+        raise FormatError(f"metadata: {names.bounds!r} can't be None")
+    codes = CodeArrays.from_sections(names.codes, arrays, bounds=bounds,
+                                     whole_bounds=_bounds(metadata, names.whole_bounds))
+    with _refusing("the codes are not those of these rows"):
+        of_core = codes.native(count, dim)
+    if codes.slots is not None and not _covers(codes.slots, codes.outliers, count):
+        raise FormatError("the codes are not one of each row")
+    cells, cells_of_core = _cells_of(metadata, arrays, codes, of_core) if (
+        names is _OURS) else (None, None)
+    seeds = seeds_of_core = None
+    if f"{names.seeds}.positions" in arrays:
+        seeds = SeedArrays.from_sections(names.seeds, arrays)
+        with _refusing("the seeds are not those of these codes"):
+            seeds_of_core = seeds.native(codes, of_core)
+    return Layout(codes, cells, seeds), Native(of_core, cells_of_core, seeds_of_core)
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """FormatError where the core finds that parts don't fit."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{what}: {error}") from None
+
+
+def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
+    """Whether slots (-1 for none) and outliers, all in range, are each of `count` rows once.
+
+    A row that is missing would never be found. This takes a byte a row, and of a mapped file it
+    reads the slots, which the core has read before.
+    """
+    there = slots[slots >= 0]
+    if len(there) + len(outliers) != count:  # before there is memory for what a file claims
+        return False
+    seen = np.zeros(count, np.bool_)
+    seen[there] = seen[outliers] = True
+    return bool(seen.all())
+
+
+def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
+              codes: CodeArrays,
+              of_core: _core.Codes) -> tuple[CellArrays | None, _core.Cells | None]:
+    relative = metadata.get("relative", False)
+    if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
+        raise FormatError(f"metadata: 'relative' can't be {checks.shown(relative)}")
+    if "cell_unit" not in metadata:
+        return None, None
+    unit = metadata["cell_unit"]
+    if not isinstance(unit, float):
+        raise FormatError(f"metadata: 'cell_unit' can't be {checks.shown(unit)}")
+    cells = CellArrays.from_sections("cells", arrays, unit=unit, relative=relative)
+    with _refusing("the cells are not those of these codes"):
+        made = cells.native(codes)
+    if cells.starts[-1] < of_core.n_filled:
+        raise FormatError("the cells are not those of these codes: they leave rows out")
+    return cells, made
+
+
+def _rows_of(tuning: Tuning) -> list[list[float | None]]:
+    """A table as JSON, which has no infinity, the effort of exact search, and no NaN."""
+    columns = [tuning.efforts, tuning.recalls, tuning.costs]
+    if tuning.expected:
+        columns.append(tuning.expected)
+    return [[value if isfinite(value) else None for value in row]
+            for row in zip(*columns, strict=True)]
+
+
+def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
+    try:
+        tunings = {k: _tuning_of(k, rows) for k, rows in metadata.get("tunings", [])}
+    except (TypeError, ValueError, OverflowError):
+        raise FormatError(
+            f"metadata: 'tunings' can't be {checks.shown(metadata['tunings'])}") from None
+    try:
+        for k, costs in metadata.get("single_costs", []):
+            tunings[k] = _with_single_costs(tunings[k], costs)
+    except (TypeError, ValueError, OverflowError, KeyError):
+        raise FormatError(f"metadata: 'single_costs' can't be "
+                          f"{checks.shown(metadata['single_costs'])}") from None
+    try:
+        for k, *late in metadata.get("lateness", []):
+            tunings[k] = _with_late(tunings[k], *late)
+    except (TypeError, ValueError, OverflowError, KeyError):
+        raise FormatError(
+            f"metadata: 'lateness' can't be {checks.shown(metadata['lateness'])}") from None
+    return tunings
+
+
+def _with_late(tuning: Tuning, sampled: int, *columns: list[float]) -> Tuning:
+    late, spread = (tuple(float(root) for root in column) for column in columns)
+    if not len(late) == len(spread) == len(tuning.costs) or sampled < 1 or not all(
+            0.0 <= root < inf for root in late + spread):
+        raise ValueError(columns)
+    return tuning._replace(late=late, late_spread=spread, sampled=int(sampled))
+
+
+def _with_single_costs(tuning: Tuning, costs: list[float]) -> Tuning:
+    single_costs = tuple(float(cost) for cost in costs)
+    if len(single_costs) != len(tuning.costs) or not all(0.0 <= c < inf for c in single_costs):
+        raise ValueError(costs)
+    return tuning._replace(single_costs=single_costs)
+
+
+def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
+    efforts, recalls, costs, *more = zip(*rows, strict=True)
+    efforts = (*efforts[:-1], inf if efforts[-1] is None else efforts[-1])
+    expected = tuple(nan if value is None else float(value)
+                     for column in more for value in column)
+    columns = [tuple(float(value) for value in column) for column in (efforts, recalls, costs)]
+    efforts, recalls, costs = columns
+    if not (_is_int(k) and 1 <= k < 2**63 and efforts[-1] == inf and recalls[-1] == 1.0
+            and efforts[0] >= 0.0 and all(a < b for a, b in pairwise(efforts))
+            and all(0.0 <= v <= 1.0 for v in recalls) and min(costs) >= 0.0
+            and len(more) <= 1 and not any(map(isinf, expected))):
+        raise ValueError(k)
+    return Tuning(k, efforts, recalls, costs, expected=expected)
+
+
+def _bounds(metadata: Mapping[str, Any], name: str) -> CodeBounds | None:
+    bounds = metadata.get(name)
+    if bounds is None:
+        return None
+    if not (isinstance(bounds, list)
+            and len(bounds) in (CodeBounds._fields.index("outside"), len(CodeBounds._fields))
+            and all(isinstance(bound, float) for bound in bounds)):
+        raise FormatError(f"metadata: {name!r} can't be {checks.shown(bounds)}")
+    return CodeBounds(*bounds)
+
+
+def _section(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,
+             shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    array = arrays.get(name)
+    if array is None:
+        raise FormatError(f"section {name!r} is missing")
+    if array.dtype != dtype or array.shape != shape:
+        raise FormatError(f"section {name!r}: expected {np.dtype(dtype)} {shape}, "
+                          f"got {array.dtype} {array.shape}")
+    return array
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Refuse metadata that no index could have written."""
+    expected: dict[str, Any] = {
+        "metric": lambda v: v in _core.METRICS,
+        "dim": lambda v: v is None or (_is_int(v) and 1 <= v <= checks.MOST_DIM),
+        "count": lambda v: _is_int(v) and 0 <= v < 2**48,
+        "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
+        "codes": lambda v: v in ("int8", "int4", "float32"),
+        "cells": lambda v: v is None or v == "auto" or (
+            _is_int(v) and 1 <= v < 2**63),
+        "keep_vectors": lambda v: isinstance(v, bool),
+        "seed": lambda v: _is_int(v) and 0 <= v <= checks.MOST_SEED,
+        "built": lambda v: isinstance(v, bool),
+    }
+    for key, fits in expected.items():
+        if key not in metadata:
+            raise FormatError(f"metadata: {key!r} is missing")
+        if not isinstance(metadata[key], (str, int, bool, type(None))) or not fits(metadata[key]):
+            raise FormatError(f"metadata: {key!r} is {checks.shown(metadata[key])}, which "
+                              "this version of farann does not know")
+    if metadata["cells"] is not None and metadata["codes"] == "float32":
+        raise FormatError("metadata: there can't be cells without codes")
+    coded = metadata.get("coded", 0)
+    if not (_is_int(coded) and 0 <= coded <= metadata["count"]):
+        raise FormatError(f"metadata: 'coded' can't be {checks.shown(coded)}")
+    if (not metadata["keep_vectors"] and metadata["codes"] == "float32") or (
+            coded and metadata["keep_vectors"]):
+        raise FormatError("metadata: 'keep_vectors' doesn't fit the codes")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

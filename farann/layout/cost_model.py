@@ -1,0 +1,122 @@
+"""What is typical of a search: a sample of rows and queries, which tells what layouts pay."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.quantize import projection
+from farann.quantize.scalar import centred
+from farann.spec.metric_traits import MetricTraits
+
+# Queries that costs are estimated from.
+_QUERIES = 128
+# What rows reach is kept if sample queries can leave out such a share of the rows by it.
+_WORTH_AN_ORDER = 0.1
+# Rows in the order of what they reach along the lead: it counts so many times there, which leaves
+# the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
+_LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
+
+
+class Typical(NamedTuple):
+    """What is typical of a search: rows of a sample, centred, and queries.
+
+    Keys are <weight, row>, plus |row|^2 if `squared`; an answer ends with the key `threshold`.
+    """
+
+    rows: Float64Array
+    weights: Float64Array
+    thresholds: Float64Array
+    squared: bool
+
+    def out_of_reach(self) -> float:
+        """The share of rows that are too near the centre to be an answer, whatever they are."""
+        lengths = np.sort(_lengths(self.rows))
+        factors = _lengths(self.weights)
+        bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
+        return float((bounds < self.thresholds[:, None]).mean())
+
+    def reach(self, weights: Float64Array) -> tuple[bool, Lead | None]:
+        """Whether it pays to know what rows reach, and the lead if that tells more than lengths.
+
+        `weights` are those of all sample queries.
+        """
+        lead = self.lead(weights)
+        of_lengths, of_lead = self.out_of_reach(), self.out_of_reach_along(lead)
+        pays = max(of_lengths, of_lead) > _WORTH_AN_ORDER
+        return pays, lead if pays and of_lead > of_lengths else None
+
+    def lead(self, weights: Float64Array) -> Lead | None:
+        """The direction of the mean weights; None under l2, where they have none in common."""
+        total = weights.sum(axis=0)
+        length = float(np.linalg.norm(total))
+        if self.squared or not 1e-30 < length < 1e30:
+            return None
+        direction = total / length
+        direction /= np.linalg.norm(direction)
+        along, across = along_and_across(weights, direction)
+        return Lead(direction, float(along.mean()), float(across.mean()))
+
+    def out_of_reach_along(self, lead: Lead | None) -> float:
+        """The share of rows that are left out if they are known to reach no more than those before
+        them, along the lead and across it."""
+        if lead is None:
+            return 0.0
+        along, across = along_and_across(self.rows, lead.direction)
+        order = np.argsort(-lead.promise(along, across))
+        most_along = np.maximum.accumulate(along[order][::-1])[::-1]
+        most_across = np.maximum.accumulate(across[order][::-1])[::-1]
+        ours, rest = along_and_across(self.weights, lead.direction)
+        bounds = ours[:, None] * most_along + rest[:, None] * most_across
+        return float(((bounds < self.thresholds[:, None]) & (ours > 0.0)[:, None]).mean())
+
+
+class Lead(NamedTuple):
+    """A direction that weights have in common, and what is typical of them: their products with
+    it, and how long the rest is."""
+
+    direction: Float64Array
+    along: float
+    across: float
+
+    def promise(self, along: Float64Array, across: Float64Array) -> Float64Array:
+        """What orders rows."""
+        return _LEAD_COUNTS * self.along * along + self.across * across
+
+
+def along_and_across(vectors: Float64Array,
+                     direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """What vectors are along a direction, and how long what is left of them, rounded up."""
+    along = vectors @ direction
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    return along, np.sqrt(np.maximum(squares - along**2, 0.0) + _REST_SHARE * squares)
+
+
+def _lengths(vectors: Float64Array) -> Float64Array:
+    """Without a copy of all squares."""
+    squares: Float64Array = np.einsum("ij,ij->i", vectors, vectors)
+    return np.sqrt(squares)
+
+
+def typical_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits,
+               queries: Float32Array, last: Int64Array, sample: Float64Array) -> Typical:
+    """What is typical of some queries from all over those of a sample.
+
+    `last` ends each one's answer, and `sample` is one of rows, see `scalar.sample_of`.
+    """
+    some = slice(None, None, -(-len(queries) // _QUERIES))
+    weights = metric.query_vectors(queries[some], centre)
+    ends = centred(rows[last[some]], centre, metric.normalized)
+    thresholds = np.einsum("ij,ij->i", weights, ends)
+    if metric.adds_squared_norm:
+        thresholds += (ends**2).sum(axis=1)
+    return Typical(sample, weights, thresholds, metric.adds_squared_norm)
+
+
+def first_look(typical: Typical, n: int, width: int, seed: int) -> Float64Array | None:
+    """The basis to look along first at n rows, whose codes have so many bytes, if that pays."""
+    found = projection.directions(typical.rows, seed)
+    return projection.choose(found, typical.rows, n, typical.weights, typical.thresholds,
+                             typical.squared, width, seed)

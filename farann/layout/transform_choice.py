@@ -1,0 +1,101 @@
+"""Which turn rows take before they are coded: a stretch and axes, where these help codes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Float64Array
+from farann.quantize import projection
+from farann.quantize.query_sample import directions_of
+from farann.quantize.scalar import FEW_ROWS, sample_of
+from farann.quantize.transform import Turn, rotation_signs
+from farann.runtime.process import one_thread
+from farann.spec.index_spec import Kind
+
+# A stretch must leave so much of what codes may be off at most.
+_WORTH_A_STRETCH = 0.98
+# What is outside the axes may move keys by such a share of how much they differ; and there are
+# none in larger dimensions, as queries would take longer to prepare than to ask.
+_LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
+
+
+def turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
+             weights: Float64Array, sample: Float64Array | None = None) -> Turn:
+    """What rows should go through before they are coded, for queries of such weights.
+
+    `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
+    """
+    turn = Turn(rotation_signs(rows.shape[1], kind.seed))
+    # The rounding of 4-bit codes does better by what queries have in common.
+    squared = kind.metric.adds_squared_norm
+    if kind.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
+        return turn
+    with one_thread():
+        if sample is None:
+            sample = sample_of(rows, centre, kind.unit)
+        directions = directions_of(weights)
+        # Under l2, queries have next to no mean beside the centre of rows.
+        if not squared:
+            turn = turn._replace(stretch=stretch_for(sample, directions))
+        # Rows that are known by their codes alone must not lose a part for good.
+        axes = None
+        if kind.vectors:
+            axes = axes_for(turn.stretched(sample), turn.shrunk(directions), kind.seed)
+    if axes is None:
+        return turn
+    return Turn(rotation_signs(len(axes), kind.seed), turn.stretch, axes)
+
+
+def stretch_for(sample: Float64Array, directions: Float64Array) -> Float64Array | None:
+    """The stretch of rows that makes codes best for such weights, if it makes them better.
+
+    What a product of codes may be off is as the length of the row times that of the weights. Along
+    the mean query, weights are long and rows are not: rows times s and weights over s have the same
+    product there, and the s is best that makes the product of their mean squares smallest.
+    """
+    mean = directions.sum(axis=0)
+    length = float(np.linalg.norm(mean))
+    size = float(np.einsum("ij,ij->", sample, sample))
+    if not (length > 0.0 and size > 0.0):
+        return None
+    direction = mean / length
+    of_rows = float(((sample @ direction) ** 2).sum()) / size
+    of_weights = float(((directions @ direction) ** 2).mean())
+    others = max((1.0 - of_rows) * of_weights, 0.0), max(of_rows * (1.0 - of_weights), 1e-30)
+    by = float(min((others[0] / others[1]) ** 0.25, _core.LARGEST_STRETCH))
+    if by <= 1.0:
+        return None
+    left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_weights * (1.0 - by**-2))
+    if left**0.5 > _WORTH_A_STRETCH:
+        return None
+    stretch: Float64Array = (by - 1.0) ** 0.5 * direction
+    return stretch
+
+
+def axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float64Array | None:
+    """The fewest principal axes of rows, in whole groups, along which coding them does as well.
+
+    Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
+    where no group can be spared. Rows and weights are stretched already.
+    """
+    dim = sample.shape[1]
+    if dim > _MOST_TURNED:
+        return None
+    found = projection.directions(sample, seed)
+    outside = _left(directions, found).mean(axis=0) * _left(sample, found).max(axis=0)
+    # The mean square of products, which are about zero on average as rows are centred.
+    squares = (sample.T @ sample) * (directions.T @ directions)
+    differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(directions)))
+    numbers = np.arange(4, min(len(found), _core.MOST_AXES) + 1, 4)
+    enough = numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]
+    if len(enough) == 0 or -(-dim // 4) * 4 <= enough[0]:
+        return None
+    return np.ascontiguousarray(found[: enough[0]])
+
+
+def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
+    """How long vectors are outside the first of the directions, the first two, and so on."""
+    along = np.cumsum((vectors @ found.T) ** 2, axis=1)
+    left: Float64Array = np.einsum("ij,ij->i", vectors, vectors)[:, None] - along
+    return np.sqrt(np.maximum(left, 0.0, out=left), out=left)

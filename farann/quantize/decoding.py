@@ -1,0 +1,106 @@
+"""Indexes without vectors: rows from their codes, codes that come and go, what can be asked.
+
+Rows that were coded stay as they were coded: their vectors are gone. Rows that are added are coded
+with the same centre and rotation, in panels of their own; rows that are removed give their places
+to others of the same weight.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.quantize.int4 import MIDDLE
+from farann.quantize.records import CellArrays, CodeArrays
+from farann.quantize.scalar import blocks_of, centred
+from farann.runtime.process import ieee_arithmetic
+from farann.spec.metric_traits import MetricTraits
+
+
+class Coded(NamedTuple):
+    """A base without vectors."""
+
+    codes: CodeArrays
+    cells: CellArrays | None
+    rows: Float32Array  # of the outliers
+
+
+# ---- rows from codes ----
+
+
+def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:
+    """Positions of some slots; -1 for those that have none."""
+    if codes.slots is None:
+        return slots
+    positions = np.flatnonzero(codes.slots >= 0)
+    found = np.full(int(codes.slots.max(initial=-1)) + 1, -1, np.int64)
+    found[codes.slots[positions]] = positions
+    return np.where(slots < len(found), found[np.minimum(slots, len(found) - 1)], np.int64(-1))
+
+
+def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
+                  unit: bool) -> tuple[Float64Array, Float64Array]:
+    """Rows less the centre, and their squared lengths as codes have them (l2)."""
+    codes, cells, base = coded
+    positions = places(codes, slots)
+    there = positions >= 0
+    positions = positions[there]
+    values = codes.bytes_at(positions).astype(np.float64)[:, : len(centre)]
+    values -= 128.0
+    if codes.lower is None:
+        values += MIDDLE
+    weights = codes.weights.astype(np.float64)[positions // 16]
+    values /= weights[:, None]
+    if cells is not None and cells.relative:
+        values += cells.means(cells.at(positions), len(centre))
+    vectors = np.empty((len(slots), len(centre)))
+    vectors[there] = codes.turn.rows_from(values)
+    vectors[~there] = centred(base[np.searchsorted(codes.outliers, slots[~there])], centre, unit)
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if codes.squares is not None:
+        squares[there] = codes.squares[positions] / weights
+    return vectors, squares
+
+
+@ieee_arithmetic()
+def decoded(coded: Coded, slots: Int64Array, centre: Float64Array, unit: bool) -> Float32Array:
+    """Rows as codes have them, of length 1 with `unit`; those of outliers as they were."""
+    rows = np.empty((len(slots), len(centre)), np.float32)
+    for block in blocks_of(len(slots)):
+        vectors, _ = _centred_rows(coded, slots[block], centre, unit)
+        vectors += centre
+        if unit:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+        rows[block] = vectors
+    outliers = coded.codes.outliers
+    kept = np.flatnonzero(np.isin(slots, outliers))
+    rows[kept] = coded.rows[np.searchsorted(outliers, slots[kept])]
+    return rows
+
+
+@ieee_arithmetic()
+def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float64Array,
+           metric: MetricTraits) -> Float32Array:
+    """Rough scores (n_queries, n_slots)."""
+    result = np.empty((len(queries), len(slots)), np.float32)
+    asked = queries.astype(np.float64)
+    if metric.normalized:
+        asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    for block in blocks_of(len(slots)):
+        vectors, squares = _centred_rows(coded, slots[block], centre, metric.normalized)
+        with np.errstate(over="ignore"):  # infinite where float32 can't hold a score
+            if metric.adds_squared_norm:
+                from_centre = asked - centre
+                keys = -2.0 * (from_centre @ vectors.T) + squares
+                keys += np.einsum("ij,ij->i", from_centre, from_centre)[:, None]
+                result[:, block] = np.sqrt(np.maximum(keys, 0.0))
+            else:
+                result[:, block] = asked @ vectors.T + (asked @ centre)[:, None]
+    return result
+
+
+# ---- codes that come and go ----
+
+
