@@ -11,7 +11,7 @@ from typing import Any
 
 import farann
 import farann._core as core
-import farann.adapters.posneg.ranker as ranker
+import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
 import farann.cli.commands as commands

@@ -291,8 +291,8 @@ def test_a_single_query_gives_vectors() -> None:
 
 
 def test_batches_are_cut_and_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.ranker, "_QUERIES", 3)
-    monkeypatch.setattr(inside.ranker, "_FEW_QUERIES", 2)
+    monkeypatch.setattr(inside.posneg_ranker, "_QUERIES", 3)
+    monkeypatch.setattr(inside.posneg_ranker, "_FEW_QUERIES", 2)
     monkeypatch.setattr(inside.retrieval, "_PAIRS", 10)
     for options in ({}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}):
         case = Case(12, n=40, queries=8, **options)
