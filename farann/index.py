@@ -19,7 +19,7 @@ from farann.runtime.dispatch import default_isa
 from farann.search import filters, stop_rules
 from farann.search.filters import Filter
 from farann.spec import checks, errors
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 from farann.spec.metric_traits import traits_of
 from farann.store import depths
 from farann.store.ids import distinct
@@ -110,7 +110,7 @@ class Index:
         self._lock = pool.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(checks.to_int("dim", dim, 1, checks.MOST_DIM), self._kind)
+            self._store = Store(checks.to_int("dim", dim, 1, checks.MOST_DIM), self._spec)
         self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
 
     # ---- what is in it ----
@@ -231,13 +231,14 @@ class Index:
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        vectors = checks.to_vectors("rows", rows, self.dim, unit=self._unit, single=False,
+        vectors = checks.to_vectors("rows", rows, self.dim, normalized=self._normalized,
+                                    single=False,
                                      as_is=not copy)
         new_ids = None if ids is None else checks.to_new_ids("ids", ids, len(vectors))
         with self._lock:
             store = self._store
             if store is None:
-                store = Store(vectors.shape[1], self._kind)
+                store = Store(vectors.shape[1], self._spec)
             if store.dim != vectors.shape[1]:  # another thread was first
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
@@ -555,8 +556,8 @@ class Index:
             return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                               np.empty(0, np.int64))
         view = store.view(self._isa)
-        wanted = filters.wanted(store, exclude, allowed, len(vectors), single)
-        chosen = wanted.filter(store, view, len(vectors), exact=True)
+        row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+        chosen = row_filters.filter(store, view, len(vectors), exact=True)
         return batches.beyond(view.exact, chosen, vectors, limit,
                               self._threads_for(threads, len(vectors)))
 
@@ -667,7 +668,7 @@ class Index:
         index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
                     cells=metadata["cells"], keep_vectors=metadata["keep_vectors"],
                     seed=metadata["seed"])
-        store = index_file.store_of(metadata, arrays, index._kind, checked=checked)
+        store = index_file.store_of(metadata, arrays, index._spec, checked=checked)
         if store is not None:
             index._store = store
         return index
@@ -683,13 +684,13 @@ class Index:
     # ---- shared by the above ----
 
     @property
-    def _unit(self) -> bool:
+    def _normalized(self) -> bool:
         return traits_of(self._metric).normalized
 
     @property
-    def _kind(self) -> Kind:
-        return Kind(traits_of(self._metric), self._codes != "float32", self._seed,
-                    self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
+    def _spec(self) -> IndexSpec:
+        return IndexSpec(traits_of(self._metric), self._codes != "float32", self._seed,
+                         self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
 
     def _threads_for(self, threads: int | None, n_queries: int) -> int:
         threads = checks.to_threads(threads)
@@ -699,13 +700,13 @@ class Index:
                  single: bool, threads: int) -> dict[str, Any]:
         """How the core is told where to stop; nothing means exact."""
         if store.n_coded is not None:
-            options = stop_rules.search_options(limits, len(store), store.cells is not None)
+            options = stop_rules.search_options(limits, len(store), store.partitions is not None)
             if options is not None:
                 return options
         if limits.epsilon is not None:
             return {"epsilon": limits.epsilon}
         if limits.budget is not None:
-            return {"effort": float("inf") if store.cells is None else measure.MOST_DEVIATIONS,
+            return {"effort": float("inf") if store.partitions is None else measure.MOST_DEVIATIONS,
                     "budget": limits.budget}
         if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
             return {}
@@ -724,7 +725,7 @@ class Index:
                                            threads)}
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
-        return checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
+        return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
 
     def _asked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
         """Checked queries, and whether it was a single one."""
@@ -758,14 +759,14 @@ class Index:
     def _measured(self, store: Store, k: int, queries: Float32Array | None = None,
                   recall: float = 0.95) -> Measured:
         """What reaches which recall, by queries that are given or a sample, and its guard."""
-        asked = queries
-        if asked is None:
-            asked = store.sample_queries(measure.sample_size(len(store), store.dim, k))
+        query_sample = queries
+        if query_sample is None:
+            query_sample = store.sample_queries(measure.sample_size(len(store), store.dim, k))
         # Beyond the rows there are nothing is found, and no answer needs room for it.
         measured = depths.base_alone(store)
         view = measured.view(self._isa)
-        tuned, ids = measure.measure(view.snapshot, asked, min(k, len(measured)),
-                                    with_cells=store.cells is not None,
+        tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(measured)),
+                                    with_partitions=store.partitions is not None,
                                     with_vectors=store.n_coded is None, target=recall,
                                     exact=view.exact)
         answers = measured.slots_of(ids[ids >= 0])
@@ -802,20 +803,20 @@ class Index:
                 hits = Hits(hits.scores[0], hits.ids[0])
             return hits, SearchStats(len(vectors), 0, 0, 0, 0)
         view = store.view(self._isa)
-        wanted = filters.wanted(store, exclude, allowed, len(vectors), single)
+        row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
         threads = self._threads_for(threads, len(vectors))
         options, plan, guard, usual = {}, store.tunings.by_k.get(k), None, None
         # Of few rows an approximate search may find too little, and an exact one has little to do.
-        if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
+        if limits is not None and (limits.epsilon is not None or not row_filters.are_few(store)):
             options = self._options(limits, store, k, allowed is None, len(vectors) == 1, threads)
             if "expected" in options:  # by a plan
                 guard = store.tunings.guards.get(k)
             usual = options.pop("late", None)
         if guard is not None and limits is not None and len(vectors):
-            hits, stats = guard.top(store, view, wanted, vectors, k, threads, options, usual,
+            hits, stats = guard.top(store, view, row_filters, vectors, k, threads, options, usual,
                                     limits.recall)
         else:
-            chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
+            chosen = row_filters.filter(store, view, len(vectors), exact="effort" not in options)
             snapshot = view.snapshot if "effort" in options else view.exact
             hits, stats = batches.top(snapshot, chosen, vectors, k, nearest, threads, **options)
         self._last_search = stats
@@ -903,6 +904,6 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     array([[1, 2]])
     """
     index = Index(metric=metric, codes="float32", threads=threads)
-    vectors = checks.to_vectors("rows", rows, None, unit=metric == "cosine", single=False)
-    index._store = Store.over(vectors, index._kind)
+    vectors = checks.to_vectors("rows", rows, None, normalized=metric == "cosine", single=False)
+    index._store = Store.over(vectors, index._spec)
     return index.search_furthest(queries, k)

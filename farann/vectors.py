@@ -144,7 +144,7 @@ class VectorFile:
             tqdm(total=self.rows, desc="copying rows", disable=not progress) as bar,
         ):
             for block in self.blocks(COPY_BYTES):
-                vectors = to_vectors(str(self.path), block, self.dim, unit=unit, single=False,
+                vectors = to_vectors(str(self.path), block, self.dim, normalized=unit, single=False,
                                      first=done)
                 left = vectors.data.cast("B")
                 try:

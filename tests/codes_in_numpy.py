@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import inside
 import numpy as np
 import reference
-from inside import CodeBounds, Turn, centred, measure_rows, rotation_signs, traits_of
+from inside import CodeBounds, Transform, centred, measure_rows, rotation_signs, traits_of
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
@@ -39,23 +39,24 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     n_coded = rows.shape[1] if axes is None else len(axes)
-    turn = Turn(rotation_signs(n_coded, 0), stretch, axes)
+    turn = Transform(rotation_signs(n_coded, 0), stretch, axes)
     extents = measure_rows(rows, middle, metric == "cosine", turn, isa, False)
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
-    builder = inside.builder.Builder(rows, middle, traits_of(metric), isa, extents, False)
+    builder = inside.coding.Builder(rows, middle, traits_of(metric), isa, extents, False)
     if lead is not None:
-        of_queries = inside.typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
+        of_queries = inside.cost_model.MeanQueryDirection(lead / np.linalg.norm(lead), 1.0, 1.0)
         along, across = builder.along_and_across(of_queries.direction)
-        order = builder.by_reach(order, of_queries.promise(along, across))
-        order = inside.builder.whole_panels(order)
-        return builder.with_reach(builder.lay_out(order, basis), order, across, of_queries, along)
+        order = builder.by_key_bound(order, of_queries.optimistic_score(along, across))
+        order = inside.coding.whole_panels(order)
+        return builder.with_key_bounds(builder.lay_out(order, basis), order, across, of_queries,
+                                       along)
     if not by_length:
-        return builder.lay_out(inside.builder.whole_panels(order), basis)
+        return builder.lay_out(inside.coding.whole_panels(order), basis)
     lengths = builder.lengths()
-    order = inside.builder.whole_panels(builder.by_reach(order, lengths))
-    return builder.with_reach(builder.lay_out(order, basis), order, lengths)
+    order = inside.coding.whole_panels(builder.by_key_bound(order, lengths))
+    return builder.with_key_bounds(builder.lay_out(order, basis), order, lengths)
 
 
 def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
@@ -66,7 +67,7 @@ def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
 def leading(rows: Float32, metric: str, m: int, centre: Float64 | None = None) -> Float64:
     """The first m principal directions, or all there are, turned at random as `choose` does."""
     middle = np.zeros(rows.shape[1]) if centre is None else centre
-    found = inside.basis.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
+    found = inside.projection.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
     return orthonormal(np.random.default_rng(1), len(found), len(found)) @ found
 
 
@@ -342,7 +343,7 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
            asked: Question, weights: Float64, squares: Float32 | None, unknown: Float64 | None,
            sign: float, largest: int, upper_alone: bool) -> Level | None:
     scale = 1.0 / float(weights.min())
-    t = max(float(np.abs(a).max()), rest * bounds.rest_unit / 4) / largest
+    t = max(float(np.abs(a).max()), rest * bounds.rest_step / 4) / largest
     if squares is not None:
         t = max(t, float(squares.max()) / 2.0**28)
     t = t if t > 0.0 else 1e-37 / 2.0**28 if squares is not None else 1.0 / scale
@@ -353,8 +354,8 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     assert np.abs(u).max() <= largest
     query = np.zeros(codes.shape[1], np.int64)
     query[: len(u)] = u
-    if bounds.rest_unit > 0.0:
-        amount = min(math.ceil(rest * bounds.rest_unit / t), 4 * largest)
+    if bounds.rest_step > 0.0:
+        amount = min(math.ceil(rest * bounds.rest_step / t), 4 * largest)
         query[-4:] = np.clip(amount - largest * np.arange(4), 0, largest)
     total = float(query.sum())
     within, left = float(np.linalg.norm(t * u)), float(np.linalg.norm(a - t * u))

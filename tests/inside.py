@@ -15,33 +15,33 @@ import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
 import farann.cli.commands as commands
-import farann.io.container as format
+import farann.io.container as container
 import farann.io.files as files
-import farann.io.index_file as persistence
+import farann.io.index_file as index_file
 import farann.io.vector_formats as vector_formats
-import farann.layout.added_rows as added
-import farann.layout.build as layout
-import farann.layout.coding as builder
-import farann.layout.cost_model as typical
-import farann.layout.partitions as cells
-import farann.layout.shortlists as seeds
-import farann.layout.transform_choice as turning
-import farann.quantize.decoding as quantized
+import farann.layout.added_rows as added_rows
+import farann.layout.build as build
+import farann.layout.coding as coding
+import farann.layout.cost_model as cost_model
+import farann.layout.partitions as partitions
+import farann.layout.shortlists as shortlists
+import farann.layout.transform_choice as transform_choice
+import farann.quantize.decoding as decoding
 import farann.quantize.kmeans as kmeans
-import farann.quantize.projection as basis
-import farann.quantize.query_sample as asked
-import farann.quantize.scalar as codes
-import farann.quantize.transform as rotation
-import farann.runtime.batches as search
+import farann.quantize.projection as projection
+import farann.quantize.query_sample as query_sample
+import farann.quantize.scalar as scalar
+import farann.quantize.transform as transform
+import farann.runtime.batches as batches
 import farann.runtime.cost as cost
 import farann.runtime.dispatch as dispatch
 import farann.runtime.parallel as parallel
-import farann.runtime.pool as tasks
+import farann.runtime.pool as pool
 import farann.runtime.process as process
 import farann.search.filters as filters
 import farann.store.depths as depths
 import farann.tuning.guard as guard
-import farann.tuning.measure as measuring
+import farann.tuning.measure as measure
 from farann.adapters.posneg.calibration import (
     Calibration,
     Linear,
@@ -72,9 +72,9 @@ from farann.layout.added_rows import Added, Run
 from farann.layout.build import _ORDER_K as ORDER_K
 from farann.layout.coding import Sizes
 from farann.quantize.kmeans import _labels as labels
-from farann.quantize.records import CodeArrays, CodeBounds, Layout, SeedArrays
+from farann.quantize.records import CodeArrays, CodeBounds, Layout, Shortlists
 from farann.quantize.scalar import centred, measure_rows
-from farann.quantize.transform import Turn, rotation_signs
+from farann.quantize.transform import Transform, rotation_signs
 from farann.results import Hits, share_found
 from farann.runtime.batches import _QUERY_BYTES as QUERY_BYTES
 from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
@@ -82,7 +82,7 @@ from farann.runtime.batches import _is_long as is_long
 from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.spec.errors import FormatError
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 from farann.spec.metric_traits import traits_of
 from farann.store.depths import Answers
 from farann.store.ids import IdMap
@@ -132,7 +132,7 @@ def store_of(index: farann.Index) -> Store:
 
 
 def put(index: farann.Index, **parts: Any) -> None:
-    """Let an index hold other parts of its layout: `codes`, `cells`, `seeds`."""
+    """Let an index hold other parts of its layout: `codes`, `partitions`, `shortlists`."""
     store = store_of(index)
     was = None if store.layout is None else store.layout._asdict()
     index._store = store.changed(layout=Layout(**{**(was or {}), **parts}))

@@ -394,7 +394,7 @@ def test_without_a_look(isa: str, metric: str, scale: float, by_length: bool,
             expected, before = oracle(queries, rows, k, metric), (0, 0)
             for dear in (False, True):
                 costs = (0.0, float(dear), 0, 0)
-                monkeypatch.setattr(inside.search, "row_costs", lambda *_, c=costs: c)
+                monkeypatch.setattr(inside.batches, "row_costs", lambda *_, c=costs: c)
                 assert_same(search(queries, k), expected, k)
                 if dear and k == 700 and not by_length:
                     # Of 3,500 rows the look is at 2,016, along 3 of 20 directions and the rest.
@@ -409,7 +409,7 @@ def test_rows_with_weights_of_their_own_are_looked_at(
     isa: str, metric: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     """Their whole codes can't be put into panels, however dear it is to refine them."""
-    monkeypatch.setattr(inside.search, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
+    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
     rows, queries = low_rank(rng, 3500, 20), low_rank(rng, 19, 20)
     index = coded_index(rows, metric, isa, 3, rng)
     centre = inside.store_of(index).centre

@@ -244,7 +244,7 @@ def blocks(n: int) -> list[slice]:
 def kept_by(asked: Levels, floor: float, arrays: inside.CodeArrays, single: bool,
             row_dim: int) -> Kept:
     """What becomes of one query: bounds from limits as levels round them, one way and another."""
-    n, dim = len(arrays.panels), arrays.turn.width
+    n, dim = len(arrays.panels), arrays.transform.width
     coded, n_filled = np.zeros(n, np.bool_), int(filled(arrays)[-1]) + 1
     coded[filled(arrays)] = True
     refined, rescored, n_bytes = np.zeros(2, int), np.zeros(2, int), 0

@@ -10,7 +10,7 @@ from cases import Float32, core_top
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import Kind, core, traits_of
+from inside import IndexSpec, core, traits_of
 from numpy.typing import NDArray
 
 import farann
@@ -22,9 +22,9 @@ LEVELS = inside.levels()
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
          queries: Float32 | None = None) -> inside.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
-    kind = Kind(traits_of(metric), True, seed)
+    spec = IndexSpec(traits_of(metric), True, seed)
     centre = np.zeros(rows.shape[1])
-    layout = inside.layout.make_codes(rows, centre, kind, LEVELS[-1], queries, False).layout
+    layout = inside.build.make_codes(rows, centre, spec, LEVELS[-1], queries, False).layout
     return None if layout is None else layout.codes
 
 
@@ -164,7 +164,7 @@ def test_packing(groups: int, n: int, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 def test_squares_are_for_l2(metric: str, rng: np.random.Generator) -> None:
     arrays = coded(rng.standard_normal((101, 7), dtype=np.float32), metric)
-    assert arrays.squares is None and arrays.bounds.rest_unit == 0.0
+    assert arrays.squares is None and arrays.bounds.rest_step == 0.0
 
 
 def test_same_seed_same_codes(rng: np.random.Generator) -> None:
@@ -198,7 +198,7 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """Directions are found where there are some, and not where all are alike."""
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
     like_any = rng.standard_normal((8000, 96), dtype=np.float32)
     few = rng.standard_normal((8000, 6)) @ rng.standard_normal((6, 96))
     rows = (few + 0.01 * like_any).astype(np.float32)
@@ -219,7 +219,7 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
 def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generator,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
     assert coded(rows, metric).basis is not None
@@ -234,7 +234,7 @@ def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generat
 
 def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
                                          rng: np.random.Generator) -> None:
-    monkeypatch.setattr(inside.builder, "MOST_ORDERED", 4999)
+    monkeypatch.setattr(inside.coding, "MOST_ORDERED", 4999)
     rows = rng.standard_normal((5000, 8), dtype=np.float32)
     assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
     rows[7] *= np.float32(100.0)  # it sticks out, and has a position all the same

@@ -281,7 +281,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is looked at a few times, and the answers are those of all rows."""
     rows, queries = drawn(rng, 2 * BASE), drawn(rng, 3)
-    plain = inside.search.top
+    plain = inside.batches.top
     for metric in ("l2", "dot"):
         asked = 0
 

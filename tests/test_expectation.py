@@ -25,7 +25,7 @@ N, DIM, N_CELLS, K = 6000, 12, 150, 10
 
 def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> Hits:
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
-    return inside.search.top(snapshot, core.Filter(snapshot), vectors, k, False, 1, **options)[0]
+    return inside.batches.top(snapshot, core.Filter(snapshot), vectors, k, False, 1, **options)[0]
 
 
 def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> NDArray[np.float64]:
@@ -44,8 +44,8 @@ class Promises(NamedTuple):
 
 def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float) -> Promises:
     store = inside.store_of(index)
-    assert store is not None and store.cells is not None and store.codes is not None
-    cells, centre = store.cells, store.centre
+    assert store is not None and store.partitions is not None and store.codes is not None
+    cells, centre = store.partitions, store.centre
     n = len(cells.starts) - 1
     numbers = np.arange(n)
     scales = 1.0 / cells.weights.astype(np.float64)[numbers // 16]
@@ -53,7 +53,7 @@ def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float
     spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
     deviations = cells.unit * spread * scales
     weights = traits_of(index.metric).query_vectors(queries, centre)
-    a = store.codes.turn.weights(weights)
+    a = store.codes.transform.query_vectors(weights)
     lengths = np.linalg.norm(weights, axis=1)
     promises = a @ cells.means(numbers, a.shape[1]).T + effort * np.outer(lengths, deviations)
     points = rows.astype(np.float64)
@@ -79,9 +79,9 @@ def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> 
     """Which of the true answers (n_queries, k) lie in cells that clearly promise the last of them,
     or in none, which are searched in any case."""
     store = inside.store_of(index)
-    assert store is not None and store.cells is not None and store.codes is not None
-    places = inside.quantized.places(store.codes, ids.ravel()).reshape(ids.shape)
-    cell = np.where(places >= 0, store.cells.at(places), -1)
+    assert store is not None and store.partitions is not None and store.codes is not None
+    places = inside.decoding.places(store.codes, ids.ravel()).reshape(ids.shape)
+    cell = np.where(places >= 0, store.partitions.at(places), -1)
     last = np.take_along_axis(told.keys, ids[:, -1:], axis=1)
     promised = np.take_along_axis(told.cells, np.maximum(cell, 0), axis=1)
     # Codes of queries and means are off by that much.
@@ -164,7 +164,7 @@ def test_after_seeds(rng: np.random.Generator) -> None:
     queries = np.asarray(kinds[rng.integers(0, 8, 3000)] + 0.05 * gaussian(rng, 3000, 16),
                          np.float32)
     index = index_of(rows, "dot", cells=300).build(queries=queries[:2500])
-    assert inside.store_of(index).seeds is not None
+    assert inside.store_of(index).shortlists is not None
     asked = queries[2500:]
     plain = searched(index, asked, effort=2.0)
     for expected in (-1.0, 0.0, 1e6):
@@ -240,8 +240,8 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     effort = table.effort_for(0.95)
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
     chosen = core.Filter(snapshot)
-    plain, plain_stats = inside.search.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
-    hits, stats = inside.search.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
+    plain, plain_stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
+    hits, stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
                               expected=table.expected_at(effort))
     assert recall_of(hits.ids, truth) >= 0.94
     assert stats.rows_scanned < 0.8 * plain_stats.rows_scanned

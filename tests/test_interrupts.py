@@ -224,10 +224,10 @@ def test_after_an_error_nothing_more_is_begun(threads: int, long: bool) -> None:
         return function
 
     with pytest.raises(LookupError, match="number 3"):
-        inside.tasks.run_all([work(i) for i in range(100)], threads, long=long)
+        inside.pool.run_all([work(i) for i in range(100)], threads, long=long)
     assert len(begun) <= 3 + threads
     done: list[int] = []
-    inside.tasks.run_all([lambda flag, i=i: done.append(i) for i in range(100)], threads, long=long)
+    inside.pool.run_all([lambda flag, i=i: done.append(i) for i in range(100)], threads, long=long)
     assert sorted(done) == list(range(100))
 
 
@@ -244,7 +244,7 @@ def test_without_threads_the_caller_does_it(
     inside.forget_executors()
     monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     who: list[int] = []
-    inside.tasks.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
+    inside.pool.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
     assert who == [threading.get_ident()] * 20
 
 
@@ -355,7 +355,7 @@ def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> No
     who: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         for limit in ("_LONG_WORK", "_SLOW_LONG_WORK", "_SMALL_WORK"):
-            patch.setattr(inside.search, limit, 0)
+            patch.setattr(inside.batches, limit, 0)
 
         class Noted(core.Task):
             def run(self) -> None:

@@ -243,8 +243,8 @@ class TestWhatIsLate:
         filled = store.codes.slots >= 0
         place[store.codes.slots[filled]] = np.flatnonzero(filled) // 16
         if partitioned:
-            assert store.cells is not None and 0 < store.cells.starts[0] < 4000
-            place = np.minimum(place, store.cells.starts[0] // 16)
+            assert store.partitions is not None and 0 < store.partitions.starts[0] < 4000
+            place = np.minimum(place, store.partitions.starts[0] // 16)
         snapshot = store.view(isa).snapshot
         for effort in (1.0, 3.0) if partitioned else (160.0, 2048.0, 16_000.0):
             task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 64, k,

@@ -42,8 +42,8 @@ class Rough:
 
     def __init__(self, index: farann.Index) -> None:
         store = inside.store_of(index)
-        assert store is not None and store.codes is not None and store.cells is not None
-        codes, cells, self.centre = store.codes, store.cells, store.centre
+        assert store is not None and store.codes is not None and store.partitions is not None
+        codes, cells, self.centre = store.codes, store.partitions, store.centre
         assert cells.relative and codes.lower is None and codes.slots is not None
         self.largest, self.signs = inside.largest_code(index.isa), codes.signs
         positions = model.filled(codes)
@@ -241,7 +241,7 @@ class TestLife:
             index = index_of(rows, codes=codes, cells=cells, keep_vectors=keep).build()
             store = inside.store_of(index)
             assert store is not None
-            assert (store.cells is not None and store.cells.relative) == (
+            assert (store.partitions is not None and store.partitions.relative) == (
                 codes == "int4" and cells == 7 and not keep)
 
 
@@ -258,7 +258,7 @@ class TestFiles:
                 index.build()
             hits = index.search_furthest(queries, 20, **ALL)
             index.save(path)
-            assert inside.format.read_file(path)[0]["relative"] is True
+            assert inside.container.read_file(path)[0]["relative"] is True
             for again in (farann.Index.load(path), farann.Index.load(path, mmap=True),
                           pickle.loads(pickle.dumps(index))):
                 assert_same(again.search_furthest(queries, 20, **ALL), hits)
@@ -271,16 +271,16 @@ class TestFiles:
     @staticmethod
     def parts(tmp_path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         some("l2", 900)[0].save(tmp_path / "index")
-        return inside.format.read_file(tmp_path / "index")
+        return inside.container.read_file(tmp_path / "index")
 
     def test_files_without_the_key_are_not_relative(self, parts: Any, tmp_path: Path) -> None:
         """Codes are those of rows then, as they were before there was a key."""
         metadata, arrays = parts
         del metadata["relative"]
-        inside.format.write_file(tmp_path / "older", metadata, arrays)
+        inside.container.write_file(tmp_path / "older", metadata, arrays)
         index = farann.Index.load(tmp_path / "older")
         store = inside.store_of(index)
-        assert store is not None and store.cells is not None and store.codes is not None
+        assert store is not None and store.partitions is not None and store.codes is not None
         query = gaussian(np.random.default_rng(0), 1, DIM)[0]
         hits = index.search_furthest(query, 10, **ALL)
         assert index.score(query, hits.ids) == pytest.approx(hits.scores, rel=0.05)
@@ -303,11 +303,11 @@ class TestFiles:
                 for value in (None, 0, 1, "yes", [], [True], 1.0)]
         made.append((without_cells, arrays))
         for name in ("plain", "eight"):
-            other, sections = inside.format.read_file(tmp_path / name)
+            other, sections = inside.container.read_file(tmp_path / name)
             assert "relative" not in other
             made.append(({**other, "relative": True}, sections))
         for content, sections in made:
-            inside.format.write_file(tmp_path / "made", content, sections)
+            inside.container.write_file(tmp_path / "made", content, sections)
             for mmap in (False, True):
                 with pytest.raises(farann.FormatError, match="relative"):
                     farann.Index.load(tmp_path / "made", mmap=mmap)
@@ -326,7 +326,7 @@ class TestFiles:
             made += [np.full_like(array, value) for value in (1e-45, 1e-30, 1e30, 3e38)]
         for other in made:
             sections = {**arrays, f"cells.{name}": other}
-            inside.format.write_file(tmp_path / "made", metadata, sections)
+            inside.container.write_file(tmp_path / "made", metadata, sections)
             try:
                 index = farann.Index.load(tmp_path / "made")
             except farann.FormatError:

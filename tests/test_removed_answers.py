@@ -48,13 +48,13 @@ def table_of(index: farann.Index) -> farann.Tuning:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For which k tables are measured from now on."""
     found: list[int] = []
-    measure = inside.measuring.measure
+    measure = inside.measure.measure
 
     def counted(*args: Any, **options: Any) -> Any:
         found.append(args[2])
         return measure(*args, **options)
 
-    monkeypatch.setattr(inside.measuring, "measure", counted)
+    monkeypatch.setattr(inside.measure, "measure", counted)
     return found
 
 

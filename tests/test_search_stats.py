@@ -33,7 +33,7 @@ def index_over(rows: Float32, **options: str) -> farann.Index:
 @pytest.fixture
 def no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would do as well for so few dimensions."""
-    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
 
 
 @pytest.fixture

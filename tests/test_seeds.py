@@ -29,8 +29,8 @@ def two_towers(n: int = 6000, dim: int = 24, *, users: int = 1600, groups: int =
 @pytest.fixture(autouse=True)
 def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few thousand rows have a dozen lists."""
-    monkeypatch.setattr(inside.seeds, "_LENGTH", 64)
-    monkeypatch.setattr(inside.seeds, "_SHARE", 8)
+    monkeypatch.setattr(inside.shortlists, "_LENGTH", 64)
+    monkeypatch.setattr(inside.shortlists, "_SHARE", 8)
 
 
 def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray[np.float32]]:
@@ -43,9 +43,9 @@ def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray
     return index, users[1200:]
 
 
-def seeds_in(index: farann.Index) -> inside.SeedArrays:
-    assert inside.store_of(index).seeds is not None
-    return inside.store_of(index).seeds
+def seeds_in(index: farann.Index) -> inside.Shortlists:
+    assert inside.store_of(index).shortlists is not None
+    return inside.store_of(index).shortlists
 
 
 @pytest.mark.parametrize("isa", LEVELS)
@@ -232,9 +232,9 @@ def test_files_from_strangers(fault: str, tmp_path: Path) -> None:
     index, _ = built("l2")
     path = tmp_path / "x.farann"
     index.save(path)
-    metadata, arrays = inside.format.read_file(path)
+    metadata, arrays = inside.container.read_file(path)
     _altered(fault, arrays)
-    inside.format.write_file(path, metadata, arrays)
+    inside.container.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError):
         farann.Index.load(path)
 
@@ -243,8 +243,8 @@ def test_older_files_have_no_seeds(tmp_path: Path) -> None:
     index, queries = built()
     path = tmp_path / "x.farann"
     index.save(path)
-    metadata, arrays = inside.format.read_file(path)
-    inside.format.write_file(path, metadata, {
+    metadata, arrays = inside.container.read_file(path)
+    inside.container.write_file(path, metadata, {
         name: part for name, part in arrays.items() if not name.startswith("seeds.")})
     old = farann.Index.load(path)
     assert old.stats()["bytes"]["seeds"] == 0
@@ -255,8 +255,8 @@ def test_older_files_have_no_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ["offset", "large", "tiny", "equal", "ties", "constant"])
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_hostile_rows(metric: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.seeds, "_LEAST_FOUND", 0.0)
-    monkeypatch.setattr(inside.seeds, "_LEAST_KNOWN", 0.0)
+    monkeypatch.setattr(inside.shortlists, "_LEAST_FOUND", 0.0)
+    monkeypatch.setattr(inside.shortlists, "_LEAST_KNOWN", 0.0)
     items, users = two_towers(4500, 9)
     match case:
         case "offset":
@@ -309,7 +309,7 @@ def test_queries_that_cancel_each_other(metric: str, monkeypatch: pytest.MonkeyP
     """A group of opposite queries has no mean direction, and any rows furthest from it."""
     items, users = two_towers()
     users[:1200] = users[0] * np.where(np.arange(1200) % 2, 1.0, -1.0)[:, None]
-    monkeypatch.setattr(inside.seeds, "k_means", lambda points, n, seed: np.zeros(
+    monkeypatch.setattr(inside.shortlists, "k_means", lambda points, n, seed: np.zeros(
         (n, points.shape[1]), np.float32))
     index = farann.Index(items.shape[1], metric)
     index.add(items)

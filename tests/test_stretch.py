@@ -16,7 +16,7 @@ from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_fo
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import Turn, core, read_file, rotation_signs, write_file
+from inside import Transform, core, read_file, rotation_signs, write_file
 from numpy.typing import NDArray
 
 import farann
@@ -151,16 +151,17 @@ def test_rows_that_differ_by_little(seed: int, metric: str, dim: int, spread: fl
 def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
     """In numpy as in the core; products stay, and rows come back."""
     stretch = along(rng.standard_normal(dim), 5.0)
-    turn = Turn(rotation_signs(dim, 3), stretch)
+    turn = Transform(rotation_signs(dim, 3), stretch)
     rows = rng.standard_normal((20, dim), dtype=np.float32)
     vectors, weights = rows.astype(np.float64), rng.standard_normal((9, dim))
     coded = turn.rows(vectors)
-    np.testing.assert_allclose(turn.weights(weights) @ coded.T, weights @ vectors.T, atol=1e-12)
+    np.testing.assert_allclose(turn.query_vectors(weights) @ coded.T, weights @ vectors.T,
+                               atol=1e-12)
     np.testing.assert_allclose(turn.rows_from(coded), vectors, atol=1e-12)
     np.testing.assert_allclose(
         coded, model.turned(model.stretched(vectors, stretch), turn.signs), atol=1e-12)
     np.testing.assert_allclose(
-        turn.weights(weights), model.turned(model.shrunk(weights, stretch), turn.signs),
+        turn.query_vectors(weights), model.turned(model.shrunk(weights, stretch), turn.signs),
         atol=1e-12)
     largest = np.empty(20)
     core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
@@ -174,7 +175,7 @@ def test_fewer_rows_are_looked_at(isa: str, metric: str, rng: np.random.Generato
     monkeypatch.setattr(core, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
     items, users = towers(rng, 20_000, 32, strength=3.0)
     index = built(items, users[:400], metric, isa)
-    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, isa)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     asked = users[400:]
@@ -193,7 +194,7 @@ def test_codes_alone_find_more(metric: str, rng: np.random.Generator,
                                monkeypatch: pytest.MonkeyPatch) -> None:
     items, users = towers(rng, 20_000, 32, strength=4.0)
     index = built(items, users[:400], metric, keep_vectors=False)
-    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, keep_vectors=False)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     expected = reference.furthest(users[400:], items, 10, metric)
@@ -301,7 +302,7 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
     """Cells are judged by whole queries: the best are found with a stretch as without one."""
     rows, users = towers(rng, 20_000, 12, strength=4.0)
     index = built(rows, users[:20], metric, cells=128)
-    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
     without = built(rows, users[:20], metric, cells=128)
     assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
     asked = users[500:]

@@ -49,7 +49,7 @@ class TestReached:
         self, kind: str, metric: str, cells: int | str | None,
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(inside.cells, "_FEW_ROWS", 5000)
+        monkeypatch.setattr(inside.partitions, "_FEW_ROWS", 5000)
         rows, queries, _ = cut(DATA[kind](rng, N + N_QUERIES, DIM), N, N_QUERIES)
         index = index_of(rows, metric, cells=cells).build()
         with_cells = index.stats()["bytes"]["cells"] > 0
@@ -140,13 +140,13 @@ class TestTables:
         self, index: farann.Index, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         measured = []
-        measure = inside.measuring.measure
+        measure = inside.measure.measure
 
         def counted(*args: Any, **options: Any) -> Tuning:
             measured.append(threading.get_ident())
             return measure(*args, **options)
 
-        monkeypatch.setattr(inside.measuring, "measure", counted)
+        monkeypatch.setattr(inside.measure, "measure", counted)
         gate = threading.Barrier(4)
 
         def search() -> None:
@@ -176,7 +176,7 @@ class TestTables:
         metadata, arrays = inside.sections_of(index)
         assert metadata["single_costs"] == [[10, list(table.single_costs)]]
         del metadata["single_costs"]
-        inside.format.write_file(tmp_path / "old", metadata, arrays)
+        inside.container.write_file(tmp_path / "old", metadata, arrays)
         old = farann.Index.load(tmp_path / "old")
         assert self.tables(old) == {10: table._replace(single_costs=())}
         query = np.ones(12, np.float32)
@@ -186,7 +186,8 @@ class TestTables:
                       [[10, [*table.single_costs[1:], -1.0]]],
                       [[10, [*table.single_costs[1:], None]]]):
             metadata, arrays = inside.sections_of(index)
-            inside.format.write_file(tmp_path / "bad", metadata | {"single_costs": wrong}, arrays)
+            inside.container.write_file(tmp_path / "bad", metadata | {"single_costs": wrong},
+                                        arrays)
             with pytest.raises(farann.FormatError, match="'single_costs' can't be"):
                 farann.Index.load(tmp_path / "bad")
 
@@ -356,7 +357,7 @@ class TestLargeK:
         assert share_found(nobody, nobody) == 0.0
 
     def test_fewer_queries(self) -> None:
-        sample_size = inside.measuring.sample_size
+        sample_size = inside.measure.sample_size
         assert sample_size(1000, 10, 10) == sample_size(1000, 10, 100) == 2048
         assert 100 <= sample_size(50_000, 32, 1000) <= 500
         assert sample_size(10**6, 32, 10**6) == 32

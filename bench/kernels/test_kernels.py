@@ -23,7 +23,7 @@ from farann import _core
 from farann.layout import coding
 from farann.quantize import projection
 from farann.quantize.scalar import measure_rows
-from farann.quantize.transform import Turn, rotation_signs
+from farann.quantize.transform import Transform, rotation_signs
 from farann.spec.metric_traits import traits_of
 
 Array = NDArray[np.float32]
@@ -58,7 +58,7 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     `upper_alone`: without the lower halves of codes, as in 4 bits.
     """
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
-    turn = Turn(rotation_signs(rows.shape[1], 0), None, None)
+    turn = Transform(rotation_signs(rows.shape[1], 0), None, None)
     extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
     assert extents is not None
     builder = coding.Builder(rows, centre, traits_of(metric), isa, extents, False)

@@ -74,7 +74,8 @@ class _FurthestRetrieval(Retrieval):
         if given.ndim != 2:
             raise ValueError("candidate_embeddings: expected rank 2, (n, dim), "
                              f"got shape {given.shape}")
-        rows = checks.to_vectors("candidate_embeddings", given, None, unit=False, single=False)
+        rows = checks.to_vectors("candidate_embeddings", given, None, normalized=False,
+                                 single=False)
         if len(rows) < self.k:
             raise ValueError(f"candidate_embeddings: expected k = {self.k} candidates or more, "
                              f"got {len(rows)}")

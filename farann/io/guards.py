@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann.runtime.dispatch import default_isa
 from farann.spec import checks
 from farann.spec.errors import FormatError
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 from farann.tuning.guard import Guard, GuardArrays, width_of
 
 # Types and shapes of the sections, each with one entry a guard.
@@ -42,7 +42,7 @@ def _filled(arrays: GuardArrays, most: int) -> GuardArrays:
 
 
 def guards_from(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
-                tuned: Collection[int], dim: int, kind: Kind) -> dict[int, Guard]:
+                tuned: Collection[int], dim: int, spec: IndexSpec) -> dict[int, Guard]:
     """Guards by k; none in files that are older."""
     by_k = metadata.get("guards", [])
     if not (isinstance(by_k, list) and all(_is_pair(pair) for pair in by_k)
@@ -69,11 +69,11 @@ def guards_from(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[An
                               f"got {parts[name].shape}")
     if {number for _, number in by_k} != set(range(n)):
         raise FormatError(f"metadata: 'guards' can't be {checks.shown(by_k)}")
-    unit = kind.metric.scale_free
+    scale_free = spec.metric.scale_free
     try:
         guards = [Guard(GuardArrays(parts["centre"][i], float(parts["scale"][i]),
                                     parts["points"][i], parts["reaches"][i], parts["axes"][i]),
-                        dim, unit, default_isa()) for i in range(n)]
+                        dim, scale_free, default_isa()) for i in range(n)]
     except (TypeError, ValueError) as error:
         raise FormatError(f"the guards are not those of this index: {error}") from None
     return {k: guards[number] for k, number in by_k}

@@ -15,10 +15,17 @@ from farann import _core
 from farann._types import Float32Array, Int32Array, Int64Array
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
-from farann.quantize.records import CellArrays, CodeArrays, CodeBounds, Layout, Native, SeedArrays
+from farann.quantize.records import (
+    CodeArrays,
+    CodeBounds,
+    Layout,
+    Native,
+    PartitionArrays,
+    Shortlists,
+)
 from farann.spec import checks
 from farann.spec.errors import FormatError
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 from farann.store.ids import IdMap, distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
@@ -46,14 +53,14 @@ def sections_of(settings: Mapping[str, Any],
         arrays["ids"] = by_slot
     if store.built:
         arrays["centre"] = store.centre.astype(np.float32)
-    codes, cells = store.codes, store.cells
+    codes, partitions = store.codes, store.partitions
     if n_coded:
-        codes, cells, arrays["codes.outlier_rows"] = store.kept()
+        codes, partitions, arrays["codes.outlier_rows"] = store.kept()
         metadata["codes_recall"] = store.codes_recall
         metadata["coded"] = n_coded
     if codes is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
         # Codes are of all rows or of none: what was added or removed since, `build` will code.
-        arrays |= _of_layout(Layout(codes, cells, store.seeds), _OURS, metadata)
+        arrays |= _of_layout(Layout(codes, partitions, store.shortlists), _OURS, metadata)
         if store.exact is not None:
             arrays |= _of_layout(store.exact, _EXACT, metadata)
         tunings = list(store.tunings.by_k.values())
@@ -74,7 +81,7 @@ class _Names(NamedTuple):
     codes: str
     bounds: str
     whole_bounds: str
-    seeds: str
+    shortlists: str
 
 
 _OURS = _Names("codes", "code_bounds", "whole_bounds", "seeds")
@@ -83,17 +90,17 @@ _EXACT = _Names("exact", "exact_bounds", "exact_whole_bounds", "exact_seeds")
 
 def _of_layout(layout: Layout, names: _Names, metadata: dict[str, Any]) -> dict[str, Any]:
     """Arrays of a layout; values that are none are put to the metadata."""
-    codes, cells, seeds = layout
+    codes, partitions, shortlists = layout
     arrays = codes.sections(names.codes)
     metadata[names.bounds] = list(codes.bounds)
     if codes.whole_bounds is not None:
         metadata[names.whole_bounds] = list(codes.whole_bounds)
-    if cells is not None:
-        arrays |= cells.sections("cells")
-        metadata["cell_unit"] = cells.unit
-        if cells.relative:
+    if partitions is not None:
+        arrays |= partitions.sections("cells")
+        metadata["cell_unit"] = partitions.unit
+        if partitions.relative:
             metadata["relative"] = True
-    return arrays if seeds is None else arrays | seeds.sections(names.seeds)
+    return arrays if shortlists is None else arrays | shortlists.sections(names.shortlists)
 
 
 def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
@@ -109,8 +116,8 @@ def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
         yield store.take(slots)
 
 
-def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], kind: Kind, *,
-             checked: bool) -> Store | None:
+def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], spec: IndexSpec,
+             *, checked: bool) -> Store | None:
     """The rows that a file holds; `checked` reads them all for NaN and the like."""
     dim, count = metadata["dim"], metadata["count"]
     if dim is None:
@@ -128,9 +135,10 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
     if ids is not None and count and (ids.min() < 0 or len(distinct(ids)) < count):
         raise FormatError("the ids are negative or not unique")
-    if checked and _core.first_bad_row(rows, kind.unit) >= 0:
-        raise FormatError(f"row {_core.first_bad_row(rows, kind.unit)} is not a finite vector")
-    store = Store(dim, kind)
+    if checked and _core.first_bad_row(rows, spec.metric.normalized) >= 0:
+        bad = _core.first_bad_row(rows, spec.metric.normalized)
+        raise FormatError(f"row {bad} is not a finite vector")
+    store = Store(dim, spec)
     store.built = metadata["built"]
     if n_coded:
         store.n_coded, store._tail, store._n_tail = n_coded, rows, len(rows)
@@ -139,7 +147,8 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     if store.built:
         centre = _section(arrays, "centre", np.float32, (dim,))
         store.centre = centre.astype(np.float64)  # whose squares don't overflow
-        if not np.isfinite(centre).all() or (kind.unit and np.linalg.norm(store.centre) > 1.001):
+        if not np.isfinite(centre).all() or (
+                spec.metric.normalized and np.linalg.norm(store.centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
     made = _layout_of(metadata, arrays, n_coded or count, dim, _OURS)
     if made is not None:
@@ -151,7 +160,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         store.tunings.by_k = _tunings_of(metadata)
         store.tunings.removed_before = store.n_removed
         store.exact, native_exact = _exact_of(metadata, arrays, count, store)
-        store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, kind)
+        store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, spec)
         store.keep_native(native, native_exact)
     store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
@@ -160,16 +169,16 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 def _check_layout(store: Store, n_coded: int) -> None:
     """FormatError unless the layout is of the kind that such an index has."""
     assert store.layout is not None
-    (codes, cells, seeds), kind = store.layout, store.kind
-    if (codes.squares is None) != (not kind.metric.adds_squared_norm):
+    (codes, partitions, shortlists), spec = store.layout, store.spec
+    if (codes.squares is None) != (not spec.metric.adds_squared_norm):
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
-    if codes.basis is None and (codes.lower is None) != (kind.bits == 4):
-        raise FormatError(f"section 'codes.lower' doesn't fit codes of {kind.bits} bits")
-    if cells is not None and (cells.squares is None) != (codes.squares is None):
+    if codes.basis is None and (codes.lower is None) != (spec.bits == 4):
+        raise FormatError(f"section 'codes.lower' doesn't fit codes of {spec.bits} bits")
+    if partitions is not None and (partitions.squares is None) != (codes.squares is None):
         raise FormatError("the cells are not those of these codes: only one has squares")
-    if cells is not None and cells.relative and not (n_coded and kind.bits == 4):
+    if partitions is not None and partitions.relative and not (n_coded and spec.bits == 4):
         raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
-    if seeds is not None and (n_coded or kind.bits == 4):
+    if shortlists is not None and (n_coded or spec.bits == 4):
         raise FormatError("the seeds are not those of these codes")
 
 
@@ -180,11 +189,11 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
     if (codes is None or codes.basis is not None or codes.axes is not None
             or codes.longest is not None or not store.built):
         raise FormatError("there are neither vectors nor codes of all coordinates")
-    if (codes.squares is None) == store.kind.metric.adds_squared_norm:
+    if (codes.squares is None) == store.spec.metric.adds_squared_norm:
         raise FormatError("section 'codes.squares' doesn't fit the metric")
     store.base = _section(arrays, "codes.outlier_rows", np.float32,
                           (len(codes.outliers), store.dim))
-    bad = _core.first_bad_row(store.base, store.kind.unit)
+    bad = _core.first_bad_row(store.base, store.spec.metric.normalized)
     if bad >= 0:
         raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")
     recall = metadata.get("codes_recall")
@@ -200,9 +209,9 @@ def _exact_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     if made is None:
         return None, None
     codes, ours = made[0].codes, store.codes
-    if (ours is None or store.cells is None or store.n_coded is not None
+    if (ours is None or store.partitions is None or store.n_coded is not None
             or (codes.squares is None) != (ours.squares is None)
-            or codes.turn.n_coded != ours.turn.n_coded
+            or codes.transform.n_coded != ours.transform.n_coded
             or codes.n_directions != ours.n_directions
             or (codes.basis is None and (codes.lower is None) != (ours.lower is None))):
         raise FormatError("the codes for exact searches don't fit the others")
@@ -223,14 +232,15 @@ def _layout_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any
         of_core = codes.native(count, dim)
     if codes.slots is not None and not _covers(codes.slots, codes.outliers, count):
         raise FormatError("the codes are not one of each row")
-    cells, cells_of_core = _cells_of(metadata, arrays, codes, of_core) if (
+    partitions, partitions_of_core = _partitions_of(metadata, arrays, codes, of_core) if (
         names is _OURS) else (None, None)
-    seeds = seeds_of_core = None
-    if f"{names.seeds}.positions" in arrays:
-        seeds = SeedArrays.from_sections(names.seeds, arrays)
+    shortlists = shortlists_of_core = None
+    if f"{names.shortlists}.positions" in arrays:
+        shortlists = Shortlists.from_sections(names.shortlists, arrays)
         with _refusing("the seeds are not those of these codes"):
-            seeds_of_core = seeds.native(codes, of_core)
-    return Layout(codes, cells, seeds), Native(of_core, cells_of_core, seeds_of_core)
+            shortlists_of_core = shortlists.native(codes, of_core)
+    return Layout(codes, partitions, shortlists), Native(of_core, partitions_of_core,
+                                                         shortlists_of_core)
 
 
 @contextmanager
@@ -256,9 +266,9 @@ def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
     return bool(seen.all())
 
 
-def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
-              codes: CodeArrays,
-              of_core: _core.Codes) -> tuple[CellArrays | None, _core.Cells | None]:
+def _partitions_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
+                   codes: CodeArrays,
+                   of_core: _core.Codes) -> tuple[PartitionArrays | None, _core.Cells | None]:
     relative = metadata.get("relative", False)
     if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
         raise FormatError(f"metadata: 'relative' can't be {checks.shown(relative)}")
@@ -267,12 +277,12 @@ def _cells_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
     unit = metadata["cell_unit"]
     if not isinstance(unit, float):
         raise FormatError(f"metadata: 'cell_unit' can't be {checks.shown(unit)}")
-    cells = CellArrays.from_sections("cells", arrays, unit=unit, relative=relative)
+    partitions = PartitionArrays.from_sections("cells", arrays, unit=unit, relative=relative)
     with _refusing("the cells are not those of these codes"):
-        made = cells.native(codes)
-    if cells.starts[-1] < of_core.n_filled:
+        made = partitions.native(codes)
+    if partitions.starts[-1] < of_core.n_filled:
         raise FormatError("the cells are not those of these codes: they leave rows out")
-    return cells, made
+    return partitions, made
 
 
 def _rows_of(tuning: Tuning) -> list[list[float | None]]:

@@ -21,7 +21,7 @@ from farann.layout import coding
 from farann.layout.coding import Sizes
 from farann.quantize.records import CodeArrays, CodeBounds
 from farann.runtime.process import ieee_arithmetic
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 
 # So many rows are coded at a time at least: fewer are as quickly scanned in float32. Runs of so
 # many times as many rows are on one level; of a level there are fewer than that, then they are made
@@ -75,18 +75,18 @@ class Added(NamedTuple):
         return np.sort(np.concatenate([self.large, self.waiting]))
 
     def grown(self, base: CodeArrays, tail: Float32Array, n_new: int, n_base: int,
-              centre: Float64Array, kind: Kind, isa: str) -> Added:
+              centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
         """The same with the last rows of the tail, coded where there are enough."""
         new = np.arange(len(tail) - n_new, len(tail), dtype=np.int64)
         waiting = np.concatenate([self.waiting, new])
         if len(waiting) < AT_ONCE or n_base + len(tail) > coding.MOST_ORDERED:
             return self._replace(waiting=waiting)
-        return self._coded(base, tail, waiting, n_base, centre, kind, isa)
+        return self._coded(base, tail, waiting, n_base, centre, spec, isa)
 
     @ieee_arithmetic()
     def _coded(self, base: CodeArrays, tail: Float32Array, waiting: Int64Array, n_base: int,
-               centre: Float64Array, kind: Kind, isa: str) -> Added:
-        measured = coding.sizes_like(base, tail[waiting], centre, kind, isa)
+               centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
+        measured = coding.sizes_like(base, tail[waiting], centre, spec, isa)
         fit = measured.largest <= _LARGEST * coding.largest_coded(base)
         large = np.concatenate([self.large, waiting[~fit]])
         # What would not fill a panel waits on.
@@ -98,7 +98,7 @@ class Added(NamedTuple):
         merged = self.runs[len(kept):]
         rows = np.concatenate([*(self._rows_of(run, n_base) for run in merged), waiting[now]])
         sizes = _joined([*(run.sizes for run in merged), measured.of(now)])
-        codes = coding.code_like(base, tail[rows], sizes, centre, kind, isa)
+        codes = coding.code_like(base, tail[rows], sizes, centre, spec, isa)
         assert codes.slots is not None
         sizes = sizes.of(codes.slots)
         codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
@@ -132,11 +132,11 @@ class Added(NamedTuple):
             starts = np.cumsum([0, *(run.n for run in runs)]).tolist()
             runs = tuple(Run(start, start + run.n, run.sizes)
                          for start, run in zip(starts, runs, strict=False))
-        for names, unit in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
+        for names, step in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
             for name in names:
                 values = getattr(codes, name)
                 if values is not None:
-                    getattr(room, name)[n // unit : (n + new) // unit] = values
+                    getattr(room, name)[n // step : (n + new) // step] = values
         bounds, whole_bounds = _largest(room.bounds, codes.bounds), room.whole_bounds
         if whole_bounds is not None and codes.whole_bounds is not None:
             whole_bounds = _largest(whole_bounds, codes.whole_bounds)
@@ -161,11 +161,11 @@ def _level_of(n: int) -> int:
 def _parts_of(codes: CodeArrays, runs: Iterable[tuple[int, int]], n: int) -> CodeArrays:
     """Codes at some positions, in arrays of n positions; one run that fills them isn't copied."""
     parts: dict[str, Any] = {}
-    for names, unit in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
+    for names, step in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
         for name in names:
             values = getattr(codes, name)
             parts[name] = None if values is None else _taken(
-                values, [(start // unit, stop // unit) for start, stop in runs], n // unit)
+                values, [(start // step, stop // step) for start, stop in runs], n // step)
     return replace(codes, **parts)
 
 

@@ -12,14 +12,14 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 from farann.layout import coding
 from farann.layout.coding import Builder, whole_panels
-from farann.layout.cost_model import Typical, first_look, typical_of
-from farann.layout.partitions import describe, number_of_cells
-from farann.layout.shortlists import make_seeds
-from farann.layout.transform_choice import turn_for
+from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
+from farann.layout.partitions import describe, number_of_partitions
+from farann.layout.shortlists import make_shortlists
+from farann.layout.transform_choice import transform_for
 from farann.quantize.int4 import shape_of
 from farann.quantize.kmeans import Space, partition
 from farann.quantize.query_sample import moment_of
-from farann.quantize.records import CellArrays, CodeArrays, Layout, Native, Origins, SeedArrays
+from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays, Shortlists
 from farann.quantize.scalar import (
     FEW_ROWS,
     LARGEST_DIM,
@@ -31,7 +31,7 @@ from farann.quantize.scalar import (
 from farann.results import share_found
 from farann.runtime import batches
 from farann.runtime.process import ieee_arithmetic, one_thread
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 from farann.tuning.measure import costs_by_recall, exact_cost
 
 # Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their
@@ -39,7 +39,7 @@ from farann.tuning.measure import costs_by_recall, exact_cost
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _ROWS_A_QUERY, _SAMPLE_K = 1e11, 2048, 64, 16, 10
 # So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
 _MANY_QUERIES = 512
-# Recalls by which cells are judged; none may take so many times as long as without.
+# Recalls by which partitions are judged; none may take so many times as long as without.
 _JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
 # Rows that answer many queries are told by longer answers.
 _ORDER_K = 32
@@ -59,7 +59,7 @@ class Made(NamedTuple):
     """What a build laid out; nothing where codes could not help."""
 
     layout: Layout | None = None
-    exact: Layout | None = None  # for exact searches, where cells make these slower
+    exact: Layout | None = None  # for exact searches, where partitions make these slower
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
 
 
@@ -68,13 +68,13 @@ class _Task(NamedTuple):
 
     builder: Builder
     coded: Int64Array  # rows that are not outliers
-    kind: Kind
-    asked: Float32Array
-    weights: Float64Array  # of these
+    spec: IndexSpec
+    query_sample: Float32Array
+    query_vectors: Float64Array  # of these
     long_answers: Int64Array  # to these
-    basis: Float64Array | None = None
+    pca_filter: Float64Array | None = None
     shape: Float64Array | None = None
-    typical: Typical | None = None
+    cost_model: CostModel | None = None
 
     @property
     def answers(self) -> Int64Array:
@@ -88,7 +88,7 @@ class _Task(NamedTuple):
 
 
 @ieee_arithmetic()
-def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
+def make_codes(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: str,
                queries: Float32Array | None, progress: bool, threads: int = 1,
                held_out: Float32Array | None = None) -> Made:
     """Code rows and lay the codes out.
@@ -97,7 +97,7 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     ----------
     rows : (n, dim)
     centre : (dim,)
-    kind : Kind
+    spec : IndexSpec
     isa : str
     queries : (q, dim), optional
         What is going to be asked; by default rows serve as a sample.
@@ -110,60 +110,61 @@ def make_codes(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str,
     n, dim = rows.shape
     if n == 0 or dim > LARGEST_DIM:
         return Made()
-    n_cells = number_of_cells(kind.cells, n, isa)
-    few = n < FEW_ROWS and n_cells == 0 and kind.bits == 8 and kind.vectors
+    n_partitions = number_of_partitions(spec.cells, n, isa)
+    few = n < FEW_ROWS and n_partitions == 0 and spec.bits == 8 and spec.vectors
     # Of few rows there is nothing to be learned, and no product to be guarded.
     with nullcontext() if few else one_thread():
-        asked = _sample_queries(rows, kind.seed, queries)
-        weights = kind.metric.query_vectors(asked, centre)
+        query_sample = _sample_queries(rows, spec.seed, queries)
+        query_vectors = spec.metric.query_vectors(query_sample, centre)
         # Typical rows in float64: made once, where both ask for them.
-        sample = None if n < FEW_ROWS or kind.bits != 8 or not kind.vectors else sample_of(
-            rows, centre, kind.unit)
-        turn = turn_for(rows, centre, kind, weights, sample)
-        extents = measure_rows(rows, centre, kind.unit, turn, isa, progress,
-                               0 if kind.vectors else WEIGHT_STEPS, threads)
+        sample = None if n < FEW_ROWS or spec.bits != 8 or not spec.vectors else sample_of(
+            rows, centre, spec.metric.normalized)
+        transform = transform_for(rows, centre, spec, query_vectors, sample)
+        extents = measure_rows(rows, centre, spec.metric.normalized, transform, isa, progress,
+                               0 if spec.vectors else WEIGHT_STEPS, threads)
         if extents is None:
             return Made()
-        builder = Builder(rows, centre, kind.metric, isa, extents, progress, threads=threads)
+        builder = Builder(rows, centre, spec.metric, isa, extents, progress, threads=threads)
         if n > coding.MOST_ORDERED:
             # Without slots every row has a position, outlying ones, too.
             extents = extents._replace(limit=float(extents.largest.max()),
                                        outliers=np.empty(0, np.int64))
             builder = builder._replace(extents=extents)
-            return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), bits=kind.bits)))
+            return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), bits=spec.bits)))
         coded = np.delete(np.arange(n), extents.outliers)
         if few:
             return Made(Layout(builder.lay_out(whole_panels(builder.by_size(coded)))))
         layout = None
-        if len(asked) > _MANY_QUERIES:
+        if len(query_sample) > _MANY_QUERIES:
             layout = Layout(builder.lay_out(whole_panels(builder.by_size(coded))))
-        answers = _answers(builder, layout, asked, k=_ORDER_K)
+        answers = _answers(builder, layout, query_sample, k=_ORDER_K)
         del layout  # codes are laid out anew, and the old ones must not take memory meanwhile
-        task = _looking_first(_Task(builder, coded, kind, asked, weights, answers), sample)
+        task = _looking_first(_Task(builder, coded, spec, query_sample, query_vectors, answers),
+                              sample)
         del sample
-        if n_cells == 0:
+        if n_partitions == 0:
             return _in_order(task)
-        made = _in_cells(task, n_cells)
-        if kind.cells != "auto" or not kind.vectors or held_out is None or len(held_out) == 0:
+        made = _in_partitions(task, n_partitions)
+        if spec.cells != "auto" or not spec.vectors or held_out is None or len(held_out) == 0:
             return made
         return _better(task, made, _in_order(task), held_out)
 
 
-def _better(task: _Task, cells: Made, plain: Made, queries: Float32Array) -> Made:
-    """The layout with cells if they make approximate searches faster, by counted work, and none of
-    them slower; beside it the one without, if exact searches are slower with them."""
-    ours, theirs = (_snapshot(task.builder, made.layout) for made in (cells, plain))
+def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
+    """The layout with partitions if they make approximate searches faster, by counted work, and
+    none of them slower; beside it the one without, if exact searches are slower with them."""
+    ours, theirs = (_snapshot(task.builder, made.layout) for made in (partitioned, plain))
     exact, exact_plain = (exact_cost(snapshot, queries, _SAMPLE_K) for snapshot in (ours, theirs))
     both = exact > _SLOWER * exact_plain
-    with_cells = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS,
-                                 exact_plain if both else exact, with_cells=True,
-                                 exact=theirs if both else ours)
+    with_partitions = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS,
+                                      exact_plain if both else exact, with_partitions=True,
+                                      exact=theirs if both else ours)
     without = costs_by_recall(theirs, queries, _SAMPLE_K, _JUDGED_RECALLS, exact_plain,
-                              with_cells=False)
-    if _SLOWER * sum(with_cells) > sum(without) or any(
-            one > _SLOWER * other for one, other in zip(with_cells, without, strict=True)):
+                              with_partitions=False)
+    if _SLOWER * sum(with_partitions) > sum(without) or any(
+            one > _SLOWER * other for one, other in zip(with_partitions, without, strict=True)):
         return plain
-    return cells._replace(exact=plain.layout) if both else cells
+    return partitioned._replace(exact=plain.layout) if both else partitioned
 
 
 def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
@@ -171,18 +172,18 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
 
     `sample` is one of rows, if there is one already.
     """
-    builder, kind = task.builder, task.kind
+    builder, spec = task.builder, task.spec
     n, extents = len(builder.rows), builder.extents
-    if kind.bits == 4:
-        task = task._replace(shape=shape_of(extents.turn.weights(task.weights)))
-    elif kind.vectors:
+    if spec.bits == 4:
+        task = task._replace(shape=shape_of(extents.transform.query_vectors(task.query_vectors)))
+    elif spec.vectors:
         if sample is None:
-            sample = sample_of(builder.rows, builder.centre, kind.unit)
-        typical = typical_of(builder.rows, builder.centre, kind.metric, task.asked,
-                             task.answers[:, -1], sample)
-        basis = first_look(typical, n, extents.turn.width, kind.seed)
-        task = task._replace(typical=typical, basis=basis)
-    if kind.vectors or kind.bits == 8:
+            sample = sample_of(builder.rows, builder.centre, spec.metric.normalized)
+        cost_model = cost_model_of(builder.rows, builder.centre, spec.metric, task.query_sample,
+                                   task.answers[:, -1], sample)
+        pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
+        task = task._replace(cost_model=cost_model, pca_filter=pca_filter)
+    if spec.vectors or spec.bits == 8:
         return task
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
     kept = _answering(task.answers, n, 1)[:room]
@@ -192,90 +193,90 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
 
 
 def _in_order(task: _Task) -> Made:
-    """Without cells: rows that answer many queries, and then by what they may reach."""
-    builder, kind, first = task.builder, task.kind, task.first
+    """Without partitions: rows that answer many queries, and then by what they may reach."""
+    builder, spec, first = task.builder, task.spec, task.first
     n, dim = builder.rows.shape
-    reach_tells, lead = False, None
-    if task.typical is not None:
-        reach_tells, lead = task.typical.reach(task.weights)
+    bounds_tell, mean_query = False, None
+    if task.cost_model is not None:
+        bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
     rest = np.ones(n, np.bool_)
     rest[first] = rest[builder.extents.outliers] = False
     others = np.flatnonzero(rest)
-    reach = along = lengths = None
-    if lead is not None:
-        along, lengths = builder.along_and_across(lead.direction)
-        reach = lead.promise(along, lengths)
-    elif task.typical is not None and (reach_tells or not kind.unit):
+    key_bound = along = lengths = None
+    if mean_query is not None:
+        along, lengths = builder.along_and_across(mean_query.direction)
+        key_bound = mean_query.optimistic_score(along, lengths)
+    elif task.cost_model is not None and (bounds_tell or not spec.metric.normalized):
         # Long rows are answers sooner than short ones; unit vectors are all as long.
-        reach = lengths = builder.lengths()
+        key_bound = lengths = builder.lengths()
     order = np.concatenate([
         builder.by_size_in_parts(first, _PART),
-        builder.by_size(others) if reach is None else builder.by_reach(others, reach)])
+        builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)])
     as_rows_lie = False
-    if not kind.vectors:
-        as_rows_lie = kind.bits == 8 and len(task.coded) == n and dim < _FEW_DIMENSIONS
+    if not spec.vectors:
+        as_rows_lie = spec.bits == 8 and len(task.coded) == n and dim < _FEW_DIMENSIONS
         order = task.coded if as_rows_lie else builder.by_size(task.coded)
     order = whole_panels(order)
-    arrays = builder.lay_out(order, task.basis, kind.bits, task.shape)
-    if reach_tells and lengths is not None:
-        arrays = builder.with_reach(arrays, order, lengths, lead, along)
+    arrays = builder.lay_out(order, task.pca_filter, spec.bits, task.shape)
+    if bounds_tell and lengths is not None:
+        arrays = builder.with_key_bounds(arrays, order, lengths, mean_query, along)
     if as_rows_lie:
         arrays = replace(arrays, slots=None)
     return _made(task, arrays, None)
 
 
-def _in_cells(task: _Task, n_cells: int) -> Made:
-    """With cells, after rows that answer many queries."""
-    builder, kind = task.builder, task.kind
+def _in_partitions(task: _Task, n_partitions: int) -> Made:
+    """With partitions, after rows that answer many queries."""
+    builder, spec = task.builder, task.spec
     n, extents, threads = len(builder.rows), builder.extents, builder.threads
-    relative = kind.bits == 4 and not kind.vectors
-    # Rows before all cells have no mean to be relative to; the best keep their vectors.
+    relative = spec.bits == 4 and not spec.vectors
+    # Rows before all partitions have no mean to be relative to; the best keep their vectors.
     first = builder.by_size_in_parts(
         task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
-    moment = moment_of(task.weights)
+    moment = moment_of(task.query_vectors)
     # Where codes are relative to means, what is left of rows should be short in any direction.
-    space = Space(builder.centre, kind.unit, None if relative else moment)
-    labels = partition(builder.rows, space, n_cells, kind.seed, threads)
+    space = Space(builder.centre, spec.metric.normalized, None if relative else moment)
+    labels = partition(builder.rows, space, n_partitions, spec.seed, threads)
     labels[first] = labels[extents.outliers] = -1
-    order, starts, labels = _by_cell(labels, first, builder.by_size(task.coded))
-    cells = describe(builder.rows, builder.centre, kind.metric, labels, starts, moment,
-                     extents.turn, builder.isa, threads)
+    order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
+    partitions = describe(builder.rows, builder.centre, spec.metric, labels, starts, moment,
+                          extents.transform, builder.isa, threads)
     if relative:
-        cells = replace(cells, relative=True)
-        builder = builder.relative_to(Origins(cells, labels))
-        order, _, _ = _by_cell(labels, first, builder.by_size(task.coded))
-    arrays = builder.lay_out(order, task.basis, kind.bits, task.shape)
-    return _made(task._replace(builder=builder), arrays, cells)
+        partitions = replace(partitions, relative=True)
+        builder = builder.relative_to(Origins(partitions, labels))
+        order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
+    arrays = builder.lay_out(order, task.pca_filter, spec.bits, task.shape)
+    return _made(task._replace(builder=builder), arrays, partitions)
 
 
-def code_more(rows: Float32Array, centre: Float64Array, kind: Kind, isa: str, extents: Extents,
+def code_more(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,
               shape: Float64Array | None) -> CodeArrays:
     """Code rows by extents that others gave, laid out by size."""
-    builder = Builder(rows, centre, kind.metric, isa, extents, False)
+    builder = Builder(rows, centre, spec.metric, isa, extents, False)
     order = builder.by_size(np.arange(len(rows)))
-    return builder.lay_out(whole_panels(order), bits=kind.bits, shape=shape)
+    return builder.lay_out(whole_panels(order), bits=spec.bits, shape=shape)
 
 
-def _made(task: _Task, arrays: CodeArrays, cells: CellArrays | None) -> Made:
+def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:
     """What was made, with the recall of codes where they are all that will be left."""
-    if task.kind.vectors:
-        return Made(Layout(arrays, cells, _seeds(task, arrays)))
-    layout = Layout(arrays, cells)
-    found = _answers(task.builder, layout, task.asked, vectors=False)
+    if task.spec.vectors:
+        return Made(Layout(arrays, partitions, _shortlists_of(task, arrays)))
+    layout = Layout(arrays, partitions)
+    found = _answers(task.builder, layout, task.query_sample, vectors=False)
     return Made(layout, recall=share_found(found, task.answers))
 
 
-def _seeds(task: _Task, arrays: CodeArrays) -> SeedArrays | None:
+def _shortlists_of(task: _Task, arrays: CodeArrays) -> Shortlists | None:
     """Lists of rows that answer sample queries."""
-    # With a first look, whole codes of the first rows are scanned, which do as well.
-    if arrays.basis is not None or task.kind.bits != 8 or arrays.slots is None:
+    # With a PCA filter, whole codes of the first rows are scanned, which do as well.
+    if arrays.basis is not None or task.spec.bits != 8 or arrays.slots is None:
         return None
     builder = task.builder
     places = places_of(arrays.slots.astype(np.int64), len(builder.rows))
-    return make_seeds(arrays, places, task.weights, task.answers, builder.centre,
-                      builder.metric,
-                      lambda queries, k: _answers(builder, Layout(arrays), queries, k=k),
-                      task.kind.seed, builder.isa)
+    return make_shortlists(arrays, places, task.query_vectors, task.answers, builder.centre,
+                           builder.metric,
+                           lambda queries, k: _answers(builder, Layout(arrays), queries, k=k),
+                           task.spec.seed, builder.isa)
 
 
 def _answers(builder: Builder, layout: Layout | None, queries: Float32Array,
@@ -294,17 +295,17 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
         native = layout.native(*base.shape)
         base = base if vectors else base[layout.codes.outliers]
     return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
-                          builder.metric.number, builder.isa, native.codes, native.cells, vectors,
-                          native.seeds)
+                          builder.metric.number, builder.isa, native.codes, native.partitions,
+                          vectors, native.shortlists)
 
 
-def _by_cell(labels: Int32Array, first: Int64Array,
-             by_size: Int64Array) -> tuple[Int64Array, Int64Array, Int32Array]:
-    """The order of rows, with `first`, of no cell, before all others, and each cell `by_size`;
-    where each cell starts, and the cells of rows, numbered without gaps."""
+def _by_partition(labels: Int32Array, first: Int64Array,
+                  by_size: Int64Array) -> tuple[Int64Array, Int64Array, Int32Array]:
+    """The order of rows, with `first`, of no partition, before all others, and each partition
+    `by_size`; where each partition starts, and the partitions of rows, numbered without gaps."""
     counts = np.bincount(labels[labels >= 0])
     filled = np.flatnonzero(counts)
-    numbers = np.full(len(counts) + 1, -1, np.int32)  # the last is that of no cell
+    numbers = np.full(len(counts) + 1, -1, np.int32)  # the last is that of no partition
     numbers[filled] = np.arange(len(filled))
     labels = numbers[labels]
     sizes = _core.code_rows(1) * -(-counts[filled] // _core.code_rows(1))
@@ -336,6 +337,6 @@ def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
     give a good threshold. Rows that answer one are no better than others."""
     found = answers >= 0  # few rows may give fewer answers
     slots, ranks = answers[found], np.nonzero(found)[1]
-    weights = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
+    shares = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
     answering = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
-    return answering[np.argsort(-weights[answering], kind="stable")]
+    return answering[np.argsort(-shares[answering], kind="stable")]

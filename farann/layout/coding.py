@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
-from farann.layout.cost_model import Lead, along_and_across
+from farann.layout.cost_model import MeanQueryDirection, along_and_across
 from farann.quantize import projection
-from farann.quantize.int4 import code_upper
+from farann.quantize.int4 import code_int4
 from farann.quantize.records import CodeArrays, CodeBounds, Origins
 from farann.quantize.scalar import (
     CodedBlock,
@@ -28,7 +28,7 @@ from farann.quantize.scalar import (
     sample_of,
 )
 from farann.runtime.parallel import each
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 from farann.spec.metric_traits import MetricTraits
 
 # Of rows by length so many are in one order by size.
@@ -53,10 +53,6 @@ class Builder(NamedTuple):
     origins: Origins | None = None
     threads: int = 1
 
-    @property
-    def unit(self) -> bool:
-        return self.metric.normalized
-
     def by_size(self, slots: Int64Array) -> Int64Array:
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
         return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
@@ -66,10 +62,10 @@ class Builder(NamedTuple):
         parts = [self.by_size(slots[i : i + part]) for i in range(0, len(slots), part)]
         return np.concatenate([slots[:0], *parts])
 
-    def by_reach(self, slots: Int64Array, reach: Float64Array,
-                 part: int = _PART_BY_LENGTH) -> Int64Array:
+    def by_key_bound(self, slots: Int64Array, key_bound: Float64Array,
+                     part: int = _PART_BY_LENGTH) -> Int64Array:
         """Slots by what their rows may reach, the most first; by size in parts."""
-        order = slots[np.argsort(-reach[slots], kind="stable")]
+        order = slots[np.argsort(-key_bound[slots], kind="stable")]
         return self.by_size_in_parts(order, part)
 
     def lengths(self) -> Float64Array:
@@ -77,7 +73,7 @@ class Builder(NamedTuple):
         found = np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
-            vectors = centred(self.rows[block], self.centre, self.unit)
+            vectors = centred(self.rows[block], self.centre, self.metric.normalized)
             found[block] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
 
         each(measure, blocks_of(len(self.rows)), self.threads)
@@ -89,23 +85,24 @@ class Builder(NamedTuple):
 
         def measure(block: slice) -> None:
             along[block], across[block] = along_and_across(
-                centred(self.rows[block], self.centre, self.unit), direction)
+                centred(self.rows[block], self.centre, self.metric.normalized), direction)
 
         each(measure, blocks_of(len(self.rows)), self.threads)
         return along, across
 
-    def with_reach(self, arrays: CodeArrays, order: Int64Array, lengths: Float64Array,
-                   lead: Lead | None = None, along: Float64Array | None = None) -> CodeArrays:
-        """Codes with what each panel's rows may reach, rounded up: by their lengths, or with a lead
-        by what they are along it and the lengths of the rest."""
+    def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, lengths: Float64Array,
+                        mean_query: MeanQueryDirection | None = None,
+                        along: Float64Array | None = None) -> CodeArrays:
+        """Codes with what each panel's rows may reach, rounded up: by their lengths, or with a mean
+        query direction by what they are along it and the lengths of the rest."""
         arrays = replace(arrays, longest=self._most(lengths, order))
-        if lead is None or along is None:
+        if mean_query is None or along is None:
             return arrays
         there = np.where(order >= 0, along[np.maximum(order, 0)], -np.inf)
         most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
         # Panels of nobody come last, and reach no more than others.
         most = np.where(np.isfinite(most), most, along.min())
-        return replace(arrays, lead=lead.direction,
+        return replace(arrays, lead=mean_query.direction,
                        along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
 
     def _most(self, lengths: Float64Array, order: Int64Array) -> Float32Array:
@@ -117,7 +114,8 @@ class Builder(NamedTuple):
         extents, largest = self.extents, np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
-            z = extents.turn.rows(centred(self.rows[block], self.centre, self.unit))
+            z = extents.transform.rows(centred(self.rows[block], self.centre,
+                                               self.metric.normalized))
             largest[block] = np.abs(z - origins.of(block, z.shape[1])).max(axis=1)
 
         each(measure, blocks_of(len(self.rows)), self.threads)
@@ -127,21 +125,21 @@ class Builder(NamedTuple):
         return self._replace(origins=origins,
                              extents=extents._replace(largest=largest, limit=limit))
 
-    def lay_out(self, order: Int64Array, basis: Float64Array | None = None, bits: int = 8,
-                shape: Float64Array | None = None, rest_unit: float = 0.0) -> CodeArrays:
+    def lay_out(self, order: Int64Array, pca_filter: Float64Array | None = None, bits: int = 8,
+                shape: Float64Array | None = None, rest_step: float = 0.0) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels.
 
         With a basis what is outside it has the `rest_unit`, or one of its own.
         """
-        if basis is not None:
-            return self._lay_out_along(order, basis, rest_unit)
+        if pca_filter is not None:
+            return self._lay_out_along(order, pca_filter, rest_step)
         n, panel = len(self.rows), _core.code_rows(1)
         places = places_of(order, n)
-        weights = self.extents.weights(largest_of_panels(self.extents.largest, order))
-        panels, lower = empty_panels(len(order), self.extents.turn.width, True)
+        inv_scale = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
+        panels, lower = empty_panels(len(order), self.extents.transform.width, True)
         lower = None if bits == 4 else lower
         squares, unknown = self._room(len(order)), np.zeros(len(order), np.float32)
-        of_rows = weights[np.maximum(places, 0) // panel]
+        of_rows = inv_scale[np.maximum(places, 0) // panel]
 
         def lay(coded: CodedBlock) -> None:
             at, there = places[coded.rows], places[coded.rows] >= 0
@@ -150,55 +148,55 @@ class Builder(NamedTuple):
             if squares is not None:
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
 
-        extremes = self._code(of_rows, lay) if bits == 8 else code_upper(
-            self.rows, self.centre, self.unit, self.extents, of_rows, shape, self.origins, lay,
-            self.progress, self.threads)
+        extremes = self._code(of_rows, lay) if bits == 8 else code_int4(
+            self.rows, self.centre, self.metric.normalized, self.extents, of_rows, shape,
+            self.origins, lay, self.progress, self.threads)
         return CodeArrays(
-            panels=panels, lower=lower, weights=weights, squares=squares,
+            panels=panels, lower=lower, weights=inv_scale, squares=squares,
             unknown=unknown.reshape(-1, panel).max(axis=1), bounds=self._bounds(extremes),
             slots=self._slots(order), outliers=self.extents.outliers,
-            **self.extents.turn._asdict())
+            **self.extents.transform._asdict())
 
-    def _lay_out_along(self, order: Int64Array, basis: Float64Array,
-                       rest_unit: float) -> CodeArrays:
+    def _lay_out_along(self, order: Int64Array, pca_filter: Float64Array,
+                       rest_step: float) -> CodeArrays:
         places = places_of(order, len(self.rows))
         along = projection.code_along(
-            basis, self.rows, self.centre, self.unit, self.extents.outliers, order, places,
-            rest_unit, self.threads)
+            pca_filter, self.rows, self.centre, self.metric.normalized, self.extents.outliers,
+            order, places, rest_step, self.threads)
         panel = _core.code_rows(1)
         # One weight a panel, so that the first rows can be scanned as panels, too.
-        by_panel = self.extents.weights(largest_of_panels(self.extents.largest, order))
+        by_panel = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
         own = by_panel[np.maximum(places, 0) // panel]
-        whole = np.zeros((len(order), self.extents.turn.width), np.uint8)
+        whole = np.zeros((len(order), self.extents.transform.width), np.uint8)
         whole_weights = np.repeat(by_panel, panel)
         squares, whole_squares = self._room(len(order)), self._room(len(order))
 
         def lay(coded: CodedBlock) -> None:
             there = places[coded.rows] >= 0
-            at, weights = places[coded.rows][there], own[coded.rows][there]
+            at, inv_scale = places[coded.rows][there], own[coded.rows][there]
             whole[at] = coded.codes[there]
             if squares is not None and whole_squares is not None:
                 lengths = coded.squares[there]
-                squares[at] = lengths * along.weights[at // panel]
-                whole_squares[at] = lengths * weights
+                squares[at] = lengths * along.inv_scale[at // panel]
+                whole_squares[at] = lengths * inv_scale
 
         extremes = self._code(own, lay)
         return CodeArrays(
-            basis=basis, panels=along.panels, weights=along.weights, squares=squares,
+            basis=pca_filter, panels=along.panels, weights=along.inv_scale, squares=squares,
             bounds=along.bounds, whole=whole, whole_weights=whole_weights,
             whole_squares=whole_squares, whole_bounds=self._bounds(extremes),
             slots=self._slots(order), outliers=self.extents.outliers,
-            **self.extents.turn._asdict())
+            **self.extents.transform._asdict())
 
     def _bounds(self, extremes: Float64Array) -> CodeBounds:
-        if self.extents.turn.axes is None:
+        if self.extents.transform.axes is None:
             return bounds_from(extremes)
-        return bounds_from(extremes, self.extents.turn.outside(
-            sample_of(self.rows, self.centre, self.unit)))
+        return bounds_from(extremes, self.extents.transform.outside(
+            sample_of(self.rows, self.centre, self.metric.normalized)))
 
-    def _code(self, weights: Float32Array, lay: Laying) -> Float64Array:
-        return code_rows(self.rows, self.centre, self.unit, self.extents, weights, self.isa, lay,
-                         self.progress, self.threads)
+    def _code(self, inv_scale: Float32Array, lay: Laying) -> Float64Array:
+        return code_rows(self.rows, self.centre, self.metric.normalized, self.extents, inv_scale,
+                         self.isa, lay, self.progress, self.threads)
 
     def _room(self, n_positions: int) -> Float32Array | None:
         """For |z|^2 times the weight, by position."""
@@ -219,16 +217,17 @@ def whole_panels(order: Int64Array) -> Int64Array:
 
 def largest_coded(codes: CodeArrays) -> float:
     """The largest |coordinate| that codes were made for."""
-    weights = codes.weights if codes.whole_weights is None else codes.whole_weights
-    return 127.0 / float(weights.min())
+    inv_scale = codes.weights if codes.whole_weights is None else codes.whole_weights
+    return 127.0 / float(inv_scale.min())
 
 
 class Sizes(NamedTuple):
     """What is measured of rows before they are coded."""
 
     largest: Float64Array  # |coordinate|, turned
-    lengths: Float64Array | None  # across the lead, if there is one; None where none are needed
-    along: Float64Array | None  # the lead
+    # Of what isn't along the mean query direction, if there is one; None where none are needed.
+    lengths: Float64Array | None
+    along: Float64Array | None  # the mean query direction
 
     def of(self, rows: npt.NDArray[np.integer[Any]]) -> Sizes:
         """Those of some of the rows."""
@@ -237,44 +236,44 @@ class Sizes(NamedTuple):
                      None if along is None else along[rows])
 
 
-def sizes_like(base: CodeArrays, rows: Float32Array, centre: Float64Array, kind: Kind,
+def sizes_like(base: CodeArrays, rows: Float32Array, centre: Float64Array, spec: IndexSpec,
                isa: str) -> Sizes:
     """Measure rows that are to be coded as those of a base were."""
     largest = np.empty(len(rows))
-    _core.code_extents(rows, centre, kind.unit, *base.turn, isa, largest)
-    if base.longest is None and kind.unit:
+    _core.code_extents(rows, centre, spec.metric.normalized, *base.transform, isa, largest)
+    if base.longest is None and spec.metric.normalized:
         # Unit vectors are about as long, and reach about as much.
         return Sizes(largest, None, None)
-    vectors = centred(rows, centre, kind.unit)
+    vectors = centred(rows, centre, spec.metric.normalized)
     if base.lead is None:
         return Sizes(largest, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), None)
     along, across = along_and_across(vectors, base.lead)
     return Sizes(largest, across, along)
 
 
-def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float64Array, kind: Kind,
-              isa: str) -> CodeArrays:
+def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float64Array,
+              spec: IndexSpec, isa: str) -> CodeArrays:
     """Code more rows as those of a base were, with 8 bits, as one run; slots count these rows.
 
     Those that reach most come first, and what a panel reaches is that of all from it on.
     """
     limit = largest_coded(base)
     most = max(float(sizes.largest.max()), limit)
-    extents = Extents(base.turn, sizes.largest, most, np.empty(0, np.int64),
+    extents = Extents(base.transform, sizes.largest, most, np.empty(0, np.int64),
                       _core.CODE_SPAN * most / limit)
-    builder = Builder(rows, centre, kind.metric, isa, extents, False)
-    every, lead, reach = np.arange(len(rows)), None, sizes.lengths
-    if reach is None or sizes.lengths is None:
+    builder = Builder(rows, centre, spec.metric, isa, extents, False)
+    every, mean_query, key_bound = np.arange(len(rows)), None, sizes.lengths
+    if key_bound is None or sizes.lengths is None:
         order = whole_panels(builder.by_size(every))
-        return builder.lay_out(order, base.basis, rest_unit=base.bounds.rest_unit)
+        return builder.lay_out(order, base.basis, rest_step=base.bounds.rest_step)
     if sizes.along is not None and base.lead is not None:
-        lead = Lead(base.lead, 1.0, 1.0)
-        reach = lead.promise(sizes.along, sizes.lengths)
+        mean_query = MeanQueryDirection(base.lead, 1.0, 1.0)
+        key_bound = mean_query.optimistic_score(sizes.along, sizes.lengths)
     # Approximate searches scan a few of these parts.
     part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
-    order = whole_panels(builder.by_reach(every, reach, part))
-    arrays = builder.lay_out(order, base.basis, rest_unit=base.bounds.rest_unit)
-    arrays = builder.with_reach(arrays, order, sizes.lengths, lead, sizes.along)
+    order = whole_panels(builder.by_key_bound(every, key_bound, part))
+    arrays = builder.lay_out(order, base.basis, rest_step=base.bounds.rest_step)
+    arrays = builder.with_key_bounds(arrays, order, sizes.lengths, mean_query, sizes.along)
     return replace(arrays, longest=_from_each_on(arrays.longest),
                    along=_from_each_on(arrays.along))
 

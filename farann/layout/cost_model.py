@@ -15,65 +15,67 @@ from farann.spec.metric_traits import MetricTraits
 _QUERIES = 128
 # What rows reach is kept if sample queries can leave out such a share of the rows by it.
 _WORTH_AN_ORDER = 0.1
-# Rows in the order of what they reach along the lead: it counts so many times there, which leaves
-# the fewest rows. And of |y|^2, what pays for a lead that is not quite of length 1.
+# Rows in the order of what they reach along the mean query direction: it counts so many times
+# there, which leaves the fewest rows. And of |y|^2, what pays for a mean query direction that is
+# not quite of length 1.
 _LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
 
 
-class Typical(NamedTuple):
+class CostModel(NamedTuple):
     """What is typical of a search: rows of a sample, centred, and queries.
 
     Keys are <weight, row>, plus |row|^2 if `squared`; an answer ends with the key `threshold`.
     """
 
     rows: Float64Array
-    weights: Float64Array
+    query_vectors: Float64Array
     thresholds: Float64Array
     squared: bool
 
-    def out_of_reach(self) -> float:
+    def ruled_out(self) -> float:
         """The share of rows that are too near the centre to be an answer, whatever they are."""
         lengths = np.sort(_lengths(self.rows))
-        factors = _lengths(self.weights)
+        factors = _lengths(self.query_vectors)
         bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
         return float((bounds < self.thresholds[:, None]).mean())
 
-    def reach(self, weights: Float64Array) -> tuple[bool, Lead | None]:
-        """Whether it pays to know what rows reach, and the lead if that tells more than lengths.
+    def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
+        """Whether it pays to know what rows reach, and the mean query direction if that tells more
+        than lengths.
 
         `weights` are those of all sample queries.
         """
-        lead = self.lead(weights)
-        of_lengths, of_lead = self.out_of_reach(), self.out_of_reach_along(lead)
-        pays = max(of_lengths, of_lead) > _WORTH_AN_ORDER
-        return pays, lead if pays and of_lead > of_lengths else None
+        mean_query = self.mean_query(query_vectors)
+        of_lengths, of_direction = self.ruled_out(), self.ruled_out_along(mean_query)
+        pays = max(of_lengths, of_direction) > _WORTH_AN_ORDER
+        return pays, mean_query if pays and of_direction > of_lengths else None
 
-    def lead(self, weights: Float64Array) -> Lead | None:
+    def mean_query(self, query_vectors: Float64Array) -> MeanQueryDirection | None:
         """The direction of the mean weights; None under l2, where they have none in common."""
-        total = weights.sum(axis=0)
+        total = query_vectors.sum(axis=0)
         length = float(np.linalg.norm(total))
         if self.squared or not 1e-30 < length < 1e30:
             return None
         direction = total / length
         direction /= np.linalg.norm(direction)
-        along, across = along_and_across(weights, direction)
-        return Lead(direction, float(along.mean()), float(across.mean()))
+        along, across = along_and_across(query_vectors, direction)
+        return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
-    def out_of_reach_along(self, lead: Lead | None) -> float:
+    def ruled_out_along(self, mean_query: MeanQueryDirection | None) -> float:
         """The share of rows that are left out if they are known to reach no more than those before
-        them, along the lead and across it."""
-        if lead is None:
+        them, along the mean query direction and across it."""
+        if mean_query is None:
             return 0.0
-        along, across = along_and_across(self.rows, lead.direction)
-        order = np.argsort(-lead.promise(along, across))
+        along, across = along_and_across(self.rows, mean_query.direction)
+        order = np.argsort(-mean_query.optimistic_score(along, across))
         most_along = np.maximum.accumulate(along[order][::-1])[::-1]
         most_across = np.maximum.accumulate(across[order][::-1])[::-1]
-        ours, rest = along_and_across(self.weights, lead.direction)
+        ours, rest = along_and_across(self.query_vectors, mean_query.direction)
         bounds = ours[:, None] * most_along + rest[:, None] * most_across
         return float(((bounds < self.thresholds[:, None]) & (ours > 0.0)[:, None]).mean())
 
 
-class Lead(NamedTuple):
+class MeanQueryDirection(NamedTuple):
     """A direction that weights have in common, and what is typical of them: their products with
     it, and how long the rest is."""
 
@@ -81,7 +83,7 @@ class Lead(NamedTuple):
     along: float
     across: float
 
-    def promise(self, along: Float64Array, across: Float64Array) -> Float64Array:
+    def optimistic_score(self, along: Float64Array, across: Float64Array) -> Float64Array:
         """What orders rows."""
         return _LEAD_COUNTS * self.along * along + self.across * across
 
@@ -100,23 +102,23 @@ def _lengths(vectors: Float64Array) -> Float64Array:
     return np.sqrt(squares)
 
 
-def typical_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits,
-               queries: Float32Array, last: Int64Array, sample: Float64Array) -> Typical:
+def cost_model_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits,
+                  queries: Float32Array, last: Int64Array, sample: Float64Array) -> CostModel:
     """What is typical of some queries from all over those of a sample.
 
     `last` ends each one's answer, and `sample` is one of rows, see `scalar.sample_of`.
     """
     some = slice(None, None, -(-len(queries) // _QUERIES))
-    weights = metric.query_vectors(queries[some], centre)
+    query_vectors = metric.query_vectors(queries[some], centre)
     ends = centred(rows[last[some]], centre, metric.normalized)
-    thresholds = np.einsum("ij,ij->i", weights, ends)
+    thresholds = np.einsum("ij,ij->i", query_vectors, ends)
     if metric.adds_squared_norm:
         thresholds += (ends**2).sum(axis=1)
-    return Typical(sample, weights, thresholds, metric.adds_squared_norm)
+    return CostModel(sample, query_vectors, thresholds, metric.adds_squared_norm)
 
 
-def first_look(typical: Typical, n: int, width: int, seed: int) -> Float64Array | None:
+def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Float64Array | None:
     """The basis to look along first at n rows, whose codes have so many bytes, if that pays."""
-    found = projection.directions(typical.rows, seed)
-    return projection.choose(found, typical.rows, n, typical.weights, typical.thresholds,
-                             typical.squared, width, seed)
+    found = projection.directions(cost_model.rows, seed)
+    return projection.choose(found, cost_model.rows, n, cost_model.query_vectors,
+                             cost_model.thresholds, cost_model.squared, width, seed)

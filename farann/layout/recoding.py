@@ -21,7 +21,7 @@ from farann.quantize.int4 import shape_of
 from farann.quantize.records import CodeArrays, CodeBounds
 from farann.quantize.scalar import Extents, empty_panels
 from farann.runtime.process import ieee_arithmetic
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 
 # Added rows whose coordinates are so many times as large as any before stay float32.
 _FAR = 1024.0
@@ -39,30 +39,30 @@ def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
 
 def without(coded: Coded, alive: npt.NDArray[np.bool_]) -> Coded:
     """Drop the rows that aren't `alive` (by slot), and number the others anew."""
-    codes, cells, rows = coded
+    codes, partitions, rows = coded
     numbers = np.where(alive, np.cumsum(alive) - 1, -1)
     order = _as_order(codes, len(alive))
     slots = np.where(order >= 0, numbers[np.maximum(order, 0)], -1)
     outliers = numbers[codes.outliers]
     codes = replace(codes, slots=slots.astype(np.int32), outliers=outliers[outliers >= 0])
-    return _closed_up(Coded(codes, cells, rows[outliers >= 0]))
+    return _closed_up(Coded(codes, partitions, rows[outliers >= 0]))
 
 
 def _closed_up(coded: Coded) -> Coded:
-    """Let rows of one cell and weight fill each other's gaps, if that frees panels."""
-    codes, cells, rows = coded
+    """Let rows of one partition and weight fill each other's gaps, if that frees panels."""
+    codes, partitions, rows = coded
     assert codes.slots is not None
     there = np.flatnonzero(codes.slots >= 0)
     if len(there) == 0:  # outliers alone: one panel of nobody
         return Coded(_taken(codes, np.full(16, -1), codes.weights[:1]),
-                     None if cells is None else replace(
-                         cells, starts=np.minimum(cells.starts, 0)), rows)
-    starts = np.zeros(1, np.int64) if cells is None else cells.starts
-    cell = np.searchsorted(starts, there, side="right")
-    weights = codes.weights[there // 16]
-    order = np.lexsort((there, -weights, cell))
-    there, cell, weights = there[order], cell[order], weights[order]
-    begins = np.flatnonzero(np.append(True, (np.diff(cell) != 0) | (np.diff(weights) != 0)))
+                     None if partitions is None else replace(
+                         partitions, starts=np.minimum(partitions.starts, 0)), rows)
+    starts = np.zeros(1, np.int64) if partitions is None else partitions.starts
+    partition = np.searchsorted(starts, there, side="right")
+    inv_scale = codes.weights[there // 16]
+    order = np.lexsort((there, -inv_scale, partition))
+    there, partition, inv_scale = there[order], partition[order], inv_scale[order]
+    begins = np.flatnonzero(np.append(True, (np.diff(partition) != 0) | (np.diff(inv_scale) != 0)))
     counts = np.diff(np.append(begins, len(there)))
     panels = -(-counts // 16)
     if panels.sum() >= len(codes.weights):
@@ -70,15 +70,15 @@ def _closed_up(coded: Coded) -> Coded:
     ends = np.cumsum(panels) * 16
     positions = np.full(int(ends[-1]), -1)
     positions[np.repeat(ends - 16 * panels - begins, counts) + np.arange(len(there))] = there
-    if cells is not None:
-        of_panels = np.repeat(cell[begins], panels)
-        cells = replace(cells, starts=16 * np.searchsorted(
+    if partitions is not None:
+        of_panels = np.repeat(partition[begins], panels)
+        partitions = replace(partitions, starts=16 * np.searchsorted(
             of_panels, np.arange(1, len(starts) + 1)).astype(np.int64))
-    return Coded(_taken(codes, positions, np.repeat(weights[begins], panels)), cells, rows)
+    return Coded(_taken(codes, positions, np.repeat(inv_scale[begins], panels)), partitions, rows)
 
 
 def _taken(codes: CodeArrays, positions: Int64Array,
-           weights: Float32Array) -> CodeArrays:
+           inv_scale: Float32Array) -> CodeArrays:
     """The codes at some positions, whole panels of rows of the `weights`; -1 for none."""
     assert codes.slots is not None and codes.unknown is not None
     there = positions >= 0
@@ -90,23 +90,23 @@ def _taken(codes: CodeArrays, positions: Int64Array,
     if squares is not None:
         squares = np.where(there, squares[positions], np.float32(0))
     return replace(
-        codes, panels=panels, lower=None if codes.lower is None else lower, weights=weights,
+        codes, panels=panels, lower=None if codes.lower is None else lower, weights=inv_scale,
         unknown=unknown.reshape(-1, 16).max(axis=1), squares=squares,
         slots=np.where(there, codes.slots[positions], np.int32(-1)))
 
 
 @ieee_arithmetic()
-def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array, kind: Kind,
+def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array, spec: IndexSpec,
              isa: str) -> tuple[Coded, npt.NDArray[np.bool_]]:
     """Code more rows as those n were; and which of them are too large for that.
 
-    With cells they belong to none, and are always searched.
+    With partitions they belong to none, and are always searched.
     """
-    codes, cells, kept = coded
+    codes, partitions, kept = coded
     limit = 127.0 / float(codes.weights.min())
     largest = np.empty(len(rows))
     if len(rows):
-        _core.code_extents(rows, centre, kind.unit, *codes.turn, isa, largest)
+        _core.code_extents(rows, centre, spec.metric.normalized, *codes.transform, isa, largest)
     # Files that are mapped aren't checked for NaN.
     far = (largest > _FAR * limit) | ~np.isfinite(rows).all(axis=1)
     rows, largest = rows[~far], largest[~far]
@@ -114,30 +114,30 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
         return coded, far
     # Rows that are larger than any before get weights of their own.
     most = max(float(largest.max()), limit)
-    extents = Extents(codes.turn, largest, most, np.empty(0, np.int64),
+    extents = Extents(codes.transform, largest, most, np.empty(0, np.int64),
                       _core.CODE_SPAN * most / limit, build.WEIGHT_STEPS)
-    new = build.code_more(rows, centre, kind, isa, extents, _shape(rows, centre, kind, codes))
+    new = build.code_more(rows, centre, spec, isa, extents, _shape(rows, centre, spec, codes))
     of_new = _as_order(new, len(rows))
     orders = [_as_order(codes, n_rows), np.where(of_new >= 0, of_new + n_rows, -1)]
     first, second = codes, new
-    if cells is not None:
+    if partitions is not None:
         first, second = new, codes
         orders.reverse()
     merged = {name: _joined(getattr(first, name), getattr(second, name))
               for name in ("panels", "lower", "weights", "unknown", "squares")}
-    if cells is not None:
-        cells = replace(cells, starts=cells.starts + len(new.panels))
+    if partitions is not None:
+        partitions = replace(partitions, starts=partitions.starts + len(new.panels))
     bounds = CodeBounds(*np.maximum(codes.bounds, new.bounds).tolist())
     codes = replace(codes, slots=np.concatenate(orders).astype(np.int32), bounds=bounds, **merged)
-    return Coded(codes, cells, kept), far
+    return Coded(codes, partitions, kept), far
 
 
-def _shape(rows: Float32Array, centre: Float64Array, kind: Kind,
+def _shape(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
            codes: CodeArrays) -> Float64Array | None:
-    if kind.bits == 8:
+    if spec.bits == 8:
         return None
     sample = rows[:: -(-len(rows) // _SAMPLE)]
-    return shape_of(codes.turn.weights(kind.metric.query_vectors(sample, centre)))
+    return shape_of(codes.transform.query_vectors(spec.metric.query_vectors(sample, centre)))
 
 
 def _joined(first: Any, second: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Seeds: lists of rows that answer queries of one kind, which a search looks at first."""
+"""Shortlists: lists of rows that answer queries of one kind, which a search looks at first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.layout.partitions import code_means
 from farann.quantize.kmeans import k_means
 from farann.quantize.query_sample import directions_of
-from farann.quantize.records import CodeArrays, SeedArrays
+from farann.quantize.records import CodeArrays, Shortlists
 from farann.spec.metric_traits import MetricTraits
 
 # Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
@@ -26,15 +26,15 @@ _LARGEST = 1e16
 Furthest = Callable[[Float32Array, int], Int64Array]
 
 
-def number_of_lists(n_positions: int) -> int:
+def number_of_shortlists(n_positions: int) -> int:
     """How many lists a layout of so many positions gets; 0 where scanning all is quick."""
     n_lists = min(_MOST_LISTS, n_positions // (_LENGTH * _SHARE))
     return n_lists if n_lists >= _LEAST_LISTS else 0
 
 
-def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
-               answers: Int64Array, centre: Float64Array, metric: MetricTraits, furthest: Furthest,
-               seed: int, isa: str) -> SeedArrays | None:
+def make_shortlists(arrays: CodeArrays, places: Int64Array, query_vectors: Float64Array,
+                    answers: Int64Array, centre: Float64Array, metric: MetricTraits,
+                    furthest: Furthest, seed: int, isa: str) -> Shortlists | None:
     """Group sample queries by k-means, and list for each group the rows that answer them.
 
     Parameters
@@ -43,7 +43,7 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
         The codes, as they are laid out.
     places : (n,)
         The position of each row, -1 for none.
-    weights : (q, dim)
+    query_vectors : (q, dim)
         Of sample queries, see `MetricTraits.query_vectors`.
     answers : (q, k)
         Rows that answer them, the best first.
@@ -55,24 +55,24 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
         For k-means.
     isa : str
     """
-    n_lists = number_of_lists(len(arrays.panels))
-    held_out = np.arange(len(weights)) % _HELD_OUT == _HELD_OUT - 1
+    n_lists = number_of_shortlists(len(arrays.panels))
+    held_out = np.arange(len(query_vectors)) % _HELD_OUT == _HELD_OUT - 1
     # Lists can hardly have answers that no other query had.
-    if n_lists == 0 or len(weights) < _HELD_OUT * n_lists or (
+    if n_lists == 0 or len(query_vectors) < _HELD_OUT * n_lists or (
             np.isin(answers[held_out], answers[~held_out]).mean() < _LEAST_KNOWN):
         return None
     squared = metric.adds_squared_norm
     if not squared:
         # An answer doesn't depend on how long a query is.
-        weights = directions_of(weights)
-    weights = np.clip(weights, -_LARGEST, _LARGEST)
-    means = k_means(weights[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
+        query_vectors = directions_of(query_vectors)
+    query_vectors = np.clip(query_vectors, -_LARGEST, _LARGEST)
+    means = k_means(query_vectors[~held_out].astype(np.float32), n_lists, seed).astype(np.float64)
     # As rows of which the nearest mean has the largest key: <a, b> less |b|^2 / 2, over 2.
     rows, squares = 0.5 * means, -0.25 * (means**2).sum(axis=1)
     if not squared:
         rows = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-30)
         squares[:] = 0.0
-    group = np.argmax(weights @ rows.T + squares, axis=1)
+    group = np.argmax(query_vectors @ rows.T + squares, axis=1)
     queries = centre - 0.5 * means if squared else -rows
     tops = furthest(queries.astype(np.float32), _LENGTH + len(arrays.outliers))
     lists = np.array([_listed(answers[(group == i) & ~held_out], tops[i], places)
@@ -80,14 +80,14 @@ def make_seeds(arrays: CodeArrays, places: Int64Array, weights: Float64Array,
     found = (lists[group[held_out], :, None] == places[answers[held_out]][:, None, :]).any(axis=1)
     if found.mean() < _LEAST_FOUND:
         return None
-    codes, of_panels, _ = code_means(rows, arrays.turn, isa)
+    codes, of_panels, _ = code_means(rows, arrays.transform, isa)
     panels = np.zeros((len(of_panels) * _core.code_rows(1), codes.shape[1]), np.uint8)
     _core.pack_codes(codes, np.arange(len(codes)), False, panels)
     biases = None
     if squared:
         biases = np.zeros(len(panels), np.float32)
         biases[: len(rows)] = squares * np.repeat(of_panels, _core.code_rows(1))[: len(rows)]
-    return SeedArrays(panels=panels, weights=of_panels, squares=biases,
+    return Shortlists(panels=panels, weights=of_panels, squares=biases,
                       positions=lists.astype(np.int32))
 
 

@@ -9,9 +9,9 @@ from farann._types import Float32Array, Float64Array
 from farann.quantize import projection
 from farann.quantize.query_sample import directions_of
 from farann.quantize.scalar import FEW_ROWS, sample_of
-from farann.quantize.transform import Turn, rotation_signs
+from farann.quantize.transform import Transform, rotation_signs
 from farann.runtime.process import one_thread
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 
 # A stretch must leave so much of what codes may be off at most.
 _WORTH_A_STRETCH = 0.98
@@ -20,34 +20,36 @@ _WORTH_A_STRETCH = 0.98
 _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
 
 
-def turn_for(rows: Float32Array, centre: Float64Array, kind: Kind,
-             weights: Float64Array, sample: Float64Array | None = None) -> Turn:
+def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
+                  query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
     """What rows should go through before they are coded, for queries of such weights.
 
     `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
     """
-    turn = Turn(rotation_signs(rows.shape[1], kind.seed))
+    transform = Transform(rotation_signs(rows.shape[1], spec.seed))
     # The rounding of 4-bit codes does better by what queries have in common.
-    squared = kind.metric.adds_squared_norm
-    if kind.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
-        return turn
+    squared = spec.metric.adds_squared_norm
+    if spec.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
+        return transform
     with one_thread():
         if sample is None:
-            sample = sample_of(rows, centre, kind.unit)
-        directions = directions_of(weights)
+            sample = sample_of(rows, centre, spec.metric.normalized)
+        directions = directions_of(query_vectors)
         # Under l2, queries have next to no mean beside the centre of rows.
         if not squared:
-            turn = turn._replace(stretch=stretch_for(sample, directions))
+            transform = transform._replace(stretch=mean_direction_scaling_for(sample, directions))
         # Rows that are known by their codes alone must not lose a part for good.
         axes = None
-        if kind.vectors:
-            axes = axes_for(turn.stretched(sample), turn.shrunk(directions), kind.seed)
+        if spec.vectors:
+            axes = pca_axes_for(transform.stretched(sample), transform.shrunk(directions),
+                                spec.seed)
     if axes is None:
-        return turn
-    return Turn(rotation_signs(len(axes), kind.seed), turn.stretch, axes)
+        return transform
+    return Transform(rotation_signs(len(axes), spec.seed), transform.stretch, axes)
 
 
-def stretch_for(sample: Float64Array, directions: Float64Array) -> Float64Array | None:
+def mean_direction_scaling_for(sample: Float64Array,
+                               directions: Float64Array) -> Float64Array | None:
     """The stretch of rows that makes codes best for such weights, if it makes them better.
 
     What a product of codes may be off is as the length of the row times that of the weights. Along
@@ -61,19 +63,19 @@ def stretch_for(sample: Float64Array, directions: Float64Array) -> Float64Array 
         return None
     direction = mean / length
     of_rows = float(((sample @ direction) ** 2).sum()) / size
-    of_weights = float(((directions @ direction) ** 2).mean())
-    others = max((1.0 - of_rows) * of_weights, 0.0), max(of_rows * (1.0 - of_weights), 1e-30)
+    of_queries = float(((directions @ direction) ** 2).mean())
+    others = max((1.0 - of_rows) * of_queries, 0.0), max(of_rows * (1.0 - of_queries), 1e-30)
     by = float(min((others[0] / others[1]) ** 0.25, _core.LARGEST_STRETCH))
     if by <= 1.0:
         return None
-    left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_weights * (1.0 - by**-2))
+    left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_queries * (1.0 - by**-2))
     if left**0.5 > _WORTH_A_STRETCH:
         return None
     stretch: Float64Array = (by - 1.0) ** 0.5 * direction
     return stretch
 
 
-def axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float64Array | None:
+def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float64Array | None:
     """The fewest principal axes of rows, in whole groups, along which coding them does as well.
 
     Rows that lie near a space of fewer dimensions than they have waste codes on the others. None

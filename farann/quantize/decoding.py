@@ -13,7 +13,7 @@ import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.quantize.int4 import MIDDLE
-from farann.quantize.records import CellArrays, CodeArrays
+from farann.quantize.records import CodeArrays, PartitionArrays
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.process import ieee_arithmetic
 from farann.spec.metric_traits import MetricTraits
@@ -23,7 +23,7 @@ class Coded(NamedTuple):
     """A base without vectors."""
 
     codes: CodeArrays
-    cells: CellArrays | None
+    partitions: PartitionArrays | None
     rows: Float32Array  # of the outliers
 
 
@@ -41,9 +41,9 @@ def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:
 
 
 def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
-                  unit: bool) -> tuple[Float64Array, Float64Array]:
+                  normalized: bool) -> tuple[Float64Array, Float64Array]:
     """Rows less the centre, and their squared lengths as codes have them (l2)."""
-    codes, cells, base = coded
+    codes, partitions, base = coded
     positions = places(codes, slots)
     there = positions >= 0
     positions = positions[there]
@@ -51,27 +51,29 @@ def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
     values -= 128.0
     if codes.lower is None:
         values += MIDDLE
-    weights = codes.weights.astype(np.float64)[positions // 16]
-    values /= weights[:, None]
-    if cells is not None and cells.relative:
-        values += cells.means(cells.at(positions), len(centre))
+    inv_scale = codes.weights.astype(np.float64)[positions // 16]
+    values /= inv_scale[:, None]
+    if partitions is not None and partitions.relative:
+        values += partitions.means(partitions.at(positions), len(centre))
     vectors = np.empty((len(slots), len(centre)))
-    vectors[there] = codes.turn.rows_from(values)
-    vectors[~there] = centred(base[np.searchsorted(codes.outliers, slots[~there])], centre, unit)
+    vectors[there] = codes.transform.rows_from(values)
+    vectors[~there] = centred(base[np.searchsorted(codes.outliers, slots[~there])], centre,
+                              normalized)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     if codes.squares is not None:
-        squares[there] = codes.squares[positions] / weights
+        squares[there] = codes.squares[positions] / inv_scale
     return vectors, squares
 
 
 @ieee_arithmetic()
-def decoded(coded: Coded, slots: Int64Array, centre: Float64Array, unit: bool) -> Float32Array:
-    """Rows as codes have them, of length 1 with `unit`; those of outliers as they were."""
+def decoded(coded: Coded, slots: Int64Array, centre: Float64Array,
+            normalized: bool) -> Float32Array:
+    """Rows as codes have them, of length 1 with `normalized`; those of outliers as they were."""
     rows = np.empty((len(slots), len(centre)), np.float32)
     for block in blocks_of(len(slots)):
-        vectors, _ = _centred_rows(coded, slots[block], centre, unit)
+        vectors, _ = _centred_rows(coded, slots[block], centre, normalized)
         vectors += centre
-        if unit:
+        if normalized:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
         rows[block] = vectors
     outliers = coded.codes.outliers
@@ -85,19 +87,19 @@ def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float
            metric: MetricTraits) -> Float32Array:
     """Rough scores (n_queries, n_slots)."""
     result = np.empty((len(queries), len(slots)), np.float32)
-    asked = queries.astype(np.float64)
+    exact_queries = queries.astype(np.float64)
     if metric.normalized:
-        asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+        exact_queries /= np.linalg.norm(exact_queries, axis=1, keepdims=True)
     for block in blocks_of(len(slots)):
         vectors, squares = _centred_rows(coded, slots[block], centre, metric.normalized)
         with np.errstate(over="ignore"):  # infinite where float32 can't hold a score
             if metric.adds_squared_norm:
-                from_centre = asked - centre
+                from_centre = exact_queries - centre
                 keys = -2.0 * (from_centre @ vectors.T) + squares
                 keys += np.einsum("ij,ij->i", from_centre, from_centre)[:, None]
                 result[:, block] = np.sqrt(np.maximum(keys, 0.0))
             else:
-                result[:, block] = asked @ vectors.T + (asked @ centre)[:, None]
+                result[:, block] = exact_queries @ vectors.T + (exact_queries @ centre)[:, None]
     return result
 
 

@@ -1,6 +1,7 @@
 """4-bit codes: the upper halves of 8-bit ones, rounded so that likely queries see least of it.
 
-Without vectors, but with cells, they are those of what is left of a row less the mean of its cell.
+Without vectors, but with partitions, they are those of what is left of a row less the mean of its
+partition.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ _FLOOR = 0.1
 MIDDLE = 7.5
 
 
-def shape_of(weights: Float64Array) -> Float64Array | None:
+def shape_of(query_vectors: Float64Array) -> Float64Array | None:
     """From weights of sample queries (q, dim), turned, to how errors of rows should lie.
 
     Gives the Cholesky factor L of their second moment: an error e costs |L' e|^2 on average. None
     where plain rounding does as well.
     """
-    dim = weights.shape[1]
-    if len(weights) == 0 or dim > _MOST_SHAPED:
+    dim = query_vectors.shape[1]
+    if len(query_vectors) == 0 or dim > _MOST_SHAPED:
         return None
-    moment = weights.T @ (weights / len(weights))
+    moment = query_vectors.T @ (query_vectors / len(query_vectors))
     mean = float(np.trace(moment)) / dim
     if not 1e-30 < mean < 1e30:
         return None
@@ -45,9 +46,9 @@ def shape_of(weights: Float64Array) -> Float64Array | None:
     return factor
 
 
-def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
-               weights: Float32Array, shape: Float64Array | None, origins: Origins | None,
-               lay: Laying, progress: bool, threads: int = 1) -> Float64Array:
+def code_int4(rows: Float32Array, centre: Float64Array, normalized: bool, extents: Extents,
+              inv_scale: Float32Array, shape: Float64Array | None, origins: Origins | None,
+              lay: Laying, progress: bool, threads: int = 1) -> Float64Array:
     """Code rows as `code_rows` does, but for upper halves alone, and relative to `origins`.
 
     The lower halves, which are dropped, come as close to the row as the upper ones let them: what
@@ -58,10 +59,10 @@ def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ex
     extremes = np.zeros((len(blocks_of(n)), 6))
 
     def code(block: slice) -> None:
-        z = extents.turn.rows(centred(rows[block], centre, unit))
+        z = extents.transform.rows(centred(rows[block], centre, normalized))
         left = z if origins is None else z - origins.of(block, dim)
-        scaled = np.where(coded[block, None], left * weights[block, None], 0.0)
-        first = 16.0 * _upper_halves(scaled, shape) - 128.0
+        scaled = np.where(coded[block, None], left * inv_scale[block, None], 0.0)
+        first = 16.0 * _high_nibbles(scaled, shape) - 128.0
         whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + 15.0)
         codes = np.full((len(z), -(-dim // 4) * 4), 128, np.uint8)
         codes[:, :dim] = whole + 128.0
@@ -78,7 +79,7 @@ def code_upper(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ex
     return largest
 
 
-def _upper_halves(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:
+def _high_nibbles(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:
     """The upper half of each coordinate's code + 128, 0 to 15.
 
     With a shape, coordinate after coordinate from the last, each makes good what the errors of
@@ -86,12 +87,12 @@ def _upper_halves(scaled: Float64Array, shape: Float64Array | None) -> Float64Ar
     """
     if shape is None:
         return _nearest(scaled)
-    upper, errors = np.empty_like(scaled), np.zeros_like(scaled)
+    high, errors = np.empty_like(scaled), np.zeros_like(scaled)
     for i in range(scaled.shape[1] - 1, -1, -1):
         wanted = scaled[:, i] - errors[:, i + 1 :] @ (shape[i + 1 :, i] / shape[i, i])
-        upper[:, i] = _nearest(wanted)
-        errors[:, i] = 16.0 * upper[:, i] + (MIDDLE - 128.0) - scaled[:, i]
-    return upper
+        high[:, i] = _nearest(wanted)
+        errors[:, i] = 16.0 * high[:, i] + (MIDDLE - 128.0) - scaled[:, i]
+    return high
 
 
 def _nearest(scaled: Float64Array) -> Float64Array:

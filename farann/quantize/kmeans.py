@@ -16,11 +16,11 @@ from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.parallel import each
 from farann.runtime.process import one_thread
 
-# So many cells are found at once; more in two levels, which takes far less time.
+# So many partitions are found at once; more in two levels, which takes far less time.
 _MOST_AT_ONCE = 256
 # To so many means a row is compared; of more, to those of the parts that are nearest to it.
 _MOST_COMPARED, _PARTS_COMPARED = 1024, 4
-# Rows a cell to learn from, and rounds.
+# Rows a partition to learn from, and rounds.
 _ROWS_A_CELL, _ROUNDS = 64, 8
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
 _LARGEST = 1e16
@@ -29,18 +29,18 @@ _SHORTEST, _LONGEST = 1e-15, 1e15
 
 
 class Space(NamedTuple):
-    """Where cells are made: rows that are near have about the same keys.
+    """Where partitions are made: rows that are near have about the same keys.
 
     With a moment of queries, directions that these look along count more.
     """
 
     centre: Float64Array
-    unit: bool
+    normalized: bool
     moment: Moment | None = None
 
     def of(self, rows: Float32Array) -> Float32Array:
         """Rows as points."""
-        return self.weighed(_moderate(rows, self.centre, self.unit))
+        return self.weighed(_moderate(rows, self.centre, self.normalized))
 
     def weighed(self, vectors: Float32Array) -> Float32Array:
         """Centred rows as points; a symmetric matrix does it."""
@@ -48,54 +48,56 @@ class Space(NamedTuple):
 
 
 class Means(NamedTuple):
-    """Means of cells; of many, those of parts, and where the cells of each part begin."""
+    """Means of partitions; of many, those of parts, and where the partitions of each part begin."""
 
-    cells: Float32Array
+    partitions: Float32Array
     parts: Float32Array | None = None
     starts: Int64Array | None = None
 
 
-def partition(rows: Float32Array, space: Space, n_cells: int, seed: int,
+def partition(rows: Float32Array, space: Space, n_partitions: int, seed: int,
               threads: int = 1) -> Int32Array:
-    """The cell of each row.
+    """The partition of each row.
 
-    Many cells are found in two levels: the rows are split, and each part is split again into as
-    many cells as are its share. A row's cell is the nearest of all, or where there are very many,
-    of those in the parts that are nearest.
+    Many partitions are found in two levels: the rows are split, and each part is split again into
+    as many partitions as are its share. A row's partition is the nearest of all, or where there are
+    very many, of those in the parts that are nearest.
     """
-    return _labels(rows, space, means_of(rows, space, n_cells, seed, threads), threads)
+    return _labels(rows, space, means_of(rows, space, n_partitions, seed, threads), threads)
 
 
-def means_of(rows: Float32Array, space: Space, n_cells: int, seed: int, threads: int = 1) -> Means:
-    """The means of cells, by a sample of the rows."""
-    points = space.of(rows[_sample(len(rows), n_cells * _ROWS_A_CELL)])
-    if n_cells <= _MOST_AT_ONCE:
-        return Means(k_means(points, n_cells, seed))
-    parts = k_means(points[_sample(len(points), round(n_cells**0.5) * _ROWS_A_CELL)],
-                    round(n_cells**0.5), seed)
+def means_of(rows: Float32Array, space: Space, n_partitions: int, seed: int,
+             threads: int = 1) -> Means:
+    """The means of partitions, by a sample of the rows."""
+    points = space.of(rows[_sample(len(rows), n_partitions * _ROWS_A_CELL)])
+    if n_partitions <= _MOST_AT_ONCE:
+        return Means(k_means(points, n_partitions, seed))
+    parts = k_means(points[_sample(len(points), round(n_partitions**0.5) * _ROWS_A_CELL)],
+                    round(n_partitions**0.5), seed)
     part_of = _nearest(points, parts, threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
-    numbers = [max(1, round(n_cells * len(some) / len(points))) if len(some) else 0
+    numbers = [max(1, round(n_partitions * len(some) / len(points))) if len(some) else 0
                for some in members]
     starts = np.cumsum([0, *(min(pair) for pair in zip(numbers, map(len, members), strict=True))])
-    cells = np.empty((starts[-1], points.shape[1]), np.float32)
+    partitions = np.empty((starts[-1], points.shape[1]), np.float32)
 
     def split(p: int) -> None:
         if len(members[p]):
-            cells[starts[p] : starts[p + 1]] = _fitted(points[members[p]], numbers[p], seed)
+            partitions[starts[p] : starts[p + 1]] = _fitted(points[members[p]], numbers[p], seed)
 
     with _fitting():
         each(split, range(len(parts)), threads)
-    return Means(cells, parts, starts)
+    return Means(partitions, parts, starts)
 
 
-def k_means(points: Float32Array, n_cells: int, seed: int, init: str = "random") -> Float32Array:
+def k_means(points: Float32Array, n_partitions: int, seed: int,
+            init: str = "random") -> Float32Array:
     """Means of so many groups of points, or of as many as there are points.
 
     They begin at random points, or those of "k-means++" (Arthur and Vassilvitskii 2007).
     """
     with _fitting():
-        return _fitted(points, n_cells, seed, init)
+        return _fitted(points, n_partitions, seed, init)
 
 
 @contextmanager
@@ -112,10 +114,11 @@ def _fitting() -> Iterator[None]:
         yield
 
 
-def _fitted(points: Float32Array, n_cells: int, seed: int, init: str = "random") -> Float32Array:
+def _fitted(points: Float32Array, n_partitions: int, seed: int,
+            init: str = "random") -> Float32Array:
     from sklearn.cluster import KMeans
 
-    model = KMeans(min(n_cells, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
+    model = KMeans(min(n_partitions, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
                    algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
     return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
 
@@ -147,17 +150,17 @@ def _squares(means: Float32Array) -> Float32Array:
 
 
 def _labels(rows: Float32Array, space: Space, means: Means, threads: int) -> Int32Array:
-    """The cell of each row."""
+    """The partition of each row."""
     labels = np.empty(len(rows), np.int32)
     # Means are weighed once more in the place of all rows: <W x, m> is <x, W m>.
-    lines, squares = _lines(space.weighed(means.cells)), _squares(means.cells)
-    few = means.parts is None or means.starts is None or len(means.cells) <= _MOST_COMPARED
+    lines, squares = _lines(space.weighed(means.partitions)), _squares(means.partitions)
+    few = means.parts is None or means.starts is None or len(means.partitions) <= _MOST_COMPARED
     if not few:
         assert means.parts is not None
         part_lines, part_squares = _lines(space.weighed(means.parts)), _squares(means.parts)
 
     def find(block: slice) -> None:
-        vectors = _moderate(rows[block], space.centre, space.unit)
+        vectors = _moderate(rows[block], space.centre, space.normalized)
         if few:
             labels[block] = np.argmin(vectors @ lines + squares, axis=1)
             return
@@ -192,16 +195,16 @@ def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: In
     return labels
 
 
-def _moderate(rows: Float32Array, centre: Float64Array, unit: bool) -> Float32Array:
+def _moderate(rows: Float32Array, centre: Float64Array, normalized: bool) -> Float32Array:
     """Centred rows, of which float32 can hold the squares; larger ones are cut to that."""
     vectors: Float32Array
     with np.errstate(over="ignore"):
-        if not unit:
+        if not normalized:
             vectors = rows - centre.astype(np.float32)
         else:
             lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
             if not (_SHORTEST < lengths.min(initial=1.0) <= lengths.max(initial=1.0) < _LONGEST):
-                return centred(rows, centre, unit).astype(np.float32)
+                return centred(rows, centre, normalized).astype(np.float32)
             vectors = rows / lengths[:, None]
             vectors -= centre.astype(np.float32)
     return np.clip(vectors, -_LARGEST, _LARGEST, out=vectors)

@@ -1,4 +1,4 @@
-"""A first look along few directions: which ones, how many, and rows coded along them."""
+"""A PCA filter along few directions: which ones, how many, and rows coded along them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POWER_STEPS, _ROWS_OF_DIRECTIONS = 3, 4096
 _SCAN_END = 8
 _REFINE_ROW, _REFINE_COORDINATE = 2500, 4
 _YOUNG = 2.0
-# A first look must save this share of the whole scan, and codes must not grow beyond this share
+# A PCA filter must save this share of the whole scan, and codes must not grow beyond this share
 # of the float32 rows.
 _WORTH_IT = 0.8
 _LARGEST_SHARE = 0.35
@@ -34,7 +34,7 @@ class AlongCodes(NamedTuple):
     """Panels of codes along a basis, the length of what is outside it in the last group."""
 
     panels: UInt8Array
-    weights: Float32Array
+    inv_scale: Float32Array
     bounds: CodeBounds
 
 
@@ -58,7 +58,7 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
     return np.linalg.qr(basis @ axes)[0].T.copy()
 
 
-def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Float64Array,
+def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
            thresholds: Float64Array, squared: bool, width: int, seed: int) -> Float64Array | None:
     """As many of the directions as make the search cheapest, or None if none do.
 
@@ -69,7 +69,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
         Centred rows.
     n_rows : int
         How many there are of them in all.
-    weights : (q, dim)
+    query_vectors : (q, dim)
         Of sample queries: keys are <weight, row>, plus |row|^2 if `squared`.
     thresholds : (q,)
         The keys of the rows that their answers end with.
@@ -79,9 +79,9 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
         For the rotation within the space of the directions, which evens their codes out.
     """
     dim, sample = sample.shape[1], _some(sample)
-    along, query_along = sample @ found.T, weights @ found.T
+    along, query_along = sample @ found.T, query_vectors @ found.T
     squares = np.einsum("ij,ij->i", sample, sample)
-    query_squares = np.einsum("ij,ij->i", weights, weights)
+    query_squares = np.einsum("ij,ij->i", query_vectors, query_vectors)
     best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
     for m in _NUMBERS:
         if m > min(len(found), dim // 2) or (
@@ -99,17 +99,17 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, weights: Floa
             best, best_cost = m, cost
     if best == 0:
         return None
-    turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
-    return np.ascontiguousarray(turn @ found[:best])
+    rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
+    return np.ascontiguousarray(rotation @ found[:best])
 
 
 def _some(sample: Float64Array) -> Float64Array:
     return sample[:: max(-(-len(sample) // _ROWS_OF_DIRECTIONS), 1)]
 
 
-def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
+def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, normalized: bool,
                outliers: Int64Array, order: Int64Array, places: Int64Array,
-               rest_unit: float = 0.0, threads: int = 1) -> AlongCodes:
+               rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
     """Code rows, centred, along a basis, each by the weight of its panel.
 
     `order` has the slots of positions, `places` the position of each row. With a `rest_unit` other
@@ -122,7 +122,7 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
     outlying[outliers] = True
 
     def measure(block: slice) -> None:
-        along, squares = _along(basis, rows[block], centre, unit, outlying[block])
+        along, squares = _along(basis, rows[block], centre, normalized, outlying[block])
         largest[block] = np.abs(along).max(axis=1)
         rest[block] = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)
@@ -132,40 +132,41 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, un
     longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
     room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
                       longest / _core.CODE_SPAN)
-    if rest_unit:
-        room = np.maximum(room, largest_of_panels(rest, order) / (rest_unit * (1.0 - _UP32)))
-    weights = (127.0 / room).astype(np.float32)
-    of_row = np.where(places >= 0, weights[np.maximum(places, 0) // _core.code_rows(1)],
+    if rest_step:
+        room = np.maximum(room, largest_of_panels(rest, order) / (rest_step * (1.0 - _UP32)))
+    inv_scale = (127.0 / room).astype(np.float32)
+    of_row = np.where(places >= 0, inv_scale[np.maximum(places, 0) // _core.code_rows(1)],
                       np.float32(0.0))
     rest *= of_row
-    if not rest_unit:
-        rest_unit = max(float(rest.max()) / 127.0, 1e-30) * _UP
+    if not rest_step:
+        rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
     panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
     extremes = np.zeros((len(blocks_of(n)), 4))
 
     def code(block: slice) -> None:
-        along = _along(basis, rows[block], centre, unit, outlying[block])[0].astype(np.float32)
+        along = _along(basis, rows[block], centre, normalized,
+                       outlying[block])[0].astype(np.float32)
         exact = along.astype(np.float64)
         scaled = exact * of_row[block, None]
         whole = np.clip(np.rint(scaled), -127.0, 127.0)
         codes = np.full((len(along), panels.shape[1]), 128, np.uint8)
         codes[:, :m] = whole + 128.0
-        codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_unit)[:, None]
+        codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_step)[:, None]
         _core.pack_codes(codes, places[block], False, panels)
         extremes[block_number(block)] = [
             _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)]
 
     each(code, blocks_of(n), threads)
     residual, length, _, norm = np.sqrt(extremes.max(axis=0)).tolist()
-    return AlongCodes(panels, weights, CodeBounds(
+    return AlongCodes(panels, inv_scale, CodeBounds(
         (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
-        rest_unit))
+        rest_step))
 
 
-def _along(basis: Float64Array, rows: Float32Array, centre: Float64Array, unit: bool,
+def _along(basis: Float64Array, rows: Float32Array, centre: Float64Array, normalized: bool,
            outlying: npt.NDArray[np.bool_]) -> tuple[Float64Array, Float64Array]:
     """What rows are along a basis, and their |y|^2; outlying rows count as zero."""
-    vectors = centred(rows, centre, unit)
+    vectors = centred(rows, centre, normalized)
     vectors[outlying] = 0.0  # float32 might not hold them
     return vectors @ basis.T, np.einsum("ij,ij->i", vectors, vectors)
 

@@ -12,10 +12,10 @@ from farann._types import Float32Array, Float64Array
 _MAIN_DIRECTIONS = 96
 
 
-def directions_of(weights: Float64Array) -> Float64Array:
+def directions_of(query_vectors: Float64Array) -> Float64Array:
     """Weights of length 1: long queries aren't more important. Zeros stay what they are."""
-    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
-    directions: Float64Array = weights / np.maximum(lengths, np.finfo(np.float64).tiny)
+    lengths = np.linalg.norm(query_vectors, axis=1, keepdims=True)
+    directions: Float64Array = query_vectors / np.maximum(lengths, np.finfo(np.float64).tiny)
     return directions
 
 
@@ -42,14 +42,14 @@ class Moment(NamedTuple):
         return products
 
 
-def moment_of(weights: Float64Array) -> Moment:
+def moment_of(query_vectors: Float64Array) -> Moment:
     """What queries have of each direction, from a sample of their weights.
 
     Few weights say little, so all directions count a little; of many only the main ones are told
     apart.
     """
-    n, dim = weights.shape
-    directions = directions_of(weights)
+    n, dim = query_vectors.shape
+    directions = directions_of(query_vectors)
     values, axes = np.linalg.eigh((directions.T @ directions + np.eye(dim)) / (n + dim))
     others = values[:-_MAIN_DIRECTIONS]
     rest = float(others.mean()) if len(others) else 0.0

@@ -1,4 +1,5 @@
-"""What a layout consists of: codes of rows, cells, seeds. Each knows its own sections of a file.
+"""What a layout consists of: codes of rows, partitions, shortlists. Each knows its own sections of
+a file.
 
 A new array of one of them is a field here, which the core reads by its name and a file keeps under
 it; nothing else lists them.
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
-from farann.quantize.transform import Turn
+from farann.quantize.transform import Transform
 from farann.spec.errors import FormatError
 
 
@@ -30,7 +31,7 @@ class CodeBounds(NamedTuple):
     length: float    # |w z|
     unknown: float   # |l - 7.5|
     norm: float      # |z|
-    rest_unit: float = 0.0  # of what the last group holds, if it isn't coordinates
+    rest_step: float = 0.0  # of what the last group holds, if it isn't coordinates
     outside: float = 0.0    # |z'| of what is outside the axes
     outside_length: float = 0.0  # |w z'|
     outside_usual: float = 0.0  # |z'|, the root of its mean square
@@ -100,12 +101,12 @@ class CodeArrays(Record):
     whole_weights: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     whole_squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     whole_bounds: CodeBounds | None = None
-    # |z| of each panel at most, or of what isn't along the lead.
+    # |z| of each panel at most, or of what isn't along the mean query direction.
     longest: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     # A direction that weights of queries have in common, and of each panel the most along it.
     lead: Float64Array | None = field(default=None, metadata=_array(np.float64, 1))
     along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    # What rows go through before they are coded, see `Turn`.
+    # What rows go through before they are coded, see `Transform`.
     stretch: Float64Array | None = field(default=None, metadata=_array(np.float64, 1))
     axes: Float64Array | None = field(default=None, metadata=_array(np.float64, 2))
 
@@ -114,21 +115,21 @@ class CodeArrays(Record):
         return _core.Codes(n_rows, dim, self)
 
     @property
-    def turn(self) -> Turn:
+    def transform(self) -> Transform:
         """What rows went through before they were coded."""
-        return Turn(self.signs, self.stretch, self.axes)
+        return Transform(self.signs, self.stretch, self.axes)
 
     @property
     def n_directions(self) -> int:
-        """Directions of the first look; 0 where there is none."""
+        """Directions of the PCA filter; 0 where there is none."""
         return 0 if self.basis is None else len(self.basis)
 
     def bytes_at(self, positions: Int64Array) -> UInt8Array:
         """Codes + 128 at some positions of halves; lower halves 0 where they aren't kept."""
         pairs = self.panels.shape[1] // 4
         panel, row = positions // 16, positions % 16
-        upper = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
-        halves = np.stack([upper & 15, upper >> 4], axis=2) << 4
+        high = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
+        halves = np.stack([high & 15, high >> 4], axis=2) << 4
         if self.lower is not None:
             own = self.lower.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
             halves |= np.stack([own & 15, own >> 4], axis=2)
@@ -137,37 +138,37 @@ class CodeArrays(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CellArrays(Record):
-    """Cells of codes; `_core.Cells` says what each array holds."""
+class PartitionArrays(Record):
+    """Partitions of codes; `_core.Cells` says what each array holds."""
 
     starts: Int64Array = field(metadata=_array(np.int64, 1))
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
     weights: Float32Array = field(metadata=_array(np.float32, 1))
     squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     unit: float
-    relative: bool = False  # whether codes are those of rows less the mean of their cell
+    relative: bool = False  # whether codes are those of rows less the mean of their partition
 
     def native(self, codes: CodeArrays) -> _core.Cells:
         """The same as the core has it; ValueError or TypeError if they don't fit the codes."""
-        return _core.Cells(codes.turn.n_coded, len(codes.panels), self)
+        return _core.Cells(codes.transform.n_coded, len(codes.panels), self)
 
     def at(self, positions: Int64Array) -> Int64Array:
-        """The cells that positions of codes belong to; -1 for none."""
+        """The partitions that positions of codes belong to; -1 for none."""
         numbers = np.searchsorted(self.starts, positions, side="right") - 1
         return np.where(numbers < len(self.starts) - 1, numbers, -1)
 
     def means(self, numbers: npt.NDArray[np.integer[Any]], dim: int) -> Float64Array:
-        """What rows of some cells are coded relative to: means as coded, turned; 0 for -1."""
-        panel, cell = numbers // 16, numbers % 16
+        """What rows of some partitions are coded relative to: means as coded, turned; 0 for -1."""
+        panel, partition = numbers // 16, numbers % 16
         width = self.panels.shape[1]
-        codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, cell]
+        codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, partition]
         units = np.where(numbers < 0, 0.0, 1.0 / self.weights.astype(np.float64)[panel])
         means: Float64Array = units[:, None] * (codes.reshape(len(numbers), width)[:, :dim] - 128.0)
         return means
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SeedArrays(Record):
+class Shortlists(Record):
     """Lists of rows that answer queries of one kind; `_core.Seeds` says what each array holds."""
 
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
@@ -183,7 +184,7 @@ class SeedArrays(Record):
         if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
             raise ValueError("positions must be those of the codes")
         flat = positions.ravel()
-        taken = codes.bytes_at(flat)[:, : codes.turn.width]
+        taken = codes.bytes_at(flat)[:, : codes.transform.width]
         panels = np.zeros(taken.shape, np.uint8)
         _core.pack_codes(np.ascontiguousarray(taken), np.arange(len(flat)), False, panels)
         return _core.Seeds(of_core, self, panels, codes.weights[flat // _core.code_rows(1)],
@@ -201,31 +202,31 @@ class Native(NamedTuple):
     """A layout as the core has it."""
 
     codes: _core.Codes | None = None
-    cells: _core.Cells | None = None
-    seeds: _core.Seeds | None = None
+    partitions: _core.Cells | None = None
+    shortlists: _core.Seeds | None = None
 
 
 class Layout(NamedTuple):
     """Codes of all rows of a base, and what goes with them."""
 
     codes: CodeArrays
-    cells: CellArrays | None = None
-    seeds: SeedArrays | None = None
+    partitions: PartitionArrays | None = None
+    shortlists: Shortlists | None = None
 
     def native(self, n_rows: int, dim: int) -> Native:
         """The same as the core has it; ValueError or TypeError if its parts don't fit."""
         codes = self.codes.native(n_rows, dim)
-        cells = None if self.cells is None else self.cells.native(self.codes)
-        seeds = None if self.seeds is None else self.seeds.native(self.codes, codes)
-        return Native(codes, cells, seeds)
+        partitions = None if self.partitions is None else self.partitions.native(self.codes)
+        shortlists = None if self.shortlists is None else self.shortlists.native(self.codes, codes)
+        return Native(codes, partitions, shortlists)
 
 
 class Origins(NamedTuple):
-    """What each row is coded relative to: the mean of its cell."""
+    """What each row is coded relative to: the mean of its partition."""
 
-    cells: CellArrays
-    labels: Int32Array  # the cell of each row; -1 for none
+    partitions: PartitionArrays
+    labels: Int32Array  # the partition of each row; -1 for none
 
     def of(self, rows: slice, dim: int) -> Float64Array:
         """The means of some rows, turned."""
-        return self.cells.means(self.labels[rows], dim)
+        return self.partitions.means(self.labels[rows], dim)

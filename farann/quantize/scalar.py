@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 from farann.quantize.records import CodeBounds
-from farann.quantize.transform import Turn
+from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
 
 # The codes' scale is set by the largest coordinate; these few rows may be left out of it.
@@ -27,18 +27,18 @@ LARGEST_DIM = 16_000
 _UP = 1.0 + 1e-9
 
 
-def centred(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:
-    """What is coded: rows less the centre, of length 1 before that if `unit`."""
+def centred(rows: Float32Array, centre: Float64Array, normalized: bool) -> Float64Array:
+    """What is coded: rows less the centre, of length 1 before that if `normalized`."""
     vectors = rows.astype(np.float64)
-    if unit:
+    if normalized:
         vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     vectors -= centre
     return vectors
 
 
-def sample_of(rows: Float32Array, centre: Float64Array, unit: bool) -> Float64Array:
+def sample_of(rows: Float32Array, centre: Float64Array, normalized: bool) -> Float64Array:
     """Rows from all over, centred; they may be in an order."""
-    return centred(rows[:: max(-(-len(rows) // _SAMPLED), 1)], centre, unit)
+    return centred(rows[:: max(-(-len(rows) // _SAMPLED), 1)], centre, normalized)
 
 
 def block_number(block: slice) -> int:
@@ -54,14 +54,14 @@ def blocks_of(n: int) -> list[slice]:
 class Extents(NamedTuple):
     """What scales must hold: measured before rows are coded."""
 
-    turn: Turn
+    transform: Transform
     largest: Float64Array  # of each row, its largest |coordinate| once it is turned, or |z'|
     limit: float  # the largest of all but the outliers
     outliers: Int64Array
     span: float = float(_core.CODE_SPAN)  # of weights: the largest by the smallest
     steps: int = 0  # if not 0, weights have so many steps from one to twice as much
 
-    def weights(self, largest: Float64Array) -> Float32Array:
+    def inv_scale(self, largest: Float64Array) -> Float32Array:
         """One over the scales that take these largest coordinates to 127, not too far apart."""
         room = np.clip(largest, self.limit / self.span, self.limit)
         if self.steps:
@@ -71,19 +71,19 @@ class Extents(NamedTuple):
         return (127.0 / room).astype(np.float32, copy=False)
 
 
-def measure_rows(rows: Float32Array, centre: Float64Array, unit: bool, turn: Turn, isa: str,
-                 progress: bool, steps: int = 0, threads: int = 1) -> Extents | None:
+def measure_rows(rows: Float32Array, centre: Float64Array, normalized: bool, transform: Transform,
+                 isa: str, progress: bool, steps: int = 0, threads: int = 1) -> Extents | None:
     """What codes must hold; None where they could not help, as rows have no spread."""
     largest = np.empty(len(rows))
 
     def measure(block: slice) -> None:
-        _core.code_extents(rows[block], centre, unit, *turn, isa, largest[block])
+        _core.code_extents(rows[block], centre, normalized, *transform, isa, largest[block])
 
     each(measure, blocks_of(len(rows)), threads, "measuring rows", progress)
     limit = _largest_coded(largest)
     if not 1e-28 < limit < 1e18:
         return None
-    return Extents(turn, largest, limit, np.flatnonzero(largest > limit).astype(np.int64),
+    return Extents(transform, largest, limit, np.flatnonzero(largest > limit).astype(np.int64),
                    steps=steps)
 
 
@@ -99,8 +99,8 @@ class CodedBlock(NamedTuple):
 Laying = Callable[[CodedBlock], object]
 
 
-def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Extents,
-              weights: Float32Array, isa: str, lay: Laying, progress: bool = False,
+def code_rows(rows: Float32Array, centre: Float64Array, normalized: bool, extents: Extents,
+              inv_scale: Float32Array, isa: str, lay: Laying, progress: bool = False,
               threads: int = 1) -> Float64Array:
     """Code rows, each by its weight, and lay them down block by block; those of outliers are worth
     nothing.
@@ -112,11 +112,11 @@ def code_rows(rows: Float32Array, centre: Float64Array, unit: bool, extents: Ext
 
     def code(block: slice) -> None:
         n = block.stop - block.start
-        coded = CodedBlock(block, np.empty((n, extents.turn.width), np.uint8), np.empty(n),
+        coded = CodedBlock(block, np.empty((n, extents.transform.width), np.uint8), np.empty(n),
                            np.empty(n, np.float32))
         extremes[block_number(block)] = _core.encode_rows(
-            rows[block], centre, unit, *extents.turn,
-            np.where(outlying[block], np.float32(0.0), weights[block]), isa, *coded[1:])
+            rows[block], centre, normalized, *extents.transform,
+            np.where(outlying[block], np.float32(0.0), inv_scale[block]), isa, *coded[1:])
         lay(coded)
 
     each(code, blocks_of(len(rows)), threads, "coding rows", progress)

@@ -20,7 +20,7 @@ def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
     return draw.integers(0, 2, (ROTATION_ROUNDS, dim), dtype=np.int8) * np.int8(2) - np.int8(1)
 
 
-class Turn(NamedTuple):
+class Transform(NamedTuple):
     """A stretch, if there is one, axes, if only what vectors are along these is coded, and a
     rotation; products of rows and weights stay what they are, but for what is outside the axes.
 
@@ -43,11 +43,11 @@ class Turn(NamedTuple):
 
     def rows(self, vectors: Float64Array) -> Float64Array:
         """Centred rows (n, dim) as they are coded, (n, n_coded)."""
-        return turned(self._along(self.stretched(vectors)), self.signs)
+        return rotated(self._along(self.stretched(vectors)), self.signs)
 
-    def weights(self, vectors: Float64Array) -> Float64Array:
+    def query_vectors(self, vectors: Float64Array) -> Float64Array:
         """Weights of queries (n, dim) as they are coded, (n, n_coded)."""
-        return turned(self._along(self.shrunk(vectors)), self.signs)
+        return rotated(self._along(self.shrunk(vectors)), self.signs)
 
     def outside(self, vectors: Float64Array) -> float:
         """How long what is outside the axes is of centred rows, the root of the mean square."""
@@ -59,7 +59,7 @@ class Turn(NamedTuple):
 
     def rows_from(self, vectors: Float64Array) -> Float64Array:
         """The inverse of `rows`, (n, dim), without what is outside the axes."""
-        vectors = turned_back(vectors, self.signs)
+        vectors = rotated_back(vectors, self.signs)
         return self.shrunk(vectors if self.axes is None else vectors @ self.axes)
 
     def stretched(self, vectors: Float64Array) -> Float64Array:
@@ -79,14 +79,14 @@ class Turn(NamedTuple):
         return vectors if self.axes is None else vectors @ self.axes.T
 
 
-def turned(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
+def rotated(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
     """Vectors (n, dim) rotated: changes of signs and Hadamard transforms, some rounds."""
     x = np.array(vectors, np.float64, order="C")
     _core.rotate(x, signs, default_isa())
     return x
 
 
-def turned_back(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
+def rotated_back(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
     """The inverse of `turned`, for few vectors: each of its steps undoes itself."""
     x = vectors.astype(np.float64)
     size = _power_below(x.shape[1])

@@ -140,7 +140,7 @@ def _list_pays(store: Store, view: View, count: int, n_queries: int) -> bool:
     return count * (_FETCH + listed) < store.n_slots * scanned
 
 
-class Wanted(NamedTuple):
+class RowFilters(NamedTuple):
     """What the arguments of a search say, checked and looked up; None where there is no limit."""
 
     rows: Rows | None
@@ -151,7 +151,7 @@ class Wanted(NamedTuple):
         return (self.rows is not None and store.n_coded is None
                 and self.rows.count * _EXACT_BELOW <= store.n_slots)
 
-    def of(self, which: Int64Array, n_queries: int) -> Wanted:
+    def of(self, which: Int64Array, n_queries: int) -> RowFilters:
         """The same for some of the queries."""
         if self.excluded is None:
             return self
@@ -160,7 +160,7 @@ class Wanted(NamedTuple):
         mine = np.zeros(n_queries, np.bool_)
         mine[which] = True
         ends = np.concatenate([[0], np.cumsum(lengths[mine])]).astype(np.int64)
-        return Wanted(self.rows, (ids[np.repeat(mine, lengths)], ends))
+        return RowFilters(self.rows, (ids[np.repeat(mine, lengths)], ends))
 
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""
@@ -177,7 +177,8 @@ def check_owner(index: Index, allowed: Any) -> None:
                          "with this index's filter method")
 
 
-def wanted(store: Store, exclude: Any, allowed: Any, n_queries: int, single: bool) -> Wanted:
+def row_filters(store: Store, exclude: Any, allowed: Any, n_queries: int,
+                single: bool) -> RowFilters:
     """Check `exclude` and `allowed` of a search, and look up what is allowed."""
     rows = excluded = None
     if isinstance(allowed, Filter):
@@ -192,7 +193,7 @@ def wanted(store: Store, exclude: Any, allowed: Any, n_queries: int, single: boo
         ids, offsets = checks.to_listed_ids("exclude", exclude, n_queries, single)
         if len(ids):
             excluded = ids, offsets
-    return Wanted(rows, excluded)
+    return RowFilters(rows, excluded)
 
 
 def prepared(index: Index, store: Store | None, allowed: Any, exclude: Any) -> Filter:

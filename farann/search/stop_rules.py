@@ -22,10 +22,10 @@ def check_limits(limits: Limits | None, vectors: bool) -> None:
         check_exact(what, vectors, "give recall=, or budget=")
 
 
-def search_options(limits: Limits, n_rows: int, with_cells: bool) -> dict[str, Any] | None:
+def search_options(limits: Limits, n_rows: int, with_partitions: bool) -> dict[str, Any] | None:
     """How the core is told where to stop; None: the table of `tune` says it."""
     everything = {"effort": float("inf")}
-    if not with_cells:
+    if not with_partitions:
         return everything | {"budget": limits.budget or 0}
     if limits.budget is not None:
         return everything if limits.budget >= n_rows else {

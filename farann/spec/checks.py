@@ -61,7 +61,7 @@ def to_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     return value
 
 
-def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bool,
+def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, single: bool,
                as_is: bool = False, first: int = 0) -> Float32Array:
     """Check rows or queries and give them as C-contiguous float32, (n, dim).
 
@@ -107,7 +107,7 @@ def to_vectors(name: str, value: Any, dim: int | None, *, unit: bool, single: bo
     else:
         with np.errstate(over="ignore", under="ignore"):
             vectors = np.ascontiguousarray(array, dtype=np.float32)
-    bad = _core.first_bad_row(vectors, unit)
+    bad = _core.first_bad_row(vectors, normalized)
     if bad >= 0:
         raise ValueError(f"{name}: {_what_is_bad(array[bad], vectors[bad])} in row {first + bad}")
     return vectors
@@ -174,7 +174,7 @@ def to_int(name: str, value: Any, smallest: int, largest: int = _MOST_INT) -> in
 
 
 def to_cells(value: Any) -> int | str | None:
-    """Check a number of cells, "auto" or None."""
+    """Check a number of partitions, "auto" or None."""
     if value is None or (isinstance(value, str) and value == "auto"):
         return value
     try:

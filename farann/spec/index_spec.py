@@ -7,7 +7,7 @@ from typing import NamedTuple
 from farann.spec.metric_traits import MetricTraits
 
 
-class Kind(NamedTuple):
+class IndexSpec(NamedTuple):
     """What an index was asked to be, as far as its rows are concerned."""
 
     metric: MetricTraits
@@ -16,8 +16,3 @@ class Kind(NamedTuple):
     cells: int | str | None = None
     bits: int = 8  # of a code
     vectors: bool = True  # whether coded rows stay as float32, too
-
-    @property
-    def unit(self) -> bool:
-        """Whether only the rows' directions count."""
-        return self.metric.normalized

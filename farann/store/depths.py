@@ -38,7 +38,7 @@ _MOST_STOPS = 64
 class Answers(NamedTuple):
     """The rows furthest from sample queries, among the first `n_slots` of a store."""
 
-    asked: object  # the guard of the tuned queries, which the sample is like
+    guard: object  # the guard of the tuned queries, which the sample is like
     queries: Float32Array
     scores: Float32Array  # (q, k)
     slots: Int64Array  # (q, k), -1 for none
@@ -100,7 +100,7 @@ def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
     """
     added = store.added
     assert added is not None
-    if before is None or before.asked is not guard:
+    if before is None or before.guard is not guard:
         queries = sample_like(store, k, guard)
     elif len(before.queries) == 0:
         return before
@@ -174,14 +174,14 @@ def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers
     alive = None if store.alive is None else store.alive[first:]
     rows = store.tail[first - store.n_base :]
     new = _core.Snapshot(rows, rows[:0], None, alive, store.centre,
-                         store.kind.metric.number, isa)
+                         store.spec.metric.number, isa)
     hits, _ = batches.top(new, _core.Filter(new), answers.queries, k, False, threads)
     scores = np.concatenate([answers.scores, hits.scores], axis=1)
     slots = np.concatenate([answers.slots, np.where(hits.ids < 0, -1, hits.ids + first)], axis=1)
-    sign = np.float32(-1.0 if store.kind.metric.larger_is_further else 1.0)
+    sign = np.float32(-1.0 if store.spec.metric.larger_is_further else 1.0)
     last = np.where(slots < 0, np.float32(np.inf), sign * scores)
     best = np.argsort(last, axis=1, kind="stable")[:, :k]
-    return Answers(answers.asked, answers.queries, np.take_along_axis(scores, best, axis=1),
+    return Answers(answers.guard, answers.queries, np.take_along_axis(scores, best, axis=1),
                    np.take_along_axis(slots, best, axis=1), store.n_slots, store.added.runs,
                    answers.lost)
 

@@ -23,10 +23,10 @@ from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
 from farann.layout.build import Made, make_codes, sampled
 from farann.quantize import decoding
-from farann.quantize.records import CellArrays, CodeArrays, Layout, Native, Record, SeedArrays
+from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
 from farann.runtime.dispatch import default_isa
 from farann.runtime.process import ieee_arithmetic
-from farann.spec.index_spec import Kind
+from farann.spec.index_spec import IndexSpec
 from farann.store.depths import Depths
 from farann.store.ids import IdMap
 from farann.tuning.guard import SAMPLE, Guard, make_guard
@@ -53,9 +53,9 @@ class View(NamedTuple):
 class Store:
     """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
 
-    def __init__(self, dim: int, kind: Kind) -> None:
+    def __init__(self, dim: int, spec: IndexSpec) -> None:
         self.dim = dim
-        self.kind = kind
+        self.spec = spec
         self.layout: Layout | None = None
         self.exact: Layout | None = None  # one that exact searches have for themselves
         self.codes_recall: float | None = None
@@ -94,11 +94,11 @@ class Store:
         return new
 
     @classmethod
-    def over(cls, rows: Float32Array, kind: Kind) -> Store:
+    def over(cls, rows: Float32Array, spec: IndexSpec) -> Store:
         """A built store over rows that it doesn't copy."""
-        store = cls(rows.shape[1], kind)
+        store = cls(rows.shape[1], spec)
         store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
-        store.centre, store.built = centre_of(rows, kind.unit), True
+        store.centre, store.built = centre_of(rows, spec.metric.normalized), True
         return store
 
     @property
@@ -132,8 +132,8 @@ class Store:
             def snapshot_of(layout: Native) -> _core.Snapshot:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                    self.kind.metric.number, isa, layout.codes, layout.cells, self.n_coded is None,
-                    layout.seeds, added, runs, uncoded)
+                    self.spec.metric.number, isa, layout.codes, layout.partitions,
+                    self.n_coded is None, layout.shortlists, added, runs, uncoded)
 
             snapshot = exact = snapshot_of(native)
             if native_exact is not None:
@@ -160,14 +160,14 @@ class Store:
         return None if self.layout is None else self.layout.codes
 
     @property
-    def cells(self) -> CellArrays | None:
-        """Cells of these codes."""
-        return None if self.layout is None else self.layout.cells
+    def partitions(self) -> PartitionArrays | None:
+        """Partitions of these codes."""
+        return None if self.layout is None else self.layout.partitions
 
     @property
-    def seeds(self) -> SeedArrays | None:
-        """Seeds of these codes."""
-        return None if self.layout is None else self.layout.seeds
+    def shortlists(self) -> Shortlists | None:
+        """Shortlists of these codes."""
+        return None if self.layout is None else self.layout.shortlists
 
     def native_added(self) -> _core.Codes | None:
         """Codes of the tail as the core has them; None where there are none."""
@@ -200,7 +200,7 @@ class Store:
         rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
         if self.n_coded is not None:
             rows[~in_tail] = decoding.decoded(self._coded, slots[~in_tail], self.centre,
-                                                self.kind.unit)
+                                                self.spec.metric.normalized)
         else:
             rows[~in_tail] = self.base[slots[~in_tail]]
         return rows
@@ -226,7 +226,7 @@ class Store:
         if self.codes is None or self.n_coded is not None:
             return None
         return (self.added or nothing_added()).grown(
-            self.codes, tail, n_new, self.n_base, self.centre, self.kind, default_isa())
+            self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa())
 
     def adopting(self, rows: Float32Array, ids: Int64Array) -> Store:
         """This store, which is empty, over rows as they lie, without a copy."""
@@ -251,12 +251,12 @@ class Store:
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
-        centre, made = centre_of(base, self.kind.unit), Made()
-        if self.kind.coded:
-            made = make_codes(base, centre, self.kind, default_isa(), queries, progress,
+        centre, made = centre_of(base, self.spec.metric.normalized), Made()
+        if self.spec.coded:
+            made = make_codes(base, centre, self.spec, default_isa(), queries, progress,
                               threads, self._held_out(base, unused))
         n_coded = None
-        if made.layout is not None and not self.kind.vectors:
+        if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
@@ -266,13 +266,13 @@ class Store:
 
     def _held_out(self, base: Float32Array, unused: Float32Array | None) -> Float32Array | None:
         """Queries that the layout isn't made with."""
-        if self.kind.cells != "auto" or len(base) == 0:
+        if self.spec.cells != "auto" or len(base) == 0:
             return None
         if unused is not None and len(unused):
             return unused[:_HELD_OUT]
-        used = sampled(len(base), len(base), self.dim, self.kind.seed)
+        used = sampled(len(base), len(base), self.dim, self.spec.seed)
         fresh = np.setdiff1d(np.arange(len(base)), used, assume_unique=True)
-        draw = np.random.default_rng([self.kind.seed, 2])
+        draw = np.random.default_rng([self.spec.seed, 2])
         return np.asarray(base[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
 
     def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
@@ -300,10 +300,10 @@ class Store:
         live, isa = self.live_slots(), default_isa()
         coded, n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
         tail = self.take(live[n_coded:])
-        coded, far = recoding.extended(coded, n_coded, tail, self.centre, self.kind, isa)
+        coded, far = recoding.extended(coded, n_coded, tail, self.centre, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
         return self.changed(
-            layout=Layout(coded.codes, coded.cells), base=coded.rows,
+            layout=Layout(coded.codes, coded.partitions), base=coded.rows,
             n_coded=n_coded + int((~far).sum()),
             ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
             _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
@@ -312,17 +312,17 @@ class Store:
     def _coded(self) -> decoding.Coded:
         """A base without vectors."""
         assert self.codes is not None and self.n_coded is not None
-        return decoding.Coded(self.codes, self.cells, self.base)
+        return decoding.Coded(self.codes, self.partitions, self.base)
 
     def kept(self) -> decoding.Coded:
-        """Codes, cells and rows of a base without vectors, less what is removed."""
+        """Codes, partitions and rows of a base without vectors, less what is removed."""
         if self.alive is None:
             return self._coded
         return recoding.without(self._coded, self.alive[: self.n_base].astype(np.bool_))
 
     def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
         """Rough scores of rows that are there as codes."""
-        return decoding.scores(self._coded, queries, slots, self.centre, self.kind.metric)
+        return decoding.scores(self._coded, queries, slots, self.centre, self.spec.metric)
 
     def sample_queries(self, most: int) -> Float32Array:
         """Queries to measure with: real ones where `build` was given some, else rows."""
@@ -332,10 +332,10 @@ class Store:
         slots = self.live_slots()
         if len(self.base) and self.n_coded is None:
             # The order was made so that these find their answers early.
-            used = sampled(len(self.base), len(self.base), self.dim, self.kind.seed)
+            used = sampled(len(self.base), len(self.base), self.dim, self.spec.seed)
             fresh = np.setdiff1d(slots, used, assume_unique=True)
             slots = fresh if len(fresh) else slots
-        draw = np.random.default_rng([self.kind.seed, 1])
+        draw = np.random.default_rng([self.spec.seed, 1])
         return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
 
     def plan_holds(self, k: int) -> bool:
@@ -349,11 +349,12 @@ class Store:
 
     def guard(self, queries: Float32Array | None, isa: str) -> Guard:
         """A guard for a plan that is measured with these queries, or else with `sample_queries`."""
-        unit = self.kind.metric.scale_free
+        normalized = self.spec.metric.scale_free
         if queries is not None:
-            return make_guard(queries, unit, self.kind.seed, isa)
+            return make_guard(queries, normalized, self.spec.seed, isa)
         if self.tunings.usual is None:
-            self.tunings.usual = make_guard(self.sample_queries(SAMPLE), unit, self.kind.seed, isa)
+            self.tunings.usual = make_guard(self.sample_queries(SAMPLE), normalized, self.spec.seed,
+                                            isa)
         return self.tunings.usual
 
     @property
@@ -363,7 +364,7 @@ class Store:
 
     @property
     def n_directions(self) -> int:
-        """Leading directions of the first look; 0 where there is none."""
+        """Leading directions of the PCA filter; 0 where there is none."""
         return 0 if self.codes is None else self.codes.n_directions
 
     @property
@@ -380,8 +381,8 @@ class Store:
             "centre": self.centre.nbytes,
             "codes": _nbytes(self.codes, self.added and self.added.room,
                              self.exact and self.exact.codes),
-            "cells": _nbytes(self.cells),
-            "seeds": _nbytes(self.seeds, self.exact and self.exact.seeds),
+            "cells": _nbytes(self.partitions),
+            "seeds": _nbytes(self.shortlists, self.exact and self.exact.shortlists),
         }
 
 
@@ -390,15 +391,15 @@ def _nbytes(*records: Record | None) -> int:
 
 
 @ieee_arithmetic()
-def centre_of(rows: Float32Array, unit: bool) -> Float64Array:
-    """The mean of a sample of the rows (with `unit`: of their directions), as float32 has it."""
+def centre_of(rows: Float32Array, normalized: bool) -> Float64Array:
+    """The mean of a sample of the rows, or `normalized` of their directions, as float32 has it."""
     if len(rows) == 0:
         return np.zeros(rows.shape[1])
     sample = rows[:: -(-len(rows) // _CENTRE_SAMPLE)]
     total = np.zeros(rows.shape[1])
     for start in range(0, len(sample), _SAMPLE_AT_ONCE):
         part = sample[start : start + _SAMPLE_AT_ONCE].astype(np.float64)
-        if unit:
+        if normalized:
             part /= np.linalg.norm(part, axis=1, keepdims=True)
         total += part.sum(axis=0)
     mean: Float64Array = (total / len(sample)).astype(np.float32).astype(np.float64)

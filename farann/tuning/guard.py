@@ -25,7 +25,7 @@ from farann.runtime.process import ieee_arithmetic, one_thread
 from farann.spec.errors import RecallWarning
 
 if TYPE_CHECKING:
-    from farann.search.filters import Wanted
+    from farann.search.filters import RowFilters
     from farann.store.store import Store, View
 
 # Sample queries at most; one in so many is held out to see how far queries of the sample are from
@@ -66,10 +66,10 @@ class GuardArrays(NamedTuple):
 class Guard:
     """Tells queries that are unlike a sample, and counts them."""
 
-    def __init__(self, arrays: GuardArrays, dim: int, unit: bool, isa: str) -> None:
+    def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str) -> None:
         self.arrays = arrays
-        self.tests = _core.Guard(isa, unit, signs_of(dim), *arrays)
-        self._asked, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
+        self.tests = _core.Guard(isa, scale_free, signs_of(dim), *arrays)
+        self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
         """Numbers of the queries to guard; None where there is none.
@@ -102,7 +102,7 @@ class Guard:
             found = found[np.array(far, np.bool_)]
         return found
 
-    def top(self, store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int,
+    def top(self, store: Store, view: View, row_filters: RowFilters, queries: Float32Array, k: int,
             threads: int, options: dict[str, Any], usual: tuple[float, float, int] | None = None,
             recall: float | None = None) -> tuple[Hits, SearchStats]:
         """The k best rows of each query: exact for those that are unlike the sample, or turn out to
@@ -113,7 +113,7 @@ class Guard:
         """
         n, unlike = len(queries), self.unlike(queries, threads)
         if unlike is None and usual is None:
-            return _searched(store, view, wanted, queries, k, threads, options)
+            return _searched(store, view, row_filters, queries, k, threads, options)
         guarded = np.empty(0, np.int64) if unlike is None else unlike
         like = np.delete(np.arange(n), guarded)
         exact = {} if store.n_coded is None else _ALL_CODES
@@ -125,11 +125,11 @@ class Guard:
         def search(which: Int64Array, limits: dict[str, Any]) -> None:
             if len(which):
                 hits.scores[which], hits.ids[which] = (found := _searched(
-                    store, view, wanted.of(which, n), queries[which], k, threads, limits))[0]
+                    store, view, row_filters.of(which, n), queries[which], k, threads, limits))[0]
                 did.append(found[1])
 
         if unlike is None:
-            hits, work = _searched(store, view, wanted, queries, k, threads, options)
+            hits, work = _searched(store, view, row_filters, queries, k, threads, options)
             did.append(work)
         else:
             hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
@@ -148,23 +148,24 @@ class Guard:
 
     def _note(self, asked: int, guarded: int, frames: int) -> None:
         """Count queries; warn once, so many frames up, if chance doesn't explain those guarded."""
-        self._asked += asked
+        self._n_queries += asked
         self._guarded += guarded
         self._surplus = max(self._surplus + guarded - _WARN_SHARE * asked, 0.0)
         if self._surplus <= _WARN_AFTER or self._warned:
             return
         self._warned = True
         warnings.warn(
-            f"recall: {self._guarded} of {self._asked} queries were unlike those that this recall "
-            "was measured with, and were answered exactly, which takes longer; give a sample of "
-            "such queries to tune(queries), or to build(queries)", RecallWarning, stacklevel=frames)
+            f"recall: {self._guarded} of {self._n_queries} queries were unlike those that this "
+            "recall was measured with, and were answered exactly, which takes longer; give a "
+            "sample of such queries to tune(queries), or to build(queries)", RecallWarning,
+            stacklevel=frames)
 
 
-def _searched(store: Store, view: View, wanted: Wanted, queries: Float32Array, k: int, threads: int,
-              options: dict[str, Any]) -> tuple[Hits, SearchStats]:
+def _searched(store: Store, view: View, row_filters: RowFilters, queries: Float32Array, k: int,
+              threads: int, options: dict[str, Any]) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, approximate with an effort among the `options`."""
     approximate = "effort" in options
-    chosen = wanted.filter(store, view, len(queries), exact=not approximate)
+    chosen = row_filters.filter(store, view, len(queries), exact=not approximate)
     return batches.top(view.snapshot if approximate else view.exact, chosen, queries, k, False,
                        threads, **options)
 
@@ -210,7 +211,7 @@ def width_of(dim: int) -> int:
     return min(-(-dim // 16) * 16, _WIDTH)
 
 
-def _sums_of(queries: Float32Array, unit: bool) -> Float64Array:
+def _sums_of(queries: Float32Array, scale_free: bool) -> Float64Array:
     """What is kept of queries, without those that float32 can't hold."""
     n, dim = queries.shape
     width = width_of(dim)
@@ -218,7 +219,7 @@ def _sums_of(queries: Float32Array, unit: bool) -> Float64Array:
     np.multiply(queries, signs_of(dim), out=signed[:, :dim])
     with np.errstate(over="ignore", invalid="ignore"):
         sums = signed.reshape(n, -1, width).sum(axis=1).astype(np.float64)
-    if unit:
+    if scale_free:
         lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
         sums /= np.where(lengths > 0.0, lengths, 1.0)[:, None]
     finite: Float64Array = sums[np.isfinite(sums).all(axis=1)]
@@ -226,15 +227,18 @@ def _sums_of(queries: Float32Array, unit: bool) -> Float64Array:
 
 
 @ieee_arithmetic()
-def make_guard(queries: Float32Array, unit: bool, seed: int, isa: str) -> Guard:
-    """A guard for a plan that was measured with such queries; `unit`: their lengths don't count."""
+def make_guard(queries: Float32Array, scale_free: bool, seed: int, isa: str) -> Guard:
+    """A guard for a plan that was measured with such queries.
+
+    `scale_free`: their lengths don't count.
+    """
     dim = queries.shape[1]
     draw = np.random.default_rng([seed, 2])
     order = draw.permutation(len(queries))[:SAMPLE]
-    sums = _sums_of(queries[order], unit)
+    sums = _sums_of(queries[order], scale_free)
     with one_thread():
         arrays = _arrays_of(sums, seed) if len(sums) else _nothing(width_of(dim))
-    return Guard(arrays, dim, unit, isa)
+    return Guard(arrays, dim, scale_free, isa)
 
 
 def _nothing(width: int) -> GuardArrays:

@@ -26,7 +26,7 @@ _MOST_ANSWERS, _FEWEST_QUERIES = 2**18, 32
 _MOST_SINGLES = 32
 # More effort isn't tried once a search costs so many times what the exact one does.
 _MOST_COST = 2.0
-# Standard deviations that cells are given credit for.
+# Standard deviations that partitions are given credit for.
 _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 # What searches with a budget take, which stops them earlier.
 MOST_DEVIATIONS = 5.0
@@ -46,7 +46,7 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
-            with_cells: bool, with_vectors: bool = True, target: float = 0.95,
+            with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
             exact: _core.Snapshot | None = None,
             singles: bool = True) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
@@ -57,15 +57,15 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     one is measured as well. With the table come the ids of the queries' answers.
     """
     chosen = _core.Filter(snapshot)
-    asked = None if with_vectors else float("inf")
-    work, truth = _searched(exact or snapshot, chosen, queries, k, asked)
+    everything = None if with_vectors else float("inf")
+    work, truth = _searched(exact or snapshot, chosen, queries, k, everything)
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
-    of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, asked)
-    expects = with_cells and _expecting_pays(snapshot, chosen, queries, k, truth)
+    of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, everything)
+    expects = with_partitions and _expecting_pays(snapshot, chosen, queries, k, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
-    if with_cells:
+    if with_partitions:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
         efforts = []  # no row comes first because it answers many queries
@@ -106,10 +106,11 @@ def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float
 
 
 def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
-                    recalls: Sequence[float], of_exact: float, *, with_cells: bool,
+                    recalls: Sequence[float], of_exact: float, *, with_partitions: bool,
                     exact: _core.Snapshot | None = None) -> list[float]:
     """The same of searches of some recalls below 1, where an exact one takes `of_exact`."""
-    tuned, _ = measure(snapshot, queries, k, with_cells=with_cells, exact=exact, singles=False)
+    tuned, _ = measure(snapshot, queries, k, with_partitions=with_partitions, exact=exact,
+                       singles=False)
     efforts = [tuned.effort_for(recall) for recall in recalls]
     return [of_exact * (1.0 if effort == float("inf") else
                         float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
@@ -135,7 +136,7 @@ def _single_cost(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float3
 
 def _expecting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
                     truth: Hits) -> bool:
-    """Whether fewer rows are scanned; not where rows that answer most tell more than cells."""
+    """Whether fewer rows are scanned; not where rows that answer most tell more than partitions."""
     scanned = [
         _searched(snapshot, chosen, queries, k, _USUAL, expected)[0].rows_scanned
         for expected in (_expected(snapshot, chosen, queries, k, _USUAL, truth), nan)]

@@ -463,7 +463,7 @@ class PosNegRanker:
         for name, given, side in (("positive_queries", positive, self._pair.positive),
                                   ("negative_queries", negative, self._pair.negative)):
             found.append(checks.to_vectors(name, given, side.dim,
-                                            unit=side.metric == "cosine", single=single))
+                                            normalized=side.metric == "cosine", single=single))
         if len(found[0]) != len(found[1]) or (single and np.ndim(positive) != np.ndim(negative)):
             raise ValueError(f"negative_queries: expected as many as positive_queries, "
                              f"{np.shape(positive)[:-1]}, got {np.shape(negative)[:-1]}")

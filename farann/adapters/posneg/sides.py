@@ -225,7 +225,7 @@ def rows_of(name: str, given: Any, ids: npt.ArrayLike | None,
         metric, numbers = given.metric, given.ids
         rows = given.reconstruct(numbers)
     else:
-        rows = checks.to_vectors(name, given, None, unit=metric == "cosine", single=False)
+        rows = checks.to_vectors(name, given, None, normalized=metric == "cosine", single=False)
         numbers = (np.arange(len(rows)) if ids is None
                    else checks.to_new_ids("ids", ids, len(rows)))
     if len(rows) == 0:

@@ -134,7 +134,7 @@ class IndexedTopK(FurthestTopK):
         given: npt.NDArray[Any] = checks.to_array(name, candidates)
         if given.ndim != 2:
             raise ValueError(f"The {name} tensor must be 2D (got {given.shape}).")
-        rows = checks.to_vectors(name, given, None, unit=self._metric == "cosine",
+        rows = checks.to_vectors(name, given, None, normalized=self._metric == "cosine",
                                   single=False)
         if len(rows) == 0:
             raise ValueError(f"{name}: expected one row or more, got none")
