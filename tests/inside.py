@@ -38,8 +38,8 @@ import farann.runtime.dispatch as dispatch
 import farann.runtime.parallel as parallel
 import farann.runtime.pool as pool
 import farann.runtime.process as process
+import farann.search.depths as depths
 import farann.search.filters as filters
-import farann.store.depths as depths
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.adapters.posneg.calibration import (
@@ -81,13 +81,13 @@ from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
 from farann.runtime.batches import _is_long as is_long
 from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
+from farann.search.guarded import _repeat as repeat_late
 from farann.spec.errors import FormatError
 from farann.spec.index_spec import IndexSpec
 from farann.spec.metric_traits import traits_of
 from farann.store.depths import Answers
 from farann.store.ids import IdMap
 from farann.store.store import Store
-from farann.tuning.guard import _repeat as repeat_late
 from farann.tuning.plans import Measured, Tunings
 from farann.tuning.table import missing_at
 

@@ -354,7 +354,7 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
 
     def task(*stops: int) -> core.ApproximateTask:
         return core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0,
-                                     stops=np.array(stops, np.int64))
+                                    stops=np.array(stops, np.int64))
 
     for good in (0, 16, 512):
         task(good).run()

@@ -242,6 +242,6 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     chosen = core.Filter(snapshot)
     plain, plain_stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
     hits, stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
-                              expected=table.expected_at(effort))
+                                     expected=table.expected_at(effort))
     assert recall_of(hits.ids, truth) >= 0.94
     assert stats.rows_scanned < 0.8 * plain_stats.rows_scanned

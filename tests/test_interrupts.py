@@ -202,7 +202,7 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
         assert task.did()[0] == 0  # no block was begun
     with pytest.raises(core.Cancelled):
         core.score_slots(snapshot, rows, np.arange(500), np.empty((500, 500), np.float32), 0,
-                          500, cancelled())
+                         500, cancelled())
 
 
 @pytest.mark.parametrize("long", [False, True])

@@ -537,7 +537,7 @@ class TestErrors:
             made = None if codes is None else core.Codes(100, 6, codes)
             with pytest.raises(ValueError, match="without vectors there must be codes"):
                 core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, made, None,
-                               False)
+                              False)
 
 
 class TestRotation:
@@ -550,7 +550,7 @@ class TestRotation:
         assert inside.transform.rotated_back(turned, signs) == pytest.approx(rows, abs=1e-12)
         largest = np.empty(20)
         core.code_extents(rows, np.zeros(dim), False, signs, None, None, inside.levels()[-1],
-                           largest)
+                          largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)
 
     @pytest.mark.parametrize("dim", [1, 3, 8, 50, 129, 784])

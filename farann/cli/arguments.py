@@ -233,15 +233,15 @@ def _parser() -> argparse.ArgumentParser:
                        help="what far means (default: l2)")
     build.add_argument("--codes", choices=["int8", "int4", "float32"], default="int8",
                        help="how rows are scored before the exact pass: by 8-bit codes, faster, by "
-                            "4-bit ones, half as large, or by the rows alone, with less memory "
-                            "(default: int8)")
+                       "4-bit ones, half as large, or by the rows alone, with less memory "
+                       "(default: int8)")
     build.add_argument("--no-vectors", action="store_true",
                        help="keep the codes alone, in a quarter (int8) or an eighth (int4) of the "
-                            "memory; scores are approximate then, and searches need --recall or "
-                            "--budget")
+                       "memory; scores are approximate then, and searches need --recall or "
+                       "--budget")
     build.add_argument("--cells", type=_cells, metavar="N",
                        help="group the rows into N cells, or auto, of which approximate searches "
-                            "visit few (default: none)")
+                       "visit few (default: none)")
     build.add_argument("--queries", metavar="FILE", help="a sample of what is going to be asked")
     build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
     build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",

@@ -121,7 +121,7 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
               for i in range(n_parts)]
     bounds.append(_in_blocks(in_line))
     pool.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
-                   threads, long=True)
+                 threads, long=True)
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     _core.write_best(done, scores, ids)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*(task.did() for task in done),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from farann.runtime.cost import COSTS
 from farann.spec import checks
 from farann.store.ids import distinct
 from farann.store.store import Store, View
-
-if TYPE_CHECKING:
-    from farann.index import Index
 
 # Allowed rows are either listed, and each query scores those alone as float32, or marked in a
 # mask: queries scan the codes of all rows, and pass over those that are not marked. A row of a
@@ -53,7 +50,7 @@ class Filter:
            [0, 1]])
     """
 
-    def __init__(self, index: Index, allowed: Int64Array | None,
+    def __init__(self, index: object, allowed: Int64Array | None,
                  exclude: Int64Array | None) -> None:
         self._index, self._allowed, self._exclude = index, allowed, exclude
         # With the store that it was looked up in; two threads may do so, and either result is good.
@@ -170,7 +167,7 @@ class RowFilters(NamedTuple):
         return chosen if self.excluded is None else chosen.excluding(*self.excluded)
 
 
-def check_owner(index: Index, allowed: Any) -> None:
+def check_owner(index: object, allowed: Any) -> None:
     """Refuse a filter of another index."""
     if isinstance(allowed, Filter) and allowed._index is not index:
         raise ValueError("allowed: expected a Filter of this index, got one of another; make it "
@@ -196,7 +193,7 @@ def row_filters(store: Store, exclude: Any, allowed: Any, n_queries: int,
     return RowFilters(rows, excluded)
 
 
-def prepared(index: Index, store: Store | None, allowed: Any, exclude: Any) -> Filter:
+def prepared(index: object, store: Store | None, allowed: Any, exclude: Any) -> Filter:
     """Check the arguments of `Index.filter`."""
     if allowed is None and exclude is None:
         raise ValueError("filter: expected allowed, exclude or both, got neither")

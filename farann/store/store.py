@@ -24,18 +24,13 @@ from farann.layout.added_rows import Added, nothing_added
 from farann.layout.build import Made, make_codes, sampled
 from farann.quantize import decoding
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
+from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
-from farann.runtime.process import ieee_arithmetic
 from farann.spec.index_spec import IndexSpec
 from farann.store.depths import Depths
 from farann.store.ids import IdMap
-from farann.tuning.guard import SAMPLE, Guard, make_guard
 from farann.tuning.plans import Tunings
 
-# Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
-_CENTRE_SAMPLE = 16_384
-# Sampled rows that are float64 at a time.
-_SAMPLE_AT_ONCE = 1024
 # Queries that layouts are compared with.
 _HELD_OUT = 256
 # Rows copied at a time where segments are merged.
@@ -183,6 +178,15 @@ class Store:
         """Slots of some ids; -1 for those that no row has."""
         return self.ids.slots_of(ids, self.alive)
 
+    def ids_for(self, ids: Int64Array | None, n: int) -> Int64Array:
+        """Ids of n new rows: those given, if none is in use, or the next ones."""
+        if ids is None:
+            return self.ids.default_ids(n)
+        taken = ids[self.slots_of(ids) >= 0]
+        if len(taken):
+            raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}")
+        return ids
+
     def live_slots(self) -> Int64Array:
         """Slots of the rows that are not removed."""
         if self.alive is None:
@@ -200,7 +204,7 @@ class Store:
         rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
         if self.n_coded is not None:
             rows[~in_tail] = decoding.decoded(self._coded, slots[~in_tail], self.centre,
-                                                self.spec.metric.normalized)
+                                              self.spec.metric.normalized)
         else:
             rows[~in_tail] = self.base[slots[~in_tail]]
         return rows
@@ -308,6 +312,20 @@ class Store:
             ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
             _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
 
+    def base_alone(self) -> Store:
+        """The rows of the base, with their slots for ids, where others have runs, and so a depth of
+        their own: what is tuned is the base. Where it has no rows left it is the whole store."""
+        if self.added is None or not self.added.runs:
+            return self
+        self.native()  # made here it is kept
+        alive, n_base, n_removed = self.alive, self.n_base, 0
+        if alive is not None:
+            alive = alive[:n_base]
+            n_removed = n_base - int(np.count_nonzero(alive))
+        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
+                            n_removed=n_removed, ids=IdMap.restored(None, n_base, 0))
+        return base if len(base) else self
+
     @property
     def _coded(self) -> decoding.Coded:
         """A base without vectors."""
@@ -347,16 +365,6 @@ class Store:
             self.plans_hold[k] = answers
         return True
 
-    def guard(self, queries: Float32Array | None, isa: str) -> Guard:
-        """A guard for a plan that is measured with these queries, or else with `sample_queries`."""
-        normalized = self.spec.metric.scale_free
-        if queries is not None:
-            return make_guard(queries, normalized, self.spec.seed, isa)
-        if self.tunings.usual is None:
-            self.tunings.usual = make_guard(self.sample_queries(SAMPLE), normalized, self.spec.seed,
-                                            isa)
-        return self.tunings.usual
-
     @property
     def outgrown(self) -> bool:
         """Whether so much was added that building again pays."""
@@ -388,19 +396,3 @@ class Store:
 
 def _nbytes(*records: Record | None) -> int:
     return sum(record.nbytes for record in records if record is not None)
-
-
-@ieee_arithmetic()
-def centre_of(rows: Float32Array, normalized: bool) -> Float64Array:
-    """The mean of a sample of the rows, or `normalized` of their directions, as float32 has it."""
-    if len(rows) == 0:
-        return np.zeros(rows.shape[1])
-    sample = rows[:: -(-len(rows) // _CENTRE_SAMPLE)]
-    total = np.zeros(rows.shape[1])
-    for start in range(0, len(sample), _SAMPLE_AT_ONCE):
-        part = sample[start : start + _SAMPLE_AT_ONCE].astype(np.float64)
-        if normalized:
-            part /= np.linalg.norm(part, axis=1, keepdims=True)
-        total += part.sum(axis=0)
-    mean: Float64Array = (total / len(sample)).astype(np.float32).astype(np.float64)
-    return mean

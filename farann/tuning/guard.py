@@ -9,24 +9,17 @@ does the tests, docs/how-it-works.md explains them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import partial
-from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from farann import _core
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.quantize.kmeans import k_means
-from farann.results import Hits, SearchStats, share_found
-from farann.runtime import batches, pool
+from farann.runtime import pool
 from farann.runtime.process import ieee_arithmetic, one_thread
 from farann.spec.errors import RecallWarning
-
-if TYPE_CHECKING:
-    from farann.search.filters import RowFilters
-    from farann.store.store import Store, View
 
 # Sample queries at most; one in so many is held out to see how far queries of the sample are from
 # the points; of these, one in so many may fail a test, which of fewer is so many times what one in
@@ -43,12 +36,6 @@ _PART, _LONG = 1024, 16_384
 # Queries that chance may have among those like the sample; and so many times a square of a distance
 # is too far for chance.
 _USUAL_SHARE, _FAR = 0.015, 1.25
-# Where answers come earlier or later than is usual by so many deviations, so many queries of a
-# batch are answered exactly, to see what the others lack, if it is of so many at least. In smaller
-# ones late answers are taken for bad ones, by more deviations.
-_UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
-# How the core is told to scan all codes.
-_ALL_CODES: dict[str, Any] = {"effort": inf}
 # Warn when so many queries were guarded beyond such a share of all.
 _WARN_AFTER, _WARN_SHARE = 4, 0.05
 
@@ -84,7 +71,7 @@ class Guard:
             found = np.zeros(1, np.int64)
         else:
             found = self._found(queries, threads)
-        self._note(n + self.tests.count_alone(), len(found), 6)
+        self.note(n + self.tests.count_alone(), len(found), 7)
         return found if len(found) else None
 
     def _found(self, queries: Float32Array, threads: int) -> Int64Array:
@@ -94,7 +81,7 @@ class Guard:
             self.tests.find(queries, 0, n, marks)
         else:
             pool.run_all([partial(self.tests.find, queries, start, min(start + _PART, n), marks)
-                            for start in range(0, n, _PART)], threads, long=n >= _LONG)
+                          for start in range(0, n, _PART)], threads, long=n >= _LONG)
         found = np.flatnonzero(marks)
         usual = _USUAL_SHARE * n
         if len(found) <= usual + 2.0 * usual**0.5:
@@ -102,51 +89,7 @@ class Guard:
             found = found[np.array(far, np.bool_)]
         return found
 
-    def top(self, store: Store, view: View, row_filters: RowFilters, queries: Float32Array, k: int,
-            threads: int, options: dict[str, Any], usual: tuple[float, float, int] | None = None,
-            recall: float | None = None) -> tuple[Hits, SearchStats]:
-        """The k best rows of each query: exact for those that are unlike the sample, or turn out to
-        be, as their answers come later than is `usual`, and `recall` isn't reached.
-
-        `options` are for the others. Without vectors all codes are scanned in the place of an exact
-        search.
-        """
-        n, unlike = len(queries), self.unlike(queries, threads)
-        if unlike is None and usual is None:
-            return _searched(store, view, row_filters, queries, k, threads, options)
-        guarded = np.empty(0, np.int64) if unlike is None else unlike
-        like = np.delete(np.arange(n), guarded)
-        exact = {} if store.n_coded is None else _ALL_CODES
-        late = np.zeros(len(like), np.float32)
-        if usual is not None:
-            options = options | {"late": late}
-        did = []
-
-        def search(which: Int64Array, limits: dict[str, Any]) -> None:
-            if len(which):
-                hits.scores[which], hits.ids[which] = (found := _searched(
-                    store, view, row_filters.of(which, n), queries[which], k, threads, limits))[0]
-                did.append(found[1])
-
-        if unlike is None:
-            hits, work = _searched(store, view, row_filters, queries, k, threads, options)
-            did.append(work)
-        else:
-            hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
-            search(like, options)
-            search(guarded, exact)
-        if usual is not None and recall is not None:
-            how_late = self.tests.how_late(len(like), float(late.sum(dtype=np.float64)), *usual)
-            again = _repeat(like, late > usual[0], how_late, recall, hits,
-                            lambda which: search(which, exact))
-            if 0 < len(again) <= _AUDITED and len(like) >= _WORTH_AUDITING:
-                self.tests.late_surplus = 0.0  # what was found is enough
-            self._note(0, len(again), 5)
-            guarded = np.union1d(guarded, again)
-        total = SearchStats(*map(sum, zip(*did, strict=True)))
-        return hits, total._replace(queries=n, queries_guarded=len(guarded))
-
-    def _note(self, asked: int, guarded: int, frames: int) -> None:
+    def note(self, asked: int, guarded: int, frames: int) -> None:
         """Count queries; warn once, so many frames up, if chance doesn't explain those guarded."""
         self._n_queries += asked
         self._guarded += guarded
@@ -159,42 +102,6 @@ class Guard:
             "recall was measured with, and were answered exactly, which takes longer; give a "
             "sample of such queries to tune(queries), or to build(queries)", RecallWarning,
             stacklevel=frames)
-
-
-def _searched(store: Store, view: View, row_filters: RowFilters, queries: Float32Array, k: int,
-              threads: int, options: dict[str, Any]) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query, approximate with an effort among the `options`."""
-    approximate = "effort" in options
-    chosen = row_filters.filter(store, view, len(queries), exact=not approximate)
-    return batches.top(view.snapshot if approximate else view.exact, chosen, queries, k, False,
-                       threads, **options)
-
-
-def _repeat(like: Int64Array, late: BoolArray, how_late: float, recall: float, hits: Hits,
-            search: Callable[[Int64Array], None]) -> Int64Array:
-    """Search exactly for queries whose answers came unusually late or early; gives which.
-
-    In a large batch some are answered exactly to see what the others lack. If that is too much, it
-    is the late ones that are answered so, and if these don't make up for it all.
-    """
-    if len(like) < _WORTH_AUDITING:
-        again = like[late] if how_late > _LATE else like[:0]
-        search(again)
-        return again
-    if abs(how_late) <= _UNUSUAL:
-        return like[:0]
-    some = np.arange(0, len(like), -(-len(like) // _AUDITED))
-    found, done = hits.ids[like[some]], np.zeros(len(like), np.bool_)
-    search(like[some])
-    done[some] = True
-    shares = np.array([share_found(one[None], wanted[None])
-                       for one, wanted in zip(found, hits.ids[like[some]], strict=True)])
-    if shares.mean() < recall:
-        enough = np.where(late[some], 1.0, shares).mean() >= recall
-        others = late & ~done if enough else ~done
-        search(like[others])
-        done |= others
-    return like[done]
 
 
 def signs_of(dim: int) -> Float32Array:

@@ -289,9 +289,9 @@ class PosNegRanker:
         """
         queries = self._queries(positive_queries, negative_queries, single=False)
         feedback = fitting.checked(queries, self._ids, item_ids, labels, users, sample_weight,
-                                    prior)
+                                   prior)
         settings = fitting.Settings(self._calibration, self._fusion, self._weight == "fit",
-                                     self._item_prior)
+                                    self._item_prior)
         model = fitting.fit(self._pair, settings, feedback)
         with self._lock:
             self._model, self._joint = model, None
@@ -463,7 +463,7 @@ class PosNegRanker:
         for name, given, side in (("positive_queries", positive, self._pair.positive),
                                   ("negative_queries", negative, self._pair.negative)):
             found.append(checks.to_vectors(name, given, side.dim,
-                                            normalized=side.metric == "cosine", single=single))
+                                           normalized=side.metric == "cosine", single=single))
         if len(found[0]) != len(found[1]) or (single and np.ndim(positive) != np.ndim(negative)):
             raise ValueError(f"negative_queries: expected as many as positive_queries, "
                              f"{np.shape(positive)[:-1]}, got {np.shape(negative)[:-1]}")

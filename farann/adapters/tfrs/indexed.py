@@ -135,7 +135,7 @@ class IndexedTopK(FurthestTopK):
         if given.ndim != 2:
             raise ValueError(f"The {name} tensor must be 2D (got {given.shape}).")
         rows = checks.to_vectors(name, given, None, normalized=self._metric == "cosine",
-                                  single=False)
+                                 single=False)
         if len(rows) == 0:
             raise ValueError(f"{name}: expected one row or more, got none")
         return rows

@@ -104,7 +104,7 @@ class FurthestTopK(TopK):
     def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Score of each query embedding for the candidate of the same row, (n, 1)."""
         return scoring.of_pairs(self._metric, tf.cast(queries, tf.float32),
-                                 tf.cast(candidates, tf.float32))
+                                tf.cast(candidates, tf.float32))
 
     def is_exact(self) -> bool:
         """Whether answers are exact."""
