@@ -54,7 +54,6 @@ from farann.adapters.posneg.scoring import Model
 from farann.cli.arguments import _parser as parser
 from farann.demo import _Numpy as DemoNumpy
 from farann.demo import _try as demo_try
-from farann.io.container import _DTYPES as DTYPES
 from farann.io.container import (
     ArrayChunks,
     read_bytes,
@@ -63,11 +62,11 @@ from farann.io.container import (
     write_bytes,
     write_file,
 )
-from farann.io.container import _read_table as read_table
 from farann.io.files import _claim as claim
 from farann.io.files import _remove_unlocked as remove_unlocked
 from farann.io.files import _sweep as sweep
 from farann.io.files import open_regular, replacing
+from farann.io.sections import DTYPES, MAGIC, read_table
 from farann.layout.added_rows import Added, Run
 from farann.layout.build import _ORDER_K as ORDER_K
 from farann.layout.coding import Sizes

@@ -124,7 +124,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def cut(path: Path, length: int) -> Callable[[Any], Any]:
-    """A `_read_table` after which the file loses its end, as if by another process."""
+    """A `read_table` after which the file loses its end, as if by another process."""
     read_table = inside.read_table
 
     def read_and_cut(stream: Any) -> Any:
@@ -672,7 +672,7 @@ class TestMapped:
         self, reader: Reader, length: int, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_file(path, METADATA, {"large": self.large})
-        monkeypatch.setattr(inside.container, "_read_table", cut(path, length))
+        monkeypatch.setattr(inside.container, "read_table", cut(path, length))
         with pytest.raises(FormatError, match="'(metadata|large)': the file was cut short"):
             reader(path)
 

@@ -77,19 +77,7 @@ def build(arguments: argparse.Namespace) -> int:
 
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
-    if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
-        raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
-    limits = [f"--{name}" for name in LIMITS if getattr(arguments, name) is not None]
-    if limits and (arguments.beyond is not None or arguments.nearest):
-        raise ValueError(f"{limits[0]} is for the furthest rows; --beyond and --nearest are exact")
-    to_limits(arguments.recall, arguments.epsilon, arguments.budget)
-    output = None if arguments.output is None else Path(arguments.output)
-    if output is not None:
-        if output.suffix not in (".npz", ".csv"):
-            raise ValueError(f"{output}: unknown extension {output.suffix!r}; "
-                             f"results are written as .npz or .csv")
-        _check_output(output, arguments.index, arguments.queries, arguments.exclude,
-                      arguments.allowed)
+    output = _checked_output(arguments)
     index = Index.load(arguments.index, mmap=arguments.mmap)
     queries = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
     if index.dim is None:
@@ -128,6 +116,24 @@ def search(arguments: argparse.Namespace) -> int:
     each = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
     _note(arguments, f"{queries.rows:,} queries of {len(index):,} rows in {seconds:.3f} s{each}")
     return 0
+
+
+def _checked_output(arguments: argparse.Namespace) -> Path | None:
+    """Where answers go, None for the terminal; refuses arguments that don't go together."""
+    if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
+        raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
+    limits = [f"--{name}" for name in LIMITS if getattr(arguments, name) is not None]
+    if limits and (arguments.beyond is not None or arguments.nearest):
+        raise ValueError(f"{limits[0]} is for the furthest rows; --beyond and --nearest are exact")
+    to_limits(arguments.recall, arguments.epsilon, arguments.budget)
+    output = None if arguments.output is None else Path(arguments.output)
+    if output is not None:
+        if output.suffix not in (".npz", ".csv"):
+            raise ValueError(f"{output}: unknown extension {output.suffix!r}; "
+                             f"results are written as .npz or .csv")
+        _check_output(output, arguments.index, arguments.queries, arguments.exclude,
+                      arguments.allowed)
+    return output
 
 
 def tune(arguments: argparse.Namespace) -> int:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 import os
-import re
-import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from mmap import ACCESS_READ, ALLOCATIONGRANULARITY
@@ -23,6 +20,24 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from farann.io.files import open_regular, replacing
+from farann.io.metadata import check_metadata_size, decode_metadata, encode_metadata
+from farann.io.sections import (
+    CHECKSUM,
+    DTYPES,
+    ENTRY,
+    HEADER,
+    JSON,
+    MAGIC,
+    MAX_NDIM,
+    MAX_SECTIONS,
+    NAME,
+    TABLE_START,
+    VERSION,
+    Section,
+    aligned,
+    read_table,
+    too_large,
+)
 from farann.spec.errors import FormatError
 
 __all__ = [
@@ -35,26 +50,8 @@ __all__ = [
     "write_file",
 ]
 
-MAGIC = b"\xfafarann\n"
-VERSION = 1
-ALIGNMENT = 64
 LARGE = 1 << 20  # bytes from which `read_file` maps a section instead of reading it
-MAX_METADATA = 1 << 20  # bytes of JSON, which takes far more room once it is parsed
-MAX_SECTIONS = 1024
-MAX_NDIM = 6
 CHUNK = 1 << 20  # bytes written or checked at a time
-
-HEADER = struct.Struct("<8sIIQ36x")  # magic, version, sections, file length; then the checksum
-CHECKSUM = struct.Struct("<I")
-ENTRY = struct.Struct(f"<48s4sI{MAX_NDIM}QQQI4x")  # the fields of _Section
-TABLE_START = HEADER.size + CHECKSUM.size
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,48}", re.ASCII)
-_DTYPES = {
-    code: np.dtype(f"<{code}")
-    for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-}
-_JSON = "json"
 
 
 class ArrayChunks(NamedTuple):
@@ -81,22 +78,6 @@ class ArrayChunks(NamedTuple):
     dtype: DTypeLike
     shape: tuple[int, ...]
     chunks: Iterable[NDArray[Any]]
-
-
-class _Section(NamedTuple):
-    """A row of the section table."""
-
-    name: str
-    code: str
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
-    checksum: int
-
-    def pack(self) -> bytes:
-        name, code = self.name.encode("ascii"), self.code.encode("ascii")
-        shape = self.shape + (0,) * (MAX_NDIM - len(self.shape))
-        return ENTRY.pack(name, code, len(self.shape), *shape, *self[3:])
 
 
 def write_file(
@@ -190,7 +171,7 @@ def verify_file(path: str | os.PathLike[str]) -> None:
     """Check every byte of a file, in little memory; errors as in `read_file`."""
     with _opened(path) as stream:
         for section in _sections(stream):
-            if section.code == _JSON:
+            if section.code == JSON:
                 _load_metadata(stream, section)
             else:
                 _check(stream, section)
@@ -207,17 +188,17 @@ def _write(
     """Write payloads first, then go back to fill in the table with their checksums."""
     if len(arrays) >= MAX_SECTIONS:
         raise ValueError(f"arrays: expected fewer than {MAX_SECTIONS}, got {len(arrays)}")
-    text = np.frombuffer(_encode_metadata(metadata), np.uint8)
-    parts = [("metadata", _JSON, ArrayChunks(text.dtype, text.shape, [text]))]
+    text = np.frombuffer(encode_metadata(metadata), np.uint8)
+    parts = [("metadata", JSON, ArrayChunks(text.dtype, text.shape, [text]))]
     parts += [(name, *_storable(name, arrays[name])) for name in sorted(arrays)]
     end = TABLE_START + ENTRY.size * len(parts)
     stream.write(bytes(end))
     table = b""
     for name, code, content in parts:
-        offset = _aligned(end)
+        offset = aligned(end)
         stream.write(bytes(offset - end))
         nbytes, checksum = _write_payload(stream, name, content)
-        table += _Section(name, code, content.shape, offset, nbytes, checksum).pack()
+        table += Section(name, code, content.shape, offset, nbytes, checksum).pack()
         end = offset + nbytes
     header = HEADER.pack(MAGIC, VERSION, len(parts), end)
     stream.seek(0)
@@ -226,7 +207,7 @@ def _write(
 
 def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, ArrayChunks]:
     """Return the dtype code of an array and the array as little-endian chunks."""
-    if not _NAME.fullmatch(name) or name == "metadata":
+    if not NAME.fullmatch(name) or name == "metadata":
         raise ValueError(
             f"arrays: expected names of 1 to 48 ASCII letters, digits, '_', '.', '-' "
             f"other than 'metadata', got {name!r}"
@@ -239,15 +220,15 @@ def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, Arra
         )
     dtype = np.dtype(content.dtype)
     code = f"{dtype.kind}{dtype.itemsize}"
-    if code not in _DTYPES:
+    if code not in DTYPES:
         raise TypeError(f"arrays[{name!r}]: expected an integer or float dtype, got {dtype}")
     shape = tuple(int(length) for length in content.shape)
-    if len(shape) > MAX_NDIM or min(shape, default=0) < 0 or _too_large(shape, dtype.itemsize):
+    if len(shape) > MAX_NDIM or min(shape, default=0) < 0 or too_large(shape, dtype.itemsize):
         raise ValueError(
             f"arrays[{name!r}]: expected at most {MAX_NDIM} dimensions, none negative, that this "
             f"machine can address, got shape {shape}"
         )
-    return code, ArrayChunks(_DTYPES[code], shape, content.chunks)
+    return code, ArrayChunks(DTYPES[code], shape, content.chunks)
 
 
 def _write_payload(stream: io.BufferedIOBase, name: str, content: ArrayChunks) -> tuple[int, int]:
@@ -309,7 +290,7 @@ def _read(
     metadata: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for section in _sections(stream):
-        if section.code == _JSON:
+        if section.code == JSON:
             metadata = _load_metadata(stream, section)
             continue
         large = section.nbytes >= LARGE
@@ -321,9 +302,9 @@ def _read(
     return metadata, arrays
 
 
-def _sections(stream: io.BufferedIOBase) -> Iterator[_Section]:
+def _sections(stream: io.BufferedIOBase) -> Iterator[Section]:
     """Check everything but the payloads; stand at the start of each section's payload."""
-    sections = _read_table(stream)
+    sections = read_table(stream)
     end = sections[0].offset
     for section in sections:
         stream.seek(end)
@@ -333,82 +314,8 @@ def _sections(stream: io.BufferedIOBase) -> Iterator[_Section]:
         end = section.offset + section.nbytes
 
 
-def _read_table(stream: io.BufferedIOBase) -> list[_Section]:
-    """Check the header and the section table."""
-    length = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    start = stream.read(TABLE_START)
-    if not start:
-        raise FormatError("the file is empty")
-    if not start.startswith(MAGIC) and not (len(start) < len(MAGIC) and MAGIC.startswith(start)):
-        raise FormatError(f"not a farann file: expected it to begin with {MAGIC!r}, "
-                          f"got {start[:len(MAGIC)]!r}")
-    if len(start) < TABLE_START:
-        raise FormatError(f"truncated: expected at least {TABLE_START} bytes, got {len(start)}")
-    _, version, count, stated = HEADER.unpack_from(start)
-    # Comes before the checksum: another version may keep its checksum elsewhere.
-    if version > VERSION:
-        raise FormatError(f"written in format version {version}, newer than the latest that this "
-                          f"farann reads ({VERSION}): a newer farann is needed")
-    if version < 1:
-        raise FormatError("format version 0 does not exist")
-    if stated != length:
-        kind = "truncated" if length < stated else "too long"
-        raise FormatError(f"{kind}: expected {stated} bytes, got {length}")
-    if not 1 <= count <= MAX_SECTIONS or TABLE_START + count * ENTRY.size > length:
-        raise FormatError(f"expected 1 to {MAX_SECTIONS} sections that fit {length} bytes, "
-                          f"got {count}")
-    table = stream.read(count * ENTRY.size)
-    header, checksum = start[: HEADER.size], start[HEADER.size :]
-    if CHECKSUM.pack(zlib.crc32(header + table)) != checksum:
-        raise FormatError("the header or section table is damaged: wrong checksum")
-    if header != HEADER.pack(MAGIC, version, count, length):
-        raise FormatError("reserved bytes of the header are not zero")
-    sections: list[_Section] = []
-    end = TABLE_START + len(table)
-    for position in range(count):
-        entry = table[position * ENTRY.size : (position + 1) * ENTRY.size]
-        sections.append(_parse_entry(entry, position, end))
-        end = sections[-1].offset + sections[-1].nbytes
-        if end > length:
-            raise FormatError(f"section {sections[-1].name!r} reaches beyond the end of the file")
-    if end != length:
-        raise FormatError(f"{length - end} bytes after the last section")
-    if len({section.name for section in sections}) != count:
-        raise FormatError("two sections have the same name")
-    return sections
-
-
-def _parse_entry(entry: bytes, position: int, end: int) -> _Section:
-    """Read one row of the table; ``end`` is where the section before it ends."""
-    raw_name, raw_code, ndim, *lengths, offset, nbytes, checksum = ENTRY.unpack(entry)
-    name = raw_name.rstrip(b"\0").decode("latin-1")
-    code = raw_code.rstrip(b"\0").decode("latin-1")
-    if not _NAME.fullmatch(name):
-        raise FormatError(f"section {position}: {name!r} is not a name")
-    if (position == 0) != (name == "metadata") or (position == 0) != (code == _JSON):
-        raise FormatError(f"section {position}: expected the first section and no other to be "
-                          f"'metadata' of type 'json', got {name!r} of type {code!r}")
-    if code != _JSON and code not in _DTYPES:
-        raise FormatError(f"section {name!r}: unknown dtype {code!r}")
-    if ndim > MAX_NDIM:
-        raise FormatError(f"section {name!r}: expected at most {MAX_NDIM} dimensions, got {ndim}")
-    section = _Section(name, code, tuple(lengths[:ndim]), offset, nbytes, checksum)
-    if section.pack() != entry:
-        raise FormatError(f"section {name!r}: reserved bytes are not zero")
-    itemsize = 1 if code == _JSON else _DTYPES[code].itemsize
-    if math.prod(section.shape) * itemsize != nbytes:
-        raise FormatError(f"section {name!r}: shape {section.shape} of {code} does not take "
-                          f"{nbytes} bytes")
-    if _too_large(section.shape, itemsize):
-        raise FormatError(f"section {name!r}: shape {section.shape} is too large")
-    if offset != _aligned(end):
-        raise FormatError(f"section {name!r}: expected it at byte {_aligned(end)}, got {offset}")
-    return section
-
-
 def _check(
-    stream: io.BufferedIOBase, section: _Section, target: memoryview | None = None
+    stream: io.BufferedIOBase, section: Section, target: memoryview | None = None
 ) -> None:
     """Compare a payload with its checksum, and keep the bytes in ``target`` if given."""
     scratch = memoryview(bytearray(0 if target else min(CHUNK, section.nbytes)))
@@ -423,14 +330,14 @@ def _check(
         raise FormatError(f"section {section.name!r} is damaged: wrong checksum")
 
 
-def _load(stream: io.BufferedIOBase, section: _Section) -> NDArray[Any]:
+def _load(stream: io.BufferedIOBase, section: Section) -> NDArray[Any]:
     """Read an array."""
-    array = np.empty(section.shape, _DTYPES[section.code])
+    array = np.empty(section.shape, DTYPES[section.code])
     _check(stream, section, array.reshape(-1).view(np.uint8).data)
     return array
 
 
-def _map(stream: io.BufferedIOBase, section: _Section) -> NDArray[Any]:
+def _map(stream: io.BufferedIOBase, section: Section) -> NDArray[Any]:
     """Map an array into memory, unread and unchecked."""
     lead = section.offset % ALLOCATIONGRANULARITY
     try:
@@ -442,7 +349,7 @@ def _map(stream: io.BufferedIOBase, section: _Section) -> NDArray[Any]:
         )
     except ValueError:
         raise FormatError(f"section {section.name!r}: the file was cut short meanwhile") from None
-    dtype = _DTYPES[section.code]
+    dtype = DTYPES[section.code]
     count = section.nbytes // dtype.itemsize
     return np.frombuffer(mapping, dtype, count, lead).reshape(section.shape)
 
@@ -450,58 +357,10 @@ def _map(stream: io.BufferedIOBase, section: _Section) -> NDArray[Any]:
 # Both ways
 
 
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT
-
-
-def _too_large(shape: tuple[int, ...], itemsize: int) -> bool:
-    """Whether numpy cannot hold a shape; an empty array, too, may have such lengths."""
-    return math.prod(filter(None, shape)) * itemsize > np.iinfo(np.intp).max
-
-
-def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:
-    text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    payload = text.encode("ascii")
-    # Never write what cannot be read.
-    _check_metadata_size(len(payload))
-    _decode_metadata(payload)
-    return payload
-
-
-def _check_metadata_size(nbytes: int) -> None:
-    if nbytes > MAX_METADATA:
-        raise FormatError(f"metadata: expected at most {MAX_METADATA} bytes, got {nbytes}")
-
-
-def _load_metadata(stream: io.BufferedIOBase, section: _Section) -> dict[str, Any]:
-    _check_metadata_size(section.nbytes)
+def _load_metadata(stream: io.BufferedIOBase, section: Section) -> dict[str, Any]:
+    check_metadata_size(section.nbytes)
     payload = bytearray(section.nbytes)
     _check(stream, section, memoryview(payload))
-    return _decode_metadata(bytes(payload))
+    return decode_metadata(bytes(payload))
 
 
-def _decode_metadata(payload: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise ValueError("a key comes twice")
-        return dict(pairs)
-
-    def finite(text: str) -> float:
-        if not math.isfinite(float(text)):
-            raise ValueError(f"{text} is not a finite number")
-        return float(text)
-
-    try:
-        metadata = json.loads(
-            payload.decode("utf-8"),
-            object_pairs_hook=unique,
-            parse_float=finite,
-            parse_constant=finite,
-        )
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"metadata is not valid JSON: {error}") from None
-    if not isinstance(metadata, dict):
-        raise FormatError(
-            f"metadata: expected a JSON object, got {type(metadata).__name__}"
-        )
-    return metadata

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
-from math import inf, isfinite, isinf, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +13,7 @@ from farann import _core
 from farann._types import Float32Array, Int32Array, Int64Array
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
+from farann.io.tunings import metadata_of, tunings_from
 from farann.quantize.records import (
     CodeArrays,
     CodeBounds,
@@ -28,7 +27,6 @@ from farann.spec.errors import FormatError
 from farann.spec.index_spec import IndexSpec
 from farann.store.ids import IdMap, distinct
 from farann.store.store import Store
-from farann.tuning.table import Tuning
 
 _CHUNK_BYTES = 1 << 24
 
@@ -64,10 +62,7 @@ def sections_of(settings: Mapping[str, Any],
         if store.exact is not None:
             arrays |= _of_layout(store.exact, _EXACT, metadata)
         tunings = list(store.tunings.by_k.values())
-        metadata["tunings"] = [[t.k, _rows_of(t)] for t in tunings]
-        metadata["single_costs"] = [[t.k, list(t.single_costs)] for t in tunings if t.single_costs]
-        metadata["lateness"] = [[t.k, t.sampled, list(t.late), list(t.late_spread)]
-                                for t in tunings if t.late]
+        metadata |= metadata_of(tunings)
         by_k, kept = guards_of(store.tunings.guards, {t.k for t in tunings})
         if by_k:
             metadata["guards"] = by_k
@@ -129,17 +124,37 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
             raise FormatError("the file has sections but no rows")
         return None
     n_coded = metadata.get("coded", 0)
+    store = _rows_of(metadata, arrays, spec, checked)
+    made = _layout_of(metadata, arrays, n_coded or count, dim, _OURS)
+    if made is not None:
+        store.layout, native = made
+        _check_layout(store, n_coded)
+    if n_coded:
+        _restore_coded(store, metadata, arrays)
+    if made is not None:
+        store.tunings.by_k = tunings_from(metadata)
+        store.tunings.removed_before = store.n_removed
+        store.exact, native_exact = _exact_of(metadata, arrays, count, store)
+        store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, spec)
+        store.keep_native(native, native_exact)
+    return store
+
+
+def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], spec: IndexSpec,
+             checked: bool) -> Store:
+    """The rows, their ids and centre, without a layout."""
+    dim, count, n_coded = metadata["dim"], metadata["count"], metadata.get("coded", 0)
     rows = np.empty((0, dim), np.float32)
     if "rows" in arrays or n_coded < count:
         rows = _section(arrays, "rows", np.float32, (count - n_coded, dim))
     ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
     if ids is not None and count and (ids.min() < 0 or len(distinct(ids)) < count):
         raise FormatError("the ids are negative or not unique")
-    if checked and _core.first_bad_row(rows, spec.metric.normalized) >= 0:
-        bad = _core.first_bad_row(rows, spec.metric.normalized)
+    bad = _core.first_bad_row(rows, spec.metric.normalized) if checked else -1
+    if bad >= 0:
         raise FormatError(f"row {bad} is not a finite vector")
     store = Store(dim, spec)
-    store.built = metadata["built"]
+    store.ids, store.built = IdMap.restored(ids, count, metadata["next_id"]), metadata["built"]
     if n_coded:
         store.n_coded, store._tail, store._n_tail = n_coded, rows, len(rows)
     else:
@@ -150,19 +165,6 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         if not np.isfinite(centre).all() or (
                 spec.metric.normalized and np.linalg.norm(store.centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
-    made = _layout_of(metadata, arrays, n_coded or count, dim, _OURS)
-    if made is not None:
-        store.layout, native = made
-        _check_layout(store, n_coded)
-    if n_coded:
-        _restore_coded(store, metadata, arrays)
-    if made is not None:
-        store.tunings.by_k = _tunings_of(metadata)
-        store.tunings.removed_before = store.n_removed
-        store.exact, native_exact = _exact_of(metadata, arrays, count, store)
-        store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, spec)
-        store.keep_native(native, native_exact)
-    store.ids = IdMap.restored(ids, count, metadata["next_id"])
     return store
 
 
@@ -283,66 +285,6 @@ def _partitions_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray
     if partitions.starts[-1] < of_core.n_filled:
         raise FormatError("the cells are not those of these codes: they leave rows out")
     return partitions, made
-
-
-def _rows_of(tuning: Tuning) -> list[list[float | None]]:
-    """A table as JSON, which has no infinity, the effort of exact search, and no NaN."""
-    columns = [tuning.efforts, tuning.recalls, tuning.costs]
-    if tuning.expected:
-        columns.append(tuning.expected)
-    return [[value if isfinite(value) else None for value in row]
-            for row in zip(*columns, strict=True)]
-
-
-def _tunings_of(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
-    try:
-        tunings = {k: _tuning_of(k, rows) for k, rows in metadata.get("tunings", [])}
-    except (TypeError, ValueError, OverflowError):
-        raise FormatError(
-            f"metadata: 'tunings' can't be {checks.shown(metadata['tunings'])}") from None
-    try:
-        for k, costs in metadata.get("single_costs", []):
-            tunings[k] = _with_single_costs(tunings[k], costs)
-    except (TypeError, ValueError, OverflowError, KeyError):
-        raise FormatError(f"metadata: 'single_costs' can't be "
-                          f"{checks.shown(metadata['single_costs'])}") from None
-    try:
-        for k, *late in metadata.get("lateness", []):
-            tunings[k] = _with_late(tunings[k], *late)
-    except (TypeError, ValueError, OverflowError, KeyError):
-        raise FormatError(
-            f"metadata: 'lateness' can't be {checks.shown(metadata['lateness'])}") from None
-    return tunings
-
-
-def _with_late(tuning: Tuning, sampled: int, *columns: list[float]) -> Tuning:
-    late, spread = (tuple(float(root) for root in column) for column in columns)
-    if not len(late) == len(spread) == len(tuning.costs) or sampled < 1 or not all(
-            0.0 <= root < inf for root in late + spread):
-        raise ValueError(columns)
-    return tuning._replace(late=late, late_spread=spread, sampled=int(sampled))
-
-
-def _with_single_costs(tuning: Tuning, costs: list[float]) -> Tuning:
-    single_costs = tuple(float(cost) for cost in costs)
-    if len(single_costs) != len(tuning.costs) or not all(0.0 <= c < inf for c in single_costs):
-        raise ValueError(costs)
-    return tuning._replace(single_costs=single_costs)
-
-
-def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
-    efforts, recalls, costs, *more = zip(*rows, strict=True)
-    efforts = (*efforts[:-1], inf if efforts[-1] is None else efforts[-1])
-    expected = tuple(nan if value is None else float(value)
-                     for column in more for value in column)
-    columns = [tuple(float(value) for value in column) for column in (efforts, recalls, costs)]
-    efforts, recalls, costs = columns
-    if not (_is_int(k) and 1 <= k < 2**63 and efforts[-1] == inf and recalls[-1] == 1.0
-            and efforts[0] >= 0.0 and all(a < b for a, b in pairwise(efforts))
-            and all(0.0 <= v <= 1.0 for v in recalls) and min(costs) >= 0.0
-            and len(more) <= 1 and not any(map(isinf, expected))):
-        raise ValueError(k)
-    return Tuning(k, efforts, recalls, costs, expected=expected)
 
 
 def _bounds(metadata: Mapping[str, Any], name: str) -> CodeBounds | None:

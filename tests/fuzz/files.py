@@ -72,7 +72,7 @@ def pack(sections: list[Section]) -> bytes:
             len(shape), *(*shape, 0, 0, 0, 0, 0, 0)[:6], start + len(body), len(payload),
             zlib.crc32(payload))
         body += payload
-    return sealed(struct.pack("<8sIIQ40x", inside.container.MAGIC, 1, len(sections),
+    return sealed(struct.pack("<8sIIQ40x", inside.MAGIC, 1, len(sections),
                               start + len(body))
                   + table + body)
 

@@ -4,6 +4,7 @@
 `farann.adapters.tfrs` imports it.
 """
 
-from farann.adapters.posneg.ranker import LinearLogit, PosNegHits, PosNegRanker
+from farann.adapters.posneg.hits import LinearLogit, PosNegHits
+from farann.adapters.posneg.ranker import PosNegRanker
 
 __all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]

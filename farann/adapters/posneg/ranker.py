@@ -8,16 +8,17 @@ The page on likes and dislikes in the documentation has the theory, and results 
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float64Array, Int64Array
 from farann.adapters.posneg import fitting, ranker_file, retrieval
-from farann.adapters.posneg.calibration import CALIBRATIONS, RAW, expit
-from farann.adapters.posneg.fusion import FUSIONS, Fusion
-from farann.adapters.posneg.scoring import Filters, Model, Pair, Scored, Scorer, paired
+from farann.adapters.posneg.calibration import RAW, expit
+from farann.adapters.posneg.hits import LinearLogit, PosNegHits, hits_of
+from farann.adapters.posneg.options import check_options
+from farann.adapters.posneg.scoring import Filters, Model, Pair, Scorer, paired, query_pair
 from farann.adapters.posneg.sides import Side, rows_of
 from farann.index import Index
 from farann.runtime import pool
@@ -28,51 +29,6 @@ __all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]
 
 # Queries answered at a time; ranks keep all similarities of each.
 _QUERIES, _FEW_QUERIES = 4096, 64
-# Less average feedback than that beside an item's own leaves its log-odds without bounds.
-_LEAST_PRIOR = 1e-6
-NORMALISATIONS = (None, "minmax", "zmuv", "softmax", "rank")
-
-
-class PosNegHits(NamedTuple):
-    """The k best items of each query, and why they are there.
-
-    Attributes
-    ----------
-    scores : float64 (n_queries, k), or (k,) for a single query
-        Fused scores, largest first. NaN where there are fewer items.
-    ids : int64, the same shape
-        The items' ids; -1 where there are fewer.
-    positive, negative : float64, the same shape
-        P(like) by the positive model and P(dislike) by the negative one; similarities if
-        nothing is calibrated. NaN where there are fewer items.
-    """
-
-    scores: Float64Array
-    ids: Int64Array
-    positive: Float64Array
-    negative: Float64Array
-
-
-class LinearLogit(NamedTuple):
-    """The fused score as a formula, for use outside, in a TensorFlow layer say.
-
-    For similarities p and n of an item under the two models, and the item's own log-odds o
-    (`PosNegRanker.item_log_odds`), the fused score is ``weight * (positive_slope * p +
-    positive_intercept + positive_item * o) - (1 - weight) * (negative_slope * n +
-    negative_intercept + negative_item * o)``. The sums in brackets are the log-odds of a like
-    and of a dislike. An item that a model lacks has `positive_unknown` or `negative_unknown`
-    in the place of slope * similarity + intercept.
-    """
-
-    weight: float
-    positive_slope: float
-    positive_intercept: float
-    positive_item: float
-    positive_unknown: float
-    negative_slope: float
-    negative_intercept: float
-    negative_item: float
-    negative_unknown: float
 
 
 class PosNegRanker:
@@ -159,48 +115,24 @@ class PosNegRanker:
                  veto: float | None = None, rank_constant: float = 60.0,
                  threads: int | None = None) -> None:
         checks.to_choice("metric", metric, ("dot", "cosine", "l2"))
-        checks.to_choice("fusion", fusion, FUSIONS)
-        checks.to_choice("normalize", normalize, NORMALISATIONS)
-        checks.to_choice("missing", missing, ("prior", "drop"))
-        if isinstance(calibration, str):
-            checks.to_choice("calibration", calibration, CALIBRATIONS)
-        elif not hasattr(calibration, "fit") or isinstance(calibration, type):
-            raise TypeError(f"calibration: expected one of {CALIBRATIONS} or a scikit-learn "
-                            f"estimator, got {checks.shown(calibration)}")
+        options = check_options(
+            calibration=calibration, fusion=fusion, weight=weight, normalize=normalize,
+            item_prior=item_prior, missing=missing, veto=veto, rank_constant=rank_constant)
         self._calibration, self._normalize, self._missing = calibration, normalize, missing
-        if weight is None:
-            weight = "fit" if fusion == "logit" and calibration != "none" else 0.5
-        if not (isinstance(weight, str) and weight == "fit"):
-            weight = _between("weight", weight, 0.0, 1.0)
-        self._weight = weight
-        self._item_prior = (None if item_prior is None
-                            else checks.to_float("item_prior", item_prior))
-        if self._item_prior is not None and not _LEAST_PRIOR <= self._item_prior < np.inf:
-            raise ValueError(f"item_prior: expected a number of {_LEAST_PRIOR:g} or more, or None, "
-                             f"got {self._item_prior:g}")
-        rank_constant = checks.to_finite("rank_constant", rank_constant)
-        if rank_constant < 0:
-            raise ValueError(f"rank_constant: expected 0 or more, got {rank_constant}")
-        if veto is None and fusion == "veto":
-            veto = 0.5
-        self._veto = None if veto is None else checks.to_finite("veto", veto)
+        self._weight, self._item_prior = options.weight, options.item_prior
+        self._veto = options.veto
         self._threads = checks.to_threads(threads)
-        bounded = calibration != "none" or normalize in ("minmax", "rank")
-        if fusion == "product" and not bounded:
-            raise ValueError("fusion: 'product' needs numbers between 0 and 1; expected a "
-                             "calibration, or normalize='minmax' or 'rank'")
         sides = [rows_of(name, given, ids, metric)
                  for name, given in (("positive", positive), ("negative", negative))]
         self._ids, self._pair = paired(sides, missing, normalize, self._threads)
         if calibration == "none" and not all(side.known.all() for side in self._pair[:2]):
             raise ValueError("missing: without calibration nothing can stand for an item that one "
                              "model lacks; expected 'drop', got 'prior'")
-        self._fusion = Fusion(fusion, 0.5 if weight == "fit" else float(self._weight),
-                              calibration != "none", rank_constant)
+        self._fusion = options.fusion
         self._lock = pool.fresh_lock(self)
         self._joint: tuple[Model, retrieval.Joint] | None = None
         self._model: Model | None = None
-        if calibration == "none" and weight != "fit":
+        if calibration == "none" and options.weight != "fit":
             self._model = Model(RAW, RAW, self._fusion, np.zeros(len(self._ids)))
 
     # ---- what it knows ----
@@ -287,7 +219,7 @@ class PosNegRanker:
             If a model's scores don't rise with what they should; it is then left out of
             account.
         """
-        queries = self._queries(positive_queries, negative_queries, single=False)
+        queries = query_pair(self._pair, positive_queries, negative_queries, single=False)
         feedback = fitting.checked(queries, self._ids, item_ids, labels, users, sample_weight,
                                    prior)
         settings = fitting.Settings(self._calibration, self._fusion, self._weight == "fit",
@@ -325,7 +257,7 @@ class PosNegRanker:
         if candidates is not None:
             candidates = checks.to_int("candidates", candidates, k)
         model = self._fitted()
-        queries = self._queries(positive_queries, negative_queries, single=True)
+        queries = query_pair(self._pair, positive_queries, negative_queries, single=True)
         checks.check_padding(k, len(queries[0]), len(self._ids))
         single = np.ndim(positive_queries) == 1
         filters = Filters.of(self._ids, exclude, allowed, len(queries[0]), single)
@@ -334,9 +266,9 @@ class PosNegRanker:
         for start in range(0, len(queries[0]), step):
             some = slice(start, start + step)
             scorer = Scorer(self._pair, model, queries[0][some], queries[1][some], self._veto)
-            best = self._best(scorer, k, filters.take(some), candidates)
+            best = retrieval.best(scorer, k, filters.take(some), candidates, self._joint_of)
             retrieval.put(found, some, best)
-        return self._hits(found, single)
+        return hits_of(self._ids, found, single)
 
     def score(self, positive_queries: npt.ArrayLike, negative_queries: npt.ArrayLike,
               item_ids: npt.ArrayLike) -> PosNegHits:
@@ -359,14 +291,14 @@ class PosNegRanker:
             If an item is unknown.
         """
         model = self._fitted()
-        queries = self._queries(positive_queries, negative_queries, single=True)
+        queries = query_pair(self._pair, positive_queries, negative_queries, single=True)
         items = fitting.known_items(self._ids, item_ids)
         scorer = Scorer(self._pair, model, *queries, self._veto)
         if model.fusion.by_rank or 4 * len(items) > len(self._ids):
             scored = scorer.everything().map(lambda part: part[:, items])
         else:
             scored = scorer(np.broadcast_to(items, (len(scorer), len(items))))
-        return self._hits(scored, np.ndim(positive_queries) == 1)
+        return hits_of(self._ids, scored, np.ndim(positive_queries) == 1)
 
     def probability(self, scores: npt.ArrayLike) -> Float64Array:
         """Chances that items with these fused scores are liked; NaN stays NaN.
@@ -457,45 +389,8 @@ class PosNegRanker:
             raise RuntimeError("fit must be called first: scores are not calibrated yet")
         return model
 
-    def _queries(self, positive: npt.ArrayLike, negative: npt.ArrayLike, *,
-                 single: bool) -> tuple[Float32Array, Float32Array]:
-        found = []
-        for name, given, side in (("positive_queries", positive, self._pair.positive),
-                                  ("negative_queries", negative, self._pair.negative)):
-            found.append(checks.to_vectors(name, given, side.dim,
-                                           normalized=side.metric == "cosine", single=single))
-        if len(found[0]) != len(found[1]) or (single and np.ndim(positive) != np.ndim(negative)):
-            raise ValueError(f"negative_queries: expected as many as positive_queries, "
-                             f"{np.shape(positive)[:-1]}, got {np.shape(negative)[:-1]}")
-        return found[0], found[1]
-
-    def _best(self, scorer: Scorer, k: int, filters: Filters, candidates: int | None) -> Scored:
-        model = scorer.model
-        if candidates is not None:
-            return retrieval.by_candidates(scorer, k, filters, candidates)
-        if retrieval.Joint.serves(self._pair, model):
-            return self._joint_of(model).search(scorer, k, filters)
-        if retrieval.searchable(self._pair, model):
-            return retrieval.by_threshold(scorer, k, filters)
-        return retrieval.by_all_scores(scorer, k, filters)
-
     def _joint_of(self, model: Model) -> retrieval.Joint:
         with self._lock:
             if self._joint is None or self._joint[0] is not model:
                 self._joint = (model, retrieval.Joint(self._pair, model, self._threads))
             return self._joint[1]
-
-    def _hits(self, scored: Scored, single: bool) -> PosNegHits:
-        none = scored.items < 0
-        ids = np.where(none, -1, self._ids[scored.items])
-        parts = [np.where(none, np.nan, part)
-                 for part in (scored.fused, scored.liked, scored.disliked)]
-        hits = PosNegHits(parts[0], ids, parts[1], parts[2])
-        return PosNegHits(*(part[0] for part in hits)) if single else hits
-
-
-def _between(name: str, value: Any, low: float, high: float) -> float:
-    number = checks.to_float(name, value)
-    if not low <= number <= high:
-        raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {number:g}")
-    return number

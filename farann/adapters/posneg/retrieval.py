@@ -6,6 +6,8 @@ middleware" (PODS 2001).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
@@ -230,3 +232,16 @@ def put(found: Scored, queries: Int64Array | slice, best: Scored) -> None:
     """Write answers into the rows of some queries."""
     for place, value in zip(found, best, strict=True):
         place[queries] = value
+
+
+def best(scorer: Scorer, k: int, filters: Filters, candidates: int | None,
+         joint_of: Callable[[Model], Joint]) -> Scored:
+    """The k best items of each query, in the way that serves the ranker."""
+    model = scorer.model
+    if candidates is not None:
+        return by_candidates(scorer, k, filters, candidates)
+    if Joint.serves(scorer.pair, model):
+        return joint_of(model).search(scorer, k, filters)
+    if searchable(scorer.pair, model):
+        return by_threshold(scorer, k, filters)
+    return by_all_scores(scorer, k, filters)

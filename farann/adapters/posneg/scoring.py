@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.calibration import Calibration, Linear
@@ -217,3 +218,17 @@ def paired(sides: list[tuple[Float32Array, Int64Array, str]], missing: str,
         made.append(Side(rows[kept], np.searchsorted(ids, numbers[kept]), len(ids), metric,
                          threads))
     return ids, Pair(made[0], made[1], normalize)
+
+
+def query_pair(pair: Pair, positive: npt.ArrayLike, negative: npt.ArrayLike, *,
+               single: bool) -> tuple[Float32Array, Float32Array]:
+    """Checked queries of both models, as many of each."""
+    found = []
+    for name, given, side in (("positive_queries", positive, pair.positive),
+                              ("negative_queries", negative, pair.negative)):
+        found.append(checks.to_vectors(name, given, side.dim,
+                                       normalized=side.metric == "cosine", single=single))
+    if len(found[0]) != len(found[1]) or (single and np.ndim(positive) != np.ndim(negative)):
+        raise ValueError(f"negative_queries: expected as many as positive_queries, "
+                         f"{np.shape(positive)[:-1]}, got {np.shape(negative)[:-1]}")
+    return found[0], found[1]

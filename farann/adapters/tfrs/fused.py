@@ -10,12 +10,11 @@ import tensorflow as tf
 
 from farann.adapters.id_arrays import IdArray
 from farann.adapters.posneg import LinearLogit, PosNegRanker
-from farann.adapters.posneg.calibration import Linear
 from farann.adapters.posneg.linear import NO_PROBABILITY, UNCALIBRATED, LinearRanker, taken_apart
 from farann.adapters.tfrs import scoring
+from farann.adapters.tfrs.fused_state import lined_up, numbers_of, parts_of, state_of
 from farann.adapters.tfrs.indexed import (
     IndexedTopK,
-    State,
     check_dataset,
     collected,
     to_ids,
@@ -102,7 +101,7 @@ class FusedTopK(IndexedTopK):
         if ids[0].dtype != ids[1].dtype:
             raise ValueError("identifiers: expected the same type for both models, got "
                              f"{ids[0].dtype.name} and {ids[1].dtype.name}")
-        every, places = _lined_up([one.numpy() for one in ids])
+        every, places = lined_up([one.numpy() for one in ids])
         sides = [np.zeros((len(every), one.shape[1]), np.float32) for one in rows]
         known = np.zeros((len(every), 2), np.bool_)
         for column, (side, one, at) in enumerate(zip(sides, rows, places, strict=True)):
@@ -184,7 +183,7 @@ class FusedTopK(IndexedTopK):
             raise ValueError(f"ranker: expected one of metric {self._metric!r}, as the layer is, "
                              f"got {parts.metric!r}")
         ids = to_ids(ranker.ids if identifiers is None else identifiers, len(parts.items))
-        _lined_up([ids.numpy()])
+        lined_up([ids.numpy()])
         self._take_id_dtype(ids.dtype)
         self._take(parts, ids)
         return self
@@ -251,7 +250,7 @@ class FusedTopK(IndexedTopK):
         identifiers = self._identifiers.numpy()
         positive, negative = self._embed_all(queries)
         ranker = parts.unfitted(calibration=calibration, weight=weight, item_prior=item_prior)
-        ranker.fit(positive, negative, _numbers_of(identifiers, item_ids), labels, users=users,
+        ranker.fit(positive, negative, numbers_of(identifiers, item_ids), labels, users=users,
                    sample_weight=sample_weight, prior=prior)
         if ranker.linear_logit is None:
             raise ValueError("calibration: expected one that is linear, 'platt', 'temperature' or "
@@ -374,48 +373,3 @@ class FusedTopK(IndexedTopK):
         return tf.concat([scoring.unit(vectors[:, :dim]), scoring.unit(vectors[:, dim:])], axis=1)
 
 
-def state_of(parts: LinearRanker) -> State:
-    """What the variables of a layer hold."""
-    return {
-        "candidates": np.hstack([parts.positive, parts.negative]),
-        "dims": np.array([parts.positive.shape[1], parts.negative.shape[1]], np.int64),
-        "known": parts.known,
-        "item_log_odds": parts.items,
-        "line": np.array([*parts.line, *parts.probability], np.float64),
-    }
-
-
-def parts_of(state: State, metric: str) -> LinearRanker:
-    """The other way."""
-    dim, line = int(state["dims"][0]), [float(number) for number in state["line"]]
-    return LinearRanker(
-        state["candidates"][:, :dim], state["candidates"][:, dim:], state["known"],
-        state["item_log_odds"], LinearLogit(*line[:-2]), Linear(*line[-2:]), metric)
-
-
-def _lined_up(ids: list[IdArray]) -> tuple[IdArray, list[npt.NDArray[np.intp]]]:
-    """All identifiers in the order in which they first come, and where those of each side stand."""
-    every, first, place = np.unique(np.concatenate(ids), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    places = np.split(rank[place.ravel()], np.cumsum([len(one) for one in ids])[:-1])
-    for at in places:
-        count = np.bincount(at, minlength=len(every))
-        if (count > 1).any():
-            twice = every[order][count > 1][0]
-            raise ValueError(f"identifiers: expected each once, got {twice!r} twice")
-    return every[order], places
-
-
-def _numbers_of(identifiers: IdArray, wanted: Any) -> npt.NDArray[np.int64]:
-    """Rows of identifiers that must all be there."""
-    given = tf.convert_to_tensor(wanted)
-    if given.shape.rank != 1:
-        raise ValueError(f"item_ids: expected shape (n,), got {given.shape}")
-    row_of = {one: row for row, one in enumerate(identifiers.tolist())}
-    ids = given.numpy().tolist()
-    unknown = next((one for one in ids if one not in row_of), None)
-    if unknown is not None:
-        raise KeyError(f"item_ids: {unknown!r} is no candidate")
-    return np.array([row_of[one] for one in ids], np.int64)

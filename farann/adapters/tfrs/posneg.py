@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg import PosNegRanker
-from farann.adapters.tfrs.fused import NEEDS_CALIBRATION, FusedTopK, parts_of
+from farann.adapters.tfrs.fused import NEEDS_CALIBRATION, FusedTopK
+from farann.adapters.tfrs.fused_state import parts_of
 from farann.adapters.tfrs.indexed import State
 from farann.adapters.tfrs.native import NativeTopK
 from farann.adapters.tfrs.top_k import Tensor
