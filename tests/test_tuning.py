@@ -213,8 +213,9 @@ class TestTables:
         exact = [index.search_furthest(query, return_stats=True)[1] for query in queries]
         cost = sum(inside.cost.cost_of(work, 12, index.isa, single=True) for work in exact)
         effort = table.efforts[0]
-        self.tables(index)[10] = Tuning(10, (effort, INF), (1.0, 1.0), (0.1, 1.0), expected=(
-            (table.expected[0], np.nan) if table.expected else ()))
+        self.tables(index)[10] = Tuning(10, (effort, INF), (1.0, 1.0), (0.1, 1.0),
+                                        predicted_thresholds=(
+            (table.predicted_thresholds[0], np.nan) if table.predicted_thresholds else ()))
         some = [index.search_furthest(query, recall=0.5, return_stats=True)[1] for query in queries]
         assert table.single_costs[0] == pytest.approx(
             sum(inside.cost.cost_of(work, 12, index.isa, single=True) for work in some) / cost)
@@ -269,8 +270,8 @@ for cells in (None, 30):
     index.add(given["rows"])
     index.build(queries=given["queries"])
     tuned = index.tune(k=10)
-    tables += [tuned.efforts, tuned.recalls, tuned.costs, tuned.expected, tuned.single_costs]
-    tables += [[tuned.effort_for(recall) for recall in (0.8, 0.9, 0.95)]]
+    tables += [tuned.efforts, tuned.recalls, tuned.costs, tuned.predicted_thresholds,
+    tuned.single_costs] tables += [[tuned.effort_for(recall) for recall in (0.8, 0.9, 0.95)]]
     tables += index.search_furthest(given["queries"][:200], 10, recall=0.9, threads=2)
 give(**{f"table{i}": table for i, table in enumerate(tables)})
 """
@@ -428,14 +429,14 @@ class TestEffortFor:
 
     def test_printed(self) -> None:
         assert str(self.TABLE).splitlines() == [
-            "    effort   recall@10        cost",
+            "      rows   recall@10        cost",
             "        32      0.5000      0.1250",
             "        64      0.7000      0.2500",
             "       128      0.9000      0.5000",
             "     exact      1.0000      1.0000",
             "recall 0.95 takes exact search",
         ]
-        assert str(self.TABLE._replace(target=0.6)).endswith("takes an effort of 53.49")
+        assert str(self.TABLE._replace(target=0.6)).endswith("takes 53.49 rows")
 
     def test_plotted(self) -> None:
         matplotlib = pytest.importorskip("matplotlib")

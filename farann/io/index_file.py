@@ -132,7 +132,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if made is not None:
-        store.tunings.by_k = tunings_from(metadata)
+        store.tunings.by_k = tunings_from(metadata, store.partitions is not None)
         store.tunings.removed_before = store.n_removed
         store.exact, native_exact = _exact_of(metadata, arrays, count, store)
         store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, spec)

@@ -25,16 +25,16 @@ def metadata_of(tunings: Collection[Tuning]) -> dict[str, Any]:
 def _rows_of(tuning: Tuning) -> list[list[float | None]]:
     """A table as JSON, which has no infinity, the effort of exact search, and no NaN."""
     columns = [tuning.efforts, tuning.recalls, tuning.costs]
-    if tuning.expected:
-        columns.append(tuning.expected)
+    if tuning.predicted_thresholds:
+        columns.append(tuning.predicted_thresholds)
     return [[value if isfinite(value) else None for value in row]
             for row in zip(*columns, strict=True)]
 
 
-def tunings_from(metadata: Mapping[str, Any]) -> dict[int, Tuning]:
+def tunings_from(metadata: Mapping[str, Any], partitioned: bool) -> dict[int, Tuning]:
     """Tables by k; FormatError for what no index could have written."""
     try:
-        tunings = {k: _tuning_of(k, rows) for k, rows in metadata.get("tunings", [])}
+        tunings = {k: _tuning_of(k, rows, partitioned) for k, rows in metadata.get("tunings", [])}
     except (TypeError, ValueError, OverflowError):
         raise FormatError(
             f"metadata: 'tunings' can't be {checks.shown(metadata['tunings'])}") from None
@@ -68,17 +68,18 @@ def _with_single_costs(tuning: Tuning, costs: list[float]) -> Tuning:
     return tuning._replace(single_costs=single_costs)
 
 
-def _tuning_of(k: int, rows: list[list[float | None]]) -> Tuning:
+def _tuning_of(k: int, rows: list[list[float | None]], partitioned: bool) -> Tuning:
     efforts, recalls, costs, *more = zip(*rows, strict=True)
     efforts = (*efforts[:-1], inf if efforts[-1] is None else efforts[-1])
-    expected = tuple(nan if value is None else float(value)
-                     for column in more for value in column)
+    predicted = tuple(nan if value is None else float(value)
+                      for column in more for value in column)
     columns = [tuple(float(value) for value in column) for column in (efforts, recalls, costs)]
     efforts, recalls, costs = columns
     if not (isinstance(k, int) and not isinstance(k, bool) and 1 <= k < 2**63
             and efforts[-1] == inf and recalls[-1] == 1.0
             and efforts[0] >= 0.0 and all(a < b for a, b in pairwise(efforts))
             and all(0.0 <= v <= 1.0 for v in recalls) and min(costs) >= 0.0
-            and len(more) <= 1 and not any(map(isinf, expected))):
+            and len(more) <= 1 and not any(map(isinf, predicted))):
         raise ValueError(k)
-    return Tuning(k, efforts, recalls, costs, expected=expected)
+    return Tuning(k, () if partitioned else efforts, recalls, costs, predicted_thresholds=predicted,
+                  deviations=efforts if partitioned else ())

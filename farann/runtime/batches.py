@@ -43,7 +43,7 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
-        epsilon: float = 0.0, expected: float = nan,
+        epsilon: float = 0.0, predicted_threshold: float = nan,
         late: Float32Array | None = None,
         stops: Int64Array | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took.
@@ -65,7 +65,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                               flag, costs, by_codes)
         else:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
-                                         expected, flag, late is not None, stops)
+                                         predicted_threshold, flag, late is not None, stops)
         task.run()
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
@@ -135,7 +135,7 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
            guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
-           expected: float = nan, late: tuple[float, float, int] | None = None,
+           predicted_threshold: float = nan, late: tuple[float, float, int] | None = None,
            stops: Int64Array | None = None) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 
@@ -147,8 +147,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa), effort, expected, guard,
-                              late, stops)
+                              row_costs(1, snapshot.dim, snapshot.isa), effort, predicted_threshold,
+                              guard, late, stops)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

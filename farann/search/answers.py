@@ -45,7 +45,7 @@ def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
             limits.epsilon is not None or not question.row_filters.are_few(store)):
         options = plans.options_for(limits, store, k, question.isa, question.threads,
                                     every_row=question.every_row, single=len(queries) == 1)
-        if "expected" in options:  # by a plan
+        if "predicted_threshold" in options:  # by a plan
             guard = store.tunings.guards.get(k)
         usual = options.pop("late", None)
     search = guarded.Search(store, view, question.row_filters, queries, k, question.threads)

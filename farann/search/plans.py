@@ -39,8 +39,8 @@ def options_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *,
         return {}
     # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
     if not every_row:
-        return {"effort": effort, "expected": nan}
-    return {"effort": effort, "expected": tuned.expected_at(effort),
+        return {"effort": effort, "predicted_threshold": nan}
+    return {"effort": effort, "predicted_threshold": tuned.predicted_threshold_at(effort),
             "late": tuned.late_at(effort),
             "stops": depths.stops_for(store, k, missing_at(limits.recall), isa, threads)}
 

@@ -1,4 +1,4 @@
-"""What effort reaches which recall: measured on sample queries, interpolated between."""
+"""Measuring which effort reaches which recall, on sample queries."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _USUAL = 3.0
 # Shares of the rows that are scored if half of them don't do.
 _MOST_SHARES = (0.625, 0.75, 0.875)
 _ENOUGH = 0.9995
-# What is expected of k-th keys is below what is usual, so many times as far as one in twenty is, as
-# a search that expects too much begins again.
+# What is predicted of k-th keys is below what is usual, so many times as far as one in twenty is,
+# as a search that expects too much begins again.
 _BELOW = 2.0
 def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
     """How many queries to measure with: more give a surer recall, and take longer."""
@@ -62,7 +62,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
     of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, everything)
-    expects = with_partitions and _expecting_pays(snapshot, chosen, queries, k, truth)
+    predicts = with_partitions and _predicting_pays(snapshot, chosen, queries, k, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
     if with_partitions:
@@ -78,24 +78,30 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
                     if share * chosen.n_rows > efforts[-1]]
     tried: list[tuple[float, ...]] = []
     for effort in efforts:
-        expected = _expected(snapshot, chosen, queries, k, effort, truth) if expects else nan
+        predicted = nan
+        if predicts:
+            predicted = _predicted_threshold(snapshot, chosen, queries, k, effort, truth)
         late = np.zeros(len(queries), np.float32) if tells_late else None
-        work, found = _searched(snapshot, chosen, queries, k, effort, expected, late)
+        work, found = _searched(snapshot, chosen, queries, k, effort, predicted, late)
         recall = share_found(found.ids, truth.ids)
         cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
-        single_cost = _single_cost(snapshot, chosen, alone, k, effort, expected)
+        single_cost = _single_cost(snapshot, chosen, alone, k, effort, predicted)
         lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
                                                     float(late.std(dtype=np.float64)))
-        tried.append((effort, recall, cost, expected, single_cost / of_exact_single, *lateness))
+        tried.append((effort, recall, cost, predicted, single_cost / of_exact_single, *lateness))
         # With little effort too few rows may be found, and all have to be searched after all.
         dearer = len(tried) > 1 and cost >= tried[-2][2]
         if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
             break
     tried.append((float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0))
     columns = list(zip(*tried, strict=True))
-    tuned = Tuning(k, columns[0], columns[1], columns[2], target, columns[3] if expects else (),
-                   columns[4] if singles else (),
-                   *((columns[5], columns[6], len(queries)) if tells_late else ()))
+    tuned = Tuning(
+        k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
+        target=target, predicted_thresholds=columns[3] if predicts else (),
+        single_costs=columns[4] if singles else (),
+        deviations=columns[0] if with_partitions else ())
+    if tells_late:
+        tuned = tuned._replace(late=columns[5], late_spread=columns[6], sampled=len(queries))
     return tuned, truth.ids
 
 
@@ -118,34 +124,35 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
 
 
 def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-              effort: float | None, expected: float = nan,
+              effort: float | None, predicted: float = nan,
               late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
     # One thread, as the number of threads changes how queries are grouped.
     hits, work = batches.top(snapshot, chosen, queries, k, False, 1, effort=effort,
-                             expected=expected, late=late)
+                             predicted_threshold=predicted, late=late)
     return work, hits
 
 
 def _single_cost(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-                 effort: float | None, expected: float = nan) -> float:
+                 effort: float | None, predicted: float = nan) -> float:
     """Nanoseconds that queries take which are asked one by one, on average; NaN of none."""
-    costs = [cost_of(_searched(snapshot, chosen, queries[i : i + 1], k, effort, expected)[0],
+    costs = [cost_of(_searched(snapshot, chosen, queries[i : i + 1], k, effort, predicted)[0],
                      snapshot.dim, snapshot.isa, single=True) for i in range(len(queries))]
     return sum(costs) / len(costs) if costs else nan
 
 
-def _expecting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-                    truth: Hits) -> bool:
+def _predicting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+                     truth: Hits) -> bool:
     """Whether fewer rows are scanned; not where rows that answer most tell more than partitions."""
     scanned = [
-        _searched(snapshot, chosen, queries, k, _USUAL, expected)[0].rows_scanned
-        for expected in (_expected(snapshot, chosen, queries, k, _USUAL, truth), nan)]
+        _searched(snapshot, chosen, queries, k, _USUAL, predicted)[0].rows_scanned
+        for predicted in (_predicted_threshold(snapshot, chosen, queries, k, _USUAL,
+                                               truth), nan)]
     return scanned[0] < scanned[1]
 
 
-def _expected(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-              effort: float, truth: Hits) -> float:
-    """What nearly all k-th keys are above, see `Tuning.expected`."""
+def _predicted_threshold(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
+                         k: int, effort: float, truth: Hits) -> float:
+    """What nearly all k-th keys are above, see `Tuning.predicted_thresholds`."""
     last = np.ascontiguousarray(truth.scores[:, -1])
     # No row is searched for, so memory for one each is enough.
     found = _core.surprises(snapshot, chosen, queries, last, 1, effort)

@@ -25,7 +25,9 @@ _CAUTION = 0.1
 
 
 class Tuning(NamedTuple):
-    """Recall and cost by effort; `print` shows it as a table.
+    """Recall and cost by effort, which is rows that are scanned, or deviations of partitions.
+
+    `print` shows it as a table.
 
     Costs are estimated from the work that searches did, not from the time they took, so that they
     don't depend on what else a machine has to do.
@@ -34,11 +36,10 @@ class Tuning(NamedTuple):
     ----------
     k : int
         Rows that were asked for.
-    efforts : tuple of float
-        Standard deviations that cells are given credit for, or without cells the number of rows
-        scored, those first that answer many queries, beside the list of a query that is like
-        those `build` was given; infinite for exact search, which comes last,
-        or without vectors for a scan of all codes.
+    rows : tuple of float
+        Without partitions: how many rows are scanned, those first that answer many queries, beside
+        the shortlist of a query that is like those `build` was given. Infinite for exact search,
+        which comes last, or without vectors for a scan of all codes. Empty with partitions.
     recalls : tuple of float
         The share of the true k furthest rows that was found; without vectors, of those that all
         codes find.
@@ -47,9 +48,10 @@ class Tuning(NamedTuple):
         all codes, whose cost is 1; in a batch.
     target : float
         A recall; the table ends with its effort.
-    expected : tuple of float
-        With cells: by how many deviations the k-th key is above what good cells promise at that
-        effort, in nearly all cases; NaN, or an empty tuple, where it isn't to be expected at all.
+    predicted_thresholds : tuple of float
+        With partitions: by how many deviations the k-th key is above the optimistic scores of good
+        partitions at that effort, in nearly all cases; NaN, or an empty tuple, where it can't be
+        predicted.
     single_costs : tuple of float
         Costs as above of queries that are asked one by one; empty where they aren't known, as in
         files of older versions.
@@ -61,21 +63,30 @@ class Tuning(NamedTuple):
         The deviation of that from query to query.
     sampled : int
         Queries that this is of.
+    deviations : tuple of float
+        With partitions: a partition is probed if its mean key and so many standard deviations reach
+        the threshold. Infinite for exact search, which comes last. Empty without partitions.
     """
 
     k: int
-    efforts: tuple[float, ...]
+    rows: tuple[float, ...]
     recalls: tuple[float, ...]
     costs: tuple[float, ...]
     target: float = 0.95
-    expected: tuple[float, ...] = ()
+    predicted_thresholds: tuple[float, ...] = ()
     single_costs: tuple[float, ...] = ()
     late: tuple[float, ...] = ()
     late_spread: tuple[float, ...] = ()
     sampled: int = 0
+    deviations: tuple[float, ...] = ()
+
+    @property
+    def efforts(self) -> tuple[float, ...]:
+        """The `deviations` if there are partitions, else the `rows`."""
+        return self.deviations or self.rows
 
     def effort_for(self, recall: float, *, single: bool = False) -> float:
-        """The effort that should reach a recall; infinite where only exact search does.
+        """The rows or deviations that should reach a recall; infinite where only exact search does.
 
         It is infinite, too, where exact search costs no more.
 
@@ -122,8 +133,8 @@ class Tuning(NamedTuple):
             share = 0.5 * (share + (then - before) / (after - before))
         return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
 
-    def expected_at(self, effort: float) -> float:
-        """What searches with an effort expect.
+    def predicted_threshold_at(self, effort: float) -> float:
+        """The threshold that searches with an effort predict.
 
         Parameters
         ----------
@@ -133,12 +144,12 @@ class Tuning(NamedTuple):
         Returns
         -------
         float
-            Interpolated in `expected`, NaN where nothing is expected.
+            Interpolated in `predicted_thresholds`, NaN where nothing is predicted.
         """
         effort = checks.to_float("effort", effort)
-        if not self.expected or effort == float("inf"):
+        if not self.predicted_thresholds or effort == float("inf"):
             return float("nan")
-        return float(np.interp(effort, self.efforts[:-1], self.expected[:-1]))
+        return float(np.interp(effort, self.efforts[:-1], self.predicted_thresholds[:-1]))
 
     def late_at(self, effort: float) -> tuple[float, float, int] | None:
         """How late answers usually come.
@@ -170,13 +181,14 @@ class Tuning(NamedTuple):
         return mean, spread, max(1, round(worth))
 
     def __str__(self) -> str:
-        lines = [f"{'effort':>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
+        unit = "deviations" if self.deviations else "rows"
+        lines = [f"{unit:>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
         for effort, recall, cost in zip(self.efforts, self.recalls, self.costs, strict=True):
             name = "exact" if effort == float("inf") else f"{effort:,g}"
             lines.append(f"{name:>10}  {recall:>10.4f}  {cost:>10,.4f}")
         effort = self.effort_for(self.target)
         lines.append(f"recall {self.target:g} takes " + (
-            "exact search" if effort == float("inf") else f"an effort of {effort:,.4g}"))
+            "exact search" if effort == float("inf") else f"{effort:,.4g} {unit}"))
         return "\n".join(lines)
 
     def plot(self, axes: Axes | None = None) -> Axes:
