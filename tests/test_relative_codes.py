@@ -345,8 +345,8 @@ class TestFiles:
 
     def test_the_core_refuses_it_with_vectors(self) -> None:
         index = index_of(clustered(np.random.default_rng(0), 900, 6), codes="int4", cells=7)
-        cells = inside.store_of(index.build()).cells
+        cells = inside.store_of(index.build()).partitions
         assert cells is not None
-        inside.put(index, cells=replace(cells, relative=True))
+        inside.put(index, partitions=replace(cells, relative=True))
         with pytest.raises(ValueError, match="only 4-bit codes without vectors"):
             inside.snapshot_of(index)

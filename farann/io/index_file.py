@@ -51,14 +51,14 @@ def sections_of(settings: Mapping[str, Any],
         arrays["ids"] = by_slot
     if store.built:
         arrays["centre"] = store.centre.astype(np.float32)
-    codes, partitions = store.codes, store.partitions
+    layout = store.layout
     if n_coded:
-        codes, partitions, arrays["codes.outlier_rows"] = store.kept()
+        layout, arrays["codes.outlier_rows"] = store.kept()
         metadata["codes_recall"] = store.codes_recall
         metadata["coded"] = n_coded
-    if codes is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
+    if layout is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
         # Codes are of all rows or of none: what was added or removed since, `build` will code.
-        arrays |= _of_layout(Layout(codes, partitions, store.shortlists), _OURS, metadata)
+        arrays |= _of_layout(layout, _OURS, metadata)
         if store.exact is not None:
             arrays |= _of_layout(store.exact, _EXACT, metadata)
         tunings = list(store.tunings.by_k.values())

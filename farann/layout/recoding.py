@@ -16,9 +16,8 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.layout import build
-from farann.quantize.decoding import Coded
 from farann.quantize.int4 import shape_of
-from farann.quantize.records import CodeArrays, CodeBounds
+from farann.quantize.records import CodeArrays, CodeBounds, Layout
 from farann.quantize.scalar import Extents, empty_panels
 from farann.runtime.process import ieee_arithmetic
 from farann.spec.index_spec import IndexSpec
@@ -37,26 +36,27 @@ def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
     return np.where(order < n_rows, order, -1)
 
 
-def without(coded: Coded, alive: npt.NDArray[np.bool_]) -> Coded:
+def without(layout: Layout, outlier_rows: Float32Array,
+            alive: npt.NDArray[np.bool_]) -> tuple[Layout, Float32Array]:
     """Drop the rows that aren't `alive` (by slot), and number the others anew."""
-    codes, partitions, rows = coded
+    codes = layout.codes
     numbers = np.where(alive, np.cumsum(alive) - 1, -1)
     order = _as_order(codes, len(alive))
     slots = np.where(order >= 0, numbers[np.maximum(order, 0)], -1)
     outliers = numbers[codes.outliers]
     codes = replace(codes, slots=slots.astype(np.int32), outliers=outliers[outliers >= 0])
-    return _closed_up(Coded(codes, partitions, rows[outliers >= 0]))
+    return _closed_up(layout._replace(codes=codes)), outlier_rows[outliers >= 0]
 
 
-def _closed_up(coded: Coded) -> Coded:
+def _closed_up(layout: Layout) -> Layout:
     """Let rows of one partition and weight fill each other's gaps, if that frees panels."""
-    codes, partitions, rows = coded
+    codes, partitions, _ = layout
     assert codes.slots is not None
     there = np.flatnonzero(codes.slots >= 0)
     if len(there) == 0:  # outliers alone: one panel of nobody
-        return Coded(_taken(codes, np.full(16, -1), codes.weights[:1]),
-                     None if partitions is None else replace(
-                         partitions, starts=np.minimum(partitions.starts, 0)), rows)
+        return Layout(_taken(codes, np.full(16, -1), codes.weights[:1]),
+                      None if partitions is None else replace(
+                          partitions, starts=np.minimum(partitions.starts, 0)))
     starts = np.zeros(1, np.int64) if partitions is None else partitions.starts
     partition = np.searchsorted(starts, there, side="right")
     inv_scale = codes.weights[there // 16]
@@ -66,7 +66,7 @@ def _closed_up(coded: Coded) -> Coded:
     counts = np.diff(np.append(begins, len(there)))
     panels = -(-counts // 16)
     if panels.sum() >= len(codes.weights):
-        return coded
+        return layout
     ends = np.cumsum(panels) * 16
     positions = np.full(int(ends[-1]), -1)
     positions[np.repeat(ends - 16 * panels - begins, counts) + np.arange(len(there))] = there
@@ -74,7 +74,7 @@ def _closed_up(coded: Coded) -> Coded:
         of_panels = np.repeat(partition[begins], panels)
         partitions = replace(partitions, starts=16 * np.searchsorted(
             of_panels, np.arange(1, len(starts) + 1)).astype(np.int64))
-    return Coded(_taken(codes, positions, np.repeat(inv_scale[begins], panels)), partitions, rows)
+    return Layout(_taken(codes, positions, np.repeat(inv_scale[begins], panels)), partitions)
 
 
 def _taken(codes: CodeArrays, positions: Int64Array,
@@ -96,13 +96,13 @@ def _taken(codes: CodeArrays, positions: Int64Array,
 
 
 @ieee_arithmetic()
-def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array, spec: IndexSpec,
-             isa: str) -> tuple[Coded, npt.NDArray[np.bool_]]:
+def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Array,
+             spec: IndexSpec, isa: str) -> tuple[Layout, npt.NDArray[np.bool_]]:
     """Code more rows as those n were; and which of them are too large for that.
 
     With partitions they belong to none, and are always searched.
     """
-    codes, partitions, kept = coded
+    codes, partitions, _ = layout
     limit = 127.0 / float(codes.weights.min())
     largest = np.empty(len(rows))
     if len(rows):
@@ -111,7 +111,7 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
     far = (largest > _FAR * limit) | ~np.isfinite(rows).all(axis=1)
     rows, largest = rows[~far], largest[~far]
     if len(rows) == 0:
-        return coded, far
+        return layout, far
     # Rows that are larger than any before get weights of their own.
     most = max(float(largest.max()), limit)
     extents = Extents(codes.transform, largest, most, np.empty(0, np.int64),
@@ -129,7 +129,7 @@ def extended(coded: Coded, n_rows: int, rows: Float32Array, centre: Float64Array
         partitions = replace(partitions, starts=partitions.starts + len(new.panels))
     bounds = CodeBounds(*np.maximum(codes.bounds, new.bounds).tolist())
     codes = replace(codes, slots=np.concatenate(orders).astype(np.int32), bounds=bounds, **merged)
-    return Coded(codes, partitions, kept), far
+    return Layout(codes, partitions), far
 
 
 def _shape(rows: Float32Array, centre: Float64Array, spec: IndexSpec,

@@ -1,33 +1,15 @@
-"""Indexes without vectors: rows from their codes, codes that come and go, what can be asked.
-
-Rows that were coded stay as they were coded: their vectors are gone. Rows that are added are coded
-with the same centre and rotation, in panels of their own; rows that are removed give their places
-to others of the same weight.
-"""
+"""Rows and scores from codes, where vectors were dropped."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.quantize.int4 import MIDDLE
-from farann.quantize.records import CodeArrays, PartitionArrays
+from farann.quantize.records import CodeArrays, Layout
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.process import ieee_arithmetic
 from farann.spec.metric_traits import MetricTraits
-
-
-class Coded(NamedTuple):
-    """A base without vectors."""
-
-    codes: CodeArrays
-    partitions: PartitionArrays | None
-    rows: Float32Array  # of the outliers
-
-
-# ---- rows from codes ----
 
 
 def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:
@@ -40,10 +22,10 @@ def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:
     return np.where(slots < len(found), found[np.minimum(slots, len(found) - 1)], np.int64(-1))
 
 
-def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
-                  normalized: bool) -> tuple[Float64Array, Float64Array]:
+def _centred_rows(layout: Layout, outlier_rows: Float32Array, slots: Int64Array,
+                  centre: Float64Array, normalized: bool) -> tuple[Float64Array, Float64Array]:
     """Rows less the centre, and their squared lengths as codes have them (l2)."""
-    codes, partitions, base = coded
+    codes, partitions, _ = layout
     positions = places(codes, slots)
     there = positions >= 0
     positions = positions[there]
@@ -57,7 +39,7 @@ def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
         values += partitions.means(partitions.at(positions), len(centre))
     vectors = np.empty((len(slots), len(centre)))
     vectors[there] = codes.transform.rows_from(values)
-    vectors[~there] = centred(base[np.searchsorted(codes.outliers, slots[~there])], centre,
+    vectors[~there] = centred(outlier_rows[np.searchsorted(codes.outliers, slots[~there])], centre,
                               normalized)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     if codes.squares is not None:
@@ -66,32 +48,33 @@ def _centred_rows(coded: Coded, slots: Int64Array, centre: Float64Array,
 
 
 @ieee_arithmetic()
-def decoded(coded: Coded, slots: Int64Array, centre: Float64Array,
+def decoded(layout: Layout, outlier_rows: Float32Array, slots: Int64Array, centre: Float64Array,
             normalized: bool) -> Float32Array:
     """Rows as codes have them, of length 1 with `normalized`; those of outliers as they were."""
     rows = np.empty((len(slots), len(centre)), np.float32)
     for block in blocks_of(len(slots)):
-        vectors, _ = _centred_rows(coded, slots[block], centre, normalized)
+        vectors, _ = _centred_rows(layout, outlier_rows, slots[block], centre, normalized)
         vectors += centre
         if normalized:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
         rows[block] = vectors
-    outliers = coded.codes.outliers
+    outliers = layout.codes.outliers
     kept = np.flatnonzero(np.isin(slots, outliers))
-    rows[kept] = coded.rows[np.searchsorted(outliers, slots[kept])]
+    rows[kept] = outlier_rows[np.searchsorted(outliers, slots[kept])]
     return rows
 
 
 @ieee_arithmetic()
-def scores(coded: Coded, queries: Float32Array, slots: Int64Array, centre: Float64Array,
-           metric: MetricTraits) -> Float32Array:
+def scores(layout: Layout, outlier_rows: Float32Array, queries: Float32Array, slots: Int64Array,
+           centre: Float64Array, metric: MetricTraits) -> Float32Array:
     """Rough scores (n_queries, n_slots)."""
     result = np.empty((len(queries), len(slots)), np.float32)
     exact_queries = queries.astype(np.float64)
     if metric.normalized:
         exact_queries /= np.linalg.norm(exact_queries, axis=1, keepdims=True)
     for block in blocks_of(len(slots)):
-        vectors, squares = _centred_rows(coded, slots[block], centre, metric.normalized)
+        vectors, squares = _centred_rows(layout, outlier_rows, slots[block], centre,
+                                         metric.normalized)
         with np.errstate(over="ignore"):  # infinite where float32 can't hold a score
             if metric.adds_squared_norm:
                 from_centre = exact_queries - centre

@@ -203,7 +203,7 @@ class Store:
         in_tail = slots >= self.n_base
         rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
         if self.n_coded is not None:
-            rows[~in_tail] = decoding.decoded(self._coded, slots[~in_tail], self.centre,
+            rows[~in_tail] = decoding.decoded(self._coded, self.base, slots[~in_tail], self.centre,
                                               self.spec.metric.normalized)
         else:
             rows[~in_tail] = self.base[slots[~in_tail]]
@@ -302,12 +302,12 @@ class Store:
         """The tail coded as the base was, whose vectors are gone, without what was removed."""
         assert self.codes is not None and self.n_coded is not None
         live, isa = self.live_slots(), default_isa()
-        coded, n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
+        (layout, outlier_rows), n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
         tail = self.take(live[n_coded:])
-        coded, far = recoding.extended(coded, n_coded, tail, self.centre, self.spec, isa)
+        layout, far = recoding.extended(layout, n_coded, tail, self.centre, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
         return self.changed(
-            layout=Layout(coded.codes, coded.partitions), base=coded.rows,
+            layout=layout, base=outlier_rows,
             n_coded=n_coded + int((~far).sum()),
             ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
             _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
@@ -327,20 +327,22 @@ class Store:
         return base if len(base) else self
 
     @property
-    def _coded(self) -> decoding.Coded:
-        """A base without vectors."""
-        assert self.codes is not None and self.n_coded is not None
-        return decoding.Coded(self.codes, self.partitions, self.base)
+    def _coded(self) -> Layout:
+        """The layout of a base without vectors."""
+        assert self.layout is not None and self.n_coded is not None
+        return self.layout
 
-    def kept(self) -> decoding.Coded:
-        """Codes, partitions and rows of a base without vectors, less what is removed."""
+    def kept(self) -> tuple[Layout, Float32Array]:
+        """The layout of a base without vectors and its outliers, less what is removed."""
         if self.alive is None:
-            return self._coded
-        return recoding.without(self._coded, self.alive[: self.n_base].astype(np.bool_))
+            return self._coded, self.base
+        return recoding.without(self._coded, self.base,
+                                self.alive[: self.n_base].astype(np.bool_))
 
     def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
         """Rough scores of rows that are there as codes."""
-        return decoding.scores(self._coded, queries, slots, self.centre, self.spec.metric)
+        return decoding.scores(self._coded, self.base, queries, slots, self.centre,
+                               self.spec.metric)
 
     def sample_queries(self, most: int) -> Float32Array:
         """Queries to measure with: real ones where `build` was given some, else rows."""
