@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,50 +191,46 @@ def test_saved_and_loaded(metric: str, mmap: bool, tmp_path: Path) -> None:
     assert (tmp_path / "same.farann").read_bytes() == path.read_bytes()
 
 
-def _altered(name: str, arrays: dict[str, NDArray[Any]]) -> None:
-    positions = arrays["seeds.positions"]
-    match name:
-        case "beyond":
-            positions[0, 0] = 1 << 30
-        case "negative":
-            positions[0, 0] = -1
-        case "twice":
-            positions[0, 1] = positions[0, 0]
-        case "unordered":
-            positions[0] = positions[0, ::-1]
-        case "short":
-            arrays["seeds.positions"] = positions[:, :16].copy()
-        case "none":
-            arrays["seeds.positions"] = positions[:0].copy()
-        case "wide":
-            arrays["seeds.positions"] = np.tile(positions, (1, 16))
-        case "type":
-            arrays["seeds.positions"] = positions.astype(np.int64)
-        case "panels":
-            arrays["seeds.panels"] = arrays["seeds.panels"][:, :4].copy()
-        case "fewer":
-            arrays["seeds.panels"] = arrays["seeds.panels"][:0].copy()
-        case "weights":
-            arrays["seeds.weights"][0] = np.nan
-        case "zero":
-            arrays["seeds.weights"][0] = 0.0
-        case "squares":
-            arrays["seeds.squares"][0] = np.inf
-        case "lost":
-            del arrays["seeds.squares"]
-        case "missing":
-            del arrays["seeds.panels"]
+Sections = dict[str, NDArray[Any]]
 
 
-@pytest.mark.parametrize("fault", [
-    "beyond", "negative", "twice", "unordered", "short", "none", "wide", "type", "panels", "fewer",
-    "weights", "zero", "squares", "lost", "missing"])
+def _put(name: str, at: Any, value: Any) -> Callable[[Sections], object]:
+    return lambda arrays: arrays[f"seeds.{name}"].__setitem__(at, value)
+
+
+def _change(name: str, change: Callable[[NDArray[Any]], NDArray[Any]],
+            ) -> Callable[[Sections], object]:
+    return lambda arrays: arrays.update(
+        {f"seeds.{name}": change(arrays[f"seeds.{name}"]).copy()})
+
+
+FAULTS: dict[str, Callable[[Sections], object]] = {
+    "beyond": _put("positions", (0, 0), 1 << 30),
+    "negative": _put("positions", (0, 0), -1),
+    "twice": _change("positions", lambda array: np.hstack([array[:, :1], array[:, :1],
+                                                           array[:, 2:]])),
+    "unordered": _change("positions", lambda array: array[:, ::-1]),
+    "short": _change("positions", lambda array: array[:, :16]),
+    "none": _change("positions", lambda array: array[:0]),
+    "wide": _change("positions", lambda array: np.tile(array, (1, 16))),
+    "type": _change("positions", lambda array: array.astype(np.int64)),
+    "panels": _change("panels", lambda array: array[:, :4]),
+    "fewer": _change("panels", lambda array: array[:0]),
+    "weights": _put("weights", 0, np.nan),
+    "zero": _put("weights", 0, 0.0),
+    "squares": _put("squares", 0, np.inf),
+    "lost": lambda arrays: arrays.pop("seeds.squares"),
+    "missing": lambda arrays: arrays.pop("seeds.panels"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_files_from_strangers(fault: str, tmp_path: Path) -> None:
     index, _ = built("l2")
     path = tmp_path / "x.farann"
     index.save(path)
     metadata, arrays = inside.container.read_file(path)
-    _altered(fault, arrays)
+    FAULTS[fault](arrays)
     inside.container.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError):
         farann.Index.load(path)
