@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +63,8 @@ class Made(NamedTuple):
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
 
 
-class _Task(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class _Task:
     """What a layout is made of, and for whom."""
 
     builder: Builder
@@ -139,8 +140,9 @@ def make_codes(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: s
             layout = Layout(builder.lay_out(whole_panels(builder.by_size(coded))))
         answers = _answers(builder, layout, query_sample, k=_ORDER_K)
         del layout  # codes are laid out anew, and the old ones must not take memory meanwhile
-        task = _looking_first(_Task(builder, coded, spec, query_sample, query_vectors, answers),
-                              sample)
+        task = _looking_first(_Task(
+            builder=builder, coded=coded, spec=spec, query_sample=query_sample,
+            query_vectors=query_vectors, long_answers=answers), sample)
         del sample
         if n_partitions == 0:
             return _in_order(task)
@@ -175,21 +177,21 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     builder, spec = task.builder, task.spec
     n, extents = len(builder.rows), builder.extents
     if spec.bits == 4:
-        task = task._replace(shape=shape_of(extents.transform.query_vectors(task.query_vectors)))
+        task = replace(task, shape=shape_of(extents.transform.query_vectors(task.query_vectors)))
     elif spec.vectors:
         if sample is None:
             sample = sample_of(builder.rows, builder.centre, spec.metric.normalized)
         cost_model = cost_model_of(builder.rows, builder.centre, spec.metric, task.query_sample,
                                    task.answers[:, -1], sample)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
-        task = task._replace(cost_model=cost_model, pca_filter=pca_filter)
+        task = replace(task, cost_model=cost_model, pca_filter=pca_filter)
     if spec.vectors or spec.bits == 8:
         return task
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
     kept = _answering(task.answers, n, 1)[:room]
     extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
-    return task._replace(builder=builder._replace(extents=extents),
-                         coded=np.delete(np.arange(n), extents.outliers))
+    return replace(task, builder=builder._replace(extents=extents),
+                   coded=np.delete(np.arange(n), extents.outliers))
 
 
 def _in_order(task: _Task) -> Made:
@@ -246,7 +248,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         builder = builder.relative_to(Origins(partitions, labels))
         order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
     arrays = builder.lay_out(order, task.pca_filter, spec.bits, task.shape)
-    return _made(task._replace(builder=builder), arrays, partitions)
+    return _made(replace(task, builder=builder), arrays, partitions)
 
 
 def code_more(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,

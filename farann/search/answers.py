@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy.typing as npt
 
@@ -20,7 +21,8 @@ from farann.tuning.table import Tuning
 _MOST_SINGLES = 16
 
 
-class Question(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Question:
     """What is asked of a store, checked."""
 
     store: Store

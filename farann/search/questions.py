@@ -305,8 +305,9 @@ class Questions(Contents):
         else:
             row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
             hits, stats = answers.top(answers.Question(
-                store, self._isa, vectors, k, row_filters, self._threads_for(threads), nearest,
-                every_row=allowed is None, unfiltered=exclude is None and allowed is None), limits)
+                store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
+                threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
+                unfiltered=exclude is None and allowed is None), limits)
             self._last_search = stats
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
