@@ -12,10 +12,10 @@
 
 from farann._core import isa_levels
 from farann._version import __version__
+from farann.contract.errors import FormatError, RecallWarning
 from farann.index import Index, search_furthest
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.search.filters import Filter
-from farann.spec.errors import FormatError, RecallWarning
 from farann.tuning.table import Tuning
 
 __all__ = [

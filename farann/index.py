@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Int64Array
+from farann.contract import checks, errors
+from farann.contract.index_spec import IndexSpec, check_codes
+from farann.contract.metric_traits import traits_of
 from farann.io import container, index_file
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.search import plans
 from farann.search.questions import Questions, known_slots
-from farann.spec import checks, errors
-from farann.spec.index_spec import IndexSpec, check_codes
-from farann.spec.metric_traits import traits_of
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning

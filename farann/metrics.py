@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float64Array, Int64Array
-from farann.spec import checks
+from farann.contract import checks
 
 __all__ = [
     "Interval",

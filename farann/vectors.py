@@ -24,10 +24,10 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from farann._types import Float32Array
+from farann.contract.checks import to_int, to_vectors
 from farann.io.files import open_regular, replacing
 from farann.io.vector_content import Array, Reader
 from farann.io.vector_formats import FORMATS, format_of, look
-from farann.spec.checks import to_int, to_vectors
 
 __all__ = ["VectorFile", "open_vectors", "read_id_lists", "read_ids", "write_vectors"]
 

@@ -52,6 +52,9 @@ from farann.adapters.posneg.calibration import (
 from farann.adapters.posneg.fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
 from farann.adapters.posneg.scoring import Model
 from farann.cli.arguments import _parser as parser
+from farann.contract.errors import FormatError
+from farann.contract.index_spec import IndexSpec
+from farann.contract.metric_traits import traits_of
 from farann.demo import _Numpy as DemoNumpy
 from farann.demo import _try as demo_try
 from farann.io.container import (
@@ -81,9 +84,6 @@ from farann.runtime.batches import _is_long as is_long
 from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.search.guarded import _repeat as repeat_late
-from farann.spec.errors import FormatError
-from farann.spec.index_spec import IndexSpec
-from farann.spec.metric_traits import traits_of
 from farann.store.depths import Answers
 from farann.store.ids import IdMap
 from farann.store.store import Store

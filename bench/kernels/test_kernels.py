@@ -20,11 +20,11 @@ import farann
 from bench import machine
 from bench.kernels.peak import peak
 from farann import _core
+from farann.contract.metric_traits import traits_of
 from farann.layout import coding
 from farann.quantize import projection
 from farann.quantize.scalar import measure_rows
 from farann.quantize.transform import Transform, rotation_signs
-from farann.spec.metric_traits import traits_of
 
 Array = NDArray[np.float32]
 

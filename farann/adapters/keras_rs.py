@@ -16,8 +16,8 @@ import numpy as np
 from farann._types import Float32Array
 from farann.adapters import id_arrays
 from farann.adapters.id_arrays import IdArray
+from farann.contract import checks
 from farann.index import Index
-from farann.spec import checks
 
 for _name in ("keras", "keras_rs"):
     if importlib.util.find_spec(_name) is None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from farann.contract.errors import FormatError
 from farann.io.files import open_regular, replacing
 from farann.io.metadata import check_metadata_size, decode_metadata, encode_metadata
 from farann.io.sections import (
@@ -38,7 +39,6 @@ from farann.io.sections import (
     read_table,
     too_large,
 )
-from farann.spec.errors import FormatError
 
 __all__ = [
     "ArrayChunks",

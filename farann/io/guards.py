@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from farann.contract import checks
+from farann.contract.errors import FormatError
+from farann.contract.index_spec import IndexSpec
 from farann.runtime.dispatch import default_isa
-from farann.spec import checks
-from farann.spec.errors import FormatError
-from farann.spec.index_spec import IndexSpec
 from farann.tuning.guard import Guard, GuardArrays, width_of
 
 # Types and shapes of the sections, each with one entry a guard.

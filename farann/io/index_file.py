@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Int32Array, Int64Array
+from farann.contract import checks
+from farann.contract.errors import FormatError
+from farann.contract.index_spec import IndexSpec
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
 from farann.io.tunings import metadata_of, tunings_from
@@ -22,9 +25,6 @@ from farann.quantize.records import (
     PartitionArrays,
     Shortlists,
 )
-from farann.spec import checks
-from farann.spec.errors import FormatError
-from farann.spec.index_spec import IndexSpec
 from farann.store.ids import IdMap, distinct
 from farann.store.store import Store
 

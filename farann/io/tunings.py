@@ -7,8 +7,8 @@ from itertools import pairwise
 from math import inf, isfinite, isinf, nan
 from typing import Any
 
-from farann.spec import checks
-from farann.spec.errors import FormatError
+from farann.contract import checks
+from farann.contract.errors import FormatError
 from farann.tuning.table import Tuning
 
 

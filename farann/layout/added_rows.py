@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
 from farann.layout.coding import Sizes
 from farann.quantize.records import CodeArrays, CodeBounds
 from farann.runtime.process import ieee_arithmetic
-from farann.spec.index_spec import IndexSpec
 
 # So many rows are coded at a time at least: fewer are as quickly scanned in float32. Runs of so
 # many times as many rows are on one level; of a level there are fewer than that, then they are made

@@ -10,6 +10,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
 from farann.layout.coding import Builder, whole_panels
 from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
@@ -31,7 +32,6 @@ from farann.quantize.scalar import (
 from farann.results import share_found
 from farann.runtime import batches
 from farann.runtime.process import ieee_arithmetic, one_thread
-from farann.spec.index_spec import IndexSpec
 from farann.tuning.measure import costs_by_recall, exact_cost
 
 # Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann.contract.index_spec import IndexSpec
+from farann.contract.metric_traits import MetricTraits
 from farann.layout.cost_model import MeanQueryDirection, along_and_across
 from farann.quantize import projection
 from farann.quantize.int4 import code_int4
@@ -28,8 +30,6 @@ from farann.quantize.scalar import (
     sample_of,
 )
 from farann.runtime.parallel import each
-from farann.spec.index_spec import IndexSpec
-from farann.spec.metric_traits import MetricTraits
 
 # Of rows by length so many are in one order by size.
 _PART_BY_LENGTH = 512

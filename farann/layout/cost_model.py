@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.metric_traits import MetricTraits
 from farann.quantize import projection
 from farann.quantize.scalar import centred
-from farann.spec.metric_traits import MetricTraits
 
 # Queries that costs are estimated from.
 _QUERIES = 128

@@ -8,12 +8,12 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann.contract.metric_traits import MetricTraits
 from farann.quantize.query_sample import Moment
 from farann.quantize.records import PartitionArrays
 from farann.quantize.scalar import blocks_of, centred, empty_panels, largest_of_panels
 from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
-from farann.spec.metric_traits import MetricTraits
 
 # "auto": fewer rows are scanned whole; more get so many partitions for the root of their number.
 # Where scanning costs little beside all that comes with a visit, partitions are larger.

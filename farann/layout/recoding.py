@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.index_spec import IndexSpec
 from farann.layout import build
 from farann.quantize.int4 import shape_of
 from farann.quantize.records import CodeArrays, CodeBounds, Layout
 from farann.quantize.scalar import Extents, empty_panels
 from farann.runtime.process import ieee_arithmetic
-from farann.spec.index_spec import IndexSpec
 
 # Added rows whose coordinates are so many times as large as any before stay float32.
 _FAR = 1024.0

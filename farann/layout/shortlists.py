@@ -8,11 +8,11 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.metric_traits import MetricTraits
 from farann.layout.partitions import code_means
 from farann.quantize.kmeans import k_means
 from farann.quantize.query_sample import directions_of
 from farann.quantize.records import CodeArrays, Shortlists
-from farann.spec.metric_traits import MetricTraits
 
 # Rows of a list, whole groups of what the core looks at; lists at least and at most; and of the
 # rows one in so many at most is in a list.

@@ -6,12 +6,12 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array
+from farann.contract.index_spec import IndexSpec
 from farann.quantize import projection
 from farann.quantize.query_sample import directions_of
 from farann.quantize.scalar import FEW_ROWS, sample_of
 from farann.quantize.transform import Transform, rotation_signs
 from farann.runtime.process import one_thread
-from farann.spec.index_spec import IndexSpec
 
 # A stretch must leave so much of what codes may be off at most.
 _WORTH_A_STRETCH = 0.98

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.metric_traits import MetricTraits
 from farann.quantize.int4 import MIDDLE
 from farann.quantize.records import CodeArrays, Layout
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.process import ieee_arithmetic
-from farann.spec.metric_traits import MetricTraits
 
 
 def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:

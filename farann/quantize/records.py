@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann.contract.errors import FormatError
 from farann.quantize.transform import Transform
-from farann.spec.errors import FormatError
 
 
 class CodeBounds(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
+from farann.contract.checks import Limits
 from farann.results import Hits, SearchStats
 from farann.runtime import batches
 from farann.search import guarded, plans
 from farann.search.filters import RowFilters
-from farann.spec.checks import Limits
 from farann.store.store import Store
 from farann.tuning.guard import Guard
 from farann.tuning.table import Tuning

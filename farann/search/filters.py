@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import BoolArray, Int64Array, UInt8Array
+from farann.contract import checks
 from farann.runtime.cost import COSTS
-from farann.spec import checks
 from farann.store.ids import distinct
 from farann.store.store import Store, View
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from farann._types import Float32Array
+from farann.contract.checks import Limits
 from farann.search import depths, stop_rules
-from farann.spec.checks import Limits
 from farann.store.store import Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
+from farann.contract import checks
+from farann.contract.metric_traits import traits_of
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches
 from farann.search import answers, filters, stop_rules
 from farann.search.filters import Filter
-from farann.spec import checks
-from farann.spec.metric_traits import traits_of
 from farann.store.contents import Contents
 from farann.store.store import Store
 

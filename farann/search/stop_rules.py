@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from farann.spec.checks import Limits
+from farann.contract.checks import Limits
 from farann.tuning import measure
 
 

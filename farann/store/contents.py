@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from farann._types import Int64Array
+from farann.contract import checks
 from farann.results import SearchStats
 from farann.runtime import pool
-from farann.spec import checks
 from farann.store.store import Store
 
 

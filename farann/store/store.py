@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann.contract.index_spec import IndexSpec
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
 from farann.layout.build import Made, make_codes, sampled
@@ -26,7 +27,6 @@ from farann.quantize import decoding
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
 from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
-from farann.spec.index_spec import IndexSpec
 from farann.store.depths import Depths
 from farann.store.ids import IdMap
 from farann.tuning.plans import Tunings

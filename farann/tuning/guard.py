@@ -16,10 +16,10 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.errors import RecallWarning
 from farann.quantize.kmeans import k_means
 from farann.runtime import pool
 from farann.runtime.process import ieee_arithmetic, one_thread
-from farann.spec.errors import RecallWarning
 
 # Sample queries at most; one in so many is held out to see how far queries of the sample are from
 # the points; of these, one in so many may fail a test, which of fewer is so many times what one in

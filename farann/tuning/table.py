@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from farann._types import Float64Array
-from farann.spec import checks
+from farann.contract import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,6 +1,6 @@
 """Rank by likes and dislikes: one index of likes, one of dislikes, and one calibrated score.
 
-`ranker` has the public class. It imports the public package, `io`, `runtime` and `spec`;
+`ranker` has the public class. It imports the public package, `io`, `runtime` and `contract`;
 `farann.adapters.tfrs` imports it.
 """
 

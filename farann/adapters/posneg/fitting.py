@@ -22,7 +22,7 @@ from farann.adapters.posneg.calibration import (
 from farann.adapters.posneg.fusion import Fusion, Parts
 from farann.adapters.posneg.scoring import Model, Pair, Scorer, numbers_of
 from farann.adapters.posneg.sides import Normaliser, Side
-from farann.spec import checks
+from farann.contract import checks
 
 # Weights that are tried where no likelihood says which is best.
 _WEIGHTS = np.linspace(0.0, 1.0, 21)

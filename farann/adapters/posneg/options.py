@@ -8,7 +8,7 @@ import numpy as np
 
 from farann.adapters.posneg.calibration import CALIBRATIONS
 from farann.adapters.posneg.fusion import FUSIONS, Fusion
-from farann.spec import checks
+from farann.contract import checks
 
 # Less average feedback than that beside an item's own leaves its log-odds without bounds.
 _LEAST_PRIOR = 1e-6

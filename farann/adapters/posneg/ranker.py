@@ -20,10 +20,10 @@ from farann.adapters.posneg.hits import LinearLogit, PosNegHits, hits_of
 from farann.adapters.posneg.options import check_options
 from farann.adapters.posneg.scoring import Filters, Model, Pair, Scorer, paired, query_pair
 from farann.adapters.posneg.sides import Side, rows_of
+from farann.contract import checks
+from farann.contract.errors import FormatError
 from farann.index import Index
 from farann.runtime import pool
-from farann.spec import checks
-from farann.spec.errors import FormatError
 
 __all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]
 

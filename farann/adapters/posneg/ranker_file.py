@@ -13,9 +13,9 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.calibration import Calibration, Curve, Linear, Steps
 from farann.adapters.posneg.fusion import Fusion
 from farann.adapters.posneg.scoring import Model, Pair
+from farann.contract import checks
+from farann.contract.errors import FormatError
 from farann.io import container
-from farann.spec import checks
-from farann.spec.errors import FormatError
 
 _KIND = "posneg ranker"
 _SIDES = ("positive", "negative")

@@ -13,7 +13,7 @@ from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.calibration import Calibration, Linear
 from farann.adapters.posneg.fusion import Fusion, Parts
 from farann.adapters.posneg.sides import Normaliser, Side
-from farann.spec import checks
+from farann.contract import checks
 from farann.store.ids import distinct
 
 

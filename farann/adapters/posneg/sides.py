@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.contract import checks
 from farann.index import Index
 from farann.runtime import pool
-from farann.spec import checks
 
 # Float64 numbers made at a time.
 _BLOCK = 1 << 21

@@ -13,7 +13,7 @@ from farann._types import Float32Array
 from farann.adapters import id_arrays
 from farann.adapters.id_arrays import IdArray
 from farann.adapters.tfrs.top_k import NOT_INDEXED, FurthestTopK, Tensor
-from farann.spec import checks
+from farann.contract import checks
 
 # What a layer keeps beside its identifiers: arrays or tensors by name.
 State = Mapping[str, Any]

@@ -10,7 +10,7 @@ from tensorflow_recommenders.metrics.factorized_top_k import Factorized
 
 from farann.adapters.tfrs.streaming import StreamingFurthest
 from farann.adapters.tfrs.top_k import FurthestTopK, Tensor, same_ids
-from farann.spec import checks
+from farann.contract import checks
 
 # Products that are summed in another order differ by rounding; so much of |q| |c| counts as equal.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)

@@ -10,7 +10,7 @@ from tensorflow_recommenders.layers.factorized_top_k import TopK
 from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
 
 from farann.adapters.tfrs import scoring
-from farann.spec import checks
+from farann.contract import checks
 
 Tensor = Any
 _LARGEST = 2**31 - 1  # of TensorFlow's numbers of columns

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from farann.spec import checks
-from farann.spec.metric_traits import MetricTraits
+from farann.contract import checks
+from farann.contract.metric_traits import MetricTraits
 
 
 class IndexSpec(NamedTuple):
