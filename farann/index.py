@@ -26,7 +26,7 @@ from farann.tuning.table import Tuning
 
 
 class Index(Questions):
-    """Rows that can be asked which of them are furthest from a query.
+    """A collection of vectors that answers exact and approximate furthest-neighbor queries.
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ class Index(Questions):
         more memory, several times the speed), by 4-bit codes (half of that, but they rule out
         few rows for certain), or by the float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
-        Group the rows into so many cells; approximate searches then visit the cells that promise
-        most. "auto" makes them where `build` finds, by counted work, that they make searches
-        faster, and none where rows are few; where they make exact ones slower, these have codes of
-        their own. 4-bit codes without vectors are better with cells.
+        Group the rows into so many partitions (IVF lists); approximate searches then probe the
+        most promising ones. "auto" makes them where `build` finds, by counted work, that they make
+        searches faster, and none where rows are few; where they make exact ones slower, these have
+        codes of their own. 4-bit codes without vectors are better with partitions.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
@@ -193,7 +193,7 @@ class Index(Questions):
         ----------
         queries : array_like (n, dim), optional
             A sample of real queries, some thousands if there are so many; of use to indexes with
-            codes or cells. By default rows serve as a sample, which is worse where queries are
+            codes or partitions. By default rows serve as a sample, which is worse where queries are
             of another kind, such as users of a recommender.
         tune : iterable of int, optional
             For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.

@@ -32,11 +32,11 @@ class SearchStats(NamedTuple):
     queries : int
     rows_scanned : int
         Rows scored in the first place: by codes, along leading directions or whole, in float32,
-        or where neither would do by their canonical keys at once.
+        or where neither would do by their exact keys at once.
     rows_refined : int
         Of these, rows scored again by the codes of all coordinates.
     rows_rescored : int
-        Rows scored by their canonical keys, in float64, at the end or at once; where all rows of
+        Rows scored by their exact keys, in float64, at the end or at once; where all rows of
         a block were, for several queries together, those of them that could be answers.
     bytes_read : int
         Bytes of all rows and codes that were scored, counted for each query, although queries of

@@ -240,8 +240,8 @@ def _parser() -> argparse.ArgumentParser:
                        "memory; scores are approximate then, and searches need --recall or "
                        "--budget")
     build.add_argument("--cells", type=_cells, metavar="N",
-                       help="group the rows into N cells, or auto, of which approximate searches "
-                       "visit few (default: none)")
+                       help="group the rows into N partitions, or auto, of which approximate "
+                       "searches probe few (default: none)")
     build.add_argument("--queries", metavar="FILE", help="a sample of what is going to be asked")
     build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
     build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",

@@ -69,7 +69,7 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
     ----------
     dim : int or None
         What is expected; None takes any.
-    unit : bool
+    normalized : bool
         Whether zero vectors are refused, as they have no direction.
     single : bool
         Whether one vector, (dim,), is accepted too.

@@ -1,9 +1,9 @@
 """Codes of rows that were added since the last build, made as those of its rows were.
 
-Rows wait for their codes until there are some panels of them. Then they are coded with the turn,
-the directions and the scales of the base, as a run. Several runs of a size become one, so that
-there are few, as in a log-structured merge tree (O'Neil et al. 1996). Rows that are too large for
-the scales have no codes.
+Rows wait for their codes until there are some panels of them. Then they are coded with the
+transform, the directions and the scales of the base, as a run. Several runs of a size become one,
+so that there are few, as in a log-structured merge tree (O'Neil et al. 1996). Rows that are too
+large for the scales have no codes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BY_PANEL = ("weights", "unknown", "longest", "along")
 
 
 class Run(NamedTuple):
-    """Positions of rows that lie in an order of their own, those that reach most first."""
+    """Positions of rows that lie in an order of their own, the largest key bounds first."""
 
     start: int
     stop: int

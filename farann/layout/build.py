@@ -47,7 +47,7 @@ _ORDER_K = 32
 _MOST_FIRST = 2048
 # Of rows that answer many queries so many are in one order by size.
 _PART = 128
-# Without vectors: steps of weights from one to twice as much; rows that answer most queries, one in
+# Without vectors: steps of scales from one to twice as much; rows that answer most queries, one in
 # so many, keep their vectors beside 4-bit codes, which would tell them apart worst; and where 8-bit
 # codes of fewer dimensions lie as their rows do, as 4 bytes a row for an order weigh too much.
 WEIGHT_STEPS = 32
@@ -195,7 +195,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
 
 
 def _in_order(task: _Task) -> Made:
-    """Without partitions: rows that answer many queries, and then by what they may reach."""
+    """Without partitions: rows that answer many queries, and then by key bounds."""
     builder, spec, first = task.builder, task.spec, task.first
     n, dim = builder.rows.shape
     bounds_tell, mean_query = False, None

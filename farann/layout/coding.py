@@ -1,4 +1,4 @@
-"""Coding rows in an order: panels, their weights, and what their rows may reach."""
+"""Coding rows in an order: panels, their scales, and bounds of the keys of their rows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Builder(NamedTuple):
 
     def by_key_bound(self, slots: Int64Array, key_bound: Float64Array,
                      part: int = _PART_BY_LENGTH) -> Int64Array:
-        """Slots by what their rows may reach, the most first; by size in parts."""
+        """Slots by the bounds of their rows' keys, the largest first; by size in parts."""
         order = slots[np.argsort(-key_bound[slots], kind="stable")]
         return self.by_size_in_parts(order, part)
 
@@ -93,14 +93,14 @@ class Builder(NamedTuple):
     def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, lengths: Float64Array,
                         mean_query: MeanQueryDirection | None = None,
                         along: Float64Array | None = None) -> CodeArrays:
-        """Codes with what each panel's rows may reach, rounded up: by their lengths, or with a mean
-        query direction by what they are along it and the lengths of the rest."""
+        """Codes with what bounds the keys of each panel's rows, rounded up: their lengths, or with
+        a mean query direction what they are along it and the lengths of the rest."""
         arrays = replace(arrays, longest=self._most(lengths, order))
         if mean_query is None or along is None:
             return arrays
         there = np.where(order >= 0, along[np.maximum(order, 0)], -np.inf)
         most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
-        # Panels of nobody come last, and reach no more than others.
+        # Empty panels come last, and have no larger bounds than others.
         most = np.where(np.isfinite(most), most, along.min())
         return replace(arrays, lead=mean_query.direction,
                        along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
@@ -129,7 +129,7 @@ class Builder(NamedTuple):
                 shape: Float64Array | None = None, rest_step: float = 0.0) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels.
 
-        With a basis what is outside it has the `rest_unit`, or one of its own.
+        With a PCA filter what is outside it has the `rest_step`, or one of its own.
         """
         if pca_filter is not None:
             return self._lay_out_along(order, pca_filter, rest_step)
@@ -164,7 +164,7 @@ class Builder(NamedTuple):
             pca_filter, self.rows, self.centre, self.metric.normalized, self.extents.outliers,
             order, places, rest_step, self.threads)
         panel = _core.code_rows(1)
-        # One weight a panel, so that the first rows can be scanned as panels, too.
+        # One scale a panel, so that the first rows can be scanned as panels, too.
         by_panel = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
         own = by_panel[np.maximum(places, 0) // panel]
         whole = np.zeros((len(order), self.extents.transform.width), np.uint8)
@@ -199,7 +199,7 @@ class Builder(NamedTuple):
                          self.isa, lay, self.progress, self.threads)
 
     def _room(self, n_positions: int) -> Float32Array | None:
-        """For |z|^2 times the weight, by position."""
+        """For |z|^2 times the inverse scale, by position."""
         if not self.metric.adds_squared_norm:
             return None
         return np.zeros(n_positions, np.float32)
@@ -224,7 +224,7 @@ def largest_coded(codes: CodeArrays) -> float:
 class Sizes(NamedTuple):
     """What is measured of rows before they are coded."""
 
-    largest: Float64Array  # |coordinate|, turned
+    largest: Float64Array  # |coordinate|, transformed
     # Of what isn't along the mean query direction, if there is one; None where none are needed.
     lengths: Float64Array | None
     along: Float64Array | None  # the mean query direction
@@ -242,7 +242,7 @@ def sizes_like(base: CodeArrays, rows: Float32Array, centre: Float64Array, spec:
     largest = np.empty(len(rows))
     _core.code_extents(rows, centre, spec.metric.normalized, *base.transform, isa, largest)
     if base.longest is None and spec.metric.normalized:
-        # Unit vectors are about as long, and reach about as much.
+        # Unit vectors are about as long, so bounds tell nothing.
         return Sizes(largest, None, None)
     vectors = centred(rows, centre, spec.metric.normalized)
     if base.lead is None:
@@ -255,7 +255,7 @@ def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float6
               spec: IndexSpec, isa: str) -> CodeArrays:
     """Code more rows as those of a base were, with 8 bits, as one run; slots count these rows.
 
-    Those that reach most come first, and what a panel reaches is that of all from it on.
+    Those with the largest key bounds come first; a panel has the bound of all from it on.
     """
     limit = largest_coded(base)
     most = max(float(sizes.largest.max()), limit)

@@ -1,4 +1,4 @@
-"""What is typical of a search: a sample of rows and queries, which tells what layouts pay."""
+"""Which layouts pay, told by samples of rows and queries, and counted work."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from farann.quantize.scalar import centred
 
 # Queries that costs are estimated from.
 _QUERIES = 128
-# What rows reach is kept if sample queries can leave out such a share of the rows by it.
+# Key bounds are kept if sample queries can leave out such a share of the rows by them.
 _WORTH_AN_ORDER = 0.1
-# Rows in the order of what they reach along the mean query direction: it counts so many times
-# there, which leaves the fewest rows. And of |y|^2, what pays for a mean query direction that is
-# not quite of length 1.
-_LEAD_COUNTS, _REST_SHARE = 2.0, 1e-9
+# In the order of rows the mean query direction counts so many times, which leaves the fewest rows.
+# And of |y|^2, what pays for a direction that is not quite of length 1.
+_DIRECTION_COUNTS, _REST_SHARE = 2.0, 1e-9
 
 
 class CostModel(NamedTuple):
-    """What is typical of a search: rows of a sample, centred, and queries.
+    """Samples that costs are estimated from: rows, centred, and queries.
 
-    Keys are <weight, row>, plus |row|^2 if `squared`; an answer ends with the key `threshold`.
+    Keys are <query vector, row>, plus |row|^2 if `squared`; an answer ends with the key
+    `threshold`.
     """
 
     rows: Float64Array
@@ -40,10 +40,10 @@ class CostModel(NamedTuple):
         return float((bounds < self.thresholds[:, None]).mean())
 
     def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
-        """Whether it pays to know what rows reach, and the mean query direction if that tells more
-        than lengths.
+        """Whether it pays to keep key bounds of panels, and the mean query direction if that tells
+        more than lengths.
 
-        `weights` are those of all sample queries.
+        `query_vectors` are those of all sample queries.
         """
         mean_query = self.mean_query(query_vectors)
         of_lengths, of_direction = self.ruled_out(), self.ruled_out_along(mean_query)
@@ -51,7 +51,7 @@ class CostModel(NamedTuple):
         return pays, mean_query if pays and of_direction > of_lengths else None
 
     def mean_query(self, query_vectors: Float64Array) -> MeanQueryDirection | None:
-        """The direction of the mean weights; None under l2, where they have none in common."""
+        """The direction of the mean query vector; None under l2, where they have none in common."""
         total = query_vectors.sum(axis=0)
         length = float(np.linalg.norm(total))
         if self.squared or not 1e-30 < length < 1e30:
@@ -62,7 +62,7 @@ class CostModel(NamedTuple):
         return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
     def ruled_out_along(self, mean_query: MeanQueryDirection | None) -> float:
-        """The share of rows that are left out if they are known to reach no more than those before
+        """The share of rows that are left out if their keys are known to be bounded by those before
         them, along the mean query direction and across it."""
         if mean_query is None:
             return 0.0
@@ -76,8 +76,8 @@ class CostModel(NamedTuple):
 
 
 class MeanQueryDirection(NamedTuple):
-    """A direction that weights have in common, and what is typical of them: their products with
-    it, and how long the rest is."""
+    """A direction that query vectors have in common, and their means: of products with it, and of
+    the length of the rest."""
 
     direction: Float64Array
     along: float
@@ -85,7 +85,7 @@ class MeanQueryDirection(NamedTuple):
 
     def optimistic_score(self, along: Float64Array, across: Float64Array) -> Float64Array:
         """What orders rows."""
-        return _LEAD_COUNTS * self.along * along + self.across * across
+        return _DIRECTION_COUNTS * self.along * along + self.across * across
 
 
 def along_and_across(vectors: Float64Array,
@@ -104,7 +104,7 @@ def _lengths(vectors: Float64Array) -> Float64Array:
 
 def cost_model_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits,
                   queries: Float32Array, last: Int64Array, sample: Float64Array) -> CostModel:
-    """What is typical of some queries from all over those of a sample.
+    """A cost model by some queries from all over those of a sample.
 
     `last` ends each one's answer, and `sample` is one of rows, see `scalar.sample_of`.
     """
@@ -118,7 +118,7 @@ def cost_model_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits
 
 
 def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Float64Array | None:
-    """The basis to look along first at n rows, whose codes have so many bytes, if that pays."""
+    """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays."""
     found = projection.directions(cost_model.rows, seed)
     return projection.choose(found, cost_model.rows, n, cost_model.query_vectors,
                              cost_model.thresholds, cost_model.squared, width, seed)

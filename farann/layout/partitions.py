@@ -16,7 +16,7 @@ from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
 
 # "auto": fewer rows are scanned whole; more get so many partitions for the root of their number.
-# Where scanning costs little beside all that comes with a visit, partitions are larger.
+# Where scanning costs little beside all that comes with a probe, partitions are larger.
 _FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
 _FEWER_PER_ROOT = {"amx": 2}
 # Sums over partitions are those of so many groups of blocks, which threads take on: as many threads
@@ -75,7 +75,7 @@ def _sums_of(rows: Float32Array, centre: Float64Array, normalized: bool, labels:
 def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
              starts: Int64Array, moment: Moment, transform: Transform, isa: str,
              threads: int = 1) -> PartitionArrays:
-    """Code what is expected of each partition: mean, deviation, and mean of squares.
+    """Code what optimistic scores of a partition are made of: mean, deviation, and mean of squares.
 
     `labels` number the partitions without gaps; -1 is a row of none. Deviations are those along
     what is `asked`.
@@ -94,7 +94,7 @@ def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, lab
 def code_means(means: Float64Array, transform: Transform, isa: str) -> tuple[UInt8Array,
                                                                              Float32Array,
                                                                              Float64Array]:
-    """Codes of means as of centred rows, the weight of each panel, and the scale of all."""
+    """Codes of means as of centred rows, and the inverse scales of panels and of means."""
     n, dim = means.shape
     largest = float(np.finfo(np.float32).max)
     means32 = np.clip(means, -largest, largest).astype(np.float32)

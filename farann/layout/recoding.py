@@ -2,7 +2,7 @@
 
 Rows that were coded stay as they were coded: their vectors are gone. Rows that are added
 are coded with the same centre and rotation, in panels of their own; rows that are removed give
-their places to others of the same weight.
+their places to others of the same scale.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def without(layout: Layout, outlier_rows: Float32Array,
 
 
 def _closed_up(layout: Layout) -> Layout:
-    """Let rows of one partition and weight fill each other's gaps, if that frees panels."""
+    """Let rows of one partition and scale fill each other's gaps, if that frees panels."""
     codes, partitions, _ = layout
     assert codes.slots is not None
     there = np.flatnonzero(codes.slots >= 0)
@@ -79,7 +79,7 @@ def _closed_up(layout: Layout) -> Layout:
 
 def _taken(codes: CodeArrays, positions: Int64Array,
            inv_scale: Float32Array) -> CodeArrays:
-    """The codes at some positions, whole panels of rows of the `weights`; -1 for none."""
+    """The codes at some positions, whole panels of rows of the `inv_scale`; -1 for none."""
     assert codes.slots is not None and codes.unknown is not None
     there = positions >= 0
     taken = codes.bytes_at(np.maximum(positions, 0))
@@ -112,7 +112,7 @@ def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Arr
     rows, largest = rows[~far], largest[~far]
     if len(rows) == 0:
         return layout, far
-    # Rows that are larger than any before get weights of their own.
+    # Rows that are larger than any before get scales of their own.
     most = max(float(largest.max()), limit)
     extents = Extents(codes.transform, largest, most, np.empty(0, np.int64),
                       _core.CODE_SPAN * most / limit, build.WEIGHT_STEPS)

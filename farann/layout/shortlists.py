@@ -1,4 +1,4 @@
-"""Shortlists: lists of rows that answer queries of one kind, which a search looks at first."""
+"""Query-cluster shortlists: rows that answer queries like one another, which are scored first."""
 
 from __future__ import annotations
 

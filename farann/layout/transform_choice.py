@@ -1,4 +1,4 @@
-"""Which turn rows take before they are coded: a stretch and axes, where these help codes."""
+"""Which transform rows go through before they are coded: scaling along the mean query, PCA axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farann.quantize.scalar import FEW_ROWS, sample_of
 from farann.quantize.transform import Transform, rotation_signs
 from farann.runtime.process import one_thread
 
-# A stretch must leave so much of what codes may be off at most.
+# A scaling must leave so much of what codes may be off at most.
 _WORTH_A_STRETCH = 0.98
 # What is outside the axes may move keys by such a share of how much they differ; and there are
 # none in larger dimensions, as queries would take longer to prepare than to ask.
@@ -22,7 +22,7 @@ _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
 
 def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
                   query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
-    """What rows should go through before they are coded, for queries of such weights.
+    """What rows should go through before they are coded, for such query vectors.
 
     `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
     """
@@ -50,11 +50,12 @@ def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
 
 def mean_direction_scaling_for(sample: Float64Array,
                                directions: Float64Array) -> Float64Array | None:
-    """The stretch of rows that makes codes best for such weights, if it makes them better.
+    """The scaling of rows that makes codes best for such query vectors, if it makes them better.
 
-    What a product of codes may be off is as the length of the row times that of the weights. Along
-    the mean query, weights are long and rows are not: rows times s and weights over s have the same
-    product there, and the s is best that makes the product of their mean squares smallest.
+    What a product of codes may be off is as the length of the row times that of the query vector.
+    Along the mean query, query vectors are long and rows are not: rows times s and query vectors
+    over s have the same product there, and the s is best that makes the product of their mean
+    squares smallest.
     """
     mean = directions.sum(axis=0)
     length = float(np.linalg.norm(mean))
@@ -79,7 +80,7 @@ def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> F
     """The fewest principal axes of rows, in whole groups, along which coding them does as well.
 
     Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
-    where no group can be spared. Rows and weights are stretched already.
+    where no group can be spared. Rows and query vectors are scaled already.
     """
     dim = sample.shape[1]
     if dim > _MOST_TURNED:

@@ -1,4 +1,4 @@
-"""4-bit codes: the upper halves of 8-bit ones, rounded so that likely queries see least of it.
+"""4-bit codes: the high nibbles of 8-bit ones, rounded so that likely queries see least of it.
 
 Without vectors, but with partitions, they are those of what is left of a row less the mean of its
 partition.
@@ -25,12 +25,12 @@ from farann.runtime.parallel import each
 _MOST_SHAPED = 256
 # Of the mean square of a query's coordinates: what any direction is taken to have at least.
 _FLOOR = 0.1
-# What the lower half of a code is taken for where it isn't kept.
+# What the low nibble of a code is taken for where it isn't kept.
 MIDDLE = 7.5
 
 
 def shape_of(query_vectors: Float64Array) -> Float64Array | None:
-    """From weights of sample queries (q, dim), turned, to how errors of rows should lie.
+    """From sample query vectors (q, dim), transformed, to how errors of rows should lie.
 
     Gives the Cholesky factor L of their second moment: an error e costs |L' e|^2 on average. None
     where plain rounding does as well.
@@ -49,9 +49,9 @@ def shape_of(query_vectors: Float64Array) -> Float64Array | None:
 def code_int4(rows: Float32Array, centre: Float64Array, normalized: bool, extents: Extents,
               inv_scale: Float32Array, shape: Float64Array | None, origins: Origins | None,
               lay: Laying, progress: bool, threads: int = 1) -> Float64Array:
-    """Code rows as `code_rows` does, but for upper halves alone, and relative to `origins`.
+    """Code rows as `code_rows` does, but for high nibbles alone, and relative to `origins`.
 
-    The lower halves, which are dropped, come as close to the row as the upper ones let them: what
+    The low nibbles, which are dropped, come as close to the row as the high ones let them: what
     is proved about 8-bit codes then holds for these, too.
     """
     n, dim = rows.shape
@@ -80,7 +80,7 @@ def code_int4(rows: Float32Array, centre: Float64Array, normalized: bool, extent
 
 
 def _high_nibbles(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:
-    """The upper half of each coordinate's code + 128, 0 to 15.
+    """The high nibble of each coordinate's code + 128, 0 to 15.
 
     With a shape, coordinate after coordinate from the last, each makes good what the errors of
     those before it do to likely queries, as far as rounding lets it.

@@ -70,7 +70,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     n_rows : int
         How many there are of them in all.
     query_vectors : (q, dim)
-        Of sample queries: keys are <weight, row>, plus |row|^2 if `squared`.
+        Of sample queries: keys are <query vector, row>, plus |row|^2 if `squared`.
     thresholds : (q,)
         The keys of the rows that their answers end with.
     width : int
@@ -110,10 +110,10 @@ def _some(sample: Float64Array) -> Float64Array:
 def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, normalized: bool,
                outliers: Int64Array, order: Int64Array, places: Int64Array,
                rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
-    """Code rows, centred, along a basis, each by the weight of its panel.
+    """Code rows, centred, along a basis, each by the inverse scale of its panel.
 
-    `order` has the slots of positions, `places` the position of each row. With a `rest_unit` other
-    than 0, weights are such that what is outside the basis fits its 127 units. What rows are along
+    `order` has the slots of positions, `places` the position of each row. With a `rest_step` other
+    than 0, scales are such that what is outside the basis fits its 127 steps. What rows are along
     the basis is computed twice, as keeping it would take as much memory as a good part of the rows.
     """
     n, m = len(rows), len(basis)
@@ -128,7 +128,7 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, no
             squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)
 
     each(measure, blocks_of(n), threads)
-    # The floor: of rows that hardly lie along the basis, weights must not grow beyond float32.
+    # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
     longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
     room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
                       longest / _core.CODE_SPAN)

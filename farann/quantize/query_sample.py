@@ -1,4 +1,4 @@
-"""What is asked: which directions queries look in."""
+"""A sample of queries: which directions they look in."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _MAIN_DIRECTIONS = 96
 
 
 def directions_of(query_vectors: Float64Array) -> Float64Array:
-    """Weights of length 1: long queries aren't more important. Zeros stay what they are."""
+    """Query vectors of length 1: long queries aren't more important. Zeros stay what they are."""
     lengths = np.linalg.norm(query_vectors, axis=1, keepdims=True)
     directions: Float64Array = query_vectors / np.maximum(lengths, np.finfo(np.float64).tiny)
     return directions
 
 
 class Moment(NamedTuple):
-    """The second moment of the directions of queries' weights: E (V - m I) E' + m I, with m the
+    """The second moment of the directions of query vectors: E (V - m I) E' + m I, with m the
     `rest` that all directions have beyond the main ones."""
 
     axes: Float64Array  # E (dim, n)
@@ -43,9 +43,9 @@ class Moment(NamedTuple):
 
 
 def moment_of(query_vectors: Float64Array) -> Moment:
-    """What queries have of each direction, from a sample of their weights.
+    """What queries have of each direction, from a sample of query vectors.
 
-    Few weights say little, so all directions count a little; of many only the main ones are told
+    Few queries say little, so all directions count a little; of many only the main ones are told
     apart.
     """
     n, dim = query_vectors.shape

@@ -22,7 +22,7 @@ from farann.quantize.transform import Transform
 
 
 class CodeBounds(NamedTuple):
-    """What holds for all coded rows z with the weight w, codes c, and lower halves l of c + 128.
+    """What holds for all coded rows z with the inverse scale w, codes c, low nibbles l of c + 128.
 
     Of rows that are relative to means, the first two are bounds on what is left of them.
     """
@@ -103,7 +103,7 @@ class CodeArrays(Record):
     whole_bounds: CodeBounds | None = None
     # |z| of each panel at most, or of what isn't along the mean query direction.
     longest: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    # A direction that weights of queries have in common, and of each panel the most along it.
+    # A direction that query vectors have in common, and of each panel the most along it.
     lead: Float64Array | None = field(default=None, metadata=_array(np.float64, 1))
     along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     # What rows go through before they are coded, see `Transform`.
@@ -125,7 +125,7 @@ class CodeArrays(Record):
         return 0 if self.basis is None else len(self.basis)
 
     def bytes_at(self, positions: Int64Array) -> UInt8Array:
-        """Codes + 128 at some positions of halves; lower halves 0 where they aren't kept."""
+        """Codes + 128 at some positions of nibbles; low nibbles 0 where they aren't kept."""
         pairs = self.panels.shape[1] // 4
         panel, row = positions // 16, positions % 16
         high = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
@@ -158,7 +158,7 @@ class PartitionArrays(Record):
         return np.where(numbers < len(self.starts) - 1, numbers, -1)
 
     def means(self, numbers: npt.NDArray[np.integer[Any]], dim: int) -> Float64Array:
-        """What rows of some partitions are coded relative to: means as coded, turned; 0 for -1."""
+        """What rows of some partitions are coded relative to: transformed means; 0 for -1."""
         panel, partition = numbers // 16, numbers % 16
         width = self.panels.shape[1]
         codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, partition]
@@ -193,7 +193,7 @@ class Shortlists(Record):
     @property
     def nbytes(self) -> int:
         """Bytes of these arrays, and of the codes of the rows that they list."""
-        # Beside its codes a listed row has a weight, a slot, and under l2 a square.
+        # Beside its codes a listed row has an inverse scale, a slot, and under l2 a square.
         of_row = self.panels.shape[1] + 4 + 8 + (0 if self.squares is None else 4)
         return super().nbytes + self.positions.size * int(of_row)
 
@@ -228,5 +228,5 @@ class Origins(NamedTuple):
     labels: Int32Array  # the partition of each row; -1 for none
 
     def of(self, rows: slice, dim: int) -> Float64Array:
-        """The means of some rows, turned."""
+        """The means of some rows, transformed."""
         return self.partitions.means(self.labels[rows], dim)

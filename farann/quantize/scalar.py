@@ -76,17 +76,17 @@ class Extents(NamedTuple):
     """What scales must hold: measured before rows are coded."""
 
     transform: Transform
-    largest: Float64Array  # of each row, its largest |coordinate| once it is turned, or |z'|
+    largest: Float64Array  # of each row, its largest |coordinate| once transformed, or |z'|
     limit: float  # the largest of all but the outliers
     outliers: Int64Array
-    span: float = float(_core.CODE_SPAN)  # of weights: the largest by the smallest
-    steps: int = 0  # if not 0, weights have so many steps from one to twice as much
+    span: float = float(_core.CODE_SPAN)  # of inverse scales: the largest by the smallest
+    steps: int = 0  # if not 0, inverse scales have so many steps an octave
 
     def inv_scale(self, largest: Float64Array) -> Float32Array:
         """One over the scales that take these largest coordinates to 127, not too far apart."""
         room = np.clip(largest, self.limit / self.span, self.limit)
         if self.steps:
-            # Few different weights: rows of equal ones can share a panel when others have gone.
+            # Few different scales: rows of equal ones can share a panel when others have gone.
             room = self.limit * 2.0 ** (np.ceil(np.log2(room / self.limit) * self.steps)
                                         / self.steps)
         return (127.0 / room).astype(np.float32, copy=False)
@@ -123,8 +123,8 @@ Laying = Callable[[CodedBlock], object]
 def code_rows(rows: Float32Array, centre: Float64Array, normalized: bool, extents: Extents,
               inv_scale: Float32Array, isa: str, lay: Laying, progress: bool = False,
               threads: int = 1) -> Float64Array:
-    """Code rows, each by its weight, and lay them down block by block; those of outliers are worth
-    nothing.
+    """Code rows, each by its inverse scale, and lay them down block by block; codes of outliers
+    are worth nothing.
 
     Gives the squares of the bounds (6,), see `bounds_from`. Blocks may be laid down at a time.
     """
@@ -160,7 +160,7 @@ def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBound
 
 def empty_panels(n_positions: int, width: int, halves: bool) -> tuple[UInt8Array,
                                                                      UInt8Array | None]:
-    """Panels with nothing in them, for codes of so many bytes; whole or as halves."""
+    """Panels with nothing in them, for codes of so many bytes; whole or as nibbles."""
     if not halves:
         return np.zeros((n_positions, width), np.uint8), None
     shape = (n_positions, 4 * -(-width // 8))

@@ -21,10 +21,11 @@ def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
 
 
 class Transform(NamedTuple):
-    """A stretch, if there is one, axes, if only what vectors are along these is coded, and a
-    rotation; products of rows and weights stay what they are, but for what is outside the axes.
+    """What vectors go through: a scaling along the mean query, if there is one; PCA axes, if only
+    what vectors are along these is coded; and a random rotation.
 
-    Rows are multiplied with I + p p', where p is the stretch, and weights with its inverse.
+    Products of rows and query vectors stay what they are, but for what is outside the axes. Rows
+    are multiplied with I + p p', where p is the scaling, and query vectors with its inverse.
     """
 
     signs: npt.NDArray[np.int8]
@@ -46,7 +47,7 @@ class Transform(NamedTuple):
         return rotated(self._along(self.stretched(vectors)), self.signs)
 
     def query_vectors(self, vectors: Float64Array) -> Float64Array:
-        """Weights of queries (n, dim) as they are coded, (n, n_coded)."""
+        """Query vectors (n, dim) as they are coded, (n, n_coded)."""
         return rotated(self._along(self.shrunk(vectors)), self.signs)
 
     def outside(self, vectors: Float64Array) -> float:
@@ -87,7 +88,7 @@ def rotated(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
 
 
 def rotated_back(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
-    """The inverse of `turned`, for few vectors: each of its steps undoes itself."""
+    """The inverse of `rotated`, for few vectors: each of its steps undoes itself."""
     x = vectors.astype(np.float64)
     size = _power_below(x.shape[1])
     for row in signs[::-1]:

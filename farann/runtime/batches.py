@@ -17,7 +17,7 @@ from farann.runtime.cost import codes_pay, row_costs
 
 # Queries of one task: enough to make packing the rows cheap, few enough for the caches.
 _QUERIES_A_TASK = 1024
-# The more queries, the more of them visit the same cell together.
+# The more queries, the more of them probe the same partition together.
 _QUERIES_OF_CELLS = 2048
 # Where rows are few to read again for another task, queries that stay in the second-level cache are
 # worth more: so many, where rows have so many coordinates at most, coded and in float32.
@@ -37,7 +37,7 @@ _READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
 _LEADING_SHARE, _PARTS_A_THREAD, _BLOCK = 64, 4, 1024
 # Memory for so many answers is kept from one single query to the next.
 _MOST_KEPT = 1024
-# Roughly what a query needs beside its k entries: candidates, weights, its float64 copy.
+# Roughly what a query needs beside its k entries: candidates, its query vector, its float64 copy.
 _QUERY_BYTES = 16_384
 
 

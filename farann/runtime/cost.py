@@ -22,7 +22,7 @@ class Costs(NamedTuple):
 
 # Fitted by non-negative least squares of relative errors to the CPU time of about 160 batches at
 # each level, on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000 rows
-# in 32 to 784 dimensions, of all kinds of codes, with and without cells, exact and with four
+# in 32 to 784 dimensions, of all kinds of codes, with and without partitions, exact and with four
 # efforts, k = 10 and 100. Half of the costs beside that of exact search are within 20%. "scalar"
 # has half of these batches. "amx" wasn't there: its costs are those of "avx512vnni", except that
 # products of codes, of which it makes several times as many a cycle, are taken to cost half, and

@@ -1,6 +1,6 @@
 """How deep runs of added rows are scanned under `recall=`, measured on answers to sample queries.
 
-Rows of a run lie in the order of what they may reach, so that most answers are among the first. How
+Rows of a run lie in the order of their key bounds, so that most answers are among the first. How
 many are is not taken over from the base, as added rows may be of another kind: sample queries are
 answered exactly, and a run is scanned as deep as its rows among these answers lie, but for the
 share that a recall lets go. Where there are too few answers to tell, runs are scanned whole.

@@ -79,7 +79,7 @@ class Contents:
             `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10 of
             a scan of all codes, measured on sample queries when they were made (None: it wasn't);
             `bytes` by part; `directions`, how many leading directions the
-            first look goes along (0: none, all coordinates are scanned); `axes`, along how many
+            PCA filter goes along (0: none, all coordinates are scanned); `axes`, along how many
             axes rows are coded (0: in all coordinates); `last_search`, the fields of
             `SearchStats`.
         """
