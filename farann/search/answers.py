@@ -21,7 +21,7 @@ from farann.tuning.table import Tuning
 _MOST_SINGLES = 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Question:
     """What is asked of a store, checked."""
 
@@ -50,8 +50,8 @@ def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
         if "predicted_threshold" in options:  # by a plan
             guard = store.tunings.guards.get(k)
         usual = options.pop("late", None)
-    search = guarded.Search(store, view, question.row_filters, queries, k, question.threads)
     if guard is not None and limits is not None and len(queries):
+        search = guarded.Search(store, view, question.row_filters, queries, k, question.threads)
         hits, stats = guarded.top(guard, search, options, usual, limits.recall)
     else:
         chosen = question.row_filters.filter(store, view, len(queries),
