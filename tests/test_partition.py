@@ -33,7 +33,7 @@ def test_number_of_cells() -> None:
     """By the root of the number of rows; larger cells where scanning costs little."""
     for isa, automatic in (("scalar", 4000), ("avx512vnni", 4000), ("amx", 2000)):
         assert inside.partitions.number_of_partitions("auto", 1_000_000, isa) == automatic
-        assert inside.partitions.number_of_partitions("auto", 49_999, isa) == 0
+        assert inside.partitions.number_of_partitions("auto", 19_999, isa) == 0
         assert inside.partitions.number_of_partitions(None, 1_000_000, isa) == 0
         assert inside.partitions.number_of_partitions(300, 1_000_000, isa) == 300
         assert inside.partitions.number_of_partitions(300, 200, isa) == 200

@@ -178,6 +178,8 @@ def _check_layout(store: Store, n_coded: int) -> None:
         raise FormatError(f"section 'codes.lower' doesn't fit codes of {spec.bits} bits")
     if partitions is not None and (partitions.squares is None) != (codes.squares is None):
         raise FormatError("the cells are not those of these codes: only one has squares")
+    if partitions is not None and partitions.inv_norms is not None and not spec.metric.normalized:
+        raise FormatError("section 'cells.inv_norms' doesn't fit the metric")
     if partitions is not None and partitions.relative and not (n_coded and spec.bits == 4):
         raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
     if shortlists is not None and (n_coded or spec.bits == 4):

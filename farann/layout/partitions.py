@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ from farann.runtime.parallel import each
 
 # "auto": fewer rows are scanned whole; more get so many partitions for the root of their number.
 # Where scanning costs little beside all that comes with a probe, partitions are larger.
-_FEW_ROWS, _CELLS_PER_ROOT = 50_000, 4
+_FEW_ROWS, _CELLS_PER_ROOT = 20_000, 4
 _FEWER_PER_ROOT = {"amx": 2}
 # Sums over partitions are those of so many groups of blocks, which threads take on: as many threads
 # have work, and each group takes memory.
 _GROUPS = 8
+# Rows on all sides of the sphere have no direction in common: their mean is shorter than this.
+_NO_DIRECTION = 1e-3
 
 
 def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
@@ -73,12 +76,13 @@ def _sums_of(rows: Float32Array, centre: Float64Array, normalized: bool, labels:
 
 
 def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
-             starts: Int64Array, moment: Moment, transform: Transform, isa: str,
-             threads: int = 1) -> PartitionArrays:
+             starts: Int64Array, moment: Moment, transform: Transform, isa: str, threads: int = 1,
+             caps: bool = False) -> PartitionArrays:
     """Code what optimistic scores of a partition are made of: mean, deviation, and mean of squares.
 
     `labels` number the partitions without gaps; -1 is a row of none. Deviations are those along
-    what is `asked`.
+    what is `asked`. With `caps` partitions are told as caps of the unit sphere, which rows must be
+    on.
     """
     n_partitions, factor = len(starts) - 1, moment.root()
     sums = _sums_of(rows, centre, metric.normalized, labels, n_partitions, factor, threads)
@@ -87,8 +91,17 @@ def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, lab
     variances = sums.spread / counts - ((means @ factor) ** 2).sum(axis=1)
     variances += moment.rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
-    return _coded(means, deviations, squares if metric.adds_squared_norm else None, starts,
-                  transform, isa)
+    partitions = _coded(means, deviations, squares if metric.adds_squared_norm else None, starts,
+                        transform, isa)
+    return replace(partitions, inv_norms=_inv_norms(means + centre)) if caps else partitions
+
+
+def _inv_norms(means: Float64Array) -> Float32Array:
+    """What means are divided by to be directions, for whole panels; 1 where they have none."""
+    norms = np.linalg.norm(means, axis=1)
+    inverse = np.ones(_core.code_rows(len(means)), np.float32)
+    inverse[: len(means)] = 1.0 / np.where(norms < _NO_DIRECTION, 1.0, norms)
+    return inverse
 
 
 def code_means(means: Float64Array, transform: Transform, isa: str) -> tuple[UInt8Array,

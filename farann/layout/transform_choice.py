@@ -18,6 +18,8 @@ _WORTH_A_STRETCH = 0.98
 # What is outside the axes may move keys by such a share of how much they differ; and there are
 # none in larger dimensions, as queries would take longer to prepare than to ask.
 _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
+# It lets rows pass that are no answers: not more of a sample than so many a query.
+_MOST_PASSING = 8
 
 
 def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
@@ -93,10 +95,25 @@ def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> F
     squares = (sample.T @ sample) * (directions.T @ directions)
     differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(directions)))
     numbers = np.arange(4, min(len(found), _core.MOST_AXES) + 1, 4)
-    enough = numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]
-    if len(enough) == 0 or -(-dim // 4) * 4 <= enough[0]:
-        return None
-    return np.ascontiguousarray(found[: enough[0]])
+    for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
+        if -(-dim // 4) * 4 <= number:
+            break
+        if _passing(sample, directions, found[:number]) <= _MOST_PASSING:
+            return np.ascontiguousarray(found[:number])
+    return None
+
+
+def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Float64Array) -> float:
+    """Rows of a sample that may beat its best for all that axes tell, a query on average.
+
+    Where answers are very near to each other, little outside the axes hides them among others.
+    """
+    best = (sample @ directions.T).max(axis=0)
+    along = (sample @ pca_axes.T) @ (pca_axes @ directions.T)
+    # A few rows that are large may be left out of the codes.
+    far = np.quantile(_left(sample, pca_axes)[:, -1], 0.99, method="lower")
+    outside = _left(directions, pca_axes)[:, -1] * far
+    return float((along >= best - outside).sum(axis=0).mean())
 
 
 def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
