@@ -7,10 +7,10 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-C_SOURCES = sorted(str(path) for path in Path("src_c").glob("*.c"))
-C_HEADERS = sorted(str(path) for path in Path("src_c").glob("*.h"))
+C_SOURCES = sorted(str(path) for path in Path("src_c").rglob("*.c"))
+C_HEADERS = sorted(str(path) for path in Path("src_c").rglob("*.h"))
 
-# No instruction set is named here: each kernel file names its own, so that one wheel serves
+# No instruction set is named here: each file of src_c/levels names its own, so that one wheel serves
 # all CPUs. Contraction of a * b + c is off because results must have the same bits everywhere.
 FLAGS = {
     "msvc": ["/O2", "/std:c11", "/fp:precise"],

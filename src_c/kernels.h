@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "candidates.h"
+#include "select.h"
 
 /* How a metric's float64 sum over coordinates becomes a key; see metric.h. */
 typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;

@@ -17,7 +17,7 @@ import farann._typical as typical
 import farann.tuning as tuning
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/*.c", "src_c/*.h")
+_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/**/*.c", "src_c/**/*.h")
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
 
 

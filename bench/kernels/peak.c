@@ -7,7 +7,7 @@
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
-#define HEADER_(level) STRING(simd_##level.h)
+#define HEADER_(level) STRING(simd/level.h)
 #define HEADER(level) HEADER_(level)
 #include HEADER(LEVEL)
 

@@ -44,7 +44,7 @@ def test_kernels_on_random_bytes(tmp_path: Path) -> None:
     here = Path(__file__).parent
     root = here.parent.parent
     sources = [here / "plain.c", *sorted((here / "core").glob("*.c")),
-               *sorted((root / "src_c").glob("*.c"))]
+               *sorted((root / "src_c").rglob("*.c"))]
     subprocess.run(
         ["cc", "-std=c11", "-O0", "-ffp-contract=off", "-fno-math-errno", f"-I{root / 'src_c'}",
          "-Werror=int-conversion", *map(str, sources), "-lm", "-o", str(tmp_path / "core")],

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "candidates.h"
-#include "codes.h"
+#include "select.h"
+#include "quantize.h"
 #include "kernels.h"
 
 enum { MOST_LEVELS = 8, PANEL = FARANN_CODE_PANEL, GROUP = FARANN_CODE_GROUP };

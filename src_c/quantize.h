@@ -4,8 +4,8 @@
  * its own, a query's weights a as t * u with one t a query. docs/how-it-works bounds what that leaves
  * out.
  */
-#ifndef FARANN_CODES_H
-#define FARANN_CODES_H
+#ifndef FARANN_QUANTIZE_H
+#define FARANN_QUANTIZE_H
 
 #include <stdint.h>
 

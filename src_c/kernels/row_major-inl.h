@@ -1,7 +1,4 @@
-/*
- * The kernel that scores rows as they lie for one query, written once. Included by kernels-inl.h,
- * in the midst of each instruction set's kernels.
- */
+/* Scores of rows as they are, row after row, for one query. Included by all-inl.h. */
 
 /* One vector of coordinates x of a row into <weights, y> and |y|^2; `unit` rows have no centre. */
 WORD void score_step(const int unit, f32v x, f32v centre, f32v weights, f32v *product,

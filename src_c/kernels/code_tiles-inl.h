@@ -1,6 +1,6 @@
 /*
  * Tiles of queries against panels of codes, with the sums in vector registers. Included by
- * kernels_codes-inl.h. The matrix unit's way is code_tiles_amx-inl.h.
+ * codes-inl.h. The matrix unit's way is code_tiles_amx-inl.h.
  *
  * A tile of codes: an entry a query a group, queries side by side.
  */

@@ -1,7 +1,4 @@
-/*
- * The kernels that prepare queries, written once. Included by kernels-inl.h, in the midst of each
- * instruction set's kernels.
- */
+/* Preparing queries: in float64, as what rows are multiplied by, and as codes. Included by all-inl.h. */
 
 KERNEL(void) NAME(widen_f32)(const float *x, int64_t dim, double *wide) {
     int64_t j = 0;
@@ -47,4 +44,21 @@ KERNEL(double) NAME(largest_f64)(const double *x, int64_t n) {
     f64x8_store(lanes, largest);
     for (int i = 0; i < 8; i++) found = lanes[i] > found ? lanes[i] : found;
     return found;
+}
+
+KERNEL(void) NAME(quantize_f64)(const double *a, int64_t n, double unit, uint8_t *codes,
+                                double *sums) {
+    const f64x8 t = f64x8_set1(unit), inverse = f64x8_set1(1.0 / unit), zero = f64x8_set1(128.0);
+    f64x8 coded2 = f64x8_zero(), left2 = coded2, total = coded2;
+    for (int64_t j = 0; j < n; j += 8) {
+        f64x8 x = f64x8_load(a + j), u = f64x8_round(f64x8_mul(x, inverse));
+        f64x8 coded = f64x8_mul(u, t), left = f64x8_sub(x, coded);
+        coded2 = f64x8_add(coded2, f64x8_mul(coded, coded));
+        left2 = f64x8_add(left2, f64x8_mul(left, left));
+        total = f64x8_add(total, u);
+        f64x8_store_bytes(codes + j, f64x8_add(u, zero));
+    }
+    sums[0] = f64x8_sum(coded2);
+    sums[1] = f64x8_sum(left2);
+    sums[2] = f64x8_sum(total);
 }

@@ -1,6 +1,5 @@
 /*
- * The kernels of 8-bit codes, written once: scanning panels and scoring single rows again. Included
- * by kernels-inl.h, in the midst of each instruction set's kernels.
+ * The kernels of codes: scanning panels and scoring single rows again. Included by all-inl.h.
  */
 
 /* Vectors of sums in a panel. */
@@ -115,9 +114,9 @@ WORD int64_t bytes_of_panel(const int held, int64_t groups) {
 }
 
 #ifdef FARANN_AMX
-#include "code_tiles_amx-inl.h"
+#include "kernels/code_tiles_amx-inl.h"
 #else
-#include "code_tiles-inl.h"
+#include "kernels/code_tiles-inl.h"
 #endif
 
 WORD void score_codes(const int held, const farann_coded_rows *rows, int64_t n,

@@ -1,6 +1,6 @@
 /* Rows that may belong to an answer, and the answer itself: selection apart from scoring. */
-#ifndef FARANN_CANDIDATES_H
-#define FARANN_CANDIDATES_H
+#ifndef FARANN_SELECT_H
+#define FARANN_SELECT_H
 
 #include <stdint.h>
 

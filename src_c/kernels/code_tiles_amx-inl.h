@@ -1,6 +1,6 @@
 /*
  * Tiles of queries against panels of codes, with the sums in tiles of Intel's matrix unit (AMX).
- * Included by kernels_codes-inl.h, in place of code_tiles-inl.h. A panel's codes lie as the unit
+ * Included by codes-inl.h, in place of code_tiles-inl.h. A panel's codes lie as the unit
  * wants its second factor to: a line has a group of each row.
  *
  * A tile of codes: [sixteen groups][query][..]. What a tile has beyond a panel's groups is zero, and

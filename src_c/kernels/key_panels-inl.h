@@ -1,6 +1,5 @@
 /*
- * Canonical keys of many rows for many queries, written once. Included by kernels-inl.h, in the
- * midst of each instruction set's kernels.
+ * Exact keys of many rows for many queries. Included by all-inl.h.
  *
  * Rows lie side by side in panels, so that a vector holds one lane of the canonical sum for eight
  * rows. The lanes are summed one after another, and added up in the order of f64x8_sum.
