@@ -10,8 +10,8 @@ from setuptools.command.build_ext import build_ext
 C_SOURCES = sorted(str(path) for path in Path("src_c").rglob("*.c"))
 C_HEADERS = sorted(str(path) for path in Path("src_c").rglob("*.h"))
 
-# No instruction set is named here: each file of src_c/levels names its own, so that one wheel serves
-# all CPUs. Contraction of a * b + c is off because results must have the same bits everywhere.
+# No instruction set is named here: each file of src_c/levels names its own, so that one wheel
+# serves all CPUs. Contraction of a * b + c is off: results must have the same bits everywhere.
 FLAGS = {
     "msvc": ["/O2", "/std:c11", "/fp:precise"],
     "unix": ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"],

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple
@@ -47,7 +48,8 @@ KINDS = {
 }
 
 
-class Setting(NamedTuple):
+@dataclass(frozen=True)
+class Setting:
     """An index with rows that were built, added and removed, and what to do with it."""
 
     index: farann.Index

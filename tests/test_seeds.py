@@ -44,8 +44,9 @@ def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray
 
 
 def seeds_in(index: farann.Index) -> inside.SeedArrays:
-    assert inside.store_of(index).seeds is not None
-    return inside.store_of(index).seeds
+    seeds = inside.store_of(index).seeds
+    assert seeds is not None
+    return seeds
 
 
 @pytest.mark.parametrize("isa", LEVELS)
@@ -68,6 +69,7 @@ def test_lists_have_the_answers() -> None:
     assert seeds.positions.shape[1] == 64 and len(seeds.positions) > 4
     listed = np.unique(seeds.positions)
     order = inside.store_of(index).codes.slots  # type: ignore[union-attr]
+    assert order is not None
     ids = index.search_furthest(queries, 10).ids
     assert np.isin(ids, order[listed]).mean() > 0.9
     for row in seeds.positions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,13 +135,14 @@ def test_restored_weights_are_searched(layer_class: Any, tmp_path: Path) -> None
     layer.save_weights(path)
     layer.save_weights(path + ".weights.h5")
     checkpoint = tf.train.Checkpoint(layer=layer).save(path + ".checkpoint")
-    for restore in (
+    ways: list[Callable[[Any], object]] = [
         lambda other: other.load_weights(path),
         lambda other: other.load_weights(path + ".weights.h5"),
         lambda other: other.set_weights(layer.get_weights()),
         lambda other: tf.train.Checkpoint(layer=other).restore(checkpoint),
         lambda other: other.index_ranker(layer.to_ranker(), layer.identifiers),
-    ):
+    ]
+    for restore in ways:
         other = empty(layer_class, metric="cosine")
         other.index((POSITIVE[:50], NEGATIVE[:50]), NAMES[:50])
         function = tf.function(other)
@@ -168,7 +170,7 @@ def test_another_calibration_reaches_compiled_functions(layer_class: Any) -> Non
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_without_query_models(layer_class: Any, tmp_path: Path) -> None:
     layer = layer_class(k=5).index_ranker(fitted(), NAMES)
-    asked = tuple(users[:6] for users in USERS)
+    asked = (USERS[0][:6], USERS[1][:6])
     hits = fitted().rank(*asked, 5)
     agree(layer(asked), hits)
     layer.save(tmp_path / "layer.keras")

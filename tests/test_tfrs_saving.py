@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_tfrs_layers import INDEXED, METRICS, NAMES, QUERIES, ROWS, filled, order, text, tf
-from tfrs_cases import Run, run_elsewhere
+from reference import METRICS
+from test_tfrs_layers import INDEXED, NAMES, QUERIES, ROWS, filled, order, text
+from tfrs_cases import Run, run_elsewhere, tf
 
 from farann.adapters.tfrs import BruteForceFurthest, Furthest, StreamingFurthest
 
@@ -115,13 +117,14 @@ def test_restored_weights_are_searched(layer_class: Any, metric: str, tmp_path: 
     def other() -> Any:
         return filled(layer_class(k=4, metric=metric), -ROWS[:50], NAMES[:50])
 
-    for restore in (
+    ways: list[Callable[[Any], object]] = [
         lambda other: other.load_weights(path),
         lambda other: other.load_weights(path + ".weights.h5"),
         lambda other: other.set_weights(layer.get_weights()),
         lambda other: tf.train.Checkpoint(layer=other).restore(checkpoint),
         lambda other: other.index(ROWS, NAMES),
-    ):
+    ]
+    for restore in ways:
         layer_with_others = other()
         function = tf.function(layer_with_others)
         assert not (text(function(QUERIES)[1]) == expected).all()
@@ -153,7 +156,7 @@ def test_streaming_layers_are_saved_without_their_dataset(tmp_path: Path) -> Non
 
 
 def test_query_models_of_ones_own(tmp_path: Path) -> None:
-    class Tower(tf.keras.Model):
+    class Tower(tf.keras.Model):  # type: ignore[misc]
         def __init__(self, width: int, **options: Any) -> None:
             super().__init__(**options)
             self.dense = tf.keras.layers.Dense(width)

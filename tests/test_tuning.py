@@ -142,7 +142,7 @@ class TestTables:
         measured = []
         measure = tuning.measure
 
-        def counted(*args: Any, **options: Any) -> Tuning:
+        def counted(*args: Any, **options: Any) -> object:
             measured.append(threading.get_ident())
             return measure(*args, **options)
 
@@ -442,8 +442,8 @@ class TestEffortFor:
 
         axes = self.TABLE.plot()
         (line,) = axes.lines
-        assert line.get_xdata().tolist() == [0.125, 0.25, 0.5, 1.0]
-        assert line.get_ydata().tolist() == [0.5, 0.7, 0.9, 1.0]
+        assert np.asarray(line.get_xdata()).tolist() == [0.125, 0.25, 0.5, 1.0]
+        assert np.asarray(line.get_ydata()).tolist() == [0.5, 0.7, 0.9, 1.0]
         assert axes.get_ylabel() == "recall@10" and "cost" in axes.get_xlabel()
         assert self.TABLE.plot(axes) is axes and len(axes.lines) == 2
         pyplot.close("all")

@@ -24,8 +24,8 @@ def peak(level: str) -> dict[str, float]:
     -------
     dict
         ``float32`` and ``float64``: operations a second of multiply-adds; ``int8``: of 8-bit dot
-        products, if the level has them. A multiply and an add are two operations. Empty where there is no
-        C compiler.
+        products, if the level has them. A multiply and an add are two operations. Empty where there
+        is no C compiler.
     """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import files
 import histories
@@ -56,8 +57,8 @@ def test_a_wrong_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches that forget a row now and then."""
     search = Index.search_furthest
 
-    def forgetful(self: Index, queries: object, k: int = 10, **more: object) -> object:
-        hits = search(self, queries, k, **more)  # type: ignore[arg-type]
+    def forgetful(self: Index, queries: Any, k: int = 10, **more: Any) -> Any:
+        hits: Any = search(self, queries, k, **more)
         if k > 1:
             hits.ids[..., -1] = hits.ids[..., 0]
         return hits
