@@ -18,7 +18,7 @@ typedef struct {
     int64_t count;
 } farann_best_scores;
 
-/* A row with its canonical key, sign applied so that larger is better. */
+/* A row with its exact key, sign applied so that larger is better. */
 typedef struct {
     double key;
     int64_t id;

@@ -1,6 +1,6 @@
 /*
- * The kernels, written once. Each levels/<isa>.c includes its words, simd/<isa>.h, and then this file,
- * which gives the functions farann_<verb>_<type>_<isa> and the table farann_kernels_<isa>.
+ * The kernels, written once. Each levels/<isa>.c includes its words, simd/<isa>.h, and then this
+ * file, which gives the functions farann_<verb>_<type>_<isa> and the table farann_kernels_<isa>.
  */
 #include <math.h>
 #include <stddef.h>
@@ -60,6 +60,6 @@ const farann_kernels NAME(kernels) = {
     NAME(project_f64),
     NAME(quantize_f64),
     NAME(widen_f32),
-    NAME(weigh_f64),
+    NAME(scale_query_f64),
     NAME(largest_f64),
 };

@@ -103,7 +103,7 @@ KERNEL(void) NAME(keys_cosine_f64)(const float *rows, const int64_t *positions, 
     keys_of_rows(FARANN_COSINE, rows, positions, n, dim, query, keys);
 }
 
-/* |x|^2 as in canonical keys. */
+/* |x|^2 as in exact keys. */
 WORD double squares_of(const float *row, int64_t dim) {
     f64x8 squares = f64x8_zero();
     int64_t j = 0;

@@ -1,4 +1,4 @@
-/* Preparing queries: in float64, as what rows are multiplied by, and as codes. Included by all-inl.h. */
+/* Preparing queries: in float64, as what rows are multiplied by, as codes. Included by all-inl.h. */
 
 KERNEL(void) NAME(widen_f32)(const float *x, int64_t dim, double *wide) {
     int64_t j = 0;
@@ -6,16 +6,17 @@ KERNEL(void) NAME(widen_f32)(const float *x, int64_t dim, double *wide) {
     if (j < dim) f64x8_store(wide + j, f64x8_from_f32_first(x + j, dim - j));
 }
 
-WORD void weigh(const int from_centre, const double *exact, const double *centre, int64_t n,
-                double factor, double norm, double *weights, float *rounded, double *sums) {
+WORD void scale_query(const int from_centre, const double *exact, const double *centre, int64_t n,
+                      double factor, double norm, double *query_vector, float *query_vector_f32,
+                      double *sums) {
     const f64x8 times = f64x8_set1(factor), over = f64x8_set1(norm);
     f64x8 distances = f64x8_zero(), products = distances, squares = distances;
     for (int64_t j = 0; j < n; j += 8) {
         f64x8 q = f64x8_load(exact + j), m = f64x8_load(centre + j), y = f64x8_sub(q, m);
         f64x8 w = from_centre ? f64x8_mul(y, times) : f64x8_div(f64x8_mul(q, times), over);
-        f64x8_store(weights + j, w);
-        f64x8_store_f32(rounded + j, w);
-        f64x8 r = f64x8_from_f32(rounded + j);
+        f64x8_store(query_vector + j, w);
+        f64x8_store_f32(query_vector_f32 + j, w);
+        f64x8 r = f64x8_from_f32(query_vector_f32 + j);
         distances = f64x8_add(distances, f64x8_mul(y, y));
         products = f64x8_add(products, f64x8_mul(q, m));
         squares = f64x8_add(squares, f64x8_mul(r, r));
@@ -25,13 +26,13 @@ WORD void weigh(const int from_centre, const double *exact, const double *centre
     sums[2] = f64x8_sum(squares);
 }
 
-KERNEL(void) NAME(weigh_f64)(const double *exact, const double *centre, int64_t n, int from_centre,
-                             double factor, double norm, double *weights, float *rounded,
-                             double *sums) {
+KERNEL(void) NAME(scale_query_f64)(const double *exact, const double *centre, int64_t n,
+                                   int from_centre, double factor, double norm,
+                                   double *query_vector, float *query_vector_f32, double *sums) {
     if (from_centre)
-        weigh(1, exact, centre, n, factor, norm, weights, rounded, sums);
+        scale_query(1, exact, centre, n, factor, norm, query_vector, query_vector_f32, sums);
     else
-        weigh(0, exact, centre, n, factor, norm, weights, rounded, sums);
+        scale_query(0, exact, centre, n, factor, norm, query_vector, query_vector_f32, sums);
 }
 
 KERNEL(double) NAME(largest_f64)(const double *x, int64_t n) {
@@ -46,9 +47,9 @@ KERNEL(double) NAME(largest_f64)(const double *x, int64_t n) {
     return found;
 }
 
-KERNEL(void) NAME(quantize_f64)(const double *a, int64_t n, double unit, uint8_t *codes,
+KERNEL(void) NAME(quantize_f64)(const double *a, int64_t n, double step, uint8_t *codes,
                                 double *sums) {
-    const f64x8 t = f64x8_set1(unit), inverse = f64x8_set1(1.0 / unit), zero = f64x8_set1(128.0);
+    const f64x8 t = f64x8_set1(step), inverse = f64x8_set1(1.0 / step), zero = f64x8_set1(128.0);
     f64x8 coded2 = f64x8_zero(), left2 = coded2, total = coded2;
     for (int64_t j = 0; j < n; j += 8) {
         f64x8 x = f64x8_load(a + j), u = f64x8_round(f64x8_mul(x, inverse));

@@ -42,8 +42,8 @@ WORD double panel_norms(const float *panel, int64_t dim, int count, float bias_s
 }
 
 KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
-                                   int64_t dim, const double *centre, int unit, float bias_sign,
-                                   float *panels, float *bias) {
+                                   int64_t dim, const double *centre, int normalized,
+                                   float bias_sign, float *panels, float *bias) {
     double largest = 0.0;
     for (int64_t i = 0; i < n; i += PANEL_ROWS) {
         int count = n - i < PANEL_ROWS ? (int)(n - i) : PANEL_ROWS;
@@ -53,7 +53,7 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
         for (int r = 0; r < PANEL_ROWS; r++) {
             int64_t index = i + (r < count ? r : 0);
             row[r] = rows + (positions ? positions[index] : index) * dim;
-            scale[r] = unit ? reciprocal_norm(row[r], dim) : 1.0;
+            scale[r] = normalized ? reciprocal_norm(row[r], dim) : 1.0;
         }
         int64_t whole = dim - dim % PACK_COLUMNS;
         for (int r = 0; r < PANEL_ROWS; r += 4) {

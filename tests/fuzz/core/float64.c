@@ -61,7 +61,8 @@ void preparing(void) {
         levels[level]->widen_f32(given, dim, wide);
         for (int64_t j = 0; j < n; j++)
             CHECK(same_number(wide[j], j < dim ? (double)given[j] : 0.0));
-        levels[level]->weigh_f64(exact, centre, n, from_centre, factor, norm, got, narrow, sums);
+        levels[level]->scale_query_f64(exact, centre, n, from_centre, factor, norm, got, narrow,
+                                       sums);
         for (int64_t j = 0; j < n; j++)
             CHECK(got[j] == weights[j] && narrow[j] == (float)weights[j]);
         for (int i = 0; i < 3; i++) CHECK(same_number(sums[i], in_lanes(terms[i], n)));
