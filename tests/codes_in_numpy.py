@@ -198,7 +198,7 @@ def question(query: Float32, centre: Float64, metric: str, sign: float) -> Quest
 
 
 def _total(terms: Float64) -> float:
-    """A sum in the order of `weigh_f64`: eight lanes, then a tree."""
+    """A sum in the order of `scale_query_f64`: eight lanes, then a tree."""
     return float(reference.total(terms[:, None])[0])
 
 
