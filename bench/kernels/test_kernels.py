@@ -144,11 +144,12 @@ def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, boxes: 
     """
     rng = np.random.default_rng(0)
     n = max(2000, 2_000_000 // dim // (8 if isa == "scalar" else 1))
-    if boxes:
+    if boxes:  # bits, most of which share none with a query
         both = (rng.random((n + BATCH, dim)) < 1.5 / dim).astype(np.float32)
-    else:
-        both = rng.integers(-1, 2, (n + BATCH, dim)).astype(np.float32)
-    both[~both.any(axis=1), 0] = 1
+        both[~both.any(axis=1), 0] = 1
+    else:  # few rows, many times
+        both = rng.standard_normal((n + BATCH, dim), dtype=np.float32)
+        both[:n] = both[rng.integers(5, size=n)]
     rows, queries = both[:n], both[n:]
     seconds = run_fresh(benchmark, rows, queries, metric, isa)
     rate = (3.0 if metric == "l2" else 2.0) * rows.size * BATCH / seconds
