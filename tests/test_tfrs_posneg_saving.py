@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tfrs_cases import Run, run_elsewhere, tf
+from tfrs_cases import Elsewhere, Run, another_process, tf
 from tfrs_posneg_cases import (
     LAYERS,
     NAMES,
@@ -27,6 +27,7 @@ from tfrs_posneg_cases import (
 
 from farann.adapters.tfrs import BruteForcePosNeg, PosNeg
 
+__all__ = ["another_process"]  # a fixture
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
 
 # Items that a model lacks, so that more than embeddings has to be kept.
@@ -34,9 +35,9 @@ LEFT, RIGHT = np.r_[0:60], np.r_[79:20:-1]
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Run:
-    """Run code that knows `queries` and `given` in a new process; bring back its `ids`."""
-    return partial(run_elsewhere, tmp_path, QUERIES)
+def elsewhere(tmp_path: Path, another_process: Elsewhere) -> Run:
+    """Run code that knows `queries` and `given` in another process; bring back its `ids`."""
+    return partial(another_process.run, tmp_path, QUERIES)
 
 
 def with_holes(layer_class: Any, **options: Any) -> tuple[Any, Any]:

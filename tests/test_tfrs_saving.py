@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from reference import METRICS
 from test_tfrs_layers import INDEXED, NAMES, QUERIES, ROWS, filled, order, text
-from tfrs_cases import Run, run_elsewhere, tf
+from tfrs_cases import Elsewhere, Run, another_process, tf
 
 from farann.adapters.tfrs import BruteForceFurthest, Furthest, StreamingFurthest
 
+__all__ = ["another_process"]  # a fixture
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Run:
-    """Run code that knows `queries` and `given` in a new process; bring back its `ids`."""
-    return partial(run_elsewhere, tmp_path, QUERIES)
+def elsewhere(tmp_path: Path, another_process: Elsewhere) -> Run:
+    """Run code that knows `queries` and `given` in another process; bring back its `ids`."""
+    return partial(another_process.run, tmp_path, QUERIES)
 
 
 def two_towers(layer_class: Any, metric: str = "dot") -> Any:
