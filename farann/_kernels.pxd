@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
-cdef extern from "candidates.h" nogil:
+cdef extern from "select.h" nogil:
     ctypedef struct farann_candidates:
         float *scores
         int64_t *slots
@@ -259,7 +259,7 @@ cdef extern from "metric.h" nogil:
     int64_t farann_first_bad_row(const float *, int64_t, int64_t, int)
 
 
-cdef extern from "codes.h" nogil:
+cdef extern from "quantize.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
         FARANN_SPAN

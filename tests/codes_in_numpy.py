@@ -1,7 +1,7 @@
 """The arithmetic of 8-bit codes in plain numpy: layouts of choice, sums, limits, scores, slack.
 
-What `src_c/codes.c` and the kernels compute, in the words of docs/how-it-works.md; tests hold the
-proof's inequalities against it, and the kernels' candidates.
+What `src_c/quantize.c` and the kernels compute, in the words of docs/how-it-works.md; tests hold
+the proof's inequalities against it, and the kernels' candidates.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def question(query: Float32, centre: Float64, metric: str, sign: float) -> Quest
 
 
 def _total(terms: Float64) -> float:
-    """A sum in the order of `weigh_f64`: eight lanes, then a tree."""
+    """A sum in the order of `scale_query_f64`: eight lanes, then a tree."""
     return float(reference.total(terms[:, None])[0])
 
 

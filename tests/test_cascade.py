@@ -192,8 +192,8 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
     for filter in ({}, {"exclude": excluded}, {"allowed": allowed},
                    {"exclude": excluded, "allowed": allowed}):
         for i, query in enumerate(queries):
-            one = {name: value[i : i + 1] if name == "exclude" else value
-                   for name, value in filter.items()}
+            one: dict[str, Any] = {name: value[i : i + 1] if name == "exclude" else value
+                                   for name, value in filter.items()}
             for search, oracle in ((index.search_furthest, reference.furthest),
                                    (index.search_nearest, reference.nearest)):
                 expected = oracle(queries[i : i + 1], rows[alive], 10, metric, ids=alive, **one)
@@ -216,15 +216,15 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((n, dim))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     sizes = np.linspace(0.5, 1.0, n) if ascending else np.linspace(1.0, 0.5, n)
-    rows = (sizes[:, None] * rows).astype(np.float32)
+    scaled = (sizes[:, None] * rows).astype(np.float32)
     query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
-    snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(dim), 0, isa,
-                             core.Codes(n, dim, lay_out(rows, "l2")))
+    snapshot = core.Snapshot(scaled, scaled[:0], None, None, np.zeros(dim), 0, isa,
+                              core.Codes(n, dim, lay_out(scaled, "l2")))
     task = core.Task(snapshot, core.Filter(snapshot), query, 0, 1, 10, False)
     task.run()
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
     task.write_top(scores, ids, 0)
-    np.testing.assert_array_equal(ids, reference.furthest(query, rows, 10, "l2").ids)
+    np.testing.assert_array_equal(ids, reference.furthest(query, scaled, 10, "l2").ids)
     assert task.scanned == n and task.rescored < n // 4
     upper = (dim + 4) * n - (task.bytes_read - task.refined * dim - 4 * dim * task.rescored)
     # Rows of which only half of the codes was read, in blocks of 1024 but the first ones.
@@ -297,8 +297,8 @@ def test_rows_with_weights_of_their_own(metric: str, rng: np.random.Generator) -
 @pytest.mark.parametrize("dim", [3, 16, 50, 300])
 @pytest.mark.parametrize("metric", core.METRICS)
 def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) -> None:
-    rows = low_rank(rng, 60, dim) * np.float32(10.0) ** rng.uniform(-3, 0, (60, 1))
-    rows = rows.astype(np.float32)
+    sizes = np.float32(10.0) ** rng.uniform(-3, 0, (60, 1))
+    rows = (low_rank(rng, 60, dim) * sizes).astype(np.float32)
     order = rng.permutation(60)
     for basis in (leading(rows, metric, min(dim, 7)), orthonormal(rng, min(dim, 9), dim)):
         arrays = lay_out(rows, metric, basis, order=order)

@@ -199,7 +199,7 @@ def test_answers(problem: Problem, isa: str, k: int, halved: bool) -> None:
     rows, queries, nearest = problem.rows, problem.queries, problem.sign < 0.0
     if halved and arrays.low_nibbles is not None:
         arrays = four_bits(arrays)
-    codes = core.Codes(*rows.shape, arrays)
+    codes = core.Codes(len(rows), rows.shape[1], arrays)
     oracle = reference.nearest if nearest else reference.furthest
     expected = oracle(queries, rows, k, problem.metric)
     for some in (slice(0, 1), slice(3, 4), slice(-1, None), slice(0, None)):

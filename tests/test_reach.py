@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import inside
 import numpy as np
@@ -125,8 +126,8 @@ def test_rows_on_the_edge_of_reach(seed: int, metric: str, dim: int, spread: flo
     """Rows straight away from queries, of nearly equal lengths: the bound has nothing to spare."""
     rng = np.random.default_rng(seed)
     direction = rng.standard_normal((1, dim))
-    rows = direction * np.exp(rng.normal(0.0, spread, (300, 1))) + offset
-    rows = rows.astype(np.float32)
+    sizes = np.exp(rng.normal(0.0, spread, (300, 1)))
+    rows = (direction * sizes + offset).astype(np.float32)
     if twins:
         rows[150:] = rows[:150]
     queries = (offset - direction * rng.uniform(0.1, 10.0, (13, 1))).astype(np.float32)
@@ -178,6 +179,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     arrays = lay_out(rows, metric, centre=centre, lead=lead)
     assert arrays.max_norm is not None and arrays.max_along is not None and arrays.slots is not None
     lead /= np.linalg.norm(lead)
+    assert arrays.mean_query_direction is not None
     np.testing.assert_allclose(arrays.mean_query_direction, lead, rtol=1e-15)
     n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
@@ -232,8 +234,8 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    assert inside.store_of(index).codes is not None
-    assert inside.store_of(index).codes.max_norm is not None
+    codes = inside.store_of(index).codes
+    assert codes is not None and codes.max_norm is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
                    put("longest", 3, -1.0), put("longest", 3, np.inf),
@@ -251,8 +253,8 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
     index.add(rows)
     index.build(queries=queries[50:])
     queries = queries[:50]
-    assert inside.store_of(index).codes is not None
-    assert inside.store_of(index).codes.mean_query_direction is not None
+    codes = inside.store_of(index).codes
+    assert codes is not None and codes.mean_query_direction is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
                    put("along", 3, np.inf), change("along", lambda array: array[None]),
@@ -268,8 +270,9 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
 def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) -> None:
     rows = uneven(rng, 600, DIM)
     arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
+    none: dict[str, Any] = {lost: None}
     with pytest.raises(ValueError, match="lead"):
-        core.Codes(600, DIM, replace(arrays, **{lost: None}))
+        core.Codes(600, DIM, replace(arrays, **none))
 
 
 def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
@@ -280,8 +283,8 @@ def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
         index = farann.Index(metric="dot")
         index.add(ordered)
         index.build()
-        assert inside.store_of(index).codes is not None
-        assert inside.store_of(index).codes.mean_query_direction is not None
+        codes = inside.store_of(index).codes
+        assert codes is not None and codes.mean_query_direction is not None
 
 
 def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
@@ -289,5 +292,5 @@ def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
     index = farann.Index(metric="dot")
     index.add(rows)
     index.build()
-    assert inside.store_of(index).codes is not None
-    assert inside.store_of(index).codes.max_norm is None
+    codes = inside.store_of(index).codes
+    assert codes is not None and codes.max_norm is None

@@ -67,8 +67,9 @@ class Rough:
         reduced = self.rows @ a + (0.0 if self.squares is None else self.squares)
         key = (reduced - asked.key_offset) / asked.key_scale
         if metric == "l2":
-            return np.sqrt(np.maximum(key, 0.0))
-        return -key / (np.linalg.norm(query.astype(float)) if metric == "cosine" else 1.0)
+            return np.asarray(np.sqrt(np.maximum(key, 0.0)))
+        norm = np.linalg.norm(query.astype(float)) if metric == "cosine" else 1.0
+        return np.asarray(-key / norm)
 
 
 def assert_rough(index: farann.Index, queries: Float32, metric: str) -> None:

@@ -45,8 +45,9 @@ def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray
 
 
 def seeds_in(index: farann.Index) -> inside.Shortlists:
-    assert inside.store_of(index).shortlists is not None
-    return inside.store_of(index).shortlists
+    seeds = inside.store_of(index).shortlists
+    assert seeds is not None
+    return seeds
 
 
 @pytest.mark.parametrize("isa", LEVELS)
@@ -69,6 +70,7 @@ def test_lists_have_the_answers() -> None:
     assert seeds.positions.shape[1] == 64 and len(seeds.positions) > 4
     listed = np.unique(seeds.positions)
     order = inside.store_of(index).codes.slots  # type: ignore[union-attr]
+    assert order is not None
     ids = index.search_furthest(queries, 10).ids
     assert np.isin(ids, order[listed]).mean() > 0.9
     for row in seeds.positions:

@@ -246,6 +246,8 @@ class TestWhatIsAsked:
     def test_numbers_of_other_types(self, index: farann.Index) -> None:
         query = np.ones(12, np.float32)
         expected = in_general(index, query, recall=0.9)
+        k: Any
+        recall: Any
         for k, recall in ((np.int64(10), 0.9), (10, np.float64(0.9)), (np.int8(10), 0.9)):
             assert_same(index.search_furthest(query, k, recall=recall), expected)
         exact = in_general(index, query)
@@ -369,8 +371,9 @@ class TestWork:
         assert wrong == []
 
     def test_a_filter_for_each_query_is_refused(self, rng: np.random.Generator) -> None:
-        snapshot = inside.snapshot_of(index_of(rng.standard_normal((99, 3))).build())
+        index = index_of(rng.standard_normal((99, 3), dtype=np.float32)).build()
+        snapshot = inside.snapshot_of(index)
         none: NDArray[np.int64] = np.zeros(0, np.int64)
         chosen = core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
         with pytest.raises(ValueError, match="for all alike"):
-            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0))
+            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0, 0.0))

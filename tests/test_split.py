@@ -276,4 +276,4 @@ again = index.search_furthest(rows[0])
 give(interrupted=interrupted, begun=begun[0], same=(again.ids == expected.ids).all())
 """
     )
-    assert told["interrupted"] and told["same"] and 3 <= told["begun"] < 400
+    assert told["interrupted"] and told["same"] and 3 <= int(told["begun"]) < 400

@@ -127,9 +127,9 @@ def test_rows_that_differ_by_little(seed: int, metric: str, dim: int, spread: fl
     """Queries are nearly the mean, and rows nearly as far along it."""
     rng = np.random.default_rng(seed)
     mean = rng.standard_normal(dim).astype(np.float32)
-    rows = rng.standard_normal((300, dim)) + offset
-    rows += np.outer(1.0 - rows @ mean / (mean @ mean.astype(np.float64)), mean)
-    rows = (rows + spread * rng.standard_normal((300, dim))).astype(np.float32)
+    even = rng.standard_normal((300, dim)) + offset
+    even += np.outer(1.0 - even @ mean / (mean @ mean.astype(np.float64)), mean)
+    rows = (even + spread * rng.standard_normal((300, dim))).astype(np.float32)
     if twins:
         rows[150:] = rows[:150]
     queries = asked_of(rng, mean, 12)

@@ -54,8 +54,8 @@ class TestReached:
         index = index_of(rows, metric, cells=cells).build()
         with_cells = index.stats()["bytes"]["cells"] > 0
         assert cells == "auto" or with_cells == (cells is not None)
-        truth = index.search_furthest(queries, 100).ids
-        for k, target in ((1, 0.8), (10, 0.8), (10, 0.95), (100, 0.95)):
+        truth = index.search_furthest(queries, 50).ids
+        for k, target in ((1, 0.8), (10, 0.8), (10, 0.95), (50, 0.95)):
             hits = index.search_furthest(queries, k, recall=target)
             assert recall_of(hits.ids, truth[:, :k]) >= target - 0.01, (k, target)
         exact = index.search_furthest(queries[:50], 10, recall=1)
@@ -142,7 +142,7 @@ class TestTables:
         measured = []
         measure = inside.measure.measure
 
-        def counted(*args: Any, **options: Any) -> Tuning:
+        def counted(*args: Any, **options: Any) -> object:
             measured.append(threading.get_ident())
             return measure(*args, **options)
 
@@ -445,8 +445,8 @@ class TestEffortFor:
 
         axes = self.TABLE.plot()
         (line,) = axes.lines
-        assert line.get_xdata().tolist() == [0.125, 0.25, 0.5, 1.0]
-        assert line.get_ydata().tolist() == [0.5, 0.7, 0.9, 1.0]
+        assert np.asarray(line.get_xdata()).tolist() == [0.125, 0.25, 0.5, 1.0]
+        assert np.asarray(line.get_ydata()).tolist() == [0.5, 0.7, 0.9, 1.0]
         assert axes.get_ylabel() == "recall@10" and "cost" in axes.get_xlabel()
         assert self.TABLE.plot(axes) is axes and len(axes.lines) == 2
         pyplot.close("all")

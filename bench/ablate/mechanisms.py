@@ -17,7 +17,7 @@ import farann.tuning.measure as measure
 from farann.layout.cost_model import CostModel
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/*.c", "src_c/*.h",
+_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/**/*.c", "src_c/**/*.h",
             *(f"farann/{folder}/*.py" for folder in (
                 "io", "layout", "quantize", "runtime", "search", "store", "tuning")))
 _NEVER = 1 << 62  # bytes, or rows, that nothing has

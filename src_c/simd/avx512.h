@@ -7,7 +7,7 @@
 
 #include "portable.h"
 
-/* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (simd_amx.h). */
+/* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (amx.h). */
 #ifdef FARANN_AMX
 #define FARANN_LEVEL amx
 #define FARANN_LEVEL_NAME "amx"

@@ -1,6 +1,6 @@
 /*
  * Tiles of queries against panels of codes, with the sums in vector registers. Included by
- * kernels_codes-inl.h. The matrix unit's way is code_tiles_amx-inl.h.
+ * codes-inl.h. The matrix unit's way is code_tiles_amx-inl.h.
  *
  * A tile of codes: an entry a query a group, queries side by side.
  */
@@ -98,23 +98,23 @@ WORD void sum_code_panels(const int width, const int panels, const int held,
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
     const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
     const uint8_t *panel = rows->panels + at;
-    const uint8_t *lower = held == BOTH_HALVES ? rows->lower + at : panel;
+    const uint8_t *low = held == BOTH_NIBBLES ? rows->lower + at : panel;
     if (held == WHOLE)
         for (int64_t g = 0; g < groups; g++) {
-            add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+            add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
             panel += GROUP_BYTES;
             queries += width;
         }
     else
         for (int64_t p = 0; p < groups / 2; p++) {
-            add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
-            add_group(width, panels, held, 1, panel, lower, panel_bytes, queries + width, sum);
+            add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
+            add_group(width, panels, held, 1, panel, low, panel_bytes, queries + width, sum);
             panel += GROUP_BYTES;
-            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+            low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
             queries += 2 * width;
         }
     if (held != WHOLE && groups % 2)
-        add_group(width, panels, held, 0, panel, lower, panel_bytes, queries, sum);
+        add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
 }
 
 /* Scan some panels for a tile of queries. */

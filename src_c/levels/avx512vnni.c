@@ -2,7 +2,7 @@
 
 #if FARANN_X86_64
 #define FARANN_VNNI
-#include "simd_avx512.h"
+#include "simd/avx512.h"
 
-#include "kernels-inl.h"
+#include "kernels/all-inl.h"
 #endif

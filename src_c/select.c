@@ -1,4 +1,4 @@
-#include "candidates.h"
+#include "select.h"
 
 #include <float.h>
 #include <math.h>

@@ -1,24 +1,23 @@
 /*
- * The kernels of 8-bit codes, written once: scanning panels and scoring single rows again. Included
- * by kernels-inl.h, in the midst of each instruction set's kernels.
+ * The kernels of codes: scanning panels and scoring single rows again. Included by all-inl.h.
  */
 
 /* Vectors of sums in a panel. */
 enum { PANEL_I32 = FARANN_CODE_PANEL / I32_LANES };
 
 /* What panels hold, and of the last what is read; a constant at each call. */
-enum { WHOLE, BOTH_HALVES, UPPER_HALVES };
+enum { WHOLE, BOTH_NIBBLES, HIGH_NIBBLES };
 
 /* What sums must be greater than, but for squares of rows, for a panel and a vector of queries. */
 WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel,
                     const farann_code_bars *bars, int lane) {
     f32v limit = f32_fma(f32_set1(rows->weights[panel]), f32_load(bars->threshold + lane),
                          f32_load(bars->offset + lane));
-    if (held != UPPER_HALVES) return limit;
+    if (held != HIGH_NIBBLES) return limit;
     return f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
 }
 
-/* One over the weight of a row's panel: scores take a product where they would take a quotient. */
+/* The scale of a row's panel: scores take a product where they would take a quotient. */
 WORD f32v scale_at(const farann_coded_rows *rows, int64_t row) {
     return f32_set1(1.0f / rows->weights[row / FARANN_CODE_PANEL]);
 }
@@ -49,39 +48,39 @@ WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask, c
     list->count = count;
 }
 
-/* The lower halves of the v-th vector of a panel's rows, from quads of rows that lie apart. */
-WORD i32v load_lower(const uint8_t *lower, int v, int64_t panel_bytes) {
+/* The low nibbles of the v-th vector of a panel's rows, from quads of rows that lie apart. */
+WORD i32v load_low(const uint8_t *low, int v, int64_t panel_bytes) {
     const int64_t quad_bytes = panel_bytes / (FARANN_CODE_PANEL / FARANN_CODE_QUAD);
-    return i32_load_quads(lower + v * (I32_LANES / FARANN_CODE_QUAD) * quad_bytes, quad_bytes);
+    return i32_load_quads(low + v * (I32_LANES / FARANN_CODE_QUAD) * quad_bytes, quad_bytes);
 }
 
 /* Whole codes of the first or the second group of a pair. */
-WORD i32v join_halves(const int second, i32v upper, i32v lower) {
+WORD i32v join_nibbles(const int second, i32v high, i32v low) {
     const i32v high_bits = i32_set1((int32_t)0xf0f0f0f0u);
-    return second ? i32_select(high_bits, upper, i32_shift_right4(lower))
-                  : i32_select(high_bits, i32_shift_left4(upper), lower);
+    return second ? i32_select(high_bits, high, i32_shift_right4(low))
+                  : i32_select(high_bits, i32_shift_left4(high), low);
 }
 
 /*
- * The v-th vector of a panel's codes of one group: of halves, of the first or the second of a pair.
+ * The v-th vector of a panel's codes of one group; of nibbles, of the first or second of a pair.
  */
-WORD i32v load_group(const int held, const int second, const uint8_t *panel, const uint8_t *lower,
+WORD i32v load_group(const int held, const int second, const uint8_t *panel, const uint8_t *low,
                      int v, int64_t panel_bytes) {
     i32v c = i32_load(panel + v * 4 * I32_LANES);
-    if (held == UPPER_HALVES)
+    if (held == HIGH_NIBBLES)
         return i32_and(second ? i32_shift_right4(c) : c, i32_set1(0x0f0f0f0f));
-    return held == BOTH_HALVES ? join_halves(second, c, load_lower(lower, v, panel_bytes)) : c;
+    return held == BOTH_NIBBLES ? join_nibbles(second, c, load_low(low, v, panel_bytes)) : c;
 }
 
-/* Adds the products of one group of coordinates; of halves, the first or the second of a pair. */
+/* Adds the products of one group of coordinates; of nibbles, the first or the second of a pair. */
 WORD void add_group(const int width, const int panels, const int held, const int second,
-                    const uint8_t *panel, const uint8_t *lower, int64_t panel_bytes,
+                    const uint8_t *panel, const uint8_t *low, int64_t panel_bytes,
                     const uint32_t *queries, i32v *sum) {
     const int vectors = panels * PANEL_I32;
     i32v c[CODE_PANELS * PANEL_I32];
     for (int v = 0; v < vectors; v++) {
         int64_t at = (v / PANEL_I32) * panel_bytes;
-        c[v] = load_group(held, second, panel + at, lower + at, v % PANEL_I32, panel_bytes);
+        c[v] = load_group(held, second, panel + at, low + at, v % PANEL_I32, panel_bytes);
     }
     if (width == 1) {
         for (int v = 0; v < vectors; v++) sum[v] = i32_dot4_all(sum[v], c[v], queries);
@@ -115,9 +114,9 @@ WORD int64_t bytes_of_panel(const int held, int64_t groups) {
 }
 
 #ifdef FARANN_AMX
-#include "code_tiles_amx-inl.h"
+#include "kernels/code_tiles_amx-inl.h"
 #else
-#include "code_tiles-inl.h"
+#include "kernels/code_tiles-inl.h"
 #endif
 
 WORD void score_codes(const int held, const farann_coded_rows *rows, int64_t n,
@@ -134,7 +133,7 @@ WORD void score_codes(const int held, const farann_coded_rows *rows, int64_t n,
 KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
                                   const farann_coded_tile *tile, float *scores) {
     if (rows->lower)
-        score_codes(BOTH_HALVES, rows, n, tile, scores);
+        score_codes(BOTH_NIBBLES, rows, n, tile, scores);
     else
         score_codes(WHOLE, rows, n, tile, scores);
 }
@@ -152,14 +151,14 @@ WORD void scan_codes(const int width, const int panels, const int held,
 KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                  const farann_coded_tile *tile, farann_candidates *candidates) {
     if (rows->lower)
-        scan_codes(CODE_QUERIES, CODE_PANELS, BOTH_HALVES, rows, start, n, tile, candidates);
+        scan_codes(CODE_QUERIES, CODE_PANELS, BOTH_NIBBLES, rows, start, n, tile, candidates);
     else
         scan_codes(CODE_QUERIES, CODE_PANELS, WHOLE, rows, start, n, tile, candidates);
 }
 
 KERNEL(void) NAME(scan_upper_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                  const farann_coded_tile *tile, farann_candidates *candidates) {
-    scan_codes(CODE_QUERIES, CODE_PANELS, UPPER_HALVES, rows, start, n, tile, candidates);
+    scan_codes(CODE_QUERIES, CODE_PANELS, HIGH_NIBBLES, rows, start, n, tile, candidates);
 }
 
 /* Of some panels and one query: what sums must be greater than, but for squares of rows. */
@@ -169,7 +168,7 @@ WORD void limits_of_one(const int held, const farann_coded_rows *rows, int64_t f
         int64_t count = n - i < F32_LANES ? n - i : F32_LANES;
         f32v limit = f32_fma(f32_load_first(rows->weights + first + i, count),
                              f32_set1(bars->threshold[0]), f32_set1(bars->offset[0]));
-        if (held == UPPER_HALVES)
+        if (held == HIGH_NIBBLES)
             limit = f32_fma(f32_load_first(rows->unknown + first + i, count),
                             f32_set1(bars->unknown[0]), limit);
         f32_store(limits + i, limit);
@@ -185,7 +184,7 @@ WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_co
 }
 
 /* The sums of a panel's rows for one query: four of each take turns, which spares them waiting. */
-WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *lower, int64_t groups,
+WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *low, int64_t groups,
                     const uint32_t *queries, int32_t *sums) {
     enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP, TURNS = 4 };
     const int64_t panel_bytes = bytes_of_panel(held, groups);
@@ -194,18 +193,18 @@ WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *lower, 
     for (int i = 0; i < TURNS * PANEL_I32; i++) sum[i] = i32_set1(0);
     for (; g + TURNS <= groups; g += TURNS)
         for (int turn = 0; turn < TURNS; turn++) {
-            add_group(1, 1, held, held != WHOLE && turn % 2, panel, lower, panel_bytes,
+            add_group(1, 1, held, held != WHOLE && turn % 2, panel, low, panel_bytes,
                       queries + g + turn, sum + turn * PANEL_I32);
             if (held != WHOLE && turn % 2 == 0) continue;
             panel += GROUP_BYTES;
-            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+            low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
         }
     for (int turn = 0; turn < TURNS - 1 && g + turn < groups; turn++) {
-        add_group(1, 1, held, held != WHOLE && turn % 2, panel, lower, panel_bytes,
+        add_group(1, 1, held, held != WHOLE && turn % 2, panel, low, panel_bytes,
                   queries + g + turn, sum + turn * PANEL_I32);
         if (held != WHOLE && turn % 2 == 0) continue;
         panel += GROUP_BYTES;
-        lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
     }
     for (int v = 0; v < PANEL_I32; v++)
         i32_store(sums + v * I32_LANES,
@@ -230,7 +229,7 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
         for (int64_t i = 0; i < count; i++) {
             const int64_t at = (first + i) * panel_bytes;
             const uint8_t *panel = rows->panels + at;
-            sum_panel(held, panel, held == BOTH_HALVES ? rows->lower + at : panel, rows->groups,
+            sum_panel(held, panel, held == BOTH_NIBBLES ? rows->lower + at : panel, rows->groups,
                       tile->codes, sums + i * FARANN_CODE_PANEL);
         }
         for (int64_t i = 0; i < count; i++) {
@@ -242,7 +241,7 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
                                     row_limits(rows, row + v * I32_LANES, tile->bars, limits[i]))
                         << (v * I32_LANES);
             if (mask)
-                append_coded(held == UPPER_HALVES && rows->lower, candidates, mask, of_panel, rows,
+                append_coded(held == HIGH_NIBBLES && rows->lower, candidates, mask, of_panel, rows,
                              row, tile->bars, 0, row - start);
         }
     }
@@ -269,31 +268,31 @@ KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
 KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                      const farann_coded_tile *tile, farann_candidates *candidates) {
     if (rows->lower)
-        scan_one(BOTH_HALVES, rows, start, n, tile, candidates);
+        scan_one(BOTH_NIBBLES, rows, start, n, tile, candidates);
     else
         scan_one(WHOLE, rows, start, n, tile, candidates);
 }
 
 KERNEL(void) NAME(scan_upper_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                      const farann_coded_tile *tile, farann_candidates *candidates) {
-    scan_one(UPPER_HALVES, rows, start, n, tile, candidates);
+    scan_one(HIGH_NIBBLES, rows, start, n, tile, candidates);
 }
 
 KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                  uint8_t *panels) {
     enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
-    const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(BOTH_HALVES, groups);
+    const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(BOTH_NIBBLES, groups);
     const int64_t first = start / FARANN_CODE_PANEL * panel_bytes;
     for (int64_t at = first; at < first + n / FARANN_CODE_PANEL * panel_bytes; at += panel_bytes) {
-        const uint8_t *upper = rows->panels + at, *lower = rows->lower + at;
+        const uint8_t *high = rows->panels + at, *low = rows->lower + at;
         for (int64_t g = 0; g < groups; g++, panels += GROUP_BYTES) {
             for (int v = 0; v < PANEL_I32; v++)
                 i32_store((int32_t *)panels + v * I32_LANES,
-                          g % 2 ? load_group(BOTH_HALVES, 1, upper, lower, v, panel_bytes)
-                                : load_group(BOTH_HALVES, 0, upper, lower, v, panel_bytes));
+                          g % 2 ? load_group(BOTH_NIBBLES, 1, high, low, v, panel_bytes)
+                                : load_group(BOTH_NIBBLES, 0, high, low, v, panel_bytes));
             if (g % 2 == 0) continue;
-            upper += GROUP_BYTES;
-            lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+            high += GROUP_BYTES;
+            low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
         }
     }
 }
@@ -310,16 +309,16 @@ WORD int32_t dot_codes(const uint8_t *row, const uint32_t *query, int64_t groups
     return i32_sum(sum);
 }
 
-/* Where the lower halves of a row's quad begin. */
-WORD const uint8_t *lower_quad(const farann_coded_rows *rows, int64_t row) {
+/* Where the low nibbles of a row's quad begin. */
+WORD const uint8_t *low_quad(const farann_coded_rows *rows, int64_t row) {
     const int64_t quad_bytes = (rows->groups + 1) / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
     return rows->lower + row / FARANN_CODE_QUAD * quad_bytes;
 }
 
-/* <u, l> of one row's lower halves l: those of its quad lie side by side, and take part. */
-WORD int32_t dot_lower(const farann_coded_rows *rows, int64_t row, const uint32_t *query) {
+/* <u, l> of one row's low nibbles l: those of its quad lie side by side, and take part. */
+WORD int32_t dot_low(const farann_coded_rows *rows, int64_t row, const uint32_t *query) {
     enum { PAIRS = I32_LANES / FARANN_CODE_QUAD };
-    const uint8_t *quad = lower_quad(rows, row);
+    const uint8_t *quad = low_quad(rows, row);
     const int64_t groups = rows->groups, pairs = (groups + 1) / 2;
     const i32v low_bits = i32_set1(0x0f0f0f0f);
     i32v first = i32_set1(0), second = first;
@@ -342,7 +341,7 @@ WORD int32_t dot_lower(const farann_coded_rows *rows, int64_t row, const uint32_
 WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
     enum { MOST_BYTES = 256 };
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
-    const uint8_t *from = rows->whole ? rows->whole + row * row_bytes : lower_quad(rows, row);
+    const uint8_t *from = rows->whole ? rows->whole + row * row_bytes : low_quad(rows, row);
     int64_t bytes = rows->whole ? row_bytes : 2 * row_bytes;
     /* The first lines; the rest follows by itself. */
     for (int64_t j = 0; j < bytes && j < MOST_BYTES; j += 64) FARANN_PREFETCH(from + j);
@@ -360,19 +359,19 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
     for (int64_t i = from; i < list->count; i++) {
         int64_t row = start + list->slots[i];
         if (i + AHEAD < list->count) prefetch_codes(rows, start + list->slots[i + AHEAD]);
-        double units, weight, square = rows->squares ? (double)rows->squares[row] : 0.0;
+        double units, inv_scale, square = rows->squares ? (double)rows->squares[row] : 0.0;
         if (rows->whole) {
             units = dot_codes(rows->whole + row * row_bytes, query->codes, rows->groups);
-            weight = (double)rows->weights[row];
+            inv_scale = (double)rows->weights[row];
         } else {
-            units = (double)list->scores[i] * 16.0 + dot_lower(rows, row, query->codes);
-            weight = (double)rows->weights[row / FARANN_CODE_PANEL];
+            units = (double)list->scores[i] * 16.0 + dot_low(rows, row, query->codes);
+            inv_scale = (double)rows->weights[row / FARANN_CODE_PANEL];
         }
         list->slots[kept] = list->slots[i];
         list->scores[kept] = (float)((units * (double)bars->step[0] + (double)bars->origin[0] +
                                       (double)bars->sign * square) /
-                                     weight);
-        kept += units > (double)bars->threshold[0] * weight + (double)bars->square[0] * square +
+                                     inv_scale);
+        kept += units > (double)bars->threshold[0] * inv_scale + (double)bars->square[0] * square +
                             (double)bars->offset[0];
     }
     list->count = kept;

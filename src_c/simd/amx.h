@@ -4,7 +4,7 @@
 
 #define FARANN_VNNI
 #define FARANN_AMX
-#include "simd_avx512.h"
+#include "simd/avx512.h"
 
 /*
  * The unit's tiles have so many lines of so many bytes. In assembly, as compilers don't know that

@@ -1,4 +1,4 @@
-#include "codes.h"
+#include "quantize.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,11 +11,11 @@ static const double LARGEST_SQUARE = 0x1p28;
 /* What every row of any codes reaches, and what is added for rounding to whole numbers. */
 static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
 
-/* A code is 16 times its upper half, plus the lower one, of which 7.5 is the middle, less 128. */
-static const double UPPER_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
+/* A code is 16 times its high nibble, plus the low one, of which 7.5 is the middle, less 128. */
+static const double HIGH_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 
 /* Units of queries: float32 holds these, and the largest sum of products times them. */
-static const double SMALLEST_UNIT = 1e-36, LARGEST_UNIT = 1e29;
+static const double SMALLEST_STEP = 1e-36, LARGEST_STEP = 1e29;
 
 /* Of |x|^2, for directions that are not quite orthonormal, and what is rounded; see how-it-works. */
 static const double REST_SHARE = 1e-9;
@@ -57,16 +57,16 @@ static double rotate_along(const farann_kernels *kernels, const farann_turn *tur
 }
 
 double farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
-                           double *weights, double *scratch) {
-    stretch(kernels, turn, -turn->shrink, dim, weights);
-    return sqrt(rotate_along(kernels, turn, dim, weights, scratch));
+                           double *query_vector, double *scratch) {
+    stretch(kernels, turn, -turn->shrink, dim, query_vector);
+    return sqrt(rotate_along(kernels, turn, dim, query_vector, scratch));
 }
 
 /* A row's coordinates z, with zeros behind; gives the square of what is outside the axes. */
 static double turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
-                         const double *centre, int unit, const farann_turn *turn, double *z) {
+                         const double *centre, int normalized, const farann_turn *turn, double *z) {
     double scale = 1.0;
-    if (unit) {
+    if (normalized) {
         double squares = 0.0;
         for (int64_t j = 0; j < dim; j++) squares += (double)row[j] * (double)row[j];
         scale = 1.0 / sqrt(squares);
@@ -83,11 +83,11 @@ static double largest_magnitude(const double *x, int64_t dim) {
 }
 
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                         const double *centre, int unit, const farann_turn *turn, double *scratch,
-                         double *extents) {
+                         const double *centre, int normalized, const farann_turn *turn,
+                         double *scratch, double *extents) {
     for (int64_t i = 0; i < n; i++) {
         const double outside =
-            turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
+            turned_row(kernels, rows + i * dim, dim, centre, normalized, turn, scratch);
         extents[i] = fmax(largest_magnitude(scratch, turn->coded), sqrt(outside));
     }
 }
@@ -102,18 +102,18 @@ static double nearest_code(double x) {
 }
 
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int unit, const farann_turn *turn,
-                        const float *weights, double *scratch, uint8_t *codes, double *squares,
+                        const double *centre, int normalized, const farann_turn *turn,
+                        const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
                         float *unknown, farann_code_extremes *largest) {
     const int64_t row_bytes = (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP *
                               FARANN_CODE_GROUP;
     for (int64_t i = 0; i < n; i++) {
         uint8_t *row = codes + i * row_bytes;
-        const double w = (double)weights[i];
+        const double w = (double)inv_scales[i];
         double z2 = 0.0, e2 = 0.0, l2 = 0.0;
         memset(row, (int)ZERO_POINT, (size_t)row_bytes);
         const double outside =
-            turned_row(kernels, rows + i * dim, dim, centre, unit, turn, scratch);
+            turned_row(kernels, rows + i * dim, dim, centre, normalized, turn, scratch);
         for (int64_t j = 0; j < turn->coded; j++) {
             const double c = nearest_code(scratch[j] * w), e = scratch[j] * w - c;
             row[j] = (uint8_t)(int)(c + ZERO_POINT);
@@ -135,24 +135,24 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
 }
 
 /* Lay one row's group, or pair of groups, into a panel. */
-static void pack_groups(const uint8_t *codes, int64_t left, int halves, uint8_t *panel,
-                        uint8_t *lower) {
-    uint32_t first, second = 0, high, low;
+static void pack_groups(const uint8_t *codes, int64_t left, int nibbles, uint8_t *panel,
+                        uint8_t *low) {
+    uint32_t first, second = 0, high_bits, low_bits;
     memcpy(&first, codes, sizeof first);
-    if (!halves) {
+    if (!nibbles) {
         memcpy(panel, &first, sizeof first);
         return;
     }
     if (left > 1) memcpy(&second, codes + sizeof first, sizeof second);
-    high = (first >> 4 & 0x0f0f0f0fu) | (second & 0xf0f0f0f0u);
-    low = (first & 0x0f0f0f0fu) | (second << 4 & 0xf0f0f0f0u);
-    memcpy(panel, &high, sizeof high);
-    if (lower) memcpy(lower, &low, sizeof low);
+    high_bits = (first >> 4 & 0x0f0f0f0fu) | (second & 0xf0f0f0f0u);
+    low_bits = (first & 0x0f0f0f0fu) | (second << 4 & 0xf0f0f0f0u);
+    memcpy(panel, &high_bits, sizeof high_bits);
+    if (low) memcpy(low, &low_bits, sizeof low_bits);
 }
 
 void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, int64_t groups,
-                       int halves, uint8_t *panels, uint8_t *lower) {
-    const int64_t step = halves ? 2 : 1, parts = (groups + step - 1) / step;
+                       int nibbles, uint8_t *panels, uint8_t *low) {
+    const int64_t step = nibbles ? 2 : 1, parts = (groups + step - 1) / step;
     for (int64_t i = 0; i < n; i++) {
         const int64_t place = places[i];
         if (place < 0) continue;
@@ -162,15 +162,14 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
         const int64_t in_quad = place / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD +
                                 place % FARANN_CODE_QUAD;
         for (int64_t p = 0; p < parts; p++)
-            pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, halves,
+            pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, nibbles,
                         panels + (in_panel + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP,
-                        !lower ? NULL
-                               : lower + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP);
+                        !low ? NULL : low + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP);
     }
 }
 
-/* The worth t of a unit of u, large enough for all codes of the query, and for squares, to fit. */
-static double unit_of_query(const farann_code_bounds *rows, double largest, double rest, int most) {
+/* The step t, large enough for all codes of the query, and for squares, to fit. */
+static double step_of_query(const farann_code_bounds *rows, double largest, double rest, int most) {
     double t = fmax(largest, rest * rows->rest_unit / FARANN_CODE_GROUP) / most;
     t = fmax(t, rows->largest_square / LARGEST_SQUARE);
     return t > 0.0 ? t : 1.0 / rows->scale;
@@ -189,17 +188,16 @@ static uint32_t group_of_rest(double amount, int most) {
 
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
-                       int upper_alone, uint8_t *bytes, uint32_t *codes,
-                       farann_coded_query *coded) {
+                       int high_alone, uint8_t *bytes, uint32_t *codes, farann_coded_query *coded) {
     const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
     const int most = kernels->largest_code;
     const double largest = kernels->largest_f64(a, (dim + 7) / 8 * 8);
-    const double t = unit_of_query(rows, largest, rest, most);
+    const double t = step_of_query(rows, largest, rest, most);
     double sums[3];
     coded->unit = -1.0;
     coded->slack = farann_query_slack(prepared, reach * reach);
     /* The last comparison fails only with bounds from a file that lies. */
-    if (coded->slack < 0.0 || !(t > SMALLEST_UNIT && t < LARGEST_UNIT) ||
+    if (coded->slack < 0.0 || !(t > SMALLEST_STEP && t < LARGEST_STEP) ||
         !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)))
         return;
     kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
@@ -219,7 +217,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
     /* This share is not small: it pays for what float32 does to it. */
     const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
-    const double codes_off = rows->residual + (upper_alone ? rows->unknown : 0.0);
+    const double codes_off = rows->residual + (high_alone ? rows->unknown : 0.0);
     coded->allowance =
         (within * rows->residual + left * rows->length + outside) / t * (1.0 + 1e-9) + rounding;
     coded->length = within / t * (1.0 + 1e-9);
@@ -240,12 +238,12 @@ farann_code_bar farann_code_bar_none(void) {
 }
 
 farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
-                                   double floor, double sign, int upper_alone) {
+                                   double floor, double sign, int high_alone) {
     farann_code_bar bar = farann_code_bar_none();
     if (coded->unit < 0.0) return bar;
-    const double t = coded->unit, width = upper_alone ? UPPER_STEP : 1.0;
-    const double units = coded->per_unit * (upper_alone ? 1.0 / UPPER_STEP : 1.0);
-    const double centre = coded->sum * (upper_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
+    const double t = coded->unit, width = high_alone ? HIGH_STEP : 1.0;
+    const double units = coded->per_unit * (high_alone ? 1.0 / HIGH_STEP : 1.0);
+    const double centre = coded->sum * (high_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
     const double most = rows->largest_threshold * units * t;
     const int squared = rows->largest_square > 0.0;
     double threshold = (floor - coded->slack) * units;
@@ -258,7 +256,7 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann
     if (threshold > most) threshold = most;
     bar.threshold = (float)threshold;
     bar.square = squared ? (float)(-sign * units) : 0.0f;
-    bar.unknown = upper_alone ? (float)(-coded->length * (units * t)) : 0.0f;
+    bar.unknown = high_alone ? (float)(-coded->length * (units * t)) : 0.0f;
     bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
     return bar;
 }
@@ -310,8 +308,8 @@ int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t grou
     return sum;
 }
 
-float farann_code_score(const farann_code_bar *bar, float sum, float weight, float square) {
-    return (sum * bar->step + bar->origin + square) / weight;
+float farann_code_score(const farann_code_bar *bar, float sum, float inv_scale, float square) {
+    return (sum * bar->step + bar->origin + square) / inv_scale;
 }
 
 int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,

@@ -1,8 +1,7 @@
 /*
- * Canonical keys of many rows for many queries, written once. Included by kernels-inl.h, in the
- * midst of each instruction set's kernels.
+ * Exact keys of many rows for many queries. Included by all-inl.h.
  *
- * Rows lie side by side in panels, so that a vector holds one lane of the canonical sum for eight
+ * Rows lie side by side in panels, so that a vector holds one lane of an exact key's sum for eight
  * rows. The lanes are summed one after another, and added up in the order of f64x8_sum.
  */
 
@@ -24,13 +23,13 @@ WORD void widen_columns(const float *const *row, int64_t j, int width, double *p
 }
 
 KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n,
-                                 int64_t dim, int unit, double *panels, double *norms) {
+                                 int64_t dim, int normalized, double *panels, double *norms) {
     for (int64_t i = 0; i < n; i += KEY_ROWS) {
         const float *row[KEY_ROWS];
         for (int r = 0; r < KEY_ROWS; r++) {
             int64_t index = i + r < n ? i + r : i;
             row[r] = rows + (positions ? positions[index] : index) * dim;
-            norms[i + r] = unit ? sqrt(squares_of(row[r], dim)) : 1.0;
+            norms[i + r] = normalized ? sqrt(squares_of(row[r], dim)) : 1.0;
         }
         for (int64_t j = 0; j < dim; j += PACK_COLUMNS)
             widen_columns(row, j, dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS,
@@ -90,10 +89,10 @@ WORD void sum_key_panel(const int what, const double *panel, int64_t dim, const 
 }
 
 /* Eight rows whose keys may count: append those that do. */
-WORD void append_keys(const int unit, f64x8 sums, const double *norms, const double *ids,
+WORD void append_keys(const int normalized, f64x8 sums, const double *norms, const double *ids,
                       int64_t row, farann_key_bar *bar) {
     double keys[8];
-    f64x8_store(keys, unit ? f64x8_div(sums, f64x8_load(norms)) : sums);
+    f64x8_store(keys, normalized ? f64x8_div(sums, f64x8_load(norms)) : sums);
     for (int r = 0; r < 8; r++) {
         const int equal = keys[r] == bar->least && ids[r] <= bar->last_id;
         if (!(ids[r] < INFINITY && (equal || keys[r] > bar->least))) continue;
@@ -107,17 +106,17 @@ WORD void append_keys(const int unit, f64x8 sums, const double *norms, const dou
  * computed, as dividing takes longer than the sums: a row whose quotient is rounded to more than
  * `least` has a sum that is more than `least` times its norm by half a step, `beyond`, times that.
  */
-WORD uint32_t rows_above(const int unit, const f64x8 *sums, const double *norms,
+WORD uint32_t rows_above(const int normalized, const f64x8 *sums, const double *norms,
                          const farann_key_bar *bar) {
     const f64x8 least = f64x8_set1(bar->least), negated = f64x8_set1(-bar->least);
     const f64x8 below = f64x8_set1(bar->just_below), beyond = f64x8_set1(bar->beyond);
     uint32_t rows = 0;
     for (int v = 0; v < KEY_VECTORS; v++) {
         f64x8 sum = sums[v], limit = least;
-        if (unit && FUSED) {
+        if (normalized && FUSED) {
             sum = f64x8_add_exact(negated, f64x8_load(norms + v * 8), sum);
             limit = f64x8_mul(beyond, f64x8_load(norms + v * 8));
-        } else if (unit) {
+        } else if (normalized) {
             limit = f64x8_mul(below, f64x8_load(norms + v * 8));
         }
         rows |= f64x8_greater(sum, limit) << v * 8;
@@ -125,40 +124,41 @@ WORD uint32_t rows_above(const int unit, const f64x8 *sums, const double *norms,
     return rows;
 }
 
-WORD uint32_t rows_not_below(const int unit, const f64x8 *sums, const double *norms,
+WORD uint32_t rows_not_below(const int normalized, const f64x8 *sums, const double *norms,
                              const farann_key_bar *bar) {
     uint32_t rows = 0;
     for (int v = 0; v < KEY_VECTORS; v++) {
         f64x8 below = f64x8_set1(bar->just_below);
-        if (unit) below = f64x8_mul(below, f64x8_load(norms + v * 8));
+        if (normalized) below = f64x8_mul(below, f64x8_load(norms + v * 8));
         rows |= (~f64x8_greater(below, sums[v]) & 255u) << v * 8;
     }
     return rows;
 }
 
 /* A panel's rows for one query. */
-WORD void compare_keys(const int unit, const f64x8 *sums, const double *norms, const double *ids,
-                       double first_id, int64_t row, farann_key_bar *bar) {
+WORD void compare_keys(const int normalized, const f64x8 *sums, const double *norms,
+                       const double *ids, double first_id, int64_t row, farann_key_bar *bar) {
     const f64x8 near = f64x8_set1(bar->near);
     uint32_t rows = 0;
     for (int v = 0; v < KEY_VECTORS; v++)
-        rows |= f64x8_greater(sums[v], unit ? f64x8_mul(near, f64x8_load(norms + v * 8)) : near)
-                << v * 8;
+        rows |=
+            f64x8_greater(sums[v], normalized ? f64x8_mul(near, f64x8_load(norms + v * 8)) : near)
+            << v * 8;
     if (!rows) return;
     bar->n_near += FARANN_COUNT_ONES(rows);
-    rows = rows_above(unit, sums, norms, bar);
+    rows = rows_above(normalized, sums, norms, bar);
     /* Of equal keys those with smaller ids count: mostly none of a panel is as small. */
-    if (first_id <= bar->last_id) rows |= rows_not_below(unit, sums, norms, bar);
+    if (first_id <= bar->last_id) rows |= rows_not_below(normalized, sums, norms, bar);
     if (!rows) return;
     for (int v = 0; v < KEY_VECTORS; v++)
         if (rows >> v * 8 & 255u)
-            append_keys(unit, sums[v], norms + v * 8, ids + v * 8, row + v * 8, bar);
+            append_keys(normalized, sums[v], norms + v * 8, ids + v * 8, row + v * 8, bar);
 }
 
 WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64_t first, int64_t n,
                     const double *queries, double sign, int count, farann_key_bar *bars) {
     const int what = metric == FARANN_L2 ? SQUARED_DIFFERENCES : PRODUCTS;
-    const int unit = metric == FARANN_COSINE;
+    const int normalized = metric == FARANN_COSINE;
     const f64x8 times = f64x8_set1(metric == FARANN_L2 ? sign : -sign);
     for (int64_t i = first; i < first + n; i += KEY_ROWS) {
         key_sums sums;
@@ -166,7 +166,7 @@ WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64
         for (int t = 0; t < count; t++) {
             f64x8 keys[KEY_VECTORS];
             for (int v = 0; v < KEY_VECTORS; v++) keys[v] = f64x8_mul(sums[t][v], times);
-            compare_keys(unit, keys, panels->norms + i, panels->ids + i,
+            compare_keys(normalized, keys, panels->norms + i, panels->ids + i,
                          panels->first_ids[i / KEY_ROWS], i, &bars[t]);
         }
     }

@@ -1,6 +1,6 @@
 /* Rows that may belong to an answer, and the answer itself: selection apart from scoring. */
-#ifndef FARANN_CANDIDATES_H
-#define FARANN_CANDIDATES_H
+#ifndef FARANN_SELECT_H
+#define FARANN_SELECT_H
 
 #include <stdint.h>
 
@@ -18,7 +18,7 @@ typedef struct {
     int64_t count;
 } farann_best_scores;
 
-/* A row with its canonical key, sign applied so that larger is better. */
+/* A row with its exact key, sign applied so that larger is better. */
 typedef struct {
     double key;
     int64_t id;

@@ -1,6 +1,6 @@
 /*
  * Tiles of queries against panels of codes, with the sums in tiles of Intel's matrix unit (AMX).
- * Included by kernels_codes-inl.h, in place of code_tiles-inl.h. A panel's codes lie as the unit
+ * Included by codes-inl.h, in place of code_tiles-inl.h. A panel's codes lie as the unit
  * wants its second factor to: a line has a group of each row.
  *
  * A tile of codes: [sixteen groups][query][..]. What a tile has beyond a panel's groups is zero, and
@@ -30,17 +30,17 @@ KERNEL(void) NAME(gather_codes)(const uint32_t *codes, const int64_t *members, i
 }
 
 /* Up to sixteen groups of a panel as whole lines, with zeros behind them. */
-WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *lower,
-                      int64_t panel_bytes, int64_t groups, uint8_t *lines) {
+WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *low, int64_t panel_bytes,
+                      int64_t groups, uint8_t *lines) {
     for (int64_t g = 0; g < TILE_GROUPS; g++) {
         i32v c = i32_set1(0);
         if (g < groups)
-            c = g % 2 ? load_group(held, 1, panel, lower, 0, panel_bytes)
-                      : load_group(held, 0, panel, lower, 0, panel_bytes);
+            c = g % 2 ? load_group(held, 1, panel, low, 0, panel_bytes)
+                      : load_group(held, 0, panel, low, 0, panel_bytes);
         i32_store(lines + g * AMX_LINE, c);
         if (held != WHOLE && g % 2 == 0) continue;
         panel += AMX_LINE;
-        lower += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
     }
 }
 
@@ -79,7 +79,7 @@ WORD void sum_code_panels(const int panels, const int held, int64_t behind,
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
     const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
     const uint8_t *panel = rows->panels + at;
-    const uint8_t *lower = held == BOTH_HALVES ? rows->lower + at : panel;
+    const uint8_t *low = held == BOTH_NIBBLES ? rows->lower + at : panel;
     _Alignas(AMX_LINE) uint8_t lines[AMX_TILE];
     AMX_ZERO(0);
     if (panels > 1) {
@@ -94,14 +94,14 @@ WORD void sum_code_panels(const int panels, const int held, int64_t behind,
             const uint8_t *from = panel + p * panel_bytes;
             if (held != WHOLE ||
                 FARANN_UNLIKELY(left + (panels - 1 - p + behind) * groups < TILE_GROUPS)) {
-                copy_groups(held, from, lower + p * panel_bytes, panel_bytes, left, lines);
+                copy_groups(held, from, low + p * panel_bytes, panel_bytes, left, lines);
                 from = lines;
             }
             add_products(p, from);
         }
         queries += CODE_QUERIES * TILE_GROUPS;
         panel += (held == WHOLE ? TILE_GROUPS : TILE_GROUPS / 2) * AMX_LINE;
-        lower += TILE_GROUPS / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        low += TILE_GROUPS / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
     }
     AMX_STORE(0, sums[0].of);
     if (panels > 1) {
