@@ -40,6 +40,8 @@ import farann._typical as typical
 import farann._vector_formats as vector_formats
 import farann.adapters._posneg_file as posneg_file
 import farann.adapters._retrieval as retrieval
+import farann.native as native
+import farann.native.codes as native_codes
 from farann._added import Added, Run
 from farann._builder import Sizes
 from farann._codes import centred, measure_rows

@@ -26,7 +26,7 @@ from codes_in_numpy import (
     leading,
     orthonormal,
 )
-from inside import core
+from inside import core, native_codes
 
 import farann
 
@@ -267,7 +267,7 @@ def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
 def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generator,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, answers are the same; without them all rows get a first look."""
-    monkeypatch.setattr(core, "HUB_ROWS", hub_rows)
+    monkeypatch.setattr(native_codes, "HUB_ROWS", hub_rows)
     rows, queries = low_rank(rng, 333, 40), low_rank(rng, 29, 40)
     queries[3] *= 1e25  # has no codes, among others that have
     index = coded_index(rows, metric, isa, 4, rng)

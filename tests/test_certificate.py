@@ -32,7 +32,7 @@ from codes_in_numpy import (
 )
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from inside import core, rotation_signs
+from inside import core, native_codes, rotation_signs
 from numpy.typing import NDArray
 
 LEVELS = inside.levels()
@@ -300,7 +300,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                                        rng: np.random.Generator,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as plain numpy says, at each step: with a fixed radius all thresholds are known."""
-    monkeypatch.setattr(core, "HUB_ROWS", 0)
+    monkeypatch.setattr(native_codes, "HUB_ROWS", 0)
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 14, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None

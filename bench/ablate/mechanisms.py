@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import farann._core as core
 import farann._layout as layout
 import farann._turning as turning
 import farann._typical as typical
+import farann.native.codes as native_codes
 import farann.tuning as tuning
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/*.c", "src_c/*.h")
+_SOURCES = ("farann/*.py", "farann/native/*.pyx", "farann/native/*.pxd", "src_c/*.c", "src_c/*.h")
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
 
 
@@ -70,7 +70,7 @@ MECHANISMS = (
     Mechanism("pca-filter", "first look along few directions",
               ((layout, "first_look", _none),), r"basis|first_look|code_along"),
     Mechanism("hubs", "whole codes of the first rows beside a first look",
-              ((core, "HUB_ROWS", 0),), r"hub"),
+              ((native_codes, "HUB_ROWS", 0),), r"hub"),
     Mechanism("lead", "what rows are along the mean query",
               ((typical.Typical, "reach", _without_lead),), r"\blead|reach_along"),
     Mechanism("norm-pruning", "rows by what they may reach",
@@ -82,7 +82,7 @@ MECHANISMS = (
     Mechanism("axes", "codes along principal axes alone",
               ((turning, "axes_for", _none),), r"\baxes\b|outside"),
     Mechanism("high-first", "upper halves of codes first, for single queries",
-              ((core, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
+              ((native_codes, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
     Mechanism("expected", "thresholds that are predicted",
               ((tuning, "_expected", lambda *_: float("nan")),), r"expected"),
     Mechanism("row-major", "8-bit codes as rows lie, where these are all that is kept",

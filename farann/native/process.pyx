@@ -1,4 +1,10 @@
-# What tasks share with their process: giving up, memory, arithmetic. Part of _core.pyx.
+"""What tasks share with their process: giving up, memory, arithmetic."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from farann.native.kernels cimport (farann_arithmetic_begin, farann_arithmetic_end,
+                                    farann_fail_allocation, farann_flush_denormals, farann_load,
+                                    farann_store)
 
 cdef int64_t NEVER = 0
 
@@ -9,8 +15,6 @@ class Cancelled(Exception):
 
 cdef class CancelFlag:
     """Tells the tasks of a batch, in all threads, to stop soon."""
-
-    cdef int64_t raised
 
     def cancel(self):
         farann_store(&self.raised, 1)

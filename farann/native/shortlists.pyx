@@ -1,4 +1,12 @@
-# Lists of rows that answer queries of one kind. Part of _core.pyx.
+"""Query-cluster shortlists: rows that answered sample queries of one kind."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from farann.native.codes cimport Codes
+from farann.native.kernels cimport *
+
+import numpy as np
+
 
 cdef class Seeds:
     """Sample queries in groups, and for each group rows that answer them, by position of codes.
@@ -29,13 +37,6 @@ cdef class Seeds:
     row_squares : float32 (n_lists * length,) or None
     """
 
-    cdef const uint8_t[:, ::1] panels, rows
-    cdef const float[::1] weights, squares, row_weights, row_squares
-    cdef float[::1] ones
-    cdef int64_t[::1] slots  # of the rows, ascending in each list
-    cdef farann_coded_rows groups, listed
-    cdef int64_t n_lists, length, n_padded, n_positions, dim
-
     def __init__(self, Codes codes not None, arrays, const uint8_t[:, ::1] rows not None,
                  const float[::1] row_weights not None, row_squares):
         cdef int64_t n, width = codes.groups * FARANN_CODE_GROUP, n_rows
@@ -49,7 +50,7 @@ cdef class Seeds:
         self.n_lists, self.length, self.n_padded = positions.shape[0], positions.shape[1], n
         self.n_positions, self.dim = codes.n_positions, codes.dim
         n_rows = self.n_lists * self.length
-        if (self.n_lists < 1 or n != code_rows(self.n_lists) or panels.shape[1] != width
+        if (self.n_lists < 1 or n != whole_panels(self.n_lists) or panels.shape[1] != width
                 or n > MOST_SCORED or weights.shape[0] * FARANN_CODE_PANEL != n
                 or self.length < 1 or self.length > MOST_SCORED
                 or self.length % FARANN_SCORE_GROUPS or codes.upper_alone or codes.has_basis

@@ -321,3 +321,33 @@ cdef extern from "codes.h" nogil:
     farann_code_bar farann_code_bar_none()
     int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
     void farann_code_bars_set(farann_code_bars *, int64_t, const farann_code_bar *)
+
+
+cdef enum:
+    # Below this many queries packing the rows costs more than it saves.
+    FEW_QUERIES = 6
+    # A packed block of rows should stay in the second-level cache.
+    BLOCK_BYTES = 524288
+    FIRST_BLOCK = 64
+    LARGEST_BLOCK = 1024
+
+
+cdef const farann_kernels *kernels_of(str isa) except NULL
+
+
+cdef inline int64_t padded(int64_t dim) noexcept nogil:
+    return (dim + FARANN_PADDING - 1) // FARANN_PADDING * FARANN_PADDING
+
+
+cdef inline int64_t code_pairs(int64_t groups) noexcept nogil:
+    return (groups + 1) // 2
+
+
+cdef inline int64_t whole_panels(int64_t n) noexcept nogil:
+    """Rows of whole panels that hold n rows."""
+    return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
+
+
+cdef inline int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
+    """Rows of a block: whole panels of every kind."""
+    return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)

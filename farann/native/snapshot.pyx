@@ -1,11 +1,13 @@
-# What is searched: rows, and which of them may be found. Part of _core.pyx.
+"""What is searched: rows, and which of them may be found."""
 
-cdef struct Segment:
-    const float *rows
-    int64_t first  # slot of its first row
-    int64_t count
-    const int64_t *positions  # the rows to search, within the segment; NULL: all
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 
+from farann.native.codes cimport Codes
+from farann.native.kernels cimport *
+from farann.native.partitions cimport Cells
+from farann.native.shortlists cimport Seeds
+
+import numpy as np
 
 cdef class Snapshot:
     """One immutable state of an index: up to two segments of rows, their ids, what is removed.
@@ -40,29 +42,6 @@ cdef class Snapshot:
     uncoded : int64 (m,) or None
         The other rows of the tail, counted from its first one; there if `added` is.
     """
-
-    cdef Segment segments[2]
-    cdef Segment uncoded
-    cdef const int64_t[::1] uncoded_rows
-    cdef const int64_t[:, ::1] runs
-    cdef readonly str isa
-    cdef const farann_kernels *kernels
-    cdef farann_metric metric
-    cdef Codes codes
-    cdef readonly Codes added
-    cdef Cells cells
-    cdef Seeds seeds
-    cdef readonly int64_t dim
-    cdef readonly int64_t n_slots
-    cdef bint vectors
-    cdef double centre_norm
-    cdef const float[:, ::1] base, tail
-    cdef const double[::1] centre
-    cdef double[::1] full_centre  # padded with zeros
-    cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
-    cdef const int64_t[::1] ids
-    cdef const int64_t *ids_by_slot
-    cdef const uint8_t[::1] alive
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, Codes codes=None,
@@ -169,14 +148,6 @@ cdef class Filter:
     slots : int64 (m,) or None
         Sorted slots, the only ones to search; None: all of them.
     """
-
-    cdef Segment segments[2]
-    cdef const uint8_t *alive
-    cdef const uint8_t[::1] allowed
-    cdef const int64_t[::1] excluded, offsets, ids
-    cdef const int64_t *ids_by_slot
-    cdef int64_t[::1] positions
-    cdef readonly int64_t n_rows
 
     def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None):
         cdef int64_t i, split

@@ -1,4 +1,12 @@
-# Cells of a partitioned index: where their rows are, what is expected of them. Part of _core.pyx.
+"""Partitions of an index (IVF lists): where their rows are, what each holds on average."""
+
+from libc.math cimport INFINITY, fabs
+from libc.stdint cimport int8_t, int64_t, uint8_t
+
+from farann.native.codes cimport bounds_of
+from farann.native.kernels cimport *
+
+import numpy as np
 
 # Of means that rows may be coded relative to: rows with codes have no coordinate above 1e18.
 cdef double LARGEST_SCALE = 1e17
@@ -33,15 +41,6 @@ cdef class Cells:
         Whether rows of a cell were coded less its mean, as coded.
     """
 
-    cdef const int64_t[::1] starts
-    cdef const uint8_t[:, ::1] panels
-    cdef const float[::1] weights, squares
-    cdef farann_coded_rows coded
-    cdef farann_code_bounds bounds
-    cdef int64_t n_cells, n_padded
-    cdef double deviation  # of a typical cell
-    cdef bint relative
-
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
         cdef int64_t i, n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
         cdef double unit = arrays.unit
@@ -55,7 +54,7 @@ cdef class Cells:
         self.n_cells, self.n_padded = starts.shape[0] - 1, n
         self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares
         self.relative = arrays.relative
-        if (self.n_cells < 1 or n != code_rows(self.n_cells)
+        if (self.n_cells < 1 or n != whole_panels(self.n_cells)
                 or weights.shape[0] * FARANN_CODE_PANEL != n
                 or panels.shape[1] != groups * FARANN_CODE_GROUP):
             raise ValueError("starts, panels and weights must fit together")

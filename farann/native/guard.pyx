@@ -1,12 +1,24 @@
-# Which queries are unlike those that a plan was measured with. Part of _core.pyx.
+"""Which queries are unlike those that a search was tuned with."""
+
+from libc.math cimport INFINITY, nextafterf, sqrt
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free
+
+from farann.native.kernels cimport *
+from farann.native.process cimport NEVER, CancelFlag
+from farann.native.scratch cimport ALIGNMENT, aligned
+
+import numpy as np
+
+from farann.native.process import Cancelled
 
 cdef enum:
     # What is kept of a query: so many sums of its coordinates. And points at most.
     GUARD_WIDTH = 64
     GUARD_POINTS = 256
 
-# How late answers may come, in deviations of one query: what may add up, of queries one after another,
-# beyond what is usual and a margin.
+# How late answers may come, in deviations of one query: what may add up, of queries one after
+# another, beyond what is usual and a margin.
 cdef double LATE_MARGIN = 0.2, LATE_LIMIT = 25.0
 # The least that is taken for a deviation, beside 1 and the usual.
 cdef double LEAST_LATE_SPREAD = 0.05
@@ -36,17 +48,6 @@ cdef class Guard:
         A.
     """
 
-    cdef const farann_kernels *kernels
-    cdef const float[::1] signs, reaches, centre
-    cdef const float[:, ::1] points, axes
-    cdef float[::1] biases
-    cdef float[::1] point_panels, point_biases, axis_panels, axis_biases
-    cdef float[::1] nowhere
-    cdef double scale
-    cdef bint unit
-    cdef int64_t dim, width, alone
-    cdef public double late_surplus  # how late answers came, beyond what is usual, in deviations
-
     def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] centre,
                  double scale, const float[:, ::1] points, const float[::1] reaches,
                  const float[:, ::1] axes):
@@ -54,7 +55,8 @@ cdef class Guard:
         self.unit, self.scale = unit, scale
         self.dim, self.width = signs.shape[0], min(padded(signs.shape[0]), <int64_t>GUARD_WIDTH)
         if (self.dim < 1 or centre.shape[0] != self.width
-                or not 1 <= points.shape[0] <= GUARD_POINTS or points.shape[1] != self.width or reaches.shape[0] != points.shape[0]
+                or not 1 <= points.shape[0] <= GUARD_POINTS or points.shape[1] != self.width
+                or reaches.shape[0] != points.shape[0]
                 or axes.shape[0] != self.width or axes.shape[1] != self.width):
             raise ValueError("points, axes and centre must be those of the dimension")
         if not (scale > 0.0 and np.isfinite(scale) and np.isfinite(centre).all()
@@ -175,9 +177,13 @@ cdef class Guard:
         cdef double beyond = (late - asked * usual) / unit
         self.late_surplus = min(2.0 * LATE_LIMIT, max(
             self.late_surplus + beyond - LATE_MARGIN * asked, 0.0))
-        if self.late_surplus > LATE_LIMIT:
+        if self.is_overdue():
             return INFINITY
         return beyond / sqrt(max(asked, 1) * (1.0 + <double>asked / max(sampled, 1)))
+
+    cdef bint is_overdue(self) noexcept nogil:
+        """Whether answers of queries came so late that the search was not tuned for such."""
+        return self.late_surplus > LATE_LIMIT
 
     def count_alone(self):
         """How many queries that were asked alone are like the sample, since the last call."""
