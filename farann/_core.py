@@ -1,5 +1,6 @@
 """What Python sees of the native core."""
 
+from farann.native.answers import write_best
 from farann.native.codes import Codes
 from farann.native.encoding import (
     CODE_SPAN,
@@ -14,6 +15,7 @@ from farann.native.encoding import (
 )
 from farann.native.guard import Guard
 from farann.native.kernels import METRICS, first_bad_row, isa_levels, largest_query_code
+from farann.native.measuring import score_slots, surprises
 from farann.native.partitions import Cells
 from farann.native.process import (
     CancelFlag,
@@ -23,15 +25,9 @@ from farann.native.process import (
     fail_allocation,
     flush_denormals,
 )
-from farann.native.search import (
-    ApproximateTask,
-    SingleSearch,
-    Task,
-    score_slots,
-    surprises,
-    write_best,
-)
+from farann.native.search import ApproximateTask, Task
 from farann.native.shortlists import Seeds
+from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot
 
 __all__ = [

@@ -292,8 +292,8 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
         native = layout.native(*base.shape)
         base = base if vectors else base[layout.codes.outliers]
     return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
-                          builder.metric.number, builder.isa, native.codes, native.cells, vectors,
-                          native.seeds)
+                          builder.metric.number, builder.isa, codes=native.codes,
+                          cells=native.cells, vectors=vectors, seeds=native.seeds)
 
 
 def _by_cell(labels: Int32Array, first: Int64Array,

@@ -130,8 +130,9 @@ class Store:
             def snapshot_of(layout: Native) -> _core.Snapshot:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                    self.kind.metric.number, isa, layout.codes, layout.cells, self.n_coded is None,
-                    layout.seeds, added, runs, uncoded)
+                    self.kind.metric.number, isa, codes=layout.codes, cells=layout.cells,
+                    vectors=self.n_coded is None, seeds=layout.seeds, added=added, runs=runs,
+                    uncoded=uncoded)
 
             snapshot = exact = snapshot_of(native)
             if native_exact is not None:

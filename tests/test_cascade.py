@@ -149,7 +149,7 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
     for metric in core.METRICS:
         codes = core.Codes(20_000, 64, lay_out(rows, metric, leading(rows, metric, 8)))
         snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(64),
-                                  core.METRICS.index(metric), LEVELS[-1], codes)
+                                  core.METRICS.index(metric), LEVELS[-1], codes=codes)
         for n in (1, 40):
             task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
             task.run()
@@ -219,7 +219,7 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     rows = (sizes[:, None] * rows).astype(np.float32)
     query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
     snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(dim), 0, isa,
-                              core.Codes(n, dim, lay_out(rows, "l2")))
+                              codes=core.Codes(n, dim, lay_out(rows, "l2")))
     task = core.Task(snapshot, core.Filter(snapshot), query, 0, 1, 10, False)
     task.run()
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)

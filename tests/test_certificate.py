@@ -310,7 +310,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), core.METRICS.index(metric)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
-                              core.Codes(n, 37, arrays))
+                              codes=core.Codes(n, 37, arrays))
     assert len(filled(arrays)) == n  # others would be scored exactly, at once
     for wanted in (30, 3000):  # few pass, or so many that upper halves are left for some blocks
         scores = reference.furthest(queries, rows, wanted, metric).scores[:, -1]
@@ -324,7 +324,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
             task = core.Task(snapshot, core.Filter(snapshot), queries[some].copy(), 0,
-                              len(every), 1, False, radius)
+                              len(every), 1, False, radius=radius)
             task.run()
             for name in Kept._fields:
                 low, high = (sum(getattr(kept, name)[i] for kept in every) for i in (0, 1))

@@ -23,6 +23,7 @@ class Snapshot:
         centre: npt.NDArray[np.float64],
         metric: int,
         isa: str,
+        *,
         codes: Codes | None = None,
         cells: Cells | None = None,
         vectors: bool = True,

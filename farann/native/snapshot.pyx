@@ -44,9 +44,9 @@ cdef class Snapshot:
     """
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
-                 const double[::1] centre, int metric, str isa, Codes codes=None,
-                 Cells cells=None, bint vectors=True, Seeds seeds=None,
-                 Codes added=None, runs=None, uncoded=None):
+                 const double[::1] centre, int metric, str isa, *, Codes codes=None,
+                 Cells cells=None, bint vectors=True, Seeds seeds=None, Codes added=None,
+                 runs=None, uncoded=None):
         cdef int64_t n_base = base.shape[0]
         self.isa, self.kernels = isa, kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:

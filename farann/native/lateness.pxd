@@ -1,0 +1,18 @@
+"""How late the rows of an answer lie in the order of codes."""
+
+from libc.stdint cimport int64_t, uint8_t
+
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.query_batch cimport QueryBatch, Query
+from farann.native.candidates cimport Candidates
+
+cdef class Lateness:
+    cdef QueryBatch batch
+    cdef Candidates candidates
+    cdef CodedQueries coded
+    cdef const uint8_t[::1] places  # of rows in the order of codes, see `places_of`
+    cdef uint8_t last_place  # that of all rows in partitions
+    cdef float *of_queries
+
+    cdef void tell_late(self) noexcept nogil
+    cdef float lateness_of(self, Query *query) noexcept nogil

@@ -1,0 +1,18 @@
+"""Rows without codes, and rows for queries without codes."""
+
+
+from farann.native.query_batch cimport QueryBatch, Query
+from farann.native.candidates cimport Candidates
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.code_scan cimport CodeScan
+
+cdef class UncodedRows:
+    cdef QueryBatch batch
+    cdef Candidates candidates
+    cdef CodedQueries coded
+    cdef CodeScan code_scan
+
+
+    cdef void score_uncoded(self) noexcept nogil
+    cdef void score_outliers(self, Query *query) noexcept nogil
+    cdef void score_decoded(self, Query *query) noexcept nogil
