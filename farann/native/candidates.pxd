@@ -15,6 +15,8 @@ cdef class Candidates:
     cdef farann_candidates *tile  # what the scan of a tile of queries appends to
     cdef int64_t *members  # the queries of this tile
 
+    @staticmethod
+    cdef Candidates of(QueryBatch batch, int64_t room, int64_t largest_block, bint scored)
     cdef void admit_tile(self, int64_t count, const farann_block *block) noexcept nogil
     cdef float threshold_for(self, Query *query, double slack) noexcept nogil
     cdef double admission_threshold(self, const Query *query) noexcept nogil

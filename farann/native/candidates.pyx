@@ -16,8 +16,10 @@ cdef enum:
 cdef class Candidates:
     """What the queries of a batch have found so far."""
 
-    def __init__(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
+    @staticmethod
+    cdef Candidates of(QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
         """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
+        cdef Candidates self = Candidates.__new__(Candidates)
         cdef int64_t i, n = batch.n_queries, k = batch.k, n_kept
         cdef int64_t width = max(batch.kernels.tile_queries, batch.kernels.code_queries)
         cdef farann_entry *entries = NULL
@@ -54,6 +56,7 @@ cdef class Candidates:
             if scored:
                 query.candidates.scores = scores + i * n_kept
                 query.candidates.slots = slots + i * n_kept
+        return self
 
     cdef void admit_tile(self, int64_t count, const farann_block *block) noexcept nogil:
         """Take over what the scan of a tile, `self.members`, appended to `self.tile`."""

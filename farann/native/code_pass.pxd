@@ -22,6 +22,10 @@ cdef class CodePass:
     cdef uint8_t *whole_panels  # with a basis: whole codes of a block; NULL: the PCA filter pays
     cdef float *whole_weights  # of these panels
 
+    @staticmethod
+    cdef CodePass of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                     CodeScan code_scan, NormPruning pruning, CostJudge judge, FirstRows first_rows,
+                     PositionKeys position_keys)
     cdef void begin_again(self) noexcept nogil
     cdef int64_t scan_all_codes(self, int64_t first, int64_t last) noexcept nogil
     cdef void judge_pca_filter(self, int64_t refined, int64_t n) noexcept nogil

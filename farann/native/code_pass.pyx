@@ -20,12 +20,15 @@ cdef double SURELY = 1.5
 cdef class CodePass:
     """Scans all coded rows of a snapshot, for the queries that they can still answer."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded,
-                 CodeScan code_scan, NormPruning pruning, CostJudge judge, FirstRows first_rows,
-                 PositionKeys position_keys):
+    @staticmethod
+    cdef CodePass of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                     CodeScan code_scan, NormPruning pruning, CostJudge judge, FirstRows first_rows,
+                     PositionKeys position_keys):
+        cdef CodePass self = CodePass.__new__(CodePass)
         self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
         self.pruning, self.judge, self.first_rows = pruning, judge, first_rows
         self.position_keys = position_keys
+        return self
 
     cdef void begin_again(self) noexcept nogil:
         """Be as before the first query."""

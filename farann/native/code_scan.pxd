@@ -33,6 +33,8 @@ cdef class CodeScan:
     cdef double mean_unit  # 0: nothing
     cdef double *offsets  # what that adds to scores, for the queries of a tile
 
+    @staticmethod
+    cdef CodeScan of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded)
     cdef allocate_deferred(self)
     cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil
     cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,

@@ -20,8 +20,9 @@ cdef enum:
 cdef class CodeScan:
     """Scans blocks of codes, of their high nibbles or along a basis, and refines what passes."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, KeyScan key_scan,
-                 CodedQueries coded):
+    @staticmethod
+    cdef CodeScan of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded):
+        cdef CodeScan self = CodeScan.__new__(CodeScan)
         cdef Codes codes = coded.codes
         cdef int64_t width = coded.code_width
         self.batch, self.candidates, self.key_scan, self.coded = batch, candidates, key_scan, coded
@@ -35,6 +36,7 @@ cdef class CodeScan:
                 coded.code_rows, codes.groups * FARANN_CODE_GROUP, False)
         if width == 1 and codes.halves_first:
             self.allocate_deferred()
+        return self
 
     cdef allocate_deferred(self):
         """Room for rows that a scan of high nibbles puts off."""

@@ -23,6 +23,9 @@ cdef class CodedQueries:
     cdef uint32_t *whole_tile  # the same of a tile
     cdef uint8_t *code_bytes
 
+    @staticmethod
+    cdef CodedQueries of(QueryBatch batch, Candidates candidates, Codes codes, bint approximate,
+                         bint pca_filtered)
     cdef use(self, Codes codes, bint pca_filtered)
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil
     cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil

@@ -13,8 +13,10 @@ from farann.native.rough cimport take_as_true
 cdef class CodedQueries:
     """Queries as codes, one after the other and in tiles."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, Codes codes, bint approximate,
-                 bint pca_filtered):
+    @staticmethod
+    cdef CodedQueries of(QueryBatch batch, Candidates candidates, Codes codes, bint approximate,
+                         bint pca_filtered):
+        cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
         if batch.n_queries < FEW_QUERIES:
             width = 1
@@ -37,6 +39,7 @@ cdef class CodedQueries:
                 batch.n_queries * codes.groups, sizeof(uint32_t))
             self.whole_tile = <uint32_t *>batch.scratch.allocate(
                 self.words_of_tile(width, codes.groups), sizeof(uint32_t))
+        return self
 
     cdef use(self, Codes codes, bint pca_filtered):
         """Take the codes of other rows: queries have to be coded for them."""

@@ -19,6 +19,8 @@ cdef class CostJudge:
     cdef int64_t judged  # up to which position it was looked whether codes pay
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
 
+    @staticmethod
+    cdef CostJudge of(QueryBatch batch, NormPruning pruning, costs)
     cdef void begin(self) noexcept nogil
     cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil
     cdef double cost_so_far(self) noexcept nogil

@@ -16,9 +16,12 @@ cdef enum:
 cdef class CostJudge:
     """What rows that codes did not rule out have cost, and will."""
 
-    def __init__(self, QueryBatch batch, NormPruning pruning, costs):
+    @staticmethod
+    cdef CostJudge of(QueryBatch batch, NormPruning pruning, costs):
+        cdef CostJudge self = CostJudge.__new__(CostJudge)
         self.batch, self.pruning = batch, pruning
         self.cost_passed, self.cost_refined, self.cost_rescored, self.cost_whole = costs
+        return self
 
     cdef void begin(self) noexcept nogil:
         """Judge rows from here on, and not what those before have cost."""

@@ -20,6 +20,9 @@ cdef class FirstRows:
     cdef int64_t n_scored  # first rows that are all scored, where these can be found
     cdef float *scores  # theirs, of one tile
 
+    @staticmethod
+    cdef FirstRows of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded,
+                      CodeScan code_scan, PositionKeys position_keys)
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil
     cdef int64_t scan_hubs(self, int64_t most) noexcept nogil
     cdef int64_t to_be_scored(self, int64_t most) noexcept nogil

@@ -22,8 +22,10 @@ cdef enum:
 cdef class FirstRows:
     """Scores rows that many queries find, before the others are scanned."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, KeyScan key_scan,
-                 CodedQueries coded, CodeScan code_scan, PositionKeys position_keys):
+    @staticmethod
+    cdef FirstRows of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded,
+                      CodeScan code_scan, PositionKeys position_keys):
+        cdef FirstRows self = FirstRows.__new__(FirstRows)
         cdef Codes codes = coded.codes
         self.batch, self.candidates, self.key_scan = batch, candidates, key_scan
         self.coded, self.code_scan, self.position_keys = coded, code_scan, position_keys
@@ -32,6 +34,7 @@ cdef class FirstRows:
             self.n_scored = min(codes.n_leading, coded.code_rows, MOST_SCORED)
             self.scores = <float *>batch.scratch.allocate(
                 coded.code_width * MOST_SCORED, sizeof(float), False)
+        return self
 
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
         """Score some rows, up to `most`, that set the threshold; gives how many."""

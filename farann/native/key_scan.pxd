@@ -26,6 +26,8 @@ cdef class KeyScan:
     cdef int64_t *keyed     # queries that get the keys of the block; NULL: no memory so far
     cdef int64_t n_keyed
 
+    @staticmethod
+    cdef KeyScan of(QueryBatch batch, Candidates candidates, bint may_decide, bint packed)
     cdef bint keys_decide(self, const Query *query) noexcept nogil
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil
     cdef bint judge_rough(self, Query *query, int64_t passed, int64_t seen,

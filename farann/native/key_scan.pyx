@@ -38,10 +38,13 @@ cdef class KeyScan:
     Float32 can't tell these rows apart, and would let all of them pass. Exact keys and ids can.
     """
 
-    def __init__(self, QueryBatch batch, Candidates candidates, bint may_decide, bint packed):
+    @staticmethod
+    cdef KeyScan of(QueryBatch batch, Candidates candidates, bint may_decide, bint packed):
         """`may_decide`: the search is exact, for k rows, with vectors, and keys may be told."""
+        cdef KeyScan self = KeyScan.__new__(KeyScan)
         self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
+        return self
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a query may go by keys."""

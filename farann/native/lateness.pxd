@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t
 
 from farann.native.coded_queries cimport CodedQueries
+from farann.native.partitions cimport Cells
 from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
 
@@ -14,5 +15,7 @@ cdef class Lateness:
     cdef uint8_t last_place  # that of all rows in partitions
     cdef float *of_queries
 
+    @staticmethod
+    cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Cells partitions)
     cdef void tell_late(self) noexcept nogil
     cdef float lateness_of(self, Query *query) noexcept nogil

@@ -52,13 +52,15 @@ cdef places_of(Codes codes):
 cdef class Lateness:
     """Tells of each query how late its answer came, see `ApproximateTask.late_to`."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded,
-                 Cells partitions):
+    @staticmethod
+    cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Cells partitions):
+        cdef Lateness self = Lateness.__new__(Lateness)
         self.batch, self.candidates = batch, candidates
         self.places, self.last_place = places_of(coded.codes), 255
         if partitions is not None:
             self.last_place = place_of(partitions.starts[0])
         self.of_queries = <float *>batch.scratch.allocate(batch.n_queries, sizeof(float))
+        return self
 
     cdef void tell_late(self) noexcept nogil:
         cdef int64_t i

@@ -31,7 +31,7 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
         if not 0 <= slots[j] < snapshot.n_slots or (
                 not snapshot.vectors and slots[j] < snapshot.segments[0].count):
             raise ValueError("slots must be slots of the snapshot, of rows with vectors")
-    batch = QueryBatch(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag=flag)
+    batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
     with nogil:
         before = farann_arithmetic_begin()
         at = 0

@@ -13,6 +13,8 @@ cdef class NormPruning:
     cdef int64_t n_active
     cdef bint by_norm  # whether rows lie by it, and it tells of what is searched for
 
+    @staticmethod
+    cdef NormPruning of(QueryBatch batch, Candidates candidates, CodedQueries coded)
     cdef void see_norms(self) noexcept nogil
     cdef void keep_active(self, int64_t start) noexcept nogil
     cdef double max_key_bound(self, int64_t panel, const Query *query) noexcept nogil

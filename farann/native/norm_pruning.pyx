@@ -15,11 +15,14 @@ cdef double BOUND_UP = 1.0 + 1e-9
 cdef class NormPruning:
     """The queries that have rows in reach, where rows lie by the largest key that they allow."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded):
+    @staticmethod
+    cdef NormPruning of(QueryBatch batch, Candidates candidates, CodedQueries coded):
+        cdef NormPruning self = NormPruning.__new__(NormPruning)
         self.batch, self.candidates, self.coded = batch, candidates, coded
         self.active = <int64_t *>batch.scratch.allocate(batch.n_queries, sizeof(int64_t))
         self.see_norms()
         self.all_active()
+        return self
 
     cdef void see_norms(self) noexcept nogil:
         # What is nearest under l2 may have any length.

@@ -17,6 +17,10 @@ cdef class OrderedScan:
     cdef UncodedRows uncoded
     cdef int64_t n_first  # positions that are always scanned
 
+    @staticmethod
+    cdef OrderedScan of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                        CodeScan code_scan, FirstRows first_rows, UncodedRows uncoded,
+                        int64_t n_first)
     cdef void scan_in_order(self, int64_t start, int64_t end) noexcept nogil
     cdef void refine_rows(self, int64_t i, int64_t start, int64_t n) noexcept nogil
     cdef void scan_for_one(self, int64_t i, int64_t stop) noexcept nogil

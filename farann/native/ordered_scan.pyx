@@ -15,10 +15,14 @@ from farann.native.uncoded_rows cimport UncodedRows
 cdef class OrderedScan:
     """Scans the rows that are always scanned, and all for queries that found too few."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded,
-                 CodeScan code_scan, FirstRows first_rows, UncodedRows uncoded, int64_t n_first):
+    @staticmethod
+    cdef OrderedScan of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                        CodeScan code_scan, FirstRows first_rows, UncodedRows uncoded,
+                        int64_t n_first):
+        cdef OrderedScan self = OrderedScan.__new__(OrderedScan)
         self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
         self.first_rows, self.uncoded, self.n_first = first_rows, uncoded, n_first
+        return self
 
     cdef void scan_in_order(self, int64_t start, int64_t end) noexcept nogil:
         """Scan the rows at positions start .. end."""

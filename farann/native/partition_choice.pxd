@@ -32,6 +32,9 @@ cdef class PartitionChoice:
     cdef int64_t n_probes, probes_room
     cdef farann_entry *ranked  # partitions, where a budget needs them in order
 
+    @staticmethod
+    cdef PartitionChoice of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                            CodeScan code_scan, double effort, int64_t budget, double predicted)
     cdef void encode(self, int64_t i) noexcept nogil
     cdef void choose(self) noexcept nogil
     cdef bint sees_partitions(self, int64_t i) noexcept nogil

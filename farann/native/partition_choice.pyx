@@ -25,10 +25,12 @@ cdef class PartitionChoice:
     long as they can be paid for.
     """
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded,
-                 CodeScan code_scan, double effort, int64_t budget, double predicted):
+    @staticmethod
+    cdef PartitionChoice of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                            CodeScan code_scan, double effort, int64_t budget, double predicted):
         """`budget`: rows to score at most. `predicted`: by how many deviations the k-th key is taken
         to be above what good partitions score, see `surprises`; NaN: nothing is predicted."""
+        cdef PartitionChoice self = PartitionChoice.__new__(PartitionChoice)
         cdef Cells partitions = batch.snapshot.cells
         cdef int64_t width = coded.code_width, room = partitions.n_padded
         cdef int64_t groups = partitions.coded.groups, n = batch.n_queries
@@ -50,6 +52,7 @@ cdef class PartitionChoice:
         self.chosen.scores = <float *>batch.scratch.allocate(room, sizeof(float))
         if budget < INT64_MAX:
             self.ranked = <farann_entry *>batch.scratch.allocate(room, sizeof(farann_entry))
+        return self
 
     def __dealloc__(self):
         free(self.probed)

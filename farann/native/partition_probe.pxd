@@ -25,6 +25,10 @@ cdef class PartitionProbe:
     cdef int64_t *heads  # a partition's first probe
     cdef int32_t *probers  # queries, partition after partition
 
+    @staticmethod
+    cdef PartitionProbe of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                           CodeScan code_scan, OrderedScan ordered, PartitionChoice choice,
+                           ShortlistScan shortlists)
     cdef void run(self) noexcept nogil
     cdef void choose_for_all(self) noexcept nogil
     cdef void start_again(self) noexcept nogil

@@ -19,14 +19,17 @@ from farann.native.uncoded_rows cimport UncodedRows
 cdef class PartitionProbe:
     """Scans the partitions that queries choose, in the order of their rows."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded,
-                 CodeScan code_scan, OrderedScan ordered, PartitionChoice choice,
-                 ShortlistScan shortlists):
+    @staticmethod
+    cdef PartitionProbe of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                           CodeScan code_scan, OrderedScan ordered, PartitionChoice choice,
+                           ShortlistScan shortlists):
+        cdef PartitionProbe self = PartitionProbe.__new__(PartitionProbe)
         self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
         self.ordered, self.choice, self.shortlists = ordered, choice, shortlists
         self.uncoded, self.partitions = ordered.uncoded, choice.partitions
         self.heads = <int64_t *>batch.scratch.allocate(
             choice.partitions.n_padded + 2, sizeof(int64_t))
+        return self
 
     cdef void run(self) noexcept nogil:
         """Scan the partitions with the best optimistic scores."""

@@ -14,6 +14,8 @@ cdef class PositionKeys:
     cdef CodedQueries coded
     cdef NormPruning pruning
 
-
+    @staticmethod
+    cdef PositionKeys of(QueryBatch batch, Candidates candidates, KeyScan key_scan,
+                         CodedQueries coded, NormPruning pruning)
     cdef void scan_keys_at(self, int64_t start, int64_t n, bint counted) noexcept nogil
     cdef int64_t list_keyed(self) noexcept nogil

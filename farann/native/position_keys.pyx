@@ -13,10 +13,13 @@ from farann.native.snapshot cimport Segment
 cdef class PositionKeys:
     """Scores rows at some positions by exact keys, for queries that get these."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, KeyScan key_scan,
-                 CodedQueries coded, NormPruning pruning):
+    @staticmethod
+    cdef PositionKeys of(QueryBatch batch, Candidates candidates, KeyScan key_scan,
+                         CodedQueries coded, NormPruning pruning):
+        cdef PositionKeys self = PositionKeys.__new__(PositionKeys)
         self.batch, self.candidates, self.key_scan = batch, candidates, key_scan
         self.coded, self.pruning = coded, pruning
+        return self
 
     cdef void scan_keys_at(self, int64_t start, int64_t n, bint counted) noexcept nogil:
         """Score rows at some positions by keys for queries that get these.

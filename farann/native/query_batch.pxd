@@ -67,6 +67,10 @@ cdef class QueryBatch:
     cdef int64_t n_near  # rows that would have passed, had they had no keys
     cdef int64_t alike   # and those of codes
 
+    @staticmethod
+    cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
+                       int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag)
+    cdef take_radius(self, double radius)
     cdef bint stopped(self) noexcept nogil
     cdef check_cancelled(self)
     cdef const double *exact_query(self, const Query *query) noexcept nogil

@@ -17,9 +17,10 @@ from farann.native.process import Cancelled
 cdef class QueryBatch:
     """The queries start .. stop of a batch: what they ask, and how far they have come."""
 
-    def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, bint nearest, *, radius=None,
-                 double epsilon=0.0, CancelFlag flag=None):
+    @staticmethod
+    cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
+                       int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag):
+        cdef QueryBatch self = QueryBatch.__new__(QueryBatch)
         cdef int64_t i, padded_dim = padded(snapshot.dim), n_places = 0
         cdef uint32_t *places = NULL
         cdef Query *query
@@ -29,8 +30,7 @@ cdef class QueryBatch:
             self.given_up = &flag.raised
         self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
-        self.sign, self.epsilon = -1.0 if nearest else 1.0, epsilon
-        self.beyond = radius is not None
+        self.sign = -1.0 if nearest else 1.0
         self.packing = farann_packing_of(snapshot.metric, self.sign)
         self.block_rows = rows_in_cache(4 * self.dim)
         self.given, self.exact_of = queries, NULL
@@ -49,14 +49,20 @@ cdef class QueryBatch:
             query = &self.queries[i]
             query.given = &queries[start + i, 0]
             query.threshold, query.predicted, query.pass_floor = -INFINITY, -INFINITY, NAN
-            if self.beyond:
-                query.radius = radius
         with nogil:
             for i in range(self.n_queries):
                 if self.stopped():
                     break
                 self.queries[i].filter = filter.of_query(start + i, places)
                 places += farann_id_set_room(filter.n_excluded(start + i))
+        return self
+
+    cdef take_radius(self, double radius):
+        """Search for all rows beyond a radius, and not for the k best."""
+        cdef int64_t i
+        self.beyond = True
+        for i in range(self.n_queries):
+            self.queries[i].radius = radius
 
     def __dealloc__(self):
         cdef int64_t i

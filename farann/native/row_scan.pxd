@@ -16,6 +16,7 @@ cdef class RowScan:
     cdef float *query_vectors  # of all queries; NULL: no rows are scanned so far
     cdef int64_t n_seen  # rows scanned before those of the segment
 
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan)
     cdef bint make_room(self) noexcept nogil
     cdef void take_query(self, int64_t i) noexcept nogil
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil

@@ -15,7 +15,7 @@ from farann.native.snapshot cimport Segment
 cdef class RowScan:
     """Scores rows in blocks; classes below say how those of a block are scored."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
         self.batch, self.candidates, self.key_scan = batch, candidates, key_scan
 
     cdef bint make_room(self) noexcept nogil:
@@ -109,8 +109,8 @@ cdef class ExactScan(RowScan):
 cdef class RowMajorScan(RowScan):
     """Scores rows where they lie, for few queries: what bounds the speed is reading the rows."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
-        RowScan.__init__(self, batch, candidates, key_scan)
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
+        RowScan.set_up(self, batch, candidates, key_scan)
         self.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
 
     cdef void take_query(self, int64_t i) noexcept nogil:
@@ -162,9 +162,9 @@ cdef class RowMajorScan(RowScan):
 cdef class PackedScan(RowScan):
     """Packs rows in panels, once for tiles of many queries."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
         cdef int64_t width = batch.kernels.tile_queries
-        RowScan.__init__(self, batch, candidates, key_scan)
+        RowScan.set_up(self, batch, candidates, key_scan)
         self.n_tiles = (batch.n_queries + width - 1) // width
         self.panels = <float *>batch.scratch.allocate(
             batch.block_rows * (batch.dim + 1) + width, sizeof(float))

@@ -73,9 +73,12 @@ cdef class Task(Answers):
                  int64_t start, int64_t stop, int64_t k, bint nearest, *, radius=None,
                  double epsilon=0.0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
                  bint by_codes=True):
-        cdef QueryBatch batch = QueryBatch(snapshot, filter, queries, start, stop, k, nearest,
-                                           radius=radius, epsilon=epsilon, flag=flag)
+        cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest,
+                                              flag)
         cdef Codes codes = codes_for(batch, by_codes)
+        batch.epsilon = epsilon
+        if radius is not None:
+            batch.take_radius(radius)
         self.put_together(batch, codes, CANDIDATE_ROOM, True)
         if codes is not None:
             self.put_codes_together(codes, costs, False, codes.has_basis, None)
@@ -92,12 +95,17 @@ cdef class Task(Answers):
             largest_block = max(largest_block,
                                 rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP))
         self.batch, self.first, self.end = batch, 0, INT64_MAX
-        self.candidates = Candidates(batch, room, largest_block, not few)
-        self.key_scan = KeyScan(
+        self.candidates = Candidates.of(batch, room, largest_block, not few)
+        self.key_scan = KeyScan.of(
             batch, self.candidates, keys_may_decide and not batch.beyond and batch.epsilon == 0.0
             and batch.snapshot.vectors, packed)
-        row_scan = ExactScan if few else PackedScan if packed else RowMajorScan
-        self.row_scan = row_scan(batch, self.candidates, self.key_scan)
+        if few:
+            self.row_scan = ExactScan.__new__(ExactScan)
+        elif packed:
+            self.row_scan = PackedScan.__new__(PackedScan)
+        else:
+            self.row_scan = RowMajorScan.__new__(RowMajorScan)
+        self.row_scan.set_up(batch, self.candidates, self.key_scan)
         if not few and (codes is None or (batch.filter.segments[1].count if
                                           batch.snapshot.added is None
                                           else batch.snapshot.uncoded.count) > 0):
@@ -109,25 +117,26 @@ cdef class Task(Answers):
         cdef QueryBatch batch = self.batch
         cdef NormPruning pruning
         cdef PositionKeys position_keys
-        self.coded = CodedQueries(batch, self.candidates, codes, approximate, pca_filtered)
-        self.code_scan = CodeScan(batch, self.candidates, self.key_scan, self.coded)
-        self.uncoded = UncodedRows(batch, self.candidates, self.coded, self.code_scan)
-        pruning = NormPruning(batch, self.candidates, self.coded)
-        position_keys = PositionKeys(batch, self.candidates, self.key_scan, self.coded, pruning)
-        self.first_rows = FirstRows(batch, self.candidates, self.key_scan, self.coded,
-                                    self.code_scan, position_keys)
-        self.code_pass = CodePass(batch, self.candidates, self.coded, self.code_scan, pruning,
-                                  CostJudge(batch, pruning, costs), self.first_rows, position_keys)
+        self.coded = CodedQueries.of(batch, self.candidates, codes, approximate, pca_filtered)
+        self.code_scan = CodeScan.of(batch, self.candidates, self.key_scan, self.coded)
+        self.uncoded = UncodedRows.of(batch, self.candidates, self.coded, self.code_scan)
+        pruning = NormPruning.of(batch, self.candidates, self.coded)
+        position_keys = PositionKeys.of(batch, self.candidates, self.key_scan, self.coded, pruning)
+        self.first_rows = FirstRows.of(batch, self.candidates, self.key_scan, self.coded,
+                                       self.code_scan, position_keys)
+        self.code_pass = CodePass.of(batch, self.candidates, self.coded, self.code_scan, pruning,
+                                     CostJudge.of(batch, pruning, costs), self.first_rows,
+                                     position_keys)
         if batch.snapshot.added is not None:
-            self.tail = TailScan(batch, self.candidates, self.row_scan, self.coded, self.code_scan,
-                                 self.code_pass, stops)
+            self.tail = TailScan.of(batch, self.candidates, self.row_scan, self.coded,
+                                    self.code_scan, self.code_pass, stops)
 
     cdef use_shortlists(self):
         """Let the search begin with shortlists, if there are any for such queries."""
         cdef QueryBatch batch = self.batch
         if batch.snapshot.seeds_for(batch.k) and batch.sign > 0.0 and not batch.beyond:
-            self.shortlists = ShortlistScan(batch, self.candidates, self.coded, self.code_scan,
-                                            batch.snapshot.seeds)
+            self.shortlists = ShortlistScan.of(batch, self.candidates, self.coded, self.code_scan,
+                                               batch.snapshot.seeds)
             self.first_rows.n_scored = 0  # there is a threshold before
 
     cdef prepare(self):
@@ -253,7 +262,7 @@ cdef class Task(Answers):
         if leader is None:
             return
         if (leader.batch.n_queries != self.batch.n_queries
-                or leader.batch.snapshot is not self.batch.snapshot):
+            or leader.batch.snapshot is not self.batch.snapshot):
             raise ValueError("a leader must have searched for the same queries")
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
@@ -293,8 +302,8 @@ cdef class ApproximateTask(Task):
         """
         # An infinite effort is for all rows, and no partition needs to be judged.
         cdef Cells partitions = snapshot.cells if effort < INFINITY else None
-        cdef QueryBatch batch = QueryBatch(snapshot, filter, queries, start, stop, k, False,
-                                           flag=flag)
+        cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, False,
+                                              flag)
         cdef Codes codes = codes_for(batch, True)
         cdef int64_t most = INT64_MAX, n_first
         # Thresholds may rise in steps here, and let more through in between. Where it is told how
@@ -315,15 +324,15 @@ cdef class ApproximateTask(Task):
                 self.use_shortlists()
             if most < INT64_MAX and self.shortlists is not None:
                 most -= snapshot.seeds.length
-            self.ordered = OrderedScan(batch, self.candidates, self.coded, self.code_scan,
-                                       self.first_rows, self.uncoded, min(n_first, most))
+            self.ordered = OrderedScan.of(batch, self.candidates, self.coded, self.code_scan,
+                                          self.first_rows, self.uncoded, min(n_first, most))
             if partitions is not None:
-                self.choice = PartitionChoice(batch, self.candidates, self.coded, self.code_scan,
-                                              effort, most, expected)
-                self.probe = PartitionProbe(batch, self.candidates, self.coded, self.code_scan,
-                                            self.ordered, self.choice, self.shortlists)
+                self.choice = PartitionChoice.of(batch, self.candidates, self.coded, self.code_scan,
+                                                 effort, most, expected)
+                self.probe = PartitionProbe.of(batch, self.candidates, self.coded, self.code_scan,
+                                               self.ordered, self.choice, self.shortlists)
             if tells_late:
-                self.lateness = Lateness(batch, self.candidates, self.coded, partitions)
+                self.lateness = Lateness.of(batch, self.candidates, self.coded, partitions)
         self.prepare()
 
     cdef void prepare_query(self, int64_t i) noexcept nogil:

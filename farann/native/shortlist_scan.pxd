@@ -21,6 +21,9 @@ cdef class ShortlistScan:
     cdef int64_t *list_heads  # a list's first query among these
     cdef int64_t *askers  # queries, list after list
 
+    @staticmethod
+    cdef ShortlistScan of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                          CodeScan code_scan, Seeds lists)
     cdef void run(self) noexcept nogil
     cdef void choose_lists(self) noexcept nogil
     cdef void score_rows(self, const farann_coded_rows *rows, int64_t n, int64_t at,

@@ -17,8 +17,10 @@ cdef class ShortlistScan:
     They are passed over when they are met again in their place.
     """
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded,
-                 CodeScan code_scan, Seeds lists):
+    @staticmethod
+    cdef ShortlistScan of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                          CodeScan code_scan, Seeds lists):
+        cdef ShortlistScan self = ShortlistScan.__new__(ShortlistScan)
         cdef int64_t width = batch.kernels.code_queries
         cdef int64_t words = coded.words_of_tile(width, coded.codes.groups)
         self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
@@ -30,6 +32,7 @@ cdef class ShortlistScan:
         self.tile_codes = <uint32_t *>batch.scratch.allocate(
             words + width * MOST_SCORED, sizeof(uint32_t))
         self.scores = <float *>(self.tile_codes + words)
+        return self
 
     cdef void run(self) noexcept nogil:
         """Score the rows of each query's list."""

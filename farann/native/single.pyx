@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 from farann.native.guard cimport Guard
 from farann.native.kernels cimport *
+from farann.native.query_batch cimport QueryBatch
 from farann.native.search cimport ApproximateTask, Task
 from farann.native.snapshot cimport Filter, Snapshot
 
@@ -128,7 +129,8 @@ cdef class SingleSearch:
         cdef bint by_codes = self.without_codes == 0
         cdef list idle = self.idle if by_codes else self.idle_without_codes
         cdef Task task = idle.pop() if idle else self.new_task(by_codes)
-        cdef int memory = task.batch.scratch.n_pieces
+        cdef QueryBatch batch = task.batch
+        cdef int memory = batch.scratch.n_pieces
         cdef bint finite
         scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
         ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
@@ -147,7 +149,7 @@ cdef class SingleSearch:
                 self.write(task, to_scores, to_ids)
             task.check_finished()
         # One that needed more memory is not like a new one.
-        if task.batch.scratch.n_pieces == memory and len(idle) < MOST_IDLE:
+        if batch.scratch.n_pieces == memory and len(idle) < MOST_IDLE:
             idle.append(task)
         if finite and self.effort is None:
             self.judge_codes(by_codes, task.gave_up)
@@ -155,7 +157,8 @@ cdef class SingleSearch:
             return None  # whoever answers it counts it
         if self.guard is not None:
             self.guard.alone += 1
-        return scores, ids, (1, *task.did())
+        return scores, ids, (1, batch.scanned, batch.refined, batch.rescored, batch.bytes_read,
+                             batch.code_products, batch.float_products, batch.blocks, batch.passed)
 
     cdef void judge_codes(self, bint by_codes, bint gave_up) noexcept:
         """Note whether a search gave codes up: the next ones begin with them, or don't."""

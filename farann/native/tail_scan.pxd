@@ -26,6 +26,9 @@ cdef class TailScan:
     cdef bint base_pca_filtered  # whether rows of the base were
     cdef bint stops_early  # whether they do, for the queries there are
 
+    @staticmethod
+    cdef TailScan of(QueryBatch batch, Candidates candidates, RowScan row_scan, CodedQueries coded,
+                     CodeScan code_scan, CodePass code_pass, const int64_t[::1] stops=*)
     cdef take_stops(self, Snapshot snapshot, const int64_t[::1] stops)
     cdef begin(self)
     cdef end(self)

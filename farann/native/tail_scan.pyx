@@ -19,13 +19,15 @@ from farann.native.snapshot cimport Segment, Snapshot
 cdef class TailScan:
     """Scans the rows of the tail by their codes, run by run."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, RowScan row_scan,
-                 CodedQueries coded, CodeScan code_scan, CodePass code_pass,
-                 const int64_t[::1] stops=None):
+    @staticmethod
+    cdef TailScan of(QueryBatch batch, Candidates candidates, RowScan row_scan, CodedQueries coded,
+                     CodeScan code_scan, CodePass code_pass, const int64_t[::1] stops=None):
+        cdef TailScan self = TailScan.__new__(TailScan)
         self.batch, self.candidates, self.row_scan = batch, candidates, row_scan
         self.coded, self.code_scan, self.code_pass = coded, code_scan, code_pass
         self.pruning, self.judge = code_pass.pruning, code_pass.judge
         self.take_stops(batch.snapshot, stops)
+        return self
 
     cdef take_stops(self, Snapshot snapshot, const int64_t[::1] stops):
         cdef int64_t run

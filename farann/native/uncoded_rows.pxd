@@ -12,7 +12,9 @@ cdef class UncodedRows:
     cdef CodedQueries coded
     cdef CodeScan code_scan
 
-
+    @staticmethod
+    cdef UncodedRows of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                        CodeScan code_scan)
     cdef void score_uncoded(self) noexcept nogil
     cdef void score_outliers(self, Query *query) noexcept nogil
     cdef void score_decoded(self, Query *query) noexcept nogil

@@ -14,9 +14,12 @@ from farann.native.snapshot cimport Segment
 cdef class UncodedRows:
     """Offers exact keys where there are no codes: of the outliers, and to queries that have none."""
 
-    def __init__(self, QueryBatch batch, Candidates candidates, CodedQueries coded,
-                 CodeScan code_scan):
+    @staticmethod
+    cdef UncodedRows of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                        CodeScan code_scan):
+        cdef UncodedRows self = UncodedRows.__new__(UncodedRows)
         self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
+        return self
 
     cdef void score_uncoded(self) noexcept nogil:
         """First of all the exact keys of rows without codes, and for queries without them."""
