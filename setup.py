@@ -35,10 +35,14 @@ class BuildExt(build_ext):
 
 
 # Each module of farann/native is compiled by itself, and all are linked into one shared object,
-# from which farann/native/__init__.py loads them: the kernels are there once.
+# from which farann/native/__init__.py loads them: the kernels are there once. So is what Cython adds
+# for typed memoryviews, which would be a quarter of a megabyte for each module.
+SHARED = "farann.native._cyutility"
 modules = cythonize(
-    [Extension(f"farann.native.{path.stem}", [str(path)])
-     for path in sorted(Path("farann/native").glob("*.pyx"))],
+    [Extension(SHARED, []),
+     *(Extension(f"farann.native.{path.stem}", [str(path)])
+       for path in sorted(Path("farann/native").glob("*.pyx")))],
+    shared_utility_qualified_name=SHARED,
     compiler_directives={
         "language_level": 3,
         "boundscheck": False,

@@ -3,10 +3,8 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
 
-from farann.native.candidates cimport Candidates
 from farann.native.kernels cimport *
 from farann.native.process cimport NEVER
-from farann.native.query_batch cimport QueryBatch
 
 
 cdef class Answers:
@@ -106,7 +104,8 @@ def write_best(tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
         found.count = 0
         for j in range(n):
             # A row has the same key wherever it was found, so that it lies beside itself.
-            if found.count < first.batch.k and (j == 0 or all.entries[j].id != all.entries[j - 1].id):
+            if found.count < first.batch.k and (
+                    j == 0 or all.entries[j].id != all.entries[j - 1].id):
                 found.entries[found.count] = all.entries[j]
                 found.count += 1
         first.candidates.write_answer(&first.batch.queries[i], &scores[i, 0], &ids[i, 0], k)

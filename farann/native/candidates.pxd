@@ -3,8 +3,9 @@
 from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport farann_block, farann_candidates, farann_filter
+from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
-from farann.native.query_batch cimport QueryBatch, Query
+
 
 cdef class Candidates:
     cdef QueryBatch batch

@@ -197,7 +197,7 @@ cdef class Candidates:
             score = farann_score(self.batch.metric, self.exact_keys[i], query.prepared.query_norm)
             slot = block.first + (block.positions[i] if block.positions != NULL else i)
             if (farann_is_beyond(self.batch.metric, score, query.radius)
-                and farann_filter_allows(filter, slot)):
+                    and farann_filter_allows(filter, slot)):
                 found.entries[found.count].key = self.exact_keys[i]
                 found.entries[found.count].id = block.ids[slot] if block.ids != NULL else slot
                 found.count += 1

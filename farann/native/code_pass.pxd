@@ -1,14 +1,16 @@
 """All coded rows, block by block, as long as codes pay."""
 
 from libc.stdint cimport int64_t, uint8_t
-from farann.native.query_batch cimport QueryBatch, Query
+
 from farann.native.candidates cimport Candidates
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.code_scan cimport CodeScan
-from farann.native.norm_pruning cimport NormPruning
+from farann.native.coded_queries cimport CodedQueries
 from farann.native.cost_judge cimport CostJudge
 from farann.native.first_rows cimport FirstRows
+from farann.native.norm_pruning cimport NormPruning
 from farann.native.position_keys cimport PositionKeys
+from farann.native.query_batch cimport QueryBatch
+
 
 cdef class CodePass:
     cdef QueryBatch batch

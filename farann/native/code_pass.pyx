@@ -25,7 +25,8 @@ cdef class CodePass:
                      CodeScan code_scan, NormPruning pruning, CostJudge judge, FirstRows first_rows,
                      PositionKeys position_keys):
         cdef CodePass self = CodePass.__new__(CodePass)
-        self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
         self.pruning, self.judge, self.first_rows = pruning, judge, first_rows
         self.position_keys = position_keys
         return self
@@ -44,7 +45,8 @@ cdef class CodePass:
             start = self.first_rows.scan_first_rows(end)
         ramp = max(min(start, self.coded.code_rows), FIRST_BLOCK)
         # A PCA filter lets many pass by itself, and of rows in partitions k may be answers.
-        self.code_scan.keys_follow = not self.coded.codes.has_basis and self.batch.k <= FEW_BEST
+        self.code_scan.keys_follow = (
+            not self.coded.codes.has_pca_filter and self.batch.k <= FEW_BEST)
         while start < end and not self.batch.stopped():
             if start >= stale:
                 stale = self.candidates.raise_thresholds(start)
@@ -73,9 +75,10 @@ cdef class CodePass:
 
     cdef void judge_pca_filter(self, int64_t refined, int64_t n) noexcept nogil:
         """If it let so many of n rows pass that whole codes cost less, filter no more."""
-        if (self.coded.codes.has_basis and self.whole_panels == NULL and self.coded.code_width > 1
-            and n == self.coded.code_rows and refined * self.judge.cost_refined > SURELY * n
-            * self.pruning.n_active * self.judge.cost_whole):
+        cdef double cost = refined * self.judge.cost_refined
+        cdef double most = SURELY * n * self.pruning.n_active * self.judge.cost_whole
+        if (self.coded.codes.has_pca_filter and self.whole_panels == NULL
+                and self.coded.code_width > 1 and n == self.coded.code_rows and cost > most):
             self.whole_panels = <uint8_t *>self.batch.scratch.allocated(
                 n, self.coded.codes.groups * FARANN_CODE_GROUP + sizeof(float), False)
             self.whole_weights = <float *>(
@@ -96,15 +99,16 @@ cdef class CodePass:
 
     cdef void scan_whole(self, int64_t start, int64_t n) noexcept nogil:
         """Scan the whole codes that `pack_whole` has laid out for the queries that are active."""
-        cdef int64_t at = 0, count, i, width = self.coded.code_width, groups = self.coded.codes.groups
-        cdef int64_t n_coded
+        cdef int64_t at = 0, count, i, n_coded
+        cdef int64_t width = self.coded.code_width, groups = self.coded.codes.groups
         cdef farann_coded_rows rows = self.coded.codes.refined
         cdef farann_block block = self.code_scan.coded_block(start)
         cdef farann_coded_tile tile
         rows.panels, rows.weights, rows.whole = self.whole_panels, self.whole_weights, NULL
         if rows.squares != NULL:
             rows.squares += start
-        tile.bars, tile.ahead, tile.codes = &self.code_scan.pass_thresholds, NULL, self.coded.whole_tile
+        tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
+        tile.codes = self.coded.whole_tile
         while at < self.pruning.n_active and not self.batch.stopped():
             count, n_coded = min(width, self.pruning.n_active - at), 0
             for i in range(count):

@@ -2,12 +2,12 @@
 
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 
+from farann.native.candidates cimport Candidates
+from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport (farann_ahead, farann_block, farann_code_bar,
                                     farann_code_bars, farann_coded_rows, farann_scan_codes)
-from farann.native.query_batch cimport QueryBatch, Query
-from farann.native.candidates cimport Candidates
 from farann.native.key_scan cimport KeyScan
-from farann.native.coded_queries cimport CodedQueries
+from farann.native.query_batch cimport Query, QueryBatch
 
 cdef enum CodeLevel:
     # What a scan reads: whole codes, or their high nibbles.

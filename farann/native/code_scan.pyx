@@ -27,14 +27,14 @@ cdef class CodeScan:
         cdef int64_t width = coded.code_width
         self.batch, self.candidates, self.key_scan, self.coded = batch, candidates, key_scan, coded
         self.pass_thresholds.sign, self.nothing_passes = batch.sign, farann_code_bar_none()
-        if batch.snapshot.cells is not None and batch.snapshot.cells.relative:
+        if batch.snapshot.partitions is not None and batch.snapshot.partitions.relative:
             self.offsets = <double *>batch.scratch.allocate(width + codes.groups, sizeof(double))
             self.mean = <int8_t *>(self.offsets + width)
-        if (codes.lower is not None
-            and (batch.n_queries + width - 1) // width > batch.kernels.few_tiles and width > 1):
+        if (codes.low_nibbles is not None
+                and (batch.n_queries + width - 1) // width > batch.kernels.few_tiles and width > 1):
             self.joined = <uint8_t *>batch.scratch.allocate(
                 coded.code_rows, codes.groups * FARANN_CODE_GROUP, False)
-        if width == 1 and codes.halves_first:
+        if width == 1 and codes.high_nibbles_first:
             self.allocate_deferred()
         return self
 
@@ -94,17 +94,17 @@ cdef class CodeScan:
     cdef void take_mean(self, int64_t position) noexcept nogil:
         """Make the mean of a position's partition that of the block."""
         if self.mean != NULL:
-            self.mean_unit = self.batch.snapshot.cells.write_mean(position, self.mean)
+            self.mean_unit = self.batch.snapshot.partitions.write_mean(position, self.mean)
 
     cdef int64_t of_one_mean(self, int64_t start, int64_t n) noexcept nogil:
         """How many of n rows from a position on were coded relative to the same mean."""
         cdef int64_t begun
         if self.mean == NULL:
             return n
-        begun = self.batch.snapshot.cells.begun(start)
-        if begun > self.batch.snapshot.cells.n_cells:
+        begun = self.batch.snapshot.partitions.begun(start)
+        if begun > self.batch.snapshot.partitions.n_cells:
             return n
-        return min(n, self.batch.snapshot.cells.starts[begun] - start)
+        return min(n, self.batch.snapshot.partitions.starts[begun] - start)
 
     cdef double offset_of(self, int64_t i) noexcept nogil:
         """What the mean adds to scores of the block for query i."""
@@ -127,7 +127,7 @@ cdef class CodeScan:
         cdef farann_block block = self.coded_block(start)
         cdef int64_t i, n_coded = 0, n_rows = min(n, self.coded.codes.n_filled - start)
         cdef bint single = width == 1
-        cdef bint high = self.coded.codes.upper_alone or (
+        cdef bint high = self.coded.codes.int4_alone or (
             single and self.high_nibbles_first(&self.batch.queries[self.candidates.members[0]]))
         cdef farann_coded_tile tile
         cdef double offset = 0.0
@@ -157,15 +157,15 @@ cdef class CodeScan:
         self.count_products(n * width, self.coded.codes.scanned.groups, count)
         self.batch.bytes_read += n_rows * n_coded * self.code_bytes_of_row(high)
         if self.batch.filter.alive != NULL and (
-                self.coded.codes.has_basis or (high and not self.coded.codes.upper_alone)):
+                self.coded.codes.has_pca_filter or (high and not self.coded.codes.int4_alone)):
             # To see whether a row is allowed costs less than to fetch its other codes.
             for i in range(count):
                 query = &self.batch.queries[self.candidates.members[i]]
                 farann_candidates_drop(&self.candidates.tile[i], query.candidates.count, &block,
                                        &query.filter)
-        if self.coded.codes.has_basis:
+        if self.coded.codes.has_pca_filter:
             self.refine(count, start, NULL)
-        elif high and not self.coded.codes.upper_alone:
+        elif high and not self.coded.codes.int4_alone:
             query = &self.batch.queries[self.candidates.members[0]]
             self.judge_high_nibbles(query, self.candidates.tile[0].count - query.candidates.count,
                                     n)
@@ -274,14 +274,14 @@ cdef class CodeScan:
         cdef farann_candidates *passed = &self.candidates.tile[0]
         cdef farann_block block = self.coded_block(0)
         cdef int64_t j = 0
-        cdef farann_code_bar bar
+        cdef farann_code_bar threshold
         while j < deferred.count:
             self.candidates.tile[0], self.candidates.members[0] = query.candidates, i
-            bar = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
-                                     self.candidates.admission_threshold(query), self.batch.sign,
-                                     True)
+            threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+                                           self.candidates.admission_threshold(query),
+                                           self.batch.sign, True)
             while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
-                if farann_code_passes(&bar, &self.coded.codes.scanned, deferred.slots[j],
+                if farann_code_passes(&threshold, &self.coded.codes.scanned, deferred.slots[j],
                                       deferred.scores[j]):
                     passed.slots[passed.count] = deferred.slots[j]
                     passed.scores[passed.count] = deferred.scores[j]
@@ -297,11 +297,11 @@ cdef class CodeScan:
         `codes` are those of a single query; NULL: all members have some of their own.
         """
         cdef farann_coded_tile tile
-        cdef farann_code_bars bars
-        cdef farann_code_bar bar
+        cdef farann_code_bars thresholds
+        cdef farann_code_bar threshold
         cdef int64_t i, n
         cdef Query *query
-        tile.bars, bars.sign = &bars, self.pass_thresholds.sign
+        tile.bars, thresholds.sign = &thresholds, self.pass_thresholds.sign
         for i in range(count):
             query = &self.batch.queries[self.candidates.members[i]]
             n = self.candidates.tile[i].count - query.candidates.count
@@ -309,14 +309,13 @@ cdef class CodeScan:
                 continue
             self.batch.refined += n
             self.batch.bytes_read += n * self.coded.codes.groups * FARANN_CODE_GROUP
-            bar = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
-                                     self.candidates.admission_threshold(query), self.batch.sign,
-                                     False)
-            farann_code_bars_set(&bars, 0, &bar)
+            threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+                                           self.candidates.admission_threshold(query),
+                                           self.batch.sign, False)
+            farann_code_bars_set(&thresholds, 0, &threshold)
             tile.codes = codes
             if codes == NULL:
-                tile.codes = self.coded.whole_queries + self.candidates.members[
-                        i] * self.coded.codes.groups
+                tile.codes = self.coded.whole_codes(self.candidates.members[i])
             self.batch.kernels.refine_codes_i8(&self.coded.codes.refined, start, &tile,
                                                &self.candidates.tile[i], query.candidates.count)
 
@@ -331,15 +330,15 @@ cdef class CodeScan:
     cdef void set_whole_thresholds(self, int64_t count) noexcept nogil:
         """Bars for whole codes, of a tile whose queries are the first `count` of the members."""
         cdef int64_t i
-        cdef farann_code_bar bar
+        cdef farann_code_bar threshold
         cdef const Query *query
         for i in range(self.coded.code_width):
-            bar = self.nothing_passes
+            threshold = self.nothing_passes
             if i < count:
                 query = &self.batch.queries[self.candidates.members[i]]
                 self.candidates.tile[i] = query.candidates
                 if query.coded and not query.by_keys:
-                    bar = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
-                                             self.candidates.admission_threshold(query),
-                                             self.batch.sign, False)
-            farann_code_bars_set(&self.pass_thresholds, i, &bar)
+                    threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+                                                   self.candidates.admission_threshold(query),
+                                                   self.batch.sign, False)
+            farann_code_bars_set(&self.pass_thresholds, i, &threshold)

@@ -2,9 +2,10 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from farann.native.codes cimport Codes
-from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
+from farann.native.codes cimport Codes
+from farann.native.query_batch cimport Query, QueryBatch
+
 
 cdef class CodedQueries:
     cdef QueryBatch batch
@@ -28,6 +29,7 @@ cdef class CodedQueries:
                          bint pca_filtered)
     cdef use(self, Codes codes, bint pca_filtered)
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil
+    cdef const uint32_t *whole_codes(self, int64_t i) noexcept nogil
     cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil
     cdef void make_tiles(self) noexcept nogil
     cdef uint32_t *tile_of(self, int64_t first) noexcept nogil

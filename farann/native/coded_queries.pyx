@@ -34,7 +34,7 @@ cdef class CodedQueries:
             self.code_tiles = <uint32_t *>batch.scratch.allocate(
                 n_tiles * self.tile_words, sizeof(uint32_t))
         self.tile_codes = <uint32_t *>batch.scratch.allocate(self.tile_words, sizeof(uint32_t))
-        if codes.has_basis:
+        if codes.has_pca_filter:
             self.whole_queries = <uint32_t *>batch.scratch.allocate(
                 batch.n_queries * codes.groups, sizeof(uint32_t))
             self.whole_tile = <uint32_t *>batch.scratch.allocate(
@@ -56,6 +56,10 @@ cdef class CodedQueries:
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
         """The codes of query i side by side."""
         return self.codes_of + i * self.codes.scanned.groups
+
+    cdef const uint32_t *whole_codes(self, int64_t i) noexcept nogil:
+        """With a PCA filter: the codes of all coordinates of query i."""
+        return self.whole_queries + i * self.codes.groups
 
     cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil:
         """Of codes; a single query's are a tile without more."""
@@ -86,18 +90,18 @@ cdef class CodedQueries:
         cdef uint32_t *codes = self.codes_of + i * self.codes.scanned.groups
         if self.pca_filtered:
             self.encode_for_pca_filter(query, vector, codes)
-        if self.codes.lead is not None:
+        if self.codes.mean_query_direction is not None:
             self.project_on_mean_direction(query, vector)
-        if self.codes.has_basis:
+        if self.codes.has_pca_filter:
             codes = self.whole_queries + i * self.codes.groups
-        outside = farann_turn_weights(self.batch.kernels, &self.codes.turn.given, dim, vector,
+        outside = farann_turn_weights(self.batch.kernels, &self.codes.transform.given, dim, vector,
                                       vector + padded(dim)) * self.outside_counts
         farann_code_query(self.batch.kernels, vector, outside, &self.codes.bounds,
-                          self.codes.bounds.norm, &query.prepared, self.codes.upper_alone,
+                          self.codes.bounds.norm, &query.prepared, self.codes.int4_alone,
                           self.code_bytes, codes, &query.whole)
         if not self.batch.snapshot.vectors:
-            take_as_true(&query.whole, self.codes.upper_alone)
-        if not self.codes.has_basis:
+            take_as_true(&query.whole, self.codes.int4_alone)
+        if not self.codes.has_pca_filter:
             query.scan = query.whole
         elif self.pca_filtered and query.scan.unit < 0.0:
             query.whole.unit = -1.0
@@ -110,16 +114,18 @@ cdef class CodedQueries:
 
     cdef void project_on_mean_direction(self, Query *query, const double *vector) noexcept nogil:
         """See what a query vector is along the mean query direction, and how long the rest is."""
-        query.across = sqrt(farann_along(self.batch.kernels, &self.codes.lead[0, 0], 1,
-                                         self.codes.lead.shape[1], vector, &query.along))
+        cdef const double *direction = &self.codes.mean_query_direction[0, 0]
+        query.across = sqrt(farann_along(self.batch.kernels, direction, 1,
+                                         self.codes.mean_query_direction.shape[1], vector,
+                                         &query.along))
 
     cdef void encode_for_pca_filter(self, Query *query, const double *vector,
                                     uint32_t *codes) noexcept nogil:
         """Code a query along the basis, for the PCA filter."""
         cdef const farann_kernels *kernels = self.batch.kernels
-        cdef int64_t m = self.codes.basis.shape[0], dim = self.codes.basis.shape[1], j
+        cdef int64_t m = self.codes.pca_filter.shape[0], dim = self.codes.pca_filter.shape[1], j
         cdef double *along = self.batch.query_vector + padded(self.batch.dim)
-        cdef double rest = sqrt(farann_along(kernels, &self.codes.basis[0, 0], m, dim, vector,
+        cdef double rest = sqrt(farann_along(kernels, &self.codes.pca_filter[0, 0], m, dim, vector,
                                              along))
         for j in range(m, padded(m)):
             along[j] = 0.0

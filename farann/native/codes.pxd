@@ -7,16 +7,16 @@ from farann.native.kernels cimport farann_code_bounds, farann_coded_rows
 
 
 cdef class Codes:
-    cdef const uint8_t[:, ::1] panels, lower, whole
-    cdef const float[::1] weights, unknown, squares, whole_weights, whole_squares
+    cdef const uint8_t[:, ::1] panels, low_nibbles, whole
+    cdef const float[::1] inv_scale, low_nibble_norm, squares, whole_inv_scale, whole_squares
     cdef const int32_t[::1] slots
-    cdef Turn turn
-    cdef double[:, ::1] basis  # padded with zeros to a multiple of 8
+    cdef Turn transform
+    cdef double[:, ::1] pca_filter  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
     # None, or the largest |z| from each panel on, or what isn't along; in runs: as given.
-    cdef double[::1] reach
-    cdef double[:, ::1] lead  # None, or a direction, padded with zeros
-    cdef double[::1] reach_along  # the most along it, likewise
+    cdef double[::1] max_norm
+    cdef double[:, ::1] mean_query_direction  # None, or a direction, padded with zeros
+    cdef double[::1] max_along  # the most along it, likewise
     cdef farann_coded_rows scanned, refined
     cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
     cdef uint8_t[:, ::1] hub_panels
@@ -24,7 +24,7 @@ cdef class Codes:
     cdef int64_t n_hubs
     cdef farann_code_bounds bounds, scan_bounds
     cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
-    cdef bint has_basis, upper_alone, halves_first
+    cdef bint has_pca_filter, int4_alone, high_nibbles_first
     cdef int64_t n_rows, n_positions, n_coded, dim, groups
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
@@ -32,9 +32,9 @@ cdef class Codes:
 
     cdef take_slots(self)
     cdef take_scanned(self, arrays)
-    cdef take_reach(self, arrays, bint in_runs)
+    cdef take_norms(self, arrays, bint in_runs)
     cdef take_whole(self, arrays)
     cdef take_hubs(self)
 
 
-cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t dim) except *
+cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *

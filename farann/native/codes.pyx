@@ -1,7 +1,7 @@
 """8-bit codes of all rows of a snapshot's base, as searches read them."""
 
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t
 
 from farann.native.encoding cimport Turn, orthonormal
 from farann.native.kernels cimport *
@@ -17,10 +17,10 @@ cdef enum:
     MOST_OUTLIERS = 64
     FEWEST_CODED = 256
 
-# Upper halves of codes that take less are in the cache, and not worth reading first.
+# High nibbles of codes that take less are in the cache, and not worth reading first.
 CACHED_BYTES = 524288
 
-# Of a layout with a first look so many rows come before it: the first, which answer many queries.
+# Of a layout with a PCA filter so many rows come before it: the first, which answer many queries.
 HUB_ROWS = 512
 
 
@@ -87,20 +87,21 @@ cdef class Codes:
         if (arrays.panels is None or arrays.weights is None or arrays.signs is None
                 or arrays.outliers is None):
             raise TypeError("codes need panels, weights, signs and outliers")
-        self.turn = Turn(arrays.signs, arrays.stretch, arrays.axes)
-        self.panels, self.lower, self.whole = arrays.panels, arrays.lower, arrays.whole
-        self.weights, self.unknown, self.squares = arrays.weights, arrays.unknown, arrays.squares
-        self.whole_weights, self.whole_squares = arrays.whole_weights, arrays.whole_squares
+        self.transform = Turn(arrays.signs, arrays.stretch, arrays.axes)
+        self.panels, self.low_nibbles, self.whole = arrays.panels, arrays.lower, arrays.whole
+        self.inv_scale, self.low_nibble_norm = arrays.weights, arrays.unknown
+        self.squares, self.whole_inv_scale = arrays.squares, arrays.whole_weights
+        self.whole_squares = arrays.whole_squares
         self.slots, self.outliers = arrays.slots, arrays.outliers
-        self.has_basis = arrays.basis is not None
-        self.upper_alone = self.lower is None and not self.has_basis
+        self.has_pca_filter = arrays.basis is not None
+        self.int4_alone = self.low_nibbles is None and not self.has_pca_filter
         self.n_rows, self.n_positions, self.dim = n_rows, self.panels.shape[0], dim
-        self.n_coded = self.turn.signs.shape[1]
+        self.n_coded = self.transform.signs.shape[1]
         self.groups = (self.n_coded + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
         n = self.n_positions
         if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL
-                or self.weights.shape[0] * FARANN_CODE_PANEL != n
-                or self.turn.dim != dim
+                or self.inv_scale.shape[0] * FARANN_CODE_PANEL != n
+                or self.transform.dim != dim
                 or (self.slots is not None and self.slots.shape[0] != n)
                 or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
             raise ValueError("panels, weights, signs and slots must fit together")
@@ -108,13 +109,13 @@ cdef class Codes:
             raise ValueError("there is no stretch beside squares")
         self.take_slots()
         self.take_scanned(arrays)
-        self.take_reach(arrays, in_runs)
+        self.take_norms(arrays, in_runs)
         self.bounds, self.refined = self.scan_bounds, self.scanned
-        if self.has_basis:
+        if self.has_pca_filter:
             self.take_whole(arrays)
         self.outside_noise = 1.0
         if self.bounds.outside > 0.0 and self.n_coded < dim:
-            *_, usual = arrays.whole_bounds if self.has_basis else arrays.bounds
+            *_, usual = arrays.whole_bounds if self.has_pca_filter else arrays.bounds
             self.outside_noise = min(1.0, 3.0 * usual / (
                 self.bounds.outside * sqrt(<double>(dim - self.n_coded))))
 
@@ -143,50 +144,51 @@ cdef class Codes:
     cdef take_scanned(self, arrays):
         """What is scanned: halves of all coordinates, or codes along the basis."""
         cdef int64_t n = self.n_positions, parts = code_pairs(self.groups)
-        cdef bint has_lower = self.lower is not None
-        # One query alone waits for memory: it reads the upper halves before the lower ones.
-        self.halves_first = (has_lower and self.n_coded <= MOST_HALVED
-                             and n * self.panels.shape[1] > CACHED_BYTES)
+        cdef bint has_lower = self.low_nibbles is not None
+        # One query alone waits for memory: it reads the high nibbles before the low ones.
+        self.high_nibbles_first = (has_lower and self.n_coded <= MOST_HALVED
+                                   and n * self.panels.shape[1] > CACHED_BYTES)
         self.scanned.groups = self.groups
-        if self.has_basis:
-            self.basis = orthonormal(arrays.basis, self.dim, "basis")
+        if self.has_pca_filter:
+            self.pca_filter = orthonormal(arrays.basis, self.dim, "basis")
             # The last group is for the length of the rest.
-            parts = (self.basis.shape[0] - 1) // FARANN_CODE_GROUP + 2
+            parts = (self.pca_filter.shape[0] - 1) // FARANN_CODE_GROUP + 2
             self.scanned.groups = parts
-            if (self.unknown is not None or has_lower or self.whole is None
+            if (self.low_nibble_norm is not None or has_lower or self.whole is None
                     or self.whole.shape[0] != n
                     or self.whole.shape[1] != self.groups * FARANN_CODE_GROUP
-                    or self.whole_weights is None or self.whole_weights.shape[0] != n):
+                    or self.whole_inv_scale is None or self.whole_inv_scale.shape[0] != n):
                 raise ValueError("whole must hold all coordinates of all positions")
-        elif self.unknown is None or self.unknown.shape[0] != self.weights.shape[0]:
+        elif (self.low_nibble_norm is None
+              or self.low_nibble_norm.shape[0] != self.inv_scale.shape[0]):
             raise ValueError("there must be what is unknown of each panel")
         else:
-            largest_of(self.unknown, "what is unknown of a panel")
-            self.scanned.unknown = &self.unknown[0]
+            largest_of(self.low_nibble_norm, "what is unknown of a panel")
+            self.scanned.unknown = &self.low_nibble_norm[0]
         if self.panels.shape[1] != parts * FARANN_CODE_GROUP or (
-                has_lower and (self.lower.shape[0] != n
-                               or self.lower.shape[1] != self.panels.shape[1])):
+                has_lower and (self.low_nibbles.shape[0] != n
+                               or self.low_nibbles.shape[1] != self.panels.shape[1])):
             raise ValueError("panels must hold the coordinates that are scanned")
-        self.scanned.panels, self.scanned.weights = &self.panels[0, 0], &self.weights[0]
+        self.scanned.panels, self.scanned.weights = &self.panels[0, 0], &self.inv_scale[0]
         if has_lower:
-            self.scanned.lower = &self.lower[0, 0]
+            self.scanned.lower = &self.low_nibbles[0, 0]
         self.scan_bounds = bounds_of(
             arrays.bounds, arrays.weights, arrays.squares, n,
-            self.basis.shape[0] if self.has_basis else self.n_coded)
-        if self.has_basis != (self.scan_bounds.rest_unit > 0.0):
+            self.pca_filter.shape[0] if self.has_pca_filter else self.n_coded)
+        if self.has_pca_filter != (self.scan_bounds.rest_unit > 0.0):
             raise ValueError("the rest has a unit, if there is one")
         if self.squares is not None:
             self.scanned.squares = &self.squares[0]
 
-    cdef take_reach(self, arrays, bint in_runs):
-        """What rows from each panel on may reach, where they lie by that."""
+    cdef take_norms(self, arrays, bint in_runs):
+        """The largest norm from each panel on, where rows lie by that."""
         longest, lead, along = arrays.longest, arrays.lead, arrays.along
-        self.reach = self.reach_along = self.lead = None
+        self.max_norm = self.max_along = self.mean_query_direction = None
         if longest is not None:
-            if longest.shape != (self.weights.shape[0],):
+            if longest.shape != (self.inv_scale.shape[0],):
                 raise ValueError("there must be the longest row of each panel")
             largest_of(longest, "lengths")
-            self.reach = most_from_each_on(longest, in_runs)
+            self.max_norm = most_from_each_on(longest, in_runs)
         if lead is not None or along is not None:
             if longest is None or lead is None or along is None or along.shape != longest.shape:
                 raise ValueError("a lead needs what the rows of each panel are along it, and else")
@@ -194,8 +196,8 @@ cdef class Codes:
                 raise ValueError("what rows are along a lead must be finite")
             if lead.shape != (self.dim,):
                 raise ValueError("the lead must be a direction of the rows' space")
-            self.lead = orthonormal(lead[None], self.dim, "lead")
-            self.reach_along = most_from_each_on(along, in_runs)
+            self.mean_query_direction = orthonormal(lead[None], self.dim, "lead")
+            self.max_along = most_from_each_on(along, in_runs)
 
     cdef take_whole(self, arrays):
         """Beside a basis: codes of all coordinates."""
@@ -203,7 +205,7 @@ cdef class Codes:
                                 self.n_positions, self.n_coded)
         if self.bounds.rest_unit > 0.0 or (self.squares is None) != (self.whole_squares is None):
             raise ValueError("whole codes have no rest, and squares as panels have")
-        self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0], &self.whole_weights[0],
+        self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0], &self.whole_inv_scale[0],
                                          NULL, NULL, self.groups)
         if self.whole_squares is not None:
             self.refined.squares = &self.whole_squares[0]
@@ -212,7 +214,7 @@ cdef class Codes:
     cdef take_hubs(self):
         """Lay the whole codes of the first rows out in panels: all queries look at these."""
         cdef int64_t n = min(whole_panels(HUB_ROWS), self.n_positions)
-        weights = np.asarray(self.whole_weights[:n]).reshape(-1, FARANN_CODE_PANEL)
+        weights = np.asarray(self.whole_inv_scale[:n]).reshape(-1, FARANN_CODE_PANEL)
         self.n_hubs = 0
         # Files of earlier versions have a weight for each row.
         if n == 0 or (weights != weights[:, :1]).any():
@@ -232,11 +234,11 @@ cdef most_from_each_on(values, bint in_runs):
     return np.maximum.accumulate(values[::-1].astype(np.float64))[::-1].copy()
 
 
-cdef farann_code_bounds bounds_of(bounds, weights, squares, int64_t n, int64_t dim) except *:
+cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *:
     """Bounds of n coded rows, with what follows from their weights and squares."""
     cdef farann_code_bounds result
-    weights = np.asarray(weights)
-    smallest, largest = float(weights.min()), float(weights.max())
+    inv_scale = np.asarray(inv_scale)
+    smallest, largest = float(inv_scale.min()), float(inv_scale.max())
     if not 0.0 < smallest <= largest < INFINITY:
         raise ValueError("weights must be positive and finite")
     (result.residual, result.length, result.unknown, result.norm, result.rest_unit,

@@ -1,8 +1,9 @@
 """Whether codes rule out enough rows to pay."""
 
 from libc.stdint cimport int64_t
-from farann.native.query_batch cimport QueryBatch, Query
+
 from farann.native.norm_pruning cimport NormPruning
+from farann.native.query_batch cimport QueryBatch
 
 cdef enum:
     # Rows that are scanned before it is judged whether codes rule out enough.

@@ -38,7 +38,7 @@ cdef class CostJudge:
         cdef double saved = left
         cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
         if self.judged == 0:
-            # Where rows lie by reach the first pass, whatever the rest does.
+            # Where rows lie by norm the first pass, whatever the rest does.
             usual = start if self.pruning.by_norm else 6 * self.batch.k + ALWAYS_PASS
         share = ((cost - self.cost_judged) / self.batch.n_queries
                  - usual * (self.cost_passed + self.cost_rescored)) / n
@@ -58,5 +58,6 @@ cdef class CostJudge:
 
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost."""
-        return ((self.batch.passed + self.batch.alike) * self.cost_passed + self.batch.refined
-                * self.cost_refined + (self.batch.rescored + self.batch.alike) * self.cost_rescored)
+        return ((self.batch.passed + self.batch.alike) * self.cost_passed
+                + self.batch.refined * self.cost_refined
+                + (self.batch.rescored + self.batch.alike) * self.cost_rescored)

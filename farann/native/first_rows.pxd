@@ -2,13 +2,14 @@
 
 from libc.stdint cimport int64_t
 
-from farann.native.kernels cimport farann_coded_rows, farann_coded_tile
-from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
-from farann.native.key_scan cimport KeyScan
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.kernels cimport farann_coded_rows, farann_coded_tile
+from farann.native.key_scan cimport KeyScan
 from farann.native.position_keys cimport PositionKeys
+from farann.native.query_batch cimport QueryBatch
+
 
 cdef class FirstRows:
     cdef QueryBatch batch

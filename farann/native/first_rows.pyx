@@ -30,7 +30,7 @@ cdef class FirstRows:
         self.batch, self.candidates, self.key_scan = batch, candidates, key_scan
         self.coded, self.code_scan, self.position_keys = coded, code_scan, position_keys
         if (coded.code_width > 1 and batch.k <= FEW_BEST // 2 and not batch.beyond
-            and not codes.upper_alone and batch.filter.alive == NULL):
+                and not codes.int4_alone and batch.filter.alive == NULL):
             self.n_scored = min(codes.n_leading, coded.code_rows, MOST_SCORED)
             self.scores = <float *>batch.scratch.allocate(
                 coded.code_width * MOST_SCORED, sizeof(float), False)
@@ -42,7 +42,7 @@ cdef class FirstRows:
         cdef int64_t n = self.to_be_scored(most)
         cdef farann_coded_tile tile
         cdef Query *query
-        if self.coded.codes.has_basis:
+        if self.coded.codes.has_pca_filter:
             return self.scan_hubs(most)
         if n == 0:
             return 0
@@ -66,15 +66,19 @@ cdef class FirstRows:
         return n
 
     cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:
-        """With a basis: score the first rows, up to `most`, by whole codes; gives how many.
+        """With a PCA filter: score the first rows, up to `most`, by whole codes; gives how many.
 
-        A first look would let most of them pass.
+        That would let most of them pass.
         """
-        cdef int64_t first = 0, count, i, width = self.coded.code_width, groups = self.coded.codes.groups
+        cdef int64_t first = 0, count, i
+        cdef int64_t width = self.coded.code_width, groups = self.coded.codes.groups
+        cdef int64_t row_bytes = groups * FARANN_CODE_GROUP
         cdef int64_t n_rows = min(self.coded.codes.n_hubs, most), start, n, n_coded
         cdef int64_t n_scored = self.to_be_scored(n_rows)
         cdef farann_coded_tile tile
         cdef farann_block block
+        if self.coded.codes.hubs.squares != NULL:
+            row_bytes += sizeof(float)
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
         while n_rows and first < self.batch.n_queries and not self.batch.stopped():
             count, n_coded = min(width, self.batch.n_queries - first), 0
@@ -95,17 +99,15 @@ cdef class FirstRows:
                 if start == 0 and n_scored:
                     self.score_tile(&self.coded.codes.hubs, &tile, count, n, False)
                 else:
-                    self.code_scan.scan_function(width == 1, False)(&self.coded.codes.hubs, start,
-                                                                    n, &tile, self.candidates.tile)
+                    self.code_scan.scan_function(width == 1, False)(
+                        &self.coded.codes.hubs, start, n, &tile, self.candidates.tile)
                     self.code_scan.count_products(n * width, groups, count)
                     block = self.code_scan.coded_block(start)
                     self.candidates.admit_tile(count, &block)
                 start += n
             n = min(n_rows, self.coded.codes.n_filled)
             self.batch.scanned += n * n_coded
-            self.batch.bytes_read += n * n_coded * (groups * FARANN_CODE_GROUP
-                                                    + (sizeof(float)
-                                                       if self.coded.codes.hubs.squares else 0))
+            self.batch.bytes_read += n * n_coded * row_bytes
             first += width
         return n_rows
 

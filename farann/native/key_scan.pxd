@@ -2,10 +2,10 @@
 
 from libc.stdint cimport int64_t
 
-from farann.native.kernels cimport farann_block, farann_key_bar, farann_key_panels
-from farann.native.snapshot cimport Segment
-from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
+from farann.native.kernels cimport farann_block, farann_key_bar, farann_key_panels
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.snapshot cimport Segment
 
 cdef enum:
     # Coded rows that are scanned before queries that too many pass for get keys.
@@ -47,5 +47,5 @@ cdef class KeyScan:
                         int64_t n) noexcept nogil
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
                             int64_t n) noexcept nogil
-    cdef void set_key_threshold(self, farann_key_bar *bar, const Query *query) noexcept nogil
+    cdef void set_key_threshold(self, farann_key_bar *threshold, const Query *query) noexcept nogil
     cdef double near_key(self, const Query *query) noexcept nogil

@@ -18,8 +18,8 @@ cdef enum:
     # where a product takes one.
     MANY_PASS = 10
     MANY_PASS_L2 = 5
-    # Of rows that are scored first, more than one in so many can't be told from the best. Later ones
-    # may still rule them out, so that one costs no more than a key of so many coordinates.
+    # Of rows that are scored first, more than one in so many can't be told from the best. Later
+    # ones may still rule them out, so that one costs no more than a key of so many coordinates.
     FEW_ALIKE = 4
     PASSES_AS_KEY = 512
     # A float64 product of a packed row is counted as so many in float32, or of l2 as so many.
@@ -83,7 +83,7 @@ cdef class KeyScan:
         self.candidates.select_best(query, scores, n, block)
         passed = query.candidates.count - before
         if (passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim
-            and self.allocate_keys()):
+                and self.allocate_keys()):
             self.batch.alike += passed
             query.candidates.count, query.by_keys = before, True
             return
@@ -211,11 +211,12 @@ cdef class KeyScan:
         cdef const double *exact = self.batch.exact_query(query)
         cdef farann_metric metric = self.batch.metric
         cdef double key
+        cdef bint best_is_low
         cdef int64_t j
         for j in range(self.batch.dim):
             if metric != FARANN_L2:
-                self.corner[j] = self.box_low[j] if self.batch.sign * exact[
-                        j] > 0.0 else self.box_high[j]
+                best_is_low = self.batch.sign * exact[j] > 0.0
+                self.corner[j] = self.box_low[j] if best_is_low else self.box_high[j]
             elif self.batch.sign > 0.0:
                 if fabs(exact[j] - self.box_low[j]) > fabs(exact[j] - self.box_high[j]):
                     self.corner[j] = self.box_low[j]
@@ -254,7 +255,7 @@ cdef class KeyScan:
         cdef int64_t width = self.batch.kernels.key_queries, dim = self.batch.dim, start = 0
         cdef int64_t i, j, step
         cdef int64_t near[16]
-        cdef farann_key_bar *bar
+        cdef farann_key_bar *threshold
         cdef Query *query
         for i in range(count):
             query, near[i] = &self.batch.queries[members[i]], 0
@@ -272,16 +273,15 @@ cdef class KeyScan:
                     # All pass until there are k: then there is something to compare with.
                     step = self.batch.kernels.key_rows
             step = min(step, n - start)
-            self.batch.kernels.scan_keys_f64[<int>self.batch.metric](&self.key_panels, start, step,
-                                                                     self.key_tile, self.batch.sign,
-                                                                     <int>count,
-                                                                     self.key_thresholds)
+            self.batch.kernels.scan_keys_f64[<int>self.batch.metric](
+                &self.key_panels, start, step, self.key_tile, self.batch.sign, <int>count,
+                self.key_thresholds)
             for i in range(count):
-                bar, query = &self.key_thresholds[i], &self.batch.queries[members[i]]
-                near[i] += bar.n_near
-                self.batch.rescored += bar.count
-                farann_topk_push_rows(&query.found, bar.keys, bar.rows, bar.count, block,
-                                      &query.filter)
+                threshold, query = &self.key_thresholds[i], &self.batch.queries[members[i]]
+                near[i] += threshold.n_near
+                self.batch.rescored += threshold.count
+                farann_topk_push_rows(&query.found, threshold.keys, threshold.rows, threshold.count,
+                                      block, &query.filter)
                 self.candidates.raise_threshold(query)
             start += step
         for i in range(count):
@@ -289,19 +289,21 @@ cdef class KeyScan:
             self.batch.n_near += near[i]
             query.keys_end = self.few_of(2 * near[i], n)
 
-    cdef void set_key_threshold(self, farann_key_bar *bar, const Query *query) noexcept nogil:
+    cdef void set_key_threshold(self, farann_key_bar *threshold, const Query *query) noexcept nogil:
         """What keys times the sign are compared with, by what has been found so far."""
-        cdef double lost
-        bar.n_near, bar.count = 0, 0
-        bar.least = bar.just_below = bar.near = -INFINITY
-        bar.last_id, bar.beyond = INFINITY, -INFINITY
+        cdef double lost, gap
+        threshold.n_near, threshold.count = 0, 0
+        threshold.least = threshold.just_below = threshold.near = -INFINITY
+        threshold.last_id, threshold.beyond = INFINITY, -INFINITY
         if query.found.count < query.found.capacity:
             return
-        bar.least, bar.last_id = query.found.entries[0].key, <double>query.found.entries[0].id
-        lost = fabs(bar.least) * QUOTIENT_ERROR
-        bar.beyond = 0.5 * (nextafter(bar.least, INFINITY) - bar.least) * (1.0 - QUOTIENT_ERROR)
-        bar.just_below = bar.least - (lost if self.batch.packing.unit else 0.0)
-        bar.near = min(self.near_key(query), bar.least - 2.0 * lost - NEARLY_ZERO)
+        threshold.least = query.found.entries[0].key
+        threshold.last_id = <double>query.found.entries[0].id
+        lost = fabs(threshold.least) * QUOTIENT_ERROR
+        gap = nextafter(threshold.least, INFINITY) - threshold.least
+        threshold.beyond = 0.5 * gap * (1.0 - QUOTIENT_ERROR)
+        threshold.just_below = threshold.least - (lost if self.batch.packing.unit else 0.0)
+        threshold.near = min(self.near_key(query), threshold.least - 2.0 * lost - NEARLY_ZERO)
 
     cdef double near_key(self, const Query *query) noexcept nogil:
         """Keys times the sign above this would pass by float32, give or take the slack."""

@@ -1,11 +1,12 @@
 """How late the rows of an answer lie in the order of codes."""
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport uint8_t
 
+from farann.native.candidates cimport Candidates
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.partitions cimport Cells
-from farann.native.query_batch cimport QueryBatch, Query
-from farann.native.candidates cimport Candidates
+from farann.native.query_batch cimport Query, QueryBatch
+
 
 cdef class Lateness:
     cdef QueryBatch batch

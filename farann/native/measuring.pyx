@@ -1,6 +1,5 @@
 """Beside searches: scores of given rows, and how far predictions were off."""
 
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
 
 from farann.native.kernels cimport *

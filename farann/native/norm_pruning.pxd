@@ -1,9 +1,11 @@
 """Norm pruning: which queries rows from a position on can still answer."""
 
 from libc.stdint cimport int64_t
-from farann.native.query_batch cimport QueryBatch, Query
+
 from farann.native.candidates cimport Candidates
 from farann.native.coded_queries cimport CodedQueries
+from farann.native.query_batch cimport Query, QueryBatch
+
 
 cdef class NormPruning:
     cdef QueryBatch batch

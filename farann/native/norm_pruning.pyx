@@ -13,7 +13,7 @@ cdef double BOUND_UP = 1.0 + 1e-9
 
 
 cdef class NormPruning:
-    """The queries that have rows in reach, where rows lie by the largest key that they allow."""
+    """The queries that rows can still answer, where these lie by the largest key they allow."""
 
     @staticmethod
     cdef NormPruning of(QueryBatch batch, Candidates candidates, CodedQueries coded):
@@ -25,12 +25,13 @@ cdef class NormPruning:
         return self
 
     cdef void see_norms(self) noexcept nogil:
-        # What is nearest under l2 may have any length.
-        self.by_norm = self.coded.codes.reach is not None and (
+        """See whether norms tell what rows may reach."""
+        # What is nearest under l2 may have any norm.
+        self.by_norm = self.coded.codes.max_norm is not None and (
             self.batch.sign > 0.0 or self.batch.metric != FARANN_L2)
 
     cdef void keep_active(self, int64_t start) noexcept nogil:
-        """Where rows lie by reach: forget the queries that no row from a position on can answer."""
+        """Where rows lie by norm: forget the queries that no row from a position on can answer."""
         cdef int64_t i, kept = 0, panel = start // FARANN_CODE_PANEL
         cdef const Query *query
         if not self.by_norm:
@@ -38,27 +39,27 @@ cdef class NormPruning:
         for i in range(self.n_active):
             query = &self.batch.queries[self.active[i]]
             self.active[kept] = self.active[i]
-            kept += query.coded and (self.max_key_bound(panel,
-                                                        query) + query.whole.slack >=
-                                     self.candidates.admission_threshold(query))
+            kept += query.coded and (
+                self.max_key_bound(panel, query) + query.whole.slack
+                >= self.candidates.admission_threshold(query))
         self.n_active = kept
 
     cdef double max_key_bound(self, int64_t panel, const Query *query) noexcept nogil:
         """The reduced key that rows from a panel on have at most."""
-        cdef double reach = self.coded.codes.reach[panel], along
+        cdef double norm = self.coded.codes.max_norm[panel], along
         cdef double length = query.prepared.weight_norm
         if self.batch.metric == FARANN_L2:
-            return (length * reach + reach * reach) * BOUND_UP
-        if self.coded.codes.lead is None:
-            return length * reach * BOUND_UP
+            return (length * norm + norm * norm) * BOUND_UP
+        if self.coded.codes.mean_query_direction is None:
+            return length * norm * BOUND_UP
         # Backwards rows may lie as far as any does.
-        along = query.along * (self.coded.codes.reach_along[panel] if query.along > 0.0
+        along = query.along * (self.coded.codes.max_along[panel] if query.along > 0.0
                                else -self.coded.codes.bounds.norm)
-        reach *= query.across
-        return along + reach + (BOUND_UP - 1.0) * (fabs(along) + reach)
+        norm *= query.across
+        return along + norm + (BOUND_UP - 1.0) * (fabs(along) + norm)
 
     cdef bint all_look_on(self) noexcept nogil:
-        """Whether all queries have codes, and rows in reach: of others all is known."""
+        """Whether all queries have codes, and rows that can answer them: of others all is known."""
         cdef int64_t i
         for i in range(self.batch.n_queries):
             if not self.batch.queries[i].coded:

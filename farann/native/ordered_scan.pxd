@@ -1,12 +1,14 @@
 """Approximate search: coded rows in their order, up to a position."""
 
 from libc.stdint cimport int64_t
-from farann.native.query_batch cimport QueryBatch, Query
+
 from farann.native.candidates cimport Candidates
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
 from farann.native.first_rows cimport FirstRows
+from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.uncoded_rows cimport UncodedRows
+
 
 cdef class OrderedScan:
     cdef QueryBatch batch

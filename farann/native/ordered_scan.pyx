@@ -20,7 +20,8 @@ cdef class OrderedScan:
                         CodeScan code_scan, FirstRows first_rows, UncodedRows uncoded,
                         int64_t n_first):
         cdef OrderedScan self = OrderedScan.__new__(OrderedScan)
-        self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
         self.first_rows, self.uncoded, self.n_first = first_rows, uncoded, n_first
         return self
 
@@ -32,7 +33,7 @@ cdef class OrderedScan:
         ramp = max(start, FIRST_BLOCK)
         while start < end and not self.batch.stopped():
             n = self.code_scan.of_one_mean(start, min(min(self.coded.code_rows, ramp), end - start))
-            if self.coded.codes.has_basis and not self.coded.pca_filtered:
+            if self.coded.codes.has_pca_filter and not self.coded.pca_filtered:
                 for i in range(self.batch.n_queries):
                     if self.batch.stopped():
                         return
@@ -43,7 +44,7 @@ cdef class OrderedScan:
             start += n
 
     cdef void refine_rows(self, int64_t i, int64_t start, int64_t n) noexcept nogil:
-        """Score rows by whole codes, without a first look: few rows aren't worth its cost."""
+        """Score rows by whole codes, without a PCA filter: few rows aren't worth its cost."""
         cdef Query *query = &self.batch.queries[i]
         cdef farann_block block = self.code_scan.coded_block(start)
         cdef int64_t before = query.candidates.count, j
@@ -63,7 +64,7 @@ cdef class OrderedScan:
         while start < stop and not self.batch.stopped():
             n = self.code_scan.of_one_mean(start, min(self.coded.code_rows, stop - start))
             self.candidates.members[0] = i
-            if self.coded.codes.has_basis and not self.coded.pca_filtered:
+            if self.coded.codes.has_pca_filter and not self.coded.pca_filtered:
                 self.refine_rows(i, start, n)
             else:
                 self.code_scan.take_block(start, n, 1)

@@ -2,12 +2,13 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from farann.native.candidates cimport Candidates
+from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport farann_candidates, farann_coded_query, farann_entry
 from farann.native.partitions cimport Cells
-from farann.native.query_batch cimport QueryBatch, Query
-from farann.native.candidates cimport Candidates
-from farann.native.coded_queries cimport CodedQueries
-from farann.native.code_scan cimport CodeScan
+from farann.native.query_batch cimport Query, QueryBatch
+
 
 cdef class PartitionChoice:
     cdef QueryBatch batch

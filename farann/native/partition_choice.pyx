@@ -28,13 +28,17 @@ cdef class PartitionChoice:
     @staticmethod
     cdef PartitionChoice of(QueryBatch batch, Candidates candidates, CodedQueries coded,
                             CodeScan code_scan, double effort, int64_t budget, double predicted):
-        """`budget`: rows to score at most. `predicted`: by how many deviations the k-th key is taken
-        to be above what good partitions score, see `surprises`; NaN: nothing is predicted."""
+        """`budget`: rows to score at most.
+
+        `predicted`: by how many deviations the k-th key is taken to be above what good partitions
+        score, see `surprises`; NaN: nothing is predicted.
+        """
         cdef PartitionChoice self = PartitionChoice.__new__(PartitionChoice)
-        cdef Cells partitions = batch.snapshot.cells
+        cdef Cells partitions = batch.snapshot.partitions
         cdef int64_t width = coded.code_width, room = partitions.n_padded
         cdef int64_t groups = partitions.coded.groups, n = batch.n_queries
-        self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
         self.partitions, self.effort, self.budget = partitions, effort, budget
         # A budget is spent once, and no query may begin again.
         self.beside, self.may_predict = predicted, not isnan(predicted) and budget == INT64_MAX
@@ -125,14 +129,15 @@ cdef class PartitionChoice:
         cdef int64_t width = self.coded.code_width, groups = self.partitions.coded.groups, i, g
         cdef int64_t n = self.partitions.n_padded
         cdef farann_coded_tile tile
-        cdef farann_code_bar bar
+        cdef farann_code_bar threshold
         tile.bars = &self.code_scan.pass_thresholds
         for i in range(width):
-            bar = self.code_scan.nothing_passes
+            threshold = self.code_scan.nothing_passes
             if i < count and self.sees_partitions(members[i]):
-                bar = farann_code_bar_at(&self.coded_queries[members[i]], &self.partitions.bounds,
-                                         -INFINITY, self.batch.sign, False)
-            farann_code_bars_set(&self.code_scan.pass_thresholds, i, &bar)
+                threshold = farann_code_bar_at(
+                    &self.coded_queries[members[i]], &self.partitions.bounds,
+                    -INFINITY, self.batch.sign, False)
+            farann_code_bars_set(&self.code_scan.pass_thresholds, i, &threshold)
         if width == 1:
             tile.codes = self.query_codes + members[0] * groups
             self.batch.kernels.score_codes_one_i8(&self.partitions.coded, n, &tile,
@@ -162,7 +167,7 @@ cdef class PartitionChoice:
 
     cdef void choose_within_budget(self, int64_t i, const float *scores,
                                    float floor) noexcept nogil:
-        """Of the partitions that score more than `floor` the best, as long as they can be paid for."""
+        """Of partitions that score more than `floor` the best, as long as they can be paid for."""
         cdef farann_candidates *chosen = &self.chosen
         cdef int64_t j, c, size
         chosen.count = 0

@@ -2,15 +2,16 @@
 
 from libc.stdint cimport int32_t, int64_t
 
-from farann.native.partitions cimport Cells
-from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.code_scan cimport CodeScan
-from farann.native.uncoded_rows cimport UncodedRows
-from farann.native.shortlist_scan cimport ShortlistScan
-from farann.native.partition_choice cimport PartitionChoice
+from farann.native.coded_queries cimport CodedQueries
 from farann.native.ordered_scan cimport OrderedScan
+from farann.native.partition_choice cimport PartitionChoice
+from farann.native.partitions cimport Cells
+from farann.native.query_batch cimport QueryBatch
+from farann.native.shortlist_scan cimport ShortlistScan
+from farann.native.uncoded_rows cimport UncodedRows
+
 
 cdef class PartitionProbe:
     cdef QueryBatch batch

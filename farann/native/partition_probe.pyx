@@ -10,10 +10,8 @@ from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport *
 from farann.native.ordered_scan cimport OrderedScan
 from farann.native.partition_choice cimport PartitionChoice
-from farann.native.partitions cimport Cells
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.shortlist_scan cimport ShortlistScan
-from farann.native.uncoded_rows cimport UncodedRows
 
 
 cdef class PartitionProbe:
@@ -24,7 +22,8 @@ cdef class PartitionProbe:
                            CodeScan code_scan, OrderedScan ordered, PartitionChoice choice,
                            ShortlistScan shortlists):
         cdef PartitionProbe self = PartitionProbe.__new__(PartitionProbe)
-        self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
         self.ordered, self.choice, self.shortlists = ordered, choice, shortlists
         self.uncoded, self.partitions = ordered.uncoded, choice.partitions
         self.heads = <int64_t *>batch.scratch.allocate(
@@ -103,7 +102,7 @@ cdef class PartitionProbe:
             if self.batch.stopped():
                 break
             if (self.coded.code_width > 1 and c + 1 < self.partitions.n_cells
-                and self.heads[c + 1] < self.heads[c + 2]):
+                    and self.heads[c + 1] < self.heads[c + 2]):
                 self.ask_for(c + 1)
             self.probe_partition(c)
             farann_ahead_finish(&self.code_scan.ahead)
@@ -111,21 +110,23 @@ cdef class PartitionProbe:
 
     cdef void probe_for_one(self, int64_t member) noexcept nogil:
         """Scan the partitions that a single query probes; they are in order."""
-        cdef int64_t j, c, start, n
+        cdef const int64_t *starts = &self.partitions.starts[0]
+        cdef const int32_t *probed = self.choice.probed
         cdef int64_t panel_bytes = FARANN_CODE_PANEL * self.coded.codes.panels.shape[1]
+        cdef int64_t j, c, start, n
         self.candidates.members[0] = member
         for j in range(self.choice.n_probes):
             if self.batch.stopped():
                 return
             if j + 1 < self.choice.n_probes:
                 # They jump about, and a query alone has nothing else to do until memory answers.
-                c = self.choice.probed[j + 1]
-                farann_ask_for(&self.coded.codes.scanned, panel_bytes, self.partitions.starts[c],
-                               self.partitions.starts[c + 1] - self.partitions.starts[c])
-            c = self.choice.probed[j]
-            start = self.partitions.starts[c]
-            while start < self.partitions.starts[c + 1]:
-                n = min(self.coded.code_rows, self.partitions.starts[c + 1] - start)
+                c = probed[j + 1]
+                farann_ask_for(&self.coded.codes.scanned, panel_bytes, starts[c],
+                               starts[c + 1] - starts[c])
+            c = probed[j]
+            start = starts[c]
+            while start < starts[c + 1]:
+                n = min(self.coded.code_rows, starts[c + 1] - start)
                 self.code_scan.take_block(start, n, 1)
                 self.code_scan.scan_for_members(1, 1, start, n)
                 start += n
@@ -133,29 +134,25 @@ cdef class PartitionProbe:
     cdef void ask_for(self, int64_t c) noexcept nogil:
         """Have the probe before ask memory for a partition, as these are short, and jump about."""
         cdef const farann_kernels *kernels = self.batch.kernels
+        cdef const int64_t *starts = &self.partitions.starts[0]
         cdef const int32_t *slots = NULL
-        cdef int64_t before = self.partitions.starts[c] - self.partitions.starts[c - 1]
-        cdef int64_t steps = max(before // kernels.step_rows,
-                                 1) * ((self.heads[c] - self.heads[c - 1] + self.coded.code_width
-                                        - 1) // self.coded.code_width)
+        cdef int64_t width = self.coded.code_width
+        cdef int64_t tiles = (self.heads[c] - self.heads[c - 1] + width - 1) // width
+        cdef int64_t steps = max((starts[c] - starts[c - 1]) // kernels.step_rows, 1) * tiles
         if self.coded.codes.slots is not None:
             slots = &self.coded.codes.slots[0]
-        self.code_scan.ahead = farann_ahead_of(&self.coded.codes.scanned,
-                                               FARANN_CODE_PANEL * self.coded.codes.panels.shape[1],
-                                               slots, self.partitions.starts[c],
-                                               min(self.partitions.starts[c + 1]
-                                                   - self.partitions.starts[c],
-                                                   self.coded.code_rows), steps)
+        self.code_scan.ahead = farann_ahead_of(
+            &self.coded.codes.scanned, FARANN_CODE_PANEL * self.coded.codes.panels.shape[1], slots,
+            starts[c], min(starts[c + 1] - starts[c], self.coded.code_rows), steps)
 
     cdef void probe_partition(self, int64_t c) noexcept nogil:
         """Scan a partition for its probers."""
-        cdef int64_t at, end = self.heads[c + 1], width, count, i
-        cdef int64_t start = self.partitions.starts[c], n
-        while start < self.partitions.starts[c + 1]:
-            n, at = min(self.coded.code_rows, self.partitions.starts[c + 1] - start), self.heads[c]
-            self.code_scan.take_block(start, n,
-                                      (end - at + self.coded.code_width
-                                       - 1) // self.coded.code_width)
+        cdef const int64_t *starts = &self.partitions.starts[0]
+        cdef int64_t start = starts[c], end = self.heads[c + 1], at, n, width, count, i
+        while start < starts[c + 1]:
+            n, at = min(self.coded.code_rows, starts[c + 1] - start), self.heads[c]
+            width = self.coded.code_width
+            self.code_scan.take_block(start, n, (end - at + width - 1) // width)
             while at < end and not self.batch.stopped():
                 width = self.coded.code_width if end - at >= FEW_MEMBERS else 1
                 count = min(width, end - at)

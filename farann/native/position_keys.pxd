@@ -1,11 +1,13 @@
 """Exact keys of rows at positions of codes."""
 
 from libc.stdint cimport int64_t
-from farann.native.query_batch cimport QueryBatch, Query
+
 from farann.native.candidates cimport Candidates
-from farann.native.key_scan cimport KeyScan
 from farann.native.coded_queries cimport CodedQueries
+from farann.native.key_scan cimport KeyScan
 from farann.native.norm_pruning cimport NormPruning
+from farann.native.query_batch cimport QueryBatch
+
 
 cdef class PositionKeys:
     cdef QueryBatch batch

@@ -2,7 +2,7 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free
 
 from farann.native.kernels cimport *

@@ -8,14 +8,14 @@ from farann.native.kernels cimport *
 cdef double LEFT_OF_SLACK = 1e-6
 
 
-cdef void take_as_true(farann_coded_query *coded, bint upper_alone) noexcept nogil:
+cdef void take_as_true(farann_coded_query *coded, bint int4_alone) noexcept nogil:
     """Let a query take its rows' codes for the rows: there is no error to allow for.
 
-    Where high halves only come first, what is unknown of the lower ones stays.
+    Where high nibbles only come first, what is unknown of the low ones stays.
     """
     coded.off *= LEFT_OF_SLACK
     coded.allowance = 0.0
-    if upper_alone:
+    if int4_alone:
         coded.length = 0.0
 
 
@@ -30,6 +30,7 @@ cdef double decoded_score(const farann_coded_rows *codes, int64_t dim, const dou
     cdef int64_t pairs = code_pairs(codes.groups), panel, row, j, pair
     cdef int64_t panel_row
     cdef int shift
+    cdef uint8_t top
     cdef double total = 0.0, low = 7.5
     panel, row = position // FARANN_CODE_PANEL, position % FARANN_CODE_PANEL
     cdef const uint8_t *high = codes.panels + (
@@ -43,9 +44,8 @@ cdef double decoded_score(const farann_coded_rows *codes, int64_t dim, const dou
         shift = 4 * (j // FARANN_CODE_GROUP % 2)
         if lower != NULL:
             low = lower[pair * 4 * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP] >> shift & 15
-        total += query_vector[j] * (16.0 * (high[pair * FARANN_CODE_PANEL * FARANN_CODE_GROUP
-                                                 + j % FARANN_CODE_GROUP] >> shift & 15) + low
-                                    - 128.0)
+        top = high[pair * FARANN_CODE_PANEL * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP]
+        total += query_vector[j] * (16.0 * (top >> shift & 15) + low - 128.0)
     if codes.squares != NULL:
         total += sign * codes.squares[position]
     return total / codes.weights[panel]

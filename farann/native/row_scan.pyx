@@ -185,12 +185,10 @@ cdef class PackedScan(RowScan):
             n_keyed += self.batch.queries[i].by_keys
         self.key_scan.n_keyed = 0
         if n_keyed < self.batch.n_queries:
-            squares = self.batch.kernels.pack_rows_f32(self.candidates.rows_at(segment, start),
-                                                       block.positions, n, self.batch.dim,
-                                                       &self.batch.snapshot.centre[0],
-                                                       self.batch.packing.unit,
-                                                       self.batch.packing.bias_sign, self.panels,
-                                                       self.bias)
+            squares = self.batch.kernels.pack_rows_f32(
+                self.candidates.rows_at(segment, start), block.positions, n, self.batch.dim,
+                &self.batch.snapshot.centre[0], self.batch.packing.unit,
+                self.batch.packing.bias_sign, self.panels, self.bias)
             for tile in range(self.n_tiles):
                 if self.batch.stopped():
                     return

@@ -81,7 +81,7 @@ cdef class Task(Answers):
             batch.take_radius(radius)
         self.put_together(batch, codes, CANDIDATE_ROOM, True)
         if codes is not None:
-            self.put_codes_together(codes, costs, False, codes.has_basis, None)
+            self.put_codes_together(codes, costs, False, codes.has_pca_filter, None)
             self.use_shortlists()
         self.prepare()
 
@@ -89,7 +89,7 @@ cdef class Task(Answers):
 
     cdef put_together(self, QueryBatch batch, Codes codes, int64_t room, bint keys_may_decide):
         """The parts that all searches have."""
-        cdef int64_t largest_block = batch.block_rows
+        cdef int64_t largest_block = batch.block_rows, uncoded
         cdef bint few = keys_alone(batch), packed = not few and batch.n_queries >= FEW_QUERIES
         if codes is not None:
             largest_block = max(largest_block,
@@ -106,11 +106,10 @@ cdef class Task(Answers):
         else:
             self.row_scan = RowMajorScan.__new__(RowMajorScan)
         self.row_scan.set_up(batch, self.candidates, self.key_scan)
-        if not few and (codes is None or (batch.filter.segments[1].count if
-                                          batch.snapshot.added is None
-                                          else batch.snapshot.uncoded.count) > 0):
-            if not self.row_scan.make_room():
-                raise MemoryError("a search needs memory for the vectors of its queries")
+        uncoded = (batch.filter.segments[1].count if batch.snapshot.added is None
+                   else batch.snapshot.uncoded.count)
+        if not few and (codes is None or uncoded > 0) and not self.row_scan.make_room():
+            raise MemoryError("a search needs memory for the vectors of its queries")
 
     cdef put_codes_together(self, Codes codes, costs, bint approximate, bint pca_filtered, stops):
         """The parts that go by codes."""
@@ -136,7 +135,7 @@ cdef class Task(Answers):
         cdef QueryBatch batch = self.batch
         if batch.snapshot.seeds_for(batch.k) and batch.sign > 0.0 and not batch.beyond:
             self.shortlists = ShortlistScan.of(batch, self.candidates, self.coded, self.code_scan,
-                                               batch.snapshot.seeds)
+                                               batch.snapshot.shortlists)
             self.first_rows.n_scored = 0  # there is a threshold before
 
     cdef prepare(self):
@@ -262,7 +261,7 @@ cdef class Task(Answers):
         if leader is None:
             return
         if (leader.batch.n_queries != self.batch.n_queries
-            or leader.batch.snapshot is not self.batch.snapshot):
+                or leader.batch.snapshot is not self.batch.snapshot):
             raise ValueError("a leader must have searched for the same queries")
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
@@ -301,7 +300,7 @@ cdef class ApproximateTask(Task):
         which position its scan ends; None: they are scanned whole.
         """
         # An infinite effort is for all rows, and no partition needs to be judged.
-        cdef Cells partitions = snapshot.cells if effort < INFINITY else None
+        cdef Cells partitions = snapshot.partitions if effort < INFINITY else None
         cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, False,
                                               flag)
         cdef Codes codes = codes_for(batch, True)
@@ -311,7 +310,7 @@ cdef class ApproximateTask(Task):
         self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late)
         if codes is not None:
             self.put_codes_together(codes, (0.0, 0.0, 0.0, 0.0), True,
-                                    codes.has_basis and partitions is not None, stops)
+                                    codes.has_pca_filter and partitions is not None, stops)
             if 0 < budget <= snapshot.n_slots:
                 most = whole_panels(budget)
             n_first = codes.n_positions
@@ -320,10 +319,10 @@ cdef class ApproximateTask(Task):
             elif effort < n_first:
                 n_first = whole_panels(<int64_t>effort)
             # Shortlists where they can be paid for.
-            if snapshot.seeds is not None and most >= 2 * snapshot.seeds.length:
+            if snapshot.shortlists is not None and most >= 2 * snapshot.shortlists.length:
                 self.use_shortlists()
             if most < INT64_MAX and self.shortlists is not None:
-                most -= snapshot.seeds.length
+                most -= snapshot.shortlists.length
             self.ordered = OrderedScan.of(batch, self.candidates, self.coded, self.code_scan,
                                           self.first_rows, self.uncoded, min(n_first, most))
             if partitions is not None:

@@ -2,12 +2,13 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
-from farann.native.kernels cimport farann_coded_rows
-from farann.native.shortlists cimport Seeds
-from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.kernels cimport farann_coded_rows
+from farann.native.query_batch cimport QueryBatch
+from farann.native.shortlists cimport Seeds
+
 
 cdef class ShortlistScan:
     cdef QueryBatch batch

@@ -23,7 +23,8 @@ cdef class ShortlistScan:
         cdef ShortlistScan self = ShortlistScan.__new__(ShortlistScan)
         cdef int64_t width = batch.kernels.code_queries
         cdef int64_t words = coded.words_of_tile(width, coded.codes.groups)
-        self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
         self.lists = lists
         self.list_of = <int64_t *>batch.scratch.allocate(
             2 * batch.n_queries + lists.n_lists + 2, sizeof(int64_t))
@@ -76,18 +77,19 @@ cdef class ShortlistScan:
         """Score rows for a tile of queries, `count` of `self.askers`, a row of scores for each."""
         cdef int64_t width = self.batch.kernels.code_queries if count > 1 else 1, i
         cdef farann_coded_tile tile
-        cdef farann_code_bar bar
+        cdef farann_code_bar threshold
         cdef const Query *query
         tile.codes, tile.bars = self.tile_codes, &self.code_scan.pass_thresholds
         for i in range(width):
             # What is left of a tile repeats a query.
             self.candidates.members[i] = self.askers[at + min(i, count - 1)]
             query = &self.batch.queries[self.candidates.members[i]]
-            bar = self.code_scan.nothing_passes  # scores of a query without codes mean nothing, and aren't used
+            # Scores of a query without codes mean nothing, and aren't used.
+            threshold = self.code_scan.nothing_passes
             if query.coded:
-                bar = farann_code_bar_at(&query.whole, &self.coded.codes.bounds, -INFINITY,
-                                         self.batch.sign, False)
-            farann_code_bars_set(&self.code_scan.pass_thresholds, i, &bar)
+                threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds, -INFINITY,
+                                               self.batch.sign, False)
+            farann_code_bars_set(&self.code_scan.pass_thresholds, i, &threshold)
         if width == 1:
             tile.codes = self.coded.single_codes(self.candidates.members[0])
             self.batch.kernels.score_codes_one_i8(rows, n, &tile, self.scores)

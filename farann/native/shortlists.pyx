@@ -53,7 +53,7 @@ cdef class Seeds:
         if (self.n_lists < 1 or n != whole_panels(self.n_lists) or panels.shape[1] != width
                 or n > MOST_SCORED or weights.shape[0] * FARANN_CODE_PANEL != n
                 or self.length < 1 or self.length > MOST_SCORED
-                or self.length % FARANN_SCORE_GROUPS or codes.upper_alone or codes.has_basis
+                or self.length % FARANN_SCORE_GROUPS or codes.int4_alone or codes.has_pca_filter
                 or rows.shape[0] != n_rows or rows.shape[1] != width
                 or row_weights.shape[0] != n_rows
                 or (squares is None) != (codes.refined.squares == NULL)

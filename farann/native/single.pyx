@@ -32,8 +32,8 @@ cdef class SingleSearch:
     """Searches for the k rows furthest from a single query, all by one plan.
 
     Tasks are kept from one query to the next. Any number of threads may search at once. Where exact
-    searches give codes up query after query, most of the next ones don't begin with them: a count of
-    queries decides that, and answers are the same.
+    searches give codes up query after query, most of the next ones don't begin with them: a count
+    of queries decides that, and answers are the same.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ cdef class SingleSearch:
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
     late : tuple, optional
-        How late answers usually come: what `Guard.how_late` has after `late`. None: that isn't told.
+        How late answers usually come: what `Guard.how_late` has after `late`. None: that isn't
+        told.
     stops : int64 (r,), optional
         As for `ApproximateTask`.
     """

@@ -29,8 +29,8 @@ cdef class Snapshot:
     cdef farann_metric metric
     cdef Codes codes
     cdef readonly Codes added
-    cdef Cells cells
-    cdef Seeds seeds
+    cdef Cells partitions
+    cdef Seeds shortlists
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
     cdef bint vectors

@@ -1,6 +1,6 @@
 """What is searched: rows, and which of them may be found."""
 
-from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
 
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
@@ -8,6 +8,7 @@ from farann.native.partitions cimport Cells
 from farann.native.shortlists cimport Seeds
 
 import numpy as np
+
 
 cdef class Snapshot:
     """One immutable state of an index: up to two segments of rows, their ids, what is removed.
@@ -58,7 +59,7 @@ cdef class Snapshot:
         self.dim = base.shape[1]
         self.vectors = vectors
         if not vectors:
-            if codes is None or codes.has_basis or n_base != codes.outliers.shape[0]:
+            if codes is None or codes.has_pca_filter or n_base != codes.outliers.shape[0]:
                 raise ValueError("without vectors there must be codes of all coordinates, and the "
                                  "rows of the outliers")
             n_base = codes.n_rows
@@ -69,19 +70,21 @@ cdef class Snapshot:
             raise ValueError("ids and alive must have one entry a slot")
         if codes is not None and (codes.n_rows != n_base or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
-        if not vectors and codes.turn.given.axes != NULL:
+        if not vectors and codes.transform.given.axes != NULL:
             raise ValueError("without vectors codes must be of all that rows are")
-        if codes is not None and codes.lead is not None and self.metric == FARANN_L2:
+        if (codes is not None and codes.mean_query_direction is not None
+                and self.metric == FARANN_L2):
             raise ValueError("under l2 there can't be a lead")
         if cells is not None and (codes is None or cells.bounds.dim != codes.bounds.dim or (
                 not codes.n_filled <= cells.starts[cells.n_cells] <= codes.n_positions)):
             raise ValueError("cells must be those of the codes")
-        if cells is not None and cells.relative and (vectors or not codes.upper_alone):
+        if cells is not None and cells.relative and (vectors or not codes.int4_alone):
             raise ValueError("only 4-bit codes without vectors are relative to means of cells")
         if seeds is not None and (codes is None or seeds.dim != self.dim or not vectors
                                   or seeds.n_positions != codes.n_positions):
             raise ValueError("seeds must be those of the codes")
-        self.codes, self.cells, self.seeds, self.added = codes, cells, seeds, added
+        self.codes, self.added = codes, added
+        self.partitions, self.shortlists = cells, seeds
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]
@@ -114,9 +117,9 @@ cdef class Snapshot:
         cdef Codes codes = self.codes, added = self.added
         cdef int64_t i
         self.runs, self.uncoded_rows = runs, uncoded
-        if (codes is None or not self.vectors or added.upper_alone or added.slots is None
+        if (codes is None or not self.vectors or added.int4_alone or added.slots is None
                 or added.n_rows > self.n_slots or added.bounds.dim != codes.bounds.dim
-                or added.has_basis != codes.has_basis
+                or added.has_pca_filter != codes.has_pca_filter
                 or added.scanned.groups != codes.scanned.groups
                 or (added.squares is None) != (codes.squares is None)
                 or added.outliers.shape[0]
@@ -132,9 +135,9 @@ cdef class Snapshot:
             self.uncoded.positions = &self.uncoded_rows[0]
 
     cpdef bint seeds_for(self, int64_t k):
-        """Whether searches for the k furthest rows begin with seeds."""
-        return (self.seeds is not None and k <= FEW_BEST // 2
-                and self.seeds.length <= rows_in_cache(self.codes.groups * FARANN_CODE_GROUP))
+        """Whether searches for the k furthest rows begin with shortlists."""
+        return (self.shortlists is not None and k <= FEW_BEST // 2
+                and self.shortlists.length <= rows_in_cache(self.codes.groups * FARANN_CODE_GROUP))
 
 
 cdef class Filter:

@@ -2,15 +2,16 @@
 
 from libc.stdint cimport int64_t
 
-from farann.native.snapshot cimport Snapshot
-from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
-from farann.native.row_scan cimport RowScan
-from farann.native.coded_queries cimport CodedQueries
-from farann.native.code_scan cimport CodeScan
-from farann.native.norm_pruning cimport NormPruning
-from farann.native.cost_judge cimport CostJudge
 from farann.native.code_pass cimport CodePass
+from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.cost_judge cimport CostJudge
+from farann.native.norm_pruning cimport NormPruning
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.row_scan cimport RowScan
+from farann.native.snapshot cimport Snapshot
+
 
 cdef class TailScan:
     cdef QueryBatch batch

@@ -8,9 +8,8 @@ from farann.native.code_pass cimport CodePass
 from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.cost_judge cimport FEWEST_JUDGED, CostJudge
+from farann.native.cost_judge cimport FEWEST_JUDGED
 from farann.native.kernels cimport *
-from farann.native.norm_pruning cimport NormPruning
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_scan cimport RowScan
 from farann.native.snapshot cimport Segment, Snapshot
@@ -45,7 +44,7 @@ cdef class TailScan:
         """Take the codes of the tail in place of those of the base."""
         cdef Codes added = self.batch.snapshot.added
         self.base_pca_filtered = self.coded.pca_filtered
-        self.coded.use(added, added.has_basis)
+        self.coded.use(added, added.has_pca_filter)
 
     cdef end(self):
         """Take the codes of the base again."""
@@ -80,7 +79,7 @@ cdef class TailScan:
         cdef Query *query
         self.pruning.see_norms()
         # Where it tells nothing of the base, it tells nothing of the tail.
-        self.pruning.by_norm &= self.batch.snapshot.codes.reach is not None
+        self.pruning.by_norm &= self.batch.snapshot.codes.max_norm is not None
         for i in range(self.batch.n_queries):
             if self.batch.stopped():
                 return

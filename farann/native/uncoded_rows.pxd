@@ -1,10 +1,10 @@
 """Rows without codes, and rows for queries without codes."""
 
-
-from farann.native.query_batch cimport QueryBatch, Query
 from farann.native.candidates cimport Candidates
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.query_batch cimport Query, QueryBatch
+
 
 cdef class UncodedRows:
     cdef QueryBatch batch

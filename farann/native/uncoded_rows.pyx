@@ -12,13 +12,14 @@ from farann.native.snapshot cimport Segment
 
 
 cdef class UncodedRows:
-    """Offers exact keys where there are no codes: of the outliers, and to queries that have none."""
+    """Offers exact keys where there are no codes: of outliers, and to queries that have none."""
 
     @staticmethod
     cdef UncodedRows of(QueryBatch batch, Candidates candidates, CodedQueries coded,
                         CodeScan code_scan):
         cdef UncodedRows self = UncodedRows.__new__(UncodedRows)
-        self.batch, self.candidates, self.coded, self.code_scan = batch, candidates, coded, code_scan
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
         return self
 
     cdef void score_uncoded(self) noexcept nogil:
@@ -70,11 +71,11 @@ cdef class UncodedRows:
         """Offer all coded rows, for a query that can't be coded itself, without vectors."""
         cdef farann_block block
         cdef int64_t start = 0, position, slot, n
-        cdef double offset
+        cdef double offset, score
         farann_query_weights(self.batch.metric, self.batch.sign, self.batch.exact_query(query),
                              self.batch.dim, &self.batch.snapshot.centre[0],
                              query.prepared.query_norm, self.batch.query_vector)
-        farann_turn_weights(self.batch.kernels, &self.coded.codes.turn.given, self.batch.dim,
+        farann_turn_weights(self.batch.kernels, &self.coded.codes.transform.given, self.batch.dim,
                             self.batch.query_vector,
                             self.batch.query_vector + padded(self.batch.dim))
         block.first, block.positions, block.slots = 0, self.candidates.positions, NULL
@@ -87,14 +88,15 @@ cdef class UncodedRows:
                 offset = mean_score(self.code_scan.mean, self.code_scan.mean_unit,
                                     self.coded.codes.dim, self.batch.query_vector)
             for position in range(start, start + FARANN_CODE_PANEL):
-                slot = position if self.coded.codes.slots is None else self.coded.codes.slots[
-                        position]
+                slot = position
+                if self.coded.codes.slots is not None:
+                    slot = self.coded.codes.slots[position]
                 if 0 <= slot < self.coded.codes.n_rows:
                     self.candidates.positions[n] = slot
+                    score = decoded_score(&self.coded.codes.scanned, self.coded.codes.dim,
+                                          self.batch.query_vector, self.batch.sign, position)
                     self.candidates.exact_keys[n] = rough_key(&query.prepared, self.batch.sign,
-                                                              decoded_score(
-                            &self.coded.codes.scanned, self.coded.codes.dim,
-                            self.batch.query_vector, self.batch.sign, position) + offset)
+                                                              score + offset)
                     n += 1
             self.candidates.offer(query, n, &block, &query.filter)
             start += FARANN_CODE_PANEL
