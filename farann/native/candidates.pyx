@@ -1,5 +1,6 @@
 """Choosing among rows that were scored: candidates, thresholds, the k best."""
 
+cimport cython
 from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport int64_t
 
@@ -13,6 +14,8 @@ cdef enum:
     RESCORED_AT_ONCE = 4096
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class Candidates:
     """What the queries of a batch have found so far."""
 

@@ -1,5 +1,6 @@
 """All coded rows, block by block, as long as codes pay."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t
 
 from farann.native.candidates cimport Candidates
@@ -17,6 +18,8 @@ from farann.native.snapshot cimport FEW_BEST
 cdef double SURELY = 1.5
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class CodePass:
     """Scans all coded rows of a snapshot, for the queries that they can still answer."""
 

@@ -1,5 +1,6 @@
 """One block of coded rows: scanned for tiles of queries, refined by their whole codes."""
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 
@@ -17,6 +18,8 @@ cdef enum:
     DEFERRED = 8192
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class CodeScan:
     """Scans blocks of codes, of their high nibbles or along a basis, and refines what passes."""
 

@@ -1,5 +1,6 @@
 """Queries as codes, for the codes that rows have."""
 
+cimport cython
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
@@ -10,6 +11,8 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport take_as_true
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class CodedQueries:
     """Queries as codes, one after the other and in tiles."""
 

@@ -1,5 +1,6 @@
 """Whether codes rule out enough rows to pay."""
 
+cimport cython
 from libc.stdint cimport int64_t
 
 from farann.native.norm_pruning cimport NormPruning
@@ -13,6 +14,8 @@ cdef enum:
     ALWAYS_PASS = 64
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class CostJudge:
     """What rows that codes did not rule out have cost, and will."""
 

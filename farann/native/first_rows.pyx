@@ -1,5 +1,6 @@
 """The first coded rows: all are scored, so that there is a good threshold."""
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
@@ -19,6 +20,8 @@ cdef enum:
     LEAST_SCORED = 128
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class FirstRows:
     """Scores rows that many queries find, before the others are scanned."""
 

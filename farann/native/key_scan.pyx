@@ -1,5 +1,6 @@
 """Exact keys of all rows of a block, where rough scores rule out too little."""
 
+cimport cython
 from libc.math cimport INFINITY, fabs, nextafter
 from libc.stdint cimport INT64_MAX, int64_t
 
@@ -32,6 +33,8 @@ cdef double QUOTIENT_ERROR = 2.0 ** -50
 cdef double NEARLY_ZERO = 1e-200
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class KeyScan:
     """Gives queries whose k-th key is shared, or nearly so, by many rows the keys of all rows.
 

@@ -1,5 +1,6 @@
 """How late the rows of an answer lie in the order of codes."""
 
+cimport cython
 from libc.math cimport INFINITY, log2
 from libc.stdint cimport int64_t, uint8_t
 
@@ -49,6 +50,8 @@ cdef places_of(Codes codes):
     return codes.places
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class Lateness:
     """Tells of each query how late its answer came, see `ApproximateTask.late_to`."""
 

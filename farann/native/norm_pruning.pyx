@@ -1,5 +1,6 @@
 """Norm pruning: which queries rows from a position on can still answer."""
 
+cimport cython
 from libc.math cimport fabs
 from libc.stdint cimport int64_t
 
@@ -12,6 +13,8 @@ from farann.native.query_batch cimport Query, QueryBatch
 cdef double BOUND_UP = 1.0 + 1e-9
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class NormPruning:
     """The queries that rows can still answer, where these lie by the largest key they allow."""
 

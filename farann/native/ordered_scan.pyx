@@ -1,5 +1,6 @@
 """Approximate search: coded rows in their order, up to a position."""
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
@@ -12,6 +13,8 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.uncoded_rows cimport UncodedRows
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class OrderedScan:
     """Scans the rows that are always scanned, and all for queries that found too few."""
 

@@ -1,5 +1,6 @@
 """Which partitions a query probes."""
 
+cimport cython
 from libc.math cimport INFINITY, isnan, nextafterf
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
@@ -18,6 +19,8 @@ cdef enum:
     TELLING_PARTITIONS = 16
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class PartitionChoice:
     """Chooses the partitions whose optimistic score reaches what rows of the answer have to.
 

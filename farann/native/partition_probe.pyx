@@ -1,5 +1,6 @@
 """Probing partitions: each is scanned for all queries that chose it."""
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, int32_t, int64_t
 from libc.stdlib cimport free
@@ -14,6 +15,8 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.shortlist_scan cimport ShortlistScan
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class PartitionProbe:
     """Scans the partitions that queries choose, in the order of their rows."""
 

@@ -1,5 +1,6 @@
 """Exact keys of rows at positions of codes."""
 
+cimport cython
 from libc.stdint cimport int64_t
 
 from farann.native.candidates cimport Candidates
@@ -10,6 +11,8 @@ from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Segment
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class PositionKeys:
     """Scores rows at some positions by exact keys, for queries that get these."""
 

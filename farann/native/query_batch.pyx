@@ -13,7 +13,8 @@ from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.process import Cancelled
 
 
-@cython.no_gc_clear  # __dealloc__ needs what it refers to
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class QueryBatch:
     """The queries start .. stop of a batch: what they ask, and how far they have come."""
 

@@ -1,5 +1,6 @@
 """Rows in float32: where they have no codes, or codes rule out too little."""
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
@@ -12,6 +13,7 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
 
+@cython.no_gc  # what parts refer to never refers to them
 cdef class RowScan:
     """Scores rows in blocks; classes below say how those of a block are scored."""
 
@@ -97,6 +99,7 @@ cdef class RowScan:
         self.n_seen += start
 
 
+@cython.no_gc
 cdef class ExactScan(RowScan):
     """Gives all rows exact keys: they are too few for anything else."""
 
@@ -106,6 +109,7 @@ cdef class ExactScan(RowScan):
             self.candidates.score_exactly(&self.batch.queries[i], segment, start, n)
 
 
+@cython.no_gc
 cdef class RowMajorScan(RowScan):
     """Scores rows where they lie, for few queries: what bounds the speed is reading the rows."""
 
@@ -159,6 +163,7 @@ cdef class RowMajorScan(RowScan):
         self.candidates.admit(query, before, &block)
 
 
+@cython.no_gc
 cdef class PackedScan(RowScan):
     """Packs rows in panels, once for tiles of many queries."""
 

@@ -10,7 +10,7 @@ from farann.native.kernels cimport farann_alloc
 cdef int64_t MOST_BYTES = 1 << 46
 
 
-@cython.final
+@cython.freelist(8)
 cdef class Scratch:
     """Pieces of memory that live as long as their search."""
 

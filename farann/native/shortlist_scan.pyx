@@ -1,5 +1,6 @@
 """Query-cluster shortlists: rows that answered similar queries come first."""
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
@@ -11,6 +12,8 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.shortlists cimport MOST_SCORED, Seeds
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class ShortlistScan:
     """Looks first at rows that answered similar queries: they give a good threshold at once.
 

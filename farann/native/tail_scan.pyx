@@ -1,5 +1,6 @@
 """Rows added since the last build."""
 
+cimport cython
 from libc.math cimport NAN
 from libc.stdint cimport int64_t
 
@@ -15,6 +16,8 @@ from farann.native.row_scan cimport RowScan
 from farann.native.snapshot cimport Segment, Snapshot
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class TailScan:
     """Scans the rows of the tail by their codes, run by run."""
 

@@ -1,5 +1,6 @@
 """Rows without codes, and rows for queries without codes."""
 
+cimport cython
 from libc.stdint cimport int64_t
 
 from farann.native.candidates cimport Candidates
@@ -11,6 +12,8 @@ from farann.native.rough cimport decoded_score, mean_score, rough_key
 from farann.native.snapshot cimport Segment
 
 
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
 cdef class UncodedRows:
     """Offers exact keys where there are no codes: of outliers, and to queries that have none."""
 
