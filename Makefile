@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := bench/.venv
 SANITIZED := build/sanitized
 SECONDS ?= 600
-NATIVE := setup.py pyproject.toml $(wildcard src_c/*.[ch] src_c/*/*.[ch] farann/*.pyx farann/*.pxd farann/*.pxi)
+NATIVE := setup.py pyproject.toml $(wildcard src_c/*.[ch] src_c/*/*.[ch] farann/native/*.pyx farann/native/*.pxd)
 
 # What the adapters are for. tf-keras and TFRS ask for the package tensorflow, twice the size of
 # tensorflow-cpu, hence --no-deps. Add torch to test the Keras-RS layers on it, too.
@@ -29,6 +29,7 @@ $(BIN)/python:
 
 # One stamp a set of packages: `make demo` need not wait for the test tools.
 $(VENV)/.built: $(BIN)/python $(NATIVE)
+	@rm -f farann/_core.*.so  # an older farann was compiled into this: it would be found first
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
@@ -148,4 +149,4 @@ dist: $(BIN)/python  ## build sdist and wheel
 	$(BIN)/python -m build
 
 clean:  ## remove what was built
-	rm -rf build dist *.egg-info $(VENV) docs/_build farann/_core.c farann/*.so
+	rm -rf build dist *.egg-info $(VENV) docs/_build farann/native/*.c farann/native/*.so

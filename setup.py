@@ -34,25 +34,35 @@ class BuildExt(build_ext):
                 extension.libraries = ["m"]
         super().build_extensions()
 
+    def get_export_symbols(self, extension):
+        """One entry for each module; compilers for Windows export what is named here."""
+        return [f"PyInit_{module.name.rpartition('.')[2]}" for module in modules]
+
+
+# Each module of farann/native is compiled by itself, and all are linked into one shared object,
+# from which farann/native/__init__.py loads them: the kernels are there once. So is what Cython
+# adds for typed memoryviews, which takes 150 KB and would be in each module.
+SHARED = "farann.native._cyutility"
+modules = cythonize(
+    [Extension(SHARED, []),
+     *(Extension(f"farann.native.{path.stem}", [str(path)])
+       for path in sorted(Path("farann/native").glob("*.pyx")))],
+    shared_utility_qualified_name=SHARED,
+    compiler_directives={
+        "language_level": 3,
+        "boundscheck": False,
+        "wraparound": False,
+        "cdivision": True,
+        "initializedcheck": False,
+        "embedsignature": True,
+    },
+)
 
 core = Extension(
-    "farann._core",
-    sources=["farann/_core.pyx", *C_SOURCES],
-    depends=[*C_HEADERS, *map(str, Path("farann").glob("*.px[di]"))],
+    "farann.native._all",
+    sources=[*(source for module in modules for source in module.sources), *C_SOURCES],
+    depends=C_HEADERS,
     include_dirs=["src_c"],
 )
 
-setup(
-    ext_modules=cythonize(
-        [core],
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-            "embedsignature": True,
-        },
-    ),
-    cmdclass={"build_ext": BuildExt},
-)
+setup(ext_modules=[core], cmdclass={"build_ext": BuildExt})

@@ -218,7 +218,7 @@ def core_top(
     """Scores, ids and rows rescored, from the core itself: for a level and a centre of choice."""
     middle = np.zeros(rows.shape[1]) if centre is None else centre.astype(np.float64)
     number = core.METRICS.index(metric)
-    snapshot = core.Snapshot(rows, rows[:0], None, None, middle, number, isa, codes)
+    snapshot = core.Snapshot(rows, rows[:0], None, None, middle, number, isa, codes=codes)
     task = core.Task(snapshot, core.Filter(snapshot), queries, 0, len(queries), k, nearest)
     task.run()
     scores = np.empty((len(queries), k), np.float32)

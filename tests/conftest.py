@@ -14,7 +14,7 @@ import inside
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
-from inside import core
+from inside import native_codes
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
@@ -138,6 +138,6 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
 def halves_first() -> Iterator[None]:
     """Single queries read the upper halves of codes first, however few there are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(core, "CACHED_BYTES", 0)
-        patch.setattr(core, "HUB_ROWS", 32)
+        patch.setattr(native_codes, "CACHED_BYTES", 0)
+        patch.setattr(native_codes, "HUB_ROWS", 32)
         yield

@@ -26,6 +26,8 @@ import farann.layout.cost_model as cost_model
 import farann.layout.partitions as partitions
 import farann.layout.shortlists as shortlists
 import farann.layout.transform_choice as transform_choice
+import farann.native as native
+import farann.native.codes as native_codes
 import farann.quantize.decoding as decoding
 import farann.quantize.kmeans as kmeans
 import farann.quantize.projection as projection

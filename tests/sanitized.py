@@ -61,7 +61,7 @@ def reports(folder: Path, name: str) -> list[str]:
     for path in sorted(folder.glob("report.*")):
         for report in re.split(r"\n(?=Direct leak|Indirect leak|=+\nWARNING|=+\n==)",
                                path.read_text(errors="replace")):
-            if "leak of" in report and "/_core." not in report:
+            if "leak of" in report and "/_all." not in report:
                 continue
             if re.search(r"leak of|ERROR: Address|runtime error|WARNING: Thread", report):
                 found.append(report)

@@ -309,7 +309,7 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
                  ) -> core.Snapshot:
         runs = np.array(runs, np.int64)
         return core.Snapshot(store.base, store.tail, None, None, store.centre, 0, index.isa,
-                             codes, None, vectors, None, added, runs, none)
+                             codes=codes, vectors=vectors, added=added, runs=runs, uncoded=none)
 
     snapshot(native.codes)
     with pytest.raises(ValueError, match="as those of the base"):

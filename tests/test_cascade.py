@@ -26,7 +26,7 @@ from codes_in_numpy import (
     leading,
     orthonormal,
 )
-from inside import core
+from inside import core, native_codes
 
 import farann
 
@@ -149,7 +149,7 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
     for metric in core.METRICS:
         codes = core.Codes(20_000, 64, lay_out(rows, metric, leading(rows, metric, 8)))
         snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(64),
-                                 core.METRICS.index(metric), LEVELS[-1], codes)
+                                 core.METRICS.index(metric), LEVELS[-1], codes=codes)
         for n in (1, 40):
             task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
             task.run()
@@ -219,7 +219,7 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     scaled = (sizes[:, None] * rows).astype(np.float32)
     query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
     snapshot = core.Snapshot(scaled, scaled[:0], None, None, np.zeros(dim), 0, isa,
-                              core.Codes(n, dim, lay_out(scaled, "l2")))
+                              codes=core.Codes(n, dim, lay_out(scaled, "l2")))
     task = core.Task(snapshot, core.Filter(snapshot), query, 0, 1, 10, False)
     task.run()
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
@@ -267,7 +267,7 @@ def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
 def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generator,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, answers are the same; without them all rows get a first look."""
-    monkeypatch.setattr(core, "HUB_ROWS", hub_rows)
+    monkeypatch.setattr(native_codes, "HUB_ROWS", hub_rows)
     rows, queries = low_rank(rng, 333, 40), low_rank(rng, 29, 40)
     queries[3] *= 1e25  # has no codes, among others that have
     index = coded_index(rows, metric, isa, 4, rng)

@@ -32,7 +32,7 @@ from codes_in_numpy import (
 )
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from inside import core, rotation_signs
+from inside import core, native_codes, rotation_signs
 from numpy.typing import NDArray
 
 LEVELS = inside.levels()
@@ -300,7 +300,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                                        rng: np.random.Generator,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as plain numpy says, at each step: with a fixed radius all thresholds are known."""
-    monkeypatch.setattr(core, "HUB_ROWS", 0)
+    monkeypatch.setattr(native_codes, "HUB_ROWS", 0)
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 14, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None
@@ -310,7 +310,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), core.METRICS.index(metric)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
-                             core.Codes(n, 37, arrays))
+                             codes=core.Codes(n, 37, arrays))
     assert len(filled(arrays)) == n  # others would be scored exactly, at once
     for wanted in (30, 3000):  # few pass, or so many that upper halves are left for some blocks
         scores = reference.furthest(queries, rows, wanted, metric).scores[:, -1]
@@ -324,7 +324,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
             task = core.Task(snapshot, core.Filter(snapshot), queries[some].copy(), 0,
-                             len(every), 1, False, radius)
+                             len(every), 1, False, radius=radius)
             task.run()
             for name in Kept._fields:
                 low, high = (sum(getattr(kept, name)[i] for kept in every) for i in (0, 1))

@@ -54,7 +54,7 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.low_nibbles)
         arrays = replace(arrays, low_nibbles=lower)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
-                             core.Codes(N_ROWS, dim, arrays))
+                             codes=core.Codes(N_ROWS, dim, arrays))
     task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n_queries, 10, False)
     task.run()
     scores, ids = np.empty((n_queries, 10), np.float32), np.empty((n_queries, 10), np.int64)

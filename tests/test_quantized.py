@@ -536,8 +536,8 @@ class TestErrors:
         for codes, base in ((None, store.base), (store.codes, np.ones((1, 6), np.float32))):
             made = None if codes is None else core.Codes(100, 6, codes)
             with pytest.raises(ValueError, match="without vectors there must be codes"):
-                core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, made, None,
-                              False)
+                core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, codes=made,
+                              vectors=False)
 
 
 class TestRotation:

@@ -8,7 +8,7 @@ import inside
 import numpy as np
 import pytest
 from cases import Float32, assert_same
-from inside import core
+from inside import native_codes
 
 import farann
 from farann import SearchStats
@@ -67,7 +67,7 @@ def test_counts_of_a_first_look(
         stats = index.search_furthest(rows[:n], return_stats=True)[1]
         assert stats.rows_scanned == N * n
         assert stats.rows_scanned > stats.rows_refined >= stats.rows_rescored >= 10 * n
-        hubs = core.HUB_ROWS * n
+        hubs = native_codes.HUB_ROWS * n
         assert stats.bytes_read == (
             hubs * (DIM + SQUARE) + (N * n - hubs) * (directions + 4 + SQUARE)
             + stats.rows_refined * DIM + stats.rows_rescored * 4 * DIM)

@@ -16,7 +16,7 @@ from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_fo
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import Transform, core, read_file, rotation_signs, write_file
+from inside import Transform, core, native_codes, read_file, rotation_signs, write_file
 from numpy.typing import NDArray
 
 import farann
@@ -172,7 +172,7 @@ def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("isa", LEVELS)
 def test_fewer_rows_are_looked_at(isa: str, metric: str, rng: np.random.Generator,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
+    monkeypatch.setattr(native_codes, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
     items, users = towers(rng, 20_000, 32, strength=3.0)
     index = built(items, users[:400], metric, isa)
     monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import farann._core as core
 import farann.layout.build as build
 import farann.layout.transform_choice as transform_choice
+import farann.native.codes as native_codes
 import farann.tuning.measure as measure
 from farann.layout.cost_model import CostModel
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/**/*.c", "src_c/**/*.h",
+_SOURCES = ("farann/*.py", "farann/native/*.pyx", "farann/native/*.pxd", "src_c/**/*.c",
+            "src_c/**/*.h",
             *(f"farann/{folder}/*.py" for folder in (
                 "io", "layout", "quantize", "runtime", "search", "store", "tuning")))
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
@@ -72,7 +73,7 @@ MECHANISMS = (
     Mechanism("pca-filter", "first look along few directions",
               ((build, "pca_filter_for", _none),), r"basis|first_look|code_along"),
     Mechanism("hubs", "whole codes of the first rows beside a first look",
-              ((core, "HUB_ROWS", 0),), r"hub"),
+              ((native_codes, "HUB_ROWS", 0),), r"hub"),
     Mechanism("lead", "what rows are along the mean query",
               ((CostModel, "key_bounds_pay", _without_mean_query),), r"\blead|reach_along"),
     Mechanism("norm-pruning", "rows by what they may reach",
@@ -84,7 +85,7 @@ MECHANISMS = (
     Mechanism("axes", "codes along principal axes alone",
               ((transform_choice, "pca_axes_for", _none),), r"\baxes\b|outside"),
     Mechanism("high-first", "upper halves of codes first, for single queries",
-              ((core, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
+              ((native_codes, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
     Mechanism("expected", "thresholds that are predicted",
               ((measure, "_predicted_threshold", lambda *_: float("nan")),),
               r"expected|predicted_threshold"),

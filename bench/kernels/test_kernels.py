@@ -77,7 +77,7 @@ def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str
               codes: _core.Codes | None = None, *, k: int = 10) -> float:
     """Time a task's search alone; gives its best seconds."""
     number, centre = _core.METRICS.index(metric), np.zeros(rows.shape[1])
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa, codes)
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa, codes=codes)
     chosen = _core.Filter(snapshot)
 
     def fresh() -> tuple[tuple[_core.Task], dict[str, Any]]:
@@ -98,7 +98,7 @@ def counts_of(rows: Array, queries: Array, metric: str, isa: str,
               codes: _core.Codes) -> _core.Task:
     """A task that has run: it knows what it scanned, refined and read."""
     snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(rows.shape[1]),
-                              _core.METRICS.index(metric), isa, codes)
+                              _core.METRICS.index(metric), isa, codes=codes)
     task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), 10, False)
     task.run()
     return task

@@ -317,8 +317,8 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
         native = layout.native(*base.shape)
         base = base if vectors else base[layout.codes.outliers]
     return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
-                          builder.metric.number, builder.isa, native.codes, native.partitions,
-                          vectors, native.shortlists)
+                          builder.metric.number, builder.isa, codes=native.codes,
+                          cells=native.partitions, vectors=vectors, seeds=native.shortlists)
 
 
 def _by_partition(labels: Int32Array, first: Int64Array,

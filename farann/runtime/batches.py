@@ -61,11 +61,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         task: _core.Task
         if effort is None:
-            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon,
-                              flag, costs, by_codes)
+            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
+                              epsilon=epsilon, flag=flag, costs=costs, by_codes=by_codes)
         else:
-            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
-                                         predicted_threshold, flag, late is not None, stops)
+            task = _core.ApproximateTask(
+                snapshot, chosen, queries, start, stop, k, effort, budget=budget,
+                expected=predicted_threshold, flag=flag, tells_late=late is not None, stops=stops)
         task.run()
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
@@ -104,7 +105,7 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
     n, done = len(queries), list[_core.Task]()
 
     def search(first: int, end: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(snapshot, chosen, queries, 0, n, k, nearest, None, 0.0, flag, costs)
+        task = _core.Task(snapshot, chosen, queries, 0, n, k, nearest, flag=flag, costs=costs)
         if first == 0:
             end = _in_blocks(task.n_in_line() // _LEADING_SHARE)
         task.search_only(first, end, done[0] if first else None)
@@ -147,8 +148,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa), effort, predicted_threshold,
-                              guard, late, stops)
+                              row_costs(1, snapshot.dim, snapshot.isa), effort=effort,
+                              expected=predicted_threshold, guard=guard, late=late, stops=stops)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,
@@ -158,7 +159,8 @@ def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
     tasks: dict[int, _core.Task] = {}
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radius, 0.0, flag)
+        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radius=radius,
+                          flag=flag)
         task.run()
         tasks[start] = task
 

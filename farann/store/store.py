@@ -127,8 +127,9 @@ class Store:
             def snapshot_of(layout: Native) -> _core.Snapshot:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
-                    self.spec.metric.number, isa, layout.codes, layout.partitions,
-                    self.n_coded is None, layout.shortlists, added, runs, uncoded)
+                    self.spec.metric.number, isa, codes=layout.codes,
+                    cells=layout.partitions, vectors=self.n_coded is None,
+                    seeds=layout.shortlists, added=added, runs=runs, uncoded=uncoded)
 
             snapshot = exact = snapshot_of(native)
             if native_exact is not None:

@@ -27,7 +27,7 @@ from cases import (
     queries_for,
     rows_for,
 )
-from inside import core
+from inside import native_codes
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -53,13 +53,13 @@ SMALL = [
     (inside.shortlists, "_LENGTH", 64), (inside.shortlists, "_SHARE", 2), (inside.shortlists,
                                                                            "_LEAST_LISTS", 2),
     (inside.shortlists, "_LEAST_KNOWN", 0.0), (inside.shortlists, "_LEAST_FOUND", 0.0),
-    (core, "HUB_ROWS", 32), (core, "CACHED_BYTES", 0),
+    (native_codes, "HUB_ROWS", 32), (native_codes, "CACHED_BYTES", 0),
     # Batches on few rows go by codes, too.
     (inside.cost, "_CODED_QUERY", 0.0), (inside.cost, "_CODED_COORDINATE", 0.0),
 ]
 SCALES: dict[str, list[tuple[Any, str, Any]]] = {
     # As farann has them; the suite has others.
-    "usual": [(core, "HUB_ROWS", 512), (core, "CACHED_BYTES", 1 << 19),
+    "usual": [(native_codes, "HUB_ROWS", 512), (native_codes, "CACHED_BYTES", 1 << 19),
               (inside.cost, "_CODED_QUERY", 200.0), (inside.cost, "_CODED_COORDINATE", 2.0)],
     "small": SMALL,
     # Where it would cost more than it saves, too.

@@ -1,0 +1,65 @@
+"""What Python sees of the native core."""
+
+from farann.native.answers import write_best
+from farann.native.codes import Codes
+from farann.native.encoding import (
+    CODE_SPAN,
+    LARGEST_STRETCH,
+    MOST_AXES,
+    Turn,
+    code_extents,
+    code_rows,
+    encode_rows,
+    pack_codes,
+    rotate,
+)
+from farann.native.guard import Guard
+from farann.native.kernels import METRICS, first_bad_row, isa_levels, largest_query_code
+from farann.native.measuring import score_slots, surprises
+from farann.native.partitions import Cells
+from farann.native.process import (
+    CancelFlag,
+    Cancelled,
+    begin_arithmetic,
+    end_arithmetic,
+    fail_allocation,
+    flush_denormals,
+)
+from farann.native.search import ApproximateTask, Task
+from farann.native.shortlists import Seeds
+from farann.native.single import SingleSearch
+from farann.native.snapshot import Filter, Snapshot
+
+__all__ = [
+    "CODE_SPAN",
+    "LARGEST_STRETCH",
+    "METRICS",
+    "MOST_AXES",
+    "ApproximateTask",
+    "CancelFlag",
+    "Cancelled",
+    "Cells",
+    "Codes",
+    "Filter",
+    "Guard",
+    "Seeds",
+    "SingleSearch",
+    "Snapshot",
+    "Task",
+    "Turn",
+    "begin_arithmetic",
+    "code_extents",
+    "code_rows",
+    "encode_rows",
+    "end_arithmetic",
+    "fail_allocation",
+    "first_bad_row",
+    "flush_denormals",
+    "isa_levels",
+    "largest_query_code",
+    "pack_codes",
+    "rotate",
+    "score_slots",
+    "surprises",
+    "write_best",
+]

@@ -1,0 +1,48 @@
+"""The native core: owns buffers and lifetimes, releases the GIL, searches.
+
+A `Snapshot` is one immutable state of an index. A `Filter` says which rows may be found. A search
+answers some queries of a batch with scratch memory of its own; threads run searches side by side
+over the same snapshot.
+
+All modules are compiled into one shared object, so that the C kernels are there once. Each has its
+own entry in it, `PyInit_<module>`; here they are loaded, a module after those that it needs.
+"""
+
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+# Lowest first; `_cyutility` is what Cython adds to all.
+MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
+           "shortlists", "snapshot", "guard", "query_batch", "rough", "candidates", "key_scan",
+           "row_scan", "coded_queries", "code_scan", "norm_pruning", "cost_judge", "position_keys",
+           "first_rows", "code_pass", "uncoded_rows", "shortlist_scan", "tail_scan", "ordered_scan",
+           "partition_choice", "partition_probe", "lateness", "answers", "search", "measuring",
+           "single")
+
+
+def _library() -> str:
+    """The file that all modules are in."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_all{suffix}")
+        if path.exists():
+            return str(path)
+    raise ImportError(f"farann's native core isn't built: there is no _all{EXTENSION_SUFFIXES[0]} "
+                      f"in {Path(__file__).parent}; install farann, or run make build")
+
+
+def _load(path: str) -> None:
+    """Import the modules as if each had a file of its own."""
+    for name in MODULES:
+        full = f"{__name__}.{name}"
+        spec = spec_from_loader(full, ExtensionFileLoader(full, path), origin=path)
+        assert spec is not None and spec.loader is not None
+        spec.has_location = True
+        module = module_from_spec(spec)
+        sys.modules[full] = module
+        globals()[name] = module
+        spec.loader.exec_module(module)
+
+
+_load(_library())

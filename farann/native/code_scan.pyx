@@ -1,0 +1,347 @@
+"""One block of coded rows: scanned for tiles of queries, refined by their whole codes."""
+
+cimport cython
+from libc.math cimport INFINITY
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
+
+from farann.native.candidates cimport Candidates
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.codes cimport Codes
+from farann.native.key_scan cimport FEWEST_FOR_KEYS, KeyScan
+from farann.native.kernels cimport *
+from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
+
+cdef enum:
+    # Of the high nibbles of codes less than one row in so many should pass.
+    FEW_PASS = 4
+    # Rows that pass by them but don't look like an answer are put off, so many at most.
+    DEFERRED = 8192
+
+
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
+cdef class CodeScan:
+    """Scans blocks of codes, of their high nibbles or along a basis, and refines what passes."""
+
+    @staticmethod
+    cdef CodeScan of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded):
+        cdef CodeScan self = CodeScan.__new__(CodeScan)
+        cdef Codes codes = coded.codes
+        cdef int64_t width = coded.code_width
+        self.batch, self.candidates, self.key_scan, self.coded = batch, candidates, key_scan, coded
+        self.pass_thresholds.sign, self.nothing_passes = batch.sign, farann_code_bar_none()
+        if batch.snapshot.partitions is not None and batch.snapshot.partitions.relative:
+            self.offsets = <double *>batch.scratch.allocate(width + codes.groups, sizeof(double))
+            self.mean = <int8_t *>(self.offsets + width)
+        if (codes.low_nibbles is not None
+                and (batch.n_queries + width - 1) // width > batch.kernels.few_tiles and width > 1):
+            self.joined = <uint8_t *>batch.scratch.allocate(
+                coded.code_rows, codes.groups * FARANN_CODE_GROUP, False)
+        if width == 1 and codes.high_nibbles_first:
+            self.allocate_deferred()
+        return self
+
+    cdef allocate_deferred(self):
+        """Room for rows that a scan of high nibbles puts off."""
+        cdef int64_t i, room = DEFERRED + LARGEST_BLOCK
+        cdef float *scores = <float *>self.batch.scratch.allocate(
+            self.batch.n_queries * room, sizeof(float) + sizeof(int64_t), False)
+        cdef int64_t *slots = <int64_t *>(scores + self.batch.n_queries * room)
+        for i in range(self.batch.n_queries):
+            self.batch.queries[i].deferred.scores = scores + i * room
+            self.batch.queries[i].deferred.slots = slots + i * room
+
+    cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil:
+        """Score rows at some positions by their 8-bit codes, a tile of queries at a time."""
+        cdef int64_t first = 0, count, i, width = self.coded.code_width
+        self.take_block(start, n, (self.batch.n_queries + width - 1) // width)
+        while first < self.batch.n_queries and not self.batch.stopped():
+            count = min(width, self.batch.n_queries - first)
+            for i in range(count):
+                self.candidates.members[i] = first + i
+            self.scan_code_tile(self.coded.tile_of(first), width, count, start, n)
+            first += width
+
+    cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
+                               int64_t n) noexcept nogil:
+        """Scan the block for a tile of any queries, the first `count` of the members."""
+        cdef const uint32_t *codes = self.coded.tile_codes
+        if width == 1:
+            codes = self.coded.single_codes(self.candidates.members[0])
+        else:
+            self.batch.kernels.gather_codes(self.coded.codes_of, self.candidates.members, count,
+                                            self.coded.codes.scanned.groups, self.coded.tile_codes)
+        self.scan_code_tile(codes, width, count, start, n)
+
+    cdef void take_block(self, int64_t start, int64_t n, int64_t n_tiles) noexcept nogil:
+        """Make rows at some positions those that are scanned, by so many tiles."""
+        cdef const farann_coded_rows *rows = &self.coded.codes.scanned
+        cdef int64_t panel = start // FARANN_CODE_PANEL
+        cdef int64_t at = panel * FARANN_CODE_PANEL * self.coded.codes.panels.shape[1]
+        self.block = rows[0]
+        self.block.weights += panel
+        if rows.unknown != NULL:
+            self.block.unknown += panel
+        if rows.squares != NULL:
+            self.block.squares += start
+        self.block.panels += at
+        self.take_mean(start)
+        if rows.lower == NULL:
+            return
+        if n_tiles > self.batch.kernels.few_tiles and self.joined != NULL:
+            self.batch.kernels.join_codes_i8(rows, start, n, self.joined)
+            self.block.panels, self.block.lower = self.joined, NULL
+        else:
+            self.block.lower += at
+
+    cdef void take_mean(self, int64_t position) noexcept nogil:
+        """Make the mean of a position's partition that of the block."""
+        if self.mean != NULL:
+            self.mean_unit = self.batch.snapshot.partitions.write_mean(position, self.mean)
+
+    cdef int64_t of_one_mean(self, int64_t start, int64_t n) noexcept nogil:
+        """How many of n rows from a position on were coded relative to the same mean."""
+        cdef int64_t begun
+        if self.mean == NULL:
+            return n
+        begun = self.batch.snapshot.partitions.begun(start)
+        if begun > self.batch.snapshot.partitions.n_cells:
+            return n
+        return min(n, self.batch.snapshot.partitions.starts[begun] - start)
+
+    cdef double offset_of(self, int64_t i) noexcept nogil:
+        """What the mean adds to scores of the block for query i."""
+        return self.mean_unit * self.batch.queries[i].scan.unit * farann_code_product(
+            self.coded.single_codes(i), self.mean, self.coded.codes.groups)
+
+    cdef void add_offsets(self, int64_t count) noexcept nogil:
+        """Add what means do to scores that the scan of a tile appended."""
+        cdef farann_candidates *list
+        cdef int64_t i, j
+        for i in range(count):
+            list = &self.candidates.tile[i]
+            for j in range(self.batch.queries[self.candidates.members[i]].candidates.count,
+                           list.count):
+                list.scores[j] = <float>(list.scores[j] + self.offsets[i])
+
+    cdef void scan_code_tile(self, const uint32_t *codes, int64_t width, int64_t count,
+                             int64_t start, int64_t n) noexcept nogil:
+        """Scan the block for one tile, whose queries are the first `count` of the members."""
+        cdef farann_block block = self.coded_block(start)
+        cdef int64_t i, n_coded = 0, n_rows = min(n, self.coded.codes.n_filled - start)
+        cdef bint single = width == 1
+        cdef bint high = self.coded.codes.int4_alone or (
+            single and self.high_nibbles_first(&self.batch.queries[self.candidates.members[0]]))
+        cdef farann_coded_tile tile
+        cdef double offset = 0.0
+        cdef Query *query
+        for i in range(count):
+            query = &self.batch.queries[self.candidates.members[i]]
+            self.candidates.tile[i] = query.candidates
+            if query.by_keys:
+                farann_code_bars_set(&self.pass_thresholds, i, &self.nothing_passes)
+                continue
+            n_coded += query.coded
+            if self.mean_unit != 0.0:
+                offset = self.offsets[i] = self.offset_of(self.candidates.members[i])
+            self.raise_pass_threshold(query, HIGH_NIBBLES if high else WHOLE_CODES, offset)
+            farann_code_bars_set(&self.pass_thresholds, i, &query.pass_threshold)
+        for i in range(count, width):
+            farann_code_bars_set(&self.pass_thresholds, i, &self.nothing_passes)
+        if n_coded == 0:
+            return
+        tile.codes, tile.bars, tile.ahead = codes, &self.pass_thresholds, &self.ahead
+        self.scan_function(single, high)(&self.block, 0, n, &tile, self.candidates.tile)
+        if self.keys_follow and not single and start >= max(FEWEST_FOR_KEYS, 16 * self.batch.k):
+            self.give_up_codes_of(count, start, n_rows)
+        if self.mean_unit != 0.0:
+            self.add_offsets(count)
+        self.batch.scanned += n_rows * n_coded
+        self.count_products(n * width, self.coded.codes.scanned.groups, count)
+        self.batch.bytes_read += n_rows * n_coded * self.code_bytes_of_row(high)
+        if self.batch.filter.alive != NULL and (
+                self.coded.codes.has_pca_filter or (high and not self.coded.codes.int4_alone)):
+            # To see whether a row is allowed costs less than to fetch its other codes.
+            for i in range(count):
+                query = &self.batch.queries[self.candidates.members[i]]
+                farann_candidates_drop(&self.candidates.tile[i], query.candidates.count, &block,
+                                       &query.filter)
+        if self.coded.codes.has_pca_filter:
+            self.refine(count, start, NULL)
+        elif high and not self.coded.codes.int4_alone:
+            query = &self.batch.queries[self.candidates.members[0]]
+            self.judge_high_nibbles(query, self.candidates.tile[0].count - query.candidates.count,
+                                    n)
+            self.defer(query, start)
+            self.refine(1, start, codes)
+            if query.deferred.count > DEFERRED:
+                self.candidates.admit_tile(count, &block)
+                self.refine_deferred(self.candidates.members[0], codes)
+                return
+        self.candidates.admit_tile(count, &block)
+
+    cdef void give_up_codes_of(self, int64_t count, int64_t start, int64_t n) noexcept nogil:
+        """Drop what passed for queries of a tile if it is too much; these get keys instead."""
+        cdef int64_t i, passed
+        cdef Query *query
+        for i in range(count):
+            query = &self.batch.queries[self.candidates.members[i]]
+            passed = self.candidates.tile[i].count - query.candidates.count
+            if passed > 0 and self.key_scan.judge_rough(query, passed, start, n):
+                self.batch.alike += passed
+                self.candidates.tile[i].count = query.candidates.count
+
+    cdef void raise_pass_threshold(self, Query *query, int level, double offset) noexcept nogil:
+        """Make it that of the threshold, for scores that lack the offset."""
+        cdef double floor = self.candidates.admission_threshold(query) - offset
+        if floor == query.pass_floor and level == query.pass_level:
+            return
+        query.pass_floor, query.pass_level = floor, level
+        query.pass_threshold = farann_code_bar_at(&query.scan, &self.coded.codes.scan_bounds, floor,
+                                                  self.batch.sign, level == HIGH_NIBBLES)
+
+    cdef farann_scan_codes *scan_function(self, bint single, bint high) noexcept nogil:
+        cdef const farann_kernels *kernels = self.batch.kernels
+        if high:
+            return kernels.scan_upper_one_i4 if single else kernels.scan_upper_i4
+        return kernels.scan_codes_one_i8 if single else kernels.scan_codes_i8
+
+    cdef void count_products(self, int64_t n, int64_t groups, int64_t blocks) noexcept nogil:
+        """Note n rough scores by codes of so many groups."""
+        self.batch.code_products += n * groups * FARANN_CODE_GROUP
+        self.batch.blocks += blocks
+
+    cdef int64_t code_bytes_of_row(self, bint high) noexcept nogil:
+        """Bytes that a scan reads of a row."""
+        cdef int64_t n = self.coded.codes.panels.shape[1]
+        if not high and self.coded.codes.scanned.lower != NULL:
+            n *= 2
+        return n if self.coded.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
+
+    cdef bint high_nibbles_first(self, Query *query) noexcept nogil:
+        """Whether to read the high nibbles of codes first: not before there is a threshold.
+
+        Nor for a query that is alone only for once, which has no room for rows to put off.
+        """
+        if query.deferred.slots == NULL or query.threshold == -INFINITY:
+            return False
+        if query.pause > 0:
+            query.pause -= 1
+            return False
+        return True
+
+    cdef void judge_high_nibbles(self, Query *query, int64_t passed, int64_t n) noexcept nogil:
+        if passed * FEW_PASS > n:
+            query.next_pause = min(2 * query.next_pause + 1, LONGEST_PAUSE)
+            query.pause = query.next_pause
+
+    cdef void defer(self, Query *query, int64_t start) noexcept nogil:
+        """Put off rows that passed, but by the middle of what they may be are no answer yet.
+
+        In the end, when the threshold is as good as it gets, fewer of them are worth a look.
+        """
+        cdef farann_candidates *passed = &self.candidates.tile[0]
+        cdef farann_candidates *deferred = &query.deferred
+        cdef const farann_coded_rows *rows = &self.coded.codes.scanned
+        cdef int64_t i, position, panel, kept = query.candidates.count
+        cdef double floor = self.candidates.admission_threshold(query)
+        cdef float score, square = 0.0
+        for i in range(kept, passed.count):
+            position = start + passed.slots[i]
+            panel = position // FARANN_CODE_PANEL
+            if rows.squares != NULL:
+                square = <float>self.batch.sign * rows.squares[position]
+            score = farann_code_score(&query.pass_threshold, passed.scores[i], rows.weights[panel],
+                                      square)
+            if score >= floor:
+                passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
+                kept += 1
+                continue
+            deferred.slots[deferred.count] = position
+            deferred.scores[deferred.count] = passed.scores[i]
+            deferred.count += 1
+        passed.count = kept
+
+    cdef void refine_all_deferred(self) noexcept nogil:
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            if self.batch.stopped():
+                return
+            if self.batch.queries[i].deferred.count:
+                self.refine_deferred(i, self.coded.single_codes(i))
+
+    cdef void refine_deferred(self, int64_t i, const uint32_t *codes) noexcept nogil:
+        """Score those rows that were put off and may still belong to the answer."""
+        cdef Query *query = &self.batch.queries[i]
+        cdef farann_candidates *deferred = &query.deferred
+        cdef farann_candidates *passed = &self.candidates.tile[0]
+        cdef farann_block block = self.coded_block(0)
+        cdef int64_t j = 0
+        cdef farann_code_bar threshold
+        while j < deferred.count:
+            self.candidates.tile[0], self.candidates.members[0] = query.candidates, i
+            threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+                                           self.candidates.admission_threshold(query),
+                                           self.batch.sign, True)
+            while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
+                if farann_code_passes(&threshold, &self.coded.codes.scanned, deferred.slots[j],
+                                      deferred.scores[j]):
+                    passed.slots[passed.count] = deferred.slots[j]
+                    passed.scores[passed.count] = deferred.scores[j]
+                    passed.count += 1
+                j += 1
+            self.refine(1, 0, codes)
+            self.candidates.admit_tile(1, &block)
+        deferred.count = 0
+
+    cdef void refine(self, int64_t count, int64_t start, const uint32_t *codes) noexcept nogil:
+        """Score again, by the whole codes, what a tile's scan has left.
+
+        `codes` are those of a single query; NULL: all members have some of their own.
+        """
+        cdef farann_coded_tile tile
+        cdef farann_code_bars thresholds
+        cdef farann_code_bar threshold
+        cdef int64_t i, n
+        cdef Query *query
+        tile.bars, thresholds.sign = &thresholds, self.pass_thresholds.sign
+        for i in range(count):
+            query = &self.batch.queries[self.candidates.members[i]]
+            n = self.candidates.tile[i].count - query.candidates.count
+            if n == 0:
+                continue
+            self.batch.refined += n
+            self.batch.bytes_read += n * self.coded.codes.groups * FARANN_CODE_GROUP
+            threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+                                           self.candidates.admission_threshold(query),
+                                           self.batch.sign, False)
+            farann_code_bars_set(&thresholds, 0, &threshold)
+            tile.codes = codes
+            if codes == NULL:
+                tile.codes = self.coded.whole_codes(self.candidates.members[i])
+            self.batch.kernels.refine_codes_i8(&self.coded.codes.refined, start, &tile,
+                                               &self.candidates.tile[i], query.candidates.count)
+
+    cdef farann_block coded_block(self, int64_t start) noexcept nogil:
+        cdef farann_block block
+        block.first, block.positions, block.ids = start, NULL, self.batch.snapshot.ids_by_slot
+        block.slots, block.end = NULL, self.coded.codes.n_rows
+        if self.coded.codes.slots is not None:
+            block.slots = &self.coded.codes.slots[start]
+        return block
+
+    cdef void set_whole_thresholds(self, int64_t count) noexcept nogil:
+        """Bars for whole codes, of a tile whose queries are the first `count` of the members."""
+        cdef int64_t i
+        cdef farann_code_bar threshold
+        cdef const Query *query
+        for i in range(self.coded.code_width):
+            threshold = self.nothing_passes
+            if i < count:
+                query = &self.batch.queries[self.candidates.members[i]]
+                self.candidates.tile[i] = query.candidates
+                if query.coded and not query.by_keys:
+                    threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+                                                   self.candidates.admission_threshold(query),
+                                                   self.batch.sign, False)
+            farann_code_bars_set(&self.pass_thresholds, i, &threshold)

@@ -1,0 +1,40 @@
+"""8-bit codes of all rows of a snapshot's base."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from farann.native.encoding cimport Turn
+from farann.native.kernels cimport farann_code_bounds, farann_coded_rows
+
+
+cdef class Codes:
+    cdef const uint8_t[:, ::1] panels, low_nibbles, whole
+    cdef const float[::1] inv_scale, low_nibble_norm, squares, whole_inv_scale, whole_squares
+    cdef const int32_t[::1] slots
+    cdef Turn transform
+    cdef double[:, ::1] pca_filter  # padded with zeros to a multiple of 8
+    cdef const int64_t[::1] outliers
+    # None, or the largest |z| from each panel on, or what isn't along; in runs: as given.
+    cdef double[::1] max_norm
+    cdef double[:, ::1] mean_query_direction  # None, or a direction, padded with zeros
+    cdef double[::1] max_along  # the most along it, likewise
+    cdef farann_coded_rows scanned, refined
+    cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes
+    cdef uint8_t[:, ::1] hub_panels
+    cdef float[::1] hub_weights
+    cdef int64_t n_hubs
+    cdef farann_code_bounds bounds, scan_bounds
+    cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
+    cdef bint has_pca_filter, int4_alone, high_nibbles_first
+    cdef int64_t n_rows, n_positions, n_coded, dim, groups
+    cdef readonly int64_t n_filled  # positions up to the last that has a row
+    cdef int64_t n_leading  # positions before the first that is empty
+    cdef object places  # see `places_of`
+
+    cdef take_slots(self)
+    cdef take_scanned(self, arrays)
+    cdef take_norms(self, arrays, bint in_runs)
+    cdef take_whole(self, arrays)
+    cdef take_hubs(self)
+
+
+cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *

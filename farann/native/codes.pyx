@@ -1,0 +1,272 @@
+"""8-bit codes of all rows of a snapshot's base, as searches read them."""
+
+from libc.math cimport INFINITY, sqrt
+from libc.stdint cimport int64_t
+
+from farann.native.encoding cimport Turn, orthonormal
+from farann.native.kernels cimport *
+
+import numpy as np
+
+from farann.native.encoding import pack_codes
+
+cdef enum:
+    # Coordinates whose high nibbles have sums that float32 holds, whatever they are.
+    MOST_HALVED = 8192
+    # Rows that may be without codes: so many, or one in so many of a base.
+    MOST_OUTLIERS = 64
+    FEWEST_CODED = 256
+
+# High nibbles of codes that take less are in the cache, and not worth reading first.
+CACHED_BYTES = 524288
+
+# Of a layout with a PCA filter so many rows come before it: the first, which answer many queries.
+HUB_ROWS = 512
+
+
+cdef class Codes:
+    """8-bit codes of all rows of a snapshot's base, by position; several levels of them.
+
+    Parameters
+    ----------
+    n_rows, dim : int
+        Of the base.
+    arrays : CodeArrays
+        With the attributes below.
+    in_runs : bool
+        Whether rows lie by reach in runs only, of which it says what each panel reaches.
+
+    Attributes
+    ----------
+    panels : uint8 (n_positions, 4 * n)
+        What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `basis` the upper
+        halves of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or one
+        for each of the `axes`. With it whole codes of those along it, and a last group for the
+        length of the rest.
+    low_nibbles : uint8, as panels, or None
+        The lower halves; None with a `basis`, and for 4-bit codes.
+    inv_scale : float32 (n_positions / 16,)
+        One over the scale of a panel's codes.
+    low_nibble_norm : float32 (n_positions / 16,) or None
+        Of halves: the largest |l - 7.5| of a panel's rows, with the lower halves l.
+    squares : float32 (n_positions,) or None
+        |z|^2 times the weight (l2).
+    signs : int8 (3, n_coded)
+        Of the rotation of all coordinates.
+    slots : int32 (n_positions,) or None
+        The slot of each position, -1 for none; None: they are the same.
+    outliers : int64 (m,)
+        Slots of the rows that are not coded.
+    bounds : tuple of eight floats
+        Of what is scanned: the largest |w z - c|, |w z|, |l - 7.5| and |z| of a row z with the
+        weight w and codes c, the first two less the mean that it is relative to; the unit of the
+        rest, or 0; of what is outside the `axes`, the largest |z'| and |w z'|, and the
+        root of the mean of |z'|^2.
+    pca_filter : float64 (m, dim) or None
+        Orthonormal directions.
+    whole : uint8 (n_positions, 4 * ceil(n_coded / 4)) or None
+        With a basis: codes of all coordinates, row after row.
+    whole_inv_scale : float32 (n_positions,) or None
+    whole_squares, whole_bounds
+        Of these, as above.
+    max_norm : float32 (n_positions / 16,) or None
+        The largest |z| of a panel's rows, where these lie by it; with a `lead`, of what is not
+        along it.
+    mean_query_direction : float64 (dim,) or None
+        A direction, of length 1, not under l2.
+    max_along : float32 (n_positions / 16,) or None
+        The most that a panel's rows are along the lead.
+    mean_direction_scaling : float64 (dim,) or None
+        Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
+    pca_axes : float64 (n_coded, dim) or None
+        What rows are coded along, see `Turn`; not without vectors.
+    """
+
+    def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
+        cdef int64_t n
+        if (arrays.panels is None or arrays.inv_scale is None or arrays.signs is None
+                or arrays.outliers is None):
+            raise TypeError("codes need panels, weights, signs and outliers")
+        self.transform = Turn(arrays.signs, arrays.mean_direction_scaling, arrays.pca_axes)
+        self.panels, self.low_nibbles, self.whole = arrays.panels, arrays.low_nibbles, arrays.whole
+        self.inv_scale, self.low_nibble_norm = arrays.inv_scale, arrays.low_nibble_norm
+        self.squares, self.whole_inv_scale = arrays.squares, arrays.whole_inv_scale
+        self.whole_squares = arrays.whole_squares
+        self.slots, self.outliers = arrays.slots, arrays.outliers
+        self.has_pca_filter = arrays.pca_filter is not None
+        self.int4_alone = self.low_nibbles is None and not self.has_pca_filter
+        self.n_rows, self.n_positions, self.dim = n_rows, self.panels.shape[0], dim
+        self.n_coded = self.transform.signs.shape[1]
+        self.groups = (self.n_coded + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
+        n = self.n_positions
+        if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL
+                or self.inv_scale.shape[0] * FARANN_CODE_PANEL != n
+                or self.transform.dim != dim
+                or (self.slots is not None and self.slots.shape[0] != n)
+                or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
+            raise ValueError("panels, weights, signs and slots must fit together")
+        if arrays.mean_direction_scaling is not None and self.squares is not None:
+            raise ValueError("there is no stretch beside squares")
+        self.take_slots()
+        self.take_scanned(arrays)
+        self.take_norms(arrays, in_runs)
+        self.bounds, self.refined = self.scan_bounds, self.scanned
+        if self.has_pca_filter:
+            self.take_whole(arrays)
+        self.outside_noise = 1.0
+        if self.bounds.outside > 0.0 and self.n_coded < dim:
+            *_, usual = arrays.whole_bounds if self.has_pca_filter else arrays.bounds
+            self.outside_noise = min(1.0, 3.0 * usual / (
+                self.bounds.outside * sqrt(<double>(dim - self.n_coded))))
+
+    cdef take_slots(self):
+        """Check where rows are, and count up to where there are any."""
+        cdef int64_t i, n_outliers = self.outliers.shape[0], n = self.n_positions
+        if n_outliers > max(MOST_OUTLIERS, self.n_rows // FEWEST_CODED):
+            raise ValueError(f"there must be at most {MOST_OUTLIERS} outliers, or one row in "
+                             f"{FEWEST_CODED}")
+        for i in range(n_outliers):
+            if not (self.outliers[i - 1] if i else -1) < self.outliers[i] < self.n_rows:
+                raise ValueError("outliers must be ascending slots of the base")
+        # Panels that fill up behind the last row aren't counted as rows.
+        self.n_filled = self.n_leading = self.n_rows
+        if self.slots is None:
+            return
+        for i in range(n):
+            if not -1 <= self.slots[i] < self.n_rows:
+                raise ValueError("slots must be those of the base")
+        self.n_filled, self.n_leading = n, 0
+        while self.n_leading < n and self.slots[self.n_leading] >= 0:
+            self.n_leading += 1
+        while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
+            self.n_filled -= 1
+
+    cdef take_scanned(self, arrays):
+        """What is scanned: halves of all coordinates, or codes along the basis."""
+        cdef int64_t n = self.n_positions, parts = code_pairs(self.groups)
+        cdef bint has_lower = self.low_nibbles is not None
+        # One query alone waits for memory: it reads the high nibbles before the low ones.
+        self.high_nibbles_first = (has_lower and self.n_coded <= MOST_HALVED
+                                   and n * self.panels.shape[1] > CACHED_BYTES)
+        self.scanned.groups = self.groups
+        if self.has_pca_filter:
+            self.pca_filter = orthonormal(arrays.pca_filter, self.dim, "basis")
+            # The last group is for the length of the rest.
+            parts = (self.pca_filter.shape[0] - 1) // FARANN_CODE_GROUP + 2
+            self.scanned.groups = parts
+            if (self.low_nibble_norm is not None or has_lower or self.whole is None
+                    or self.whole.shape[0] != n
+                    or self.whole.shape[1] != self.groups * FARANN_CODE_GROUP
+                    or self.whole_inv_scale is None or self.whole_inv_scale.shape[0] != n):
+                raise ValueError("whole must hold all coordinates of all positions")
+        elif (self.low_nibble_norm is None
+              or self.low_nibble_norm.shape[0] != self.inv_scale.shape[0]):
+            raise ValueError("there must be what is unknown of each panel")
+        else:
+            largest_of(self.low_nibble_norm, "what is unknown of a panel")
+            self.scanned.unknown = &self.low_nibble_norm[0]
+        if self.panels.shape[1] != parts * FARANN_CODE_GROUP or (
+                has_lower and (self.low_nibbles.shape[0] != n
+                               or self.low_nibbles.shape[1] != self.panels.shape[1])):
+            raise ValueError("panels must hold the coordinates that are scanned")
+        self.scanned.panels, self.scanned.weights = &self.panels[0, 0], &self.inv_scale[0]
+        if has_lower:
+            self.scanned.lower = &self.low_nibbles[0, 0]
+        self.scan_bounds = bounds_of(
+            arrays.bounds, arrays.inv_scale, arrays.squares, n,
+            self.pca_filter.shape[0] if self.has_pca_filter else self.n_coded)
+        if self.has_pca_filter != (self.scan_bounds.rest_unit > 0.0):
+            raise ValueError("the rest has a unit, if there is one")
+        if self.squares is not None:
+            self.scanned.squares = &self.squares[0]
+
+    cdef take_norms(self, arrays, bint in_runs):
+        """The largest norm from each panel on, where rows lie by that."""
+        longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
+        self.max_norm = self.max_along = self.mean_query_direction = None
+        if longest is not None:
+            if longest.shape != (self.inv_scale.shape[0],):
+                raise ValueError("there must be the longest row of each panel")
+            largest_of(longest, "lengths")
+            self.max_norm = most_from_each_on(longest, in_runs)
+        if lead is not None or along is not None:
+            if longest is None or lead is None or along is None or along.shape != longest.shape:
+                raise ValueError("a lead needs what the rows of each panel are along it, and else")
+            if not np.isfinite(along).all():
+                raise ValueError("what rows are along a lead must be finite")
+            if lead.shape != (self.dim,):
+                raise ValueError("the lead must be a direction of the rows' space")
+            self.mean_query_direction = orthonormal(lead[None], self.dim, "lead")
+            self.max_along = most_from_each_on(along, in_runs)
+
+    cdef take_whole(self, arrays):
+        """Beside a basis: codes of all coordinates."""
+        self.bounds = bounds_of(arrays.whole_bounds, arrays.whole_inv_scale, arrays.whole_squares,
+                                self.n_positions, self.n_coded)
+        if self.bounds.rest_unit > 0.0 or (self.squares is None) != (self.whole_squares is None):
+            raise ValueError("whole codes have no rest, and squares as panels have")
+        self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0], &self.whole_inv_scale[0],
+                                         NULL, NULL, self.groups)
+        if self.whole_squares is not None:
+            self.refined.squares = &self.whole_squares[0]
+        self.take_hubs()
+
+    cdef take_hubs(self):
+        """Lay the whole codes of the first rows out in panels: all queries look at these."""
+        cdef int64_t n = min(whole_panels(HUB_ROWS), self.n_positions)
+        weights = np.asarray(self.whole_inv_scale[:n]).reshape(-1, FARANN_CODE_PANEL)
+        self.n_hubs = 0
+        # Files of earlier versions have a weight for each row.
+        if n == 0 or (weights != weights[:, :1]).any():
+            return
+        self.hub_weights = np.ascontiguousarray(weights[:, 0])
+        self.hub_panels = np.empty((n, self.groups * FARANN_CODE_GROUP), np.uint8)
+        pack_codes(self.whole[:n], np.arange(n), False, self.hub_panels, None)
+        self.hubs = farann_coded_rows(&self.hub_panels[0, 0], NULL, NULL, &self.hub_weights[0],
+                                      NULL, self.refined.squares, self.groups)
+        self.n_hubs = n
+
+
+cdef most_from_each_on(values, bint in_runs):
+    """The largest value from each panel on; in runs it is given."""
+    if in_runs:
+        return values.astype(np.float64)
+    return np.maximum.accumulate(values[::-1].astype(np.float64))[::-1].copy()
+
+
+cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *:
+    """Bounds of n coded rows, with what follows from their weights and squares."""
+    cdef farann_code_bounds result
+    inv_scale = np.asarray(inv_scale)
+    smallest, largest = float(inv_scale.min()), float(inv_scale.max())
+    if not 0.0 < smallest <= largest < INFINITY:
+        raise ValueError("weights must be positive and finite")
+    (result.residual, result.length, result.unknown, result.norm, result.rest_unit,
+     result.outside, result.outside_length, usual) = bounds
+    result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
+    result.largest_square = 0.0
+    if squares is not None:
+        if len(squares) != n:
+            raise ValueError("there must be a square for each position")
+        # Positive even where all rows are zero: it tells that there are squares.
+        result.largest_square = max(largest_of(squares, "squares"), 1e-37)
+    result.dim = dim
+    if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
+            and 0.0 <= result.unknown < INFINITY and 0.0 <= result.norm < INFINITY
+            and 0.0 <= result.rest_unit < INFINITY and 0.0 <= result.outside < INFINITY
+            and 0.0 <= result.outside_length < INFINITY and 0.0 <= usual < INFINITY):
+        raise ValueError("bounds must be finite and not negative")
+    return result
+
+
+cdef double largest_of(values, str name) except -1.0:
+    """The largest of values that are none of them NaN, infinite or negative.
+
+    Zero times any of them must be zero: where a tile has fewer queries than it is wide, that keeps
+    rows from passing for the rest, whose candidates have no memory.
+    """
+    values = np.asarray(values)
+    smallest, largest = float(values.min()), float(values.max())
+    if not 0.0 <= smallest <= largest < INFINITY:
+        raise ValueError(f"{name} must be finite and not negative")
+    return largest

@@ -1,0 +1,27 @@
+"""Whether codes rule out enough rows to pay."""
+
+from libc.stdint cimport int64_t
+
+from farann.native.norm_pruning cimport NormPruning
+from farann.native.query_batch cimport QueryBatch
+
+cdef enum:
+    # Rows that are scanned before it is judged whether codes rule out enough.
+    FEWEST_JUDGED = 256
+
+
+cdef class CostJudge:
+    cdef QueryBatch batch
+    cdef NormPruning pruning
+    # That a row passes, is refined and rescored, in rows that are scanned by codes and not in
+    # float32; 0: codes are never given up.
+    cdef double cost_passed, cost_refined, cost_rescored
+    cdef double cost_whole  # the same of one that is scanned by whole codes, put into panels
+    cdef int64_t judged  # up to which position it was looked whether codes pay
+    cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
+
+    @staticmethod
+    cdef CostJudge of(QueryBatch batch, NormPruning pruning, costs)
+    cdef void begin(self) noexcept nogil
+    cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil
+    cdef double cost_so_far(self) noexcept nogil

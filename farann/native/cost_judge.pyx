@@ -1,0 +1,66 @@
+"""Whether codes rule out enough rows to pay."""
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from farann.native.norm_pruning cimport NormPruning
+from farann.native.query_batch cimport QueryBatch
+
+# Codes are given up if what passes will cost so many times what they save.
+cdef double SURELY = 1.5
+
+cdef enum:
+    # Rows that may pass before codes are judged, beside those that have to do with k.
+    ALWAYS_PASS = 64
+
+
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
+cdef class CostJudge:
+    """What rows that codes did not rule out have cost, and will."""
+
+    @staticmethod
+    cdef CostJudge of(QueryBatch batch, NormPruning pruning, costs):
+        cdef CostJudge self = CostJudge.__new__(CostJudge)
+        self.batch, self.pruning = batch, pruning
+        self.cost_passed, self.cost_refined, self.cost_rescored, self.cost_whole = costs
+        return self
+
+    cdef void begin(self) noexcept nogil:
+        """Judge rows from here on, and not what those before have cost."""
+        self.judged, self.share_judged, self.cost_judged = 0, 0.0, self.cost_so_far()
+
+    cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil:
+        """Whether rows that codes let pass of those that are left will cost more than codes save.
+
+        Of the first 16 k rows some 6 k pass in any case, until there is a good threshold, and later
+        about k each time as many rows again were scanned. Where codes serve, those that pass beside
+        these become as rare; where they don't, as many pass of rows that come later.
+        """
+        cdef int64_t n = start - self.judged, usual = self.batch.k
+        cdef double saved = left
+        cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
+        if self.judged == 0:
+            # Where rows lie by norm the first pass, whatever the rest does.
+            usual = start if self.pruning.by_norm else 6 * self.batch.k + ALWAYS_PASS
+        share = ((cost - self.cost_judged) / self.batch.n_queries
+                 - usual * (self.cost_passed + self.cost_rescored)) / n
+        if self.share_judged > 0.0:
+            falls = min(max(share / self.share_judged, falls), 1.0)
+        self.share_judged = share if self.judged else 0.0
+        self.judged, self.cost_judged = start, cost
+        if share <= 0.0 or not self.pruning.all_look_on():
+            return False
+        n = start
+        while left > 0:
+            share *= falls
+            expected += share * min(n, left)
+            left -= n
+            n *= 2
+        return expected > SURELY * saved
+
+    cdef double cost_so_far(self) noexcept nogil:
+        """What rows that codes did not rule out have cost."""
+        return ((self.batch.passed + self.batch.alike) * self.cost_passed
+                + self.batch.refined * self.cost_refined
+                + (self.batch.rescored + self.batch.alike) * self.cost_rescored)

@@ -1,0 +1,53 @@
+"""Types of `encoding.pyx`."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+CODE_SPAN: Final[int]
+LARGEST_STRETCH: Final[int]
+MOST_AXES: Final[int]
+
+class Turn:
+    def __init__(
+        self,
+        signs: npt.NDArray[np.int8],
+        stretch: npt.NDArray[np.float64] | None = None,
+        axes: npt.NDArray[np.float64] | None = None,
+    ) -> None: ...
+
+def code_rows(n: int) -> int: ...
+def rotate(
+    vectors: npt.NDArray[np.float64], signs: npt.NDArray[np.int8], isa: str
+) -> None: ...
+def code_extents(
+    rows: npt.NDArray[np.float32],
+    centre: npt.NDArray[np.float64],
+    unit: bool,
+    signs: npt.NDArray[np.int8],
+    stretch: npt.NDArray[np.float64] | None,
+    axes: npt.NDArray[np.float64] | None,
+    isa: str,
+    extents: npt.NDArray[np.float64],
+) -> None: ...
+def encode_rows(
+    rows: npt.NDArray[np.float32],
+    centre: npt.NDArray[np.float64],
+    unit: bool,
+    signs: npt.NDArray[np.int8],
+    stretch: npt.NDArray[np.float64] | None,
+    axes: npt.NDArray[np.float64] | None,
+    weights: npt.NDArray[np.float32],
+    isa: str,
+    codes: npt.NDArray[np.uint8],
+    squares: npt.NDArray[np.float64],
+    unknown: npt.NDArray[np.float32],
+) -> tuple[float, float, float, float, float, float]: ...
+def pack_codes(
+    rows: npt.NDArray[np.uint8],
+    places: npt.NDArray[np.int64],
+    halves: bool,
+    panels: npt.NDArray[np.uint8],
+    lower: npt.NDArray[np.uint8] | None = None,
+) -> None: ...

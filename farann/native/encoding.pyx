@@ -1,0 +1,161 @@
+"""Rows as 8-bit codes: what they go through before, coding them, laying the codes out in panels."""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
+
+from farann.native.kernels cimport *
+
+import numpy as np
+
+cdef enum:
+    # Coordinates that are coded before signals are looked for.
+    CODED_AT_ONCE = 1048576
+
+CODE_SPAN, LARGEST_STRETCH, MOST_AXES = <int>FARANN_SPAN, <int>FARANN_STRETCH, <int>LARGEST_BASIS
+
+
+def code_rows(int64_t n):
+    """Rows of whole panels that hold n rows."""
+    return whole_panels(n)
+
+
+cdef class Turn:
+    """What vectors go through before they are coded: a stretch, if there is one, axes, if only what
+    they are along these is coded, and a rotation.
+
+    Parameters
+    ----------
+    signs : int8 (3, n_coded)
+        Of the rotation.
+    stretch : float64 (dim,) or None
+        p: rows are multiplied with I + p p', weights with its inverse.
+    axes : float64 (n_coded, dim) or None
+        Orthonormal directions; None: all dim coordinates are coded.
+    """
+
+    def __init__(self, const int8_t[:, ::1] signs, stretch=None, axes=None):
+        cdef int64_t dim = signs.shape[1]
+        cdef double squares = 0.0
+        if signs.shape[0] != FARANN_ROTATION_ROUNDS or dim < 1:
+            raise ValueError("there must be signs for each round of the rotation")
+        self.signs = np.array(signs, np.float64)
+        self.given = farann_turn(&self.signs[0, 0], NULL, 1.0, NULL, dim)
+        if axes is not None:
+            if np.ndim(axes) != 2 or len(axes) != dim:
+                raise ValueError("there must be signs for each of the axes")
+            dim = axes.shape[1]
+            self.axes = orthonormal(axes, dim, "axes")
+            self.given.axes = &self.axes[0, 0]
+        self.dim = dim
+        if stretch is None:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = float(np.square(stretch, dtype=np.float64).sum())
+        # NaN fails this, too; the rest pays for rounding.
+        if np.shape(stretch) != (dim,) or not squares < (FARANN_STRETCH - 1) * (1.0 + 1e-9):
+            raise ValueError(f"a stretch must be a direction of the rows' space, by up to "
+                             f"{FARANN_STRETCH} times")
+        self.stretch = np.zeros(padded(dim))
+        np.asarray(self.stretch)[:dim] = stretch
+        self.given.stretch, self.given.shrink = &self.stretch[0], 1.0 / (1.0 + squares)
+
+
+def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
+    """Rotate vectors in place, as rows are before they are coded; the same bits at all levels."""
+    cdef Turn turn = Turn(signs)
+    cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef int64_t i, dim = signs.shape[1]
+    cdef uint64_t before
+    if vectors.shape[1] != dim:
+        raise ValueError("there must be a sign for each coordinate")
+    with nogil:
+        before = farann_arithmetic_begin()
+        for i in range(vectors.shape[0]):
+            kernels.rotate_f64(&vectors[i, 0], dim, turn.given.signs, FARANN_ROTATION_ROUNDS)
+        farann_arithmetic_end(before)
+
+
+def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
+                 const int8_t[:, ::1] signs, stretch, axes, str isa, double[::1] extents):
+    """Write each row's largest |coordinate| after centring, and what `Turn` says, or how long the
+    row is outside the axes, if that is more."""
+    cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
+    cdef Turn turn = Turn(signs, stretch, axes)
+    cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef int64_t n, start = 0
+    cdef uint64_t before
+    while start < rows.shape[0]:
+        n = coded_at_once(rows.shape[0] - start, rows.shape[1])
+        with nogil:
+            before = farann_arithmetic_begin()
+            farann_code_extents(kernels, &rows[start, 0], n, rows.shape[1], &centre[0],
+                                unit, &turn.given, &scratch[0], &extents[start])
+            farann_arithmetic_end(before)
+        start += n
+        PyErr_CheckSignals()
+
+
+cdef int64_t coded_at_once(int64_t left, int64_t dim) noexcept nogil:
+    """How many rows to code before signals are looked for."""
+    return min(left, max(CODED_AT_ONCE // dim, 1))
+
+
+def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
+                const int8_t[:, ::1] signs, stretch, axes, const float[::1] weights, str isa,
+                uint8_t[:, ::1] codes, double[::1] squares, float[::1] unknown):
+    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and
+    of what is outside the axes |z'|^2 and |w z'|^2."""
+    cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
+    cdef Turn turn = Turn(signs, stretch, axes)
+    cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef farann_code_extremes largest
+    cdef int64_t n, start = 0
+    cdef uint64_t before
+    largest.residual = largest.length = largest.unknown = largest.norm = 0.0
+    largest.outside = largest.outside_length = 0.0
+    while start < rows.shape[0]:
+        n = coded_at_once(rows.shape[0] - start, rows.shape[1])
+        with nogil:
+            before = farann_arithmetic_begin()
+            farann_encode_rows(kernels, &rows[start, 0], n, rows.shape[1], &centre[0], unit,
+                               &turn.given, &weights[start], &scratch[0], &codes[start, 0],
+                               &squares[start], &unknown[start], &largest)
+            farann_arithmetic_end(before)
+        start += n
+        PyErr_CheckSignals()
+    return (largest.residual, largest.length, largest.unknown, largest.norm, largest.outside,
+            largest.outside_length)
+
+
+def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halves,
+               uint8_t[:, ::1] panels, uint8_t[:, ::1] lower=None):
+    """Lay the codes of rows out in panels: row i at position places[i], nowhere if negative."""
+    cdef int64_t i, groups = rows.shape[1] // FARANN_CODE_GROUP
+    cdef int64_t width = (code_pairs(groups) if halves else groups) * FARANN_CODE_GROUP
+    if (rows.shape[1] % FARANN_CODE_GROUP or rows.shape[0] != places.shape[0]
+            or panels.shape[0] % FARANN_CODE_PANEL or panels.shape[1] != width
+            or (lower is not None and (lower.shape[0] != panels.shape[0]
+                                       or lower.shape[1] != width or not halves))):
+        raise ValueError("panels must have room for the rows")
+    for i in range(places.shape[0]):
+        if places[i] >= panels.shape[0]:
+            raise ValueError("places must be in the panels")
+    if rows.shape[0] and panels.shape[0]:
+        with nogil:
+            farann_pack_codes(&rows[0, 0], &places[0], places.shape[0], groups, halves,
+                              &panels[0, 0], NULL if lower is None else &lower[0, 0])
+
+
+cdef orthonormal(basis, dim, str name):
+    """Directions with zeros behind each; ValueError if they aren't orthonormal."""
+    basis = np.asarray(basis, np.float64)
+    if (basis.ndim != 2 or not 1 <= basis.shape[0] <= min(dim, LARGEST_BASIS)
+            or basis.shape[1] != dim):
+        raise ValueError(f"{name} must be up to {LARGEST_BASIS} directions of the rows' space")
+    # First that products stay finite; NaN fails this, too.
+    if not (np.abs(basis).max() < 2.0
+            and np.linalg.norm(basis @ basis.T - np.eye(len(basis))) < 1e-12):
+        raise ValueError(f"{name} must be orthonormal")
+    whole = np.zeros((len(basis), -(-dim // 8) * 8))
+    whole[:, :dim] = basis
+    return whole

@@ -1,0 +1,261 @@
+"""Which queries are unlike those that a search was tuned with."""
+
+from libc.math cimport INFINITY, nextafterf, sqrt
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free
+
+from farann.native.kernels cimport *
+from farann.native.process cimport NEVER, CancelFlag
+from farann.native.scratch cimport ALIGNMENT, aligned
+
+import numpy as np
+
+from farann.native.process import Cancelled
+
+cdef enum:
+    # What is kept of a query: so many sums of its coordinates. And points at most.
+    GUARD_WIDTH = 64
+    GUARD_POINTS = 256
+
+# How late answers may come, in deviations of one query: what may add up, of queries one after
+# another, beyond what is usual and a margin.
+cdef double LATE_MARGIN = 0.2, LATE_LIMIT = 25.0
+# The least that is taken for a deviation, beside 1 and the usual.
+cdef double LEAST_LATE_SPREAD = 0.05
+
+
+cdef class Guard:
+    """Tells queries that are unlike a sample of queries, by two tests.
+
+    A query is first reduced to `width` sums: the sum j has the coordinates j, j + width, ..., each
+    times its sign. With `unit` they are divided by the query's length, as only directions count.
+    Less the centre and times the scale they are x. A query is like the sample if x is near one of
+    the points, |x - c|^2 <= reach, and in no direction further out than the sample, |A x| <= 1.
+
+    Parameters
+    ----------
+    isa : str
+    unit : bool
+    signs : float32 (dim,)
+    centre : float32 (width,)
+        Width is dim up to a multiple of 16, and at most `GUARD_WIDTH`.
+    scale : float
+    points : float32 (n, width)
+        Up to `GUARD_POINTS`.
+    reaches : float32 (n,)
+        Squares of the distances at which queries are near the points.
+    axes : float32 (width, width)
+        A.
+    """
+
+    def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] centre,
+                 double scale, const float[:, ::1] points, const float[::1] reaches,
+                 const float[:, ::1] axes):
+        self.kernels = kernels_of(isa)
+        self.unit, self.scale = unit, scale
+        self.dim, self.width = signs.shape[0], min(padded(signs.shape[0]), <int64_t>GUARD_WIDTH)
+        if (self.dim < 1 or centre.shape[0] != self.width
+                or not 1 <= points.shape[0] <= GUARD_POINTS or points.shape[1] != self.width
+                or reaches.shape[0] != points.shape[0]
+                or axes.shape[0] != self.width or axes.shape[1] != self.width):
+            raise ValueError("points, axes and centre must be those of the dimension")
+        if not (scale > 0.0 and np.isfinite(scale) and np.isfinite(centre).all()
+                and np.isfinite(points).all() and np.isfinite(reaches).all()
+                and np.isfinite(axes).all()):
+            raise ValueError("points, axes and centre must be finite, and the scale positive")
+        self.signs, self.centre = signs, centre
+        self.points, self.reaches, self.axes = points, reaches, axes
+        # A query is near a point where <x, c> plus this is at least |x|^2 / 2.
+        with np.errstate(over="ignore"):
+            squares = np.square(points, dtype=np.float64).sum(axis=1)
+            self.biases = (0.5 * (np.asarray(reaches) - squares)).astype(np.float32)
+        self.nowhere = np.zeros(self.width, np.float32)
+        self.point_panels, self.point_biases = self.packed(points)
+        self.axis_panels, self.axis_biases = self.packed(axes)
+        cdef int64_t i
+        for i in range(points.shape[0]):
+            self.point_biases[i] += self.biases[i]
+
+    cdef tuple packed(self, const float[:, ::1] rows):
+        """Rows as panels, and biases of zero, or -inf for rows that fill up the last panel."""
+        cdef int64_t n = rows.shape[0], panel = self.kernels.panel_rows
+        cdef int64_t room = (n + panel - 1) // panel * panel
+        cdef float[::1] panels = np.zeros(room * self.width, np.float32)
+        cdef float[::1] biases = np.zeros(room, np.float32)
+        cdef double[::1] centre = np.zeros(self.width)
+        self.kernels.pack_rows_f32(&rows[0, 0], NULL, n, self.width, &centre[0], False, 0.0,
+                                   &panels[0], &biases[0])
+        return panels, biases
+
+    def find(self, const float[:, ::1] queries, int64_t start, int64_t stop, uint8_t[::1] unlike,
+             CancelFlag flag=None):
+        """Mark the queries start .. stop that are unlike the sample; gives how many there are."""
+        cdef int64_t at = start, count, found = 0, i
+        cdef int64_t width = self.kernels.tile_queries
+        cdef const int64_t *given_up = &NEVER
+        cdef uint64_t before
+        cdef float *memory = NULL
+        if not (0 <= start <= stop <= queries.shape[0] and stop <= unlike.shape[0]
+                and queries.shape[1] == self.dim):
+            raise ValueError("queries must be those of the dimension, with a mark for each")
+        if flag is not None:
+            given_up = &flag.raised
+        if stop - start >= FEW_QUERIES:
+            memory = <float *>farann_alloc(self.tile_bytes() + ALIGNMENT, True)
+            if memory == NULL:
+                raise MemoryError("no memory to tell which queries are unlike the sample")
+        with nogil:
+            before = farann_arithmetic_begin()
+            while at < stop and farann_load(given_up) == 0:
+                count = min(width, stop - at) if memory != NULL else 1
+                if memory != NULL:
+                    self.look_at_tile(queries, at, count, <float *>aligned(memory), &unlike[at])
+                else:
+                    unlike[at] = not self.passes(&queries[at, 0], 1.0)
+                at += count
+            farann_arithmetic_end(before)
+        free(memory)
+        if at < stop:
+            raise Cancelled
+        for i in range(start, stop):
+            found += unlike[i]
+        return found
+
+    cdef int64_t tile_bytes(self) noexcept nogil:
+        """Scratch memory of a tile: queries, thresholds, and what is found of each."""
+        cdef int64_t tile = self.kernels.tile_queries
+        return tile * (self.width * sizeof(float) + sizeof(double)
+                       + GUARD_POINTS * (sizeof(float) + sizeof(int64_t))
+                       + sizeof(farann_candidates) + sizeof(float)) + 4 * ALIGNMENT
+
+    cdef double reduce(self, const float *query, float *x) noexcept nogil:
+        """What is kept of a query, x (width,); gives |x|^2."""
+        cdef int64_t width = self.width, j, k = 0
+        cdef const float *signs = &self.signs[0]
+        cdef const float *centre = &self.centre[0]
+        cdef double factor = self.scale
+        for j in range(width):
+            x[j] = 0.0
+        while k + width <= self.dim:
+            for j in range(width):
+                x[j] += signs[k + j] * query[k + j]
+            k += width
+        for j in range(self.dim - k):
+            x[j] += signs[k + j] * query[k + j]
+        if self.unit:
+            # A query of zero has no direction, and any answer is one.
+            factor = sqrt(sum_of_squares(query, self.dim))
+            factor = self.scale / factor if factor > 0.0 else self.scale
+        for j in range(width):
+            x[j] = <float>(x[j] * factor - centre[j] * self.scale)
+        return sum_of_squares(x, width)
+
+    def is_like(self, const float[:, ::1] queries, int64_t i, double times=1.0):
+        """Whether query i is like the sample, where squares may be so many times as large.
+
+        Queries that are, for their own sake, are counted: see `count_alone`.
+        """
+        cdef bint like
+        cdef uint64_t before
+        if not 0 <= i < queries.shape[0] or queries.shape[1] != self.dim:
+            raise ValueError("queries must be those of the dimension")
+        with nogil:
+            before = farann_arithmetic_begin()
+            like = self.passes(&queries[i, 0], times)
+            farann_arithmetic_end(before)
+        self.alone += like and times == 1.0
+        return like
+
+    def how_late(self, int64_t asked, double late, double usual, double spread, int64_t sampled):
+        """By how many deviations the answers to queries came later, on average, than is usual.
+
+        It is infinite if those of all queries before add up to more than chance explains: then the
+        plan was not made for such queries. `late` is the sum of what `ApproximateTask.late_to` told
+        of them, `usual` the mean of so many `sampled` queries, `spread` their deviation.
+        """
+        cdef double unit = max(spread, LEAST_LATE_SPREAD * (1.0 + usual))
+        cdef double beyond = (late - asked * usual) / unit
+        self.late_surplus = min(2.0 * LATE_LIMIT, max(
+            self.late_surplus + beyond - LATE_MARGIN * asked, 0.0))
+        if self.is_overdue():
+            return INFINITY
+        return beyond / sqrt(max(asked, 1) * (1.0 + <double>asked / max(sampled, 1)))
+
+    cdef bint is_overdue(self) noexcept nogil:
+        """Whether answers of queries came so late that the search was not tuned for such."""
+        return self.late_surplus > LATE_LIMIT
+
+    def count_alone(self):
+        """How many queries that were asked alone are like the sample, since the last call."""
+        cdef int64_t count = self.alone
+        self.alone = 0
+        return count
+
+    cdef bint passes(self, const float *query, double times) noexcept nogil:
+        """Both tests for one query; points that many queries are near come first."""
+        cdef float x[GUARD_WIDTH]
+        cdef float scores[GUARD_WIDTH]
+        cdef float norms[2]
+        cdef double half = 0.5 * self.reduce(query, x), more = 0.5 * (times - 1.0)
+        cdef int64_t n = self.points.shape[0], first = 0, count, i
+        self.kernels.score_rows_f32(&self.axes[0, 0], NULL, self.width, self.width,
+                                    &self.nowhere[0], x, False, 0.0, scores, norms)
+        if not self.is_inside(scores, self.width, times):
+            return False
+        while first < n:
+            count = min(<int64_t>GUARD_WIDTH, n - first)
+            self.kernels.score_rows_f32(&self.points[first, 0], NULL, count, self.width,
+                                        &self.nowhere[0], x, False, 0.0, scores, norms)
+            for i in range(count):
+                if scores[i] + self.biases[first + i] + more * self.reaches[first + i] >= half:
+                    return True
+            first += count
+        return False
+
+    cdef bint is_inside(self, const float *along, int64_t n, double times) noexcept nogil:
+        """Whether |A x|^2 is at most `times`; not if a product was lost, being no number."""
+        return n == self.width and sum_of_squares(along, n) <= times
+
+    cdef void look_at_tile(self, const float[:, ::1] queries, int64_t start, int64_t count,
+                           float *memory, uint8_t *unlike) noexcept nogil:
+        cdef int64_t tile = self.kernels.tile_queries, n = self.points.shape[0], t, j
+        cdef farann_candidates *found = <farann_candidates *>memory
+        cdef int64_t *slots = <int64_t *>(found + tile)
+        cdef float *scores = <float *>(slots + tile * GUARD_POINTS)
+        cdef float *thresholds = scores + tile * GUARD_POINTS
+        cdef float *x = <float *>aligned(thresholds + tile)
+        cdef float one[GUARD_WIDTH]
+        for t in range(tile):
+            found[t].slots, found[t].scores = slots + t * GUARD_POINTS, scores + t * GUARD_POINTS
+            found[t].count, thresholds[t] = 0, INFINITY
+        for t in range(count):
+            # What just reaches that passes, too.
+            thresholds[t] = nextafterf(<float>(0.5 * self.reduce(&queries[start + t, 0], one)),
+                                       -INFINITY)
+            for j in range(self.width):
+                x[j * tile + t] = one[j]
+        self.kernels.scan_panels_f32(&self.point_panels[0], n, self.width, &self.point_biases[0],
+                                     x, thresholds, found)
+        for t in range(count):
+            unlike[t] = found[t].count == 0
+            found[t].count, thresholds[t] = 0, -INFINITY
+        self.kernels.scan_panels_f32(&self.axis_panels[0], self.width, self.width,
+                                     &self.axis_biases[0], x, thresholds, found)
+        for t in range(count):
+            if not self.is_inside(found[t].scores, found[t].count, 1.0):
+                unlike[t] = 1
+
+
+cdef double sum_of_squares(const float *x, int64_t n) noexcept nogil:
+    """Of n numbers, in sums that don't wait for each other."""
+    cdef double sums[8]
+    cdef int64_t i = 0, j
+    for j in range(8):
+        sums[j] = 0.0
+    while i + 8 <= n:
+        for j in range(8):
+            sums[j] += <double>x[i + j] * x[i + j]
+        i += 8
+    for j in range(n - i):
+        sums[j] += <double>x[i + j] * x[i + j]
+    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]))

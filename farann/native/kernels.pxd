@@ -1,0 +1,357 @@
+"""The C side of the house: see the headers in src_c for what each thing means."""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "select.h" nogil:
+    ctypedef struct farann_candidates:
+        float *scores
+        int64_t *slots
+        int64_t count
+
+    ctypedef struct farann_best_scores:
+        float *scores
+        int64_t capacity
+        int64_t count
+
+    ctypedef struct farann_entry:
+        double key
+        int64_t id
+
+    ctypedef struct farann_topk:
+        farann_entry *entries
+        int64_t capacity
+        int64_t count
+
+    ctypedef struct farann_block:
+        int64_t first
+        const int64_t *positions
+        const int32_t *slots
+        const int64_t *ids
+        int64_t end
+
+    ctypedef struct farann_id_set:
+        const int64_t *ids
+        uint32_t *places
+        int bits
+
+    ctypedef struct farann_filter:
+        const uint8_t *alive
+        const int64_t *ids
+        farann_id_set excluded
+        const int64_t *met
+        int64_t n_met
+
+    void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
+                                 const farann_filter *, farann_best_scores *, double)
+    void farann_best_scores_add(farann_best_scores *, const float *, int64_t)
+    float farann_best_scores_last(const farann_best_scores *)
+    double farann_candidates_keep_best(farann_candidates *, int64_t, double)
+    int64_t farann_candidates_split(farann_candidates *, double, double)
+    void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
+                                const farann_block *, const farann_filter *)
+    void farann_topk_push_rows(farann_topk *, const double *, const int64_t *, int64_t,
+                               const farann_block *, const farann_filter *)
+    int64_t farann_id_set_room(int64_t)
+    void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
+    void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,
+                                const farann_filter *)
+    bint farann_filter_allows(const farann_filter *, int64_t)
+    void farann_entries_sort(farann_entry *, int64_t, const int64_t *)
+    void farann_many_entries_sort(farann_entry *, int64_t, farann_entry *, const int64_t *)
+
+
+cdef extern from "portable.h" nogil:
+    int64_t farann_load(const int64_t *)
+    void farann_store(int64_t *, int64_t)
+
+
+cdef extern from "memory.h" nogil:
+    void *farann_alloc(size_t, bint)
+    void *farann_realloc(void *, size_t)
+    int64_t farann_fail_allocation(int64_t)
+
+
+cdef extern from "arithmetic.h" nogil:
+    uint64_t farann_arithmetic_begin()
+    void farann_arithmetic_end(uint64_t)
+    int farann_flush_denormals(bint)
+
+
+cdef extern from "kernels.h" nogil:
+    ctypedef enum farann_metric:
+        FARANN_L2
+        FARANN_DOT
+        FARANN_COSINE
+
+    ctypedef void (*thread_function)() noexcept
+
+    ctypedef void (*keys_function)(const float *, const int64_t *, int64_t, int64_t,
+                                   const double *, double *) noexcept
+
+    ctypedef struct farann_key_bar:
+        double near
+        double least
+        double just_below
+        double beyond
+        double last_id
+        int64_t n_near
+        int64_t count
+        double *keys
+        int64_t *rows
+
+    ctypedef struct farann_key_panels:
+        double *rows
+        double *norms
+        double *ids
+        double *first_ids
+        int64_t dim
+
+    ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
+                                        double *, double *) noexcept
+
+    ctypedef void (*box_function)(const float *, const int64_t *, int64_t, int64_t, float *,
+                                  float *) noexcept
+
+    ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
+                                   double, int, farann_key_bar *) noexcept
+
+    ctypedef double (*pack_function)(const float *, const int64_t *, int64_t, int64_t,
+                                     const double *, int, float, float *, float *) noexcept
+
+    ctypedef void (*scan_function)(const float *, int64_t, int64_t, const float *, const float *,
+                                   const float *, farann_candidates *) noexcept
+
+    ctypedef void (*score_function)(const float *, const int64_t *, int64_t, int64_t,
+                                    const float *, const float *, int, float, float *,
+                                    float *) noexcept
+
+    ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
+
+    ctypedef int64_t (*find_function)(const float *, int64_t, float, int32_t *) noexcept
+
+    ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
+                                  float, float, float) noexcept
+
+    ctypedef void (*largest_function)(const float *, int64_t, float *) noexcept
+
+    ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
+                                     uint32_t *) noexcept
+
+    ctypedef struct farann_coded_rows:
+        const uint8_t *panels
+        const uint8_t *lower
+        const uint8_t *whole
+        const float *weights
+        const float *unknown
+        const float *squares
+        int64_t groups
+
+    ctypedef struct farann_code_bar:
+        pass
+
+    ctypedef struct farann_code_bars:
+        float sign
+
+    enum:
+        FARANN_AHEAD_PARTS
+
+    ctypedef struct farann_ahead:
+        const uint8_t *from_ "from"[FARANN_AHEAD_PARTS]
+        int64_t bytes[FARANN_AHEAD_PARTS]
+        int64_t part
+        int64_t lines_a_step
+
+    ctypedef struct farann_coded_tile:
+        const uint32_t *codes
+        const farann_code_bars *bars
+        farann_ahead *ahead
+
+    ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
+                                    const farann_coded_tile *, farann_candidates *) noexcept
+
+    ctypedef void (*score_codes_function)(const farann_coded_rows *, int64_t,
+                                          const farann_coded_tile *, float *) noexcept
+
+    ctypedef void (*join_function)(const farann_coded_rows *, int64_t, int64_t,
+                                   uint8_t *) noexcept
+
+    ctypedef void (*refine_function)(const farann_coded_rows *, int64_t,
+                                     const farann_coded_tile *, farann_candidates *,
+                                     int64_t) noexcept
+
+    ctypedef void (*rotate_function)(double *, int64_t, const double *, int) noexcept
+
+    ctypedef void (*project_function)(const double *, int64_t, int64_t, const double *,
+                                      double *) noexcept
+
+    ctypedef void (*widen_function)(const float *, int64_t, double *) noexcept
+
+    enum:
+        FARANN_PADDING
+        FARANN_SCORE_GROUPS
+        FARANN_CODE_PANEL
+        FARANN_CODE_GROUP
+
+    ctypedef struct farann_kernels:
+        const char *name
+        int panel_rows
+        int tile_queries
+        int key_rows
+        int key_queries
+        int code_queries
+        int step_rows
+        int tile_groups
+        int few_tiles
+        int largest_code
+        thread_function begin
+        thread_function end
+        keys_function keys_f64[3]
+        pack_keys_function pack_rows_f64
+        box_function box_f32
+        farann_scan_keys *scan_keys_f64[3]
+        pack_function pack_rows_f32
+        scan_function scan_panels_f32
+        score_function score_rows_f32
+        select_function select_f32
+        find_function find_f32
+        cap_function cap_scores_f32
+        largest_function largest_f32
+        gather_function gather_codes
+        farann_scan_codes *scan_codes_i8
+        farann_scan_codes *scan_codes_one_i8
+        farann_scan_codes *scan_upper_i4
+        farann_scan_codes *scan_upper_one_i4
+        score_codes_function score_codes_i8
+        score_codes_function score_codes_one_i8
+        join_function join_codes_i8
+        refine_function refine_codes_i8
+        rotate_function rotate_f64
+        project_function project_f64
+        widen_function widen_f32
+
+    const farann_kernels *farann_kernels_by_name(const char *)
+    const char *const *farann_kernel_levels()
+
+
+cdef extern from "metric.h" nogil:
+    ctypedef struct farann_query:
+        double key_scale
+        double key_offset
+        double weight_norm
+        double query_norm
+
+    ctypedef struct farann_packing:
+        int unit
+        float bias_sign
+
+    farann_packing farann_packing_of(farann_metric, double)
+    void farann_query_prepare(const farann_kernels *, farann_metric, double, const float *, int64_t,
+                              const double *, double, double *, double *, float *, farann_query *)
+    void farann_query_weights(farann_metric, double, const double *, int64_t, const double *,
+                              double, double *)
+    double farann_query_slack(const farann_query *, double)
+    double farann_query_slack_as_lies(const farann_query *, int, double, double)
+    double farann_key_within(farann_metric, double, double, const farann_query *)
+    double farann_score(farann_metric, double, double)
+    double farann_key_at(farann_metric, double, double)
+    bint farann_is_beyond(farann_metric, double, double)
+    int64_t farann_first_bad_row(const float *, int64_t, int64_t, int)
+
+
+cdef extern from "quantize.h" nogil:
+    enum:
+        FARANN_ROTATION_ROUNDS
+        FARANN_SPAN
+        FARANN_STRETCH
+
+    ctypedef struct farann_code_extremes:
+        double residual
+        double length
+        double unknown
+        double norm
+        double outside
+        double outside_length
+
+    ctypedef struct farann_code_bounds:
+        double residual
+        double length
+        double unknown
+        double norm
+        double outside
+        double outside_length
+        double scale
+        double largest_threshold
+        double largest_square
+        double rest_unit
+        int64_t dim
+
+    ctypedef struct farann_coded_query:
+        double unit
+        double allowance
+        double length
+        double slack
+        double off
+
+    ctypedef struct farann_turn:
+        const double *signs
+        const double *stretch
+        double shrink
+        const double *axes
+        int64_t coded
+
+    double farann_along(const farann_kernels *, const double *, int64_t, int64_t, const double *,
+                        double *)
+    double farann_turn_weights(const farann_kernels *, const farann_turn *, int64_t, double *,
+                               double *)
+    void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
+                             const double *, int, const farann_turn *, double *, double *)
+    void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,
+                            const double *, int, const farann_turn *, const float *, double *,
+                            uint8_t *, double *, float *, farann_code_extremes *)
+    void farann_pack_codes(const uint8_t *, const int64_t *, int64_t, int64_t, bint, uint8_t *,
+                           uint8_t *)
+    void farann_code_query(const farann_kernels *, const double *, double,
+                           const farann_code_bounds *, double, const farann_query *, bint,
+                           uint8_t *, uint32_t *, farann_coded_query *)
+    farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
+                                       double, double, bint)
+    farann_ahead farann_ahead_of(const farann_coded_rows *, int64_t, const int32_t *, int64_t,
+                                 int64_t, int64_t)
+    void farann_ahead_finish(farann_ahead *)
+    void farann_ask_for(const farann_coded_rows *, int64_t, int64_t, int64_t)
+    float farann_code_score(const farann_code_bar *, float, float, float)
+    bint farann_code_passes(const farann_code_bar *, const farann_coded_rows *, int64_t, float)
+    farann_code_bar farann_code_bar_none()
+    int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
+    void farann_code_bars_set(farann_code_bars *, int64_t, const farann_code_bar *)
+
+
+cdef enum:
+    # Below this many queries packing the rows costs more than it saves.
+    FEW_QUERIES = 6
+    # A packed block of rows should stay in the second-level cache.
+    BLOCK_BYTES = 524288
+    FIRST_BLOCK = 64
+    LARGEST_BLOCK = 1024
+
+
+cdef const farann_kernels *kernels_of(str isa) except NULL
+
+
+cdef inline int64_t padded(int64_t dim) noexcept nogil:
+    return (dim + FARANN_PADDING - 1) // FARANN_PADDING * FARANN_PADDING
+
+
+cdef inline int64_t code_pairs(int64_t groups) noexcept nogil:
+    return (groups + 1) // 2
+
+
+cdef inline int64_t whole_panels(int64_t n) noexcept nogil:
+    """Rows of whole panels that hold n rows."""
+    return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
+
+
+cdef inline int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
+    """Rows of a block: whole panels of every kind."""
+    return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)

@@ -1,0 +1,314 @@
+"""Exact keys of all rows of a block, where rough scores rule out too little."""
+
+cimport cython
+from libc.math cimport INFINITY, fabs, nextafter
+from libc.stdint cimport INT64_MAX, int64_t
+
+from farann.native.candidates cimport Candidates
+from farann.native.kernels cimport *
+from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
+from farann.native.snapshot cimport Segment
+
+cdef enum:
+    # Keys of so many rows are compared with one threshold.
+    KEYS_AT_ONCE = 256
+    # Fewer queries take keys row by row: packing serves too few.
+    FEW_KEYED = 3
+    # If more than one row in so many passes by float32, float64 for all of them costs less: a row
+    # that passes is kept in lists and fetched again. Squared differences take three operations
+    # where a product takes one.
+    MANY_PASS = 10
+    MANY_PASS_L2 = 5
+    # Of rows that are scored first, more than one in so many can't be told from the best. Later
+    # ones may still rule them out, so that one costs no more than a key of so many coordinates.
+    FEW_ALIKE = 4
+    PASSES_AS_KEY = 512
+    # A float64 product of a packed row is counted as so many in float32, or of l2 as so many.
+    KEY_PRODUCTS = 2
+    KEY_PRODUCTS_L2 = 6
+
+# More than rounding moves a quotient by, and a product with a norm, relative to themselves.
+cdef double QUOTIENT_ERROR = 2.0 ** -50
+# Less than any product of float32 numbers other than 0; its product with a norm does not underflow.
+cdef double NEARLY_ZERO = 1e-200
+
+
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
+cdef class KeyScan:
+    """Gives queries whose k-th key is shared, or nearly so, by many rows the keys of all rows.
+
+    Float32 can't tell these rows apart, and would let all of them pass. Exact keys and ids can.
+    """
+
+    @staticmethod
+    cdef KeyScan of(QueryBatch batch, Candidates candidates, bint may_decide, bint packed):
+        """`may_decide`: the search is exact, for k rows, with vectors, and keys may be told."""
+        cdef KeyScan self = KeyScan.__new__(KeyScan)
+        self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
+        self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
+        return self
+
+    cdef bint keys_decide(self, const Query *query) noexcept nogil:
+        """Whether a query may go by keys."""
+        return self.may_decide and query.predicted == -INFINITY
+
+    cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
+        """Whether so few of n rows pass that float32 costs less."""
+        return passed * (MANY_PASS_L2 if self.batch.metric == FARANN_L2 else MANY_PASS) <= n
+
+    cdef bint judge_rough(self, Query *query, int64_t passed, int64_t seen,
+                          int64_t n) noexcept nogil:
+        """Whether too many of n rows passed, after `seen` others: from now on keys decide.
+
+        Of rows in any order n k / seen pass by themselves, some more or less.
+        """
+        if seen < self.batch.k or self.few_of(passed - 2 * n * self.batch.k // seen, n) or (
+                not self.keys_decide(query)):
+            return False
+        if not self.allocate_keys():
+            return False
+        self.candidates.rerank_best(query)
+        self.candidates.rerank(query, 0)
+        query.by_keys = True
+        return True
+
+    cdef void admit_first(self, Query *query, const float *scores, int64_t n,
+                          const farann_block *block) noexcept nogil:
+        """Admit the best of the first rows; those that codes can't tell from these get keys.
+
+        Where a filter leaves out the best, many pass for that reason alone.
+        """
+        cdef int64_t before = query.candidates.count, passed
+        if not (self.batch.filter.is_open() and self.keys_decide(query)):
+            self.candidates.admit_best(query, scores, n, block)
+            return
+        self.candidates.select_best(query, scores, n, block)
+        passed = query.candidates.count - before
+        if (passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim
+                and self.allocate_keys()):
+            self.batch.alike += passed
+            query.candidates.count, query.by_keys = before, True
+            return
+        self.candidates.admit(query, before, block)
+
+    cdef void settle_keys(self) noexcept nogil:
+        """After a whole block: rough scores will do again for queries that few rows came near."""
+        cdef int64_t i
+        cdef Query *query
+        for i in range(self.batch.n_queries):
+            query = &self.batch.queries[i]
+            query.by_keys = query.by_keys and not query.keys_end
+            query.keys_end = False
+
+    cdef void take_keys(self, int64_t i) noexcept nogil:
+        """Put a query among those that get the keys of the block."""
+        self.keyed[self.n_keyed] = i
+        self.n_keyed += 1
+
+    cdef bint allocate_keys(self) noexcept nogil:
+        """Room for packed rows in float64, once for all; whether there is."""
+        cdef const farann_kernels *kernels = self.batch.kernels
+        cdef int64_t dim = self.batch.dim, width = kernels.key_queries, i
+        cdef int64_t rows = self.packed_rows
+        cdef double *memory
+        if self.keyed != NULL:
+            return True
+        memory = <double *>self.batch.scratch.allocated(
+            rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_bar) // 8)
+            + self.batch.n_queries + 2 * dim, sizeof(double), False)
+        if memory == NULL:
+            self.batch.scratch.failed = True
+            return False
+        self.key_panels.rows, self.key_panels.dim = memory, dim
+        self.key_panels.norms = memory + rows * dim
+        self.key_panels.ids = self.key_panels.norms + rows
+        self.key_panels.first_ids = self.key_panels.ids + rows
+        self.key_tile = self.key_panels.first_ids + rows
+        memory = self.key_tile + width * dim
+        self.key_thresholds = <farann_key_bar *>(memory + width * 2 * KEYS_AT_ONCE)
+        for i in range(width):
+            self.key_thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
+            self.key_thresholds[i].rows = <int64_t *>(self.key_thresholds[i].keys + KEYS_AT_ONCE)
+        self.keyed = <int64_t *>(self.key_thresholds + width)
+        self.box_low = <float *>(self.keyed + self.batch.n_queries)
+        self.box_high = self.box_low + dim
+        self.corner = self.box_high + dim
+        return True
+
+    cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
+                          int64_t n) noexcept nogil:
+        """Offer the keys of a block, row by row."""
+        cdef double near = self.near_key(query)
+        cdef int64_t i, n_near = 0
+        self.candidates.score_exactly(query, segment, start, n)
+        for i in range(n):
+            n_near += self.batch.sign * self.candidates.exact_keys[i] > near
+        self.batch.n_near += n_near
+        query.keys_end = self.few_of(2 * n_near, n)
+
+    cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Offer the keys of a block to the queries in `self.keyed`; gives how many need none."""
+        cdef const farann_kernels *kernels = self.batch.kernels
+        cdef int64_t at = 0, count, i, width = kernels.key_queries
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef int64_t n_left_out = self.leave_out_box(&block,
+                                                     self.candidates.rows_at(segment, start), n)
+        if self.n_keyed < FEW_KEYED:
+            for i in range(self.n_keyed):
+                self.score_keyed(&self.batch.queries[self.keyed[i]], segment, start, n)
+            return n_left_out
+        self.pack_keys(&block, self.candidates.rows_at(segment, start), n)
+        while at < self.n_keyed and not self.batch.stopped():
+            count = min(width, self.n_keyed - at)
+            self.scan_key_tile(&self.keyed[at], count, &block, n)
+            self.batch.float_products += n * width * self.batch.dim * (
+                KEY_PRODUCTS_L2 if self.batch.metric == FARANN_L2 else KEY_PRODUCTS)
+            self.batch.blocks += count
+            at += count
+        return n_left_out
+
+    cdef int64_t leave_out_box(self, const farann_block *block, const float *rows,
+                               int64_t n) noexcept nogil:
+        """Forget the queries in `self.keyed` that no row of a block can answer; gives how many."""
+        cdef int64_t n_before = self.n_keyed
+        cdef int64_t i, slot, kept = 0, id, first_id = INT64_MAX
+        cdef bint asked = False
+        cdef Query *query
+        for i in range(self.n_keyed):
+            query = &self.batch.queries[self.keyed[i]]
+            asked |= query.box_pause == 0 and query.found.count == query.found.capacity
+        if not asked:
+            for i in range(self.n_keyed):
+                query = &self.batch.queries[self.keyed[i]]
+                query.box_pause -= query.box_pause > 0
+            return 0
+        self.batch.kernels.box_f32(rows, block.positions, n, self.batch.dim, self.box_low,
+                                   self.box_high)
+        for i in range(n):
+            slot = block.first + (block.positions[i] if block.positions != NULL else i)
+            id = block.ids[slot] if block.ids != NULL else slot
+            first_id = min(first_id, id)
+        for i in range(self.n_keyed):
+            query = &self.batch.queries[self.keyed[i]]
+            if query.box_pause > 0:
+                query.box_pause -= 1
+            elif query.found.count == query.found.capacity:
+                if self.box_is_worse(query, first_id):
+                    query.next_box_pause = 0
+                    continue
+                query.next_box_pause = min(2 * query.next_box_pause + 1, LONGEST_PAUSE)
+                query.box_pause = query.next_box_pause
+            self.keyed[kept] = self.keyed[i]
+            kept += 1
+        self.n_keyed = kept
+        return n_before - kept
+
+    cdef bint box_is_worse(self, const Query *query, int64_t first_id) noexcept nogil:
+        """Whether every row in the box, none with an id before `first_id`, has a key too small.
+
+        Rounding keeps order: sums of terms that are none larger, added in the same order, are none
+        larger. So the computed key of the best corner bounds the computed keys of all rows.
+        """
+        cdef const farann_entry *last = &query.found.entries[0]
+        cdef const double *exact = self.batch.exact_query(query)
+        cdef farann_metric metric = self.batch.metric
+        cdef double key
+        cdef bint best_is_low
+        cdef int64_t j
+        for j in range(self.batch.dim):
+            if metric != FARANN_L2:
+                best_is_low = self.batch.sign * exact[j] > 0.0
+                self.corner[j] = self.box_low[j] if best_is_low else self.box_high[j]
+            elif self.batch.sign > 0.0:
+                if fabs(exact[j] - self.box_low[j]) > fabs(exact[j] - self.box_high[j]):
+                    self.corner[j] = self.box_low[j]
+                else:
+                    self.corner[j] = self.box_high[j]
+            else:
+                self.corner[j] = <float>min(max(exact[j], <double>self.box_low[j]),
+                                            <double>self.box_high[j])
+        if metric == FARANN_COSINE:
+            metric = FARANN_DOT
+        self.batch.kernels.keys_f64[<int>metric](self.corner, NULL, 1, self.batch.dim, exact, &key)
+        key *= self.batch.sign
+        if self.batch.packing.unit:
+            # What is not above 0 is not after dividing by a norm.
+            key = 0.0 if key <= 0.0 else INFINITY
+        return key < last.key or (key == last.key and first_id > last.id)
+
+    cdef void pack_keys(self, const farann_block *block, const float *rows,
+                        int64_t n) noexcept nogil:
+        cdef int64_t i, slot, width = self.batch.kernels.key_rows
+        cdef double *first = self.key_panels.first_ids
+        cdef double id
+        self.batch.kernels.pack_rows_f64(
+            rows, block.positions, n, self.batch.dim, self.batch.packing.unit, self.key_panels.rows,
+            self.key_panels.norms)
+        for i in range(n):
+            slot = block.first + (block.positions[i] if block.positions != NULL else i)
+            id = <double>(block.ids[slot] if block.ids != NULL else slot)
+            self.key_panels.ids[i] = id
+            first[i // width] = id if i % width == 0 else min(first[i // width], id)
+        for i in range(n, (n + width - 1) // width * width):
+            self.key_panels.ids[i] = INFINITY
+
+    cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
+                            int64_t n) noexcept nogil:
+        cdef int64_t width = self.batch.kernels.key_queries, dim = self.batch.dim, start = 0
+        cdef int64_t i, j, step
+        cdef int64_t near[16]
+        cdef farann_key_bar *threshold
+        cdef Query *query
+        for i in range(count):
+            query, near[i] = &self.batch.queries[members[i]], 0
+            for j in range(dim):
+                self.key_tile[j * width + i] = query.given[j]
+        for i in range(count, width):
+            for j in range(dim):
+                self.key_tile[j * width + i] = 0.0
+        while start < n:
+            step = KEYS_AT_ONCE
+            for i in range(count):
+                query = &self.batch.queries[members[i]]
+                self.set_key_threshold(&self.key_thresholds[i], query)
+                if query.found.count < query.found.capacity:
+                    # All pass until there are k: then there is something to compare with.
+                    step = self.batch.kernels.key_rows
+            step = min(step, n - start)
+            self.batch.kernels.scan_keys_f64[<int>self.batch.metric](
+                &self.key_panels, start, step, self.key_tile, self.batch.sign, <int>count,
+                self.key_thresholds)
+            for i in range(count):
+                threshold, query = &self.key_thresholds[i], &self.batch.queries[members[i]]
+                near[i] += threshold.n_near
+                self.batch.rescored += threshold.count
+                farann_topk_push_rows(&query.found, threshold.keys, threshold.rows, threshold.count,
+                                      block, &query.filter)
+                self.candidates.raise_threshold(query)
+            start += step
+        for i in range(count):
+            query = &self.batch.queries[members[i]]
+            self.batch.n_near += near[i]
+            query.keys_end = self.few_of(2 * near[i], n)
+
+    cdef void set_key_threshold(self, farann_key_bar *threshold, const Query *query) noexcept nogil:
+        """What keys times the sign are compared with, by what has been found so far."""
+        cdef double lost, gap
+        threshold.n_near, threshold.count = 0, 0
+        threshold.least = threshold.just_below = threshold.near = -INFINITY
+        threshold.last_id, threshold.beyond = INFINITY, -INFINITY
+        if query.found.count < query.found.capacity:
+            return
+        threshold.least = query.found.entries[0].key
+        threshold.last_id = <double>query.found.entries[0].id
+        lost = fabs(threshold.least) * QUOTIENT_ERROR
+        gap = nextafter(threshold.least, INFINITY) - threshold.least
+        threshold.beyond = 0.5 * gap * (1.0 - QUOTIENT_ERROR)
+        threshold.just_below = threshold.least - (lost if self.batch.packing.unit else 0.0)
+        threshold.near = min(self.near_key(query), threshold.least - 2.0 * lost - NEARLY_ZERO)
+
+    cdef double near_key(self, const Query *query) noexcept nogil:
+        """Keys times the sign above this would pass by float32, give or take the slack."""
+        return ((query.threshold - query.slack - query.prepared.key_offset)
+                / query.prepared.key_scale)

@@ -1,0 +1,22 @@
+"""How late the rows of an answer lie in the order of codes."""
+
+from libc.stdint cimport uint8_t
+
+from farann.native.candidates cimport Candidates
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.partitions cimport Cells
+from farann.native.query_batch cimport Query, QueryBatch
+
+
+cdef class Lateness:
+    cdef QueryBatch batch
+    cdef Candidates candidates
+    cdef CodedQueries coded
+    cdef const uint8_t[::1] places  # of rows in the order of codes, see `places_of`
+    cdef uint8_t last_place  # that of all rows in partitions
+    cdef float *of_queries
+
+    @staticmethod
+    cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Cells partitions)
+    cdef void tell_late(self) noexcept nogil
+    cdef float lateness_of(self, Query *query) noexcept nogil

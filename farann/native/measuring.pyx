@@ -1,0 +1,101 @@
+"""Beside searches: scores of given rows, and how far predictions were off."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from farann.native.kernels cimport *
+from farann.native.partition_choice cimport PartitionChoice
+from farann.native.process cimport CancelFlag
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.search cimport ApproximateTask
+from farann.native.snapshot cimport Filter, Segment, Snapshot
+
+import numpy as np
+
+cdef enum:
+    SCORES_AT_ONCE = 256
+
+
+def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
+                float[:, ::1] scores, int64_t start, int64_t stop, CancelFlag flag=None):
+    """Write the scores of `slots` for queries start .. stop to the same rows of `scores`."""
+    cdef int64_t i, j, n, at, n_slots = slots.shape[0]
+    cdef int64_t positions[SCORES_AT_ONCE]
+    cdef double keys[SCORES_AT_ONCE]
+    cdef const Segment *segment
+    cdef uint64_t before
+    cdef QueryBatch batch
+    if n_slots == 0 or stop <= start:
+        return
+    for j in range(n_slots):
+        if not 0 <= slots[j] < snapshot.n_slots or (
+                not snapshot.vectors and slots[j] < snapshot.segments[0].count):
+            raise ValueError("slots must be slots of the snapshot, of rows with vectors")
+    batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
+    with nogil:
+        before = farann_arithmetic_begin()
+        at = 0
+        for i in range(batch.n_queries):
+            if batch.stopped():
+                break
+            batch.find_query_vector(i)
+        while at < n_slots and not batch.stopped():
+            segment = &snapshot.segments[slots[at] >= snapshot.segments[1].first]
+            n = 0
+            while n < SCORES_AT_ONCE and at + n < n_slots:
+                positions[n] = slots[at + n] - segment.first
+                if not 0 <= positions[n] < segment.count:
+                    break
+                n += 1
+            for i in range(stop - start):
+                if batch.stopped():
+                    break
+                snapshot.kernels.keys_f64[<int>snapshot.metric](
+                    segment.rows, positions, n, snapshot.dim,
+                    batch.exact_query(&batch.queries[i]), keys)
+                for j in range(n):
+                    scores[start + i, at + j] = <float>farann_score(
+                        snapshot.metric, keys[j], batch.queries[i].prepared.query_norm)
+            at += n
+        farann_arithmetic_end(before)
+    batch.check_cancelled()
+
+
+def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
+              const float[::1] scores, int64_t k, double effort):
+    """By how many deviations k-th keys are above the optimistic scores of good partitions.
+
+    NaN where that can't be said; `scores` are those of the k-th rows of the queries.
+    """
+    cdef int64_t first = 0, count, i, n = queries.shape[0]
+    cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, effort)
+    cdef double[::1] found = np.full(n, np.nan)
+    cdef PartitionChoice choice = task.choice
+    cdef const Query *query
+    cdef double key
+    cdef uint64_t before
+    if scores.shape[0] != n:
+        raise ValueError("there must be a score for each query")
+    if choice is None:
+        return np.asarray(found)  # all rows are scored
+    with nogil:
+        before = farann_arithmetic_begin()
+        snapshot.kernels.begin()
+        while first < n:
+            count = min(task.coded.code_width, n - first)
+            for i in range(count):
+                choice.choosing[i] = first + i
+            choice.score_partitions(choice.choosing, count, choice.sines, choice.cosines)
+            for i in range(count):
+                query = &task.batch.queries[first + i]
+                if not choice.sees_partitions(first + i):
+                    continue
+                key = (farann_key_at(snapshot.metric, scores[first + i], query.prepared.query_norm)
+                       * query.prepared.key_scale + query.prepared.key_offset)
+                found[first + i] = (
+                    key - choice.mean_of_best(choice.optimistic_scores
+                                              + i * choice.partitions.n_padded)
+                ) / choice.deviation_of(query)
+            first += count
+        snapshot.kernels.end()
+        farann_arithmetic_end(before)
+    return np.asarray(found)

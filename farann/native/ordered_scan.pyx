@@ -1,0 +1,92 @@
+"""Approximate search: coded rows in their order, up to a position."""
+
+cimport cython
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+
+from farann.native.candidates cimport Candidates
+from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.first_rows cimport FirstRows
+from farann.native.kernels cimport *
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.uncoded_rows cimport UncodedRows
+
+
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
+cdef class OrderedScan:
+    """Scans the rows that are always scanned, and all for queries that found too few."""
+
+    @staticmethod
+    cdef OrderedScan of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                        CodeScan code_scan, FirstRows first_rows, UncodedRows uncoded,
+                        int64_t n_first):
+        cdef OrderedScan self = OrderedScan.__new__(OrderedScan)
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
+        self.first_rows, self.uncoded, self.n_first = first_rows, uncoded, n_first
+        return self
+
+    cdef void scan_in_order(self, int64_t start, int64_t end) noexcept nogil:
+        """Scan the rows at positions start .. end."""
+        cdef int64_t n, i, ramp
+        if start == 0:
+            start = self.first_rows.scan_first_rows(end)
+        ramp = max(start, FIRST_BLOCK)
+        while start < end and not self.batch.stopped():
+            n = self.code_scan.of_one_mean(start, min(min(self.coded.code_rows, ramp), end - start))
+            if self.coded.codes.has_pca_filter and not self.coded.pca_filtered:
+                for i in range(self.batch.n_queries):
+                    if self.batch.stopped():
+                        return
+                    self.refine_rows(i, start, n)
+            else:
+                self.code_scan.scan_codes(start, n)
+            ramp = min(2 * ramp, self.coded.code_rows)
+            start += n
+
+    cdef void refine_rows(self, int64_t i, int64_t start, int64_t n) noexcept nogil:
+        """Score rows by whole codes, without a PCA filter: few rows aren't worth its cost."""
+        cdef Query *query = &self.batch.queries[i]
+        cdef farann_block block = self.code_scan.coded_block(start)
+        cdef int64_t before = query.candidates.count, j
+        if not query.coded:
+            return
+        self.candidates.tile[0], self.candidates.members[0] = query.candidates, i
+        for j in range(n):
+            self.candidates.tile[0].slots[before + j] = j
+        self.candidates.tile[0].count = before + n
+        self.batch.scanned += min(n, self.coded.codes.n_filled - start)
+        self.code_scan.refine(1, start, NULL)
+        self.candidates.admit_tile(1, &block)
+
+    cdef void scan_for_one(self, int64_t i, int64_t stop) noexcept nogil:
+        """Scan the coded rows before a position for query i."""
+        cdef int64_t start = 0, n
+        while start < stop and not self.batch.stopped():
+            n = self.code_scan.of_one_mean(start, min(self.coded.code_rows, stop - start))
+            self.candidates.members[0] = i
+            if self.coded.codes.has_pca_filter and not self.coded.pca_filtered:
+                self.refine_rows(i, start, n)
+            else:
+                self.code_scan.take_block(start, n, 1)
+                self.code_scan.scan_for_members(1, 1, start, n)
+            start += n
+
+    cdef void complete(self) noexcept nogil:
+        """Search all coded rows for queries that found too few."""
+        cdef Query *query
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            query = &self.batch.queries[i]
+            if not query.coded or query.found.count + query.candidates.count >= self.batch.k:
+                continue
+            self.forget(query)
+            query.threshold = query.predicted = -INFINITY
+            self.uncoded.score_outliers(query)
+            self.scan_for_one(i, self.coded.codes.n_positions)
+
+    cdef void forget(self, Query *query) noexcept nogil:
+        """All that a query has found."""
+        query.found.count = query.candidates.count = query.best.count = query.filter.n_met = 0

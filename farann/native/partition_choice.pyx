@@ -1,0 +1,284 @@
+"""Which partitions a query probes."""
+
+cimport cython
+from libc.math cimport INFINITY, isnan, nextafterf, sqrt
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
+from libc.stdlib cimport free
+
+from farann.native.candidates cimport Candidates
+from farann.native.code_scan cimport CodeScan
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.kernels cimport *
+from farann.native.partitions cimport Cells
+from farann.native.process cimport NEVER
+from farann.native.query_batch cimport Query, QueryBatch
+
+cdef enum:
+    # The k-th key is predicted from the scores of the best partitions, those of so many groups,
+    # which take turns.
+    TELLING_PARTITIONS = 16
+    # So many partitions at least are probed first where these are caps, and what is kept of them.
+    NEAREST_PARTITIONS = 4
+    MOST_NEAREST = 8
+
+
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
+cdef class PartitionChoice:
+    """Chooses the partitions whose optimistic score reaches what rows of the answer have to.
+
+    That is their mean key plus `effort` standard deviations. With a budget the best are chosen, as
+    long as they can be paid for.
+    """
+
+    @staticmethod
+    cdef PartitionChoice of(QueryBatch batch, Candidates candidates, CodedQueries coded,
+                            CodeScan code_scan, double effort, int64_t budget, double predicted):
+        """`budget`: rows to score at most.
+
+        `predicted`: by how many deviations the k-th key is taken to be above what good partitions
+        score, see `surprises`; NaN: nothing is predicted.
+        """
+        cdef PartitionChoice self = PartitionChoice.__new__(PartitionChoice)
+        cdef Cells partitions = batch.snapshot.partitions
+        cdef int64_t width = coded.code_width, room = partitions.n_padded
+        cdef int64_t groups = partitions.coded.groups, n = batch.n_queries
+        self.batch, self.candidates = batch, candidates
+        self.coded, self.code_scan = coded, code_scan
+        self.partitions, self.effort, self.budget = partitions, effort, budget
+        # A budget is spent once, and no query may begin again. The nearest caps are probed first,
+        # and nothing need be predicted.
+        self.beside, self.may_predict = predicted, (
+            not isnan(predicted) and budget == INT64_MAX and partitions.inv_norms is None)
+        self.predicts = self.may_predict
+        self.query_codes = <uint32_t *>batch.scratch.allocate(n * groups, sizeof(uint32_t))
+        self.tile_codes = <uint32_t *>batch.scratch.allocate(
+            coded.words_of_tile(width, groups), sizeof(uint32_t))
+        self.coded_queries = <farann_coded_query *>batch.scratch.allocate(
+            n, sizeof(farann_coded_query))
+        self.optimistic_scores = <float *>batch.scratch.allocate(width * room, sizeof(float), False)
+        self.spent = <int64_t *>batch.scratch.allocate(3 * n + room, sizeof(int64_t))
+        self.choosing = self.spent + n
+        self.probe_ends = self.choosing + n
+        self.chosen.slots = self.probe_ends + n
+        self.chosen.scores = <float *>batch.scratch.allocate(room, sizeof(float))
+        if budget < INT64_MAX:
+            self.ranked = <farann_entry *>batch.scratch.allocate(room, sizeof(farann_entry))
+        if partitions.inv_norms is not None:
+            self.take_angles()
+        return self
+
+    def __dealloc__(self):
+        free(self.probed)
+
+    cdef take_angles(self):
+        """The angles that caps get credit for: deviations are short beside the radius 1."""
+        cdef int64_t c, room = self.partitions.n_padded
+        cdef double sine
+        self.sines = <float *>self.batch.scratch.allocate(4 * room, sizeof(float))
+        self.cosines, self.no_sines = self.sines + room, self.sines + 2 * room
+        self.no_cosines = self.sines + 3 * room
+        self.nearest = <int32_t *>self.batch.scratch.allocate(
+            self.batch.n_queries * MOST_NEAREST, sizeof(int32_t), False)
+        for c in range(self.partitions.n_cells):
+            sine = min(self.effort * self.partitions.deviations[c], 1.0)
+            self.sines[c], self.cosines[c] = <float>sine, <float>sqrt(1.0 - sine * sine)
+            self.no_cosines[c] = 1.0
+
+    cdef void encode(self, int64_t i) noexcept nogil:
+        """Code a query for partitions: its vector, transformed, was coded for rows last."""
+        cdef Query *query = &self.batch.queries[i]
+        cdef double credit = self.effort if self.sines == NULL else 0.0
+        if query.coded:
+            farann_code_query(self.batch.kernels, self.batch.query_vector,
+                              credit * query.prepared.weight_norm, &self.partitions.bounds,
+                              self.coded.codes.bounds.norm, &query.prepared, False,
+                              self.coded.code_bytes,
+                              self.query_codes + i * self.partitions.coded.groups,
+                              &self.coded_queries[i])
+
+    cdef void choose(self) noexcept nogil:
+        """For the queries that choose, the partitions that reach what their rows have to."""
+        cdef int64_t first = 0, count, i, member, n = self.partitions.n_padded
+        cdef float *scores
+        cdef float floor
+        cdef Query *query
+        self.n_probes = 0
+        while first < self.n_choosing and not self.batch.stopped():
+            count = min(self.coded.code_width, self.n_choosing - first)
+            self.score_partitions(self.choosing + first, count, self.sines, self.cosines)
+            for i in range(count):
+                member, scores = self.choosing[first + i], self.optimistic_scores + i * n
+                query = &self.batch.queries[member]
+                self.probe_ends[first + i] = self.n_probes
+                if not (self.sees_partitions(member) and self.has_room()):
+                    continue
+                if self.sines != NULL and self.budget == INT64_MAX:
+                    self.leave_out_nearest(member, scores)
+                if self.predicts:
+                    query.predicted = self.predicted_threshold(query, scores)
+                floor = nextafterf(<float>self.candidates.admission_threshold(query), -INFINITY)
+                if self.budget == INT64_MAX:
+                    self.n_probes += self.batch.kernels.find_f32(
+                        scores, n, floor, self.probed + self.n_probes)
+                else:
+                    self.choose_within_budget(member, scores, floor)
+                self.probe_ends[first + i] = self.n_probes
+            first += count
+
+    cdef void choose_nearest(self) noexcept nogil:
+        """For all queries the caps whose middles are nearest, which give good thresholds."""
+        cdef int64_t first = 0, count, i, j, n = self.partitions.n_padded, found
+        cdef float *scores
+        cdef int32_t *nearest
+        for i in range(self.batch.n_queries):
+            self.choosing[i] = i
+        for i in range(self.batch.n_queries * MOST_NEAREST):
+            self.nearest[i] = -1
+        self.n_choosing, self.n_probes = self.batch.n_queries, 0
+        while first < self.batch.n_queries and not self.batch.stopped():
+            count = min(self.coded.code_width, self.batch.n_queries - first)
+            self.score_partitions(self.choosing + first, count, self.no_sines, self.no_cosines)
+            for i in range(count):
+                self.probe_ends[first + i] = self.n_probes
+                if not (self.sees_partitions(first + i) and self.has_room()):
+                    continue
+                scores = self.optimistic_scores + i * n
+                found = self.batch.kernels.find_f32(scores, n, self.near(scores),
+                                                    self.probed + self.n_probes)
+                nearest = self.nearest + (first + i) * MOST_NEAREST
+                for j in range(min(found, MOST_NEAREST)):
+                    nearest[j] = self.probed[self.n_probes]
+                    self.n_probes += 1
+                self.probe_ends[first + i] = self.n_probes
+            first += count
+
+    cdef float near(self, const float *scores) noexcept nogil:
+        """What the nearest partitions score more than."""
+        cdef float largest[FARANN_SCORE_GROUPS]
+        cdef float best[NEAREST_PARTITIONS]
+        cdef float score
+        cdef int64_t i, j
+        self.batch.kernels.largest_f32(scores, self.partitions.n_padded, largest)
+        for j in range(NEAREST_PARTITIONS):
+            best[j] = -INFINITY
+        for i in range(FARANN_SCORE_GROUPS):
+            score = largest[i]
+            for j in range(NEAREST_PARTITIONS):
+                if score > best[j]:
+                    best[j], score = score, best[j]
+        return nextafterf(best[NEAREST_PARTITIONS - 1], -INFINITY)
+
+    cdef void leave_out_nearest(self, int64_t i, float *scores) noexcept nogil:
+        """Partitions that query i has probed."""
+        cdef int64_t j
+        cdef int32_t c
+        for j in range(MOST_NEAREST):
+            c = self.nearest[i * MOST_NEAREST + j]
+            if c >= 0:
+                scores[c] = -INFINITY
+
+    cdef bint sees_partitions(self, int64_t i) noexcept nogil:
+        return self.batch.queries[i].coded and self.coded_queries[i].unit >= 0.0
+
+    cdef double predicted_threshold(self, const Query *query, const float *scores) noexcept nogil:
+        """The reduced key that the k-th row is predicted to have."""
+        return self.mean_of_best(scores) + self.beside * self.deviation_of(query)
+
+    cdef double mean_of_best(self, const float *scores) noexcept nogil:
+        """The score of good partitions, on average; -inf where there are too few."""
+        cdef float largest[FARANN_SCORE_GROUPS]
+        cdef float most
+        cdef double total = 0.0
+        cdef int64_t i, j
+        self.batch.kernels.largest_f32(scores, self.partitions.n_padded, largest)
+        for i in range(TELLING_PARTITIONS):
+            most = largest[i]
+            for j in range(1, FARANN_SCORE_GROUPS // TELLING_PARTITIONS):
+                most = max(most, largest[i + j * TELLING_PARTITIONS])
+            total += most
+        return total / TELLING_PARTITIONS
+
+    cdef double deviation_of(self, const Query *query) noexcept nogil:
+        """That of keys in a typical partition."""
+        return query.prepared.weight_norm * self.partitions.deviation
+
+    cdef void score_partitions(self, const int64_t *members, int64_t count, const float *sines,
+                               const float *cosines) noexcept nogil:
+        """The optimistic score of each partition for up to a tile of queries.
+
+        Caps get credit for angles.
+        """
+        cdef int64_t width = self.coded.code_width, groups = self.partitions.coded.groups, i, g
+        cdef int64_t n = self.partitions.n_padded
+        cdef farann_coded_tile tile
+        cdef farann_code_bar threshold
+        tile.bars = &self.code_scan.pass_thresholds
+        for i in range(width):
+            threshold = self.code_scan.nothing_passes
+            if i < count and self.sees_partitions(members[i]):
+                threshold = farann_code_bar_at(
+                    &self.coded_queries[members[i]], &self.partitions.bounds,
+                    -INFINITY, self.batch.sign, False)
+            farann_code_bars_set(&self.code_scan.pass_thresholds, i, &threshold)
+        if width == 1:
+            tile.codes = self.query_codes + members[0] * groups
+            self.batch.kernels.score_codes_one_i8(&self.partitions.coded, n, &tile,
+                                                  self.optimistic_scores)
+        else:
+            tile.codes = self.tile_codes
+            self.batch.kernels.gather_codes(self.query_codes, members, count, groups,
+                                            self.tile_codes)
+            self.batch.kernels.score_codes_i8(&self.partitions.coded, n, &tile,
+                                              self.optimistic_scores)
+        self.code_scan.count_products(n * width, groups, count)
+        for i in range(count if sines != NULL else 0):
+            self.credit_caps(&self.batch.queries[members[i]], self.optimistic_scores + i * n,
+                             sines, cosines)
+        for i in range(count):
+            for g in range(self.partitions.n_cells, n):
+                self.optimistic_scores[i * n + g] = -INFINITY
+
+    cdef void credit_caps(self, const Query *query, float *scores, const float *sines,
+                          const float *cosines) noexcept nogil:
+        """From the keys of means to those of the best rows of caps."""
+        cdef double scale = query.prepared.weight_norm
+        if scale > 0.0:
+            self.batch.kernels.cap_scores_f32(
+                scores, &self.partitions.inv_norms[0], sines, cosines, self.partitions.n_padded,
+                <float>(1.0 / scale), <float>scale, <float>query.prepared.key_offset)
+
+    cdef bint has_room(self) noexcept nogil:
+        """Make room for probes of one more query."""
+        cdef int64_t room = self.n_probes + self.partitions.n_padded
+        cdef int32_t *probed
+        if room > self.probes_room:
+            probed = <int32_t *>farann_realloc(self.probed, 2 * room * sizeof(int32_t))
+            if probed == NULL:
+                self.batch.scratch.failed = True
+                return False
+            self.probed, self.probes_room = probed, 2 * room
+        return True
+
+    cdef void choose_within_budget(self, int64_t i, const float *scores,
+                                   float floor) noexcept nogil:
+        """Of partitions that score more than `floor` the best, as long as they can be paid for."""
+        cdef farann_candidates *chosen = &self.chosen
+        cdef int64_t j, c, size
+        chosen.count = 0
+        self.batch.kernels.select_f32(scores, self.partitions.n_padded, floor, chosen)
+        # More can't be paid for, unless they are far smaller than others.
+        j = 1 + 2 * (self.budget - self.spent[i]) // self.partitions.usual_size()
+        if j < chosen.count:
+            farann_candidates_keep_best(chosen, j, 0.0)
+        for j in range(chosen.count):
+            self.ranked[j].key, self.ranked[j].id = chosen.scores[j], chosen.slots[j]
+        farann_entries_sort(self.ranked, chosen.count, &NEVER)
+        for j in range(chosen.count):
+            c = self.ranked[j].id
+            size = self.partitions.starts[c + 1] - self.partitions.starts[c]
+            if self.spent[i] + size > self.budget:
+                continue  # a smaller one may fit
+            self.spent[i] += size
+            self.probed[self.n_probes] = <int32_t>c
+            self.n_probes += 1

@@ -1,0 +1,50 @@
+"""What tasks share with their process: giving up, memory, arithmetic."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from farann.native.kernels cimport (farann_arithmetic_begin, farann_arithmetic_end,
+                                    farann_fail_allocation, farann_flush_denormals, farann_load,
+                                    farann_store)
+
+cdef int64_t NEVER = 0
+
+
+class Cancelled(Exception):
+    """A task was left unfinished, as its batch was given up."""
+
+
+cdef class CancelFlag:
+    """Tells the tasks of a batch, in all threads, to stop soon."""
+
+    def cancel(self):
+        farann_store(&self.raised, 1)
+
+    def is_cancelled(self):
+        return farann_load(&self.raised) != 0
+
+
+def fail_allocation(int64_t n):
+    """For tests: let the n-th of the next allocations of the core fail, once.
+
+    0: only count them, -1: neither. Gives how many there were since the last call, as far as they
+    were counted.
+    """
+    return farann_fail_allocation(n)
+
+
+def begin_arithmetic():
+    """Have this thread do the arithmetic of IEEE 754; gives what `end_arithmetic` needs."""
+    return farann_arithmetic_begin()
+
+
+def end_arithmetic(uint64_t before):
+    """Go back to the arithmetic that there was before."""
+    farann_arithmetic_end(before)
+
+
+def flush_denormals(bint on):
+    """For tests: have this thread take denormal numbers for zero, as -ffast-math does, or not.
+
+    Gives whether it did before; -1 where that isn't known.
+    """
+    return farann_flush_denormals(on)

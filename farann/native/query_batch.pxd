@@ -1,0 +1,80 @@
+"""Some queries of a batch, and what is derived from each of them."""
+
+from libc.stdint cimport int64_t
+
+from farann.native.kernels cimport (farann_best_scores, farann_candidates, farann_code_bar,
+                                    farann_coded_query, farann_filter, farann_kernels,
+                                    farann_metric, farann_packing, farann_query, farann_topk)
+from farann.native.process cimport CancelFlag
+from farann.native.scratch cimport Scratch
+from farann.native.snapshot cimport Filter, Snapshot
+
+cdef enum:
+    # Blocks that are passed over, at most, before the next look at what hasn't paid.
+    LONGEST_PAUSE = 7
+
+
+cdef struct Query:
+    # What every scan of a block needs comes first, so that it shares a line of the cache.
+    double threshold  # a reduced key that every row of the answer reaches
+    double predicted  # one that it is taken to reach, until it turns out that it doesn't
+    double pass_floor  # what the pass threshold was made for, less what the partition adds
+    farann_code_bar pass_threshold
+    int pass_level
+    farann_candidates candidates
+    farann_best_scores best  # without room: k is too large to keep them sorted
+    bint coded
+    bint by_keys      # rough scores rule out too little, see `KeyScan`
+    bint keys_end     # whether they do no longer, from the next block on
+    int64_t box_pause, next_box_pause  # blocks before the next look at a box
+    double along, across  # what it is along the mean query direction, and how long the rest is
+    double slack      # largest of the blocks so far
+    farann_query prepared
+    farann_filter filter
+    farann_topk found
+    const float *given
+    farann_coded_query scan  # as coded for what is scanned
+    farann_coded_query whole  # and for all coordinates; a negative unit: not usable
+    farann_candidates deferred  # rows that passed by high nibbles, as positions; scores: sums
+    # Scans of high nibbles that let too many rows pass are left for some blocks, ever more.
+    int64_t pause, next_pause
+    double radius
+
+
+cdef class QueryBatch:
+    cdef Snapshot snapshot
+    cdef Filter filter
+    cdef Scratch scratch
+    cdef CancelFlag flag
+    cdef const int64_t *given_up
+    cdef const farann_kernels *kernels
+    cdef farann_metric metric
+    cdef farann_packing packing
+    cdef int64_t dim, n_queries, k, block_rows
+    cdef double sign, epsilon
+    cdef bint beyond  # a radius, and not the k best
+    cdef const float[:, ::1] given  # keeps the queries alive
+    cdef Query *queries
+    cdef double *exact  # the last query that was asked for, in float64
+    cdef const Query *exact_of
+    cdef double *query_vector  # that of the last query, which coding transforms; then scratch
+    cdef float *rounded  # the same as float32, before it is transformed
+    # What `SearchStats` has.
+    cdef int64_t scanned, refined, rescored, bytes_read
+    # Multiply-adds of rough scores, those for the empty places of tiles, too; blocks that were
+    # scanned for a query; and rows that passed.
+    cdef int64_t code_products, float_products, blocks, passed
+    cdef int64_t n_near  # rows that would have passed, had they had no keys
+    cdef int64_t alike   # and those of codes
+
+    @staticmethod
+    cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
+                       int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag)
+    cdef take_radius(self, double radius)
+    cdef bint stopped(self) noexcept nogil
+    cdef check_cancelled(self)
+    cdef const double *exact_query(self, const Query *query) noexcept nogil
+    cdef void find_query_vector(self, int64_t i) noexcept nogil
+    cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil
+    cdef void set_radius(self, int64_t i) noexcept nogil
+    cdef void begin_again(self, const float *given) noexcept nogil

@@ -1,0 +1,120 @@
+"""Some queries of a batch, and what is derived from each of them."""
+
+cimport cython
+from libc.math cimport INFINITY, NAN
+from libc.stdint cimport int64_t, uint32_t
+from libc.stdlib cimport free
+
+from farann.native.kernels cimport *
+from farann.native.process cimport NEVER, CancelFlag
+from farann.native.scratch cimport Scratch
+from farann.native.snapshot cimport Filter, Snapshot
+
+from farann.native.process import Cancelled
+
+
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
+cdef class QueryBatch:
+    """The queries start .. stop of a batch: what they ask, and how far they have come."""
+
+    @staticmethod
+    cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
+                       int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag):
+        cdef QueryBatch self = QueryBatch.__new__(QueryBatch)
+        cdef int64_t i, padded_dim = padded(snapshot.dim), n_places = 0
+        cdef uint32_t *places = NULL
+        cdef Query *query
+        self.snapshot, self.filter, self.flag, self.scratch = snapshot, filter, flag, Scratch()
+        self.given_up = &NEVER
+        if flag is not None:
+            self.given_up = &flag.raised
+        self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
+        self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
+        self.sign = -1.0 if nearest else 1.0
+        self.packing = farann_packing_of(snapshot.metric, self.sign)
+        self.block_rows = rows_in_cache(4 * self.dim)
+        self.given, self.exact_of = queries, NULL
+        self.queries = <Query *>self.scratch.allocate(self.n_queries, sizeof(Query))
+        self.exact = <double *>self.scratch.allocate(padded_dim, sizeof(double))
+        self.query_vector = <double *>self.scratch.allocate(
+            2 * padded_dim, sizeof(double) + sizeof(float))
+        self.rounded = <float *>(self.query_vector + 2 * padded_dim)
+        if filter.excluded is not None and filter.offsets.shape[0] <= stop:
+            raise ValueError("offsets must be those of all queries")
+        for i in range(self.n_queries):
+            n_places += farann_id_set_room(filter.n_excluded(start + i))
+        if n_places:
+            places = <uint32_t *>self.scratch.allocate(n_places, sizeof(uint32_t))
+        for i in range(self.n_queries):
+            query = &self.queries[i]
+            query.given = &queries[start + i, 0]
+            query.threshold, query.predicted, query.pass_floor = -INFINITY, -INFINITY, NAN
+        with nogil:
+            for i in range(self.n_queries):
+                if self.stopped():
+                    break
+                self.queries[i].filter = filter.of_query(start + i, places)
+                places += farann_id_set_room(filter.n_excluded(start + i))
+        return self
+
+    cdef take_radius(self, double radius):
+        """Search for all rows beyond a radius, and not for the k best."""
+        cdef int64_t i
+        self.beyond = True
+        for i in range(self.n_queries):
+            self.queries[i].radius = radius
+
+    def __dealloc__(self):
+        cdef int64_t i
+        if self.beyond and self.queries != NULL:  # answers of any number, see `Candidates.collect`
+            for i in range(self.n_queries):
+                free(self.queries[i].found.entries)
+
+    cdef bint stopped(self) noexcept nogil:
+        """Whether the batch was given up; loops over blocks, tiles and queries ask once a round."""
+        return farann_load(self.given_up) != 0
+
+    cdef check_cancelled(self):
+        if self.stopped():
+            raise Cancelled("the batch of this task was given up")
+
+    cdef const double *exact_query(self, const Query *query) noexcept nogil:
+        """A query in float64, until another one is asked for."""
+        if self.exact_of != query:
+            self.kernels.widen_f32(query.given, self.dim, self.exact)
+            self.exact_of = query
+        return self.exact
+
+    cdef void find_query_vector(self, int64_t i) noexcept nogil:
+        """Find what rows are multiplied with for a query, and its constants."""
+        cdef Query *query = &self.queries[i]
+        farann_query_prepare(
+            self.kernels, self.metric, self.sign, query.given, self.dim,
+            &self.snapshot.full_centre[0], self.snapshot.centre_norm, self.exact,
+            self.query_vector, self.rounded, &query.prepared)
+        self.exact_of = query
+
+    cdef void set_radius(self, int64_t i) noexcept nogil:
+        """Make the radius the threshold of a query."""
+        cdef Query *query = &self.queries[i]
+        query.threshold = (farann_key_at(self.metric, query.radius, query.prepared.query_norm)
+                           * query.prepared.key_scale + query.prepared.key_offset)
+
+    cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil:
+        """Note that so many queries were scored for by n float32 rows in full."""
+        self.scanned += n * n_queries
+        self.bytes_read += n * n_queries * self.dim * <int64_t>sizeof(float)
+
+    cdef void begin_again(self, const float *given) noexcept nogil:
+        """Forget the one query there is, and take another in its place."""
+        cdef Query *query = &self.queries[0]
+        query.given, self.exact_of = given, NULL
+        query.threshold, query.predicted, query.pass_floor = -INFINITY, -INFINITY, NAN
+        query.slack, query.pause, query.next_pause, query.by_keys = 0.0, 0, 0, False
+        query.box_pause, query.next_box_pause, query.keys_end = 0, 0, False
+        query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
+        query.filter.met, query.filter.n_met = NULL, 0
+        self.scanned = self.refined = self.rescored = self.bytes_read = 0
+        self.code_products = self.float_products = self.blocks = self.passed = 0
+        self.alike = self.n_near = 0

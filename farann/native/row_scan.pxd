@@ -1,0 +1,46 @@
+"""Rows in float32: where they have no codes, or codes rule out too little."""
+
+from libc.stdint cimport int64_t
+
+from farann.native.candidates cimport Candidates
+from farann.native.codes cimport Codes
+from farann.native.key_scan cimport KeyScan
+from farann.native.query_batch cimport QueryBatch
+from farann.native.snapshot cimport Segment
+
+
+cdef class RowScan:
+    cdef QueryBatch batch
+    cdef Candidates candidates
+    cdef KeyScan key_scan
+    cdef float *query_vectors  # of all queries; NULL: no rows are scanned so far
+    cdef int64_t n_seen  # rows scanned before those of the segment
+
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan)
+    cdef bint make_room(self) noexcept nogil
+    cdef void take_query(self, int64_t i) noexcept nogil
+    cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
+    cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil
+    cdef void scan_after_codes(self, const Segment *rest) noexcept nogil
+    cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil
+
+
+cdef class ExactScan(RowScan):
+    pass
+
+
+cdef class RowMajorScan(RowScan):
+    cdef float *scores  # of a block
+
+    cdef void scan_row_major(self, int64_t i, const Segment *segment, int64_t start,
+                             int64_t n) noexcept nogil
+
+
+cdef class PackedScan(RowScan):
+    cdef int64_t n_tiles
+    cdef float *panels
+    cdef float *bias
+    cdef float *thresholds  # of a tile
+
+    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
+                        double squares) noexcept nogil

@@ -1,0 +1,244 @@
+"""Rows in float32: where they have no codes, or codes rule out too little."""
+
+cimport cython
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memcpy
+
+from farann.native.candidates cimport Candidates
+from farann.native.codes cimport Codes
+from farann.native.key_scan cimport KeyScan
+from farann.native.kernels cimport *
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.snapshot cimport Segment
+
+
+@cython.no_gc  # what parts refer to never refers to them
+cdef class RowScan:
+    """Scores rows in blocks; classes below say how those of a block are scored."""
+
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
+        self.batch, self.candidates, self.key_scan = batch, candidates, key_scan
+
+    cdef bint make_room(self) noexcept nogil:
+        """Make room for the query vectors, which `take_query` takes; False: there is none."""
+        cdef int64_t width = self.batch.kernels.tile_queries, n = self.batch.n_queries
+        # Of all queries, in whole tiles.
+        n = (n + width - 1) // width * width
+        self.query_vectors = <float *>self.batch.scratch.allocated(
+            n * padded(self.batch.dim), sizeof(float), True)
+        self.batch.scratch.failed |= self.query_vectors == NULL
+        return self.query_vectors != NULL
+
+    cdef void take_query(self, int64_t i) noexcept nogil:
+        """Keep the vector of a query, which the batch has found just now."""
+
+    cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Score rows start .. start + n of a segment for all queries."""
+
+    cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil:
+        """Score the rows at all positions from `start` on in float32, in the order of slots."""
+        cdef Segment rest = self.batch.snapshot.segments[0]
+        cdef const int32_t[::1] of_positions = codes.slots
+        cdef int64_t *slots = NULL
+        cdef uint8_t *done = NULL
+        cdef int64_t i
+        if of_positions is None:
+            rest.first, rest.count = start, codes.n_rows - start
+            rest.rows += start * self.batch.dim
+        else:
+            slots = <int64_t *>self.batch.scratch.allocated(codes.n_rows, sizeof(int64_t) + 1, True)
+            if slots == NULL:
+                self.batch.scratch.failed = True
+                return
+            done = <uint8_t *>(slots + codes.n_rows)
+            for i in range(start):
+                if of_positions[i] >= 0:
+                    done[of_positions[i]] = 1
+            for i in range(codes.outliers.shape[0]):
+                done[codes.outliers[i]] = 1
+            rest.count, rest.positions = 0, slots
+            for i in range(codes.n_rows):
+                slots[rest.count] = i
+                rest.count += not done[i]
+        self.n_seen = start
+        self.scan_after_codes(&rest)
+
+    cdef void scan_after_codes(self, const Segment *rest) noexcept nogil:
+        """Score rows that codes were given up for."""
+        cdef int64_t i
+        if self.query_vectors == NULL:
+            if not self.make_room():
+                return
+            for i in range(self.batch.n_queries):
+                self.batch.find_query_vector(i)
+                self.take_query(i)
+        for i in range(self.batch.n_queries):
+            # Rough scores by codes are further off; what is left of them gets keys.
+            self.candidates.rerank_best(&self.batch.queries[i])
+            self.candidates.rerank(&self.batch.queries[i], 0)
+            self.batch.queries[i].best.count, self.batch.queries[i].slack = 0, 0.0
+            self.batch.queries[i].by_keys = False
+        self.scan(rest, 0, rest.count)
+
+    cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:
+        """Score rows block by block, and keep what may belong to an answer.
+
+        The first blocks are small, so that there is a threshold soon.
+        """
+        cdef int64_t n, ramp = FIRST_BLOCK, stale = 0
+        while start < end and not self.batch.stopped():
+            if start >= stale:
+                stale = self.candidates.raise_thresholds(start)
+            n = min(min(self.batch.block_rows, ramp), end - start)
+            self.batch.count_scanned(n, self.batch.n_queries)
+            self.scan_block(segment, start, n)
+            self.key_scan.settle_keys()
+            ramp = min(2 * ramp, self.batch.block_rows)
+            start += n
+        self.n_seen += start
+
+
+@cython.no_gc
+cdef class ExactScan(RowScan):
+    """Gives all rows exact keys: they are too few for anything else."""
+
+    cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            self.candidates.score_exactly(&self.batch.queries[i], segment, start, n)
+
+
+@cython.no_gc
+cdef class RowMajorScan(RowScan):
+    """Scores rows where they lie, for few queries: what bounds the speed is reading the rows."""
+
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
+        RowScan.set_up(self, batch, candidates, key_scan)
+        self.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
+
+    cdef void take_query(self, int64_t i) noexcept nogil:
+        cdef int64_t dim = self.batch.dim
+        memcpy(self.query_vectors + i * padded(dim), self.batch.rounded, dim * sizeof(float))
+
+    cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        cdef int64_t i, passed
+        for i in range(self.batch.n_queries):
+            if self.batch.queries[i].by_keys:
+                self.key_scan.n_keyed = 0
+                self.key_scan.take_keys(i)
+                self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
+            else:
+                passed = self.batch.passed
+                self.scan_row_major(i, segment, start, n)
+                self.key_scan.judge_rough(&self.batch.queries[i], self.batch.passed - passed,
+                                          self.n_seen + start, n)
+
+    cdef void scan_row_major(self, int64_t i, const Segment *segment, int64_t start,
+                             int64_t n) noexcept nogil:
+        """Score a block for one query."""
+        cdef const farann_kernels *kernels = self.batch.kernels
+        cdef Query *query = &self.batch.queries[i]
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef int64_t before = query.candidates.count, j
+        cdef float norms[2]
+        cdef double slack
+        kernels.score_rows_f32(
+            self.candidates.rows_at(segment, start), block.positions, n, self.batch.dim,
+            &self.batch.snapshot.padded_centre[0], self.query_vectors + i * padded(self.batch.dim),
+            self.batch.packing.unit, self.batch.packing.bias_sign, self.scores, norms)
+        slack = farann_query_slack_as_lies(&query.prepared, self.batch.packing.unit, norms[0],
+                                           norms[1])
+        if slack < 0.0:
+            self.candidates.score_exactly(query, segment, start, n)
+            return
+        if self.batch.packing.unit:
+            # Row by row unit rows are not centred: what the centre takes off is a constant.
+            for j in range(n):
+                self.scores[j] += <float>query.prepared.key_offset
+        self.batch.float_products += n * self.batch.dim
+        self.batch.blocks += 1
+        kernels.select_f32(self.scores, n, self.candidates.threshold_for(query, slack),
+                           &query.candidates)
+        self.candidates.admit(query, before, &block)
+
+
+@cython.no_gc
+cdef class PackedScan(RowScan):
+    """Packs rows in panels, once for tiles of many queries."""
+
+    cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
+        cdef int64_t width = batch.kernels.tile_queries
+        RowScan.set_up(self, batch, candidates, key_scan)
+        self.n_tiles = (batch.n_queries + width - 1) // width
+        self.panels = <float *>batch.scratch.allocate(
+            batch.block_rows * (batch.dim + 1) + width, sizeof(float))
+        self.bias = self.panels + batch.block_rows * batch.dim
+        self.thresholds = self.bias + batch.block_rows
+
+    cdef void take_query(self, int64_t i) noexcept nogil:
+        cdef int64_t dim = self.batch.dim, width = self.batch.kernels.tile_queries, j
+        cdef float *tile = self.query_vectors + i // width * width * dim + i % width
+        for j in range(dim):
+            tile[j * width] = self.batch.rounded[j]
+
+    cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef int64_t tile, i, n_keyed = 0
+        cdef double squares
+        for i in range(self.batch.n_queries):
+            n_keyed += self.batch.queries[i].by_keys
+        self.key_scan.n_keyed = 0
+        if n_keyed < self.batch.n_queries:
+            squares = self.batch.kernels.pack_rows_f32(
+                self.candidates.rows_at(segment, start), block.positions, n, self.batch.dim,
+                &self.batch.snapshot.centre[0], self.batch.packing.unit,
+                self.batch.packing.bias_sign, self.panels, self.bias)
+            for tile in range(self.n_tiles):
+                if self.batch.stopped():
+                    return
+                self.scan_tile(tile, segment, start, n, squares)
+        else:
+            for i in range(self.batch.n_queries):
+                self.key_scan.take_keys(i)
+        self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
+
+    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
+                        double squares) noexcept nogil:
+        cdef const farann_kernels *kernels = self.batch.kernels
+        cdef int64_t width = kernels.tile_queries, first = tile * width, i, passed
+        cdef int64_t count = min(width, self.batch.n_queries - first)
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef double slack
+        cdef bint any_packed = False
+        cdef Query *query
+        for i in range(width):
+            self.thresholds[i] = INFINITY
+        for i in range(count):
+            query = &self.batch.queries[first + i]
+            self.candidates.members[i] = first + i
+            self.candidates.tile[i] = query.candidates
+            slack = farann_query_slack(&query.prepared, squares)
+            if query.by_keys or (slack < 0.0 and self.key_scan.keys_decide(query)
+                                 and self.key_scan.allocate_keys()):
+                self.key_scan.take_keys(first + i)
+                continue
+            if slack < 0.0:
+                self.candidates.score_exactly(query, segment, start, n)
+                continue
+            any_packed = True
+            self.thresholds[i] = self.candidates.threshold_for(query, slack)
+        if not any_packed:
+            return
+        kernels.scan_panels_f32(self.panels, n, self.batch.dim, self.bias,
+                                self.query_vectors + first * self.batch.dim, self.thresholds,
+                                self.candidates.tile)
+        self.batch.float_products += n * width * self.batch.dim
+        self.batch.blocks += count
+        for i in range(count):
+            query = &self.batch.queries[first + i]
+            passed = self.candidates.tile[i].count - query.candidates.count
+            if passed > 0 and self.key_scan.judge_rough(query, passed, self.n_seen + start, n):
+                self.candidates.tile[i].count = query.candidates.count
+                self.key_scan.take_keys(first + i)
+        self.candidates.admit_tile(count, &block)

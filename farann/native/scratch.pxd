@@ -1,0 +1,22 @@
+"""Scratch memory of a search."""
+
+from libc.stdint cimport int64_t, uintptr_t
+
+cdef enum:
+    ALIGNMENT = 64
+    # Pieces of memory that a search may have.
+    MOST_ALLOCATED = 64
+
+
+cdef inline void *aligned(void *memory) noexcept nogil:
+    cdef uintptr_t address = <uintptr_t>memory
+    return <void *>((address + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+
+
+cdef class Scratch:
+    cdef void *pieces[MOST_ALLOCATED]
+    cdef int n_pieces
+    cdef bint failed  # whether memory for what was found was asked for, and there was none
+
+    cdef void *allocate(self, int64_t count, int64_t size, bint zeroed=*) except NULL
+    cdef void *allocated(self, int64_t count, int64_t size, bint zeroed) noexcept nogil

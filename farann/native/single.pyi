@@ -1,0 +1,29 @@
+"""Types of `single.pyx`."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from farann.native.guard import Guard
+from farann.native.snapshot import Filter, Snapshot
+
+class SingleSearch:
+    plan: Final[object]
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        filter: Filter,
+        k: int,
+        plan: object,
+        costs: tuple[float, float, float, float],
+        *,
+        effort: float | None = None,
+        expected: float = ...,
+        guard: Guard | None = None,
+        late: tuple[float, float, int] | None = None,
+        stops: npt.NDArray[np.int64] | None = None,
+    ) -> None: ...
+    def search(
+        self, queries: object
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], tuple[int, ...]] | None: ...

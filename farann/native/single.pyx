@@ -1,0 +1,211 @@
+"""Single queries, one after another: with memory that is kept, and next to no Python."""
+
+from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
+                             PyBuffer_Release, PyObject_GetBuffer)
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+
+from farann.native.guard cimport Guard
+from farann.native.kernels cimport *
+from farann.native.query_batch cimport QueryBatch
+from farann.native.search cimport ApproximateTask, Task
+from farann.native.snapshot cimport Filter, Snapshot
+
+import numpy as np
+
+cdef enum:
+    # Tasks that are kept, for as many threads that search at once.
+    MOST_IDLE = 8
+    # Multiply-adds that take less time than to hand the GIL over and get it back.
+    HOLDS_GIL = 65536
+    # Where codes were given up for so many queries in a row, so many are searched without them.
+    FUTILE_SEARCHES = 3
+    SEARCHES_WITHOUT_CODES = 31
+
+cdef object ndarray = np.ndarray
+cdef object new_array = np.empty
+cdef object FLOAT32 = np.dtype(np.float32)
+cdef object INT64 = np.dtype(np.int64)
+
+
+cdef class SingleSearch:
+    """Searches for the k rows furthest from a single query, all by one plan.
+
+    Tasks are kept from one query to the next. Any number of threads may search at once. Where exact
+    searches give codes up query after query, most of the next ones don't begin with them: a count
+    of queries decides that, and answers are the same.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    filter : Filter
+        For all queries alike.
+    k : int
+    plan : object
+        What the caller made the plan of, to tell later whether that still holds.
+    costs : tuple
+        As for `Task`.
+    effort : float or None
+        As for `ApproximateTask`; None: the search is exact.
+    expected : float
+        Likewise.
+    guard : Guard, optional
+        Queries that are unlike its sample aren't searched for.
+    late : tuple, optional
+        How late answers usually come: what `Guard.how_late` has after `late`. None: that isn't
+        told.
+    stops : int64 (r,), optional
+        As for `ApproximateTask`.
+    """
+
+    cdef Snapshot snapshot
+    cdef Filter filter
+    cdef Guard guard
+    cdef double usual
+    cdef int64_t k
+    cdef readonly object plan
+    cdef object costs, effort, expected, late, stops, results_of_one, results_of_batch
+    cdef bint unit, holds_gil
+    cdef list idle, idle_without_codes
+    cdef int64_t futile, without_codes  # searches that gave codes up in a row; that will not try
+
+    def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, *, effort=None,
+                 double expected=NAN, Guard guard=None, late=None, stops=None):
+        if filter.excluded is not None:
+            raise ValueError("a filter that differs from query to query is not for all alike")
+        self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
+        self.costs, self.effort, self.expected, self.guard = costs, effort, expected, guard
+        self.late, self.stops = late, stops
+        self.usual = NAN if late is None else late[0]
+        self.results_of_one, self.results_of_batch = (k,), (1, k)
+        self.unit = snapshot.metric == FARANN_COSINE
+        self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
+        self.idle, self.idle_without_codes = [], []
+        self.futile = self.without_codes = 0
+
+    cdef Task new_task(self, bint by_codes):
+        # Any query will do, as long as it has a direction.
+        first = np.ones((1, self.snapshot.dim), np.float32)
+        if self.effort is None:
+            return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, costs=self.costs,
+                        by_codes=by_codes)
+        return ApproximateTask(
+            self.snapshot, self.filter, first, 0, 1, self.k, self.effort, expected=self.expected,
+            tells_late=self.guard is not None and self.late is not None, stops=self.stops)
+
+    def search(self, queries):
+        """Find the rows furthest from a float32 array (dim,) or (1, dim).
+
+        Returns
+        -------
+        (scores, ids, counts) or None
+            In the shape that goes with that of the query, and what the fields of `SearchStats` are.
+            None: the argument is something else, and needs to be checked and converted, or a query
+            that is unlike others, or after many such one whose answer comes late.
+        """
+        cdef Py_buffer given
+        if type(queries) is not ndarray:
+            return None
+        try:
+            PyObject_GetBuffer(queries, &given, PyBUF_FORMAT | PyBUF_STRIDES)
+        except (BufferError, ValueError, TypeError):  # types that buffers don't have, such as dates
+            return None
+        try:
+            if not self.takes(&given):
+                return None
+            return self.searched(<const float *>given.buf, given.ndim == 1)
+        finally:
+            PyBuffer_Release(&given)
+
+    cdef bint takes(self, const Py_buffer *given) noexcept:
+        """Whether a buffer is a vector of the right length, as float32 in C order and aligned."""
+        cdef int last = given.ndim - 1
+        return (given.format != NULL and given.format[0] == b"f" and given.format[1] == 0
+                and (last == 0 or (last == 1 and given.shape[0] == 1))
+                and given.shape[last] == self.snapshot.dim
+                and (given.strides[last] == sizeof(float) or given.shape[last] == 1)
+                and <uintptr_t>given.buf % sizeof(float) == 0)
+
+    cdef searched(self, const float *query, bint single):
+        cdef bint by_codes = self.without_codes == 0
+        cdef list idle = self.idle if by_codes else self.idle_without_codes
+        cdef Task task = idle.pop() if idle else self.new_task(by_codes)
+        cdef QueryBatch batch = task.batch
+        cdef int memory = batch.scratch.n_pieces
+        cdef bint finite
+        scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
+        ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
+        cdef float *to_scores = <float *>memory_of(scores)
+        cdef int64_t *to_ids = <int64_t *>memory_of(ids)
+        if task.lacks_tail:
+            task.search_base()
+        if self.holds_gil:
+            finite = self.answer(task, query, to_scores, to_ids)
+        else:
+            with nogil:
+                finite = self.answer(task, query, to_scores, to_ids)
+        if finite:
+            if task.lacks_tail:
+                task.search_added()
+                self.write(task, to_scores, to_ids)
+            task.check_finished()
+        # One that needed more memory is not like a new one.
+        if batch.scratch.n_pieces == memory and len(idle) < MOST_IDLE:
+            idle.append(task)
+        if finite and self.effort is None:
+            self.judge_codes(by_codes, task.gave_up)
+        if not finite or (self.guard is not None and self.is_late(task)):
+            return None  # whoever answers it counts it
+        if self.guard is not None:
+            self.guard.alone += 1
+        return scores, ids, (1, batch.scanned, batch.refined, batch.rescored, batch.bytes_read,
+                             batch.code_products, batch.float_products, batch.blocks, batch.passed)
+
+    cdef void judge_codes(self, bint by_codes, bint gave_up) noexcept:
+        """Note whether a search gave codes up: the next ones begin with them, or don't."""
+        if not by_codes:
+            self.without_codes = max(self.without_codes - 1, 0)
+            return
+        self.futile = self.futile + 1 if gave_up else 0
+        if self.futile >= FUTILE_SEARCHES:
+            self.without_codes = SEARCHES_WITHOUT_CODES
+
+    cdef bint is_late(self, Task task):
+        """Whether a query has to be answered otherwise; those that haven't are counted."""
+        cdef float late
+        if self.effort is None or (<ApproximateTask>task).lateness is None:
+            return False
+        late = (<ApproximateTask>task).lateness.of_queries[0]
+        if late > self.usual and self.guard.is_overdue():
+            return True
+        self.guard.how_late(1, late, *self.late)
+        return False
+
+    cdef bint answer(self, Task task, const float *query, float *scores,
+                     int64_t *ids) noexcept nogil:
+        """Answer a query; False if it holds what no query may, or is one for the guard."""
+        cdef uint64_t before = farann_arithmetic_begin()
+        cdef bint good = farann_first_bad_row(query, 1, self.snapshot.dim, self.unit) < 0
+        if good and self.guard is not None:
+            good = self.guard.passes(query, 1.0)
+        if good:
+            task.begin_again(query)
+            task.answer()
+            if not task.lacks_tail:
+                task.candidates.write_answer(&task.batch.queries[0], scores, ids, self.k)
+        farann_arithmetic_end(before)
+        return good
+
+    cdef void write(self, Task task, float *scores, int64_t *ids) noexcept nogil:
+        cdef uint64_t before = farann_arithmetic_begin()
+        task.candidates.write_answer(&task.batch.queries[0], scores, ids, self.k)
+        farann_arithmetic_end(before)
+
+
+cdef void *memory_of(array) except NULL:
+    """Where a new array lies, which lives longer than what is written there."""
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    cdef void *memory = buffer.buf
+    PyBuffer_Release(&buffer)
+    return memory

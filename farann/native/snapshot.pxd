@@ -1,0 +1,61 @@
+"""What is searched: rows, and which of them may be found."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+from farann.native.codes cimport Codes
+from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric
+from farann.native.partitions cimport Cells
+from farann.native.shortlists cimport Seeds
+
+cdef enum:
+    # So many best scores are kept sorted; of more, new ones are gathered first.
+    FEW_BEST = 64
+
+
+cdef struct Segment:
+    const float *rows
+    int64_t first  # slot of its first row
+    int64_t count
+    const int64_t *positions  # the rows to search, within the segment; NULL: all
+
+
+cdef class Snapshot:
+    cdef Segment segments[2]
+    cdef Segment uncoded
+    cdef const int64_t[::1] uncoded_rows
+    cdef const int64_t[:, ::1] runs
+    cdef readonly str isa
+    cdef const farann_kernels *kernels
+    cdef farann_metric metric
+    cdef Codes codes
+    cdef readonly Codes added
+    cdef Cells partitions
+    cdef Seeds shortlists
+    cdef readonly int64_t dim
+    cdef readonly int64_t n_slots
+    cdef bint vectors
+    cdef double centre_norm
+    cdef const float[:, ::1] base, tail
+    cdef const double[::1] centre
+    cdef double[::1] full_centre  # padded with zeros
+    cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
+    cdef const int64_t[::1] ids
+    cdef const int64_t *ids_by_slot
+    cdef const uint8_t[::1] alive
+
+    cdef take_added(self, runs, uncoded)
+    cpdef bint seeds_for(self, int64_t k)
+
+
+cdef class Filter:
+    cdef Segment segments[2]
+    cdef const uint8_t *alive
+    cdef const uint8_t[::1] allowed
+    cdef const int64_t[::1] excluded, offsets, ids
+    cdef const int64_t *ids_by_slot
+    cdef int64_t[::1] positions
+    cdef readonly int64_t n_rows
+
+    cdef bint is_open(self) noexcept nogil
+    cdef int64_t n_excluded(self, int64_t i) noexcept nogil
+    cdef farann_filter of_query(self, int64_t i, uint32_t *places) noexcept nogil

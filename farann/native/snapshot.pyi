@@ -1,0 +1,49 @@
+"""Types of `snapshot.pyx`."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from farann.native.codes import Codes
+from farann.native.partitions import Cells
+from farann.native.shortlists import Seeds
+
+class Snapshot:
+    added: Final[Codes | None]
+    isa: Final[str]
+    dim: Final[int]
+    n_slots: Final[int]
+    def __init__(
+        self,
+        base: npt.NDArray[np.float32],
+        tail: npt.NDArray[np.float32],
+        ids: npt.NDArray[np.int64] | None,
+        alive: npt.NDArray[np.uint8] | None,
+        centre: npt.NDArray[np.float64],
+        metric: int,
+        isa: str,
+        *,
+        codes: Codes | None = None,
+        cells: Cells | None = None,
+        vectors: bool = True,
+        seeds: Seeds | None = None,
+        added: Codes | None = None,
+        runs: npt.NDArray[np.int64] | None = None,
+        uncoded: npt.NDArray[np.int64] | None = None,
+    ) -> None: ...
+
+    def seeds_for(self, k: int) -> bool: ...
+
+class Filter:
+    n_rows: Final[int]
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        allowed: npt.NDArray[np.uint8] | None = None,
+        slots: npt.NDArray[np.int64] | None = None,
+    ) -> None: ...
+
+    def excluding(
+        self, ids: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+    ) -> Filter: ...

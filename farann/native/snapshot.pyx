@@ -1,0 +1,216 @@
+"""What is searched: rows, and which of them may be found."""
+
+from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
+
+from farann.native.codes cimport Codes
+from farann.native.kernels cimport *
+from farann.native.partitions cimport Cells
+from farann.native.shortlists cimport Seeds
+
+import numpy as np
+
+
+cdef class Snapshot:
+    """One immutable state of an index: up to two segments of rows, their ids, what is removed.
+
+    Parameters
+    ----------
+    base, tail : float32 (n, dim), C-contiguous
+        The rows; slots count through both. Without `vectors`, base holds no rows but the
+        outliers of the codes.
+    ids : int64 (n_slots,) or None
+        Ids by slot; None where the id is the slot.
+    alive : uint8 (n_slots,) or None
+        0 for removed rows; None where no row is removed.
+    centre : float64 (dim,)
+        Subtracted from rows before they are scored roughly; values that float32 has.
+    metric : int
+        Position in `METRICS`.
+    isa : str
+        One of `isa_levels()`.
+    codes : Codes or None
+        Of the base.
+    cells : Cells or None
+        Of the codes.
+    seeds : Seeds or None
+        Of the codes.
+    vectors : bool
+        False: the base is there as codes alone, without a basis, and scores of its rows are rough.
+    added : Codes or None
+        Of rows of the tail, turned as those of the base were; they have slots. Not without vectors.
+    runs : int64 (r, 2) or None
+        From which to which position of these to search, whole panels; there if `added` is.
+    uncoded : int64 (m,) or None
+        The other rows of the tail, counted from its first one; there if `added` is.
+    """
+
+    def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
+                 const double[::1] centre, int metric, str isa, *, Codes codes=None,
+                 Cells cells=None, bint vectors=True, Seeds seeds=None, Codes added=None,
+                 runs=None, uncoded=None):
+        cdef int64_t n_base = base.shape[0]
+        self.isa, self.kernels = isa, kernels_of(isa)
+        if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
+            raise ValueError("base, tail and centre must have one dim of at least 1")
+        if not 0 <= metric < 3:
+            raise ValueError(f"metric: expected 0, 1 or 2, got {metric}")
+        self.metric = <farann_metric>metric
+        self.base, self.tail, self.centre = base, tail, centre
+        self.dim = base.shape[1]
+        self.vectors = vectors
+        if not vectors:
+            if codes is None or codes.has_pca_filter or n_base != codes.outliers.shape[0]:
+                raise ValueError("without vectors there must be codes of all coordinates, and the "
+                                 "rows of the outliers")
+            n_base = codes.n_rows
+        self.n_slots = n_base + tail.shape[0]
+        self.ids, self.alive = ids, alive
+        if (ids is not None and self.ids.shape[0] != self.n_slots) or (
+                alive is not None and self.alive.shape[0] != self.n_slots):
+            raise ValueError("ids and alive must have one entry a slot")
+        if codes is not None and (codes.n_rows != n_base or codes.dim != self.dim):
+            raise ValueError("codes must be those of the base")
+        if not vectors and codes.transform.given.axes != NULL:
+            raise ValueError("without vectors codes must be of all that rows are")
+        if (codes is not None and codes.mean_query_direction is not None
+                and self.metric == FARANN_L2):
+            raise ValueError("under l2 there can't be a lead")
+        if cells is not None and (codes is None or cells.bounds.dim != codes.bounds.dim or (
+                not codes.n_filled <= cells.starts[cells.n_cells] <= codes.n_positions)):
+            raise ValueError("cells must be those of the codes")
+        if cells is not None and cells.relative and (vectors or not codes.int4_alone):
+            raise ValueError("only 4-bit codes without vectors are relative to means of cells")
+        if seeds is not None and (codes is None or seeds.dim != self.dim or not vectors
+                                  or seeds.n_positions != codes.n_positions):
+            raise ValueError("seeds must be those of the codes")
+        self.codes, self.added = codes, added
+        self.partitions, self.shortlists = cells, seeds
+        self.ids_by_slot = NULL
+        if ids is not None and self.n_slots:
+            self.ids_by_slot = &self.ids[0]
+        self.segments[0] = Segment(NULL, 0, n_base, NULL)
+        self.segments[1] = Segment(NULL, n_base, tail.shape[0], NULL)
+        if base.shape[0]:
+            self.segments[0].rows = &base[0, 0]
+        if tail.shape[0]:
+            self.segments[1].rows = &tail[0, 0]
+        self.uncoded = self.segments[1]
+        if added is not None:
+            self.take_added(runs, uncoded)
+        cdef int64_t j
+        cdef uint64_t before
+        self.padded_centre = np.zeros(padded(self.dim), np.float32)
+        self.full_centre = np.zeros(padded(self.dim))
+        before = farann_arithmetic_begin()
+        self.centre_norm = 0.0
+        for j in range(self.dim):
+            self.full_centre[j] = centre[j]
+            self.centre_norm += centre[j] * centre[j]
+        self.centre_norm = self.centre_norm ** 0.5
+        if self.metric != FARANN_COSINE:
+            for j in range(self.dim):
+                self.padded_centre[j] = <float>centre[j]
+        farann_arithmetic_end(before)
+
+    cdef take_added(self, runs, uncoded):
+        """Check what the tail has of codes, and note where they are, and which rows have none."""
+        cdef Codes codes = self.codes, added = self.added
+        cdef int64_t i
+        self.runs, self.uncoded_rows = runs, uncoded
+        if (codes is None or not self.vectors or added.int4_alone or added.slots is None
+                or added.n_rows > self.n_slots or added.bounds.dim != codes.bounds.dim
+                or added.has_pca_filter != codes.has_pca_filter
+                or added.scanned.groups != codes.scanned.groups
+                or (added.squares is None) != (codes.squares is None)
+                or added.outliers.shape[0]
+                or self.uncoded_rows.shape[0] > self.segments[1].count):
+            raise ValueError("codes of added rows must be as those of the base")
+        for i in range(self.runs.shape[0]):
+            if (self.runs.shape[1] != 2 or self.runs[i, 0] % FARANN_CODE_PANEL
+                    or self.runs[i, 1] % FARANN_CODE_PANEL
+                    or not 0 <= self.runs[i, 0] <= self.runs[i, 1] <= added.n_positions):
+                raise ValueError("runs must be positions of whole panels")
+        self.uncoded.count = self.uncoded_rows.shape[0]
+        if self.uncoded.count:
+            self.uncoded.positions = &self.uncoded_rows[0]
+
+    cpdef bint seeds_for(self, int64_t k):
+        """Whether searches for the k furthest rows begin with shortlists."""
+        return (self.shortlists is not None and k <= FEW_BEST // 2
+                and self.shortlists.length <= rows_in_cache(self.codes.groups * FARANN_CODE_GROUP))
+
+
+cdef class Filter:
+    """Which rows of a snapshot may be found, for all queries and for each.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    allowed : uint8 (n_slots,) or None
+        0 for rows that may not be found; it stands in the place of the snapshot's `alive`.
+    slots : int64 (m,) or None
+        Sorted slots, the only ones to search; None: all of them.
+    """
+
+    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None):
+        cdef int64_t i, split
+        self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
+        self.allowed = snapshot.alive if allowed is None else allowed
+        self.alive = NULL
+        if self.allowed is not None and snapshot.n_slots:
+            if self.allowed.shape[0] != snapshot.n_slots:
+                raise ValueError("allowed must have one entry a slot")
+            self.alive = &self.allowed[0]
+        self.excluded = self.offsets = None
+        self.ids, self.ids_by_slot = snapshot.ids, snapshot.ids_by_slot
+        if slots is not None:
+            split = 0
+            for i in range(slots.shape[0]):
+                if not 0 <= slots[i] < snapshot.n_slots:
+                    raise ValueError("slots must be slots of the snapshot")
+                split += slots[i] < self.segments[0].count
+            self.positions = np.empty(slots.shape[0], np.int64)
+            for i in range(slots.shape[0]):
+                self.positions[i] = slots[i] - (self.segments[0].count if i >= split else 0)
+            self.segments[0].count, self.segments[1].count = split, slots.shape[0] - split
+            if slots.shape[0]:
+                self.segments[0].positions = &self.positions[0]
+                self.segments[1].positions = &self.positions[0] + split
+        self.n_rows = self.segments[0].count + self.segments[1].count
+
+    def excluding(self, const int64_t[::1] ids not None, const int64_t[::1] offsets not None):
+        """This filter, and query i must not find the rows of ids[offsets[i]:offsets[i + 1]].
+
+        In any order; repeated ids and such that no row has do no harm, nor do numbers below 0.
+        """
+        cdef Filter new = Filter.__new__(Filter)
+        cdef int64_t i
+        if offsets.shape[0] < 1 or offsets[0] != 0 or (
+                offsets[offsets.shape[0] - 1] != ids.shape[0]):
+            raise ValueError("offsets must lead from 0 to the number of ids")
+        for i in range(offsets.shape[0] - 1):
+            if not 0 <= offsets[i + 1] - offsets[i] <= UINT32_MAX:
+                raise ValueError("offsets must not fall, and a query has at most 2^32 - 1 ids")
+        new.segments[0], new.segments[1] = self.segments[0], self.segments[1]
+        new.alive, new.allowed, new.positions = self.alive, self.allowed, self.positions
+        new.ids, new.ids_by_slot, new.n_rows = self.ids, self.ids_by_slot, self.n_rows
+        new.excluded, new.offsets = ids, offsets
+        return new
+
+    cdef bint is_open(self) noexcept nogil:
+        """Whether every row may be found."""
+        return self.alive == NULL and self.excluded is None
+
+    cdef int64_t n_excluded(self, int64_t i) noexcept nogil:
+        """Ids that query i must not find."""
+        return 0 if self.excluded is None else self.offsets[i + 1] - self.offsets[i]
+
+    cdef farann_filter of_query(self, int64_t i, uint32_t *places) noexcept nogil:
+        """What query i may find; its set of ids gets the zeroed places."""
+        cdef farann_filter result
+        cdef int64_t n = self.n_excluded(i)
+        result.alive, result.ids = self.alive, self.ids_by_slot
+        result.met, result.n_met, result.excluded.bits = NULL, 0, 0
+        if n:
+            farann_id_set_fill(&result.excluded, &self.excluded[self.offsets[i]], n, places)
+        return result
