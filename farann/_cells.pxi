@@ -11,7 +11,7 @@ cdef class Cells:
     ----------
     n_coded, n_positions : int
         Of the codes.
-    arrays : CellArrays
+    arrays : PartitionArrays
         With the attributes below.
 
     Attributes
@@ -23,11 +23,11 @@ cdef class Cells:
         The cells' means in whole codes, laid out as rows along a basis are, turned by the same
         rotation as rows; the last group is the standard deviation of a cell's rows along one
         direction.
-    weights : float32 (n / 16,)
+    inv_scale : float32 (n / 16,)
         As for rows.
     squares : float32 (n,) or None
         The mean of |z|^2 over a cell's rows, times the weight (l2).
-    unit : float
+    step : float
         Of the deviations.
     relative : bool
         Whether rows of a cell were coded less its mean, as coded.
@@ -44,10 +44,10 @@ cdef class Cells:
 
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
         cdef int64_t i, n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
-        cdef double unit = arrays.unit
+        cdef double unit = arrays.step
         cdef const int64_t[::1] starts = arrays.starts
         cdef const uint8_t[:, ::1] panels = arrays.panels
-        cdef const float[::1] weights = arrays.weights
+        cdef const float[::1] weights = arrays.inv_scale
         squares = arrays.squares
         if starts is None or panels is None or weights is None:
             raise TypeError("cells need starts, panels and weights")

@@ -133,7 +133,7 @@ def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
     rows = rows_like("reach", rng, 2 * BASE, DIM)
     index = grown(built(rows[:BASE], "dot"), rows[BASE:], 250)
     codes = inside.store_of(index).codes
-    assert codes is not None and codes.longest is not None
+    assert codes is not None and codes.max_norm is not None
     queries = rng.standard_normal((64, DIM), dtype=np.float32)
     stats = index.search_furthest(queries, K, return_stats=True)[1]
     assert stats.rows_scanned < 0.7 * 64 * len(rows)

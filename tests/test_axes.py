@@ -50,7 +50,7 @@ def arrays_of(index: farann.Index) -> inside.CodeArrays:
 
 
 def n_axes(index: farann.Index) -> int | None:
-    axes = arrays_of(index).axes
+    axes = arrays_of(index).pca_axes
     return None if axes is None else len(axes)
 
 
@@ -171,7 +171,7 @@ def test_bounds(m: int, metric: str, rng: np.random.Generator) -> None:
     vectors = rows[arrays.slots].astype(np.float64)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    weights = np.repeat(arrays.weights, 16).astype(np.float64)
+    weights = np.repeat(arrays.inv_scale, 16).astype(np.float64)
     coded = arrays.transform.rows(vectors) * weights[:, None]
     codes = model.codes_of(arrays).whole[:, :m] - 128
     outside = np.linalg.norm(vectors - vectors @ axes.T @ axes, axis=1)
@@ -276,7 +276,7 @@ def test_beside_a_stretch(rng: np.random.Generator) -> None:
     rows, queries = flat(rng), flat(rng, 600)
     common = 4.0 * np.abs(queries).mean() * np.ones(DIM, np.float32)
     index = built(rows, "dot", queries=queries + common)
-    assert arrays_of(index).stretch is not None
+    assert arrays_of(index).mean_direction_scaling is not None
     assert n_axes(index) is not None
     assert_exact(index, rows, np.vstack([queries[:20] + common, asked_of(rng, 5)]), [10])
 
@@ -330,7 +330,7 @@ def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
     rows, asked = flat(rng), rng.standard_normal((40, DIM), dtype=np.float32)
     rows[::500] += rng.standard_normal((10, DIM)).astype(np.float32)
     arrays = arrays_of(built(rows, "dot"))
-    assert arrays.axes is not None and len(arrays.axes) == 12
+    assert arrays.pca_axes is not None and len(arrays.pca_axes) == 12
     assert 0.0 < arrays.bounds.outside_usual < 0.1 * arrays.bounds.outside
     rescored = []
     for usual in (arrays.bounds.outside_usual, arrays.bounds.outside):

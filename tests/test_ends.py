@@ -50,9 +50,9 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     basis = inside.projection.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
     arrays = builder.lay_out(inside.coding.whole_panels(order), basis if kind == "along" else None)
     arrays = replace(arrays, panels=at_the_end_of_memory(arrays.panels))
-    if arrays.lower is not None:
-        lower = None if kind == "upper" else at_the_end_of_memory(arrays.lower)
-        arrays = replace(arrays, lower=lower)
+    if arrays.low_nibbles is not None:
+        lower = None if kind == "upper" else at_the_end_of_memory(arrays.low_nibbles)
+        arrays = replace(arrays, low_nibbles=lower)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
                              core.Codes(N_ROWS, dim, arrays))
     task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n_queries, 10, False)

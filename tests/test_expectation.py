@@ -48,10 +48,10 @@ def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float
     cells, centre = store.partitions, store.centre
     n = len(cells.starts) - 1
     numbers = np.arange(n)
-    scales = 1.0 / cells.weights.astype(np.float64)[numbers // 16]
+    scales = 1.0 / cells.inv_scale.astype(np.float64)[numbers // 16]
     width = cells.panels.shape[1] // 4
     spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
-    deviations = cells.unit * spread * scales
+    deviations = cells.step * spread * scales
     weights = traits_of(index.metric).query_vectors(queries, centre)
     a = store.codes.transform.query_vectors(weights)
     lengths = np.linalg.norm(weights, axis=1)

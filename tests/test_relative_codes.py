@@ -44,14 +44,14 @@ class Rough:
         store = inside.store_of(index)
         assert store is not None and store.codes is not None and store.partitions is not None
         codes, cells, self.centre = store.codes, store.partitions, store.centre
-        assert cells.relative and codes.lower is None and codes.slots is not None
+        assert cells.relative and codes.low_nibbles is None and codes.slots is not None
         self.largest, self.signs = inside.largest_code(index.isa), codes.signs
         positions = model.filled(codes)
-        self.slots, weights = codes.slots[positions], codes.weights[positions // 16].astype(float)
+        self.slots, weights = codes.slots[positions], codes.inv_scale[positions // 16].astype(float)
         means = np.zeros((len(cells.starts) + 1, index.dim or 0))
         width = means.shape[1]
         bytes_of = model.by_position(cells.panels)[: len(cells.starts) - 1, :width]
-        means[1:-1] = (bytes_of - 128.0) / np.repeat(cells.weights, 16)[: len(bytes_of), None]
+        means[1:-1] = (bytes_of - 128.0) / np.repeat(cells.inv_scale, 16)[: len(bytes_of), None]
         cell = np.searchsorted(cells.starts, positions, side="right")
         upper = model.codes_of(codes).whole[positions, :width]
         self.rows = (upper - 120.5) / weights[:, None] + means[cell]
@@ -289,7 +289,7 @@ class TestFiles:
         slot = int(np.asarray(codes.slots)[position])
         upper = model.codes_of(codes).whole[position, :DIM] - 120.5
         length = np.linalg.norm(index.reconstruct(slot) - store.centre)
-        assert length == pytest.approx(np.linalg.norm(upper) / codes.weights[position // 16],
+        assert length == pytest.approx(np.linalg.norm(upper) / codes.inv_scale[position // 16],
                                        rel=1e-5)
 
     def test_refused(self, parts: Any, tmp_path: Path) -> None:

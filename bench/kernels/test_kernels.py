@@ -68,7 +68,7 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
         basis = projection.directions(rows[:8192].astype(np.float64), 0)[:directions]
     arrays = builder.lay_out(coding.whole_panels(order), basis)
     if upper_alone:
-        arrays = replace(arrays, lower=None)
+        arrays = replace(arrays, low_nibbles=None)
     return _core.Codes(len(rows), rows.shape[1], arrays)
 
 

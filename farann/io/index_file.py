@@ -92,7 +92,7 @@ def _of_layout(layout: Layout, names: _Names, metadata: dict[str, Any]) -> dict[
         metadata[names.whole_bounds] = list(codes.whole_bounds)
     if partitions is not None:
         arrays |= partitions.sections("cells")
-        metadata["cell_unit"] = partitions.unit
+        metadata["cell_unit"] = partitions.step
         if partitions.relative:
             metadata["relative"] = True
     return arrays if shortlists is None else arrays | shortlists.sections(names.shortlists)
@@ -174,7 +174,7 @@ def _check_layout(store: Store, n_coded: int) -> None:
     (codes, partitions, shortlists), spec = store.layout, store.spec
     if (codes.squares is None) != (not spec.metric.adds_squared_norm):
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
-    if codes.basis is None and (codes.lower is None) != (spec.bits == 4):
+    if codes.pca_filter is None and (codes.low_nibbles is None) != (spec.bits == 4):
         raise FormatError(f"section 'codes.lower' doesn't fit codes of {spec.bits} bits")
     if partitions is not None and (partitions.squares is None) != (codes.squares is None):
         raise FormatError("the cells are not those of these codes: only one has squares")
@@ -188,8 +188,8 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
                    arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """What there is beside the codes where the vectors are gone."""
     codes = store.codes
-    if (codes is None or codes.basis is not None or codes.axes is not None
-            or codes.longest is not None or not store.built):
+    if (codes is None or codes.pca_filter is not None or codes.pca_axes is not None
+            or codes.max_norm is not None or not store.built):
         raise FormatError("there are neither vectors nor codes of all coordinates")
     if (codes.squares is None) == store.spec.metric.adds_squared_norm:
         raise FormatError("section 'codes.squares' doesn't fit the metric")
@@ -215,7 +215,8 @@ def _exact_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]
             or (codes.squares is None) != (ours.squares is None)
             or codes.transform.n_coded != ours.transform.n_coded
             or codes.n_directions != ours.n_directions
-            or (codes.basis is None and (codes.lower is None) != (ours.lower is None))):
+            or (codes.pca_filter is None
+                and (codes.low_nibbles is None) != (ours.low_nibbles is None))):
         raise FormatError("the codes for exact searches don't fit the others")
     return made
 
@@ -279,7 +280,7 @@ def _partitions_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray
     unit = metadata["cell_unit"]
     if not isinstance(unit, float):
         raise FormatError(f"metadata: 'cell_unit' can't be {checks.shown(unit)}")
-    partitions = PartitionArrays.from_sections("cells", arrays, unit=unit, relative=relative)
+    partitions = PartitionArrays.from_sections("cells", arrays, step=unit, relative=relative)
     with _refusing("the cells are not those of these codes"):
         made = partitions.native(codes)
     if partitions.starts[-1] < of_core.n_filled:

@@ -34,8 +34,9 @@ _LARGEST = 2.0
 _ROOM = 1.5
 
 _PANEL = _core.code_rows(1)
-_BY_POSITION = ("panels", "lower", "squares", "slots", "whole", "whole_weights", "whole_squares")
-_BY_PANEL = ("weights", "unknown", "longest", "along")
+_BY_POSITION = ("panels", "low_nibbles", "squares", "slots", "whole", "whole_inv_scale",
+                "whole_squares")
+_BY_PANEL = ("inv_scale", "low_nibble_norm", "max_norm", "max_along")
 
 
 class Run(NamedTuple):

@@ -271,7 +271,7 @@ def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -
 def _shortlists_of(task: _Task, arrays: CodeArrays) -> Shortlists | None:
     """Lists of rows that answer sample queries."""
     # With a PCA filter, whole codes of the first rows are scanned, which do as well.
-    if arrays.basis is not None or task.spec.bits != 8 or arrays.slots is None:
+    if arrays.pca_filter is not None or task.spec.bits != 8 or arrays.slots is None:
         return None
     builder = task.builder
     places = places_of(arrays.slots.astype(np.int64), len(builder.rows))

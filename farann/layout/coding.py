@@ -95,15 +95,15 @@ class Builder(NamedTuple):
                         along: Float64Array | None = None) -> CodeArrays:
         """Codes with what bounds the keys of each panel's rows, rounded up: their lengths, or with
         a mean query direction what they are along it and the lengths of the rest."""
-        arrays = replace(arrays, longest=self._most(lengths, order))
+        arrays = replace(arrays, max_norm=self._most(lengths, order))
         if mean_query is None or along is None:
             return arrays
         there = np.where(order >= 0, along[np.maximum(order, 0)], -np.inf)
         most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
         # Empty panels come last, and have no larger bounds than others.
         most = np.where(np.isfinite(most), most, along.min())
-        return replace(arrays, lead=mean_query.direction,
-                       along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
+        return replace(arrays, mean_query_direction=mean_query.direction,
+                       max_along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
 
     def _most(self, lengths: Float64Array, order: Int64Array) -> Float32Array:
         most = largest_of_panels(lengths, order) * (1.0 + _LENGTH_UP)
@@ -136,15 +136,15 @@ class Builder(NamedTuple):
         n, panel = len(self.rows), _core.code_rows(1)
         places = places_of(order, n)
         inv_scale = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
-        panels, lower = empty_panels(len(order), self.extents.transform.width, True)
-        lower = None if bits == 4 else lower
-        squares, unknown = self._room(len(order)), np.zeros(len(order), np.float32)
+        panels, low_nibbles = empty_panels(len(order), self.extents.transform.width, True)
+        low_nibbles = None if bits == 4 else low_nibbles
+        squares, low_nibble_norm = self._room(len(order)), np.zeros(len(order), np.float32)
         of_rows = inv_scale[np.maximum(places, 0) // panel]
 
         def lay(coded: CodedBlock) -> None:
             at, there = places[coded.rows], places[coded.rows] >= 0
-            _core.pack_codes(coded.codes, at, True, panels, lower)
-            unknown[at[there]] = coded.unknown[there]
+            _core.pack_codes(coded.codes, at, True, panels, low_nibbles)
+            low_nibble_norm[at[there]] = coded.low_nibble_norm[there]
             if squares is not None:
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
 
@@ -152,9 +152,9 @@ class Builder(NamedTuple):
             self.rows, self.centre, self.metric.normalized, self.extents, of_rows, shape,
             self.origins, lay, self.progress, self.threads)
         return CodeArrays(
-            panels=panels, lower=lower, weights=inv_scale, squares=squares,
-            unknown=unknown.reshape(-1, panel).max(axis=1), bounds=self._bounds(extremes),
-            slots=self._slots(order), outliers=self.extents.outliers,
+            panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale, squares=squares,
+            low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1),
+            bounds=self._bounds(extremes), slots=self._slots(order), outliers=self.extents.outliers,
             **self.extents.transform._asdict())
 
     def _lay_out_along(self, order: Int64Array, pca_filter: Float64Array,
@@ -168,7 +168,7 @@ class Builder(NamedTuple):
         by_panel = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
         own = by_panel[np.maximum(places, 0) // panel]
         whole = np.zeros((len(order), self.extents.transform.width), np.uint8)
-        whole_weights = np.repeat(by_panel, panel)
+        whole_inv_scale = np.repeat(by_panel, panel)
         squares, whole_squares = self._room(len(order)), self._room(len(order))
 
         def lay(coded: CodedBlock) -> None:
@@ -182,14 +182,14 @@ class Builder(NamedTuple):
 
         extremes = self._code(own, lay)
         return CodeArrays(
-            basis=pca_filter, panels=along.panels, weights=along.inv_scale, squares=squares,
-            bounds=along.bounds, whole=whole, whole_weights=whole_weights,
+            pca_filter=pca_filter, panels=along.panels, inv_scale=along.inv_scale, squares=squares,
+            bounds=along.bounds, whole=whole, whole_inv_scale=whole_inv_scale,
             whole_squares=whole_squares, whole_bounds=self._bounds(extremes),
             slots=self._slots(order), outliers=self.extents.outliers,
             **self.extents.transform._asdict())
 
     def _bounds(self, extremes: Float64Array) -> CodeBounds:
-        if self.extents.transform.axes is None:
+        if self.extents.transform.pca_axes is None:
             return bounds_from(extremes)
         return bounds_from(extremes, self.extents.transform.outside(
             sample_of(self.rows, self.centre, self.metric.normalized)))
@@ -217,7 +217,7 @@ def whole_panels(order: Int64Array) -> Int64Array:
 
 def largest_coded(codes: CodeArrays) -> float:
     """The largest |coordinate| that codes were made for."""
-    inv_scale = codes.weights if codes.whole_weights is None else codes.whole_weights
+    inv_scale = codes.inv_scale if codes.whole_inv_scale is None else codes.whole_inv_scale
     return 127.0 / float(inv_scale.min())
 
 
@@ -241,13 +241,13 @@ def sizes_like(base: CodeArrays, rows: Float32Array, centre: Float64Array, spec:
     """Measure rows that are to be coded as those of a base were."""
     largest = np.empty(len(rows))
     _core.code_extents(rows, centre, spec.metric.normalized, *base.transform, isa, largest)
-    if base.longest is None and spec.metric.normalized:
+    if base.max_norm is None and spec.metric.normalized:
         # Unit vectors are about as long, so bounds tell nothing.
         return Sizes(largest, None, None)
     vectors = centred(rows, centre, spec.metric.normalized)
-    if base.lead is None:
+    if base.mean_query_direction is None:
         return Sizes(largest, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), None)
-    along, across = along_and_across(vectors, base.lead)
+    along, across = along_and_across(vectors, base.mean_query_direction)
     return Sizes(largest, across, along)
 
 
@@ -265,17 +265,17 @@ def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float6
     every, mean_query, key_bound = np.arange(len(rows)), None, sizes.lengths
     if key_bound is None or sizes.lengths is None:
         order = whole_panels(builder.by_size(every))
-        return builder.lay_out(order, base.basis, rest_step=base.bounds.rest_step)
-    if sizes.along is not None and base.lead is not None:
-        mean_query = MeanQueryDirection(base.lead, 1.0, 1.0)
+        return builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
+    if sizes.along is not None and base.mean_query_direction is not None:
+        mean_query = MeanQueryDirection(base.mean_query_direction, 1.0, 1.0)
         key_bound = mean_query.optimistic_score(sizes.along, sizes.lengths)
     # Approximate searches scan a few of these parts.
     part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
     order = whole_panels(builder.by_key_bound(every, key_bound, part))
-    arrays = builder.lay_out(order, base.basis, rest_step=base.bounds.rest_step)
+    arrays = builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
     arrays = builder.with_key_bounds(arrays, order, sizes.lengths, mean_query, sizes.along)
-    return replace(arrays, longest=_from_each_on(arrays.longest),
-                   along=_from_each_on(arrays.along))
+    return replace(arrays, max_norm=_from_each_on(arrays.max_norm),
+                   max_along=_from_each_on(arrays.max_along))
 
 
 def _from_each_on(values: Float32Array | None) -> Float32Array | None:

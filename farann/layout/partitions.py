@@ -126,5 +126,5 @@ def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array 
     if squares is not None:
         whole = np.zeros(len(panels), np.float32)
         whole[:n] = squares * of_mean
-    return PartitionArrays(starts=starts, panels=panels, weights=inv_scale, squares=whole,
-                           unit=step)
+    return PartitionArrays(starts=starts, panels=panels, inv_scale=inv_scale, squares=whole,
+                           step=step)

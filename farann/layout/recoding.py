@@ -54,18 +54,18 @@ def _closed_up(layout: Layout) -> Layout:
     assert codes.slots is not None
     there = np.flatnonzero(codes.slots >= 0)
     if len(there) == 0:  # outliers alone: one panel of nobody
-        return Layout(_taken(codes, np.full(16, -1), codes.weights[:1]),
+        return Layout(_taken(codes, np.full(16, -1), codes.inv_scale[:1]),
                       None if partitions is None else replace(
                           partitions, starts=np.minimum(partitions.starts, 0)))
     starts = np.zeros(1, np.int64) if partitions is None else partitions.starts
     partition = np.searchsorted(starts, there, side="right")
-    inv_scale = codes.weights[there // 16]
+    inv_scale = codes.inv_scale[there // 16]
     order = np.lexsort((there, -inv_scale, partition))
     there, partition, inv_scale = there[order], partition[order], inv_scale[order]
     begins = np.flatnonzero(np.append(True, (np.diff(partition) != 0) | (np.diff(inv_scale) != 0)))
     counts = np.diff(np.append(begins, len(there)))
     panels = -(-counts // 16)
-    if panels.sum() >= len(codes.weights):
+    if panels.sum() >= len(codes.inv_scale):
         return layout
     ends = np.cumsum(panels) * 16
     positions = np.full(int(ends[-1]), -1)
@@ -80,19 +80,21 @@ def _closed_up(layout: Layout) -> Layout:
 def _taken(codes: CodeArrays, positions: Int64Array,
            inv_scale: Float32Array) -> CodeArrays:
     """The codes at some positions, whole panels of rows of the `inv_scale`; -1 for none."""
-    assert codes.slots is not None and codes.unknown is not None
+    assert codes.slots is not None and codes.low_nibble_norm is not None
     there = positions >= 0
     taken = codes.bytes_at(np.maximum(positions, 0))
-    panels, lower = empty_panels(len(positions), taken.shape[1], True)
-    _core.pack_codes(taken, np.where(there, np.arange(len(positions)), -1), True, panels, lower)
-    unknown = np.where(there, codes.unknown[np.maximum(positions, 0) // 16], np.float32(0))
+    panels, low_nibbles = empty_panels(len(positions), taken.shape[1], True)
+    _core.pack_codes(taken, np.where(there, np.arange(len(positions)), -1), True, panels,
+                     low_nibbles)
+    low_nibble_norm = np.where(there, codes.low_nibble_norm[np.maximum(positions, 0) // 16],
+                               np.float32(0))
     squares = codes.squares
     if squares is not None:
         squares = np.where(there, squares[positions], np.float32(0))
     return replace(
-        codes, panels=panels, lower=None if codes.lower is None else lower, weights=inv_scale,
-        unknown=unknown.reshape(-1, 16).max(axis=1), squares=squares,
-        slots=np.where(there, codes.slots[positions], np.int32(-1)))
+        codes, panels=panels, low_nibbles=None if codes.low_nibbles is None else low_nibbles,
+        inv_scale=inv_scale, low_nibble_norm=low_nibble_norm.reshape(-1, 16).max(axis=1),
+        squares=squares, slots=np.where(there, codes.slots[positions], np.int32(-1)))
 
 
 @ieee_arithmetic()
@@ -103,7 +105,7 @@ def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Arr
     With partitions they belong to none, and are always searched.
     """
     codes, partitions, _ = layout
-    limit = 127.0 / float(codes.weights.min())
+    limit = 127.0 / float(codes.inv_scale.min())
     largest = np.empty(len(rows))
     if len(rows):
         _core.code_extents(rows, centre, spec.metric.normalized, *codes.transform, isa, largest)
@@ -124,7 +126,7 @@ def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Arr
         first, second = new, codes
         orders.reverse()
     merged = {name: _joined(getattr(first, name), getattr(second, name))
-              for name in ("panels", "lower", "weights", "unknown", "squares")}
+              for name in ("panels", "low_nibbles", "inv_scale", "low_nibble_norm", "squares")}
     if partitions is not None:
         partitions = replace(partitions, starts=partitions.starts + len(new.panels))
     bounds = CodeBounds(*np.maximum(codes.bounds, new.bounds).tolist())

@@ -87,7 +87,7 @@ def make_shortlists(arrays: CodeArrays, places: Int64Array, query_vectors: Float
     if squared:
         biases = np.zeros(len(panels), np.float32)
         biases[: len(rows)] = squares * np.repeat(of_panels, _core.code_rows(1))[: len(rows)]
-    return Shortlists(panels=panels, weights=of_panels, squares=biases,
+    return Shortlists(panels=panels, inv_scale=of_panels, squares=biases,
                       positions=lists.astype(np.int32))
 
 

@@ -37,15 +37,17 @@ def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
         directions = directions_of(query_vectors)
         # Under l2, queries have next to no mean beside the centre of rows.
         if not squared:
-            transform = transform._replace(stretch=mean_direction_scaling_for(sample, directions))
+            transform = transform._replace(
+                mean_direction_scaling=mean_direction_scaling_for(sample, directions))
         # Rows that are known by their codes alone must not lose a part for good.
-        axes = None
+        pca_axes = None
         if spec.vectors:
-            axes = pca_axes_for(transform.stretched(sample), transform.shrunk(directions),
-                                spec.seed)
-    if axes is None:
+            pca_axes = pca_axes_for(transform.stretched(sample), transform.shrunk(directions),
+                                    spec.seed)
+    if pca_axes is None:
         return transform
-    return Transform(rotation_signs(len(axes), spec.seed), transform.stretch, axes)
+    return Transform(rotation_signs(len(pca_axes), spec.seed), transform.mean_direction_scaling,
+                     pca_axes)
 
 
 def mean_direction_scaling_for(sample: Float64Array,
@@ -72,8 +74,8 @@ def mean_direction_scaling_for(sample: Float64Array,
     left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_queries * (1.0 - by**-2))
     if left**0.5 > _WORTH_A_STRETCH:
         return None
-    stretch: Float64Array = (by - 1.0) ** 0.5 * direction
-    return stretch
+    mean_direction_scaling: Float64Array = (by - 1.0) ** 0.5 * direction
+    return mean_direction_scaling
 
 
 def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float64Array | None:

@@ -31,9 +31,9 @@ def _centred_rows(layout: Layout, outlier_rows: Float32Array, slots: Int64Array,
     positions = positions[there]
     values = codes.bytes_at(positions).astype(np.float64)[:, : len(centre)]
     values -= 128.0
-    if codes.lower is None:
+    if codes.low_nibbles is None:
         values += MIDDLE
-    inv_scale = codes.weights.astype(np.float64)[positions // 16]
+    inv_scale = codes.inv_scale.astype(np.float64)[positions // 16]
     values /= inv_scale[:, None]
     if partitions is not None and partitions.relative:
         values += partitions.means(partitions.at(positions), len(centre))

@@ -29,7 +29,7 @@ class CodeBounds(NamedTuple):
 
     residual: float  # |w z - c|
     length: float    # |w z|
-    unknown: float   # |l - 7.5|
+    low_nibble_norm: float   # |l - 7.5|
     norm: float      # |z|
     rest_step: float = 0.0  # of what the last group holds, if it isn't coordinates
     outside: float = 0.0    # |z'| of what is outside the axes
@@ -37,9 +37,9 @@ class CodeBounds(NamedTuple):
     outside_usual: float = 0.0  # |z'|, the root of its mean square
 
 
-def _array(dtype: Any, ndim: int) -> Mapping[str, Any]:
-    """Of a field: an array that a file keeps as a section."""
-    return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim})
+def _array(dtype: Any, ndim: int, section: str | None = None) -> Mapping[str, Any]:
+    """Of a field: an array that a file keeps as a section, by its name or another."""
+    return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim, "section": section})
 
 
 class Record:
@@ -48,26 +48,26 @@ class Record:
     @classmethod
     def from_sections(cls, of: str, sections: Mapping[str, npt.NDArray[Any]],
                       **values: Any) -> Self:
-        """The record whose arrays are sections named `of` and the field's name, with other values.
+        """The record whose arrays are sections named `of` and by the field, with other values.
 
         FormatError if one is missing, or is none of these.
         """
         parts: dict[str, Any] = {}
-        for name, dtype, ndim, needed in cls._arrays():
-            array = sections.get(f"{of}.{name}")
+        for name, section, dtype, ndim, needed in cls._arrays():
+            array = sections.get(f"{of}.{section}")
             if array is None:
                 if needed:
-                    raise FormatError(f"section '{of}.{name}' is missing")
+                    raise FormatError(f"section '{of}.{section}' is missing")
             elif array.dtype != dtype or array.ndim != ndim:
-                raise FormatError(f"section '{of}.{name}': expected {dtype} in {ndim} dimensions, "
-                                  f"got {array.dtype} {array.shape}")
+                raise FormatError(f"section '{of}.{section}': expected {dtype} in {ndim} "
+                                  f"dimensions, got {array.dtype} {array.shape}")
             else:
                 parts[name] = array
         return cls(**parts, **values)
 
     def sections(self, of: str) -> dict[str, npt.NDArray[Any]]:
         """The arrays as a file has them."""
-        arrays = {f"{of}.{name}": getattr(self, name) for name, *_ in self._arrays()}
+        arrays = {f"{of}.{section}": getattr(self, name) for name, section, *_ in self._arrays()}
         return {name: array for name, array in arrays.items() if array is not None}
 
     @property
@@ -76,10 +76,10 @@ class Record:
         return sum(int(array.nbytes) for array in self.sections("").values())
 
     @classmethod
-    def _arrays(cls) -> list[tuple[str, np.dtype[Any], int, bool]]:
-        """Name, type and dimensions of each array, and whether none can do without it."""
-        return [(part.name, part.metadata["dtype"], part.metadata["ndim"],
-                 part.default is not None)
+    def _arrays(cls) -> list[tuple[str, str, np.dtype[Any], int, bool]]:
+        """Name, section, type and dimensions of each array, and whether none can do without it."""
+        return [(part.name, part.metadata["section"] or part.name, part.metadata["dtype"],
+                 part.metadata["ndim"], part.default is not None)
                 for part in fields(cls) if part.metadata]  # type: ignore[arg-type]
 
 
@@ -88,27 +88,31 @@ class CodeArrays(Record):
     """Codes of rows in an order; `_core.Codes` says what each array holds."""
 
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
-    lower: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2))
-    weights: Float32Array = field(metadata=_array(np.float32, 1))
-    unknown: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    low_nibbles: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2, "lower"))
+    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
+    low_nibble_norm: Float32Array | None = field(
+        default=None, metadata=_array(np.float32, 1, "unknown"))
     squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     signs: npt.NDArray[np.int8] = field(metadata=_array(np.int8, 2))
     slots: Int32Array | None = field(default=None, metadata=_array(np.int32, 1))
     outliers: Int64Array = field(metadata=_array(np.int64, 1))
     bounds: CodeBounds
-    basis: Float64Array | None = field(default=None, metadata=_array(np.float64, 2))
+    pca_filter: Float64Array | None = field(default=None, metadata=_array(np.float64, 2, "basis"))
     whole: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2))
-    whole_weights: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    whole_inv_scale: Float32Array | None = field(
+        default=None, metadata=_array(np.float32, 1, "whole_weights"))
     whole_squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     whole_bounds: CodeBounds | None = None
     # |z| of each panel at most, or of what isn't along the mean query direction.
-    longest: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    max_norm: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "longest"))
     # A direction that query vectors have in common, and of each panel the most along it.
-    lead: Float64Array | None = field(default=None, metadata=_array(np.float64, 1))
-    along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    mean_query_direction: Float64Array | None = field(
+        default=None, metadata=_array(np.float64, 1, "lead"))
+    max_along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "along"))
     # What rows go through before they are coded, see `Transform`.
-    stretch: Float64Array | None = field(default=None, metadata=_array(np.float64, 1))
-    axes: Float64Array | None = field(default=None, metadata=_array(np.float64, 2))
+    mean_direction_scaling: Float64Array | None = field(
+        default=None, metadata=_array(np.float64, 1, "stretch"))
+    pca_axes: Float64Array | None = field(default=None, metadata=_array(np.float64, 2, "axes"))
 
     def native(self, n_rows: int, dim: int) -> _core.Codes:
         """The same as the core has it; ValueError or TypeError if the arrays don't fit."""
@@ -117,12 +121,12 @@ class CodeArrays(Record):
     @property
     def transform(self) -> Transform:
         """What rows went through before they were coded."""
-        return Transform(self.signs, self.stretch, self.axes)
+        return Transform(self.signs, self.mean_direction_scaling, self.pca_axes)
 
     @property
     def n_directions(self) -> int:
         """Directions of the PCA filter; 0 where there is none."""
-        return 0 if self.basis is None else len(self.basis)
+        return 0 if self.pca_filter is None else len(self.pca_filter)
 
     def bytes_at(self, positions: Int64Array) -> UInt8Array:
         """Codes + 128 at some positions of nibbles; low nibbles 0 where they aren't kept."""
@@ -130,8 +134,8 @@ class CodeArrays(Record):
         panel, row = positions // 16, positions % 16
         high = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
         halves = np.stack([high & 15, high >> 4], axis=2) << 4
-        if self.lower is not None:
-            own = self.lower.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
+        if self.low_nibbles is not None:
+            own = self.low_nibbles.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
             halves |= np.stack([own & 15, own >> 4], axis=2)
         codes: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
         return codes
@@ -143,9 +147,9 @@ class PartitionArrays(Record):
 
     starts: Int64Array = field(metadata=_array(np.int64, 1))
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
-    weights: Float32Array = field(metadata=_array(np.float32, 1))
+    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
     squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    unit: float
+    step: float
     relative: bool = False  # whether codes are those of rows less the mean of their partition
 
     def native(self, codes: CodeArrays) -> _core.Cells:
@@ -162,7 +166,7 @@ class PartitionArrays(Record):
         panel, partition = numbers // 16, numbers % 16
         width = self.panels.shape[1]
         codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, partition]
-        units = np.where(numbers < 0, 0.0, 1.0 / self.weights.astype(np.float64)[panel])
+        units = np.where(numbers < 0, 0.0, 1.0 / self.inv_scale.astype(np.float64)[panel])
         means: Float64Array = units[:, None] * (codes.reshape(len(numbers), width)[:, :dim] - 128.0)
         return means
 
@@ -172,14 +176,14 @@ class Shortlists(Record):
     """Lists of rows that answer queries of one kind; `_core.Seeds` says what each array holds."""
 
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
-    weights: Float32Array = field(metadata=_array(np.float32, 1))
+    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
     squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     positions: Int32Array = field(metadata=_array(np.int32, 2))
 
     def native(self, codes: CodeArrays, of_core: _core.Codes) -> _core.Seeds:
         """The same with the codes of the listed rows; ValueError or TypeError if they don't fit."""
         positions = self.positions.astype(np.int64)
-        if codes.basis is not None:
+        if codes.pca_filter is not None:
             raise ValueError("there are no seeds beside a basis")
         if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
             raise ValueError("positions must be those of the codes")
@@ -187,7 +191,7 @@ class Shortlists(Record):
         taken = codes.bytes_at(flat)[:, : codes.transform.width]
         panels = np.zeros(taken.shape, np.uint8)
         _core.pack_codes(np.ascontiguousarray(taken), np.arange(len(flat)), False, panels)
-        return _core.Seeds(of_core, self, panels, codes.weights[flat // _core.code_rows(1)],
+        return _core.Seeds(of_core, self, panels, codes.inv_scale[flat // _core.code_rows(1)],
                            None if codes.squares is None else codes.squares[flat])
 
     @property

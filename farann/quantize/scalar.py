@@ -114,7 +114,7 @@ class CodedBlock(NamedTuple):
     rows: slice
     codes: UInt8Array  # c + 128, (n, dim rounded up to whole groups)
     squares: Float64Array
-    unknown: Float32Array  # |lower halves - 7.5|
+    low_nibble_norm: Float32Array  # |low nibbles - 7.5|
 
 
 Laying = Callable[[CodedBlock], object]

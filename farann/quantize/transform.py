@@ -29,8 +29,8 @@ class Transform(NamedTuple):
     """
 
     signs: npt.NDArray[np.int8]
-    stretch: Float64Array | None = None
-    axes: Float64Array | None = None
+    mean_direction_scaling: Float64Array | None = None
+    pca_axes: Float64Array | None = None
 
     @property
     def n_coded(self) -> int:
@@ -52,32 +52,31 @@ class Transform(NamedTuple):
 
     def outside(self, vectors: Float64Array) -> float:
         """How long what is outside the axes is of centred rows, the root of the mean square."""
-        if self.axes is None:
+        if self.pca_axes is None:
             return 0.0
         vectors = self.stretched(vectors)
-        left = vectors - self._along(vectors) @ self.axes
+        left = vectors - self._along(vectors) @ self.pca_axes
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
 
     def rows_from(self, vectors: Float64Array) -> Float64Array:
         """The inverse of `rows`, (n, dim), without what is outside the axes."""
         vectors = rotated_back(vectors, self.signs)
-        return self.shrunk(vectors if self.axes is None else vectors @ self.axes)
+        return self.shrunk(vectors if self.pca_axes is None else vectors @ self.pca_axes)
 
     def stretched(self, vectors: Float64Array) -> Float64Array:
         """Centred rows, multiplied with I + p p'."""
-        if self.stretch is None:
-            return vectors
-        return vectors + np.outer(vectors @ self.stretch, self.stretch)
+        p = self.mean_direction_scaling
+        return vectors if p is None else vectors + np.outer(vectors @ p, p)
 
     def shrunk(self, vectors: Float64Array) -> Float64Array:
-        """Weights of queries, multiplied with its inverse."""
-        if self.stretch is None:
+        """Query vectors, multiplied with its inverse."""
+        p = self.mean_direction_scaling
+        if p is None:
             return vectors
-        share = 1.0 / (1.0 + self.stretch @ self.stretch)
-        return vectors - np.outer(share * (vectors @ self.stretch), self.stretch)
+        return vectors - np.outer(1.0 / (1.0 + p @ p) * (vectors @ p), p)
 
     def _along(self, vectors: Float64Array) -> Float64Array:
-        return vectors if self.axes is None else vectors @ self.axes.T
+        return vectors if self.pca_axes is None else vectors @ self.pca_axes.T
 
 
 def rotated(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:

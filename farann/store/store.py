@@ -380,7 +380,7 @@ class Store:
     @property
     def n_axes(self) -> int:
         """Axes that rows are coded along; 0 where they are coded in all coordinates."""
-        return 0 if self.codes is None or self.codes.axes is None else len(self.codes.axes)
+        return 0 if self.codes is None or self.codes.pca_axes is None else len(self.codes.pca_axes)
 
     def nbytes(self) -> dict[str, int]:
         """Bytes by part."""
