@@ -19,7 +19,7 @@ FOR_CERTAIN = (1e9, 1e9, 1e9, 1e9)
 
 @pytest.fixture
 def given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.search, "row_costs", lambda *_: FOR_CERTAIN)
+    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: FOR_CERTAIN)
 
 
 def histograms(rng: np.random.Generator, n: int, prototypes: np.ndarray) -> Float32:
@@ -121,7 +121,7 @@ def test_without_memory_for_it(rng: np.random.Generator) -> None:
     expected = index.search_furthest(queries)
     snapshot = inside.snapshot_of(index)
     core.fail_allocation(0)
-    inside.search.top(snapshot, core.Filter(snapshot), queries, 10, False, 1)
+    inside.batches.top(snapshot, core.Filter(snapshot), queries, 10, False, 1)
     made = core.fail_allocation(-1)
     for number in range(1, made + 1):
         try:

@@ -72,7 +72,7 @@ class TestRecall:
                     assert np.array_equal(one.ids, truth.ids[i])
                     assert one.scores.tobytes() == truth.scores[i].tobytes()
         # There is something to guard against.
-        if inside.store_of(index).cells is None:
+        if inside.store_of(index).partitions is None:
             assert min(unguarded) < 0.5
 
     @pytest.mark.parametrize("dim", [24, 100])

@@ -24,7 +24,7 @@ Arrays = dict[str, NDArray[np.generic]]
 # Sends itself a real SIGINT once tasks are at work, the first of several hundred.
 INTERRUPTED = """
 import os, signal, threading
-from inside import core, search
+from inside import batches, core
 import farann
 
 rng = np.random.default_rng(0)
@@ -205,7 +205,7 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
         assert task.did()[0] == 0  # no block was begun
     with pytest.raises(core.Cancelled):
         core.score_slots(snapshot, rows, np.arange(500), np.empty((500, 500), np.float32), 0,
-                          500, cancelled())
+                         500, cancelled())
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -227,14 +227,14 @@ def test_after_an_error_nothing_more_is_begun(threads: int, long: bool) -> None:
         return function
 
     with pytest.raises(LookupError, match="number 3"):
-        inside.tasks.run_all([work(i) for i in range(100)], threads, long=long)
+        inside.pool.run_all([work(i) for i in range(100)], threads, long=long)
     assert len(begun) <= 3 + threads
     done: list[int] = []
 
     def note(i: int) -> Callable[[object], None]:
         return lambda flag: done.append(i)
 
-    inside.tasks.run_all([note(i) for i in range(100)], threads, long=long)
+    inside.pool.run_all([note(i) for i in range(100)], threads, long=long)
     assert sorted(done) == list(range(100))
 
 
@@ -251,7 +251,7 @@ def test_without_threads_the_caller_does_it(
     inside.forget_executors()
     monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     who: list[int] = []
-    inside.tasks.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
+    inside.pool.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
     assert who == [threading.get_ident()] * 20
 
 
@@ -362,7 +362,7 @@ def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> No
     who: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         for limit in ("_LONG_WORK", "_SLOW_LONG_WORK", "_SMALL_WORK"):
-            patch.setattr(inside.search, limit, 0)
+            patch.setattr(inside.batches, limit, 0)
 
         class Noted(core.Task):
             def run(self) -> None:

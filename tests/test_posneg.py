@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from posneg_oracle import assert_best, everything
 
 import farann
-from farann.adapters import posneg
 from farann.adapters.posneg import PosNegHits, PosNegRanker
 
 Array = NDArray[Any]
@@ -293,8 +292,8 @@ def test_a_single_query_gives_vectors() -> None:
 
 
 def test_batches_are_cut_and_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posneg, "_QUERIES", 3)
-    monkeypatch.setattr(posneg, "_FEW_QUERIES", 2)
+    monkeypatch.setattr(inside.posneg_ranker, "_QUERIES", 3)
+    monkeypatch.setattr(inside.posneg_ranker, "_FEW_QUERIES", 2)
     monkeypatch.setattr(inside.retrieval, "_PAIRS", 10)
     rankers: list[dict[str, Any]] = [
         {}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}]

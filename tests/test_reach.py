@@ -177,10 +177,10 @@ def test_rows_on_the_edge_of_a_lead(seed: int, metric: str, dim: int, spread: fl
 def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     rows, centre, lead = uneven(rng, 1600, DIM), rng.standard_normal(DIM), rng.standard_normal(DIM)
     arrays = lay_out(rows, metric, centre=centre, lead=lead)
-    assert arrays.longest is not None and arrays.along is not None and arrays.slots is not None
+    assert arrays.max_norm is not None and arrays.max_along is not None and arrays.slots is not None
     lead /= np.linalg.norm(lead)
-    assert arrays.lead is not None
-    np.testing.assert_allclose(arrays.lead, lead, rtol=1e-15)
+    assert arrays.mean_query_direction is not None
+    np.testing.assert_allclose(arrays.mean_query_direction, lead, rtol=1e-15)
     n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":
@@ -191,7 +191,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     promise = 2.0 * along + across
     # Within parts of 512 rows lie by size.
     assert promise[:512].min() >= promise[512:1024].max() - 1e-9
-    for held, values in ((arrays.along, along), (arrays.longest, across)):
+    for held, values in ((arrays.max_along, along), (arrays.max_norm, across)):
         of_panels = values.reshape(-1, 16).max(axis=1)
         assert (of_panels <= held[: len(of_panels)]).all()
         np.testing.assert_allclose(held[: len(of_panels)], of_panels, rtol=1e-4, atol=1e-6)
@@ -201,7 +201,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
 def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
     rows, centre = uneven(rng, 1600, DIM), rng.standard_normal(DIM)
     arrays = lay_out(rows, metric, centre=centre, by_length=True)
-    assert arrays.longest is not None and arrays.slots is not None
+    assert arrays.max_norm is not None and arrays.slots is not None
     n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":
@@ -211,8 +211,8 @@ def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
     assert lengths[:512].min() >= lengths[512:1024].max()
     assert lengths[512:1024].min() >= lengths[1024:].max()
     of_panels = lengths.reshape(-1, 16).max(axis=1)
-    assert (of_panels <= arrays.longest[: len(of_panels)]).all()
-    assert (arrays.longest[: len(of_panels)] <= of_panels * (1.0 + 1e-5)).all()
+    assert (of_panels <= arrays.max_norm[: len(of_panels)]).all()
+    assert (arrays.max_norm[: len(of_panels)] <= of_panels * (1.0 + 1e-5)).all()
 
 
 def spares_rows_and_survives_a_file(index: farann.Index, rows: Float32, queries: Float32,
@@ -235,7 +235,7 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
     index.add(rows)
     index.build()
     codes = inside.store_of(index).codes
-    assert codes is not None and codes.longest is not None
+    assert codes is not None and codes.max_norm is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
                    put("longest", 3, -1.0), put("longest", 3, np.inf),
@@ -254,7 +254,7 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
     index.build(queries=queries[50:])
     queries = queries[:50]
     codes = inside.store_of(index).codes
-    assert codes is not None and codes.lead is not None
+    assert codes is not None and codes.mean_query_direction is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
                    put("along", 3, np.inf), change("along", lambda array: array[None]),
@@ -266,7 +266,7 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
         refuse(tmp_path / "index.farann", broken, False)
 
 
-@pytest.mark.parametrize("lost", ["lead", "along", "longest"])
+@pytest.mark.parametrize("lost", ["mean_query_direction", "max_along", "max_norm"])
 def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) -> None:
     rows = uneven(rng, 600, DIM)
     arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
@@ -284,7 +284,7 @@ def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
         index.add(ordered)
         index.build()
         codes = inside.store_of(index).codes
-        assert codes is not None and codes.lead is not None
+        assert codes is not None and codes.mean_query_direction is not None
 
 
 def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
@@ -293,4 +293,4 @@ def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
     index.add(rows)
     index.build()
     codes = inside.store_of(index).codes
-    assert codes is not None and codes.longest is None
+    assert codes is not None and codes.max_norm is None

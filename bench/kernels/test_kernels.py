@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 import farann
 from bench import machine
 from bench.kernels.peak import peak
-from farann import _basis, _builder, _core
-from farann._codes import measure_rows
-from farann._metric import traits_of
-from farann._rotation import Turn, rotation_signs
+from farann import _core
+from farann.contract.metric_traits import traits_of
+from farann.layout import coding
+from farann.quantize import projection
+from farann.quantize.scalar import measure_rows
+from farann.quantize.transform import Transform, rotation_signs
 
 Array = NDArray[np.float32]
 
@@ -57,17 +59,17 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     `upper_alone`: without the lower halves of codes, as in 4 bits.
     """
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
-    turn = Turn(rotation_signs(rows.shape[1], 0), None, None)
+    turn = Transform(rotation_signs(rows.shape[1], 0), None, None)
     extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
     assert extents is not None
-    builder = _builder.Builder(rows, centre, traits_of(metric), isa, extents, False)
+    builder = coding.Builder(rows, centre, traits_of(metric), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
-        basis = _basis.directions(rows[:8192].astype(np.float64), 0)[:directions]
-    arrays = builder.lay_out(_builder.whole_panels(order), basis)
+        basis = projection.directions(rows[:8192].astype(np.float64), 0)[:directions]
+    arrays = builder.lay_out(coding.whole_panels(order), basis)
     if upper_alone:
-        arrays = replace(arrays, lower=None)
+        arrays = replace(arrays, low_nibbles=None)
     return _core.Codes(len(rows), rows.shape[1], arrays)
 
 
