@@ -40,8 +40,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_built(pages: Path) -> None:
-    built = {page.stem for page in pages.glob("*.html")}
-    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= built
+    built = {page.relative_to(pages).with_suffix("") for page in pages.rglob("*.html")}
+    docs = ROOT / "docs"
+    assert {page.relative_to(docs).with_suffix("") for page in docs.rglob("*.md")} <= built
 
 
 def test_the_reference_has_all_public_names(pages: Path) -> None:
