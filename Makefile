@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := bench/.venv
 SANITIZED := build/sanitized
 SECONDS ?= 600
-NATIVE := setup.py pyproject.toml $(wildcard src_c/*.c src_c/*.h farann/*.pyx farann/*.pxd farann/*.pxi)
+NATIVE := setup.py pyproject.toml $(wildcard src_c/*.[ch] src_c/*/*.[ch] farann/*.pyx farann/*.pxd farann/*.pxi)
 
 # What the adapters are for. tf-keras and TFRS ask for the package tensorflow, twice the size of
 # tensorflow-cpu, hence --no-deps. Add torch to test the Keras-RS layers on it, too.
@@ -56,7 +56,7 @@ check: $(VENV)/.test  ## a short run: tests of the core at the default instructi
 		$(CHECKED:%=tests/test_%.py)
 
 PYTHON_SOURCES := farann bench tests examples setup.py
-C_SOURCES := $(wildcard src_c/*.[ch] tests/fuzz/*.c bench/kernels/*.c)
+C_SOURCES := $(wildcard src_c/*.[ch] src_c/*/*.[ch] tests/fuzz/*.c tests/fuzz/core/*.[ch] bench/kernels/*.c)
 
 lint: $(VENV)/.test  ## check style, layers and types, in under a minute
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
@@ -76,11 +76,11 @@ fuzz: $(VENV)/.test  ## random histories and damaged files for SECONDS=600
 	$(BIN)/python tests/fuzz --seconds $(SECONDS)
 
 # clang compiles the core anew; inputs that reach new code are kept.
-build/fuzz-core/core: tests/fuzz/core.c $(wildcard src_c/*)
+build/fuzz-core/core: $(wildcard tests/fuzz/core/* src_c/*.[ch] src_c/*/*.[ch])
 	@mkdir -p build/fuzz-core/inputs
 	clang -std=c11 -g -O1 -ffp-contract=off -fno-math-errno -Isrc_c \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-		tests/fuzz/core.c src_c/*.c -lm -o $@
+		tests/fuzz/core/*.c src_c/*.c src_c/levels/*.c -lm -o $@
 
 fuzz-core:  ## kernels against plain loops, guided by coverage, for SECONDS=600
 	@if command -v clang >/dev/null; then $(MAKE) build/fuzz-core/core && cd build/fuzz-core \

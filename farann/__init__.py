@@ -11,13 +11,12 @@
 """
 
 from farann._core import isa_levels
-from farann._filters import Filter
-from farann._format import FormatError
-from farann._guard import RecallWarning
-from farann._results import BeyondHits, Hits, SearchStats
 from farann._version import __version__
+from farann.contract.errors import FormatError, RecallWarning
 from farann.index import Index, search_furthest
-from farann.tuning import Tuning
+from farann.results import BeyondHits, Hits, SearchStats
+from farann.search.filters import Filter
+from farann.tuning.table import Tuning
 
 __all__ = [
     "BeyondHits",

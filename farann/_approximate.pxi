@@ -4,6 +4,9 @@ cdef enum:
     # What the k-th key is expected to be is told by what the best cells promise, those of so many
     # groups, which take turns.
     TELLING_CELLS = 16
+    # So many cells at least are visited first where cells are caps, and what is kept of them.
+    NEAREST_CELLS = 4
+    MOST_NEAREST = 8
 
 
 cdef class ApproximateTask(Task):
@@ -27,6 +30,11 @@ cdef class ApproximateTask(Task):
     cdef uint32_t *cell_codes      # of a tile
     cdef farann_coded_query *cell_coded
     cdef float *promises           # of cells, for a tile
+    cdef float *sines              # of the angle that a cap gets credit for, cells as caps; or NULL
+    cdef float *cosines            # of the same
+    cdef float *no_sines           # of no credit
+    cdef float *no_cosines
+    cdef int32_t *nearest          # the caps that were visited first, query after query; -1: none
     cdef farann_candidates chosen  # cells, for one query
     cdef int64_t *choosing         # queries that have cells to choose
     cdef int64_t n_choosing
@@ -59,9 +67,10 @@ cdef class ApproximateTask(Task):
             self.budget = code_rows(budget)
         # An infinite effort is for all rows, and no cell needs to be judged.
         self.cells = snapshot.cells if effort < INFINITY else None
-        # A budget is spent once, and no query may begin again.
+        # A budget is spent once, and no query may begin again. The nearest caps are visited first,
+        # and nothing need be expected.
         self.may_expect = (self.cells is not None and not isnan(expected)
-                           and self.budget == INT64_MAX)
+                           and self.budget == INT64_MAX and self.cells.inv_norms is None)
         self.expects = self.may_expect
         # Thresholds may rise in steps here, and let more through in between.
         self.room = 3 * CANDIDATE_ROOM
@@ -70,6 +79,8 @@ cdef class ApproximateTask(Task):
         if self.codes is None:
             return
         self.n_first = self.codes.n_positions
+        if self.sines != NULL:
+            self.take_angles()
         if self.cells is not None:
             self.n_first = min(self.cells.starts[0], code_rows(self.budget // 2))
         elif self.effort < self.n_first:
@@ -104,8 +115,23 @@ cdef class ApproximateTask(Task):
         self.heads = self.visit_ends + self.n_queries
         self.chosen.slots = self.heads + room + 2
         self.chosen.scores = <float *>self.allocate(room, sizeof(float))
+        if self.cells.inv_norms is not None:
+            self.sines = <float *>self.allocate(4 * room, sizeof(float))
+            self.cosines, self.no_sines = self.sines + room, self.sines + 2 * room
+            self.no_cosines = self.sines + 3 * room
+            self.nearest = <int32_t *>self.allocate(
+                self.n_queries * MOST_NEAREST, sizeof(int32_t), False)
         if self.budget < INT64_MAX:
             self.ranked = <farann_entry *>self.allocate(room, sizeof(farann_entry))
+
+    cdef take_angles(self):
+        """The angles that caps get credit for: deviations are short beside the radius 1."""
+        cdef int64_t c
+        cdef double sine
+        for c in range(self.cells.n_cells):
+            sine = min(self.effort * self.cells.deviations[c], 1.0)
+            self.sines[c], self.cosines[c] = <float>sine, <float>sqrt(1.0 - sine * sine)
+            self.no_cosines[c] = 1.0
 
     cdef bint seeds_pay(self, Seeds seeds):
         """Where they can be paid for."""
@@ -128,11 +154,12 @@ cdef class ApproximateTask(Task):
     cdef void prepare(self, int64_t i) noexcept nogil:
         cdef Query *query = &self.queries[i]
         Task.prepare(self, i)
+        cdef double credit = self.effort if self.sines == NULL else 0.0
         if self.cells is None or self.codes is None or not query.coded:
             return
         # The weights, turned, are what the codes of the query were made of last.
         farann_code_query(self.snapshot.kernels, self.turned,
-                          self.effort * query.prepared.weight_norm, &self.cells.bounds,
+                          credit * query.prepared.weight_norm, &self.cells.bounds,
                           self.codes.bounds.norm, &query.prepared, False, self.code_bytes,
                           self.cell_queries + i * self.cells.coded.groups,
                           &self.cell_coded[i])
@@ -239,6 +266,8 @@ cdef class ApproximateTask(Task):
 
     cdef void visit_cells(self) noexcept nogil:
         """Scan the cells that promise most."""
+        if self.sines != NULL and self.budget == INT64_MAX:
+            self.visit_nearest()
         if not self.expects:
             self.choose_for_all()
         self.make_visits()
@@ -247,6 +276,50 @@ cdef class ApproximateTask(Task):
             self.start_again()
             self.choose_cells()
             self.make_visits()
+
+    cdef void visit_nearest(self) noexcept nogil:
+        """Scan the caps whose middles are nearest, which give good thresholds."""
+        cdef int64_t first = 0, count, i, j, n = self.cells.n_padded, found
+        cdef int32_t *nearest
+        for i in range(self.n_queries):
+            self.choosing[i] = i
+        for i in range(self.n_queries * MOST_NEAREST):
+            self.nearest[i] = -1
+        self.n_choosing, self.n_visits = self.n_queries, 0
+        while first < self.n_queries and not self.stopped():
+            count = min(self.code_width, self.n_queries - first)
+            self.look_at_cells(self.choosing + first, count, self.no_sines, self.no_cosines)
+            for i in range(count):
+                self.visit_ends[first + i] = self.n_visits
+                if not (self.sees_cells(first + i) and self.has_room()):
+                    continue
+                found = self.snapshot.kernels.find_f32(
+                    self.promises + i * n, n, self.near(self.promises + i * n),
+                    self.visited + self.n_visits)
+                nearest = self.nearest + (first + i) * MOST_NEAREST
+                for j in range(min(found, MOST_NEAREST)):
+                    nearest[j] = self.visited[self.n_visits]
+                    self.n_visits += 1
+                self.visit_ends[first + i] = self.n_visits
+            first += count
+        self.make_visits()
+        self.refine_all_deferred()
+
+    cdef float near(self, const float *promises) noexcept nogil:
+        """What the nearest cells score more than."""
+        cdef float largest[FARANN_SCORE_GROUPS]
+        cdef float best[NEAREST_CELLS]
+        cdef float score
+        cdef int64_t i, j
+        self.snapshot.kernels.largest_f32(promises, self.cells.n_padded, largest)
+        for j in range(NEAREST_CELLS):
+            best[j] = -INFINITY
+        for i in range(FARANN_SCORE_GROUPS):
+            score = largest[i]
+            for j in range(NEAREST_CELLS):
+                if score > best[j]:
+                    best[j], score = score, best[j]
+        return nextafterf(best[NEAREST_CELLS - 1], -INFINITY)
 
     cdef void choose_for_all(self) noexcept nogil:
         cdef int64_t i
@@ -289,9 +362,11 @@ cdef class ApproximateTask(Task):
         self.n_visits = 0
         while first < self.n_choosing and not self.stopped():
             count = min(self.code_width, self.n_choosing - first)
-            self.look_at_cells(self.choosing + first, count)
+            self.look_at_cells(self.choosing + first, count, self.sines, self.cosines)
             for i in range(count):
                 member, promises = self.choosing[first + i], self.promises + i * n
+                if self.sines != NULL and self.budget == INT64_MAX:
+                    self.leave_out_nearest(member, promises)
                 query = &self.queries[member]
                 self.visit_ends[first + i] = self.n_visits
                 if not (self.sees_cells(member) and self.has_room()):
@@ -306,6 +381,15 @@ cdef class ApproximateTask(Task):
                     self.visit_within_budget(member, promises, floor)
                 self.visit_ends[first + i] = self.n_visits
             first += count
+
+    cdef void leave_out_nearest(self, int64_t i, float *promises) noexcept nogil:
+        """Cells that query i has visited."""
+        cdef int64_t j
+        cdef int32_t c
+        for j in range(MOST_NEAREST):
+            c = self.nearest[i * MOST_NEAREST + j]
+            if c >= 0:
+                promises[c] = -INFINITY
 
     cdef bint sees_cells(self, int64_t i) noexcept nogil:
         return self.queries[i].coded and self.cell_coded[i].unit >= 0.0
@@ -332,8 +416,9 @@ cdef class ApproximateTask(Task):
         """That of keys in a typical cell."""
         return query.prepared.weight_norm * self.cells.deviation
 
-    cdef void look_at_cells(self, const int64_t *members, int64_t count) noexcept nogil:
-        """What each cell promises to up to a tile of queries."""
+    cdef void look_at_cells(self, const int64_t *members, int64_t count, const float *sines,
+                            const float *cosines) noexcept nogil:
+        """What each cell promises to up to a tile of queries, caps with credit for angles."""
         cdef int64_t width = self.code_width, groups = self.cells.coded.groups, i, g
         cdef int64_t n = self.cells.n_padded
         cdef farann_coded_tile tile
@@ -354,9 +439,20 @@ cdef class ApproximateTask(Task):
                                                self.cell_codes)
             self.snapshot.kernels.score_codes_i8(&self.cells.coded, n, &tile, self.promises)
         self.count_products(n * width, groups, count)
+        for i in range(count if sines != NULL else 0):
+            self.credit_caps(&self.queries[members[i]], self.promises + i * n, sines, cosines)
         for i in range(count):
             for g in range(self.cells.n_cells, n):
                 self.promises[i * n + g] = -INFINITY
+
+    cdef void credit_caps(self, const Query *query, float *promises, const float *sines,
+                          const float *cosines) noexcept nogil:
+        """From the keys of means to those of the best rows of caps."""
+        cdef double scale = query.prepared.weight_norm
+        if scale > 0.0:
+            self.snapshot.kernels.cap_scores_f32(
+                promises, &self.cells.inv_norms[0], sines, cosines, self.cells.n_padded,
+                <float>(1.0 / scale), <float>scale, <float>query.prepared.key_offset)
 
     cdef bint has_room(self) noexcept nogil:
         """Make room for visits of one more query."""
@@ -538,7 +634,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
             count = min(task.code_width, n - first)
             for i in range(count):
                 task.choosing[i] = first + i
-            task.look_at_cells(task.choosing, count)
+            task.look_at_cells(task.choosing, count, task.sines, task.cosines)
             for i in range(count):
                 query = &task.queries[first + i]
                 if not task.sees_cells(first + i):

@@ -11,7 +11,7 @@ cdef class Cells:
     ----------
     n_coded, n_positions : int
         Of the codes.
-    arrays : CellArrays
+    arrays : PartitionArrays
         With the attributes below.
 
     Attributes
@@ -23,11 +23,14 @@ cdef class Cells:
         The cells' means in whole codes, laid out as rows along a basis are, turned by the same
         rotation as rows; the last group is the standard deviation of a cell's rows along one
         direction.
-    weights : float32 (n / 16,)
+    inv_scale : float32 (n / 16,)
         As for rows.
     squares : float32 (n,) or None
         The mean of |z|^2 over a cell's rows, times the weight (l2).
-    unit : float
+    inv_norms : float32 (n,) or None
+        Where cells are caps of the unit sphere: one over the length of a cell's mean, not less the
+        centre.
+    step : float
         Of the deviations.
     relative : bool
         Whether rows of a cell were coded less its mean, as coded.
@@ -35,7 +38,8 @@ cdef class Cells:
 
     cdef const int64_t[::1] starts
     cdef const uint8_t[:, ::1] panels
-    cdef const float[::1] weights, squares
+    cdef const float[::1] weights, squares, inv_norms
+    cdef const double[::1] deviations
     cdef farann_coded_rows coded
     cdef farann_code_bounds bounds
     cdef int64_t n_cells, n_padded
@@ -44,17 +48,17 @@ cdef class Cells:
 
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
         cdef int64_t i, n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
-        cdef double unit = arrays.unit
+        cdef double unit = arrays.step
         cdef const int64_t[::1] starts = arrays.starts
         cdef const uint8_t[:, ::1] panels = arrays.panels
-        cdef const float[::1] weights = arrays.weights
-        squares = arrays.squares
+        cdef const float[::1] weights = arrays.inv_scale
+        squares, inv_norms = arrays.squares, arrays.inv_norms
         if starts is None or panels is None or weights is None:
             raise TypeError("cells need starts, panels and weights")
         n = panels.shape[0]
         self.n_cells, self.n_padded = starts.shape[0] - 1, n
         self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares
-        self.relative = arrays.relative
+        self.inv_norms, self.relative = inv_norms, arrays.relative
         if (self.n_cells < 1 or n != code_rows(self.n_cells)
                 or weights.shape[0] * FARANN_CODE_PANEL != n
                 or panels.shape[1] != groups * FARANN_CODE_GROUP):
@@ -71,11 +75,15 @@ cdef class Cells:
         with np.errstate(over="ignore", invalid="ignore"):
             deviations = (coded[:, -1, :, 0] - 128.0) * (
                 unit / np.asarray(weights, np.float64)[:, None])
-            self.deviation = deviations.ravel()[:self.n_cells].mean()
+            self.deviations = deviations.ravel()
+            self.deviation = np.asarray(self.deviations)[:self.n_cells].mean()
         if not fabs(self.deviation) < INFINITY:
             raise ValueError("deviations must be finite")
         if self.relative and not self.bounds.scale < LARGEST_SCALE:
             raise ValueError("means must be those of rows that have codes")
+        if inv_norms is not None and not (inv_norms.shape == (n,) and squares is None
+                                          and (inv_norms > 0.0).all() and (inv_norms <= 1e4).all()):
+            raise ValueError("inv_norms must be those of means of unit vectors")
         self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)
         if self.squares is not None:
             self.coded.squares = &self.squares[0]

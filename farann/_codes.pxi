@@ -171,11 +171,11 @@ cdef class Codes:
         halves of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or one
         for each of the `axes`. With it whole codes of those along it, and a last group for the
         length of the rest.
-    lower : uint8, as panels, or None
+    low_nibbles : uint8, as panels, or None
         The lower halves; None with a `basis`, and for 4-bit codes.
-    weights : float32 (n_positions / 16,)
+    inv_scale : float32 (n_positions / 16,)
         One over the scale of a panel's codes.
-    unknown : float32 (n_positions / 16,) or None
+    low_nibble_norm : float32 (n_positions / 16,) or None
         Of halves: the largest |l - 7.5| of a panel's rows, with the lower halves l.
     squares : float32 (n_positions,) or None
         |z|^2 times the weight (l2).
@@ -190,23 +190,23 @@ cdef class Codes:
         weight w and codes c, the first two less the mean that it is relative to; the unit of the
         rest, or 0; of what is outside the `axes`, the largest |z'| and |w z'|, and the
         root of the mean of |z'|^2.
-    basis : float64 (m, dim) or None
+    pca_filter : float64 (m, dim) or None
         Orthonormal directions.
     whole : uint8 (n_positions, 4 * ceil(n_coded / 4)) or None
         With a basis: codes of all coordinates, row after row.
-    whole_weights : float32 (n_positions,) or None
+    whole_inv_scale : float32 (n_positions,) or None
     whole_squares, whole_bounds
         Of these, as above.
-    longest : float32 (n_positions / 16,) or None
+    max_norm : float32 (n_positions / 16,) or None
         The largest |z| of a panel's rows, where these lie by it; with a `lead`, of what is not
         along it.
-    lead : float64 (dim,) or None
+    mean_query_direction : float64 (dim,) or None
         A direction, of length 1, not under l2.
-    along : float32 (n_positions / 16,) or None
+    max_along : float32 (n_positions / 16,) or None
         The most that a panel's rows are along the lead.
-    stretch : float64 (dim,) or None
+    mean_direction_scaling : float64 (dim,) or None
         Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
-    axes : float64 (n_coded, dim) or None
+    pca_axes : float64 (n_coded, dim) or None
         What rows are coded along, see `Turn`; not without vectors.
     """
 
@@ -235,15 +235,16 @@ cdef class Codes:
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
         cdef int64_t n
-        if (arrays.panels is None or arrays.weights is None or arrays.signs is None
+        if (arrays.panels is None or arrays.inv_scale is None or arrays.signs is None
                 or arrays.outliers is None):
             raise TypeError("codes need panels, weights, signs and outliers")
-        self.turn = Turn(arrays.signs, arrays.stretch, arrays.axes)
-        self.panels, self.lower, self.whole = arrays.panels, arrays.lower, arrays.whole
-        self.weights, self.unknown, self.squares = arrays.weights, arrays.unknown, arrays.squares
-        self.whole_weights, self.whole_squares = arrays.whole_weights, arrays.whole_squares
+        self.turn = Turn(arrays.signs, arrays.mean_direction_scaling, arrays.pca_axes)
+        self.panels, self.lower, self.whole = arrays.panels, arrays.low_nibbles, arrays.whole
+        self.weights, self.unknown = arrays.inv_scale, arrays.low_nibble_norm
+        self.squares = arrays.squares
+        self.whole_weights, self.whole_squares = arrays.whole_inv_scale, arrays.whole_squares
         self.slots, self.outliers = arrays.slots, arrays.outliers
-        self.has_basis = arrays.basis is not None
+        self.has_basis = arrays.pca_filter is not None
         self.upper_alone = self.lower is None and not self.has_basis
         self.n_rows, self.n_positions, self.dim = n_rows, self.panels.shape[0], dim
         self.n_coded = self.turn.signs.shape[1]
@@ -255,7 +256,7 @@ cdef class Codes:
                 or (self.slots is not None and self.slots.shape[0] != n)
                 or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
             raise ValueError("panels, weights, signs and slots must fit together")
-        if arrays.stretch is not None and self.squares is not None:
+        if arrays.mean_direction_scaling is not None and self.squares is not None:
             raise ValueError("there is no stretch beside squares")
         self.take_slots()
         self.take_scanned(arrays)
@@ -300,7 +301,7 @@ cdef class Codes:
                              and n * self.panels.shape[1] > CACHED_BYTES)
         self.scanned.groups = self.groups
         if self.has_basis:
-            self.basis = orthonormal(arrays.basis, self.dim, "basis")
+            self.basis = orthonormal(arrays.pca_filter, self.dim, "basis")
             # The last group is for the length of the rest.
             parts = (self.basis.shape[0] - 1) // FARANN_CODE_GROUP + 2
             self.scanned.groups = parts
@@ -322,7 +323,7 @@ cdef class Codes:
         if has_lower:
             self.scanned.lower = &self.lower[0, 0]
         self.scan_bounds = bounds_of(
-            arrays.bounds, arrays.weights, arrays.squares, n,
+            arrays.bounds, arrays.inv_scale, arrays.squares, n,
             self.basis.shape[0] if self.has_basis else self.n_coded)
         if self.has_basis != (self.scan_bounds.rest_unit > 0.0):
             raise ValueError("the rest has a unit, if there is one")
@@ -331,7 +332,7 @@ cdef class Codes:
 
     cdef take_reach(self, arrays, bint in_runs):
         """What rows from each panel on may reach, where they lie by that."""
-        longest, lead, along = arrays.longest, arrays.lead, arrays.along
+        longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
         self.reach = self.reach_along = self.lead = None
         if longest is not None:
             if longest.shape != (self.weights.shape[0],):
@@ -350,7 +351,7 @@ cdef class Codes:
 
     cdef take_whole(self, arrays):
         """Beside a basis: codes of all coordinates."""
-        self.bounds = bounds_of(arrays.whole_bounds, arrays.whole_weights, arrays.whole_squares,
+        self.bounds = bounds_of(arrays.whole_bounds, arrays.whole_inv_scale, arrays.whole_squares,
                                 self.n_positions, self.n_coded)
         if self.bounds.rest_unit > 0.0 or (self.squares is None) != (self.whole_squares is None):
             raise ValueError("whole codes have no rest, and squares as panels have")

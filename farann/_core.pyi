@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from farann._records import CellArrays, CodeArrays, SeedArrays
+from farann.quantize.records import CodeArrays, PartitionArrays, Shortlists
 
 METRICS: Final[tuple[str, str, str]]
 
@@ -80,13 +80,13 @@ class Codes:
     ) -> None: ...
 
 class Cells:
-    def __init__(self, n_coded: int, n_positions: int, arrays: CellArrays) -> None: ...
+    def __init__(self, n_coded: int, n_positions: int, arrays: PartitionArrays) -> None: ...
 
 class Seeds:
     def __init__(
         self,
         codes: Codes,
-        arrays: SeedArrays,
+        arrays: Shortlists,
         rows: npt.NDArray[np.uint8],
         row_weights: npt.NDArray[np.float32],
         row_squares: npt.NDArray[np.float32] | None,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
-cdef extern from "candidates.h" nogil:
+cdef extern from "select.h" nogil:
     ctypedef struct farann_candidates:
         float *scores
         int64_t *slots
@@ -130,6 +130,9 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef int64_t (*find_function)(const float *, int64_t, float, int32_t *) noexcept
 
+    ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
+                                  float, float, float) noexcept
+
     ctypedef void (*largest_function)(const float *, int64_t, float *) noexcept
 
     ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
@@ -212,6 +215,7 @@ cdef extern from "kernels.h" nogil:
         score_function score_rows_f32
         select_function select_f32
         find_function find_f32
+        cap_function cap_scores_f32
         largest_function largest_f32
         gather_function gather_codes
         farann_scan_codes *scan_codes_i8
@@ -255,7 +259,7 @@ cdef extern from "metric.h" nogil:
     int64_t farann_first_bad_row(const float *, int64_t, int64_t, int)
 
 
-cdef extern from "codes.h" nogil:
+cdef extern from "quantize.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
         FARANN_SPAN

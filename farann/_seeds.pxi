@@ -7,7 +7,7 @@ cdef class Seeds:
     ----------
     codes : Codes
         Not those of 4 bits, nor with a basis.
-    arrays : SeedArrays
+    arrays : Shortlists
         With the first four attributes below.
     rows, row_weights, row_squares
         As below.
@@ -17,7 +17,7 @@ cdef class Seeds:
     panels : uint8 (n, 4 * ceil(dim / 4))
         The groups as coded rows, of which that with the largest key has the most similar queries:
         panels of whole codes, turned by the same rotation as rows.
-    weights : float32 (n / 16,)
+    inv_scale : float32 (n / 16,)
         As for rows.
     squares : float32 (n,) or None
         What is added to a group's key, times the weight; there if rows have some.
@@ -40,7 +40,7 @@ cdef class Seeds:
                  const float[::1] row_weights not None, row_squares):
         cdef int64_t n, width = codes.groups * FARANN_CODE_GROUP, n_rows
         cdef const uint8_t[:, ::1] panels = arrays.panels
-        cdef const float[::1] weights = arrays.weights
+        cdef const float[::1] weights = arrays.inv_scale
         cdef const int32_t[:, ::1] positions = arrays.positions
         squares = arrays.squares
         if panels is None or weights is None or positions is None:

@@ -8,6 +8,7 @@ import importlib.metadata
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,8 @@ class Data(NamedTuple):
     common: int  # so many rows from the first on are the well-known ones; 0 where none are
 
 
-class Trial(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Trial:
     """Seconds a query, and answers, of farann and numpy."""
 
     farann_batch: float

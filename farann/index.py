@@ -1,45 +1,32 @@
-"""The index: checks arguments, documents, decides; the work is done in `_store` and `_core`."""
+"""The index: what changes it, and files. What it holds is told in `store.contents`, what it can be
+asked in `search.questions`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from math import nan
-from typing import Any, Literal, overload
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from farann import (
-    _checks,
-    _core,
-    _depths,
-    _filters,
-    _format,
-    _persistence,
-    _quantized,
-    _search,
-    _tasks,
-    tuning,
-)
-from farann._dispatch import default_isa
-from farann._filters import Filter
-from farann._guard import Guard
-from farann._ids import distinct
-from farann._kind import Kind
-from farann._metric import traits_of
-from farann._results import BeyondHits, Hits, SearchStats
-from farann._store import Store
-from farann._tunings import Measured
+from farann import _core
 from farann._types import Float32Array, Int64Array
-from farann.tuning import Tuning
+from farann.contract import checks, errors
+from farann.contract.index_spec import IndexSpec, check_codes
+from farann.contract.metric_traits import traits_of
+from farann.io import container, index_file
+from farann.results import Hits, SearchStats
+from farann.runtime import pool
+from farann.runtime.dispatch import default_isa
+from farann.search import plans
+from farann.search.questions import Questions, known_slots
+from farann.store.ids import distinct
+from farann.store.store import Store
+from farann.tuning.table import Tuning
 
-# Kinds of single queries that are prepared for at a time.
-_MOST_SINGLES = 16
 
-
-class Index:
-    """Rows that can be asked which of them are furthest from a query.
+class Index(Questions):
+    """A collection of vectors that answers exact and approximate furthest-neighbor queries.
 
     Parameters
     ----------
@@ -53,10 +40,10 @@ class Index:
         more memory, several times the speed), by 4-bit codes (half of that, but they rule out
         few rows for certain), or by the float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
-        Group the rows into so many cells; approximate searches then visit the cells that promise
-        most. "auto" makes them where `build` finds, by counted work, that they make searches
-        faster, and none where rows are few; where they make exact ones slower, these have codes of
-        their own. 4-bit codes without vectors are better with cells.
+        Group the rows into so many partitions (IVF lists); approximate searches then probe the
+        most promising ones. "auto" makes them where `build` finds, by counted work, that they make
+        searches faster, and none where rows are few; where they make exact ones slower, these have
+        codes of their own. 4-bit codes without vectors are better with partitions.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
         of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
@@ -94,104 +81,19 @@ class Index:
     def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
                  cells: int | str | None = None, keep_vectors: bool = True, seed: int = 0,
                  threads: int | None = None) -> None:
-        _checks.to_choice("metric", metric, _core.METRICS)
-        _checks.to_choice("codes", codes, ("int8", "int4", "float32"))
-        cells = _checks.to_cells(cells)
-        if cells is not None and codes == "float32":
-            raise ValueError("cells: partitions need codes, and codes='float32' means none")
-        if not isinstance(keep_vectors, (bool, np.bool_)):
-            raise TypeError("keep_vectors: expected True or False, "
-                            f"got {_checks.shown(keep_vectors)}")
-        if not keep_vectors and codes == "float32":
-            raise ValueError("keep_vectors: without vectors there must be codes, and "
-                             "codes='float32' means none")
-        self._keep_vectors = bool(keep_vectors)
-        self._metric, self._codes, self._cells = metric, codes, cells
-        self._seed = _checks.to_int("seed", seed, 0, _checks.MOST_SEED)
-        self._threads = _checks.to_threads(threads)
+        checks.to_choice("metric", metric, _core.METRICS)
+        self._cells = check_codes(codes, cells, keep_vectors)
+        self._metric, self._codes, self._keep_vectors = metric, codes, bool(keep_vectors)
+        self._seed = checks.to_int("seed", seed, 0, checks.MOST_SEED)
+        self._threads = checks.to_threads(threads)
         self._isa = default_isa()
         # All that changes is in the store. A change makes another one while it holds the lock, and
-        # puts it here in one assignment; whoever reads takes it once, and needs no lock.
-        self._lock = _tasks.fresh_lock(self)
+        # puts it here in one assignment.
+        self._lock = pool.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(_checks.to_int("dim", dim, 1, _checks.MOST_DIM), self._kind)
+            self._store = Store(checks.to_int("dim", dim, 1, checks.MOST_DIM), self._spec)
         self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
-
-    # ---- what is in it ----
-
-    @property
-    def dim(self) -> int | None:
-        """Dimension of the rows; None before the first are added."""
-        store = self._store
-        return None if store is None else store.dim
-
-    @property
-    def metric(self) -> str:
-        """The metric: "l2", "dot" or "cosine"."""
-        return self._metric
-
-    @property
-    def threads(self) -> int:
-        """Threads that a batch may use."""
-        return self._threads or _tasks.cpu_count()
-
-    @property
-    def isa(self) -> str:
-        """The instruction-set level in use; see `isa_levels`."""
-        return self._isa
-
-    @property
-    def ids(self) -> Int64Array:
-        """Ids of all rows, (len(index),) int64, in the order that boolean masks refer to."""
-        store = self._store
-        return np.empty(0, np.int64) if store is None else store.live_ids()
-
-    def __len__(self) -> int:
-        store = self._store
-        return 0 if store is None else len(store)
-
-    def __contains__(self, id: object) -> bool:
-        try:
-            ids = _checks.to_ids("id", [id])
-        except (TypeError, ValueError):
-            return False
-        store = self._store
-        return store is not None and bool(store.slots_of(ids)[0] >= 0)
-
-    def __repr__(self) -> str:
-        return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self._metric!r}, "
-                f"isa={self._isa!r}>")
-
-    def stats(self) -> dict[str, Any]:
-        """What the index holds and what the last search did.
-
-        Returns
-        -------
-        dict
-            `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `codes`, `isa`,
-            `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10 of
-            a scan of all codes, measured on sample queries when they were made (None: it wasn't);
-            `bytes` by part; `directions`, how many leading directions the
-            first look goes along (0: none, all coordinates are scanned); `axes`, along how many
-            axes rows are coded (0: in all coordinates); `last_search`, the fields of
-            `SearchStats`.
-        """
-        store = self._store
-        return {
-            "rows": 0 if store is None else len(store),
-            "removed": 0 if store is None else store.n_removed,
-            "added": 0 if store is None else len(store.tail),
-            "dim": None if store is None else store.dim,
-            "metric": self._metric, "codes": self._codes, "isa": self._isa,
-            "threads": self.threads, "built": store is not None and store.built,
-            "keep_vectors": self._keep_vectors,
-            "codes_recall": None if store is None else store.codes_recall,
-            "bytes": {} if store is None else store.nbytes(),
-            "directions": 0 if store is None else store.n_directions,
-            "axes": 0 if store is None else store.n_axes,
-            "last_search": SearchStats(*self._last_search)._asdict(),
-        }
 
     # ---- changing it ----
 
@@ -236,22 +138,17 @@ class Index:
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        vectors = _checks.to_vectors("rows", rows, self.dim, unit=self._unit, single=False,
-                                     as_is=not copy)
-        new_ids = None if ids is None else _checks.to_new_ids("ids", ids, len(vectors))
+        vectors = checks.to_vectors("rows", rows, self.dim, normalized=self._normalized,
+                                    single=False, as_is=not copy)
+        new_ids = None if ids is None else checks.to_new_ids("ids", ids, len(vectors))
         with self._lock:
             store = self._store
             if store is None:
-                store = Store(vectors.shape[1], self._kind)
+                store = Store(vectors.shape[1], self._spec)
             if store.dim != vectors.shape[1]:  # another thread was first
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
-            if new_ids is None:
-                new_ids = store.ids.default_ids(len(vectors))
-            else:
-                taken = new_ids[store.slots_of(new_ids) >= 0]
-                if len(taken):
-                    raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}")
+            new_ids = store.ids_for(new_ids, len(vectors))
             if copy:
                 store = store.with_rows(vectors, new_ids)
                 if store.built and store.outgrown:
@@ -278,7 +175,7 @@ class Index:
         """
         with self._lock:
             store = self._store
-            slots = _known_slots(store, ids)
+            slots = known_slots(store, ids)
             if len(slots) and store is not None:
                 self._store = store.without(distinct(slots))
 
@@ -296,7 +193,7 @@ class Index:
         ----------
         queries : array_like (n, dim), optional
             A sample of real queries, some thousands if there are so many; of use to indexes with
-            codes or cells. By default rows serve as a sample, which is worse where queries are
+            codes or partitions. By default rows serve as a sample, which is worse where queries are
             of another kind, such as users of a recommender.
         tune : iterable of int, optional
             For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.
@@ -314,7 +211,7 @@ class Index:
         Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
         Other changes wait. A build that is interrupted changes nothing.
         """
-        tuned_for = {_checks.to_int("tune", k, 1) for k in tune}
+        tuned_for = {checks.to_int("tune", k, 1) for k in tune}
         sample = None
         if queries is not None:
             sample = self._vectors("queries", queries)
@@ -360,8 +257,8 @@ class Index:
         >>> index.tune(k=5).recalls[-1]
         1.0
         """
-        k = _checks.to_int("k", k, 1)
-        _checks.to_limits(recall, None, None)
+        k = checks.to_int("k", k, 1)
+        checks.to_limits(recall, None, None)
         sample = None
         if queries is not None:
             sample = self._vectors("queries", queries)
@@ -370,259 +267,9 @@ class Index:
         store = self._laid_out()
         if store is None or len(store) == 0:
             raise ValueError("tune: the index has no rows")
-        measured = self._measured(store, k, sample, recall)
+        measured = plans.measured(store, k, self._isa, sample, recall)
         store.tunings.keep(k, measured, sample)
         return measured.tuning
-
-    # ---- asking it ----
-
-    def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
-        """Prepare which rows searches may find, for use in many of them.
-
-        Parameters
-        ----------
-        allowed : optional
-            The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
-            of `ids`, which stands for the ids that it marks now. By default all rows, those
-            that are added later, too.
-        exclude : array_like of int (m,), optional
-            Ids to leave out, for all queries.
-
-        Returns
-        -------
-        Filter
-            For the argument ``allowed`` of searches of this index.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Without arguments, or for a filter of the wrong shape or type.
-
-        Notes
-        -----
-        A search takes the filter without looking ids up or reading a mask, until the index
-        changes. Answers are those that the same ids give when they are passed to the search.
-
-        Examples
-        --------
-        >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
-        >>> unseen = index.filter(exclude=[2])
-        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
-        array([1])
-        >>> index.add([[9.0]])
-        array([3])
-        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
-        array([3])
-        """
-        return _filters.prepared(self, self._store, allowed, exclude)
-
-    @overload
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
-                        recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
-                        return_stats: Literal[False] = False) -> Hits: ...
-
-    @overload
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
-                        recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
-                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
-
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
-                        recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
-                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
-        """The k rows furthest from each query.
-
-        Parameters
-        ----------
-        queries : array_like (n_queries, dim) or (dim,)
-            Converted to float32, as rows are.
-        k : int
-            How many rows to find, at least 1. k beyond the number of rows pads; a call may pad to
-            at most 2^24 results, queries times k.
-        recall : float, optional
-            Find this share of the true answer, on average over queries like those that `tune`
-            measured; it is called if nobody did. Queries unlike those are answered exactly, and a
-            `RecallWarning` says once if there are many. 1 is exact, and so is the search where
-            nothing less reaches the recall, or is faster. Without vectors it is the share of what
-            a scan of all codes finds.
-        epsilon : float, optional
-            A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
-            k-th found (l2), or better than its dot product or cosine by more than epsilon. It
-            bounds distances, not recall.
-        budget : int, optional
-            Scan at most so many rows of the last build, the most promising, rounded up to a
-            multiple of 16. Rows added since are scanned as well; and all rows are where filters
-            leave fewer than k of these, or where there are no codes.
-        exclude : optional
-            Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
-            sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
-            (m,). Ids that are not in the index are ignored.
-        allowed : optional
-            The only rows that may be found, for all queries: ids (m,), a boolean mask
-            (len(index),) in the order of `ids`, or what `filter` prepared of either.
-        threads : int, optional
-            In the place of the index's own number.
-        return_stats : bool
-            Also return what the search did: rows scored at each level, and bytes read.
-
-        Returns
-        -------
-        Hits, or Hits and SearchStats
-            `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
-            query. Distances under l2, dot products and cosines otherwise, infinite where float32
-            can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
-
-        Raises
-        ------
-        ValueError, TypeError
-            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
-            the number of rows, a filter of the wrong shape, more than one of recall, epsilon and
-            budget, or neither recall nor budget for an index without vectors.
-
-        Notes
-        -----
-        Without recall, epsilon and budget the answer is exact. Of an index without vectors scores
-        are approximate, and so is the order.
-
-        Examples
-        --------
-        >>> index = farann.Index(metric="dot")
-        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-        array([0, 1, 2])
-        >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
-        Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
-        """
-        if (exclude is None and allowed is None and epsilon is None and budget is None
-                and (threads is None or (type(threads) is int and threads == 1))):
-            again = self._search_again(queries, k, recall)
-            if again is not None:
-                hits, counts = again
-                return (hits, SearchStats(*counts)) if return_stats else hits
-        limits = _checks.to_limits(recall, epsilon, budget)
-        _quantized.check_limits(limits, self._keep_vectors)
-        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
-        return (hits, stats) if return_stats else hits
-
-    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
-                       allowed: Any = None, threads: int | None = None) -> Hits:
-        """The k rows nearest to each query; all else as in `search_furthest`.
-
-        Returns
-        -------
-        Hits
-            Nearest first: the smallest distances, the largest dot products or cosines.
-        """
-        _quantized.check_exact("search_nearest", self._keep_vectors,
-                               "only the furthest rows can be searched for")
-        return self._search_top(queries, k, True, exclude, allowed, threads)[0]
-
-    def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
-                      allowed: Any = None, threads: int | None = None) -> BeyondHits:
-        """Every row further from a query than `radius`.
-
-        Parameters
-        ----------
-        queries : array_like (n_queries, dim) or (dim,)
-        radius : float
-            Rows at a distance greater than it are found; under dot and cosine, rows whose dot
-            product or cosine is less. Compared in float64.
-        exclude, allowed, threads : optional
-            As in `search_furthest`.
-
-        Returns
-        -------
-        BeyondHits
-            `offsets` int64 (n_queries + 1,), `scores` float32 and `ids` int64: query i found
-            ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
-
-        Examples
-        --------
-        >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
-        >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
-        array([2, 1, 0])
-        """
-        limit = _checks.to_float("radius", radius)
-        _quantized.check_exact("search_beyond", self._keep_vectors,
-                               "use search_furthest with recall=, or budget=")
-        vectors, single = self._asked(queries)
-        _filters.check_owner(self, allowed)
-        store = self._laid_out()
-        if store is None:
-            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
-                              np.empty(0, np.int64))
-        view = store.view(self._isa)
-        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
-        chosen = wanted.filter(store, view, len(vectors), exact=True)
-        return _search.beyond(view.exact, chosen, vectors, limit,
-                              self._threads_for(threads, len(vectors)))
-
-    def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
-              threads: int | None = None) -> Float32Array:
-        """Scores of given rows for given queries.
-
-        Parameters
-        ----------
-        queries : array_like (n_queries, dim) or (dim,)
-        ids : array_like of int (n_ids,)
-        threads : int, optional
-
-        Returns
-        -------
-        float32 (n_queries, n_ids), or (n_ids,) for a single query
-            The same numbers as a search gives; of rows that are there as codes alone about the
-            same, as searches code the query as well.
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the index.
-        """
-        vectors, single = self._asked(queries)
-        store = self._laid_out()
-        slots = _known_slots(store, ids)
-        scores = np.empty((len(vectors), len(slots)), np.float32)
-        if store is not None:
-            rough = np.zeros(len(slots), np.bool_)
-            if store.n_coded is not None:
-                rough = slots < store.n_coded
-                scores[:, rough] = store.score(vectors, slots[rough])
-            scores[:, ~rough] = _search.score(store.view(self._isa).snapshot, vectors,
-                                              slots[~rough],
-                                              self._threads_for(threads, len(vectors)))
-        return scores[0] if single else scores
-
-    def reconstruct(self, ids: npt.ArrayLike) -> Float32Array:
-        """The stored rows of some ids; of rows that are there as codes alone, what these say.
-
-        Parameters
-        ----------
-        ids : int or array_like of int (n,)
-
-        Returns
-        -------
-        float32 (n, dim), or (dim,) for a single id
-            Decoded rows are approximate, and of length 1 under cosine.
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the index.
-        """
-        store = self._store
-        slots = _known_slots(store, ids)
-        if store is None:
-            return np.empty((0, 0), np.float32)
-        rows = store.take(slots)
-        return rows[0] if np.ndim(ids) == 0 else rows
 
     # ---- files ----
 
@@ -637,7 +284,7 @@ class Index:
         -----
         The file holds the index as it was when `save` was called; searches and changes go on.
         """
-        _format.write_file(path, *self._content())
+        container.write_file(path, *self._content())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
@@ -656,23 +303,23 @@ class Index:
         FormatError
             If the file is no index, is truncated or altered, or of a newer version.
         """
-        content = _format.read_file(path, mmap=mmap)
+        content = container.read_file(path, mmap=mmap)
         try:
             return cls._restored(*content, checked=not mmap)
-        except _format.FormatError as error:
-            raise _format.FormatError(f"{os.fsdecode(path)}: {error}") from None
+        except errors.FormatError as error:
+            raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (_format.write_bytes(*self._content()), self._threads)
+        return _unpickled, (container.write_bytes(*self._content()), self._threads)
 
     @classmethod
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
                   checked: bool) -> Index:
-        _persistence.check_metadata(metadata)
+        index_file.check_metadata(metadata)
         index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
                     cells=metadata["cells"], keep_vectors=metadata["keep_vectors"],
                     seed=metadata["seed"])
-        store = _persistence.store_of(metadata, arrays, index._kind, checked=checked)
+        store = index_file.store_of(metadata, arrays, index._spec, checked=checked)
         if store is not None:
             index._store = store
         return index
@@ -683,58 +330,14 @@ class Index:
         settings = {"metric": self._metric, "dim": None if store is None else store.dim,
                     "codes": self._codes, "cells": self._cells,
                     "keep_vectors": self._keep_vectors, "seed": self._seed}
-        return _persistence.sections_of(settings, store)
+        return index_file.sections_of(settings, store)
 
     # ---- shared by the above ----
 
     @property
-    def _unit(self) -> bool:
-        return traits_of(self._metric).normalized
-
-    @property
-    def _kind(self) -> Kind:
-        return Kind(traits_of(self._metric), self._codes != "float32", self._seed,
-                    self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
-
-    def _threads_for(self, threads: int | None, n_queries: int) -> int:
-        threads = _checks.to_threads(threads)
-        return threads or self.threads
-
-    def _options(self, limits: _checks.Limits, store: Store, k: int, all_rows: bool,
-                 single: bool, threads: int) -> dict[str, Any]:
-        """How the core is told where to stop; nothing means exact."""
-        if store.n_coded is not None:
-            options = _quantized.search_options(limits, len(store), store.cells is not None)
-            if options is not None:
-                return options
-        if limits.epsilon is not None:
-            return {"epsilon": limits.epsilon}
-        if limits.budget is not None:
-            return {"effort": float("inf") if store.cells is None else tuning.MOST_DEVIATIONS,
-                    "budget": limits.budget}
-        if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
-            return {}
-        tuned = store.tunings.measured_once(k, lambda: self._measured_again(store, k),
-                                            lambda: store.plan_holds(k))
-        effort = tuned.effort_for(limits.recall, single=single)
-        # Without vectors all codes are scanned where others would search exactly.
-        if effort == float("inf") and store.n_coded is None:
-            return {}
-        # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
-        if not all_rows:
-            return {"effort": effort, "expected": nan}
-        return {"effort": effort, "expected": tuned.expected_at(effort),
-                "late": tuned.late_at(effort),
-                "stops": _depths.stops_for(store, k, tuning.missing_at(limits.recall), self._isa,
-                                           threads)}
-
-    def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
-        return _checks.to_vectors(name, vectors, self.dim, unit=self._unit, single=True)
-
-    def _asked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
-        """Checked queries, and whether it was a single one."""
-        vectors = self._vectors("queries", queries)
-        return vectors, np.ndim(queries) == 1 and len(vectors) == 1
+    def _spec(self) -> IndexSpec:
+        return IndexSpec(traits_of(self._metric), self._codes != "float32", self._seed,
+                         self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
 
     def _laid_out(self) -> Store | None:
         """What to search; the first search builds it if nobody did.
@@ -757,129 +360,11 @@ class Index:
         while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):
             sample = None if queries is not None else store.tunings.queries.get(k)
-            new.tunings.keep(k, self._measured(new, k, sample), sample)
+            new.tunings.keep(k, plans.measured(new, k, self._isa, sample), sample)
         return new
 
-    def _measured(self, store: Store, k: int, queries: Float32Array | None = None,
-                  recall: float = 0.95) -> Measured:
-        """What reaches which recall, by queries that are given or a sample, and its guard."""
-        asked = queries
-        if asked is None:
-            asked = store.sample_queries(tuning.sample_size(len(store), store.dim, k))
-        # Beyond the rows there are nothing is found, and no answer needs room for it.
-        measured = _depths.base_alone(store)
-        view = measured.view(self._isa)
-        tuned, ids = tuning.measure(view.snapshot, asked, min(k, len(measured)),
-                                    with_cells=store.cells is not None,
-                                    with_vectors=store.n_coded is None, target=recall,
-                                    exact=view.exact)
-        answers = measured.slots_of(ids[ids >= 0])
-        # What is always exact needs no guard.
-        exact = len(tuned.efforts) == 1 or store.codes is None
-        return Measured(tuned._replace(k=k), None if exact else store.guard(queries, self._isa),
-                        answers)
-
-    def _measured_again(self, store: Store, k: int) -> Measured:
-        """The same for a search: by the queries of the table that there was, if there was one."""
-        before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
-        if before is None or guard is None:
-            return self._measured(store, k)
-        queries = store.tunings.queries.get(k)
-        if queries is None and k not in store.tunings.answers:
-            # From a file, which doesn't keep them.
-            queries = _depths.sample_like(store, k, guard)
-            if len(queries) == 0:
-                return Measured(before, guard, np.empty(0, np.int64))
-        return self._measured(store, k, queries, before.target)._replace(guard=guard)
-
-    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
-                    allowed: Any, threads: int | None,
-                    limits: _checks.Limits | None = None) -> tuple[Hits, SearchStats]:
-        k = _checks.to_int("k", k, 1)
-        vectors, single = self._asked(queries)
-        _filters.check_owner(self, allowed)
-        store = self._laid_out()
-        _checks.check_padding(k, len(vectors), 0 if store is None else len(store))
-        if store is None:
-            hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
-                        np.full((len(vectors), k), -1, np.int64))
-            if single:
-                hits = Hits(hits.scores[0], hits.ids[0])
-            return hits, SearchStats(len(vectors), 0, 0, 0, 0)
-        view = store.view(self._isa)
-        wanted = _filters.wanted(store, exclude, allowed, len(vectors), single)
-        threads = self._threads_for(threads, len(vectors))
-        options, plan, guard, usual = {}, store.tunings.by_k.get(k), None, None
-        # Of few rows an approximate search may find too little, and an exact one has little to do.
-        if limits is not None and (limits.epsilon is not None or not wanted.are_few(store)):
-            options = self._options(limits, store, k, allowed is None, len(vectors) == 1, threads)
-            if "expected" in options:  # by a plan
-                guard = store.tunings.guards.get(k)
-            usual = options.pop("late", None)
-        if guard is not None and limits is not None and len(vectors):
-            hits, stats = guard.top(store, view, wanted, vectors, k, threads, options, usual,
-                                    limits.recall)
-        else:
-            chosen = wanted.filter(store, view, len(vectors), exact="effort" not in options)
-            snapshot = view.snapshot if "effort" in options else view.exact
-            hits, stats = _search.top(snapshot, chosen, vectors, k, nearest, threads, **options)
-        self._last_search = stats
-        if len(vectors) == 1 and not nearest and exclude is None and allowed is None and (
-                store.built and (limits is None or limits.recall is not None)):
-            self._keep_single(store, k, None if limits is None else limits.recall, plan, guard,
-                              options | {"late": usual})
-        if single:
-            hits = Hits(hits.scores[0], hits.ids[0])
-        return hits, stats
-
-    def _keep_single(self, store: Store, k: int, recall: float | None, plan: Tuning | None,
-                     guard: Guard | None, options: dict[str, Any]) -> None:
-        """Keep what answers the next single queries that are asked in the same way.
-
-        `plan` is the table that there was before the options were chosen: if that was another one
-        than at the next search, they are chosen anew.
-        """
-        before = store.singles.get((self._isa, k, recall))
-        if before is not None and before.plan is plan:
-            return  # this query wasn't one for it
-        view = store.view(self._isa)
-        snapshot = view.snapshot if "effort" in options else view.exact
-        kept = _search.single(snapshot, view.everything, k, plan,
-                              guard=None if guard is None else guard.tests, **options)
-        if kept is None:
-            return
-        if len(store.singles) >= _MOST_SINGLES:
-            store.singles.clear()
-        store.singles[self._isa, k, recall] = kept
-
-    def _search_again(self, queries: npt.ArrayLike, k: int,
-                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
-        """Answer a single query as an earlier one was; None where that can't be."""
-        store = self._store
-        # True and 1.0 are found where 1 is.
-        if store is None or type(k) is not int or not (recall is None or type(recall) is float):
-            return None
-        kept = store.singles.get((self._isa, k, recall))
-        if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
-            return None
-        found = kept.search(queries)
-        if found is None:
-            return None
-        scores, ids, self._last_search = found
-        return Hits(scores, ids), self._last_search
-
-
-def _known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
-    wanted = _checks.to_ids("ids", ids, single=True)
-    slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
-    unknown = wanted[slots < 0]
-    if len(unknown):
-        raise KeyError(f"ids: {unknown[0]} is not in the index")
-    return slots
-
-
 def _unpickled(content: bytes, threads: int | None) -> Index:
-    index = Index._restored(*_format.read_bytes(content), checked=True)
+    index = Index._restored(*container.read_bytes(content), checked=True)
     index._threads = threads
     return index
 
@@ -908,6 +393,6 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     array([[1, 2]])
     """
     index = Index(metric=metric, codes="float32", threads=threads)
-    vectors = _checks.to_vectors("rows", rows, None, unit=metric == "cosine", single=False)
-    index._store = Store.over(vectors, index._kind)
+    vectors = checks.to_vectors("rows", rows, None, normalized=metric == "cosine", single=False)
+    index._store = Store.over(vectors, index._spec)
     return index.search_furthest(queries, k)

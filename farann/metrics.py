@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann import _checks
 from farann._types import BoolArray, Float64Array, Int64Array
+from farann.contract import checks
 
 __all__ = [
     "Interval",
@@ -95,7 +95,7 @@ def ndcg_at_k(ids: npt.ArrayLike, relevant: Any, k: int) -> Float64Array:
     Parameters and return value are those of `recall_at_k`. The gain of a relevant item at
     rank r is 1 / log2(r + 1), and the sum is divided by the largest possible one.
     """
-    k = _checks.to_int("k", k, 1)
+    k = checks.to_int("k", k, 1)
     hits, count = _hits(ids, relevant, k)
     most = max(hits.shape[1], int(count.max(initial=0)))  # of what counts, whatever k is
     discount = 1.0 / np.log2(np.arange(2, most + 2))
@@ -146,13 +146,13 @@ def disliked_at_k(ids: npt.ArrayLike, disliked: Any, k: int) -> Float64Array:
 
 def _answers(ids: npt.ArrayLike, relevant: Any, k: int | None,
              name: str = "relevant") -> tuple[Int64Array, list[Int64Array]]:
-    found = _checks.to_array("ids", ids)
+    found = checks.to_array("ids", ids)
     if found.ndim != 2 or (found.size and found.dtype.kind not in "iu"):
         raise ValueError(f"ids: expected ints of shape (n_queries, m), got {found.dtype} "
                          f"{found.shape}")
     if k is not None:
-        found = found[:, : _checks.to_int("k", k, 1)]
-    lists = _checks.to_id_lists(name, relevant, len(found), False)
+        found = found[:, : checks.to_int("k", k, 1)]
+    lists = checks.to_id_lists(name, relevant, len(found), False)
     return found.astype(np.int64), [one[one >= 0] for one in lists]
 
 
@@ -238,8 +238,8 @@ def reliability(probabilities: npt.ArrayLike, labels: npt.ArrayLike, bins: int =
     if len(chance) and not ((chance >= 0) & (chance <= 1)).all():
         raise ValueError("probabilities: expected numbers between 0 and 1, got "
                          f"{chance[~((chance >= 0) & (chance <= 1))][0]}")
-    _checks.to_choice("strategy", strategy, ("uniform", "quantile"))
-    steps = np.linspace(0.0, 1.0, _checks.to_int("bins", bins, 1, _MOST_BINS) + 1)
+    checks.to_choice("strategy", strategy, ("uniform", "quantile"))
+    steps = np.linspace(0.0, 1.0, checks.to_int("bins", bins, 1, _MOST_BINS) + 1)
     if strategy == "quantile" and len(chance):
         steps = np.quantile(chance, steps)
     at = np.searchsorted(steps[1:-1], chance, side="right")
@@ -268,7 +268,7 @@ def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLi
 
 def _columns(**given: npt.ArrayLike) -> list[npt.NDArray[Any]]:
     """Arrays of one dimension and one length, of finite numbers."""
-    arrays = [_checks.to_array(name, value) for name, value in given.items()]
+    arrays = [checks.to_array(name, value) for name, value in given.items()]
     for name, array in zip(given, arrays, strict=True):
         if array.shape != (len(arrays[0].ravel()),):
             raise ValueError(f"{name}: expected shape ({arrays[0].size},), got {array.shape}")
@@ -306,7 +306,7 @@ def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: i
     >>> mean_interval([0.5, 0.5, 0.5])
     Interval(mean=0.5, low=0.5, high=0.5)
     """
-    array = _checks.to_numbers("values", values)
+    array = checks.to_numbers("values", values)
     if array.ndim != 1:
         raise ValueError(f"values: expected shape (n_users,), got {array.shape}")
     if np.isinf(array).any():
@@ -336,14 +336,14 @@ def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *
         The statistic of all users, with the percentile interval (Efron and Tibshirani, "An
         introduction to the bootstrap", 1993).
     """
-    confidence = _checks.to_float("confidence", confidence)
+    confidence = checks.to_float("confidence", confidence)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence:g}")
     if not callable(statistic):
-        raise TypeError(f"statistic: expected a function, got {_checks.shown(statistic)}")
-    n_users = _checks.to_int("n_users", n_users, 1, _MOST_USERS)
-    samples = _checks.to_int("samples", samples, 1, _MOST_SAMPLES)
-    rng = np.random.default_rng(_checks.to_int("seed", seed, 0, _checks.MOST_SEED))
+        raise TypeError(f"statistic: expected a function, got {checks.shown(statistic)}")
+    n_users = checks.to_int("n_users", n_users, 1, _MOST_USERS)
+    samples = checks.to_int("samples", samples, 1, _MOST_SAMPLES)
+    rng = np.random.default_rng(checks.to_int("seed", seed, 0, checks.MOST_SEED))
     found = [statistic(rng.integers(0, n_users, n_users)) for _ in range(samples)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(statistic(np.arange(n_users))), float(low), float(high))

@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from farann._checks import to_int, to_vectors
-from farann._files import open_regular, replacing
 from farann._types import Float32Array
-from farann._vector_formats import FORMATS, Array, Reader, format_of, look
+from farann.contract.checks import to_int, to_vectors
+from farann.io.files import open_regular, replacing
+from farann.io.vector_content import Array, Reader
+from farann.io.vector_formats import FORMATS, format_of, look
 
 __all__ = ["VectorFile", "open_vectors", "read_id_lists", "read_ids", "write_vectors"]
 
@@ -144,7 +145,7 @@ class VectorFile:
             tqdm(total=self.rows, desc="copying rows", disable=not progress) as bar,
         ):
             for block in self.blocks(COPY_BYTES):
-                vectors = to_vectors(str(self.path), block, self.dim, unit=unit, single=False,
+                vectors = to_vectors(str(self.path), block, self.dim, normalized=unit, single=False,
                                      first=done)
                 left = vectors.data.cast("B")
                 try:

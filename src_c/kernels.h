@@ -7,25 +7,25 @@
 
 #include <stdint.h>
 
-#include "candidates.h"
+#include "select.h"
 
 /* How a metric's float64 sum over coordinates becomes a key; see metric.h. */
 typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
 
 /*
  * Rows in 8-bit codes c + 128. Row after row; or as panels of FARANN_CODE_PANEL rows,
- * [group][row][FARANN_CODE_GROUP]; or as panels of the upper halves of codes and apart from them
- * the lower ones, so that the upper ones can be read alone: [pair of groups][row][..], the first
- * group's half in the lower bits of a byte. Of a panel's lower halves those of FARANN_CODE_QUAD
+ * [group][row][FARANN_CODE_GROUP]; or as panels of the high nibbles of codes and apart from them
+ * the low ones, so that the high ones can be read alone: [pair of groups][row][..], the first
+ * group's nibble in the lower bits of a byte. Of a panel's low nibbles those of FARANN_CODE_QUAD
  * rows lie together, [quad][pair of groups][row][..], as they are wanted for single rows.
  */
 typedef struct {
-    const uint8_t *panels; /* whole codes, or their upper halves where there are lower ones */
+    const uint8_t *panels; /* whole codes, or the high nibbles where there are low ones */
     const uint8_t *lower;
     const uint8_t *whole; /* row after row; NULL where there are panels */
     const float *weights; /* one over the scale of a panel's codes, or of a row's with `whole` */
-    const float *unknown; /* of a panel: the largest |lower halves - 7.5|; NULL without them */
-    const float *squares; /* a row's |y|^2 times its weight; NULL: not part of the score */
+    const float *unknown; /* of a panel: the largest |low nibbles - 7.5|; NULL without them */
+    const float *squares; /* a row's |y|^2 times that; NULL: not part of the score */
     int64_t groups;
 } farann_coded_rows;
 
@@ -34,8 +34,8 @@ enum { FARANN_BARS = 16 };
 
 /*
  * When a row passes, for one query. With H the sum of <u, what the scan reads of the
- * codes>, w the row's weight, b its square and l what is unknown of its panel where upper halves
- * are read alone, it does if
+ * codes>, w the row's inverse scale, b its square and l what is unknown of its panel where high
+ * nibbles are read alone, it does if
  *     H > threshold * w + square * b + unknown * l + offset
  * and its score is (H * step + origin + sign * b) / w.
  */
@@ -79,7 +79,7 @@ typedef struct {
 } farann_coded_tile;
 
 /*
- * What the canonical keys of a query's rows are compared with, keys times `sign`. Those above `near`
+ * What the exact keys of a query's rows are compared with, keys times `sign`. Those above `near`
  * are counted. Those above `least` are appended to `keys` and `rows`, and those that equal it whose
  * ids are not above `last_id`. Ids are rounded to float64, which keeps their order.
  */
@@ -107,7 +107,7 @@ typedef struct {
     int64_t dim;
 } farann_key_panels;
 
-/* Compares canonical keys of packed rows; see farann_kernels. */
+/* Compares exact keys of packed rows; see farann_kernels. */
 typedef void farann_scan_keys(const farann_key_panels *panels, int64_t first, int64_t n,
                               const double *queries, double sign, int count, farann_key_bar *bars);
 
@@ -119,12 +119,12 @@ typedef struct {
     const char *name;
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
-    int key_rows;     /* the same for canonical keys */
+    int key_rows;     /* the same for exact keys */
     int key_queries;
     int code_queries; /* and for codes */
     int step_rows;    /* rows that a scan takes at once for these */
     int tile_groups;  /* a tile of codes has room for a multiple of so many groups */
-    int few_tiles;    /* up to so many put the halves of codes together as they read them */
+    int few_tiles;    /* up to so many put the nibbles of codes together as they read them */
     int largest_code; /* of queries, in magnitude: what the dot products of bytes allow */
 
     /* A thread calls `begin` before it scans or scores rows for tiles of codes, and then `end`. */
@@ -132,7 +132,7 @@ typedef struct {
     void (*end)(void);
 
     /*
-     * Canonical keys of n rows (larger = further), the same bits at every level.
+     * Exact keys of n rows (larger = further), the same bits at every level.
      * `rows` is (?, dim); row i is rows[positions[i]], or rows[i] where positions is NULL.
      * `query` is float64, padded with zeros to a multiple of 8. One function a metric.
      */
@@ -141,30 +141,30 @@ typedef struct {
 
     /*
      * Pack n rows as panels of key_rows rows in float64: coordinate j of a panel's rows is at
-     * [j * key_rows]. Their norms are 1 unless they are wanted, for `unit` rows.
+     * [j * key_rows]. Their norms are 1 unless they are wanted, for `normalized` rows.
      */
     void (*pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                          int unit, double *panels, double *norms);
+                          int normalized, double *panels, double *norms);
 
     /* The smallest and the largest of each coordinate of n rows, n > 0. */
     void (*box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim, float *low,
                     float *high);
 
     /*
-     * Compute the canonical keys of packed rows first .. first + n, whole panels, for a tile of
+     * Compute the exact keys of packed rows first .. first + n, whole panels, for a tile of
      * key_queries queries, coordinate j of which is at [j * key_queries], the first `count` of them
      * with bars. The keys have the same bits as those of keys_f64. One function a metric.
      */
     farann_scan_keys *scan_keys_f64[3];
 
     /*
-     * Pack n rows as panels: y = x * r - centre, with r = 1 or, for `unit` rows, 1 / |x|.
+     * Pack n rows as panels: y = x * r - centre, with r = 1 or, for `normalized` rows, 1 / |x|.
      * A panel holds coordinate j of its panel_rows rows at [j * panel_rows]. bias[i] becomes
      * bias_sign * |y|^2 (-inf for the rows that fill up the last panel). Returns the largest
      * |y|^2, infinite where float32 can't hold a value.
      */
     double (*pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                            const double *centre, int unit, float bias_sign, float *panels,
+                            const double *centre, int normalized, float bias_sign, float *panels,
                             float *bias);
 
     /*
@@ -177,14 +177,15 @@ typedef struct {
                             farann_candidates *candidates);
 
     /*
-     * Score rows as they lie, for one query. With y = x - centre, p = <weights, y> and n = |y|^2
-     * the score is p + bias_sign * n, or for `unit` rows, whose centre is zeros, p / sqrt(n), both
-     * with up to 2^-116 more. Centre and weights are padded with zeros to a multiple of
-     * FARANN_PADDING. norms[0] and norms[1] become the smallest and the largest n, NaN if any is.
+     * Score row-major rows for one query. With y = x - centre, p = <query_vector, y> and
+     * n = |y|^2 the score is p + bias_sign * n, or for `normalized` rows, whose centre is zeros,
+     * p / sqrt(n), both with up to 2^-116 more. Centre and query vector are padded with zeros to a
+     * multiple of FARANN_PADDING. norms[0] and norms[1] become the smallest and the largest n, NaN
+     * if any is.
      */
     void (*score_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                           const float *centre, const float *weights, int unit, float bias_sign,
-                           float *scores, float *norms);
+                           const float *centre, const float *query_vector, int normalized,
+                           float bias_sign, float *scores, float *norms);
 
     /* Append the scores greater than a threshold, and their numbers, to the candidates. */
     void (*select_f32)(const float *scores, int64_t n, float threshold,
@@ -195,6 +196,14 @@ typedef struct {
      * a multiple of FARANN_PADDING. There must be room for n numbers.
      */
     int64_t (*find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers);
+
+    /* From what the means of cells score, what the best rows of these may: a cell is a cap of the
+     * unit sphere, whose angular radius has the sine and cosine given. A query at the angle t from
+     * the mean's direction scores cos(t - radius) times `scale` plus `offset` there, or cos 0 in
+     * the cap. n is whole panels; `inv_scale` is 1 / scale. */
+    void (*cap_scores_f32)(float *scores, const float *inv_norms, const float *sines,
+                           const float *cosines, int64_t n, float inv_scale, float scale,
+                           float offset);
 
     /*
      * The largest of each of FARANN_SCORE_GROUPS groups of n scores, which take turns; n is a
@@ -212,10 +221,10 @@ typedef struct {
 
     /*
      * Score n coded rows from `start` on, the first of a panel, against a tile of code_queries
-     * queries (or against one query), by both halves of their codes or by the upper ones alone.
+     * queries (or against one query), by both nibbles of their codes or by the high ones alone.
      * Appends those that pass to the query's candidates, as position within these rows; positions
      * that fill up a panel may be among them. Candidates need room for n rounded up to whole
-     * panels. scan_upper_one_i4 leaves bare sums for scores, of rows that have lower halves, too:
+     * panels. scan_upper_one_i4 leaves bare sums for scores, of rows that have low nibbles, too:
      * refine_codes_i8 adds these.
      */
     farann_scan_codes *scan_codes_i8;
@@ -230,19 +239,19 @@ typedef struct {
     void (*score_codes_i8)(const farann_coded_rows *rows, int64_t n, const farann_coded_tile *tile,
                            float *scores);
 
-    /* The same for one query, by codes that don't lie in halves. */
+    /* The same for one query, by codes that aren't in nibbles. */
     void (*score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
                                const farann_coded_tile *query, float *scores);
 
     /*
-     * Put both halves of the codes of n rows from `start` on together, as panels of whole codes;
+     * Put both nibbles of the codes of n rows from `start` on together, as panels of whole codes;
      * both numbers are of whole panels.
      */
     void (*join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n, uint8_t *panels);
 
     /*
      * Score the candidates from `from` on, whose slots are rows start + slot and whose scores are
-     * sums of upper halves, by the lower ones as well, against one query (or, whatever their
+     * sums of high nibbles, by the low ones as well, against one query (or, whatever their
      * scores, by `whole` codes); keep those that pass.
      */
     void (*refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
@@ -256,22 +265,23 @@ typedef struct {
                         double *products);
 
     /*
-     * Write the whole numbers u nearest to a / unit, plus 128, as n bytes, n a multiple of 8.
-     * sums: |unit * u|^2, |a - unit * u|^2, and the sum of u.
+     * Write the whole numbers u nearest to a / step, plus 128, as n bytes, n a multiple of 8.
+     * sums: |step * u|^2, |a - step * u|^2, and the sum of u.
      */
-    void (*quantize_f64)(const double *a, int64_t n, double unit, uint8_t *codes, double *sums);
+    void (*quantize_f64)(const double *a, int64_t n, double step, uint8_t *codes, double *sums);
 
     /* x as float64, with zeros up to a multiple of 8. */
     void (*widen_f32)(const float *x, int64_t dim, double *wide);
 
     /*
-     * The weights of a query: (q - centre) * factor if `from_centre`, else q * factor / norm; and
-     * these as float32. All are of n numbers, a multiple of 8, with zeros where they end before.
-     * sums: |q - centre|^2, <q, centre>, |weights|^2 as float32 has them, each in eight lanes and
-     * the tree of keys_f64.
+     * What rows are multiplied by for a query: a = (q - centre) * factor if `from_centre`, else
+     * q * factor / norm; and this as float32. All are of n numbers, a multiple of 8, with zeros
+     * where they end before. sums: |q - centre|^2, <q, centre>, |a|^2 as float32 has it, each in
+     * eight lanes and the tree of keys_f64.
      */
-    void (*weigh_f64)(const double *exact, const double *centre, int64_t n, int from_centre,
-                      double factor, double norm, double *weights, float *rounded, double *sums);
+    void (*scale_query_f64)(const double *exact, const double *centre, int64_t n, int from_centre,
+                            double factor, double norm, double *query_vector,
+                            float *query_vector_f32, double *sums);
 
     /* The largest magnitude of n numbers, a multiple of 8; a NaN is none. */
     double (*largest_f64)(const double *x, int64_t n);

@@ -21,34 +21,36 @@ farann_packing farann_packing_of(farann_metric metric, double sign) {
     return packing;
 }
 
-static double weight(farann_metric metric, double sign, double q, double centre,
-                     double query_norm) {
+static double query_coordinate(farann_metric metric, double sign, double q, double centre,
+                               double query_norm) {
     return sign * (metric == FARANN_L2 ? -2.0 * (q - centre) : -q / query_norm);
 }
 
 void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,
-                          const double *centre, double query_norm, double *weights) {
+                          const double *centre, double query_norm, double *query_vector) {
     if (metric == FARANN_L2)
         for (int64_t j = 0; j < dim; j++)
-            weights[j] = weight(FARANN_L2, sign, exact[j], centre[j], 1.0);
+            query_vector[j] = query_coordinate(FARANN_L2, sign, exact[j], centre[j], 1.0);
     else
         for (int64_t j = 0; j < dim; j++)
-            weights[j] = weight(FARANN_COSINE, sign, exact[j], 0.0, query_norm);
+            query_vector[j] = query_coordinate(FARANN_COSINE, sign, exact[j], 0.0, query_norm);
 }
 
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
                           const float *query, int64_t dim, const double *centre, double centre_norm,
-                          double *exact, double *weights, float *rounded, farann_query *prepared) {
+                          double *exact, double *query_vector, float *query_vector_f32,
+                          farann_query *prepared) {
     const int64_t padded_dim = (dim + 7) / 8 * 8;
     double norm = 1.0, sums[3];
     kernels->widen_f32(query, dim, exact);
     if (metric == FARANN_COSINE) {
-        /* The canonical order of summation, too. */
+        /* The order of summation of exact keys, too. */
         kernels->project_f64(exact, 1, padded_dim, exact, &norm);
         norm = sqrt(norm);
     }
-    kernels->weigh_f64(exact, centre, padded_dim, metric == FARANN_L2,
-                       metric == FARANN_L2 ? -2.0 * sign : -sign, norm, weights, rounded, sums);
+    kernels->scale_query_f64(exact, centre, padded_dim, metric == FARANN_L2,
+                             metric == FARANN_L2 ? -2.0 * sign : -sign, norm, query_vector,
+                             query_vector_f32, sums);
     const double distance2 = sums[0], dot_centre = sums[1];
     double a = sqrt(sums[2]) * (1.0 + 1e-9);
 
@@ -89,9 +91,9 @@ double farann_query_slack(const farann_query *query, double squares) {
     return query->slack[0] + largest * (query->slack[1] + largest * query->slack[2]);
 }
 
-double farann_query_slack_as_lies(const farann_query *query, int unit, double smallest,
+double farann_query_slack_as_lies(const farann_query *query, int normalized, double smallest,
                                   double largest) {
-    if (!unit) return farann_query_slack(query, largest);
+    if (!normalized) return farann_query_slack(query, largest);
     /* p / sqrt(n), less a constant, is right to 1.6 gamma where n is far from the ends. */
     if (!(smallest > SMALLEST_SQUARES && largest < LARGEST_FLOAT32_SCORE)) return -1.0;
     return 2.0 * farann_query_slack(query, 1.0);
@@ -126,7 +128,7 @@ int farann_is_beyond(farann_metric metric, double score, double radius) {
     return metric == FARANN_L2 ? score > radius : score < radius;
 }
 
-int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int unit) {
+int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int normalized) {
     const uint32_t exponent = 0x7f800000u, magnitude = 0x7fffffffu;
     for (int64_t i = 0; i < n; i++) {
         const float *row = rows + i * dim;
@@ -137,7 +139,7 @@ int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int unit
             not_finite |= (bits & exponent) == exponent;
             any |= bits & magnitude;
         }
-        if (not_finite || (unit && !any)) return i;
+        if (not_finite || (normalized && !any)) return i;
     }
     return -1;
 }

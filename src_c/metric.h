@@ -1,6 +1,6 @@
 /*
- * All that depends on the metric for one query: how canonical keys, rough float32 scores and
- * the scores that the caller sees relate. The search loop itself never asks for the metric.
+ * All that depends on the metric for one query: how exact keys, rough float32 scores and the
+ * scores that the caller sees relate. The search loop itself never asks for the metric.
  */
 #ifndef FARANN_METRIC_H
 #define FARANN_METRIC_H
@@ -20,8 +20,8 @@ typedef struct {
     double key_offset;
     double slack[3];
     double lost_squares; /* what underflow may take from a |y|^2 summed in float32 */
-    double weight_norm;  /* |a|, of the float32 weights */
-    double query_norm;   /* |q| in the canonical order of summation; 1 but for cosine */
+    double weight_norm;  /* |a|, of the query vector in float32 */
+    double query_norm;   /* |q| summed in the order of exact keys; 1 but for cosine */
 } farann_query;
 
 /* How rows are packed for a metric and sign. */
@@ -33,28 +33,30 @@ typedef struct {
 farann_packing farann_packing_of(farann_metric metric, double sign);
 
 /*
- * Write the query as float64 to `exact`, and its weights to `weights`, and rounded to `rounded`.
- * These and the centre are padded with zeros to a multiple of 8; `centre_norm` is |centre|.
+ * Write the query as float64 to `exact`, and what rows are multiplied by to `query_vector`, and
+ * rounded to `query_vector_f32`. These and the centre are padded with zeros to a multiple of 8;
+ * `centre_norm` is |centre|.
  */
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
                           const float *query, int64_t dim, const double *centre, double centre_norm,
-                          double *exact, double *weights, float *rounded, farann_query *prepared);
+                          double *exact, double *query_vector, float *query_vector_f32,
+                          farann_query *prepared);
 
-/* The weights before they are rounded: s times -2 (q - m), -q or -q / |q|. */
+/* The query vector before it is rounded: s times -2 (q - m), -q or -q / |q|. */
 void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,
-                          const double *centre, double query_norm, double *weights);
+                          const double *centre, double query_norm, double *query_vector);
 
 /*
  * The slack for a block with |y|^2 <= squares, or a negative number if float32 can't hold the
- * scores; such blocks are scored by canonical keys alone.
+ * scores; such blocks are scored by exact keys alone.
  */
 double farann_query_slack(const farann_query *query, double squares);
 
 /*
- * The same for rows scored as they lie, whose |y|^2 span smallest .. largest; for `unit` rows y
+ * The same for row-major rows, whose |y|^2 span smallest .. largest; for `normalized` rows y
  * is the row itself.
  */
-double farann_query_slack_as_lies(const farann_query *query, int unit, double smallest,
+double farann_query_slack_as_lies(const farann_query *query, int normalized, double smallest,
                                   double largest);
 
 /*
@@ -65,17 +67,17 @@ double farann_query_slack_as_lies(const farann_query *query, int unit, double sm
 double farann_key_within(farann_metric metric, double threshold, double epsilon,
                          const farann_query *query);
 
-/* The score that a caller sees, of a canonical key. */
+/* The score that a caller sees, of an exact key. */
 double farann_score(farann_metric metric, double key, double query_norm);
 
 /*
- * The canonical key that a row must exceed to lie beyond `radius`, lowered by a little so that
+ * The exact key that a row must exceed to lie beyond `radius`, lowered by a little so that
  * rounding can't lose a row; farann_is_beyond then decides.
  */
 double farann_key_at(farann_metric metric, double radius, double query_norm);
 int farann_is_beyond(farann_metric metric, double score, double radius);
 
-/* The first of n rows with a NaN or infinity, or with `unit` a zero vector, or -1. */
-int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int unit);
+/* The first of n rows with a NaN or infinity, or with `normalized` a zero vector, or -1. */
+int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int normalized);
 
 #endif

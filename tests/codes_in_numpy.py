@@ -1,7 +1,7 @@
 """The arithmetic of 8-bit codes in plain numpy: layouts of choice, sums, limits, scores, slack.
 
-What `src_c/codes.c` and the kernels compute, in the words of docs/how-it-works; tests hold the
-proof's inequalities against it, and the kernels' candidates.
+What `src_c/quantize.c` and the kernels compute, in the words of docs/how-it-works; tests hold
+the proof's inequalities against it, and the kernels' candidates.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import inside
 import numpy as np
 import reference
-from inside import CodeBounds, Turn, centred, measure_rows, rotation_signs, traits_of
+from inside import CodeBounds, Transform, centred, measure_rows, rotation_signs, traits_of
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
@@ -39,34 +39,35 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     n_coded = rows.shape[1] if axes is None else len(axes)
-    turn = Turn(rotation_signs(n_coded, 0), stretch, axes)
+    turn = Transform(rotation_signs(n_coded, 0), stretch, axes)
     extents = measure_rows(rows, middle, metric == "cosine", turn, isa, False)
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
-    builder = inside.builder.Builder(rows, middle, traits_of(metric), isa, extents, False)
+    builder = inside.coding.Builder(rows, middle, traits_of(metric), isa, extents, False)
     if lead is not None:
-        of_queries = inside.typical.Lead(lead / np.linalg.norm(lead), 1.0, 1.0)
+        of_queries = inside.cost_model.MeanQueryDirection(lead / np.linalg.norm(lead), 1.0, 1.0)
         along, across = builder.along_and_across(of_queries.direction)
-        order = builder.by_reach(order, of_queries.promise(along, across))
-        order = inside.builder.whole_panels(order)
-        return builder.with_reach(builder.lay_out(order, basis), order, across, of_queries, along)
+        order = builder.by_key_bound(order, of_queries.optimistic_score(along, across))
+        order = inside.coding.whole_panels(order)
+        return builder.with_key_bounds(builder.lay_out(order, basis), order, across, of_queries,
+                                       along)
     if not by_length:
-        return builder.lay_out(inside.builder.whole_panels(order), basis)
+        return builder.lay_out(inside.coding.whole_panels(order), basis)
     lengths = builder.lengths()
-    order = inside.builder.whole_panels(builder.by_reach(order, lengths))
-    return builder.with_reach(builder.lay_out(order, basis), order, lengths)
+    order = inside.coding.whole_panels(builder.by_key_bound(order, lengths))
+    return builder.with_key_bounds(builder.lay_out(order, basis), order, lengths)
 
 
 def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
     """The same codes of which the lower halves are lost."""
-    return replace(arrays, lower=None)
+    return replace(arrays, low_nibbles=None)
 
 
 def leading(rows: Float32, metric: str, m: int, centre: Float64 | None = None) -> Float64:
     """The first m principal directions, or all there are, turned at random as `choose` does."""
     middle = np.zeros(rows.shape[1]) if centre is None else centre
-    found = inside.basis.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
+    found = inside.projection.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
     return orthonormal(np.random.default_rng(1), len(found), len(found)) @ found
 
 
@@ -102,9 +103,9 @@ def codes_of(arrays: inside.CodeArrays) -> Codes:
         return Codes(arrays.whole.astype(np.int64), None, panels.astype(np.int64))
     groups = -(-arrays.signs.shape[1] // 4)
     upper = halves(panels, groups)
-    if arrays.lower is None:
+    if arrays.low_nibbles is None:
         return Codes(16 * upper, upper, None)
-    return Codes(16 * upper + halves(by_position(arrays.lower, 4), groups), upper, None)
+    return Codes(16 * upper + halves(by_position(arrays.low_nibbles, 4), groups), upper, None)
 
 
 def filled(arrays: inside.CodeArrays) -> NDArray[np.intp]:
@@ -198,7 +199,7 @@ def question(query: Float32, centre: Float64, metric: str, sign: float) -> Quest
 
 
 def _total(terms: Float64) -> float:
-    """A sum in the order of `weigh_f64`: eight lanes, then a tree."""
+    """A sum in the order of `scale_query_f64`: eight lanes, then a tree."""
     return float(reference.total(terms[:, None])[0])
 
 
@@ -308,13 +309,14 @@ def levels(asked: Question, arrays: inside.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)
-    along_them, lengths = along_axes(shrunk(asked.weights[None], arrays.stretch), arrays.axes)
+    along_them, lengths = along_axes(shrunk(asked.weights[None], arrays.mean_direction_scaling),
+                                     arrays.pca_axes)
     a, outside = turned(along_them, arrays.signs)[0], float(lengths[0])
-    if arrays.basis is None:
-        assert arrays.unknown is not None
+    if arrays.pca_filter is None:
+        assert arrays.low_nibble_norm is not None
         weights, unknown = (np.repeat(v, 16).astype(np.float64)
-                            for v in (arrays.weights, arrays.unknown))
-        upper_alone = arrays.lower is None
+                            for v in (arrays.inv_scale, arrays.low_nibble_norm))
+        upper_alone = arrays.low_nibbles is None
         whole = _level(a, outside, codes.whole, arrays.bounds, arrays.bounds.norm, asked, weights,
                        arrays.squares, None, sign, largest, upper_alone)
         assert codes.upper is not None
@@ -323,17 +325,17 @@ def levels(asked: Question, arrays: inside.CodeArrays, sign: float,
         if whole is None or upper is None:
             return None
         return Levels(None if upper_alone else whole, upper, None)
-    assert arrays.whole_bounds is not None and arrays.whole_weights is not None
+    assert arrays.whole_bounds is not None and arrays.whole_inv_scale is not None
     reach = arrays.whole_bounds.norm
-    products = arrays.basis @ asked.weights
+    products = arrays.pca_filter @ asked.weights
     squares = float(asked.weights @ asked.weights)
     rest = math.sqrt(max(squares - float(products @ products), 0.0) + squares * 1e-9)
     assert codes.along is not None
     along = _level(products, rest, codes.along, arrays.bounds, reach, asked,
-                   np.repeat(arrays.weights, 16).astype(np.float64), arrays.squares, None, sign,
+                   np.repeat(arrays.inv_scale, 16).astype(np.float64), arrays.squares, None, sign,
                    largest, False)
     whole = _level(a, outside, codes.whole, arrays.whole_bounds, reach, asked,
-                   arrays.whole_weights.astype(np.float64), arrays.whole_squares, None, sign,
+                   arrays.whole_inv_scale.astype(np.float64), arrays.whole_squares, None, sign,
                    largest, False)
     return None if along is None or whole is None else Levels(whole, None, along)
 
@@ -342,7 +344,7 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
            asked: Question, weights: Float64, squares: Float32 | None, unknown: Float64 | None,
            sign: float, largest: int, upper_alone: bool) -> Level | None:
     scale = 1.0 / float(weights.min())
-    t = max(float(np.abs(a).max()), rest * bounds.rest_unit / 4) / largest
+    t = max(float(np.abs(a).max()), rest * bounds.rest_step / 4) / largest
     if squares is not None:
         t = max(t, float(squares.max()) / 2.0**28)
     t = t if t > 0.0 else 1e-37 / 2.0**28 if squares is not None else 1.0 / scale
@@ -353,8 +355,8 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     assert np.abs(u).max() <= largest
     query = np.zeros(codes.shape[1], np.int64)
     query[: len(u)] = u
-    if bounds.rest_unit > 0.0:
-        amount = min(math.ceil(rest * bounds.rest_unit / t), 4 * largest)
+    if bounds.rest_step > 0.0:
+        amount = min(math.ceil(rest * bounds.rest_step / t), 4 * largest)
         query[-4:] = np.clip(amount - largest * np.arange(4), 0, largest)
     total = float(query.sum())
     within, left = float(np.linalg.norm(t * u)), float(np.linalg.norm(a - t * u))
@@ -363,12 +365,12 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     allowance = (within * bounds.residual + left * bounds.length + outside) / t * (1 + 1e-9)
     allowance += rounding
     length = within / t * (1 + 1e-9)
-    if not allowance + length * bounds.unknown < 2.0**28:
+    if not allowance + length * bounds.low_nibble_norm < 2.0**28:
         return None
-    either = bounds.residual + bounds.unknown
+    either = bounds.residual + bounds.low_nibble_norm
     slack += 2.0**-20 * ((within + asked.norm) * (reach + either * scale) + reach * reach)
     slack += 2.0**-36 * asked.norm * reach
-    missing = bounds.residual + (bounds.unknown if upper_alone else 0.0)
+    missing = bounds.residual + (bounds.low_nibble_norm if upper_alone else 0.0)
     off = slack + (within * missing + rounding * t) * scale * (1 + 1e-9)
     off += (left * bounds.norm + rest * bounds.outside) * (1 + 1e-9)
     held = None if squares is None else squares.astype(np.float64)

@@ -27,6 +27,8 @@ SECTOR = 512  # bytes that a disk writes as a whole
 UNKNOWN = ("rename", "renames", "link", "symlink", "truncate", "ftruncate", "write", "pwrite",
            "writev", "pwritev", "chmod", "chown", "remove", "rmdir", "mkdir", "sendfile",
            "copy_file_range", "posix_fallocate", "fdatasync", "sync")
+# Of `os`, what a recorder does itself, and what changes a file's mode.
+REPLACED, CHANGES = ("open", "fsync", "replace", "unlink"), ("fchmod", "fchown")
 
 
 class Event(NamedTuple):
@@ -59,85 +61,103 @@ def mode_of(file: Path | int) -> int:
     return stat.S_IMODE(os.stat(file).st_mode)
 
 
+class Noted(io.FileIO):
+    """A file that tells what is written to it."""
+
+    def __init__(self, recorder: Recorder, path: Any, mode: str, opener: Any) -> None:
+        self.recorder = recorder
+        super().__init__(path, mode, opener=opener)
+
+    def write(self, data: Any) -> int:
+        start = self.tell()
+        count = super().write(data)
+        assert count is not None
+        self.recorder.note("write", self.fileno(), start, bytes(memoryview(data)[:count]))
+        return count
+
+    def truncate(self, *_: Any) -> int:
+        raise AssertionError("not in the model")
+
+
+class Recorder:
+    """Does what `os` does to the files of a folder, and notes it."""
+
+    def __init__(self, folder: Path, events: list[Event]) -> None:
+        self.folder, self.events = folder, events
+        self.numbers = Disk.of(folder).names
+        self.opened: dict[int, int] = {}  # file by descriptor; -1 is the folder
+        self.fresh = iter(range(len(self.numbers), 1000))
+        self.real = {name: getattr(os, name) for name in (*REPLACED, *CHANGES)}
+        self.real_lock = fcntl.flock
+
+    def note(self, kind: str, descriptor: int, *facts: Any) -> None:
+        self.events.append(Event(kind, self.opened[descriptor], facts))
+
+    def open(self, path: Any, flags: int, *mode: Any, **options: Any) -> int:
+        descriptor: int = self.real["open"](path, flags, *mode, **options)
+        name = os.path.basename(path)
+        if os.path.samefile(path, self.folder):
+            self.opened[descriptor] = -1
+        elif flags & os.O_CREAT:
+            assert flags & os.O_EXCL, "only a new file is made"
+            self.numbers[name] = self.opened[descriptor] = next(self.fresh)
+            self.note("create", descriptor, name, mode_of(descriptor))
+        else:
+            assert not flags & os.O_TRUNC
+            self.opened[descriptor] = self.numbers[name]
+        return descriptor
+
+    def open_noted(self, path: Any, mode: str, opener: Any) -> Any:
+        if mode == "rb":
+            return open(path, mode, opener=opener)
+        return io.BufferedRandom(Noted(self, path, mode, opener))
+
+    def fsync(self, descriptor: int) -> None:
+        self.real["fsync"](descriptor)
+        if self.opened[descriptor] < 0:
+            self.events.append(Event("sync folder"))
+        else:
+            self.note("sync", descriptor)
+
+    def replace(self, source: str, target: str) -> None:
+        self.real["replace"](source, target)
+        old, new = os.path.basename(source), os.path.basename(target)
+        self.numbers[new] = self.numbers.pop(old)
+        self.events.append(Event("rename", self.numbers[new], (old, new)))
+
+    def unlink(self, path: str) -> None:
+        self.real["unlink"](path)
+        name = os.path.basename(path)
+        self.events.append(Event("unlink", self.numbers.pop(name), (name,)))
+
+    def changing(self, name: str) -> Any:
+        def change(descriptor: int, *values: int) -> None:
+            self.real[name](descriptor, *values)
+            self.note("mode", descriptor, mode_of(descriptor))
+        return change
+
+    def flock(self, file: int, how: int) -> None:
+        self.real_lock(file, how)
+        self.note("lock", file)
+
+
+def _unknown(*_: Any, **__: Any) -> None:
+    raise AssertionError("not in the model")
+
+
 @contextlib.contextmanager
 def recorded(folder: Path, events: list[Event]) -> Iterator[None]:
     """Note what is done to the files of a folder; anything not in the model is an error."""
-    numbers = Disk.of(folder).names
-    opened: dict[int, int] = {}  # file by descriptor; -1 is the folder
-    fresh = iter(range(len(numbers), 1000))
-    real = {name: getattr(os, name) for name in
-            ("open", "fsync", "replace", "unlink", "fchmod", "fchown")}
-    real_lock = fcntl.flock
-
-    def opening(path: Any, flags: int, *mode: Any, **options: Any) -> int:
-        descriptor: int = real["open"](path, flags, *mode, **options)
-        name = os.path.basename(path)
-        if os.path.samefile(path, folder):
-            opened[descriptor] = -1
-        elif flags & os.O_CREAT:
-            assert flags & os.O_EXCL, "only a new file is made"
-            numbers[name] = opened[descriptor] = next(fresh)
-            events.append(Event("create", numbers[name], (name, mode_of(descriptor))))
-        else:
-            assert not flags & os.O_TRUNC
-            opened[descriptor] = numbers[name]
-        return descriptor
-
-    class Noted(io.FileIO):
-        def write(self, data: Any) -> int:
-            start = self.tell()
-            count = super().write(data)
-            assert count is not None
-            events.append(Event("write", opened[self.fileno()],
-                                (start, bytes(memoryview(data)[:count]))))
-            return count
-
-        def truncate(self, *_: Any) -> int:
-            raise AssertionError("not in the model")
-
-    def open_noted(path: Any, mode: str, opener: Any) -> Any:
-        if mode == "rb":
-            return open(path, mode, opener=opener)
-        return io.BufferedRandom(Noted(path, mode, opener=opener))
-
-    def sync(descriptor: int) -> None:
-        real["fsync"](descriptor)
-        file = opened[descriptor]
-        events.append(Event("sync folder") if file < 0 else Event("sync", file))
-
-    def rename(source: str, target: str) -> None:
-        real["replace"](source, target)
-        old, new = os.path.basename(source), os.path.basename(target)
-        numbers[new] = numbers.pop(old)
-        events.append(Event("rename", numbers[new], (old, new)))
-
-    def unlink(path: str) -> None:
-        real["unlink"](path)
-        name = os.path.basename(path)
-        events.append(Event("unlink", numbers.pop(name), (name,)))
-
-    def change(name: str) -> Any:
-        def changing(descriptor: int, *values: int) -> None:
-            real[name](descriptor, *values)
-            events.append(Event("mode", opened[descriptor], (mode_of(descriptor),)))
-        return changing
-
-    def lock(file: int, how: int) -> None:
-        real_lock(file, how)
-        events.append(Event("lock", opened[file]))
-
-    def unknown(*_: Any, **__: Any) -> None:
-        raise AssertionError("not in the model")
-
+    recorder = Recorder(folder, events)
     with pytest.MonkeyPatch.context() as patch:
         for name in UNKNOWN:
-            patch.setattr(os, name, unknown, raising=False)
-        for name, function in (("open", opening), ("fsync", sync), ("replace", rename),
-                               ("unlink", unlink), ("fchmod", change("fchmod")),
-                               ("fchown", change("fchown"))):
-            patch.setattr(os, name, function)
-        patch.setattr(fcntl, "flock", lock)
-        patch.setattr(inside.files, "open", open_noted, raising=False)
+            patch.setattr(os, name, _unknown, raising=False)
+        for name in REPLACED:
+            patch.setattr(os, name, getattr(recorder, name))
+        for name in CHANGES:
+            patch.setattr(os, name, recorder.changing(name))
+        patch.setattr(fcntl, "flock", recorder.flock)
+        patch.setattr(inside.files, "open", recorder.open_noted, raising=False)
         yield
 
 

@@ -10,83 +10,85 @@ from __future__ import annotations
 from typing import Any
 
 import farann
-import farann._added as added
-import farann._asked as asked
-import farann._basis as basis
-import farann._builder as builder
-import farann._cells as cells
-import farann._codes as codes
-import farann._commands as commands
 import farann._core as core
-import farann._cost as cost
-import farann._depths as depths
-import farann._dispatch as dispatch
-import farann._files as files
-import farann._filters as filters
-import farann._format as format
-import farann._guard as guard
-import farann._kmeans as kmeans
-import farann._layout as layout
-import farann._parallel as parallel
-import farann._persistence as persistence
-import farann._process as process
-import farann._quantized as quantized
-import farann._rotation as rotation
-import farann._search as search
-import farann._seeds as seeds
-import farann._tasks as tasks
-import farann._turning as turning
-import farann._typical as typical
-import farann._vector_formats as vector_formats
-import farann.adapters._posneg_file as posneg_file
-import farann.adapters._retrieval as retrieval
-from farann._added import Added, Run
-from farann._builder import Sizes
-from farann._codes import centred, measure_rows
-from farann._cost import cost_of
-from farann._depths import Answers
-from farann._files import _claim as claim
-from farann._files import _remove_unlocked as remove_unlocked
-from farann._files import _sweep as sweep
-from farann._files import open_regular, replacing
-from farann._format import _DTYPES as DTYPES
-from farann._format import (
-    ArrayChunks,
-    FormatError,
-    read_bytes,
-    read_file,
-    verify_file,
-    write_bytes,
-    write_file,
-)
-from farann._format import _read_table as read_table
-from farann._guard import _repeat as repeat_late
-from farann._ids import IdMap
-from farann._kind import Kind
-from farann._kmeans import _labels as labels
-from farann._layout import _ORDER_K as ORDER_K
-from farann._metric import traits_of
-from farann._records import CodeArrays, CodeBounds, Layout, SeedArrays
-from farann._results import Hits, share_found
-from farann._rotation import Turn, rotation_signs
-from farann._search import _QUERY_BYTES as QUERY_BYTES
-from farann._search import _TASK_BYTES as TASK_BYTES
-from farann._search import _is_long as is_long
-from farann._store import Store
-from farann._tasks import _forget_executors as forget_executors
-from farann._tunings import Measured, Tunings
-from farann.adapters._calibration import (
+import farann.adapters.posneg.ranker as posneg_ranker
+import farann.adapters.posneg.ranker_file as posneg_file
+import farann.adapters.posneg.retrieval as retrieval
+import farann.cli.commands as commands
+import farann.io.container as container
+import farann.io.files as files
+import farann.io.index_file as index_file
+import farann.io.vector_formats as vector_formats
+import farann.layout.added_rows as added_rows
+import farann.layout.build as build
+import farann.layout.coding as coding
+import farann.layout.cost_model as cost_model
+import farann.layout.partitions as partitions
+import farann.layout.shortlists as shortlists
+import farann.layout.transform_choice as transform_choice
+import farann.quantize.decoding as decoding
+import farann.quantize.kmeans as kmeans
+import farann.quantize.projection as projection
+import farann.quantize.query_sample as query_sample
+import farann.quantize.scalar as scalar
+import farann.quantize.transform as transform
+import farann.runtime.batches as batches
+import farann.runtime.cost as cost
+import farann.runtime.dispatch as dispatch
+import farann.runtime.parallel as parallel
+import farann.runtime.pool as pool
+import farann.runtime.process as process
+import farann.search.depths as depths
+import farann.search.filters as filters
+import farann.tuning.guard as guard
+import farann.tuning.measure as measure
+from farann.adapters.posneg.calibration import (
     Calibration,
     Linear,
     Steps,
     fit_weights_within_users,
     item_log_odds,
 )
-from farann.adapters._fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
-from farann.adapters._scoring import Model
-from farann.cli import _parser as parser
+from farann.adapters.posneg.fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
+from farann.adapters.posneg.scoring import Model
+from farann.cli.arguments import _parser as parser
+from farann.contract.errors import FormatError
+from farann.contract.index_spec import IndexSpec
+from farann.contract.metric_traits import traits_of
 from farann.demo import _Numpy as DemoNumpy
 from farann.demo import _try as demo_try
+from farann.io.container import (
+    ArrayChunks,
+    read_bytes,
+    read_file,
+    verify_file,
+    write_bytes,
+    write_file,
+)
+from farann.io.files import _claim as claim
+from farann.io.files import _remove_unlocked as remove_unlocked
+from farann.io.files import _sweep as sweep
+from farann.io.files import open_regular, replacing
+from farann.io.sections import DTYPES, MAGIC, read_table
+from farann.layout.added_rows import Added, Run
+from farann.layout.build import _ORDER_K as ORDER_K
+from farann.layout.coding import Sizes
+from farann.quantize.kmeans import _labels as labels
+from farann.quantize.records import CodeArrays, CodeBounds, Layout, Shortlists
+from farann.quantize.scalar import centred, measure_rows
+from farann.quantize.transform import Transform, rotation_signs
+from farann.results import Hits, share_found
+from farann.runtime.batches import _QUERY_BYTES as QUERY_BYTES
+from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
+from farann.runtime.batches import _is_long as is_long
+from farann.runtime.cost import cost_of
+from farann.runtime.pool import _forget_executors as forget_executors
+from farann.search.guarded import _repeat as repeat_late
+from farann.store.depths import Answers
+from farann.store.ids import IdMap
+from farann.store.store import Store
+from farann.tuning.plans import Measured, Tunings
+from farann.tuning.table import missing_at
 
 # ---- levels ----
 
@@ -129,7 +131,7 @@ def store_of(index: farann.Index) -> Store:
 
 
 def put(index: farann.Index, **parts: Any) -> None:
-    """Let an index hold other parts of its layout: `codes`, `cells`, `seeds`."""
+    """Let an index hold other parts of its layout: `codes`, `partitions`, `shortlists`."""
     store = store_of(index)
     was = None if store.layout is None else store.layout._asdict()
     index._store = store.changed(layout=Layout(**{**(was or {}), **parts}))
@@ -214,6 +216,6 @@ def index_options(layer: Any) -> dict[str, Any]:
 
 def fused_layers() -> Any:
     """The module of layers of two models, which needs TensorFlow."""
-    import farann.adapters.tfrs._fused as fused
+    import farann.adapters.tfrs.fused as fused
 
     return fused

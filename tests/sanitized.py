@@ -32,8 +32,8 @@ OPTIONS = {
 }
 TESTS = {
     "address": [
-        "exact", "kernels", "codes", "cascade", "certificate", "code_files", "absurd_codes",
-        "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
+        "exact", "kernels", "ties", "single", "codes", "cascade", "certificate", "code_files",
+        "absurd_codes", "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
         "relative_codes", "seeds",
     ],
     "thread": ["concurrency"],

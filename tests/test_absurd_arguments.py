@@ -78,11 +78,24 @@ def filled(**options: Any) -> farann.Index:
 ONE, TWO = np.ones(DIM, np.float32), np.eye(2, DIM, dtype=np.float32)
 
 
+Method = Callable[[farann.Index, Any], object]
+
+
 def options_of(name: str) -> Call:
     """Make an index with an option, and use it."""
     def call(value: Any) -> None:
         filled(**{"codes": "int4" if name == "cells" else "int8", name: value}).search_furthest(TWO)
     return call
+
+
+def with_one(call: Callable[..., object], name: str, **others: Any) -> Call:
+    """Call with a value for one argument, and the others as they are."""
+    return lambda value: call(**others | {name: value})
+
+
+def search_with_one(search: str, name: str) -> Method:
+    others = {"queries": TWO} | ({"radius": 1.0} if search == "search_beyond" else {})
+    return lambda index, value: getattr(index, search)(**others | {name: value})
 
 
 OF_AN_INDEX: dict[str, Call] = {
@@ -93,7 +106,6 @@ OF_AN_INDEX: dict[str, Call] = {
 }
 
 # An index, shared by all values, and what is given: it must not change where that is refused.
-Method = Callable[[farann.Index, Any], object]
 METHODS: dict[str, tuple[str, Method]] = {
     "add rows": ("rows", lambda i, v: farann.Index(i.dim).add(v)),
     "add rows of any dimension": ("rows", lambda i, v: farann.Index().add(v)),
@@ -114,8 +126,7 @@ METHODS: dict[str, tuple[str, Method]] = {
     "score threads": ("threads", lambda i, v: i.score(TWO, [1], threads=v)),
     "reconstruct": ("ids", lambda i, v: i.reconstruct(v)),
     "in": ("none is ever raised", lambda i, v: v in i),
-    **{f"{search} {name}": (name, lambda i, v, search=search, name=name: getattr(i, search)(
-        **{"queries": TWO, name: v} | ({"radius": 1.0} if search == "search_beyond" else {})))
+    **{f"{search} {name}": (name, search_with_one(search, name))
        for search in ("search_furthest", "search_nearest", "search_beyond")
        for name in ("queries", "k", "exclude", "allowed", "threads")
        if (search, name) != ("search_beyond", "k")},
@@ -135,28 +146,28 @@ ONE_OFF: dict[str, Call] = {
 TABLE = farann.Tuning(10, (1.0, 2.0, np.inf), (0.5, 0.9, 1.0), (1.0, 2.0, 9.0))
 IDS, SOME = [[1, 2, 3], [4, 5, -1]], [[1, 9], [5]]
 PLACES = [0.1, 0.2, 0.7]
+JUDGES: list[tuple[Any, str]] = [
+    (metrics.recall_at_k, "relevant"), (metrics.ndcg_at_k, "relevant"),
+    (metrics.reciprocal_rank, "relevant"), (metrics.average_precision, "relevant"),
+    (metrics.disliked_at_k, "disliked")]
+CALIBRATION_JUDGES: list[Any] = [metrics.reliability, metrics.expected_calibration_error]
 METRICS: dict[str, tuple[str, Call]] = {
     "recall": ("recall", TABLE.effort_for),
     **{f"{judge.__name__} {name}": (f"{name}|{good}" if name == "ids" else name,
-                                    lambda v, judge=judge, name=name, good=good: judge(
-        **{"ids": IDS, good: SOME, "k": 2, name: v}))
-       for judge, good in ((metrics.recall_at_k, "relevant"), (metrics.ndcg_at_k, "relevant"),
-                           (metrics.reciprocal_rank, "relevant"),
-                           (metrics.average_precision, "relevant"),
-                           (metrics.disliked_at_k, "disliked"))
-       for name in ("ids", good, "k")},
-    **{f"auc_by_user {name}": (f"{name}|labels", lambda v, name=name: metrics.auc_by_user(
-        **{"users": [1, 1, 2], "labels": [0, 1, 1], "scores": PLACES, name: v}))
+                                    with_one(judge, name, **{"ids": IDS, good: SOME, "k": 2}))
+       for judge, good in JUDGES for name in ("ids", good, "k")},
+    **{f"auc_by_user {name}": (f"{name}|labels", with_one(
+        metrics.auc_by_user, name, users=[1, 1, 2], labels=[0, 1, 1], scores=PLACES))
        for name in ("users", "labels", "scores")},
-    **{f"{judge.__name__} {name}": (f"{name}|labels", lambda v, judge=judge, name=name: judge(
-        **{"probabilities": PLACES, "labels": [0, 1, 1], name: v}))
-       for judge in (metrics.reliability, metrics.expected_calibration_error)
+    **{f"{judge.__name__} {name}": (f"{name}|labels", with_one(
+        judge, name, probabilities=PLACES, labels=[0, 1, 1]))
+       for judge in CALIBRATION_JUDGES
        for name in ("probabilities", "labels", "bins", "strategy")},
-    **{f"mean_interval {name}": (name, lambda v, name=name: metrics.mean_interval(
-        **{"values": PLACES, "samples": 3, name: v}))
+    **{f"mean_interval {name}": (name, with_one(
+        metrics.mean_interval, name, values=PLACES, samples=3))
        for name in ("values", "confidence", "seed")},
-    **{f"bootstrap_interval {name}": (name, lambda v, name=name: metrics.bootstrap_interval(
-        **{"statistic": len, "n_users": 3, "samples": 3, name: v}))
+    **{f"bootstrap_interval {name}": (name, with_one(
+        metrics.bootstrap_interval, name, statistic=len, n_users=3, samples=3))
        for name in ("statistic", "confidence", "seed")},
 }
 
@@ -175,27 +186,31 @@ def learned(ranker: PosNegRanker, **feedback: Any) -> PosNegRanker:
                          "labels": liked, "users": who} | feedback)
 
 
+def fit_and_rank(**feedback: Any) -> None:
+    hits = learned(PosNegRanker(LIKED, -LIKED), **feedback).rank(TWO, TWO)
+    assert np.isfinite(hits.scores).all()
+
+
+RANKERS = {fusion: fitted(fusion=fusion) for fusion in ("logit", "combsum", "rrf")}
 OF_A_RANKER: dict[str, Call] = {
-    **{name: lambda v, name=name: fitted(**{name: v}) for name in (
+    **{name: with_one(fitted, name) for name in (
         "metric", "calibration", "fusion", "weight", "normalize", "item_prior", "missing", "veto",
         "threads")},
     "rank_constant": lambda v: fitted(fusion="rrf", rank_constant=v).rank(TWO, TWO),
     "ids": lambda v: PosNegRanker(LIKED, LIKED, ids=v),
     "positive": lambda v: PosNegRanker(v, LIKED),
     "negative": lambda v: PosNegRanker(LIKED, v),
-    **{f"fit {name}": lambda v, name=name: np.testing.assert_array_equal(np.isfinite(
-        learned(PosNegRanker(LIKED, -LIKED), **{name: v}).rank(TWO, TWO).scores), True)
+    **{f"fit {name}": with_one(fit_and_rank, name)
        for name in ("positive_queries", "negative_queries", "item_ids", "labels", "users",
                     "sample_weight", "prior")},
-    **{f"{name} by {fusion}": lambda v, name=name, fusion=fusion: RANKERS[fusion].rank(
-        **{"positive_queries": TWO, "negative_queries": TWO, name: v})
+    **{f"{name} by {fusion}": with_one(
+        RANKERS[fusion].rank, name, positive_queries=TWO, negative_queries=TWO)
        for name in ("positive_queries", "negative_queries", "k", "exclude", "allowed",
                     "candidates")
        for fusion in ("logit", "combsum", "rrf")},
     "score item_ids": lambda v: RANKERS["logit"].score(TWO, TWO, v),
     "probability scores": lambda v: RANKERS["logit"].probability(v),
 }
-RANKERS = {fusion: fitted(fusion=fusion) for fusion in ("logit", "combsum", "rrf")}
 
 
 @pytest.mark.parametrize("name", OF_AN_INDEX)
@@ -246,6 +261,7 @@ def test_radii_at_the_ends(metric: str) -> None:
             n = 1 if queries is ONE else 2
             assert len(index.search_beyond(queries, nothing * size).ids) == 0
             assert len(index.search_beyond(queries, everything * size).ids) == n * N
+    radius: Any
     for radius in (HUGE, -HUGE, Fraction(HUGE)):
         with pytest.raises(ValueError, match="radius: expected a number that float64 can hold"):
             index.search_beyond(TWO, radius)
@@ -261,6 +277,7 @@ def test_limits_at_the_ends(metric: str) -> None:
     for epsilon in (1e300, np.finfo(np.float64).max):
         ids = index.search_furthest(TWO, epsilon=epsilon).ids
         assert (ids >= 0).all() and all(len(set(row)) == 10 for row in ids.tolist())
+    value: Any
     for name, value, told in (
             ("budget", 2**63, "at most 9223372036854775807, got 9223372036854775808"),
             ("budget", HUGE, "at most 9223372036854775807, got 1000"),

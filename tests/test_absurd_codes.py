@@ -70,7 +70,7 @@ def test_numbers_at_the_ends_do_no_harm(saved: Path, name: str, value: float) ->
 
 def test_every_row_in_one_slot(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such files are refused; the core would stand them all the same."""
-    monkeypatch.setattr(inside.persistence, "_covers", lambda *_: True)
+    monkeypatch.setattr(inside.index_file, "_covers", lambda *_: True)
     metadata, arrays = read_file(saved)
     for at in (slice(None), slice(0, N), slice(N, None), slice(0, 3)):
         for slot in (7, -1):

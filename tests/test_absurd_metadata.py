@@ -72,7 +72,7 @@ def write_with(path: Path, metadata: dict[str, Any], arrays: dict[str, Any], pla
     part[place[-1]] = "@here@"
     payload = json.dumps(changed).replace('"@here@"', text).encode()
     with monkeypatch.context() as patch:
-        patch.setattr(inside.format, "_encode_metadata", lambda _: payload)
+        patch.setattr(inside.container, "encode_metadata", lambda _: payload)
         write_file(path, {}, arrays)
 
 

@@ -88,7 +88,7 @@ def test_answers_of_all_kinds_of_indexes_are_exact(options: dict[str, Any],
 def first_look(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Axes would do as well for so few dimensions."""
 
-    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
     yield
 
 
@@ -120,9 +120,9 @@ def test_counts_of_codes(rng: np.random.Generator) -> None:
     index = grown(built(rows[:BASE]), rows[BASE:-1], 100)
     streamed = index.search_furthest(queries, K, return_stats=True)[1]
     waiting = BASE - 1 - n_coded(index)
-    assert 0 < waiting < inside.added.AT_ONCE
+    assert 0 < waiting < inside.added_rows.AT_ONCE
     assert streamed.rows_scanned <= 64 * (2 * BASE - 1)
-    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.added.AT_ONCE * DIM
+    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.added_rows.AT_ONCE * DIM
     once = index.build().search_furthest(queries, K, return_stats=True)[1]
     assert streamed.code_products < 1.3 * once.code_products
     assert streamed.rows_scanned < 1.3 * once.rows_scanned
@@ -133,7 +133,7 @@ def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
     rows = rows_like("reach", rng, 2 * BASE, DIM)
     index = grown(built(rows[:BASE], "dot"), rows[BASE:], 250)
     codes = inside.store_of(index).codes
-    assert codes is not None and codes.longest is not None
+    assert codes is not None and codes.max_norm is not None
     queries = rng.standard_normal((64, DIM), dtype=np.float32)
     stats = index.search_furthest(queries, K, return_stats=True)[1]
     assert stats.rows_scanned < 0.7 * 64 * len(rows)
@@ -141,26 +141,26 @@ def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
 
 def test_rows_wait_until_there_are_panels_of_them(rng: np.random.Generator) -> None:
     index = built(rng.standard_normal((BASE, DIM), dtype=np.float32))
-    for i in range(1, 3 * inside.added.AT_ONCE):
+    for i in range(1, 3 * inside.added_rows.AT_ONCE):
         index.add(rng.standard_normal((1, DIM), dtype=np.float32))
-        assert n_coded(index) == i // inside.added.AT_ONCE * inside.added.AT_ONCE
+        assert n_coded(index) == i // inside.added_rows.AT_ONCE * inside.added_rows.AT_ONCE
 
 
 def test_rows_are_coded_few_times(rng: np.random.Generator,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each level of runs."""
     coded = 0
-    plain = inside.builder.code_like
+    plain = inside.coding.code_like
 
     def counted(base: Any, rows: Float32, *others: Any) -> Any:
         nonlocal coded
         coded += len(rows)
         return plain(base, rows, *others)
 
-    monkeypatch.setattr(inside.builder, "code_like", counted)
+    monkeypatch.setattr(inside.coding, "code_like", counted)
     rows = rng.standard_normal((2 * BASE, DIM), dtype=np.float32)
     grown(built(rows[:BASE]), rows[BASE:], 100)
-    assert BASE - inside.added.AT_ONCE < coded <= 2 * BASE
+    assert BASE - inside.added_rows.AT_ONCE < coded <= 2 * BASE
 
 
 def test_large_rows_stay_float32(rng: np.random.Generator) -> None:
@@ -309,7 +309,7 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
                  ) -> core.Snapshot:
         runs = np.array(runs, np.int64)
         return core.Snapshot(store.base, store.tail, None, None, store.centre, 0, index.isa,
-                              codes, None, vectors, None, added, runs, none)
+                             codes, None, vectors, None, added, runs, none)
 
     snapshot(native.codes)
     with pytest.raises(ValueError, match="as those of the base"):

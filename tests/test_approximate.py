@@ -303,7 +303,7 @@ class TestGrid:
     @pytest.mark.parametrize("kind", KINDS, ids=str)
     def test_grid(self, kind: dict[str, Any], metric: str, tmp_path: Path,
                   monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inside.cells, "_FEW_ROWS", 100)
+        monkeypatch.setattr(inside.partitions, "_FEW_ROWS", 100)
         rng = np.random.default_rng(1)
         rows, queries = clustered(rng, 400, 6), clustered(rng, 9, 6)
         rows[7:9] = rows[5]

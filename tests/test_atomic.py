@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple
@@ -47,7 +48,8 @@ KINDS = {
 }
 
 
-class Setting(NamedTuple):
+@dataclass(frozen=True)
+class Setting:
     """An index with rows that were built, added and removed, and what to do with it."""
 
     index: farann.Index
@@ -286,13 +288,14 @@ def test_real_signals(run_python: Callable[..., Any], tmp_path: Path) -> None:
 
 MEMORY = PROCESS + """
 import resource
+from dataclasses import replace
 wrong, failed = [], 0
 for name in ("plain", "own ids", "float32"):
     setting = setting_of(name)
     index = setting.index
     index.add(np.random.default_rng(1).standard_normal((20_000, 7), dtype=np.float32),
               10**7 + np.arange(20_000))
-    setting = setting._replace(store=inside.store_of(index))
+    setting = replace(setting, store=inside.store_of(index))
     index.save(path)
     # BLAS, which builds of codes use, crashes where it gets no memory.
     for change in ("add", "remove", *(["build"] if name == "float32" else [])):

@@ -164,7 +164,8 @@ def test_naive_lists_keep_half_of_what_one_list_says(monkeypatch: pytest.MonkeyP
     one = np.ones((1, 1), np.float32)
     positive = np.array([[4.0], [3.0], [2.0], [1.0]], np.float32)
     negative = np.array([[9.0], [1.0], [5.0], [2.0]], np.float32)
-    trained = methods.Trained(tiny(), np.zeros(0), {"both": ((one, positive), (one, negative))})
+    both = {"both": ((one, positive), (one, negative))}
+    trained = methods.Trained(tiny(), np.zeros(0, np.int64), both)
     fused = methods.naive_lists(trained, np.ones((1, 4), bool))
     assert fused.tolist() == [[2.0, 1.0, -np.inf, -1.0]]
 

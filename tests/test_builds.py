@@ -28,9 +28,9 @@ def index_over(rows: Float32, metric: str = "l2", **options: Any) -> farann.Inde
 def parts_of(index: farann.Index) -> dict[str, bytes]:
     """All that a build made."""
     store = inside.store_of(index)
-    made = {"codes": store.codes, "cells": store.cells, "seeds": store.seeds}
+    made = {"codes": store.codes, "cells": store.partitions, "seeds": store.shortlists}
     if store.exact is not None:
-        made |= {"exact": store.exact.codes, "exact seeds": store.exact.seeds}
+        made |= {"exact": store.exact.codes, "exact seeds": store.exact.shortlists}
     return {f"{of}.{name}": part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
             for of, parts in made.items() if parts is not None
             for name, part in vars(parts).items()}
@@ -86,14 +86,14 @@ def test_an_error_ends_all(threads: int) -> None:
 def test_codes_are_made_twice_only_for_many_sample_queries(
         n: int, layouts: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     made = 0
-    plain = inside.builder.Builder.lay_out
+    plain = inside.coding.Builder.lay_out
 
-    def counted(self: inside.builder.Builder, *given: Any, **others: Any) -> Any:
+    def counted(self: inside.coding.Builder, *given: Any, **others: Any) -> Any:
         nonlocal made
         made += 1
         return plain(self, *given, **others)
 
-    monkeypatch.setattr(inside.builder.Builder, "lay_out", counted)
+    monkeypatch.setattr(inside.coding.Builder, "lay_out", counted)
     index_over(rng.standard_normal((n, DIM), dtype=np.float32))
     assert made == layouts
 
@@ -101,8 +101,8 @@ def test_codes_are_made_twice_only_for_many_sample_queries(
 def test_numbers_of_sample_queries() -> None:
     """Of few rows few are needed; of many the work is limited."""
     for n, number in ((600, 512), (10_000, 625), (40_000, 2048), (100_000, 2048)):
-        assert len(inside.layout.sampled(n, n, 64, 0)) == min(number, n)
-    assert len(inside.layout.sampled(10**7, 10**7, 1000, 0)) == 64
+        assert len(inside.build.sampled(n, n, 64, 0)) == min(number, n)
+    assert len(inside.build.sampled(10**7, 10**7, 1000, 0)) == 64
 
 
 @pytest.mark.parametrize("init", ["random", "k-means++"])
@@ -143,7 +143,7 @@ def test_rows_are_in_nearly_the_nearest_of_many_cells(rng: np.random.Generator,
 @pytest.fixture
 def auto(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let as many rows have cells by themselves."""
-    monkeypatch.setattr(inside.cells, "_FEW_ROWS", 1000)
+    monkeypatch.setattr(inside.partitions, "_FEW_ROWS", 1000)
 
 
 def clusters(rng: np.random.Generator, n: int = 20_000) -> Float32:
@@ -156,7 +156,7 @@ def test_auto_keeps_cells_that_pay(auto: None, rng: np.random.Generator) -> None
     rows = clusters(rng, 60_000)
     index, plain = (index_over(rows, "cosine", cells=cells) for cells in ("auto", None))
     store = inside.store_of(index)
-    assert store.cells is not None
+    assert store.partitions is not None
     queries = clusters(rng, 300)
     # Exact searches do what they do without cells.
     ours, theirs = (some.search_furthest(queries, K, return_stats=True, threads=1)
@@ -174,7 +174,7 @@ def test_auto_does_without_cells_that_do_not_pay(auto: None, rng: np.random.Gene
             ("dot", rng.standard_normal((20_000, 32)) * np.exp(rng.standard_normal((20_000, 1)))),
             ("l2", rng.standard_normal((20_000, 2)))):
         index, plain = (index_over(float32(rows), metric, cells=cells) for cells in ("auto", None))
-        assert inside.store_of(index).cells is None
+        assert inside.store_of(index).partitions is None
         assert parts_of(index) == parts_of(plain)
 
 
@@ -188,12 +188,12 @@ def test_auto_chooses_the_same_each_time(auto: None, rng: np.random.Generator) -
 def both(auto: None, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> farann.Index:
     """An index with cells, and with codes beside for exact searches."""
     costs = iter([2.0, 1.0])
-    monkeypatch.setattr(inside.layout, "exact_cost", lambda snapshot, *given: next(costs))
-    monkeypatch.setattr(inside.layout, "costs_by_recall",
-                        lambda *given, with_cells, **others: [1.0 if with_cells else 2.0])
+    monkeypatch.setattr(inside.build, "exact_cost", lambda snapshot, *given: next(costs))
+    monkeypatch.setattr(inside.build, "costs_by_recall",
+                        lambda *given, with_partitions, **others: [1.0 if with_partitions else 2.0])
     index = index_over(clusters(rng), "cosine", cells="auto")
     store = inside.store_of(index)
-    assert store.cells is not None and store.exact is not None
+    assert store.partitions is not None and store.exact is not None
     return index
 
 
@@ -255,9 +255,9 @@ def test_damaged_layouts_are_refused(damage: Callable[[dict[str, Any], dict[str,
                                      message: str, both: farann.Index, tmp_path: Path) -> None:
     path = tmp_path / "index"
     both.save(path)
-    metadata, arrays = inside.format.read_file(path)
+    metadata, arrays = inside.container.read_file(path)
     damage(metadata, arrays)
-    inside.format.write_file(path, metadata, arrays)
+    inside.container.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError, match=message):
         farann.Index.load(path)
 
@@ -268,15 +268,15 @@ def test_layouts_of_different_widths_are_refused(both: farann.Index, rng: np.ran
     path = tmp_path / "index"
     flat = low_rank(rng, len(both), both.dim or 0)
     index_over(flat, "cosine").save(path)
-    foreign, of_foreign = inside.format.read_file(path)
+    foreign, of_foreign = inside.container.read_file(path)
     both.save(path)
-    metadata, arrays = inside.format.read_file(path)
+    metadata, arrays = inside.container.read_file(path)
     assert "codes.axes" in of_foreign and "codes.axes" not in arrays
     metadata["exact_bounds"] = foreign["code_bounds"]
     arrays = {name: part for name, part in arrays.items() if not name.startswith("exact")}
     arrays |= {f"exact.{name[6:]}": part for name, part in of_foreign.items()
                if name.startswith("codes.")}
-    inside.format.write_file(path, metadata, arrays)
+    inside.container.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError, match="don't fit"):
         farann.Index.load(path)
 
@@ -291,14 +291,14 @@ def test_auto_when_no_row_is_left(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Typical rows in float64 take as much memory as all: stretch, axes, first look share them."""
-    made, sample_of = [], inside.codes.sample_of
+    made, sample_of = [], inside.scalar.sample_of
 
     def counted(*args: Any) -> Any:
         made.append(len(args[0]))
         return sample_of(*args)
 
-    monkeypatch.setattr(inside.layout, "sample_of", counted)
-    monkeypatch.setattr(inside.turning, "sample_of", counted)
+    monkeypatch.setattr(inside.build, "sample_of", counted)
+    monkeypatch.setattr(inside.transform_choice, "sample_of", counted)
     rows = np.random.default_rng(0).standard_normal((5000, 32), dtype=np.float32)
     index_over(rows, metric, threads=1)
     assert made == [5000]

@@ -52,9 +52,9 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
 
 def with_weights_of_their_own(arrays: inside.CodeArrays) -> inside.CodeArrays:
     """Whole codes of which every second row has half the weight, as older files may have them."""
-    assert arrays.whole is not None and arrays.whole_weights is not None
+    assert arrays.whole is not None and arrays.whole_inv_scale is not None
     assert arrays.whole_bounds is not None
-    whole, weights, squares = arrays.whole.copy(), arrays.whole_weights.copy(), None
+    whole, weights, squares = arrays.whole.copy(), arrays.whole_inv_scale.copy(), None
     whole[1::2] = 128 + np.rint((whole[1::2].astype(np.float64) - 128) / 2)
     weights[1::2] /= 2
     if arrays.whole_squares is not None:
@@ -62,8 +62,8 @@ def with_weights_of_their_own(arrays: inside.CodeArrays) -> inside.CodeArrays:
         squares[1::2] /= 2
     bounds = arrays.whole_bounds._replace(
         residual=arrays.whole_bounds.residual + 0.5 * np.sqrt(whole.shape[1]))
-    return replace(arrays, whole=whole, whole_weights=weights, whole_squares=squares,
-                           whole_bounds=bounds)
+    return replace(arrays, whole=whole, whole_inv_scale=weights, whole_squares=squares,
+                   whole_bounds=bounds)
 
 
 # ---- exact at every level ----
@@ -149,7 +149,7 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
     for metric in core.METRICS:
         codes = core.Codes(20_000, 64, lay_out(rows, metric, leading(rows, metric, 8)))
         snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(64),
-                                  core.METRICS.index(metric), LEVELS[-1], codes)
+                                 core.METRICS.index(metric), LEVELS[-1], codes)
         for n in (1, 40):
             task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
             task.run()
@@ -192,8 +192,8 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
     for filter in ({}, {"exclude": excluded}, {"allowed": allowed},
                    {"exclude": excluded, "allowed": allowed}):
         for i, query in enumerate(queries):
-            one = {name: value[i : i + 1] if name == "exclude" else value
-                   for name, value in filter.items()}
+            one: dict[str, Any] = {name: value[i : i + 1] if name == "exclude" else value
+                                   for name, value in filter.items()}
             for search, oracle in ((index.search_furthest, reference.furthest),
                                    (index.search_nearest, reference.nearest)):
                 expected = oracle(queries[i : i + 1], rows[alive], 10, metric, ids=alive, **one)
@@ -216,15 +216,15 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((n, dim))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     sizes = np.linspace(0.5, 1.0, n) if ascending else np.linspace(1.0, 0.5, n)
-    rows = (sizes[:, None] * rows).astype(np.float32)
+    scaled = (sizes[:, None] * rows).astype(np.float32)
     query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
-    snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(dim), 0, isa,
-                              core.Codes(n, dim, lay_out(rows, "l2")))
+    snapshot = core.Snapshot(scaled, scaled[:0], None, None, np.zeros(dim), 0, isa,
+                              core.Codes(n, dim, lay_out(scaled, "l2")))
     task = core.Task(snapshot, core.Filter(snapshot), query, 0, 1, 10, False)
     task.run()
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
     task.write_top(scores, ids, 0)
-    np.testing.assert_array_equal(ids, reference.furthest(query, rows, 10, "l2").ids)
+    np.testing.assert_array_equal(ids, reference.furthest(query, scaled, 10, "l2").ids)
     assert task.scanned == n and task.rescored < n // 4
     upper = (dim + 4) * n - (task.bytes_read - task.refined * dim - 4 * dim * task.rescored)
     # Rows of which only half of the codes was read, in blocks of 1024 but the first ones.
@@ -297,16 +297,17 @@ def test_rows_with_weights_of_their_own(metric: str, rng: np.random.Generator) -
 @pytest.mark.parametrize("dim", [3, 16, 50, 300])
 @pytest.mark.parametrize("metric", core.METRICS)
 def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) -> None:
-    rows = low_rank(rng, 60, dim) * np.float32(10.0) ** rng.uniform(-3, 0, (60, 1))
-    rows = rows.astype(np.float32)
+    sizes = np.float32(10.0) ** rng.uniform(-3, 0, (60, 1))
+    rows = (low_rank(rng, 60, dim) * sizes).astype(np.float32)
     order = rng.permutation(60)
     for basis in (leading(rows, metric, min(dim, 7)), orthonormal(rng, min(dim, 9), dim)):
         arrays = lay_out(rows, metric, basis, order=order)
-        assert arrays.slots is not None and arrays.lower is None and arrays.unknown is None
+        assert arrays.slots is not None
+        assert arrays.low_nibbles is None and arrays.low_nibble_norm is None
         np.testing.assert_array_equal(arrays.slots, np.append(order, np.full(4, -1)))
         codes = codes_of(arrays).along
         assert codes is not None and not codes[60:].any()
-        codes, weights = codes[:60] - 128, np.repeat(arrays.weights, 16)[:60].astype(np.float64)
+        codes, weights = codes[:60] - 128, np.repeat(arrays.inv_scale, 16)[:60].astype(np.float64)
         vectors = rows[order].astype(np.float64)
         if metric == "cosine":
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -324,9 +325,9 @@ def test_what_codes_along_hold(metric: str, dim: int, rng: np.random.Generator) 
         assert not codes[:, len(basis) : -4].any()
         assert (codes[:, -1] * rest_unit >= rest).all()
         assert (codes[:, -1] * rest_unit <= rest + rest_unit + 1e-4 * length).all()
-        assert arrays.weights.max() <= arrays.weights.min() * core.CODE_SPAN * (1 + 1e-6)
+        assert arrays.inv_scale.max() <= arrays.inv_scale.min() * core.CODE_SPAN * (1 + 1e-6)
         # All coordinates, by one weight a panel.
-        whole, own = codes_of(arrays).whole[:60, :dim] - 128, arrays.whole_weights
+        whole, own = codes_of(arrays).whole[:60, :dim] - 128, arrays.whole_inv_scale
         assert own is not None and arrays.whole_bounds is not None
         assert (own.reshape(-1, 16) == own[::16, None]).all()
         highest = np.array([np.abs(whole[i : i + 16]).max() for i in range(0, 60, 16)])
@@ -394,7 +395,7 @@ def test_without_a_look(isa: str, metric: str, scale: float, by_length: bool,
             expected, before = oracle(queries, rows, k, metric), (0, 0)
             for dear in (False, True):
                 costs = (0.0, float(dear), 0, 0)
-                monkeypatch.setattr(inside.search, "row_costs", lambda *_, c=costs: c)
+                monkeypatch.setattr(inside.batches, "row_costs", lambda *_, c=costs: c)
                 assert_same(search(queries, k), expected, k)
                 if dear and k == 700 and not by_length:
                     # Of 3,500 rows the look is at 2,016, along 3 of 20 directions and the rest.
@@ -409,7 +410,7 @@ def test_rows_with_weights_of_their_own_are_looked_at(
     isa: str, metric: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     """Their whole codes can't be put into panels, however dear it is to refine them."""
-    monkeypatch.setattr(inside.search, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
+    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
     rows, queries = low_rank(rng, 3500, 20), low_rank(rng, 19, 20)
     index = coded_index(rows, metric, isa, 3, rng)
     centre = inside.store_of(index).centre

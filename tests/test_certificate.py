@@ -183,7 +183,7 @@ def test_certificate(problem: Problem) -> None:
                 if level is not None:
                     assert_certified(level, at, keys)
             assert found.whole is not None and within_off(found.whole, at, keys)
-            if arrays.lower is None:
+            if arrays.low_nibbles is None:
                 continue
             alone = levels(asked, four_bits(arrays), problem.sign, largest)
             if alone is not None:
@@ -197,9 +197,9 @@ def test_answers(problem: Problem, isa: str, k: int, halved: bool) -> None:
     """The same data through the kernels, one query at a time and all at once."""
     arrays = laid_out(problem)
     rows, queries, nearest = problem.rows, problem.queries, problem.sign < 0.0
-    if halved and arrays.lower is not None:
+    if halved and arrays.low_nibbles is not None:
         arrays = four_bits(arrays)
-    codes = core.Codes(*rows.shape, arrays)
+    codes = core.Codes(len(rows), rows.shape[1], arrays)
     oracle = reference.nearest if nearest else reference.furthest
     expected = oracle(queries, rows, k, problem.metric)
     for some in (slice(0, 1), slice(3, 4), slice(-1, None), slice(0, None)):
@@ -218,7 +218,7 @@ def test_lower_halves_of_choice(half: int, rng: np.random.Generator) -> None:
     arrays = lay_out(rows, "dot")
     lower = codes_of(arrays).whole[:, 1:] & 15
     assert (lower == half).mean() > 0.8
-    assert (arrays.bounds.unknown > 7 * (dim - 1) ** 0.5) == (half != 7)
+    assert (arrays.bounds.low_nibble_norm > 7 * (dim - 1) ** 0.5) == (half != 7)
 
 
 # ---- what kernels keep ----
@@ -244,7 +244,7 @@ def blocks(n: int) -> list[slice]:
 def kept_by(asked: Levels, floor: float, arrays: inside.CodeArrays, single: bool,
             row_dim: int) -> Kept:
     """What becomes of one query: bounds from limits as levels round them, one way and another."""
-    n, dim = len(arrays.panels), arrays.turn.width
+    n, dim = len(arrays.panels), arrays.transform.width
     coded, n_filled = np.zeros(n, np.bool_), int(filled(arrays)[-1]) + 1
     coded[filled(arrays)] = True
     refined, rescored, n_bytes = np.zeros(2, int), np.zeros(2, int), 0
@@ -259,7 +259,7 @@ def kept_by(asked: Levels, floor: float, arrays: inside.CodeArrays, single: bool
         assert first is not None
         limits = first.limits(floor)
         passed = [(first.sums > limit)[block] for limit in (limits.strictest, limits.loosest)]
-        whole_too = arrays.lower is not None and not upper_first
+        whole_too = arrays.low_nibbles is not None and not upper_first
         read = width + (arrays.panels.shape[1] if whole_too else 0)
         n_bytes += read * (min(block.stop, n_filled) - block.start)
         if upper_first:
@@ -310,7 +310,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), core.METRICS.index(metric)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
-                              core.Codes(n, 37, arrays))
+                             core.Codes(n, 37, arrays))
     assert len(filled(arrays)) == n  # others would be scored exactly, at once
     for wanted in (30, 3000):  # few pass, or so many that upper halves are left for some blocks
         scores = reference.furthest(queries, rows, wanted, metric).scores[:, -1]
@@ -324,7 +324,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
             task = core.Task(snapshot, core.Filter(snapshot), queries[some].copy(), 0,
-                              len(every), 1, False, radius)
+                             len(every), 1, False, radius)
             task.run()
             for name in Kept._fields:
                 low, high = (sum(getattr(kept, name)[i] for kept in every) for i in (0, 1))

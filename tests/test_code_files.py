@@ -59,7 +59,7 @@ def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
 def test_large_codes_are_mapped(tmp_path: Path, rng: np.random.Generator,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """Sections of more than a MiB stay in the file."""
-    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((25_000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((25_000, 64))).astype(np.float32)
     index = farann.Index()

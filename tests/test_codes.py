@@ -10,7 +10,7 @@ from cases import Float32, core_top
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import Kind, core, traits_of
+from inside import IndexSpec, core, traits_of
 from numpy.typing import NDArray
 
 import farann
@@ -22,9 +22,9 @@ LEVELS = inside.levels()
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
          queries: Float32 | None = None) -> inside.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
-    kind = Kind(traits_of(metric), True, seed)
+    spec = IndexSpec(traits_of(metric), True, seed)
     centre = np.zeros(rows.shape[1])
-    layout = inside.layout.make_codes(rows, centre, kind, LEVELS[-1], queries, False).layout
+    layout = inside.build.make_codes(rows, centre, spec, LEVELS[-1], queries, False).layout
     return None if layout is None else layout.codes
 
 
@@ -79,11 +79,12 @@ def test_what_codes_hold(dim: int, rng: np.random.Generator) -> None:
     sizes = 10.0 ** rng.uniform(-4, 0, (61, 1))
     rows = (sizes * rng.standard_normal((61, dim))).astype(np.float32)
     arrays = coded(rows)
-    assert arrays.slots is not None and arrays.squares is not None and arrays.unknown is not None
+    assert arrays.slots is not None and arrays.squares is not None
+    assert arrays.low_nibble_norm is not None
     np.testing.assert_array_equal(filled(arrays), np.arange(61))
     np.testing.assert_array_equal(np.sort(arrays.slots[:61]), np.arange(61))
-    assert arrays.basis is None and arrays.whole is None and arrays.lower is not None
-    z, weights = vectors_of(rows, arrays), np.repeat(arrays.weights, 16)[:61, None].astype(float)
+    assert arrays.pca_filter is None and arrays.whole is None and arrays.low_nibbles is not None
+    z, weights = vectors_of(rows, arrays), np.repeat(arrays.inv_scale, 16)[:61, None].astype(float)
     bytes_ = codes_of(arrays).whole
     codes = bytes_[:61, :dim] - 128
     assert (np.abs(codes - weights * z) <= 0.5 + 1e-9).all()
@@ -94,14 +95,14 @@ def test_what_codes_hold(dim: int, rng: np.random.Generator) -> None:
         (bounds.residual, np.linalg.norm(codes - weights * z, axis=1)),
         (bounds.length, weights[:, 0] * lengths),
         (bounds.norm, lengths),
-        (bounds.unknown, np.linalg.norm((bytes_[:61, :dim] & 15) - 7.5, axis=1)),
+        (bounds.low_nibble_norm, np.linalg.norm((bytes_[:61, :dim] & 15) - 7.5, axis=1)),
     ):
         # To within what the turns of numpy and of C differ by.
         assert values.max() - 1e-11 <= bound * (1 + 1e-12) <= values.max() * (1 + 1e-6) + 2e-11
     unknown = np.linalg.norm((bytes_[:61, :dim] & 15) - 7.5, axis=1)
     of_panels = np.append(unknown, np.zeros(3)).reshape(-1, 16).max(axis=1)
-    assert (arrays.unknown >= of_panels * (1 - 1e-12)).all()
-    assert (arrays.unknown <= of_panels * (1 + 1e-6)).all()
+    assert (arrays.low_nibble_norm >= of_panels * (1 - 1e-12)).all()
+    assert (arrays.low_nibble_norm <= of_panels * (1 + 1e-6)).all()
     np.testing.assert_allclose(arrays.squares[:61], lengths**2 * weights[:, 0], rtol=1e-6)
     assert not arrays.squares[61:].any()
 
@@ -116,9 +117,9 @@ def test_weights(dim: int, rng: np.random.Generator) -> None:
     assert (np.diff(z) <= 1e-12).all()
     largest = z[::16]
     room = np.maximum(largest, largest[0] / core.CODE_SPAN)
-    np.testing.assert_allclose(arrays.weights, 127 / room, rtol=1e-6)
+    np.testing.assert_allclose(arrays.inv_scale, 127 / room, rtol=1e-6)
     # Rows of all sizes are there, so that both ends are met.
-    ratio = arrays.weights.max() / arrays.weights.min()
+    ratio = arrays.inv_scale.max() / arrays.inv_scale.min()
     assert ratio == pytest.approx(core.CODE_SPAN, rel=1e-6)
     highest = np.abs(codes_of(arrays).whole[:61, :dim] - 128).max(axis=1)
     assert (highest[: 16 : 16] == 127).all() and highest[-1] < 127
@@ -164,7 +165,7 @@ def test_packing(groups: int, n: int, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 def test_squares_are_for_l2(metric: str, rng: np.random.Generator) -> None:
     arrays = coded(rng.standard_normal((101, 7), dtype=np.float32), metric)
-    assert arrays.squares is None and arrays.bounds.rest_unit == 0.0
+    assert arrays.squares is None and arrays.bounds.rest_step == 0.0
 
 
 def test_same_seed_same_codes(rng: np.random.Generator) -> None:
@@ -198,18 +199,19 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """Directions are found where there are some, and not where all are alike."""
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
     like_any = rng.standard_normal((8000, 96), dtype=np.float32)
     few = rng.standard_normal((8000, 6)) @ rng.standard_normal((6, 96))
     rows = (few + 0.01 * like_any).astype(np.float32)
     for metric in core.METRICS:
         found, none = coded(rows, metric), coded(like_any, metric)
-        assert none.basis is None and none.whole is None and none.whole_bounds is None
-        assert found.basis is not None and found.whole is not None and found.lower is None
-        assert len(found.basis) == 8
-        np.testing.assert_allclose(found.basis @ found.basis.T, np.eye(8), atol=1e-14)
+        assert none.pca_filter is None and none.whole is None and none.whole_bounds is None
+        assert found.pca_filter is not None and found.whole is not None
+        assert found.low_nibbles is None
+        assert len(found.pca_filter) == 8
+        np.testing.assert_allclose(found.pca_filter @ found.pca_filter.T, np.eye(8), atol=1e-14)
         # Nearly all of the rows lies along it.
-        along = np.linalg.norm(rows @ found.basis.T, axis=1)
+        along = np.linalg.norm(rows @ found.pca_filter.T, axis=1)
         assert (along > 0.99 * np.linalg.norm(rows, axis=1)).all()
         assert found.panels.shape[1] == 12 and found.whole.shape[1] == 96
 
@@ -219,10 +221,10 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
 def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generator,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
-    assert coded(rows, metric).basis is not None
+    assert coded(rows, metric).pca_filter is not None
     queries = rows[::250] + np.float32(0.5)
     expected = reference.furthest(queries, rows, 10, metric)
     for n in (1, 20):
@@ -234,7 +236,7 @@ def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generat
 
 def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
                                          rng: np.random.Generator) -> None:
-    monkeypatch.setattr(inside.builder, "MOST_ORDERED", 4999)
+    monkeypatch.setattr(inside.coding, "MOST_ORDERED", 4999)
     rows = rng.standard_normal((5000, 8), dtype=np.float32)
     assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
     rows[7] *= np.float32(100.0)  # it sticks out, and has a position all the same

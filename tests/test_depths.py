@@ -17,7 +17,6 @@ from inside import Added, Answers, Run, Sizes, core
 from numpy.typing import NDArray
 
 import farann
-from farann import tuning
 
 BASE, DIM, K = 12_000, 24, 10
 
@@ -172,7 +171,7 @@ def added_of(index: farann.Index) -> Added:
 
 
 def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64]:
-    missing = tuning.missing_at(recall)
+    missing = inside.missing_at(recall)
     stops = inside.depths.stops_for(inside.store_of(index), k, missing, index.isa, 1)
     assert stops is not None
     return stops
@@ -282,7 +281,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is looked at a few times, and the answers are those of all rows."""
     rows, queries = drawn(rng, 2 * BASE), drawn(rng, 3)
-    plain = inside.search.top
+    plain = inside.batches.top
     for metric in ("l2", "dot"):
         asked = 0
 
@@ -294,7 +293,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
         index = built(rows[:BASE], metric)
         index.tune(k=K)
         counting: Any = type("Counting", (), {"top": staticmethod(counted)})
-        monkeypatch.setattr(inside.depths, "_search", counting)
+        monkeypatch.setattr(inside.depths, "batches", counting)
         for start in range(BASE, 2 * BASE, 300):
             index.add(rows[start : start + 300])
             index.search_furthest(queries, K, recall=0.9)
@@ -355,7 +354,7 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
 
     def task(*stops: int) -> core.ApproximateTask:
         return core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0,
-                                     stops=np.array(stops, np.int64))
+                                    stops=np.array(stops, np.int64))
 
     for good in (0, 16, 512):
         task(good).run()

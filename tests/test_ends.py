@@ -11,7 +11,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from inside import Turn, core, measure_rows, rotation_signs, traits_of
+from inside import Transform, core, measure_rows, rotation_signs, traits_of
 from numpy.typing import NDArray
 
 N_ROWS, PROT_NONE = 640, 0
@@ -43,18 +43,18 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     rows = rng.standard_normal((N_ROWS, dim), dtype=np.float32)
     queries = rng.standard_normal((n_queries, dim), dtype=np.float32)
     centre, unit = np.zeros(dim), False
-    extents = measure_rows(rows, centre, unit, Turn(rotation_signs(dim, 0)), isa, False)
+    extents = measure_rows(rows, centre, unit, Transform(rotation_signs(dim, 0)), isa, False)
     assert extents is not None
-    builder = inside.builder.Builder(rows, centre, traits_of("dot"), isa, extents, False)
+    builder = inside.coding.Builder(rows, centre, traits_of("dot"), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
-    basis = inside.basis.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
-    arrays = builder.lay_out(inside.builder.whole_panels(order), basis if kind == "along" else None)
+    basis = inside.projection.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
+    arrays = builder.lay_out(inside.coding.whole_panels(order), basis if kind == "along" else None)
     arrays = replace(arrays, panels=at_the_end_of_memory(arrays.panels))
-    if arrays.lower is not None:
-        lower = None if kind == "upper" else at_the_end_of_memory(arrays.lower)
-        arrays = replace(arrays, lower=lower)
+    if arrays.low_nibbles is not None:
+        lower = None if kind == "upper" else at_the_end_of_memory(arrays.low_nibbles)
+        arrays = replace(arrays, low_nibbles=lower)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
-                              core.Codes(N_ROWS, dim, arrays))
+                             core.Codes(N_ROWS, dim, arrays))
     task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n_queries, 10, False)
     task.run()
     scores, ids = np.empty((n_queries, 10), np.float32), np.empty((n_queries, 10), np.int64)

@@ -22,7 +22,7 @@ def gaussian(rng: np.random.Generator, n: int, dim: int = 24) -> Float32:
 def seeded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     for name, value in (("_LENGTH", 64), ("_SHARE", 2), ("_LEAST_LISTS", 2),
                         ("_LEAST_KNOWN", 0.0), ("_LEAST_FOUND", 0.0 if request.param else 2.0)):
-        monkeypatch.setattr(inside.seeds, name, value)
+        monkeypatch.setattr(inside.shortlists, name, value)
     return bool(request.param)
 
 
@@ -32,7 +32,7 @@ def test_answers(isa: str, metric: str, seeded: bool, rng: np.random.Generator) 
     rows, queries = gaussian(rng, 6000), gaussian(rng, 40)
     index = index_of(rows, metric).build()
     inside.use_level(index, isa)
-    assert (inside.store_of(index).seeds is not None) == seeded
+    assert (inside.store_of(index).shortlists is not None) == seeded
     best = reference.furthest(queries, rows, 3000, metric).ids
     excluded = [best[i, : (0, 1, K, 2 * K, 300, 3000)[i % 6]] for i in range(len(queries))]
     for k in (1, K, 32):

@@ -25,7 +25,7 @@ N, DIM, N_CELLS, K = 6000, 12, 150, 10
 
 def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> Hits:
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
-    return inside.search.top(snapshot, core.Filter(snapshot), vectors, k, False, 1, **options)[0]
+    return inside.batches.top(snapshot, core.Filter(snapshot), vectors, k, False, 1, **options)[0]
 
 
 def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> NDArray[np.float64]:
@@ -44,16 +44,16 @@ class Promises(NamedTuple):
 
 def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float) -> Promises:
     store = inside.store_of(index)
-    assert store is not None and store.cells is not None and store.codes is not None
-    cells, centre = store.cells, store.centre
+    assert store is not None and store.partitions is not None and store.codes is not None
+    cells, centre = store.partitions, store.centre
     n = len(cells.starts) - 1
     numbers = np.arange(n)
-    scales = 1.0 / cells.weights.astype(np.float64)[numbers // 16]
+    scales = 1.0 / cells.inv_scale.astype(np.float64)[numbers // 16]
     width = cells.panels.shape[1] // 4
     spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
-    deviations = cells.unit * spread * scales
+    deviations = cells.step * spread * scales
     weights = traits_of(index.metric).query_vectors(queries, centre)
-    a = store.codes.turn.weights(weights)
+    a = store.codes.transform.query_vectors(weights)
     lengths = np.linalg.norm(weights, axis=1)
     promises = a @ cells.means(numbers, a.shape[1]).T + effort * np.outer(lengths, deviations)
     points = rows.astype(np.float64)
@@ -79,9 +79,9 @@ def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> 
     """Which of the true answers (n_queries, k) lie in cells that clearly promise the last of them,
     or in none, which are searched in any case."""
     store = inside.store_of(index)
-    assert store is not None and store.cells is not None and store.codes is not None
-    places = inside.quantized.places(store.codes, ids.ravel()).reshape(ids.shape)
-    cell = np.where(places >= 0, store.cells.at(places), -1)
+    assert store is not None and store.partitions is not None and store.codes is not None
+    places = inside.decoding.places(store.codes, ids.ravel()).reshape(ids.shape)
+    cell = np.where(places >= 0, store.partitions.at(places), -1)
     last = np.take_along_axis(told.keys, ids[:, -1:], axis=1)
     promised = np.take_along_axis(told.cells, np.maximum(cell, 0), axis=1)
     # Codes of queries and means are off by that much.
@@ -133,7 +133,7 @@ def test_no_answer_is_lost(isa: str, metric: str, kind: str, rng: np.random.Gene
     told = in_numpy(index, rows, queries, effort)
     assert is_promised(index, told, truth).mean() > 0.8
     for n, k, beside in itertools.product((1, 4, 40), (1, K, 100), (-9.0, -0.5, 0.0, 0.5, 9.0)):
-        hits = searched(index, queries[:n], k, effort=effort, expected=middle + beside)
+        hits = searched(index, queries[:n], k, effort=effort, predicted_threshold=middle + beside)
         missing = np.array([np.isin(ids, found, invert=True) for ids, found
                             in zip(truth[:n, :k], hits.ids, strict=True)])
         lost = (missing & is_promised(index, told, truth[:, :k])[:n]).sum()
@@ -152,7 +152,7 @@ def test_expecting_too_much(metric: str, options: dict[str, Any], rng: np.random
     for k, n in itertools.product((1, K, 100), (1, 4, 300)):
         plain = searched(index, queries[:n], k, effort=3.0).ids
         for expected in (5.0, 1e3, 1e30, INF):
-            again = searched(index, queries[:n], k, effort=3.0, expected=expected).ids
+            again = searched(index, queries[:n], k, effort=3.0, predicted_threshold=expected).ids
             assert (again >= 0).all()
             assert recall_of(again, plain) >= 0.97, (k, n, expected)
 
@@ -164,11 +164,11 @@ def test_after_seeds(rng: np.random.Generator) -> None:
     queries = np.asarray(kinds[rng.integers(0, 8, 3000)] + 0.05 * gaussian(rng, 3000, 16),
                          np.float32)
     index = index_of(rows, "dot", cells=300).build(queries=queries[:2500])
-    assert inside.store_of(index).seeds is not None
+    assert inside.store_of(index).shortlists is not None
     asked = queries[2500:]
     plain = searched(index, asked, effort=2.0)
     for expected in (-1.0, 0.0, 1e6):
-        again = searched(index, asked, effort=2.0, expected=expected)
+        again = searched(index, asked, effort=2.0, predicted_threshold=expected)
         assert all(len(set(ids)) == K for ids in again.ids.tolist())
         assert recall_of(again.ids, plain.ids) >= 0.98
 
@@ -179,7 +179,7 @@ def test_fewer_rows_than_expected(metric: str, rng: np.random.Generator) -> None
     both = gaussian(rng, N + 400, DIM)
     rows, queries = both[:N], np.ascontiguousarray(both[N:])
     index = index_of(rows, metric, cells=N_CELLS).build()
-    assert np.isfinite(index.tune().expected_at(3.0)) == (metric != "l2")
+    assert np.isfinite(index.tune().predicted_threshold_at(3.0)) == (metric != "l2")
     best = index.search_furthest(queries, K // 2).ids  # the worst that can be left out
     some = rng.random(N) < 0.5
     for least, filters in ((0.88, {"exclude": best}), (0.88, {"allowed": some})):
@@ -196,12 +196,13 @@ def test_fewer_rows_than_expected(metric: str, rng: np.random.Generator) -> None
 class TestTable:
     def test_between_efforts(self) -> None:
         table = Tuning(10, (1.0, 2.0, 4.0, INF), (0.5, 0.7, 0.9, 1.0), (1.0, 2.0, 4.0, 9.0),
-                       expected=(0.5, -0.5, -1.5, NAN))
-        assert [table.expected_at(effort) for effort in (0.0, 1.0, 1.5, 3.0, 4.0)] == [
+                       predicted_thresholds=(0.5, -0.5, -1.5, NAN))
+        assert [table.predicted_threshold_at(effort) for effort in (0.0, 1.0, 1.5, 3.0, 4.0)] == [
             0.5, 0.5, 0.0, -1.0, -1.5]
-        assert np.isnan(table.expected_at(INF))
-        assert np.isnan(table._replace(expected=()).expected_at(2.0))
-        assert np.isnan(table._replace(expected=(0.5, NAN, NAN, NAN)).expected_at(3.0))
+        assert np.isnan(table.predicted_threshold_at(INF))
+        assert np.isnan(table._replace(predicted_thresholds=()).predicted_threshold_at(2.0))
+        assert np.isnan(table._replace(predicted_thresholds=(0.5, NAN, NAN,
+                                                             NAN)).predicted_threshold_at(3.0))
 
     def test_measured(self, rng: np.random.Generator) -> None:
         """Nearly all k-th keys are above what is expected, and not far."""
@@ -209,8 +210,9 @@ class TestTable:
         rows, queries = both[:N], np.ascontiguousarray(both[N:])
         index = index_of(rows, "cosine", cells=N_CELLS).build()
         table = index.tune(queries[:600])
-        assert len(table.expected) == len(table.efforts) and np.isnan(table.expected[-1])
-        beside = surprises(index, queries[600:], K, 3.0) - table.expected_at(3.0)
+        assert len(table.predicted_thresholds) == len(table.efforts)
+        assert np.isnan(table.predicted_thresholds[-1])
+        beside = surprises(index, queries[600:], K, 3.0) - table.predicted_threshold_at(3.0)
         assert np.quantile(beside, 0.02) > 0.0 and np.median(beside) < 2.0
 
     def test_nothing_to_expect(self, rng: np.random.Generator) -> None:
@@ -218,7 +220,7 @@ class TestTable:
         rows = clustered(rng, N, DIM)
         rows[:40] *= 1e3
         table = index_of(rows, "l2", cells=N_CELLS).build().tune(clustered(rng, 300, DIM))
-        assert not table.expected and np.isnan(table.expected_at(3.0))
+        assert not table.predicted_thresholds and np.isnan(table.predicted_threshold_at(3.0))
 
     def test_in_a_file(self, tmp_path: Path, rng: np.random.Generator) -> None:
         index = index_of(gaussian(rng, N, DIM), "cosine", cells=N_CELLS).build()
@@ -226,8 +228,8 @@ class TestTable:
         index.save(tmp_path / "index.farann")
         loaded = farann.Index.load(tmp_path / "index.farann")
         other = inside.store_of(loaded).tunings.by_k[5]
-        np.testing.assert_array_equal(other.expected, table.expected)
-        assert other._replace(expected=()) == table._replace(expected=())
+        np.testing.assert_array_equal(other.predicted_thresholds, table.predicted_thresholds)
+        assert other._replace(predicted_thresholds=()) == table._replace(predicted_thresholds=())
 
 
 def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
@@ -240,8 +242,8 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     effort = table.effort_for(0.95)
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
     chosen = core.Filter(snapshot)
-    plain, plain_stats = inside.search.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
-    hits, stats = inside.search.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
-                              expected=table.expected_at(effort))
+    plain, plain_stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
+    hits, stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
+                                     predicted_threshold=table.predicted_threshold_at(effort))
     assert recall_of(hits.ids, truth) >= 0.94
     assert stats.rows_scanned < 0.8 * plain_stats.rows_scanned

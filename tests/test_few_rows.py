@@ -96,6 +96,6 @@ def test_tasks(n: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
         for one in work:
             one(None)
 
-    monkeypatch.setattr(inside.tasks, "run_all", run_all)
+    monkeypatch.setattr(inside.pool, "run_all", run_all)
     index.search_furthest(rng.standard_normal((1000, 32), dtype=np.float32), threads=1)
     assert cut == [tasks]

@@ -336,14 +336,14 @@ class TestContradictions:
 
     @pytest.fixture
     def parts(self, saved: bytes, path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        return inside.format.read_file(path)
+        return inside.container.read_file(path)
 
     @staticmethod
     def refused_or_harmless(
         path: Path, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]
     ) -> bool:
         """Load what was made up: a FormatError, or an index that answers; nothing worse."""
-        inside.format.write_file(path, metadata, arrays)
+        inside.container.write_file(path, metadata, arrays)
         refused = []
         for mmap in (False, True):
             try:

@@ -124,7 +124,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def cut(path: Path, length: int) -> Callable[[Any], Any]:
-    """A `_read_table` after which the file loses its end, as if by another process."""
+    """A `read_table` after which the file loses its end, as if by another process."""
     read_table = inside.read_table
 
     def read_and_cut(stream: Any) -> Any:
@@ -287,7 +287,7 @@ class TestRefusedContent:
         with pytest.raises(ValueError, match="expected fewer than 1024, got 1024"):
             write_bytes({}, arrays | {"more": np.zeros(1)})
         with monkeypatch.context() as patch:
-            patch.setattr(inside.format, "MAX_SECTIONS", 2000)
+            patch.setattr(inside.container, "MAX_SECTIONS", 2000)
             data = write_bytes({}, arrays | {"more": np.zeros(1)})
         with pytest.raises(FormatError, match="expected 1 to 1024 sections .*, got 1025"):
             read_bytes(data)
@@ -672,7 +672,7 @@ class TestMapped:
         self, reader: Reader, length: int, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_file(path, METADATA, {"large": self.large})
-        monkeypatch.setattr(inside.format, "_read_table", cut(path, length))
+        monkeypatch.setattr(inside.container, "read_table", cut(path, length))
         with pytest.raises(FormatError, match="'(metadata|large)': the file was cut short"):
             reader(path)
 

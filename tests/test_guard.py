@@ -12,6 +12,7 @@ import reference
 from approximate_cases import recall_of
 from cases import Float32, assert_same, float32, index_of
 from guard_cases import TARGET, N, around, guarded, guards_of, middles_of, unlike
+from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
@@ -33,7 +34,7 @@ def plain() -> farann.Index:
     return index_of(around(middles_of(24), N, 1), "dot", threads=1).build(tune=[10])
 
 
-def bare(index: farann.Index, queries: Float32) -> Float32:
+def bare(index: farann.Index, queries: Float32) -> NDArray[np.int64]:
     """What a search finds without a guard."""
     kept = dict(guards_of(index))
     guards_of(index).clear()
@@ -46,6 +47,7 @@ def bare(index: farann.Index, queries: Float32) -> Float32:
 class TestRecall:
     def test_queries_like_the_rows(self, index: farann.Index) -> None:
         """Hardly any is guarded, and answers of a batch are the same as without a guard."""
+        assert index.dim is not None
         queries = around(middles_of(index.dim), 1000, 2)
         hits, number = guarded(index, queries)
         assert number <= 3
@@ -56,6 +58,7 @@ class TestRecall:
         assert one_by_one <= 9
 
     def test_queries_unlike_the_rows(self, index: farann.Index) -> None:
+        assert index.dim is not None
         unguarded = []
         for name, queries in unlike(index.dim, ASKED, index.metric).items():
             truth = index.search_furthest(queries)
@@ -69,7 +72,7 @@ class TestRecall:
                     assert np.array_equal(one.ids, truth.ids[i])
                     assert one.scores.tobytes() == truth.scores[i].tobytes()
         # There is something to guard against.
-        if inside.store_of(index).cells is None:
+        if inside.store_of(index).partitions is None:
             assert min(unguarded) < 0.5
 
     @pytest.mark.parametrize("dim", [24, 100])
@@ -89,6 +92,7 @@ class TestRecall:
         assert others is not None and len(others) > 900
 
     def test_longer_queries_are_others_under_l2_alone(self, index: farann.Index) -> None:
+        assert index.dim is not None
         queries = around(middles_of(index.dim), ASKED, 3)
         for factor in (2.0**-40, 8.0, 2.0**40):
             number = guarded(index, np.float32(factor) * queries)[1]
@@ -120,8 +124,8 @@ class TestBatches:
         assert 300 <= number <= 320
         truth = plain.search_furthest(queries)
         there = np.argsort(order)
-        assert_same(farann.Hits(*(part[there[1500:]] for part in hits)),
-                    farann.Hits(*(part[1500:] for part in truth)))
+        assert_same(farann.Hits(hits.scores[there[1500:]], hits.ids[there[1500:]]),
+                    farann.Hits(truth.scores[1500:], truth.ids[1500:]))
         assert recall_of(hits.ids[there[:1500]], truth.ids[:1500]) >= TARGET - 0.015
 
     def test_filters(self, plain: farann.Index) -> None:
@@ -145,17 +149,24 @@ class TestBatches:
         marks = np.zeros(4000, np.uint8)
         found = guard.tests.find(queries, 0, 4000, marks)
         assert found == marks.sum() and 4 <= found <= 60
-        assert guard.unlike(queries, 1) is None or len(guard.unlike(queries, 1)) < found
+        picked = guard.unlike(queries, 1)
+        assert picked is None or len(picked) < found
+
+        def unlike_of(some: Float32, k: int = 1) -> NDArray[np.int64]:
+            picked = guard.unlike(some, k)
+            assert picked is not None
+            return picked
+
         # One alone, or more than chance has, are guarded.
         some = np.flatnonzero(marks)
-        assert guard.unlike(queries[some[:1]], 1).tolist() == [0]
-        assert len(guard.unlike(queries[some], 1)) == found
+        assert unlike_of(queries[some[:1]]).tolist() == [0]
+        assert len(unlike_of(queries[some])) == found
         # As are few that are far off.
         queries[[5, 70]] = unlike(24, 2, "dot")["rotated"]
-        assert np.isin([5, 70], guard.unlike(queries, 1)).all()
+        assert np.isin([5, 70], unlike_of(queries)).all()
         monkeypatch.setattr(inside.guard, "_FAR", 1.0)
         monkeypatch.setattr(inside.guard, "_PART", 100)
-        assert len(guard.unlike(queries, 2)) == len(set(some) | {5, 70})
+        assert len(unlike_of(queries, 2)) == len(set(some) | {5, 70})
 
     def test_nobody_asks(self, plain: farann.Index) -> None:
         hits, number = guarded(plain, np.empty((0, 24), np.float32))
@@ -296,6 +307,7 @@ class TestWarning:
     def test_not_of_queries_like_the_sample(self, index: farann.Index) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            assert index.dim is not None
             for seed in range(10, 14):
                 index.search_furthest(around(middles_of(index.dim), 700, seed), recall=TARGET)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import methodcaller
+from typing import Any
 
 import inside
 import numpy as np
@@ -98,7 +99,7 @@ def test_ctrl_c_ends_a_batch(
     code = INTERRUPTED.replace("OPTIONS", options).replace("CALL", call)
     told = run_python(code, threads=threads, timeout=600)
     assert told["interrupted"] and told["same"]
-    assert min(threads, 2) <= told["begun"] < 98  # of 196 or more
+    assert min(threads, 2) <= int(told["begun"]) < 98  # of 196 or more
 
 
 def test_ctrl_c_ends_a_single_search(run_python: Callable[..., Arrays]) -> None:
@@ -189,6 +190,8 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     chosen = core.Filter(snapshot)
     flag = core.CancelFlag()
     assert not flag.is_cancelled()
+    kind: Any
+    options: tuple[Any, ...]
     for kind, options in ((core.Task, (False, None, 0.0)),
                           (core.ApproximateTask, (np.inf, 0, np.nan))):
         with pytest.raises(core.Cancelled):
@@ -202,7 +205,7 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
         assert task.did()[0] == 0  # no block was begun
     with pytest.raises(core.Cancelled):
         core.score_slots(snapshot, rows, np.arange(500), np.empty((500, 500), np.float32), 0,
-                          500, cancelled())
+                         500, cancelled())
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -224,10 +227,14 @@ def test_after_an_error_nothing_more_is_begun(threads: int, long: bool) -> None:
         return function
 
     with pytest.raises(LookupError, match="number 3"):
-        inside.tasks.run_all([work(i) for i in range(100)], threads, long=long)
+        inside.pool.run_all([work(i) for i in range(100)], threads, long=long)
     assert len(begun) <= 3 + threads
     done: list[int] = []
-    inside.tasks.run_all([lambda flag, i=i: done.append(i) for i in range(100)], threads, long=long)
+
+    def note(i: int) -> Callable[[object], None]:
+        return lambda flag: done.append(i)
+
+    inside.pool.run_all([note(i) for i in range(100)], threads, long=long)
     assert sorted(done) == list(range(100))
 
 
@@ -244,7 +251,7 @@ def test_without_threads_the_caller_does_it(
     inside.forget_executors()
     monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     who: list[int] = []
-    inside.tasks.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
+    inside.pool.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
     assert who == [threading.get_ident()] * 20
 
 
@@ -298,7 +305,7 @@ give(refused=refused, left=left, same=[(a == expected).all() for a in answers],
 """
     )
     assert told["refused"] and told["left"] == 0
-    assert told["same"].all() and told["after"] > 0  # once there are threads they are used
+    assert told["same"].all() and int(told["after"]) > 0  # once there are threads they are used
 
 
 def test_long_work_is_told_by_counting() -> None:
@@ -355,7 +362,7 @@ def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> No
     who: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
         for limit in ("_LONG_WORK", "_SLOW_LONG_WORK", "_SMALL_WORK"):
-            patch.setattr(inside.search, limit, 0)
+            patch.setattr(inside.batches, limit, 0)
 
         class Noted(core.Task):
             def run(self) -> None:

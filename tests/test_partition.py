@@ -32,11 +32,11 @@ def plain_space(dim: int, unit: bool = False) -> inside.kmeans.Space:
 def test_number_of_cells() -> None:
     """By the root of the number of rows; larger cells where scanning costs little."""
     for isa, automatic in (("scalar", 4000), ("avx512vnni", 4000), ("amx", 2000)):
-        assert inside.cells.number_of_cells("auto", 1_000_000, isa) == automatic
-        assert inside.cells.number_of_cells("auto", 49_999, isa) == 0
-        assert inside.cells.number_of_cells(None, 1_000_000, isa) == 0
-        assert inside.cells.number_of_cells(300, 1_000_000, isa) == 300
-        assert inside.cells.number_of_cells(300, 200, isa) == 200
+        assert inside.partitions.number_of_partitions("auto", 1_000_000, isa) == automatic
+        assert inside.partitions.number_of_partitions("auto", 19_999, isa) == 0
+        assert inside.partitions.number_of_partitions(None, 1_000_000, isa) == 0
+        assert inside.partitions.number_of_partitions(300, 1_000_000, isa) == 300
+        assert inside.partitions.number_of_partitions(300, 200, isa) == 200
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -53,7 +53,7 @@ def queries_of_few_directions(rng: np.random.Generator, n: int = 400) -> NDArray
     return rng.standard_normal((n, 3)) @ rng.standard_normal((3, DIM))
 
 
-def fourth_root(moment: inside.asked.Moment) -> NDArray[np.float64]:
+def fourth_root(moment: inside.query_sample.Moment) -> NDArray[np.float64]:
     """As plain numpy has it, with the largest of what the moment tells apart on average for 1."""
     whole = moment.root() @ moment.root().T + moment.rest * np.eye(DIM)
     values, axes = np.linalg.eigh(whole)
@@ -69,9 +69,9 @@ def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
                                       rng: np.random.Generator) -> None:
     rows = gaussian(rng, N, DIM) + np.float32(0.5)
     centre = np.full(DIM, 0.125)
-    moment = inside.asked.moment_of(queries_of_few_directions(rng)) if weighed else None
+    moment = inside.query_sample.moment_of(queries_of_few_directions(rng)) if weighed else None
     space = inside.kmeans.Space(centre, unit, moment)
-    means = inside.kmeans.means_of(rows, space, n_cells, 0).cells
+    means = inside.kmeans.means_of(rows, space, n_cells, 0).partitions
     labels = inside.kmeans.partition(rows, space, n_cells, 0)
     vectors = rows.astype(np.float64)
     if unit:
@@ -119,9 +119,9 @@ def test_moment_of_queries(
     most_axes: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where queries have few directions the main axes say it all, and the rest is even."""
-    monkeypatch.setattr(inside.asked, "_MAIN_DIRECTIONS", most_axes)
+    monkeypatch.setattr(inside.query_sample, "_MAIN_DIRECTIONS", most_axes)
     weights = queries_of_few_directions(rng)
-    of_weights = inside.asked.moment_of(weights)
+    of_weights = inside.query_sample.moment_of(weights)
     factor, rest = of_weights.root(), of_weights.rest
     directions = weights / np.linalg.norm(weights, axis=1, keepdims=True)
     moment = (directions.T @ directions + np.eye(DIM)) / (400 + DIM)
@@ -136,7 +136,7 @@ def test_moment_of_queries(
 def test_cells_are_small_where_queries_look(rng: np.random.Generator) -> None:
     """Keys of the rows of a cell differ less, although the rows differ more."""
     rows, weights = gaussian(rng, N, DIM), queries_of_few_directions(rng)
-    space = inside.kmeans.Space(np.zeros(DIM), False, inside.asked.moment_of(weights))
+    space = inside.kmeans.Space(np.zeros(DIM), False, inside.query_sample.moment_of(weights))
     plain, weighed = split(rows, N_CELLS), inside.kmeans.partition(rows, space, N_CELLS, 0)
     keys = (rows @ weights.T).astype(np.float32)
     assert spread(keys, weighed) < 0.5 * spread(keys, plain)

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from posneg_oracle import assert_best, everything
 
 import farann
-from farann.adapters import posneg
 from farann.adapters.posneg import PosNegHits, PosNegRanker
 
 Array = NDArray[Any]
@@ -71,7 +70,7 @@ class Case:
         self.sides = [{i: row for i, row in side.items() if i in known} for side in self.sides]
         if inside.fusion_of(self.ranker).calibrated:
             own = np.round(rng.normal(0, 0.5, len(self.ranker.ids)) * 4) / 4
-            calibrations = []
+            calibrations: list[Calibration] = []
             for sign in (1.0, -1.0):
                 chosen: Any = Linear(0.5 * rng.integers(1, 5), 0.5 * rng.integers(-2, 3))
                 if curve == "steps":
@@ -84,7 +83,7 @@ class Case:
             weight = inside.weight_of(self.ranker)
             weight = 0.5 if weight == "fit" else weight
             fusion = inside.fusion_of(self.ranker)._replace(weight=float(weight))
-            inside.put_model(self.ranker, Model(*calibrations, fusion, own))
+            inside.put_model(self.ranker, Model(calibrations[0], calibrations[1], fusion, own))
 
     def check(self, k: int, *, exact: bool = False, exclude: list[Array] | None = None,
               allowed: Array | None = None) -> PosNegHits:
@@ -183,14 +182,15 @@ def test_searches_look_at_few_items(fusion: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(inside.retrieval, "_DENSE", 0.25)
     case = Case(3, n=4000, dims=(4, 4), fusion=fusion, queries=5)
     scored: list[int] = []
-    original = inside.retrieval.Scorer.__call__
+    scorer: Any = vars(inside.retrieval)["Scorer"]
+    original = scorer.__call__
 
     def counted(self: Any, items: Array, *rest: Any) -> Any:
         scored.append(items.size)
         return original(self, items, *rest)
 
-    monkeypatch.setattr(inside.retrieval.Scorer, "__call__", counted)
-    monkeypatch.setattr(inside.retrieval.Scorer, "everything", None)
+    monkeypatch.setattr(scorer, "__call__", counted)
+    monkeypatch.setattr(scorer, "everything", None)
     case.check(10)
     assert 0 < sum(scored) < 5 * 4000 * 0.6
 
@@ -292,10 +292,12 @@ def test_a_single_query_gives_vectors() -> None:
 
 
 def test_batches_are_cut_and_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posneg, "_QUERIES", 3)
-    monkeypatch.setattr(posneg, "_FEW_QUERIES", 2)
+    monkeypatch.setattr(inside.posneg_ranker, "_QUERIES", 3)
+    monkeypatch.setattr(inside.posneg_ranker, "_FEW_QUERIES", 2)
     monkeypatch.setattr(inside.retrieval, "_PAIRS", 10)
-    for options in ({}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}):
+    rankers: list[dict[str, Any]] = [
+        {}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}]
+    for options in rankers:
         case = Case(12, n=40, queries=8, **options)
         exclude = [case.ranker.ids[i::9] for i in range(8)]
         case.check(6, exclude=exclude)
@@ -432,7 +434,8 @@ def test_threads_see_one_fit_or_the_other() -> None:
     def switch(turn: int) -> list[list[float]]:
         if turn % 5 == 0:
             inside.put_model(ranker, (first, second)[turn // 5 % 2])
-        return ranker.rank(*case.queries, 5).scores.tolist()
+        found: list[list[float]] = ranker.rank(*case.queries, 5).scores.tolist()
+        return found
 
     with ThreadPoolExecutor(4) as pool:
         assert all(scores in answers for scores in pool.map(switch, range(80)))

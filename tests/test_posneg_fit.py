@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import inside
@@ -307,7 +308,8 @@ def test_the_weight_is_fitted_by_default_where_one_index_answers() -> None:
     log = Log()
     labels = log.labels(2.0, 0.5, 0.0)
     assert log.ranker(labels).weight == log.ranker(labels, weight="fit").weight != 0.5
-    for options in ({"fusion": "convex"}, {"calibration": "none"}):
+    fixed: list[dict[str, Any]] = [{"fusion": "convex"}, {"calibration": "none"}]
+    for options in fixed:
         assert log.ranker(labels, **options).weight == 0.5
 
 
@@ -331,9 +333,10 @@ def test_weights_count_like_repeated_feedback(calibration: str) -> None:
 def test_users_say_whose_feedback_it_is() -> None:
     log = Log(n=500)
     labels = log.labels(2.0, 2.0, 0.0)
-    for options in ({}, {"normalize": "minmax"}, {"normalize": "rank"}, {"fusion": "borda"},
-                    {"normalize": "softmax", "metric": "cosine"},
-                    {"normalize": "zmuv", "metric": "l2"}):
+    rankers: list[dict[str, Any]] = [
+        {}, {"normalize": "minmax"}, {"normalize": "rank"}, {"fusion": "borda"},
+        {"normalize": "softmax", "metric": "cosine"}, {"normalize": "zmuv", "metric": "l2"}]
+    for options in rankers:
         one, other = log.ranker(labels, **options), log.ranker(labels, users=False, **options)
         for part, same in zip(one.rank(*log.queries, 5), other.rank(*log.queries, 5),
                               strict=True):
@@ -449,13 +452,14 @@ def test_errors_of_the_ranker(change: dict[str, Any], kind: type[Exception],
 
 def test_errors_of_rank() -> None:
     ranker = PosNegRanker(np.eye(2), np.eye(2), calibration="none")
-    for call, message in (
+    refused: list[tuple[Callable[[], object], str]] = [
         (lambda: ranker.rank(np.eye(2), np.eye(2), 0), "k: expected 1 or more"),
         (lambda: ranker.rank(np.eye(2), np.eye(2), 3, candidates=2), "candidates: expected 3"),
         (lambda: ranker.rank([1.0, 0.0], np.eye(2)), "negative_queries: expected as many"),
         (lambda: ranker.rank(np.eye(2), np.eye(2), exclude=[[1]]), "exclude: expected ids"),
         (lambda: ranker.rank(np.eye(2), np.eye(2), allowed=np.ones(3, bool)), "allowed: expected"),
-    ):
+    ]
+    for call, message in refused:
         with pytest.raises(ValueError, match=message):
             call()
     with pytest.raises(RuntimeError, match="probability: fit must be called first"):

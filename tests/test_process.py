@@ -86,7 +86,7 @@ def test_errors_restore_too(three_threads: list[int], error: type[BaseException]
 def test_an_interrupt_at_any_line(three_threads: list[int]) -> None:
     """Of those that limit and restore; once there is one, it is survived."""
     file = inside.process.one_thread.__wrapped__.__code__.co_filename  # type: ignore[attr-defined]
-    n_lines, at = 10**6, 0
+    n_lines, at, count = 10**6, 0, 0
 
     def trace(frame: Any, event: str, _: Any) -> Any:
         nonlocal count
@@ -214,9 +214,8 @@ def test_answers_are_those_of_denormal_rows(
         queries, rows, metric)
     request.getfixturevalue("no_denormals")
     index = index_of(rows, metric, codes=codes, threads=2).build()
-    for search, right in zip(
-        (index.search_furthest, index.search_nearest), expected, strict=True
-    ):
+    searches: list[Callable[..., farann.Hits]] = [index.search_furthest, index.search_nearest]
+    for search, right in zip(searches, expected, strict=True):
         assert_same(search(queries, 9), right)
         assert_same(search(queries[:3], 9), farann.Hits(right.scores[:3], right.ids[:3]))
         assert_same(search(queries[0], 9), farann.Hits(right.scores[0], right.ids[0]))
@@ -245,13 +244,13 @@ def test_every_entry_of_the_core_leaves_it(no_denormals: None) -> None:
     for options in ({}, {"cells": 20}, {"codes": "int4", "keep_vectors": False, "cells": 20}):
         index = index_of(rows, **options).build()
         calls: list[Callable[[], object]] = [
-            lambda index=index: index.search_furthest(rows[:30], budget=2000),
-            lambda index=index: index.search_furthest(rows[0], budget=2000),
-            lambda index=index: index.score(rows[:3], [1, 2, 3]),
-            lambda index=index: index.reconstruct([1, 2, 3]),
-            lambda index=index: index.tune(rows[:50], k=3),
-            lambda index=index: index.add(rows[:40]),
-            lambda index=index: index.build(),
+            lambda: index.search_furthest(rows[:30], budget=2000),
+            lambda: index.search_furthest(rows[0], budget=2000),
+            lambda: index.score(rows[:3], [1, 2, 3]),
+            lambda: index.reconstruct([1, 2, 3]),
+            lambda: index.tune(rows[:50], k=3),
+            lambda: index.add(rows[:40]),
+            lambda: index.build(),
         ]
         for call in calls:
             call()

@@ -416,7 +416,7 @@ class TestFiles:
 def answers_or_refusal(path: Path, metadata: dict[str, Any],
                        arrays: dict[str, NDArray[Any]]) -> bool:
     """Whether made-up content is refused; if not, the index answers with rows that it has."""
-    inside.format.write_file(path, metadata, arrays)
+    inside.container.write_file(path, metadata, arrays)
     for mmap in (True, False):
         try:
             index = farann.Index.load(path, mmap=mmap)
@@ -443,7 +443,7 @@ class TestCraftedFiles:
         stages = lives(codes, cells, "l2")
         next(stages)
         next(stages).save(tmp_path / "whole")
-        return inside.format.read_file(tmp_path / "whole")
+        return inside.container.read_file(tmp_path / "whole")
 
     def test_sections_left_out(self, parts: Any, tmp_path: Path) -> None:
         metadata, arrays = parts
@@ -537,7 +537,7 @@ class TestErrors:
             made = None if codes is None else core.Codes(100, 6, codes)
             with pytest.raises(ValueError, match="without vectors there must be codes"):
                 core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, made, None,
-                               False)
+                              False)
 
 
 class TestRotation:
@@ -545,12 +545,12 @@ class TestRotation:
     def test_there_and_back(self, dim: int, rng: np.random.Generator) -> None:
         signs = rng.choice(np.array([-1, 1], np.int8), (3, dim))
         rows = gaussian(rng, 20, dim)
-        turned = inside.rotation.turned(rows.astype(np.float64), signs)
+        turned = inside.transform.rotated(rows.astype(np.float64), signs)
         assert np.linalg.norm(turned, axis=1) == pytest.approx(np.linalg.norm(rows, axis=1))
-        assert inside.rotation.turned_back(turned, signs) == pytest.approx(rows, abs=1e-12)
+        assert inside.transform.rotated_back(turned, signs) == pytest.approx(rows, abs=1e-12)
         largest = np.empty(20)
         core.code_extents(rows, np.zeros(dim), False, signs, None, None, inside.levels()[-1],
-                           largest)
+                          largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)
 
     @pytest.mark.parametrize("dim", [1, 3, 8, 50, 129, 784])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import inside
 import numpy as np
@@ -125,8 +126,8 @@ def test_rows_on_the_edge_of_reach(seed: int, metric: str, dim: int, spread: flo
     """Rows straight away from queries, of nearly equal lengths: the bound has nothing to spare."""
     rng = np.random.default_rng(seed)
     direction = rng.standard_normal((1, dim))
-    rows = direction * np.exp(rng.normal(0.0, spread, (300, 1))) + offset
-    rows = rows.astype(np.float32)
+    sizes = np.exp(rng.normal(0.0, spread, (300, 1)))
+    rows = (direction * sizes + offset).astype(np.float32)
     if twins:
         rows[150:] = rows[:150]
     queries = (offset - direction * rng.uniform(0.1, 10.0, (13, 1))).astype(np.float32)
@@ -176,9 +177,10 @@ def test_rows_on_the_edge_of_a_lead(seed: int, metric: str, dim: int, spread: fl
 def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     rows, centre, lead = uneven(rng, 1600, DIM), rng.standard_normal(DIM), rng.standard_normal(DIM)
     arrays = lay_out(rows, metric, centre=centre, lead=lead)
-    assert arrays.longest is not None and arrays.along is not None and arrays.slots is not None
+    assert arrays.max_norm is not None and arrays.max_along is not None and arrays.slots is not None
     lead /= np.linalg.norm(lead)
-    np.testing.assert_allclose(arrays.lead, lead, rtol=1e-15)
+    assert arrays.mean_query_direction is not None
+    np.testing.assert_allclose(arrays.mean_query_direction, lead, rtol=1e-15)
     n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":
@@ -189,7 +191,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     promise = 2.0 * along + across
     # Within parts of 512 rows lie by size.
     assert promise[:512].min() >= promise[512:1024].max() - 1e-9
-    for held, values in ((arrays.along, along), (arrays.longest, across)):
+    for held, values in ((arrays.max_along, along), (arrays.max_norm, across)):
         of_panels = values.reshape(-1, 16).max(axis=1)
         assert (of_panels <= held[: len(of_panels)]).all()
         np.testing.assert_allclose(held[: len(of_panels)], of_panels, rtol=1e-4, atol=1e-6)
@@ -199,7 +201,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
 def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
     rows, centre = uneven(rng, 1600, DIM), rng.standard_normal(DIM)
     arrays = lay_out(rows, metric, centre=centre, by_length=True)
-    assert arrays.longest is not None and arrays.slots is not None
+    assert arrays.max_norm is not None and arrays.slots is not None
     n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":
@@ -209,8 +211,8 @@ def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
     assert lengths[:512].min() >= lengths[512:1024].max()
     assert lengths[512:1024].min() >= lengths[1024:].max()
     of_panels = lengths.reshape(-1, 16).max(axis=1)
-    assert (of_panels <= arrays.longest[: len(of_panels)]).all()
-    assert (arrays.longest[: len(of_panels)] <= of_panels * (1.0 + 1e-5)).all()
+    assert (of_panels <= arrays.max_norm[: len(of_panels)]).all()
+    assert (arrays.max_norm[: len(of_panels)] <= of_panels * (1.0 + 1e-5)).all()
 
 
 def spares_rows_and_survives_a_file(index: farann.Index, rows: Float32, queries: Float32,
@@ -232,8 +234,8 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    assert inside.store_of(index).codes is not None
-    assert inside.store_of(index).codes.longest is not None
+    codes = inside.store_of(index).codes
+    assert codes is not None and codes.max_norm is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
                    put("longest", 3, -1.0), put("longest", 3, np.inf),
@@ -251,8 +253,8 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
     index.add(rows)
     index.build(queries=queries[50:])
     queries = queries[:50]
-    assert inside.store_of(index).codes is not None
-    assert inside.store_of(index).codes.lead is not None
+    codes = inside.store_of(index).codes
+    assert codes is not None and codes.mean_query_direction is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
                    put("along", 3, np.inf), change("along", lambda array: array[None]),
@@ -268,8 +270,9 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
 def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) -> None:
     rows = uneven(rng, 600, DIM)
     arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
+    none: dict[str, Any] = {lost: None}
     with pytest.raises(ValueError, match="lead"):
-        core.Codes(600, DIM, replace(arrays, **{lost: None}))
+        core.Codes(600, DIM, replace(arrays, **none))
 
 
 def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
@@ -280,8 +283,8 @@ def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
         index = farann.Index(metric="dot")
         index.add(ordered)
         index.build()
-        assert inside.store_of(index).codes is not None
-        assert inside.store_of(index).codes.lead is not None
+        codes = inside.store_of(index).codes
+        assert codes is not None and codes.mean_query_direction is not None
 
 
 def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
@@ -289,5 +292,5 @@ def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
     index = farann.Index(metric="dot")
     index.add(rows)
     index.build()
-    assert inside.store_of(index).codes is not None
-    assert inside.store_of(index).codes.longest is None
+    codes = inside.store_of(index).codes
+    assert codes is not None and codes.max_norm is None

@@ -42,16 +42,16 @@ class Rough:
 
     def __init__(self, index: farann.Index) -> None:
         store = inside.store_of(index)
-        assert store is not None and store.codes is not None and store.cells is not None
-        codes, cells, self.centre = store.codes, store.cells, store.centre
-        assert cells.relative and codes.lower is None and codes.slots is not None
+        assert store is not None and store.codes is not None and store.partitions is not None
+        codes, cells, self.centre = store.codes, store.partitions, store.centre
+        assert cells.relative and codes.low_nibbles is None and codes.slots is not None
         self.largest, self.signs = inside.largest_code(index.isa), codes.signs
         positions = model.filled(codes)
-        self.slots, weights = codes.slots[positions], codes.weights[positions // 16].astype(float)
+        self.slots, weights = codes.slots[positions], codes.inv_scale[positions // 16].astype(float)
         means = np.zeros((len(cells.starts) + 1, index.dim or 0))
         width = means.shape[1]
         bytes_of = model.by_position(cells.panels)[: len(cells.starts) - 1, :width]
-        means[1:-1] = (bytes_of - 128.0) / np.repeat(cells.weights, 16)[: len(bytes_of), None]
+        means[1:-1] = (bytes_of - 128.0) / np.repeat(cells.inv_scale, 16)[: len(bytes_of), None]
         cell = np.searchsorted(cells.starts, positions, side="right")
         upper = model.codes_of(codes).whole[positions, :width]
         self.rows = (upper - 120.5) / weights[:, None] + means[cell]
@@ -67,8 +67,9 @@ class Rough:
         reduced = self.rows @ a + (0.0 if self.squares is None else self.squares)
         key = (reduced - asked.key_offset) / asked.key_scale
         if metric == "l2":
-            return np.sqrt(np.maximum(key, 0.0))
-        return -key / (np.linalg.norm(query.astype(float)) if metric == "cosine" else 1.0)
+            return np.asarray(np.sqrt(np.maximum(key, 0.0)))
+        norm = np.linalg.norm(query.astype(float)) if metric == "cosine" else 1.0
+        return np.asarray(-key / norm)
 
 
 def assert_rough(index: farann.Index, queries: Float32, metric: str) -> None:
@@ -241,7 +242,7 @@ class TestLife:
             index = index_of(rows, codes=codes, cells=cells, keep_vectors=keep).build()
             store = inside.store_of(index)
             assert store is not None
-            assert (store.cells is not None and store.cells.relative) == (
+            assert (store.partitions is not None and store.partitions.relative) == (
                 codes == "int4" and cells == 7 and not keep)
 
 
@@ -258,7 +259,7 @@ class TestFiles:
                 index.build()
             hits = index.search_furthest(queries, 20, **ALL)
             index.save(path)
-            assert inside.format.read_file(path)[0]["relative"] is True
+            assert inside.container.read_file(path)[0]["relative"] is True
             for again in (farann.Index.load(path), farann.Index.load(path, mmap=True),
                           pickle.loads(pickle.dumps(index))):
                 assert_same(again.search_furthest(queries, 20, **ALL), hits)
@@ -271,16 +272,16 @@ class TestFiles:
     @staticmethod
     def parts(tmp_path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         some("l2", 900)[0].save(tmp_path / "index")
-        return inside.format.read_file(tmp_path / "index")
+        return inside.container.read_file(tmp_path / "index")
 
     def test_files_without_the_key_are_not_relative(self, parts: Any, tmp_path: Path) -> None:
         """Codes are those of rows then, as they were before there was a key."""
         metadata, arrays = parts
         del metadata["relative"]
-        inside.format.write_file(tmp_path / "older", metadata, arrays)
+        inside.container.write_file(tmp_path / "older", metadata, arrays)
         index = farann.Index.load(tmp_path / "older")
         store = inside.store_of(index)
-        assert store is not None and store.cells is not None and store.codes is not None
+        assert store is not None and store.partitions is not None and store.codes is not None
         query = gaussian(np.random.default_rng(0), 1, DIM)[0]
         hits = index.search_furthest(query, 10, **ALL)
         assert index.score(query, hits.ids) == pytest.approx(hits.scores, rel=0.05)
@@ -289,7 +290,7 @@ class TestFiles:
         slot = int(np.asarray(codes.slots)[position])
         upper = model.codes_of(codes).whole[position, :DIM] - 120.5
         length = np.linalg.norm(index.reconstruct(slot) - store.centre)
-        assert length == pytest.approx(np.linalg.norm(upper) / codes.weights[position // 16],
+        assert length == pytest.approx(np.linalg.norm(upper) / codes.inv_scale[position // 16],
                                        rel=1e-5)
 
     def test_refused(self, parts: Any, tmp_path: Path) -> None:
@@ -303,11 +304,11 @@ class TestFiles:
                 for value in (None, 0, 1, "yes", [], [True], 1.0)]
         made.append((without_cells, arrays))
         for name in ("plain", "eight"):
-            other, sections = inside.format.read_file(tmp_path / name)
+            other, sections = inside.container.read_file(tmp_path / name)
             assert "relative" not in other
             made.append(({**other, "relative": True}, sections))
         for content, sections in made:
-            inside.format.write_file(tmp_path / "made", content, sections)
+            inside.container.write_file(tmp_path / "made", content, sections)
             for mmap in (False, True):
                 with pytest.raises(farann.FormatError, match="relative"):
                     farann.Index.load(tmp_path / "made", mmap=mmap)
@@ -326,7 +327,7 @@ class TestFiles:
             made += [np.full_like(array, value) for value in (1e-45, 1e-30, 1e30, 3e38)]
         for other in made:
             sections = {**arrays, f"cells.{name}": other}
-            inside.format.write_file(tmp_path / "made", metadata, sections)
+            inside.container.write_file(tmp_path / "made", metadata, sections)
             try:
                 index = farann.Index.load(tmp_path / "made")
             except farann.FormatError:
@@ -345,8 +346,8 @@ class TestFiles:
 
     def test_the_core_refuses_it_with_vectors(self) -> None:
         index = index_of(clustered(np.random.default_rng(0), 900, 6), codes="int4", cells=7)
-        cells = inside.store_of(index.build()).cells
+        cells = inside.store_of(index.build()).partitions
         assert cells is not None
-        inside.put(index, cells=replace(cells, relative=True))
+        inside.put(index, partitions=replace(cells, relative=True))
         with pytest.raises(ValueError, match="only 4-bit codes without vectors"):
             inside.snapshot_of(index)

@@ -14,7 +14,6 @@ from cases import Float32, float32, index_of
 from inside import Measured, Tunings
 
 import farann
-from farann import tuning
 
 N, DIM, K = 20_000, 24, 10
 
@@ -41,7 +40,7 @@ def fresh(tuned: tuple[farann.Index, Any]) -> farann.Index:
     return index
 
 
-def table_of(index: farann.Index) -> tuning.Tuning:
+def table_of(index: farann.Index) -> farann.Tuning:
     return inside.store_of(index).tunings.by_k[K]
 
 
@@ -49,13 +48,13 @@ def table_of(index: farann.Index) -> tuning.Tuning:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For which k tables are measured from now on."""
     found: list[int] = []
-    measure = tuning.measure
+    measure = inside.measure.measure
 
     def counted(*args: Any, **options: Any) -> Any:
         found.append(args[2])
         return measure(*args, **options)
 
-    monkeypatch.setattr(tuning, "measure", counted)
+    monkeypatch.setattr(inside.measure, "measure", counted)
     return found
 
 
@@ -153,7 +152,7 @@ def test_what_holds() -> None:
     alive = np.ones(1000, np.uint8)
     alive[:10] = 0
     assert tunings.holds(3, alive, 10)  # there is no plan that could be wrong
-    table = tuning.Tuning(3, (np.inf,), (1.0,), (1.0,))
+    table = farann.Tuning(3, (np.inf,), (1.0,), (1.0,))
     guard: Any = object()
     tunings.keep(3, Measured(table, guard, np.arange(1000)))
     assert tunings.holds(3, None, 0) and tunings.holds(3, alive, 10)

@@ -318,7 +318,7 @@ with replacing(PATH) as stream:
                 lost.append(temporary)
                 if holds:
                     rival = held.enter_context(open(temporary, "rb"))
-                    locks = inside.files.fcntl
+                    locks = vars(inside.files)["fcntl"]
                     locks.flock(rival, locks.LOCK_EX | locks.LOCK_NB)
                 else:
                     inside.remove_unlocked(temporary)
@@ -338,10 +338,11 @@ with replacing(PATH) as stream:
         def no_locks(*_: object) -> None:
             raise OSError(37, "No locks available")
 
-        for change in (
+        changes: list[Callable[[pytest.MonkeyPatch], None]] = [
             lambda patch: patch.setattr(inside.files, "fcntl", None),
-            lambda patch: patch.setattr(inside.files.fcntl, "flock", no_locks),
-        ):
+            lambda patch: patch.setattr(vars(inside.files)["fcntl"], "flock", no_locks),
+        ]
+        for change in changes:
             left_over(old).touch()
             with monkeypatch.context() as patch:
                 change(patch)

@@ -65,12 +65,12 @@ def test_privates_are_reached_through_the_seam(path: Path) -> None:
 @pytest.mark.parametrize(("text", "found"), [
     ("import farann._core", ["farann._core"]),
     ("from farann import _core, Index", ["farann._core"]),
-    ("from farann._store import Store", ["farann._store.Store"]),
+    ("from farann.store.store import Store", ["farann.store.store.Store"]),
     ("from farann.store.rows import Store", ["farann.store.rows.Store"]),
     ("from farann.cli import _parser, main", ["farann.cli._parser"]),
     ("def f():\n    index._store.codes", ["_store"]),
     ("run('''\nimport os\nfrom farann import _core\n''')", ["farann._core"]),
-    ("run('''\nimport farann.cli, farann._search\n''')", ["farann._search"]),
+    ("run('''\nimport farann.cli, farann.search.depths\n''')", ["farann.search.depths"]),
     ("import farann, inside\nfrom farann import Index, __version__\nfarann.tuning.Tuning", []),
 ])
 def test_what_counts_as_private(text: str, found: list[str]) -> None:

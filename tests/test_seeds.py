@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def two_towers(n: int = 6000, dim: int = 24, *, users: int = 1600, groups: int =
 @pytest.fixture(autouse=True)
 def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few thousand rows have a dozen lists."""
-    monkeypatch.setattr(inside.seeds, "_LENGTH", 64)
-    monkeypatch.setattr(inside.seeds, "_SHARE", 8)
+    monkeypatch.setattr(inside.shortlists, "_LENGTH", 64)
+    monkeypatch.setattr(inside.shortlists, "_SHARE", 8)
 
 
 def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray[np.float32]]:
@@ -43,9 +44,10 @@ def built(metric: str = "cosine", **options: Any) -> tuple[farann.Index, NDArray
     return index, users[1200:]
 
 
-def seeds_in(index: farann.Index) -> inside.SeedArrays:
-    assert inside.store_of(index).seeds is not None
-    return inside.store_of(index).seeds
+def seeds_in(index: farann.Index) -> inside.Shortlists:
+    seeds = inside.store_of(index).shortlists
+    assert seeds is not None
+    return seeds
 
 
 @pytest.mark.parametrize("isa", LEVELS)
@@ -68,6 +70,7 @@ def test_lists_have_the_answers() -> None:
     assert seeds.positions.shape[1] == 64 and len(seeds.positions) > 4
     listed = np.unique(seeds.positions)
     order = inside.store_of(index).codes.slots  # type: ignore[union-attr]
+    assert order is not None
     ids = index.search_furthest(queries, 10).ids
     assert np.isin(ids, order[listed]).mean() > 0.9
     for row in seeds.positions:
@@ -190,51 +193,47 @@ def test_saved_and_loaded(metric: str, mmap: bool, tmp_path: Path) -> None:
     assert (tmp_path / "same.farann").read_bytes() == path.read_bytes()
 
 
-def _altered(name: str, arrays: dict[str, NDArray[Any]]) -> None:
-    positions = arrays["seeds.positions"]
-    match name:
-        case "beyond":
-            positions[0, 0] = 1 << 30
-        case "negative":
-            positions[0, 0] = -1
-        case "twice":
-            positions[0, 1] = positions[0, 0]
-        case "unordered":
-            positions[0] = positions[0, ::-1]
-        case "short":
-            arrays["seeds.positions"] = positions[:, :16].copy()
-        case "none":
-            arrays["seeds.positions"] = positions[:0].copy()
-        case "wide":
-            arrays["seeds.positions"] = np.tile(positions, (1, 16))
-        case "type":
-            arrays["seeds.positions"] = positions.astype(np.int64)
-        case "panels":
-            arrays["seeds.panels"] = arrays["seeds.panels"][:, :4].copy()
-        case "fewer":
-            arrays["seeds.panels"] = arrays["seeds.panels"][:0].copy()
-        case "weights":
-            arrays["seeds.weights"][0] = np.nan
-        case "zero":
-            arrays["seeds.weights"][0] = 0.0
-        case "squares":
-            arrays["seeds.squares"][0] = np.inf
-        case "lost":
-            del arrays["seeds.squares"]
-        case "missing":
-            del arrays["seeds.panels"]
+Sections = dict[str, NDArray[Any]]
 
 
-@pytest.mark.parametrize("fault", [
-    "beyond", "negative", "twice", "unordered", "short", "none", "wide", "type", "panels", "fewer",
-    "weights", "zero", "squares", "lost", "missing"])
+def _put(name: str, at: Any, value: Any) -> Callable[[Sections], object]:
+    return lambda arrays: arrays[f"seeds.{name}"].__setitem__(at, value)
+
+
+def _change(name: str, change: Callable[[NDArray[Any]], NDArray[Any]],
+            ) -> Callable[[Sections], object]:
+    return lambda arrays: arrays.update(
+        {f"seeds.{name}": change(arrays[f"seeds.{name}"]).copy()})
+
+
+FAULTS: dict[str, Callable[[Sections], object]] = {
+    "beyond": _put("positions", (0, 0), 1 << 30),
+    "negative": _put("positions", (0, 0), -1),
+    "twice": _change("positions", lambda array: np.hstack([array[:, :1], array[:, :1],
+                                                           array[:, 2:]])),
+    "unordered": _change("positions", lambda array: array[:, ::-1]),
+    "short": _change("positions", lambda array: array[:, :16]),
+    "none": _change("positions", lambda array: array[:0]),
+    "wide": _change("positions", lambda array: np.tile(array, (1, 16))),
+    "type": _change("positions", lambda array: array.astype(np.int64)),
+    "panels": _change("panels", lambda array: array[:, :4]),
+    "fewer": _change("panels", lambda array: array[:0]),
+    "weights": _put("weights", 0, np.nan),
+    "zero": _put("weights", 0, 0.0),
+    "squares": _put("squares", 0, np.inf),
+    "lost": lambda arrays: arrays.pop("seeds.squares"),
+    "missing": lambda arrays: arrays.pop("seeds.panels"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_files_from_strangers(fault: str, tmp_path: Path) -> None:
     index, _ = built("l2")
     path = tmp_path / "x.farann"
     index.save(path)
-    metadata, arrays = inside.format.read_file(path)
-    _altered(fault, arrays)
-    inside.format.write_file(path, metadata, arrays)
+    metadata, arrays = inside.container.read_file(path)
+    FAULTS[fault](arrays)
+    inside.container.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError):
         farann.Index.load(path)
 
@@ -243,8 +242,8 @@ def test_older_files_have_no_seeds(tmp_path: Path) -> None:
     index, queries = built()
     path = tmp_path / "x.farann"
     index.save(path)
-    metadata, arrays = inside.format.read_file(path)
-    inside.format.write_file(path, metadata, {
+    metadata, arrays = inside.container.read_file(path)
+    inside.container.write_file(path, metadata, {
         name: part for name, part in arrays.items() if not name.startswith("seeds.")})
     old = farann.Index.load(path)
     assert old.stats()["bytes"]["seeds"] == 0
@@ -255,8 +254,8 @@ def test_older_files_have_no_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ["offset", "large", "tiny", "equal", "ties", "constant"])
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_hostile_rows(metric: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.seeds, "_LEAST_FOUND", 0.0)
-    monkeypatch.setattr(inside.seeds, "_LEAST_KNOWN", 0.0)
+    monkeypatch.setattr(inside.shortlists, "_LEAST_FOUND", 0.0)
+    monkeypatch.setattr(inside.shortlists, "_LEAST_KNOWN", 0.0)
     items, users = two_towers(4500, 9)
     match case:
         case "offset":
@@ -309,7 +308,7 @@ def test_queries_that_cancel_each_other(metric: str, monkeypatch: pytest.MonkeyP
     """A group of opposite queries has no mean direction, and any rows furthest from it."""
     items, users = two_towers()
     users[:1200] = users[0] * np.where(np.arange(1200) % 2, 1.0, -1.0)[:, None]
-    monkeypatch.setattr(inside.seeds, "k_means", lambda points, n, seed: np.zeros(
+    monkeypatch.setattr(inside.shortlists, "k_means", lambda points, n, seed: np.zeros(
         (n, points.shape[1]), np.float32))
     index = farann.Index(items.shape[1], metric)
     index.add(items)

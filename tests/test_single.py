@@ -125,7 +125,7 @@ class TestAnswers:
             index.search_furthest(vectors[0])
 
     def test_along_a_basis(self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inside.turning, "_MOST_TURNED", 0)
+        monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
         near = rng.standard_normal((6000, 4)) @ np.linalg.qr(rng.standard_normal((64, 4)))[0].T
         rows = (near + 0.01 * rng.standard_normal(near.shape)).astype(np.float32)
         index = index_of(rows).build()
@@ -137,7 +137,7 @@ class TestAnswers:
         self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each such search takes more memory, and a task has so many pieces of it at most."""
-        monkeypatch.setattr(inside.search, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+        monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
         index = index_of(clustered(rng, 8000, 64)).build()
         queries = clustered(rng, 40, 64)
         assert_alike(index, queries)
@@ -154,7 +154,7 @@ class TestAnswers:
         rows, queries = clustered(rng, 2000, 64), clustered(rng, 120, 64)
         expected, ways = furthest(queries, rows, 1, metric), set[tuple[bool, bool]]()
         for cost in (1e9, 100.0, 0.0):
-            monkeypatch.setattr(inside.search, "row_costs", lambda *_, cost=cost: (cost,) * 4)
+            monkeypatch.setattr(inside.batches, "row_costs", lambda *_, cost=cost: (cost,) * 4)
             index, futile, without = index_of(rows, metric).build(), 0, 0
             inside.use_level(index, isa)
             index.search_furthest(queries[0], 1)  # makes the plan
@@ -246,6 +246,8 @@ class TestWhatIsAsked:
     def test_numbers_of_other_types(self, index: farann.Index) -> None:
         query = np.ones(12, np.float32)
         expected = in_general(index, query, recall=0.9)
+        k: Any
+        recall: Any
         for k, recall in ((np.int64(10), 0.9), (10, np.float64(0.9)), (np.int8(10), 0.9)):
             assert_same(index.search_furthest(query, k, recall=recall), expected)
         exact = in_general(index, query)
@@ -369,8 +371,9 @@ class TestWork:
         assert wrong == []
 
     def test_a_filter_for_each_query_is_refused(self, rng: np.random.Generator) -> None:
-        snapshot = inside.snapshot_of(index_of(rng.standard_normal((99, 3))).build())
+        index = index_of(rng.standard_normal((99, 3), dtype=np.float32)).build()
+        snapshot = inside.snapshot_of(index)
         none: NDArray[np.int64] = np.zeros(0, np.int64)
         chosen = core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
         with pytest.raises(ValueError, match="for all alike"):
-            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0))
+            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0, 0.0))

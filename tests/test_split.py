@@ -25,10 +25,10 @@ Arrays = dict[str, NDArray[np.generic]]
 @pytest.fixture(autouse=True)
 def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Have searches split that are not long; gives the parts that were searched."""
-    monkeypatch.setattr(inside.search, "_is_long", lambda *_: True)
-    monkeypatch.setattr(inside.search, "_LEADING_SHARE", 16)
-    monkeypatch.setattr(inside.search, "_SMALL_WORK", 1)
-    monkeypatch.setattr(inside.search, "_BLOCK", 64)
+    monkeypatch.setattr(inside.batches, "_is_long", lambda *_: True)
+    monkeypatch.setattr(inside.batches, "_LEADING_SHARE", 16)
+    monkeypatch.setattr(inside.batches, "_SMALL_WORK", 1)
+    monkeypatch.setattr(inside.batches, "_BLOCK", 64)
     parts: list[tuple[int, int]] = []
 
     class Noted(core.Task):
@@ -79,8 +79,8 @@ def test_layouts_and_changes(
     options: dict[str, Any], metric: str, isa: str, rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]],
 ) -> None:
-    monkeypatch.setattr(inside.seeds, "_LENGTH", 64)
-    monkeypatch.setattr(inside.seeds, "_SHARE", 8)
+    monkeypatch.setattr(inside.shortlists, "_LENGTH", 64)
+    monkeypatch.setattr(inside.shortlists, "_SHARE", 8)
     rows = clustered(rng, 6000, 24)
     index = index_of(rows, metric, **options).build(queries=clustered(rng, 1200, 24))
     inside.use_level(index, isa)
@@ -145,13 +145,13 @@ def test_threads_are_respected(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
 ) -> None:
     used: list[int] = []
-    run_all = inside.tasks.run_all
+    run_all = inside.pool.run_all
 
     def noted(functions: Any, threads: int, *, long: bool = False) -> None:
         used.append(threads)
         run_all(functions, threads, long=long)
 
-    monkeypatch.setattr(inside.tasks, "run_all", noted)
+    monkeypatch.setattr(inside.pool, "run_all", noted)
     rows = clustered(rng, 3000, 12)
     index = index_of(rows, cells=20, threads=4).build()
     index.tune()
@@ -173,10 +173,10 @@ def test_codes_that_are_given_up(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
 ) -> None:
     """Then all rows are searched by one task, as they would be by one thread."""
-    monkeypatch.setattr(inside.search, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
     rows, queries = clustered(rng, 8000, 64), clustered(rng, 40, 64)
     index = index_of(rows).build()
-    monkeypatch.setattr(inside.search, "_LEADING_SHARE", 2)
+    monkeypatch.setattr(inside.batches, "_LEADING_SHARE", 2)
     given_up = 0
     for query in queries:
         tasks.clear()
@@ -276,4 +276,4 @@ again = index.search_furthest(rows[0])
 give(interrupted=interrupted, begun=begun[0], same=(again.ids == expected.ids).all())
 """
     )
-    assert told["interrupted"] and told["same"] and 3 <= told["begun"] < 400
+    assert told["interrupted"] and told["same"] and 3 <= int(told["begun"]) < 400

@@ -16,7 +16,7 @@ from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_fo
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import Turn, core, read_file, rotation_signs, write_file
+from inside import Transform, core, read_file, rotation_signs, write_file
 from numpy.typing import NDArray
 
 import farann
@@ -127,9 +127,9 @@ def test_rows_that_differ_by_little(seed: int, metric: str, dim: int, spread: fl
     """Queries are nearly the mean, and rows nearly as far along it."""
     rng = np.random.default_rng(seed)
     mean = rng.standard_normal(dim).astype(np.float32)
-    rows = rng.standard_normal((300, dim)) + offset
-    rows += np.outer(1.0 - rows @ mean / (mean @ mean.astype(np.float64)), mean)
-    rows = (rows + spread * rng.standard_normal((300, dim))).astype(np.float32)
+    even = rng.standard_normal((300, dim)) + offset
+    even += np.outer(1.0 - even @ mean / (mean @ mean.astype(np.float64)), mean)
+    rows = (even + spread * rng.standard_normal((300, dim))).astype(np.float32)
     if twins:
         rows[150:] = rows[:150]
     queries = asked_of(rng, mean, 12)
@@ -151,16 +151,17 @@ def test_rows_that_differ_by_little(seed: int, metric: str, dim: int, spread: fl
 def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
     """In numpy as in the core; products stay, and rows come back."""
     stretch = along(rng.standard_normal(dim), 5.0)
-    turn = Turn(rotation_signs(dim, 3), stretch)
+    turn = Transform(rotation_signs(dim, 3), stretch)
     rows = rng.standard_normal((20, dim), dtype=np.float32)
     vectors, weights = rows.astype(np.float64), rng.standard_normal((9, dim))
     coded = turn.rows(vectors)
-    np.testing.assert_allclose(turn.weights(weights) @ coded.T, weights @ vectors.T, atol=1e-12)
+    np.testing.assert_allclose(turn.query_vectors(weights) @ coded.T, weights @ vectors.T,
+                               atol=1e-12)
     np.testing.assert_allclose(turn.rows_from(coded), vectors, atol=1e-12)
     np.testing.assert_allclose(
         coded, model.turned(model.stretched(vectors, stretch), turn.signs), atol=1e-12)
     np.testing.assert_allclose(
-        turn.weights(weights), model.turned(model.shrunk(weights, stretch), turn.signs),
+        turn.query_vectors(weights), model.turned(model.shrunk(weights, stretch), turn.signs),
         atol=1e-12)
     largest = np.empty(20)
     core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
@@ -174,9 +175,10 @@ def test_fewer_rows_are_looked_at(isa: str, metric: str, rng: np.random.Generato
     monkeypatch.setattr(core, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
     items, users = towers(rng, 20_000, 32, strength=3.0)
     index = built(items, users[:400], metric, isa)
-    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, isa)
-    assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
+    assert arrays_of(index).mean_direction_scaling is not None
+    assert arrays_of(without).mean_direction_scaling is None
     asked = users[400:]
     expected = reference.furthest(asked[:20], items, 10, metric)
     refined = []
@@ -193,9 +195,10 @@ def test_codes_alone_find_more(metric: str, rng: np.random.Generator,
                                monkeypatch: pytest.MonkeyPatch) -> None:
     items, users = towers(rng, 20_000, 32, strength=4.0)
     index = built(items, users[:400], metric, keep_vectors=False)
-    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
     without = built(items, users[:400], metric, keep_vectors=False)
-    assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
+    assert arrays_of(index).mean_direction_scaling is not None
+    assert arrays_of(without).mean_direction_scaling is None
     expected = reference.furthest(users[400:], items, 10, metric)
     recall, before = (recall_of(some.search_furthest(users[400:], 10, recall=1.0).ids, expected.ids)
                       for some in (index, without))
@@ -213,7 +216,7 @@ def test_along_the_mean_of_sample_queries(metric: str, rng: np.random.Generator)
     """Queries are as important as each other, however long; and no other factor is better."""
     rows, users = towers(rng)
     users[:5] *= 1000.0
-    stretch = arrays_of(built(rows, users, metric)).stretch
+    stretch = arrays_of(built(rows, users, metric)).mean_direction_scaling
     assert stretch is not None
     asked = np.delete(users, np.s_[::4], axis=0).astype(np.float64)
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
@@ -238,7 +241,7 @@ def test_rows_stand_in_for_queries(metric: str, rng: np.random.Generator) -> Non
     rows = rng.standard_normal((N, DIM), dtype=np.float32) + np.float32(1e4)
     index = built(rows, None, metric)
     # They are all mean, and this is as much as rows are ever stretched.
-    assert by(arrays_of(index).stretch) == pytest.approx(core.LARGEST_STRETCH)
+    assert by(arrays_of(index).mean_direction_scaling) == pytest.approx(core.LARGEST_STRETCH)
     assert_exact(index, rows, np.vstack([rows[:30], -rows[:5]]), [10])
 
 
@@ -247,7 +250,7 @@ def test_none_where_it_would_not_pay(rng: np.random.Generator) -> None:
     centred = rng.standard_normal((300, DIM), dtype=np.float32)
     along_users = rows + np.float32(3.0) * rng.standard_normal((N, 1), dtype=np.float32) * (
         users.mean(axis=0))
-    assert arrays_of(built(rows, users, "dot")).stretch is not None
+    assert arrays_of(built(rows, users, "dot")).mean_direction_scaling is not None
     for index in (built(rows, centred, "dot"), built(rows, users, "l2"),
                   built(rows[:1000], users, "dot"), built(along_users, users, "dot"),
                   built(rows, users, "dot", codes="int4"),
@@ -255,13 +258,13 @@ def test_none_where_it_would_not_pay(rng: np.random.Generator) -> None:
                   *(built(rows[:, :1].copy(), some[:, :1].copy(), metric)
                     for some in (users, rows, np.ones((9, 1), np.float32))
                     for metric in METRICS)):
-        assert arrays_of(index).stretch is None
+        assert arrays_of(index).mean_direction_scaling is None
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_queries_of_any_size(size: float, rng: np.random.Generator) -> None:
     rows, users = towers(rng)
-    stretch, same = (arrays_of(built(rows, users * np.float32(some), "dot")).stretch
+    stretch, same = (arrays_of(built(rows, users * np.float32(some), "dot")).mean_direction_scaling
                      for some in (size, 1.0))
     assert stretch is not None and same is not None
     np.testing.assert_allclose(stretch, same, rtol=1e-6)
@@ -281,7 +284,7 @@ def test_rows_come_and_go(metric: str, cells: int | None, vectors: bool, tmp_pat
     more = towers(rng, 200)[0]
     ids = np.concatenate([np.setdiff1d(np.arange(N), np.arange(0, N, 3)), index.add(more)])
     left = np.vstack([np.delete(rows, np.s_[::3], axis=0), more])
-    assert arrays_of(index).stretch is not None
+    assert arrays_of(index).mean_direction_scaling is not None
     index.save(tmp_path / "index.farann")
     index = farann.Index.load(tmp_path / "index.farann")
     if vectors:
@@ -301,9 +304,10 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
     """Cells are judged by whole queries: the best are found with a stretch as without one."""
     rows, users = towers(rng, 20_000, 12, strength=4.0)
     index = built(rows, users[:20], metric, cells=128)
-    monkeypatch.setattr(inside.turning, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
     without = built(rows, users[:20], metric, cells=128)
-    assert arrays_of(index).stretch is not None and arrays_of(without).stretch is None
+    assert arrays_of(index).mean_direction_scaling is not None
+    assert arrays_of(without).mean_direction_scaling is None
     asked = users[500:]
     expected = reference.furthest(asked, rows, 10, metric)
     for some in (slice(0, 100), slice(0, 1)):

@@ -61,9 +61,9 @@ def load(name: str, top_k: SimpleNamespace) -> ModuleType:
     with mock.patch.multiple(factorized_top_k, **vars(top_k)):  # decorators read them now
         spec.loader.exec_module(module)
     if hasattr(module, "layers"):
-        module.layers = SimpleNamespace(factorized_top_k=top_k)
+        vars(module)["layers"] = SimpleNamespace(factorized_top_k=top_k)
     else:
-        module.factorized_top_k = top_k
+        vars(module)["factorized_top_k"] = top_k
     return module
 
 
@@ -74,6 +74,7 @@ def cases(kind: str, brute_force: type, scann: type, *suites: str) -> Iterator[A
     layers = f"{brute_force.__name__} for BruteForce, {scann.__name__} for ScaNN"
     for suite in suites:
         for case in unittest.defaultTestLoader.loadTestsFromTestCase(getattr(module, suite)):
+            assert isinstance(case, unittest.TestCase)
             name = case.id().removeprefix(f"{type(case).__module__}.")
             if not name.endswith(".test_session"):  # a helper of tf.test.TestCase
                 yield pytest.param(case, id=f"{layers}: {name}")

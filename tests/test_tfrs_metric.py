@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_recommenders as tfrs
-from test_tfrs_layers import LAYERS, METRICS, NAMES, QUERIES, ROWS, filled, tf, truth
+from reference import METRICS
+from test_tfrs_layers import LAYERS, NAMES, QUERIES, ROWS, filled, truth
+from tfrs_cases import tf
 
 from farann.adapters.tfrs import BruteForceFurthest, FactorizedBottomK, StreamingFurthest
 

@@ -71,7 +71,7 @@ def test_pairs_of_embeddings(layer_class: Any) -> None:
     layer = layer_class(k=5).index(BOTH, NAMES)
     layer.calibrate(USERS, NAMES[WHAT], LIKED, users=WHO)
     ranker = fitted()
-    asked = tuple(users[:6] for users in USERS)
+    asked = (USERS[0][:6], USERS[1][:6])
     for ask in ways(layer):
         agree(ask(asked), ranker.rank(*asked, 5))
     for single in (layer, tf.function(layer)):
@@ -169,8 +169,8 @@ def test_numbers_of_rows_are_the_default(layer_class: Any) -> None:
 def test_number_types(layer_class: Any, dtype: str) -> None:
     rows = [tf.cast(side, dtype) for side in BOTH]
     layer = calibrated(empty(layer_class).index(rows, NAMES))
-    wide = [tf.cast(side, tf.float32).numpy() for side in rows]
-    ranker = PosNegRanker(*wide).fit(*USERS, WHAT, LIKED, users=WHO)
+    positive, negative = (tf.cast(side, tf.float32).numpy() for side in rows)
+    ranker = PosNegRanker(positive, negative).fit(USERS[0], USERS[1], WHAT, LIKED, users=WHO)
     agree(layer(QUERIES), ranked(ranker))
 
 
@@ -267,8 +267,8 @@ def test_feedback_is_embedded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_and_shares_of_feedback(layer_class: Any) -> None:
     weight = np.linspace(0.1, 3.0, len(WHO))
     layer = calibrated(empty(layer_class).index(BOTH, NAMES), sample_weight=weight, prior=0.03)
-    ranker = PosNegRanker(*BOTH).fit(*USERS, WHAT, LIKED, users=WHO, sample_weight=weight,
-                                     prior=0.03)
+    ranker = PosNegRanker(*BOTH).fit(USERS[0], USERS[1], WHAT, LIKED, users=WHO,
+                                     sample_weight=weight, prior=0.03)
     hits = ranked(ranker)
     agree(layer(QUERIES), hits)
     np.testing.assert_allclose(layer.probability(layer(QUERIES)[0]),

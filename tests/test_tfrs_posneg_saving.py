@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tfrs_cases import Run, run_elsewhere, tf
+from tfrs_cases import Elsewhere, Run, another_process, tf
 from tfrs_posneg_cases import (
     LAYERS,
     NAMES,
@@ -26,6 +27,7 @@ from tfrs_posneg_cases import (
 
 from farann.adapters.tfrs import BruteForcePosNeg, PosNeg
 
+__all__ = ["another_process"]  # a fixture
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
 
 # Items that a model lacks, so that more than embeddings has to be kept.
@@ -33,9 +35,9 @@ LEFT, RIGHT = np.r_[0:60], np.r_[79:20:-1]
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Run:
-    """Run code that knows `queries` and `given` in a new process; bring back its `ids`."""
-    return partial(run_elsewhere, tmp_path, QUERIES)
+def elsewhere(tmp_path: Path, another_process: Elsewhere) -> Run:
+    """Run code that knows `queries` and `given` in another process; bring back its `ids`."""
+    return partial(another_process.run, tmp_path, QUERIES)
 
 
 def with_holes(layer_class: Any, **options: Any) -> tuple[Any, Any]:
@@ -134,13 +136,14 @@ def test_restored_weights_are_searched(layer_class: Any, tmp_path: Path) -> None
     layer.save_weights(path)
     layer.save_weights(path + ".weights.h5")
     checkpoint = tf.train.Checkpoint(layer=layer).save(path + ".checkpoint")
-    for restore in (
+    ways: list[Callable[[Any], object]] = [
         lambda other: other.load_weights(path),
         lambda other: other.load_weights(path + ".weights.h5"),
         lambda other: other.set_weights(layer.get_weights()),
         lambda other: tf.train.Checkpoint(layer=other).restore(checkpoint),
         lambda other: other.index_ranker(layer.to_ranker(), layer.identifiers),
-    ):
+    ]
+    for restore in ways:
         other = empty(layer_class, metric="cosine")
         other.index((POSITIVE[:50], NEGATIVE[:50]), NAMES[:50])
         function = tf.function(other)
@@ -168,7 +171,7 @@ def test_another_calibration_reaches_compiled_functions(layer_class: Any) -> Non
 @pytest.mark.parametrize("layer_class", LAYERS)
 def test_without_query_models(layer_class: Any, tmp_path: Path) -> None:
     layer = layer_class(k=5).index_ranker(fitted(), NAMES)
-    asked = tuple(users[:6] for users in USERS)
+    asked = (USERS[0][:6], USERS[1][:6])
     hits = fitted().rank(*asked, 5)
     agree(layer(asked), hits)
     layer.save(tmp_path / "layer.keras")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_tfrs_layers import INDEXED, METRICS, NAMES, QUERIES, ROWS, filled, order, text, tf
-from tfrs_cases import Run, run_elsewhere
+from reference import METRICS
+from test_tfrs_layers import INDEXED, NAMES, QUERIES, ROWS, filled, order, text
+from tfrs_cases import Elsewhere, Run, another_process, tf
 
 from farann.adapters.tfrs import BruteForceFurthest, Furthest, StreamingFurthest
 
+__all__ = ["another_process"]  # a fixture
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Run:
-    """Run code that knows `queries` and `given` in a new process; bring back its `ids`."""
-    return partial(run_elsewhere, tmp_path, QUERIES)
+def elsewhere(tmp_path: Path, another_process: Elsewhere) -> Run:
+    """Run code that knows `queries` and `given` in another process; bring back its `ids`."""
+    return partial(another_process.run, tmp_path, QUERIES)
 
 
 def two_towers(layer_class: Any, metric: str = "dot") -> Any:
@@ -115,13 +118,14 @@ def test_restored_weights_are_searched(layer_class: Any, metric: str, tmp_path: 
     def other() -> Any:
         return filled(layer_class(k=4, metric=metric), -ROWS[:50], NAMES[:50])
 
-    for restore in (
+    ways: list[Callable[[Any], object]] = [
         lambda other: other.load_weights(path),
         lambda other: other.load_weights(path + ".weights.h5"),
         lambda other: other.set_weights(layer.get_weights()),
         lambda other: tf.train.Checkpoint(layer=other).restore(checkpoint),
         lambda other: other.index(ROWS, NAMES),
-    ):
+    ]
+    for restore in ways:
         layer_with_others = other()
         function = tf.function(layer_with_others)
         assert not (text(function(QUERIES)[1]) == expected).all()
@@ -153,7 +157,7 @@ def test_streaming_layers_are_saved_without_their_dataset(tmp_path: Path) -> Non
 
 
 def test_query_models_of_ones_own(tmp_path: Path) -> None:
-    class Tower(tf.keras.Model):
+    class Tower(tf.keras.Model):  # type: ignore[misc]
         def __init__(self, width: int, **options: Any) -> None:
             super().__init__(**options)
             self.dense = tf.keras.layers.Dense(width)

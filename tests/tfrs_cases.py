@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,67 @@ pytest.importorskip("tensorflow_recommenders", reason=REASON)
 Run = Callable[..., NDArray[np.str_]]
 
 
-def run_elsewhere(folder: Path, queries: NDArray[Any], code: str, **given: str) -> NDArray[np.str_]:
-    """Run code that knows `queries` and `given` in a new process; bring back its `ids`."""
-    np.save(folder / "queries.npy", queries)
-    script = (f"import numpy as np\nqueries = np.load({str(folder / 'queries.npy')!r})\n"
-              f"given = {given!r}\n{code}\n"
-              f"np.save({str(folder / 'ids.npy')!r}, np.asarray(ids).astype(bytes))\n")
-    done = subprocess.run(
-        [sys.executable, "-c", script], timeout=300, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return np.char.decode(np.load(folder / "ids.npy"))
+# Runs the scripts whose names it reads, each in a namespace of its own, and says what went wrong.
+WORKER = """
+import json, sys, traceback
+for line in sys.stdin:
+    path, failure = json.loads(line), ""
+    try:
+        exec(compile(open(path).read(), path, "exec"), {"__name__": "elsewhere"})
+    except BaseException:
+        failure = traceback.format_exc()
+    print("\\0" + json.dumps(failure), flush=True)
+"""
+
+
+class Elsewhere:
+    """Another process: to import TensorFlow takes longer than what a test does there.
+
+    Scripts that need farann have one, those that must not need it another.
+    """
+
+    def __init__(self) -> None:
+        self.workers: dict[bool, subprocess.Popen[str]] = {}
+
+    def worker(self, with_farann: bool) -> subprocess.Popen[str]:
+        if with_farann not in self.workers:
+            self.workers[with_farann] = subprocess.Popen(
+                [sys.executable, "-c", WORKER], text=True, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+        return self.workers[with_farann]
+
+    def run(self, folder: Path, queries: NDArray[Any], code: str, **given: str) -> NDArray[np.str_]:
+        """Run code that knows `queries` and `given` in another process; bring back its `ids`."""
+        np.save(folder / "queries.npy", queries)
+        (folder / "script.py").write_text(
+            f"import numpy as np\nqueries = np.load({str(folder / 'queries.npy')!r})\n"
+            f"given = {given!r}\n{code}\n"
+            f"np.save({str(folder / 'ids.npy')!r}, np.asarray(ids).astype(bytes))\n")
+        worker = self.worker("farann.adapters" in code)
+        assert worker.stdin is not None and worker.stdout is not None
+        limit = threading.Timer(300, worker.kill)
+        limit.start()
+        print(json.dumps(str(folder / "script.py")), file=worker.stdin, flush=True)
+        told = []
+        for line in worker.stdout:
+            told.append(line)
+            if line.startswith("\0"):
+                break
+        limit.cancel()
+        assert told and told[-1].startswith("\0"), "the other process ended: " + "".join(told)
+        failure = json.loads(told.pop()[1:])
+        assert not failure, "".join(told) + failure
+        return np.char.decode(np.load(folder / "ids.npy"))
+
+    def end(self) -> None:
+        for worker in self.workers.values():
+            worker.communicate("", timeout=60)
+            assert worker.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def another_process() -> Iterator[Elsewhere]:
+    process = Elsewhere()
+    yield process
+    process.end()

@@ -11,13 +11,15 @@ from typing import Any
 from unittest import mock
 
 import farann._core as core
-import farann._layout as layout
-import farann._turning as turning
-import farann._typical as typical
-import farann.tuning as tuning
+import farann.layout.build as build
+import farann.layout.transform_choice as transform_choice
+import farann.tuning.measure as measure
+from farann.layout.cost_model import CostModel
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/*.c", "src_c/*.h")
+_SOURCES = ("farann/*.py", "farann/*.pyx", "farann/*.pxi", "src_c/**/*.c", "src_c/**/*.h",
+            *(f"farann/{folder}/*.py" for folder in (
+                "io", "layout", "quantize", "runtime", "search", "store", "tuning")))
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
 
 
@@ -60,33 +62,34 @@ class Mechanism:
                    if found.search(line) and not line.strip().startswith(("#", "//", "/*", "*")))
 
 
-def _without_lead(of: Any, weights: Any, reach: Callable[..., Any] = typical.Typical.reach,
-                  ) -> tuple[bool, None]:
-    with mock.patch.object(typical.Typical, "lead", _none):
-        return reach(of, weights)[0], None
+def _without_mean_query(of: Any, query_vectors: Any,
+                        plain: Callable[..., Any] = CostModel.key_bounds_pay) -> tuple[bool, None]:
+    with mock.patch.object(CostModel, "mean_query", _none):
+        return plain(of, query_vectors)[0], None
 
 
 MECHANISMS = (
     Mechanism("pca-filter", "first look along few directions",
-              ((layout, "first_look", _none),), r"basis|first_look|code_along"),
+              ((build, "pca_filter_for", _none),), r"basis|first_look|code_along"),
     Mechanism("hubs", "whole codes of the first rows beside a first look",
               ((core, "HUB_ROWS", 0),), r"hub"),
     Mechanism("lead", "what rows are along the mean query",
-              ((typical.Typical, "reach", _without_lead),), r"\blead|reach_along"),
+              ((CostModel, "key_bounds_pay", _without_mean_query),), r"\blead|reach_along"),
     Mechanism("norm-pruning", "rows by what they may reach",
-              ((typical.Typical, "reach", lambda *_: (False, None)),), r"reach|longest"),
+              ((CostModel, "key_bounds_pay", lambda *_: (False, None)),), r"reach|longest"),
     Mechanism("shortlists", "lists of rows for kinds of queries",
-              ((layout, "_seeds", _none),), r"seed_?s?\b|seeded|number_of_lists"),
+              ((build, "_shortlists_of", _none),), r"seed_?s?\b|seeded|number_of_lists"),
     Mechanism("stretch", "scaling along the mean query",
-              ((turning, "stretch_for", _none),), r"stretch|shrink|shrunk"),
+              ((transform_choice, "mean_direction_scaling_for", _none),), r"stretch|shrink|shrunk"),
     Mechanism("axes", "codes along principal axes alone",
-              ((turning, "axes_for", _none),), r"\baxes\b|outside"),
+              ((transform_choice, "pca_axes_for", _none),), r"\baxes\b|outside"),
     Mechanism("high-first", "upper halves of codes first, for single queries",
               ((core, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
     Mechanism("expected", "thresholds that are predicted",
-              ((tuning, "_expected", lambda *_: float("nan")),), r"expected"),
+              ((measure, "_predicted_threshold", lambda *_: float("nan")),),
+              r"expected|predicted_threshold"),
     Mechanism("row-major", "8-bit codes as rows lie, where these are all that is kept",
-              ((layout, "_FEW_DIMENSIONS", 0),), r"as_rows_lie|_FEW_DIMENSIONS",
+              ((build, "_FEW_DIMENSIONS", 0),), r"as_rows_lie|_FEW_DIMENSIONS",
               (("keep_vectors", False),)),
 )
 

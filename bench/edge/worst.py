@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import farann
-from farann._cost import cost_of
+from farann.runtime.cost import cost_of
 
 from ..reduction import METRICS
 from .data import Floats

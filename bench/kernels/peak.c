@@ -1,13 +1,13 @@
 /*
  * What a core can do at most: loops of nothing but arithmetic on registers. Compiled once a level,
- * with -DLEVEL=<isa>; fma_operations and dot_operations do n rounds and say how many operations
- * that was (a multiply and an add are two), or 0 where the CPU has no such instruction.
+ * with -DLEVEL=<isa>; each function does n rounds and says how many operations that was (a multiply
+ * and an add are two), or 0 where the CPU has no such instruction.
  */
 #include <stdint.h>
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
-#define HEADER_(level) STRING(simd_##level.h)
+#define HEADER_(level) STRING(simd/level.h)
 #define HEADER(level) HEADER_(level)
 #include HEADER(LEVEL)
 
@@ -27,6 +27,20 @@ FARANN_TARGET double fma_operations(int64_t n, float *out) {
     for (int i = 1; i < CHAINS; i++) c[0] = f32_add(c[0], c[i]);
     f32_store(out, c[0]);
     return 2.0 * AGAIN * CHAINS * F32_LANES * (double)n;
+}
+
+FARANN_TARGET double fma_operations_f64(int64_t n, double *out) {
+    enum { FEWER = F32_LANES * 3 / 4 }; /* eight numbers fill a register, two or four */
+    f64x8 a = f64x8_set1(1.0), b = f64x8_set1(1e-9), c[FEWER];
+    for (int i = 0; i < FEWER; i++) c[i] = f64x8_set1((double)i);
+    for (int64_t round = 0; round < n; round++) {
+        HIDE(a);
+        for (int again = 0; again < AGAIN; again++)
+            for (int i = 0; i < FEWER; i++) c[i] = f64x8_add_exact(a, b, c[i]);
+    }
+    for (int i = 1; i < FEWER; i++) c[0] = f64x8_add(c[0], c[i]);
+    f64x8_store(out, c[0]);
+    return 2.0 * AGAIN * FEWER * 8 * (double)n;
 }
 
 #if defined(FARANN_AMX)

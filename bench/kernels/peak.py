@@ -23,9 +23,9 @@ def peak(level: str) -> dict[str, float]:
     Returns
     -------
     dict
-        ``float32``: operations a second of fused multiply-adds; ``int8``: of 8-bit dot products,
-        if the level has them. A multiply and an add are two operations. Empty where there is no
-        C compiler.
+        ``float32`` and ``float64``: operations a second of multiply-adds; ``int8``: of 8-bit dot
+        products, if the level has them. A multiply and an add are two operations. Empty where there
+        is no C compiler.
     """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -41,6 +41,7 @@ def peak(level: str) -> dict[str, float]:
         subprocess.run([compiler, *flags, str(_HERE / "peak.c"), "-o", str(library)], check=True)
         functions = ctypes.CDLL(str(library))
         rates = {"float32": _rate(functions.fma_operations),
+                 "float64": _rate(functions.fma_operations_f64),
                  "int8": _rate(functions.dot_operations)}
     return {name: rate for name, rate in rates.items() if rate}
 

@@ -19,16 +19,19 @@ from numpy.typing import NDArray
 import farann
 from bench import machine
 from bench.kernels.peak import peak
-from farann import _basis, _builder, _core
-from farann._codes import measure_rows
-from farann._metric import traits_of
-from farann._rotation import Turn, rotation_signs
+from farann import _core
+from farann.contract.metric_traits import traits_of
+from farann.layout import coding
+from farann.quantize import projection
+from farann.quantize.scalar import measure_rows
+from farann.quantize.transform import Transform, rotation_signs
 
 Array = NDArray[np.float32]
 
 DIMS = [32, 64, 128, 784]
 BATCH = 512
 BYTES = 1 << 28  # of rows: far more than the caches hold
+CACHED = 1 << 19  # of rows that stay in a cache
 DIRECTIONS = [8, 32]  # of first looks
 
 
@@ -56,17 +59,17 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     `upper_alone`: without the lower halves of codes, as in 4 bits.
     """
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
-    turn = Turn(rotation_signs(rows.shape[1], 0), None, None)
+    turn = Transform(rotation_signs(rows.shape[1], 0), None, None)
     extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
     assert extents is not None
-    builder = _builder.Builder(rows, centre, traits_of(metric), isa, extents, False)
+    builder = coding.Builder(rows, centre, traits_of(metric), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
-        basis = _basis.directions(rows[:8192].astype(np.float64), 0)[:directions]
-    arrays = builder.lay_out(_builder.whole_panels(order), basis)
+        basis = projection.directions(rows[:8192].astype(np.float64), 0)[:directions]
+    arrays = builder.lay_out(coding.whole_panels(order), basis)
     if upper_alone:
-        arrays = replace(arrays, lower=None)
+        arrays = replace(arrays, low_nibbles=None)
     return _core.Codes(len(rows), rows.shape[1], arrays)
 
 
@@ -129,6 +132,30 @@ def test_packed_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
     seconds = run_fresh(benchmark, rows, queries, metric, isa)
     rate = 2.0 * rows.size * BATCH / seconds
     note_share(benchmark, "GFLOP/s", rate, "float32 peak", peak(isa).get("float32"))
+
+
+@pytest.mark.parametrize("boxes", [False, True], ids=["no box helps", "boxes help"])
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, boxes: bool) -> None:
+    """Batches where most rows share the k-th key: float64 keys, a share of its multiply-adds.
+
+    The operations are those of all rows, whether a box rules them out or not. A squared difference
+    takes three instructions of one operation, where multiply-adds have two.
+    """
+    rng = np.random.default_rng(0)
+    n = max(2000, 2_000_000 // dim // (8 if isa == "scalar" else 1))
+    if boxes:  # bits, most of which share none with a query
+        both = (rng.random((n + BATCH, dim)) < 1.5 / dim).astype(np.float32)
+        both[~both.any(axis=1), 0] = 1
+    else:  # few rows, many times
+        both = rng.standard_normal((n + BATCH, dim), dtype=np.float32)
+        both[:n] = both[rng.integers(5, size=n)]
+    rows, queries = both[:n], both[n:]
+    seconds = run_fresh(benchmark, rows, queries, metric, isa)
+    rate = (3.0 if metric == "l2" else 2.0) * rows.size * BATCH / seconds
+    note_share(benchmark, "GFLOP/s", rate, "float64 peak", peak(isa).get("float64"))
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
@@ -216,6 +243,19 @@ def test_single_query(benchmark: Any, isa: str, dim: int, metric: str, read_rate
     queries = rng.standard_normal((1, dim), dtype=np.float32)
     seconds = run_fresh(benchmark, rows, queries, metric, isa)
     note_share(benchmark, "GB/s", rows.nbytes / seconds, "read bandwidth", read_rate)
+
+
+@pytest.mark.parametrize("metric", _core.METRICS)
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("isa", farann.isa_levels())
+def test_single_query_in_cache(benchmark: Any, isa: str, dim: int, metric: str) -> None:
+    """One query on few rows, a share of the core's multiply-adds: two a coordinate."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((CACHED // 4 // dim, dim), dtype=np.float32)
+    queries = rng.standard_normal((1, dim), dtype=np.float32)
+    seconds = run_fresh(benchmark, rows, queries, metric, isa)
+    note_share(benchmark, "GFLOP/s", 4.0 * rows.size / seconds, "float32 peak",
+               peak(isa).get("float32"))
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)

@@ -180,7 +180,7 @@ def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[
         if seed < seeds.start + _SWEPT:
             sweep.append([judge(trained, methods.scores_of(
                 trained, methods.Method("", methods.plain(float(weight)))).fused)
-                for weight in _WEIGHTS])
+                          for weight in _WEIGHTS])
         progress.update()
     lines = [{"kind": "method", "method": method, **_summary(method, judged),
               **calibration_error(chances.get(method))} for method in judged]

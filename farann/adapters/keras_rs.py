@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from farann import _checks
 from farann._types import Float32Array
-from farann.adapters import _id_arrays
-from farann.adapters._id_arrays import IdArray
+from farann.adapters import id_arrays
+from farann.adapters.id_arrays import IdArray
+from farann.contract import checks
 from farann.index import Index
 
 for _name in ("keras", "keras_rs"):
@@ -37,7 +37,7 @@ class _FurthestRetrieval(Retrieval):
     """What both layers share: identifiers, which backends can't always hold, and files."""
 
     def __init__(self, k: int, return_scores: bool, **options: Any) -> None:
-        super().__init__(k=_checks.to_int("k", k, 1), return_scores=return_scores, **options)
+        super().__init__(k=checks.to_int("k", k, 1), return_scores=return_scores, **options)
         # A table outside of the backend: Keras has no variables of strings, JAX no 64-bit numbers.
         self._ids: IdArray | None = None
         self._n = 0
@@ -70,11 +70,12 @@ class _FurthestRetrieval(Retrieval):
             For embeddings that are no matrix of finite numbers, or fewer than k; for ids of
             another number. Nothing changes then.
         """
-        given = _checks.to_array("candidate_embeddings", _to_numpy(candidate_embeddings))
+        given = checks.to_array("candidate_embeddings", _to_numpy(candidate_embeddings))
         if given.ndim != 2:
             raise ValueError("candidate_embeddings: expected rank 2, (n, dim), "
                              f"got shape {given.shape}")
-        rows = _checks.to_vectors("candidate_embeddings", given, None, unit=False, single=False)
+        rows = checks.to_vectors("candidate_embeddings", given, None, normalized=False,
+                                 single=False)
         if len(rows) < self.k:
             raise ValueError(f"candidate_embeddings: expected k = {self.k} candidates or more, "
                              f"got {len(rows)}")
@@ -132,16 +133,16 @@ class _FurthestRetrieval(Retrieval):
             return
         store["candidate_embeddings"] = self._stored()
         if self._ids is not None:
-            for name, array in _id_arrays.pack(self._ids).items():
+            for name, array in id_arrays.pack(self._ids).items():
                 store[f"candidate_ids.{name}"] = array
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the candidates from such a file."""
         if "candidate_embeddings" not in store:
             return
-        packed = {name: np.asarray(store[f"candidate_ids.{name}"]) for name in _id_arrays.PARTS
+        packed = {name: np.asarray(store[f"candidate_ids.{name}"]) for name in id_arrays.PARTS
                   if f"candidate_ids.{name}" in store}
-        ids = _id_arrays.unpack(packed) if packed else None
+        ids = id_arrays.unpack(packed) if packed else None
         self.update_candidates(np.asarray(store["candidate_embeddings"]), ids)
 
     # Keras would call the layer to build it when a file is loaded, before there are candidates.

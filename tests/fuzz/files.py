@@ -72,7 +72,8 @@ def pack(sections: list[Section]) -> bytes:
             len(shape), *(*shape, 0, 0, 0, 0, 0, 0)[:6], start + len(body), len(payload),
             zlib.crc32(payload))
         body += payload
-    return sealed(struct.pack("<8sIIQ40x", inside.format.MAGIC, 1, len(sections), start + len(body))
+    return sealed(struct.pack("<8sIIQ40x", inside.MAGIC, 1, len(sections),
+                              start + len(body))
                   + table + body)
 
 
@@ -317,7 +318,7 @@ def index_file(damage: Damage, folder: Path) -> Counter[str]:
     path.write_bytes(damage.index_file(source.read_bytes(), other.read_bytes()))
     mapped = bool(damage.rng.random() < 0.5)
     with contextlib.suppress(farann.FormatError):
-        inside.format.verify_file(path)
+        inside.container.verify_file(path)
     try:
         index = farann.Index.load(path, mmap=mapped)
     except farann.FormatError:

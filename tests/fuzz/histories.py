@@ -47,11 +47,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 # Settings by which indexes of some hundred rows have the layouts of large ones.
 SMALL = [
-    (inside.layout, "FEW_ROWS", 64), (inside.turning, "FEW_ROWS", 64),
-    (inside.cells, "_FEW_ROWS", 100),
+    (inside.build, "FEW_ROWS", 64), (inside.transform_choice, "FEW_ROWS", 64),
+    (inside.partitions, "_FEW_ROWS", 100),
     # Lists want more rows than they are long, which this many positions have in cells, too.
-    (inside.seeds, "_LENGTH", 64), (inside.seeds, "_SHARE", 2), (inside.seeds, "_LEAST_LISTS", 2),
-    (inside.seeds, "_LEAST_KNOWN", 0.0), (inside.seeds, "_LEAST_FOUND", 0.0),
+    (inside.shortlists, "_LENGTH", 64), (inside.shortlists, "_SHARE", 2), (inside.shortlists,
+                                                                           "_LEAST_LISTS", 2),
+    (inside.shortlists, "_LEAST_KNOWN", 0.0), (inside.shortlists, "_LEAST_FOUND", 0.0),
     (core, "HUB_ROWS", 32), (core, "CACHED_BYTES", 0),
     # Batches on few rows go by codes, too.
     (inside.cost, "_CODED_QUERY", 0.0), (inside.cost, "_CODED_COORDINATE", 0.0),
@@ -62,8 +63,8 @@ SCALES: dict[str, list[tuple[Any, str, Any]]] = {
               (inside.cost, "_CODED_QUERY", 200.0), (inside.cost, "_CODED_COORDINATE", 2.0)],
     "small": SMALL,
     # Where it would cost more than it saves, too.
-    "first look": [*SMALL, (inside.basis, "_WORTH_IT", 1e9),
-                   (inside.basis, "_LARGEST_SHARE", 99.0)],
+    "first look": [*SMALL, (inside.projection, "_WORTH_IT", 1e9),
+                   (inside.projection, "_LARGEST_SHARE", 99.0)],
 }
 
 

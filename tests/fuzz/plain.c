@@ -1,4 +1,4 @@
-/* Runs what core.c has for libFuzzer on random bytes, without it: `make test` has this. */
+/* Runs what core/ has for libFuzzer on random bytes, without it: `make test` has this. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@ int main(void) {
     static uint8_t data[4096];
     uint64_t state = 1;
     LLVMFuzzerInitialize(NULL, NULL);
-    for (int round = 0; round < 4000; round++) {
+    for (int round = 0; round < 10000; round++) {
         for (size_t i = 0; i < sizeof data; i++) {
             state = state * 6364136223846793005u + 1442695040888963407u;
             data[i] = (uint8_t)(state >> 56);

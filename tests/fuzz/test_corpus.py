@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import files
 import histories
@@ -43,7 +44,8 @@ def test_files_of_the_corpus_are_whole(path: Path) -> None:
 def test_kernels_on_random_bytes(tmp_path: Path) -> None:
     here = Path(__file__).parent
     root = here.parent.parent
-    sources = [here / "core.c", here / "plain.c", *sorted((root / "src_c").glob("*.c"))]
+    sources = [here / "plain.c", *sorted((here / "core").glob("*.c")),
+               *sorted((root / "src_c").rglob("*.c"))]
     subprocess.run(
         ["cc", "-std=c11", "-O0", "-ffp-contract=off", "-fno-math-errno", f"-I{root / 'src_c'}",
          "-Werror=int-conversion", *map(str, sources), "-lm", "-o", str(tmp_path / "core")],
@@ -55,8 +57,8 @@ def test_a_wrong_answer_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches that forget a row now and then."""
     search = Index.search_furthest
 
-    def forgetful(self: Index, queries: object, k: int = 10, **more: object) -> object:
-        hits = search(self, queries, k, **more)  # type: ignore[arg-type]
+    def forgetful(self: Index, queries: Any, k: int = 10, **more: Any) -> Any:
+        hits: Any = search(self, queries, k, **more)
         if k > 1:
             hits.ids[..., -1] = hits.ids[..., 0]
         return hits

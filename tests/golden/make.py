@@ -18,11 +18,16 @@ import farann
 
 N, DIM, N_QUERIES, K = 208, 12, 24, 10
 
-# By which indexes of some rows have the layouts of large ones, in the words of 48f4ad5.
-SETTINGS = [("_layout", "FEW_ROWS", 64), ("_turning", "FEW_ROWS", 64), ("_seeds", "_LENGTH", 64),
-            ("_seeds", "_SHARE", 1), ("_seeds", "_LEAST_LISTS", 2), ("_seeds", "_LEAST_KNOWN", 0.0),
-            ("_seeds", "_LEAST_FOUND", 0.0), ("_turning", "_WORTH_A_STRETCH", 9.0)]
-FIRST_LOOK = [("_basis", "_WORTH_IT", 1e9), ("_basis", "_LARGEST_SHARE", 99.0)]
+# By which indexes of some rows have the layouts of large ones, in the words of this version.
+SETTINGS = [
+    ("layout.build", "FEW_ROWS", 64), ("layout.transform_choice", "FEW_ROWS", 64),
+    ("layout.transform_choice", "_WORTH_A_STRETCH", 9.0), ("layout.shortlists", "_LENGTH", 64),
+    ("layout.shortlists", "_SHARE", 1), ("layout.shortlists", "_LEAST_LISTS", 2),
+    ("layout.shortlists", "_LEAST_KNOWN", 0.0), ("layout.shortlists", "_LEAST_FOUND", 0.0),
+]
+FIRST_LOOK = [
+    ("quantize.projection", "_WORTH_IT", 1e9), ("quantize.projection", "_LARGEST_SHARE", 99.0),
+]
 
 # Name: metric and options. "changed" has ids of its own, removed rows, and added ones.
 FILES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -24,11 +24,11 @@ if tf.keras.Model.__module__.startswith("keras."):
         "environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is imported, in the shell "
         "or with os.environ")
 
-from farann.adapters.tfrs._brute_force import BruteForceFurthest  # noqa: E402
-from farann.adapters.tfrs._furthest import Furthest  # noqa: E402
-from farann.adapters.tfrs._metric import FactorizedBottomK  # noqa: E402
-from farann.adapters.tfrs._posneg import BruteForcePosNeg, PosNeg  # noqa: E402
-from farann.adapters.tfrs._streaming import StreamingFurthest  # noqa: E402
+from farann.adapters.tfrs.brute_force import BruteForceFurthest  # noqa: E402
+from farann.adapters.tfrs.furthest import Furthest  # noqa: E402
+from farann.adapters.tfrs.metric import FactorizedBottomK  # noqa: E402
+from farann.adapters.tfrs.posneg import BruteForcePosNeg, PosNeg  # noqa: E402
+from farann.adapters.tfrs.streaming import StreamingFurthest  # noqa: E402
 
 __all__ = [
     "BruteForceFurthest",

@@ -1,0 +1,278 @@
+"""Learning from feedback: both calibrations, the items' own log-odds, the weight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import metrics
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.adapters.posneg.calibration import (
+    RAW,
+    Calibration,
+    Linear,
+    fit_calibration,
+    fit_weights,
+    fit_weights_within_users,
+    item_log_odds,
+)
+from farann.adapters.posneg.fusion import Fusion, Parts
+from farann.adapters.posneg.scoring import Model, Pair, Scorer, numbers_of
+from farann.adapters.posneg.sides import Normaliser, Side
+from farann.contract import checks
+
+# Weights that are tried where no likelihood says which is best.
+_WEIGHTS = np.linspace(0.0, 1.0, 21)
+# Queries, or feedback, looked at together.
+_QUERIES = 64
+_FEEDBACK = 1 << 16
+# Feedback that weighs less beside the heaviest counts for nothing, and its inverse overflows.
+_LEAST_WEIGHT = 2.0**-100
+
+
+class Settings(NamedTuple):
+    """How to fit."""
+
+    calibration: Any
+    fusion: Fusion
+    fit_weight: bool
+    item_prior: float | None
+
+
+class Feedback(NamedTuple):
+    """Checked feedback: `queries` of both models, and (n,) arrays."""
+
+    queries: tuple[Float32Array, Float32Array]
+    users: Int64Array
+    items: Int64Array
+    liked: BoolArray
+    weight: Float64Array
+    by_user: bool
+
+
+def known_items(ids: Int64Array, item_ids: npt.ArrayLike) -> Int64Array:
+    """Places of ids that must all be known."""
+    wanted = checks.to_ids("item_ids", item_ids)
+    items = numbers_of(ids, wanted)
+    if len(items) < len(wanted):
+        unknown = wanted[~np.isin(wanted, ids)]
+        raise KeyError(f"item_ids: {unknown[0]} is in neither model")
+    return items
+
+
+def checked(queries: tuple[Float32Array, Float32Array], ids: Int64Array, item_ids: npt.ArrayLike,
+            labels: npt.ArrayLike, users: npt.ArrayLike | None,
+            sample_weight: npt.ArrayLike | None, prior: float | None) -> Feedback:
+    """Check the arguments of `fit`."""
+    items = known_items(ids, item_ids)
+    n = len(items)
+    if n == 0:
+        raise ValueError("item_ids: expected feedback, got none")
+    if users is None:
+        rows = np.arange(n)
+        if len(queries[0]) != n:
+            raise ValueError(f"item_ids: expected {len(queries[0])} ids, one a query, got {n}; "
+                             "users= says which query belongs to which feedback")
+    else:
+        rows = _sized("users", checks.to_ids("users", users), n)
+        bad = rows[(rows < 0) | (rows >= len(queries[0]))]
+        if len(bad):
+            raise ValueError(f"users: expected numbers of the {len(queries[0])} queries, "
+                             f"got {bad[0]}")
+    given = _sized("labels", checks.to_array("labels", labels), n)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"labels: expected 0 and 1, got an array of {given.dtype}")
+    wrong = given[(given != 0) & (given != 1)]
+    if len(wrong):
+        raise ValueError(f"labels: expected 0 and 1, got {wrong[0]}")
+    liked = given == 1
+    weight = np.ones(n)
+    if sample_weight is not None:
+        weight = _sized("sample_weight", checks.to_numbers("sample_weight", sample_weight), n)
+        if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+            raise ValueError("sample_weight: expected finite numbers of 0 or more, not all 0")
+        weight /= weight.max()  # else sums overflow
+        weight[weight < _LEAST_WEIGHT] = 0.0
+    if prior is not None:
+        share = checks.to_float("prior", prior)
+        if not _LEAST_WEIGHT <= share < 1:
+            raise ValueError(f"prior: expected a share between 0 and 1, got {share:g}")
+        likes = weight[liked].sum() / weight.sum()
+        if 0 < likes < 1:
+            weight = weight * np.where(liked, share / likes, (1 - share) / (1 - likes))
+    kept = weight > 0
+    return Feedback(queries, rows[kept], items[kept], liked[kept],
+                    weight[kept] * (kept.sum() / weight.sum()), users is not None)
+
+
+def _sized(name: str, array: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
+    if array.shape != (n,):
+        raise ValueError(f"{name}: expected shape ({n},), one a feedback, got {array.shape}")
+    return array
+
+
+def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
+    """Find all that a model consists of."""
+    size = len(pair.positive.row_of)
+    similar = [_similarities(side, queries, pair.normalize, feedback)
+               for side, queries in zip(pair[:2], feedback.queries, strict=True)]
+    own, about_items = np.zeros(size), np.zeros((len(feedback.items), 0))
+    use_items = settings.item_prior is not None and settings.fusion.calibrated
+    _both_kinds(feedback.liked)
+    if use_items:
+        assert settings.item_prior is not None
+        own, about_items = _about_items(pair, settings.item_prior, feedback)
+    positive = negative = RAW
+    if settings.fusion.calibrated:
+        positive, negative = (
+            _calibration(name, settings.calibration, similarity, target, feedback)
+            for name, similarity, target in zip(
+                ("positive", "negative"), similar, (feedback.liked, ~feedback.liked),
+                strict=True)
+        )
+    fusion = settings.fusion
+    nothing = np.zeros(len(feedback.items))
+    liked, disliked = positive(similar[0], nothing), negative(similar[1], nothing)
+    weight, of_items = _linear_weights(liked, disliked, about_items, settings, feedback)
+    if use_items:
+        # The same for both models: what is known of an item adds to what both say together.
+        positive = replace(positive, item_weight=1.0)
+        negative = replace(negative, item_weight=-1.0)
+        own, left_out = own @ of_items, about_items @ of_items
+        liked, disliked = liked + left_out, disliked - left_out
+    parts = Parts(liked[:, np.newaxis], disliked[:, np.newaxis],
+                  pair.positive.known[feedback.items][:, np.newaxis],
+                  pair.negative.known[feedback.items][:, np.newaxis])
+    model = Model(positive, negative, fusion, own)
+    if settings.fit_weight:
+        if fusion.name != "logit":
+            weight = _best_weight(pair, model, parts, feedback)
+        fusion = fusion._replace(weight=weight)
+        model = replace(model, fusion=fusion)
+    fused = (_fused_by_rank(pair, model, feedback) if fusion.by_rank else fusion(parts)[:, 0])
+    (slope,), intercept = fit_weights(fused[:, np.newaxis], feedback.liked, feedback.weight)
+    return replace(model, probability=Linear(slope, intercept))
+
+
+def _both_kinds(liked: BoolArray) -> None:
+    if liked.all() or not liked.any():
+        raise ValueError("labels: expected likes and dislikes to learn from, got only "
+                         f"{'likes' if liked.all() else 'dislikes'} in {len(liked)} rows")
+
+
+def _calibration(name: str, method: Any, similarity: Float64Array, target: BoolArray,
+                 feedback: Feedback) -> Calibration:
+    known = ~np.isnan(similarity)
+    if not known.any():
+        raise ValueError(f"item_ids: expected feedback on items of the {name} model, got none")
+    return fit_calibration(name, method, similarity[known], target[known],
+                           feedback.weight[known])
+
+
+def _similarities(side: Side, queries: Float32Array, normalize: str | None,
+                  feedback: Feedback) -> Float64Array:
+    """Normalised similarity of each feedback, (n,); NaN where the model lacks the item."""
+    found = np.empty(len(feedback.items))
+    if normalize is None:
+        for start in range(0, len(found), _FEEDBACK):
+            some = slice(start, start + _FEEDBACK)
+            found[some] = side.similarity(queries[feedback.users[some]],
+                                          feedback.items[some, np.newaxis])[:, 0]
+        return found
+    order = np.argsort(feedback.users, kind="stable")
+    users = feedback.users[order]
+    for start in range(0, len(queries), _QUERIES):
+        at = order[np.searchsorted(users, start) : np.searchsorted(users, start + _QUERIES)]
+        few = queries[start : start + _QUERIES]
+        row = feedback.users[at] - start
+        similarity = side.similarity(few[row], feedback.items[at, np.newaxis])
+        found[at] = Normaliser(side, few, normalize).take(row)(similarity)[:, 0]
+    return found
+
+
+def _fused_by_rank(pair: Pair, model: Model, feedback: Feedback) -> Float64Array:
+    """Fused scores of feedback where they depend on all other items."""
+    found = np.empty(len(feedback.items))
+    positive, negative = feedback.queries
+    order = np.argsort(feedback.users, kind="stable")
+    users = feedback.users[order]
+    for start in range(0, len(positive), _QUERIES):
+        at = order[np.searchsorted(users, start) : np.searchsorted(users, start + _QUERIES)]
+        if len(at):
+            few = slice(start, start + _QUERIES)
+            scored = Scorer(pair, model, positive[few], negative[few]).everything()
+            found[at] = scored.fused[feedback.users[at] - start, feedback.items[at]]
+    return found
+
+
+def _about_items(pair: Pair, strength: float, feedback: Feedback
+                 ) -> tuple[Float64Array, Float64Array]:
+    """What is known of items whoever asks: their record, and how long both models' vectors are.
+
+    Returns
+    -------
+    of_items : float64 (size, 3)
+    of_feedback : float64 (n, 3)
+        For each feedback what is known of its item without that feedback itself.
+    """
+    record, left_out = item_log_odds(feedback.items, len(pair.positive.row_of), feedback.liked,
+                                     feedback.weight, strength)
+    lengths = []
+    for side in pair[:2]:
+        # What is average, or unknown, adds nothing, as with the record.
+        known = side.known[feedback.items]
+        length = side.log_lengths()
+        length -= np.average(length[feedback.items[known]], weights=feedback.weight[known])
+        lengths.append(np.where(side.known, length, 0.0))
+    return (np.column_stack([record, *lengths]),
+            np.column_stack([left_out, *(length[feedback.items] for length in lengths)]))
+
+
+def _linear_weights(liked: Float64Array, disliked: Float64Array, about_items: Float64Array,
+                    settings: Settings, feedback: Feedback) -> tuple[float, Float64Array]:
+    """The positive model's weight and those of what is known of items, (m,), beside it.
+
+    They have the largest likelihood. More for a better record, but lengths may mean either.
+    """
+    weight, m = settings.fusion.weight, about_items.shape[1]
+    columns = [weight * liked - (1.0 - weight) * disliked]
+    if settings.fit_weight:
+        columns = [liked, -disliked]
+    found = fit_weights_within_users(
+        np.column_stack([*columns, about_items]), feedback.liked, feedback.weight,
+        _askers(feedback), free=max(m - 1, 0))
+    models, of_items = found[: len(columns)], found[len(columns) :]
+    if models.sum() <= 0:
+        return weight, of_items
+    if settings.fit_weight:
+        weight = float(models[0] / models.sum())
+    return weight, of_items / models.sum()
+
+
+def _askers(feedback: Feedback) -> Int64Array:
+    """Whose each feedback is, as numbers from 0; equal queries are the same user's."""
+    if feedback.by_user:
+        return feedback.users
+    both = np.hstack(feedback.queries)[feedback.users]
+    rows = np.ascontiguousarray(both).view(np.dtype((np.void, both.itemsize * both.shape[1])))
+    return np.unique(rows[:, 0], return_inverse=True)[1]
+
+
+def _best_weight(pair: Pair, model: Model, parts: Parts, feedback: Feedback) -> float:
+    """The weight of the largest AUC, by user if feedback says whose it is."""
+    fusion = model.fusion
+    if fusion.name == "veto":
+        return fusion.weight
+    quality: list[float] = []
+    users = feedback.users if feedback.by_user else np.zeros(len(feedback.users), np.int64)
+    for weight in _WEIGHTS:
+        tried = replace(model, fusion=fusion._replace(weight=float(weight)))
+        fused = (_fused_by_rank(pair, tried, feedback) if fusion.by_rank
+                 else tried.fusion(parts)[:, 0])
+        auc = metrics.auc_by_user(users, feedback.liked, fused)
+        quality.append(float(np.nanmean(auc)) if not np.isnan(auc).all() else 0.5)
+    best = np.flatnonzero(np.asarray(quality) >= np.max(quality))
+    return float(_WEIGHTS[best[len(best) // 2]])

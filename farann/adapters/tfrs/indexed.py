@@ -1,0 +1,204 @@
+"""Layers that keep their candidates in variables, and so in everything that Keras saves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from farann._types import Float32Array
+from farann.adapters import id_arrays
+from farann.adapters.id_arrays import IdArray
+from farann.adapters.tfrs.top_k import NOT_INDEXED, FurthestTopK, Tensor
+from farann.contract import checks
+
+# What a layer keeps beside its identifiers: arrays or tensors by name.
+State = Mapping[str, Any]
+
+
+class IndexedTopK(FurthestTopK):
+    """Base of layers that are indexed once and asked often.
+
+    The variables have no fixed shape and are made in the constructor: functions that were
+    compiled before another `index` see what it stored.
+    """
+
+    def __init__(self, query_model: Any, k: int, metric: str, name: str | None,
+                 id_dtype: Any) -> None:
+        super().__init__(query_model, k, metric, name)
+        self._candidates = variable("candidates", np.zeros((0, 0), np.float32))
+        dtype = tf.as_dtype("int32" if id_dtype is None else id_dtype)
+        self._identifiers = variable("identifiers", tf.zeros([0], dtype))
+
+    def index(self, candidates: Any, identifiers: Any = None) -> IndexedTopK:
+        """Take candidates, in the place of those there were.
+
+        Parameters
+        ----------
+        candidates : tensor (n, dim)
+            Real numbers of any type, kept as float32.
+        identifiers : tensor (n,), optional
+            Strings or numbers, of the same type in every call; by default 0 to n - 1, int32.
+
+        Returns
+        -------
+        IndexedTopK
+            The layer itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For candidates that are no matrix of finite numbers, or have no row; for identifiers
+            of another number or, once there are candidates, another type. Nothing changes then.
+        """
+        rows = self._to_rows("candidates", candidates)
+        ids = to_ids(identifiers, len(rows))
+        self._take_id_dtype(ids.dtype)
+        self._store({"candidates": rows}, ids)
+        return self
+
+    def index_from_dataset(self, candidates: tf.data.Dataset) -> IndexedTopK:
+        """Take the candidates of a dataset, in the place of those there were.
+
+        Parameters
+        ----------
+        candidates : tf.data.Dataset
+            Batches of embeddings, or of pairs (identifiers, embeddings).
+
+        Returns
+        -------
+        IndexedTopK
+            The layer itself.
+        """
+        if not check_dataset(candidates):
+            return self.index(*collected(candidates))
+        identifiers, rows = collected(candidates)
+        return self.index(rows, identifiers)
+
+    def get_config(self) -> dict[str, Any]:
+        """As for all furthest layers, and the identifiers' type."""
+        return {**super().get_config(), "id_dtype": self._identifiers.dtype.name}
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Write the state to a `.keras` or `.weights.h5` file."""
+        for name, value in self._state().items():
+            store[name] = value.numpy()
+        for name, array in id_arrays.pack(self._identifiers.numpy()).items():
+            store[f"identifiers.{name}"] = array
+
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Read the state from such a file."""
+        packed = {name: np.asarray(store[f"identifiers.{name}"]) for name in id_arrays.PARTS
+                  if f"identifiers.{name}" in store}
+        ids: IdArray = id_arrays.unpack(packed)
+        self._take_id_dtype(tf.string if ids.dtype == object else tf.as_dtype(ids.dtype))
+        for name, value in self._state().items():
+            value.assign(np.asarray(store[name]))
+        self._identifiers.assign(ids)
+
+    # ---- for subclasses ----
+
+    def _store(self, state: State, identifiers: Tensor) -> None:
+        """Put candidates, and what else there is, into the variables."""
+        variables = self._state()
+        for name, value in state.items():
+            variables[name].assign(value)
+        self._identifiers.assign(identifiers)
+
+    def _state(self) -> dict[str, Any]:
+        """The variables by name, but for the identifiers."""
+        return {"candidates": self._candidates}
+
+    def _indexed(self) -> Tensor:
+        """The stored candidates; where there are none that is an error, in graphs when they run."""
+        candidates = self._candidates.read_value()
+        n = tf.shape(candidates)[0]
+        if tf.executing_eagerly():
+            if int(n) == 0:
+                raise ValueError(NOT_INDEXED)
+            return candidates
+        # Not now: models that are loaded from a configuration call the layer before it is filled.
+        with tf.control_dependencies([tf.debugging.assert_positive(n, NOT_INDEXED)]):
+            return tf.identity(candidates)
+
+    def _to_rows(self, name: str, candidates: Any) -> Float32Array:
+        if not tf.executing_eagerly():
+            raise RuntimeError("index: call it outside of tf.function")
+        if tf.is_tensor(candidates) or isinstance(candidates, tf.Variable):
+            if candidates.dtype == tf.bfloat16:
+                candidates = tf.cast(candidates, tf.float32)
+            candidates = candidates.numpy()
+        given: npt.NDArray[Any] = checks.to_array(name, candidates)
+        if given.ndim != 2:
+            raise ValueError(f"The {name} tensor must be 2D (got {given.shape}).")
+        rows = checks.to_vectors(name, given, None, normalized=self._metric == "cosine",
+                                 single=False)
+        if len(rows) == 0:
+            raise ValueError(f"{name}: expected one row or more, got none")
+        return rows
+
+    def _take_id_dtype(self, dtype: Any) -> None:
+        """Have the identifiers' variable be of a type; compiled functions hold on to the old."""
+        if dtype == self._identifiers.dtype:
+            return
+        if int(tf.shape(self._candidates)[0]):
+            raise ValueError(f"identifiers: this layer was indexed with "
+                             f"{self._identifiers.dtype.name}, got {dtype.name}; cast them, or "
+                             "make a new layer")
+        del self._identifiers  # else Keras goes on counting it among the weights
+        self._identifiers = variable("identifiers", tf.zeros([0], dtype))
+
+
+def variable(name: str, value: Any) -> tf.Variable:
+    """A variable that takes values of any size."""
+    value = tf.convert_to_tensor(value)
+    return tf.Variable(value, name=name, trainable=False, shape=[None] * value.shape.rank)
+
+
+def to_ids(identifiers: Any, n: int) -> Tensor:
+    """Identifiers of n candidates as a tensor; their numbers if there are none."""
+    ids = tf.convert_to_tensor(tf.range(n) if identifiers is None else identifiers)
+    if ids.shape.rank != 1:
+        raise ValueError(f"identifiers: expected shape (n,), got {ids.shape}")
+    if len(ids) != n:
+        raise ValueError("The candidates and identifiers tensors must have the same number of "
+                         f"rows (got {n} candidates rows and {len(ids)} identifier rows).")
+    return ids
+
+
+def check_dataset(candidates: Any) -> bool:
+    """Refuse what is no dataset of candidates; tell whether it has identifiers."""
+    expected = ("candidates: expected a dataset of batches of embeddings, or of pairs "
+                "(identifiers, embeddings)")
+    if not isinstance(candidates, tf.data.Dataset):
+        raise TypeError(f"{expected}, got {type(candidates).__name__}")
+    spec = candidates.element_spec
+    with_ids = isinstance(spec, tuple)
+    parts = spec if with_ids else (spec,)
+    if len(parts) > 2 or not all(isinstance(part, tf.TensorSpec) for part in parts):
+        raise ValueError(f"{expected}, got elements {spec}")
+    if parts[-1].shape.rank not in (2, None):
+        raise ValueError(f"{expected}, got elements {spec}; is `.batch(...)` missing?")
+    if with_ids:
+        ids, rows = spec
+        if None not in (ids.shape.rank, rows.shape.rank) and ids.shape.rank != 1:
+            raise ValueError(f"{expected}, got elements {spec}")
+        if not ids.shape[:1].is_compatible_with(rows.shape[:1]):
+            raise ValueError(f"{expected} of the same batch size, got elements {spec}")
+    return with_ids
+
+
+def collected(candidates: tf.data.Dataset) -> list[Tensor]:
+    """What a dataset of batches holds, as one tensor for each part of its elements."""
+    batches = [batch if isinstance(batch, tuple) else (batch,) for batch in candidates]
+    if not batches:
+        raise ValueError("candidates: expected one batch or more, got an empty dataset")
+    for first, *others in batches:
+        for other in others:
+            if len(first) != len(other):
+                raise ValueError("candidates: expected as many identifiers as embeddings in each "
+                                 f"batch, got {len(first)} and {len(other)}")
+    return [tf.concat(parts, axis=0) for parts in zip(*batches, strict=True)]

@@ -1,0 +1,127 @@
+"""Furthest retrieval from a dataset that doesn't fit into memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from farann.adapters.tfrs import scoring
+from farann.adapters.tfrs.indexed import check_dataset
+from farann.adapters.tfrs.top_k import NOT_INDEXED, FurthestTopK, Tensor, furthest, take_along
+
+
+class StreamingFurthest(FurthestTopK):
+    """Furthest candidates of a dataset, which every call reads from its beginning to its end.
+
+    For candidates that don't fit into memory, and for evaluation while a model is trained:
+    a dataset that maps items through the candidate model gives their embeddings of the moment.
+
+    Parameters
+    ----------
+    query_model : tf.keras.Model, optional
+        Turns what the layer is called with into query embeddings; without it the layer expects
+        embeddings.
+    k : int
+        How many candidates to retrieve, if a call doesn't say.
+    num_parallel_calls : int
+        How many batches are scored at the same time.
+    name : str, optional
+    metric : {"dot", "cosine", "l2"}
+        Furthest means the smallest dot product, as two-tower models need it, the smallest cosine
+        or the largest distance.
+
+    Notes
+    -----
+    Nothing is kept but the dataset. A layer that was saved and loaded wants `index_from_dataset`
+    again. Of equal scores the candidate that comes first in the dataset comes first.
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> from farann.adapters.tfrs import StreamingFurthest
+    >>> rows = tf.data.Dataset.from_tensor_slices([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    >>> layer = StreamingFurthest(k=2).index_from_dataset(rows.batch(2))
+    >>> scores, ids = layer(tf.constant([[2.0, 1.0]]))
+    >>> scores.numpy(), ids.numpy()
+    (array([[ 2., -1.]], dtype=float32), array([[2, 1]], dtype=int32))
+    """
+
+    _CANT_BE_EXPORTED = (
+        "a StreamingFurthest layer can't be exported: its dataset is no part of a TensorFlow "
+        "graph. Export a BruteForceFurthest, or save the layer and call index_from_dataset after "
+        "loading")
+
+    def __init__(self, query_model: Any = None, k: int = 10,
+                 num_parallel_calls: int = tf.data.AUTOTUNE, name: str | None = None, *,
+                 metric: str = "dot") -> None:
+        super().__init__(query_model, k, metric, name)
+        self._num_parallel_calls = num_parallel_calls
+        self._candidates: tf.data.Dataset | None = None
+
+    def index(self, candidates: Any, identifiers: Any = None) -> StreamingFurthest:
+        """Refused: what is in memory is for the other layers, a dataset for the other method."""
+        raise NotImplementedError(
+            "StreamingFurthest takes datasets: call index_from_dataset. For tensors in memory "
+            "there are Furthest and BruteForceFurthest")
+
+    def index_from_dataset(self, candidates: tf.data.Dataset) -> StreamingFurthest:
+        """Take a dataset, in the place of the one there was; calls will read it.
+
+        Parameters
+        ----------
+        candidates : tf.data.Dataset
+            Batches of embeddings, or of pairs (identifiers, embeddings). Without identifiers they
+            are numbered from 0 on, int32.
+
+        Returns
+        -------
+        StreamingFurthest
+            The layer itself.
+        """
+        check_dataset(candidates)
+        self._candidates = candidates
+        return self
+
+    def get_config(self) -> dict[str, Any]:
+        """As for all furthest layers, and the parallel calls."""
+        return {**super().get_config(), "num_parallel_calls": self._num_parallel_calls}
+
+    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+        if self._candidates is None:
+            raise ValueError(NOT_INDEXED)
+        batches = self._candidates
+        if not isinstance(batches.element_spec, tuple):
+            batches = batches.scan(np.int32(0), _numbered)
+        # Every batch has to be measured from one point; the middle of the queries is known.
+        prepared = scoring.Prepared(None, None, tf.reduce_mean(queries, axis=0))
+
+        def best_of_batch(identifiers: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            laid_out = scoring.prepare(self._metric, tf.cast(rows, tf.float32), prepared.centre)
+            keys = scoring.keys(self._metric, queries, laid_out)
+            best, columns = tf.math.top_k(keys, tf.minimum(k, tf.shape(keys)[1]))
+            return best, tf.gather(identifiers, columns)
+
+        def best_of_both(one: tuple[Tensor, Tensor],
+                         other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            keys, identifiers = (tf.concat(parts, axis=1) for parts in zip(one, other, strict=True))
+            best, columns = tf.math.top_k(keys, tf.minimum(k, tf.shape(keys)[1]))
+            return best, tf.gather(identifiers, columns, batch_dims=1)
+
+        n_queries, id_dtype = tf.shape(queries)[0], batches.element_spec[0].dtype
+        nothing = (tf.zeros([n_queries, 0]), tf.zeros([n_queries, 0], id_dtype))
+        keys, identifiers = batches.map(
+            best_of_batch, num_parallel_calls=self._num_parallel_calls
+        ).reduce(nothing, best_of_both)
+        best, columns = furthest(keys, k)
+        return (scoring.scores(self._metric, best, queries, prepared),
+                take_along(identifiers, columns))
+
+
+def _numbered(first: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    following = first + tf.shape(rows)[0]
+    return following, (tf.range(first, following), rows)
+
+
+tf.keras.utils.register_keras_serializable(package="farann")(StreamingFurthest)

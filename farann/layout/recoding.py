@@ -1,0 +1,146 @@
+"""Codes that come and go where vectors were dropped.
+
+Rows that were coded stay as they were coded: their vectors are gone. Rows that are added
+are coded with the same centre and rotation, in panels of their own; rows that are removed give
+their places to others of the same scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.index_spec import IndexSpec
+from farann.layout import build
+from farann.quantize.int4 import shape_of
+from farann.quantize.records import CodeArrays, CodeBounds, Layout
+from farann.quantize.scalar import Extents, empty_panels
+from farann.runtime.process import ieee_arithmetic
+
+# Added rows whose coordinates are so many times as large as any before stay float32.
+_FAR = 1024.0
+# Added rows that shape the rounding of 4-bit codes.
+_SAMPLE = 1024
+
+
+def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
+    """The slot at each position, -1 for none."""
+    if codes.slots is not None:
+        return codes.slots.astype(np.int64)
+    order = np.arange(len(codes.panels))
+    return np.where(order < n_rows, order, -1)
+
+
+def without(layout: Layout, outlier_rows: Float32Array,
+            alive: npt.NDArray[np.bool_]) -> tuple[Layout, Float32Array]:
+    """Drop the rows that aren't `alive` (by slot), and number the others anew."""
+    codes = layout.codes
+    numbers = np.where(alive, np.cumsum(alive) - 1, -1)
+    order = _as_order(codes, len(alive))
+    slots = np.where(order >= 0, numbers[np.maximum(order, 0)], -1)
+    outliers = numbers[codes.outliers]
+    codes = replace(codes, slots=slots.astype(np.int32), outliers=outliers[outliers >= 0])
+    return _closed_up(layout._replace(codes=codes)), outlier_rows[outliers >= 0]
+
+
+def _closed_up(layout: Layout) -> Layout:
+    """Let rows of one partition and scale fill each other's gaps, if that frees panels."""
+    codes, partitions, _ = layout
+    assert codes.slots is not None
+    there = np.flatnonzero(codes.slots >= 0)
+    if len(there) == 0:  # outliers alone: one panel of nobody
+        return Layout(_taken(codes, np.full(16, -1), codes.inv_scale[:1]),
+                      None if partitions is None else replace(
+                          partitions, starts=np.minimum(partitions.starts, 0)))
+    starts = np.zeros(1, np.int64) if partitions is None else partitions.starts
+    partition = np.searchsorted(starts, there, side="right")
+    inv_scale = codes.inv_scale[there // 16]
+    order = np.lexsort((there, -inv_scale, partition))
+    there, partition, inv_scale = there[order], partition[order], inv_scale[order]
+    begins = np.flatnonzero(np.append(True, (np.diff(partition) != 0) | (np.diff(inv_scale) != 0)))
+    counts = np.diff(np.append(begins, len(there)))
+    panels = -(-counts // 16)
+    if panels.sum() >= len(codes.inv_scale):
+        return layout
+    ends = np.cumsum(panels) * 16
+    positions = np.full(int(ends[-1]), -1)
+    positions[np.repeat(ends - 16 * panels - begins, counts) + np.arange(len(there))] = there
+    if partitions is not None:
+        of_panels = np.repeat(partition[begins], panels)
+        partitions = replace(partitions, starts=16 * np.searchsorted(
+            of_panels, np.arange(1, len(starts) + 1)).astype(np.int64))
+    return Layout(_taken(codes, positions, np.repeat(inv_scale[begins], panels)), partitions)
+
+
+def _taken(codes: CodeArrays, positions: Int64Array,
+           inv_scale: Float32Array) -> CodeArrays:
+    """The codes at some positions, whole panels of rows of the `inv_scale`; -1 for none."""
+    assert codes.slots is not None and codes.low_nibble_norm is not None
+    there = positions >= 0
+    taken = codes.bytes_at(np.maximum(positions, 0))
+    panels, low_nibbles = empty_panels(len(positions), taken.shape[1], True)
+    _core.pack_codes(taken, np.where(there, np.arange(len(positions)), -1), True, panels,
+                     low_nibbles)
+    low_nibble_norm = np.where(there, codes.low_nibble_norm[np.maximum(positions, 0) // 16],
+                               np.float32(0))
+    squares = codes.squares
+    if squares is not None:
+        squares = np.where(there, squares[positions], np.float32(0))
+    return replace(
+        codes, panels=panels, low_nibbles=None if codes.low_nibbles is None else low_nibbles,
+        inv_scale=inv_scale, low_nibble_norm=low_nibble_norm.reshape(-1, 16).max(axis=1),
+        squares=squares, slots=np.where(there, codes.slots[positions], np.int32(-1)))
+
+
+@ieee_arithmetic()
+def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Array,
+             spec: IndexSpec, isa: str) -> tuple[Layout, npt.NDArray[np.bool_]]:
+    """Code more rows as those n were; and which of them are too large for that.
+
+    With partitions they belong to none, and are always searched.
+    """
+    codes, partitions, _ = layout
+    limit = 127.0 / float(codes.inv_scale.min())
+    largest = np.empty(len(rows))
+    if len(rows):
+        _core.code_extents(rows, centre, spec.metric.normalized, *codes.transform, isa, largest)
+    # Files that are mapped aren't checked for NaN.
+    far = (largest > _FAR * limit) | ~np.isfinite(rows).all(axis=1)
+    rows, largest = rows[~far], largest[~far]
+    if len(rows) == 0:
+        return layout, far
+    # Rows that are larger than any before get scales of their own.
+    most = max(float(largest.max()), limit)
+    extents = Extents(codes.transform, largest, most, np.empty(0, np.int64),
+                      _core.CODE_SPAN * most / limit, build.WEIGHT_STEPS)
+    new = build.code_more(rows, centre, spec, isa, extents, _shape(rows, centre, spec, codes))
+    of_new = _as_order(new, len(rows))
+    orders = [_as_order(codes, n_rows), np.where(of_new >= 0, of_new + n_rows, -1)]
+    first, second = codes, new
+    if partitions is not None:
+        first, second = new, codes
+        orders.reverse()
+    merged = {name: _joined(getattr(first, name), getattr(second, name))
+              for name in ("panels", "low_nibbles", "inv_scale", "low_nibble_norm", "squares")}
+    if partitions is not None:
+        partitions = replace(partitions, starts=partitions.starts + len(new.panels))
+    bounds = CodeBounds(*np.maximum(codes.bounds, new.bounds).tolist())
+    codes = replace(codes, slots=np.concatenate(orders).astype(np.int32), bounds=bounds, **merged)
+    return Layout(codes, partitions), far
+
+
+def _shape(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
+           codes: CodeArrays) -> Float64Array | None:
+    if spec.bits == 8:
+        return None
+    sample = rows[:: -(-len(rows) // _SAMPLE)]
+    return shape_of(codes.transform.query_vectors(spec.metric.query_vectors(sample, centre)))
+
+
+def _joined(first: Any, second: Any) -> Any:
+    return None if first is None else np.concatenate([first, second])

@@ -1,0 +1,123 @@
+"""Which transform rows go through before they are coded: scaling along the mean query, PCA axes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Float64Array
+from farann.contract.index_spec import IndexSpec
+from farann.quantize import projection
+from farann.quantize.query_sample import directions_of
+from farann.quantize.scalar import FEW_ROWS, sample_of
+from farann.quantize.transform import Transform, rotation_signs
+from farann.runtime.process import one_thread
+
+# A scaling must leave so much of what codes may be off at most.
+_WORTH_A_STRETCH = 0.98
+# What is outside the axes may move keys by such a share of how much they differ; and there are
+# none in larger dimensions, as queries would take longer to prepare than to ask.
+_LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
+# It lets rows pass that are no answers: not more of a sample than so many a query.
+_MOST_PASSING = 8
+
+
+def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
+                  query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
+    """What rows should go through before they are coded, for such query vectors.
+
+    `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
+    """
+    transform = Transform(rotation_signs(rows.shape[1], spec.seed))
+    # The rounding of 4-bit codes does better by what queries have in common.
+    squared = spec.metric.adds_squared_norm
+    if spec.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
+        return transform
+    with one_thread():
+        if sample is None:
+            sample = sample_of(rows, centre, spec.metric.normalized)
+        directions = directions_of(query_vectors)
+        # Under l2, queries have next to no mean beside the centre of rows.
+        if not squared:
+            transform = transform._replace(
+                mean_direction_scaling=mean_direction_scaling_for(sample, directions))
+        # Rows that are known by their codes alone must not lose a part for good.
+        pca_axes = None
+        if spec.vectors:
+            pca_axes = pca_axes_for(transform.stretched(sample), transform.shrunk(directions),
+                                    spec.seed)
+    if pca_axes is None:
+        return transform
+    return Transform(rotation_signs(len(pca_axes), spec.seed), transform.mean_direction_scaling,
+                     pca_axes)
+
+
+def mean_direction_scaling_for(sample: Float64Array,
+                               directions: Float64Array) -> Float64Array | None:
+    """The scaling of rows that makes codes best for such query vectors, if it makes them better.
+
+    What a product of codes may be off is as the length of the row times that of the query vector.
+    Along the mean query, query vectors are long and rows are not: rows times s and query vectors
+    over s have the same product there, and the s is best that makes the product of their mean
+    squares smallest.
+    """
+    mean = directions.sum(axis=0)
+    length = float(np.linalg.norm(mean))
+    size = float(np.einsum("ij,ij->", sample, sample))
+    if not (length > 0.0 and size > 0.0):
+        return None
+    direction = mean / length
+    of_rows = float(((sample @ direction) ** 2).sum()) / size
+    of_queries = float(((directions @ direction) ** 2).mean())
+    others = max((1.0 - of_rows) * of_queries, 0.0), max(of_rows * (1.0 - of_queries), 1e-30)
+    by = float(min((others[0] / others[1]) ** 0.25, _core.LARGEST_STRETCH))
+    if by <= 1.0:
+        return None
+    left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_queries * (1.0 - by**-2))
+    if left**0.5 > _WORTH_A_STRETCH:
+        return None
+    mean_direction_scaling: Float64Array = (by - 1.0) ** 0.5 * direction
+    return mean_direction_scaling
+
+
+def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float64Array | None:
+    """The fewest principal axes of rows, in whole groups, along which coding them does as well.
+
+    Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
+    where no group can be spared. Rows and query vectors are scaled already.
+    """
+    dim = sample.shape[1]
+    if dim > _MOST_TURNED:
+        return None
+    found = projection.directions(sample, seed)
+    outside = _left(directions, found).mean(axis=0) * _left(sample, found).max(axis=0)
+    # The mean square of products, which are about zero on average as rows are centred.
+    squares = (sample.T @ sample) * (directions.T @ directions)
+    differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(directions)))
+    numbers = np.arange(4, min(len(found), _core.MOST_AXES) + 1, 4)
+    for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
+        if -(-dim // 4) * 4 <= number:
+            break
+        if _passing(sample, directions, found[:number]) <= _MOST_PASSING:
+            return np.ascontiguousarray(found[:number])
+    return None
+
+
+def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Float64Array) -> float:
+    """Rows of a sample that may beat its best for all that axes tell, a query on average.
+
+    Where answers are very near to each other, little outside the axes hides them among others.
+    """
+    best = (sample @ directions.T).max(axis=0)
+    along = (sample @ pca_axes.T) @ (pca_axes @ directions.T)
+    # A few rows that are large may be left out of the codes.
+    far = np.quantile(_left(sample, pca_axes)[:, -1], 0.99, method="lower")
+    outside = _left(directions, pca_axes)[:, -1] * far
+    return float((along >= best - outside).sum(axis=0).mean())
+
+
+def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
+    """How long vectors are outside the first of the directions, the first two, and so on."""
+    along = np.cumsum((vectors @ found.T) ** 2, axis=1)
+    left: Float64Array = np.einsum("ij,ij->i", vectors, vectors)[:, None] - along
+    return np.sqrt(np.maximum(left, 0.0, out=left), out=left)

@@ -1,0 +1,100 @@
+"""4-bit codes: the high nibbles of 8-bit ones, rounded so that likely queries see least of it.
+
+Without vectors, but with partitions, they are those of what is left of a row less the mean of its
+partition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from farann._types import Float32Array, Float64Array
+from farann.quantize.records import Origins
+from farann.quantize.scalar import (
+    CodedBlock,
+    Extents,
+    Laying,
+    block_number,
+    blocks_of,
+    centred,
+    outliers_of,
+)
+from farann.runtime.parallel import each
+
+# Rounding that looks at all coordinates takes dim^2 steps a row, and gains where they are few.
+_MOST_SHAPED = 256
+# Of the mean square of a query's coordinates: what any direction is taken to have at least.
+_FLOOR = 0.1
+# What the low nibble of a code is taken for where it isn't kept.
+MIDDLE = 7.5
+
+
+def shape_of(query_vectors: Float64Array) -> Float64Array | None:
+    """From sample query vectors (q, dim), transformed, to how errors of rows should lie.
+
+    Gives the Cholesky factor L of their second moment: an error e costs |L' e|^2 on average. None
+    where plain rounding does as well.
+    """
+    dim = query_vectors.shape[1]
+    if len(query_vectors) == 0 or dim > _MOST_SHAPED:
+        return None
+    moment = query_vectors.T @ (query_vectors / len(query_vectors))
+    mean = float(np.trace(moment)) / dim
+    if not 1e-30 < mean < 1e30:
+        return None
+    factor: Float64Array = np.linalg.cholesky(moment / mean + _FLOOR * np.eye(dim))
+    return factor
+
+
+def code_int4(rows: Float32Array, centre: Float64Array, normalized: bool, extents: Extents,
+              inv_scale: Float32Array, shape: Float64Array | None, origins: Origins | None,
+              lay: Laying, progress: bool, threads: int = 1) -> Float64Array:
+    """Code rows as `code_rows` does, but for high nibbles alone, and relative to `origins`.
+
+    The low nibbles, which are dropped, come as close to the row as the high ones let them: what
+    is proved about 8-bit codes then holds for these, too.
+    """
+    n, dim = rows.shape
+    coded = ~outliers_of(extents, n)
+    extremes = np.zeros((len(blocks_of(n)), 6))
+
+    def code(block: slice) -> None:
+        z = extents.transform.rows(centred(rows[block], centre, normalized))
+        left = z if origins is None else z - origins.of(block, dim)
+        scaled = np.where(coded[block, None], left * inv_scale[block, None], 0.0)
+        first = 16.0 * _high_nibbles(scaled, shape) - 128.0
+        whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + 15.0)
+        codes = np.full((len(z), -(-dim // 4) * 4), 128, np.uint8)
+        codes[:, :dim] = whole + 128.0
+        squares = (z**2).sum(axis=1)
+        lower = ((whole - first - MIDDLE) ** 2).sum(axis=1)
+        extremes[block_number(block), :4] = np.stack([
+            ((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
+            np.where(coded[block], squares, 0.0)]).max(axis=1)
+        lay(CodedBlock(block, codes, squares,
+                       (np.sqrt(lower) * (1.0 + 2.0**-23)).astype(np.float32)))
+
+    each(code, blocks_of(n), threads, "coding rows", progress)
+    largest: Float64Array = extremes.max(axis=0, initial=0.0)
+    return largest
+
+
+def _high_nibbles(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:
+    """The high nibble of each coordinate's code + 128, 0 to 15.
+
+    With a shape, coordinate after coordinate from the last, each makes good what the errors of
+    those before it do to likely queries, as far as rounding lets it.
+    """
+    if shape is None:
+        return _nearest(scaled)
+    high, errors = np.empty_like(scaled), np.zeros_like(scaled)
+    for i in range(scaled.shape[1] - 1, -1, -1):
+        wanted = scaled[:, i] - errors[:, i + 1 :] @ (shape[i + 1 :, i] / shape[i, i])
+        high[:, i] = _nearest(wanted)
+        errors[:, i] = 16.0 * high[:, i] + (MIDDLE - 128.0) - scaled[:, i]
+    return high
+
+
+def _nearest(scaled: Float64Array) -> Float64Array:
+    halves: Float64Array = np.clip(np.floor((scaled + 128.5) / 16.0), 0.0, 15.0)
+    return halves

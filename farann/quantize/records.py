@@ -1,0 +1,237 @@
+"""What a layout consists of: codes of rows, partitions, shortlists. Each knows its own sections of
+a file.
+
+A new array of one of them is a field here, which the core reads by its name and a file keeps under
+it; nothing else lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann.contract.errors import FormatError
+from farann.quantize.transform import Transform
+
+
+class CodeBounds(NamedTuple):
+    """What holds for all coded rows z with the inverse scale w, codes c, low nibbles l of c + 128.
+
+    Of rows that are relative to means, the first two are bounds on what is left of them.
+    """
+
+    residual: float  # |w z - c|
+    length: float    # |w z|
+    low_nibble_norm: float   # |l - 7.5|
+    norm: float      # |z|
+    rest_step: float = 0.0  # of what the last group holds, if it isn't coordinates
+    outside: float = 0.0    # |z'| of what is outside the axes
+    outside_length: float = 0.0  # |w z'|
+    outside_usual: float = 0.0  # |z'|, the root of its mean square
+
+
+def _array(dtype: Any, ndim: int, section: str | None = None) -> Mapping[str, Any]:
+    """Of a field: an array that a file keeps as a section, by its name or another."""
+    return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim, "section": section})
+
+
+class Record:
+    """Arrays, and a few values, by name; read-only."""
+
+    @classmethod
+    def from_sections(cls, of: str, sections: Mapping[str, npt.NDArray[Any]],
+                      **values: Any) -> Self:
+        """The record whose arrays are sections named `of` and by the field, with other values.
+
+        FormatError if one is missing, or is none of these.
+        """
+        parts: dict[str, Any] = {}
+        for name, section, dtype, ndim, needed in cls._arrays():
+            array = sections.get(f"{of}.{section}")
+            if array is None:
+                if needed:
+                    raise FormatError(f"section '{of}.{section}' is missing")
+            elif array.dtype != dtype or array.ndim != ndim:
+                raise FormatError(f"section '{of}.{section}': expected {dtype} in {ndim} "
+                                  f"dimensions, got {array.dtype} {array.shape}")
+            else:
+                parts[name] = array
+        return cls(**parts, **values)
+
+    def sections(self, of: str) -> dict[str, npt.NDArray[Any]]:
+        """The arrays as a file has them."""
+        arrays = {f"{of}.{section}": getattr(self, name) for name, section, *_ in self._arrays()}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(int(array.nbytes) for array in self.sections("").values())
+
+    @classmethod
+    def _arrays(cls) -> list[tuple[str, str, np.dtype[Any], int, bool]]:
+        """Name, section, type and dimensions of each array, and whether none can do without it."""
+        return [(part.name, part.metadata["section"] or part.name, part.metadata["dtype"],
+                 part.metadata["ndim"], part.default is not None)
+                for part in fields(cls) if part.metadata]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CodeArrays(Record):
+    """Codes of rows in an order; `_core.Codes` says what each array holds."""
+
+    panels: UInt8Array = field(metadata=_array(np.uint8, 2))
+    low_nibbles: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2, "lower"))
+    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
+    low_nibble_norm: Float32Array | None = field(
+        default=None, metadata=_array(np.float32, 1, "unknown"))
+    squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    signs: npt.NDArray[np.int8] = field(metadata=_array(np.int8, 2))
+    slots: Int32Array | None = field(default=None, metadata=_array(np.int32, 1))
+    outliers: Int64Array = field(metadata=_array(np.int64, 1))
+    bounds: CodeBounds
+    pca_filter: Float64Array | None = field(default=None, metadata=_array(np.float64, 2, "basis"))
+    whole: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2))
+    whole_inv_scale: Float32Array | None = field(
+        default=None, metadata=_array(np.float32, 1, "whole_weights"))
+    whole_squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    whole_bounds: CodeBounds | None = None
+    # |z| of each panel at most, or of what isn't along the mean query direction.
+    max_norm: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "longest"))
+    # A direction that query vectors have in common, and of each panel the most along it.
+    mean_query_direction: Float64Array | None = field(
+        default=None, metadata=_array(np.float64, 1, "lead"))
+    max_along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "along"))
+    # What rows go through before they are coded, see `Transform`.
+    mean_direction_scaling: Float64Array | None = field(
+        default=None, metadata=_array(np.float64, 1, "stretch"))
+    pca_axes: Float64Array | None = field(default=None, metadata=_array(np.float64, 2, "axes"))
+
+    def native(self, n_rows: int, dim: int) -> _core.Codes:
+        """The same as the core has it; ValueError or TypeError if the arrays don't fit."""
+        return _core.Codes(n_rows, dim, self)
+
+    @property
+    def transform(self) -> Transform:
+        """What rows went through before they were coded."""
+        return Transform(self.signs, self.mean_direction_scaling, self.pca_axes)
+
+    @property
+    def n_directions(self) -> int:
+        """Directions of the PCA filter; 0 where there is none."""
+        return 0 if self.pca_filter is None else len(self.pca_filter)
+
+    def bytes_at(self, positions: Int64Array) -> UInt8Array:
+        """Codes + 128 at some positions of nibbles; low nibbles 0 where they aren't kept."""
+        pairs = self.panels.shape[1] // 4
+        panel, row = positions // 16, positions % 16
+        high = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
+        halves = np.stack([high & 15, high >> 4], axis=2) << 4
+        if self.low_nibbles is not None:
+            own = self.low_nibbles.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
+            halves |= np.stack([own & 15, own >> 4], axis=2)
+        codes: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
+        return codes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PartitionArrays(Record):
+    """Partitions of codes; `_core.Cells` says what each array holds."""
+
+    starts: Int64Array = field(metadata=_array(np.int64, 1))
+    panels: UInt8Array = field(metadata=_array(np.uint8, 2))
+    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
+    squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    inv_norms: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    step: float
+    relative: bool = False  # whether codes are those of rows less the mean of their partition
+
+    def native(self, codes: CodeArrays) -> _core.Cells:
+        """The same as the core has it; ValueError or TypeError if they don't fit the codes."""
+        return _core.Cells(codes.transform.n_coded, len(codes.panels), self)
+
+    def at(self, positions: Int64Array) -> Int64Array:
+        """The partitions that positions of codes belong to; -1 for none."""
+        numbers = np.searchsorted(self.starts, positions, side="right") - 1
+        return np.where(numbers < len(self.starts) - 1, numbers, -1)
+
+    def means(self, numbers: npt.NDArray[np.integer[Any]], dim: int) -> Float64Array:
+        """What rows of some partitions are coded relative to: transformed means; 0 for -1."""
+        panel, partition = numbers // 16, numbers % 16
+        width = self.panels.shape[1]
+        codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, partition]
+        units = np.where(numbers < 0, 0.0, 1.0 / self.inv_scale.astype(np.float64)[panel])
+        means: Float64Array = units[:, None] * (codes.reshape(len(numbers), width)[:, :dim] - 128.0)
+        return means
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shortlists(Record):
+    """Lists of rows that answer queries of one kind; `_core.Seeds` says what each array holds."""
+
+    panels: UInt8Array = field(metadata=_array(np.uint8, 2))
+    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
+    squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
+    positions: Int32Array = field(metadata=_array(np.int32, 2))
+
+    def native(self, codes: CodeArrays, of_core: _core.Codes) -> _core.Seeds:
+        """The same with the codes of the listed rows; ValueError or TypeError if they don't fit."""
+        positions = self.positions.astype(np.int64)
+        if codes.pca_filter is not None:
+            raise ValueError("there are no seeds beside a basis")
+        if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
+            raise ValueError("positions must be those of the codes")
+        flat = positions.ravel()
+        taken = codes.bytes_at(flat)[:, : codes.transform.width]
+        panels = np.zeros(taken.shape, np.uint8)
+        _core.pack_codes(np.ascontiguousarray(taken), np.arange(len(flat)), False, panels)
+        return _core.Seeds(of_core, self, panels, codes.inv_scale[flat // _core.code_rows(1)],
+                           None if codes.squares is None else codes.squares[flat])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of these arrays, and of the codes of the rows that they list."""
+        # Beside its codes a listed row has an inverse scale, a slot, and under l2 a square.
+        of_row = self.panels.shape[1] + 4 + 8 + (0 if self.squares is None else 4)
+        return super().nbytes + self.positions.size * int(of_row)
+
+
+class Native(NamedTuple):
+    """A layout as the core has it."""
+
+    codes: _core.Codes | None = None
+    partitions: _core.Cells | None = None
+    shortlists: _core.Seeds | None = None
+
+
+class Layout(NamedTuple):
+    """Codes of all rows of a base, and what goes with them."""
+
+    codes: CodeArrays
+    partitions: PartitionArrays | None = None
+    shortlists: Shortlists | None = None
+
+    def native(self, n_rows: int, dim: int) -> Native:
+        """The same as the core has it; ValueError or TypeError if its parts don't fit."""
+        codes = self.codes.native(n_rows, dim)
+        partitions = None if self.partitions is None else self.partitions.native(self.codes)
+        shortlists = None if self.shortlists is None else self.shortlists.native(self.codes, codes)
+        return Native(codes, partitions, shortlists)
+
+
+class Origins(NamedTuple):
+    """What each row is coded relative to: the mean of its partition."""
+
+    partitions: PartitionArrays
+    labels: Int32Array  # the partition of each row; -1 for none
+
+    def of(self, rows: slice, dim: int) -> Float64Array:
+        """The means of some rows, transformed."""
+        return self.partitions.means(self.labels[rows], dim)

@@ -1,0 +1,113 @@
+"""What vectors go through before they are coded, there and back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import Float64Array
+from farann.runtime.dispatch import default_isa
+
+ROTATION_ROUNDS = 3
+
+
+def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
+    """The signs of the rotation that evens coordinates out, (ROTATION_ROUNDS, dim)."""
+    draw = np.random.default_rng(seed)
+    return draw.integers(0, 2, (ROTATION_ROUNDS, dim), dtype=np.int8) * np.int8(2) - np.int8(1)
+
+
+class Transform(NamedTuple):
+    """What vectors go through: a scaling along the mean query, if there is one; PCA axes, if only
+    what vectors are along these is coded; and a random rotation.
+
+    Products of rows and query vectors stay what they are, but for what is outside the axes. Rows
+    are multiplied with I + p p', where p is the scaling, and query vectors with its inverse.
+    """
+
+    signs: npt.NDArray[np.int8]
+    mean_direction_scaling: Float64Array | None = None
+    pca_axes: Float64Array | None = None
+
+    @property
+    def n_coded(self) -> int:
+        """Coordinates that are coded."""
+        return len(self.signs[0])
+
+    @property
+    def width(self) -> int:
+        """Bytes of a row's codes, in whole groups."""
+        return -(-self.n_coded // 4) * 4
+
+    def rows(self, vectors: Float64Array) -> Float64Array:
+        """Centred rows (n, dim) as they are coded, (n, n_coded)."""
+        return rotated(self._along(self.stretched(vectors)), self.signs)
+
+    def query_vectors(self, vectors: Float64Array) -> Float64Array:
+        """Query vectors (n, dim) as they are coded, (n, n_coded)."""
+        return rotated(self._along(self.shrunk(vectors)), self.signs)
+
+    def outside(self, vectors: Float64Array) -> float:
+        """How long what is outside the axes is of centred rows, the root of the mean square."""
+        if self.pca_axes is None:
+            return 0.0
+        vectors = self.stretched(vectors)
+        left = vectors - self._along(vectors) @ self.pca_axes
+        return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
+
+    def rows_from(self, vectors: Float64Array) -> Float64Array:
+        """The inverse of `rows`, (n, dim), without what is outside the axes."""
+        vectors = rotated_back(vectors, self.signs)
+        return self.shrunk(vectors if self.pca_axes is None else vectors @ self.pca_axes)
+
+    def stretched(self, vectors: Float64Array) -> Float64Array:
+        """Centred rows, multiplied with I + p p'."""
+        p = self.mean_direction_scaling
+        return vectors if p is None else vectors + np.outer(vectors @ p, p)
+
+    def shrunk(self, vectors: Float64Array) -> Float64Array:
+        """Query vectors, multiplied with its inverse."""
+        p = self.mean_direction_scaling
+        if p is None:
+            return vectors
+        return vectors - np.outer(1.0 / (1.0 + p @ p) * (vectors @ p), p)
+
+    def _along(self, vectors: Float64Array) -> Float64Array:
+        return vectors if self.pca_axes is None else vectors @ self.pca_axes.T
+
+
+def rotated(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
+    """Vectors (n, dim) rotated: changes of signs and Hadamard transforms, some rounds."""
+    x = np.array(vectors, np.float64, order="C")
+    _core.rotate(x, signs, default_isa())
+    return x
+
+
+def rotated_back(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:
+    """The inverse of `rotated`, for few vectors: each of its steps undoes itself."""
+    x = vectors.astype(np.float64)
+    size = _power_below(x.shape[1])
+    for row in signs[::-1]:
+        if size < x.shape[1]:
+            x[:, -size:] = _hadamard(x[:, -size:])
+        x[:, :size] = _hadamard(x[:, :size])
+        x *= row
+    return x
+
+
+def _power_below(dim: int) -> int:
+    return 1 << (dim.bit_length() - 1)
+
+
+def _hadamard(x: Float64Array) -> Float64Array:
+    n, size = x.shape
+    half = 1
+    x = x * size**-0.5
+    while half < size:
+        pairs = x.reshape(n, size // (2 * half), 2, half)
+        x = np.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], axis=2)
+        half *= 2
+    return x.reshape(n, size)

@@ -1,0 +1,205 @@
+"""Cut a batch of queries into tasks, run them on threads, gather the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from math import inf, nan
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Int64Array
+from farann.results import BeyondHits, Hits, SearchStats
+from farann.runtime import pool
+from farann.runtime.cost import codes_pay, row_costs
+
+# Queries of one task: enough to make packing the rows cheap, few enough for the caches.
+_QUERIES_A_TASK = 1024
+# The more queries, the more of them probe the same partition together.
+_QUERIES_OF_CELLS = 2048
+# Where rows are few to read again for another task, queries that stay in the second-level cache are
+# worth more: so many, where rows have so many coordinates at most, coded and in float32.
+_QUERIES_OF_FEW_ROWS, _FEW_CODED, _FEW_FLOATS = 256, 1 << 20, 1 << 16
+# Scratch memory of a task, and the multiply-adds below which a second thread costs more.
+_TASK_BYTES = 1 << 28
+_SMALL_WORK = 1 << 22
+# What takes some milliseconds is long: then it is worth a change of threads that the main one can
+# wait for Ctrl+C. In multiply-adds; slowly, at the scalar level. Reading a row is worth so many of
+# them for each of its coordinates, a row that is found so many in all, and of the rows an
+# approximate search scans one in so many, more or less.
+_LONG_WORK, _SLOW_LONG_WORK = 1 << 30, 1 << 27
+_READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
+# One in so many rows is searched before the others where these are searched in parts; and parts are
+# more than threads, as rows may take more or less time, as long as all their scratch memory is not
+# more than that of a task. They end where no block of rows is cut.
+_LEADING_SHARE, _PARTS_A_THREAD, _BLOCK = 64, 4, 1024
+# Memory for so many answers is kept from one single query to the next.
+_MOST_KEPT = 1024
+# Roughly what a query needs beside its k entries: candidates, its query vector, its float64 copy.
+_QUERY_BYTES = 16_384
+
+
+def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+        nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
+        epsilon: float = 0.0, predicted_threshold: float = nan,
+        late: Float32Array | None = None,
+        stops: Int64Array | None = None) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query, and what it took.
+
+    Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`). How
+    late the answers of queries come in such a search is written to `late`.
+    """
+    n = len(queries)
+    scores = np.empty((n, k), np.float32)
+    ids = np.empty((n, k), np.int64)
+    did: list[tuple[int, ...]] = []
+    work = chosen.n_rows * snapshot.dim
+    by_codes = effort is not None or codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
+
+    def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
+        task: _core.Task
+        if effort is None:
+            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, None, epsilon,
+                              flag, costs, by_codes)
+        else:
+            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, effort, budget,
+                                         predicted_threshold, flag, late is not None, stops)
+        task.run()
+        if late is not None and isinstance(task, _core.ApproximateTask):
+            task.late_to(late, start)
+        task.write_top(scores, ids, start)
+        did.append(task.did())
+
+    share = 1 if effort is None or (effort == inf and not budget) else _APPROXIMATE_SHARE
+    long = _is_long(n, work // share, k, snapshot.isa)
+    costs = row_costs(n, snapshot.dim, snapshot.isa)
+    if n == 1 and not long:
+        search(0, 1)
+        return Hits(scores, ids), SearchStats(1, *did[0])
+    found = min(k, chosen.n_rows)
+    if long and n < threads and effort is None and epsilon == 0.0 and snapshot.added is None:
+        n_parts = min(threads * _PARTS_A_THREAD, n * work // max(_SMALL_WORK, 1),
+                      _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
+        split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,
+                                                n_parts, costs)
+        if split is not None:
+            return split
+    most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
+    if effort is None and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+        most = _QUERIES_OF_FEW_ROWS
+    _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
+    return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
+
+
+def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
+           nearest: bool, threads: int, n_parts: int,
+           costs: tuple[float, float, float, float]) -> tuple[Hits, SearchStats] | None:
+    """Search the rows in parts, for fewer queries than there are threads.
+
+    The first rows are searched before the others, which thus have a good threshold from the start.
+    None where codes rule out too little of them: then all rows are to be searched otherwise.
+    """
+    n, done = len(queries), list[_core.Task]()
+
+    def search(first: int, end: int, flag: _core.CancelFlag) -> None:
+        task = _core.Task(snapshot, chosen, queries, 0, n, k, nearest, None, 0.0, flag, costs)
+        if first == 0:
+            end = _in_blocks(task.n_in_line() // _LEADING_SHARE)
+        task.search_only(first, end, done[0] if first else None)
+        task.run()
+        done.append(task)
+
+    work = chosen.n_rows * snapshot.dim // _LEADING_SHARE
+    pool.run_all([partial(search, 0, 0)], 1, long=_is_long(n, work, k, snapshot.isa))
+    if done[0].gave_up:
+        return None
+    in_line = done[0].n_in_line()
+    first = _in_blocks(in_line // _LEADING_SHARE)
+    bounds = [first + max(in_line - first, 0) * i // n_parts // _BLOCK * _BLOCK
+              for i in range(n_parts)]
+    bounds.append(_in_blocks(in_line))
+    pool.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
+                 threads, long=True)
+    scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
+    _core.write_best(done, scores, ids)
+    return Hits(scores, ids), SearchStats(n, *map(sum, zip(*(task.did() for task in done),
+                                                           strict=True)))
+
+
+def _in_blocks(rows: int) -> int:
+    """Rows in whole blocks, with the one that they end in."""
+    return (rows // _BLOCK + 1) * _BLOCK
+
+
+def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
+           guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
+           predicted_threshold: float = nan, late: tuple[float, float, int] | None = None,
+           stops: Int64Array | None = None) -> _core.SingleSearch | None:
+    """What answers single queries as `top` does, with less work for each.
+
+    None where a query takes long, and has to be one that Ctrl+C ends, where many rows are asked
+    for, or with a budget.
+    """
+    work = everything.n_rows * snapshot.dim
+    share = 1 if effort is None or effort == inf else _APPROXIMATE_SHARE
+    if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
+        return None
+    return _core.SingleSearch(snapshot, everything, k, plan,
+                              row_costs(1, snapshot.dim, snapshot.isa), effort, predicted_threshold,
+                              guard, late, stops)
+
+
+def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,
+           threads: int) -> BeyondHits:
+    """All rows beyond a radius."""
+    n = len(queries)
+    tasks: dict[int, _core.Task] = {}
+
+    def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
+        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radius, 0.0, flag)
+        task.run()
+        tasks[start] = task
+
+    work = chosen.n_rows * snapshot.dim
+    # Nobody knows how many there will be.
+    long = _is_long(n, work, chosen.n_rows, snapshot.isa)
+    _run(search, n, work, _QUERY_BYTES, threads, long)
+    counts = [count for start in sorted(tasks) for count in tasks[start].counts()]
+    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+    scores = np.empty(offsets[-1], np.float32)
+    ids = np.empty(offsets[-1], np.int64)
+    for start, task in tasks.items():
+        task.write_beyond(scores, ids, int(offsets[start]))
+    return BeyondHits(offsets, scores, ids)
+
+
+def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
+          threads: int) -> Float32Array:
+    """Scores of given rows, (n_queries, n_slots)."""
+    scores = np.empty((len(queries), len(slots)), np.float32)
+    work = partial(_core.score_slots, snapshot, queries, slots, scores)
+    # By keys in float64 alone, which take as long as at the scalar level.
+    long = _is_long(len(queries), len(slots) * snapshot.dim, 0, "scalar")
+    _run(work, len(queries), len(slots) * snapshot.dim, _QUERY_BYTES, threads, long)
+    return scores
+
+
+def _is_long(n: int, work: int, found: int, isa: str) -> bool:
+    """Whether n queries of `work` multiply-adds, which find so many rows each, take long."""
+    counted = (n + _READING) * work + _FINDING * n * found
+    return counted >= _SLOW_LONG_WORK and (isa == "scalar" or counted >= _LONG_WORK)
+
+
+def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: int,
+         query_bytes: int, threads: int, long: bool, most: int = _QUERIES_A_TASK) -> None:
+    """Call search(start, stop) for ranges that cover n queries, each `work` multiply-adds."""
+    if n * work < _SMALL_WORK:
+        threads = 1
+    largest = max(1, min(most, _TASK_BYTES // query_bytes))
+    n_tasks = -(-n // largest)
+    n_tasks = min(-(-n_tasks // threads) * threads, n)
+    bounds = [n * i // n_tasks for i in range(n_tasks + 1)] if n else [0]
+    tasks = [partial(search, start, stop) for start, stop in pairwise(bounds)]
+    pool.run_all(tasks, threads, long=long)

@@ -1,0 +1,107 @@
+"""What a search costs, estimated from what it did: the same whatever else the machine does."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from farann.results import SearchStats
+
+
+class Costs(NamedTuple):
+    """Nanoseconds of one thread for each piece of work of a search."""
+
+    query: float  # to prepare one, and to sort its answer
+    query_coordinate: float  # to rotate a query and to code it
+    code_product: float
+    float_product: float
+    block: float  # to scan it for one query
+    passed: float  # a row that goes through the lists of candidates
+    refined: float  # a row whose codes are fetched from anywhere in memory
+    exact_product: float  # of a row in float64, which is fetched likewise
+
+
+# Fitted by non-negative least squares of relative errors to the CPU time of about 160 batches at
+# each level, on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000 rows
+# in 32 to 784 dimensions, of all kinds of codes, with and without partitions, exact and with four
+# efforts, k = 10 and 100. Half of the costs beside that of exact search are within 20%. "scalar"
+# has half of these batches. "amx" wasn't there: its costs are those of "avx512vnni", except that
+# products of codes, of which it makes several times as many a cycle, are taken to cost half, and
+# that rows pass at 20 to 22 ns on a Xeon of 2 GHz (Sapphire Rapids): batches on 1,000,000 x 16, of
+# which some 4,000 rows a query pass.
+COSTS = {
+    "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
+    "avx2": Costs(3700.0, 21.0, 0.024, 0.028, 34.0, 55.0, 38.0, 0.2),
+    "avx512": Costs(5400.0, 10.0, 0.019, 0.025, 34.0, 61.0, 51.0, 0.3),
+    "avx512vnni": Costs(4000.0, 12.0, 0.006, 0.013, 35.0, 55.0, 30.0, 0.24),
+    "amx": Costs(4000.0, 12.0, 0.003, 0.013, 35.0, 22.0, 30.0, 0.24),
+}
+
+# The same of queries that are asked one by one: rows and codes are read for one query alone, and
+# nothing is prepared for many. Fitted likewise to 76 kinds of searches at each level, on a Xeon of
+# 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300 dimensions, exact and with
+# three efforts, k = 10 and 60. 80% of the costs beside that of exact search are between 0.86 and
+# 1.33 times what was measured.
+SINGLE_COSTS = {
+    "scalar": Costs(1200.0, 3.0, 0.4, 0.69, 10.0, 41.0, 135.0, 0.35),
+    "avx2": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.02),
+    "avx512": Costs(900.0, 3.0, 0.024, 0.093, 10.0, 41.0, 61.0, 0.02),
+    "avx512vnni": Costs(900.0, 3.0, 0.02, 0.091, 10.0, 41.0, 60.0, 0.02),
+    "amx": Costs(900.0, 3.0, 0.02, 0.091, 10.0, 41.0, 60.0, 0.02),
+}
+
+# Nanoseconds to read a byte of rows where few queries share it, at 14 GB a second, and to wait for
+# a row that lies anywhere in memory, on a busy Xeon of 2 GHz (Sapphire Rapids): 40,000 rows of
+# 150,000 x 64 took 140 ns each to pass and to get keys.
+_BYTE, _ROW_ANYWHERE = 0.07, 60.0
+# And to put a coordinate of whole codes into panels, for all queries.
+_PANEL_COORDINATE = 0.5
+_FEW_QUERIES = 6
+
+# A batch on few rows is scanned in float32: to code its queries would take longer than codes save.
+# Nanoseconds to rotate and code a query, for all of it and for each coordinate; to scan a row of
+# float32 beside its products, and to pack a coordinate of it for all queries. Round numbers, guided
+# by timings of batches on 50 to 2,000 rows at "amx" alone, on a busy Xeon of 2 GHz (Sapphire
+# Rapids): no fit of known error. Other levels have the same. A wrong choice costs some time only.
+_CODED_QUERY, _CODED_COORDINATE, _FLOAT_ROW, _PACKED_COORDINATE = 200.0, 2.0, 0.8, 0.8
+
+
+def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
+    """Whether to scan so many rows by codes takes less than in float32, with what queries need."""
+    costs = COSTS[isa]
+    saved = costs.float_product - costs.code_product + _PACKED_COORDINATE / max(n_queries, 1)
+    if n_queries < _FEW_QUERIES or costs.float_product <= costs.code_product:
+        return True
+    return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + _CODED_COORDINATE * dim
+
+
+def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, float]:
+    """What it costs that codes let a row pass, that it is refined, that it is rescored, and that it
+    is scanned by whole codes, which are put into panels first.
+
+    In rows that are scanned by codes and not in float32: if these costs are more than the rows that
+    were scanned, a scan in float32 takes less time, as it leaves next to no row to be rescored.
+    """
+    costs = COSTS[isa]
+    saved, waits = (costs.float_product - costs.code_product) * dim, 0.0
+    if n_queries < _FEW_QUERIES:
+        saved, waits = (4.0 - 1.0) * _BYTE * dim, _ROW_ANYWHERE
+    if saved <= 0.0:  # products of codes are no faster at the scalar level
+        return 0.0, 0.0, 0.0, 0.0
+    rescored = waits + costs.exact_product * dim
+    return (costs.passed / saved, costs.refined / saved, rescored / saved,
+            (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)
+
+
+def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> float:
+    """Nanoseconds that a batch in `dim` dimensions takes on one thread at a level, roughly.
+
+    `single`: its queries were asked one by one.
+    """
+    costs = (SINGLE_COSTS if single else COSTS)[isa]
+    return (work.queries * (costs.query + costs.query_coordinate * dim)
+            + work.code_products * costs.code_product
+            + work.float_products * costs.float_product
+            + work.blocks_scanned * costs.block
+            + work.rows_passed * costs.passed
+            + work.rows_refined * costs.refined
+            + work.rows_rescored * costs.exact_product * dim)

@@ -1,0 +1,218 @@
+"""How deep runs of added rows are scanned under `recall=`, measured on answers to sample queries.
+
+Rows of a run lie in the order of their key bounds, so that most answers are among the first. How
+many are is not taken over from the base, as added rows may be of another kind: sample queries are
+answered exactly, and a run is scanned as deep as its rows among these answers lie, but for the
+share that a recall lets go. Where there are too few answers to tell, runs are scanned whole.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from farann import _core
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.layout.added_rows import Added, Run
+from farann.runtime import batches
+from farann.store.depths import Answers
+from farann.store.store import Store
+from farann.tuning.guard import Guard
+
+# Sample queries, those that are drawn to have so many like the tuned ones, and fewer than which are
+# too few; of large k so many answers in all do.
+_QUERIES, _DRAWN, _LEAST, _MOST_ANSWERS, _FEWEST = 512, 1024, 128, 2**18, 32
+# With fewer answers that may be missed a run doesn't stand for itself, nor do all runs together.
+_OF_ITS_OWN, _OF_ALL = 8.0, 4.0
+# Where more rows are new than one in so many, all rows are searched again; where more answers were
+# removed, for the queries that had these: what took their places may lie anywhere, and until then
+# is in no depth.
+_NEW, _GONE = 8, 100
+# Stops that are kept, by k and recall.
+_MOST_STOPS = 64
+
+
+def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> Int64Array | None:
+    """Before which position the scan of each run ends if such a share of the answers that are in
+    runs may be missed; None: they are scanned whole."""
+    added, guard, depths = store.added, store.tunings.guards.get(k), store.depths
+    if added is None or not added.runs or guard is None:
+        return None
+    made = depths.stops.get((k, missing))
+    if made is None or made[0] is not guard:
+        answers = answers_of(store, k, guard, isa, threads, depths.answers.get(k))
+        made = guard, stops_of(answers, added, store.n_base, missing)
+        if len(depths.stops) >= _MOST_STOPS:
+            depths.stops.clear()
+        depths.answers[k], depths.stops[k, missing] = answers, made
+    return made[1]
+
+
+def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
+               before: Answers | None) -> Answers:
+    """Answers to queries that a guard lets pass; to none where these are too few.
+
+    `before`: those of an older store with the same layout.
+    """
+    added = store.added
+    assert added is not None
+    if before is None or before.guard is not guard:
+        queries = sample_like(store, k, guard)
+    elif len(before.queries) == 0:
+        return before
+    else:
+        queries = before.queries
+        if (store.n_slots - before.n_slots) * _NEW <= store.n_slots:
+            answers = _without_removed(before, store)
+            too_many = answers.lost.sum() * _GONE > answers.slots.size
+            if answers.runs is not added.runs or (too_many and answers.n_slots < store.n_slots):
+                answers = _with_new(answers, store, isa, threads)
+            return _with_lost(answers, store, isa, threads) if too_many else answers
+    scores, slots = _exact(store, queries, k, isa, threads)
+    return Answers(guard, queries, scores, slots, store.n_slots, added.runs,
+                   np.zeros(len(queries), np.int64))
+
+
+def _exact(store: Store, queries: Float32Array, k: int, isa: str,
+           threads: int) -> tuple[Float32Array, Int64Array]:
+    """Scores and slots of the rows furthest from queries."""
+    view = store.view(isa)
+    hits, _ = batches.top(view.exact, view.everything, queries, k, False, threads)
+    slots = store.slots_of(np.maximum(hits.ids, 0).ravel()).reshape(hits.ids.shape)
+    slots[hits.ids < 0] = -1
+    return hits.scores, slots
+
+
+def _most(k: int) -> int:
+    return max(min(_QUERIES, _MOST_ANSWERS // k), _FEWEST)
+
+
+def sample_like(store: Store, k: int, guard: Guard) -> Float32Array:
+    """Queries like those that the plan for k was measured with."""
+    given = store.tunings.queries.get(k)
+    queries = store.sample_queries(_DRAWN) if given is None else given
+    queries = np.ascontiguousarray(queries[:: max(1, len(queries) // _DRAWN)])
+    marks = np.zeros(len(queries), np.uint8)
+    guard.tests.find(queries, 0, len(queries), marks)
+    like: Float32Array = queries[marks == 0]
+    if len(like) < min(_LEAST, _most(k)):
+        return like[:0]
+    return np.ascontiguousarray(like[:: -(-len(like) // _most(k))])
+
+
+def _without_removed(answers: Answers, store: Store) -> Answers:
+    if store.alive is None:
+        return answers
+    alive = _is_alive(answers.slots, store)
+    lost = answers.lost + ((answers.slots >= 0) & ~alive).sum(axis=1)
+    return answers._replace(slots=np.where(alive, answers.slots, -1), lost=lost)
+
+
+def _with_lost(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
+    """With what took the places of removed rows."""
+    which = np.flatnonzero(answers.lost)
+    scores, slots, lost = answers.scores.copy(), answers.slots.copy(), answers.lost.copy()
+    scores[which], slots[which] = _exact(store, answers.queries[which], slots.shape[1], isa,
+                                         threads)
+    lost[which] = 0
+    return answers._replace(scores=scores, slots=slots, lost=lost)
+
+
+def _is_alive(slots: Int64Array, store: Store) -> BoolArray:
+    there: BoolArray = slots >= 0
+    return there if store.alive is None else there & (store.alive[slots] != 0)
+
+
+def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
+    """With the rows that were added since."""
+    assert store.added is not None
+    k, first = answers.slots.shape[1], answers.n_slots
+    alive = None if store.alive is None else store.alive[first:]
+    rows = store.tail[first - store.n_base :]
+    new = _core.Snapshot(rows, rows[:0], None, alive, store.centre,
+                         store.spec.metric.number, isa)
+    hits, _ = batches.top(new, _core.Filter(new), answers.queries, k, False, threads)
+    scores = np.concatenate([answers.scores, hits.scores], axis=1)
+    slots = np.concatenate([answers.slots, np.where(hits.ids < 0, -1, hits.ids + first)], axis=1)
+    sign = np.float32(-1.0 if store.spec.metric.larger_is_further else 1.0)
+    last = np.where(slots < 0, np.float32(np.inf), sign * scores)
+    best = np.argsort(last, axis=1, kind="stable")[:, :k]
+    return Answers(answers.guard, answers.queries, np.take_along_axis(scores, best, axis=1),
+                   np.take_along_axis(slots, best, axis=1), store.n_slots, store.added.runs,
+                   answers.lost)
+
+
+def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int64Array | None:
+    """Before which position the scan of each run ends, that such a share of its answers is missed;
+    None: they are scanned whole."""
+    if len(answers.queries) == 0:
+        return None
+    places, of_queries = _places(answers, added, n_base)
+    stops = np.array([run.stop for run in added.runs], np.int64)
+    found = [_found(run, places, of_queries) for run in added.runs]
+    few = [i for i, one in enumerate(found) if missing * len(one.depths) < _OF_ITS_OWN]
+    for i, run in enumerate(added.runs):
+        if i not in few:
+            stops[i] = _stop(run, _depth(found[i], missing))
+    if few:
+        common = _common_depth(_joined(found), _joined([found[i] for i in few]), missing)
+        for i in few:
+            stops[i] = _stop(added.runs[i], common)
+    return stops
+
+
+class _Found(NamedTuple):
+    """Answers in a run, or in some: the part that has to be scanned for each, and whose it is."""
+
+    depths: Float64Array
+    queries: Int64Array
+
+
+def _found(run: Run, places: Int64Array, queries: Int64Array) -> _Found:
+    mine = (places >= run.start) & (places < run.stop)
+    return _Found((places[mine] - run.start + 1) / run.n, queries[mine])
+
+
+def _joined(found: list[_Found]) -> _Found:
+    return _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _common_depth(every: _Found, few: _Found, missing: float) -> float:
+    """That of runs with few answers each: of all runs, or deeper where these ask for it."""
+    usual = missing * len(few.depths)
+    if missing * len(every.depths) < _OF_ALL or usual < 1.0:
+        return 1.0
+    return max(_depth(every, missing), float(np.sort(few.depths)[-1 - int(usual)]))
+
+
+def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, Int64Array]:
+    """Positions of the answers that have codes in runs, as often as they are answers, and the
+    numbers of the queries that they answer."""
+    assert added.room is not None and added.room.slots is not None
+    place = np.full(answers.n_slots - n_base, -1, np.int64)
+    for run in added.runs:
+        place[added.room.slots[run.start : run.stop] - n_base] = np.arange(run.start, run.stop)
+    queries, ranks = np.nonzero(answers.slots >= n_base)
+    positions = place[answers.slots[queries, ranks] - n_base]
+    return positions[positions >= 0], queries[positions >= 0]
+
+
+def _depth(found: _Found, missing: float) -> float:
+    """The part of a run that has all but such a share of the answers, less a standard deviation of
+    their number, as a sample tells no more: the root of the sum of squares of how many each query
+    misses."""
+    usual, allowed, squares = missing * len(found.depths), 0, 0
+    missed: dict[int, int] = {}
+    order = np.argsort(-found.depths, kind="stable")
+    for query in found.queries[order].tolist():
+        missed[query] = missed.get(query, 0) + 1
+        squares += 2 * missed[query] - 1
+        if allowed + 1 + squares**0.5 > usual:
+            break
+        allowed += 1
+    return float(found.depths[order[min(allowed, len(order) - 1)]])
+
+
+def _stop(run: Run, depth: float) -> int:
+    return min(run.start + _core.code_rows(int(np.ceil(depth * run.n))), run.stop)

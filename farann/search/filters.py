@@ -1,0 +1,234 @@
+"""From ids to leave out, or to allow, to the filter that the core understands."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import BoolArray, Int64Array, UInt8Array
+from farann.contract import checks
+from farann.runtime.cost import COSTS
+from farann.store.ids import distinct
+from farann.store.store import Store, View
+
+# Allowed rows are either listed, and each query scores those alone as float32, or marked in a
+# mask: queries scan the codes of all rows, and pass over those that are not marked. A row of a
+# list costs so many nanoseconds to fetch from anywhere in memory, and so many for each coordinate
+# to read and pack it; a code costs so many a coordinate to read. Scoring comes to these for each
+# query. Measured on the machine of `cost.COSTS`, with 1 to 1,000 queries in 50 and 512 dimensions.
+# Approximate searches know masks alone.
+_FETCH = 40.0
+_LISTED_COORDINATE = 0.8
+_CODED_COORDINATE = 0.05
+# Ids that are fewer than one in so many rows are sorted; more are marked without sorting.
+_SORTED_BELOW = 16
+# Of fewer rows than one in so many all searches are exact.
+_EXACT_BELOW = 4
+
+
+class Filter:
+    """Rows that searches of an index may find, prepared once; made by `Index.filter`.
+
+    Give it to searches as ``allowed``. It holds ids, so it may be kept while the index changes:
+    searches find what they would find if they were given these ids. The first search after a
+    change looks them up again.
+
+    Any number of threads may use a filter at once.
+
+    Examples
+    --------
+    >>> index = farann.Index()
+    >>> index.add([[1.0], [2.0], [3.0], [4.0]])
+    array([0, 1, 2, 3])
+    >>> stock = index.filter(allowed=[0, 1, 2], exclude=[2])
+    >>> index.search_furthest([[0.0], [9.0]], k=2, allowed=stock).ids
+    array([[1, 0],
+           [0, 1]])
+    """
+
+    def __init__(self, index: object, allowed: Int64Array | None,
+                 exclude: Int64Array | None) -> None:
+        self._index, self._allowed, self._exclude = index, allowed, exclude
+        # With the store that it was looked up in; two threads may do so, and either result is good.
+        self._found: tuple[weakref.ref[Store], Rows] | None = None
+
+    def __repr__(self) -> str:
+        def number(ids: Int64Array | None, otherwise: str) -> str:
+            return otherwise if ids is None else f"{len(ids):,} ids"
+        return (f"<farann.Filter: allowed {number(self._allowed, 'all')}, "
+                f"excluded {number(self._exclude, 'none')}>")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Filter belongs to its index and can't be pickled or copied; make "
+                        "another with index.filter")
+
+    def _rows_of(self, store: Store) -> Rows:
+        found = self._found
+        if found is None or found[0]() is not store:
+            found = self._found = weakref.ref(store), self._looked_up(store)
+        return found[1]
+
+    def _looked_up(self, store: Store) -> Rows:
+        if self._exclude is None:
+            assert self._allowed is not None
+            return rows_of_ids(store, self._allowed)
+        if self._allowed is None:
+            mask = store.ids.marked(self._exclude) ^ np.uint8(1)
+            return Rows(store, mask=_living(store, mask))
+        mask = store.ids.marked(self._allowed)
+        mask &= store.ids.marked(self._exclude) ^ np.uint8(1)
+        return Rows(store, mask=_living(store, mask))
+
+
+class Rows:
+    """Allowed rows of a store, as a mask of its slots or as a list of them; each makes the other.
+
+    The filters that are made of them are kept.
+    """
+
+    def __init__(self, store: Store, *, mask: UInt8Array | None = None,
+                 slots: Int64Array | None = None) -> None:
+        self._mask, self._slots = mask, slots
+        if slots is not None:
+            self.count = len(slots)
+        else:
+            assert mask is not None
+            self.count = int(np.count_nonzero(mask.view(np.bool_)))
+        self._n_slots = store.n_slots
+        self._by_mask: _core.Filter | None = None
+        self._by_list: _core.Filter | None = None
+
+    def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
+        """The rows as the core searches them for so many queries with least work."""
+        if exact and _list_pays(store, view, self.count, n_queries):
+            if self._by_list is None:
+                slots = self._slots
+                if slots is None:
+                    assert self._mask is not None
+                    slots = np.flatnonzero(self._mask.view(np.bool_)).astype(np.int64, copy=False)
+                self._by_list = _core.Filter(view.snapshot, slots=slots)
+            return self._by_list
+        if self._by_mask is None:
+            mask = self._mask
+            if mask is None:
+                assert self._slots is not None
+                mask = np.zeros(self._n_slots, np.uint8)
+                mask[self._slots] = 1
+            self._by_mask = _core.Filter(view.snapshot, mask)
+        return self._by_mask
+
+
+def _list_pays(store: Store, view: View, count: int, n_queries: int) -> bool:
+    """Whether so many rows are better listed; where there are no vectors they can't be."""
+    if store.n_coded is not None:
+        return False
+    costs = COSTS[view.snapshot.isa]
+    listed = store.dim * (_LISTED_COORDINATE + n_queries * costs.float_product)
+    if store.codes is None:
+        scanned = listed
+    else:
+        # The coordinates that a scan of all rows goes along.
+        n_coded = store.n_directions or store.n_axes or store.dim
+        scanned = n_coded * (_CODED_COORDINATE + n_queries * costs.code_product)
+    return count * (_FETCH + listed) < store.n_slots * scanned
+
+
+class RowFilters(NamedTuple):
+    """What the arguments of a search say, checked and looked up; None where there is no limit."""
+
+    rows: Rows | None
+    excluded: tuple[Int64Array, Int64Array] | None
+
+    def are_few(self, store: Store) -> bool:
+        """Whether so few rows are allowed that all searches are exact, if there are vectors."""
+        return (self.rows is not None and store.n_coded is None
+                and self.rows.count * _EXACT_BELOW <= store.n_slots)
+
+    def of(self, which: Int64Array, n_queries: int) -> RowFilters:
+        """The same for some of the queries."""
+        if self.excluded is None:
+            return self
+        ids, offsets = self.excluded
+        lengths = np.diff(offsets)
+        mine = np.zeros(n_queries, np.bool_)
+        mine[which] = True
+        ends = np.concatenate([[0], np.cumsum(lengths[mine])]).astype(np.int64)
+        return RowFilters(self.rows, (ids[np.repeat(mine, lengths)], ends))
+
+    def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
+        """The filter for the core; see `Rows.filter`."""
+        chosen = view.everything
+        if self.rows is not None:
+            chosen = self.rows.filter(store, view, n_queries, exact)
+        return chosen if self.excluded is None else chosen.excluding(*self.excluded)
+
+
+def check_owner(index: object, allowed: Any) -> None:
+    """Refuse a filter of another index."""
+    if isinstance(allowed, Filter) and allowed._index is not index:
+        raise ValueError("allowed: expected a Filter of this index, got one of another; make it "
+                         "with this index's filter method")
+
+
+def row_filters(store: Store, exclude: Any, allowed: Any, n_queries: int,
+                single: bool) -> RowFilters:
+    """Check `exclude` and `allowed` of a search, and look up what is allowed."""
+    rows = excluded = None
+    if isinstance(allowed, Filter):
+        rows = allowed._rows_of(store)
+    elif allowed is not None:
+        array = checks.to_array("allowed", allowed)
+        if array.dtype == np.bool_:
+            rows = _rows_of_mask(store, checks.to_mask("allowed", array, len(store)))
+        else:
+            rows = rows_of_ids(store, checks.to_ids("allowed", array, copy=False))
+    if exclude is not None:
+        ids, offsets = checks.to_listed_ids("exclude", exclude, n_queries, single)
+        if len(ids):
+            excluded = ids, offsets
+    return RowFilters(rows, excluded)
+
+
+def prepared(index: object, store: Store | None, allowed: Any, exclude: Any) -> Filter:
+    """Check the arguments of `Index.filter`."""
+    if allowed is None and exclude is None:
+        raise ValueError("filter: expected allowed, exclude or both, got neither")
+    ids = out = None
+    if allowed is not None:
+        array = checks.to_array("allowed", allowed)
+        if array.dtype == np.bool_:
+            mask = checks.to_mask("allowed", array, 0 if store is None else len(store))
+            ids = np.empty(0, np.int64) if store is None else store.live_ids()[mask]
+        else:
+            ids = checks.to_ids("allowed", array)
+    if exclude is not None:
+        out = checks.to_ids("exclude", exclude)
+    return Filter(index, ids, out)
+
+
+def _rows_of_mask(store: Store, mask: BoolArray) -> Rows:
+    """Rows by a mask over those that are not removed; where none are, no byte is copied."""
+    if store.alive is None:
+        return Rows(store, mask=np.ascontiguousarray(mask).view(np.uint8))
+    slots = store.alive.copy()
+    slots[slots.view(np.bool_)] = mask
+    return Rows(store, mask=slots)
+
+
+def rows_of_ids(store: Store, ids: Int64Array) -> Rows:
+    """Rows by ids in any order; repeated and unknown ones do no harm."""
+    if len(ids) * _SORTED_BELOW < store.n_slots:
+        slots = distinct(store.slots_of(ids))
+        return Rows(store, slots=slots[slots >= 0])
+    return Rows(store, mask=_living(store, store.ids.marked(ids)))
+
+
+def _living(store: Store, mask: npt.NDArray[np.uint8]) -> UInt8Array:
+    """The mask without rows that are removed."""
+    if store.alive is not None:
+        mask &= store.alive
+    return mask

@@ -1,0 +1,124 @@
+"""Searches with `recall=`: queries that are unlike those of a plan get exact answers.
+
+So do queries whose answers come unusually late; of a large batch some are answered exactly first,
+to see what the others lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from farann._types import BoolArray, Float32Array, Int64Array
+from farann.results import Hits, SearchStats, share_found
+from farann.runtime import batches
+from farann.search.filters import RowFilters
+from farann.store.store import Store, View
+from farann.tuning.guard import Guard
+
+# Where answers come earlier or later than is usual by so many deviations, so many queries of a
+# batch are answered exactly, to see what the others lack, if it is of so many at least. In smaller
+# ones late answers are taken for bad ones, by more deviations.
+_UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
+# How the core is told to scan all codes.
+_ALL_CODES: dict[str, Any] = {"effort": inf}
+
+
+class Search(NamedTuple):
+    """What is searched, and for which queries."""
+
+    store: Store
+    view: View
+    row_filters: RowFilters
+    queries: Float32Array
+    k: int
+    threads: int
+
+    def run(self, options: dict[str, Any]) -> tuple[Hits, SearchStats]:
+        """The k best rows of each query, approximate with an effort among the `options`."""
+        approximate = "effort" in options
+        chosen = self.row_filters.filter(self.store, self.view, len(self.queries),
+                                         exact=not approximate)
+        return batches.top(self.view.snapshot if approximate else self.view.exact, chosen,
+                           self.queries, self.k, False, self.threads, **options)
+
+    def of(self, which: Int64Array) -> Search:
+        """The same for some of the queries."""
+        return self._replace(queries=self.queries[which],
+                             row_filters=self.row_filters.of(which, len(self.queries)))
+
+
+def top(guard: Guard, search: Search, options: dict[str, Any],
+        usual: tuple[float, float, int] | None = None,
+        recall: float | None = None) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query: exact for those that are unlike the sample, or turn out to be,
+    as their answers come later than is `usual`, and `recall` isn't reached.
+
+    `options` are for the others. Without vectors all codes are scanned in the place of an exact
+    search.
+    """
+    n, k = len(search.queries), search.k
+    unlike = guard.unlike(search.queries, search.threads)
+    if unlike is None and usual is None:
+        return search.run(options)
+    guarded = np.empty(0, np.int64) if unlike is None else unlike
+    like = np.delete(np.arange(n), guarded)
+    exact = {} if search.store.n_coded is None else _ALL_CODES
+    late = np.zeros(len(like), np.float32)
+    if usual is not None:
+        options = options | {"late": late}
+    did = []
+
+    def search_some(which: Int64Array, limits: dict[str, Any]) -> None:
+        if len(which):
+            found, work = search.of(which).run(limits)
+            hits.scores[which], hits.ids[which] = found
+            did.append(work)
+
+    if unlike is None:
+        hits, work = search.run(options)
+        did.append(work)
+    else:
+        hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
+        search_some(like, options)
+        search_some(guarded, exact)
+    if usual is not None and recall is not None:
+        how_late = guard.tests.how_late(len(like), float(late.sum(dtype=np.float64)), *usual)
+        again = _repeat(like, late > usual[0], how_late, recall, hits,
+                        lambda which: search_some(which, exact))
+        if 0 < len(again) <= _AUDITED and len(like) >= _WORTH_AUDITING:
+            guard.tests.late_surplus = 0.0  # what was found is enough
+        guard.note(0, len(again), 6)
+        guarded = np.union1d(guarded, again)
+    total = SearchStats(*map(sum, zip(*did, strict=True)))
+    return hits, total._replace(queries=n, queries_guarded=len(guarded))
+
+
+def _repeat(like: Int64Array, late: BoolArray, how_late: float, recall: float, hits: Hits,
+            search: Callable[[Int64Array], None]) -> Int64Array:
+    """Search exactly for queries whose answers came unusually late or early; gives which.
+
+    In a large batch some are answered exactly to see what the others lack. If that is too much, it
+    is the late ones that are answered so, and if these don't make up for it all.
+    """
+    if len(like) < _WORTH_AUDITING:
+        again = like[late] if how_late > _LATE else like[:0]
+        search(again)
+        return again
+    if abs(how_late) <= _UNUSUAL:
+        return like[:0]
+    some = np.arange(0, len(like), -(-len(like) // _AUDITED))
+    found, done = hits.ids[like[some]], np.zeros(len(like), np.bool_)
+    search(like[some])
+    done[some] = True
+    shares = np.array([share_found(one[None], wanted[None])
+                       for one, wanted in zip(found, hits.ids[like[some]], strict=True)])
+    if shares.mean() < recall:
+        enough = np.where(late[some], 1.0, shares).mean() >= recall
+        others = late & ~done if enough else ~done
+        search(like[others])
+        done |= others
+    return like[done]

@@ -1,0 +1,89 @@
+"""Plans of searches: where the core is told to stop, and the tables that say so for `recall=`."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import Any
+
+import numpy as np
+
+from farann._types import Float32Array
+from farann.contract.checks import Limits
+from farann.search import depths, stop_rules
+from farann.store.store import Store
+from farann.tuning import measure
+from farann.tuning.guard import SAMPLE, Guard, make_guard
+from farann.tuning.plans import Measured
+from farann.tuning.table import missing_at
+
+
+def options_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *,
+                every_row: bool, single: bool) -> dict[str, Any]:
+    """How the core is told where to stop; nothing means exact."""
+    if store.n_coded is not None:
+        options = stop_rules.search_options(limits, len(store), store.partitions is not None)
+        if options is not None:
+            return options
+    if limits.epsilon is not None:
+        return {"epsilon": limits.epsilon}
+    if limits.budget is not None:
+        return {"effort": float("inf") if store.partitions is None else measure.MOST_DEVIATIONS,
+                "budget": limits.budget}
+    if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
+        return {}
+    tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
+                                        lambda: store.plan_holds(k))
+    effort = tuned.effort_for(limits.recall, single=single)
+    # Without vectors all codes are scanned where others would search exactly.
+    if effort == float("inf") and store.n_coded is None:
+        return {}
+    # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
+    if not every_row:
+        return {"effort": effort, "predicted_threshold": nan}
+    return {"effort": effort, "predicted_threshold": tuned.predicted_threshold_at(effort),
+            "late": tuned.late_at(effort),
+            "stops": depths.stops_for(store, k, missing_at(limits.recall), isa, threads)}
+
+
+def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
+             recall: float = 0.95) -> Measured:
+    """What reaches which recall, by queries that are given or a sample, and its guard."""
+    query_sample = queries
+    if query_sample is None:
+        query_sample = store.sample_queries(measure.sample_size(len(store), store.dim, k))
+    # Beyond the rows there are nothing is found, and no answer needs room for it.
+    base = store.base_alone()
+    view = base.view(isa)
+    tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
+                                 with_partitions=store.partitions is not None,
+                                 with_vectors=store.n_coded is None, target=recall,
+                                 exact=view.exact)
+    answers = base.slots_of(ids[ids >= 0])
+    # What is always exact needs no guard.
+    exact = len(tuned.efforts) == 1 or store.codes is None
+    guard = None if exact else _guard_for(store, queries, isa)
+    return Measured(tuned._replace(k=k), guard, answers)
+
+
+def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
+    """A guard for a plan that is measured with these queries, or else with a sample."""
+    scale_free, seed = store.spec.metric.scale_free, store.spec.seed
+    if queries is not None:
+        return make_guard(queries, scale_free, seed, isa)
+    if store.tunings.usual is None:
+        store.tunings.usual = make_guard(store.sample_queries(SAMPLE), scale_free, seed, isa)
+    return store.tunings.usual
+
+
+def _measured_again(store: Store, k: int, isa: str) -> Measured:
+    """The same for a search: by the queries of the table that there was, if there was one."""
+    before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
+    if before is None or guard is None:
+        return measured(store, k, isa)
+    queries = store.tunings.queries.get(k)
+    if queries is None and k not in store.tunings.answers:
+        # From a file, which doesn't keep them.
+        queries = depths.sample_like(store, k, guard)
+        if len(queries) == 0:
+            return Measured(before, guard, np.empty(0, np.int64))
+    return measured(store, k, isa, queries, before.target)._replace(guard=guard)

@@ -1,0 +1,333 @@
+"""Questions to an index: what searches and scores, documented and checked."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Float32Array, Int64Array
+from farann.contract import checks
+from farann.contract.metric_traits import traits_of
+from farann.results import BeyondHits, Hits, SearchStats
+from farann.runtime import batches
+from farann.search import answers, filters, stop_rules
+from farann.search.filters import Filter
+from farann.store.contents import Contents
+from farann.store.store import Store
+
+
+class Questions(Contents):
+    """The part of `farann.Index` that answers queries."""
+
+    def _laid_out(self) -> Store | None:
+        """What to search."""
+        raise NotImplementedError
+
+    def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
+        """Prepare which rows searches may find, for use in many of them.
+
+        Parameters
+        ----------
+        allowed : optional
+            The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
+            of `ids`, which stands for the ids that it marks now. By default all rows, those
+            that are added later, too.
+        exclude : array_like of int (m,), optional
+            Ids to leave out, for all queries.
+
+        Returns
+        -------
+        Filter
+            For the argument ``allowed`` of searches of this index.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Without arguments, or for a filter of the wrong shape or type.
+
+        Notes
+        -----
+        A search takes the filter without looking ids up or reading a mask, until the index
+        changes. Answers are those that the same ids give when they are passed to the search.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> unseen = index.filter(exclude=[2])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([1])
+        >>> index.add([[9.0]])
+        array([3])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([3])
+        """
+        return filters.prepared(self, self._store, allowed, exclude)
+
+    @overload
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        threads: int | None = None,
+                        return_stats: Literal[False] = False) -> Hits: ...
+
+    @overload
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        threads: int | None = None,
+                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        threads: int | None = None,
+                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+        """The k rows furthest from each query.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+            Converted to float32, as rows are.
+        k : int
+            How many rows to find, at least 1. k beyond the number of rows pads; a call may pad to
+            at most 2^24 results, queries times k.
+        recall : float, optional
+            Find this share of the true answer, on average over queries like those that `tune`
+            measured; it is called if nobody did. Queries unlike those are answered exactly, and a
+            `RecallWarning` says once if there are many. 1 is exact, and so is the search where
+            nothing less reaches the recall, or is faster. Without vectors it is the share of what
+            a scan of all codes finds.
+        epsilon : float, optional
+            A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
+            k-th found (l2), or better than its dot product or cosine by more than epsilon. It
+            bounds distances, not recall.
+        budget : int, optional
+            Scan at most so many rows of the last build, the most promising, rounded up to a
+            multiple of 16. Rows added since are scanned as well; and all rows are where filters
+            leave fewer than k of these, or where there are no codes.
+        exclude : optional
+            Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
+            sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
+            (m,). Ids that are not in the index are ignored.
+        allowed : optional
+            The only rows that may be found, for all queries: ids (m,), a boolean mask
+            (len(index),) in the order of `ids`, or what `filter` prepared of either.
+        threads : int, optional
+            In the place of the index's own number.
+        return_stats : bool
+            Also return what the search did: rows scored at each level, and bytes read.
+
+        Returns
+        -------
+        Hits, or Hits and SearchStats
+            `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
+            query. Distances under l2, dot products and cosines otherwise, infinite where float32
+            can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
+            the number of rows, a filter of the wrong shape, more than one of recall, epsilon and
+            budget, or neither recall nor budget for an index without vectors.
+
+        Notes
+        -----
+        Without recall, epsilon and budget the answer is exact. Of an index without vectors scores
+        are approximate, and so is the order.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="dot")
+        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        array([0, 1, 2])
+        >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
+        Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
+        """
+        if (exclude is None and allowed is None and epsilon is None and budget is None
+            and (threads is None or (type(threads) is int and threads == 1))):
+            again = self._search_again(queries, k, recall)
+            if again is not None:
+                hits, counts = again
+                return (hits, SearchStats(*counts)) if return_stats else hits
+        limits = checks.to_limits(recall, epsilon, budget)
+        stop_rules.check_limits(limits, self._keep_vectors)
+        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
+        return (hits, stats) if return_stats else hits
+
+    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
+                       allowed: Any = None, threads: int | None = None) -> Hits:
+        """The k rows nearest to each query; all else as in `search_furthest`.
+
+        Returns
+        -------
+        Hits
+            Nearest first: the smallest distances, the largest dot products or cosines.
+        """
+        stop_rules.check_exact("search_nearest", self._keep_vectors,
+                               "only the furthest rows can be searched for")
+        return self._search_top(queries, k, True, exclude, allowed, threads)[0]
+
+    def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
+                      allowed: Any = None, threads: int | None = None) -> BeyondHits:
+        """Every row further from a query than `radius`.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        radius : float
+            Rows at a distance greater than it are found; under dot and cosine, rows whose dot
+            product or cosine is less. Compared in float64.
+        exclude, allowed, threads : optional
+            As in `search_furthest`.
+
+        Returns
+        -------
+        BeyondHits
+            `offsets` int64 (n_queries + 1,), `scores` float32 and `ids` int64: query i found
+            ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
+        array([2, 1, 0])
+        """
+        limit = checks.to_float("radius", radius)
+        stop_rules.check_exact("search_beyond", self._keep_vectors,
+                               "use search_furthest with recall=, or budget=")
+        vectors, single = self._checked(queries)
+        filters.check_owner(self, allowed)
+        store = self._laid_out()
+        if store is None:
+            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                              np.empty(0, np.int64))
+        view = store.view(self._isa)
+        row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+        chosen = row_filters.filter(store, view, len(vectors), exact=True)
+        return batches.beyond(view.exact, chosen, vectors, limit,
+                              self._threads_for(threads))
+
+    def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
+              threads: int | None = None) -> Float32Array:
+        """Scores of given rows for given queries.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        ids : array_like of int (n_ids,)
+        threads : int, optional
+
+        Returns
+        -------
+        float32 (n_queries, n_ids), or (n_ids,) for a single query
+            The same numbers as a search gives; of rows that are there as codes alone about the
+            same, as searches code the query as well.
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        vectors, single = self._checked(queries)
+        store = self._laid_out()
+        slots = known_slots(store, ids)
+        scores = np.empty((len(vectors), len(slots)), np.float32)
+        if store is not None:
+            rough = np.zeros(len(slots), np.bool_)
+            if store.n_coded is not None:
+                rough = slots < store.n_coded
+                scores[:, rough] = store.score(vectors, slots[rough])
+            scores[:, ~rough] = batches.score(store.view(self._isa).snapshot, vectors,
+                                              slots[~rough],
+                                              self._threads_for(threads))
+        return scores[0] if single else scores
+
+    def reconstruct(self, ids: npt.ArrayLike) -> Float32Array:
+        """The stored rows of some ids; of rows that are there as codes alone, what these say.
+
+        Parameters
+        ----------
+        ids : int or array_like of int (n,)
+
+        Returns
+        -------
+        float32 (n, dim), or (dim,) for a single id
+            Decoded rows are approximate, and of length 1 under cosine.
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        store = self._store
+        slots = known_slots(store, ids)
+        if store is None:
+            return np.empty((0, 0), np.float32)
+        rows = store.take(slots)
+        return rows[0] if np.ndim(ids) == 0 else rows
+
+    # ---- shared by the above ----
+
+    @property
+    def _normalized(self) -> bool:
+        return traits_of(self._metric).normalized
+
+    def _threads_for(self, threads: int | None) -> int:
+        return checks.to_threads(threads) or self.threads
+
+    def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
+        return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
+
+    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
+        """Checked queries, and whether it was a single one."""
+        vectors = self._vectors("queries", queries)
+        return vectors, np.ndim(queries) == 1 and len(vectors) == 1
+
+    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
+                    allowed: Any, threads: int | None,
+                    limits: checks.Limits | None = None) -> tuple[Hits, SearchStats]:
+        k = checks.to_int("k", k, 1)
+        vectors, single = self._checked(queries)
+        filters.check_owner(self, allowed)
+        store = self._laid_out()
+        checks.check_padding(k, len(vectors), 0 if store is None else len(store))
+        if store is None:
+            hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
+                        np.full((len(vectors), k), -1, np.int64))
+            stats = SearchStats(len(vectors), 0, 0, 0, 0)
+        else:
+            row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+            hits, stats = answers.top(answers.Question(
+                store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
+                threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
+                unfiltered=exclude is None and allowed is None), limits)
+            self._last_search = stats
+        if single:
+            hits = Hits(hits.scores[0], hits.ids[0])
+        return hits, stats
+
+    def _search_again(self, queries: npt.ArrayLike, k: int,
+                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
+        """Answer a single query as an earlier one was; None where that can't be."""
+        found = None if self._store is None else answers.again(
+            self._store, self._isa, queries, k, recall)
+        if found is None:
+            return None
+        scores, ids, self._last_search = found
+        return Hits(scores, ids), self._last_search
+
+
+def known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
+    wanted = checks.to_ids("ids", ids, single=True)
+    slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
+    unknown = wanted[slots < 0]
+    if len(unknown):
+        raise KeyError(f"ids: {unknown[0]} is not in the index")
+    return slots

@@ -1,0 +1,100 @@
+"""What an index holds, told without a search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from farann._types import Int64Array
+from farann.contract import checks
+from farann.results import SearchStats
+from farann.runtime import pool
+from farann.store.store import Store
+
+
+class Contents:
+    """The part of `farann.Index` that says what is in it."""
+
+    # Set by `Index`. All that changes is in the store: whoever reads takes it once, and needs no
+    # lock.
+    _store: Store | None
+    _metric: str
+    _codes: str
+    _keep_vectors: bool
+    _isa: str
+    _threads: int | None
+    _last_search: tuple[int, ...]
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the rows; None before the first are added."""
+        store = self._store
+        return None if store is None else store.dim
+
+    @property
+    def metric(self) -> str:
+        """The metric: "l2", "dot" or "cosine"."""
+        return self._metric
+
+    @property
+    def threads(self) -> int:
+        """Threads that a batch may use."""
+        return self._threads or pool.cpu_count()
+
+    @property
+    def isa(self) -> str:
+        """The instruction-set level in use; see `isa_levels`."""
+        return self._isa
+
+    @property
+    def ids(self) -> Int64Array:
+        """Ids of all rows, (len(index),) int64, in the order that boolean masks refer to."""
+        store = self._store
+        return np.empty(0, np.int64) if store is None else store.live_ids()
+
+    def __len__(self) -> int:
+        store = self._store
+        return 0 if store is None else len(store)
+
+    def __contains__(self, id: object) -> bool:
+        try:
+            ids = checks.to_ids("id", [id])
+        except (TypeError, ValueError):
+            return False
+        store = self._store
+        return store is not None and bool(store.slots_of(ids)[0] >= 0)
+
+    def __repr__(self) -> str:
+        return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self._metric!r}, "
+                f"isa={self._isa!r}>")
+
+    def stats(self) -> dict[str, Any]:
+        """What the index holds and what the last search did.
+
+        Returns
+        -------
+        dict
+            `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `codes`, `isa`,
+            `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10 of
+            a scan of all codes, measured on sample queries when they were made (None: it wasn't);
+            `bytes` by part; `directions`, how many leading directions the
+            PCA filter goes along (0: none, all coordinates are scanned); `axes`, along how many
+            axes rows are coded (0: in all coordinates); `last_search`, the fields of
+            `SearchStats`.
+        """
+        store = self._store
+        return {
+            "rows": 0 if store is None else len(store),
+            "removed": 0 if store is None else store.n_removed,
+            "added": 0 if store is None else len(store.tail),
+            "dim": None if store is None else store.dim,
+            "metric": self._metric, "codes": self._codes, "isa": self._isa,
+            "threads": self.threads, "built": store is not None and store.built,
+            "keep_vectors": self._keep_vectors,
+            "codes_recall": None if store is None else store.codes_recall,
+            "bytes": {} if store is None else store.nbytes(),
+            "directions": 0 if store is None else store.n_directions,
+            "axes": 0 if store is None else store.n_axes,
+            "last_search": SearchStats(*self._last_search)._asdict(),
+        }

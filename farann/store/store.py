@@ -1,0 +1,400 @@
+"""The rows of an index: where they live, which are removed, and immutable views for searches.
+
+Rows have slots, counted through two segments: the base, laid down by the last build (or
+mapped from a file), and the tail, added since.
+
+A store never changes. What changes an index (`with_rows`, `without`, `rebuilt`, ...) makes another
+store beside it, which shares the arrays that stay the same: adding writes behind what older stores
+see, removing and building make new arrays. So a change that fails leaves nothing behind, and a
+search needs no lock: it holds the store that it began with.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann.contract.index_spec import IndexSpec
+from farann.layout import recoding
+from farann.layout.added_rows import Added, nothing_added
+from farann.layout.build import Made, make_codes, sampled
+from farann.quantize import decoding
+from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
+from farann.quantize.scalar import centre_of
+from farann.runtime.dispatch import default_isa
+from farann.store.depths import Depths
+from farann.store.ids import IdMap
+from farann.tuning.plans import Tunings
+
+# Queries that layouts are compared with.
+_HELD_OUT = 256
+# Rows copied at a time where segments are merged.
+_ROWS_AT_ONCE = 65_536
+
+
+class View(NamedTuple):
+    """What searches see of a store: all of it, and the filter that allows all of it."""
+
+    snapshot: _core.Snapshot
+    everything: _core.Filter
+    exact: _core.Snapshot  # the same, or another layout for exact searches
+
+
+class Store:
+    """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
+
+    def __init__(self, dim: int, spec: IndexSpec) -> None:
+        self.dim = dim
+        self.spec = spec
+        self.layout: Layout | None = None
+        self.exact: Layout | None = None  # one that exact searches have for themselves
+        self.codes_recall: float | None = None
+        # Rows of the base that are there as codes alone; the base holds those without codes then.
+        self.n_coded: int | None = None
+        self.tunings = Tunings()
+        self._unused_queries: Float32Array | None = None
+        self.ids = IdMap()
+        self.base: Float32Array = np.empty((0, dim), np.float32)
+        self.centre: Float64Array = np.zeros(dim)
+        self.built = False
+        self.alive: UInt8Array | None = None
+        self.n_removed = 0
+        self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
+        self._n_tail = 0
+        self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
+        # Made when they are first asked for; two threads may make the same, and either will do.
+        self._native: tuple[Native, Native | None] | None = None
+        self._native_added: _core.Codes | None = None
+        self._view: tuple[str, View] | None = None
+        # Searches for single queries, by instruction-set level, k and recall.
+        self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
+        self.depths = Depths()  # of runs, as far as somebody asked
+        self.plans_hold: dict[int, Int64Array | None] = {}  # by k, for which answers that was found
+
+    def changed(self, **parts: Any) -> Store:
+        """This store with other parts; what was derived from the old ones is forgotten."""
+        new = copy(self)
+        new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later(),
+                            plans_hold={})
+        if not parts.keys().isdisjoint(("base", "layout", "exact")):
+            new._native, new.depths = None, Depths()
+        if "added" in parts and (self.added is None or parts["added"] is None
+                                 or parts["added"].room is not self.added.room):
+            new._native_added = None
+        return new
+
+    @classmethod
+    def over(cls, rows: Float32Array, spec: IndexSpec) -> Store:
+        """A built store over rows that it doesn't copy."""
+        store = cls(rows.shape[1], spec)
+        store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
+        store.centre, store.built = centre_of(rows, spec.metric.normalized), True
+        return store
+
+    @property
+    def tail(self) -> Float32Array:
+        """Rows added since the last build."""
+        return self._tail[: self._n_tail]
+
+    @property
+    def n_slots(self) -> int:
+        """Rows, with those that are removed."""
+        return self.n_base + self._n_tail
+
+    @property
+    def n_base(self) -> int:
+        """Rows of the last build, with those that are removed."""
+        return len(self.base) if self.n_coded is None else self.n_coded
+
+    def __len__(self) -> int:
+        return self.n_slots - self.n_removed
+
+    def view(self, isa: str) -> View:
+        """What searches see, at an instruction-set level."""
+        made = self._view
+        if made is None or made[0] != isa:
+            native, native_exact = self.native()
+            added, runs, uncoded = self.native_added(), None, None
+            if added is not None and self.added is not None:
+                runs = np.array([[run.start, run.stop] for run in self.added.runs], np.int64)
+                uncoded = self.added.uncoded
+
+            def snapshot_of(layout: Native) -> _core.Snapshot:
+                return _core.Snapshot(
+                    self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
+                    self.spec.metric.number, isa, layout.codes, layout.partitions,
+                    self.n_coded is None, layout.shortlists, added, runs, uncoded)
+
+            snapshot = exact = snapshot_of(native)
+            if native_exact is not None:
+                exact = snapshot_of(native_exact)
+            made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact)
+        return made[1]
+
+    def native(self) -> tuple[Native, Native | None]:
+        """The layouts as the core has them; ValueError or TypeError if their parts don't fit."""
+        made = self._native
+        if made is None:
+            ours, exact = (None if layout is None else layout.native(self.n_base, self.dim)
+                           for layout in (self.layout, self.exact))
+            made = self._native = ours or Native(), exact
+        return made
+
+    def keep_native(self, layout: Native, exact: Native | None) -> None:
+        """Have the layouts as the core has them from who made them to check them."""
+        self._native = layout, exact
+
+    @property
+    def codes(self) -> CodeArrays | None:
+        """Codes of the base."""
+        return None if self.layout is None else self.layout.codes
+
+    @property
+    def partitions(self) -> PartitionArrays | None:
+        """Partitions of these codes."""
+        return None if self.layout is None else self.layout.partitions
+
+    @property
+    def shortlists(self) -> Shortlists | None:
+        """Shortlists of these codes."""
+        return None if self.layout is None else self.layout.shortlists
+
+    def native_added(self) -> _core.Codes | None:
+        """Codes of the tail as the core has them; None where there are none."""
+        made = self._native_added
+        if made is None and self.added is not None:
+            codes = self.added.codes
+            if codes is not None:
+                made = _core.Codes(self.n_slots, self.dim, codes, in_runs=True)
+                self._native_added = made
+        return made
+
+    def slots_of(self, ids: Int64Array) -> Int64Array:
+        """Slots of some ids; -1 for those that no row has."""
+        return self.ids.slots_of(ids, self.alive)
+
+    def ids_for(self, ids: Int64Array | None, n: int) -> Int64Array:
+        """Ids of n new rows: those given, if none is in use, or the next ones."""
+        if ids is None:
+            return self.ids.default_ids(n)
+        taken = ids[self.slots_of(ids) >= 0]
+        if len(taken):
+            raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}")
+        return ids
+
+    def live_slots(self) -> Int64Array:
+        """Slots of the rows that are not removed."""
+        if self.alive is None:
+            return np.arange(self.n_slots, dtype=np.int64)
+        return np.flatnonzero(self.alive).astype(np.int64, copy=False)
+
+    def live_ids(self) -> Int64Array:
+        """Their ids, in the order of slots."""
+        return self.ids.ids_of(self.live_slots())
+
+    def take(self, slots: Int64Array) -> Float32Array:
+        """Copies of some rows, or what their codes say where that is all there is."""
+        rows = np.empty((len(slots), self.dim), np.float32)
+        in_tail = slots >= self.n_base
+        rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
+        if self.n_coded is not None:
+            rows[~in_tail] = decoding.decoded(self._coded, self.base, slots[~in_tail], self.centre,
+                                              self.spec.metric.normalized)
+        else:
+            rows[~in_tail] = self.base[slots[~in_tail]]
+        return rows
+
+    def with_rows(self, rows: Float32Array, ids: Int64Array) -> Store:
+        """This store with more rows, whose ids are new."""
+        n, needed = len(rows), self._n_tail + len(rows)
+        tail = self._tail
+        if needed > len(tail):
+            room = needed if self._n_tail == 0 else max(needed, self._n_tail * 3 // 2)
+            tail = np.empty((room, self.dim), np.float32)
+            tail[: self._n_tail] = self.tail
+        alive = self.alive
+        if alive is not None:
+            alive = np.concatenate([alive, np.ones(n, np.uint8)])
+        # Behind what this store sees: if the change fails, the next one writes there.
+        tail[self._n_tail : needed] = rows
+        return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids),
+                            added=self._added_with(tail[:needed], n))
+
+    def _added_with(self, tail: Float32Array, n_new: int) -> Added | None:
+        """Codes of a tail with so many new rows; None where they are not kept."""
+        if self.codes is None or self.n_coded is not None:
+            return None
+        return (self.added or nothing_added()).grown(
+            self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa())
+
+    def adopting(self, rows: Float32Array, ids: Int64Array) -> Store:
+        """This store, which is empty, over rows as they lie, without a copy."""
+        return self.changed(base=rows, ids=self.ids.grown(ids), built=False)
+
+    def without(self, slots: Int64Array) -> Store:
+        """This store with some rows marked as removed; `rebuilt` gives their space back."""
+        alive = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
+        alive[slots] = 0
+        return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
+
+    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False,
+                threads: int = 1) -> Store:
+        """One segment, without what was removed, with a new centre, and the rows coded."""
+        if self.n_coded is not None:
+            live = self.live_slots()
+            if len(live) and live[0] < self.n_coded:
+                return self._extended()
+            return self._uncoded(live).rebuilt(queries, progress, threads)
+        base, ids = self._merged(progress)
+        unused = self._unused_queries
+        if queries is not None and len(queries) > 1:
+            # Every fourth is kept for `tune`, which must not ask what the order was made of.
+            unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
+        centre, made = centre_of(base, self.spec.metric.normalized), Made()
+        if self.spec.coded:
+            made = make_codes(base, centre, self.spec, default_isa(), queries, progress,
+                              threads, self._held_out(base, unused))
+        n_coded = None
+        if made.layout is not None and not self.spec.vectors:
+            base, n_coded = base[made.layout.codes.outliers], len(base)
+        return self.changed(
+            base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
+            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, layout=made.layout,
+            exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
+            _unused_queries=unused, built=True)
+
+    def _held_out(self, base: Float32Array, unused: Float32Array | None) -> Float32Array | None:
+        """Queries that the layout isn't made with."""
+        if self.spec.cells != "auto" or len(base) == 0:
+            return None
+        if unused is not None and len(unused):
+            return unused[:_HELD_OUT]
+        used = sampled(len(base), len(base), self.dim, self.spec.seed)
+        fresh = np.setdiff1d(np.arange(len(base)), used, assume_unique=True)
+        draw = np.random.default_rng([self.spec.seed, 2])
+        return np.asarray(base[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
+
+    def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
+        """All rows that are left as one segment, where they lie if they are one already."""
+        if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
+            return self._tail, self.ids
+        if self.alive is None and self._n_tail == 0:
+            return self.base, self.ids
+        live = self.live_slots()
+        base = np.empty((len(live), self.dim), np.float32)
+        starts = range(0, len(live), _ROWS_AT_ONCE)
+        for start in tqdm(starts, "merging rows", disable=not progress):
+            base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+        return base, self.ids.kept(live)
+
+    def _uncoded(self, live: Int64Array) -> Store:
+        """The rows that are left if nothing of what was coded is: a tail, to begin again with."""
+        rows = self.take(live)
+        return self.changed(base=rows[:0], n_coded=None, ids=self.ids.kept(live), alive=None,
+                            n_removed=0, _tail=rows, _n_tail=len(rows), layout=None)
+
+    def _extended(self) -> Store:
+        """The tail coded as the base was, whose vectors are gone, without what was removed."""
+        assert self.codes is not None and self.n_coded is not None
+        live, isa = self.live_slots(), default_isa()
+        (layout, outlier_rows), n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
+        tail = self.take(live[n_coded:])
+        layout, far = recoding.extended(layout, n_coded, tail, self.centre, self.spec, isa)
+        order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
+        return self.changed(
+            layout=layout, base=outlier_rows,
+            n_coded=n_coded + int((~far).sum()),
+            ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
+            _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
+
+    def base_alone(self) -> Store:
+        """The rows of the base, with their slots for ids, where others have runs, and so a depth of
+        their own: what is tuned is the base. Where it has no rows left it is the whole store."""
+        if self.added is None or not self.added.runs:
+            return self
+        self.native()  # made here it is kept
+        alive, n_base, n_removed = self.alive, self.n_base, 0
+        if alive is not None:
+            alive = alive[:n_base]
+            n_removed = n_base - int(np.count_nonzero(alive))
+        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
+                            n_removed=n_removed, ids=IdMap.restored(None, n_base, 0))
+        return base if len(base) else self
+
+    @property
+    def _coded(self) -> Layout:
+        """The layout of a base without vectors."""
+        assert self.layout is not None and self.n_coded is not None
+        return self.layout
+
+    def kept(self) -> tuple[Layout, Float32Array]:
+        """The layout of a base without vectors and its outliers, less what is removed."""
+        if self.alive is None:
+            return self._coded, self.base
+        return recoding.without(self._coded, self.base,
+                                self.alive[: self.n_base].astype(np.bool_))
+
+    def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
+        """Rough scores of rows that are there as codes."""
+        return decoding.scores(self._coded, self.base, queries, slots, self.centre,
+                               self.spec.metric)
+
+    def sample_queries(self, most: int) -> Float32Array:
+        """Queries to measure with: real ones where `build` was given some, else rows."""
+        source = self._unused_queries
+        if source is not None and len(source):
+            return source[:most]
+        slots = self.live_slots()
+        if len(self.base) and self.n_coded is None:
+            # The order was made so that these find their answers early.
+            used = sampled(len(self.base), len(self.base), self.dim, self.spec.seed)
+            fresh = np.setdiff1d(slots, used, assume_unique=True)
+            slots = fresh if len(fresh) else slots
+        draw = np.random.default_rng([self.spec.seed, 1])
+        return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
+
+    def plan_holds(self, k: int) -> bool:
+        """Whether the tuning for k is of the rows that there are, but for a few."""
+        answers = self.tunings.answers.get(k)
+        if k not in self.plans_hold or self.plans_hold[k] is not answers:
+            if not self.tunings.holds(k, self.alive, self.n_removed):
+                return False
+            self.plans_hold[k] = answers
+        return True
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether so much was added that building again pays."""
+        return self._n_tail > max(self.n_base, 1024)
+
+    @property
+    def n_directions(self) -> int:
+        """Leading directions of the PCA filter; 0 where there is none."""
+        return 0 if self.codes is None else self.codes.n_directions
+
+    @property
+    def n_axes(self) -> int:
+        """Axes that rows are coded along; 0 where they are coded in all coordinates."""
+        return 0 if self.codes is None or self.codes.pca_axes is None else len(self.codes.pca_axes)
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes by part."""
+        return {
+            "rows": self.base.nbytes + self._tail.nbytes,
+            "ids": self.ids.nbytes,
+            "removed": 0 if self.alive is None else self.alive.nbytes,
+            "centre": self.centre.nbytes,
+            "codes": _nbytes(self.codes, self.added and self.added.room,
+                             self.exact and self.exact.codes),
+            "cells": _nbytes(self.partitions),
+            "seeds": _nbytes(self.shortlists, self.exact and self.exact.shortlists),
+        }
+
+
+def _nbytes(*records: Record | None) -> int:
+    return sum(record.nbytes for record in records if record is not None)

@@ -1,0 +1,223 @@
+"""A guard for `recall=`: queries unlike those that a plan was measured with get exact answers.
+
+A plan holds for queries like its sample. Others are told by two tests, each of which nearly all
+queries of the sample pass: they are near one of some points among it, and in no direction further
+out than it. Long queries are reduced to a few sums of their coordinates before that. `_core.Guard`
+does the tests, docs/how-it-works/partitions.md explains them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract.errors import RecallWarning
+from farann.quantize.kmeans import k_means
+from farann.runtime import pool
+from farann.runtime.process import ieee_arithmetic, one_thread
+
+# Sample queries at most; one in so many is held out to see how far queries of the sample are from
+# the points; of these, one in so many may fail a test, which of fewer is so many times what one in
+# twenty exceeds.
+SAMPLE, _HELD_OUT, _FAILING, _BEYOND = 8192, 4, 250, 1.5
+# Sums that are kept of a query; points, and queries for each of these.
+_WIDTH, _POINTS, _QUERIES_A_POINT = 64, 256, 4
+# How far queries are from a point is told by those near it, and so many more at the usual distance.
+_USUAL_QUERIES = 4
+# What is next to nothing beside the mean square of the sample.
+_LEAST_SPREAD, _LEAST_VARIANCE, _LEAST_LIMIT = 1e-4, 1e-4, 1e-2
+# Queries that a thread looks at without being asked to stop, and how many take some milliseconds.
+_PART, _LONG = 1024, 16_384
+# Queries that chance may have among those like the sample; and so many times a square of a distance
+# is too far for chance.
+_USUAL_SHARE, _FAR = 0.015, 1.25
+# Warn when so many queries were guarded beyond such a share of all.
+_WARN_AFTER, _WARN_SHARE = 4, 0.05
+
+
+class GuardArrays(NamedTuple):
+    """What `_core.Guard` is made of, and what a file keeps of it."""
+
+    centre: Float32Array
+    scale: float
+    points: Float32Array
+    reaches: Float32Array
+    axes: Float32Array
+
+
+class Guard:
+    """Tells queries that are unlike a sample, and counts them."""
+
+    def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str) -> None:
+        self.arrays = arrays
+        self.tests = _core.Guard(isa, scale_free, signs_of(dim), *arrays)
+        self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
+
+    def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
+        """Numbers of the queries to guard; None where there is none.
+
+        As many as chance has among queries like the sample may stay, if they are hardly unlike:
+        the recall that was measured is that of a sample with such queries.
+        """
+        n = len(queries)
+        if n == 1:
+            if self.tests.is_like(queries, 0):
+                return None
+            found = np.zeros(1, np.int64)
+        else:
+            found = self._found(queries, threads)
+        self.note(n + self.tests.count_alone(), len(found), 7)
+        return found if len(found) else None
+
+    def _found(self, queries: Float32Array, threads: int) -> Int64Array:
+        n = len(queries)
+        marks = np.zeros(n, np.uint8)
+        if n <= _PART:
+            self.tests.find(queries, 0, n, marks)
+        else:
+            pool.run_all([partial(self.tests.find, queries, start, min(start + _PART, n), marks)
+                          for start in range(0, n, _PART)], threads, long=n >= _LONG)
+        found = np.flatnonzero(marks)
+        usual = _USUAL_SHARE * n
+        if len(found) <= usual + 2.0 * usual**0.5:
+            far = [not self.tests.is_like(queries, int(i), _FAR) for i in found]
+            found = found[np.array(far, np.bool_)]
+        return found
+
+    def note(self, asked: int, guarded: int, frames: int) -> None:
+        """Count queries; warn once, so many frames up, if chance doesn't explain those guarded."""
+        self._n_queries += asked
+        self._guarded += guarded
+        self._surplus = max(self._surplus + guarded - _WARN_SHARE * asked, 0.0)
+        if self._surplus <= _WARN_AFTER or self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"recall: {self._guarded} of {self._n_queries} queries were unlike those that this "
+            "recall was measured with, and were answered exactly, which takes longer; give a "
+            "sample of such queries to tune(queries), or to build(queries)", RecallWarning,
+            stacklevel=frames)
+
+
+def signs_of(dim: int) -> Float32Array:
+    """A sign for each coordinate: a fixed hash of its number, as files don't keep them."""
+    with np.errstate(over="ignore"):
+        z = np.arange(1, dim + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.where(z >> np.uint64(63), np.float32(-1), np.float32(1))
+
+
+def width_of(dim: int) -> int:
+    """Sums that are kept of a query."""
+    return min(-(-dim // 16) * 16, _WIDTH)
+
+
+def _sums_of(queries: Float32Array, scale_free: bool) -> Float64Array:
+    """What is kept of queries, without those that float32 can't hold."""
+    n, dim = queries.shape
+    width = width_of(dim)
+    signed = np.zeros((n, -(-dim // width) * width), np.float32)
+    np.multiply(queries, signs_of(dim), out=signed[:, :dim])
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = signed.reshape(n, -1, width).sum(axis=1).astype(np.float64)
+    if scale_free:
+        lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
+        sums /= np.where(lengths > 0.0, lengths, 1.0)[:, None]
+    finite: Float64Array = sums[np.isfinite(sums).all(axis=1)]
+    return finite
+
+
+@ieee_arithmetic()
+def make_guard(queries: Float32Array, scale_free: bool, seed: int, isa: str) -> Guard:
+    """A guard for a plan that was measured with such queries.
+
+    `scale_free`: their lengths don't count.
+    """
+    dim = queries.shape[1]
+    draw = np.random.default_rng([seed, 2])
+    order = draw.permutation(len(queries))[:SAMPLE]
+    sums = _sums_of(queries[order], scale_free)
+    with one_thread():
+        arrays = _arrays_of(sums, seed) if len(sums) else _nothing(width_of(dim))
+    return Guard(arrays, dim, scale_free, isa)
+
+
+def _nothing(width: int) -> GuardArrays:
+    """What no query is like."""
+    least = np.full(1, -np.finfo(np.float32).max, np.float32)
+    return GuardArrays(np.zeros(width, np.float32), 1.0, np.zeros((1, width), np.float32), least,
+                       np.zeros((width, width), np.float32))
+
+
+def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
+    held_out = np.arange(len(sums)) % _HELD_OUT == _HELD_OUT - 1
+    centre = sums[~held_out].mean(axis=0).astype(np.float32)
+    sums = sums - centre
+    square = float(np.einsum("ij,ij->i", sums, sums).mean())
+    # Queries that are all the same may be off by their rounding.
+    usual = np.sqrt(square) or 1e-3 * float(np.abs(centre).max()) or 1.0
+    x = sums / usual
+    learned, others = x[~held_out], x[held_out] if held_out.any() else x
+    axes = _whitening(learned)
+    axes /= np.sqrt(_largest(np.einsum("ij,ij->i", others @ axes.T, others @ axes.T)))
+    # Where queries lie in groups, each is to have a point, which random ones hardly achieve.
+    points = k_means(learned.astype(np.float32), max(1, min(
+        _POINTS, len(learned) // _QUERIES_A_POINT)), seed, "k-means++").astype(np.float64)
+    nearest, squares = _nearest(learned, points)
+    near = np.bincount(nearest, minlength=len(points))
+    # Those that many queries are near are looked at first.
+    order = np.argsort(-near, kind="stable")
+    points, near = points[order], near[order]
+    spread = np.bincount(nearest, squares, minlength=len(points))[order]
+    # A query counts among those near its point, whose mean it moved there.
+    spread = (spread + _USUAL_QUERIES * squares.mean()) / (
+        np.maximum(near - 1, 0) + _USUAL_QUERIES)
+    spread = np.maximum(spread, _LEAST_SPREAD)
+    limit = _largest(_nearest(others, points, spread)[1])
+    return GuardArrays(centre, 1.0 / usual, points.astype(np.float32),
+                       (limit * spread).astype(np.float32), np.ascontiguousarray(axes, np.float32))
+
+
+def _largest(squares: Float64Array) -> float:
+    """What nearly all queries don't exceed, by some that were held out."""
+    n = len(squares)
+    found = np.sort(squares)[-1 - n // _FAILING]
+    if n < _FAILING:
+        # The largest of few may be anything, as they had few to learn from; what one in twenty
+        # exceeds isn't far below.
+        found = _BEYOND * np.sort(squares)[-1 - n // 20]
+    return float(max(found, _LEAST_LIMIT))
+
+
+def _whitening(x: Float64Array) -> Float64Array:
+    """Rows A with |A x|^2 the squares along principal axes, each over its variance.
+
+    Few queries say little about a variance, so all have a part of the mean one.
+    """
+    n, width = x.shape
+    moment = x.T @ x
+    values, vectors = np.linalg.eigh(moment + np.trace(moment) / n * np.eye(width))
+    axes: Float64Array = (vectors / np.sqrt(np.maximum(values / (n + width), _LEAST_VARIANCE))).T
+    return axes
+
+
+def _nearest(x: Float64Array, points: Float64Array,
+             spread: Float64Array | float = 1.0) -> tuple[Int64Array, Float64Array]:
+    """The point nearest to each query, and the square of the distance, over the point's spread."""
+    squares = _squares(x, points) / spread
+    nearest = squares.argmin(axis=1)
+    return nearest, squares[np.arange(len(x)), nearest]
+
+
+def _squares(x: Float64Array, points: Float64Array) -> Float64Array:
+    """Squares of distances between queries and points."""
+    squares: Float64Array = x @ (-2.0 * points.T)
+    squares += np.einsum("ij,ij->i", points, points)
+    squares += np.einsum("ij,ij->i", x, x)[:, None]
+    return np.maximum(squares, 0.0, out=squares)

@@ -1,0 +1,242 @@
+"""Tables of `Index.tune`: what reaches which recall, at which cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from farann._types import Float64Array
+from farann.contract import checks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# So many times the cost of the next larger effort says that many queries had all rows scanned.
+_DEARER = 1.25
+# Where recall rises by more from one effort to the next, no line says what is between.
+_STEEP = 0.4
+# How late answers come may be so far off midway between two efforts, as a share of what is between.
+_UNSURE = 0.08
+# A recall that can't be told from 1 lacks this.
+_LEAST_MISSING = 1e-4
+# The share of the missing recall that is added to a target, as samples are never the future.
+_CAUTION = 0.1
+
+
+class Tuning(NamedTuple):
+    """Recall and cost by effort, which is rows that are scanned, or deviations of partitions.
+
+    `print` shows it as a table.
+
+    Costs are estimated from the work that searches did, not from the time they took, so that they
+    don't depend on what else a machine has to do.
+
+    Attributes
+    ----------
+    k : int
+        Rows that were asked for.
+    rows : tuple of float
+        Without partitions: how many rows are scanned, those first that answer many queries, beside
+        the shortlist of a query that is like those `build` was given. Infinite for exact search,
+        which comes last, or without vectors for a scan of all codes. Empty with partitions.
+    recalls : tuple of float
+        The share of the true k furthest rows that was found; without vectors, of those that all
+        codes find.
+    costs : tuple of float
+        Estimated work of a search beside that of the exact one, or without vectors of the scan of
+        all codes, whose cost is 1; in a batch.
+    target : float
+        A recall; the table ends with its effort.
+    predicted_thresholds : tuple of float
+        With partitions: by how many deviations the k-th key is above the optimistic scores of good
+        partitions at that effort, in nearly all cases; NaN, or an empty tuple, where it can't be
+        predicted.
+    single_costs : tuple of float
+        Costs as above of queries that are asked one by one; empty where they aren't known, as in
+        files of older versions.
+    late : tuple of float
+        How late the answers of the sample came: the root of their places in the order of rows,
+        in panels of 16, on average. Later ones are a sign of other queries. Empty without vectors,
+        and in files of older versions.
+    late_spread : tuple of float
+        The deviation of that from query to query.
+    sampled : int
+        Queries that this is of.
+    deviations : tuple of float
+        With partitions: a partition is probed if its mean key and so many standard deviations reach
+        the threshold. Infinite for exact search, which comes last. Empty without partitions.
+    """
+
+    k: int
+    rows: tuple[float, ...]
+    recalls: tuple[float, ...]
+    costs: tuple[float, ...]
+    target: float = 0.95
+    predicted_thresholds: tuple[float, ...] = ()
+    single_costs: tuple[float, ...] = ()
+    late: tuple[float, ...] = ()
+    late_spread: tuple[float, ...] = ()
+    sampled: int = 0
+    deviations: tuple[float, ...] = ()
+
+    @property
+    def efforts(self) -> tuple[float, ...]:
+        """The `deviations` if there are partitions, else the `rows`."""
+        return self.deviations or self.rows
+
+    def effort_for(self, recall: float, *, single: bool = False) -> float:
+        """The rows or deviations that should reach a recall; infinite where only exact search does.
+
+        It is infinite, too, where exact search costs no more.
+
+        Parameters
+        ----------
+        recall : float
+            Between 0 and 1.
+        single : bool
+            Whether queries are asked one by one, which costs otherwise than a batch.
+
+        Returns
+        -------
+        float
+            Interpolated between the measured efforts: midway between the lines through recalls
+            and through logarithms of what they lack.
+
+        Raises
+        ------
+        ValueError
+            For a recall below 0 or above 1.
+        """
+        recall = checks.to_float("recall", recall)
+        if not 0.0 <= recall <= 1.0:
+            raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
+        wanted = 1.0 - missing_at(recall)
+        # Little effort may find too few rows and end in a scan of all: what counts is what all
+        # larger efforts reach.
+        best = np.minimum.accumulate(self.recalls[::-1])[::-1]
+        i = int(np.searchsorted(best, wanted))
+        costs = self.single_costs if single and self.single_costs else self.costs
+        if i >= len(best) - 1 or costs[i] >= costs[-1]:
+            return float("inf")
+        # Where less effort costs far more, many queries found too little and had all rows scanned:
+        # their recall says nothing of efforts between.
+        scanned_all = self.costs[i - 1] > _DEARER * self.costs[i]
+        steep = i > 0 and best[i] - best[i - 1] > _STEEP
+        if i == 0 or best[i] == best[i - 1] or scanned_all or steep:
+            return self.efforts[i]
+        # Recall flattens: a straight line asks for too much, one of logarithms for too little.
+        share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
+        before, after, then = np.log(np.maximum(1.0 - np.array([best[i - 1], best[i], wanted]),
+                                                _LEAST_MISSING))
+        if after < before:
+            share = 0.5 * (share + (then - before) / (after - before))
+        return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
+
+    def predicted_threshold_at(self, effort: float) -> float:
+        """The threshold that searches with an effort predict.
+
+        Parameters
+        ----------
+        effort : float
+            Up to the largest that was measured.
+
+        Returns
+        -------
+        float
+            Interpolated in `predicted_thresholds`, NaN where nothing is predicted.
+        """
+        effort = checks.to_float("effort", effort)
+        if not self.predicted_thresholds or effort == float("inf"):
+            return float("nan")
+        return float(np.interp(effort, self.efforts[:-1], self.predicted_thresholds[:-1]))
+
+    def late_at(self, effort: float) -> tuple[float, float, int] | None:
+        """How late answers usually come.
+
+        Parameters
+        ----------
+        effort : float
+            Up to the largest that was measured.
+
+        Returns
+        -------
+        tuple or None
+            Interpolated in `late` and `late_spread` by logarithms, and `sampled`, or between
+            measured efforts as many queries as would tell as much; None where it isn't known.
+        """
+        effort = checks.to_float("effort", effort)
+        if not self.late or effort == float("inf"):
+            return None
+        # Of twice as many rows they lie some share later, which changes slowly.
+        efforts = np.log1p(self.efforts[:-1])
+        mean, spread = (float(np.expm1(_on_curve(np.log1p(effort), efforts, np.log1p(column[:-1]))))
+                        for column in (self.late, self.late_spread))
+        # The order of rows has joints, so that a value between others is worth less than a sample.
+        unsure = np.interp(effort, self.efforts[:-1], np.arange(len(efforts))) % 1.0
+        unsure *= 4.0 * (1.0 - unsure) * _UNSURE
+        i = int(np.clip(np.searchsorted(self.efforts[:-1], effort), 1, len(efforts) - 1))
+        off = unsure * abs(self.late[i] - self.late[i - 1]) if len(efforts) > 1 else 0.0
+        worth = 1.0 / (1.0 / self.sampled + (off / max(spread, 1e-3))**2)
+        return mean, spread, max(1, round(worth))
+
+    def __str__(self) -> str:
+        unit = "deviations" if self.deviations else "rows"
+        lines = [f"{unit:>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
+        for effort, recall, cost in zip(self.efforts, self.recalls, self.costs, strict=True):
+            name = "exact" if effort == float("inf") else f"{effort:,g}"
+            lines.append(f"{name:>10}  {recall:>10.4f}  {cost:>10,.4f}")
+        effort = self.effort_for(self.target)
+        lines.append(f"recall {self.target:g} takes " + (
+            "exact search" if effort == float("inf") else f"{effort:,.4g} {unit}"))
+        return "\n".join(lines)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Plot recall against cost; needs matplotlib.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            To plot into; by default new ones.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        if axes is None:
+            from matplotlib import pyplot
+
+            axes = pyplot.figure().subplots()
+        axes.plot(self.costs, self.recalls, marker="o")
+        axes.set(xscale="log", xlabel="cost, 1 = exact search", ylabel=f"recall@{self.k}")
+        return axes
+
+
+def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:
+    """A value between those of a table, on a cubic that takes its slopes from their neighbors.
+
+    Slopes are harmonic means, so that it rises and falls with the table (Fritsch, Butland 1984).
+    """
+    i = int(np.clip(np.searchsorted(xs, x) - 1, 0, max(len(xs) - 2, 0)))
+    if len(xs) < 2 or not xs[0] <= x <= xs[-1]:
+        return float(np.interp(x, xs, ys))
+    steps = np.diff(xs)
+    rises = np.diff(ys) / steps
+
+    def slope(j: int) -> float:
+        if not 0 < j < len(rises):
+            return float(rises[min(j, len(rises) - 1)])
+        before, after = rises[j - 1], rises[j]
+        if before * after <= 0.0:
+            return 0.0
+        w, v = 2.0 * steps[j] + steps[j - 1], steps[j] + 2.0 * steps[j - 1]
+        return float((w + v) / (w / before + v / after))
+
+    t, h = (x - xs[i]) / steps[i], steps[i]
+    return float((1.0 - t)**2 * ((1.0 + 2.0 * t) * ys[i] + t * h * slope(i))
+                 + t**2 * ((3.0 - 2.0 * t) * ys[i + 1] + (t - 1.0) * h * slope(i + 1)))
+
+
+def missing_at(recall: float) -> float:
+    """The share of the answers that a plan for a recall lets go."""
+    return (1.0 - _CAUTION) * (1.0 - recall)

@@ -1,0 +1,229 @@
+/*
+ * Tiles of queries against panels of codes, with the sums in tiles of Intel's matrix unit (AMX).
+ * Included by codes-inl.h, in place of code_tiles-inl.h. A panel's codes lie as the unit
+ * wants its second factor to: a line has a group of each row.
+ *
+ * A tile of codes: [sixteen groups][query][..]. What a tile has beyond a panel's groups is zero, and
+ * what is read beyond these counts for nothing.
+ */
+
+enum { TILE_GROUPS = AMX_LINE / FARANN_CODE_GROUP, FEW_TILES = 1 };
+
+/* The shape of tiles is a thread's state: all are whole. */
+KERNEL(void) NAME(begin)(void) { amx_begin(); }
+KERNEL(void) NAME(end)(void) { amx_end(); }
+
+/* The sums of a panel: query after query, a vector of rows each. */
+typedef struct {
+    _Alignas(AMX_LINE) int32_t of[CODE_QUERIES][FARANN_CODE_PANEL];
+} farann_panel_sums;
+
+KERNEL(void) NAME(gather_codes)(const uint32_t *codes, const int64_t *members, int64_t count,
+                                int64_t groups, uint32_t *tile) {
+    for (int64_t first = 0; first < groups; first += TILE_GROUPS) {
+        const int64_t left = groups - first < TILE_GROUPS ? groups - first : TILE_GROUPS;
+        for (int64_t i = 0; i < count; i++)
+            i32_store(tile + i * TILE_GROUPS,
+                      i32_load_first(codes + members[i] * groups + first, left));
+        tile += CODE_QUERIES * TILE_GROUPS;
+    }
+}
+
+/* Up to sixteen groups of a panel as whole lines, with zeros behind them. */
+WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *low, int64_t panel_bytes,
+                      int64_t groups, uint8_t *lines) {
+    for (int64_t g = 0; g < TILE_GROUPS; g++) {
+        i32v c = i32_set1(0);
+        if (g < groups)
+            c = g % 2 ? load_group(held, 1, panel, low, 0, panel_bytes)
+                      : load_group(held, 0, panel, low, 0, panel_bytes);
+        i32_store(lines + g * AMX_LINE, c);
+        if (held != WHOLE && g % 2 == 0) continue;
+        panel += AMX_LINE;
+        low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+    }
+}
+
+/*
+ * Multiply the queries with a panel, one of a few: a constant at each call. Tiles 0 to 3 are sums of
+ * panels, 4 the queries, 5 to 7 panels in turn.
+ */
+WORD void add_products(const int panel, const uint8_t *lines) {
+    switch (panel) {
+    case 0:
+        AMX_LOAD(5, lines);
+        AMX_DOT(0, 4, 5);
+        break;
+    case 1:
+        AMX_LOAD(6, lines);
+        AMX_DOT(1, 4, 6);
+        break;
+    case 2:
+        AMX_LOAD(7, lines);
+        AMX_DOT(2, 4, 7);
+        break;
+    default:
+        AMX_LOAD(5, lines);
+        AMX_DOT(3, 4, 5);
+        break;
+    }
+}
+
+/*
+ * The sums of a tile of queries with up to four panels from row `first` on, behind which there are
+ * `behind` more. What is read beyond a panel's groups is of these: nothing beyond the last.
+ */
+WORD void sum_code_panels(const int panels, const int held, int64_t behind,
+                          const farann_coded_rows *rows, int64_t first, const uint32_t *queries,
+                          farann_panel_sums *sums) {
+    const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
+    const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
+    const uint8_t *panel = rows->panels + at;
+    const uint8_t *low = held == BOTH_NIBBLES ? rows->lower + at : panel;
+    _Alignas(AMX_LINE) uint8_t lines[AMX_TILE];
+    AMX_ZERO(0);
+    if (panels > 1) {
+        AMX_ZERO(1);
+        AMX_ZERO(2);
+        AMX_ZERO(3);
+    }
+    for (int64_t g = 0; g < groups; g += TILE_GROUPS) {
+        const int64_t left = groups - g;
+        AMX_LOAD(4, queries);
+        for (int p = 0; p < panels; p++) {
+            const uint8_t *from = panel + p * panel_bytes;
+            if (held != WHOLE ||
+                FARANN_UNLIKELY(left + (panels - 1 - p + behind) * groups < TILE_GROUPS)) {
+                copy_groups(held, from, low + p * panel_bytes, panel_bytes, left, lines);
+                from = lines;
+            }
+            add_products(p, from);
+        }
+        queries += CODE_QUERIES * TILE_GROUPS;
+        panel += (held == WHOLE ? TILE_GROUPS : TILE_GROUPS / 2) * AMX_LINE;
+        low += TILE_GROUPS / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+    }
+    AMX_STORE(0, sums[0].of);
+    if (panels > 1) {
+        AMX_STORE(1, sums[1].of);
+        AMX_STORE(2, sums[2].of);
+        AMX_STORE(3, sums[3].of);
+    }
+}
+
+/* Of a panel and each query: what sums must be greater than; or the part of that without squares. */
+typedef union {
+    _Alignas(AMX_LINE) int32_t whole[CODE_QUERIES];
+    float part[CODE_QUERIES];
+} farann_panel_limits;
+
+/* A few panels on their way through a scan. */
+typedef struct {
+    farann_panel_sums sums[CODE_PANELS];
+    /* Which rows pass, a mask a query. */
+    _Alignas(AMX_LINE) uint16_t passes[CODE_PANELS][CODE_QUERIES];
+    int64_t panels;
+    int64_t row; /* the first */
+    const farann_panel_limits *limits;
+} farann_step;
+
+/* See which rows pass. */
+WORD void judge_step(const int squared, const farann_coded_rows *rows, int64_t start,
+                     const farann_code_bars *bars, farann_step *step) {
+    for (int64_t p = 0; p < step->panels; p++) {
+        const farann_panel_limits *limits = step->limits + p;
+        const int64_t first = start + step->row + p * FARANN_CODE_PANEL;
+        const f32v squares = squared ? f32_load(rows->squares + first) : f32_set1(0.0f);
+        for (int t = 0; t < CODE_QUERIES; t++) {
+            i32v limit = squared ? i32_from_f32(f32_fma(squares, f32_set1(bars->square[t]),
+                                                        f32_set1(limits->part[t])))
+                                 : i32_set1(limits->whole[t]);
+            __mmask16 mask = _mm512_cmplt_epi32_mask(limit, i32_load(step->sums[p].of[t]));
+            /* To memory: compilers would gather masks in other registers. */
+            __asm__("kmovw %1, %0" : "=m"(step->passes[p][t]) : "k"(mask));
+        }
+    }
+}
+
+/* Append the rows that pass. What a branch for each query would cost, one for all does. */
+WORD void append_step(const farann_coded_rows *rows, int64_t start, const farann_code_bars *bars,
+                      const farann_step *step, farann_candidates *candidates) {
+    enum { MASKS = AMX_LINE / 2 };
+    for (int64_t p = 0; p < step->panels; p += MASKS / CODE_QUERIES) {
+        uint32_t some =
+            _mm512_test_epi16_mask(i32_load(step->passes[p]), i32_load(step->passes[p]));
+        if (step->panels - p < MASKS / CODE_QUERIES) some &= (1u << CODE_QUERIES) - 1u;
+        for (; some; some &= some - 1) {
+            const int i = FARANN_COUNT_TRAILING_ZEROS(some), t = i % CODE_QUERIES;
+            const int64_t at = p + i / CODE_QUERIES, row = step->row + at * FARANN_CODE_PANEL;
+            append_coded(0, &candidates[t], step->passes[at][t], step->sums[at].of[t], rows,
+                         start + row, bars, t, row);
+        }
+    }
+}
+
+/*
+ * Scan panels for a tile of queries; `width` is that of all tiles. The unit takes its time, and so
+ * do masks to be read from memory: panels are judged when the next ones are on their way, and
+ * rows appended when these are judged.
+ */
+WORD void scan_all_panels(const int width, const int panels, const int held, const int squared,
+                          const farann_coded_rows *rows, int64_t start, int64_t n,
+                          const farann_coded_tile *tile, farann_candidates *candidates) {
+    enum { PANELS_AT_ONCE = 64, TURNS = 3 };
+    const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
+    farann_panel_limits limits[PANELS_AT_ONCE];
+    farann_step steps[TURNS];
+    (void)width;
+    for (int64_t from = 0; from < n_panels; from += PANELS_AT_ONCE) {
+        const int64_t end = n_panels - from < PANELS_AT_ONCE ? n_panels : from + PANELS_AT_ONCE;
+        for (int64_t at = from; at < end; at++) {
+            f32v limit = limits_at(held, rows, start / FARANN_CODE_PANEL + at, tile->bars, 0);
+            if (squared)
+                f32_store(limits[at - from].part, limit);
+            else
+                i32_store(limits[at - from].whole, i32_from_f32(limit));
+        }
+        farann_step *now = steps, *before = steps + 1, *last = steps + 2;
+        int64_t at = from;
+        before->panels = last->panels = 0;
+        do {
+            const int64_t first = start + at * FARANN_CODE_PANEL;
+            now->row = at * FARANN_CODE_PANEL;
+            now->limits = limits + (at - from);
+            now->panels = at + panels <= end ? panels : at < end;
+            if (tile->ahead) ask_ahead(tile->ahead);
+            if (now->panels > 1)
+                sum_code_panels(panels, held, n_panels - at - panels, rows, first, tile->codes,
+                                now->sums);
+            else if (now->panels)
+                sum_code_panels(1, held, n_panels - at - 1, rows, first, tile->codes, now->sums);
+            at += now->panels;
+            judge_step(squared, rows, start, tile->bars, before);
+            append_step(rows, start, tile->bars, last, candidates);
+            farann_step *next = last;
+            last = before;
+            before = now;
+            now = next;
+        } while (before->panels || last->panels);
+    }
+}
+
+/*
+ * Score some panels for a tile of queries, `behind` more behind them; scores of a query lie `stride`
+ * from the next one's.
+ */
+WORD void score_code_panels(const int panels, const int held, int64_t behind,
+                            const farann_coded_rows *rows, int64_t row,
+                            const farann_coded_tile *tile, float *scores, int64_t stride) {
+    const farann_code_bars *bars = tile->bars;
+    farann_panel_sums sums[CODE_PANELS];
+    sum_code_panels(panels, held, behind, rows, row, tile->codes, sums);
+    for (int p = 0; p < panels; p++) {
+        const int64_t at = row + p * FARANN_CODE_PANEL;
+        const f32v scale = scale_at(rows, at);
+        for (int t = 0; t < CODE_QUERIES; t++)
+            f32_store(scores + t * stride + at,
+                      scores_of(rows, at, scale, bars, t, i32_load(sums[p].of[t])));
+    }
+}

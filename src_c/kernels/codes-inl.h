@@ -1,0 +1,378 @@
+/*
+ * The kernels of codes: scanning panels and scoring single rows again. Included by all-inl.h.
+ */
+
+/* Vectors of sums in a panel. */
+enum { PANEL_I32 = FARANN_CODE_PANEL / I32_LANES };
+
+/* What panels hold, and of the last what is read; a constant at each call. */
+enum { WHOLE, BOTH_NIBBLES, HIGH_NIBBLES };
+
+/* What sums must be greater than, but for squares of rows, for a panel and a vector of queries. */
+WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel,
+                    const farann_code_bars *bars, int lane) {
+    f32v limit = f32_fma(f32_set1(rows->weights[panel]), f32_load(bars->threshold + lane),
+                         f32_load(bars->offset + lane));
+    if (held != HIGH_NIBBLES) return limit;
+    return f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
+}
+
+/* The scale of a row's panel: scores take a product where they would take a quotient. */
+WORD f32v scale_at(const farann_coded_rows *rows, int64_t row) {
+    return f32_set1(1.0f / rows->weights[row / FARANN_CODE_PANEL]);
+}
+
+/* The scores of a vector of rows of that scale for query t, by their sums. */
+WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, f32v scale,
+                    const farann_code_bars *bars, int t, i32v sums) {
+    f32v score = f32_fma(f32_from_i32(sums), f32_set1(bars->step[t]), f32_set1(bars->origin[t]));
+    if (rows->squares) score = f32_fma(f32_load(rows->squares + row), f32_set1(bars->sign), score);
+    return f32_mul(score, scale);
+}
+
+/* Appends rows with their scores, or with their bare sums. */
+WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask, const int32_t *sums,
+                       const farann_coded_rows *rows, int64_t first, const farann_code_bars *bars,
+                       int t, int64_t row) {
+    int64_t count = list->count;
+    while (mask) {
+        int r = FARANN_COUNT_TRAILING_ZEROS(mask);
+        mask &= mask - 1;
+        float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
+        list->scores[count] = bare ? (float)sums[r]
+                                   : ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
+                                         rows->weights[(first + r) / FARANN_CODE_PANEL];
+        list->slots[count] = row + r;
+        count++;
+    }
+    list->count = count;
+}
+
+/* The low nibbles of the v-th vector of a panel's rows, from quads of rows that lie apart. */
+WORD i32v load_low(const uint8_t *low, int v, int64_t panel_bytes) {
+    const int64_t quad_bytes = panel_bytes / (FARANN_CODE_PANEL / FARANN_CODE_QUAD);
+    return i32_load_quads(low + v * (I32_LANES / FARANN_CODE_QUAD) * quad_bytes, quad_bytes);
+}
+
+/* Whole codes of the first or the second group of a pair. */
+WORD i32v join_nibbles(const int second, i32v high, i32v low) {
+    const i32v high_bits = i32_set1((int32_t)0xf0f0f0f0u);
+    return second ? i32_select(high_bits, high, i32_shift_right4(low))
+                  : i32_select(high_bits, i32_shift_left4(high), low);
+}
+
+/*
+ * The v-th vector of a panel's codes of one group; of nibbles, of the first or second of a pair.
+ */
+WORD i32v load_group(const int held, const int second, const uint8_t *panel, const uint8_t *low,
+                     int v, int64_t panel_bytes) {
+    i32v c = i32_load(panel + v * 4 * I32_LANES);
+    if (held == HIGH_NIBBLES)
+        return i32_and(second ? i32_shift_right4(c) : c, i32_set1(0x0f0f0f0f));
+    return held == BOTH_NIBBLES ? join_nibbles(second, c, load_low(low, v, panel_bytes)) : c;
+}
+
+/* Adds the products of one group of coordinates; of nibbles, the first or the second of a pair. */
+WORD void add_group(const int width, const int panels, const int held, const int second,
+                    const uint8_t *panel, const uint8_t *low, int64_t panel_bytes,
+                    const uint32_t *queries, i32v *sum) {
+    const int vectors = panels * PANEL_I32;
+    i32v c[CODE_PANELS * PANEL_I32];
+    for (int v = 0; v < vectors; v++) {
+        int64_t at = (v / PANEL_I32) * panel_bytes;
+        c[v] = load_group(held, second, panel + at, low + at, v % PANEL_I32, panel_bytes);
+    }
+    if (width == 1) {
+        for (int v = 0; v < vectors; v++) sum[v] = i32_dot4_all(sum[v], c[v], queries);
+        return;
+    }
+    for (int t = 0; t < width; t++) {
+        i32v u = i32_set1((int32_t)queries[t]);
+        for (int v = 0; v < vectors; v++)
+            sum[t * vectors + v] = i32_dot4(sum[t * vectors + v], c[v], u);
+    }
+}
+
+/* Ask for some of the memory that comes next. */
+WORD void ask_ahead(farann_ahead *ahead) {
+    enum { LINE = 64 };
+    for (int64_t i = 0; i < ahead->lines_a_step; i++) {
+        if (ahead->bytes[ahead->part] <= 0) {
+            if (ahead->part == FARANN_AHEAD_PARTS - 1) return;
+            ahead->part++;
+            continue;
+        }
+        FARANN_PREFETCH_FAR(ahead->from[ahead->part]);
+        ahead->from[ahead->part] += LINE;
+        ahead->bytes[ahead->part] -= LINE;
+    }
+}
+
+/* Bytes from one panel to the next. */
+WORD int64_t bytes_of_panel(const int held, int64_t groups) {
+    return (held == WHOLE ? groups : (groups + 1) / 2) * FARANN_CODE_PANEL * FARANN_CODE_GROUP;
+}
+
+#ifdef FARANN_AMX
+#include "kernels/code_tiles_amx-inl.h"
+#else
+#include "kernels/code_tiles-inl.h"
+#endif
+
+WORD void score_codes(const int held, const farann_coded_rows *rows, int64_t n,
+                      const farann_coded_tile *tile, float *scores) {
+    enum { STEP = CODE_PANELS * FARANN_CODE_PANEL };
+    int64_t row = 0;
+    for (; row + STEP <= n; row += STEP)
+        score_code_panels(CODE_PANELS, held, (n - row - STEP) / FARANN_CODE_PANEL, rows, row, tile,
+                          scores, n);
+    for (; row < n; row += FARANN_CODE_PANEL)
+        score_code_panels(1, held, (n - row) / FARANN_CODE_PANEL - 1, rows, row, tile, scores, n);
+}
+
+KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
+                                  const farann_coded_tile *tile, float *scores) {
+    if (rows->lower)
+        score_codes(BOTH_NIBBLES, rows, n, tile, scores);
+    else
+        score_codes(WHOLE, rows, n, tile, scores);
+}
+
+/* A branch for a whole scan: one in its midst would put all sums in memory. */
+WORD void scan_codes(const int width, const int panels, const int held,
+                     const farann_coded_rows *rows, int64_t start, int64_t n,
+                     const farann_coded_tile *tile, farann_candidates *candidates) {
+    if (rows->squares)
+        scan_all_panels(width, panels, held, 1, rows, start, n, tile, candidates);
+    else
+        scan_all_panels(width, panels, held, 0, rows, start, n, tile, candidates);
+}
+
+KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                 const farann_coded_tile *tile, farann_candidates *candidates) {
+    if (rows->lower)
+        scan_codes(CODE_QUERIES, CODE_PANELS, BOTH_NIBBLES, rows, start, n, tile, candidates);
+    else
+        scan_codes(CODE_QUERIES, CODE_PANELS, WHOLE, rows, start, n, tile, candidates);
+}
+
+KERNEL(void) NAME(scan_upper_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                 const farann_coded_tile *tile, farann_candidates *candidates) {
+    scan_codes(CODE_QUERIES, CODE_PANELS, HIGH_NIBBLES, rows, start, n, tile, candidates);
+}
+
+/* Of some panels and one query: what sums must be greater than, but for squares of rows. */
+WORD void limits_of_one(const int held, const farann_coded_rows *rows, int64_t first, int64_t n,
+                        const farann_code_bars *bars, float *limits) {
+    for (int64_t i = 0; i < n; i += F32_LANES) {
+        int64_t count = n - i < F32_LANES ? n - i : F32_LANES;
+        f32v limit = f32_fma(f32_load_first(rows->weights + first + i, count),
+                             f32_set1(bars->threshold[0]), f32_set1(bars->offset[0]));
+        if (held == HIGH_NIBBLES)
+            limit = f32_fma(f32_load_first(rows->unknown + first + i, count),
+                            f32_set1(bars->unknown[0]), limit);
+        f32_store(limits + i, limit);
+    }
+}
+
+/* What the sums of a vector of rows must be greater than, for one query. */
+WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_code_bars *bars,
+                     float limit) {
+    if (!rows->squares) return i32_from_f32(f32_set1(limit));
+    return i32_from_f32(f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[0]),
+                                f32_set1(limit)));
+}
+
+/* The sums of a panel's rows for one query: four of each take turns, which spares them waiting. */
+WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *low, int64_t groups,
+                    const uint32_t *queries, int32_t *sums) {
+    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP, TURNS = 4 };
+    const int64_t panel_bytes = bytes_of_panel(held, groups);
+    i32v sum[TURNS * PANEL_I32];
+    int64_t g = 0;
+    for (int i = 0; i < TURNS * PANEL_I32; i++) sum[i] = i32_set1(0);
+    for (; g + TURNS <= groups; g += TURNS)
+        for (int turn = 0; turn < TURNS; turn++) {
+            add_group(1, 1, held, held != WHOLE && turn % 2, panel, low, panel_bytes,
+                      queries + g + turn, sum + turn * PANEL_I32);
+            if (held != WHOLE && turn % 2 == 0) continue;
+            panel += GROUP_BYTES;
+            low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        }
+    for (int turn = 0; turn < TURNS - 1 && g + turn < groups; turn++) {
+        add_group(1, 1, held, held != WHOLE && turn % 2, panel, low, panel_bytes,
+                  queries + g + turn, sum + turn * PANEL_I32);
+        if (held != WHOLE && turn % 2 == 0) continue;
+        panel += GROUP_BYTES;
+        low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+    }
+    for (int v = 0; v < PANEL_I32; v++)
+        i32_store(sums + v * I32_LANES,
+                  i32_add(i32_add(sum[v], sum[PANEL_I32 + v]),
+                          i32_add(sum[2 * PANEL_I32 + v], sum[3 * PANEL_I32 + v])));
+}
+
+/*
+ * One query waits for memory: panels are summed one by one, so that this is read in order, and
+ * some at a time, so that rows that pass don't hold it up.
+ */
+WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start, int64_t n,
+                   const farann_coded_tile *tile, farann_candidates *candidates) {
+    enum { AT_ONCE = 32 };
+    float limits[AT_ONCE];
+    int32_t sums[AT_ONCE * FARANN_CODE_PANEL];
+    const int64_t panel_bytes = bytes_of_panel(held, rows->groups);
+    const int64_t end = (start + n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
+    for (int64_t first = start / FARANN_CODE_PANEL; first < end; first += AT_ONCE) {
+        const int64_t count = end - first < AT_ONCE ? end - first : AT_ONCE;
+        limits_of_one(held, rows, first, count, tile->bars, limits);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t at = (first + i) * panel_bytes;
+            const uint8_t *panel = rows->panels + at;
+            sum_panel(held, panel, held == BOTH_NIBBLES ? rows->lower + at : panel, rows->groups,
+                      tile->codes, sums + i * FARANN_CODE_PANEL);
+        }
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t row = (first + i) * FARANN_CODE_PANEL;
+            const int32_t *of_panel = sums + i * FARANN_CODE_PANEL;
+            uint32_t mask = 0;
+            for (int v = 0; v < PANEL_I32; v++)
+                mask |= i32_greater(i32_load(of_panel + v * I32_LANES),
+                                    row_limits(rows, row + v * I32_LANES, tile->bars, limits[i]))
+                        << (v * I32_LANES);
+            if (mask)
+                append_coded(held == HIGH_NIBBLES && rows->lower, candidates, mask, of_panel, rows,
+                             row, tile->bars, 0, row - start);
+        }
+    }
+}
+
+KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
+                                      const farann_coded_tile *query, float *scores) {
+    const farann_code_bars *bars = query->bars;
+    const int64_t panel_bytes = bytes_of_panel(WHOLE, rows->groups);
+    int32_t sums[FARANN_CODE_PANEL];
+    for (int64_t row = 0; row < n; row += FARANN_CODE_PANEL) {
+        const int64_t panel = row / FARANN_CODE_PANEL;
+        const uint8_t *codes = rows->panels + panel * panel_bytes;
+        const f32v scale = scale_at(rows, row);
+        sum_panel(WHOLE, codes, codes, rows->groups, query->codes, sums);
+        for (int v = 0; v < PANEL_I32; v++) {
+            const int64_t at = row + v * I32_LANES;
+            f32_store(scores + at,
+                      scores_of(rows, at, scale, bars, 0, i32_load(sums + v * I32_LANES)));
+        }
+    }
+}
+
+KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                     const farann_coded_tile *tile, farann_candidates *candidates) {
+    if (rows->lower)
+        scan_one(BOTH_NIBBLES, rows, start, n, tile, candidates);
+    else
+        scan_one(WHOLE, rows, start, n, tile, candidates);
+}
+
+KERNEL(void) NAME(scan_upper_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                     const farann_coded_tile *tile, farann_candidates *candidates) {
+    scan_one(HIGH_NIBBLES, rows, start, n, tile, candidates);
+}
+
+KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                 uint8_t *panels) {
+    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
+    const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(BOTH_NIBBLES, groups);
+    const int64_t first = start / FARANN_CODE_PANEL * panel_bytes;
+    for (int64_t at = first; at < first + n / FARANN_CODE_PANEL * panel_bytes; at += panel_bytes) {
+        const uint8_t *high = rows->panels + at, *low = rows->lower + at;
+        for (int64_t g = 0; g < groups; g++, panels += GROUP_BYTES) {
+            for (int v = 0; v < PANEL_I32; v++)
+                i32_store((int32_t *)panels + v * I32_LANES,
+                          g % 2 ? load_group(BOTH_NIBBLES, 1, high, low, v, panel_bytes)
+                                : load_group(BOTH_NIBBLES, 0, high, low, v, panel_bytes));
+            if (g % 2 == 0) continue;
+            high += GROUP_BYTES;
+            low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        }
+    }
+}
+
+/* <u, c + 128> of one row whose codes lie side by side. */
+WORD int32_t dot_codes(const uint8_t *row, const uint32_t *query, int64_t groups) {
+    i32v sum = i32_set1(0);
+    int64_t g = 0;
+    for (; g + I32_LANES <= groups; g += I32_LANES)
+        sum = i32_dot4(sum, i32_load(row + g * FARANN_CODE_GROUP), i32_load(query + g));
+    if (g < groups)
+        sum = i32_dot4(sum, i32_load_first(row + g * FARANN_CODE_GROUP, groups - g),
+                       i32_load_first(query + g, groups - g));
+    return i32_sum(sum);
+}
+
+/* Where the low nibbles of a row's quad begin. */
+WORD const uint8_t *low_quad(const farann_coded_rows *rows, int64_t row) {
+    const int64_t quad_bytes = (rows->groups + 1) / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+    return rows->lower + row / FARANN_CODE_QUAD * quad_bytes;
+}
+
+/* <u, l> of one row's low nibbles l: those of its quad lie side by side, and take part. */
+WORD int32_t dot_low(const farann_coded_rows *rows, int64_t row, const uint32_t *query) {
+    enum { PAIRS = I32_LANES / FARANN_CODE_QUAD };
+    const uint8_t *quad = low_quad(rows, row);
+    const int64_t groups = rows->groups, pairs = (groups + 1) / 2;
+    const i32v low_bits = i32_set1(0x0f0f0f0f);
+    i32v first = i32_set1(0), second = first;
+    int32_t sums[I32_LANES], total = 0;
+    for (int64_t p = 0; p < pairs; p += PAIRS) {
+        int64_t left = groups - 2 * p < 2 * PAIRS ? groups - 2 * p : 2 * PAIRS;
+        const uint8_t *from = quad + p * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
+        i32v l = left == 2 * PAIRS ? i32_load(from)
+                                   : i32_load_first(from, (left + 1) / 2 * FARANN_CODE_QUAD);
+        first = i32_dot4(first, i32_and(l, low_bits), i32_repeat4(query + 2 * p, left, 0));
+        second = i32_dot4(second, i32_and(i32_shift_right4(l), low_bits),
+                          i32_repeat4(query + 2 * p, left, 1));
+    }
+    i32_store(sums, i32_add(first, second));
+    for (int64_t i = row % FARANN_CODE_QUAD; i < I32_LANES; i += FARANN_CODE_QUAD) total += sums[i];
+    return total;
+}
+
+/* Ask for what refining a row will read; rows lie far apart. */
+WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
+    enum { MOST_BYTES = 256 };
+    const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
+    const uint8_t *from = rows->whole ? rows->whole + row * row_bytes : low_quad(rows, row);
+    int64_t bytes = rows->whole ? row_bytes : 2 * row_bytes;
+    /* The first lines; the rest follows by itself. */
+    for (int64_t j = 0; j < bytes && j < MOST_BYTES; j += 64) FARANN_PREFETCH(from + j);
+}
+
+KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
+                                   const farann_coded_tile *query, farann_candidates *list,
+                                   int64_t from) {
+    enum { AHEAD = 8 };
+    const farann_code_bars *bars = query->bars;
+    const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
+    int64_t kept = from;
+    for (int64_t i = from; i < list->count && i < from + AHEAD; i++)
+        prefetch_codes(rows, start + list->slots[i]);
+    for (int64_t i = from; i < list->count; i++) {
+        int64_t row = start + list->slots[i];
+        if (i + AHEAD < list->count) prefetch_codes(rows, start + list->slots[i + AHEAD]);
+        double units, inv_scale, square = rows->squares ? (double)rows->squares[row] : 0.0;
+        if (rows->whole) {
+            units = dot_codes(rows->whole + row * row_bytes, query->codes, rows->groups);
+            inv_scale = (double)rows->weights[row];
+        } else {
+            units = (double)list->scores[i] * 16.0 + dot_low(rows, row, query->codes);
+            inv_scale = (double)rows->weights[row / FARANN_CODE_PANEL];
+        }
+        list->slots[kept] = list->slots[i];
+        list->scores[kept] = (float)((units * (double)bars->step[0] + (double)bars->origin[0] +
+                                      (double)bars->sign * square) /
+                                     inv_scale);
+        kept += units > (double)bars->threshold[0] * inv_scale + (double)bars->square[0] * square +
+                            (double)bars->offset[0];
+    }
+    list->count = kept;
+}

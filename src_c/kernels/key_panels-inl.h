@@ -1,0 +1,221 @@
+/*
+ * Exact keys of many rows for many queries. Included by all-inl.h.
+ *
+ * Rows lie side by side in panels, so that a vector holds one lane of an exact key's sum for eight
+ * rows. The lanes are summed one after another, and added up in the order of f64x8_sum.
+ */
+
+enum { KEY_ROWS = KEY_VECTORS * 8 };
+
+/* Columns j .. j + width of a panel's rows as float64, coordinate by coordinate. */
+WORD void widen_columns(const float *const *row, int64_t j, int width, double *panel) {
+    float lines[PACK_COLUMNS][KEY_ROWS];
+    int c = 0;
+    for (; c + 4 <= width; c += 4)
+        for (int r = 0; r < KEY_ROWS; r += 4)
+            f32_transpose4(row[r] + j + c, row[r + 1] + j + c, row[r + 2] + j + c,
+                           row[r + 3] + j + c, lines[c] + r, KEY_ROWS);
+    for (; c < width; c++)
+        for (int r = 0; r < KEY_ROWS; r++) lines[c][r] = row[r][j + c];
+    for (c = 0; c < width; c++)
+        for (int r = 0; r < KEY_ROWS; r += 8)
+            f64x8_store(panel + (j + c) * KEY_ROWS + r, f64x8_from_f32(lines[c] + r));
+}
+
+KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n,
+                                 int64_t dim, int normalized, double *panels, double *norms) {
+    for (int64_t i = 0; i < n; i += KEY_ROWS) {
+        const float *row[KEY_ROWS];
+        for (int r = 0; r < KEY_ROWS; r++) {
+            int64_t index = i + r < n ? i + r : i;
+            row[r] = rows + (positions ? positions[index] : index) * dim;
+            norms[i + r] = normalized ? sqrt(squares_of(row[r], dim)) : 1.0;
+        }
+        for (int64_t j = 0; j < dim; j += PACK_COLUMNS)
+            widen_columns(row, j, dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS,
+                          panels + i * dim);
+    }
+}
+
+typedef f64x8 key_sums[KEY_QUERIES][KEY_VECTORS];
+
+/* One lane of the sums of a panel's rows for a tile of queries. */
+WORD void sum_lane(const int what, const double *panel, int64_t dim, const double *queries,
+                   int64_t lane, key_sums sums) {
+    f64x8 unused;
+    for (int t = 0; t < KEY_QUERIES; t++)
+        for (int v = 0; v < KEY_VECTORS; v++) sums[t][v] = f64x8_zero();
+    for (int64_t j = lane; j < dim; j += 8) {
+        f64x8 x[KEY_VECTORS];
+        for (int v = 0; v < KEY_VECTORS; v++) x[v] = f64x8_load(panel + j * KEY_ROWS + v * 8);
+        for (int t = 0; t < KEY_QUERIES; t++) {
+            f64x8 q = f64x8_set1(queries[j * KEY_QUERIES + t]);
+            for (int v = 0; v < KEY_VECTORS; v++) accumulate(what, x[v], q, &sums[t][v], &unused);
+        }
+    }
+}
+
+WORD void add_sums(key_sums to, key_sums from) {
+    for (int t = 0; t < KEY_QUERIES; t++)
+        for (int v = 0; v < KEY_VECTORS; v++) to[t][v] = f64x8_add(to[t][v], from[t][v]);
+}
+
+/* Two lanes, four apart. A lane without coordinates is 0, and adds nothing. */
+WORD void sum_lane_pair(const int what, const double *panel, int64_t dim, const double *queries,
+                        int64_t lane, key_sums sums) {
+    key_sums other;
+    sum_lane(what, panel, dim, queries, lane, sums);
+    if (lane + 4 >= dim) return;
+    sum_lane(what, panel, dim, queries, lane + 4, other);
+    add_sums(sums, other);
+}
+
+/* The sums of sum_row, of a panel's rows for a tile of queries. */
+WORD void sum_key_panel(const int what, const double *panel, int64_t dim, const double *queries,
+                        key_sums sums) {
+    key_sums odd, pair;
+    sum_lane_pair(what, panel, dim, queries, 0, sums);
+    if (dim > 2) {
+        sum_lane_pair(what, panel, dim, queries, 2, pair);
+        add_sums(sums, pair);
+    }
+    if (dim <= 1) return;
+    sum_lane_pair(what, panel, dim, queries, 1, odd);
+    if (dim > 3) {
+        sum_lane_pair(what, panel, dim, queries, 3, pair);
+        add_sums(odd, pair);
+    }
+    add_sums(sums, odd);
+}
+
+/* Eight rows whose keys may count: append those that do. */
+WORD void append_keys(const int normalized, f64x8 sums, const double *norms, const double *ids,
+                      int64_t row, farann_key_bar *bar) {
+    double keys[8];
+    f64x8_store(keys, normalized ? f64x8_div(sums, f64x8_load(norms)) : sums);
+    for (int r = 0; r < 8; r++) {
+        const int equal = keys[r] == bar->least && ids[r] <= bar->last_id;
+        if (!(ids[r] < INFINITY && (equal || keys[r] > bar->least))) continue;
+        bar->keys[bar->count] = keys[r];
+        bar->rows[bar->count++] = row + r;
+    }
+}
+
+/*
+ * Which rows of a panel may have a key above the bar, or one that equals it. Quotients are not
+ * computed, as dividing takes longer than the sums: a row whose quotient is rounded to more than
+ * `least` has a sum that is more than `least` times its norm by half a step, `beyond`, times that.
+ */
+WORD uint32_t rows_above(const int normalized, const f64x8 *sums, const double *norms,
+                         const farann_key_bar *bar) {
+    const f64x8 least = f64x8_set1(bar->least), negated = f64x8_set1(-bar->least);
+    const f64x8 below = f64x8_set1(bar->just_below), beyond = f64x8_set1(bar->beyond);
+    uint32_t rows = 0;
+    for (int v = 0; v < KEY_VECTORS; v++) {
+        f64x8 sum = sums[v], limit = least;
+        if (normalized && FUSED) {
+            sum = f64x8_add_exact(negated, f64x8_load(norms + v * 8), sum);
+            limit = f64x8_mul(beyond, f64x8_load(norms + v * 8));
+        } else if (normalized) {
+            limit = f64x8_mul(below, f64x8_load(norms + v * 8));
+        }
+        rows |= f64x8_greater(sum, limit) << v * 8;
+    }
+    return rows;
+}
+
+WORD uint32_t rows_not_below(const int normalized, const f64x8 *sums, const double *norms,
+                             const farann_key_bar *bar) {
+    uint32_t rows = 0;
+    for (int v = 0; v < KEY_VECTORS; v++) {
+        f64x8 below = f64x8_set1(bar->just_below);
+        if (normalized) below = f64x8_mul(below, f64x8_load(norms + v * 8));
+        rows |= (~f64x8_greater(below, sums[v]) & 255u) << v * 8;
+    }
+    return rows;
+}
+
+/* A panel's rows for one query. */
+WORD void compare_keys(const int normalized, const f64x8 *sums, const double *norms,
+                       const double *ids, double first_id, int64_t row, farann_key_bar *bar) {
+    const f64x8 near = f64x8_set1(bar->near);
+    uint32_t rows = 0;
+    for (int v = 0; v < KEY_VECTORS; v++)
+        rows |=
+            f64x8_greater(sums[v], normalized ? f64x8_mul(near, f64x8_load(norms + v * 8)) : near)
+            << v * 8;
+    if (!rows) return;
+    bar->n_near += FARANN_COUNT_ONES(rows);
+    rows = rows_above(normalized, sums, norms, bar);
+    /* Of equal keys those with smaller ids count: mostly none of a panel is as small. */
+    if (first_id <= bar->last_id) rows |= rows_not_below(normalized, sums, norms, bar);
+    if (!rows) return;
+    for (int v = 0; v < KEY_VECTORS; v++)
+        if (rows >> v * 8 & 255u)
+            append_keys(normalized, sums[v], norms + v * 8, ids + v * 8, row + v * 8, bar);
+}
+
+WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64_t first, int64_t n,
+                    const double *queries, double sign, int count, farann_key_bar *bars) {
+    const int what = metric == FARANN_L2 ? SQUARED_DIFFERENCES : PRODUCTS;
+    const int normalized = metric == FARANN_COSINE;
+    const f64x8 times = f64x8_set1(metric == FARANN_L2 ? sign : -sign);
+    for (int64_t i = first; i < first + n; i += KEY_ROWS) {
+        key_sums sums;
+        sum_key_panel(what, panels->rows + i * panels->dim, panels->dim, queries, sums);
+        for (int t = 0; t < count; t++) {
+            f64x8 keys[KEY_VECTORS];
+            for (int v = 0; v < KEY_VECTORS; v++) keys[v] = f64x8_mul(sums[t][v], times);
+            compare_keys(normalized, keys, panels->norms + i, panels->ids + i,
+                         panels->first_ids[i / KEY_ROWS], i, &bars[t]);
+        }
+    }
+}
+
+/* Of some coordinates of n rows the smallest and the largest. */
+WORD void box_of_columns(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                         int64_t columns, float *low, float *high) {
+    enum { APART = 4 }; /* rows, whose maxima need not wait for each other */
+    const f32v zero = f32_set1(0.0f), none = f32_set1(-INFINITY);
+    f32v most[APART], least[APART]; /* the largest, and the largest of the negatives */
+    float lanes[2][F32_LANES];
+    for (int r = 0; r < APART; r++) most[r] = least[r] = none;
+    for (int64_t i = 0; i < n; i += APART)
+        for (int64_t r = 0; r < APART; r++) {
+            const int64_t row = i + r < n ? i + r : i;
+            f32v x = f32_load_first(rows + (positions ? positions[row] : row) * dim, columns);
+            most[r] = f32_max(x, most[r]);
+            least[r] = f32_max(f32_sub(zero, x), least[r]);
+        }
+    f32_store(lanes[0], f32_max(f32_max(least[0], least[1]), f32_max(least[2], least[3])));
+    f32_store(lanes[1], f32_max(f32_max(most[0], most[1]), f32_max(most[2], most[3])));
+    for (int64_t j = 0; j < columns; j++) {
+        low[j] = -lanes[0][j];
+        high[j] = lanes[1][j];
+    }
+}
+
+KERNEL(void) NAME(box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                           float *low, float *high) {
+    for (int64_t j = 0; j < dim; j += F32_LANES)
+        box_of_columns(rows + j, positions, n, dim, dim - j < F32_LANES ? dim - j : F32_LANES,
+                       low + j, high + j);
+}
+
+KERNEL(void) NAME(scan_keys_l2_f64)(const farann_key_panels *panels, int64_t first, int64_t n,
+                                    const double *queries, double sign, int count,
+                                    farann_key_bar *bars) {
+    scan_keys(FARANN_L2, panels, first, n, queries, sign, count, bars);
+}
+
+KERNEL(void) NAME(scan_keys_dot_f64)(const farann_key_panels *panels, int64_t first, int64_t n,
+                                     const double *queries, double sign, int count,
+                                     farann_key_bar *bars) {
+    scan_keys(FARANN_DOT, panels, first, n, queries, sign, count, bars);
+}
+
+KERNEL(void) NAME(scan_keys_cosine_f64)(const farann_key_panels *panels, int64_t first, int64_t n,
+                                        const double *queries, double sign, int count,
+                                        farann_key_bar *bars) {
+    scan_keys(FARANN_COSINE, panels, first, n, queries, sign, count, bars);
+}

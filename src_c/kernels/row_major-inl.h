@@ -1,0 +1,128 @@
+/* Scores of rows as they are, row after row, for one query. Included by all-inl.h. */
+
+/* Add one vector of coordinates x of a row to <query_vector, y> and |y|^2; `normalized` rows have no
+   centre. */
+WORD void score_step(const int normalized, f32v x, f32v centre, f32v query_vector, f32v *product,
+                     f32v *square) {
+    const f32v y = normalized ? x : f32_sub(x, centre);
+    *product = f32_fma(query_vector, y, *product);
+    *square = f32_fma(y, y, *square);
+}
+
+/* Four rows side by side, whose sums don't wait for each other; short ones fill no vector. */
+WORD void score_four(const int normalized, const int are_short, const float *const *row,
+                     int64_t dim, const float *centre, const float *query_vector, f32v *products,
+                     f32v *squares) {
+    f32v product[4], square[4];
+    /* Sums of tiny numbers take a hundred cycles where they are denormal; docs/how-it-works. */
+    const f32v start = f32_set1(normalized ? 0x1p-120f : 0.0f);
+    int64_t j = 0;
+    for (int r = 0; r < 4; r++) product[r] = square[r] = start;
+    for (; !are_short && j + F32_LANES <= dim; j += F32_LANES) {
+        const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
+        for (int r = 0; r < 4; r++)
+            score_step(normalized, f32_load(row[r] + j), c, w, &product[r], &square[r]);
+    }
+    if (are_short || j < dim) {
+        const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
+        for (int r = 0; r < 4; r++)
+            score_step(normalized, f32_load_first(row[r] + j, dim - j), c, w, &product[r],
+                       &square[r]);
+    }
+    *products = f32_sums_of_four(product);
+    *squares = f32_sums_of_four(square);
+}
+
+/* The smallest and the largest norm so far, by lane, and a sum that any NaN spoils. */
+typedef struct {
+    f32v smallest, largest, sum;
+} norm_range;
+
+WORD void write_norms(const norm_range *range, float *norms) {
+    float smallest[F32_LANES], largest[F32_LANES], sum[F32_LANES];
+    f32_store(smallest, range->smallest);
+    f32_store(largest, range->largest);
+    f32_store(sum, range->sum);
+    norms[0] = INFINITY;
+    norms[1] = 0.0f;
+    for (int r = 0; r < F32_LANES; r++) {
+        if (smallest[r] < norms[0]) norms[0] = smallest[r];
+        if (largest[r] > norms[1]) norms[1] = largest[r];
+    }
+    for (int r = 0; r < F32_LANES; r++)
+        if (sum[r] != sum[r]) norms[0] = norms[1] = sum[r];
+}
+
+/*
+ * Ask for four of the rows that come soon, of long ones for the first lines. By itself the processor
+ * asks for too few lines at once: short rows were read at half the speed of memory.
+ */
+WORD void prefetch_later(const float *rows, const int64_t *positions, int64_t first, int64_t n,
+                         int64_t dim) {
+    enum { LINE = 16, LATER = 256, SHORT = 128, FOUR = 4, AHEAD = 8 };
+    if (!positions && dim <= SHORT) {
+        const float *later = rows + first * dim + (FOUR * dim > LATER ? FOUR * dim : LATER);
+        for (int64_t j = 0; j < FOUR * dim; j += LINE) FARANN_PREFETCH(later + j);
+    } else if (first + AHEAD + FOUR <= n) {
+        for (int r = 0; r < FOUR; r++) {
+            const int64_t row = first + AHEAD + r;
+            prefetch_row(rows + (positions ? positions[row] : row) * dim, dim);
+        }
+    }
+}
+
+/* n >= F32_LANES rows, so many at once: to add up lanes is the dearest part of short rows. */
+WORD void score_rows(const int normalized, const int are_short, const float *rows,
+                     const int64_t *positions, int64_t n, int64_t dim, const float *centre,
+                     const float *query_vector, float bias_sign, float *scores, float *norms) {
+    enum { AHEAD = 8, FOURS = F32_LANES / 4 };
+    const f32v zero = f32_set1(0.0f);
+    norm_range range = {f32_set1(INFINITY), zero, zero};
+    for (int64_t i = 0; positions && i < n && i < AHEAD; i++)
+        prefetch_row(rows + positions[i] * dim, dim);
+    for (int64_t i = 0; i < n; i += F32_LANES) {
+        f32v products[FOURS], squares[FOURS];
+        /* The last ones: some of these are scored a second time. */
+        if (i > n - F32_LANES) i = n - F32_LANES;
+        for (int f = 0; f < FOURS; f++) {
+            const int64_t first = i + 4 * f;
+            const float *row[4];
+            for (int r = 0; r < 4; r++)
+                row[r] = rows + (positions ? positions[first + r] : first + r) * dim;
+            prefetch_later(rows, positions, first, n, dim);
+            score_four(normalized, are_short, row, dim, centre, query_vector, &products[f],
+                       &squares[f]);
+        }
+        const f32v product = f32_join_fours(products), square = f32_join_fours(squares);
+        f32_store(scores + i, normalized ? f32_div(product, f32_sqrt(square))
+                                         : f32_fma(f32_set1(bias_sign), square, product));
+        range.smallest = f32_min(square, range.smallest);
+        range.largest = f32_max(square, range.largest);
+        range.sum = f32_add(range.sum, square);
+    }
+    write_norms(&range, norms);
+}
+
+KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
+                                  int64_t dim, const float *centre, const float *query_vector,
+                                  int normalized, float bias_sign, float *scores, float *norms) {
+    const int64_t few = n < F32_LANES ? n : 0;
+    int64_t repeated[F32_LANES];
+    float all[F32_LANES], *to = scores;
+    if (few) { /* then the last one again and again */
+        for (int64_t i = 0; i < F32_LANES; i++) {
+            const int64_t row = i < few ? i : few - 1;
+            repeated[i] = positions ? positions[row] : row;
+        }
+        positions = repeated, n = F32_LANES, to = all;
+    }
+    if (normalized && dim <= F32_LANES)
+        score_rows(1, 1, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+    else if (normalized)
+        score_rows(1, 0, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+    else if (dim <= F32_LANES)
+        score_rows(0, 1, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+    else
+        score_rows(0, 0, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+    if (few) memcpy(scores, all, (size_t)few * sizeof *all);
+}

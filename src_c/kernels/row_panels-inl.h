@@ -1,0 +1,120 @@
+/*
+ * Rows in float32 packed as panels, and their scores for a tile of queries. Included by all-inl.h.
+ */
+
+WORD double reciprocal_norm(const float *row, int64_t dim) {
+    return 1.0 / sqrt(squares_of(row, dim));
+}
+
+/* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
+WORD void pack_columns(const float *const *row, int64_t j, int width, const double *centre,
+                       const double *scale, float *panel, int lane) {
+    float line[4][PACK_COLUMNS];
+    for (int r = 0; r < 4; r++)
+        for (int c = 0; c < width; c++)
+            line[r][c] = (float)((double)row[r][j + c] * scale[r] - centre[j + c]);
+    float *out = panel + j * PANEL_ROWS + lane;
+    int c = 0;
+    for (; c + 4 <= width; c += 4)
+        f32_transpose4(line[0] + c, line[1] + c, line[2] + c, line[3] + c, out + c * PANEL_ROWS,
+                       PANEL_ROWS);
+    for (; c < width; c++)
+        for (int r = 0; r < 4; r++) out[c * PANEL_ROWS + r] = line[r][c];
+}
+
+/* bias_sign * |y|^2 of a panel's rows; the largest |y|^2 of its first `count`. */
+WORD double panel_norms(const float *panel, int64_t dim, int count, float bias_sign, float *bias) {
+    f32v squares[PANEL_VECTORS];
+    float norms[PANEL_ROWS];
+    double largest = 0.0;
+    for (int v = 0; v < PANEL_VECTORS; v++) squares[v] = f32_set1(0.0f);
+    for (int64_t j = 0; j < dim; j++)
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            f32v y = f32_load(panel + j * PANEL_ROWS + v * F32_LANES);
+            squares[v] = f32_fma(y, y, squares[v]);
+        }
+    for (int v = 0; v < PANEL_VECTORS; v++) f32_store(norms + v * F32_LANES, squares[v]);
+    for (int r = 0; r < PANEL_ROWS; r++) {
+        bias[r] = r < count ? (bias_sign == 0.0f ? 0.0f : bias_sign * norms[r]) : -INFINITY;
+        if (r < count && !(norms[r] <= largest)) largest = norms[r];
+    }
+    return largest;
+}
+
+KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
+                                   int64_t dim, const double *centre, int normalized,
+                                   float bias_sign, float *panels, float *bias) {
+    double largest = 0.0;
+    for (int64_t i = 0; i < n; i += PANEL_ROWS) {
+        int count = n - i < PANEL_ROWS ? (int)(n - i) : PANEL_ROWS;
+        float *panel = panels + i * dim;
+        const float *row[PANEL_ROWS];
+        double scale[PANEL_ROWS];
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            int64_t index = i + (r < count ? r : 0);
+            row[r] = rows + (positions ? positions[index] : index) * dim;
+            scale[r] = normalized ? reciprocal_norm(row[r], dim) : 1.0;
+        }
+        int64_t whole = dim - dim % PACK_COLUMNS;
+        for (int r = 0; r < PANEL_ROWS; r += 4) {
+            for (int64_t j = 0; j < whole; j += PACK_COLUMNS)
+                pack_columns(row + r, j, PACK_COLUMNS, centre, scale + r, panel, r);
+            if (whole < dim)
+                pack_columns(row + r, whole, (int)(dim - whole), centre, scale + r, panel, r);
+        }
+        double norm = panel_norms(panel, dim, count, bias_sign, bias + i);
+        if (!(norm <= largest)) largest = norm;
+    }
+    return largest;
+}
+
+/* Appends rows of a vector of scores. */
+WORD void append_rows(farann_candidates *list, uint32_t mask, const float *scores, int64_t row) {
+    int64_t count = list->count;
+    while (mask) {
+        int r = FARANN_COUNT_TRAILING_ZEROS(mask);
+        mask &= mask - 1;
+        list->scores[count] = scores[r];
+        list->slots[count] = row + r;
+        count++;
+    }
+    list->count = count;
+}
+
+KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t n_rows, int64_t dim,
+                                   const float *FARANN_RESTRICT bias,
+                                   const float *FARANN_RESTRICT queries, const float *thresholds,
+                                   farann_candidates *candidates) {
+    for (int64_t i = 0; i < n_rows; i += PANEL_ROWS) {
+        const float *panel = panels + i * dim;
+        const float *query = queries;
+        f32v score[TILE_QUERIES][PANEL_VECTORS];
+        for (int t = 0; t < TILE_QUERIES; t++)
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                score[t][v] = f32_load(bias + i + v * F32_LANES);
+        for (int64_t j = 0; j < dim; j++) {
+            f32v y[PANEL_VECTORS];
+            for (int v = 0; v < PANEL_VECTORS; v++) y[v] = f32_load(panel + v * F32_LANES);
+            for (int t = 0; t < TILE_QUERIES; t++) {
+                f32v a = f32_set1(query[t]);
+                for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_fma(a, y[v], score[t][v]);
+            }
+            panel += PANEL_ROWS;
+            query += TILE_QUERIES;
+        }
+        uint32_t mask[TILE_QUERIES], any = 0;
+        for (int t = 0; t < TILE_QUERIES; t++) {
+            f32v threshold = f32_set1(thresholds[t]);
+            mask[t] = 0;
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                mask[t] |= f32_greater(score[t][v], threshold) << (v * F32_LANES);
+            any |= mask[t];
+        }
+        if (!FARANN_UNLIKELY(any)) continue;
+        float scores[TILE_QUERIES][PANEL_ROWS];
+        for (int t = 0; t < TILE_QUERIES; t++)
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                f32_store(scores[t] + v * F32_LANES, score[t][v]);
+        for (int t = 0; t < TILE_QUERIES; t++) append_rows(&candidates[t], mask[t], scores[t], i);
+    }
+}

@@ -1,3 +1,0 @@
-#include "simd_scalar.h"
-
-#include "kernels-inl.h"

@@ -1,0 +1,7 @@
+#include "portable.h"
+
+#if FARANN_X86_64
+#include "simd/avx512.h"
+
+#include "kernels/all-inl.h"
+#endif

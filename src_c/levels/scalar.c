@@ -1,0 +1,3 @@
+#include "simd/scalar.h"
+
+#include "kernels/all-inl.h"

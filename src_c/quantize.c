@@ -1,0 +1,331 @@
+#include "quantize.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "portable.h"
+
+/* Squares in units of sums stay below this: 32 bits hold them beside sum and threshold. */
+static const double LARGEST_SQUARE = 0x1p28;
+
+/* What every row of any codes reaches, and what is added for rounding to whole numbers. */
+static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
+
+/* A code is 16 times its high nibble, plus the low one, of which 7.5 is the middle, less 128. */
+static const double HIGH_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
+
+/* Units of queries: float32 holds these, and the largest sum of products times them. */
+static const double SMALLEST_STEP = 1e-36, LARGEST_STEP = 1e29;
+
+/* Of |x|^2, for directions that are not quite orthonormal, and what is rounded; see how-it-works. */
+static const double REST_SHARE = 1e-9;
+
+double farann_along(const farann_kernels *kernels, const double *directions, int64_t n, int64_t dim,
+                    const double *x, double *along) {
+    double squares, left;
+    kernels->project_f64(x, 1, dim, x, &squares);
+    kernels->project_f64(directions, n, dim, x, along);
+    left = squares;
+    for (int64_t i = 0; i < n; i++) left -= along[i] * along[i];
+    return fmax(left, 0.0) + REST_SHARE * squares;
+}
+
+/* Add `share` of what x is along p. */
+static void stretch(const farann_kernels *kernels, const farann_turn *turn, double share,
+                    int64_t dim, double *x) {
+    double along;
+    if (!turn->stretch) return;
+    kernels->project_f64(turn->stretch, 1, (dim + 7) / 8 * 8, x, &along);
+    along *= share;
+    for (int64_t j = 0; j < dim; j++) x[j] += along * turn->stretch[j];
+}
+
+/*
+ * Put what x is along the axes in its place, with zeros behind, and rotate that. Gives the square of
+ * what is left of x, rounded up.
+ */
+static double rotate_along(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+                           double *x, double *scratch) {
+    const int64_t padded = (dim + 7) / 8 * 8;
+    double outside = 0.0;
+    if (turn->axes) {
+        outside = farann_along(kernels, turn->axes, turn->coded, padded, x, scratch);
+        for (int64_t j = 0; j < padded; j++) x[j] = j < turn->coded ? scratch[j] : 0.0;
+    }
+    kernels->rotate_f64(x, turn->coded, turn->signs, FARANN_ROTATION_ROUNDS);
+    return outside;
+}
+
+double farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+                           double *query_vector, double *scratch) {
+    stretch(kernels, turn, -turn->shrink, dim, query_vector);
+    return sqrt(rotate_along(kernels, turn, dim, query_vector, scratch));
+}
+
+/* A row's coordinates z, with zeros behind; gives the square of what is outside the axes. */
+static double turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
+                         const double *centre, int normalized, const farann_turn *turn, double *z) {
+    double scale = 1.0;
+    if (normalized) {
+        double squares = 0.0;
+        for (int64_t j = 0; j < dim; j++) squares += (double)row[j] * (double)row[j];
+        scale = 1.0 / sqrt(squares);
+    }
+    for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - centre[j];
+    stretch(kernels, turn, 1.0, dim, z);
+    return rotate_along(kernels, turn, dim, z, z + (dim + 7) / 8 * 8);
+}
+
+static double largest_magnitude(const double *x, int64_t dim) {
+    double largest = 0.0;
+    for (int64_t j = 0; j < dim; j++) largest = fabs(x[j]) > largest ? fabs(x[j]) : largest;
+    return largest;
+}
+
+void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
+                         const double *centre, int normalized, const farann_turn *turn,
+                         double *scratch, double *extents) {
+    for (int64_t i = 0; i < n; i++) {
+        const double outside =
+            turned_row(kernels, rows + i * dim, dim, centre, normalized, turn, scratch);
+        extents[i] = fmax(largest_magnitude(scratch, turn->coded), sqrt(outside));
+    }
+}
+
+/* The whole number nearest to x, from -127 to 127; NaN gives -127. What `rint` does, without a call
+ * for each coordinate: numbers of this size have no places behind the point. */
+static double nearest_code(double x) {
+    const double no_places = 0x1.8p52;
+    x = x > -127.0 ? x : -127.0;
+    x = x < 127.0 ? x : 127.0;
+    return (x + no_places) - no_places;
+}
+
+void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
+                        const double *centre, int normalized, const farann_turn *turn,
+                        const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
+                        float *unknown, farann_code_extremes *largest) {
+    const int64_t row_bytes = (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP *
+                              FARANN_CODE_GROUP;
+    for (int64_t i = 0; i < n; i++) {
+        uint8_t *row = codes + i * row_bytes;
+        const double w = (double)inv_scales[i];
+        double z2 = 0.0, e2 = 0.0, l2 = 0.0;
+        memset(row, (int)ZERO_POINT, (size_t)row_bytes);
+        const double outside =
+            turned_row(kernels, rows + i * dim, dim, centre, normalized, turn, scratch);
+        for (int64_t j = 0; j < turn->coded; j++) {
+            const double c = nearest_code(scratch[j] * w), e = scratch[j] * w - c;
+            row[j] = (uint8_t)(int)(c + ZERO_POINT);
+            double l = (double)(row[j] & 15) - MIDDLE;
+            z2 += scratch[j] * scratch[j];
+            e2 += e * e;
+            l2 += l * l;
+        }
+        squares[i] = z2 + outside;
+        unknown[i] = (float)(sqrt(l2) * (1.0 + 0x1p-23));
+        if (!(w > 0.0)) continue;
+        largest->residual = fmax(largest->residual, e2);
+        largest->length = fmax(largest->length, z2 * w * w);
+        largest->unknown = fmax(largest->unknown, l2);
+        largest->norm = fmax(largest->norm, z2 + outside);
+        largest->outside = fmax(largest->outside, outside);
+        largest->outside_length = fmax(largest->outside_length, outside * w * w);
+    }
+}
+
+/* Lay one row's group, or pair of groups, into a panel. */
+static void pack_groups(const uint8_t *codes, int64_t left, int nibbles, uint8_t *panel,
+                        uint8_t *low) {
+    uint32_t first, second = 0, high_bits, low_bits;
+    memcpy(&first, codes, sizeof first);
+    if (!nibbles) {
+        memcpy(panel, &first, sizeof first);
+        return;
+    }
+    if (left > 1) memcpy(&second, codes + sizeof first, sizeof second);
+    high_bits = (first >> 4 & 0x0f0f0f0fu) | (second & 0xf0f0f0f0u);
+    low_bits = (first & 0x0f0f0f0fu) | (second << 4 & 0xf0f0f0f0u);
+    memcpy(panel, &high_bits, sizeof high_bits);
+    if (low) memcpy(low, &low_bits, sizeof low_bits);
+}
+
+void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, int64_t groups,
+                       int nibbles, uint8_t *panels, uint8_t *low) {
+    const int64_t step = nibbles ? 2 : 1, parts = (groups + step - 1) / step;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t place = places[i];
+        if (place < 0) continue;
+        const uint8_t *row = rows + i * groups * FARANN_CODE_GROUP;
+        const int64_t in_panel = place / FARANN_CODE_PANEL * parts * FARANN_CODE_PANEL +
+                                 place % FARANN_CODE_PANEL;
+        const int64_t in_quad = place / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD +
+                                place % FARANN_CODE_QUAD;
+        for (int64_t p = 0; p < parts; p++)
+            pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, nibbles,
+                        panels + (in_panel + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP,
+                        !low ? NULL : low + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP);
+    }
+}
+
+/* The step t, large enough for all codes of the query, and for squares, to fit. */
+static double step_of_query(const farann_code_bounds *rows, double largest, double rest, int most) {
+    double t = fmax(largest, rest * rows->rest_unit / FARANN_CODE_GROUP) / most;
+    t = fmax(t, rows->largest_square / LARGEST_SQUARE);
+    return t > 0.0 ? t : 1.0 / rows->scale;
+}
+
+/* Write `amount` units to the last group, shared out over its four equal coordinates. */
+static uint32_t group_of_rest(double amount, int most) {
+    uint32_t group = 0;
+    for (int i = 0; i < FARANN_CODE_GROUP; i++) {
+        double part = fmin(amount, (double)most);
+        group |= (uint32_t)(int)part << (8 * i);
+        amount -= part;
+    }
+    return group;
+}
+
+void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
+                       const farann_code_bounds *rows, double reach, const farann_query *prepared,
+                       int high_alone, uint8_t *bytes, uint32_t *codes, farann_coded_query *coded) {
+    const int64_t dim = rows->dim, groups = (dim + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP;
+    const int most = kernels->largest_code;
+    const double largest = kernels->largest_f64(a, (dim + 7) / 8 * 8);
+    const double t = step_of_query(rows, largest, rest, most);
+    double sums[3];
+    coded->unit = -1.0;
+    coded->slack = farann_query_slack(prepared, reach * reach);
+    /* The last comparison fails only with bounds from a file that lies. */
+    if (coded->slack < 0.0 || !(t > SMALLEST_STEP && t < LARGEST_STEP) ||
+        !(t * rows->scale > 1e-30 && t * rows->scale < 1e30) || !(largest < t * (most + 1)))
+        return;
+    kernels->quantize_f64(a, (dim + 7) / 8 * 8, t, bytes, sums);
+    for (int64_t g = 0; g < groups; g++) {
+        memcpy(codes + g, bytes + g * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
+        codes[g] ^= 0x80808080u;
+    }
+    coded->sum = sums[2];
+    if (rows->rest_unit > 0.0) {
+        double amount = fmin(ceil(rest * rows->rest_unit / t), (double)(FARANN_CODE_GROUP * most));
+        codes[groups] = group_of_rest(amount, most);
+        coded->sum += amount;
+    }
+    /* w <a, z> = t <u, c> + t <u, e> + <f, w z> + what is outside the axes; then what float32
+     * rounds, and the turns. */
+    const double within = sqrt(sums[0]), left = sqrt(sums[1]);
+    const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
+    /* This share is not small: it pays for what float32 does to it. */
+    const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
+    const double codes_off = rows->residual + (high_alone ? rows->unknown : 0.0);
+    coded->allowance =
+        (within * rows->residual + left * rows->length + outside) / t * (1.0 + 1e-9) + rounding;
+    coded->length = within / t * (1.0 + 1e-9);
+    coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
+                                   (reach + (rows->residual + rows->unknown) * rows->scale) +
+                               reach * reach);
+    coded->slack += 0x1p-36 * prepared->weight_norm * reach;
+    coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
+                 (left * rows->norm + rest * rows->outside) * (1.0 + 1e-9);
+    if (coded->allowance + coded->length * rows->unknown < LARGEST_SQUARE) coded->unit = t;
+    coded->per_unit = 1.0 / t;
+}
+
+farann_code_bar farann_code_bar_none(void) {
+    farann_code_bar bar = {0};
+    bar.offset = (float)PASS_ALL;
+    return bar;
+}
+
+farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
+                                   double floor, double sign, int high_alone) {
+    farann_code_bar bar = farann_code_bar_none();
+    if (coded->unit < 0.0) return bar;
+    const double t = coded->unit, width = high_alone ? HIGH_STEP : 1.0;
+    const double units = coded->per_unit * (high_alone ? 1.0 / HIGH_STEP : 1.0);
+    const double centre = coded->sum * (high_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
+    const double most = rows->largest_threshold * units * t;
+    const int squared = rows->largest_square > 0.0;
+    double threshold = (floor - coded->slack) * units;
+    bar.step = (float)(t * width);
+    bar.origin = (float)(centre * t);
+    if (!(threshold > -most)) {
+        bar.offset = (float)-PASS_ALL;
+        return bar;
+    }
+    if (threshold > most) threshold = most;
+    bar.threshold = (float)threshold;
+    bar.square = squared ? (float)(-sign * units) : 0.0f;
+    bar.unknown = high_alone ? (float)(-coded->length * (units * t)) : 0.0f;
+    bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
+    return bar;
+}
+
+enum { LINE = 64 };
+
+farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
+                             const int32_t *slots, int64_t start, int64_t n, int64_t steps) {
+    const int64_t from = start / FARANN_CODE_PANEL * panel_bytes;
+    const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
+    farann_ahead ahead = {{rows->panels + from, NULL, NULL}, {bytes, 0, 0}, 0, 0};
+    if (rows->lower) {
+        ahead.from[1] = rows->lower + from;
+        ahead.bytes[1] = bytes;
+    }
+    if (slots) {
+        ahead.from[2] = (const uint8_t *)(slots + start);
+        ahead.bytes[2] = n * (int64_t)sizeof(int32_t);
+    }
+    const int64_t lines = (ahead.bytes[0] + ahead.bytes[1] + ahead.bytes[2]) / LINE;
+    ahead.lines_a_step = lines / steps + 1;
+    return ahead;
+}
+
+void farann_ahead_finish(farann_ahead *ahead) {
+    for (; ahead->part < FARANN_AHEAD_PARTS; ahead->part++)
+        for (int64_t at = 0; at < ahead->bytes[ahead->part]; at += LINE)
+            FARANN_PREFETCH_FAR(ahead->from[ahead->part] + at);
+    ahead->lines_a_step = 0;
+}
+
+void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n) {
+    enum { MOST = 8 * LINE };
+    const int64_t panel = start / FARANN_CODE_PANEL, from = panel * panel_bytes;
+    const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
+    for (int64_t at = 0; at < bytes && at < MOST; at += LINE) {
+        FARANN_PREFETCH(rows->panels + from + at);
+        if (rows->lower) FARANN_PREFETCH(rows->lower + from + at);
+    }
+    FARANN_PREFETCH(rows->weights + panel);
+    if (rows->unknown) FARANN_PREFETCH(rows->unknown + panel);
+    if (rows->squares) FARANN_PREFETCH(rows->squares + start);
+}
+
+int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups) {
+    const int8_t *u = (const int8_t *)codes;
+    int32_t sum = 0;
+    for (int64_t j = 0; j < groups * FARANN_CODE_GROUP; j++) sum += (int32_t)u[j] * c[j];
+    return sum;
+}
+
+float farann_code_score(const farann_code_bar *bar, float sum, float inv_scale, float square) {
+    return (sum * bar->step + bar->origin + square) / inv_scale;
+}
+
+int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
+                       float sum) {
+    const int64_t panel = row / FARANN_CODE_PANEL;
+    float limit = bar->offset + rows->weights[panel] * bar->threshold;
+    if (rows->unknown) limit += rows->unknown[panel] * bar->unknown;
+    if (rows->squares) limit += rows->squares[row] * bar->square;
+    return sum > limit;
+}
+
+void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar) {
+    bars->threshold[i] = bar->threshold;
+    bars->square[i] = bar->square;
+    bars->unknown[i] = bar->unknown;
+    bars->offset[i] = bar->offset;
+    bars->step[i] = bar->step;
+    bars->origin[i] = bar->origin;
+}

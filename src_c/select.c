@@ -1,0 +1,384 @@
+#include "select.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "portable.h"
+
+static int is_among(const int64_t *sorted, int64_t n, int64_t slot) {
+    int64_t low = 0, high = n;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (sorted[middle] < slot)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && sorted[low] == slot;
+}
+
+/* The logarithm of the places of n ids, at least twice as many; 0 for n == 0. */
+static int bits_for(int64_t n) {
+    int bits = 0;
+    while (n && (int64_t)1 << bits < 2 * n) bits++;
+    return bits;
+}
+
+/* Words of marks behind the places, four marks for each of these. */
+static int64_t mark_words(int bits) { return bits < 3 ? 1 : (int64_t)1 << (bits - 3); }
+
+int64_t farann_id_set_room(int64_t n) {
+    const int bits = bits_for(n);
+    return bits ? ((int64_t)1 << bits) + mark_words(bits) : 0;
+}
+
+/* The golden ratio scatters ids that follow each other, and those at equal distances. */
+static uint64_t scattered(int64_t id) { return (uint64_t)id * UINT64_C(0x9E3779B97F4A7C15); }
+
+/* The three marks that an id sets in one word, as others may. */
+static uint32_t *marks_of(const farann_id_set *set, int64_t id, uint32_t *marks) {
+    const int words = set->bits < 3 ? 0 : set->bits - 3;
+    const uint64_t hash = scattered(id), left = hash << words;
+    *marks = UINT32_C(1) << (left >> 59) | UINT32_C(1) << (left >> 54 & 31) |
+             UINT32_C(1) << (left >> 49 & 31);
+    return set->places + ((int64_t)1 << set->bits) + (words ? hash >> (64 - words) : 0);
+}
+
+/* Where an id is, or the free place where it would be. */
+static uint32_t *place_of(const farann_id_set *set, int64_t id) {
+    const uint64_t last = ((uint64_t)1 << set->bits) - 1;
+    uint64_t at = scattered(id) >> (64 - set->bits);
+    while (set->places[at] && set->ids[set->places[at] - 1] != id) at = (at + 1) & last;
+    return &set->places[at];
+}
+
+void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint32_t *places) {
+    set->ids = ids;
+    set->places = places;
+    set->bits = bits_for(n);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t marks, *word;
+        if (ids[i] < 0) continue;
+        word = marks_of(set, ids[i], &marks);
+        *word |= marks;
+        *place_of(set, ids[i]) = (uint32_t)(i + 1);
+    }
+}
+
+/* Most ids are told by their marks, without a look at places and ids that caches don't hold. */
+static int is_in_set(const farann_id_set *set, int64_t id) {
+    uint32_t marks;
+    const uint32_t *word = marks_of(set, id, &marks);
+    return (*word & marks) == marks && *place_of(set, id);
+}
+
+int farann_filter_allows(const farann_filter *filter, int64_t slot) {
+    if (filter->alive && !filter->alive[slot]) return 0;
+    if (filter->excluded.bits &&
+        is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot))
+        return 0;
+    return !is_among(filter->met, filter->n_met, slot);
+}
+
+/* Whether all rows may be found. */
+static int filter_is_open(const farann_filter *filter) {
+    return !filter->alive && !filter->excluded.bits && !filter->n_met;
+}
+
+static int64_t slot_of(const farann_block *block, int64_t row) {
+    if (block->slots) return block->slots[row];
+    return block->first + (block->positions ? block->positions[row] : row);
+}
+
+float farann_best_scores_last(const farann_best_scores *best) {
+    return best->count == best->capacity ? best->scores[best->count - 1] : -INFINITY;
+}
+
+static void add_to_best(farann_best_scores *best, float score) {
+    float *sorted = best->scores;
+    int64_t at = best->count < best->capacity ? best->count++ : best->capacity - 1;
+    for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
+    sorted[at] = score;
+}
+
+void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n) {
+    /* A NaN is never greater. */
+    for (int64_t i = 0; i < n; i++)
+        if (scores[i] > farann_best_scores_last(best)) add_to_best(best, scores[i]);
+}
+
+void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
+                             const farann_filter *filter, farann_best_scores *best, double margin) {
+    float *FARANN_RESTRICT scores = list->scores;
+    int64_t *FARANN_RESTRICT slots = list->slots;
+    const int64_t count = list->count, end = block->end;
+    const int notes = best->capacity > 0, open = filter_is_open(filter);
+    float last = notes ? farann_best_scores_last(best) : -INFINITY;
+    int64_t kept = from;
+    for (int64_t i = from; i < count; i++) {
+        const float score = scores[i];
+        if ((double)score < (double)last - margin) continue;
+        const int64_t slot = slot_of(block, slots[i]);
+        if (slot < 0 || slot >= end || !(open || farann_filter_allows(filter, slot))) continue;
+        scores[kept] = score;
+        slots[kept++] = slot;
+        if (!notes || !(score > last)) continue;
+        add_to_best(best, score);
+        last = farann_best_scores_last(best);
+    }
+    list->count = kept;
+}
+
+void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
+                            const farann_filter *filter) {
+    int64_t kept = from;
+    for (int64_t i = from; i < list->count; i++) {
+        const int64_t slot = slot_of(block, list->slots[i]);
+        if (slot < 0 || slot >= block->end || !farann_filter_allows(filter, slot)) continue;
+        list->scores[kept] = list->scores[i];
+        list->slots[kept++] = list->slots[i];
+    }
+    list->count = kept;
+}
+
+static void swap_candidates(farann_candidates *list, int64_t i, int64_t j) {
+    float score = list->scores[i];
+    int64_t slot = list->slots[i];
+    list->scores[i] = list->scores[j];
+    list->slots[i] = list->slots[j];
+    list->scores[j] = score;
+    list->slots[j] = slot;
+}
+
+static float median_of_three(float a, float b, float c) {
+    if (a > b) {
+        float t = a;
+        a = b;
+        b = t;
+    }
+    if (b > c) b = c;
+    return a > b ? a : b;
+}
+
+/* Quickselect in descending order; bounded loops, so that even a NaN only spoils the order. */
+static float kth_largest(farann_candidates *list, int64_t k) {
+    const float *scores = list->scores;
+    int64_t low = 0, high = list->count - 1, target = k - 1;
+    while (low < high) {
+        float pivot = median_of_three(scores[low], scores[low + (high - low) / 2], scores[high]);
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (i < high && scores[i] > pivot) i++;
+            while (j > low && scores[j] < pivot) j--;
+            if (i > j) break;
+            swap_candidates(list, i, j);
+            i++;
+            j--;
+        }
+        if (target <= j)
+            high = j;
+        else if (target >= i)
+            low = i;
+        else
+            break;
+    }
+    return scores[target];
+}
+
+/* Drop those whose score is less than `floor`: which these are can't be foreseen, so no branch. */
+static void drop_below(farann_candidates *list, double floor) {
+    float *FARANN_RESTRICT scores = list->scores;
+    int64_t *FARANN_RESTRICT slots = list->slots;
+    const int64_t count = list->count;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < count; i++) {
+        scores[kept] = scores[i];
+        slots[kept] = slots[i];
+        kept += !((double)scores[kept] < floor);
+    }
+    list->count = kept;
+}
+
+double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin) {
+    double best = kth_largest(list, k);
+    drop_below(list, best - margin);
+    return best;
+}
+
+int64_t farann_candidates_split(farann_candidates *list, double floor, double best) {
+    int64_t first = 0;
+    drop_below(list, floor);
+    if (best == INFINITY) return list->count;
+    for (int64_t i = 0; i < list->count; i++)
+        if ((double)list->scores[i] < best) swap_candidates(list, first++, i);
+    return first;
+}
+
+/* Fewer are sorted by insertion. */
+enum { FARANN_FEW_ENTRIES = 24 };
+
+static int is_worse(farann_entry a, farann_entry b) {
+    return a.key < b.key || (a.key == b.key && a.id > b.id);
+}
+
+/* Put `entry` at the hole `i` of a heap of n entries, worst on top, and let it sink. */
+static void sink(farann_entry *entries, int64_t n, int64_t i, farann_entry entry) {
+    for (;;) {
+        int64_t child = 2 * i + 1;
+        if (child >= n) break;
+        if (child + 1 < n && is_worse(entries[child + 1], entries[child])) child++;
+        if (!is_worse(entries[child], entry)) break;
+        entries[i] = entries[child];
+        i = child;
+    }
+    entries[i] = entry;
+}
+
+void farann_topk_push(farann_topk *top, double key, int64_t id) {
+    farann_entry entry = {key, id};
+    farann_entry *entries = top->entries;
+    if (top->count == top->capacity) {
+        if (is_worse(entries[0], entry)) sink(entries, top->count, 0, entry);
+        return;
+    }
+    int64_t i = top->count++;
+    while (i > 0) {
+        int64_t parent = (i - 1) / 2;
+        if (!is_worse(entry, entries[parent])) break;
+        entries[i] = entries[parent];
+        i = parent;
+    }
+    entries[i] = entry;
+}
+
+void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
+                            const farann_block *block, const farann_filter *filter) {
+    for (int64_t i = 0; i < n; i++) {
+        double key = sign * keys[i];
+        /* Nearly all rows end here; equal keys go on, for their ids decide. */
+        if (top->count == top->capacity && key < top->entries[0].key) continue;
+        int64_t slot = slot_of(block, i), id = block->ids ? block->ids[slot] : slot;
+        if (top->count == top->capacity && key == top->entries[0].key && id > top->entries[0].id)
+            continue;
+        if (farann_filter_allows(filter, slot)) farann_topk_push(top, key, id);
+    }
+}
+
+void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *rows, int64_t n,
+                           const farann_block *block, const farann_filter *filter) {
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t slot = slot_of(block, rows[i]);
+        const farann_entry entry = {keys[i], block->ids ? block->ids[slot] : slot};
+        /* A look at a filter takes longer than this, and most rows of ties end here. */
+        if (top->count == top->capacity && !is_worse(top->entries[0], entry)) continue;
+        if (farann_filter_allows(filter, slot)) farann_topk_push(top, entry.key, entry.id);
+    }
+}
+
+/* Best first, in time that no order of entries makes longer. */
+static void sort_by_heap(farann_entry *entries, int64_t n) {
+    for (int64_t i = n / 2 - 1; i >= 0; i--) sink(entries, n, i, entries[i]);
+    for (int64_t last = n - 1; last > 0; last--) {
+        farann_entry worst = entries[0];
+        sink(entries, last, 0, entries[last]);
+        entries[last] = worst;
+    }
+}
+
+static void sort_by_insertion(farann_entry *entries, int64_t n) {
+    for (int64_t i = 1; i < n; i++) {
+        const farann_entry entry = entries[i];
+        int64_t at = i;
+        for (; at > 0 && is_worse(entries[at - 1], entry); at--) entries[at] = entries[at - 1];
+        entries[at] = entry;
+    }
+}
+
+static void swap_entries(farann_entry *a, farann_entry *b) {
+    farann_entry t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Put the middle one of three to the front. */
+static void choose_pivot(farann_entry *entries, int64_t n) {
+    farann_entry *a = &entries[0], *b = &entries[n / 2], *c = &entries[n - 1];
+    if (is_worse(*a, *b)) swap_entries(a, b);
+    if (is_worse(*b, *c)) swap_entries(b, c);
+    if (is_worse(*a, *b)) swap_entries(a, b);
+    swap_entries(a, b);
+}
+
+/* Put those that are better than the pivot before it; gives how many. No branch can be foreseen. */
+static int64_t partition(farann_entry *entries, int64_t n) {
+    choose_pivot(entries, n);
+    const farann_entry pivot = entries[0];
+    int64_t better = 0;
+    for (int64_t i = 1; i < n; i++) {
+        const farann_entry entry = entries[i];
+        entries[i] = entries[better + 1];
+        entries[better + 1] = entry;
+        better += (entry.key > pivot.key) | ((entry.key == pivot.key) & (entry.id < pivot.id));
+    }
+    swap_entries(&entries[0], &entries[better]);
+    return better;
+}
+
+/* Quicksort, which gives way to a heap where its pivots are bad (Musser, 1997: introsort). */
+static void sort_by_pivots(farann_entry *entries, int64_t n, int rounds, const int64_t *given_up) {
+    while (n > FARANN_FEW_ENTRIES && !farann_load(given_up)) {
+        if (rounds-- == 0) {
+            sort_by_heap(entries, n);
+            return;
+        }
+        int64_t better = partition(entries, n);
+        sort_by_pivots(entries, better, rounds, given_up);
+        entries += better + 1;
+        n -= better + 1;
+    }
+    sort_by_insertion(entries, n <= FARANN_FEW_ENTRIES ? n : 0);
+}
+
+void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up) {
+    int rounds = 0;
+    while (n >> rounds) rounds += 1;
+    sort_by_pivots(entries, n, 2 * rounds, given_up);
+}
+
+/* Of so many entries or more buckets are sorted apart. */
+enum { FARANN_BUCKETS = 2048, FARANN_MANY_ENTRIES = 512 };
+
+void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
+                              const int64_t *given_up) {
+    if (n < FARANN_MANY_ENTRIES) {
+        farann_entries_sort(entries, n, given_up);
+        return;
+    }
+    int64_t ends[FARANN_BUCKETS] = {0}, begin = 0;
+    double most = -INFINITY, least = INFINITY;
+    int all_numbers = 1;
+    for (int64_t i = 0; i < n; i++) {
+        all_numbers &= entries[i].key == entries[i].key;
+        most = entries[i].key > most ? entries[i].key : most;
+        least = entries[i].key < least ? entries[i].key : least;
+    }
+    const double steps = (FARANN_BUCKETS - 1) / (most - least);
+    /* Not so where keys are equal, or hardly differ, or one is no number. */
+    if (!all_numbers || !(steps > 0.0 && steps <= DBL_MAX)) {
+        farann_entries_sort(entries, n, given_up);
+        return;
+    }
+    /* Rounding keeps order: no entry comes into a bucket before that of a better one. */
+    for (int64_t i = 0; i < n; i++) ends[(int64_t)((most - entries[i].key) * steps)]++;
+    for (int64_t b = 0; b < FARANN_BUCKETS; b++) {
+        const int64_t count = ends[b];
+        ends[b] = begin;
+        begin += count;
+    }
+    for (int64_t i = 0; i < n; i++)
+        scratch[ends[(int64_t)((most - entries[i].key) * steps)]++] = entries[i];
+    memcpy(entries, scratch, (size_t)n * sizeof *entries);
+    for (int64_t b = 0, from = 0; b < FARANN_BUCKETS; from = ends[b++])
+        farann_entries_sort(entries + from, ends[b] - from, given_up);
+}

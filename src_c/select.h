@@ -1,0 +1,127 @@
+/* Rows that may belong to an answer, and the answer itself: selection apart from scoring. */
+#ifndef FARANN_SELECT_H
+#define FARANN_SELECT_H
+
+#include <stdint.h>
+
+/* Rows with rough scores; the owner allocates, with room for a whole block of rows more. */
+typedef struct {
+    float *scores;
+    int64_t *slots;
+    int64_t count;
+} farann_candidates;
+
+/* The `capacity` largest scores that were seen, best first. */
+typedef struct {
+    float *scores;
+    int64_t capacity;
+    int64_t count;
+} farann_best_scores;
+
+/* A row with its exact key, sign applied so that larger is better. */
+typedef struct {
+    double key;
+    int64_t id;
+} farann_entry;
+
+/* The best `capacity` entries seen: a heap with the worst on top. */
+typedef struct {
+    farann_entry *entries;
+    int64_t capacity;
+    int64_t count;
+} farann_topk;
+
+/*
+ * A block of rows as the index knows them: row i of the block has the slot slots[i], or where
+ * that is NULL first + (positions ? positions[i] : i), and the id ids[slot], or the slot where
+ * ids is NULL. A slot below 0 or from `end` on is no row: it fills up a panel.
+ */
+typedef struct {
+    int64_t first;
+    const int64_t *positions;
+    const int32_t *slots;
+    const int64_t *ids;
+    int64_t end;
+} farann_block;
+
+/*
+ * A set of ids: an open hash table over a list that it doesn't copy. A place holds one more than
+ * where in the list its id is, or 0. `bits` is the logarithm of the number of places; 0: no set.
+ * Behind the places are marks, a Bloom filter (Bloom 1970) by words: few enough bytes for
+ * caches, they tell most ids that aren't in the set.
+ */
+typedef struct {
+    const int64_t *ids;
+    uint32_t *places;
+    int bits;
+} farann_id_set;
+
+/*
+ * What may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are `excluded`,
+ * and the slots of the sorted `met`, which had their turn. ids[slot] is a row's id, or the slot
+ * is where ids is NULL.
+ */
+typedef struct {
+    const uint8_t *alive;
+    const int64_t *ids;
+    farann_id_set excluded;
+    const int64_t *met;
+    int64_t n_met;
+} farann_filter;
+
+/* The words that a set of n ids needs, for places and marks; 0 for n == 0. */
+int64_t farann_id_set_room(int64_t n);
+
+/* Make a set of n ids, n < 2^32, over zeroed words. Ids below 0 fill up lists and are no ids. */
+void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint32_t *places);
+
+/* Whether a slot may be found. */
+int farann_filter_allows(const farann_filter *filter, int64_t slot);
+
+/*
+ * Candidates from index `from` on hold rows of a block: make slots of them, keep the allowed. If
+ * `best` has room, take note of their scores, and keep only those that aren't worse than the last
+ * of the best by more than `margin`.
+ */
+void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
+                             const farann_filter *filter, farann_best_scores *best, double margin);
+
+/* Drop the candidates from `from` on that aren't allowed; they stay rows of the block. */
+void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
+                            const farann_filter *filter);
+
+/* Take note of n scores. */
+void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n);
+
+/* The last of the best scores, or -inf while there is room for more. */
+float farann_best_scores_last(const farann_best_scores *best);
+
+/*
+ * The k-th largest score of the candidates (count >= k >= 1), after dropping those whose score
+ * is less than it by more than `margin`. The order of the rest is not kept.
+ */
+double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin);
+
+/* Drop the candidates whose score is less than `floor`; order the rest so that those of `best`
+ * or more come last. Returns where they begin. */
+int64_t farann_candidates_split(farann_candidates *list, double floor, double best);
+
+/* Offer an entry; better is the larger key, then the smaller id. */
+void farann_topk_push(farann_topk *top, double key, int64_t id);
+
+/* Offer the n rows of a block by their keys times `sign`. */
+void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
+                            const farann_block *block, const farann_filter *filter);
+
+/* Offer n rows of a block by their keys, sign applied. */
+void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *rows, int64_t n,
+                           const farann_block *block, const farann_filter *filter);
+
+/* Sort any entries in place, best first; they stay in any order once *given_up isn't 0. */
+void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up);
+
+/* The same, faster where keys lie evenly; `scratch` has room for n entries. */
+void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
+                              const int64_t *given_up);
+
+#endif

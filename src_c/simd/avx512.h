@@ -1,0 +1,239 @@
+/* Words of the AVX-512 level (F, BW, DQ, VL: every server CPU since Skylake-SP and Zen 4). */
+#ifndef FARANN_SIMD_AVX512_H
+#define FARANN_SIMD_AVX512_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "portable.h"
+
+/* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (amx.h). */
+#ifdef FARANN_AMX
+#define FARANN_LEVEL amx
+#define FARANN_LEVEL_NAME "amx"
+#define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,amx-tile,amx-int8"
+#elif defined(FARANN_VNNI)
+#define FARANN_LEVEL avx512vnni
+#define FARANN_LEVEL_NAME "avx512vnni"
+#define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+#else
+#define FARANN_LEVEL avx512
+#define FARANN_LEVEL_NAME "avx512"
+#define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"
+#endif
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FARANN_TARGET
+#else
+#define FARANN_TARGET __attribute__((target(FARANN_FEATURES)))
+#endif
+#define WORD static FARANN_TARGET FARANN_INLINE
+
+/* 28 accumulators, 2 rows' vectors and a broadcast fill 31 of the 32 registers. */
+enum { F32_LANES = 16, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
+
+/*
+ * The same of float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. FUSED: whether
+ * f64x8_add_exact rounds once.
+ */
+enum { KEY_VECTORS = 4, KEY_QUERIES = 6, FUSED = 1 };
+
+#ifdef FARANN_AMX
+enum { I32_LANES = 16, CODE_QUERIES = 16, CODE_PANELS = 4 };
+#else
+enum { I32_LANES = 16, CODE_QUERIES = 12, CODE_PANELS = 2 };
+#endif
+#ifdef FARANN_VNNI
+enum { LARGEST_CODE = 127 };
+#else
+/* 7-bit queries: pairs of products then fit the 16 bits that maddubs sums them in. */
+enum { LARGEST_CODE = 63 };
+#endif
+
+typedef __m512 f32v;
+typedef __m512i i32v;
+typedef __m512d f64x8;
+
+WORD f32v f32_load(const float *p) { return _mm512_loadu_ps(p); }
+/* The first `count` lanes; zeros behind them. */
+WORD f32v f32_load_first(const float *p, int64_t count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
+}
+
+WORD void f32_store(float *p, f32v v) { _mm512_storeu_ps(p, v); }
+WORD f32v f32_set1(float x) { return _mm512_set1_ps(x); }
+WORD f32v f32_fma(f32v a, f32v b, f32v c) { return _mm512_fmadd_ps(a, b, c); }
+
+WORD f32v f32_mul(f32v a, f32v b) { return _mm512_mul_ps(a, b); }
+WORD f32v f32_add(f32v a, f32v b) { return _mm512_add_ps(a, b); }
+WORD f32v f32_sub(f32v a, f32v b) { return _mm512_sub_ps(a, b); }
+
+/* Each quarter of the lanes has the sums over its own of four vectors. */
+WORD f32v f32_sums_of_four(const f32v v[4]) {
+    __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+
+/* What f32_sums_of_four gave for all of F32_LANES vectors becomes their sums, one in each lane. */
+WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
+    __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x88),
+                              _mm512_shuffle_f32x4(v[0], v[1], 0xdd));
+    __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x88),
+                              _mm512_shuffle_f32x4(v[2], v[3], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+
+WORD f32v f32_div(f32v a, f32v b) { return _mm512_div_ps(a, b); }
+WORD f32v f32_sqrt(f32v v) { return _mm512_sqrt_ps(v); }
+
+/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
+WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
+                         float *out, int stride) {
+    __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(out, a);
+    _mm_storeu_ps(out + stride, b);
+    _mm_storeu_ps(out + 2 * stride, c);
+    _mm_storeu_ps(out + 3 * stride, d);
+}
+
+/* Where either is NaN, that of b. */
+WORD f32v f32_max(f32v a, f32v b) { return _mm512_max_ps(a, b); }
+WORD f32v f32_min(f32v a, f32v b) { return _mm512_min_ps(a, b); }
+
+WORD uint32_t f32_greater(f32v a, f32v b) { return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+
+WORD __m512i numbers_of(uint32_t mask) {
+    const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_maskz_compress_epi32((__mmask16)mask, all);
+}
+
+/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector is written. */
+WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
+    _mm512_storeu_si512(numbers, _mm512_add_epi32(numbers_of(mask), _mm512_set1_epi32(first)));
+    return FARANN_COUNT_ONES(mask);
+}
+
+/* The lanes of a mask, and `first` plus their numbers; gives how many. Whole vectors are written. */
+WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
+    const __m512i from = _mm512_set1_epi64(first), kept = numbers_of(mask);
+    __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(kept));
+    __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti32x8_epi32(kept, 1));
+    _mm512_storeu_ps(lanes, _mm512_maskz_compress_ps((__mmask16)mask, v));
+    _mm512_storeu_si512(numbers, _mm512_add_epi64(low, from));
+    _mm512_storeu_si512(numbers + 8, _mm512_add_epi64(high, from));
+    return FARANN_COUNT_ONES(mask);
+}
+
+WORD i32v i32_load(const void *p) { return _mm512_loadu_si512(p); }
+WORD i32v i32_load_first(const void *p, int64_t count) {
+    return _mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1u), p);
+}
+WORD void i32_store(void *p, i32v v) { _mm512_storeu_si512(p, v); }
+/* Four lanes from each of so many places. */
+WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + stride)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + 2 * stride)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + 3 * stride)), 3);
+}
+
+/* Lane i is p[i / 4 * 2 + second], or 0 from p[count] on. */
+WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
+    const __m512i first = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+    __m512i v = _mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1u), p);
+    return _mm512_permutexvar_epi32(_mm512_add_epi32(first, _mm512_set1_epi32(second)), v);
+}
+
+WORD i32v i32_set1(int32_t x) { return _mm512_set1_epi32(x); }
+WORD i32v i32_sub(i32v a, i32v b) { return _mm512_sub_epi32(a, b); }
+WORD i32v i32_add(i32v a, i32v b) { return _mm512_add_epi32(a, b); }
+WORD i32v i32_and(i32v a, i32v b) { return _mm512_and_si512(a, b); }
+/* The bits of a where the mask has ones, those of b elsewhere. */
+WORD i32v i32_select(i32v mask, i32v a, i32v b) {
+    return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
+}
+WORD i32v i32_shift_left4(i32v v) { return _mm512_slli_epi32(v, 4); }
+WORD i32v i32_shift_right4(i32v v) { return _mm512_srli_epi32(v, 4); }
+
+/* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit. */
+WORD i32v i32_from_f32(f32v v) { return _mm512_cvtps_epi32(v); }
+WORD f32v f32_from_i32(i32v v) { return _mm512_cvtepi32_ps(v); }
+WORD uint32_t i32_greater(i32v a, i32v b) { return (uint32_t)_mm512_cmpgt_epi32_mask(a, b); }
+WORD int32_t i32_sum(i32v v) { return _mm512_reduce_add_epi32(v); }
+
+/* Adds to each lane the dot product of four unsigned bytes of c and four signed bytes of u. */
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
+#if !defined(FARANN_VNNI)
+    __m512i pairs = _mm512_maddubs_epi16(c, u);
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+#elif defined(__GNUC__)
+    /* Not the intrinsic: with it GCC 12 spills the accumulators, at less than half the speed. */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(c), "v"(u));
+    return sum;
+#else
+    return _mm512_dpbusd_epi32(sum, c, u);
+#endif
+}
+
+/* The same with four bytes for all lanes. */
+WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
+#if defined(FARANN_VNNI) && defined(__GNUC__)
+    /* The product itself reads and repeats them: one instruction less, where each is for one row. */
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(c), "m"(*u));
+    return sum;
+#else
+    return i32_dot4(sum, c, i32_set1((int32_t)*u));
+#endif
+}
+
+WORD f64x8 f64x8_zero(void) { return _mm512_setzero_pd(); }
+WORD f64x8 f64x8_load(const double *p) { return _mm512_loadu_pd(p); }
+WORD void f64x8_store(double *p, f64x8 v) { _mm512_storeu_pd(p, v); }
+WORD f64x8 f64x8_from_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+    return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1u), p));
+}
+
+WORD f64x8 f64x8_add(f64x8 a, f64x8 b) { return _mm512_add_pd(a, b); }
+WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) { return _mm512_sub_pd(a, b); }
+WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) { return _mm512_mul_pd(a, b); }
+
+WORD f64x8 f64x8_div(f64x8 a, f64x8 b) { return _mm512_div_pd(a, b); }
+/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
+WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) { return _mm512_fmadd_pd(a, b, c); }
+WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
+    return (uint32_t)_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ);
+}
+/* Where either is NaN, that of b. */
+WORD f64x8 f64x8_max(f64x8 a, f64x8 b) { return _mm512_max_pd(a, b); }
+/* Rounded. */
+WORD void f64x8_store_f32(float *p, f64x8 v) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(v)); }
+
+/* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
+WORD f64x8 f64x8_butterflies(f64x8 v) {
+    const __m512d by1 = _mm512_setr_pd(1, -1, 1, -1, 1, -1, 1, -1);
+    const __m512d by2 = _mm512_setr_pd(1, 1, -1, -1, 1, 1, -1, -1);
+    const __m512d by4 = _mm512_setr_pd(1, 1, 1, 1, -1, -1, -1, -1);
+    v = _mm512_add_pd(_mm512_permute_pd(v, 0x55), _mm512_mul_pd(v, by1));
+    v = _mm512_add_pd(_mm512_permutex_pd(v, 0x4e), _mm512_mul_pd(v, by2));
+    return _mm512_add_pd(_mm512_shuffle_f64x2(v, v, 0x4e), _mm512_mul_pd(v, by4));
+}
+
+WORD f64x8 f64x8_set1(double x) { return _mm512_set1_pd(x); }
+WORD f64x8 f64x8_round(f64x8 v) {
+    return _mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+/* Whole numbers from 0 to 255 as bytes. */
+WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
+    _mm_storel_epi64((__m128i *)p, _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(v)));
+}
+
+WORD double f64x8_sum(f64x8 v) {
+    __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
+    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+}
+
+#endif

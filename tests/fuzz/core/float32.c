@@ -1,0 +1,119 @@
+/* Kernels in float32: small whole numbers, and the same rows found at every level. */
+#include "core.h"
+
+void panels(void) {
+    const int64_t n = number(1, 70), dim = number(1, 40);
+    float *rows = NEW(float, n *dim), thresholds[64];
+    double *centre = NEW(double, dim);
+    const float sign = (float)number(-1, 1);
+    int n_queries = 0;
+    for (int64_t i = 0; i < n * dim; i++) rows[i] = small();
+    for (int64_t j = 0; j < dim; j++) centre[j] = (double)small();
+    for (int level = 0; level < n_levels; level++)
+        if (levels[level]->tile_queries > n_queries) n_queries = levels[level]->tile_queries;
+    CHECK(n_queries <= 64);
+    float *queries = NEW(float, dim *n_queries);
+    for (int64_t j = 0; j < dim * n_queries; j++) queries[j] = small();
+    for (int t = 0; t < n_queries; t++) thresholds[t] = (float)number(-400, 400);
+    for (int level = 0; level < n_levels; level++) {
+        const farann_kernels *kernels = levels[level];
+        const int64_t room = rounded(n, kernels->panel_rows), width = kernels->tile_queries;
+        float *packed = NEW(float, room *dim), *bias = NEW(float, room);
+        float *tile = NEW(float, dim *width);
+        farann_candidates lists[64];
+        double largest = 0.0;
+        for (int64_t j = 0; j < dim; j++)
+            memcpy(tile + j * width, queries + j * n_queries, (size_t)width * sizeof *tile);
+        for (int t = 0; t < width; t++) lists[t] = candidates(n);
+        double got = kernels->pack_rows_f32(rows, NULL, n, dim, centre, 0, sign, packed, bias);
+        kernels->scan_panels_f32(packed, n, dim, bias, tile, thresholds, lists);
+        for (int t = 0; t < width; t++) {
+            int64_t next = 0;
+            for (int64_t i = 0; i < n; i++) {
+                float score = 0.0f, squares = 0.0f;
+                for (int64_t j = 0; j < dim; j++) {
+                    float y = rows[i * dim + j] - (float)centre[j];
+                    score += tile[j * width + t] * y;
+                    squares += y * y;
+                }
+                score += sign * squares;
+                largest = fmax(largest, (double)squares);
+                if (!(score > thresholds[t])) continue;
+                CHECK(next < lists[t].count && lists[t].slots[next] == i);
+                CHECK(lists[t].scores[next++] == score);
+            }
+            CHECK(next == lists[t].count);
+        }
+        CHECK(got == largest);
+    }
+}
+
+/* Rows in order or at positions, centred or as they are; sometimes a NaN is among them. */
+void rows_as_they_lie(void) {
+    const int64_t n = number(1, 70), dim = number(1, 40), padded = rounded(dim, FARANN_PADDING);
+    float *rows = NEW(float, n *dim), *centre = NEW(float, padded), *weights = NEW(float, padded);
+    int64_t *positions = NEW(int64_t, n);
+    const int unit = (int)number(0, 1), any_order = (int)number(0, 1);
+    const float sign = (float)number(-1, 1);
+    for (int64_t i = 0; i < n * dim; i++) rows[i] = small();
+    for (int64_t j = 0; j < dim; j++) centre[j] = unit ? 0.0f : small(), weights[j] = small();
+    for (int64_t i = 0; i < n; i++) {
+        positions[i] = any_order ? number(0, n - 1) : i;
+        rows[i * dim] = 1.0f; /* unit rows have a direction */
+    }
+    if (number(0, 9) == 0) rows[number(0, n * dim - 1)] = NAN;
+    for (int level = 0; level < n_levels; level++) {
+        float *scores = NEW(float, n), norms[2], smallest = INFINITY, largest = 0.0f;
+        int any_nan = 0;
+        levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, centre, weights,
+                                      unit, sign, scores, norms);
+        for (int64_t i = 0; i < n; i++) {
+            float product = 0.0f, squares = 0.0f;
+            for (int64_t j = 0; j < dim; j++) {
+                float y = rows[positions[i] * dim + j] - centre[j];
+                product += weights[j] * y;
+                squares += y * y;
+            }
+            float score = unit ? product / sqrtf(squares) : product + sign * squares;
+            any_nan |= squares != squares;
+            /* Sums of unit rows begin with next to nothing: see kernels.h. */
+            CHECK(scores[i] == score || (scores[i] != scores[i] && score != score) ||
+                  (unit && fabsf(scores[i] - score) < 0x1p-100f));
+            smallest = fminf(smallest, squares), largest = fmaxf(largest, squares);
+        }
+        CHECK(any_nan ? norms[0] != norms[0] && norms[1] != norms[1]
+                      : norms[0] == smallest && norms[1] == largest);
+    }
+}
+
+void selection(void) {
+    const int64_t n = number(0, 200), padded = rounded(n, FARANN_PADDING);
+    const int64_t before = number(0, 5);
+    float *scores = NEW(float, padded);
+    const float threshold = any();
+    for (int64_t i = 0; i < padded; i++) scores[i] = any();
+    for (int level = 0; level < n_levels; level++) {
+        farann_candidates list = candidates(before + n);
+        int32_t *numbers = NEW(int32_t, padded);
+        float largest[FARANN_SCORE_GROUPS], expected[FARANN_SCORE_GROUPS];
+        int64_t next = before, found = 0;
+        list.count = before;
+        levels[level]->select_f32(scores, n, threshold, &list);
+        for (int64_t i = 0; i < n; i++) {
+            if (!(scores[i] > threshold)) continue;
+            CHECK(next < list.count && list.slots[next] == i && list.scores[next] == scores[i]);
+            next++;
+        }
+        CHECK(next == list.count);
+        next = levels[level]->find_f32(scores, padded, threshold, numbers);
+        for (int64_t i = 0; i < padded; i++)
+            if (scores[i] > threshold) CHECK(found < next && numbers[found++] == i);
+        CHECK(found == next);
+        levels[level]->largest_f32(scores, padded, largest);
+        for (int g = 0; g < FARANN_SCORE_GROUPS; g++) expected[g] = -INFINITY;
+        for (int64_t i = 0; i < padded; i++)
+            if (scores[i] > expected[i % FARANN_SCORE_GROUPS])
+                expected[i % FARANN_SCORE_GROUPS] = scores[i];
+        for (int g = 0; g < FARANN_SCORE_GROUPS; g++) CHECK(largest[g] == expected[g]);
+    }
+}

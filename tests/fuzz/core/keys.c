@@ -1,0 +1,160 @@
+/* Canonical keys: row by row, of whole panels for many queries, and of the corner of a box. */
+#include "core.h"
+
+enum { MOST_QUERIES = 16 };
+
+/* Rows of which some are equal, or of any size, or multiples, whose cosines are equal but for
+   rounding; in order or not. */
+static const float *some_rows(int metric, int64_t n, int64_t dim, int64_t **positions) {
+    const int64_t all = n + number(0, 3);
+    const int kind = (int)number(0, 2);
+    float *rows = NEW(float, all *dim);
+    for (int64_t i = 0; i < all * dim; i++)
+        rows[i] = kind == 0 ? (float)number(-1, 1) : kind == 1 ? finite() : small();
+    for (int64_t i = 3; kind == 2 && i < all; i++) {
+        const float times = (float)number(1, 99);
+        for (int64_t j = 0; j < dim; j++) rows[i * dim + j] = times * rows[i % 3 * dim + j];
+    }
+    for (int64_t i = 0; i < all; i++) /* cosine takes no zero vectors */
+        if (metric == FARANN_COSINE && rows[i * dim] == 0.0f) rows[i * dim] = 1.0f;
+    *positions = number(0, 1) ? NEW(int64_t, n) : NULL;
+    for (int64_t i = 0; *positions && i < n; i++) (*positions)[i] = number(0, all - 1);
+    return rows;
+}
+
+static const float *row_at(const float *rows, const int64_t *positions, int64_t i, int64_t dim) {
+    return rows + (positions ? positions[i] : i) * dim;
+}
+
+void keys(void) {
+    const int64_t n = number(1, 12), dim = number(1, 40);
+    const int metric = (int)number(0, 2);
+    int64_t *positions;
+    const float *rows = some_rows(metric, n, dim, &positions);
+    double *query = NEW(double, rounded(dim, 8));
+    for (int64_t j = 0; j < dim; j++) query[j] = (double)finite();
+    for (int level = 0; level < n_levels; level++) {
+        double *got = NEW(double, n);
+        levels[level]->keys_f64[metric](rows, positions, n, dim, query, got);
+        for (int64_t i = 0; i < n; i++)
+            CHECK(got[i] == key_of(metric, row_at(rows, positions, i, dim), dim, query));
+    }
+}
+
+/* A bar at a key, as searches set it; or one that all pass, as before there are k answers. */
+static farann_key_bar bar_at(int metric, double least, double last_id, double near, int64_t room) {
+    const double lost = fabs(least) * 0x1p-50;
+    farann_key_bar bar = {near, least, least, 0.0, last_id, 0, 0, NULL, NULL};
+    bar.beyond = 0.5 * (nextafter(least, INFINITY) - least) * (1.0 - 0x1p-50);
+    if (metric == FARANN_COSINE) bar.just_below -= lost;
+    if (!(near < least - 2.0 * lost - 1e-200)) bar.near = least - 2.0 * lost - 1e-200;
+    if (least == -INFINITY) bar.near = bar.just_below = bar.beyond = -INFINITY;
+    bar.keys = NEW(double, room);
+    bar.rows = NEW(int64_t, room);
+    return bar;
+}
+
+/* What a bar should have let through of rows first .. end, whose keys times the sign are given. */
+static void check_bar(const farann_key_bar *bar, int metric, const double *signed_keys,
+                      const double *ids, int64_t first, int64_t end, int64_t width) {
+    int64_t next = 0, surely_near = 0, maybe_near = 0;
+    for (int64_t i = first; i < end; i++) {
+        const double key = signed_keys[i];
+        if (!(key > bar->least || (key == bar->least && ids[i] <= bar->last_id))) continue;
+        CHECK(next < bar->count && bar->rows[next] == i);
+        CHECK(bar->keys[next++] == key);
+    }
+    CHECK(next == bar->count);
+    /* What fills up the last panel, copies of its first row, is counted as well. */
+    for (int64_t i = first; i < rounded(end, width); i++) {
+        const double key = signed_keys[i < end ? i : end / width * width];
+        const double off = metric == FARANN_COSINE ? fabs(bar->near) * 1e-15 : 0.0;
+        surely_near += i < end && key > bar->near + off;
+        maybe_near += bar->near == -INFINITY || key > bar->near - off;
+    }
+    CHECK(surely_near <= bar->n_near && bar->n_near <= maybe_near);
+}
+
+/* Keys of packed rows, which are compared by sums where they can be. */
+void keys_of_panels(void) {
+    const int64_t n = number(1, 70), dim = number(1, 40);
+    const int metric = (int)number(0, 2), whole = (int)number(0, 1), in_order = (int)number(0, 1);
+    const double sign = number(0, 1) ? 1.0 : -1.0;
+    int64_t *positions;
+    const float *rows = some_rows(metric, n, dim, &positions);
+    double *queries = NEW(double, MOST_QUERIES *dim), *ids = NEW(double, n);
+    double *all_keys = NEW(double, MOST_QUERIES *n);
+    for (int64_t j = 0; j < MOST_QUERIES * dim; j++)
+        queries[j] = whole ? (double)small() : (double)finite();
+    for (int64_t i = 0; i < n; i++) ids[i] = in_order ? (double)i : (double)number(0, 99);
+    for (int64_t i = 0; i < MOST_QUERIES * n; i++)
+        all_keys[i] =
+            sign * key_of(metric, row_at(rows, positions, i % n, dim), dim, queries + i / n * dim);
+    const int64_t last = number(0, n - 1), drawn = number(0, 99), start = number(0, n - 1);
+    const int64_t length = number(1, n);
+    const double near = number(0, 2) ? -INFINITY : all_keys[number(0, n - 1)];
+    const int all_pass = number(0, 7) == 0;
+    for (int level = 0; level < n_levels; level++) {
+        const farann_kernels *kernels = levels[level];
+        const int64_t width = kernels->key_queries, step = kernels->key_rows;
+        const int64_t room = rounded(n, step), first = start / step * step;
+        const int64_t end = rounded(first + length, step), stop = end < n ? end : n;
+        const int count = (int)(1 + drawn % width);
+        farann_key_panels packed = {NEW(double, room *dim), NEW(double, room), NEW(double, room),
+                                    NEW(double, room / step), dim};
+        farann_key_bar bars[MOST_QUERIES];
+        double *tile = NEW(double, width *dim);
+        CHECK(width <= MOST_QUERIES);
+        for (int64_t i = 0; i < room; i++) {
+            double *smallest = &packed.first_ids[i / step];
+            packed.ids[i] = i < n ? ids[i] : INFINITY;
+            if (i % step == 0 || packed.ids[i] < *smallest) *smallest = packed.ids[i];
+        }
+        for (int64_t t = 0; t < width; t++)
+            for (int64_t j = 0; j < dim; j++) tile[j * width + t] = queries[t * dim + j];
+        for (int t = 0; t < count; t++)
+            bars[t] = bar_at(metric, all_pass ? -INFINITY : all_keys[t * n + last], ids[last], near,
+                             stop - first);
+        kernels->pack_rows_f64(rows, positions, n, dim, metric == FARANN_COSINE, packed.rows,
+                               packed.norms);
+        kernels->scan_keys_f64[metric](&packed, first, stop - first, tile, sign, count, bars);
+        for (int t = 0; t < count; t++)
+            check_bar(&bars[t], metric, all_keys + t * n, ids, first, stop, step);
+    }
+}
+
+/* The smallest and the largest of each coordinate; and no row's key is above that of a corner. */
+void boxes(void) {
+    const int64_t n = number(1, 70), dim = number(1, 40);
+    const int metric = (int)number(0, 1); /* what is not above 0 is not after a division */
+    const double sign = number(0, 1) ? 1.0 : -1.0;
+    int64_t *positions;
+    const float *rows = some_rows(metric, n, dim, &positions);
+    float *corner = NEW(float, dim);
+    double *query = NEW(double, rounded(dim, 8));
+    for (int64_t j = 0; j < dim; j++) query[j] = (double)finite();
+    for (int level = 0; level < n_levels; level++) {
+        float *low = NEW(float, dim), *high = NEW(float, dim);
+        double best_key;
+        levels[level]->box_f32(rows, positions, n, dim, low, high);
+        for (int64_t j = 0; j < dim; j++) {
+            float least = INFINITY, most = -INFINITY;
+            for (int64_t i = 0; i < n; i++) {
+                const float x = row_at(rows, positions, i, dim)[j];
+                least = fminf(least, x), most = fmaxf(most, x);
+            }
+            CHECK(low[j] == least && high[j] == most);
+            const int to_low = fabs(query[j] - (double)low[j]) > fabs(query[j] - (double)high[j]);
+            if (metric == FARANN_DOT)
+                corner[j] = sign * query[j] > 0.0 ? low[j] : high[j];
+            else if (sign > 0.0)
+                corner[j] = to_low ? low[j] : high[j];
+            else
+                corner[j] = fminf(fmaxf((float)query[j], low[j]), high[j]);
+        }
+        levels[level]->keys_f64[metric](corner, NULL, 1, dim, query, &best_key);
+        for (int64_t i = 0; i < n; i++)
+            CHECK(sign * key_of(metric, row_at(rows, positions, i, dim), dim, query) <=
+                  sign * best_key);
+    }
+}

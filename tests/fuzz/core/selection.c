@@ -1,0 +1,107 @@
+/* Selection apart from scoring. */
+#include "core.h"
+
+static int better(const void *a, const void *b) {
+    const farann_entry *x = a, *y = b;
+    if (x->key != y->key) return x->key > y->key ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+void best(void) {
+    const int64_t n = number(1, 120), k = number(1, n), n_slots = number(n, 240);
+    farann_candidates list = candidates(n);
+    farann_entry *entries = NEW(farann_entry, n), *heap = NEW(farann_entry, k);
+    farann_best_scores noted = {NEW(float, k), k, 0};
+    farann_topk top = {heap, k, 0};
+    uint8_t *alive = number(0, 1) ? NEW(uint8_t, n_slots) : NULL;
+    int64_t *excluded = NEW(int64_t, 2), n_kept = 0, n_entries = 0;
+    double *row_keys = NEW(double, n);
+    const double margin = (double)number(0, 9);
+    const int64_t never = 0;
+    for (int64_t i = 0; alive && i < n_slots; i++) alive[i] = byte() % 4 != 0;
+    excluded[0] = number(0, n_slots - 1);
+    excluded[1] = excluded[0] + 1;
+    farann_filter filter = {alive, NULL, {0}, NULL, 0};
+    farann_id_set_fill(&filter.excluded, excluded, 2, NEW(uint32_t, farann_id_set_room(2)));
+    const farann_block block = {0, NULL, NULL, NULL, n_slots};
+    for (int64_t i = 0; i < n; i++) {
+        const int allowed = i != excluded[0] && i != excluded[1] && (!alive || alive[i]);
+        CHECK(farann_filter_allows(&filter, i) == allowed);
+        row_keys[i] = (double)small();
+        list.scores[i] = (float)row_keys[i];
+        list.slots[i] = i;
+        farann_entry entry = {row_keys[i], i};
+        if (allowed) entries[n_entries++] = entry;
+    }
+    /* The heap holds the k best, equal keys by smaller id. */
+    farann_topk_push_block(&top, row_keys, n, 1.0, &block, &filter);
+    farann_entries_sort(heap, top.count, &never);
+    qsort(entries, (size_t)n_entries, sizeof *entries, better);
+    CHECK(top.count == (k < n_entries ? k : n_entries));
+    for (int64_t i = 0; i < top.count; i++)
+        CHECK(heap[i].key == entries[i].key && heap[i].id == entries[i].id);
+    /* What is admitted has all that could be among these, and nothing that is filtered out. */
+    list.count = n;
+    farann_candidates_admit(&list, 0, &block, &filter, &noted, margin);
+    CHECK(noted.count == top.count);
+    for (int64_t i = 0; i < noted.count; i++) CHECK((double)noted.scores[i] == entries[i].key);
+    for (int64_t i = 0; i < list.count; i++) CHECK(farann_filter_allows(&filter, list.slots[i]));
+    if (top.count == 0) return;
+    for (int64_t i = 0; i < list.count; i++)
+        n_kept += (double)list.scores[i] >= entries[top.count - 1].key;
+    for (int64_t i = 0; i < n_entries; i++) n_kept -= entries[i].key >= entries[top.count - 1].key;
+    CHECK(n_kept == 0);
+    if (list.count < top.count) return;
+    CHECK(farann_candidates_keep_best(&list, top.count, margin) == entries[top.count - 1].key);
+    const double middle = entries[0].key;
+    const int64_t first = farann_candidates_split(&list, entries[top.count - 1].key, middle);
+    for (int64_t i = 0; i < list.count; i++) {
+        CHECK(((double)list.scores[i] >= middle) == (i >= first));
+        CHECK((double)list.scores[i] >= entries[top.count - 1].key);
+        CHECK((double)list.scores[i] == row_keys[list.slots[i]]);
+    }
+}
+
+/* A key of one kind, by a random number: what buckets are good for, and what they aren't. */
+static double key_like(int kind, uint32_t random) {
+    const double even = (double)random;
+    switch (kind) {
+    case 0: return even;
+    case 1: return (double)(random % 5); /* ties */
+    case 2: return 1.5;                  /* all equal */
+    case 3: return random % 9 ? even : random % 2 ? INFINITY : -INFINITY;
+    case 4: return (random % 2 ? 1.7e308 : -1.7e308) / (1.0 + even); /* too far apart */
+    case 5: return (double)(random % 2000) * 0x1p-1074;              /* hardly apart */
+    case 6: return random % 100 ? even * 1e-12 : 1e30 * even;        /* nearly all in one bucket */
+    case 7: return 1.0 + (double)(random % 4096) * 0x1p-52;
+    case 8: return (double)(random % 2048) * 0.7 - 400.0; /* about one a bucket */
+    default: return random % 7 ? even : NAN;
+    }
+}
+
+/* Sorting by pivots, and by buckets, against qsort. */
+void sorting(void) {
+    const int kind = (int)number(0, 9);
+    const int64_t n = number(0, 1) ? number(505, 520) : number(0, 3000);
+    const int64_t given_up = number(0, 15) == 0;
+    farann_entry *entries = NEW(farann_entry, n), *expected = NEW(farann_entry, n);
+    farann_entry *plain = NEW(farann_entry, n), *scratch = NEW(farann_entry, n);
+    uint8_t *seen = NEW(uint8_t, 1 << 16);
+    uint32_t random = byte() | byte() << 8;
+    for (int64_t i = 0; i < n; i++) {
+        random = random * 1664525u + 1013904223u;
+        entries[i].key = key_like(kind, random >> 8);
+        entries[i].id = i * 40503 % 65536; /* no two are the same */
+        expected[i] = plain[i] = entries[i];
+    }
+    farann_entries_sort(plain, n, &given_up);
+    farann_many_entries_sort(entries, n, scratch, &given_up);
+    qsort(expected, (size_t)n, sizeof *expected, better);
+    for (int64_t i = 0; i < n; i++) {
+        CHECK(!seen[entries[i].id]); /* whatever happens, none is lost */
+        seen[entries[i].id] = 1;
+        if (given_up || kind == 9) continue; /* in any order */
+        CHECK(plain[i].key == expected[i].key && plain[i].id == expected[i].id);
+        CHECK(entries[i].key == expected[i].key && entries[i].id == expected[i].id);
+    }
+}
