@@ -83,7 +83,7 @@ def test_fewer_rows_for_the_same_recall(isa: str, rows: Float32, queries: Float3
     inside.use_level(index, isa)
     scanned = []
     for cells in (cells_of(index), replace(cells_of(index), inv_norms=None)):
-        inside.put(index, cells=cells)
+        inside.put(index, partitions=cells)
         for effort in np.arange(0.0, 9.0, 0.25):
             ids, work = searched(index, queries, float(effort))
             if recall_of(ids, truth) >= 0.95:
@@ -162,7 +162,7 @@ def test_rows_on_all_sides(rng: np.random.Generator) -> None:
     cells = inside.partitions.describe(
         rows, np.zeros(3), inside.traits_of("cosine"), np.zeros(len(rows), np.int32),
         np.array([0, len(rows)]), inside.query_sample.moment_of(half.astype("f8")),
-        inside.Turn(inside.rotation_signs(3, 0)), LEVELS[-1], caps=True)
+        inside.Transform(inside.rotation_signs(3, 0)), LEVELS[-1], caps=True)
     np.testing.assert_array_equal(cells.inv_norms, 1.0)
 
 

@@ -47,7 +47,7 @@ def test_every_page_is_built(pages: Path) -> None:
 
 def test_the_reference_has_all_public_names(pages: Path) -> None:
     reference = (pages / "api.html").read_text("utf-8")
-    methods = [name for name in vars(farann.Index) if not name.startswith("_")]
+    methods = [name for name in dir(farann.Index) if not name.startswith("_")]
     names = [name for name in farann.__all__ if name != "__version__"]
     for name in [*(f"Index.{method}" for method in methods), *names]:
         assert f'id="farann.{name}"' in reference, name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,12 @@ def test_no_module_takes_public_names_from_above(path: Path) -> None:
 ])
 def test_what_is_taken_from_the_root(text: str, found: list[str]) -> None:
     assert names_of_the_root(text) == found
+
+
+def test_every_folder_is_packaged_and_says_what_it_is_for() -> None:
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")}
+    names = {".".join(path.relative_to(PACKAGE.parent).parts) for path in folders}
+    assert set(settings["tool"]["setuptools"]["packages"]) == names
+    for folder in folders:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))), folder

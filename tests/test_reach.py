@@ -266,7 +266,7 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
         refuse(tmp_path / "index.farann", broken, False)
 
 
-@pytest.mark.parametrize("lost", ["lead", "along", "longest"])
+@pytest.mark.parametrize("lost", ["mean_query_direction", "max_along", "max_norm"])
 def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) -> None:
     rows = uneven(rng, 600, DIM)
     arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
