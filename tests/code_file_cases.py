@@ -92,7 +92,8 @@ def assert_kept(index: farann.Index, path: Path, section: str, queries: Float32)
     """A section of codes comes back, mapped, read or pickled, and with it the same answers from
     the same work; and what came back is written as it was."""
     def section_of(some: farann.Index) -> Any:
-        return inside.store_of(some).codes.sections("codes").get(f"codes.{section}")
+        codes = inside.store_of(some).codes
+        return None if codes is None else codes.sections("codes").get(f"codes.{section}")
 
     index.save(path)
     assert section_of(index) is not None

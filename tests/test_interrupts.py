@@ -24,7 +24,7 @@ Arrays = dict[str, NDArray[np.generic]]
 # Sends itself a real SIGINT once tasks are at work, the first of several hundred.
 INTERRUPTED = """
 import os, signal, threading
-from inside import core, search
+from inside import batches, core
 import farann
 
 rng = np.random.default_rng(0)

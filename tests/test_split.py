@@ -244,7 +244,7 @@ def test_ctrl_c(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
 import os, signal
-from inside import core, search
+from inside import batches, core
 import farann
 
 begun, running = [0], [0]
@@ -264,7 +264,7 @@ index = farann.Index(64, codes="float32", threads=2)
 index.add(rows)
 index.build()
 expected = index.search_furthest(rows[0])
-search._PARTS_A_THREAD = 200
+batches._PARTS_A_THREAD = 200
 kind, core.Task = core.Task, Noisy
 interrupted = False
 try:
