@@ -185,14 +185,24 @@ class TestAnswers:
         assert len(searched) == 3  # all but the first
 
 
-class TestWhatIsAsked:
-    @pytest.fixture
-    def index(self, rng: np.random.Generator) -> farann.Index:
-        index = index_of(clustered(rng, 5000, 12), "cosine", cells=30).build()
+@pytest.fixture(scope="module")
+def often_searched() -> farann.Index:
+    """One for many tests: searches, also those that are refused, leave it as it was."""
+    with pytest.MonkeyPatch.context() as patch:  # as for tests, which come later
+        patch.setattr(inside.cost, "_CODED_QUERY", 0.0)
+        patch.setattr(inside.cost, "_CODED_COORDINATE", 0.0)
+        rows = clustered(np.random.default_rng(0), 5000, 12)
+        index = index_of(rows, "cosine", cells=30).build()
         index.search_furthest(np.ones(12, np.float32))
         for _ in range(2):
             index.search_furthest(np.ones(12, np.float32), recall=0.9)
-        return index
+    return index
+
+
+class TestWhatIsAsked:
+    @pytest.fixture
+    def index(self, often_searched: farann.Index) -> farann.Index:
+        return often_searched
 
     @pytest.mark.parametrize("make", [
         lambda q: q.astype(np.float64), lambda q: q.astype(">f4"), lambda q: q.tolist(),

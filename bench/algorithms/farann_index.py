@@ -52,7 +52,7 @@ def _recalls(*targets: float) -> tuple[dict[str, Any], ...]:
 
 _QUICK, _FULL = _recalls(0.8, 0.9, 0.95, 0.97, 0.99), _recalls(0.5, 0.7, 0.995)
 # Fewer rows get no cells by themselves.
-_ROWS_OF_CELLS = 50_000
+_ROWS_OF_CELLS = 20_000
 
 MODES = [
     Mode(searches=({}, *_QUICK), more=_FULL),
