@@ -2,7 +2,7 @@
 
 Trains a model of likes and one of dislikes on MovieLens 100K with TensorFlow Recommenders,
 calibrates both on ratings that neither has seen, ranks by them with one layer, evaluates, saves
-and serves. Needs `pip install 'farann[tfrs]'`:
+and serves. Needs `pip install '.[tfrs]'` in a checkout:
 
     python examples/tfrs_posneg.py
 """

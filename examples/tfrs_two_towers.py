@@ -1,7 +1,8 @@
 """Two retrieval models, one of likes and one of dislikes: what a user won't dislike.
 
 Trains both on MovieLens 100K with TensorFlow Recommenders, retrieves the nearest films of the one
-and the furthest of the other, evaluates, saves and loads. Needs `pip install 'farann[tfrs]'`:
+and the furthest of the other, evaluates, saves and loads. Needs `pip install '.[tfrs]'` in a
+checkout:
 
     python examples/tfrs_two_towers.py
     python examples/tfrs_two_towers.py --uniform-negatives 512 --logq

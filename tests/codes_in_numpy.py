@@ -1,6 +1,6 @@
 """The arithmetic of 8-bit codes in plain numpy: layouts of choice, sums, limits, scores, slack.
 
-What `src_c/quantize.c` and the kernels compute, in the words of docs/how-it-works.md; tests hold
+What `src_c/quantize.c` and the kernels compute, in the words of docs/how-it-works; tests hold
 the proof's inequalities against it, and the kernels' candidates.
 """
 

@@ -41,7 +41,7 @@ def test_missing_tensorflow(missing: str) -> None:
             pytest.skip(f"needs {name}")
     out = run(failing("farann.adapters.tfrs", missing))
     assert out.startswith(f"ModuleNotFoundError {missing} ")
-    assert "pip install 'farann[tfrs]'" in out
+    assert "pip install tensorflow tf-keras tensorflow-recommenders" in out
 
 
 def test_keras_3_in_the_place_of_keras_2() -> None:
@@ -57,4 +57,4 @@ def test_missing_keras_rs(missing: str) -> None:
         pytest.skip("needs keras")
     out = run(failing("farann.adapters.keras_rs", missing))
     assert out.startswith(f"ModuleNotFoundError {missing} ")
-    assert "pip install 'farann[keras-rs]'" in out
+    assert "pip install keras-rs" in out

@@ -1,6 +1,6 @@
 """The certificate of codes: no row that belongs to an answer is lost, whatever the data.
 
-The inequalities of docs/how-it-works.md, by plain numpy; then that kernels keep the candidates
+The inequalities of docs/how-it-works, by plain numpy; then that kernels keep the candidates
 which numpy says, at every level.
 """
 

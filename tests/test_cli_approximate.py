@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import inside
@@ -113,6 +114,12 @@ class TestSearch:
         assert "--budget: expected a whole number" in refused(capsys, *search, "--budget", "0")
 
 
+def test_no_table_before_an_error(place: Path, capsys: Capture) -> None:
+    build = ["build", "rows.npy", "-o", "codes.farann", "--no-vectors", "-q"]
+    assert main(build) == 0
+    assert "needs the vectors" in refused(capsys, "search", "codes.farann", "queries.npy")
+
+
 class TestTune:
     def test_prints_and_keeps(self, place: Path, capsys: Capture) -> None:
         assert main(["tune", "rows.farann", "-k", "3", "--queries", "queries.npy"]) == 0
@@ -129,6 +136,12 @@ class TestTune:
         pytest.importorskip("matplotlib")
         assert main(["tune", "rows.farann", "--plot", name]) == 0
         assert Path(name).read_bytes().startswith(start)
+
+    def test_plots_without_matplotlib(
+            self, place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        assert "a.png: this takes matplotlib, which can't be imported" in refused(
+            capsys, "tune", "rows.farann", "--plot", "a.png")
 
     def test_errors(self, place: Path, capsys: Capture) -> None:
         before = Path("rows.farann").read_bytes()

@@ -40,8 +40,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_built(pages: Path) -> None:
-    built = {page.stem for page in pages.glob("*.html")}
-    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= built
+    built = {page.relative_to(pages).with_suffix("") for page in pages.rglob("*.html")}
+    docs = ROOT / "docs"
+    assert {page.relative_to(docs).with_suffix("") for page in docs.rglob("*.md")} <= built
 
 
 def test_the_reference_has_all_public_names(pages: Path) -> None:
@@ -72,3 +73,71 @@ def test_the_page_of_the_command_line_has_all_commands_and_options() -> None:
         missing = [option for option in options
                    if option not in ("-h", "--help") and f"`{option}" not in section]
         assert not missing, (name, missing)
+
+
+def named_in_the_map(text: str) -> list[str]:
+    """Paths that the tree under "What is where" names, with stars for what is in angles."""
+    tree = text.partition("## What is where")[2].partition("\n## ")[0]
+    folders: list[tuple[int, str]] = []
+    found = []
+    for line in tree.splitlines():
+        if not line.startswith("    "):
+            continue
+        entry, indent = line.strip(), len(line) - len(line.lstrip())
+        folders = [folder for folder in folders if folder[0] < indent]
+        before = "".join(name for _, name in folders)
+        name = ""
+        for part in re.split(r"  +", entry)[0].split(", "):
+            # "metric.h, .c" are two files of one name.
+            name = name.rpartition(".")[0] + part if part.startswith(".") else part.split(" ")[0]
+            found.append(before + re.sub(r"<\w+>", "*", name))
+        if name.endswith("/"):
+            folders.append((indent, name))
+    return found
+
+
+def test_the_map_names_what_there_is() -> None:
+    names = named_in_the_map((ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert {"farann/index.py", "src_c/metric.c", "tests/inside.py"} <= set(names)
+    # Modules in Cython are named without what ends their files.
+    assert [name for name in names
+            if not (any(ROOT.glob(name)) or any(ROOT.glob(f"{name}.py[xi]")))] == []
+
+
+def test_parts_of_a_map() -> None:
+    text = """## What is where
+
+    a/                    two words
+      b.h, .c             three
+      c/<level>.h         and
+        d.py, e.py        more
+    f.py
+"""
+    assert named_in_the_map(text) == ["a/", "a/b.h", "a/b.c", "a/c/*.h", "a/d.py", "a/e.py", "f.py"]
+
+
+SOURCES = ("farann/**/*.py", "farann/**/*.py[xid]", "farann/**/*.pxd", "farann/**/*.pxi",
+           "src_c/**/*.[ch]", "bench/*.py")
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted((ROOT / "docs" / "how-it-works").glob("*.md")), ROOT / "docs" / "glossary.md"],
+    ids=lambda page: page.stem)
+def test_names_in_tables_are_those_of_the_code(page: Path) -> None:
+    """The last column of tables of letters and of words has names of the code."""
+    sources = {path for pattern in SOURCES for path in ROOT.glob(pattern)}
+    there = set(re.findall(r"\w+", "\n".join(
+        [*(path.read_text("utf-8") for path in sources), *(path.stem for path in sources)])))
+    missing = []
+    inside_table = False
+    for line in page.read_text("utf-8").splitlines():
+        cells = re.split(r"(?<!\\)\|", line)[1:-1]
+        if cells and cells[-1].strip() == "in the code":
+            inside_table = True
+        elif not cells:
+            inside_table = False
+        elif inside_table:
+            quoted = re.findall(r"`([^`]+)`", cells[-1])
+            missing += [word for code in quoted for word in re.findall(r"[^\W\d]\w*", code)
+                        if word not in there]
+    assert missing == []

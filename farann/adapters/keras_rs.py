@@ -23,7 +23,7 @@ for _name in ("keras", "keras_rs"):
     if importlib.util.find_spec(_name) is None:
         raise ModuleNotFoundError(
             f"farann.adapters.keras_rs needs {_name}, which is not installed: "
-            "pip install 'farann[keras-rs]', and one of tensorflow, jax and torch", name=_name)
+            "pip install keras-rs, and one of tensorflow, jax and torch", name=_name)
 
 import keras  # noqa: E402
 from keras_rs.layers import Retrieval  # noqa: E402

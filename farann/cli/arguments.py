@@ -128,7 +128,7 @@ def _number(text: str) -> float:
 ABOUT = """\
 Find the rows least like a query: the furthest by Euclidean distance (l2), by
 dot product or by cosine. Answers are exact, those of brute force in float64,
-unless one asks for less."""
+unless you ask for approximate ones."""
 
 EXAMPLES = """\
 examples:
@@ -147,8 +147,8 @@ set of several."""
 
 BUILD = f"""\
 Index the vectors of a file, which may be larger than memory. An .npy file of
-float32 in C order is used where it lies; of any other a float32 copy is made in
-a temporary file beside INDEX. The ids of rows are their numbers, from 0, unless
+float32 in C order is mapped; of any other a float32 copy is made in a temporary
+file beside INDEX. The ids of rows are their numbers, from 0, unless
 a file of ids is given: .txt, or any of those below with one integer a row.
 
 {VECTORS}"""
@@ -183,9 +183,9 @@ empty line. An array of integers does as well: a row a query, filled up with -1,
 or a single list for all queries."""
 
 TUNE = f"""\
-Measure what each recall costs, in counted work beside that of the exact
-search, print a table of it, and keep it in the index, where searches with
---recall look. The queries should be like those to come; by default rows serve.
+Measure what each recall costs, in counted work relative to the exact search,
+print the table, and keep it in the index for searches with --recall. The
+queries should be like those to come; by default rows are used.
 
 {VECTORS}"""
 
@@ -196,7 +196,7 @@ examples:
   farann tune items.farann --plot recall.png"""
 
 INFO = """\
-Tell what is in an index. The header and the small parts of the file are checked
+Show what is in an index. The header and the small parts of the file are checked
 in any case; --verify reads all of it and checks every byte."""
 
 INFO_EXAMPLES = """\
@@ -208,7 +208,7 @@ examples:
 DEMO = """\
 Index the 400,000 words of GloVe, print the words least similar to a few others
 under each metric, time it beside numpy and compare all ids with numpy in
-float64. Without the vectors it does so with scikit-learn's digits."""
+float64. Without the words it uses scikit-learn's digits."""
 
 DEMO_EXAMPLES = """\
 examples:
@@ -232,20 +232,22 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
                        help="what far means (default: l2)")
     build.add_argument("--codes", choices=["int8", "int4", "float32"], default="int8",
-                       help="how rows are scored before the exact pass: by 8-bit codes, faster, by "
-                       "4-bit ones, half as large, or by the rows alone, with less memory "
+                       help="how rows are scored before the exact rerank: by 8-bit codes (fast), "
+                       "4-bit codes (half as large) or float32 rows (least memory) "
                        "(default: int8)")
     build.add_argument("--no-vectors", action="store_true",
                        help="keep the codes alone, in a quarter (int8) or an eighth (int4) of the "
                        "memory; scores are approximate then, and searches need --recall or "
                        "--budget")
     build.add_argument("--cells", type=_cells, metavar="N",
-                       help="group the rows into N partitions, or auto, of which approximate "
-                       "searches probe few (default: none)")
-    build.add_argument("--queries", metavar="FILE", help="a sample of what is going to be asked")
+                       help="group the rows into N partitions (IVF lists), or auto, of which "
+                       "approximate searches probe a few (default: none)")
+    build.add_argument("--queries", metavar="FILE",
+                       help="a sample of the queries to come, if these are distributed "
+                       "differently from the rows")
     build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
     build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
-                       help="for what is drawn at random (default: 0)")
+                       help="seed of all that is random (default: 0)")
 
     search = commands.add_parser("search", help="find the rows furthest from queries",
                                  **_texts(SEARCH, SEARCH_EXAMPLES))
@@ -270,12 +272,13 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--allowed", metavar="FILE",
                         help="the only ids to find, or a boolean mask over all rows")
     search.add_argument("--mmap", action="store_true",
-                        help="leave the rows on disk and read what is needed")
+                        help="map the file: leave the rows on disk and read what is needed")
 
     tune = commands.add_parser("tune", help="measure what recall costs",
                                **_texts(TUNE, TUNE_EXAMPLES))
     tune.add_argument("index", metavar="INDEX", help="file that farann build wrote")
-    tune.add_argument("--queries", metavar="FILE", help="a sample of what is going to be asked")
+    tune.add_argument("--queries", metavar="FILE",
+                      help="a sample of the queries to come (default: rows)")
     tune.add_argument("-k", type=_at_least(1), default=10, metavar="N",
                       help="how many rows searches will ask for (default: 10)")
     tune.add_argument("--plot", metavar="FILE",
@@ -291,11 +294,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("-q", "--quiet", action="store_true",
                              help="no progress bar and no closing remark")
 
-    info = commands.add_parser("info", help="tell what is in an index",
+    info = commands.add_parser("info", help="show what is in an index",
                                **_texts(INFO, INFO_EXAMPLES))
     info.add_argument("index", metavar="INDEX", help="file that farann build wrote")
     info.add_argument("--verify", action="store_true", help="check every byte")
-    info.add_argument("--json", action="store_true", help="for other programs to read")
+    info.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
     demo = commands.add_parser("demo", help="the least similar words, beside numpy",
                                **_texts(DEMO, DEMO_EXAMPLES))

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from farann import BeyondHits, Hits, Index
 from farann.contract.checks import to_limits, to_new_ids
 from farann.io.files import replacing, require_regular
+from farann.io.vector_content import optional_package
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
 
 __all__ = ["build", "demo", "info", "search", "tune"]
@@ -144,7 +145,7 @@ def tune(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{plot}: unknown extension {plot.suffix!r}; plots are written as "
                              f"{', '.join(PLOTS)}")
         _check_output(plot, arguments.index, arguments.queries)
-        from matplotlib.figure import Figure
+        figures = optional_package("matplotlib.figure", plot)
     index = Index.load(arguments.index)
     sample = None
     if arguments.queries is not None and index.dim is not None:
@@ -154,7 +155,7 @@ def tune(arguments: argparse.Namespace) -> int:
     index.save(arguments.index)
     print(table)
     if plot is not None:
-        figure = Figure(layout="constrained")
+        figure = figures.Figure(layout="constrained")
         table.plot(figure.subplots())
         with replacing(plot) as stream:
             figure.savefig(stream, format=plot.suffix[1:])
@@ -259,8 +260,10 @@ def _per_query(answers: Answers) -> Iterator[tuple[NDArray[np.float32], NDArray[
 def _print_table(answers: Answers, index: Index, n: int) -> None:
     widths = max(5, len(str(n))), max(12, len(str(index.ids.max(initial=0))) + 2)
     name = SCORE_NAMES[index.metric]
+    found = _per_query(answers)
+    first = list(islice(found, 1))  # before the head, as this may be an error
     print(f"{'query':>{widths[0]}}{'rank':>8}{'id':>{widths[1]}}{name:>16}")
-    for query, (scores, ids) in enumerate(_per_query(answers)):
+    for query, (scores, ids) in enumerate(chain(first, found)):
         for rank, (score, id) in enumerate(zip(scores, ids, strict=True), 1):
             number = f"{score:.5f}" if abs(score) < 1e8 else f"{score:.8g}"
             print(f"{query:>{widths[0]}}{rank:>8}{id:>{widths[1]}}{number:>16}")

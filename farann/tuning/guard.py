@@ -3,7 +3,7 @@
 A plan holds for queries like its sample. Others are told by two tests, each of which nearly all
 queries of the sample pass: they are near one of some points among it, and in no direction further
 out than it. Long queries are reduced to a few sums of their coordinates before that. `_core.Guard`
-does the tests, docs/how-it-works.md explains them.
+does the tests, docs/how-it-works/partitions.md explains them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ WORD void score_four(const int normalized, const int are_short, const float *con
                      int64_t dim, const float *centre, const float *query_vector, f32v *products,
                      f32v *squares) {
     f32v product[4], square[4];
-    /* Sums of tiny numbers take a hundred cycles where they are denormal; docs/how-it-works.md. */
+    /* Sums of tiny numbers take a hundred cycles where they are denormal; docs/how-it-works. */
     const f32v start = f32_set1(normalized ? 0x1p-120f : 0.0f);
     int64_t j = 0;
     for (int r = 0; r < 4; r++) product[r] = square[r] = start;

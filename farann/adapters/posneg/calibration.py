@@ -330,4 +330,4 @@ def _sklearn(module: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "sklearn":
             raise
-        raise ImportError("calibration needs scikit-learn: pip install 'farann[posneg]'") from None
+        raise ImportError("calibration needs scikit-learn: pip install scikit-learn") from None

@@ -9,7 +9,7 @@ of likes and one of dislikes.
 
 import importlib.util
 
-_INSTALL = "pip install 'farann[tfrs]'"
+_INSTALL = "pip install tensorflow tf-keras tensorflow-recommenders"
 
 for _name in ("tensorflow", "tf_keras", "tensorflow_recommenders"):
     if importlib.util.find_spec(_name) is None:
