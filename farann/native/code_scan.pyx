@@ -12,8 +12,10 @@ from farann.native.kernels cimport *
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 
 cdef enum:
-    # Of the high nibbles of codes less than one row in so many should pass.
+    # Of the high nibbles of codes less than one row in so many should pass: low nibbles that need not
+    # be read must pay for rows that pass and are read on, of few dimensions for fewer.
     FEW_PASS = 4
+    FEW_PASS_DIMS = 1024
     # Rows that pass by them but don't look like an answer are put off, so many at most.
     DEFERRED = 8192
 
@@ -231,7 +233,7 @@ cdef class CodeScan:
         return True
 
     cdef void judge_high_nibbles(self, Query *query, int64_t passed, int64_t n) noexcept nogil:
-        if passed * FEW_PASS > n:
+        if passed * max(FEW_PASS, FEW_PASS_DIMS // self.coded.codes.dim) > n:
             query.next_pause = min(2 * query.next_pause + 1, LONGEST_PAUSE)
             query.pause = query.next_pause
 
