@@ -18,7 +18,7 @@ PAGES = [path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # Running it is all that this module is for.
-NOT_IMPORTED = {"farann.__main__"}
+NOT_IMPORTED = {"farann.native._all", "farann.__main__"}
 
 # A python block, with the comment that leaves it out if there is one.
 BLOCK = re.compile(

@@ -18,8 +18,9 @@ _WORTH_A_STRETCH = 0.98
 # What is outside the axes may move keys by such a share of how much they differ; and there are
 # none in larger dimensions, as queries would take longer to prepare than to ask.
 _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
-# It lets rows pass that are no answers: not more of a sample than so many a query.
-_MOST_PASSING = 8
+# It lets rows pass that are no answers: not more of a sample than so many a query,
+# as so many of the queries tell.
+_MOST_PASSING, _ASKED = 8, 128
 
 
 def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
@@ -108,6 +109,7 @@ def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Float64Ar
 
     Where answers are very near to each other, little outside the axes hides them among others.
     """
+    directions = directions[:: -(-len(directions) // _ASKED)]
     best = (sample @ directions.T).max(axis=0)
     along = (sample @ pca_axes.T) @ (pca_axes @ directions.T)
     # A few rows that are large may be left out of the codes.
