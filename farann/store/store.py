@@ -388,8 +388,7 @@ class Store:
         return {
             "rows": self.base.nbytes + self._tail.nbytes,
             "ids": self.ids.nbytes,
-            "removed": 0 if self.alive is None else self.alive.nbytes,
-            "centre": self.centre.nbytes,
+            "removed": 0 if self.alive is None else self.alive.nbytes, "centre": self.centre.nbytes,
             "codes": _nbytes(self.codes, self.added and self.added.room,
                              self.exact and self.exact.codes),
             "cells": _nbytes(self.partitions),
