@@ -249,6 +249,7 @@ def kept_by(asked: Levels, floor: float, arrays: inside.CodeArrays, single: bool
     coded[filled(arrays)] = True
     refined, rescored, n_bytes = np.zeros(2, int), np.zeros(2, int), 0
     pause = next_pause = 0
+    few = max(4, 1024 // arrays.transform.n_coded)  # of few dimensions fewer rows may pass
     width = arrays.panels.shape[1] + (0 if arrays.squares is None else 4)
     for block in blocks(n):
         upper_first = single and asked.upper is not None and asked.whole is not None
@@ -263,7 +264,7 @@ def kept_by(asked: Levels, floor: float, arrays: inside.CodeArrays, single: bool
         read = width + (arrays.panels.shape[1] if whole_too else 0)
         n_bytes += read * (min(block.stop, n_filled) - block.start)
         if upper_first:
-            many = [4 * int(some.sum()) > block.stop - block.start for some in passed]
+            many = [few * int(some.sum()) > block.stop - block.start for some in passed]
             assert many[0] == many[1], "the test needs data that decide"
             if many[0]:
                 next_pause = min(2 * next_pause + 1, 7)

@@ -426,7 +426,7 @@ def test_what_is_read_depends_on_the_number_of_queries(rng: np.random.Generator)
 
 
 def test_rows_that_are_not_allowed_are_not_refined(rng: np.random.Generator) -> None:
-    rows = rng.standard_normal((60_000, 64), dtype=np.float32)
+    rows = rng.standard_normal((20_000, 256), dtype=np.float32)
     index = index_of(rows).build()
     if index.isa == "scalar":
         pytest.skip("at this level the rows are listed")
