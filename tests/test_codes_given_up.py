@@ -75,8 +75,7 @@ def test_only_where_it_pays(rng: np.random.Generator) -> None:
     prototypes = rng.dirichlet(np.full(64, 0.1), 50)
     rows, queries = histograms(rng, 20_000, prototypes), histograms(rng, 100, prototypes)
     hits, stats = index_of(rows, "cosine").build().search_furthest(queries, return_stats=True)
-    some = farann.Hits(hits.scores[::6], hits.ids[::6])  # the oracle takes its time
-    assert_same(some, reference.furthest(queries[::6], rows, 10, "cosine"))
+    assert_same(hits, reference.furthest(queries, rows, 10, "cosine"))
     assert stats.rows_rescored < 100 * 1500
     if inside.cost.row_costs(100, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
         assert stats.float_products > 0
@@ -84,7 +83,7 @@ def test_only_where_it_pays(rng: np.random.Generator) -> None:
     for metric in METRICS:
         index = index_of(rows, metric).build()
         for asked in (queries, queries[0]):
-            for k in (1, 10):  # of more it is a near thing at some levels
+            for k in (1, 10, 100, 500):
                 _, stats = index.search_furthest(asked, k, return_stats=True)
                 assert stats.float_products == 0
 
@@ -97,8 +96,7 @@ def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) ->
     rows = rng.standard_normal((40_000, 64), dtype=np.float32) * scale
     queries = rng.standard_normal((60, 64), dtype=np.float32) * scale[::-1]
     hits, stats = index_of(rows, metric).build().search_furthest(queries, k, return_stats=True)
-    some = farann.Hits(hits.scores[::6], hits.ids[::6])  # the oracle takes its time
-    assert_same(some, reference.furthest(queries[::6], rows, k, metric))
+    assert_same(hits, reference.furthest(queries, rows, k, metric))
     if inside.cost.row_costs(60, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
         assert stats.rows_rescored < 60 * max(3000, 48 * k)
 

@@ -236,7 +236,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     builder, spec = task.builder, task.spec
     n, extents, threads = len(builder.rows), builder.extents, builder.threads
     relative = spec.bits == 4 and not spec.vectors
-    caps = _inside_cells(task)
+    caps = _inside_partitions(task)
     # Rows before all partitions have no mean to be relative to; the best keep their vectors. Those
     # of caps answer no query from elsewhere.
     first = builder.by_size_in_parts(
@@ -258,7 +258,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     return _made(replace(task, builder=builder), arrays, partitions)
 
 
-def _inside_cells(task: _Task) -> bool:
+def _inside_partitions(task: _Task) -> bool:
     """Whether answers have nearly the direction that a query looks in.
 
     Then it looks at caps of the sphere that it is in or near to. Keys of their rows differ by the

@@ -81,8 +81,8 @@ def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, lab
     """Code what optimistic scores of a partition are made of: mean, deviation, and mean of squares.
 
     `labels` number the partitions without gaps; -1 is a row of none. Deviations are those along
-    what is `asked`. With `caps` partitions are told as caps of the unit sphere, which rows must be
-    on.
+    what queries have by their `moment`. With `caps` partitions are told as caps of the unit sphere,
+    which rows must be on.
     """
     n_partitions, factor = len(starts) - 1, moment.root()
     sums = _sums_of(rows, centre, metric.normalized, labels, n_partitions, factor, threads)

@@ -109,6 +109,8 @@ def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Float64Ar
 
     Where answers are very near to each other, little outside the axes hides them among others.
     """
+    # What rows have in common moves all keys of a query alike, and hides none.
+    sample = sample - np.median(sample, axis=0)
     directions = directions[:: -(-len(directions) // _ASKED)]
     best = (sample @ directions.T).max(axis=0)
     along = (sample @ pca_axes.T) @ (pca_axes @ directions.T)
