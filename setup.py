@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -20,7 +21,7 @@ FLAGS = {
 
 
 class BuildExt(build_ext):
-    """Give each compiler family its own flags."""
+    """Give each compiler family its own flags, and compile a file on each core."""
 
     def build_extensions(self):
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
@@ -32,6 +33,14 @@ class BuildExt(build_ext):
             extension.extra_compile_args = flags
             if family == "unix" and sys.platform != "win32":
                 extension.libraries = ["m"]
+        one_by_one = self.compiler.compile
+
+        def compile_side_by_side(sources, **options):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                compiled = pool.map(lambda source: one_by_one([source], **options), sources)
+                return [name for names in compiled for name in names]
+
+        self.compiler.compile = compile_side_by_side
         super().build_extensions()
 
     def get_export_symbols(self, extension):
@@ -47,6 +56,8 @@ modules = cythonize(
     [Extension(SHARED, []),
      *(Extension(f"farann.native.{path.stem}", [str(path)])
        for path in sorted(Path("farann/native").glob("*.pyx")))],
+    # Processes are forked for this, which isn't safe or possible elsewhere.
+    nthreads=(os.cpu_count() or 1) if sys.platform == "linux" else 0,
     shared_utility_qualified_name=SHARED,
     compiler_directives={
         "language_level": 3,

@@ -6,7 +6,7 @@ from farann.native.encoding import (
     CODE_SPAN,
     LARGEST_STRETCH,
     MOST_AXES,
-    Turn,
+    Transform,
     code_extents,
     code_rows,
     encode_rows,
@@ -16,7 +16,7 @@ from farann.native.encoding import (
 from farann.native.guard import Guard
 from farann.native.kernels import METRICS, first_bad_row, isa_levels, largest_query_code
 from farann.native.measuring import score_slots, surprises
-from farann.native.partitions import Cells
+from farann.native.partitions import Partitions
 from farann.native.process import (
     CancelFlag,
     Cancelled,
@@ -26,7 +26,7 @@ from farann.native.process import (
     flush_denormals,
 )
 from farann.native.search import ApproximateTask, Task
-from farann.native.shortlists import Seeds
+from farann.native.shortlists import Shortlists
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot
 
@@ -38,15 +38,15 @@ __all__ = [
     "ApproximateTask",
     "CancelFlag",
     "Cancelled",
-    "Cells",
     "Codes",
     "Filter",
     "Guard",
-    "Seeds",
+    "Partitions",
+    "Shortlists",
     "SingleSearch",
     "Snapshot",
     "Task",
-    "Turn",
+    "Transform",
     "begin_arithmetic",
     "code_extents",
     "code_rows",

@@ -21,43 +21,45 @@ typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
  */
 typedef struct {
     const uint8_t *panels; /* whole codes, or the high nibbles where there are low ones */
-    const uint8_t *lower;
-    const uint8_t *whole; /* row after row; NULL where there are panels */
-    const float *weights; /* one over the scale of a panel's codes, or of a row's with `whole` */
-    const float *unknown; /* of a panel: the largest |low nibbles - 7.5|; NULL without them */
+    const uint8_t *low_nibbles;
+    const uint8_t *row_major; /* row after row; NULL where there are panels */
+    const float
+        *inv_scales; /* one over the scale of a panel's codes, or of a row's with `row_major` */
+    const float
+        *low_nibble_norm; /* of a panel: the largest |low nibbles - 7.5|; NULL without them */
     const float *squares; /* a row's |y|^2 times that; NULL: not part of the score */
     int64_t groups;
 } farann_coded_rows;
 
 /* Queries of a tile at most: lanes of the widest vectors. */
-enum { FARANN_BARS = 16 };
+enum { FARANN_MOST_TILE_QUERIES = 16 };
 
 /*
  * When a row passes, for one query. With H the sum of <u, what the scan reads of the
- * codes>, w the row's inverse scale, b its square and l what is unknown of its panel where high
+ * codes>, w the row's inverse scale, b its square and l low_nibble_norm of its panel where high
  * nibbles are read alone, it does if
- *     H > threshold * w + square * b + unknown * l + offset
+ *     H > threshold * w + square * b + low_nibble_norm * l + offset
  * and its score is (H * step + origin + sign * b) / w.
  */
 typedef struct {
     float threshold;
     float square;
-    float unknown;
+    float low_nibble_norm;
     float offset;
     float step;
     float origin;
-} farann_code_bar;
+} farann_pass_threshold;
 
-/* The bars of a tile's queries, and the sign of |y|^2 in their keys. */
+/* The pass thresholds of a tile's queries, and the sign of |y|^2 in their keys. */
 typedef struct {
-    float threshold[FARANN_BARS];
-    float square[FARANN_BARS];
-    float unknown[FARANN_BARS];
-    float offset[FARANN_BARS];
-    float step[FARANN_BARS];
-    float origin[FARANN_BARS];
+    float threshold[FARANN_MOST_TILE_QUERIES];
+    float square[FARANN_MOST_TILE_QUERIES];
+    float low_nibble_norm[FARANN_MOST_TILE_QUERIES];
+    float offset[FARANN_MOST_TILE_QUERIES];
+    float step[FARANN_MOST_TILE_QUERIES];
+    float origin[FARANN_MOST_TILE_QUERIES];
     float sign;
-} farann_code_bars;
+} farann_pass_thresholds;
 
 /*
  * Memory that is read after the present scan, some parts of it, from the one that is `part` on.
@@ -74,7 +76,7 @@ typedef struct {
 /* A tile of queries as gather_codes lays it, or a single one: `codes` u, signed, group by group. */
 typedef struct {
     const uint32_t *codes;
-    const farann_code_bars *bars;
+    const farann_pass_thresholds *bars;
     farann_ahead *ahead; /* for scans of whole tiles; NULL: nothing */
 } farann_coded_tile;
 
@@ -93,7 +95,7 @@ typedef struct {
     int64_t count;
     double *keys;
     int64_t *rows;
-} farann_key_bar;
+} farann_key_threshold;
 
 /*
  * Rows in float64 as pack_rows_f64 lays them, their ids, of which infinite ones fill up a panel, and
@@ -109,7 +111,8 @@ typedef struct {
 
 /* Compares exact keys of packed rows; see farann_kernels. */
 typedef void farann_scan_keys(const farann_key_panels *panels, int64_t first, int64_t n,
-                              const double *queries, double sign, int count, farann_key_bar *bars);
+                              const double *queries, double sign, int count,
+                              farann_key_threshold *bars);
 
 /* Scores coded rows; see farann_kernels. */
 typedef void farann_scan_codes(const farann_coded_rows *rows, int64_t start, int64_t n,
@@ -224,13 +227,13 @@ typedef struct {
      * queries (or against one query), by both nibbles of their codes or by the high ones alone.
      * Appends those that pass to the query's candidates, as position within these rows; positions
      * that fill up a panel may be among them. Candidates need room for n rounded up to whole
-     * panels. scan_upper_one_i4 leaves bare sums for scores, of rows that have low nibbles, too:
-     * refine_codes_i8 adds these.
+     * panels. scan_high_one_i4 leaves bare sums for scores, of rows that have low nibbles, too:
+     * rerank_codes_i8 adds these.
      */
     farann_scan_codes *scan_codes_i8;
     farann_scan_codes *scan_codes_one_i8;
-    farann_scan_codes *scan_upper_i4;
-    farann_scan_codes *scan_upper_one_i4;
+    farann_scan_codes *scan_high_i4;
+    farann_scan_codes *scan_high_one_i4;
 
     /*
      * Score the first n coded rows, whole panels of them, against a tile of code_queries queries
@@ -252,9 +255,9 @@ typedef struct {
     /*
      * Score the candidates from `from` on, whose slots are rows start + slot and whose scores are
      * sums of high nibbles, by the low ones as well, against one query (or, whatever their
-     * scores, by `whole` codes); keep those that pass.
+     * scores, by `row_major` codes); keep those that pass.
      */
-    void (*refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
+    void (*rerank_codes_i8)(const farann_coded_rows *rows, int64_t start,
                             const farann_coded_tile *query, farann_candidates *list, int64_t from);
 
     /* Rotate x (dim) in place: per round a change of signs (rounds x dim), then butterflies. */

@@ -26,8 +26,8 @@ static double query_coordinate(farann_metric metric, double sign, double q, doub
     return sign * (metric == FARANN_L2 ? -2.0 * (q - centre) : -q / query_norm);
 }
 
-void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,
-                          const double *centre, double query_norm, double *query_vector) {
+void farann_query_vector(farann_metric metric, double sign, const double *exact, int64_t dim,
+                         const double *centre, double query_norm, double *query_vector) {
     if (metric == FARANN_L2)
         for (int64_t j = 0; j < dim; j++)
             query_vector[j] = query_coordinate(FARANN_L2, sign, exact[j], centre[j], 1.0);
@@ -78,21 +78,21 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
         prepared->key_offset = sign * dot_centre / norm;
         slack[0] += gamma64 * 8.0; /* unit vectors: |centre| <= 1 */
     }
-    prepared->weight_norm = a;
+    prepared->vector_norm = a;
     prepared->query_norm = norm;
     /* farann_query_slack counts on norms that are right within this. */
-    if (!(terms * U32 < LARGEST_NORM_ERROR)) prepared->weight_norm = INFINITY;
+    if (!(terms * U32 < LARGEST_NORM_ERROR)) prepared->vector_norm = INFINITY;
 }
 
 double farann_query_slack(const farann_query *query, double squares) {
     double largest = sqrt(squares + query->lost_squares) * (1.0 + LARGEST_NORM_ERROR);
-    if (!(query->weight_norm * largest + largest * largest < LARGEST_FLOAT32_SCORE)) return -1.0;
-    if (!(query->weight_norm < LARGEST_FLOAT32_SCORE)) return -1.0;
+    if (!(query->vector_norm * largest + largest * largest < LARGEST_FLOAT32_SCORE)) return -1.0;
+    if (!(query->vector_norm < LARGEST_FLOAT32_SCORE)) return -1.0;
     return query->slack[0] + largest * (query->slack[1] + largest * query->slack[2]);
 }
 
-double farann_query_slack_as_lies(const farann_query *query, int normalized, double smallest,
-                                  double largest) {
+double farann_query_slack_row_major(const farann_query *query, int normalized, double smallest,
+                                    double largest) {
     if (!normalized) return farann_query_slack(query, largest);
     /* p / sqrt(n), less a constant, is right to 1.6 gamma where n is far from the ends. */
     if (!(smallest > SMALLEST_SQUARES && largest < LARGEST_FLOAT32_SCORE)) return -1.0;

@@ -20,13 +20,13 @@ typedef struct {
     double key_offset;
     double slack[3];
     double lost_squares; /* what underflow may take from a |y|^2 summed in float32 */
-    double weight_norm;  /* |a|, of the query vector in float32 */
+    double vector_norm;  /* |a|, of the query vector in float32 */
     double query_norm;   /* |q| summed in the order of exact keys; 1 but for cosine */
 } farann_query;
 
 /* How rows are packed for a metric and sign. */
 typedef struct {
-    int unit;
+    int normalized;
     float bias_sign;
 } farann_packing;
 
@@ -43,8 +43,8 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
                           farann_query *prepared);
 
 /* The query vector before it is rounded: s times -2 (q - m), -q or -q / |q|. */
-void farann_query_weights(farann_metric metric, double sign, const double *exact, int64_t dim,
-                          const double *centre, double query_norm, double *query_vector);
+void farann_query_vector(farann_metric metric, double sign, const double *exact, int64_t dim,
+                         const double *centre, double query_norm, double *query_vector);
 
 /*
  * The slack for a block with |y|^2 <= squares, or a negative number if float32 can't hold the
@@ -56,8 +56,8 @@ double farann_query_slack(const farann_query *query, double squares);
  * The same for row-major rows, whose |y|^2 span smallest .. largest; for `normalized` rows y
  * is the row itself.
  */
-double farann_query_slack_as_lies(const farann_query *query, int normalized, double smallest,
-                                  double largest);
+double farann_query_slack_row_major(const farann_query *query, int normalized, double smallest,
+                                    double largest);
 
 /*
  * The reduced key, for furthest search, above which a row is more than `epsilon` further than

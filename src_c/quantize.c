@@ -31,20 +31,20 @@ double farann_along(const farann_kernels *kernels, const double *directions, int
 }
 
 /* Add `share` of what x is along p. */
-static void stretch(const farann_kernels *kernels, const farann_turn *turn, double share,
+static void stretch(const farann_kernels *kernels, const farann_transform *turn, double share,
                     int64_t dim, double *x) {
     double along;
-    if (!turn->stretch) return;
-    kernels->project_f64(turn->stretch, 1, (dim + 7) / 8 * 8, x, &along);
+    if (!turn->mean_direction) return;
+    kernels->project_f64(turn->mean_direction, 1, (dim + 7) / 8 * 8, x, &along);
     along *= share;
-    for (int64_t j = 0; j < dim; j++) x[j] += along * turn->stretch[j];
+    for (int64_t j = 0; j < dim; j++) x[j] += along * turn->mean_direction[j];
 }
 
 /*
  * Put what x is along the axes in its place, with zeros behind, and rotate that. Gives the square of
  * what is left of x, rounded up.
  */
-static double rotate_along(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
+static double rotate_along(const farann_kernels *kernels, const farann_transform *turn, int64_t dim,
                            double *x, double *scratch) {
     const int64_t padded = (dim + 7) / 8 * 8;
     double outside = 0.0;
@@ -56,15 +56,16 @@ static double rotate_along(const farann_kernels *kernels, const farann_turn *tur
     return outside;
 }
 
-double farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
-                           double *query_vector, double *scratch) {
-    stretch(kernels, turn, -turn->shrink, dim, query_vector);
+double farann_transform_query(const farann_kernels *kernels, const farann_transform *turn,
+                              int64_t dim, double *query_vector, double *scratch) {
+    stretch(kernels, turn, -turn->scaling, dim, query_vector);
     return sqrt(rotate_along(kernels, turn, dim, query_vector, scratch));
 }
 
 /* A row's coordinates z, with zeros behind; gives the square of what is outside the axes. */
 static double turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
-                         const double *centre, int normalized, const farann_turn *turn, double *z) {
+                         const double *centre, int normalized, const farann_transform *turn,
+                         double *z) {
     double scale = 1.0;
     if (normalized) {
         double squares = 0.0;
@@ -83,7 +84,7 @@ static double largest_magnitude(const double *x, int64_t dim) {
 }
 
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                         const double *centre, int normalized, const farann_turn *turn,
+                         const double *centre, int normalized, const farann_transform *turn,
                          double *scratch, double *extents) {
     for (int64_t i = 0; i < n; i++) {
         const double outside =
@@ -102,9 +103,9 @@ static double nearest_code(double x) {
 }
 
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int normalized, const farann_turn *turn,
+                        const double *centre, int normalized, const farann_transform *turn,
                         const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
-                        float *unknown, farann_code_extremes *largest) {
+                        float *low_nibble_norm, farann_code_extremes *largest) {
     const int64_t row_bytes = (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP *
                               FARANN_CODE_GROUP;
     for (int64_t i = 0; i < n; i++) {
@@ -123,11 +124,11 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
             l2 += l * l;
         }
         squares[i] = z2 + outside;
-        unknown[i] = (float)(sqrt(l2) * (1.0 + 0x1p-23));
+        low_nibble_norm[i] = (float)(sqrt(l2) * (1.0 + 0x1p-23));
         if (!(w > 0.0)) continue;
         largest->residual = fmax(largest->residual, e2);
         largest->length = fmax(largest->length, z2 * w * w);
-        largest->unknown = fmax(largest->unknown, l2);
+        largest->low_nibble_norm = fmax(largest->low_nibble_norm, l2);
         largest->norm = fmax(largest->norm, z2 + outside);
         largest->outside = fmax(largest->outside, outside);
         largest->outside_length = fmax(largest->outside_length, outside * w * w);
@@ -194,7 +195,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     const double largest = kernels->largest_f64(a, (dim + 7) / 8 * 8);
     const double t = step_of_query(rows, largest, rest, most);
     double sums[3];
-    coded->unit = -1.0;
+    coded->step = -1.0;
     coded->slack = farann_query_slack(prepared, reach * reach);
     /* The last comparison fails only with bounds from a file that lies. */
     if (coded->slack < 0.0 || !(t > SMALLEST_STEP && t < LARGEST_STEP) ||
@@ -217,32 +218,34 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
     /* This share is not small: it pays for what float32 does to it. */
     const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
-    const double codes_off = rows->residual + (high_alone ? rows->unknown : 0.0);
+    const double codes_off = rows->residual + (high_alone ? rows->low_nibble_norm : 0.0);
     coded->allowance =
         (within * rows->residual + left * rows->length + outside) / t * (1.0 + 1e-9) + rounding;
     coded->length = within / t * (1.0 + 1e-9);
-    coded->slack += 0x1p-20 * ((within + prepared->weight_norm) *
-                                   (reach + (rows->residual + rows->unknown) * rows->scale) +
-                               reach * reach);
-    coded->slack += 0x1p-36 * prepared->weight_norm * reach;
+    coded->slack += 0x1p-20 *
+                    ((within + prepared->vector_norm) *
+                         (reach + (rows->residual + rows->low_nibble_norm) * rows->scale) +
+                     reach * reach);
+    coded->slack += 0x1p-36 * prepared->vector_norm * reach;
     coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
                  (left * rows->norm + rest * rows->outside) * (1.0 + 1e-9);
-    if (coded->allowance + coded->length * rows->unknown < LARGEST_SQUARE) coded->unit = t;
-    coded->per_unit = 1.0 / t;
+    if (coded->allowance + coded->length * rows->low_nibble_norm < LARGEST_SQUARE) coded->step = t;
+    coded->inv_step = 1.0 / t;
 }
 
-farann_code_bar farann_code_bar_none(void) {
-    farann_code_bar bar = {0};
+farann_pass_threshold farann_pass_threshold_none(void) {
+    farann_pass_threshold bar = {0};
     bar.offset = (float)PASS_ALL;
     return bar;
 }
 
-farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
-                                   double floor, double sign, int high_alone) {
-    farann_code_bar bar = farann_code_bar_none();
-    if (coded->unit < 0.0) return bar;
-    const double t = coded->unit, width = high_alone ? HIGH_STEP : 1.0;
-    const double units = coded->per_unit * (high_alone ? 1.0 / HIGH_STEP : 1.0);
+farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
+                                               const farann_code_bounds *rows, double floor,
+                                               double sign, int high_alone) {
+    farann_pass_threshold bar = farann_pass_threshold_none();
+    if (coded->step < 0.0) return bar;
+    const double t = coded->step, width = high_alone ? HIGH_STEP : 1.0;
+    const double units = coded->inv_step * (high_alone ? 1.0 / HIGH_STEP : 1.0);
     const double centre = coded->sum * (high_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
     const double most = rows->largest_threshold * units * t;
     const int squared = rows->largest_square > 0.0;
@@ -256,7 +259,7 @@ farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann
     if (threshold > most) threshold = most;
     bar.threshold = (float)threshold;
     bar.square = squared ? (float)(-sign * units) : 0.0f;
-    bar.unknown = high_alone ? (float)(-coded->length * (units * t)) : 0.0f;
+    bar.low_nibble_norm = high_alone ? (float)(-coded->length * (units * t)) : 0.0f;
     bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
     return bar;
 }
@@ -268,8 +271,8 @@ farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
     const int64_t from = start / FARANN_CODE_PANEL * panel_bytes;
     const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
     farann_ahead ahead = {{rows->panels + from, NULL, NULL}, {bytes, 0, 0}, 0, 0};
-    if (rows->lower) {
-        ahead.from[1] = rows->lower + from;
+    if (rows->low_nibbles) {
+        ahead.from[1] = rows->low_nibbles + from;
         ahead.bytes[1] = bytes;
     }
     if (slots) {
@@ -294,10 +297,10 @@ void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t 
     const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
     for (int64_t at = 0; at < bytes && at < MOST; at += LINE) {
         FARANN_PREFETCH(rows->panels + from + at);
-        if (rows->lower) FARANN_PREFETCH(rows->lower + from + at);
+        if (rows->low_nibbles) FARANN_PREFETCH(rows->low_nibbles + from + at);
     }
-    FARANN_PREFETCH(rows->weights + panel);
-    if (rows->unknown) FARANN_PREFETCH(rows->unknown + panel);
+    FARANN_PREFETCH(rows->inv_scales + panel);
+    if (rows->low_nibble_norm) FARANN_PREFETCH(rows->low_nibble_norm + panel);
     if (rows->squares) FARANN_PREFETCH(rows->squares + start);
 }
 
@@ -308,23 +311,25 @@ int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t grou
     return sum;
 }
 
-float farann_code_score(const farann_code_bar *bar, float sum, float inv_scale, float square) {
+float farann_code_score(const farann_pass_threshold *bar, float sum, float inv_scale,
+                        float square) {
     return (sum * bar->step + bar->origin + square) / inv_scale;
 }
 
-int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
+int farann_code_passes(const farann_pass_threshold *bar, const farann_coded_rows *rows, int64_t row,
                        float sum) {
     const int64_t panel = row / FARANN_CODE_PANEL;
-    float limit = bar->offset + rows->weights[panel] * bar->threshold;
-    if (rows->unknown) limit += rows->unknown[panel] * bar->unknown;
+    float limit = bar->offset + rows->inv_scales[panel] * bar->threshold;
+    if (rows->low_nibble_norm) limit += rows->low_nibble_norm[panel] * bar->low_nibble_norm;
     if (rows->squares) limit += rows->squares[row] * bar->square;
     return sum > limit;
 }
 
-void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar) {
+void farann_pass_thresholds_set(farann_pass_thresholds *bars, int64_t i,
+                                const farann_pass_threshold *bar) {
     bars->threshold[i] = bar->threshold;
     bars->square[i] = bar->square;
-    bars->unknown[i] = bar->unknown;
+    bars->low_nibble_norm[i] = bar->low_nibble_norm;
     bars->offset[i] = bar->offset;
     bars->step[i] = bar->step;
     bars->origin[i] = bar->origin;

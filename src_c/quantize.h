@@ -13,22 +13,22 @@
 
 enum {
     FARANN_ROTATION_ROUNDS = 3,
-    FARANN_SPAN = 16,   /* of inverse scales: the largest is at most so many times the smallest */
-    FARANN_STRETCH = 8, /* rows become so many times as long in one direction at most */
+    FARANN_SPAN = 16, /* of inverse scales: the largest is at most so many times the smallest */
+    FARANN_MOST_SCALING = 8, /* rows become so many times as long in one direction at most */
 };
 
 /*
  * What rows and query vectors go through before they are coded: along p rows are stretched and
  * query vectors shrunk, which leaves their products; then only what they are along the axes is
- * kept; then a rotation. |p|^2 is at most FARANN_STRETCH - 1.
+ * kept; then a rotation. |p|^2 is at most FARANN_MOST_SCALING - 1.
  */
 typedef struct {
-    const double *signs;   /* FARANN_ROTATION_ROUNDS x coded */
-    const double *stretch; /* p, with zeros up to a multiple of 8; NULL: none */
-    double shrink;         /* 1 / (1 + |p|^2) */
-    const double *axes;    /* coded x dim, orthonormal, each with such zeros; NULL: all is kept */
-    int64_t coded;         /* coordinates */
-} farann_turn;
+    const double *signs;          /* FARANN_ROTATION_ROUNDS x coded */
+    const double *mean_direction; /* p, with zeros up to a multiple of 8; NULL: none */
+    double scaling;               /* 1 / (1 + |p|^2) */
+    const double *axes; /* coded x dim, orthonormal, each with such zeros; NULL: all is kept */
+    int64_t coded;      /* coordinates */
+} farann_transform;
 
 /*
  * What x is along n orthonormal directions; gives the square of what is left of it, rounded up. All
@@ -41,36 +41,36 @@ double farann_along(const farann_kernels *kernels, const double *directions, int
  * Turn a query vector (dim) in place; there is room up to a multiple of 8, and zeros in it, and as
  * much in `scratch`. Gives how long it is outside the axes, rounded up.
  */
-double farann_turn_weights(const farann_kernels *kernels, const farann_turn *turn, int64_t dim,
-                           double *query_vector, double *scratch);
+double farann_transform_query(const farann_kernels *kernels, const farann_transform *turn,
+                              int64_t dim, double *query_vector, double *scratch);
 
 /*
  * The largest |coordinate| of each row, centred, scaled and turned, or how long it is outside the
  * axes, if that is more; `scratch` holds twice dim up to a multiple of 8, all zeros.
  */
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                         const double *centre, int normalized, const farann_turn *turn,
+                         const double *centre, int normalized, const farann_transform *turn,
                          double *scratch, double *extents);
 
 /* What is raised to the largest of coded rows, with e = w z - c, and l the lower bits of c + 128. */
 typedef struct {
-    double residual;       /* |e|^2 */
-    double length;         /* |w z|^2 */
-    double unknown;        /* |l - 7.5|^2 */
-    double norm;           /* |z|^2, with what is outside the axes */
-    double outside;        /* |z'|^2 of what is outside them */
-    double outside_length; /* |w z'|^2 */
+    double residual;        /* |e|^2 */
+    double length;          /* |w z|^2 */
+    double low_nibble_norm; /* |l - 7.5|^2 */
+    double norm;            /* |z|^2, with what is outside the axes */
+    double outside;         /* |z'|^2 of what is outside them */
+    double outside_length;  /* |w z'|^2 */
 } farann_code_extremes;
 
 /*
  * Code n rows, one after the other, as bytes c + 128, padded with zeros c to whole groups; each by
  * its inverse scale, which must take no coordinate beyond 127; 0: the row doesn't count. squares:
- * |z|^2, with what is outside the axes; unknown: |l - 7.5|, rounded up. `scratch` as above.
+ * |z|^2, with what is outside the axes; low_nibble_norm: |l - 7.5|, rounded up. `scratch` as above.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int normalized, const farann_turn *turn,
+                        const double *centre, int normalized, const farann_transform *turn,
                         const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
-                        float *unknown, farann_code_extremes *largest);
+                        float *low_nibble_norm, farann_code_extremes *largest);
 
 /*
  * Lay the codes of n rows out in panels: row i at position places[i], nowhere where that is
@@ -88,7 +88,7 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
 typedef struct {
     double residual;
     double length;
-    double unknown;
+    double low_nibble_norm;
     double norm;    /* |z|, with what is outside the axes */
     double outside; /* what is outside them, and the same times the inverse scale */
     double outside_length;
@@ -101,11 +101,11 @@ typedef struct {
 
 /* A query as coded. */
 typedef struct {
-    double unit;      /* t; negative: these codes can't be used */
-    double per_unit;  /* 1 / t */
+    double step;      /* t; negative: these codes can't be used */
+    double inv_step;  /* 1 / t */
     double sum;       /* of u */
     double allowance; /* what <u, c> may lack, as rows and queries were rounded */
-    double length;    /* |u|: times what is unknown of a row where only high nibbles are read */
+    double length;    /* |u|: times low_nibble_norm of a row where only high nibbles are read */
     double slack;     /* what else a score may be off, in units of the key */
     double off;       /* how far the score of any coded row may be from its reduced key */
 } farann_coded_query;
@@ -125,14 +125,15 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
  * their codes were rounded. `sign` is that of |y|^2 in the key; `high_alone`: for scans of the
  * high nibbles of codes. A query without codes lets no row pass.
  */
-farann_code_bar farann_code_bar_at(const farann_coded_query *coded, const farann_code_bounds *rows,
-                                   double floor, double sign, int high_alone);
+farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
+                                               const farann_code_bounds *rows, double floor,
+                                               double sign, int high_alone);
 
-/* The score of a row with that inverse scale and square by a sum for which `bar` was made. */
-float farann_code_score(const farann_code_bar *bar, float sum, float inv_scale, float square);
+/* The score of a row with that inverse scale and square by a sum, with its query's pass threshold. */
+float farann_code_score(const farann_pass_threshold *bar, float sum, float inv_scale, float square);
 
-/* Whether a row passes by a sum for which `bar` was made, as kernels decide it. */
-int farann_code_passes(const farann_code_bar *bar, const farann_coded_rows *rows, int64_t row,
+/* Whether a row passes by a sum, with its query's pass threshold, as kernels decide it. */
+int farann_code_passes(const farann_pass_threshold *bar, const farann_coded_rows *rows, int64_t row,
                        float sum);
 
 /* Ask for the first lines of n rows from `start` on, a panel's first; the rest follows by itself. */
@@ -151,10 +152,11 @@ farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
 /* Ask for what the steps left. */
 void farann_ahead_finish(farann_ahead *ahead);
 
-/* The bar that no row passes. */
-farann_code_bar farann_code_bar_none(void);
+/* The pass threshold that no row passes. */
+farann_pass_threshold farann_pass_threshold_none(void);
 
-/* Set the bar of a tile's query i. */
-void farann_code_bars_set(farann_code_bars *bars, int64_t i, const farann_code_bar *bar);
+/* Set the pass threshold of a tile's query i. */
+void farann_pass_thresholds_set(farann_pass_thresholds *bars, int64_t i,
+                                const farann_pass_threshold *bar);
 
 #endif

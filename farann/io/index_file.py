@@ -273,7 +273,7 @@ def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
 
 def _partitions_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
                    codes: CodeArrays,
-                   of_core: _core.Codes) -> tuple[PartitionArrays | None, _core.Cells | None]:
+                   of_core: _core.Codes) -> tuple[PartitionArrays | None, _core.Partitions | None]:
     relative = metadata.get("relative", False)
     if not isinstance(relative, bool) or (relative and "cell_unit" not in metadata):
         raise FormatError(f"metadata: 'relative' can't be {checks.shown(relative)}")

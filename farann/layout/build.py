@@ -318,7 +318,8 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
         base = base if vectors else base[layout.codes.outliers]
     return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
                           builder.metric.number, builder.isa, codes=native.codes,
-                          cells=native.partitions, vectors=vectors, seeds=native.shortlists)
+                          partitions=native.partitions, vectors=vectors,
+                          shortlists=native.shortlists)
 
 
 def _by_partition(labels: Int32Array, first: Int64Array,

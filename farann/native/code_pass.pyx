@@ -89,14 +89,14 @@ cdef class CodePass:
 
     cdef bint pack_whole(self, int64_t start, int64_t n) noexcept nogil:
         """Put whole codes of n rows into panels; False: these must have one weight, and don't."""
-        cdef const float *weights = self.coded.codes.refined.weights + start
+        cdef const float *weights = self.coded.codes.refined.inv_scales + start
         cdef int64_t i, groups = self.coded.codes.groups
         for i in range(n):
             if weights[i] != weights[i - i % FARANN_CODE_PANEL]:
                 return False
             self.whole_weights[i // FARANN_CODE_PANEL] = weights[i]
             self.candidates.positions[i] = i
-        farann_pack_codes(self.coded.codes.refined.whole + start * groups * FARANN_CODE_GROUP,
+        farann_pack_codes(self.coded.codes.refined.row_major + start * groups * FARANN_CODE_GROUP,
                           self.candidates.positions, n, groups, False, self.whole_panels, NULL)
         return True
 
@@ -107,7 +107,7 @@ cdef class CodePass:
         cdef farann_coded_rows rows = self.coded.codes.refined
         cdef farann_block block = self.code_scan.coded_block(start)
         cdef farann_coded_tile tile
-        rows.panels, rows.weights, rows.whole = self.whole_panels, self.whole_weights, NULL
+        rows.panels, rows.inv_scales, rows.row_major = self.whole_panels, self.whole_weights, NULL
         if rows.squares != NULL:
             rows.squares += start
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL

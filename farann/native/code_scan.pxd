@@ -4,8 +4,8 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.kernels cimport (farann_ahead, farann_block, farann_code_bar,
-                                    farann_code_bars, farann_coded_rows, farann_scan_codes)
+from farann.native.kernels cimport (farann_ahead, farann_block, farann_pass_threshold,
+                                    farann_pass_thresholds, farann_coded_rows, farann_scan_codes)
 from farann.native.key_scan cimport KeyScan
 from farann.native.query_batch cimport Query, QueryBatch
 
@@ -26,8 +26,8 @@ cdef class CodeScan:
     cdef farann_coded_rows block  # the rows that are scanned by tile after tile
     cdef farann_ahead ahead  # what is read after these
     cdef uint8_t *joined  # their codes, where these lie in halves and many tiles read them
-    cdef farann_code_bars pass_thresholds  # of one tile
-    cdef farann_code_bar nothing_passes
+    cdef farann_pass_thresholds pass_thresholds  # of one tile
+    cdef farann_pass_threshold nothing_passes
     cdef bint keys_follow  # blocks of codes, for queries that too many of their rows pass for
     cdef int8_t *mean  # what rows of the block were coded relative to; NULL: none ever is
     cdef double mean_unit  # 0: nothing

@@ -31,7 +31,7 @@ cdef class CodeScan:
         cdef Codes codes = coded.codes
         cdef int64_t width = coded.code_width
         self.batch, self.candidates, self.key_scan, self.coded = batch, candidates, key_scan, coded
-        self.pass_thresholds.sign, self.nothing_passes = batch.sign, farann_code_bar_none()
+        self.pass_thresholds.sign, self.nothing_passes = batch.sign, farann_pass_threshold_none()
         if batch.snapshot.partitions is not None and batch.snapshot.partitions.relative:
             self.offsets = <double *>batch.scratch.allocate(width + codes.groups, sizeof(double))
             self.mean = <int8_t *>(self.offsets + width)
@@ -81,20 +81,20 @@ cdef class CodeScan:
         cdef int64_t panel = start // FARANN_CODE_PANEL
         cdef int64_t at = panel * FARANN_CODE_PANEL * self.coded.codes.panels.shape[1]
         self.block = rows[0]
-        self.block.weights += panel
-        if rows.unknown != NULL:
-            self.block.unknown += panel
+        self.block.inv_scales += panel
+        if rows.low_nibble_norm != NULL:
+            self.block.low_nibble_norm += panel
         if rows.squares != NULL:
             self.block.squares += start
         self.block.panels += at
         self.take_mean(start)
-        if rows.lower == NULL:
+        if rows.low_nibbles == NULL:
             return
         if n_tiles > self.batch.kernels.few_tiles and self.joined != NULL:
             self.batch.kernels.join_codes_i8(rows, start, n, self.joined)
-            self.block.panels, self.block.lower = self.joined, NULL
+            self.block.panels, self.block.low_nibbles = self.joined, NULL
         else:
-            self.block.lower += at
+            self.block.low_nibbles += at
 
     cdef void take_mean(self, int64_t position) noexcept nogil:
         """Make the mean of a position's partition that of the block."""
@@ -113,7 +113,7 @@ cdef class CodeScan:
 
     cdef double offset_of(self, int64_t i) noexcept nogil:
         """What the mean adds to scores of the block for query i."""
-        return self.mean_unit * self.batch.queries[i].scan.unit * farann_code_product(
+        return self.mean_unit * self.batch.queries[i].scan.step * farann_code_product(
             self.coded.single_codes(i), self.mean, self.coded.codes.groups)
 
     cdef void add_offsets(self, int64_t count) noexcept nogil:
@@ -141,15 +141,15 @@ cdef class CodeScan:
             query = &self.batch.queries[self.candidates.members[i]]
             self.candidates.tile[i] = query.candidates
             if query.by_keys:
-                farann_code_bars_set(&self.pass_thresholds, i, &self.nothing_passes)
+                farann_pass_thresholds_set(&self.pass_thresholds, i, &self.nothing_passes)
                 continue
             n_coded += query.coded
             if self.mean_unit != 0.0:
                 offset = self.offsets[i] = self.offset_of(self.candidates.members[i])
             self.raise_pass_threshold(query, HIGH_NIBBLES if high else WHOLE_CODES, offset)
-            farann_code_bars_set(&self.pass_thresholds, i, &query.pass_threshold)
+            farann_pass_thresholds_set(&self.pass_thresholds, i, &query.pass_threshold)
         for i in range(count, width):
-            farann_code_bars_set(&self.pass_thresholds, i, &self.nothing_passes)
+            farann_pass_thresholds_set(&self.pass_thresholds, i, &self.nothing_passes)
         if n_coded == 0:
             return
         tile.codes, tile.bars, tile.ahead = codes, &self.pass_thresholds, &self.ahead
@@ -199,13 +199,13 @@ cdef class CodeScan:
         if floor == query.pass_floor and level == query.pass_level:
             return
         query.pass_floor, query.pass_level = floor, level
-        query.pass_threshold = farann_code_bar_at(&query.scan, &self.coded.codes.scan_bounds, floor,
+        query.pass_threshold = farann_pass_threshold_at(&query.scan, &self.coded.codes.scan_bounds, floor,
                                                   self.batch.sign, level == HIGH_NIBBLES)
 
     cdef farann_scan_codes *scan_function(self, bint single, bint high) noexcept nogil:
         cdef const farann_kernels *kernels = self.batch.kernels
         if high:
-            return kernels.scan_upper_one_i4 if single else kernels.scan_upper_i4
+            return kernels.scan_high_one_i4 if single else kernels.scan_high_i4
         return kernels.scan_codes_one_i8 if single else kernels.scan_codes_i8
 
     cdef void count_products(self, int64_t n, int64_t groups, int64_t blocks) noexcept nogil:
@@ -216,7 +216,7 @@ cdef class CodeScan:
     cdef int64_t code_bytes_of_row(self, bint high) noexcept nogil:
         """Bytes that a scan reads of a row."""
         cdef int64_t n = self.coded.codes.panels.shape[1]
-        if not high and self.coded.codes.scanned.lower != NULL:
+        if not high and self.coded.codes.scanned.low_nibbles != NULL:
             n *= 2
         return n if self.coded.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
 
@@ -253,7 +253,7 @@ cdef class CodeScan:
             panel = position // FARANN_CODE_PANEL
             if rows.squares != NULL:
                 square = <float>self.batch.sign * rows.squares[position]
-            score = farann_code_score(&query.pass_threshold, passed.scores[i], rows.weights[panel],
+            score = farann_code_score(&query.pass_threshold, passed.scores[i], rows.inv_scales[panel],
                                       square)
             if score >= floor:
                 passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
@@ -279,10 +279,10 @@ cdef class CodeScan:
         cdef farann_candidates *passed = &self.candidates.tile[0]
         cdef farann_block block = self.coded_block(0)
         cdef int64_t j = 0
-        cdef farann_code_bar threshold
+        cdef farann_pass_threshold threshold
         while j < deferred.count:
             self.candidates.tile[0], self.candidates.members[0] = query.candidates, i
-            threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+            threshold = farann_pass_threshold_at(&query.whole, &self.coded.codes.bounds,
                                            self.candidates.admission_threshold(query),
                                            self.batch.sign, True)
             while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
@@ -302,8 +302,8 @@ cdef class CodeScan:
         `codes` are those of a single query; NULL: all members have some of their own.
         """
         cdef farann_coded_tile tile
-        cdef farann_code_bars thresholds
-        cdef farann_code_bar threshold
+        cdef farann_pass_thresholds thresholds
+        cdef farann_pass_threshold threshold
         cdef int64_t i, n
         cdef Query *query
         tile.bars, thresholds.sign = &thresholds, self.pass_thresholds.sign
@@ -314,14 +314,14 @@ cdef class CodeScan:
                 continue
             self.batch.refined += n
             self.batch.bytes_read += n * self.coded.codes.groups * FARANN_CODE_GROUP
-            threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+            threshold = farann_pass_threshold_at(&query.whole, &self.coded.codes.bounds,
                                            self.candidates.admission_threshold(query),
                                            self.batch.sign, False)
-            farann_code_bars_set(&thresholds, 0, &threshold)
+            farann_pass_thresholds_set(&thresholds, 0, &threshold)
             tile.codes = codes
             if codes == NULL:
                 tile.codes = self.coded.whole_codes(self.candidates.members[i])
-            self.batch.kernels.refine_codes_i8(&self.coded.codes.refined, start, &tile,
+            self.batch.kernels.rerank_codes_i8(&self.coded.codes.refined, start, &tile,
                                                &self.candidates.tile[i], query.candidates.count)
 
     cdef farann_block coded_block(self, int64_t start) noexcept nogil:
@@ -335,7 +335,7 @@ cdef class CodeScan:
     cdef void set_whole_thresholds(self, int64_t count) noexcept nogil:
         """Bars for whole codes, of a tile whose queries are the first `count` of the members."""
         cdef int64_t i
-        cdef farann_code_bar threshold
+        cdef farann_pass_threshold threshold
         cdef const Query *query
         for i in range(self.coded.code_width):
             threshold = self.nothing_passes
@@ -343,7 +343,7 @@ cdef class CodeScan:
                 query = &self.batch.queries[self.candidates.members[i]]
                 self.candidates.tile[i] = query.candidates
                 if query.coded and not query.by_keys:
-                    threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds,
+                    threshold = farann_pass_threshold_at(&query.whole, &self.coded.codes.bounds,
                                                    self.candidates.admission_threshold(query),
                                                    self.batch.sign, False)
-            farann_code_bars_set(&self.pass_thresholds, i, &threshold)
+            farann_pass_thresholds_set(&self.pass_thresholds, i, &threshold)

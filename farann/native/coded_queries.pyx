@@ -97,7 +97,7 @@ cdef class CodedQueries:
             self.project_on_mean_direction(query, vector)
         if self.codes.has_pca_filter:
             codes = self.whole_queries + i * self.codes.groups
-        outside = farann_turn_weights(self.batch.kernels, &self.codes.transform.given, dim, vector,
+        outside = farann_transform_query(self.batch.kernels, &self.codes.transform.given, dim, vector,
                                       vector + padded(dim)) * self.outside_counts
         farann_code_query(self.batch.kernels, vector, outside, &self.codes.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.int4_alone,
@@ -106,14 +106,14 @@ cdef class CodedQueries:
             take_as_true(&query.whole, self.codes.int4_alone)
         if not self.codes.has_pca_filter:
             query.scan = query.whole
-        elif self.pca_filtered and query.scan.unit < 0.0:
-            query.whole.unit = -1.0
+        elif self.pca_filtered and query.scan.step < 0.0:
+            query.whole.step = -1.0
         query.whole.off *= self.noise
         query.whole.allowance *= self.noise
         query.whole.length *= self.noise
         query.scan.allowance *= self.noise
         query.scan.length *= self.noise
-        query.coded = query.whole.unit >= 0.0
+        query.coded = query.whole.step >= 0.0
 
     cdef void project_on_mean_direction(self, Query *query, const double *vector) noexcept nogil:
         """See what a query vector is along the mean query direction, and how long the rest is."""

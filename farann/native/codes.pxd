@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from farann.native.encoding cimport Turn
+from farann.native.encoding cimport Transform
 from farann.native.kernels cimport farann_code_bounds, farann_coded_rows
 
 
@@ -10,7 +10,7 @@ cdef class Codes:
     cdef const uint8_t[:, ::1] panels, low_nibbles, whole
     cdef const float[::1] inv_scale, low_nibble_norm, squares, whole_inv_scale, whole_squares
     cdef const int32_t[::1] slots
-    cdef Turn transform
+    cdef Transform transform
     cdef double[:, ::1] pca_filter  # padded with zeros to a multiple of 8
     cdef const int64_t[::1] outliers
     # None, or the largest |z| from each panel on, or what isn't along; in runs: as given.

@@ -3,7 +3,7 @@
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t
 
-from farann.native.encoding cimport Turn, orthonormal
+from farann.native.encoding cimport Transform, orthonormal
 from farann.native.kernels cimport *
 
 import numpy as np
@@ -77,9 +77,9 @@ cdef class Codes:
     max_along : float32 (n_positions / 16,) or None
         The most that a panel's rows are along the lead.
     mean_direction_scaling : float64 (dim,) or None
-        Of rows before they are coded, see `Turn`; not under l2, nor for 4-bit codes.
+        Of rows before they are coded, see `Transform`; not under l2, nor for 4-bit codes.
     pca_axes : float64 (n_coded, dim) or None
-        What rows are coded along, see `Turn`; not without vectors.
+        What rows are coded along, see `Transform`; not without vectors.
     """
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
@@ -87,7 +87,7 @@ cdef class Codes:
         if (arrays.panels is None or arrays.inv_scale is None or arrays.signs is None
                 or arrays.outliers is None):
             raise TypeError("codes need panels, weights, signs and outliers")
-        self.transform = Turn(arrays.signs, arrays.mean_direction_scaling, arrays.pca_axes)
+        self.transform = Transform(arrays.signs, arrays.mean_direction_scaling, arrays.pca_axes)
         self.panels, self.low_nibbles, self.whole = arrays.panels, arrays.low_nibbles, arrays.whole
         self.inv_scale, self.low_nibble_norm = arrays.inv_scale, arrays.low_nibble_norm
         self.squares, self.whole_inv_scale = arrays.squares, arrays.whole_inv_scale
@@ -106,7 +106,7 @@ cdef class Codes:
                 or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
             raise ValueError("panels, weights, signs and slots must fit together")
         if arrays.mean_direction_scaling is not None and self.squares is not None:
-            raise ValueError("there is no stretch beside squares")
+            raise ValueError("no scaling along a mean direction beside squares")
         self.take_slots()
         self.take_scanned(arrays)
         self.take_norms(arrays, in_runs)
@@ -161,17 +161,17 @@ cdef class Codes:
                 raise ValueError("whole must hold all coordinates of all positions")
         elif (self.low_nibble_norm is None
               or self.low_nibble_norm.shape[0] != self.inv_scale.shape[0]):
-            raise ValueError("there must be what is unknown of each panel")
+            raise ValueError("each panel needs a norm of its low nibbles")
         else:
-            largest_of(self.low_nibble_norm, "what is unknown of a panel")
-            self.scanned.unknown = &self.low_nibble_norm[0]
+            largest_of(self.low_nibble_norm, "the norm of low nibbles")
+            self.scanned.low_nibble_norm = &self.low_nibble_norm[0]
         if self.panels.shape[1] != parts * FARANN_CODE_GROUP or (
                 has_lower and (self.low_nibbles.shape[0] != n
                                or self.low_nibbles.shape[1] != self.panels.shape[1])):
             raise ValueError("panels must hold the coordinates that are scanned")
-        self.scanned.panels, self.scanned.weights = &self.panels[0, 0], &self.inv_scale[0]
+        self.scanned.panels, self.scanned.inv_scales = &self.panels[0, 0], &self.inv_scale[0]
         if has_lower:
-            self.scanned.lower = &self.low_nibbles[0, 0]
+            self.scanned.low_nibbles = &self.low_nibbles[0, 0]
         self.scan_bounds = bounds_of(
             arrays.bounds, arrays.inv_scale, arrays.squares, n,
             self.pca_filter.shape[0] if self.has_pca_filter else self.n_coded)
@@ -241,7 +241,7 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
     smallest, largest = float(inv_scale.min()), float(inv_scale.max())
     if not 0.0 < smallest <= largest < INFINITY:
         raise ValueError("weights must be positive and finite")
-    (result.residual, result.length, result.unknown, result.norm, result.rest_unit,
+    (result.residual, result.length, result.low_nibble_norm, result.norm, result.rest_unit,
      result.outside, result.outside_length, usual) = bounds
     result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
     result.largest_square = 0.0
@@ -252,7 +252,7 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
         result.largest_square = max(largest_of(squares, "squares"), 1e-37)
     result.dim = dim
     if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
-            and 0.0 <= result.unknown < INFINITY and 0.0 <= result.norm < INFINITY
+            and 0.0 <= result.low_nibble_norm < INFINITY and 0.0 <= result.norm < INFINITY
             and 0.0 <= result.rest_unit < INFINITY and 0.0 <= result.outside < INFINITY
             and 0.0 <= result.outside_length < INFINITY and 0.0 <= usual < INFINITY):
         raise ValueError("bounds must be finite and not negative")

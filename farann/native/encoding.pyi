@@ -9,11 +9,11 @@ CODE_SPAN: Final[int]
 LARGEST_STRETCH: Final[int]
 MOST_AXES: Final[int]
 
-class Turn:
+class Transform:
     def __init__(
         self,
         signs: npt.NDArray[np.int8],
-        stretch: npt.NDArray[np.float64] | None = None,
+        mean_direction: npt.NDArray[np.float64] | None = None,
         axes: npt.NDArray[np.float64] | None = None,
     ) -> None: ...
 
@@ -26,7 +26,7 @@ def code_extents(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
-    stretch: npt.NDArray[np.float64] | None,
+    mean_direction: npt.NDArray[np.float64] | None,
     axes: npt.NDArray[np.float64] | None,
     isa: str,
     extents: npt.NDArray[np.float64],
@@ -36,13 +36,13 @@ def encode_rows(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
-    stretch: npt.NDArray[np.float64] | None,
+    mean_direction: npt.NDArray[np.float64] | None,
     axes: npt.NDArray[np.float64] | None,
-    weights: npt.NDArray[np.float32],
+    inv_scale: npt.NDArray[np.float32],
     isa: str,
     codes: npt.NDArray[np.uint8],
     squares: npt.NDArray[np.float64],
-    unknown: npt.NDArray[np.float32],
+    low_nibble_norm: npt.NDArray[np.float32],
 ) -> tuple[float, float, float, float, float, float]: ...
 def pack_codes(
     rows: npt.NDArray[np.uint8],

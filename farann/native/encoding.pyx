@@ -11,7 +11,7 @@ cdef enum:
     # Coordinates that are coded before signals are looked for.
     CODED_AT_ONCE = 1048576
 
-CODE_SPAN, LARGEST_STRETCH, MOST_AXES = <int>FARANN_SPAN, <int>FARANN_STRETCH, <int>LARGEST_BASIS
+CODE_SPAN, LARGEST_STRETCH, MOST_AXES = <int>FARANN_SPAN, <int>FARANN_MOST_SCALING, <int>LARGEST_BASIS
 
 
 def code_rows(int64_t n):
@@ -19,27 +19,27 @@ def code_rows(int64_t n):
     return whole_panels(n)
 
 
-cdef class Turn:
-    """What vectors go through before they are coded: a stretch, if there is one, axes, if only what
+cdef class Transform:
+    """What vectors go through before they are coded: the mean direction that they are scaled along, axes, if only what
     they are along these is coded, and a rotation.
 
     Parameters
     ----------
     signs : int8 (3, n_coded)
         Of the rotation.
-    stretch : float64 (dim,) or None
+    mean_direction : float64 (dim,) or None
         p: rows are multiplied with I + p p', weights with its inverse.
     axes : float64 (n_coded, dim) or None
         Orthonormal directions; None: all dim coordinates are coded.
     """
 
-    def __init__(self, const int8_t[:, ::1] signs, stretch=None, axes=None):
+    def __init__(self, const int8_t[:, ::1] signs, mean_direction=None, axes=None):
         cdef int64_t dim = signs.shape[1]
         cdef double squares = 0.0
         if signs.shape[0] != FARANN_ROTATION_ROUNDS or dim < 1:
             raise ValueError("there must be signs for each round of the rotation")
         self.signs = np.array(signs, np.float64)
-        self.given = farann_turn(&self.signs[0, 0], NULL, 1.0, NULL, dim)
+        self.given = farann_transform(&self.signs[0, 0], NULL, 1.0, NULL, dim)
         if axes is not None:
             if np.ndim(axes) != 2 or len(axes) != dim:
                 raise ValueError("there must be signs for each of the axes")
@@ -47,22 +47,22 @@ cdef class Turn:
             self.axes = orthonormal(axes, dim, "axes")
             self.given.axes = &self.axes[0, 0]
         self.dim = dim
-        if stretch is None:
+        if mean_direction is None:
             return
         with np.errstate(over="ignore", invalid="ignore"):
-            squares = float(np.square(stretch, dtype=np.float64).sum())
+            squares = float(np.square(mean_direction, dtype=np.float64).sum())
         # NaN fails this, too; the rest pays for rounding.
-        if np.shape(stretch) != (dim,) or not squares < (FARANN_STRETCH - 1) * (1.0 + 1e-9):
-            raise ValueError(f"a stretch must be a direction of the rows' space, by up to "
-                             f"{FARANN_STRETCH} times")
-        self.stretch = np.zeros(padded(dim))
-        np.asarray(self.stretch)[:dim] = stretch
-        self.given.stretch, self.given.shrink = &self.stretch[0], 1.0 / (1.0 + squares)
+        if np.shape(mean_direction) != (dim,) or not squares < (FARANN_MOST_SCALING - 1) * (1.0 + 1e-9):
+            raise ValueError(f"a mean direction must be a direction of the rows' space, by up to "
+                             f"{FARANN_MOST_SCALING} times")
+        self.mean_direction = np.zeros(padded(dim))
+        np.asarray(self.mean_direction)[:dim] = mean_direction
+        self.given.mean_direction, self.given.scaling = &self.mean_direction[0], 1.0 / (1.0 + squares)
 
 
 def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
     """Rotate vectors in place, as rows are before they are coded; the same bits at all levels."""
-    cdef Turn turn = Turn(signs)
+    cdef Transform turn = Transform(signs)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef int64_t i, dim = signs.shape[1]
     cdef uint64_t before
@@ -76,11 +76,11 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
 
 
 def code_extents(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                 const int8_t[:, ::1] signs, stretch, axes, str isa, double[::1] extents):
-    """Write each row's largest |coordinate| after centring, and what `Turn` says, or how long the
+                 const int8_t[:, ::1] signs, mean_direction, axes, str isa, double[::1] extents):
+    """Write each row's largest |coordinate| after centring, and what `Transform` says, or how long the
     row is outside the axes, if that is more."""
     cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
-    cdef Turn turn = Turn(signs, stretch, axes)
+    cdef Transform turn = Transform(signs, mean_direction, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef int64_t n, start = 0
     cdef uint64_t before
@@ -101,29 +101,29 @@ cdef int64_t coded_at_once(int64_t left, int64_t dim) noexcept nogil:
 
 
 def encode_rows(const float[:, ::1] rows, const double[::1] centre, bint unit,
-                const int8_t[:, ::1] signs, stretch, axes, const float[::1] weights, str isa,
-                uint8_t[:, ::1] codes, double[::1] squares, float[::1] unknown):
+                const int8_t[:, ::1] signs, mean_direction, axes, const float[::1] inv_scale, str isa,
+                uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
     """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and
     of what is outside the axes |z'|^2 and |w z'|^2."""
     cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
-    cdef Turn turn = Turn(signs, stretch, axes)
+    cdef Transform turn = Transform(signs, mean_direction, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef farann_code_extremes largest
     cdef int64_t n, start = 0
     cdef uint64_t before
-    largest.residual = largest.length = largest.unknown = largest.norm = 0.0
+    largest.residual = largest.length = largest.low_nibble_norm = largest.norm = 0.0
     largest.outside = largest.outside_length = 0.0
     while start < rows.shape[0]:
         n = coded_at_once(rows.shape[0] - start, rows.shape[1])
         with nogil:
             before = farann_arithmetic_begin()
             farann_encode_rows(kernels, &rows[start, 0], n, rows.shape[1], &centre[0], unit,
-                               &turn.given, &weights[start], &scratch[0], &codes[start, 0],
-                               &squares[start], &unknown[start], &largest)
+                               &turn.given, &inv_scale[start], &scratch[0], &codes[start, 0],
+                               &squares[start], &low_nibble_norm[start], &largest)
             farann_arithmetic_end(before)
         start += n
         PyErr_CheckSignals()
-    return (largest.residual, largest.length, largest.unknown, largest.norm, largest.outside,
+    return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm, largest.outside,
             largest.outside_length)
 
 

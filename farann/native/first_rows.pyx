@@ -57,7 +57,7 @@ cdef class FirstRows:
                 query = &self.batch.queries[first + i]
                 self.candidates.members[i] = first + i
                 self.code_scan.raise_pass_threshold(query, WHOLE_CODES, 0.0)
-                farann_code_bars_set(&self.code_scan.pass_thresholds, i, &query.pass_threshold)
+                farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i, &query.pass_threshold)
             tile.codes = self.coded.tile_of(first)
             self.batch.scanned += n * self.score_tile(&self.code_scan.block, &tile, count, n, True)
             first += width

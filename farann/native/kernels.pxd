@@ -89,7 +89,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*keys_function)(const float *, const int64_t *, int64_t, int64_t,
                                    const double *, double *) noexcept
 
-    ctypedef struct farann_key_bar:
+    ctypedef struct farann_key_threshold:
         double near
         double least
         double just_below
@@ -114,7 +114,7 @@ cdef extern from "kernels.h" nogil:
                                   float *) noexcept
 
     ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
-                                   double, int, farann_key_bar *) noexcept
+                                   double, int, farann_key_threshold *) noexcept
 
     ctypedef double (*pack_function)(const float *, const int64_t *, int64_t, int64_t,
                                      const double *, int, float, float *, float *) noexcept
@@ -140,17 +140,17 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct farann_coded_rows:
         const uint8_t *panels
-        const uint8_t *lower
-        const uint8_t *whole
-        const float *weights
-        const float *unknown
+        const uint8_t *low_nibbles
+        const uint8_t *row_major
+        const float *inv_scales
+        const float *low_nibble_norm
         const float *squares
         int64_t groups
 
-    ctypedef struct farann_code_bar:
+    ctypedef struct farann_pass_threshold:
         pass
 
-    ctypedef struct farann_code_bars:
+    ctypedef struct farann_pass_thresholds:
         float sign
 
     enum:
@@ -164,7 +164,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct farann_coded_tile:
         const uint32_t *codes
-        const farann_code_bars *bars
+        const farann_pass_thresholds *bars
         farann_ahead *ahead
 
     ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
@@ -220,12 +220,12 @@ cdef extern from "kernels.h" nogil:
         gather_function gather_codes
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8
-        farann_scan_codes *scan_upper_i4
-        farann_scan_codes *scan_upper_one_i4
+        farann_scan_codes *scan_high_i4
+        farann_scan_codes *scan_high_one_i4
         score_codes_function score_codes_i8
         score_codes_function score_codes_one_i8
         join_function join_codes_i8
-        refine_function refine_codes_i8
+        refine_function rerank_codes_i8
         rotate_function rotate_f64
         project_function project_f64
         widen_function widen_f32
@@ -238,20 +238,20 @@ cdef extern from "metric.h" nogil:
     ctypedef struct farann_query:
         double key_scale
         double key_offset
-        double weight_norm
+        double vector_norm
         double query_norm
 
     ctypedef struct farann_packing:
-        int unit
+        int normalized
         float bias_sign
 
     farann_packing farann_packing_of(farann_metric, double)
     void farann_query_prepare(const farann_kernels *, farann_metric, double, const float *, int64_t,
                               const double *, double, double *, double *, float *, farann_query *)
-    void farann_query_weights(farann_metric, double, const double *, int64_t, const double *,
+    void farann_query_vector(farann_metric, double, const double *, int64_t, const double *,
                               double, double *)
     double farann_query_slack(const farann_query *, double)
-    double farann_query_slack_as_lies(const farann_query *, int, double, double)
+    double farann_query_slack_row_major(const farann_query *, int, double, double)
     double farann_key_within(farann_metric, double, double, const farann_query *)
     double farann_score(farann_metric, double, double)
     double farann_key_at(farann_metric, double, double)
@@ -263,12 +263,12 @@ cdef extern from "quantize.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
         FARANN_SPAN
-        FARANN_STRETCH
+        FARANN_MOST_SCALING
 
     ctypedef struct farann_code_extremes:
         double residual
         double length
-        double unknown
+        double low_nibble_norm
         double norm
         double outside
         double outside_length
@@ -276,7 +276,7 @@ cdef extern from "quantize.h" nogil:
     ctypedef struct farann_code_bounds:
         double residual
         double length
-        double unknown
+        double low_nibble_norm
         double norm
         double outside
         double outside_length
@@ -287,44 +287,44 @@ cdef extern from "quantize.h" nogil:
         int64_t dim
 
     ctypedef struct farann_coded_query:
-        double unit
+        double step
         double allowance
         double length
         double slack
         double off
 
-    ctypedef struct farann_turn:
+    ctypedef struct farann_transform:
         const double *signs
-        const double *stretch
-        double shrink
+        const double *mean_direction
+        double scaling
         const double *axes
         int64_t coded
 
     double farann_along(const farann_kernels *, const double *, int64_t, int64_t, const double *,
                         double *)
-    double farann_turn_weights(const farann_kernels *, const farann_turn *, int64_t, double *,
+    double farann_transform_query(const farann_kernels *, const farann_transform *, int64_t, double *,
                                double *)
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
-                             const double *, int, const farann_turn *, double *, double *)
+                             const double *, int, const farann_transform *, double *, double *)
     void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,
-                            const double *, int, const farann_turn *, const float *, double *,
+                            const double *, int, const farann_transform *, const float *, double *,
                             uint8_t *, double *, float *, farann_code_extremes *)
     void farann_pack_codes(const uint8_t *, const int64_t *, int64_t, int64_t, bint, uint8_t *,
                            uint8_t *)
     void farann_code_query(const farann_kernels *, const double *, double,
                            const farann_code_bounds *, double, const farann_query *, bint,
                            uint8_t *, uint32_t *, farann_coded_query *)
-    farann_code_bar farann_code_bar_at(const farann_coded_query *, const farann_code_bounds *,
+    farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *, const farann_code_bounds *,
                                        double, double, bint)
     farann_ahead farann_ahead_of(const farann_coded_rows *, int64_t, const int32_t *, int64_t,
                                  int64_t, int64_t)
     void farann_ahead_finish(farann_ahead *)
     void farann_ask_for(const farann_coded_rows *, int64_t, int64_t, int64_t)
-    float farann_code_score(const farann_code_bar *, float, float, float)
-    bint farann_code_passes(const farann_code_bar *, const farann_coded_rows *, int64_t, float)
-    farann_code_bar farann_code_bar_none()
+    float farann_code_score(const farann_pass_threshold *, float, float, float)
+    bint farann_code_passes(const farann_pass_threshold *, const farann_coded_rows *, int64_t, float)
+    farann_pass_threshold farann_pass_threshold_none()
     int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
-    void farann_code_bars_set(farann_code_bars *, int64_t, const farann_code_bar *)
+    void farann_pass_thresholds_set(farann_pass_thresholds *, int64_t, const farann_pass_threshold *)
 
 
 cdef enum:

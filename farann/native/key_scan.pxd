@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from farann.native.candidates cimport Candidates
-from farann.native.kernels cimport farann_block, farann_key_bar, farann_key_panels
+from farann.native.kernels cimport farann_block, farann_key_threshold, farann_key_panels
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
@@ -22,7 +22,7 @@ cdef class KeyScan:
     cdef float *box_high    # the largest
     cdef float *corner      # of these the ones whose key is best
     cdef double *key_tile   # some queries in float64, side by side
-    cdef farann_key_bar *key_thresholds
+    cdef farann_key_threshold *key_thresholds
     cdef int64_t *keyed     # queries that get the keys of the block; NULL: no memory so far
     cdef int64_t n_keyed
 
@@ -47,5 +47,5 @@ cdef class KeyScan:
                         int64_t n) noexcept nogil
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
                             int64_t n) noexcept nogil
-    cdef void set_key_threshold(self, farann_key_bar *threshold, const Query *query) noexcept nogil
+    cdef void set_key_threshold(self, farann_key_threshold *threshold, const Query *query) noexcept nogil
     cdef double near_key(self, const Query *query) noexcept nogil

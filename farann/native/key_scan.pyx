@@ -115,7 +115,7 @@ cdef class KeyScan:
         if self.keyed != NULL:
             return True
         memory = <double *>self.batch.scratch.allocated(
-            rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_bar) // 8)
+            rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_threshold) // 8)
             + self.batch.n_queries + 2 * dim, sizeof(double), False)
         if memory == NULL:
             self.batch.scratch.failed = True
@@ -126,7 +126,7 @@ cdef class KeyScan:
         self.key_panels.first_ids = self.key_panels.ids + rows
         self.key_tile = self.key_panels.first_ids + rows
         memory = self.key_tile + width * dim
-        self.key_thresholds = <farann_key_bar *>(memory + width * 2 * KEYS_AT_ONCE)
+        self.key_thresholds = <farann_key_threshold *>(memory + width * 2 * KEYS_AT_ONCE)
         for i in range(width):
             self.key_thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
             self.key_thresholds[i].rows = <int64_t *>(self.key_thresholds[i].keys + KEYS_AT_ONCE)
@@ -232,7 +232,7 @@ cdef class KeyScan:
             metric = FARANN_DOT
         self.batch.kernels.keys_f64[<int>metric](self.corner, NULL, 1, self.batch.dim, exact, &key)
         key *= self.batch.sign
-        if self.batch.packing.unit:
+        if self.batch.packing.normalized:
             # What is not above 0 is not after dividing by a norm.
             key = 0.0 if key <= 0.0 else INFINITY
         return key < last.key or (key == last.key and first_id > last.id)
@@ -243,7 +243,7 @@ cdef class KeyScan:
         cdef double *first = self.key_panels.first_ids
         cdef double id
         self.batch.kernels.pack_rows_f64(
-            rows, block.positions, n, self.batch.dim, self.batch.packing.unit, self.key_panels.rows,
+            rows, block.positions, n, self.batch.dim, self.batch.packing.normalized, self.key_panels.rows,
             self.key_panels.norms)
         for i in range(n):
             slot = block.first + (block.positions[i] if block.positions != NULL else i)
@@ -258,7 +258,7 @@ cdef class KeyScan:
         cdef int64_t width = self.batch.kernels.key_queries, dim = self.batch.dim, start = 0
         cdef int64_t i, j, step
         cdef int64_t near[16]
-        cdef farann_key_bar *threshold
+        cdef farann_key_threshold *threshold
         cdef Query *query
         for i in range(count):
             query, near[i] = &self.batch.queries[members[i]], 0
@@ -292,7 +292,7 @@ cdef class KeyScan:
             self.batch.n_near += near[i]
             query.keys_end = self.few_of(2 * near[i], n)
 
-    cdef void set_key_threshold(self, farann_key_bar *threshold, const Query *query) noexcept nogil:
+    cdef void set_key_threshold(self, farann_key_threshold *threshold, const Query *query) noexcept nogil:
         """What keys times the sign are compared with, by what has been found so far."""
         cdef double lost, gap
         threshold.n_near, threshold.count = 0, 0
@@ -305,7 +305,7 @@ cdef class KeyScan:
         lost = fabs(threshold.least) * QUOTIENT_ERROR
         gap = nextafter(threshold.least, INFINITY) - threshold.least
         threshold.beyond = 0.5 * gap * (1.0 - QUOTIENT_ERROR)
-        threshold.just_below = threshold.least - (lost if self.batch.packing.unit else 0.0)
+        threshold.just_below = threshold.least - (lost if self.batch.packing.normalized else 0.0)
         threshold.near = min(self.near_key(query), threshold.least - 2.0 * lost - NEARLY_ZERO)
 
     cdef double near_key(self, const Query *query) noexcept nogil:

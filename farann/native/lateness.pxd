@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.partitions cimport Cells
+from farann.native.partitions cimport Partitions
 from farann.native.query_batch cimport Query, QueryBatch
 
 
@@ -17,6 +17,6 @@ cdef class Lateness:
     cdef float *of_queries
 
     @staticmethod
-    cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Cells partitions)
+    cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Partitions partitions)
     cdef void tell_late(self) noexcept nogil
     cdef float lateness_of(self, Query *query) noexcept nogil

@@ -8,7 +8,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
-from farann.native.partitions cimport Cells
+from farann.native.partitions cimport Partitions
 from farann.native.query_batch cimport Query, QueryBatch
 
 import numpy as np
@@ -56,7 +56,7 @@ cdef class Lateness:
     """Tells of each query how late its answer came, see `ApproximateTask.late_to`."""
 
     @staticmethod
-    cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Cells partitions):
+    cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Partitions partitions):
         cdef Lateness self = Lateness.__new__(Lateness)
         self.batch, self.candidates = batch, candidates
         self.places, self.last_place = places_of(coded.codes), 255

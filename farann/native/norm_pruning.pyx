@@ -50,7 +50,7 @@ cdef class NormPruning:
     cdef double max_key_bound(self, int64_t panel, const Query *query) noexcept nogil:
         """The reduced key that rows from a panel on have at most."""
         cdef double norm = self.coded.codes.max_norm[panel], along
-        cdef double length = query.prepared.weight_norm
+        cdef double length = query.prepared.vector_norm
         if self.batch.metric == FARANN_L2:
             return (length * norm + norm * norm) * BOUND_UP
         if self.coded.codes.mean_query_direction is None:

@@ -6,7 +6,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport farann_candidates, farann_coded_query, farann_entry
-from farann.native.partitions cimport Cells
+from farann.native.partitions cimport Partitions
 from farann.native.query_batch cimport Query, QueryBatch
 
 
@@ -15,7 +15,7 @@ cdef class PartitionChoice:
     cdef Candidates candidates
     cdef CodedQueries coded
     cdef CodeScan code_scan
-    cdef Cells partitions
+    cdef Partitions partitions
     cdef double effort
     cdef bint predicts, may_predict  # the k-th key; at present, and when a search begins
     cdef double beside  # what is predicted, from what good partitions score

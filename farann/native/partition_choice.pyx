@@ -9,7 +9,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport *
-from farann.native.partitions cimport Cells
+from farann.native.partitions cimport Partitions
 from farann.native.process cimport NEVER
 from farann.native.query_batch cimport Query, QueryBatch
 
@@ -40,7 +40,7 @@ cdef class PartitionChoice:
         score, see `surprises`; NaN: nothing is predicted.
         """
         cdef PartitionChoice self = PartitionChoice.__new__(PartitionChoice)
-        cdef Cells partitions = batch.snapshot.partitions
+        cdef Partitions partitions = batch.snapshot.partitions
         cdef int64_t width = coded.code_width, room = partitions.n_padded
         cdef int64_t groups = partitions.coded.groups, n = batch.n_queries
         self.batch, self.candidates = batch, candidates
@@ -91,7 +91,7 @@ cdef class PartitionChoice:
         cdef double credit = self.effort if self.sines == NULL else 0.0
         if query.coded:
             farann_code_query(self.batch.kernels, self.batch.query_vector,
-                              credit * query.prepared.weight_norm, &self.partitions.bounds,
+                              credit * query.prepared.vector_norm, &self.partitions.bounds,
                               self.coded.codes.bounds.norm, &query.prepared, False,
                               self.coded.code_bytes,
                               self.query_codes + i * self.partitions.coded.groups,
@@ -179,7 +179,7 @@ cdef class PartitionChoice:
                 scores[c] = -INFINITY
 
     cdef bint sees_partitions(self, int64_t i) noexcept nogil:
-        return self.batch.queries[i].coded and self.coded_queries[i].unit >= 0.0
+        return self.batch.queries[i].coded and self.coded_queries[i].step >= 0.0
 
     cdef double predicted_threshold(self, const Query *query, const float *scores) noexcept nogil:
         """The reduced key that the k-th row is predicted to have."""
@@ -201,7 +201,7 @@ cdef class PartitionChoice:
 
     cdef double deviation_of(self, const Query *query) noexcept nogil:
         """That of keys in a typical partition."""
-        return query.prepared.weight_norm * self.partitions.deviation
+        return query.prepared.vector_norm * self.partitions.deviation
 
     cdef void score_partitions(self, const int64_t *members, int64_t count, const float *sines,
                                const float *cosines) noexcept nogil:
@@ -212,15 +212,15 @@ cdef class PartitionChoice:
         cdef int64_t width = self.coded.code_width, groups = self.partitions.coded.groups, i, g
         cdef int64_t n = self.partitions.n_padded
         cdef farann_coded_tile tile
-        cdef farann_code_bar threshold
+        cdef farann_pass_threshold threshold
         tile.bars = &self.code_scan.pass_thresholds
         for i in range(width):
             threshold = self.code_scan.nothing_passes
             if i < count and self.sees_partitions(members[i]):
-                threshold = farann_code_bar_at(
+                threshold = farann_pass_threshold_at(
                     &self.coded_queries[members[i]], &self.partitions.bounds,
                     -INFINITY, self.batch.sign, False)
-            farann_code_bars_set(&self.code_scan.pass_thresholds, i, &threshold)
+            farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i, &threshold)
         if width == 1:
             tile.codes = self.query_codes + members[0] * groups
             self.batch.kernels.score_codes_one_i8(&self.partitions.coded, n, &tile,
@@ -242,7 +242,7 @@ cdef class PartitionChoice:
     cdef void credit_caps(self, const Query *query, float *scores, const float *sines,
                           const float *cosines) noexcept nogil:
         """From the keys of means to those of the best rows of caps."""
-        cdef double scale = query.prepared.weight_norm
+        cdef double scale = query.prepared.vector_norm
         if scale > 0.0:
             self.batch.kernels.cap_scores_f32(
                 scores, &self.partitions.inv_norms[0], sines, cosines, self.partitions.n_padded,

@@ -7,7 +7,7 @@ from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.ordered_scan cimport OrderedScan
 from farann.native.partition_choice cimport PartitionChoice
-from farann.native.partitions cimport Cells
+from farann.native.partitions cimport Partitions
 from farann.native.query_batch cimport QueryBatch
 from farann.native.shortlist_scan cimport ShortlistScan
 from farann.native.uncoded_rows cimport UncodedRows
@@ -22,7 +22,7 @@ cdef class PartitionProbe:
     cdef ShortlistScan shortlists
     cdef PartitionChoice choice
     cdef OrderedScan ordered
-    cdef Cells partitions
+    cdef Partitions partitions
     cdef int64_t *heads  # a partition's first probe
     cdef int32_t *probers  # queries, partition after partition
 

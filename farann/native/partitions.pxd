@@ -5,7 +5,7 @@ from libc.stdint cimport int8_t, int64_t, uint8_t
 from farann.native.kernels cimport farann_code_bounds, farann_coded_rows
 
 
-cdef class Cells:
+cdef class Partitions:
     cdef const int64_t[::1] starts
     cdef const uint8_t[:, ::1] panels
     cdef const float[::1] weights, squares

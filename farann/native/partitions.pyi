@@ -2,5 +2,5 @@
 
 from farann.quantize.records import PartitionArrays
 
-class Cells:
+class Partitions:
     def __init__(self, n_coded: int, n_positions: int, arrays: PartitionArrays) -> None: ...

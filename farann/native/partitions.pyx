@@ -12,7 +12,7 @@ import numpy as np
 cdef double LARGEST_SCALE = 1e17
 
 
-cdef class Cells:
+cdef class Partitions:
     """Which positions of codes belong to which cell, and each cell as a coded row.
 
     Parameters
@@ -52,7 +52,7 @@ cdef class Cells:
         cdef const float[::1] weights = arrays.inv_scale
         squares, inv_norms = arrays.squares, arrays.inv_norms
         if starts is None or panels is None or weights is None:
-            raise TypeError("cells need starts, panels and weights")
+            raise TypeError("partitions need starts, panels and weights")
         n = panels.shape[0]
         self.n_cells, self.n_padded = starts.shape[0] - 1, n
         self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares

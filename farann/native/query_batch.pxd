@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from farann.native.kernels cimport (farann_best_scores, farann_candidates, farann_code_bar,
+from farann.native.kernels cimport (farann_best_scores, farann_candidates, farann_pass_threshold,
                                     farann_coded_query, farann_filter, farann_kernels,
                                     farann_metric, farann_packing, farann_query, farann_topk)
 from farann.native.process cimport CancelFlag
@@ -19,7 +19,7 @@ cdef struct Query:
     double threshold  # a reduced key that every row of the answer reaches
     double predicted  # one that it is taken to reach, until it turns out that it doesn't
     double pass_floor  # what the pass threshold was made for, less what the partition adds
-    farann_code_bar pass_threshold
+    farann_pass_threshold pass_threshold
     int pass_level
     farann_candidates candidates
     farann_best_scores best  # without room: k is too large to keep them sorted

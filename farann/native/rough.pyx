@@ -11,7 +11,7 @@ cdef double LEFT_OF_SLACK = 1e-6
 cdef void take_as_true(farann_coded_query *coded, bint int4_alone) noexcept nogil:
     """Let a query take its rows' codes for the rows: there is no error to allow for.
 
-    Where high nibbles only come first, what is unknown of the low ones stays.
+    Where high nibbles only come first, the norm of the low ones stays.
     """
     coded.off *= LEFT_OF_SLACK
     coded.allowance = 0.0
@@ -36,9 +36,9 @@ cdef double decoded_score(const farann_coded_rows *codes, int64_t dim, const dou
     cdef const uint8_t *high = codes.panels + (
         panel * FARANN_CODE_PANEL * pairs + row) * FARANN_CODE_GROUP
     cdef const uint8_t *lower = NULL
-    if codes.lower != NULL:  # in quads of rows
+    if codes.low_nibbles != NULL:  # in quads of rows
         panel_row = panel * FARANN_CODE_PANEL + row // 4 * 4
-        lower = codes.lower + (panel_row * pairs + row % 4) * FARANN_CODE_GROUP
+        lower = codes.low_nibbles + (panel_row * pairs + row % 4) * FARANN_CODE_GROUP
     for j in range(dim):
         pair = j // (2 * FARANN_CODE_GROUP)
         shift = 4 * (j // FARANN_CODE_GROUP % 2)
@@ -48,7 +48,7 @@ cdef double decoded_score(const farann_coded_rows *codes, int64_t dim, const dou
         total += query_vector[j] * (16.0 * (top >> shift & 15) + low - 128.0)
     if codes.squares != NULL:
         total += sign * codes.squares[position]
-    return total / codes.weights[panel]
+    return total / codes.inv_scales[panel]
 
 
 cdef double mean_score(const int8_t *mean, double unit, int64_t dim,

@@ -146,13 +146,13 @@ cdef class RowMajorScan(RowScan):
         kernels.score_rows_f32(
             self.candidates.rows_at(segment, start), block.positions, n, self.batch.dim,
             &self.batch.snapshot.padded_centre[0], self.query_vectors + i * padded(self.batch.dim),
-            self.batch.packing.unit, self.batch.packing.bias_sign, self.scores, norms)
-        slack = farann_query_slack_as_lies(&query.prepared, self.batch.packing.unit, norms[0],
+            self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores, norms)
+        slack = farann_query_slack_row_major(&query.prepared, self.batch.packing.normalized, norms[0],
                                            norms[1])
         if slack < 0.0:
             self.candidates.score_exactly(query, segment, start, n)
             return
-        if self.batch.packing.unit:
+        if self.batch.packing.normalized:
             # Row by row unit rows are not centred: what the centre takes off is a constant.
             for j in range(n):
                 self.scores[j] += <float>query.prepared.key_offset
@@ -192,7 +192,7 @@ cdef class PackedScan(RowScan):
         if n_keyed < self.batch.n_queries:
             squares = self.batch.kernels.pack_rows_f32(
                 self.candidates.rows_at(segment, start), block.positions, n, self.batch.dim,
-                &self.batch.snapshot.centre[0], self.batch.packing.unit,
+                &self.batch.snapshot.centre[0], self.batch.packing.normalized,
                 self.batch.packing.bias_sign, self.panels, self.bias)
             for tile in range(self.n_tiles):
                 if self.batch.stopped():

@@ -35,7 +35,7 @@ from farann.native.norm_pruning cimport NormPruning
 from farann.native.ordered_scan cimport OrderedScan
 from farann.native.partition_choice cimport PartitionChoice
 from farann.native.partition_probe cimport PartitionProbe
-from farann.native.partitions cimport Cells
+from farann.native.partitions cimport Partitions
 from farann.native.position_keys cimport PositionKeys
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query, QueryBatch
@@ -300,7 +300,7 @@ cdef class ApproximateTask(Task):
         which position its scan ends; None: they are scanned whole.
         """
         # An infinite effort is for all rows, and no partition needs to be judged.
-        cdef Cells partitions = snapshot.partitions if effort < INFINITY else None
+        cdef Partitions partitions = snapshot.partitions if effort < INFINITY else None
         cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, False,
                                               flag)
         cdef Codes codes = codes_for(batch, True)

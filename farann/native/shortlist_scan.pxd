@@ -7,7 +7,7 @@ from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport farann_coded_rows
 from farann.native.query_batch cimport QueryBatch
-from farann.native.shortlists cimport Seeds
+from farann.native.shortlists cimport Shortlists
 
 
 cdef class ShortlistScan:
@@ -15,7 +15,7 @@ cdef class ShortlistScan:
     cdef Candidates candidates
     cdef CodedQueries coded
     cdef CodeScan code_scan
-    cdef Seeds lists
+    cdef Shortlists lists
     cdef uint32_t *tile_codes  # whole codes of a tile
     cdef float *scores  # of a tile
     cdef int64_t *list_of  # by query
@@ -24,7 +24,7 @@ cdef class ShortlistScan:
 
     @staticmethod
     cdef ShortlistScan of(QueryBatch batch, Candidates candidates, CodedQueries coded,
-                          CodeScan code_scan, Seeds lists)
+                          CodeScan code_scan, Shortlists lists)
     cdef void run(self) noexcept nogil
     cdef void choose_lists(self) noexcept nogil
     cdef void score_rows(self, const farann_coded_rows *rows, int64_t n, int64_t at,

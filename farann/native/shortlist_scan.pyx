@@ -9,7 +9,7 @@ from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.shortlists cimport MOST_SCORED, Seeds
+from farann.native.shortlists cimport MOST_SCORED, Shortlists
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -22,7 +22,7 @@ cdef class ShortlistScan:
 
     @staticmethod
     cdef ShortlistScan of(QueryBatch batch, Candidates candidates, CodedQueries coded,
-                          CodeScan code_scan, Seeds lists):
+                          CodeScan code_scan, Shortlists lists):
         cdef ShortlistScan self = ShortlistScan.__new__(ShortlistScan)
         cdef int64_t width = batch.kernels.code_queries
         cdef int64_t words = coded.words_of_tile(width, coded.codes.groups)
@@ -80,7 +80,7 @@ cdef class ShortlistScan:
         """Score rows for a tile of queries, `count` of `self.askers`, a row of scores for each."""
         cdef int64_t width = self.batch.kernels.code_queries if count > 1 else 1, i
         cdef farann_coded_tile tile
-        cdef farann_code_bar threshold
+        cdef farann_pass_threshold threshold
         cdef const Query *query
         tile.codes, tile.bars = self.tile_codes, &self.code_scan.pass_thresholds
         for i in range(width):
@@ -90,9 +90,9 @@ cdef class ShortlistScan:
             # Scores of a query without codes mean nothing, and aren't used.
             threshold = self.code_scan.nothing_passes
             if query.coded:
-                threshold = farann_code_bar_at(&query.whole, &self.coded.codes.bounds, -INFINITY,
+                threshold = farann_pass_threshold_at(&query.whole, &self.coded.codes.bounds, -INFINITY,
                                                self.batch.sign, False)
-            farann_code_bars_set(&self.code_scan.pass_thresholds, i, &threshold)
+            farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i, &threshold)
         if width == 1:
             tile.codes = self.coded.single_codes(self.candidates.members[0])
             self.batch.kernels.score_codes_one_i8(rows, n, &tile, self.scores)

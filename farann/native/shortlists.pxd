@@ -9,7 +9,7 @@ cdef enum:
     MOST_SCORED = 512
 
 
-cdef class Seeds:
+cdef class Shortlists:
     cdef const uint8_t[:, ::1] panels, rows
     cdef const float[::1] weights, squares, row_weights, row_squares
     cdef float[::1] ones

@@ -8,7 +8,7 @@ from farann.native.kernels cimport *
 import numpy as np
 
 
-cdef class Seeds:
+cdef class Shortlists:
     """Sample queries in groups, and for each group rows that answer them, by position of codes.
 
     Parameters
@@ -45,7 +45,7 @@ cdef class Seeds:
         cdef const int32_t[:, ::1] positions = arrays.positions
         squares = arrays.squares
         if panels is None or weights is None or positions is None:
-            raise TypeError("seeds need panels, weights and positions")
+            raise TypeError("shortlists need panels, weights and positions")
         n = panels.shape[0]
         self.n_lists, self.length, self.n_padded = positions.shape[0], positions.shape[1], n
         self.n_positions, self.dim = codes.n_positions, codes.dim
@@ -89,7 +89,7 @@ cdef class Seeds:
         cdef farann_coded_rows rows = self.listed
         cdef int64_t first = i * self.length
         rows.panels += first * rows.groups * FARANN_CODE_GROUP
-        rows.weights += first // FARANN_CODE_PANEL
+        rows.inv_scales += first // FARANN_CODE_PANEL
         if rows.squares != NULL:
             rows.squares += first
         return rows

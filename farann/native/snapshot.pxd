@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric
-from farann.native.partitions cimport Cells
-from farann.native.shortlists cimport Seeds
+from farann.native.partitions cimport Partitions
+from farann.native.shortlists cimport Shortlists
 
 cdef enum:
     # So many best scores are kept sorted; of more, new ones are gathered first.
@@ -29,8 +29,8 @@ cdef class Snapshot:
     cdef farann_metric metric
     cdef Codes codes
     cdef readonly Codes added
-    cdef Cells partitions
-    cdef Seeds shortlists
+    cdef Partitions partitions
+    cdef Shortlists shortlists
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
     cdef bint vectors

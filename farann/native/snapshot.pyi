@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.native.codes import Codes
-from farann.native.partitions import Cells
-from farann.native.shortlists import Seeds
+from farann.native.partitions import Partitions
+from farann.native.shortlists import Shortlists
 
 class Snapshot:
     added: Final[Codes | None]
@@ -25,9 +25,9 @@ class Snapshot:
         isa: str,
         *,
         codes: Codes | None = None,
-        cells: Cells | None = None,
+        partitions: Partitions | None = None,
         vectors: bool = True,
-        seeds: Seeds | None = None,
+        shortlists: Shortlists | None = None,
         added: Codes | None = None,
         runs: npt.NDArray[np.int64] | None = None,
         uncoded: npt.NDArray[np.int64] | None = None,

@@ -4,8 +4,8 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
 
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
-from farann.native.partitions cimport Cells
-from farann.native.shortlists cimport Seeds
+from farann.native.partitions cimport Partitions
+from farann.native.shortlists cimport Shortlists
 
 import numpy as np
 
@@ -30,9 +30,9 @@ cdef class Snapshot:
         One of `isa_levels()`.
     codes : Codes or None
         Of the base.
-    cells : Cells or None
+    partitions : Partitions or None
         Of the codes.
-    seeds : Seeds or None
+    shortlists : Shortlists or None
         Of the codes.
     vectors : bool
         False: the base is there as codes alone, without a basis, and scores of its rows are rough.
@@ -46,7 +46,7 @@ cdef class Snapshot:
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, *, Codes codes=None,
-                 Cells cells=None, bint vectors=True, Seeds seeds=None, Codes added=None,
+                 Partitions partitions=None, bint vectors=True, Shortlists shortlists=None, Codes added=None,
                  runs=None, uncoded=None):
         cdef int64_t n_base = base.shape[0]
         self.isa, self.kernels = isa, kernels_of(isa)
@@ -75,16 +75,18 @@ cdef class Snapshot:
         if (codes is not None and codes.mean_query_direction is not None
                 and self.metric == FARANN_L2):
             raise ValueError("under l2 there can't be a lead")
-        if cells is not None and (codes is None or cells.bounds.dim != codes.bounds.dim or (
-                not codes.n_filled <= cells.starts[cells.n_cells] <= codes.n_positions)):
-            raise ValueError("cells must be those of the codes")
-        if cells is not None and cells.relative and (vectors or not codes.int4_alone):
-            raise ValueError("only 4-bit codes without vectors are relative to means of cells")
-        if seeds is not None and (codes is None or seeds.dim != self.dim or not vectors
-                                  or seeds.n_positions != codes.n_positions):
-            raise ValueError("seeds must be those of the codes")
+        if partitions is not None and (
+                codes is None or partitions.bounds.dim != codes.bounds.dim
+                or not codes.n_filled <= partitions.starts[partitions.n_cells]
+                <= codes.n_positions):
+            raise ValueError("partitions must be those of the codes")
+        if partitions is not None and partitions.relative and (vectors or not codes.int4_alone):
+            raise ValueError("only 4-bit codes without vectors are relative to means of partitions")
+        if shortlists is not None and (codes is None or shortlists.dim != self.dim or not vectors
+                                       or shortlists.n_positions != codes.n_positions):
+            raise ValueError("shortlists must be those of the codes")
         self.codes, self.added = codes, added
-        self.partitions, self.shortlists = cells, seeds
+        self.partitions, self.shortlists = partitions, shortlists
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]

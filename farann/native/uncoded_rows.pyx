@@ -75,10 +75,10 @@ cdef class UncodedRows:
         cdef farann_block block
         cdef int64_t start = 0, position, slot, n
         cdef double offset, score
-        farann_query_weights(self.batch.metric, self.batch.sign, self.batch.exact_query(query),
+        farann_query_vector(self.batch.metric, self.batch.sign, self.batch.exact_query(query),
                              self.batch.dim, &self.batch.snapshot.centre[0],
                              query.prepared.query_norm, self.batch.query_vector)
-        farann_turn_weights(self.batch.kernels, &self.coded.codes.transform.given, self.batch.dim,
+        farann_transform_query(self.batch.kernels, &self.coded.codes.transform.given, self.batch.dim,
                             self.batch.query_vector,
                             self.batch.query_vector + padded(self.batch.dim))
         block.first, block.positions, block.slots = 0, self.candidates.positions, NULL

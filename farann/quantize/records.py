@@ -143,7 +143,7 @@ class CodeArrays(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartitionArrays(Record):
-    """Partitions of codes; `_core.Cells` says what each array holds."""
+    """Partitions of codes; `_core.Partitions` says what each array holds."""
 
     starts: Int64Array = field(metadata=_array(np.int64, 1))
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
@@ -153,9 +153,9 @@ class PartitionArrays(Record):
     step: float
     relative: bool = False  # whether codes are those of rows less the mean of their partition
 
-    def native(self, codes: CodeArrays) -> _core.Cells:
+    def native(self, codes: CodeArrays) -> _core.Partitions:
         """The same as the core has it; ValueError or TypeError if they don't fit the codes."""
-        return _core.Cells(codes.transform.n_coded, len(codes.panels), self)
+        return _core.Partitions(codes.transform.n_coded, len(codes.panels), self)
 
     def at(self, positions: Int64Array) -> Int64Array:
         """The partitions that positions of codes belong to; -1 for none."""
@@ -174,25 +174,25 @@ class PartitionArrays(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shortlists(Record):
-    """Lists of rows that answer queries of one kind; `_core.Seeds` says what each array holds."""
+    """Lists of rows that answer queries of one kind; see `_core.Shortlists` for the arrays."""
 
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
     inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
     squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     positions: Int32Array = field(metadata=_array(np.int32, 2))
 
-    def native(self, codes: CodeArrays, of_core: _core.Codes) -> _core.Seeds:
+    def native(self, codes: CodeArrays, of_core: _core.Codes) -> _core.Shortlists:
         """The same with the codes of the listed rows; ValueError or TypeError if they don't fit."""
         positions = self.positions.astype(np.int64)
         if codes.pca_filter is not None:
-            raise ValueError("there are no seeds beside a basis")
+            raise ValueError("there are no shortlists beside a basis")
         if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
             raise ValueError("positions must be those of the codes")
         flat = positions.ravel()
         taken = codes.bytes_at(flat)[:, : codes.transform.width]
         panels = np.zeros(taken.shape, np.uint8)
         _core.pack_codes(np.ascontiguousarray(taken), np.arange(len(flat)), False, panels)
-        return _core.Seeds(of_core, self, panels, codes.inv_scale[flat // _core.code_rows(1)],
+        return _core.Shortlists(of_core, self, panels, codes.inv_scale[flat // _core.code_rows(1)],
                            None if codes.squares is None else codes.squares[flat])
 
     @property
@@ -207,8 +207,8 @@ class Native(NamedTuple):
     """A layout as the core has it."""
 
     codes: _core.Codes | None = None
-    partitions: _core.Cells | None = None
-    shortlists: _core.Seeds | None = None
+    partitions: _core.Partitions | None = None
+    shortlists: _core.Shortlists | None = None
 
 
 class Layout(NamedTuple):

@@ -128,8 +128,8 @@ class Store:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
                     self.spec.metric.number, isa, codes=layout.codes,
-                    cells=layout.partitions, vectors=self.n_coded is None,
-                    seeds=layout.shortlists, added=added, runs=runs, uncoded=uncoded)
+                    partitions=layout.partitions, vectors=self.n_coded is None,
+                    shortlists=layout.shortlists, added=added, runs=runs, uncoded=uncoded)
 
             snapshot = exact = snapshot_of(native)
             if native_exact is not None:

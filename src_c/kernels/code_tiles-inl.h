@@ -38,13 +38,13 @@ KERNEL(void) NAME(gather_codes)(const uint32_t *codes, const int64_t *members, i
  * of what they must be greater than that doesn't depend on a row's square.
  */
 typedef union {
-    int32_t starts[FARANN_BARS];
-    float part[FARANN_BARS];
+    int32_t starts[FARANN_MOST_TILE_QUERIES];
+    float part[FARANN_MOST_TILE_QUERIES];
 } farann_panel_limits;
 
 WORD void set_limits(const int width, const int held, const int squared,
-                     const farann_coded_rows *rows, int64_t panel, const farann_code_bars *bars,
-                     farann_panel_limits *limits) {
+                     const farann_coded_rows *rows, int64_t panel,
+                     const farann_pass_thresholds *bars, farann_panel_limits *limits) {
     for (int lane = 0; lane < width; lane += F32_LANES) {
         f32v limit = limits_at(held, rows, panel, bars, lane);
         if (squared)
@@ -56,7 +56,7 @@ WORD void set_limits(const int width, const int held, const int squared,
 
 /* Where the sums of a vector of rows begin, for query t: rows pass that end at 0 or above. */
 WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t row,
-                     const farann_code_bars *bars, const farann_panel_limits *limits, int t) {
+                     const farann_pass_thresholds *bars, const farann_panel_limits *limits, int t) {
     if (!squared) return i32_set1(limits->starts[t]);
     f32v limit = f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[t]),
                          f32_set1(limits->part[t]));
@@ -70,7 +70,7 @@ WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t r
 FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
                                                  const farann_coded_rows *rows, int64_t first,
                                                  int64_t row, const farann_panel_limits *limits,
-                                                 const farann_code_bars *bars, int32_t *sums,
+                                                 const farann_pass_thresholds *bars, int32_t *sums,
                                                  farann_candidates *candidates) {
     for (int t = 0; t < width; t++, sums += vectors * I32_LANES) {
         uint32_t mask = 0;
@@ -98,7 +98,7 @@ WORD void sum_code_panels(const int width, const int panels, const int held,
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
     const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
     const uint8_t *panel = rows->panels + at;
-    const uint8_t *low = held == BOTH_NIBBLES ? rows->lower + at : panel;
+    const uint8_t *low = held == BOTH_NIBBLES ? rows->low_nibbles + at : panel;
     if (held == WHOLE)
         for (int64_t g = 0; g < groups; g++) {
             add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
@@ -174,7 +174,7 @@ WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,
                             const farann_coded_tile *tile, float *scores, int64_t stride) {
     const int vectors = panels * PANEL_I32;
-    const farann_code_bars *bars = tile->bars;
+    const farann_pass_thresholds *bars = tile->bars;
     (void)behind; /* nothing is read beyond a panel */
     i32v sum[MOST_SUMS];
     for (int t = 0; t < CODE_QUERIES; t++)

@@ -79,7 +79,7 @@ WORD void sum_code_panels(const int panels, const int held, int64_t behind,
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
     const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
     const uint8_t *panel = rows->panels + at;
-    const uint8_t *low = held == BOTH_NIBBLES ? rows->lower + at : panel;
+    const uint8_t *low = held == BOTH_NIBBLES ? rows->low_nibbles + at : panel;
     _Alignas(AMX_LINE) uint8_t lines[AMX_TILE];
     AMX_ZERO(0);
     if (panels > 1) {
@@ -129,7 +129,7 @@ typedef struct {
 
 /* See which rows pass. */
 WORD void judge_step(const int squared, const farann_coded_rows *rows, int64_t start,
-                     const farann_code_bars *bars, farann_step *step) {
+                     const farann_pass_thresholds *bars, farann_step *step) {
     for (int64_t p = 0; p < step->panels; p++) {
         const farann_panel_limits *limits = step->limits + p;
         const int64_t first = start + step->row + p * FARANN_CODE_PANEL;
@@ -146,8 +146,9 @@ WORD void judge_step(const int squared, const farann_coded_rows *rows, int64_t s
 }
 
 /* Append the rows that pass. What a branch for each query would cost, one for all does. */
-WORD void append_step(const farann_coded_rows *rows, int64_t start, const farann_code_bars *bars,
-                      const farann_step *step, farann_candidates *candidates) {
+WORD void append_step(const farann_coded_rows *rows, int64_t start,
+                      const farann_pass_thresholds *bars, const farann_step *step,
+                      farann_candidates *candidates) {
     enum { MASKS = AMX_LINE / 2 };
     for (int64_t p = 0; p < step->panels; p += MASKS / CODE_QUERIES) {
         uint32_t some =
@@ -216,7 +217,7 @@ WORD void scan_all_panels(const int width, const int panels, const int held, con
 WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,
                             const farann_coded_tile *tile, float *scores, int64_t stride) {
-    const farann_code_bars *bars = tile->bars;
+    const farann_pass_thresholds *bars = tile->bars;
     farann_panel_sums sums[CODE_PANELS];
     sum_code_panels(panels, held, behind, rows, row, tile->codes, sums);
     for (int p = 0; p < panels; p++) {

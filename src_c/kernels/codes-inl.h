@@ -10,21 +10,22 @@ enum { WHOLE, BOTH_NIBBLES, HIGH_NIBBLES };
 
 /* What sums must be greater than, but for squares of rows, for a panel and a vector of queries. */
 WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel,
-                    const farann_code_bars *bars, int lane) {
-    f32v limit = f32_fma(f32_set1(rows->weights[panel]), f32_load(bars->threshold + lane),
+                    const farann_pass_thresholds *bars, int lane) {
+    f32v limit = f32_fma(f32_set1(rows->inv_scales[panel]), f32_load(bars->threshold + lane),
                          f32_load(bars->offset + lane));
     if (held != HIGH_NIBBLES) return limit;
-    return f32_fma(f32_set1(rows->unknown[panel]), f32_load(bars->unknown + lane), limit);
+    return f32_fma(f32_set1(rows->low_nibble_norm[panel]), f32_load(bars->low_nibble_norm + lane),
+                   limit);
 }
 
 /* The scale of a row's panel: scores take a product where they would take a quotient. */
 WORD f32v scale_at(const farann_coded_rows *rows, int64_t row) {
-    return f32_set1(1.0f / rows->weights[row / FARANN_CODE_PANEL]);
+    return f32_set1(1.0f / rows->inv_scales[row / FARANN_CODE_PANEL]);
 }
 
 /* The scores of a vector of rows of that scale for query t, by their sums. */
 WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, f32v scale,
-                    const farann_code_bars *bars, int t, i32v sums) {
+                    const farann_pass_thresholds *bars, int t, i32v sums) {
     f32v score = f32_fma(f32_from_i32(sums), f32_set1(bars->step[t]), f32_set1(bars->origin[t]));
     if (rows->squares) score = f32_fma(f32_load(rows->squares + row), f32_set1(bars->sign), score);
     return f32_mul(score, scale);
@@ -32,8 +33,8 @@ WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, f32v scale,
 
 /* Appends rows with their scores, or with their bare sums. */
 WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask, const int32_t *sums,
-                       const farann_coded_rows *rows, int64_t first, const farann_code_bars *bars,
-                       int t, int64_t row) {
+                       const farann_coded_rows *rows, int64_t first,
+                       const farann_pass_thresholds *bars, int t, int64_t row) {
     int64_t count = list->count;
     while (mask) {
         int r = FARANN_COUNT_TRAILING_ZEROS(mask);
@@ -41,7 +42,7 @@ WORD void append_coded(const int bare, farann_candidates *list, uint32_t mask, c
         float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
         list->scores[count] = bare ? (float)sums[r]
                                    : ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
-                                         rows->weights[(first + r) / FARANN_CODE_PANEL];
+                                         rows->inv_scales[(first + r) / FARANN_CODE_PANEL];
         list->slots[count] = row + r;
         count++;
     }
@@ -132,7 +133,7 @@ WORD void score_codes(const int held, const farann_coded_rows *rows, int64_t n,
 
 KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
                                   const farann_coded_tile *tile, float *scores) {
-    if (rows->lower)
+    if (rows->low_nibbles)
         score_codes(BOTH_NIBBLES, rows, n, tile, scores);
     else
         score_codes(WHOLE, rows, n, tile, scores);
@@ -150,33 +151,33 @@ WORD void scan_codes(const int width, const int panels, const int held,
 
 KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                  const farann_coded_tile *tile, farann_candidates *candidates) {
-    if (rows->lower)
+    if (rows->low_nibbles)
         scan_codes(CODE_QUERIES, CODE_PANELS, BOTH_NIBBLES, rows, start, n, tile, candidates);
     else
         scan_codes(CODE_QUERIES, CODE_PANELS, WHOLE, rows, start, n, tile, candidates);
 }
 
-KERNEL(void) NAME(scan_upper_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                                 const farann_coded_tile *tile, farann_candidates *candidates) {
+KERNEL(void) NAME(scan_high_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                const farann_coded_tile *tile, farann_candidates *candidates) {
     scan_codes(CODE_QUERIES, CODE_PANELS, HIGH_NIBBLES, rows, start, n, tile, candidates);
 }
 
 /* Of some panels and one query: what sums must be greater than, but for squares of rows. */
 WORD void limits_of_one(const int held, const farann_coded_rows *rows, int64_t first, int64_t n,
-                        const farann_code_bars *bars, float *limits) {
+                        const farann_pass_thresholds *bars, float *limits) {
     for (int64_t i = 0; i < n; i += F32_LANES) {
         int64_t count = n - i < F32_LANES ? n - i : F32_LANES;
-        f32v limit = f32_fma(f32_load_first(rows->weights + first + i, count),
+        f32v limit = f32_fma(f32_load_first(rows->inv_scales + first + i, count),
                              f32_set1(bars->threshold[0]), f32_set1(bars->offset[0]));
         if (held == HIGH_NIBBLES)
-            limit = f32_fma(f32_load_first(rows->unknown + first + i, count),
-                            f32_set1(bars->unknown[0]), limit);
+            limit = f32_fma(f32_load_first(rows->low_nibble_norm + first + i, count),
+                            f32_set1(bars->low_nibble_norm[0]), limit);
         f32_store(limits + i, limit);
     }
 }
 
 /* What the sums of a vector of rows must be greater than, for one query. */
-WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_code_bars *bars,
+WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_pass_thresholds *bars,
                      float limit) {
     if (!rows->squares) return i32_from_f32(f32_set1(limit));
     return i32_from_f32(f32_fma(f32_load(rows->squares + row), f32_set1(bars->square[0]),
@@ -229,8 +230,8 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
         for (int64_t i = 0; i < count; i++) {
             const int64_t at = (first + i) * panel_bytes;
             const uint8_t *panel = rows->panels + at;
-            sum_panel(held, panel, held == BOTH_NIBBLES ? rows->lower + at : panel, rows->groups,
-                      tile->codes, sums + i * FARANN_CODE_PANEL);
+            sum_panel(held, panel, held == BOTH_NIBBLES ? rows->low_nibbles + at : panel,
+                      rows->groups, tile->codes, sums + i * FARANN_CODE_PANEL);
         }
         for (int64_t i = 0; i < count; i++) {
             const int64_t row = (first + i) * FARANN_CODE_PANEL;
@@ -241,15 +242,15 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
                                     row_limits(rows, row + v * I32_LANES, tile->bars, limits[i]))
                         << (v * I32_LANES);
             if (mask)
-                append_coded(held == HIGH_NIBBLES && rows->lower, candidates, mask, of_panel, rows,
-                             row, tile->bars, 0, row - start);
+                append_coded(held == HIGH_NIBBLES && rows->low_nibbles, candidates, mask, of_panel,
+                             rows, row, tile->bars, 0, row - start);
         }
     }
 }
 
 KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
                                       const farann_coded_tile *query, float *scores) {
-    const farann_code_bars *bars = query->bars;
+    const farann_pass_thresholds *bars = query->bars;
     const int64_t panel_bytes = bytes_of_panel(WHOLE, rows->groups);
     int32_t sums[FARANN_CODE_PANEL];
     for (int64_t row = 0; row < n; row += FARANN_CODE_PANEL) {
@@ -267,14 +268,14 @@ KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
 
 KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
                                      const farann_coded_tile *tile, farann_candidates *candidates) {
-    if (rows->lower)
+    if (rows->low_nibbles)
         scan_one(BOTH_NIBBLES, rows, start, n, tile, candidates);
     else
         scan_one(WHOLE, rows, start, n, tile, candidates);
 }
 
-KERNEL(void) NAME(scan_upper_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                                     const farann_coded_tile *tile, farann_candidates *candidates) {
+KERNEL(void) NAME(scan_high_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
+                                    const farann_coded_tile *tile, farann_candidates *candidates) {
     scan_one(HIGH_NIBBLES, rows, start, n, tile, candidates);
 }
 
@@ -284,7 +285,7 @@ KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t start, i
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(BOTH_NIBBLES, groups);
     const int64_t first = start / FARANN_CODE_PANEL * panel_bytes;
     for (int64_t at = first; at < first + n / FARANN_CODE_PANEL * panel_bytes; at += panel_bytes) {
-        const uint8_t *high = rows->panels + at, *low = rows->lower + at;
+        const uint8_t *high = rows->panels + at, *low = rows->low_nibbles + at;
         for (int64_t g = 0; g < groups; g++, panels += GROUP_BYTES) {
             for (int v = 0; v < PANEL_I32; v++)
                 i32_store((int32_t *)panels + v * I32_LANES,
@@ -312,7 +313,7 @@ WORD int32_t dot_codes(const uint8_t *row, const uint32_t *query, int64_t groups
 /* Where the low nibbles of a row's quad begin. */
 WORD const uint8_t *low_quad(const farann_coded_rows *rows, int64_t row) {
     const int64_t quad_bytes = (rows->groups + 1) / 2 * FARANN_CODE_QUAD * FARANN_CODE_GROUP;
-    return rows->lower + row / FARANN_CODE_QUAD * quad_bytes;
+    return rows->low_nibbles + row / FARANN_CODE_QUAD * quad_bytes;
 }
 
 /* <u, l> of one row's low nibbles l: those of its quad lie side by side, and take part. */
@@ -341,17 +342,17 @@ WORD int32_t dot_low(const farann_coded_rows *rows, int64_t row, const uint32_t 
 WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
     enum { MOST_BYTES = 256 };
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
-    const uint8_t *from = rows->whole ? rows->whole + row * row_bytes : low_quad(rows, row);
-    int64_t bytes = rows->whole ? row_bytes : 2 * row_bytes;
+    const uint8_t *from = rows->row_major ? rows->row_major + row * row_bytes : low_quad(rows, row);
+    int64_t bytes = rows->row_major ? row_bytes : 2 * row_bytes;
     /* The first lines; the rest follows by itself. */
     for (int64_t j = 0; j < bytes && j < MOST_BYTES; j += 64) FARANN_PREFETCH(from + j);
 }
 
-KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
+KERNEL(void) NAME(rerank_codes_i8)(const farann_coded_rows *rows, int64_t start,
                                    const farann_coded_tile *query, farann_candidates *list,
                                    int64_t from) {
     enum { AHEAD = 8 };
-    const farann_code_bars *bars = query->bars;
+    const farann_pass_thresholds *bars = query->bars;
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
     int64_t kept = from;
     for (int64_t i = from; i < list->count && i < from + AHEAD; i++)
@@ -360,12 +361,12 @@ KERNEL(void) NAME(refine_codes_i8)(const farann_coded_rows *rows, int64_t start,
         int64_t row = start + list->slots[i];
         if (i + AHEAD < list->count) prefetch_codes(rows, start + list->slots[i + AHEAD]);
         double units, inv_scale, square = rows->squares ? (double)rows->squares[row] : 0.0;
-        if (rows->whole) {
-            units = dot_codes(rows->whole + row * row_bytes, query->codes, rows->groups);
-            inv_scale = (double)rows->weights[row];
+        if (rows->row_major) {
+            units = dot_codes(rows->row_major + row * row_bytes, query->codes, rows->groups);
+            inv_scale = (double)rows->inv_scales[row];
         } else {
             units = (double)list->scores[i] * 16.0 + dot_low(rows, row, query->codes);
-            inv_scale = (double)rows->weights[row / FARANN_CODE_PANEL];
+            inv_scale = (double)rows->inv_scales[row / FARANN_CODE_PANEL];
         }
         list->slots[kept] = list->slots[i];
         list->scores[kept] = (float)((units * (double)bars->step[0] + (double)bars->origin[0] +

@@ -90,7 +90,7 @@ WORD void sum_key_panel(const int what, const double *panel, int64_t dim, const 
 
 /* Eight rows whose keys may count: append those that do. */
 WORD void append_keys(const int normalized, f64x8 sums, const double *norms, const double *ids,
-                      int64_t row, farann_key_bar *bar) {
+                      int64_t row, farann_key_threshold *bar) {
     double keys[8];
     f64x8_store(keys, normalized ? f64x8_div(sums, f64x8_load(norms)) : sums);
     for (int r = 0; r < 8; r++) {
@@ -107,7 +107,7 @@ WORD void append_keys(const int normalized, f64x8 sums, const double *norms, con
  * `least` has a sum that is more than `least` times its norm by half a step, `beyond`, times that.
  */
 WORD uint32_t rows_above(const int normalized, const f64x8 *sums, const double *norms,
-                         const farann_key_bar *bar) {
+                         const farann_key_threshold *bar) {
     const f64x8 least = f64x8_set1(bar->least), negated = f64x8_set1(-bar->least);
     const f64x8 below = f64x8_set1(bar->just_below), beyond = f64x8_set1(bar->beyond);
     uint32_t rows = 0;
@@ -125,7 +125,7 @@ WORD uint32_t rows_above(const int normalized, const f64x8 *sums, const double *
 }
 
 WORD uint32_t rows_not_below(const int normalized, const f64x8 *sums, const double *norms,
-                             const farann_key_bar *bar) {
+                             const farann_key_threshold *bar) {
     uint32_t rows = 0;
     for (int v = 0; v < KEY_VECTORS; v++) {
         f64x8 below = f64x8_set1(bar->just_below);
@@ -137,7 +137,7 @@ WORD uint32_t rows_not_below(const int normalized, const f64x8 *sums, const doub
 
 /* A panel's rows for one query. */
 WORD void compare_keys(const int normalized, const f64x8 *sums, const double *norms,
-                       const double *ids, double first_id, int64_t row, farann_key_bar *bar) {
+                       const double *ids, double first_id, int64_t row, farann_key_threshold *bar) {
     const f64x8 near = f64x8_set1(bar->near);
     uint32_t rows = 0;
     for (int v = 0; v < KEY_VECTORS; v++)
@@ -156,7 +156,7 @@ WORD void compare_keys(const int normalized, const f64x8 *sums, const double *no
 }
 
 WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64_t first, int64_t n,
-                    const double *queries, double sign, int count, farann_key_bar *bars) {
+                    const double *queries, double sign, int count, farann_key_threshold *bars) {
     const int what = metric == FARANN_L2 ? SQUARED_DIFFERENCES : PRODUCTS;
     const int normalized = metric == FARANN_COSINE;
     const f64x8 times = f64x8_set1(metric == FARANN_L2 ? sign : -sign);
@@ -204,18 +204,18 @@ KERNEL(void) NAME(box_f32)(const float *rows, const int64_t *positions, int64_t 
 
 KERNEL(void) NAME(scan_keys_l2_f64)(const farann_key_panels *panels, int64_t first, int64_t n,
                                     const double *queries, double sign, int count,
-                                    farann_key_bar *bars) {
+                                    farann_key_threshold *bars) {
     scan_keys(FARANN_L2, panels, first, n, queries, sign, count, bars);
 }
 
 KERNEL(void) NAME(scan_keys_dot_f64)(const farann_key_panels *panels, int64_t first, int64_t n,
                                      const double *queries, double sign, int count,
-                                     farann_key_bar *bars) {
+                                     farann_key_threshold *bars) {
     scan_keys(FARANN_DOT, panels, first, n, queries, sign, count, bars);
 }
 
 KERNEL(void) NAME(scan_keys_cosine_f64)(const farann_key_panels *panels, int64_t first, int64_t n,
                                         const double *queries, double sign, int count,
-                                        farann_key_bar *bars) {
+                                        farann_key_threshold *bars) {
     scan_keys(FARANN_COSINE, panels, first, n, queries, sign, count, bars);
 }

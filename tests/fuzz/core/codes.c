@@ -7,8 +7,8 @@ enum { MOST_GROUPS = 12, MOST_ROWS = 112 };
 static uint8_t bytes[MOST_ROWS * MOST_GROUPS * GROUP];
 static int64_t groups, n_rows, start, n_scanned;
 static farann_coded_rows coded;
-static farann_code_bar bars[FARANN_BARS];
-static farann_code_bars all_bars;
+static farann_pass_threshold bars[FARANN_MOST_TILE_QUERIES];
+static farann_pass_thresholds all_bars;
 static uint32_t *query_codes;
 
 static int32_t sum_of(int64_t row, int query, int upper) {
@@ -22,18 +22,18 @@ static int32_t sum_of(int64_t row, int query, int upper) {
 }
 
 static int passes(int64_t row, int query, int32_t sum, int upper) {
-    const farann_code_bar *bar = &bars[query];
-    const double weight = (double)coded.weights[coded.whole ? row : row / PANEL];
+    const farann_pass_threshold *bar = &bars[query];
+    const double weight = (double)coded.inv_scales[coded.row_major ? row : row / PANEL];
     double limit = (double)bar->threshold * weight + (double)bar->offset;
     if (coded.squares) limit += (double)bar->square * (double)coded.squares[row];
-    if (upper) limit += (double)bar->unknown * (double)coded.unknown[row / PANEL];
+    if (upper) limit += (double)bar->low_nibble_norm * (double)coded.low_nibble_norm[row / PANEL];
     return (double)sum > limit;
 }
 
 static float score_of(int64_t row, int query, int32_t sum) {
     const float square = coded.squares ? coded.squares[row] * all_bars.sign : 0.0f;
     return ((float)sum * bars[query].step + bars[query].origin + square) /
-           coded.weights[coded.whole ? row : row / PANEL];
+           coded.inv_scales[coded.row_major ? row : row / PANEL];
 }
 
 static void check_scan(const farann_candidates *list, int query, int upper, int bare) {
@@ -52,16 +52,16 @@ static void scan(const farann_kernels *kernels, int upper) {
     const int64_t room = rounded(n_scanned, PANEL);
     const int width = kernels->code_queries;
     uint32_t *tile = NEW(uint32_t, rounded(groups, kernels->tile_groups) * width);
-    int64_t members[FARANN_BARS];
-    farann_candidates lists[FARANN_BARS], one = candidates(room);
+    int64_t members[FARANN_MOST_TILE_QUERIES];
+    farann_candidates lists[FARANN_MOST_TILE_QUERIES], one = candidates(room);
     farann_ahead ahead = farann_ahead_of(&coded, 0, NULL, 0, 0, 1);
     farann_coded_tile many = {tile, &all_bars, byte() % 2 ? &ahead : NULL};
     farann_coded_tile single = {query_codes, &all_bars, NULL};
     for (int t = 0; t < width; t++) members[t] = t, lists[t] = candidates(room);
     kernels->gather_codes(query_codes, members, width, groups, tile);
     kernels->begin();
-    (upper ? kernels->scan_upper_i4 : kernels->scan_codes_i8)(&coded, start, n_scanned, &many,
-                                                              lists);
+    (upper ? kernels->scan_high_i4 : kernels->scan_codes_i8)(&coded, start, n_scanned, &many,
+                                                             lists);
     if (!upper) {
         const int64_t n = start + room;
         float *scores = NEW(float, n *width);
@@ -71,16 +71,16 @@ static void scan(const farann_kernels *kernels, int upper) {
     }
     kernels->end();
     for (int t = 0; t < width; t++) check_scan(&lists[t], t, upper, 0);
-    (upper ? kernels->scan_upper_one_i4 : kernels->scan_codes_one_i8)(&coded, start, n_scanned,
-                                                                      &single, &one);
-    check_scan(&one, 0, upper, upper && coded.lower);
-    if (!upper || !coded.lower) return;
+    (upper ? kernels->scan_high_one_i4 : kernels->scan_codes_one_i8)(&coded, start, n_scanned,
+                                                                     &single, &one);
+    check_scan(&one, 0, upper, upper && coded.low_nibbles);
+    if (!upper || !coded.low_nibbles) return;
     /* The lower halves as well: bars are those of whole codes then. */
     int64_t next = 0, kept = 0;
     farann_candidates before = candidates(one.count);
     memcpy(before.slots, one.slots, (size_t)one.count * sizeof *one.slots);
     before.count = one.count;
-    kernels->refine_codes_i8(&coded, start, &single, &one, 0);
+    kernels->rerank_codes_i8(&coded, start, &single, &one, 0);
     for (; next < before.count; next++) {
         const int64_t row = start + before.slots[next];
         const int32_t sum = sum_of(row, 0, 0);
@@ -114,26 +114,26 @@ void codes(void) {
     for (int64_t i = 0; i < n_panels; i++) unknown[i] = (float)number(0, 50);
     for (int64_t i = 0; squared && i < n_rows; i++) squares[i] = (float)number(0, 900);
     farann_pack_codes(bytes, places, n_rows, groups, kind != 0, packed, lower);
-    query_codes = NEW(uint32_t, FARANN_BARS *groups);
-    for (int64_t j = 0; j < FARANN_BARS * row_bytes; j++)
+    query_codes = NEW(uint32_t, FARANN_MOST_TILE_QUERIES *groups);
+    for (int64_t j = 0; j < FARANN_MOST_TILE_QUERIES * row_bytes; j++)
         ((int8_t *)query_codes)[j] = (int8_t)number(-largest_code, largest_code);
     memset(&all_bars, 0, sizeof all_bars);
     all_bars.sign = (float)number(-1, 1);
-    for (int t = 0; t < FARANN_BARS; t++) {
-        bars[t] = farann_code_bar_none();
+    for (int t = 0; t < FARANN_MOST_TILE_QUERIES; t++) {
+        bars[t] = farann_pass_threshold_none();
         if (byte() % 8 == 0) goto set;
         bars[t].threshold = 8.0f * (float)number(-6000, 6000);
         bars[t].square = (float)number(-9, 9);
-        bars[t].unknown = (float)number(-9, 0);
+        bars[t].low_nibble_norm = (float)number(-9, 0);
         bars[t].offset = (float)number(-6000, 6000);
         if (byte() % 8 == 0) bars[t].offset = (float)-0x1p30;
         bars[t].step = (float)number(1, 4);
         bars[t].origin = small();
     set:
-        farann_code_bars_set(&all_bars, t, &bars[t]);
+        farann_pass_thresholds_set(&all_bars, t, &bars[t]);
     }
     farann_coded_rows rows = {packed, lower, NULL, weights, unknown, squares, groups};
-    if (kind == 0) rows.unknown = NULL;
+    if (kind == 0) rows.low_nibble_norm = NULL;
     coded = rows;
     for (int level = 0; level < n_levels; level++) {
         const farann_kernels *kernels = levels[level];
@@ -143,10 +143,10 @@ void codes(void) {
             farann_candidates list = candidates(n_scanned);
             int64_t next = 0;
             memcpy(whole, bytes, (size_t)(n_rows * row_bytes));
-            coded.whole = whole, coded.panels = NULL, coded.unknown = NULL;
+            coded.row_major = whole, coded.panels = NULL, coded.low_nibble_norm = NULL;
             for (int64_t i = 0; i < n_scanned; i++) list.slots[i] = n_scanned - 1 - i;
             list.count = n_scanned;
-            kernels->refine_codes_i8(&coded, start, &single, &list, 0);
+            kernels->rerank_codes_i8(&coded, start, &single, &list, 0);
             for (int64_t i = n_scanned - 1; i >= 0; i--) {
                 const int32_t sum = sum_of(start + i, 0, 0);
                 if (!passes(start + i, 0, sum, 0)) continue;

@@ -75,7 +75,7 @@ void preparing(void) {
 void encoding(void) {
     const int64_t n = number(1, 9), dim = number(1, 40), padded = rounded(dim, 8);
     const int64_t coded = number(0, 1) ? dim : number(1, dim);
-    farann_turn turn = {NULL, NULL, 1.0, NULL, coded};
+    farann_transform turn = {NULL, NULL, 1.0, NULL, coded};
     double *signs = NEW(double, FARANN_ROTATION_ROUNDS *coded), *centre = NEW(double, dim);
     float *rows = NEW(float, n *dim), *weights = NEW(float, n);
     for (int64_t j = 0; j < FARANN_ROTATION_ROUNDS * coded; j++) signs[j] = byte() % 2 ? 1.0 : -1.0;
@@ -88,8 +88,8 @@ void encoding(void) {
     if (number(0, 1)) {
         double *stretch = NEW(double, padded);
         stretch[number(0, dim - 1)] = 2.0;
-        turn.stretch = stretch;
-        turn.shrink = 0.2;
+        turn.mean_direction = stretch;
+        turn.scaling = 0.2;
     }
     for (int64_t j = 0; j < dim; j++) centre[j] = (double)finite();
     for (int64_t i = 0; i < n * dim; i++) rows[i] = finite();

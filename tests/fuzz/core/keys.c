@@ -42,9 +42,10 @@ void keys(void) {
 }
 
 /* A bar at a key, as searches set it; or one that all pass, as before there are k answers. */
-static farann_key_bar bar_at(int metric, double least, double last_id, double near, int64_t room) {
+static farann_key_threshold bar_at(int metric, double least, double last_id, double near,
+                                   int64_t room) {
     const double lost = fabs(least) * 0x1p-50;
-    farann_key_bar bar = {near, least, least, 0.0, last_id, 0, 0, NULL, NULL};
+    farann_key_threshold bar = {near, least, least, 0.0, last_id, 0, 0, NULL, NULL};
     bar.beyond = 0.5 * (nextafter(least, INFINITY) - least) * (1.0 - 0x1p-50);
     if (metric == FARANN_COSINE) bar.just_below -= lost;
     if (!(near < least - 2.0 * lost - 1e-200)) bar.near = least - 2.0 * lost - 1e-200;
@@ -55,7 +56,7 @@ static farann_key_bar bar_at(int metric, double least, double last_id, double ne
 }
 
 /* What a bar should have let through of rows first .. end, whose keys times the sign are given. */
-static void check_bar(const farann_key_bar *bar, int metric, const double *signed_keys,
+static void check_bar(const farann_key_threshold *bar, int metric, const double *signed_keys,
                       const double *ids, int64_t first, int64_t end, int64_t width) {
     int64_t next = 0, surely_near = 0, maybe_near = 0;
     for (int64_t i = first; i < end; i++) {
@@ -102,7 +103,7 @@ void keys_of_panels(void) {
         const int count = (int)(1 + drawn % width);
         farann_key_panels packed = {NEW(double, room *dim), NEW(double, room), NEW(double, room),
                                     NEW(double, room / step), dim};
-        farann_key_bar bars[MOST_QUERIES];
+        farann_key_threshold bars[MOST_QUERIES];
         double *tile = NEW(double, width *dim);
         CHECK(width <= MOST_QUERIES);
         for (int64_t i = 0; i < room; i++) {
