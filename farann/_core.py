@@ -14,7 +14,13 @@ from farann.native.encoding import (
     rotate,
 )
 from farann.native.guard import Guard
-from farann.native.kernels import METRICS, first_bad_row, isa_levels, largest_query_code
+from farann.native.kernels import (
+    METRICS,
+    first_bad_row,
+    isa_levels,
+    largest_query_code,
+    widened,
+)
 from farann.native.measuring import score_slots, surprises
 from farann.native.partitions import Partitions
 from farann.native.process import (
@@ -61,5 +67,6 @@ __all__ = [
     "rotate",
     "score_slots",
     "surprises",
+    "widened",
     "write_best",
 ]

@@ -14,6 +14,7 @@ from farann._types import Float32Array, Int64Array
 from farann.contract import checks, errors
 from farann.contract.index_spec import IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
+from farann.contract.row_types import to_row_type, to_rows
 from farann.io import container, index_file
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
@@ -23,6 +24,9 @@ from farann.search.questions import Questions, known_slots
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
+
+# What a file says that an index was asked to be, beside the metric and the type of its rows.
+_KEPT = ("codes", "cells", "keep_vectors", "seed")
 
 
 class Index(Questions):
@@ -35,10 +39,13 @@ class Index(Questions):
     metric : {"l2", "dot", "cosine"}
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity.
+    dtype : {"float32", "float16", "bfloat16", "uint8", "int8"}, or such a numpy dtype
+        What rows are kept as. Answers are exact over these values, scored in float64. `add` takes
+        rows of another type only if that changes no number.
     codes : {"int8", "int4", "float32"}
         How rows are scored roughly before the exact pass: by 8-bit codes (a quarter to a third
         more memory, several times the speed), by 4-bit codes (half of that, but they rule out
-        few rows for certain), or by the float32 rows themselves. Answers are the same.
+        few rows for certain), or by the rows themselves, in float32. Answers are the same.
     cells : int or "auto", optional
         Group the rows into so many partitions (IVF lists); approximate searches then probe the
         most promising ones. "auto" makes them where `build` finds, by counted work, that they make
@@ -78,10 +85,11 @@ class Index(Questions):
     (array([1, 2]), array([5., 1.], dtype=float32))
     """
 
-    def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
-                 cells: int | str | None = None, keep_vectors: bool = True, seed: int = 0,
-                 threads: int | None = None) -> None:
+    def __init__(self, dim: int | None = None, metric: str = "l2", *, dtype: Any = "float32",
+                 codes: str = "int8", cells: int | str | None = None, keep_vectors: bool = True,
+                 seed: int = 0, threads: int | None = None) -> None:
         checks.to_choice("metric", metric, _core.METRICS)
+        self._dtype = to_row_type(dtype)
         self._cells = check_codes(codes, cells, keep_vectors)
         self._metric, self._codes, self._keep_vectors = metric, codes, bool(keep_vectors)
         self._seed = checks.to_int("seed", seed, 0, checks.MOST_SEED)
@@ -107,14 +115,15 @@ class Index(Questions):
         Parameters
         ----------
         rows : array_like (n, dim)
-            Real numbers of any type and any strides, kept as float32.
+            Real numbers of any type and any strides. To float32 they are rounded, to another
+            `dtype` of the index converted only if that changes none. uint16: bits of bfloat16.
         ids : array_like of int (n,), optional
             Ids of 0 or more, none in use. By default counting goes on after the largest id that
             was ever used, beginning with 0.
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
-            than memory. They must be float32 in C order and the first of the index, and must not
-            change as long as the index lives.
+            than memory. They must be of the index's `dtype` in C order, its first rows, and must
+            not change as long as it lives.
 
         Returns
         -------
@@ -125,8 +134,8 @@ class Index(Questions):
         ------
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, numbers too large for float32, a zero vector
-            under cosine, ids that are negative, repeated or in use, or where ``copy=False`` can't
-            be. The index is unchanged then.
+            under cosine, a number that the index's `dtype` doesn't hold, ids that are negative,
+            repeated or in use, or where ``copy=False`` can't be. The index is unchanged then.
 
         Examples
         --------
@@ -138,8 +147,8 @@ class Index(Questions):
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        vectors = checks.to_vectors("rows", rows, self.dim, normalized=self._normalized,
-                                    single=False, as_is=not copy)
+        vectors = to_rows("rows", rows, self.dim, self._dtype, normalized=self._normalized,
+                          as_is=not copy)
         new_ids = None if ids is None else checks.to_new_ids("ids", ids, len(vectors))
         with self._lock:
             store = self._store
@@ -316,9 +325,8 @@ class Index(Questions):
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
                   checked: bool) -> Index:
         index_file.check_metadata(metadata)
-        index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
-                    cells=metadata["cells"], keep_vectors=metadata["keep_vectors"],
-                    seed=metadata["seed"])
+        index = cls(metadata["dim"], metadata["metric"], dtype=metadata.get("dtype", "float32"),
+                    **{name: metadata[name] for name in _KEPT})
         store = index_file.store_of(metadata, arrays, index._spec, checked=checked)
         if store is not None:
             index._store = store
@@ -328,8 +336,9 @@ class Index(Questions):
         """Metadata and arrays of a file."""
         store = self._store
         settings = {"metric": self._metric, "dim": None if store is None else store.dim,
-                    "codes": self._codes, "cells": self._cells,
-                    "keep_vectors": self._keep_vectors, "seed": self._seed}
+                    **{name: getattr(self, f"_{name}") for name in _KEPT}}
+        if self._dtype != "float32":  # such files are what they were before there were others
+            settings["dtype"] = self._dtype
         return index_file.sections_of(settings, store)
 
     # ---- shared by the above ----
@@ -337,7 +346,8 @@ class Index(Questions):
     @property
     def _spec(self) -> IndexSpec:
         return IndexSpec(traits_of(self._metric), self._codes != "float32", self._seed,
-                         self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
+                         self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors,
+                         self._dtype)
 
     def _laid_out(self) -> Store | None:
         """What to search; the first search builds it if nobody did.
@@ -353,15 +363,10 @@ class Index(Questions):
             return self._store
 
     def _rebuilt(self, store: Store, queries: Float32Array | None = None,
-                 tuned_for: set[int] | None = None, progress: bool = False) -> Store:
-        """A store with a new layout, which is tuned for all that the old one was tuned for."""
-        new = store.rebuilt(queries, progress, self.threads)
-        # Searches may tune the old layout in the meantime.
-        while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
-                                     - new.tunings.by_k.keys(), default=0)):
-            sample = None if queries is not None else store.tunings.queries.get(k)
-            new.tunings.keep(k, plans.measured(new, k, self._isa, sample), sample)
-        return new
+                 tuned_for: Iterable[int] = (), progress: bool = False) -> Store:
+        return plans.retuned(store, store.rebuilt(queries, progress, self.threads), self._isa,
+                             queries is not None, tuned_for)
+
 
 def _unpickled(content: bytes, threads: int | None) -> Index:
     index = Index._restored(*container.read_bytes(content), checked=True)

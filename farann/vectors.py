@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from farann._types import Float32Array
-from farann.contract.checks import to_int, to_vectors
+from farann._types import RowArray
+from farann.contract.checks import to_int
+from farann.contract.row_types import STORED, row_type_for, to_row_type, to_rows
 from farann.io.files import open_regular, replacing
 from farann.io.vector_content import Array, Reader
 from farann.io.vector_formats import FORMATS, format_of, look
@@ -56,6 +57,11 @@ class VectorFile:
     dtype: np.dtype[Any]
     _read: Reader = field(repr=False)
     _whole: Array | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def kept_as(self) -> str:
+        """The `dtype` of an index that keeps these numbers as they are, or else "float32"."""
+        return row_type_for(self.dtype)
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Array]:
         """Read the rows, so many at a time.
@@ -96,19 +102,21 @@ class VectorFile:
             return blocks[0]
         return np.concatenate(blocks) if blocks else np.empty((0, self.dim), self.dtype)
 
-    def map(self, folder: StrPath | None = None, *, unit: bool = False,
-            progress: bool = False) -> Float32Array:
-        """All rows as float32, mapped into memory: more of them than memory can hold.
+    def map(self, folder: StrPath | None = None, *, dtype: str = "float32", unit: bool = False,
+            progress: bool = False) -> RowArray:
+        """All rows, mapped into memory: more of them than memory can hold.
 
-        Rows that lie in an ``.npy`` file as float32 in C order are mapped as they are, and not
+        Rows that lie in an ``.npy`` file as the `dtype` in C order are mapped as they are, and not
         looked at. The file must not change as long as the array lives. Of all others a copy is
         made, block by block, in a temporary file without a name, which goes with the array.
 
         Parameters
         ----------
         folder : str or path-like, optional
-            Where to put the copy if there has to be one: it takes 4 bytes a number. By default
-            the folder of the file.
+            Where to put the copy if there has to be one. By default the folder of the file.
+        dtype : {"float32", "float16", "bfloat16", "uint8", "int8"}
+            What numbers are to be, as for `farann.Index`: 4 bytes each, 2 or 1. Only to float32
+            they are rounded.
         unit : bool
             Refuse zero vectors in a copy, as an index for cosine does.
         progress : bool
@@ -116,8 +124,9 @@ class VectorFile:
 
         Returns
         -------
-        float32 (rows, dim)
-            Read-only, in C order, as ``Index.add(..., copy=False)`` takes it.
+        ndarray (rows, dim)
+            Read-only, in C order, as ``Index.add(..., copy=False)`` takes it. Of bfloat16 the bits,
+            as uint16.
 
         Raises
         ------
@@ -133,11 +142,12 @@ class VectorFile:
         >>> ids = index.add(rows, copy=False)  # doctest: +SKIP
         """
         whole = self._whole
-        if whole is not None and whole.dtype == np.float32 and (
+        stored = STORED[to_row_type(dtype)]
+        if whole is not None and whole.dtype == stored and (
                 whole.flags.c_contiguous and whole.flags.aligned):
             return np.asarray(whole)
         if self.rows == 0:
-            return np.empty((0, self.dim), np.float32)
+            return np.empty((0, self.dim), stored)
         place, done = self.path.parent if folder is None else Path(folder), 0
         # The system removes it as soon as nobody has it open, also where the process is killed.
         with (
@@ -145,8 +155,8 @@ class VectorFile:
             tqdm(total=self.rows, desc="copying rows", disable=not progress) as bar,
         ):
             for block in self.blocks(COPY_BYTES):
-                vectors = to_vectors(str(self.path), block, self.dim, normalized=unit, single=False,
-                                     first=done)
+                vectors = to_rows(str(self.path), block, self.dim, dtype, normalized=unit,
+                                  first=done)
                 left = vectors.data.cast("B")
                 try:
                     while left:
@@ -156,7 +166,7 @@ class VectorFile:
                     raise
                 done += len(block)
                 bar.update(len(block))
-            return np.asarray(np.memmap(stream, np.float32, "r", shape=(self.rows, self.dim)))
+            return np.asarray(np.memmap(stream, stored, "r", shape=(self.rows, self.dim)))
 
 
 def open_vectors(file: StrPath, *, default: str = "train",

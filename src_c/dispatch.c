@@ -51,7 +51,7 @@ enum { EBX = 1, ECX = 2, EDX = 3 };
  * they can't be used.
  */
 static int highest_level(void) {
-    const uint64_t fma_osxsave_avx = 1u << 12 | 1u << 27 | 1u << 28;
+    const uint64_t fma_osxsave_avx_f16c = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
     const uint64_t vnni = 1u << 11, ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
     const uint64_t amx_tile_int8 = 1u << 24 | 1u << 25;
@@ -59,7 +59,7 @@ static int highest_level(void) {
     cpuid(0, 0, r);
     if (r[0] < 7) return 0;
     cpuid(1, 0, r);
-    if (!has_bits(r[ECX], fma_osxsave_avx)) return 0;
+    if (!has_bits(r[ECX], fma_osxsave_avx_f16c)) return 0;
     uint64_t saved = saved_registers();
     cpuid(7, 0, r);
     if (!has_bits(saved, ymm) || !has_bits(r[EBX], avx2)) return 0;

@@ -9,6 +9,20 @@
 
 #include "select.h"
 
+/* What coordinates of rows are kept as; float32 holds all values of the other types. */
+typedef enum {
+    FARANN_FLOAT32 = 0,
+    FARANN_FLOAT16 = 1,
+    FARANN_BFLOAT16 = 2,
+    FARANN_UINT8 = 3,
+    FARANN_INT8 = 4
+} farann_row_type;
+
+/* Bytes of a coordinate. */
+static inline int64_t farann_row_type_bytes(farann_row_type type) {
+    return type == FARANN_FLOAT32 ? 4 : type < FARANN_UINT8 ? 2 : 1;
+}
+
 /* How a metric's float64 sum over coordinates becomes a key; see metric.h. */
 typedef enum { FARANN_L2 = 0, FARANN_DOT = 1, FARANN_COSINE = 2 } farann_metric;
 
@@ -288,6 +302,10 @@ typedef struct {
 
     /* The largest magnitude of n numbers, a multiple of 8; a NaN is none. */
     double (*largest_f64)(const double *x, int64_t n);
+
+    /* Write n rows as float32, one after the other; those at some positions, or the first n. */
+    void (*widen_rows)(farann_row_type type, const void *rows, const int64_t *positions, int64_t n,
+                       int64_t dim, float *wide);
 } farann_kernels;
 
 /* Every level's vectors of float32 divide this, and this the groups of scores. */

@@ -57,11 +57,13 @@ def build(arguments: argparse.Namespace) -> int:
             ids = to_new_ids("ids", ids, source.rows)
     sample = None if arguments.queries is None else _sample(arguments, source.dim)
     began = time.perf_counter()
-    index = Index(source.dim, arguments.metric, codes=arguments.codes, cells=arguments.cells,
+    index = Index(source.dim, arguments.metric, dtype=arguments.dtype or source.kept_as,
+                  codes=arguments.codes, cells=arguments.cells,
                   keep_vectors=not arguments.no_vectors, seed=arguments.seed,
                   threads=arguments.threads)
     # The rows stay in their file, or in a copy beside the output: memory is for the codes.
-    rows = source.map(output.parent, unit=index.metric == "cosine", progress=_is_shown(arguments))
+    rows = source.map(output.parent, dtype=index.dtype, unit=index.metric == "cosine",
+                      progress=_is_shown(arguments))
     with _blaming({"rows": source.path}, 0):
         index.add(rows, ids, copy=False)
     with _blaming({"queries": arguments.queries}, 0):
@@ -172,7 +174,7 @@ def info(arguments: argparse.Namespace) -> int:
         "file": str(arguments.index),
         "file_bytes": os.path.getsize(arguments.index),
         "verified": arguments.verify,
-        **{key: stats[key] for key in ("rows", "dim", "metric", "codes", "keep_vectors",
+        **{key: stats[key] for key in ("rows", "dim", "metric", "dtype", "codes", "keep_vectors",
                                        "codes_recall", "built", "bytes")},
         "smallest_id": int(ids.min()) if len(ids) else None,
         "largest_id": int(ids.max()) if len(ids) else None,
@@ -185,6 +187,7 @@ def info(arguments: argparse.Namespace) -> int:
         "rows": f"{facts['rows']:,}",
         "dimension": facts["dim"],
         "metric": facts["metric"],
+        "numbers": facts["dtype"],
         "codes": facts["codes"],
         "vectors": "kept" if facts["keep_vectors"] else (
             "dropped" if facts["codes_recall"] is None

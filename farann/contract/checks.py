@@ -78,8 +78,27 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
     first : int
         Number of the first row in what errors say.
     """
+    array = to_matrix(name, value, dim, single=single)
+    fits = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
+    if as_is and not fits:
+        order = "in C order" if array.flags.c_contiguous else "not in C order"
+        raise ValueError(f"{name}: expected float32 in C order, as copy=False says, "
+                         f"got {array.dtype} {order}")
+    if array.dtype == np.float32:
+        vectors = array if fits else np.require(array, requirements=["C", "A"])
+    else:
+        with np.errstate(over="ignore", under="ignore"):
+            vectors = np.ascontiguousarray(known(array), dtype=np.float32)
+    bad = _core.first_bad_row(vectors, normalized)
+    if bad >= 0:
+        raise ValueError(f"{name}: {what_is_bad(vectors[bad], array[bad])} in row {first + bad}")
+    return vectors
+
+
+def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.NDArray[Any]:
+    """Check that rows or queries are numbers, (n, dim); the parameters are as in `to_vectors`."""
     array = to_array(name, value)
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         what = "Python objects" if array.dtype == object else str(array.dtype)
         raise TypeError(f"{name}: expected real numbers, got an array of {what}")
     shape = "(dim,) or (n, dim)" if single else "(n, dim)"
@@ -97,27 +116,20 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
     if not 1 <= array.shape[1] <= MOST_DIM:
         raise ValueError(f"{name}: expected vectors of dimension 1 to {MOST_DIM}, "
                          f"got {array.shape}")
-    fits = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
-    if as_is and not fits:
-        order = "in C order" if array.flags.c_contiguous else "not in C order"
-        raise ValueError(f"{name}: expected float32 in C order, as copy=False says, "
-                         f"got {array.dtype} {order}")
-    if array.dtype == np.float32:
-        vectors = array if fits else np.require(array, requirements=["C", "A"])
-    else:
-        with np.errstate(over="ignore", under="ignore"):
-            vectors = np.ascontiguousarray(array, dtype=np.float32)
-    bad = _core.first_bad_row(vectors, normalized)
-    if bad >= 0:
-        raise ValueError(f"{name}: {_what_is_bad(array[bad], vectors[bad])} in row {first + bad}")
-    return vectors
+    return array
 
 
-def _what_is_bad(given: npt.NDArray[Any], converted: Float32Array) -> str:
+def known(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array of numbers that numpy knows: those of ml_dtypes as float32, which holds them."""
+    return array if array.dtype.kind in "fiu" else array.astype(np.float32)
+
+
+def what_is_bad(converted: Float32Array, given: npt.NDArray[Any] | None = None) -> str:
+    """Why a row is refused; `given` is the row as it came."""
     if np.isnan(converted).any():
         return "expected finite numbers, got NaN"
     if np.isinf(converted).any():
-        if np.isinf(given).any():
+        if given is None or np.isinf(known(given)).any():
             return "expected finite numbers, got infinity"
         return "expected numbers that float32 can hold, got one too large"
     return "cosine needs vectors with a direction, got a zero vector"

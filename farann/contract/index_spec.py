@@ -8,6 +8,7 @@ import numpy as np
 
 from farann.contract import checks
 from farann.contract.metric_traits import MetricTraits
+from farann.contract.row_types import STORED
 
 
 class IndexSpec(NamedTuple):
@@ -18,7 +19,13 @@ class IndexSpec(NamedTuple):
     seed: int
     cells: int | str | None = None
     bits: int = 8  # of a code
-    vectors: bool = True  # whether coded rows stay as float32, too
+    vectors: bool = True  # whether coded rows stay as they came, too
+    row_type: str = "float32"
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """What rows lie in memory as."""
+        return STORED[self.row_type]
 
 
 def check_codes(codes: Any, cells: Any, keep_vectors: Any) -> int | str | None:

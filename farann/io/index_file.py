@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Int32Array, Int64Array
+from farann._types import Int32Array, Int64Array, RowArray
 from farann.contract import checks
 from farann.contract.errors import FormatError
 from farann.contract.index_spec import IndexSpec
+from farann.contract.row_types import STORED
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
 from farann.io.tunings import metadata_of, tunings_from
@@ -45,7 +46,7 @@ def sections_of(settings: Mapping[str, Any],
     n_rows = len(store) - n_coded
     arrays: dict[str, Any] = {}
     if n_rows or not n_coded:
-        arrays["rows"] = ArrayChunks(np.float32, (n_rows, store.dim), _chunks(store, n_coded))
+        arrays["rows"] = ArrayChunks(store.base.dtype, (n_rows, store.dim), _chunks(store, n_coded))
     by_slot = ids.by_slot()
     if by_slot is not None:
         arrays["ids"] = by_slot
@@ -98,8 +99,8 @@ def _of_layout(layout: Layout, names: _Names, metadata: dict[str, Any]) -> dict[
     return arrays if shortlists is None else arrays | shortlists.sections(names.shortlists)
 
 
-def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
-    step = max(1, _CHUNK_BYTES // (4 * store.dim))
+def _chunks(store: Store, first: int) -> Iterator[RowArray]:
+    step = max(1, _CHUNK_BYTES // (store.base.itemsize * store.dim))
     live = store.live_slots() if store.alive is not None else None
     n = len(store)
     for start in range(first, n, step):
@@ -108,7 +109,7 @@ def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
             yield store.base[start:stop]
             continue
         slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
-        yield store.take(slots)
+        yield store.stored(slots)
 
 
 def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], spec: IndexSpec,
@@ -144,9 +145,9 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
              checked: bool) -> Store:
     """The rows, their ids and centre, without a layout."""
     dim, count, n_coded = metadata["dim"], metadata["count"], metadata.get("coded", 0)
-    rows = np.empty((0, dim), np.float32)
+    rows = np.empty((0, dim), spec.stored)
     if "rows" in arrays or n_coded < count:
-        rows = _section(arrays, "rows", np.float32, (count - n_coded, dim))
+        rows = _section(arrays, "rows", spec.stored, (count - n_coded, dim))
     ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
     if ids is not None and count and (ids.min() < 0 or len(distinct(ids)) < count):
         raise FormatError("the ids are negative or not unique")
@@ -195,7 +196,7 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any],
         raise FormatError("there are neither vectors nor codes of all coordinates")
     if (codes.squares is None) == store.spec.metric.adds_squared_norm:
         raise FormatError("section 'codes.squares' doesn't fit the metric")
-    store.base = _section(arrays, "codes.outlier_rows", np.float32,
+    store.base = _section(arrays, "codes.outlier_rows", store.spec.stored,
                           (len(codes.outliers), store.dim))
     bad = _core.first_bad_row(store.base, store.spec.metric.normalized)
     if bad >= 0:
@@ -332,6 +333,10 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         if not isinstance(metadata[key], (str, int, bool, type(None))) or not fits(metadata[key]):
             raise FormatError(f"metadata: {key!r} is {checks.shown(metadata[key])}, which "
                               "this version of farann does not know")
+    if "dtype" in metadata and (not isinstance(metadata["dtype"], str)
+                                or metadata["dtype"] not in STORED):
+        raise FormatError(f"metadata: 'dtype' is {checks.shown(metadata['dtype'])}, which this "
+                          "version of farann does not know")
     if metadata["cells"] is not None and metadata["codes"] == "float32":
         raise FormatError("metadata: there can't be cells without codes")
     coded = metadata.get("coded", 0)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
 from farann.layout.coding import Sizes
@@ -75,7 +75,7 @@ class Added(NamedTuple):
         """Rows without codes, in their order."""
         return np.sort(np.concatenate([self.large, self.waiting]))
 
-    def grown(self, base: CodeArrays, tail: Float32Array, n_new: int, n_base: int,
+    def grown(self, base: CodeArrays, tail: RowArray, n_new: int, n_base: int,
               centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
         """The same with the last rows of the tail, coded where there are enough."""
         new = np.arange(len(tail) - n_new, len(tail), dtype=np.int64)
@@ -85,7 +85,7 @@ class Added(NamedTuple):
         return self._coded(base, tail, waiting, n_base, centre, spec, isa)
 
     @ieee_arithmetic()
-    def _coded(self, base: CodeArrays, tail: Float32Array, waiting: Int64Array, n_base: int,
+    def _coded(self, base: CodeArrays, tail: RowArray, waiting: Int64Array, n_base: int,
                centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
         measured = coding.sizes_like(base, tail[waiting], centre, spec, isa)
         fit = measured.largest <= _LARGEST * coding.largest_coded(base)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
 from farann.layout.coding import Builder, whole_panels
@@ -38,6 +38,8 @@ from farann.tuning.measure import costs_by_recall, exact_cost
 # Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their
 # answers hold.
 _SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _ROWS_A_QUERY, _SAMPLE_K = 1e11, 2048, 64, 16, 10
+# Queries that layouts are compared with.
+_HELD_OUT = 256
 # So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
 _MANY_QUERIES = 512
 # Recalls by which partitions are judged; none may take so many times as long as without.
@@ -93,7 +95,7 @@ class _Task:
 
 
 @ieee_arithmetic()
-def make_codes(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: str,
+def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
                queries: Float32Array | None, progress: bool, threads: int = 1,
                held_out: Float32Array | None = None) -> Made:
     """Code rows and lay the codes out.
@@ -271,7 +273,7 @@ def _inside_partitions(task: _Task) -> bool:
     return bool(np.median(cosines) >= _INSIDE)
 
 
-def code_more(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,
+def code_more(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,
               shape: Float64Array | None) -> CodeArrays:
     """Code rows by extents that others gave, laid out by size."""
     builder = Builder(rows, centre, spec.metric, isa, extents, False)
@@ -342,10 +344,10 @@ def _by_partition(labels: Int32Array, first: Int64Array,
     return order, starts, labels
 
 
-def _sample_queries(rows: Float32Array, seed: int, queries: Float32Array | None) -> Float32Array:
+def _sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> Float32Array:
     n, dim = rows.shape
     source = rows if queries is None or len(queries) == 0 else queries
-    return source[sampled(len(source), n, dim, seed)]
+    return _core.widened(source[sampled(len(source), n, dim, seed)])
 
 
 def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
@@ -353,6 +355,19 @@ def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
     most = min(max(n // _ROWS_A_QUERY, _MANY_QUERIES), _MOST_QUERIES)
     number = min(n_queries, int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, most)))
     return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
+
+
+def held_out(rows: RowArray, unused: Float32Array | None, spec: IndexSpec) -> Float32Array | None:
+    """Queries that the layout isn't made with, some of those that are `unused` if there are any."""
+    n = len(rows)
+    if spec.cells != "auto" or n == 0:
+        return None
+    if unused is not None and len(unused):
+        return unused[:_HELD_OUT]
+    used = sampled(n, n, rows.shape[1], spec.seed)
+    fresh = np.setdiff1d(np.arange(n), used, assume_unique=True)
+    draw = np.random.default_rng([spec.seed, 2])
+    return _core.widened(rows[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
 
 
 def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:

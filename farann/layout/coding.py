@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import MetricTraits
 from farann.layout.cost_model import MeanQueryDirection, along_and_across
@@ -44,7 +44,7 @@ _LENGTH_UP = 2.0**-20
 class Builder(NamedTuple):
     """Rows, and what it takes to code them in this order or that."""
 
-    rows: Float32Array
+    rows: RowArray
     centre: Float64Array
     metric: MetricTraits
     isa: str
@@ -236,7 +236,7 @@ class Sizes(NamedTuple):
                      None if along is None else along[rows])
 
 
-def sizes_like(base: CodeArrays, rows: Float32Array, centre: Float64Array, spec: IndexSpec,
+def sizes_like(base: CodeArrays, rows: RowArray, centre: Float64Array, spec: IndexSpec,
                isa: str) -> Sizes:
     """Measure rows that are to be coded as those of a base were."""
     largest = np.empty(len(rows))
@@ -251,7 +251,7 @@ def sizes_like(base: CodeArrays, rows: Float32Array, centre: Float64Array, spec:
     return Sizes(largest, across, along)
 
 
-def code_like(base: CodeArrays, rows: Float32Array, sizes: Sizes, centre: Float64Array,
+def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, centre: Float64Array,
               spec: IndexSpec, isa: str) -> CodeArrays:
     """Code more rows as those of a base were, with 8 bits, as one run; slots count these rows.
 

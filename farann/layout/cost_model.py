@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.metric_traits import MetricTraits
 from farann.quantize import projection
 from farann.quantize.scalar import centred
@@ -102,7 +102,7 @@ def _lengths(vectors: Float64Array) -> Float64Array:
     return np.sqrt(squares)
 
 
-def cost_model_of(rows: Float32Array, centre: Float64Array, metric: MetricTraits,
+def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
                   queries: Float32Array, last: Int64Array, sample: Float64Array) -> CostModel:
     """A cost model by some queries from all over those of a sample.
 

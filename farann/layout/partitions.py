@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray, UInt8Array
 from farann.contract.metric_traits import MetricTraits
 from farann.quantize.query_sample import Moment
 from farann.quantize.records import PartitionArrays
@@ -57,7 +57,7 @@ class _Sums(NamedTuple):
         self.spread[found] += np.add.reduceat(np.einsum("ij,ij->i", seen, seen), first)
 
 
-def _sums_of(rows: Float32Array, centre: Float64Array, normalized: bool, labels: Int32Array,
+def _sums_of(rows: RowArray, centre: Float64Array, normalized: bool, labels: Int32Array,
              n_partitions: int, factor: Float64Array, threads: int) -> _Sums:
     blocks = blocks_of(len(rows))
     groups = [_Sums(np.zeros((n_partitions, rows.shape[1])), np.zeros(n_partitions),
@@ -75,7 +75,7 @@ def _sums_of(rows: Float32Array, centre: Float64Array, normalized: bool, labels:
     return groups[0]
 
 
-def describe(rows: Float32Array, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
+def describe(rows: RowArray, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
              starts: Int64Array, moment: Moment, transform: Transform, isa: str, threads: int = 1,
              caps: bool = False) -> PartitionArrays:
     """Code what optimistic scores of a partition are made of: mean, deviation, and mean of squares.

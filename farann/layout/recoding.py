@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout import build
 from farann.quantize.int4 import shape_of
 from farann.quantize.records import CodeArrays, CodeBounds, Layout
-from farann.quantize.scalar import Extents, empty_panels
+from farann.quantize.scalar import Extents, blocks_of, empty_panels
 from farann.runtime.process import ieee_arithmetic
 
 # Added rows whose coordinates are so many times as large as any before stay float32.
@@ -36,7 +36,7 @@ def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
     return np.where(order < n_rows, order, -1)
 
 
-def without(layout: Layout, outlier_rows: Float32Array,
+def without(layout: Layout, outlier_rows: RowArray,
             alive: npt.NDArray[np.bool_]) -> tuple[Layout, Float32Array]:
     """Drop the rows that aren't `alive` (by slot), and number the others anew."""
     codes = layout.codes
@@ -98,7 +98,7 @@ def _taken(codes: CodeArrays, positions: Int64Array,
 
 
 @ieee_arithmetic()
-def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Array,
+def extended(layout: Layout, n_rows: int, rows: RowArray, centre: Float64Array,
              spec: IndexSpec, isa: str) -> tuple[Layout, npt.NDArray[np.bool_]]:
     """Code more rows as those n were; and which of them are too large for that.
 
@@ -110,7 +110,9 @@ def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Arr
     if len(rows):
         _core.code_extents(rows, centre, spec.metric.normalized, *codes.transform, isa, largest)
     # Files that are mapped aren't checked for NaN.
-    far = (largest > _FAR * limit) | ~np.isfinite(rows).all(axis=1)
+    far = largest > _FAR * limit
+    for block in blocks_of(len(rows)):
+        far[block] |= ~np.isfinite(_core.widened(rows[block])).all(axis=1)
     rows, largest = rows[~far], largest[~far]
     if len(rows) == 0:
         return layout, far
@@ -134,11 +136,11 @@ def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Arr
     return Layout(codes, partitions), far
 
 
-def _shape(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
+def _shape(rows: RowArray, centre: Float64Array, spec: IndexSpec,
            codes: CodeArrays) -> Float64Array | None:
     if spec.bits == 8:
         return None
-    sample = rows[:: -(-len(rows) // _SAMPLE)]
+    sample = _core.widened(rows[:: -(-len(rows) // _SAMPLE)])
     return shape_of(codes.transform.query_vectors(spec.metric.query_vectors(sample, centre)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array
+from farann._types import Float64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.quantize import projection
 from farann.quantize.query_sample import directions_of
@@ -23,7 +23,7 @@ _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
 _MOST_PASSING, _ASKED = 8, 128
 
 
-def transform_for(rows: Float32Array, centre: Float64Array, spec: IndexSpec,
+def transform_for(rows: RowArray, centre: Float64Array, spec: IndexSpec,
                   query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
     """What rows should go through before they are coded, for such query vectors.
 

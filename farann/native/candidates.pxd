@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport farann_block, farann_candidates, farann_filter
 from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.snapshot cimport Segment
 
 
@@ -15,6 +16,7 @@ cdef class Candidates:
     cdef int64_t *positions  # of these, within their segment
     cdef farann_candidates *tile  # what the scan of a tile of queries appends to
     cdef int64_t *members  # the queries of this tile
+    cdef RowReader rows
 
     @staticmethod
     cdef Candidates of(QueryBatch batch, int64_t room, int64_t largest_block, bint scored)
@@ -27,7 +29,7 @@ cdef class Candidates:
                           const farann_block *block) noexcept nogil
     cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil
-    cdef const float *rows_at(self, const Segment *segment, int64_t start) noexcept nogil
+    cdef RowBlock rows_at(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef farann_block block_of(self, const Segment *segment, int64_t start) noexcept nogil
     cdef void score_exactly(self, Query *query, const Segment *segment, int64_t start,
                             int64_t n) noexcept nogil

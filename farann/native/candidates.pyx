@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport rough_key
+from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.snapshot cimport FEW_BEST, Segment
 
 cdef enum:
@@ -31,6 +32,7 @@ cdef class Candidates:
         cdef int64_t *slots = NULL
         cdef Query *query
         self.batch, self.scored = batch, scored
+        self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         # If k is large, so are those that can't be told from the k-th by codes, and getting keys
         # of them before the end is a waste.
         self.capacity = room
@@ -136,10 +138,9 @@ cdef class Candidates:
                 query.threshold == -INFINITY and list.count >= 2 * self.batch.k):
             self.thin_out(query)
 
-    cdef const float *rows_at(self, const Segment *segment, int64_t start) noexcept nogil:
-        if segment.positions != NULL:
-            return segment.rows
-        return segment.rows + start * self.batch.dim
+    cdef RowBlock rows_at(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Rows start .. start + n of a segment, good until others are asked for."""
+        return self.rows.block(segment, start, n)
 
     cdef farann_block block_of(self, const Segment *segment, int64_t start) noexcept nogil:
         cdef farann_block block
@@ -156,9 +157,10 @@ cdef class Candidates:
                             int64_t n) noexcept nogil:
         """Offer the exact keys of rows start .. start + n of a segment."""
         cdef farann_block block = self.block_of(segment, start)
+        cdef RowBlock rows = self.rows_at(segment, start, n)
         self.batch.kernels.keys_f64[<int>self.batch.metric](
-            self.rows_at(segment, start), block.positions, n, self.batch.dim,
-            self.batch.exact_query(query), self.exact_keys)
+            rows.rows, rows.positions, n, self.batch.dim, self.batch.exact_query(query),
+            self.exact_keys)
         self.offer(query, n, &block, &query.filter)
         self.batch.rescored += n
 
@@ -282,11 +284,10 @@ cdef class Candidates:
                 if n == 0:
                     continue
                 if not rough:
-                    self.batch.kernels.keys_f64[<int>self.batch.metric](
-                        segment.rows, self.positions, n, self.batch.dim,
-                        self.batch.exact_query(query), self.exact_keys)
+                    self.rows.keys_at(segment, self.positions, n, self.batch.exact_query(query),
+                                      self.exact_keys)
                     self.batch.rescored += n
-                    self.batch.bytes_read += n * self.batch.dim * sizeof(float)
+                    self.batch.bytes_read += n * self.rows.row_bytes
                 self.offer(query, n, &block, &admitted)
         query.candidates.count = first
 

@@ -1,6 +1,6 @@
 """Types of `encoding.pyx`."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ def rotate(
     vectors: npt.NDArray[np.float64], signs: npt.NDArray[np.int8], isa: str
 ) -> None: ...
 def code_extents(
-    rows: npt.NDArray[np.float32],
+    rows: npt.NDArray[Any],
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
@@ -32,7 +32,7 @@ def code_extents(
     extents: npt.NDArray[np.float64],
 ) -> None: ...
 def encode_rows(
-    rows: npt.NDArray[np.float32],
+    rows: npt.NDArray[Any],
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],

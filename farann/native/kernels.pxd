@@ -79,6 +79,15 @@ cdef extern from "arithmetic.h" nogil:
 
 
 cdef extern from "kernels.h" nogil:
+    ctypedef enum farann_row_type:
+        FARANN_FLOAT32
+        FARANN_FLOAT16
+        FARANN_BFLOAT16
+        FARANN_UINT8
+        FARANN_INT8
+
+    int64_t farann_row_type_bytes(farann_row_type)
+
     ctypedef enum farann_metric:
         FARANN_L2
         FARANN_DOT
@@ -187,6 +196,9 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*widen_function)(const float *, int64_t, double *) noexcept
 
+    ctypedef void (*widen_rows_function)(farann_row_type, const void *, const int64_t *, int64_t,
+                                         int64_t, float *) noexcept
+
     enum:
         FARANN_PADDING
         FARANN_SCORE_GROUPS
@@ -229,6 +241,7 @@ cdef extern from "kernels.h" nogil:
         rotate_function rotate_f64
         project_function project_f64
         widen_function widen_f32
+        widen_rows_function widen_rows
 
     const farann_kernels *farann_kernels_by_name(const char *)
     const char *const *farann_kernel_levels()
@@ -337,6 +350,7 @@ cdef enum:
 
 
 cdef const farann_kernels *kernels_of(str isa) except NULL
+cdef farann_row_type row_type_of(object rows) except *
 
 
 cdef inline int64_t padded(int64_t dim) noexcept nogil:

@@ -2,11 +2,15 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 
+import numpy as np
+
 METRICS = ("l2", "dot", "cosine")
 
 cdef enum:
     # Coordinates that are checked before signals are looked for.
     CHECKED_AT_ONCE = 16777216
+    # Coordinates that are float32 for a moment, for a check of rows of other types.
+    WIDENED_AT_ONCE = 1048576
 
 
 def isa_levels():
@@ -27,13 +31,74 @@ cdef const farann_kernels *kernels_of(str isa) except NULL:
     return kernels
 
 
+# How rows are kept; bits of bfloat16, which numpy doesn't have, are those of uint16.
+cdef tuple ROW_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16),
+                        np.dtype(np.uint8), np.dtype(np.int8))
+
+
+cdef farann_row_type row_type_of(object rows) except *:
+    """What rows are kept as; ValueError for what rows aren't."""
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype not in ROW_TYPES or not (
+            rows.flags.c_contiguous and rows.flags.aligned):
+        raise ValueError(f"rows must be a contiguous matrix of one of the types that rows are kept "
+                         f"as, got {getattr(rows, 'dtype', type(rows).__name__)} "
+                         f"{np.shape(rows)}")
+    return <farann_row_type>(<int>ROW_TYPES.index(rows.dtype))
+
+
+cdef str max_level():
+    """The fastest level that this CPU has; all widen to the same bits."""
+    levels = isa_levels()
+    return levels[len(levels) - 1]
+
+
+def widened(rows, str isa=None):
+    """Rows as float32; those that are float32 aren't copied."""
+    cdef farann_row_type type
+    cdef const farann_kernels *kernels
+    cdef int64_t n, dim, start = 0, count
+    cdef const uint8_t[:, ::1] given
+    cdef float[:, ::1] wide
+    if rows.dtype == np.float32:
+        return rows
+    rows = np.ascontiguousarray(rows)
+    type, n, dim = row_type_of(rows), rows.shape[0], rows.shape[1]
+    kernels = kernels_of(max_level() if isa is None else isa)
+    result = np.empty((n, dim), np.float32)
+    if n == 0 or dim == 0:
+        return result
+    given, wide = rows.view(np.uint8), result
+    while start < n:
+        count = min(max(CHECKED_AT_ONCE // dim, 1), n - start)
+        with nogil:
+            kernels.widen_rows(type, &given[start, 0], NULL, count, dim, &wide[start, 0])
+        start += count
+        PyErr_CheckSignals()
+    return result
+
+
 def largest_query_code(str isa):
     """Largest magnitude of a query's 8-bit codes: what the byte products of this level allow."""
     return kernels_of(isa).largest_code
 
 
-def first_bad_row(const float[:, ::1] rows, bint unit):
+def first_bad_row(rows, bint unit):
     """Number of the first row with a NaN or infinity (with `unit`: or all zeros), or -1."""
+    cdef int64_t bad, start = 0, step, n = rows.shape[0]
+    if row_type_of(rows) == FARANN_FLOAT32:
+        return first_bad_float_row(rows, unit)
+    if rows.dtype.kind != "f" and rows.dtype != np.uint16 and not unit:
+        return -1
+    step = max(WIDENED_AT_ONCE // max(<int64_t>rows.shape[1], 1), 1)
+    while start < n:
+        bad = first_bad_float_row(widened(rows[start:start + step]), unit)
+        if bad >= 0:
+            return start + bad
+        start += step
+    return -1
+
+
+cdef int64_t first_bad_float_row(const float[:, ::1] rows, bint unit) except -2:
     cdef int64_t bad = -1, n = rows.shape[0], dim = rows.shape[1], start = 0, count
     cdef uint64_t before
     if dim == 0:

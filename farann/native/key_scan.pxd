@@ -40,10 +40,10 @@ cdef class KeyScan:
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
                           int64_t n) noexcept nogil
     cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
-    cdef int64_t leave_out_box(self, const farann_block *block, const float *rows,
+    cdef int64_t leave_out_box(self, const Segment *segment, int64_t start,
                                int64_t n) noexcept nogil
     cdef bint box_is_worse(self, const Query *query, int64_t first_id) noexcept nogil
-    cdef void pack_keys(self, const farann_block *block, const float *rows,
+    cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
                             int64_t n) noexcept nogil

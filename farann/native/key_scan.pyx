@@ -7,6 +7,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 from farann.native.candidates cimport Candidates
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
+from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
 cdef enum:
@@ -152,13 +153,12 @@ cdef class KeyScan:
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef int64_t at = 0, count, i, width = kernels.key_queries
         cdef farann_block block = self.candidates.block_of(segment, start)
-        cdef int64_t n_left_out = self.leave_out_box(&block,
-                                                     self.candidates.rows_at(segment, start), n)
+        cdef int64_t n_left_out = self.leave_out_box(segment, start, n)
         if self.n_keyed < FEW_KEYED:
             for i in range(self.n_keyed):
                 self.score_keyed(&self.batch.queries[self.keyed[i]], segment, start, n)
             return n_left_out
-        self.pack_keys(&block, self.candidates.rows_at(segment, start), n)
+        self.pack_keys(&block, segment, start, n)
         while at < self.n_keyed and not self.batch.stopped():
             count = min(width, self.n_keyed - at)
             self.scan_key_tile(&self.keyed[at], count, &block, n)
@@ -168,13 +168,15 @@ cdef class KeyScan:
             at += count
         return n_left_out
 
-    cdef int64_t leave_out_box(self, const farann_block *block, const float *rows,
+    cdef int64_t leave_out_box(self, const Segment *segment, int64_t start,
                                int64_t n) noexcept nogil:
         """Forget the queries in `self.keyed` that no row of a block can answer; gives how many."""
         cdef int64_t n_before = self.n_keyed
         cdef int64_t i, slot, kept = 0, id, first_id = INT64_MAX
         cdef bint asked = False
         cdef Query *query
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef RowBlock rows
         for i in range(self.n_keyed):
             query = &self.batch.queries[self.keyed[i]]
             asked |= query.box_pause == 0 and query.found.count == query.found.capacity
@@ -183,7 +185,8 @@ cdef class KeyScan:
                 query = &self.batch.queries[self.keyed[i]]
                 query.box_pause -= query.box_pause > 0
             return 0
-        self.batch.kernels.box_f32(rows, block.positions, n, self.batch.dim, self.box_low,
+        rows = self.candidates.rows_at(segment, start, n)
+        self.batch.kernels.box_f32(rows.rows, rows.positions, n, self.batch.dim, self.box_low,
                                    self.box_high)
         for i in range(n):
             slot = block.first + (block.positions[i] if block.positions != NULL else i)
@@ -237,14 +240,15 @@ cdef class KeyScan:
             key = 0.0 if key <= 0.0 else INFINITY
         return key < last.key or (key == last.key and first_id > last.id)
 
-    cdef void pack_keys(self, const farann_block *block, const float *rows,
+    cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil:
         cdef int64_t i, slot, width = self.batch.kernels.key_rows
+        cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef double *first = self.key_panels.first_ids
         cdef double id
         self.batch.kernels.pack_rows_f64(
-            rows, block.positions, n, self.batch.dim, self.batch.packing.normalized, self.key_panels.rows,
-            self.key_panels.norms)
+            rows.rows, rows.positions, n, self.batch.dim, self.batch.packing.normalized,
+            self.key_panels.rows, self.key_panels.norms)
         for i in range(n):
             slot = block.first + (block.positions[i] if block.positions != NULL else i)
             id = <double>(block.ids[slot] if block.ids != NULL else slot)

@@ -6,6 +6,7 @@ from farann.native.kernels cimport *
 from farann.native.partition_choice cimport PartitionChoice
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.row_reader cimport RowReader
 from farann.native.search cimport ApproximateTask
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 
@@ -24,6 +25,7 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
     cdef const Segment *segment
     cdef uint64_t before
     cdef QueryBatch batch
+    cdef RowReader rows
     if n_slots == 0 or stop <= start:
         return
     for j in range(n_slots):
@@ -31,6 +33,7 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
                 not snapshot.vectors and slots[j] < snapshot.segments[0].count):
             raise ValueError("slots must be slots of the snapshot, of rows with vectors")
     batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
+    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, SCORES_AT_ONCE))
     with nogil:
         before = farann_arithmetic_begin()
         at = 0
@@ -49,9 +52,7 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
             for i in range(stop - start):
                 if batch.stopped():
                     break
-                snapshot.kernels.keys_f64[<int>snapshot.metric](
-                    segment.rows, positions, n, snapshot.dim,
-                    batch.exact_query(&batch.queries[i]), keys)
+                rows.keys_at(segment, positions, n, batch.exact_query(&batch.queries[i]), keys)
                 for j in range(n):
                     scores[start + i, at + j] = <float>farann_score(
                         snapshot.metric, keys[j], batch.queries[i].prepared.query_norm)

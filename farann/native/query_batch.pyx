@@ -102,9 +102,9 @@ cdef class QueryBatch:
                            * query.prepared.key_scale + query.prepared.key_offset)
 
     cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil:
-        """Note that so many queries were scored for by n float32 rows in full."""
+        """Note that so many queries were scored for by n rows in full."""
         self.scanned += n * n_queries
-        self.bytes_read += n * n_queries * self.dim * <int64_t>sizeof(float)
+        self.bytes_read += n * n_queries * self.snapshot.row_bytes
 
     cdef void begin_again(self, const float *given) noexcept nogil:
         """Forget the one query there is, and take another in its place."""

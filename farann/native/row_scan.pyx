@@ -10,6 +10,7 @@ from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
 
@@ -45,7 +46,7 @@ cdef class RowScan:
         cdef int64_t i
         if of_positions is None:
             rest.first, rest.count = start, codes.n_rows - start
-            rest.rows += start * self.batch.dim
+            rest.rows += start * self.batch.snapshot.row_bytes
         else:
             slots = <int64_t *>self.batch.scratch.allocated(codes.n_rows, sizeof(int64_t) + 1, True)
             if slots == NULL:
@@ -140,11 +141,12 @@ cdef class RowMajorScan(RowScan):
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef Query *query = &self.batch.queries[i]
         cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef int64_t before = query.candidates.count, j
         cdef float norms[2]
         cdef double slack
         kernels.score_rows_f32(
-            self.candidates.rows_at(segment, start), block.positions, n, self.batch.dim,
+            rows.rows, rows.positions, n, self.batch.dim,
             &self.batch.snapshot.padded_centre[0], self.query_vectors + i * padded(self.batch.dim),
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores, norms)
         slack = farann_query_slack_row_major(&query.prepared, self.batch.packing.normalized, norms[0],
@@ -183,16 +185,16 @@ cdef class PackedScan(RowScan):
             tile[j * width] = self.batch.rounded[j]
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef RowBlock rows
         cdef int64_t tile, i, n_keyed = 0
         cdef double squares
         for i in range(self.batch.n_queries):
             n_keyed += self.batch.queries[i].by_keys
         self.key_scan.n_keyed = 0
         if n_keyed < self.batch.n_queries:
+            rows = self.candidates.rows_at(segment, start, n)
             squares = self.batch.kernels.pack_rows_f32(
-                self.candidates.rows_at(segment, start), block.positions, n, self.batch.dim,
-                &self.batch.snapshot.centre[0], self.batch.packing.normalized,
+                rows.rows, rows.positions, n, self.batch.dim, &self.batch.snapshot.centre[0], self.batch.packing.normalized,
                 self.batch.packing.bias_sign, self.panels, self.bias)
             for tile in range(self.n_tiles):
                 if self.batch.stopped():

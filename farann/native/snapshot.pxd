@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from farann.native.codes cimport Codes
-from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric
+from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric, farann_row_type
 from farann.native.partitions cimport Partitions
 from farann.native.shortlists cimport Shortlists
 
@@ -13,7 +13,7 @@ cdef enum:
 
 
 cdef struct Segment:
-    const float *rows
+    const uint8_t *rows  # of the type that the snapshot has
     int64_t first  # slot of its first row
     int64_t count
     const int64_t *positions  # the rows to search, within the segment; NULL: all
@@ -35,13 +35,15 @@ cdef class Snapshot:
     cdef readonly int64_t n_slots
     cdef bint vectors
     cdef double centre_norm
-    cdef const float[:, ::1] base, tail
+    cdef const uint8_t[:, ::1] base, tail  # bytes of rows
     cdef const double[::1] centre
     cdef double[::1] full_centre  # padded with zeros
     cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot
     cdef const uint8_t[::1] alive
+    cdef farann_row_type row_type
+    cdef int64_t row_bytes
 
     cdef take_added(self, runs, uncoded)
     cpdef bint seeds_for(self, int64_t k)

@@ -1,6 +1,6 @@
 """Types of `snapshot.pyx`."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,8 @@ class Snapshot:
     n_slots: Final[int]
     def __init__(
         self,
-        base: npt.NDArray[np.float32],
-        tail: npt.NDArray[np.float32],
+        base: npt.NDArray[Any],
+        tail: npt.NDArray[Any],
         ids: npt.NDArray[np.int64] | None,
         alive: npt.NDArray[np.uint8] | None,
         centre: npt.NDArray[np.float64],

@@ -15,8 +15,8 @@ cdef class Snapshot:
 
     Parameters
     ----------
-    base, tail : float32 (n, dim), C-contiguous
-        The rows; slots count through both. Without `vectors`, base holds no rows but the
+    base, tail : float32, float16, uint16 (bits of bfloat16), uint8 or int8 (n, dim), C-contiguous
+        The rows, both of one type; slots count through both. Without `vectors`, base holds no rows but the
         outliers of the codes.
     ids : int64 (n_slots,) or None
         Ids by slot; None where the id is the slot.
@@ -44,19 +44,23 @@ cdef class Snapshot:
         The other rows of the tail, counted from its first one; there if `added` is.
     """
 
-    def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
+    def __init__(self, base not None, tail not None, ids, alive,
                  const double[::1] centre, int metric, str isa, *, Codes codes=None,
                  Partitions partitions=None, bint vectors=True, Shortlists shortlists=None, Codes added=None,
                  runs=None, uncoded=None):
-        cdef int64_t n_base = base.shape[0]
+        cdef int64_t n_base
         self.isa, self.kernels = isa, kernels_of(isa)
+        self.row_type, n_base = row_type_of(base), len(base)
+        if row_type_of(tail) != self.row_type:
+            raise ValueError("base and tail must be of one type")
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
             raise ValueError("base, tail and centre must have one dim of at least 1")
         if not 0 <= metric < 3:
             raise ValueError(f"metric: expected 0, 1 or 2, got {metric}")
         self.metric = <farann_metric>metric
-        self.base, self.tail, self.centre = base, tail, centre
+        self.base, self.tail, self.centre = base.view(np.uint8), tail.view(np.uint8), centre
         self.dim = base.shape[1]
+        self.row_bytes = self.dim * farann_row_type_bytes(self.row_type)
         self.vectors = vectors
         if not vectors:
             if codes is None or codes.has_pca_filter or n_base != codes.outliers.shape[0]:
@@ -92,10 +96,10 @@ cdef class Snapshot:
             self.ids_by_slot = &self.ids[0]
         self.segments[0] = Segment(NULL, 0, n_base, NULL)
         self.segments[1] = Segment(NULL, n_base, tail.shape[0], NULL)
-        if base.shape[0]:
-            self.segments[0].rows = &base[0, 0]
-        if tail.shape[0]:
-            self.segments[1].rows = &tail[0, 0]
+        if self.base.shape[0]:
+            self.segments[0].rows = &self.base[0, 0]
+        if self.tail.shape[0]:
+            self.segments[1].rows = &self.tail[0, 0]
         self.uncoded = self.segments[1]
         if added is not None:
             self.take_added(runs, uncoded)

@@ -109,7 +109,7 @@ cdef class TailScan:
                                   self.candidates.positions)
                 self.candidates.score_exactly(query, &rows, 0, n)
                 self.batch.scanned += n
-                self.batch.bytes_read += n * self.batch.dim * sizeof(float)
+                self.batch.bytes_read += n * self.batch.snapshot.row_bytes
                 start += self.batch.block_rows
 
     cdef int64_t added_at(self, int64_t start, int64_t stop, int64_t *rows) noexcept nogil:

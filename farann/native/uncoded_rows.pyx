@@ -9,6 +9,7 @@ from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport decoded_score, mean_score, rough_key
+from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
 
@@ -43,30 +44,29 @@ cdef class UncodedRows:
             while start < rows.count and not self.batch.stopped():
                 n = min(self.batch.block_rows, rows.count - start)
                 self.candidates.score_exactly(&self.batch.queries[i], rows, start, n)
-                self.batch.bytes_read += n * self.batch.dim * sizeof(float)
+                self.batch.bytes_read += n * self.batch.snapshot.row_bytes
                 start += n
 
     cdef void score_outliers(self, Query *query) noexcept nogil:
         """Offer the exact keys of the rows that have no codes."""
         cdef Segment rows = self.batch.snapshot.segments[0]
         cdef farann_block block
-        cdef const int64_t *positions = NULL
+        cdef RowBlock read
         cdef int64_t start = 0, n
         rows.count = self.coded.codes.outliers.shape[0]
         self.batch.rescored += rows.count
-        self.batch.bytes_read += rows.count * self.batch.dim * sizeof(float)
+        self.batch.bytes_read += rows.count * self.batch.snapshot.row_bytes
         while start < rows.count and not self.batch.stopped():
             n = min(self.batch.block_rows, rows.count - start)
             rows.positions = &self.coded.codes.outliers[0]
             block = self.candidates.block_of(&rows, start)
-            if self.batch.snapshot.vectors:
-                positions = rows.positions + start
-            else:
+            if not self.batch.snapshot.vectors:
                 # The outliers are all that there is of the base.
                 rows.positions = NULL
+            read = self.candidates.rows_at(&rows, start, n)
             self.batch.kernels.keys_f64[<int>self.batch.metric](
-                self.candidates.rows_at(&rows, start), positions, n, self.batch.dim,
-                self.batch.exact_query(query), self.candidates.exact_keys)
+                read.rows, read.positions, n, self.batch.dim, self.batch.exact_query(query),
+                self.candidates.exact_keys)
             self.candidates.offer(query, n, &block, &query.filter)
             start += n
 

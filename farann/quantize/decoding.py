@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.metric_traits import MetricTraits
 from farann.quantize.int4 import MIDDLE
 from farann.quantize.records import CodeArrays, Layout
@@ -22,7 +23,7 @@ def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:
     return np.where(slots < len(found), found[np.minimum(slots, len(found) - 1)], np.int64(-1))
 
 
-def _centred_rows(layout: Layout, outlier_rows: Float32Array, slots: Int64Array,
+def _centred_rows(layout: Layout, outlier_rows: RowArray, slots: Int64Array,
                   centre: Float64Array, normalized: bool) -> tuple[Float64Array, Float64Array]:
     """Rows less the centre, and their squared lengths as codes have them (l2)."""
     codes, partitions, _ = layout
@@ -48,7 +49,7 @@ def _centred_rows(layout: Layout, outlier_rows: Float32Array, slots: Int64Array,
 
 
 @ieee_arithmetic()
-def decoded(layout: Layout, outlier_rows: Float32Array, slots: Int64Array, centre: Float64Array,
+def decoded(layout: Layout, outlier_rows: RowArray, slots: Int64Array, centre: Float64Array,
             normalized: bool) -> Float32Array:
     """Rows as codes have them, of length 1 with `normalized`; those of outliers as they were."""
     rows = np.empty((len(slots), len(centre)), np.float32)
@@ -60,12 +61,12 @@ def decoded(layout: Layout, outlier_rows: Float32Array, slots: Int64Array, centr
         rows[block] = vectors
     outliers = layout.codes.outliers
     kept = np.flatnonzero(np.isin(slots, outliers))
-    rows[kept] = outlier_rows[np.searchsorted(outliers, slots[kept])]
+    rows[kept] = _core.widened(outlier_rows[np.searchsorted(outliers, slots[kept])])
     return rows
 
 
 @ieee_arithmetic()
-def scores(layout: Layout, outlier_rows: Float32Array, queries: Float32Array, slots: Int64Array,
+def scores(layout: Layout, outlier_rows: RowArray, queries: Float32Array, slots: Int64Array,
            centre: Float64Array, metric: MetricTraits) -> Float32Array:
     """Rough scores (n_queries, n_slots)."""
     result = np.empty((len(queries), len(slots)), np.float32)

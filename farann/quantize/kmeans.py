@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
 from farann.quantize.query_sample import Moment
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.parallel import each
@@ -38,7 +39,7 @@ class Space(NamedTuple):
     normalized: bool
     moment: Moment | None = None
 
-    def of(self, rows: Float32Array) -> Float32Array:
+    def of(self, rows: RowArray) -> Float32Array:
         """Rows as points."""
         return self.weighed(_moderate(rows, self.centre, self.normalized))
 
@@ -55,7 +56,7 @@ class Means(NamedTuple):
     starts: Int64Array | None = None
 
 
-def partition(rows: Float32Array, space: Space, n_partitions: int, seed: int,
+def partition(rows: RowArray, space: Space, n_partitions: int, seed: int,
               threads: int = 1) -> Int32Array:
     """The partition of each row.
 
@@ -66,7 +67,7 @@ def partition(rows: Float32Array, space: Space, n_partitions: int, seed: int,
     return _labels(rows, space, means_of(rows, space, n_partitions, seed, threads), threads)
 
 
-def means_of(rows: Float32Array, space: Space, n_partitions: int, seed: int,
+def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
              threads: int = 1) -> Means:
     """The means of partitions, by a sample of the rows."""
     points = space.of(rows[_sample(len(rows), n_partitions * _ROWS_A_CELL)])
@@ -149,7 +150,7 @@ def _squares(means: Float32Array) -> Float32Array:
     return squares
 
 
-def _labels(rows: Float32Array, space: Space, means: Means, threads: int) -> Int32Array:
+def _labels(rows: RowArray, space: Space, means: Means, threads: int) -> Int32Array:
     """The partition of each row."""
     labels = np.empty(len(rows), np.int32)
     # Means are weighed once more in the place of all rows: <W x, m> is <x, W m>.
@@ -195,9 +196,10 @@ def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: In
     return labels
 
 
-def _moderate(rows: Float32Array, centre: Float64Array, normalized: bool) -> Float32Array:
+def _moderate(rows: RowArray, centre: Float64Array, normalized: bool) -> Float32Array:
     """Centred rows, of which float32 can hold the squares; larger ones are cut to that."""
     vectors: Float32Array
+    rows = _core.widened(rows)
     with np.errstate(over="ignore"):
         if not normalized:
             vectors = rows - centre.astype(np.float32)

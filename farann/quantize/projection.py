@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
 from farann.quantize.records import CodeBounds
 from farann.quantize.scalar import block_number, blocks_of, centred, empty_panels, largest_of_panels
 from farann.runtime.parallel import each
@@ -107,7 +107,7 @@ def _some(sample: Float64Array) -> Float64Array:
     return sample[:: max(-(-len(sample) // _ROWS_OF_DIRECTIONS), 1)]
 
 
-def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, normalized: bool,
+def code_along(basis: Float64Array, rows: RowArray, centre: Float64Array, normalized: bool,
                outliers: Int64Array, order: Int64Array, places: Int64Array,
                rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
     """Code rows, centred, along a basis, each by the inverse scale of its panel.
@@ -163,7 +163,7 @@ def code_along(basis: Float64Array, rows: Float32Array, centre: Float64Array, no
         rest_step))
 
 
-def _along(basis: Float64Array, rows: Float32Array, centre: Float64Array, normalized: bool,
+def _along(basis: Float64Array, rows: RowArray, centre: Float64Array, normalized: bool,
            outlying: npt.NDArray[np.bool_]) -> tuple[Float64Array, Float64Array]:
     """What rows are along a basis, and their |y|^2; outlying rows count as zero."""
     vectors = centred(rows, centre, normalized)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
 from farann.quantize.records import CodeBounds
 from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
@@ -32,29 +32,29 @@ LARGEST_DIM = 16_000
 _UP = 1.0 + 1e-9
 
 
-def centred(rows: Float32Array, centre: Float64Array, normalized: bool) -> Float64Array:
+def centred(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
     """What is coded: rows less the centre, of length 1 before that if `normalized`."""
-    vectors = rows.astype(np.float64)
+    vectors = _core.widened(rows).astype(np.float64)
     if normalized:
         vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     vectors -= centre
     return vectors
 
 
-def sample_of(rows: Float32Array, centre: Float64Array, normalized: bool) -> Float64Array:
+def sample_of(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
     """Rows from all over, centred; they may be in an order."""
     return centred(rows[:: max(-(-len(rows) // _SAMPLED), 1)], centre, normalized)
 
 
 @ieee_arithmetic()
-def centre_of(rows: Float32Array, normalized: bool) -> Float64Array:
+def centre_of(rows: RowArray, normalized: bool) -> Float64Array:
     """The mean of a sample of the rows, or `normalized` of their directions, as float32 has it."""
     if len(rows) == 0:
         return np.zeros(rows.shape[1])
     sample = rows[:: -(-len(rows) // _CENTRE_SAMPLE)]
     total = np.zeros(rows.shape[1])
     for start in range(0, len(sample), _SAMPLE_AT_ONCE):
-        part = sample[start : start + _SAMPLE_AT_ONCE].astype(np.float64)
+        part = _core.widened(sample[start : start + _SAMPLE_AT_ONCE]).astype(np.float64)
         if normalized:
             part /= np.linalg.norm(part, axis=1, keepdims=True)
         total += part.sum(axis=0)
@@ -92,7 +92,7 @@ class Extents(NamedTuple):
         return (127.0 / room).astype(np.float32, copy=False)
 
 
-def measure_rows(rows: Float32Array, centre: Float64Array, normalized: bool, transform: Transform,
+def measure_rows(rows: RowArray, centre: Float64Array, normalized: bool, transform: Transform,
                  isa: str, progress: bool, steps: int = 0, threads: int = 1) -> Extents | None:
     """What codes must hold; None where they could not help, as rows have no spread."""
     largest = np.empty(len(rows))
@@ -120,7 +120,7 @@ class CodedBlock(NamedTuple):
 Laying = Callable[[CodedBlock], object]
 
 
-def code_rows(rows: Float32Array, centre: Float64Array, normalized: bool, extents: Extents,
+def code_rows(rows: RowArray, centre: Float64Array, normalized: bool, extents: Extents,
               inv_scale: Float32Array, isa: str, lay: Laying, progress: bool = False,
               threads: int = 1) -> Float64Array:
     """Code rows, each by its inverse scale, and lay them down block by block; codes of outliers

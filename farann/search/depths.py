@@ -91,7 +91,7 @@ def _most(k: int) -> int:
 def sample_like(store: Store, k: int, guard: Guard) -> Float32Array:
     """Queries like those that the plan for k was measured with."""
     given = store.tunings.queries.get(k)
-    queries = store.sample_queries(_DRAWN) if given is None else given
+    queries = store.sample_queries(_DRAWN)[0] if given is None else given
     queries = np.ascontiguousarray(queries[:: max(1, len(queries) // _DRAWN)])
     marks = np.zeros(len(queries), np.uint8)
     guard.tests.find(queries, 0, len(queries), marks)

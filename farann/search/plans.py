@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import nan
 from typing import Any
 
@@ -42,27 +43,42 @@ def options_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *,
         return {"effort": effort, "predicted_threshold": nan}
     return {"effort": effort, "predicted_threshold": tuned.predicted_threshold_at(effort),
             "late": tuned.late_at(effort),
-            "stops": depths.stops_for(store, k, missing_at(limits.recall), isa, threads)}
+            "stops": None if store.asks_nearest else depths.stops_for(
+                store, k, missing_at(limits.recall), isa, threads)}
 
 
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
              recall: float = 0.95) -> Measured:
     """What reaches which recall, by queries that are given or a sample, and its guard."""
-    query_sample = queries
+    query_sample, slots = queries, None
     if query_sample is None:
-        query_sample = store.sample_queries(measure.sample_size(len(store), store.dim, k))
+        query_sample, slots = store.sample_queries(measure.sample_size(len(store), store.dim, k))
     # Beyond the rows there are nothing is found, and no answer needs room for it.
     base = store.base_alone()
     view = base.view(isa)
     tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
                                  with_partitions=store.partitions is not None,
                                  with_vectors=store.n_coded is None, target=recall,
-                                 exact=view.exact)
+                                 exact=view.exact,
+                                 own_ids=None if slots is None else base.ids.ids_of(slots))
     answers = base.slots_of(ids[ids >= 0])
     # What is always exact needs no guard.
     exact = len(tuned.efforts) == 1 or store.codes is None
     guard = None if exact else _guard_for(store, queries, isa)
     return Measured(tuned._replace(k=k), guard, answers)
+
+
+def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int]) -> Store:
+    """A new store tuned for some k, and for all that an old one was tuned for.
+
+    `has_sample`: a sample of queries was given for the new one.
+    """
+    # Searches may tune the old layout in the meantime.
+    while len(new) and (k := min((set(tuned_for) | old.tunings.by_k.keys())
+                                 - new.tunings.by_k.keys(), default=0)):
+        sample = None if has_sample else old.tunings.queries.get(k)
+        new.tunings.keep(k, measured(new, k, isa, sample), sample)
+    return new
 
 
 def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
@@ -71,7 +87,8 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
     if queries is not None:
         return make_guard(queries, scale_free, seed, isa)
     if store.tunings.usual is None:
-        store.tunings.usual = make_guard(store.sample_queries(SAMPLE), scale_free, seed, isa)
+        store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed,
+                                           isa)
     return store.tunings.usual
 
 

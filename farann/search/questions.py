@@ -159,18 +159,48 @@ class Questions(Contents):
         hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
         return (hits, stats) if return_stats else hits
 
-    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, exclude: Any = None,
-                       allowed: Any = None, threads: int | None = None) -> Hits:
+    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
+                       epsilon: float | None = None, budget: int | None = None,
+                       exclude: Any = None, allowed: Any = None,
+                       threads: int | None = None) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
+
+        Parameters
+        ----------
+        queries, k, exclude, allowed, threads
+            As in `search_furthest`.
+        recall, epsilon, budget : optional
+            Under dot and cosine as in `search_furthest`; what `recall` takes is measured for the
+            nearest rows, by ``tune(nearest=True)`` or the first such search. Under l2 `recall` and
+            `epsilon` are answered exactly, and `budget` is refused.
 
         Returns
         -------
         Hits
             Nearest first: the smallest distances, the largest dot products or cosines.
+
+        Notes
+        -----
+        Under dot and cosine the nearest rows are the furthest from the query times -1, so that an
+        index without vectors finds them, too. ``build(nearest=True)`` lays rows out for that.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="dot")
+        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        array([0, 1, 2])
+        >>> index.search_nearest([1.0, 0.0], k=2, recall=0.95)
+        Hits(scores=array([1., 0.], dtype=float32), ids=array([0, 1]))
         """
-        stop_rules.check_exact("search_nearest", self._keep_vectors,
-                               "only the furthest rows can be searched for")
-        return self._search_top(queries, k, True, exclude, allowed, threads)[0]
+        limits = checks.to_limits(recall, epsilon, budget)
+        mirrored = not traits_of(self._metric).adds_squared_norm
+        stop_rules.check_nearest(limits, self._keep_vectors, mirrored)
+        if recall is not None and exclude is None and allowed is None and threads is None:
+            again = self._search_mirrored_again(queries, k, recall)
+            if again is not None:
+                return again
+        return self._search_top(queries, k, True, exclude, allowed, threads,
+                                limits if mirrored else None)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
                       allowed: Any = None, threads: int | None = None) -> BeyondHits:
@@ -304,11 +334,17 @@ class Questions(Contents):
             stats = SearchStats(len(vectors), 0, 0, 0, 0)
         else:
             row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+            # Approximate searches are for the furthest rows.
+            mirrored = nearest and limits is not None
+            if mirrored:
+                store, vectors, nearest = store.mirrored(self._isa), -vectors, False
             hits, stats = answers.top(answers.Question(
                 store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
                 threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
                 unfiltered=exclude is None and allowed is None), limits)
             self._last_search = stats
+            if mirrored:
+                hits = _mirrored(hits)
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
@@ -322,6 +358,23 @@ class Questions(Contents):
             return None
         scores, ids, self._last_search = found
         return Hits(scores, ids), self._last_search
+
+    def _search_mirrored_again(self, queries: npt.ArrayLike, k: int, recall: float) -> Hits | None:
+        """The same of the nearest rows."""
+        store = self._store
+        if (store is None or store.mirror is None or not isinstance(queries, np.ndarray)
+                or queries.dtype != np.float32 or queries.ndim != 1):
+            return None
+        found = answers.again(store.mirror, self._isa, -queries, k, recall)
+        if found is None:
+            return None
+        scores, ids, self._last_search = found
+        return _mirrored(Hits(scores, ids))
+
+
+def _mirrored(hits: Hits) -> Hits:
+    """What queries times -1 found, with the scores of the queries; 0 and not -0."""
+    return Hits(np.float32(0.0) - hits.scores, hits.ids)
 
 
 def known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:

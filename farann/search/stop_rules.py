@@ -22,6 +22,21 @@ def check_limits(limits: Limits | None, vectors: bool) -> None:
         check_exact(what, vectors, "give recall=, or budget=")
 
 
+def check_nearest(limits: Limits | None, vectors: bool, mirrored: bool) -> None:
+    """Refuse searches for the nearest rows that an index can't answer.
+
+    `mirrored`: they are the furthest of the query times -1.
+    """
+    if mirrored:
+        if not vectors:
+            check_limits(limits, vectors)
+        return
+    check_exact("search_nearest", vectors, "under l2 only the furthest rows can be searched for")
+    if limits is not None and limits.budget is not None:
+        raise ValueError("budget: under l2 the nearest rows are always searched for exactly; leave "
+                         "it out, or use metric='cosine' for vectors of one length")
+
+
 def search_options(limits: Limits, n_rows: int, with_partitions: bool) -> dict[str, Any] | None:
     """How the core is told where to stop; None: the table of `tune` says it."""
     everything = {"effort": float("inf")}

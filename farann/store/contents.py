@@ -20,6 +20,7 @@ class Contents:
     # lock.
     _store: Store | None
     _metric: str
+    _dtype: str
     _codes: str
     _keep_vectors: bool
     _isa: str
@@ -36,6 +37,11 @@ class Contents:
     def metric(self) -> str:
         """The metric: "l2", "dot" or "cosine"."""
         return self._metric
+
+    @property
+    def dtype(self) -> str:
+        """What rows are kept as: "float32", "float16", "bfloat16", "uint8" or "int8"."""
+        return self._dtype
 
     @property
     def threads(self) -> int:
@@ -75,13 +81,12 @@ class Contents:
         Returns
         -------
         dict
-            `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `codes`, `isa`,
-            `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10 of
-            a scan of all codes, measured on sample queries when they were made (None: it wasn't);
-            `bytes` by part; `directions`, how many leading directions the
-            PCA filter goes along (0: none, all coordinates are scanned); `axes`, along how many
-            axes rows are coded (0: in all coordinates); `last_search`, the fields of
-            `SearchStats`.
+            `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `dtype`, `codes`,
+            `isa`, `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10
+            of a scan of all codes, measured on sample queries when they were made (None: it
+            wasn't); `bytes` by part; `directions`, how many leading directions the PCA filter goes
+            along (0: none, all coordinates are scanned); `axes`, along how many axes rows are coded
+            (0: in all coordinates); `last_search`, the fields of `SearchStats`.
         """
         store = self._store
         return {
@@ -89,7 +94,7 @@ class Contents:
             "removed": 0 if store is None else store.n_removed,
             "added": 0 if store is None else len(store.tail),
             "dim": None if store is None else store.dim,
-            "metric": self._metric, "codes": self._codes, "isa": self._isa,
+            "metric": self._metric, "dtype": self._dtype, "codes": self._codes, "isa": self._isa,
             "threads": self.threads, "built": store is not None and store.built,
             "keep_vectors": self._keep_vectors,
             "codes_recall": None if store is None else store.codes_recall,

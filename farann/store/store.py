@@ -12,17 +12,17 @@ search needs no lock: it holds the store that it began with.
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
 from farann.contract.index_spec import IndexSpec
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
-from farann.layout.build import Made, make_codes, sampled
+from farann.layout.build import Made, held_out, make_codes, sampled
 from farann.quantize import decoding
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
 from farann.quantize.scalar import centre_of
@@ -31,8 +31,6 @@ from farann.store.depths import Depths
 from farann.store.ids import IdMap
 from farann.tuning.plans import Tunings
 
-# Queries that layouts are compared with.
-_HELD_OUT = 256
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
@@ -56,15 +54,17 @@ class Store:
         self.codes_recall: float | None = None
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
-        self.tunings = Tunings()
+        self.tunings, self.nearest_tunings = Tunings(), Tunings()
+        # Whether queries are asked with the other sign, see `mirrored`.
+        self.asks_nearest, self.mirror = False, cast("Store | None", None)
         self._unused_queries: Float32Array | None = None
         self.ids = IdMap()
-        self.base: Float32Array = np.empty((0, dim), np.float32)
+        self.base: RowArray = np.empty((0, dim), spec.stored)
         self.centre: Float64Array = np.zeros(dim)
         self.built = False
         self.alive: UInt8Array | None = None
         self.n_removed = 0
-        self._tail: Float32Array = np.empty((0, dim), np.float32)  # with spare room at the end
+        self._tail: RowArray = self.base  # with spare room at the end
         self._n_tail = 0
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
         # Made when they are first asked for; two threads may make the same, and either will do.
@@ -80,7 +80,7 @@ class Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later(),
-                            plans_hold={})
+                            plans_hold={}, mirror=None)
         if not parts.keys().isdisjoint(("base", "layout", "exact")):
             new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
@@ -89,7 +89,7 @@ class Store:
         return new
 
     @classmethod
-    def over(cls, rows: Float32Array, spec: IndexSpec) -> Store:
+    def over(cls, rows: RowArray, spec: IndexSpec) -> Store:
         """A built store over rows that it doesn't copy."""
         store = cls(rows.shape[1], spec)
         store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
@@ -97,7 +97,7 @@ class Store:
         return store
 
     @property
-    def tail(self) -> Float32Array:
+    def tail(self) -> RowArray:
         """Rows added since the last build."""
         return self._tail[: self._n_tail]
 
@@ -136,6 +136,18 @@ class Store:
                 exact = snapshot_of(native_exact)
             made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact)
         return made[1]
+
+    def mirrored(self, isa: str) -> Store:
+        """This store for queries times -1, whose furthest rows are the nearest to the queries under
+        dot and cosine; with tunings of its own."""
+        made = self.mirror
+        if made is None:
+            self.view(isa)  # made here both have it
+            made = copy(self)
+            made.tunings, made.asks_nearest = self.nearest_tunings, True
+            made.singles, made.depths, made.plans_hold = {}, Depths(), {}
+            self.mirror = made
+        return made
 
     def native(self) -> tuple[Native, Native | None]:
         """The layouts as the core has them; ValueError or TypeError if their parts don't fit."""
@@ -200,23 +212,30 @@ class Store:
 
     def take(self, slots: Int64Array) -> Float32Array:
         """Copies of some rows, or what their codes say where that is all there is."""
+        if self.n_coded is None:
+            return _core.widened(self.stored(slots))
         rows = np.empty((len(slots), self.dim), np.float32)
         in_tail = slots >= self.n_base
-        rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
-        if self.n_coded is not None:
-            rows[~in_tail] = decoding.decoded(self._coded, self.base, slots[~in_tail], self.centre,
-                                              self.spec.metric.normalized)
-        else:
-            rows[~in_tail] = self.base[slots[~in_tail]]
+        rows[in_tail] = _core.widened(self.stored(slots[in_tail]))
+        rows[~in_tail] = decoding.decoded(self._coded, self.base, slots[~in_tail], self.centre,
+                                          self.spec.metric.normalized)
         return rows
 
-    def with_rows(self, rows: Float32Array, ids: Int64Array) -> Store:
+    def stored(self, slots: Int64Array) -> RowArray:
+        """Copies of some rows as they are kept; not of those that are there as codes alone."""
+        rows = np.empty((len(slots), self.dim), self.base.dtype)
+        in_tail = slots >= self.n_base
+        rows[in_tail] = self.tail[slots[in_tail] - self.n_base]
+        rows[~in_tail] = self.base[slots[~in_tail]]
+        return rows
+
+    def with_rows(self, rows: RowArray, ids: Int64Array) -> Store:
         """This store with more rows, whose ids are new."""
         n, needed = len(rows), self._n_tail + len(rows)
         tail = self._tail
         if needed > len(tail):
             room = needed if self._n_tail == 0 else max(needed, self._n_tail * 3 // 2)
-            tail = np.empty((room, self.dim), np.float32)
+            tail = np.empty((room, self.dim), self.base.dtype)
             tail[: self._n_tail] = self.tail
         alive = self.alive
         if alive is not None:
@@ -226,14 +245,14 @@ class Store:
         return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids),
                             added=self._added_with(tail[:needed], n))
 
-    def _added_with(self, tail: Float32Array, n_new: int) -> Added | None:
+    def _added_with(self, tail: RowArray, n_new: int) -> Added | None:
         """Codes of a tail with so many new rows; None where they are not kept."""
         if self.codes is None or self.n_coded is not None:
             return None
         return (self.added or nothing_added()).grown(
             self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa())
 
-    def adopting(self, rows: Float32Array, ids: Int64Array) -> Store:
+    def adopting(self, rows: RowArray, ids: Int64Array) -> Store:
         """This store, which is empty, over rows as they lie, without a copy."""
         return self.changed(base=rows, ids=self.ids.grown(ids), built=False)
 
@@ -259,43 +278,32 @@ class Store:
         centre, made = centre_of(base, self.spec.metric.normalized), Made()
         if self.spec.coded:
             made = make_codes(base, centre, self.spec, default_isa(), queries, progress,
-                              threads, self._held_out(base, unused))
+                              threads, held_out(base, unused, self.spec))
         n_coded = None
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
-            _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, layout=made.layout,
+            _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
-            _unused_queries=unused, built=True)
+            nearest_tunings=Tunings(), _unused_queries=unused, built=True)
 
-    def _held_out(self, base: Float32Array, unused: Float32Array | None) -> Float32Array | None:
-        """Queries that the layout isn't made with."""
-        if self.spec.cells != "auto" or len(base) == 0:
-            return None
-        if unused is not None and len(unused):
-            return unused[:_HELD_OUT]
-        used = sampled(len(base), len(base), self.dim, self.spec.seed)
-        fresh = np.setdiff1d(np.arange(len(base)), used, assume_unique=True)
-        draw = np.random.default_rng([self.spec.seed, 2])
-        return np.asarray(base[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
-
-    def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
+    def _merged(self, progress: bool) -> tuple[RowArray, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
         if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
             return self._tail, self.ids
         if self.alive is None and self._n_tail == 0:
             return self.base, self.ids
         live = self.live_slots()
-        base = np.empty((len(live), self.dim), np.float32)
+        base = np.empty((len(live), self.dim), self.base.dtype)
         starts = range(0, len(live), _ROWS_AT_ONCE)
         for start in tqdm(starts, "merging rows", disable=not progress):
-            base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+            base[start : start + _ROWS_AT_ONCE] = self.stored(live[start : start + _ROWS_AT_ONCE])
         return base, self.ids.kept(live)
 
     def _uncoded(self, live: Int64Array) -> Store:
         """The rows that are left if nothing of what was coded is: a tail, to begin again with."""
-        rows = self.take(live)
+        rows = self.stored(live)
         return self.changed(base=rows[:0], n_coded=None, ids=self.ids.kept(live), alive=None,
                             n_removed=0, _tail=rows, _n_tail=len(rows), layout=None)
 
@@ -304,14 +312,15 @@ class Store:
         assert self.codes is not None and self.n_coded is not None
         live, isa = self.live_slots(), default_isa()
         (layout, outlier_rows), n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
-        tail = self.take(live[n_coded:])
+        tail = self.stored(live[n_coded:])
         layout, far = recoding.extended(layout, n_coded, tail, self.centre, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
         return self.changed(
             layout=layout, base=outlier_rows,
             n_coded=n_coded + int((~far).sum()),
             ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
-            _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
+            _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings(),
+            nearest_tunings=Tunings())
 
     def base_alone(self) -> Store:
         """The rows of the base, with their slots for ids, where others have runs, and so a depth of
@@ -333,7 +342,7 @@ class Store:
         assert self.layout is not None and self.n_coded is not None
         return self.layout
 
-    def kept(self) -> tuple[Layout, Float32Array]:
+    def kept(self) -> tuple[Layout, RowArray]:
         """The layout of a base without vectors and its outliers, less what is removed."""
         if self.alive is None:
             return self._coded, self.base
@@ -345,11 +354,12 @@ class Store:
         return decoding.scores(self._coded, self.base, queries, slots, self.centre,
                                self.spec.metric)
 
-    def sample_queries(self, most: int) -> Float32Array:
-        """Queries to measure with: real ones where `build` was given some, else rows."""
+    def sample_queries(self, most: int) -> tuple[Float32Array, Int64Array | None]:
+        """Queries to measure with: real ones where `build` was given some, else rows; and of rows
+        their slots if they are asked for the nearest, of which they are one themselves."""
         source = self._unused_queries
         if source is not None and len(source):
-            return source[:most]
+            return -source[:most] if self.asks_nearest else source[:most], None
         slots = self.live_slots()
         if len(self.base) and self.n_coded is None:
             # The order was made so that these find their answers early.
@@ -357,7 +367,9 @@ class Store:
             fresh = np.setdiff1d(slots, used, assume_unique=True)
             slots = fresh if len(fresh) else slots
         draw = np.random.default_rng([self.spec.seed, 1])
-        return self.take(np.sort(draw.choice(slots, min(most, len(slots)), replace=False)))
+        slots = np.sort(draw.choice(slots, min(most, len(slots)), replace=False))
+        rows = self.take(slots)
+        return (-rows, slots) if self.asks_nearest else (rows, None)
 
     def plan_holds(self, k: int) -> bool:
         """Whether the tuning for k is of the rows that there are, but for a few."""

@@ -47,21 +47,24 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
-            exact: _core.Snapshot | None = None,
-            singles: bool = True) -> tuple[Tuning, Int64Array]:
+            exact: _core.Snapshot | None = None, singles: bool = True,
+            own_ids: Int64Array | None = None) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
     Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
     searches may have a snapshot of their own. `singles`: what queries cost that are asked one by
-    one is measured as well. With the table come the ids of the queries' answers.
+    one is measured as well. `own_ids`: of rows that are the queries, and not among their answers.
+    With the table come the ids of the queries' answers.
     """
-    chosen = _core.Filter(snapshot)
+    chosen = _without(snapshot, own_ids)
     everything = None if with_vectors else float("inf")
     work, truth = _searched(exact or snapshot, chosen, queries, k, everything)
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
-    alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
-    of_exact_single = _single_cost(exact or snapshot, chosen, alone, k, everything)
+    some = range(0, len(queries), -(-len(queries) // _MOST_SINGLES)) if singles else range(0)
+    alone = [(queries[i : i + 1],
+              _without(snapshot, None if own_ids is None else own_ids[i : i + 1])) for i in some]
+    of_exact_single = _single_cost(exact or snapshot, alone, k, everything)
     predicts = with_partitions and _predicting_pays(snapshot, chosen, queries, k, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
@@ -85,7 +88,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
         work, found = _searched(snapshot, chosen, queries, k, effort, predicted, late)
         recall = share_found(found.ids, truth.ids)
         cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
-        single_cost = _single_cost(snapshot, chosen, alone, k, effort, predicted)
+        single_cost = _single_cost(snapshot, alone, k, effort, predicted)
         lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
                                                     float(late.std(dtype=np.float64)))
         tried.append((effort, recall, cost, predicted, single_cost / of_exact_single, *lateness))
@@ -132,11 +135,17 @@ def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Ar
     return work, hits
 
 
-def _single_cost(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-                 effort: float | None, predicted: float = nan) -> float:
+def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:
+    """All rows, or for each query all but one."""
+    every = _core.Filter(snapshot)
+    return every if ids is None else every.excluding(ids, np.arange(len(ids) + 1))
+
+
+def _single_cost(snapshot: _core.Snapshot, alone: Sequence[tuple[Float32Array, _core.Filter]],
+                 k: int, effort: float | None, predicted: float = nan) -> float:
     """Nanoseconds that queries take which are asked one by one, on average; NaN of none."""
-    costs = [cost_of(_searched(snapshot, chosen, queries[i : i + 1], k, effort, predicted)[0],
-                     snapshot.dim, snapshot.isa, single=True) for i in range(len(queries))]
+    costs = [cost_of(_searched(snapshot, chosen, query, k, effort, predicted)[0],
+                     snapshot.dim, snapshot.isa, single=True) for query, chosen in alone]
     return sum(costs) / len(costs) if costs else nan
 
 

@@ -23,6 +23,7 @@ enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
 #include "kernels/codes-inl.h"
 #include "kernels/queries-inl.h"
 #include "kernels/transforms-inl.h"
+#include "kernels/widen-inl.h"
 
 const farann_kernels NAME(kernels) = {
     FARANN_LEVEL_NAME,
@@ -63,4 +64,5 @@ const farann_kernels NAME(kernels) = {
     NAME(widen_f32),
     NAME(scale_query_f64),
     NAME(largest_f64),
+    NAME(widen_rows),
 };

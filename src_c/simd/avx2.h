@@ -6,13 +6,14 @@
 #include <stdint.h>
 
 #include "portable.h"
+#include "simd/compact.h"
 
 #define FARANN_LEVEL avx2
 #define FARANN_LEVEL_NAME "avx2"
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FARANN_TARGET
 #else
-#define FARANN_TARGET __attribute__((target("avx2,fma")))
+#define FARANN_TARGET __attribute__((target("avx2,fma,f16c")))
 #endif
 #define WORD static FARANN_TARGET FARANN_INLINE
 
@@ -40,6 +41,21 @@ static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0,
 WORD f32v f32_load_first(const float *p, int64_t count) {
     __m256i mask = _mm256_loadu_si256((const __m256i *)(first_lanes + 8 - count));
     return _mm256_maskload_ps(p, mask);
+}
+
+/* From as many values of a compact type. */
+WORD f32v f32_from_u8(const uint8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+WORD f32v f32_from_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+WORD f32v f32_from_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+WORD f32v f32_from_bf16(const uint16_t *p) {
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 
 WORD void f32_store(float *p, f32v v) { _mm256_storeu_ps(p, v); }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "portable.h"
+#include "simd/compact.h"
 
 /* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (amx.h). */
 #ifdef FARANN_AMX
@@ -57,6 +58,21 @@ WORD f32v f32_load(const float *p) { return _mm512_loadu_ps(p); }
 /* The first `count` lanes; zeros behind them. */
 WORD f32v f32_load_first(const float *p, int64_t count) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
+}
+
+/* From as many values of a compact type. */
+WORD f32v f32_from_u8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+WORD f32v f32_from_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+WORD f32v f32_from_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+WORD f32v f32_from_bf16(const uint16_t *p) {
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
 }
 
 WORD void f32_store(float *p, f32v v) { _mm512_storeu_ps(p, v); }

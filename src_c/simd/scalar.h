@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "portable.h"
+#include "simd/compact.h"
 
 #define FARANN_LEVEL scalar
 #define FARANN_LEVEL_NAME "scalar"
@@ -42,6 +43,19 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     for (int i = 0; i < F32_LANES; i++) v.lane[i] = i < count ? p[i] : 0.0f;
     return v;
 }
+
+/* From as many values of a compact type. */
+#define F32_FROM(name, type)                                                        \
+    WORD f32v f32_from_##name(const type *p) {                                      \
+        f32v v;                                                                     \
+        for (int i = 0; i < F32_LANES; i++) v.lane[i] = float_from_##name(p[i]);    \
+        return v;                                                                   \
+    }
+
+F32_FROM(u8, uint8_t)
+F32_FROM(i8, int8_t)
+F32_FROM(f16, uint16_t)
+F32_FROM(bf16, uint16_t)
 
 WORD void f32_store(float *p, f32v v) { memcpy(p, v.lane, sizeof v.lane); }
 

@@ -1,0 +1,123 @@
+"""What rows are kept as, and rows that come as something else: converted where that loses nothing.
+
+Every value of each of these types is a float32, so that all that holds for float32 rows holds for
+the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import BoolArray, RowArray
+from farann.contract import checks
+
+# By name, as what rows lie in memory and in files. numpy has no bfloat16: these are its bits.
+STORED: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32), "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16), "uint8": np.dtype(np.uint8), "int8": np.dtype(np.int8)}
+# Numbers that are converted at a time.
+_AT_ONCE = 1 << 20
+
+
+def to_row_type(value: Any) -> str:
+    """Check what rows are to be kept as."""
+    name = checks.to_choice("dtype", _name_of(value), tuple(STORED))
+    return str(name)
+
+
+def _name_of(value: Any) -> Any:
+    """The name of a dtype, or what came."""
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return np.dtype(value).name
+    return value
+
+
+def row_type_for(dtype: np.dtype[Any]) -> str:
+    """What rows of a type are kept as if nobody says it: as they are, or else as float32."""
+    return dtype.name if dtype.name in STORED else "float32"
+
+
+def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized: bool,
+            as_is: bool = False, first: int = 0) -> RowArray:
+    """Check rows and give them as they are kept, (n, dim), C-contiguous.
+
+    Rows of the type are taken as they are, and uint16 as the bits of bfloat16; others are converted
+    if that loses nothing. The parameters are those of `checks.to_vectors`; ValueError where a
+    number isn't one of the type.
+    """
+    if row_type == "float32":
+        return checks.to_vectors(name, value, dim, normalized=normalized, single=False,
+                                 as_is=as_is, first=first)
+    array = checks.to_matrix(name, value, dim, single=False)
+    if row_type == "bfloat16" and array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = array.astype(np.uint16, copy=False)  # its bits
+    is_type = array.dtype == STORED[row_type] or array.dtype.name == row_type == "bfloat16"
+    if as_is and not (is_type and array.flags.c_contiguous and array.flags.aligned):
+        order = "in C order" if array.flags.c_contiguous else "not in C order"
+        raise ValueError(f"{name}: expected {row_type} in C order, as copy=False says, "
+                         f"got {array.dtype} {order}")
+    if is_type:
+        rows = np.require(array, requirements=["C", "A"]).view(STORED[row_type])
+    else:
+        rows = _converted(name, array, row_type, first)
+    bad = _core.first_bad_row(rows, normalized)
+    if bad >= 0:
+        raise ValueError(f"{name}: {checks.what_is_bad(_core.widened(rows[bad : bad + 1])[0])} "
+                         f"in row {first + bad}")
+    return rows
+
+
+def _converted(name: str, array: npt.NDArray[Any], row_type: str, first: int) -> RowArray:
+    rows = np.empty(array.shape, STORED[row_type])
+    step = max(_AT_ONCE // max(array.shape[1], 1), 1)
+    for start in range(0, len(array), step):
+        given = checks.known(array[start : start + step])
+        rows[start : start + step], exact = _converted_block(given, row_type)
+        if exact.all():
+            continue
+        row, column = np.argwhere(~exact)[0]
+        raise ValueError(_not_exact(name, given[row, column], row_type, first + start + int(row)))
+    return rows
+
+
+def _converted_block(given: npt.NDArray[Any], row_type: str) -> tuple[RowArray, BoolArray]:
+    """Numbers as they are kept, and which of them are the same as before; NaN is the same."""
+    with np.errstate(all="ignore"):
+        if row_type in ("uint8", "int8"):
+            limits = np.iinfo(row_type)
+            inside = (given >= limits.min) & (given <= limits.max)
+            rows = np.where(inside, given, given.dtype.type(0)).astype(row_type)
+            return rows, inside & (rows == given)
+        wide = given.astype(np.float32)
+        same = _same(wide, given)
+        if row_type == "float16":
+            rows = wide.astype(np.float16)
+            return rows, same & _same(rows, wide)
+        bits = wide.view(np.uint32)
+        return (bits >> 16).astype(np.uint16), same & (((bits & 0xFFFF) == 0) | np.isnan(wide))
+
+
+def _same(converted: npt.NDArray[Any], given: npt.NDArray[Any]) -> BoolArray:
+    if given.dtype.kind in "iu":
+        # As whole numbers: float64 doesn't hold all of 64 bits.
+        limits = np.iinfo(given.dtype)
+        inside = (converted >= float(limits.min)) & (converted < float(limits.max) + 1.0)
+        whole = np.where(inside, converted, np.float32(0)).astype(given.dtype)
+        return np.asarray(inside & (whole == given))
+    return np.asarray((converted == given) | (np.isnan(converted) & np.isnan(given)))
+
+
+def _not_exact(name: str, number: Any, row_type: str, row: int) -> str:
+    """What is wrong with a number that would be changed, and what to do."""
+    if isinstance(number, np.floating) and not np.isfinite(number):
+        what = "NaN" if np.isnan(number) else "infinity"
+        return f"{name}: expected finite numbers, got {what} in row {row}"
+    how = (f"round them yourself first (np.clip(np.rint(rows), {np.iinfo(row_type).min}, "
+           f"{np.iinfo(row_type).max}))" if row_type in ("uint8", "int8")
+           else f"convert them yourself first (rows.astype({row_type!r}))")
+    return (f"{name}: expected numbers that {row_type} holds exactly, as Index(dtype={row_type!r}) "
+            f"says, got {number} in row {row}; {how}, or make the index with another dtype")
