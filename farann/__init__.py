@@ -13,7 +13,8 @@
 from farann._core import isa_levels
 from farann._version import __version__
 from farann.contract.errors import FormatError, RecallWarning
-from farann.index import Index, search_furthest
+from farann.index import Index
+from farann.one_off import search_furthest
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.search.filters import Filter
 from farann.tuning.table import Tuning

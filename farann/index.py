@@ -16,7 +16,7 @@ from farann.contract.index_spec import IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
 from farann.contract.row_types import to_row_type, to_rows
 from farann.io import container, index_file
-from farann.results import Hits, SearchStats
+from farann.results import SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.search import plans
@@ -189,7 +189,7 @@ class Index(Questions):
                 self._store = store.without(distinct(slots))
 
     def build(self, queries: npt.ArrayLike | None = None, *, tune: Iterable[int] = (),
-              progress: bool = False) -> Index:
+              nearest: bool = False, progress: bool = False) -> Index:
         """Lay the rows out for searching; the first search does so if nobody did.
 
         Drops the space of removed rows, merges those added since the last build, and freezes
@@ -207,6 +207,8 @@ class Index(Questions):
         tune : iterable of int, optional
             For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.
             Each k that was tuned before is tuned for the new layout without being named.
+        nearest : bool
+            Lay out and tune for `search_nearest`, under dot and cosine. Both searches still work.
         progress : bool
             Show a progress bar for work that takes long.
 
@@ -220,17 +222,18 @@ class Index(Questions):
         Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
         Other changes wait. A build that is interrupted changes nothing.
         """
+        self._check_mirrored(nearest)
         tuned_for = {checks.to_int("tune", k, 1) for k in tune}
         sample = None
         if queries is not None:
-            sample = self._vectors("queries", queries)
+            sample = self._asked(queries, nearest)
         with self._lock:
             if self._store is not None:
-                self._store = self._rebuilt(self._store, sample, tuned_for, progress)
+                self._store = self._rebuilt(self._store, sample, tuned_for, progress, nearest)
         return self
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
-             recall: float = 0.95) -> Tuning:
+             recall: float = 0.95, *, nearest: bool = False) -> Tuning:
         """Measure which effort reaches which recall, for ``search_furthest(..., recall=)``.
 
         Parameters
@@ -243,6 +246,8 @@ class Index(Questions):
             How many rows searches will ask for; each k is tuned for itself.
         recall : float
             The recall whose effort the printed table names. All others can be asked for as well.
+        nearest : bool
+            Measure for ``search_nearest(..., recall=)``, under dot and cosine.
 
         Returns
         -------
@@ -256,7 +261,8 @@ class Index(Questions):
 
         Notes
         -----
-        The next `build` measures anew, with the same queries. Tables are kept in files.
+        The next `build` measures anew, with the same queries. Tables are kept in files, but for
+        those of nearest rows.
 
         Examples
         --------
@@ -267,13 +273,16 @@ class Index(Questions):
         1.0
         """
         k = checks.to_int("k", k, 1)
+        self._check_mirrored(nearest)
         checks.to_limits(recall, None, None)
         sample = None
         if queries is not None:
-            sample = self._vectors("queries", queries)
+            sample = self._asked(queries, nearest)
             if len(sample) == 0:
                 raise ValueError("queries: expected at least one")
         store = self._laid_out()
+        if nearest and store is not None:
+            store = store.mirrored(self._isa)
         if store is None or len(store) == 0:
             raise ValueError("tune: the index has no rows")
         measured = plans.measured(store, k, self._isa, sample, recall)
@@ -363,41 +372,13 @@ class Index(Questions):
             return self._store
 
     def _rebuilt(self, store: Store, queries: Float32Array | None = None,
-                 tuned_for: Iterable[int] = (), progress: bool = False) -> Store:
-        return plans.retuned(store, store.rebuilt(queries, progress, self.threads), self._isa,
-                             queries is not None, tuned_for)
+                 tuned_for: Iterable[int] = (), progress: bool = False,
+                 nearest: bool | None = None) -> Store:
+        new = store.rebuilt(queries, progress, self.threads, nearest)
+        return plans.retuned(store, new, self._isa, queries is not None, tuned_for, bool(nearest))
 
 
 def _unpickled(content: bytes, threads: int | None) -> Index:
     index = Index._restored(*container.read_bytes(content), checked=True)
     index._threads = threads
     return index
-
-
-def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
-                    *, threads: int | None = None) -> Hits:
-    """The k rows furthest from each query, for one-off use without an index.
-
-    Parameters
-    ----------
-    rows : array_like (n, dim)
-        Not copied if C-contiguous float32.
-    queries : array_like (n_queries, dim) or (dim,)
-    k : int
-    metric : {"l2", "dot", "cosine"}
-    threads : int, optional
-
-    Returns
-    -------
-    Hits
-        As from `Index.search_furthest`; ids are row numbers.
-
-    Examples
-    --------
-    >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
-    array([[1, 2]])
-    """
-    index = Index(metric=metric, codes="float32", threads=threads)
-    vectors = checks.to_vectors("rows", rows, None, normalized=metric == "cosine", single=False)
-    index._store = Store.over(vectors, index._spec)
-    return index.search_furthest(queries, k)

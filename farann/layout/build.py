@@ -357,17 +357,25 @@ def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
     return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
 
 
-def held_out(rows: RowArray, unused: Float32Array | None, spec: IndexSpec) -> Float32Array | None:
-    """Queries that the layout isn't made with, some of those that are `unused` if there are any."""
+def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Array | None,
+                spec: IndexSpec, nearest: bool) -> tuple[Float32Array | None, Float32Array | None]:
+    """The queries to make a layout with, None: rows; and some that it isn't made with, if layouts
+    are to be compared, from those that are `unused` if there are any.
+
+    `nearest`: where rows serve as queries they are taken times -1.
+    """
     n = len(rows)
+    used = sampled(n, n, rows.shape[1], spec.seed) if n else np.empty(0, np.int64)
+    if nearest and n and (queries is None or len(queries) == 0):
+        queries = -_core.widened(rows[used])
     if spec.cells != "auto" or n == 0:
-        return None
+        return queries, None
     if unused is not None and len(unused):
-        return unused[:_HELD_OUT]
-    used = sampled(n, n, rows.shape[1], spec.seed)
+        return queries, unused[:_HELD_OUT]
     fresh = np.setdiff1d(np.arange(n), used, assume_unique=True)
     draw = np.random.default_rng([spec.seed, 2])
-    return _core.widened(rows[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
+    others = _core.widened(rows[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
+    return queries, -others if nearest else others
 
 
 def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:

@@ -33,7 +33,7 @@ def options_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *,
     if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
         return {}
     tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
-                                        lambda: store.plan_holds(k))
+                                        lambda: _holds(store, k))
     effort = tuned.effort_for(limits.recall, single=single)
     # Without vectors all codes are scanned where others would search exactly.
     if effort == float("inf") and store.n_coded is None:
@@ -68,17 +68,25 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
     return Measured(tuned._replace(k=k), guard, answers)
 
 
-def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int]) -> Store:
+def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],
+            nearest: bool = False) -> Store:
     """A new store tuned for some k, and for all that an old one was tuned for.
 
-    `has_sample`: a sample of queries was given for the new one.
+    `has_sample`: a sample of queries was given for the new one. `nearest`: it is for the nearest
+    rows.
     """
+    if nearest or (old.mirror is not None and old.mirror.tunings.by_k):
+        _retune(old.mirrored(isa), new.mirrored(isa), isa, has_sample, tuned_for if nearest else ())
+    _retune(old, new, isa, has_sample, () if nearest else tuned_for)
+    return new
+
+
+def _retune(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int]) -> None:
     # Searches may tune the old layout in the meantime.
     while len(new) and (k := min((set(tuned_for) | old.tunings.by_k.keys())
                                  - new.tunings.by_k.keys(), default=0)):
         sample = None if has_sample else old.tunings.queries.get(k)
         new.tunings.keep(k, measured(new, k, isa, sample), sample)
-    return new
 
 
 def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
@@ -90,6 +98,16 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
         store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed,
                                            isa)
     return store.tunings.usual
+
+
+def _holds(store: Store, k: int) -> bool:
+    """Whether the tuning for k is of the rows that there are, but for a few."""
+    answers = store.tunings.answers.get(k)
+    if k not in store.plans_hold or store.plans_hold[k] is not answers:
+        if not store.tunings.holds(k, store.alive, store.n_removed):
+            return False
+        store.plans_hold[k] = answers
+    return True
 
 
 def _measured_again(store: Store, k: int, isa: str) -> Measured:

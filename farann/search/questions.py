@@ -315,6 +315,19 @@ class Questions(Contents):
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
 
+    def _check_mirrored(self, nearest: object) -> None:
+        """Refuse `nearest` where the nearest rows aren't the furthest from the query times -1."""
+        if not isinstance(nearest, (bool, np.bool_)):
+            raise TypeError(f"nearest: expected True or False, got {checks.shown(nearest)}")
+        if nearest and traits_of(self._metric).adds_squared_norm:
+            raise ValueError("nearest: under l2 the nearest rows are always searched for exactly, "
+                             "so there is nothing to lay out or tune")
+
+    def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
+        """A sample of queries as searches ask them."""
+        vectors = self._vectors("queries", queries)
+        return -vectors if nearest else vectors
+
     def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
         """Checked queries, and whether it was a single one."""
         vectors = self._vectors("queries", queries)

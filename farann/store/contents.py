@@ -8,6 +8,7 @@ import numpy as np
 
 from farann._types import Int64Array
 from farann.contract import checks
+from farann.quantize.records import Record
 from farann.results import SearchStats
 from farann.runtime import pool
 from farann.store.store import Store
@@ -98,8 +99,26 @@ class Contents:
             "threads": self.threads, "built": store is not None and store.built,
             "keep_vectors": self._keep_vectors,
             "codes_recall": None if store is None else store.codes_recall,
-            "bytes": {} if store is None else store.nbytes(),
+            "bytes": {} if store is None else _bytes_of(store),
             "directions": 0 if store is None else store.n_directions,
             "axes": 0 if store is None else store.n_axes,
             "last_search": SearchStats(*self._last_search)._asdict(),
         }
+
+
+def _bytes_of(store: Store) -> dict[str, int]:
+    """Bytes by part."""
+    return {
+        "rows": store.base.nbytes + store._tail.nbytes,
+        "ids": store.ids.nbytes,
+        "removed": 0 if store.alive is None else store.alive.nbytes,
+        "centre": store.centre.nbytes,
+        "codes": _nbytes(store.codes, store.added and store.added.room,
+                         store.exact and store.exact.codes),
+        "cells": _nbytes(store.partitions),
+        "seeds": _nbytes(store.shortlists, store.exact and store.exact.shortlists),
+    }
+
+
+def _nbytes(*records: Record | None) -> int:
+    return sum(record.nbytes for record in records if record is not None)

@@ -22,9 +22,9 @@ from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt
 from farann.contract.index_spec import IndexSpec
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
-from farann.layout.build import Made, held_out, make_codes, sampled
+from farann.layout.build import Made, make_codes, sampled, samples_for
 from farann.quantize import decoding
-from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
+from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Shortlists
 from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
 from farann.store.depths import Depths
@@ -55,8 +55,8 @@ class Store:
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
-        # Whether queries are asked with the other sign, see `mirrored`.
-        self.asks_nearest, self.mirror = False, cast("Store | None", None)
+        # Whether queries come times -1, see `mirrored`, and whether it is laid out for such.
+        self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
         self._unused_queries: Float32Array | None = None
         self.ids = IdMap()
         self.base: RowArray = np.empty((0, dim), spec.stored)
@@ -263,22 +263,27 @@ class Store:
         return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
 
     def rebuilt(self, queries: Float32Array | None = None, progress: bool = False,
-                threads: int = 1) -> Store:
-        """One segment, without what was removed, with a new centre, and the rows coded."""
+                threads: int = 1, nearest: bool | None = None) -> Store:
+        """One segment, without what was removed, with a new centre, and the rows coded; `nearest`:
+        for queries times -1, as those that are given, None: as before."""
         if self.n_coded is not None:
             live = self.live_slots()
             if len(live) and live[0] < self.n_coded:
                 return self._extended()
-            return self._uncoded(live).rebuilt(queries, progress, threads)
+            return self._uncoded(live).rebuilt(queries, progress, threads, nearest)
         base, ids = self._merged(progress)
+        nearest = self.for_nearest if nearest is None else nearest
         unused = self._unused_queries
+        if unused is not None and nearest != self.for_nearest:
+            unused = -unused
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
         centre, made = centre_of(base, self.spec.metric.normalized), Made()
         if self.spec.coded:
+            queries, held = samples_for(base, queries, unused, self.spec, nearest)
             made = make_codes(base, centre, self.spec, default_isa(), queries, progress,
-                              threads, held_out(base, unused, self.spec))
+                              threads, held)
         n_coded = None
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
@@ -286,7 +291,7 @@ class Store:
             base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
             _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
-            nearest_tunings=Tunings(), _unused_queries=unused, built=True)
+            nearest_tunings=Tunings(), _unused_queries=unused, for_nearest=nearest, built=True)
 
     def _merged(self, progress: bool) -> tuple[RowArray, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
@@ -359,7 +364,8 @@ class Store:
         their slots if they are asked for the nearest, of which they are one themselves."""
         source = self._unused_queries
         if source is not None and len(source):
-            return -source[:most] if self.asks_nearest else source[:most], None
+            other = self.asks_nearest != self.for_nearest
+            return -source[:most] if other else source[:most], None
         slots = self.live_slots()
         if len(self.base) and self.n_coded is None:
             # The order was made so that these find their answers early.
@@ -370,15 +376,6 @@ class Store:
         slots = np.sort(draw.choice(slots, min(most, len(slots)), replace=False))
         rows = self.take(slots)
         return (-rows, slots) if self.asks_nearest else (rows, None)
-
-    def plan_holds(self, k: int) -> bool:
-        """Whether the tuning for k is of the rows that there are, but for a few."""
-        answers = self.tunings.answers.get(k)
-        if k not in self.plans_hold or self.plans_hold[k] is not answers:
-            if not self.tunings.holds(k, self.alive, self.n_removed):
-                return False
-            self.plans_hold[k] = answers
-        return True
 
     @property
     def outgrown(self) -> bool:
@@ -394,19 +391,3 @@ class Store:
     def n_axes(self) -> int:
         """Axes that rows are coded along; 0 where they are coded in all coordinates."""
         return 0 if self.codes is None or self.codes.pca_axes is None else len(self.codes.pca_axes)
-
-    def nbytes(self) -> dict[str, int]:
-        """Bytes by part."""
-        return {
-            "rows": self.base.nbytes + self._tail.nbytes,
-            "ids": self.ids.nbytes,
-            "removed": 0 if self.alive is None else self.alive.nbytes, "centre": self.centre.nbytes,
-            "codes": _nbytes(self.codes, self.added and self.added.room,
-                             self.exact and self.exact.codes),
-            "cells": _nbytes(self.partitions),
-            "seeds": _nbytes(self.shortlists, self.exact and self.exact.shortlists),
-        }
-
-
-def _nbytes(*records: Record | None) -> int:
-    return sum(record.nbytes for record in records if record is not None)
