@@ -156,6 +156,11 @@ def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:
     return index._content()
 
 
+def index_from(content: bytes) -> farann.Index:
+    """The index of a file's bytes."""
+    return farann.Index._restored(*container.read_bytes(content), checked=True)
+
+
 # ---- the process ----
 
 

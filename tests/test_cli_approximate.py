@@ -104,9 +104,10 @@ class TestSearch:
     def test_errors(self, place: Path, capsys: Capture) -> None:
         search = ("search", "rows.farann", "queries.npy")
         for option in ("recall", "epsilon", "budget"):
-            for other in ("--nearest", "--beyond=1"):
-                assert f"--{option} is for the furthest rows" in refused(
-                    capsys, *search, f"--{option}", "1", other)
+            assert f"--{option} is for the best rows" in refused(
+                capsys, *search, f"--{option}", "1", "--beyond=1")
+        assert "budget: under l2 the nearest rows" in refused(
+            capsys, *search, "--budget", "9", "--nearest")
         assert "expected at most one of recall, epsilon and budget" in refused(
             capsys, *search, "--recall", "0.9", "--budget", "9")
         assert "recall: expected a number above 0, at most 1" in refused(

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
+from farann.cli import main
+from farann.io import container
+from farann.vectors import write_vectors
 
 COMPACT = ("float16", "bfloat16", "uint8", "int8")
 Rows = NDArray[Any]
@@ -158,7 +161,7 @@ def test_files_keep_the_type(dtype: str, vectors: bool, mmap: bool, tmp_path: Pa
     loaded = farann.Index.load(tmp_path / "a.farann", mmap=mmap)
     assert loaded.dtype == dtype == index.dtype == loaded.stats()["dtype"]
     queries = wide(rows[:5]) + np.float32(0.25)
-    limits = {} if vectors else {"recall": 1.0}
+    limits: dict[str, Any] = {} if vectors else {"recall": 1.0}
     for other in (loaded, pickle.loads(pickle.dumps(index))):
         assert_same(other.search_furthest(queries, 9, **limits),
                     index.search_furthest(queries, 9, **limits))
@@ -263,3 +266,60 @@ def test_the_core_refuses_rows_that_do_not_fit() -> None:
                        (rows[:, ::-1], rows), (rows, [[0, 0, 0]])):
         with pytest.raises(ValueError, match="type"):
             core.Snapshot(base, tail, None, None, centre, 0, farann.Index().isa)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ("rows.npy", "rows.npz", "rows.bvecs", "column.npy"))
+def test_the_command_line_keeps_the_type_of_its_input(name: str, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch,
+                                                      rng: np.random.Generator) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = rows_of("uint8", rng, 200, 16)
+    if name == "column.npy":  # which is not mapped but copied
+        np.save(name, np.asfortranarray(rows))
+    else:
+        write_vectors(name, rows)
+    assert main(["build", name, "-o", "a.farann", "-q", "--metric", "cosine"]) == 0
+    index_of(rows, "uint8", "cosine").build().save("b.farann")
+    assert Path("a.farann").read_bytes() == Path("b.farann").read_bytes()
+    assert main(["build", name, "-o", "a.farann", "-q", "--dtype", "float16"]) == 0
+    assert farann.Index.load("a.farann").dtype == "float16"
+    assert main(["build", name, "-o", "a.farann", "-q", "--dtype", "float32"]) == 0
+    index_of(wide(rows), "float32").build().save("b.farann")
+    assert Path("a.farann").read_bytes() == Path("b.farann").read_bytes()
+
+
+def test_the_command_line_rounds_nothing_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for rows, kept in ((np.ones((3, 2)), "float32"), (np.ones((3, 2), np.float16), "float16"),
+                       (np.ones((3, 2), np.int32), "float32"), (np.ones((3, 2), np.int8), "int8"),
+                       (np.ones((3, 2), ">f2"), "float16"),
+                       (np.ones((3, 2), np.uint16), "float32")):
+        np.save("rows.npy", rows)
+        assert main(["build", "rows.npy", "-o", "a.farann", "-q"]) == 0
+        index = farann.Index.load("a.farann", mmap=True)
+        assert index.dtype == kept
+        assert_array_equal(index.reconstruct(index.ids), np.ones((3, 2)))
+        assert main(["info", "a.farann"]) == 0
+        assert f"numbers    {kept}" in capsys.readouterr().out
+    np.save("rows.npy", np.full((3, 2), 0.1))
+    assert main(["build", "rows.npy", "-o", "a.farann", "-q", "--dtype", "float16"]) == 2
+    assert "float16 holds exactly" in capsys.readouterr().err
+
+
+def test_damaged_types_in_files_are_refused(rng: np.random.Generator) -> None:
+    metadata, arrays = inside.sections_of(index_of(rows_of("int8", rng, 90, 8), "int8").build())
+    assert metadata["dtype"] == "int8"
+    arrays["rows"] = np.concatenate(list(arrays["rows"].chunks))
+    for dtype, match in (("float32", "'rows': expected float32"), ("bfloat16", "expected uint16"),
+                         ("f4", "'dtype' is 'f4'"), (None, "'dtype' is None"), ([], "'dtype'")):
+        content = container.write_bytes({**metadata, "dtype": dtype}, arrays)
+        with pytest.raises(farann.FormatError, match=match):
+            inside.index_from(content)
+
+
+def test_a_search_without_an_index_takes_rows_as_they_are(rng: np.random.Generator) -> None:
+    for dtype in ("float16", "uint8", "int8"):
+        rows = rows_of(dtype, rng, 80, 6)
+        assert_same(farann.search_furthest(rows, wide(rows)[:4], 5),
+                    reference.furthest(wide(rows)[:4], wide(rows), 5, "l2"))

@@ -126,8 +126,8 @@ def _checked_output(arguments: argparse.Namespace) -> Path | None:
     if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
         raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
     limits = [f"--{name}" for name in LIMITS if getattr(arguments, name) is not None]
-    if limits and (arguments.beyond is not None or arguments.nearest):
-        raise ValueError(f"{limits[0]} is for the furthest rows; --beyond and --nearest are exact")
+    if limits and arguments.beyond is not None:
+        raise ValueError(f"{limits[0]} is for the best rows; --beyond is exact")
     to_limits(arguments.recall, arguments.epsilon, arguments.budget)
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None:

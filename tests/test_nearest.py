@@ -1,0 +1,156 @@
+"""The nearest rows: exact, and under dot and cosine with recall=, budget= and epsilon=."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from cases import assert_same, assert_same_bits, index_of
+from numpy.typing import NDArray
+
+import farann
+from farann.results import share_found
+
+N, DIM, K = 4000, 24, 10
+
+
+def grouped(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
+    """Rows or queries in groups, as embeddings are."""
+    middles = np.random.default_rng(1).standard_normal((40, DIM))
+    drawn = middles[rng.integers(0, 40, n)] + 0.6 * rng.standard_normal((n, DIM))
+    return drawn.astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ("dot", "cosine"))
+@pytest.mark.parametrize("options", (
+    {}, {"cells": 40}, {"cells": 40, "keep_vectors": False}, {"codes": "float32"}))
+def test_the_recall_that_is_asked_is_reached(options: dict[str, Any], metric: str,
+                                             rng: np.random.Generator) -> None:
+    rows, queries = grouped(rng, N), grouped(rng, 200)
+    index = index_of(rows, metric, **options)
+    wanted = reference.nearest(queries, rows, K, metric)
+    for laid_out in (False, True):
+        index.build(nearest=laid_out)
+        vectors = options.get("keep_vectors", True)
+        if not vectors and not laid_out:
+            index = index_of(rows, metric, **options).build()
+        for recall in (0.8, 0.95):
+            found = index.search_nearest(queries, K, recall=recall)
+            # Of codes alone it is the share of what all of them find.
+            assert share_found(found.ids, wanted.ids) >= recall - (0.02 if vectors else 0.06)
+            one = index.search_nearest(queries[7], K, recall=recall)
+            again = index.search_nearest(queries[7], K, recall=recall)
+            assert_same(again, one)
+            if vectors:
+                known = dict(zip(wanted.ids[7].tolist(), wanted.scores[7], strict=True))
+                for id, score in zip(one.ids.tolist(), one.scores, strict=True):
+                    assert known.get(id, score) == score
+        exact = index.search_nearest(queries, K, recall=1.0)
+        if vectors:
+            assert_same(exact, wanted)
+            assert_same(index.search_nearest(queries, K), wanted)
+            assert_same(index.search_furthest(queries, K),
+                        reference.furthest(queries, rows, K, metric))
+        if not vectors:
+            index = index_of(rows, metric, **options)
+
+
+def test_plans_are_those_of_the_nearest_rows(rng: np.random.Generator) -> None:
+    rows = grouped(rng, N)
+    index = index_of(rows, "cosine", cells=40).build(tune=[K], nearest=True)
+    of_nearest = index.tune(k=K, nearest=True)
+    of_furthest = index.tune(k=K)
+    assert of_nearest.recalls != of_furthest.recalls
+    index.search_nearest(rows[:50], K, recall=0.9)
+    near = index.stats()["last_search"]["rows_scanned"]
+    index.search_furthest(rows[:50], K, recall=0.9)
+    assert near < 50 * N / 4  # these lie where the query is
+    # They are kept beside each other, and others do without being measured anew.
+    assert index.tune(k=K).recalls == of_furthest.recalls
+    index.build(rows[:200] + np.float32(0.01), nearest=True)
+    assert len(index.search_nearest(rows[:3], K, recall=0.9).ids) == 3
+
+
+def test_a_sample_of_rows_does_not_count_the_rows_themselves(rng: np.random.Generator) -> None:
+    """Each row is the nearest to itself, and found at once: that says nothing of other queries."""
+    rows = rng.standard_normal((N, DIM), dtype=np.float32)
+    index = index_of(rows, "cosine", cells=40).build(nearest=True)
+    tuned = index.tune(k=1, nearest=True)
+    assert tuned.recalls[0] < 0.9
+
+
+@pytest.mark.parametrize("metric", ("dot", "cosine"))
+def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> None:
+    rows, queries = grouped(rng, N), grouped(rng, 30)
+    index = index_of(rows, metric, cells=40).build(nearest=True)
+    assert_same(index.search_nearest(queries, K, epsilon=0.0),
+                reference.nearest(queries, rows, K, metric))
+    scores = reference.score(queries, rows, metric)
+    for epsilon in (0.01, 0.3):
+        found = index.search_nearest(queries, K, epsilon=epsilon)
+        left_out = scores.copy()
+        np.put_along_axis(left_out, found.ids, -np.inf, axis=1)
+        assert (left_out.max(axis=1) <= found.scores[:, -1] + epsilon + 1e-5).all()
+    index.search_nearest(queries, K, budget=400)
+    assert index.stats()["last_search"]["rows_scanned"] <= 30 * (400 + 16 + 200)
+    exclude = reference.nearest(queries, rows, 3, metric).ids
+    wanted = reference.nearest(queries, rows, K, metric, exclude=exclude)
+    found = index.search_nearest(queries, K, recall=0.9, exclude=exclude)
+    assert share_found(found.ids, wanted.ids) >= 0.85
+    assert not (found.ids[:, :, None] == exclude[:, None, :]).any()
+    mask = rng.random(N) < 0.5
+    found = index.search_nearest(queries, K, recall=0.9, allowed=mask)
+    assert mask[found.ids].all()
+    assert share_found(found.ids, reference.nearest(
+        queries, rows, K, metric, allowed=np.flatnonzero(mask)).ids) >= 0.8
+
+
+def test_rows_that_come_and_go(rng: np.random.Generator) -> None:
+    rows, queries = grouped(rng, N + 900), grouped(rng, 60)
+    index = index_of(rows[:N], "cosine", cells=40).build(nearest=True)
+    index.search_nearest(queries, K, recall=0.9)
+    index.add(rows[N:])
+    index.remove(np.arange(0, N, 9))
+    kept = np.delete(np.arange(N + 900), np.s_[0:N:9])
+    wanted = reference.nearest(queries, rows[kept], K, "cosine", ids=kept)
+    assert share_found(index.search_nearest(queries, K, recall=0.9).ids, wanted.ids) >= 0.87
+    assert_same(index.search_nearest(queries, K), wanted)
+
+
+def test_under_l2_it_is_exact(rng: np.random.Generator) -> None:
+    rows, queries = grouped(rng, 900), grouped(rng, 9)
+    index = index_of(rows)
+    wanted = reference.nearest(queries, rows, K, "l2")
+    limits: dict[str, Any]
+    for limits in ({"recall": 0.5}, {"epsilon": 2.0}, {}):
+        assert_same(index.search_nearest(queries, K, **limits), wanted)
+    with pytest.raises(ValueError, match="budget: under l2 the nearest rows are always"):
+        index.search_nearest(queries, K, budget=100)
+    for call in (lambda: index.build(nearest=True), lambda: index.tune(nearest=True)):
+        with pytest.raises(ValueError, match="nearest: under l2"):
+            call()
+    with pytest.raises(ValueError, match="search_nearest needs the vectors"):
+        index_of(rows, keep_vectors=False).build().search_nearest(queries, recall=0.9)
+
+
+def test_wrong_arguments_and_few_rows(rng: np.random.Generator) -> None:
+    rows = grouped(rng, 30)
+    index = index_of(rows, "dot")
+    with pytest.raises(ValueError, match="at most one of recall"):
+        index.search_nearest(rows, recall=0.9, budget=3)
+    with pytest.raises(TypeError, match="nearest: expected True or False"):
+        index.build(nearest="yes")  # type: ignore[arg-type]
+    without = index_of(rows, "dot", keep_vectors=False).build()
+    limits: dict[str, Any]
+    for limits in ({}, {"epsilon": 0.1}):
+        with pytest.raises(ValueError, match="needs the vectors.*recall="):
+            without.search_nearest(rows, **limits)
+    found = index.search_nearest(rows[0], 40, recall=0.9)
+    assert (found.ids[30:] == -1).all() and np.isnan(found.scores[30:]).all()
+    assert farann.Index(metric="dot").search_nearest([[1.0]], 2, recall=0.9).ids.tolist() == [
+        [-1, -1]]
+    zeros = index.search_nearest(np.zeros(DIM), 3, recall=1.0)
+    assert_same_bits(zeros.scores, np.zeros(3, np.float32))
+    assert not np.signbit(zeros.scores).any()
