@@ -75,7 +75,7 @@ def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Itera
     `has_sample`: a sample of queries was given for the new one. `nearest`: it is for the nearest
     rows.
     """
-    if nearest or (old.mirror is not None and old.mirror.tunings.by_k):
+    if len(new) and (nearest or old.nearest_tunings.by_k):
         _retune(old.mirrored(isa), new.mirrored(isa), isa, has_sample, tuned_for if nearest else ())
     _retune(old, new, isa, has_sample, () if nearest else tuned_for)
     return new
