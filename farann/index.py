@@ -14,6 +14,7 @@ from farann._types import Float32Array, Int64Array
 from farann.contract import checks, errors
 from farann.contract.index_spec import IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import to_limits
 from farann.io import container, index_file
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
@@ -258,7 +259,7 @@ class Index(Questions):
         1.0
         """
         k = checks.to_int("k", k, 1)
-        checks.to_limits(recall, None, None)
+        to_limits(recall, None, None)
         sample = None
         if queries is not None:
             sample = self._vectors("queries", queries)

@@ -153,9 +153,10 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
         for n in (1, 40):
             task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
             task.run()
-            assert task.scanned == 20_000 * n
-            assert 10 * n <= task.refined < 4000 * n
-            assert 10 * n <= task.rescored < 400 * n
+            work = inside.work_of(task)
+            assert work.rows_scanned == 20_000 * n
+            assert 10 * n <= work.rows_refined < 4000 * n
+            assert 10 * n <= work.rows_rescored < 400 * n
 
 
 # ---- upper halves, then whole codes ----
@@ -225,16 +226,18 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
     task.write_top(scores, ids, 0)
     np.testing.assert_array_equal(ids, reference.furthest(query, scaled, 10, "l2").ids)
-    assert task.scanned == n and task.rescored < n // 4
-    upper = (dim + 4) * n - (task.bytes_read - task.refined * dim - 4 * dim * task.rescored)
+    work = inside.work_of(task)
+    assert work.rows_scanned == n and work.rows_rescored < n // 4
+    read_later = work.rows_refined * dim + 4 * dim * work.rows_rescored
+    upper = (dim + 4) * n - (work.bytes_read - read_later)
     # Rows of which only half of the codes was read, in blocks of 1024 but the first ones.
     read_first = upper // (dim // 2)
     if ascending:
         # Sizes rise, so that all of a block passes: one block in eight is tried, once pauses
         # have grown; the first blocks double from 64 on.
-        assert n // 10 < read_first < n // 6 and task.refined > read_first // 2
+        assert n // 10 < read_first < n // 6 and work.rows_refined > read_first // 2
     else:
-        assert read_first > 0.9 * n and task.refined < n // 16
+        assert read_first > 0.9 * n and work.rows_refined < n // 16
 
 
 @pytest.mark.parametrize("squared", [True, False])

@@ -39,8 +39,6 @@ cdef extern from "select.h" nogil:
         const uint8_t *alive
         const int64_t *ids
         farann_id_set excluded
-        const int64_t *met
-        int64_t n_met
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *, farann_best_scores *, double)
