@@ -60,15 +60,15 @@ def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> No
 
 
 @pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
-def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
+def test_codes_prune(metric: str, rng: np.random.Generator) -> None:
     """Codes leave few rows to the exact keys, at one query and at many: that is their use."""
     rows = rng.standard_normal((20_000, 48), dtype=np.float32)
     queries = rng.standard_normal((40, 48), dtype=np.float32)
     codes = codes_for(rows, metric)
-    for n_queries in (1, 40):
-        *_, rescored = core_top(rows, queries[:n_queries], 10, metric, isa, codes=codes)
-        assert 10 <= rescored / n_queries < 200
+    for isa in LEVELS:
+        for n_queries in (1, 40):
+            *_, rescored = core_top(rows, queries[:n_queries], 10, metric, isa, codes=codes)
+            assert 10 <= rescored / n_queries < 200, (isa, n_queries)
 
 
 def vectors_of(rows: Float32, arrays: inside.CodeArrays) -> Float64:
@@ -222,8 +222,7 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
 
 
 @pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
-def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generator,
+def test_built_first_look_is_exact(metric: str, rng: np.random.Generator,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     # Axes would do as well for so few dimensions.
     monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
@@ -234,11 +233,12 @@ def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generat
     codes = core.Codes(len(rows), rows.shape[1], arrays)
     queries = rows[::250] + np.float32(0.5)
     expected = reference.furthest(queries, rows, 10, metric)
-    for n in (1, 20):
-        scores, ids, rescored = core_top(rows, queries[:n], 10, metric, isa, codes=codes)
-        np.testing.assert_array_equal(ids, expected.ids[:n])
-        np.testing.assert_array_equal(scores, expected.scores[:n])
-        assert rescored < 500 * n
+    for isa in LEVELS:
+        for n in (1, 20):
+            scores, ids, rescored = core_top(rows, queries[:n], 10, metric, isa, codes=codes)
+            np.testing.assert_array_equal(ids, expected.ids[:n])
+            np.testing.assert_array_equal(scores, expected.scores[:n])
+            assert rescored < 500 * n
 
 
 def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
