@@ -49,7 +49,7 @@ static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bi
 
 enum { EBX = 1, ECX = 2, EDX = 3 };
 
-/* Which of `needs` there are. The OS must save the registers, else they can't be used. */
+/* Those that there are. The OS must save the registers, else they can't be used. */
 static int features(void) {
     const uint64_t fma_osxsave_avx = 1u << 12 | 1u << 27 | 1u << 28;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
