@@ -13,7 +13,7 @@ from farann import _core
 from farann._types import Float32Array, Int32Array, Int64Array
 from farann.contract import checks
 from farann.contract.errors import FormatError
-from farann.contract.index_spec import IndexSpec
+from farann.contract.index_spec import CODE_BITS, IndexSpec
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
 from farann.io.tunings import metadata_of, tunings_from
@@ -308,7 +308,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         "dim": lambda v: v is None or (_is_int(v) and 1 <= v <= checks.MOST_DIM),
         "count": lambda v: _is_int(v) and 0 <= v < 2**48,
         "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
-        "codes": lambda v: v in ("int8", "int4", "float32"),
+        "codes": lambda v: v in CODE_BITS,
         "cells": lambda v: v is None or v == "auto" or (
             _is_int(v) and 1 <= v < 2**63),
         "keep_vectors": lambda v: isinstance(v, bool),

@@ -228,8 +228,10 @@ cdef extern from "kernels.h" nogil:
         project_function project_f64
         widen_function widen_f32
 
+    enum:
+        FARANN_MOST_LEVELS
+    int farann_levels(const farann_kernels **)
     const farann_kernels *farann_kernels_by_name(const char *)
-    const char *const *farann_kernel_levels()
 
 
 cdef extern from "metric.h" nogil:
