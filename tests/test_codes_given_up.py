@@ -105,13 +105,13 @@ def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) ->
 
 @pytest.mark.parametrize("k", [10, 100, 1000])
 def test_long_rows_first(k: int, rng: np.random.Generator) -> None:
-    """All rows pass at first, and then none does."""
+    """All rows pass at first, some of which get keys at once, and then none does."""
     rows = rng.standard_normal((40_000, 64), dtype=np.float32)
     rows *= rng.lognormal(0.0, 1.5, (40_000, 1)).astype(np.float32)
     for n in (1, 60):
         _, stats = index_of(rows, "dot").build().search_furthest(
             rng.standard_normal((n, 64), dtype=np.float32), k, return_stats=True)
-        assert stats.float_products == 0
+        assert stats.float_products <= 0.05 * n * rows.size
 
 
 def test_without_memory_for_it(rng: np.random.Generator) -> None:
