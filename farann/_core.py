@@ -32,7 +32,6 @@ from farann.native.process import (
     flush_denormals,
 )
 from farann.native.search import ApproximateTask, Task
-from farann.native.shortlists import Shortlists
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot
 
@@ -48,7 +47,6 @@ __all__ = [
     "Filter",
     "Guard",
     "Partitions",
-    "Shortlists",
     "SingleSearch",
     "Snapshot",
     "Task",

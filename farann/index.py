@@ -12,9 +12,10 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Int64Array
 from farann.contract import checks, errors
-from farann.contract.index_spec import IndexSpec, check_codes
+from farann.contract.index_spec import CODE_BITS, IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
 from farann.contract.row_types import to_row_type, to_rows
+from farann.contract.stop_rule import to_limits
 from farann.io import container, index_file
 from farann.results import SearchStats
 from farann.runtime import pool
@@ -274,7 +275,7 @@ class Index(Questions):
         """
         k = checks.to_int("k", k, 1)
         self._check_mirrored(nearest)
-        checks.to_limits(recall, None, None)
+        to_limits(recall, None, None)
         sample = None
         if queries is not None:
             sample = self._asked(queries, nearest)
@@ -354,9 +355,9 @@ class Index(Questions):
 
     @property
     def _spec(self) -> IndexSpec:
-        return IndexSpec(traits_of(self._metric), self._codes != "float32", self._seed,
-                         self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors,
-                         self._dtype)
+        bits = CODE_BITS[self._codes]
+        return IndexSpec(traits_of(self._metric), bits is not None, self._seed, self._cells,
+                         bits or 8, self._keep_vectors, self._dtype)
 
     def _laid_out(self) -> Store | None:
         """What to search; the first search builds it if nobody did.

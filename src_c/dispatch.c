@@ -6,6 +6,9 @@
 #include "kernels.h"
 #include "portable.h"
 
+/* What a level may need of the CPU and of its operating system. */
+enum { AVX2 = 1, AVX512 = 2, VNNI = 4, TILES = 8 };
+
 extern const farann_kernels farann_kernels_scalar;
 
 #if FARANN_X86_64
@@ -46,11 +49,8 @@ static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bi
 
 enum { EBX = 1, ECX = 2, EDX = 3 };
 
-/*
- * 0: scalar only, 1: avx2, 2: avx512, 3: avx512vnni, 4: amx. The OS must save the registers, else
- * they can't be used.
- */
-static int highest_level(void) {
+/* Those that there are. The OS must save the registers, else they can't be used. */
+static int features(void) {
     const uint64_t fma_osxsave_avx_f16c = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
     const uint64_t vnni = 1u << 11, ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
@@ -63,33 +63,45 @@ static int highest_level(void) {
     uint64_t saved = saved_registers();
     cpuid(7, 0, r);
     if (!has_bits(saved, ymm) || !has_bits(r[EBX], avx2)) return 0;
-    if (!has_bits(saved, zmm) || !has_bits(r[EBX], f_dq_bw_vl)) return 1;
-    if (!has_bits(r[ECX], vnni)) return 2;
-    return has_bits(r[EDX], amx_tile_int8) && has_bits(saved, tiles) && may_use_tiles() ? 4 : 3;
+    if (!has_bits(saved, zmm) || !has_bits(r[EBX], f_dq_bw_vl)) return AVX2;
+    if (!has_bits(r[ECX], vnni)) return AVX2 | AVX512;
+    if (!has_bits(r[EDX], amx_tile_int8) || !has_bits(saved, tiles) || !may_use_tiles())
+        return AVX2 | AVX512 | VNNI;
+    return AVX2 | AVX512 | VNNI | TILES;
 }
 #else
-static int highest_level(void) { return 0; }
+static int features(void) { return 0; }
 #endif
 
-static const char *const names[][6] = {{"scalar", NULL},
-                                       {"scalar", "avx2", NULL},
-                                       {"scalar", "avx2", "avx512", NULL},
-                                       {"scalar", "avx2", "avx512", "avx512vnni", NULL},
-                                       {"scalar", "avx2", "avx512", "avx512vnni", "amx", NULL}};
-
-const char *const *farann_kernel_levels(void) { return names[highest_level()]; }
-
-const farann_kernels *farann_kernels_by_name(const char *name) {
-    int highest = highest_level();
-    if (strcmp(name, "scalar") == 0) return &farann_kernels_scalar;
+/* All levels, slowest first, and what each needs. */
+static const struct {
+    const farann_kernels *kernels;
+    int needs;
+} all[] = {
+    {&farann_kernels_scalar, 0},
 #if FARANN_X86_64
-    if (highest >= 1 && strcmp(name, "avx2") == 0) return &farann_kernels_avx2;
-    if (highest >= 2 && strcmp(name, "avx512") == 0) return &farann_kernels_avx512;
-    if (highest >= 3 && strcmp(name, "avx512vnni") == 0) return &farann_kernels_avx512vnni;
+    {&farann_kernels_avx2, AVX2},
+    {&farann_kernels_avx512, AVX2 | AVX512},
+    {&farann_kernels_avx512vnni, AVX2 | AVX512 | VNNI},
 #endif
 #if FARANN_HAS_AMX
-    if (highest >= 4 && strcmp(name, "amx") == 0) return &farann_kernels_amx;
+    {&farann_kernels_amx, AVX2 | AVX512 | VNNI | TILES},
 #endif
-    (void)highest;
+};
+
+enum { ALL = sizeof all / sizeof *all };
+_Static_assert((int)ALL <= (int)FARANN_MOST_LEVELS, "FARANN_MOST_LEVELS is too small");
+
+int farann_levels(const farann_kernels *found[FARANN_MOST_LEVELS]) {
+    int n = 0, there = features();
+    for (int i = 0; i < ALL; i++)
+        if ((all[i].needs & ~there) == 0) found[n++] = all[i].kernels;
+    return n;
+}
+
+const farann_kernels *farann_kernels_by_name(const char *name) {
+    const farann_kernels *found[FARANN_MOST_LEVELS];
+    for (int i = farann_levels(found); i > 0; i--)
+        if (strcmp(name, found[i - 1]->name) == 0) return found[i - 1];
     return NULL;
 }

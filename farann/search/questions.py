@@ -10,9 +10,10 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import Limits, to_limits
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches
-from farann.search import answers, filters, singles, stop_rules
+from farann.search import answers, filters, plans, singles
 from farann.search.filters import Filter
 from farann.store.contents import Contents
 from farann.store.store import Store
@@ -154,8 +155,8 @@ class Questions(Contents):
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
-        limits = checks.to_limits(recall, epsilon, budget)
-        stop_rules.check_limits(limits, self._keep_vectors)
+        limits = to_limits(recall, epsilon, budget)
+        plans.check_limits(limits, self._keep_vectors)
         hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
         return (hits, stats) if return_stats else hits
 
@@ -192,9 +193,9 @@ class Questions(Contents):
         >>> index.search_nearest([1.0, 0.0], k=2, recall=0.95)
         Hits(scores=array([1., 0.], dtype=float32), ids=array([0, 1]))
         """
-        limits = checks.to_limits(recall, epsilon, budget)
+        limits = to_limits(recall, epsilon, budget)
         mirrored = not traits_of(self._metric).adds_squared_norm
-        stop_rules.check_nearest(limits, self._keep_vectors, mirrored)
+        plans.check_nearest(limits, self._keep_vectors, mirrored)
         if recall is not None and exclude is None and allowed is None and threads is None:
             again = self._search_mirrored_again(queries, k, recall)
             if again is not None:
@@ -230,7 +231,7 @@ class Questions(Contents):
         array([2, 1, 0])
         """
         limit = checks.to_float("radius", radius)
-        stop_rules.check_exact("search_beyond", self._keep_vectors,
+        plans.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)
@@ -335,7 +336,7 @@ class Questions(Contents):
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
-                    limits: checks.Limits | None = None) -> tuple[Hits, SearchStats]:
+                    limits: Limits | None = None) -> tuple[Hits, SearchStats]:
         k = checks.to_int("k", k, 1)
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)

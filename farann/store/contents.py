@@ -116,7 +116,6 @@ def _bytes_of(store: Store) -> dict[str, int]:
         "codes": _nbytes(store.codes, store.added and store.added.room,
                          store.exact and store.exact.codes),
         "cells": _nbytes(store.partitions),
-        "seeds": _nbytes(store.shortlists, store.exact and store.exact.shortlists),
     }
 
 
