@@ -58,7 +58,8 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
         if len(found) == 0:
             return
         own = source._replace(row_filters=source.row_filters.of(np.array([i]), n))
-        with ieee_arithmetic():
+        # A value may be too large for float32.
+        with ieee_arithmetic(), np.errstate(over="ignore"):
             ranker = _Ranker(own, queries[i], diversity, source.store.slots_of(found), flag)
             if candidates is not None:
                 ranker.bound = -inf
