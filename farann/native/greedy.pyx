@@ -1,19 +1,22 @@
 """Greedy selection: each time the row whose smallest key over those chosen before is largest.
 
-Each row has a bound on its smallest key, which holds although there have been more picks since: they
-only make it smaller. Rows are in a heap by their bounds, and only the first ones are brought up to
-date: by float32 scores and what these may be off, several rows at once against packed picks; and
-in the end by exact keys, which decide.
+Each row has a bound on its smallest key. Picks only make the key smaller, so that an old bound
+still holds, and rows whose bounds are small need no look. In front are the rows with the largest
+bounds, some thousands: they meet each pick as it is made, by float32 scores and what these may be
+off; the first one gets its exact key, which decides. When no row in front goes before all others
+for sure, those behind with large bounds are brought up to date, by many picks at once, and
+another front is made.
 """
 
 cimport cython
-from libc.math cimport INFINITY, NAN, fabs, isnan, nextafterf
+from libc.math cimport INFINITY
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
+from libc.string cimport memcpy
 
 from farann.native.kernels cimport *
 from farann.native.picks cimport Picks
 from farann.native.process cimport NEVER, CancelFlag
-from farann.native.row_heap cimport Bounded, make_heap, pop, push, sift_down
+from farann.native.row_order cimport Bounded, goes_before, largest_but, put_first
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
@@ -22,20 +25,23 @@ from farann.native.process import Cancelled
 import numpy as np
 
 cdef enum:
-    # Rows that are brought up to date together, at most, and the picks that they meet at a time.
-    MOST_ROWS = 64
-    MOST_PICKS = 512
-    # Fewer picks than these are met by exact keys, where a row's key was exact before.
-    FEW_PICKS = 4
-    # All rows pass for so many picks at most.
-    MOST_PASSED = 8
+    # Picks whose float32 scores are kept apart: the nearest one is known to be among so many, or a
+    # few less, in whole tiles.
+    MOST_CHUNK = 64
+    # Rows that are brought up to date together, whole panels of them.
+    BLOCK = 128
+    # Rows in front, at most, and bytes of them, which should stay in the second-level cache. A
+    # front is large enough with one in so many of these.
+    MOST_FRONT = 4096
+    FEWEST_FRONT = 256
+    FRONT_BYTES = 1048576
+    ENOUGH_SHARE = 8
+    # Bounds that are looked at to find one that so many rows are above.
+    SAMPLE = 4096
 
-# Nanoseconds, roughly, that it takes to bring a row up to date; and to score a row in a pass over
-# all rows, for each and for each coordinate.
-cdef double ROW_COST = 400.0, ROW_COST_A_COORDINATE = 1.0
-cdef double PASS_COST = 3.0, PASS_COST_A_COORDINATE = 0.16
-# Of float64 arithmetic on sums of a few terms.
-cdef double ROUNDING = 2.0**-49
+cdef enum:
+    EXACT = -1    # the bound is the key
+    UNKNOWN = -2  # any pick may be the nearest
 
 
 @cython.no_gc
@@ -58,7 +64,8 @@ cdef class Greedy:
 
     def __init__(self, Snapshot snapshot, Filter filter, const int64_t[::1] first, int64_t most, *,
                  radius=None):
-        cdef int64_t i, width = snapshot.kernels.tile_queries
+        cdef int64_t i
+        cdef uint64_t before
         if not snapshot.vectors or snapshot.n_slots > INT32_MAX:
             raise ValueError("a selection needs vectors, of at most 2^31 - 1 rows")
         if filter.segments[0].positions != NULL or first.shape[0] < 1:
@@ -67,44 +74,49 @@ cdef class Greedy:
             if not 0 <= first[i] < snapshot.n_slots:
                 raise ValueError("first must be slots of the snapshot")
         self.snapshot, self.filter, self.kernels = snapshot, filter, snapshot.kernels
-        self.ids, self.dim, self.n_slots = snapshot.ids_by_slot, snapshot.dim, snapshot.n_slots
-        self.given_up = &NEVER
+        self.dim, self.n_slots, self.given_up = snapshot.dim, snapshot.n_slots, &NEVER
         self.has_radius = radius is not None
         self.radius = radius if self.has_radius else 0.0
+        self.slots, self.keys = np.empty(most, np.int64), np.empty(most, np.float64)
+        self.picks = Picks.of(snapshot)
+        self.picks.grow(first.shape[0])
+        self.allocate()
+        with nogil:
+            before = farann_arithmetic_begin()
+            self.picks.see_norms(self.best)
+            for i in range(self.n_slots):
+                self.rows[i].bound, self.rows[i].others = INFINITY, INFINITY
+                self.rows[i].chunk = UNKNOWN
+                self.rows[i].is_out = filter.alive != NULL and not filter.alive[i]
+            for i in range(first.shape[0]):
+                self.rows[first[i]].is_out = True
+                self.take(self.picks.row_of(first[i]))
+            farann_arithmetic_end(before)
+
+    cdef int allocate(self) except -1:
+        cdef int64_t width = self.kernels.panel_rows, block, front
+        self.chunk = MOST_CHUNK // self.kernels.tile_queries * self.kernels.tile_queries
         self.scratch = Scratch()
         self.rows = <RowState *>self.scratch.allocate(self.n_slots, sizeof(RowState))
-        self.heap = <Bounded *>self.scratch.allocate(self.n_slots, sizeof(Bounded), False)
-        self.bounds = <double *>self.scratch.allocate(self.n_slots, sizeof(double), False)
-        self.scores = <float *>self.scratch.allocate(LARGEST_BLOCK, sizeof(float))
-        self.batch = <Bounded *>self.scratch.allocate(MOST_ROWS, sizeof(Bounded))
-        self.tile = <float *>self.scratch.allocate(width * self.dim, sizeof(float))
-        self.thresholds = <float *>self.scratch.allocate(width, sizeof(float))
-        self.offsets = <double *>self.scratch.allocate(2 * width, sizeof(double))
-        self.slacks = self.offsets + width
-        self.found = <farann_candidates *>self.scratch.allocate(width, sizeof(farann_candidates))
-        for i in range(width):
-            self.found[i].scores = <float *>self.scratch.allocate(
-                MOST_PICKS + snapshot.kernels.panel_rows, sizeof(float), False)
-            self.found[i].slots = <int64_t *>self.scratch.allocate(
-                MOST_PICKS + snapshot.kernels.panel_rows, sizeof(int64_t), False)
-        self.row_cost = ROW_COST + self.dim * ROW_COST_A_COORDINATE
-        self.pass_cost = self.n_slots * (PASS_COST + self.dim * PASS_COST_A_COORDINATE)
-        self.picks = Picks.of(snapshot)
-        self.slots = np.empty(most, np.int64)
-        self.keys = np.empty(most, np.float64)
-        self.picks.grow(first.shape[0])
-        with nogil:
-            for i in range(self.n_slots):
-                self.bounds[i] = NAN if filter.alive != NULL and not filter.alive[i] else INFINITY
-                self.rows[i].low, self.rows[i].others = INFINITY, INFINITY
-                self.rows[i].nearest = -1
-            for i in range(first.shape[0]):
-                self.bounds[first[i]] = NAN
-                self.picks.add(self.picks.row_of(first[i]))
-            for i in range(self.n_slots):
-                if not isnan(self.bounds[i]):
-                    self.heap[self.n_heap].bound, self.heap[self.n_heap].slot = INFINITY, i
-                    self.n_heap += 1
+        self.behind = <int64_t *>self.scratch.allocate(2 * self.n_slots, sizeof(int64_t), False)
+        self.sorted = self.behind + self.n_slots
+        self.met_counts = <int64_t *>self.scratch.allocate(
+            self.picks.capacity + self.slots.shape[0] + 2, sizeof(int64_t))
+        self.front = <Bounded *>self.scratch.allocate(self.n_slots + 1, sizeof(Bounded), False)
+        self.sample = <double *>self.scratch.allocate(SAMPLE, sizeof(double), False)
+        self.most_front = FRONT_BYTES // (4 * self.dim) // width * width
+        self.most_front = min(max(self.most_front, FEWEST_FRONT), MOST_FRONT)
+        block = BLOCK + width
+        front = self.most_front + width
+        self.copies = <float *>self.scratch.allocate(block * self.dim, sizeof(float), False)
+        self.panels = <float *>self.scratch.allocate(block * (self.dim + 1), sizeof(float), False)
+        self.bias = self.panels + block * self.dim
+        self.front_panels = <float *>self.scratch.allocate(
+            front * (self.dim + 1), sizeof(float), False)
+        self.front_bias = self.front_panels + front * self.dim
+        self.best = <float *>self.scratch.allocate(
+            max(front, <int64_t>LARGEST_BLOCK), sizeof(float))
+        return 0
 
     def run(self, int64_t count, CancelFlag flag=None):
         """Choose up to `count` more rows; gives how many there are now."""
@@ -127,8 +139,9 @@ cdef class Greedy:
     def write(self, int64_t[::1] ids, float[::1] scores):
         """Write the ids of the picks, and their scores for the nearest pick before."""
         cdef int64_t i
+        cdef const int64_t *by_slot = self.snapshot.ids_by_slot
         for i in range(self.n_picked):
-            ids[i] = self.slots[i] if self.ids == NULL else self.ids[self.slots[i]]
+            ids[i] = self.slots[i] if by_slot == NULL else by_slot[self.slots[i]]
             scores[i] = <float>farann_score(self.snapshot.metric, self.keys[i], 1.0)
 
     def did(self):
@@ -138,220 +151,252 @@ cdef class Greedy:
     # ---- choosing ----
 
     cdef void pick(self, int64_t count) noexcept nogil:
-        cdef int64_t i
-        cdef Bounded best
+        cdef int64_t i, slot
         for i in range(count):
-            if self.finished or not self.find():
+            slot = self.next_pick()
+            if slot < 0:
                 return
-            best = self.heap[0]
             if self.has_radius and not farann_is_beyond(
-                    self.snapshot.metric, farann_score(self.snapshot.metric, best.bound, 1.0),
-                    self.radius):
+                    self.snapshot.metric,
+                    farann_score(self.snapshot.metric, self.rows[slot].bound, 1.0), self.radius):
                 self.finished = True
                 return
-            best = pop(self.heap, &self.n_heap, self.ids)
-            self.keys[self.n_picked], self.slots[self.n_picked] = best.bound, best.slot
+            self.keys[self.n_picked] = self.rows[slot].bound
+            self.slots[self.n_picked] = slot
             self.n_picked += 1
-            self.picks.add(self.picks.row_of(best.slot))
+            self.rows[slot].is_out = True
+            self.take(self.picks.row_of(slot))
+            self.meet_last()
 
-    cdef bint find(self) noexcept nogil:
-        """Bring rows up to date until the first one is the next pick; False: there is none."""
-        cdef int64_t most = 1, n
-        cdef Bounded *first = self.heap
-        cdef RowState *row
-        self.picks.pack()
-        self.least_exact, self.spent = -INFINITY, 0.0
-        if self.n_passed == 0 and self.picks.count <= MOST_PASSED:
-            self.pass_all()
-        while self.n_heap > 0 and farann_load(self.given_up) == 0:
-            row = &self.rows[first.slot]
-            if row.met == self.picks.count and row.is_exact:
-                return True
-            if row.met == self.picks.count or (
-                    row.is_exact and self.picks.count - row.met <= FEW_PICKS):
-                self.settle(first)
-                sift_down(self.heap, self.n_heap, 0, self.ids)
+    cdef void take(self, const float *row) noexcept nogil:
+        """Make a row a pick."""
+        self.by_keys |= not self.picks.add_query(row)
+
+    cdef int64_t next_pick(self) noexcept nogil:
+        """The slot of the row to choose now; -1: there is none, or the search was given up."""
+        cdef int64_t at
+        cdef Bounded *first
+        while farann_load(self.given_up) == 0:
+            at = self.first_in_front()
+            if at < 0 or not goes_before(&self.front[at], &self.last):
+                if self.finished:
+                    return -1
+                self.make_front()
                 continue
-            n = self.gather(most)
-            self.update(n)
-            self.spent += n * self.row_cost
-            most = min(2 * most, MOST_ROWS)
-            if self.spent > self.pass_cost and self.picks.count - self.n_passed <= MOST_PASSED:
-                self.pass_all()
-                self.spent = -INFINITY
-        if self.n_heap == 0:
-            self.finished = True
-        return False
+            first = &self.front[at]
+            if self.rows[first.slot].chunk == EXACT:
+                return first.slot
+            self.settle(first.slot)
+            first.bound = self.rows[first.slot].bound
+        return -1
 
-    cdef void settle(self, Bounded *entry) noexcept nogil:
-        """Make the bound of a row its smallest key over all picks."""
-        cdef RowState *row = &self.rows[entry.slot]
-        cdef const float *vector = self.picks.row_of(entry.slot)
-        cdef int64_t nearest = row.nearest, n = self.picks.count, first = row.met
+    cdef int64_t first_in_front(self) noexcept nogil:
+        """Where in front the first row is that may be chosen; -1: nowhere."""
+        cdef int64_t i, best = -1
+        for i in range(self.n_front):
+            if self.rows[self.front[i].slot].is_out:
+                continue
+            if best < 0 or goes_before(&self.front[i], &self.front[best]):
+                best = i
+        return best
+
+    cdef void settle(self, int64_t slot) noexcept nogil:
+        """Make the bound of a row that is up to date its smallest key over all picks."""
+        cdef RowState *row = &self.rows[slot]
+        cdef const float *vector = self.picks.row_of(slot)
+        cdef int64_t first = row.chunk * self.chunk, n = self.picks.count
         cdef double key = INFINITY
-        if not row.is_exact:
-            if nearest >= 0:
-                key = self.picks.least_key(vector, nearest, nearest + 1, &nearest)
+        if row.chunk >= 0:
+            key = self.picks.least_key(vector, first, min(first + self.chunk, n))
+            self.n_exact += min(first + self.chunk, n) - first
+        if row.chunk < 0 or key > row.others - self.picks.off:
+            key = self.picks.least_key(vector, 0, n)
+            self.n_exact += n
+        row.bound, row.others, row.chunk = key, INFINITY, EXACT
+
+    cdef void meet(self, int64_t slot, int64_t chunk, double bound) noexcept nogil:
+        """Note that a row has at most this key for picks of a chunk, and a bound that is tight."""
+        cdef RowState *row = &self.rows[slot]
+        if bound < row.bound:
+            if row.chunk == UNKNOWN:
+                row.others = -INFINITY if row.bound < INFINITY else INFINITY
+            elif row.chunk != chunk:
+                row.others = min(row.others, row.bound)
+            row.bound, row.chunk = bound, <int32_t>chunk
+        elif row.chunk == EXACT:
+            if bound - self.picks.off < row.bound:
+                row.chunk = UNKNOWN
+        elif row.chunk != chunk:
+            row.others = min(row.others, bound)
+
+    # ---- in front ----
+
+    cdef void meet_last(self) noexcept nogil:
+        """Have the rows in front meet the last pick."""
+        cdef int64_t i, slot, width = self.kernels.tile_queries, at = self.picks.count - 1
+        cdef int64_t n = self.n_front, chunk = at // self.chunk
+        cdef double key
+        cdef RowState *row
+        if not self.by_keys:
+            for i in range(n):
+                self.best[i] = -INFINITY
+            self.kernels.best_scores_f32(
+                self.front_panels, n, self.dim, self.front_bias,
+                self.picks.tiles + at // width * width * self.dim + at % width, 1,
+                self.picks.offsets + at, self.best)
+            self.n_scored += n
+        for i in range(n):
+            slot = self.front[i].slot
+            row = &self.rows[slot]
+            if row.is_out:
+                continue
+            if self.by_keys or (row.chunk == EXACT
+                                and -self.best[i] - self.picks.off < row.bound):
+                key = self.picks.least_key(self.picks.row_of(slot), at, at + 1)
                 self.n_exact += 1
-            if nearest < 0 or key > row.others:  # any pick may be the nearest
-                key, first = INFINITY, 0
-            entry.bound = key
-        if first < n:
-            key = self.picks.least_key(vector, first, n, &nearest)
-            self.n_exact += n - first
-            if key < entry.bound:
-                entry.bound, row.nearest = key, <int32_t>nearest
-        row.low, row.others, row.is_exact = entry.bound, INFINITY, True
-        row.met = <int32_t>n
-        self.least_exact = max(self.least_exact, entry.bound)
+                if row.chunk == EXACT:
+                    row.bound = min(row.bound, key)
+                else:
+                    self.meet(slot, chunk, key)
+            else:
+                self.meet(slot, chunk, -self.best[i])
+            row.met = <int32_t>(at + 1)
+            self.front[i].bound = row.bound
 
-    # ---- several rows ----
+    cdef void make_front(self) noexcept nogil:
+        """Bring rows with large bounds up to date until enough of them are still above others."""
+        cdef int64_t n, n_ready = 0, wanted = self.most_front
+        cdef double floor
+        while farann_load(self.given_up) == 0:
+            floor = self.floor_for(wanted)
+            n = self.gather(floor, &n_ready)
+            self.update(n, floor)
+            n_ready = 0
+            self.gather(floor, &n_ready)
+            if n_ready * ENOUGH_SHARE >= self.most_front or floor == -INFINITY:
+                break
+            wanted = 2 * wanted
+        if farann_load(self.given_up):
+            self.n_front = 0
+            return
+        self.n_front = n_ready
+        self.last.bound, self.last.id, self.last.slot = floor, -1, -1
+        if n_ready > self.most_front:
+            put_first(self.front, n_ready, self.most_front)
+            self.n_front, self.last = self.most_front, self.front[self.most_front]
+        self.finished = self.n_front == 0
+        self.fill_front()
 
-    cdef int64_t gather(self, int64_t most) noexcept nogil:
-        """Take the first rows that aren't up to date out of the heap."""
-        cdef int64_t n = 0
-        cdef Bounded *first = self.heap
-        while n < most and self.n_heap > 0 and first.bound >= self.least_exact and (
-                self.rows[first.slot].met < self.picks.count):
-            self.batch[n] = pop(self.heap, &self.n_heap, self.ids)
-            n += 1
+    cdef double floor_for(self, int64_t wanted) noexcept nogil:
+        """A bound that about so many rows are above; -infinity: all are wanted."""
+        cdef int64_t i = 0, n = 0, step = max(self.n_slots // SAMPLE, 1), above
+        if wanted >= self.n_slots:
+            return -INFINITY
+        while i < self.n_slots and n < SAMPLE:
+            if not self.rows[i].is_out:
+                self.sample[n] = self.rows[i].bound
+                n += 1
+            i += step
+        above = wanted * n // self.n_slots
+        return -INFINITY if above >= n else largest_but(self.sample, n, above)
+
+    cdef int64_t gather(self, double floor, int64_t *n_ready) noexcept nogil:
+        """Note the rows above a bound: those that lack picks, and the others, in front."""
+        cdef int64_t i, n = 0, ready = 0
+        cdef const int64_t *ids = self.snapshot.ids_by_slot
+        for i in range(self.n_slots):
+            if not self.rows[i].bound > floor or self.rows[i].is_out:
+                continue
+            if self.rows[i].met < self.picks.count:
+                self.behind[n] = i
+                n += 1
+            else:
+                self.front[ready].bound, self.front[ready].slot = self.rows[i].bound, i
+                self.front[ready].id = i if ids == NULL else ids[i]
+                ready += 1
+        n_ready[0] = ready
         return n
 
-    cdef void update(self, int64_t count) noexcept nogil:
-        """Bring the rows of the batch up to date, those together that lack about as many picks."""
-        cdef int64_t i, j, width = self.kernels.tile_queries
-        cdef Bounded entry
-        for i in range(1, count):
-            entry, j = self.batch[i], i
-            while j > 0 and self.rows[self.batch[j - 1].slot].met > self.rows[entry.slot].met:
-                self.batch[j] = self.batch[j - 1]
-                j -= 1
-            self.batch[j] = entry
-        i = 0
-        while i < count:
-            self.update_tile(self.batch + i, min(width, count - i))
-            i += width
-        for i in range(count):
-            push(self.heap, &self.n_heap, self.batch[i], self.ids)
-
-    cdef void update_tile(self, Bounded *entries, int64_t count) noexcept nogil:
-        """Bring rows up to date that are in the order of the picks they have met."""
-        cdef int64_t width = self.kernels.tile_queries, i, j, n
-        cdef int64_t first = self.rows[entries[0].slot].met
-        cdef double key, highest
-        cdef bint any_scored = False
-        first -= first % self.kernels.panel_rows
-        for i in range(width):
-            self.thresholds[i] = INFINITY
-        for i in range(count):
-            self.picks.prepare(self.picks.row_of(entries[i].slot), -1.0)
-            self.offsets[i], self.slacks[i] = self.picks.prepared.key_offset, self.picks.slack()
-            if self.slacks[i] < 0.0:
-                self.settle(&entries[i])
-                continue
-            any_scored = True
-            for j in range(self.dim):
-                self.tile[j * width + i] = self.picks.rounded[j]
-            self.slacks[i] += ROUNDING * (1.0 + fabs(self.offsets[i]) + self.slacks[i])
-        highest = INFINITY
-        while any_scored and first < self.picks.count and highest >= self.least_exact:
-            n = min(MOST_PICKS, self.picks.count - first)
-            for i in range(count):
-                self.found[i].count = 0
-                if self.slacks[i] >= 0.0:
-                    # Of picks whose scores aren't greater no key is below the bound.
-                    key = self.offsets[i] - self.slacks[i] - entries[i].bound
-                    key -= ROUNDING * (fabs(self.offsets[i]) + fabs(entries[i].bound))
-                    self.thresholds[i] = nextafterf(<float>key, -INFINITY)
-            self.kernels.scan_panels_f32(
-                self.picks.panels + first * self.dim, n, self.dim, self.picks.bias + first,
-                self.tile, self.thresholds, self.found)
-            self.n_scored += n * count
-            highest = -INFINITY
-            for i in range(count):
-                if self.slacks[i] < 0.0:
-                    continue
-                for j in range(self.found[i].count):
-                    key = self.offsets[i] - self.found[i].scores[j]
-                    self.meet(&entries[i], first + self.found[i].slots[j],
-                              key - self.slacks[i] - ROUNDING * fabs(key),
-                              key + self.slacks[i] + ROUNDING * fabs(key))
-                self.rows[entries[i].slot].met = max(
-                    self.rows[entries[i].slot].met, <int32_t>(first + n))
-                highest = max(highest, entries[i].bound)
-            first += n
-
-    cdef void meet(self, Bounded *entry, int64_t pick, double low, double high) noexcept nogil:
-        """Note that a row's key for a pick is in low .. high."""
-        cdef RowState *row = &self.rows[entry.slot]
-        if pick == row.nearest:
+    cdef void fill_front(self) noexcept nogil:
+        """Pack the rows in front."""
+        cdef int64_t start = 0, i, n
+        cdef int64_t slots[BLOCK]
+        if self.by_keys:
             return
-        if high < entry.bound:
-            if row.nearest >= 0:
-                row.others = min(row.others, row.low)
-            row.nearest, row.low, entry.bound = <int32_t>pick, low, high
-            row.is_exact = False
-        elif low < entry.bound:
-            row.others = min(row.others, low)
-            row.is_exact = False
+        while start < self.n_front:
+            n = min(<int64_t>BLOCK, self.n_front - start)
+            for i in range(n):
+                slots[i] = self.front[start + i].slot
+            self.pack(slots, n, self.front_panels + start * self.dim, self.front_bias + start)
+            start += n
 
-    # ---- all rows ----
+    # ---- behind ----
 
-    cdef void pass_all(self) noexcept nogil:
-        """Have all rows meet all picks that some have not met, and make the heap anew."""
-        cdef int64_t i, n = self.n_heap, start, block, pick
-        cdef int64_t rows = rows_in_cache(4 * self.dim)
-        cdef int s
-        for i in range(self.n_slots):
-            self.bounds[i] = NAN
+    cdef void update(self, int64_t n, double floor) noexcept nogil:
+        """Bring n rows up to date, those together that lack about as many picks."""
+        cdef int64_t i, at, total = 0, count
+        for i in range(self.picks.count + 1):
+            self.met_counts[i] = 0
         for i in range(n):
-            self.bounds[self.heap[i].slot] = self.heap[i].bound
-        for s in range(2):
-            start = 0
-            while start < self.snapshot.segments[s].count:
-                if farann_load(self.given_up):
-                    return
-                block = min(rows, self.snapshot.segments[s].count - start)
-                for pick in range(self.n_passed, self.picks.count):
-                    self.pass_block(pick, s, start, block)
-                start += block
-        self.n_heap = 0
-        for i in range(self.n_slots):
-            if isnan(self.bounds[i]):
-                continue
-            self.rows[i].met = <int32_t>self.picks.count
-            self.heap[self.n_heap].bound, self.heap[self.n_heap].slot = self.bounds[i], i
-            self.n_heap += 1
-        make_heap(self.heap, self.n_heap, self.ids)
-        self.n_passed = self.picks.count
-
-    cdef void pass_block(self, int64_t pick, int s, int64_t start, int64_t n) noexcept nogil:
-        """Have a block of rows meet a pick."""
-        cdef const float *rows = self.snapshot.segments[s].rows + start * self.dim
-        cdef int64_t slot = self.snapshot.segments[s].first + start, i
-        cdef bint normalized = self.picks.packing.normalized
-        cdef float norms[2]
-        cdef int64_t of_none = 0
-        cdef double slack, offset, key, more
-        cdef Bounded entry
-        self.picks.prepare(self.picks.rows + pick * self.dim, 1.0)
-        self.kernels.score_rows_f32(
-            rows, NULL, n, self.dim, &self.snapshot.padded_centre[0], self.picks.rounded,
-            normalized, 1.0 if self.snapshot.metric == FARANN_L2 else 0.0, self.scores, norms)
-        slack = farann_query_slack_row_major(&self.picks.prepared, normalized, norms[0], norms[1])
-        # Rows as they lie aren't centred where they are normalized.
-        offset = 0.0 if normalized else self.picks.prepared.key_offset
-        self.n_scored += n
+            self.met_counts[self.rows[self.behind[i]].met] += 1
+        for i in range(self.picks.count + 1):
+            count = self.met_counts[i]
+            self.met_counts[i] = total
+            total += count
         for i in range(n):
-            entry.slot, entry.bound = slot + i, self.bounds[slot + i]
-            if isnan(entry.bound):
+            at = self.rows[self.behind[i]].met
+            self.sorted[self.met_counts[at]] = self.behind[i]
+            self.met_counts[at] += 1
+        i = 0
+        while i < n and farann_load(self.given_up) == 0:
+            if self.by_keys:
+                self.update_by_keys(self.sorted[i])
+                i += 1
                 continue
-            if slack < 0.0:
-                self.n_exact += 1
-                key = self.picks.least_key(rows + i * self.dim, pick, pick + 1, &of_none)
-                self.meet(&entry, pick, key, key)
-            else:
-                key = self.scores[i] - offset
-                more = slack + ROUNDING * (1.0 + fabs(offset) + fabs(key) + slack)
-                self.meet(&entry, pick, key - more, key + more)
-            self.bounds[slot + i] = entry.bound
+            count = min(<int64_t>BLOCK, n - i)
+            self.update_block(self.sorted + i, count, floor)
+            i += count
+
+    cdef void update_by_keys(self, int64_t slot) noexcept nogil:
+        """Bring a row up to date by exact keys alone."""
+        cdef RowState *row = &self.rows[slot]
+        cdef int64_t first = row.met if row.chunk == EXACT else 0
+        cdef double key = self.picks.least_key(self.picks.row_of(slot), first, self.picks.count)
+        self.n_exact += self.picks.count - first
+        if row.chunk == EXACT:
+            key = min(key, row.bound)
+        row.bound, row.others, row.chunk = key, INFINITY, EXACT
+        row.met = <int32_t>self.picks.count
+
+    cdef void update_block(self, const int64_t *slots, int64_t n, double floor) noexcept nogil:
+        """Have rows meet picks chunk by chunk, as long as one of them is above the floor."""
+        cdef int64_t first = self.rows[slots[0]].met, end, i, chunk
+        cdef int64_t width = self.kernels.tile_queries
+        cdef bint any_above = True
+        self.pack(slots, n, self.panels, self.bias)
+        first -= first % width
+        while any_above and first < self.picks.count:
+            chunk = first // self.chunk
+            end = min((chunk + 1) * self.chunk, self.picks.count)
+            for i in range(n):
+                self.best[i] = -INFINITY
+            self.kernels.best_scores_f32(
+                self.panels, n, self.dim, self.bias, self.picks.tiles + first * self.dim,
+                end - first, self.picks.offsets + first, self.best)
+            self.n_scored += n * (end - first)
+            any_above = False
+            for i in range(n):
+                self.meet(slots[i], chunk, -self.best[i])
+                self.rows[slots[i]].met = max(self.rows[slots[i]].met, <int32_t>end)
+                any_above |= self.rows[slots[i]].bound > floor
+            first = end
+
+    cdef void pack(self, const int64_t *slots, int64_t n, float *panels, float *bias) noexcept nogil:
+        """Pack up to a block of rows as panels."""
+        cdef int64_t i
+        for i in range(n):
+            memcpy(self.copies + i * self.dim, self.picks.row_of(slots[i]),
+                   self.dim * sizeof(float))
+        self.kernels.pack_rows_f32(
+            self.copies, NULL, n, self.dim, &self.snapshot.centre[0],
+            self.picks.packing.normalized, self.picks.packing.bias_sign, panels, bias)

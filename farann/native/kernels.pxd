@@ -122,6 +122,9 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*scan_function)(const float *, int64_t, int64_t, const float *, const float *,
                                    const float *, farann_candidates *) noexcept
 
+    ctypedef void (*best_function)(const float *, int64_t, int64_t, const float *, const float *,
+                                   int64_t, const float *, float *) noexcept
+
     ctypedef void (*score_function)(const float *, const int64_t *, int64_t, int64_t,
                                     const float *, const float *, int, float, float *,
                                     float *) noexcept
@@ -212,6 +215,7 @@ cdef extern from "kernels.h" nogil:
         farann_scan_keys *scan_keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
+        best_function best_scores_f32
         score_function score_rows_f32
         select_function select_f32
         find_function find_f32

@@ -20,10 +20,10 @@ cdef class Picks:
     cdef Scratch scratch, grown  # of one row; of all that were added
     cdef float *rows      # as they are, one after the other
     cdef double *norms    # |s| under cosine, else 1
-    cdef float *panels    # packed for scores of nearest search
-    cdef float *bias
-    cdef double squares   # the largest |y|^2 of them
-    cdef int64_t n_packed
+    cdef float *tiles     # their vectors, as queries of a search for the nearest rows
+    cdef float *offsets   # what is taken off scores for these, to have minus a bound on the key
+    cdef double squares   # the largest |y|^2 of all rows
+    cdef double off       # what bounds on keys are above them, at most
     cdef double *exact    # the last row that was asked about, in float64
     cdef double *query_vector
     cdef float *rounded
@@ -34,12 +34,10 @@ cdef class Picks:
     cdef const float *row_of(self, int64_t slot) noexcept nogil
     cdef int grow(self, int64_t needed) except -1
     cdef void add(self, const float *row) noexcept nogil
-    cdef void pack(self) noexcept nogil
+    cdef void see_norms(self, float *scores) noexcept nogil
+    cdef bint add_query(self, const float *row) noexcept nogil
     cdef double norm_of(self, const float *row) noexcept nogil
-    cdef double least_key(self, const float *row, int64_t first, int64_t end,
-                          int64_t *nearest) noexcept nogil
+    cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
     cdef void keys_of(self, const float *row, double *to, int64_t stride) noexcept nogil
     cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
                     double *keys) noexcept nogil
-    cdef void prepare(self, const float *row, double sign) noexcept nogil
-    cdef double slack(self) noexcept nogil

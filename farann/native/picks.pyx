@@ -5,7 +5,7 @@ that they are minus the cosine; otherwise they are the exact keys as they are.
 """
 
 cimport cython
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
@@ -13,10 +13,14 @@ from farann.native.kernels cimport *
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Snapshot
 
+# Of float32 arithmetic on a score and its offset, and on that offset.
+cdef double ROUNDING = 2.0**-21
+cdef double LARGEST_OFFSET = 1e37
+
 
 @cython.no_gc
 cdef class Picks:
-    """Rows that were chosen: exact, and packed as panels in float32."""
+    """Rows that were chosen: exact, and as queries in float32."""
 
     @staticmethod
     cdef Picks of(Snapshot snapshot):
@@ -40,24 +44,27 @@ cdef class Picks:
     cdef int grow(self, int64_t needed) except -1:
         """Make room for so many rows in all; those that are there move."""
         cdef Scratch scratch
-        cdef int64_t width = self.kernels.panel_rows, room
+        cdef int64_t width = self.kernels.tile_queries, room, i
         cdef float *rows
         cdef double *norms
-        cdef float *panels
+        cdef float *tiles
         if needed <= self.capacity:
             return 0
-        room = max(needed, 2 * self.capacity)
-        room = (room + width - 1) // width * width
+        room = (max(needed, 2 * self.capacity) + width - 1) // width * width
         scratch = Scratch()
         rows = <float *>scratch.allocate(room, self.dim * sizeof(float), False)
         norms = <double *>scratch.allocate(room, sizeof(double), False)
-        panels = <float *>scratch.allocate(room, (self.dim + 1) * sizeof(float), False)
+        tiles = <float *>scratch.allocate(room, (self.dim + 1) * sizeof(float), True)
+        for i in range(room):
+            tiles[room * self.dim + i] = INFINITY
         if self.count:
             memcpy(rows, self.rows, self.count * self.dim * sizeof(float))
             memcpy(norms, self.norms, self.count * sizeof(double))
-        self.rows, self.norms, self.panels, self.grown = rows, norms, panels, scratch
-        self.bias = panels + room * self.dim
-        self.capacity, self.n_packed = room, 0  # all are packed again
+            i = (self.count + width - 1) // width * width
+            memcpy(tiles, self.tiles, i * self.dim * sizeof(float))
+            memcpy(tiles + room * self.dim, self.offsets, i * sizeof(float))
+        self.rows, self.norms, self.tiles, self.grown = rows, norms, tiles, scratch
+        self.offsets, self.capacity = tiles + room * self.dim, room
         return 0
 
     cdef void add(self, const float *row) noexcept nogil:
@@ -66,20 +73,52 @@ cdef class Picks:
         self.norms[self.count] = self.norm_of(row)
         self.count += 1
 
-    cdef void pack(self) noexcept nogil:
-        """Pack the rows that were added, and with them the panel that they begin in."""
-        cdef int64_t width = self.kernels.panel_rows
-        cdef int64_t first = self.n_packed // width * width
-        cdef double squares
-        if self.n_packed == self.count:
+    cdef void see_norms(self, float *scores) noexcept nogil:
+        """Find the largest |y|^2 of all rows of the snapshot, by whatever scores."""
+        cdef int64_t start, n, rows = rows_in_cache(4 * self.dim)
+        cdef float norms[2]
+        cdef int s
+        self.squares = 1.0  # of unit rows less a centre that is none longer, four times this
+        if self.packing.normalized:
+            self.squares = 4.0
             return
-        squares = self.kernels.pack_rows_f32(
-            self.rows + first * self.dim, NULL, self.count - first, self.dim,
-            &self.snapshot.centre[0], self.packing.normalized, self.packing.bias_sign,
-            self.panels + first * self.dim, self.bias + first)
-        if not squares <= self.squares:
-            self.squares = squares
-        self.n_packed = self.count
+        self.squares = 0.0
+        for s in range(2):
+            start = 0
+            while start < self.snapshot.segments[s].count:
+                n = min(rows, self.snapshot.segments[s].count - start)
+                self.kernels.score_rows_f32(
+                    self.snapshot.segments[s].rows + start * self.dim, NULL, n, self.dim,
+                    &self.snapshot.padded_centre[0], self.rounded, 0, 0.0, scores, norms)
+                if not norms[1] <= self.squares:
+                    self.squares = norms[1] * (1.0 + 1e-3)
+                start += n
+
+    cdef bint add_query(self, const float *row) noexcept nogil:
+        """Add a row as `add` does, and as a query; False: float32 can't hold scores for it.
+
+        A score less the offset is then minus a bound on the key, which is above the key itself by
+        no more than `off`.
+        """
+        cdef int64_t width = self.kernels.tile_queries, j, at = self.count
+        cdef float *tile = self.tiles + at // width * width * self.dim + at % width
+        cdef double slack, offset, length
+        farann_query_prepare(
+            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.full_centre[0],
+            self.snapshot.centre_norm, self.exact, self.query_vector, self.rounded,
+            &self.prepared)
+        for j in range(self.dim):
+            tile[j * width] = self.rounded[j]
+        slack = farann_query_slack(&self.prepared, self.squares)
+        # Scores are at most so large, and an offset is taken from them in float32.
+        length = sqrt(self.squares)
+        offset = fabs(self.prepared.key_offset)
+        slack += ROUNDING * (offset + length * (self.prepared.vector_norm + length))
+        self.offsets[at] = <float>(self.prepared.key_offset + slack)
+        self.off = max(self.off, 2.0 * slack)
+        self.add(row)
+        return farann_query_slack(&self.prepared, self.squares) >= 0.0 and (
+            offset + slack < LARGEST_OFFSET)
 
     cdef double norm_of(self, const float *row) noexcept nogil:
         """|row| in the order of exact keys under cosine; else 1."""
@@ -90,9 +129,8 @@ cdef class Picks:
         self.kernels.keys_f64[<int>FARANN_DOT](row, NULL, 1, self.dim, self.exact, &square)
         return sqrt(-square)
 
-    cdef double least_key(self, const float *row, int64_t first, int64_t end,
-                          int64_t *nearest) noexcept nogil:
-        """The smallest key of a row over the members first .. end; which of them has it."""
+    cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil:
+        """The smallest key of a row over the members first .. end."""
         cdef double keys[KEYS_AT_ONCE]
         cdef double least = INFINITY, norm = self.norm_of(row)
         cdef int64_t n, j
@@ -100,8 +138,7 @@ cdef class Picks:
             n = min(end - first, KEYS_AT_ONCE)
             self.score(row, norm, first, n, keys)
             for j in range(n):
-                if keys[j] < least:
-                    least, nearest[0] = keys[j], first + j
+                least = min(least, keys[j])
             first += n
         return least
 
@@ -132,18 +169,3 @@ cdef class Picks:
         if self.metric == FARANN_COSINE:
             for j in range(n):
                 keys[j] = keys[j] / norm / self.norms[first + j]
-
-    cdef void prepare(self, const float *row, double sign) noexcept nogil:
-        """Make a row a query: `rounded`, `prepared`."""
-        farann_query_prepare(
-            self.kernels, self.metric, sign, row, self.dim, &self.snapshot.full_centre[0],
-            self.snapshot.centre_norm, self.exact, self.query_vector, self.rounded,
-            &self.prepared)
-
-    cdef double slack(self) noexcept nogil:
-        """How far scores of packed rows may be off for the row that was prepared.
-
-        Negative: float32 can't hold them.
-        """
-        return farann_query_slack(&self.prepared, self.squares)
-

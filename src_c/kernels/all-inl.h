@@ -43,6 +43,7 @@ const farann_kernels NAME(kernels) = {
     {NAME(scan_keys_l2_f64), NAME(scan_keys_dot_f64), NAME(scan_keys_cosine_f64)},
     NAME(pack_rows_f32),
     NAME(scan_panels_f32),
+    NAME(best_scores_f32),
     NAME(score_rows_f32),
     NAME(select_f32),
     NAME(find_f32),
