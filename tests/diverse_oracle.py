@@ -44,16 +44,17 @@ def furthest_from(members: Float32, rows: Float32, k: int, metric: str, ids: Int
     return scores, found_ids
 
 
-def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Sequence[int],
+def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Any,
               may: NDArray[np.bool_] | None = None) -> tuple[Float32, Int64]:
     """Greedy picks after the rows at some positions."""
     left = np.ones(len(rows), bool) if may is None else may.copy()
     left[list(first)] = False
     least = member_keys(rows[list(first)], rows, metric).min(axis=0)
-    picked, keys = [], []
+    picked: list[int] = []
+    keys: list[float] = []
     while left.any() and len(picked) < k:
         at = np.flatnonzero(left)
-        best = at[np.lexsort((ids[at], -least[at]))[0]]
+        best = int(at[np.lexsort((ids[at], -least[at]))[0]])
         picked.append(best)
         keys.append(least[best])
         left[best] = False
@@ -68,14 +69,15 @@ def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, di
     closest = np.full(len(rows), -np.inf)
     left = np.zeros(len(rows), bool)
     left[slice(None) if among is None else among] = True
-    picked, values = [], []
+    picked: list[int] = []
+    values: list[float] = []
     while left.any() and len(picked) < k:
         value = (1.0 - diversity) * similar
         if picked:
             value = value - diversity * closest
         at = np.flatnonzero(left)
         order = value if picked else similar
-        best = at[np.lexsort((ids[at], -order[at]))[0]]
+        best = int(at[np.lexsort((ids[at], -order[at]))[0]])
         picked.append(best)
         values.append(value[best])
         left[best] = False

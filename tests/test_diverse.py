@@ -48,11 +48,11 @@ def test_rows_furthest_from_sets(kind: str, metric: str) -> None:
     queries = queries_for(rng, rows, metric)
     sets = [queries[:m] for m in (1, 2, 5, len(queries))] + [queries[-3:], rows[:20], rows[3:4]]
     left_out = [ids[rng.integers(0, n, 30)] for _ in sets]
-    for options in ({}, {"exclude": left_out}):
-        found = index.search_furthest_from(sets, k, **options)
+    for exclude in (None, left_out):
+        found = index.search_furthest_from(sets, k, exclude=exclude)
         for i, members in enumerate(sets):
             scores, expected = oracle.furthest_from(
-                members, rows, k, metric, ids, left_out[i].tolist() if options else [])
+                members, rows, k, metric, ids, left_out[i].tolist() if exclude else [])
             assert_array_equal(found.ids[i], expected)
             assert_same_bits(found.scores[i], scores)
     alone = index.search_furthest_from([sets[2]], k)

@@ -44,7 +44,8 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> Memb
         return MemberSets(checks.to_vectors(name, flat, dim, normalized=normalized, single=False),
                           np.arange(n + 1, dtype=np.int64) * m)
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise TypeError(f"{name}: expected a sequence of sets of vectors, got {checks.shown(value)}")
+        raise TypeError(f"{name}: expected a sequence of sets of vectors, "
+                        f"got {checks.shown(value)}")
     sets = []
     for i, one in enumerate(value):
         vectors = checks.to_vectors(f"{name}[{i}]", one, dim, normalized=normalized, single=False)

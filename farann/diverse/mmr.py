@@ -1,8 +1,8 @@
 """Maximal marginal relevance over all rows, exactly.
 
 With sim for the dot product or cosine, and picks s, the row x has the value
-(1 - d) sim(q, x) - d max sim(s, x), which is the smallest product of x with (1 - d) q - d s over the
-picks. Each of these vectors bounds it from above, so a search for a set of them gives rows, the
+(1 - d) sim(q, x) - d max sim(s, x), which is the smallest product of x with (1 - d) q - d s over
+the picks. Each of these vectors bounds it from above, so a search for a set of them gives rows, the
 pool, and a bound on the value of all others. Picks come from the pool as long as they are above the
 bound; then the next search has the picks since as members, too.
 """
@@ -106,7 +106,7 @@ class _Ranker:
 
     def _values(self) -> Float64Array:
         """Of the rows in the pool; -infinity of those that were picked."""
-        values = (1.0 - self._diversity) * self._similar
+        values: Float64Array = (1.0 - self._diversity) * self._similar
         if self._picked:
             values -= self._diversity * self._closest
         values[self._done] = -inf

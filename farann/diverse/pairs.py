@@ -109,8 +109,11 @@ def _reaches(store: Store, slots: Int64Array) -> Float64Array:
 def _direction(centre: Float64Array) -> Float64Array:
     norm = np.linalg.norm(centre)
     if norm == 0.0:
-        return np.eye(len(centre))[0]
-    return centre / norm
+        direction: Float64Array = np.zeros(len(centre))
+        direction[0] = 1.0
+        return direction
+    direction = centre / norm
+    return direction
 
 
 def _most(store: Store, reach: float) -> float:

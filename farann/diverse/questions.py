@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
+_INSTEAD = "only queries of search_furthest can be answered"
+
+
 class DiverseQuestions(Questions):
     """The part of `farann.Index` that chooses rows unlike each other, or unlike all of a set."""
 
@@ -94,8 +97,7 @@ class DiverseQuestions(Questions):
         """
         k = checks.to_int("k", k, 1)
         limits = checks.to_limits(recall, epsilon, budget)
-        stop_rules.check_exact("search_furthest_from", self._keep_vectors,
-                               "only single queries can be answered")
+        stop_rules.check_exact("search_furthest_from", self._keep_vectors, _INSTEAD)
         given = member_sets.to_sets("sets", sets, self.dim, normalized=self._normalized)
         filters.check_owner(self, allowed)
         store = self._laid_out()
@@ -141,9 +143,9 @@ class DiverseQuestions(Questions):
         Returns
         -------
         Hits
-            `scores` float32 and `ids` int64, (n_queries, k) or (k,), in the order in which they were
-            chosen. A score is the value above; for the first row, without its second part. NaN and
-            -1 where there are fewer rows.
+            `scores` float32 and `ids` int64, (n_queries, k) or (k,), in the order in which rows
+            were chosen. A score is the value above; for the first row, without its second part.
+            NaN and -1 where there are fewer rows.
 
         Raises
         ------
@@ -160,7 +162,7 @@ class DiverseQuestions(Questions):
         >>> index = farann.Index(metric="cosine")
         >>> index.add([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
         array([0, 1, 2])
-        >>> index.search_mmr([1.0, 0.0], k=2).ids
+        >>> index.search_mmr([1.0, 0.0], k=2, diversity=0.7).ids
         array([1, 2])
         """
         k = checks.to_int("k", k, 1)
@@ -172,8 +174,7 @@ class DiverseQuestions(Questions):
             raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
         if candidates is not None:
             candidates = checks.to_int("candidates", candidates, 1)
-        stop_rules.check_exact("search_mmr", self._keep_vectors,
-                               "only the furthest rows can be searched for")
+        stop_rules.check_exact("search_mmr", self._keep_vectors, _INSTEAD)
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)
         store = self._laid_out()
@@ -246,8 +247,7 @@ class DiverseQuestions(Questions):
         most = len(self) if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
-        stop_rules.check_exact("select_diverse", self._keep_vectors,
-                               "only single queries can be answered")
+        stop_rules.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
         filters.check_owner(self, allowed)
         store = self._store
         begin = None
@@ -298,7 +298,7 @@ class DiverseQuestions(Questions):
         >>> index.diameter()
         (7.0, 1, 2)
         """
-        stop_rules.check_exact("diameter", self._keep_vectors, "only single queries can be answered")
+        stop_rules.check_exact("diameter", self._keep_vectors, _INSTEAD)
         store = self._laid_out()
         if store is None or len(store) < 2:
             return float("nan"), -1, -1
@@ -382,7 +382,7 @@ class DiverseQuestions(Questions):
         return pairs.as_graph(self.ids, hits) if as_sparse else hits
 
     def _furthest_of_each(self, what: str, k: int, threads: int | None, progress: bool) -> Hits:
-        stop_rules.check_exact(what, self._keep_vectors, "only single queries can be answered")
+        stop_rules.check_exact(what, self._keep_vectors, _INSTEAD)
         store = self._laid_out()
         if store is None or len(store) == 0:
             return Hits(np.empty((0, k), np.float32), np.empty((0, k), np.int64))

@@ -162,9 +162,9 @@ WORD void best_of_one(const int panels, const float *FARANN_RESTRICT panel, int6
         const f32v a = f32_set1(query[j * TILE_QUERIES]);
         for (int p = 0; p < panels; p++)
             for (int v = 0; v < PANEL_VECTORS; v++)
-                score[p][v] =
-                    f32_fma(a, f32_load(panel + (p * dim + j) * PANEL_ROWS + v * F32_LANES),
-                            score[p][v]);
+                score[p][v] = f32_fma(a,
+                                      f32_load(panel + (p * dim + j) * PANEL_ROWS + v * F32_LANES),
+                                      score[p][v]);
     }
     for (int p = 0; p < panels; p++) raise_best(score[p], offset, best + p * PANEL_ROWS);
 }
