@@ -7,6 +7,7 @@ from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport farann_candidates, farann_filter, farann_topk
+from farann.native.norm_pruning cimport NormPruning
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Segment
 
@@ -28,6 +29,10 @@ cdef class SetSearch:
     cdef int64_t n_sets, n_scanned
     cdef bint raw
     cdef MemberSet *sets
+    cdef NormPruning pruning
+    cdef int64_t *active    # members of the sets that rows can still answer, set after set
+    cdef int64_t *owners    # and the sets
+    cdef int64_t n_active
     cdef int32_t *marks     # by row of a block: members of the set that it passed for
     cdef double *least      # by row that gets exact keys: the smallest so far
     cdef int64_t *kept      # and its place in its segment
@@ -38,8 +43,9 @@ cdef class SetSearch:
     cdef bint lacks_rows(self) noexcept nogil
     cdef void scan_codes(self, int64_t start, int64_t end) noexcept nogil
     cdef void scan_block(self, int64_t start, int64_t n) noexcept nogil
-    cdef int64_t scan_tile(self, int64_t current, int64_t first, int64_t count, int64_t start,
-                           int64_t n) noexcept nogil
+    cdef void keep_active(self, int64_t start) noexcept nogil
+    cdef const uint32_t *tile_of(self, int64_t first, int64_t count) noexcept nogil
+    cdef void scan_tile(self, int64_t first, int64_t count, int64_t start, int64_t n) noexcept nogil
     cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil
     cdef void take_passed(self, MemberSet *members, int64_t i, const farann_candidates *passed,
                           int64_t start, int64_t n) noexcept nogil

@@ -16,6 +16,7 @@ from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
 from farann.native.key_scan cimport KeyScan
+from farann.native.norm_pruning cimport NormPruning
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Filter, Segment, Snapshot
@@ -84,6 +85,10 @@ cdef class SetSearch:
             self.code_scan = CodeScan.of(
                 batch, self.candidates, KeyScan.of(batch, self.candidates, False, False),
                 self.coded)
+            self.pruning = NormPruning.of(batch, self.candidates, self.coded)
+            self.active = <int64_t *>batch.scratch.allocate(
+                2 * batch.n_queries, sizeof(int64_t))
+            self.owners = self.active + batch.n_queries
             self.n_scanned = self.codes.n_positions
             if 0 < budget < self.n_scanned:
                 self.n_scanned = min(whole_panels(budget), self.n_scanned)
@@ -216,35 +221,67 @@ cdef class SetSearch:
         """Scan the codes of positions start .. end; the first blocks are small."""
         cdef int64_t ramp = FIRST_BLOCK, n
         while start < end and not self.batch.stopped():
+            self.keep_active(start)
+            if self.n_active == 0:
+                return
             n = min(min(self.coded.code_rows, ramp), end - start)
             self.scan_block(start, n)
             ramp = min(2 * ramp, self.coded.code_rows)
             start += n
 
+    cdef void keep_active(self, int64_t start) noexcept nogil:
+        """Where rows lie by norm: forget the sets that no row from a position on can answer.
+
+        For that it is enough that none can answer one of the members.
+        """
+        cdef int64_t s, i, panel = start // FARANN_CODE_PANEL
+        cdef bint can_answer
+        cdef MemberSet *members
+        cdef Query *query
+        self.n_active = 0
+        for s in range(self.n_sets):
+            members = &self.sets[s]
+            can_answer = True
+            for i in range(members.first, members.end):
+                query = &self.batch.queries[i]
+                query.threshold = self.threshold_of(members, i)
+                can_answer &= not (
+                    self.pruning.by_norm and query.coded
+                    and self.pruning.max_key_bound(panel, query) + query.whole.off
+                    < self.candidates.admission_threshold(query))
+            for i in range(members.first, members.end):
+                if can_answer:
+                    self.active[self.n_active] = i
+                    self.owners[self.n_active] = s
+                    self.n_active += 1
+
     cdef void scan_block(self, int64_t start, int64_t n) noexcept nogil:
-        """Scan a block of codes for all sets."""
-        cdef int64_t first = 0, width = self.coded.code_width, count, current = 0
-        self.code_scan.take_block(start, n, (self.batch.n_queries + width - 1) // width)
-        while first < self.batch.n_queries and not self.batch.stopped():
-            count = min(width, self.batch.n_queries - first)
-            current = self.scan_tile(current, first, count, start, n)
+        """Scan a block of codes for the sets that it can answer."""
+        cdef int64_t first = 0, width = self.coded.code_width
+        self.code_scan.take_block(start, n, (self.n_active + width - 1) // width)
+        while first < self.n_active and not self.batch.stopped():
+            self.scan_tile(first, min(width, self.n_active - first), start, n)
             first += width
 
-    cdef int64_t scan_tile(self, int64_t current, int64_t first, int64_t count, int64_t start,
-                           int64_t n) noexcept nogil:
-        """Scan the block for some members, from one of the current set on.
+    cdef const uint32_t *tile_of(self, int64_t first, int64_t count) noexcept nogil:
+        """The codes of some of the active members as a tile."""
+        if self.coded.code_width == 1:
+            return self.coded.single_codes(self.active[first])
+        if self.n_active == self.batch.n_queries:
+            return self.coded.tile_of(first)
+        self.batch.kernels.gather_codes(self.coded.codes_of, self.active + first, count,
+                                        self.codes.scanned.groups, self.coded.tile_codes)
+        return self.coded.tile_codes
 
-        Gives which set is the current one then.
-        """
-        cdef int64_t i, width = self.coded.code_width, owner = current
+    cdef void scan_tile(self, int64_t first, int64_t count, int64_t start, int64_t n) noexcept nogil:
+        """Scan the block for some of the active members, and settle the sets that end with one."""
+        cdef int64_t i, width = self.coded.code_width
         cdef bint single = width == 1
         cdef int level = HIGH_NIBBLES if self.codes.int4_alone else WHOLE_CODES
         cdef farann_coded_tile tile
         cdef Query *query
         for i in range(count):
-            owner += self.sets[owner].end == first + i
-            query = &self.batch.queries[first + i]
-            query.threshold = self.threshold_of(&self.sets[owner], first + i)
+            query = &self.batch.queries[self.active[first + i]]
             self.code_scan.raise_pass_threshold(query, level, 0.0)
             farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i, &query.pass_threshold)
             self.candidates.tile[i] = query.candidates
@@ -252,9 +289,7 @@ cdef class SetSearch:
         for i in range(count, width):
             farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i,
                                        &self.code_scan.nothing_passes)
-        tile.codes = self.coded.tile_of(first)
-        if single:
-            tile.codes = self.coded.single_codes(first)
+        tile.codes = self.tile_of(first, count)
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
         self.code_scan.scan_function(single, level == HIGH_NIBBLES)(
             &self.code_scan.block, 0, n, &tile, self.candidates.tile)
@@ -262,9 +297,8 @@ cdef class SetSearch:
         self.batch.scanned += min(n, self.codes.n_filled - start) * count
         self.batch.bytes_read += n * count * self.code_scan.code_bytes_of_row(level == HIGH_NIBBLES)
         for i in range(count):
-            current += self.sets[current].end == first + i
-            self.take_passed(&self.sets[current], first + i, &self.candidates.tile[i], start, n)
-        return current
+            self.take_passed(&self.sets[self.owners[first + i]], self.active[first + i],
+                             &self.candidates.tile[i], start, n)
 
     cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil:
         """The set's threshold as a reduced key of one of its members."""
