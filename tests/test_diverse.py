@@ -95,7 +95,10 @@ def test_limits_of_searches_for_sets() -> None:
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_marginal_relevance_over_all_rows(kind: str, metric: str) -> None:
+def test_marginal_relevance_over_all_rows(
+    kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 12)
     rng = np.random.default_rng(KINDS.index(kind))
     n, dim, k = 900, 12, 6
     rows, ids = rows_for(kind, rng, n, dim, metric), _ids(rng, n)

@@ -28,10 +28,13 @@ from farann.store.store import Store, View
 
 # Rows of the first pool, and how many times more each next one has. Where a pool would have more
 # than one row in so many, all rows are looked at.
-_FIRST_POOL, _GROWTH, _SMALL_SHARE = 64, 4, 8
+_FIRST_POOL, _GROWTH, _SMALL_SHARE = 512, 4, 8
 # What float64 arithmetic may be off, relative to norms.
 _ROUNDING = 1e-13
 _ROWS_AT_ONCE = 65_536
+_FEWEST_MEMBERS = 6
+# What a score in float32 may be off: relative to it, and where it is tiny.
+_FLOAT32, _SMALLEST = 2.0**-23, 2.0**-148
 
 _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 
@@ -151,22 +154,38 @@ class _Ranker:
         if size * _SMALL_SHARE > n_rows or members is None:
             self._take_all()
             return
-        source, store = self._source, self._store
-        chosen = source.row_filters.filter(store, self._view, len(members), exact=True)
-        task = _core.SetSearch(self._view.exact, chosen, members,
-                               np.array([0, len(members)], np.int64), 0, size, raw=True,
-                               flag=self._flag)
+        ids, least = self._furthest(members, size)
+        self._take_pool(self._store.slots_of(ids[ids >= 0]))
+        norm = longest = 1.0
+        if not self._store.spec.metric.normalized:
+            norm = largest_norm(self._store)
+            longest = float(np.linalg.norm(np.concatenate([self._query, *self._vectors])
+                                           .astype(np.float64), axis=1).max())
+        self.bound = least + norm * (off + _ROUNDING * (1.0 + longest))
+
+    def _furthest(self, members: Float32Array, size: int) -> tuple[Int64Array, float]:
+        """The rows furthest from some vectors, and what the keys of all others are at most."""
+        source, view = self._source, self._view
+        chosen = source.row_filters.filter(self._store, view, len(members), exact=True)
+        if len(members) == 1:
+            hits, _ = batches.top(view.exact, chosen, members, size, False, 1)
+            score = float(hits.scores[0, -1])
+            if hits.ids[0, -1] < 0:
+                return hits.ids[0], -inf
+            if not np.isfinite(score):  # float32 can't hold it
+                return hits.ids[0], inf
+            if self._store.spec.metric.normalized:
+                score *= float(np.linalg.norm(members.astype(np.float64)))
+            return hits.ids[0], -score + abs(score) * _FLOAT32 + _SMALLEST
+        # Fewer are scanned for one by one; to have one again changes nothing.
+        members = np.resize(members, (max(len(members), _FEWEST_MEMBERS), members.shape[1]))
+        task = _core.SetSearch(view.exact, chosen, members, np.array([0, len(members)], np.int64),
+                               0, size, raw=True, flag=self._flag)
         task.run()
         keys, ids = np.empty((1, size)), np.empty((1, size), np.int64)
         task.write_keys(keys, 0)
         task.write_top(np.empty((1, size), np.float32), ids, 0)
-        self._take_pool(store.slots_of(ids[0][ids[0] >= 0]))
-        norm = 1.0 if store.spec.metric.normalized else largest_norm(store)
-        lengths = np.linalg.norm(np.concatenate([self._query, *self._vectors]).astype(np.float64),
-                                 axis=1)
-        if store.spec.metric.normalized:
-            lengths = np.ones(1)
-        self.bound = keys[0, -1] + norm * (off + _ROUNDING * (1.0 + lengths.max()))
+        return ids[0], float(keys[0, -1])
 
     def _take_all(self) -> None:
         rows = self._source.row_filters.rows

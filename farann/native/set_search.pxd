@@ -6,7 +6,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.kernels cimport farann_candidates, farann_filter, farann_topk
+from farann.native.kernels cimport farann_filter, farann_topk
 from farann.native.norm_pruning cimport NormPruning
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Segment
@@ -33,7 +33,9 @@ cdef class SetSearch:
     cdef int64_t *active    # members of the sets that rows can still answer, set after set
     cdef int64_t *owners    # and the sets
     cdef int64_t n_active
-    cdef int32_t *marks     # by row of a block: members of the set that it passed for
+    cdef int32_t *marks     # by row of a block: members of the set that it passed for; then rows
+    cdef float *scores      # of a tile's members, by whole codes; NULL: the scan tells what passes
+    cdef float *margins     # by row: how far it is above what it must be for all, at least
     cdef double *least      # by row that gets exact keys: the smallest so far
     cdef int64_t *kept      # and its place in its segment
 
@@ -47,7 +49,8 @@ cdef class SetSearch:
     cdef const uint32_t *tile_of(self, int64_t first, int64_t count) noexcept nogil
     cdef void scan_tile(self, int64_t first, int64_t count, int64_t start, int64_t n) noexcept nogil
     cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil
-    cdef void take_passed(self, MemberSet *members, int64_t i, const farann_candidates *passed,
-                          int64_t start, int64_t n) noexcept nogil
+    cdef void take_passed(self, MemberSet *members, int64_t i, int64_t at, int64_t start,
+                          int64_t n) noexcept nogil
+    cdef void settle(self, MemberSet *members, int64_t start, int64_t n) noexcept nogil
     cdef void score_segment(self, const Segment *segment) noexcept nogil
     cdef void score_kept(self, MemberSet *members, const Segment *segment, int64_t n) noexcept nogil

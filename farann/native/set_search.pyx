@@ -8,7 +8,6 @@ members of a set get exact keys, one member after the other while they can still
 
 from libc.math cimport INFINITY, NAN, fabs
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport HIGH_NIBBLES, WHOLE_CODES, CodeScan
@@ -79,12 +78,17 @@ cdef class SetSearch:
         self.marks = <int32_t *>batch.scratch.allocate(largest_block, sizeof(int32_t))
         self.least = <double *>batch.scratch.allocate(largest_block, sizeof(double))
         self.kept = <int64_t *>batch.scratch.allocate(largest_block, sizeof(int64_t))
+        self.margins = <float *>batch.scratch.allocate(largest_block, sizeof(float))
         if self.codes is not None:
             self.coded = CodedQueries.of(batch, self.candidates, self.codes, False,
                                          self.codes.has_pca_filter)
             self.code_scan = CodeScan.of(
                 batch, self.candidates, KeyScan.of(batch, self.candidates, False, False),
                 self.coded)
+            if (self.coded.code_width > 1 and not self.codes.has_pca_filter
+                    and not self.codes.int4_alone):
+                self.scores = <float *>batch.scratch.allocate(
+                    self.coded.code_width * largest_block, sizeof(float), False)
             self.pruning = NormPruning.of(batch, self.candidates, self.coded)
             self.active = <int64_t *>batch.scratch.allocate(
                 2 * batch.n_queries, sizeof(int64_t))
@@ -276,7 +280,6 @@ cdef class SetSearch:
     cdef void scan_tile(self, int64_t first, int64_t count, int64_t start, int64_t n) noexcept nogil:
         """Scan the block for some of the active members, and settle the sets that end with one."""
         cdef int64_t i, width = self.coded.code_width
-        cdef bint single = width == 1
         cdef int level = HIGH_NIBBLES if self.codes.int4_alone else WHOLE_CODES
         cdef farann_coded_tile tile
         cdef Query *query
@@ -291,14 +294,17 @@ cdef class SetSearch:
                                        &self.code_scan.nothing_passes)
         tile.codes = self.tile_of(first, count)
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
-        self.code_scan.scan_function(single, level == HIGH_NIBBLES)(
-            &self.code_scan.block, 0, n, &tile, self.candidates.tile)
+        if self.scores != NULL:
+            self.batch.kernels.score_codes_i8(&self.code_scan.block, n, &tile, self.scores)
+        else:
+            self.code_scan.scan_function(width == 1, level == HIGH_NIBBLES)(
+                &self.code_scan.block, 0, n, &tile, self.candidates.tile)
         self.code_scan.count_products(n * width, self.codes.scanned.groups, count)
         self.batch.scanned += min(n, self.codes.n_filled - start) * count
         self.batch.bytes_read += n * count * self.code_scan.code_bytes_of_row(level == HIGH_NIBBLES)
         for i in range(count):
-            self.take_passed(&self.sets[self.owners[first + i]], self.active[first + i],
-                             &self.candidates.tile[i], start, n)
+            self.take_passed(&self.sets[self.owners[first + i]], self.active[first + i], i, start,
+                             n)
 
     cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil:
         """The set's threshold as a reduced key of one of its members."""
@@ -309,23 +315,45 @@ cdef class SetSearch:
         return (reduced + prepared.key_offset
                 - ROUNDING * (fabs(reduced) + fabs(prepared.key_offset)))
 
-    cdef void take_passed(self, MemberSet *members, int64_t i, const farann_candidates *passed,
-                          int64_t start, int64_t n) noexcept nogil:
+    cdef void take_passed(self, MemberSet *members, int64_t i, int64_t at, int64_t start,
+                          int64_t n) noexcept nogil:
         """Note which rows passed for a member; after the last one, settle those that did for all."""
-        cdef int64_t j, row, slot, count = 0
+        cdef const farann_candidates *passed = &self.candidates.tile[at]
+        cdef const Query *query = &self.batch.queries[i]
+        cdef int64_t j, count
         if i == members.first:
             members.n_met = 0
-            memset(self.marks, 0, n * sizeof(int32_t))
-        if self.batch.queries[i].coded:
+            for j in range(n):
+                self.marks[j] = 0
+                self.margins[j] = INFINITY
+        if query.coded and self.scores != NULL:
+            # A score is at most so far below the reduced key.
+            self.batch.kernels.lower_f32(
+                self.scores + at * n, n, self.candidates.threshold_for(
+                    &self.batch.queries[i], query.whole.off), self.margins)
+        elif query.coded:
             for j in range(passed.count):
                 self.marks[passed.slots[j]] += 1
             members.n_met += 1
         if i + 1 < members.end:
             return
-        for row in range(min(n, self.codes.n_filled - start)):
-            if self.marks[row] < members.n_met:
+        if self.scores != NULL:
+            count = self.batch.kernels.find_f32(self.margins, n, 0.0, self.marks)
+        else:
+            count = 0
+            for j in range(n):
+                if self.marks[j] == members.n_met:
+                    self.marks[count] = <int32_t>j
+                    count += 1
+        self.settle(members, start, count)
+
+    cdef void settle(self, MemberSet *members, int64_t start, int64_t n) noexcept nogil:
+        """Give the rows of a block that passed, n of `marks`, exact keys."""
+        cdef int64_t j, slot, count = 0
+        for j in range(n):
+            slot = start + self.marks[j]
+            if slot >= self.codes.n_filled:
                 continue
-            slot = start + row
             if self.codes.slots is not None:
                 slot = self.codes.slots[slot]
             if 0 <= slot < self.codes.n_rows and farann_filter_allows(&members.filter, slot):
