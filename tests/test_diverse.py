@@ -117,6 +117,35 @@ def test_marginal_relevance_over_all_rows(
                 query, rows, k, metric, ids, diversity, among)[1])
 
 
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_marginal_relevance_with_filters(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 12)
+    rng = np.random.default_rng(12)
+    rows, ids = rng.standard_normal((1500, 9)).astype(np.float32), np.arange(1500)
+    index = index_of(rows, metric).build()
+    queries = rng.standard_normal((3, 9)).astype(np.float32)
+    left_out = [rng.integers(0, 1500, 40) for _ in queries]
+    allowed = ids[::2]
+    found = index.search_mmr(queries, 7, exclude=left_out, allowed=allowed)
+    for i, query in enumerate(queries):
+        among = np.isin(ids, allowed) & ~np.isin(ids, left_out[i])
+        assert_array_equal(found.ids[i], oracle.relevance(
+            query, rows, 7, metric, ids, 0.5, among)[1])
+    few = index.search_mmr(queries[0], 7, allowed=[5, 9], exclude=[9])
+    assert_array_equal(few.ids, [5, -1, -1, -1, -1, -1, -1])
+    itself = index.search_mmr(rows[:1], 4)
+    assert_array_equal(itself.ids[0], oracle.relevance(rows[0], rows, 4, metric, ids, 0.5)[1])
+
+
+def test_sets_as_an_array_of_arrays() -> None:
+    rows = np.random.default_rng(13).standard_normal((90, 4)).astype(np.float32)
+    index = index_of(rows)
+    sets = np.empty(2, object)
+    sets[0], sets[1] = rows[:3], rows[5:6]
+    assert_array_equal(index.search_furthest_from(sets, 90).ids,
+                       index.search_furthest_from(list(sets), 90).ids)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_pairs_and_graphs(kind: str, metric: str) -> None:

@@ -15,8 +15,8 @@ from farann.contract import checks
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
 
-# Members of one task: enough to fill tiles, few enough for the caches.
-_MEMBERS_A_TASK = 256
+# Members of one task: enough to fill tiles, few enough for the caches; and bytes of its answers.
+_MEMBERS_A_TASK, _TASK_BYTES, _ENTRY_BYTES = 256, 1 << 28, 16
 # Multiply-adds below which a second thread costs more, and above which Ctrl+C must be heard.
 _SMALL_WORK, _LONG_WORK = 1 << 22, 1 << 28
 
@@ -43,6 +43,8 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> Memb
         flat = value.reshape(n * m, own)
         return MemberSets(checks.to_vectors(name, flat, dim, normalized=normalized, single=False),
                           np.arange(n + 1, dtype=np.int64) * m)
+    if isinstance(value, np.ndarray):  # of arrays
+        value = list(value) if value.ndim == 1 else value.tolist()
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise TypeError(f"{name}: expected a sequence of sets of vectors, "
                         f"got {checks.shown(value)}")
@@ -78,7 +80,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
     work = len(sets.members) * chosen.n_rows * snapshot.dim
     if work < _SMALL_WORK:
         threads = 1
-    bounds = _bounds(sets.offsets, max(1, min(_MEMBERS_A_TASK, len(sets.members) // threads)))
+    most = min(_MEMBERS_A_TASK, len(sets.members) // threads,
+               _TASK_BYTES // (_ENTRY_BYTES * min(k, max(chosen.n_rows, 1))))
+    bounds = _bounds(sets.offsets, max(1, most))
     pool.run_all([partial(search, start, stop) for start, stop in bounds], threads,
                  long=work >= _LONG_WORK)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))

@@ -15,6 +15,7 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.results import Hits
 from farann.runtime import batches, pool
+from farann.runtime.cost import row_costs
 from farann.runtime.process import ieee_arithmetic
 from farann.store.store import Store, View
 
@@ -66,9 +67,10 @@ def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, threads: i
     queries, own = store.take(slots), store.ids.ids_of(slots)
     chosen = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
     keys, ids = np.empty(len(slots)), np.empty(len(slots), np.int64)
+    costs = row_costs(len(slots), store.dim, view.exact.isa)
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.PairSearch(view.exact, chosen, queries, start, stop, best.key, flag)
+        task = _core.PairSearch(view.exact, chosen, queries, start, stop, best.key, flag, costs)
         task.run()
         task.write_keys(keys, ids, start)
 

@@ -39,7 +39,7 @@ cdef class SetSearch:
     cdef double *least      # by row that gets exact keys: the smallest so far
     cdef int64_t *kept      # and its place in its segment
 
-    cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start)
+    cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k)
     cdef void answer(self) noexcept nogil
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil
     cdef bint lacks_rows(self) noexcept nogil

@@ -66,7 +66,8 @@ cdef class SetSearch:
         if filter.excluded is not None:
             bare = filter.excluding(np.empty(0, np.int64),
                                     np.zeros(members.shape[0] + 1, np.int64))
-        batch = QueryBatch.of(snapshot, bare, members, 0, members.shape[0], k, False, flag)
+        # Members have no answers of their own.
+        batch = QueryBatch.of(snapshot, bare, members, 0, members.shape[0], 1, False, flag)
         self.batch, self.raw = batch, raw
         batch.epsilon = epsilon
         self.codes = None if listed or filter.n_rows <= FEW_ROWS else snapshot.codes
@@ -96,11 +97,11 @@ cdef class SetSearch:
             self.n_scanned = self.codes.n_positions
             if 0 < budget < self.n_scanned:
                 self.n_scanned = min(whole_panels(budget), self.n_scanned)
-        self.take_sets(filter, offsets, start)
+        self.take_sets(filter, offsets, start, max(min(k, filter.n_rows), 1))
         self.prepare()
 
-    cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start):
-        cdef int64_t i, n_places = 0, k = self.batch.k
+    cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k):
+        cdef int64_t i, n_places = 0
         cdef Filter chosen = filter
         cdef farann_entry *entries
         cdef uint32_t *places = NULL
