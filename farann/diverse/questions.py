@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array
+from farann._types import Float32Array, Int64Array
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.diverse import greedy, member_sets, mmr, pairs
@@ -244,7 +244,7 @@ class DiverseQuestions(Questions):
         if k is None and radius is None:
             raise ValueError("k: expected how many rows to choose, or a radius, got neither")
         limit = None if radius is None else checks.to_float("radius", radius)
-        most = len(self) if k is None else checks.to_int("k", k, 1)
+        most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
         stop_rules.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
@@ -268,7 +268,8 @@ class DiverseQuestions(Questions):
         if begin is not None and begin not in slots:
             raise ValueError(f"start: expected an id that may be chosen, got {start}")
         return greedy.select(store, snapshot, chosen, slots, greedy.Choice(
-            k=most, start=begin, first=np.unique(before), radius=limit, progress=progress))
+            k=most or len(store), start=begin, first=np.unique(before), radius=limit,
+            progress=progress))
 
     def diameter(self, *, threads: int | None = None,
                  progress: bool = False) -> tuple[float, int, int]:
@@ -304,8 +305,7 @@ class DiverseQuestions(Questions):
             return float("nan"), -1, -1
         pair = pairs.furthest_pair(store, store.view(self._isa), self._threads_for(threads),
                                    progress)
-        score = self.score(store.take(store.slots_of(np.array([pair.a])))[0], [pair.b])[0]
-        return float(score), pair.a, pair.b
+        return pairs.score_of(store, pair), pair.a, pair.b
 
     def eccentricities(self, *, threads: int | None = None,
                        progress: bool = False) -> Float32Array:
@@ -332,7 +332,7 @@ class DiverseQuestions(Questions):
         >>> index.eccentricities()
         array([4., 7., 7.], dtype=float32)
         """
-        return self._furthest_of_each("eccentricities", 1, threads, progress).scores[:, 0]
+        return self._furthest_of_each("eccentricities", 1, threads, progress)[1].scores[:, 0]
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
@@ -378,19 +378,22 @@ class DiverseQuestions(Questions):
                [1]])
         """
         k = checks.to_int("k", k, 1)
-        hits = self._furthest_of_each("furthest_graph", k, threads, progress)
-        return pairs.as_graph(self.ids, hits) if as_sparse else hits
+        ids, hits = self._furthest_of_each("furthest_graph", k, threads, progress)
+        return pairs.as_graph(ids, hits) if as_sparse else hits
 
-    def _furthest_of_each(self, what: str, k: int, threads: int | None, progress: bool) -> Hits:
+    def _furthest_of_each(self, what: str, k: int, threads: int | None,
+                          progress: bool) -> tuple[Int64Array, Hits]:
+        """The ids of all rows, and what is furthest from each."""
         stop_rules.check_exact(what, self._keep_vectors, _INSTEAD)
         store = self._laid_out()
         if store is None or len(store) == 0:
-            return Hits(np.empty((0, k), np.float32), np.empty((0, k), np.int64))
+            return np.empty(0, np.int64), Hits(np.empty((0, k), np.float32),
+                                               np.empty((0, k), np.int64))
         checks.check_padding(k, len(store), len(store))
         # Under l2 nothing is nearer than the row itself.
         exclude_self = k > 1 or len(store) == 1 or not traits_of(self._metric).adds_squared_norm
         parts = list(pairs.furthest_of_each(
             store, store.view(self._isa), k, self._threads_for(threads), exclude_self=exclude_self,
             progress=progress))
-        return Hits(np.concatenate([part.scores for part in parts]),
-                    np.concatenate([part.ids for part in parts]))
+        return store.live_ids(), Hits(np.concatenate([part.scores for part in parts]),
+                                      np.concatenate([part.ids for part in parts]))
