@@ -73,10 +73,14 @@ METHODS: dict[str, tuple[str, Method]] = {
 }
 
 
-def available() -> dict[str, Method]:
-    """The ways whose library is installed."""
+# What its k-d tree takes.
+MOST_DIM = {"fpsample buckets": 8}
+
+
+def available(dim: int) -> dict[str, Method]:
+    """The ways whose library is installed, for rows of a dimension."""
     return {name: method for name, (module, method) in METHODS.items()
-            if find_spec(module) is not None}
+            if find_spec(module) is not None and dim <= MOST_DIM.get(name, dim)}
 
 
 def radius(rows: Floats, picks: Positions) -> float:

@@ -34,7 +34,7 @@ def selections(name: str, rows: Floats, ks: Sequence[int], limit: float,
                only: Sequence[str] | None = None) -> Iterator[Selected]:
     """Time each library; what would take more than `limit` seconds is estimated."""
     start = int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())
-    for method, select in available().items():
+    for method, select in available(rows.shape[1]).items():
         if only and method not in only:
             continue
         per_pick = 0.0
