@@ -1,5 +1,4 @@
-"""The index: what changes it, and files. What it holds is told in `store.contents`, what it can be
-asked in `search.questions` and `diverse.questions`."""
+"""The index: what changes it, and files; `store.contents` tells what is in it."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ from farann import _core
 from farann._types import Float32Array, Int64Array
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import to_limits
 from farann.diverse import greedy, member_sets, mmr, pairs
 from farann.diverse.selection import Selection
 from farann.results import Hits, SearchStats
-from farann.search import filters, stop_rules
+from farann.search import filters, plans
 from farann.search.questions import Questions, known_slots
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ class DiverseQuestions(Questions):
         Hits(scores=array([[4., 2.]], dtype=float32), ids=array([[1, 2]]))
         """
         k = checks.to_int("k", k, 1)
-        limits = checks.to_limits(recall, epsilon, budget)
-        stop_rules.check_exact("search_furthest_from", self._keep_vectors, _INSTEAD)
+        limits = to_limits(recall, epsilon, budget)
+        plans.check_exact("search_furthest_from", self._keep_vectors, _INSTEAD)
         given = member_sets.to_sets("sets", sets, self.dim, normalized=self._normalized)
         filters.check_owner(self, allowed)
         store = self._laid_out()
@@ -174,7 +175,7 @@ class DiverseQuestions(Questions):
             raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
         if candidates is not None:
             candidates = checks.to_int("candidates", candidates, 1)
-        stop_rules.check_exact("search_mmr", self._keep_vectors, _INSTEAD)
+        plans.check_exact("search_mmr", self._keep_vectors, _INSTEAD)
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)
         store = self._laid_out()
@@ -247,7 +248,7 @@ class DiverseQuestions(Questions):
         most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
-        stop_rules.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
+        plans.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
         filters.check_owner(self, allowed)
         store = self._store
         begin = None
@@ -299,7 +300,7 @@ class DiverseQuestions(Questions):
         >>> index.diameter()
         (7.0, 1, 2)
         """
-        stop_rules.check_exact("diameter", self._keep_vectors, _INSTEAD)
+        plans.check_exact("diameter", self._keep_vectors, _INSTEAD)
         store = self._laid_out()
         if store is None or len(store) < 2:
             return float("nan"), -1, -1
@@ -384,7 +385,7 @@ class DiverseQuestions(Questions):
     def _furthest_of_each(self, what: str, k: int, threads: int | None,
                           progress: bool) -> tuple[Int64Array, Hits]:
         """The ids of all rows, and what is furthest from each."""
-        stop_rules.check_exact(what, self._keep_vectors, _INSTEAD)
+        plans.check_exact(what, self._keep_vectors, _INSTEAD)
         store = self._laid_out()
         if store is None or len(store) == 0:
             return np.empty(0, np.int64), Hits(np.empty((0, k), np.float32),

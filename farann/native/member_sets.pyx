@@ -145,7 +145,7 @@ cdef class MemberSets:
             n = count
         block.first, block.positions, block.slots = segment.first, self.kept, NULL
         block.ids, block.end = self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots
-        all_allowed.alive, all_allowed.excluded.bits, all_allowed.n_met = NULL, 0, 0
+        all_allowed.alive, all_allowed.excluded.bits = NULL, 0
         farann_topk_push_block(&members.found, self.least, n, 1.0, &block, &all_allowed)
         if members.found.count == members.found.capacity:
             members.threshold = members.found.entries[0].key
