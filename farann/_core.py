@@ -13,6 +13,7 @@ from farann.native.encoding import (
     pack_codes,
     rotate,
 )
+from farann.native.greedy import Greedy
 from farann.native.guard import Guard
 from farann.native.kernels import (
     METRICS,
@@ -22,6 +23,7 @@ from farann.native.kernels import (
     widened,
 )
 from farann.native.measuring import score_slots, surprises
+from farann.native.pair_search import PairSearch
 from farann.native.partitions import Partitions
 from farann.native.process import (
     CancelFlag,
@@ -32,6 +34,8 @@ from farann.native.process import (
     flush_denormals,
 )
 from farann.native.search import ApproximateTask, Task
+from farann.native.set_keys import member_keys
+from farann.native.set_search import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot
 
@@ -45,8 +49,11 @@ __all__ = [
     "Cancelled",
     "Codes",
     "Filter",
+    "Greedy",
     "Guard",
+    "PairSearch",
     "Partitions",
+    "SetSearch",
     "SingleSearch",
     "Snapshot",
     "Task",
@@ -61,6 +68,7 @@ __all__ = [
     "flush_denormals",
     "isa_levels",
     "largest_query_code",
+    "member_keys",
     "pack_codes",
     "rotate",
     "score_slots",

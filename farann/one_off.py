@@ -1,11 +1,14 @@
-"""A search without an index."""
+"""Questions to rows that need no index."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from farann.contract.row_types import row_type_for, to_rows
+from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.results import Hits
 from farann.store.store import Store
@@ -39,3 +42,36 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
     index._store = Store.over(vectors, index._spec)
     return index.search_furthest(queries, k)
+
+
+def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2", *,
+                   start: Any = None, first: Any = None, radius: float | None = None,
+                   allowed: Any = None, progress: bool = False) -> Selection:
+    """Choose rows that cover all others, without an index: farthest-point sampling.
+
+    Parameters
+    ----------
+    rows : array_like (n, dim)
+        Not copied if they are a C-contiguous array of float32, float16, uint8 or int8.
+    k : int, optional
+    metric : {"l2", "dot", "cosine"}
+    start, first, radius, allowed, progress : optional
+        As in `Index.select_diverse`.
+
+    Returns
+    -------
+    Selection
+        As from `Index.select_diverse`; ids are row numbers.
+
+    Examples
+    --------
+    >>> farann.select_diverse([[0.0], [1.0], [9.0], [5.0]], k=3, start=0).ids
+    array([0, 2, 3])
+    """
+    row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
+    index = Index(metric=metric, dtype=row_type, codes="float32")
+    vectors = to_rows("rows", rows, None, row_type, normalized=metric == "cosine")
+    if len(vectors):
+        index.add(vectors, copy=False)
+    return index.select_diverse(k, start=start, first=first, radius=radius, allowed=allowed,
+                                progress=progress)
