@@ -106,8 +106,10 @@ class TestSearch:
         for option in ("recall", "epsilon", "budget"):
             assert f"--{option} is for the best rows" in refused(
                 capsys, *search, f"--{option}", "1", "--beyond=1")
+        assert main([*search, "--budget", "99", "--nearest", "-o", "near.csv", "-q"]) == 0
+        assert main(["build", "rows.npy", "-o", "l2.farann", "-q"]) == 0
         assert "budget: under l2 the nearest rows" in refused(
-            capsys, *search, "--budget", "9", "--nearest")
+            capsys, "search", "l2.farann", "queries.npy", "--budget", "9", "--nearest")
         assert "expected at most one of recall, epsilon and budget" in refused(
             capsys, *search, "--recall", "0.9", "--budget", "9")
         assert "recall: expected a number above 0, at most 1" in refused(
