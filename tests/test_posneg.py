@@ -31,7 +31,7 @@ def go_down_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the threshold algorithm do its work on small data, not score everything."""
     monkeypatch.setattr(inside.retrieval, "_DENSE", 2.0)
     monkeypatch.setattr(inside.retrieval, "_DEPTH", 2)
-    monkeypatch.setattr(inside.retrieval, "_SPARE", 1)
+    monkeypatch.setattr(inside.joint, "SPARE", 1)
 
 
 class Case:

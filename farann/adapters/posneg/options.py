@@ -43,7 +43,7 @@ def check_options(*, calibration: Any, fusion: str, weight: float | str | None,
     fitted = isinstance(weight, str) and weight == "fit"
     if not fitted:
         weight = between("weight", weight, 0.0, 1.0)
-    prior = _item_prior(item_prior)
+    prior = item_prior_of(item_prior)
     rank_constant = checks.to_finite("rank_constant", rank_constant)
     if rank_constant < 0:
         raise ValueError(f"rank_constant: expected 0 or more, got {rank_constant}")
@@ -56,7 +56,8 @@ def check_options(*, calibration: Any, fusion: str, weight: float | str | None,
                    weight, prior, None if veto is None else checks.to_finite("veto", veto))
 
 
-def _item_prior(value: float | None) -> float | None:
+def item_prior_of(value: float | None) -> float | None:
+    """A checked `item_prior`."""
     if value is None:
         return None
     prior = checks.to_float("item_prior", value)

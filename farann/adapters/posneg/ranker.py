@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float64Array, Int64Array
-from farann.adapters.posneg import fitting, ranker_file, retrieval
+from farann.adapters.posneg import feedback, fitting, ranker_file, retrieval
 from farann.adapters.posneg.calibration import RAW, expit
 from farann.adapters.posneg.hits import LinearLogit, PosNegHits, hits_of
 from farann.adapters.posneg.options import check_options
@@ -220,11 +220,11 @@ class PosNegRanker:
             account.
         """
         queries = query_pair(self._pair, positive_queries, negative_queries, single=False)
-        feedback = fitting.checked(queries, self._ids, item_ids, labels, users, sample_weight,
-                                   prior)
+        given = feedback.checked(queries, self._ids, item_ids, labels, users, sample_weight,
+                                 prior)
         settings = fitting.Settings(self._calibration, self._fusion, self._weight == "fit",
                                     self._item_prior)
-        model = fitting.fit(self._pair, settings, feedback)
+        model = fitting.fit(self._pair, settings, given)
         with self._lock:
             self._model, self._joint = model, None
         return self
@@ -292,7 +292,7 @@ class PosNegRanker:
         """
         model = self._fitted()
         queries = query_pair(self._pair, positive_queries, negative_queries, single=True)
-        items = fitting.known_items(self._ids, item_ids)
+        items = feedback.known_items(self._ids, item_ids)
         scorer = Scorer(self._pair, model, *queries, self._veto)
         if model.fusion.by_rank or 4 * len(items) > len(self._ids):
             scored = scorer.everything().map(lambda part: part[:, items])
