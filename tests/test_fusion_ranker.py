@@ -10,7 +10,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -92,6 +92,7 @@ def assert_best(hits: FusionHits, ids: Array, expected: Array) -> None:
     assert all(len(set(row)) == len(row) for row in hits.ids.tolist())
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.sampled_from(["dot", "cosine"]),
        st.lists(st.sampled_from([1, -1, "both"]), min_size=1, max_size=4), st.booleans())
 def test_all_items_are_searched_exactly(seed: int, k: int, metric: str, signs: list[Any],

@@ -153,14 +153,14 @@ def _fit_curve(method: Any, similarity: Float64Array, target: BoolArray,
         return Linear(slope, 0.0)
     if method == "isotonic":
         margin = 1.0 / (n + 2.0)
-        model = _sklearn("isotonic").IsotonicRegression(
+        model = sklearn_module("isotonic").IsotonicRegression(
             y_min=margin, y_max=1.0 - margin, out_of_bounds="clip")
         model.fit(similarity, target.astype(np.float64), sample_weight=weight)
         return Steps(np.asarray(model.X_thresholds_, np.float64),
                      np.asarray(model.y_thresholds_, np.float64))
-    model = _sklearn("base").clone(method)
+    model = sklearn_module("base").clone(method)
     model.fit(similarity[:, np.newaxis], target.astype(np.int64), sample_weight=weight)
-    if isinstance(model, _sklearn("linear_model").LogisticRegression):
+    if isinstance(model, sklearn_module("linear_model").LogisticRegression):
         return Linear(float(model.coef_[0, 0]), float(model.intercept_[0]))
     return Wrapped(model, 1.0 / (n + 2.0))
 
@@ -178,7 +178,7 @@ def _logistic(features: Float64Array, target: BoolArray, weight: Float64Array, *
     scaled = features / spread
     if intercept:
         scaled = scaled - scaled.mean(axis=0)
-    model = _sklearn("linear_model").LogisticRegression(
+    model = sklearn_module("linear_model").LogisticRegression(
         C=np.inf, fit_intercept=intercept, tol=1e-6, max_iter=1000)
     base = log_odds_of(float(np.average(soft, weights=weight)))
     coefficients, constant = np.zeros(features.shape[1]), base
@@ -253,7 +253,7 @@ def item_log_odds(items: Int64Array, size: int, target: BoolArray, weight: Float
     return shrunk(likes, every), shrunk(likes[items] - weight * target, every[items] - weight)
 
 
-def _sklearn(module: str) -> Any:
+def sklearn_module(module: str) -> Any:
     """A module of scikit-learn, which is imported only when something is fitted."""
     from importlib import import_module
 

@@ -31,6 +31,11 @@ class Feedback(NamedTuple):
     weight: Float64Array
     by_user: bool
 
+    def take(self, rows: Int64Array) -> Feedback:
+        """Some of the feedback."""
+        return self._replace(users=self.users[rows], items=self.items[rows],
+                             liked=self.liked[rows], weight=self.weight[rows])
+
 
 def known_items(ids: Int64Array, item_ids: npt.ArrayLike) -> Int64Array:
     """Places of ids that must all be known."""
@@ -61,13 +66,7 @@ def checked(queries: Sequence[Float32Array], ids: Int64Array, item_ids: npt.Arra
         if len(bad):
             raise ValueError(f"users: expected numbers of the {len(queries[0])} queries, "
                              f"got {bad[0]}")
-    given = _sized("labels", checks.to_array("labels", labels), n)
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"labels: expected 0 and 1, got an array of {given.dtype}")
-    wrong = given[(given != 0) & (given != 1)]
-    if len(wrong):
-        raise ValueError(f"labels: expected 0 and 1, got {wrong[0]}")
-    liked = given == 1
+    liked = likes_of(labels, n)
     weight = np.ones(n)
     if sample_weight is not None:
         weight = _sized("sample_weight", checks.to_numbers("sample_weight", sample_weight), n)
@@ -85,6 +84,21 @@ def checked(queries: Sequence[Float32Array], ids: Int64Array, item_ids: npt.Arra
     kept = weight > 0
     return Feedback(tuple(queries), rows[kept], items[kept], liked[kept],
                     weight[kept] * (kept.sum() / weight.sum()), users is not None)
+
+
+def likes_of(labels: npt.ArrayLike, n: int) -> BoolArray:
+    """Labels of 1 for likes and 0, or -1, for dislikes; which are likes."""
+    given = _sized("labels", checks.to_array("labels", labels), n)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"labels: expected 0 and 1, got an array of {given.dtype}")
+    wrong = given[(given != 0) & (given != 1) & (given != -1)]
+    if len(wrong):
+        raise ValueError(f"labels: expected 0 and 1, got {wrong[0]}")
+    if (given == -1).any() and (given == 0).any():
+        raise ValueError("labels: expected 0 and 1, or -1 and 1, got all three: leave out what "
+                         "was neither liked nor disliked")
+    liked: BoolArray = np.asarray(given == 1)
+    return liked
 
 
 def _sized(name: str, array: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
@@ -116,10 +130,18 @@ class UnseenPairs(NamedTuple):
     items: Int64Array
 
 
-def unseen_pairs(feedback: Feedback, size: int, seen: list[Int64Array] | None,
-                 sampling: Sampling) -> UnseenPairs | None:
-    """Items drawn for each feedback that its user neither gave feedback on nor had seen."""
-    if not sampling.each:
+def pairs_of(feedback: Feedback, size: int, seen: list[Int64Array] | None = None) -> Int64Array:
+    """Users and items of feedback, and those that users had seen before, as one number each."""
+    pairs = feedback.users * size + feedback.items
+    if seen is None:
+        return pairs
+    return np.concatenate([pairs, *(user * size + items for user, items in enumerate(seen))])
+
+
+def unseen_pairs(feedback: Feedback, size: int, seen: Int64Array, sampling: Sampling
+                 ) -> UnseenPairs | None:
+    """Items drawn for each feedback that its user wasn't shown, which are `seen` as pairs."""
+    if not sampling.each or not len(feedback.items):
         return None
     random = np.random.default_rng(sampling.seed)
     n = len(feedback.items)
@@ -128,11 +150,7 @@ def unseen_pairs(feedback: Feedback, size: int, seen: list[Int64Array] | None,
         rows = np.sort(random.choice(n, _UNSEEN // sampling.each, replace=False).repeat(
             sampling.each))
     items = random.integers(0, size, len(rows))
-    users = feedback.users[rows]
-    shown = np.isin(users * size + items, feedback.users * size + feedback.items)
-    if seen is not None:
-        pairs = np.concatenate([user * size + list_ for user, list_ in enumerate(seen)])
-        shown |= np.isin(users * size + items, pairs)
+    shown = np.isin(feedback.users[rows] * size + items, seen)
     if shown.all():
         return None  # everybody was shown everything
     return UnseenPairs(rows[~shown], items[~shown])

@@ -193,13 +193,14 @@ class FusionRanker:
         n_queries = len(next(each for each in asked if each is not None))
         wanted = feedback.Sampling(checks.to_int("unseen", unseen, 0, feedback.MOST_UNSEEN),
                                    checks.to_int("seed", seed, 0, checks.MOST_SEED))
-        preference = _preference(exposure)
+        preference = preference_of(exposure)
         given = feedback.checked([each for each in asked if each is not None], members.ids,
                                  item_ids, labels, users, sample_weight, prior)
         seen = None if exclude is None else Filters.of(
             members.ids, exclude, None, n_queries, False).excluded
         askers = feedback.askers(given)
-        unknown = feedback.unseen_pairs(given, len(members.ids), seen, wanted)
+        unknown = feedback.unseen_pairs(
+            given, len(members.ids), feedback.pairs_of(given, len(members.ids), seen), wanted)
         blend = stacking.learn(
             members, observe(members, asked, given.users, given.items),
             stacking.Labels(askers, given.items, given.liked, given.weight), self._item_prior,
@@ -229,9 +230,8 @@ class FusionRanker:
             A new one; this one stays as it is.
         """
         members = members_of(models, self._threads)
-        ranker = FusionRanker._of(members, self._item_prior, self._threads)
-        ranker._blend = replaced(self._fitted(), self._members, members)
-        return ranker
+        blend = replaced(self._fitted(), self._members, members)
+        return FusionRanker.made_of(members, self._item_prior, self._threads, blend)
 
     # ---- asking ----
 
@@ -336,17 +336,16 @@ class FusionRanker:
             if isinstance(error, FormatError):
                 raise
             raise FormatError(f"{os.fsdecode(path)}: {error}") from None
-        ranker = cls._of(members, item_prior, threads)
-        ranker._blend = blend
-        return ranker
+        return cls.made_of(members, item_prior, threads, blend)
 
     @classmethod
-    def _of(cls, members: Members, item_prior: float | None, threads: int | None
-            ) -> FusionRanker:
+    def made_of(cls, members: Members, item_prior: float | None, threads: int | None,
+                blend: Blend | None) -> FusionRanker:
+        """A ranker of checked parts; for `cross_fit`, `load` and `replace`."""
         ranker = object.__new__(cls)
         ranker._threads, ranker._item_prior, ranker._members = threads, item_prior, members
         ranker._lock = pool.fresh_lock(ranker)
-        ranker._blend = ranker._joint = None
+        ranker._blend, ranker._joint = blend, None
         return ranker
 
     def __getstate__(self) -> dict[str, Any]:
@@ -356,9 +355,10 @@ class FusionRanker:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         members = fusion_file.members_again(state["members"], state["sides"], state["threads"])
-        self.__dict__.update(
-            vars(FusionRanker._of(members, state["item_prior"], state["threads"])))
-        self._lock, self._blend = pool.fresh_lock(self), state["blend"]
+        again = FusionRanker.made_of(members, state["item_prior"], state["threads"],
+                                     state["blend"])
+        self.__dict__.update(vars(again))
+        self._lock = pool.fresh_lock(self)
 
     # ---- shared by the above ----
 
@@ -379,7 +379,7 @@ class FusionRanker:
                              f"of 1 or more, got among={among!r}")
         if among == "shown" or blend.exposure is None:
             return None
-        return blend.exposure.preference if exposure is None else _preference(exposure)
+        return blend.exposure.preference if exposure is None else preference_of(exposure)
 
     def _hits(self, blend: Blend, asked: list[Float32Array | None], found: Found,
               single: bool) -> FusionHits:
@@ -392,7 +392,8 @@ class FusionRanker:
             return self._joint[1]
 
 
-def _preference(exposure: Any) -> float:
+def preference_of(exposure: Any) -> float:
+    """A checked `exposure`."""
     number = checks.to_finite("exposure", exposure)
     if number < 0:
         raise ValueError(f"exposure: expected a number of 0 or more, got {number:g}")
