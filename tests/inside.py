@@ -215,7 +215,8 @@ def weight_of(ranker: Any) -> Any:
 
 def veto_of(ranker: Any) -> float | None:
     """The probability from which a ranker leaves items out."""
-    veto: float | None = ranker._veto
+    model = model_of(ranker)
+    veto: float | None = None if model is None else ranker._threshold(model)
     return veto
 
 

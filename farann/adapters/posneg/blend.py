@@ -193,19 +193,27 @@ class Blended:
                        self.preference)
 
     def log_odds(self, m: int, items: Int64Array) -> Float64Array:
-        """Calibrated log-odds by one model: of a like, or of a dislike if its sign is -1."""
-        asked, line = self.queries[m], self.blend.lines[m]
+        """Calibrated log-odds by one model: of a like, or of a dislike if its sign is -1.
+
+        Items are (n_queries, m), for each query its own, or (m,), the same for all.
+        """
+        asked, line, side = self.queries[m], self.blend.lines[m], self.members.sides[m]
+        each = np.broadcast_to(items, (len(self), items.shape[-1]))
         if asked is None:
-            return np.full(items.shape, line.unknown)
-        similar = self.members.sides[m].similarity(asked, items)
+            return np.full(each.shape, line.unknown)
+        if items.ndim == 1 and 4 * len(items) > len(self._items):
+            similar = side.similarity_to_all(asked)[:, items]
+        else:
+            similar = side.similarity(asked, each)
         return line(similar, np.zeros(1))
 
     def __call__(self, items: Int64Array) -> Found:
-        """Fused scores of items, (n_queries, m), for each query its own; -1 stands for none."""
-        fused = np.broadcast_to(self._items, (1, len(self._items)))[0][items]
+        """Fused scores of items as in `log_odds`; -1 stands for none."""
+        each = np.broadcast_to(items, (len(self), items.shape[-1]))
+        fused: Float64Array = self._items[each]
         for m in self._used:
             fused = fused + self._weights[m] * self.log_odds(m, items)
-        return Found(items, np.where(items < 0, -np.inf, fused))
+        return Found(each, np.where(each < 0, -np.inf, fused))
 
     def search(self, index: JointIndex, k: int, filters: Filters) -> Found:
         """The k best of all items."""

@@ -116,6 +116,17 @@ def askers(feedback: Feedback) -> Int64Array:
     return np.unique(rows[:, 0], return_inverse=True)[1]
 
 
+def by_asker(feedback: Feedback) -> Feedback:
+    """The same with each query once: what depends on all items is computed once a query."""
+    if feedback.by_user:
+        return feedback
+    numbers = askers(feedback)
+    _, first = np.unique(numbers, return_index=True)
+    return feedback._replace(
+        users=numbers, queries=tuple(queries[feedback.users[first]]
+                                     for queries in feedback.queries))
+
+
 class Sampling(NamedTuple):
     """How many unseen items a feedback, and with which seed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from farann.adapters.posneg.calibration import (
 )
 from farann.adapters.posneg.feedback import Feedback, askers
 from farann.adapters.posneg.fusion import Fusion, Parts
-from farann.adapters.posneg.intercepts import fit_weights_within_users
+from farann.adapters.posneg.intercepts import fit_personal, fit_weights_within_users
 from farann.adapters.posneg.scoring import Model, Pair, Scorer
 from farann.adapters.posneg.sides import Normaliser, Side
 
@@ -28,6 +29,8 @@ _WEIGHTS = np.linspace(0.0, 1.0, 21)
 # Queries, or feedback, looked at together.
 _QUERIES = 64
 _FEEDBACK = 1 << 16
+# A veto that drops so much of what was shown deserves a warning.
+_MUCH = 0.9
 
 
 class Settings(NamedTuple):
@@ -37,6 +40,7 @@ class Settings(NamedTuple):
     fusion: Fusion
     fit_weight: bool
     item_prior: float | None
+    veto: float | tuple[str, float] | None = None
 
 
 def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
@@ -77,9 +81,37 @@ def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
             weight = _best_weight(pair, model, parts, feedback)
         fusion = fusion._replace(weight=weight)
         model = replace(model, fusion=fusion)
-    fused = (_fused_by_rank(pair, model, feedback) if fusion.by_rank else fusion(parts)[:, 0])
+    fused = (fused_of(pair, model, feedback) if fusion.by_rank else fusion(parts)[:, 0])
     (slope,), intercept = fit_weights(fused[:, np.newaxis], feedback.liked, feedback.weight)
-    return replace(model, probability=Linear(slope, intercept))
+    personal = None
+    if feedback.by_user:
+        personal = fit_personal(fused, feedback.liked, feedback.weight, feedback.users,
+                                len(feedback.queries[0]))
+    return replace(model, probability=Linear(slope, intercept), personal=personal,
+                   veto=_threshold(settings.veto, fusion.chances(parts)[1][:, 0], feedback))
+
+
+def _threshold(veto: float | tuple[str, float] | None, chance: Float64Array,
+               feedback: Feedback) -> float | None:
+    """The greatest P(dislike) that is not dropped, by the feedback's own."""
+    if veto is None:
+        return None
+    asked = veto
+    if isinstance(veto, tuple) and veto[0] == "quantile":
+        order = np.argsort(chance)
+        share = np.cumsum(feedback.weight[order]) / feedback.weight.sum()
+        at = min(int(np.searchsorted(share, veto[1])), len(order) - 1)
+        veto = float(chance[order[at]])
+    elif isinstance(veto, tuple):
+        base = float(np.average(~feedback.liked, weights=feedback.weight))
+        odds = veto[1] * base / (1.0 - base)
+        veto = odds / (1.0 + odds)
+    dropped = float(np.average(chance > veto, weights=feedback.weight))
+    if dropped >= _MUCH and not (isinstance(asked, tuple) and asked[0] == "quantile"):
+        warnings.warn(f"veto: P(dislike) is above {veto:.3g} for {100 * dropped:.0f} % of what "
+                      "was shown, and that is dropped; veto=('lift', 2) or ('quantile', 0.8) "
+                      "goes by the feedback", UserWarning, stacklevel=4)
+    return float(veto)
 
 
 def _both_kinds(liked: BoolArray) -> None:
@@ -118,7 +150,7 @@ def _similarities(side: Side, queries: Float32Array, normalize: str | None,
     return found
 
 
-def _fused_by_rank(pair: Pair, model: Model, feedback: Feedback) -> Float64Array:
+def fused_of(pair: Pair, model: Model, feedback: Feedback) -> Float64Array:
     """Fused scores of feedback where they depend on all other items."""
     found = np.empty(len(feedback.items))
     positive, negative = feedback.queries
@@ -184,10 +216,13 @@ def _best_weight(pair: Pair, model: Model, parts: Parts, feedback: Feedback) -> 
         return fusion.weight
     quality: list[float] = []
     users = feedback.users if feedback.by_user else np.zeros(len(feedback.users), np.int64)
+    if fusion.by_rank:  # ranks don't depend on the weight
+        alone = [fused_of(pair, replace(model, fusion=fusion._replace(weight=weight)),
+                                feedback) for weight in (1.0, 0.0)]
     for weight in _WEIGHTS:
-        tried = replace(model, fusion=fusion._replace(weight=float(weight)))
-        fused = (_fused_by_rank(pair, tried, feedback) if fusion.by_rank
-                 else tried.fusion(parts)[:, 0])
+        tried = fusion._replace(weight=float(weight))
+        fused = (weight * alone[0] + (1.0 - weight) * alone[1] if fusion.by_rank
+                 else tried(parts)[:, 0])
         auc = metrics.auc_by_user(users, feedback.liked, fused)
         quality.append(float(np.nanmean(auc)) if not np.isnan(auc).all() else 0.5)
     best = np.flatnonzero(np.asarray(quality) >= np.max(quality))

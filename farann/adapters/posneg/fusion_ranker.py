@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Float64Array, Int64Array
@@ -290,8 +289,7 @@ class FusionRanker:
         blend, (asked, single) = self._asked(queries)
         items = feedback.known_items(self._members.ids, item_ids)
         blended = Blended(self._members, blend, asked, self._preference(blend, among, exposure))
-        found = blended(np.broadcast_to(items, (len(blended), len(items))))
-        return self._hits(blend, asked, found, single)
+        return self._hits(blend, asked, blended(items), single, items)
 
     def probability(self, log_odds: npt.ArrayLike, users: npt.ArrayLike | None = None
                     ) -> Float64Array:
@@ -382,8 +380,8 @@ class FusionRanker:
         return blend.exposure.preference if exposure is None else preference_of(exposure)
 
     def _hits(self, blend: Blend, asked: list[Float32Array | None], found: Found,
-              single: bool) -> FusionHits:
-        return fusion_hits(Blended(self._members, blend, asked, None), found, single)
+              single: bool, same: Int64Array | None = None) -> FusionHits:
+        return fusion_hits(Blended(self._members, blend, asked, None), found, single, same)
 
     def _index_of(self, blend: Blend) -> JointIndex:
         with self._lock:

@@ -83,11 +83,16 @@ def hits_of(ids: Int64Array, scored: Scored, single: bool) -> PosNegHits:
     return PosNegHits(*(part[0] for part in hits)) if single else hits
 
 
-def fusion_hits(blended: Blended, found: Found, single: bool) -> FusionHits:
-    """What was found, with the log-odds and chances by a ranking without exposure."""
+def fusion_hits(blended: Blended, found: Found, single: bool,
+                same: Int64Array | None = None) -> FusionHits:
+    """What was found, with the log-odds and chances by a ranking without exposure.
+
+    `same` are the items if they are the same for all queries.
+    """
     items, none = found.items, found.items < 0
-    parts = [np.where(none, np.nan, part) for part in (found.fused, blended(items).fused)]
-    ids, chances = np.where(none, -1, blended.members.ids[items]), chances_of(blended, items)
+    asked = items if same is None else same
+    parts = [np.where(none, np.nan, part) for part in (found.fused, blended(asked).fused)]
+    ids, chances = np.where(none, -1, blended.members.ids[items]), chances_of(blended, asked)
     if single:
         parts, ids = [part[0] for part in parts], ids[0]
         chances = {name: part[0] for name, part in chances.items()}

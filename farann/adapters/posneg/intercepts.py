@@ -23,7 +23,7 @@ from farann.adapters.posneg.calibration import (
 # Newton's method needs about six.
 _NEWTON_STEPS = 50
 # Rounds in which the variance of the intercepts settles, and how little it may still move.
-_ROUNDS, _SETTLED = 30, 1e-3
+_ROUNDS, _SETTLED = 30, 0.02
 _LEAST_VARIANCE, _MOST_VARIANCE = 1e-4, 25.0
 
 
@@ -81,14 +81,17 @@ class Solution(NamedTuple):
 
 
 def with_intercepts(features: Float64Array, soft: Float64Array, weight: Float64Array,
-                    users: Int64Array, variance: float = 1.0) -> Solution:
+                    users: Int64Array, variance: float = 1.0, start: Solution | None = None
+                    ) -> Solution:
     """Newton's method, with the users' intercepts, whose part of the matrix is diagonal, solved
-    for first."""
+    for first; from `start`, if that is near."""
     precision = 1.0 / variance
     columns = np.column_stack([features, np.ones(len(features))])
     solution = np.zeros(columns.shape[1])
     solution[-1] = log_odds_of(float(np.average(soft, weights=weight)))
     own = np.zeros(int(users.max()) + 1)
+    if start is not None:
+        solution, own = start.coefficients, start.own
 
     def loss(solution: Float64Array, own: Float64Array) -> float:
         score = columns @ solution + own[users]
@@ -142,15 +145,16 @@ def fit_personal(fused: Float64Array, liked: BoolArray, weight: Float64Array,
     soft, (spread, _) = soft_targets(liked, weight), spread_of(fused[:, np.newaxis])
     scaled = fused[:, np.newaxis] / spread
     asked = np.bincount(users) > 0
-    variance = 1.0
+    variance, found = 1.0, None  # type: float, Solution | None
     for _ in range(_ROUNDS):
-        found = with_intercepts(scaled, soft, weight, users, variance)
+        found = with_intercepts(scaled, soft, weight, users, variance, found)
         next_ = float(np.mean(found.own[asked] ** 2 + 1.0 / found.curvature[asked]))
         next_ = min(max(next_, _LEAST_VARIANCE), _MOST_VARIANCE)
         settled = abs(next_ - variance) <= _SETTLED * variance
         variance = next_
         if settled:
             break
+    assert found is not None
     own = np.zeros(n_users)
     own[: len(found.own)] = found.own
     slope, constant = found.coefficients

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.calibration import Calibration, Curve, Linear, Steps
 from farann.adapters.posneg.fusion import Fusion
+from farann.adapters.posneg.intercepts import Personal
 from farann.adapters.posneg.scoring import Model, Pair
 from farann.contract import checks
 from farann.contract.errors import FormatError
@@ -49,7 +50,10 @@ def write(path: str | os.PathLike[str], settings: Mapping[str, Any], ids: Int64A
         fitted: dict[str, Any] = {
             "weight": model.fusion.weight,
             "probability": None if model.probability is None else list(model.probability),
+            "veto": model.veto,
         }
+        if model.personal is not None:
+            fitted["personal"], arrays["users"] = list(model.personal.line), model.personal.own
         for name, calibration in zip(_SIDES, (model.positive, model.negative), strict=True):
             fitted[name] = {key: float(getattr(calibration, key)) for key in _NUMBERS}
             if isinstance(calibration.curve, Linear):
@@ -109,12 +113,18 @@ def _model(fitted: Any, arrays: Mapping[str, npt.NDArray[Any]], fusion: Fusion,
         line = fitted["probability"]
         probability = None if line is None else line_of("probability", line)
         weight = checks.to_finite("weight", fitted["weight"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        # Files of before have none of these.
+        veto, personal = fitted.get("veto"), None
+        veto = None if veto is None else checks.to_finite("veto", veto)
+        if fitted.get("personal") is not None:
+            personal = Personal(line_of("personal", fitted["personal"]),
+                                array_of(arrays, "users", np.float64, 1))
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"metadata: 'fitted' is not what fit finds: {error}") from None
     if not 0 <= weight <= 1:
         raise FormatError(f"metadata: the weight can't be {weight}")
     return Model(calibrations[0], calibrations[1], fusion._replace(weight=weight), items,
-                 probability)
+                 probability, veto, personal)
 
 
 def _calibration(numbers: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]],

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.calibration import Calibration, Linear
 from farann.adapters.posneg.fusion import Fusion, Parts
+from farann.adapters.posneg.intercepts import Personal
 from farann.adapters.posneg.sides import Normaliser, Side
 from farann.contract import checks
 from farann.store.ids import distinct
@@ -29,6 +30,10 @@ class Model:
         Each item's own log-odds of a like; zeros if there are none.
     probability : Linear or None
         From fused scores to log-odds of a like.
+    veto : float or None
+        The greatest P(dislike) that is not dropped, where feedback says it.
+    personal : Personal or None
+        Users' own log-odds of a like.
     """
 
     positive: Calibration
@@ -36,6 +41,8 @@ class Model:
     fusion: Fusion
     items: Float64Array
     probability: Linear | None = None
+    veto: float | None = None
+    personal: Personal | None = None
 
 
 class Pair(NamedTuple):

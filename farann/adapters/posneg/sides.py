@@ -261,3 +261,17 @@ def rows_of(name: str, given: Any, ids: npt.ArrayLike | None,
         raise ValueError(f"{name}: expected at least one item, got none")
     order = np.argsort(numbers, kind="stable")
     return rows[order], numbers[order], metric
+
+
+def rows_of_both(positive: Any, negative: Any, ids: npt.ArrayLike | None, metric: str
+                 ) -> list[tuple[Float32Array, Int64Array, str]]:
+    """Rows of both models, whose items can be told apart."""
+    sides = [rows_of(name, given, ids, metric)
+             for name, given in (("positive", positive), ("negative", negative))]
+    lengths = [len(rows) for rows, _, _ in sides]
+    arrays = not isinstance(positive, Index) and not isinstance(negative, Index)
+    if ids is None and arrays and lengths[0] != lengths[1]:
+        raise ValueError(
+            f"negative: expected as many rows as positive, {lengths[0]:,}, got {lengths[1]:,}: "
+            "which row is which item can't be known; an Index brings ids of its own")
+    return sides
