@@ -24,6 +24,7 @@ from farann.adapters.posneg.blend import (
 from farann.adapters.posneg.calibration import expit
 from farann.adapters.posneg.hits import FusionHits, fusion_hits
 from farann.adapters.posneg.joint import JointIndex
+from farann.adapters.posneg.judging import JudgedFusion
 from farann.adapters.posneg.options import item_prior_of
 from farann.adapters.posneg.replacing import replaced
 from farann.adapters.posneg.scoring import Filters
@@ -43,7 +44,7 @@ _QUERIES = 4096
 Queries = Sequence[npt.ArrayLike | None] | Mapping[str, npt.ArrayLike]
 
 
-class FusionRanker:
+class FusionRanker(JudgedFusion):
     """Nearest to what is liked and furthest from what is disliked, by any number of models.
 
     Each model's dot products or cosines are calibrated to log-odds of a like; their weighted

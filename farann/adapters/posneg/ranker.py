@@ -17,6 +17,7 @@ from farann._types import Float64Array, Int64Array
 from farann.adapters.posneg import feedback, fitting, retrieval
 from farann.adapters.posneg.calibration import RAW, expit
 from farann.adapters.posneg.hits import LinearLogit, PosNegHits, hits_of
+from farann.adapters.posneg.judging import JudgedPair
 from farann.adapters.posneg.options import check_options
 from farann.adapters.posneg.replacing import by_id
 from farann.adapters.posneg.scoring import Filters, Model, Scorer, paired, query_pair
@@ -32,7 +33,7 @@ __all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]
 _QUERIES, _FEW_QUERIES = 4096, 64
 
 
-class PosNegRanker(Stored):
+class PosNegRanker(Stored, JudgedPair):
     """Nearest to what is liked and furthest from what is disliked, on one scale.
 
     Parameters
