@@ -104,7 +104,7 @@ def _of_model(users: Int64Array, liked: BoolArray, model: Seen) -> list[Finding]
                              "rows in the order of the ids, and its queries in that of users?"))
     if auc.mean > _TOO_GOOD:
         found.append(Finding("too good", f"{model.name}: {what}; was it trained on these labels?"))
-    if model.before - auc.high > _LARGE_DIFFERENCE:
+    if model.before - auc.high > _LARGE_DIFFERENCE and auc.high >= 0.5:
         found.append(Finding("surer before", f"{model.name}: {what}, but {model.before:.3f} on the "
                              "feedback of fit; was it trained on that? Keep part of the log back, "
                              "or use cross_fit"))
