@@ -12,7 +12,7 @@ from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches
-from farann.search import answers, filters, stop_rules
+from farann.search import answers, filters, singles, stop_rules
 from farann.search.filters import Filter
 from farann.store.contents import Contents
 from farann.store.store import Store
@@ -316,7 +316,7 @@ class Questions(Contents):
     def _search_again(self, queries: npt.ArrayLike, k: int,
                       recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
-        found = None if self._store is None else answers.again(
+        found = None if self._store is None else singles.again(
             self._store, self._isa, queries, k, recall)
         if found is None:
             return None
