@@ -20,6 +20,7 @@ from farann.adapters.posneg import FusionHits, FusionRanker, SignedModel
 
 Array = NDArray[Any]
 N, USERS = 80, 60
+PREFERENCE = 0.75  # of exposure, by default
 SIGNS: tuple[int | str, ...] = (1, -1, "both")
 
 
@@ -121,7 +122,7 @@ def test_all_items_are_searched_exactly(seed: int, k: int, metric: str, signs: l
     among = "shown" if shown else "all"
     hits = ranker.rank(queries, min(k, len(ranker.ids)), among=among)
     expected = everything(ranker, queries, None if shown or
-                          inside.blend_of(ranker).exposure is None else 1.0)
+                          inside.blend_of(ranker).exposure is None else PREFERENCE)
     assert_best(hits, ranker.ids, expected)
     scored = ranker.score(queries, ranker.ids, among=among)
     np.testing.assert_allclose(scored.scores, expected, rtol=1e-9, atol=1e-9)
@@ -148,7 +149,7 @@ def test_what_does_not_help_is_dropped() -> None:
     assert set(whole.chances) == {"positive", "negative"}
     for fewer in ([*log.queries[:2], None], dict(zip(ranker.names[:2], log.queries, strict=False))):
         np.testing.assert_array_equal(ranker.rank(fewer, 5).ids, whole.ids)
-    assert_best(whole, ranker.ids, everything(ranker, log.queries, 1.0))
+    assert_best(whole, ranker.ids, everything(ranker, log.queries, PREFERENCE))
 
 
 def test_a_model_that_stands_on_its_head_is_told_and_dropped() -> None:
@@ -248,7 +249,7 @@ def test_users_and_items_that_a_model_lacks_count_as_average() -> None:
     chances = ranker.score(log.queries[:2], np.arange(N)).chances["negative"]
     assert len(np.unique(chances[:, N // 2 :])) == len(np.unique(chances[:5])) == 1
     assert_best(ranker.rank(log.queries[:2], 9), ranker.ids,
-                everything(ranker, log.queries[:2], 1.0))
+                everything(ranker, log.queries[:2], PREFERENCE))
 
 
 def test_models_are_replaced_under_what_was_learned(fitted: FusionRanker) -> None:
@@ -261,7 +262,7 @@ def test_models_are_replaced_under_what_was_learned(fitted: FusionRanker) -> Non
     other = fitted.replace([SignedModel(x, sign) for x, sign in
                             zip(grown, SIGNS, strict=True)])
     assert len(other.ids) == N + 1 and other.report == fitted.report
-    assert_best(other.rank(log.queries, 7), other.ids, everything(other, log.queries, 1.0))
+    assert_best(other.rank(log.queries, 7), other.ids, everything(other, log.queries, PREFERENCE))
     np.testing.assert_array_equal(fitted.rank(log.queries, 7).ids, before.ids)
     with pytest.raises(ValueError, match="models: expected signs 1, -1, both, got 1"):
         fitted.replace([SignedModel(log.items[0])])

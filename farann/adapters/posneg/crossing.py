@@ -53,7 +53,7 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
               users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike, *, cv: Any = 5,
               times: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
               prior: float | None = None, item_prior: float | None = 4.0, drop: bool = True,
-              unseen: int = 4, exposure: float = 1.0, seed: int = 0,
+              unseen: int = 4, exposure: float = 0.75, seed: int = 0,
               threads: int | None = None) -> CrossFitted:
     """A ranker whose models are trained on all feedback, and calibrated on none of theirs.
 
