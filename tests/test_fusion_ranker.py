@@ -192,6 +192,7 @@ def test_users_have_intercepts_of_their_own() -> None:
         assert metrics.expected_calibration_error(chance[test], labels[~half]) < 0.03
     np.testing.assert_array_equal(ranker.probability(scored, np.full(USERS, -1)), plain)
     np.testing.assert_array_equal(ranker.probability(scored[3], 3), mine[3])
+    assert ranker.probability(scored[3, 5], 3) == mine[3, 5]
     for bad, message in ((np.arange(3), "users: expected shape"),
                          (np.full(USERS, USERS), "users: expected -1 or numbers of the 60")):
         with pytest.raises(ValueError, match=message):
@@ -225,6 +226,16 @@ def test_what_is_shown_is_learned() -> None:
     assert more.mean() > 0.3
     assert_best(ranker.rank(log.queries, 10, exposure=2.5), ranker.ids,
                 everything(ranker, log.queries, 2.5))
+
+
+def test_too_little_feedback_to_measure_drops_nothing() -> None:
+    log = Log(n=12)
+    labels = np.arange(12) == 3  # folds without a like can't tell
+    ranker = FusionRanker([SignedModel(log.items[0]), SignedModel(log.items[2], "both")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ranker.fit([log.queries[0], log.queries[2]], log.what, labels, users=log.users)
+    assert np.isfinite(ranker.rank([log.queries[0], log.queries[2]], 3).scores).all()
 
 
 def test_filters_and_single_queries(fitted: FusionRanker) -> None:

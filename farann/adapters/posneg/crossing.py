@@ -124,9 +124,11 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
     given = feedback.checked(queries, members.ids, ids, liked, who, weight, prior)
     everything = feedback.pairs_of(given, len(members.ids))
     # Rows of no weight were left out, so folds are of what is left.
-    kept = np.flatnonzero(np.ones(len(who), np.bool_) if weight is None else weight > 0)
     place = np.full(len(who), -1)
-    place[kept[: len(given.items)]] = np.arange(len(given.items))
+    counts = np.ones(len(who), np.bool_)
+    if weight is not None:
+        counts = weight / weight.max() >= feedback.LEAST_WEIGHT
+    place[counts] = np.arange(len(given.items))
     parts, unknown = [], []
     for train_rows, test_rows in folds:
         fold, asked = _trained(train(who[train_rows], ids[train_rows], liked[train_rows]), members,

@@ -15,7 +15,7 @@ from farann.adapters.posneg.scoring import numbers_of
 from farann.contract import checks
 
 # Feedback that weighs less beside the heaviest counts for nothing, and its inverse overflows.
-_LEAST_WEIGHT = 2.0**-100
+LEAST_WEIGHT = 2.0**-100
 MOST_UNSEEN = 1000
 # Unseen pairs, at most: what is shown is learned from fewer than that.
 _UNSEEN = 1 << 18
@@ -73,10 +73,10 @@ def checked(queries: Sequence[Float32Array], ids: Int64Array, item_ids: npt.Arra
         if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
             raise ValueError("sample_weight: expected finite numbers of 0 or more, not all 0")
         weight /= weight.max()  # else sums overflow
-        weight[weight < _LEAST_WEIGHT] = 0.0
+        weight[weight < LEAST_WEIGHT] = 0.0
     if prior is not None:
         share = checks.to_float("prior", prior)
-        if not _LEAST_WEIGHT <= share < 1:
+        if not LEAST_WEIGHT <= share < 1:
             raise ValueError(f"prior: expected a share between 0 and 1, got {share:g}")
         likes = weight[liked].sum() / weight.sum()
         if 0 < likes < 1:
@@ -174,7 +174,7 @@ def personal_chance(personal: Personal | None, chance: Linear, scores: Float64Ar
         raise ValueError("users: expected a ranker whose fit had users=, so that it knows users")
     who = checks.to_ids("users", users, single=np.ndim(users) == 0)
     if np.ndim(users) == 0:
-        who = np.broadcast_to(who, scores.shape[:1])
+        who = np.resize(who, scores.shape[:1])
     if who.shape != scores.shape[:1]:
         raise ValueError(f"users: expected shape {scores.shape[:1]}, one a row of scores, got "
                          f"{who.shape}")

@@ -238,12 +238,13 @@ def _select(stack: _Stack, reasons: list[str]) -> Float64Array:
     np.add.at(count, labels.askers[measured], labels.weight[measured])
     asked = count > 0
 
+    parts = [(measured[folds != fold], measured[folds == fold]) for fold in range(_FOLDS)]
+    parts = [(train, test) for train, test in parts if len(test) and labels.liked[train].any()
+             and not labels.liked[train].all()]
+
     def losses(kept: BoolArray) -> Float64Array:
         total = np.zeros(n_askers)
-        for fold in range(_FOLDS):
-            train, test = measured[folds != fold], measured[folds == fold]
-            if not len(test) or labels.liked[train].all() or not labels.liked[train].any():
-                continue
+        for train, test in parts:
             weights, coefficients = stack.weights(kept, train)
             fused = stack.fused(weights, coefficients, test)
             total += loss_by_user(fused, labels.liked[test], labels.weight[test],
@@ -253,7 +254,7 @@ def _select(stack: _Stack, reasons: list[str]) -> Float64Array:
     gains = np.full((2, len(reasons)), np.nan)
     kept = np.array([not reason for reason in reasons])
     least = losses(kept)
-    while kept.any():
+    while kept.any() and parts:
         without = {m: losses(kept & (np.arange(len(kept)) != m))
                    for m in np.flatnonzero(kept).tolist()}
         for m, loss in without.items():
