@@ -179,7 +179,8 @@ HALF.add(-LIKED[:30])
 
 
 def fitted(**options: Any) -> PosNegRanker:
-    ranker = PosNegRanker(**{"positive": LIKED, "negative": HALF, "ids": None} | options)
+    usual: dict[str, Any] = {"positive": LIKED, "negative": HALF, "ids": None}
+    ranker = PosNegRanker(**usual | options)
     return learned(ranker)
 
 

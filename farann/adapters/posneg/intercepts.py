@@ -1,8 +1,8 @@
 """Logistic regression in which each user has an intercept of their own.
 
-The prior of the intercepts is normal; its variance is 1, or that which makes the intercepts most
-likely, by the EM algorithm with Laplace's approximation (Breslow and Clayton, "Approximate
-inference in generalized linear mixed models", JASA 1993).
+The prior of the intercepts is normal; its variance is 1, or that of the largest evidence by
+Laplace's approximation, found as by MacKay ("The evidence framework applied to classification networks",
+Neural Computation 1992).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from farann.adapters.posneg.calibration import (
 # Newton's method needs about six.
 _NEWTON_STEPS = 50
 # Rounds in which the variance of the intercepts settles, and how little it may still move.
-_ROUNDS, _SETTLED = 30, 0.02
+_ROUNDS, _SETTLED = 8, 0.05
 _LEAST_VARIANCE, _MOST_VARIANCE = 1e-4, 25.0
 
 
@@ -148,7 +148,8 @@ def fit_personal(fused: Float64Array, liked: BoolArray, weight: Float64Array,
     variance, found = 1.0, None  # type: float, Solution | None
     for _ in range(_ROUNDS):
         found = with_intercepts(scaled, soft, weight, users, variance, found)
-        next_ = float(np.mean(found.own[asked] ** 2 + 1.0 / found.curvature[asked]))
+        free = float((1.0 - 1.0 / (variance * found.curvature[asked])).sum())
+        next_ = float((found.own[asked] ** 2).sum()) / max(free, 1e-9)
         next_ = min(max(next_, _LEAST_VARIANCE), _MOST_VARIANCE)
         settled = abs(next_ - variance) <= _SETTLED * variance
         variance = next_
