@@ -12,6 +12,9 @@ extern const farann_kernels farann_kernels_scalar;
 extern const farann_kernels farann_kernels_avx2;
 extern const farann_kernels farann_kernels_avx512;
 extern const farann_kernels farann_kernels_avx512vnni;
+#if FARANN_HAS_AVX_VNNI
+extern const farann_kernels farann_kernels_avxvnni;
+#endif
 #if FARANN_HAS_AMX
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,7 +47,7 @@ static uint64_t saved_registers(void) {
 
 static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
-enum { EBX = 1, ECX = 2, EDX = 3 };
+enum { EAX, EBX, ECX, EDX };
 
 /*
  * 0: scalar only, 1: avx2, 2: avx512, 3: avx512vnni, 4: amx. The OS must save the registers, else
@@ -57,7 +60,7 @@ static int highest_level(void) {
     const uint64_t amx_tile_int8 = 1u << 24 | 1u << 25;
     unsigned r[4];
     cpuid(0, 0, r);
-    if (r[0] < 7) return 0;
+    if (r[EAX] < 7) return 0;
     cpuid(1, 0, r);
     if (!has_bits(r[ECX], fma_osxsave_avx)) return 0;
     uint64_t saved = saved_registers();
@@ -67,29 +70,114 @@ static int highest_level(void) {
     if (!has_bits(r[ECX], vnni)) return 2;
     return has_bits(r[EDX], amx_tile_int8) && has_bits(saved, tiles) && may_use_tiles() ? 4 : 3;
 }
-#else
-static int highest_level(void) { return 0; }
+
+/* avxvnni is between avx2 and avx512; CPUs with AVX-512 have it or not. */
+static int has_avxvnni(int highest) {
+    const uint64_t avxvnni = 1u << 4;
+    unsigned r[4];
+#if defined(FARANN_EVEX_VNNI)
+    return highest >= 3; /* simd/avx2.h says what this is for */
+#endif
+    if (!FARANN_HAS_AVX_VNNI || highest < 1) return 0;
+    cpuid(7, 0, r);
+    if (r[EAX] < 1) return 0;
+    cpuid(7, 1, r);
+    return has_bits(r[EAX], avxvnni);
+}
+
+static const char *const names[][2][7] = {
+    {{"scalar", NULL}, {"scalar", NULL}},
+    {{"scalar", "avx2", NULL}, {"scalar", "avx2", "avxvnni", NULL}},
+    {{"scalar", "avx2", "avx512", NULL}, {"scalar", "avx2", "avxvnni", "avx512", NULL}},
+    {{"scalar", "avx2", "avx512", "avx512vnni", NULL},
+     {"scalar", "avx2", "avxvnni", "avx512", "avx512vnni", NULL}},
+    {{"scalar", "avx2", "avx512", "avx512vnni", "amx", NULL},
+     {"scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", NULL}}};
+
+const char *const *farann_kernel_levels(void) {
+    const int highest = highest_level();
+    return names[highest][has_avxvnni(highest)];
+}
+
+static const farann_kernels *const tables[] = {
+    &farann_kernels_scalar,  &farann_kernels_avx2,
+    &farann_kernels_avx512,  &farann_kernels_avx512vnni,
+#if FARANN_HAS_AVX_VNNI
+    &farann_kernels_avxvnni,
+#endif
+#if FARANN_HAS_AMX
+    &farann_kernels_amx,
+#endif
+};
+
+#elif FARANN_AARCH64
+extern const farann_kernels farann_kernels_neon;
+#if FARANN_HAS_ARM_DOT
+extern const farann_kernels farann_kernels_dotprod;
+extern const farann_kernels farann_kernels_i8mm;
 #endif
 
-static const char *const names[][6] = {{"scalar", NULL},
-                                       {"scalar", "avx2", NULL},
-                                       {"scalar", "avx2", "avx512", NULL},
-                                       {"scalar", "avx2", "avx512", "avx512vnni", NULL},
-                                       {"scalar", "avx2", "avx512", "avx512vnni", "amx", NULL}};
+/* 1: neon, which all have, 2: dotprod, 3: i8mm. */
+#if FARANN_HAS_ARM_DOT && defined(__linux__)
+#include <sys/auxv.h>
+static int highest_level(void) {
+    const unsigned long dotprod = 1ul << 20, i8mm = 1ul << 13; /* HWCAP_ASIMDDP, HWCAP2_I8MM */
+    if (!(getauxval(AT_HWCAP) & dotprod)) return 1;
+    return getauxval(AT_HWCAP2) & i8mm ? 3 : 2;
+}
+#elif FARANN_HAS_ARM_DOT && defined(__APPLE__)
+#include <sys/sysctl.h>
+static int has(const char *feature) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(feature, &value, &size, NULL, 0) == 0 && value;
+}
+static int highest_level(void) {
+    if (!has("hw.optional.arm.FEAT_DotProd")) return 1;
+    return has("hw.optional.arm.FEAT_I8MM") ? 3 : 2;
+}
+#elif FARANN_HAS_ARM_DOT && defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+static int highest_level(void) {
+    /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE and PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE; older
+       systems answer that they don't have what they don't know. */
+    enum { DOT_PRODUCTS = 43, I8MM = 66 };
+    if (!IsProcessorFeaturePresent(DOT_PRODUCTS)) return 1;
+    return IsProcessorFeaturePresent(I8MM) ? 3 : 2;
+}
+#else
+static int highest_level(void) { return 1; }
+#endif
+
+static const char *const names[][5] = {{"scalar", NULL},
+                                       {"scalar", "neon", NULL},
+                                       {"scalar", "neon", "dotprod", NULL},
+                                       {"scalar", "neon", "dotprod", "i8mm", NULL}};
 
 const char *const *farann_kernel_levels(void) { return names[highest_level()]; }
 
+static const farann_kernels *const tables[] = {
+    &farann_kernels_scalar,
+    &farann_kernels_neon,
+#if FARANN_HAS_ARM_DOT
+    &farann_kernels_dotprod,
+    &farann_kernels_i8mm,
+#endif
+};
+
+#else
+static const char *const names[] = {"scalar", NULL};
+
+const char *const *farann_kernel_levels(void) { return names; }
+
+static const farann_kernels *const tables[] = {&farann_kernels_scalar};
+#endif
+
 const farann_kernels *farann_kernels_by_name(const char *name) {
-    int highest = highest_level();
-    if (strcmp(name, "scalar") == 0) return &farann_kernels_scalar;
-#if FARANN_X86_64
-    if (highest >= 1 && strcmp(name, "avx2") == 0) return &farann_kernels_avx2;
-    if (highest >= 2 && strcmp(name, "avx512") == 0) return &farann_kernels_avx512;
-    if (highest >= 3 && strcmp(name, "avx512vnni") == 0) return &farann_kernels_avx512vnni;
-#endif
-#if FARANN_HAS_AMX
-    if (highest >= 4 && strcmp(name, "amx") == 0) return &farann_kernels_amx;
-#endif
-    (void)highest;
+    for (const char *const *level = farann_kernel_levels(); *level; level++)
+        if (strcmp(*level, name) == 0)
+            for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+                if (strcmp(tables[i]->name, name) == 0) return tables[i];
     return NULL;
 }
