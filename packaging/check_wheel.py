@@ -1,4 +1,4 @@
-"""Say what wheels are; fail where one is too large or has sources: check_wheel.py dist 600000."""
+"""Say what wheels are; fail where one is too large or has sources: check_wheel.py dist 1200000."""
 
 from __future__ import annotations
 
