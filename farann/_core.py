@@ -26,7 +26,6 @@ from farann.native.process import (
     flush_denormals,
 )
 from farann.native.search import ApproximateTask, Task
-from farann.native.shortlists import Shortlists
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot
 
@@ -42,7 +41,6 @@ __all__ = [
     "Filter",
     "Guard",
     "Partitions",
-    "Shortlists",
     "SingleSearch",
     "Snapshot",
     "Task",

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Int64Array
 from farann.contract import checks, errors
-from farann.contract.index_spec import IndexSpec, check_codes
+from farann.contract.index_spec import CODE_BITS, IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import to_limits
 from farann.io import container, index_file
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
@@ -258,7 +259,7 @@ class Index(Questions):
         1.0
         """
         k = checks.to_int("k", k, 1)
-        checks.to_limits(recall, None, None)
+        to_limits(recall, None, None)
         sample = None
         if queries is not None:
             sample = self._vectors("queries", queries)
@@ -336,8 +337,9 @@ class Index(Questions):
 
     @property
     def _spec(self) -> IndexSpec:
-        return IndexSpec(traits_of(self._metric), self._codes != "float32", self._seed,
-                         self._cells, 4 if self._codes == "int4" else 8, self._keep_vectors)
+        bits = CODE_BITS[self._codes]
+        return IndexSpec(traits_of(self._metric), bits is not None, self._seed, self._cells,
+                         bits or 8, self._keep_vectors)
 
     def _laid_out(self) -> Store | None:
         """What to search; the first search builds it if nobody did.

@@ -53,13 +53,15 @@ static int run(const farann_kernels *level, int chosen) {
 
 int main(int argc, char **argv) {
     if (argc < 3) {
-        for (const char *const *name = farann_kernel_levels(); *name; name++) {
-            const farann_kernels *level = farann_kernels_by_name(*name);
+        const farann_kernels *levels[FARANN_MOST_LEVELS];
+        const int n_levels = farann_levels(levels);
+        for (int l = 0; l < n_levels; l++) {
+            const farann_kernels *level = levels[l];
             for (int i = 0; i < N_KERNELS; i++) {
                 int width = !all[i].shared                       ? 1
                             : strstr(all[i].name, "f32") != NULL ? level->tile_queries
                                                                  : level->code_queries;
-                printf("%s %s %d\n", *name, all[i].name, ROWS * DIM * width);
+                printf("%s %s %d\n", level->name, all[i].name, ROWS * DIM * width);
             }
         }
         return 0;

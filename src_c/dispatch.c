@@ -6,6 +6,10 @@
 #include "kernels.h"
 #include "portable.h"
 
+/* What a level may need of the CPU and of its operating system. */
+enum { AVX2 = 1, AVX512 = 2, VNNI = 4, TILES = 8, VEX_VNNI = 16 };
+enum { NEON = 1, DOT_PRODUCTS = 2, MIXED_PRODUCTS = 4 };
+
 extern const farann_kernels farann_kernels_scalar;
 
 #if FARANN_X86_64
@@ -49,11 +53,18 @@ static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bi
 
 enum { EAX, EBX, ECX, EDX };
 
-/*
- * 0: scalar only, 1: avx2, 2: avx512, 3: avx512vnni, 4: amx. The OS must save the registers, else
- * they can't be used.
- */
-static int highest_level(void) {
+/* AVX-VNNI, which CPUs with AVX-512 have or not. */
+static int vex_vnni(void) {
+    const uint64_t avx_vnni = 1u << 4;
+    unsigned r[4];
+    cpuid(7, 0, r);
+    if (r[EAX] < 1) return 0;
+    cpuid(7, 1, r);
+    return has_bits(r[EAX], avx_vnni) ? VEX_VNNI : 0;
+}
+
+/* The others that there are. The OS must save the registers, else they can't be used. */
+static int wide_features(void) {
     const uint64_t fma_osxsave_avx = 1u << 12 | 1u << 27 | 1u << 28;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
     const uint64_t vnni = 1u << 11, ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
@@ -66,50 +77,21 @@ static int highest_level(void) {
     uint64_t saved = saved_registers();
     cpuid(7, 0, r);
     if (!has_bits(saved, ymm) || !has_bits(r[EBX], avx2)) return 0;
-    if (!has_bits(saved, zmm) || !has_bits(r[EBX], f_dq_bw_vl)) return 1;
-    if (!has_bits(r[ECX], vnni)) return 2;
-    return has_bits(r[EDX], amx_tile_int8) && has_bits(saved, tiles) && may_use_tiles() ? 4 : 3;
+    if (!has_bits(saved, zmm) || !has_bits(r[EBX], f_dq_bw_vl)) return AVX2;
+    if (!has_bits(r[ECX], vnni)) return AVX2 | AVX512;
+    if (!has_bits(r[EDX], amx_tile_int8) || !has_bits(saved, tiles) || !may_use_tiles())
+        return AVX2 | AVX512 | VNNI;
+    return AVX2 | AVX512 | VNNI | TILES;
 }
 
-/* avxvnni is between avx2 and avx512; CPUs with AVX-512 have it or not. */
-static int has_avxvnni(int highest) {
-    const uint64_t avxvnni = 1u << 4;
-    unsigned r[4];
-#if defined(FARANN_EVEX_VNNI)
-    return highest >= 3; /* simd/avx2.h says what this is for */
+static int features(void) {
+    const int wide = wide_features();
+#if defined(FARANN_EVEX_VNNI) /* simd/avx2.h says what this is for */
+    return wide & VNNI ? wide | VEX_VNNI : wide;
+#else
+    return wide & AVX2 ? wide | vex_vnni() : wide;
 #endif
-    if (!FARANN_HAS_AVX_VNNI || highest < 1) return 0;
-    cpuid(7, 0, r);
-    if (r[EAX] < 1) return 0;
-    cpuid(7, 1, r);
-    return has_bits(r[EAX], avxvnni);
 }
-
-static const char *const names[][2][7] = {
-    {{"scalar", NULL}, {"scalar", NULL}},
-    {{"scalar", "avx2", NULL}, {"scalar", "avx2", "avxvnni", NULL}},
-    {{"scalar", "avx2", "avx512", NULL}, {"scalar", "avx2", "avxvnni", "avx512", NULL}},
-    {{"scalar", "avx2", "avx512", "avx512vnni", NULL},
-     {"scalar", "avx2", "avxvnni", "avx512", "avx512vnni", NULL}},
-    {{"scalar", "avx2", "avx512", "avx512vnni", "amx", NULL},
-     {"scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", NULL}}};
-
-const char *const *farann_kernel_levels(void) {
-    const int highest = highest_level();
-    return names[highest][has_avxvnni(highest)];
-}
-
-static const farann_kernels *const tables[] = {
-    &farann_kernels_scalar,  &farann_kernels_avx2,
-    &farann_kernels_avx512,  &farann_kernels_avx512vnni,
-#if FARANN_HAS_AVX_VNNI
-    &farann_kernels_avxvnni,
-#endif
-#if FARANN_HAS_AMX
-    &farann_kernels_amx,
-#endif
-};
-
 #elif FARANN_AARCH64
 extern const farann_kernels farann_kernels_neon;
 #if FARANN_HAS_ARM_DOT
@@ -117,13 +99,13 @@ extern const farann_kernels farann_kernels_dotprod;
 extern const farann_kernels farann_kernels_i8mm;
 #endif
 
-/* 1: neon, which all have, 2: dotprod, 3: i8mm. */
+/* Those that there are beside NEON, which is always there: by what each system says. */
 #if FARANN_HAS_ARM_DOT && defined(__linux__)
 #include <sys/auxv.h>
-static int highest_level(void) {
-    const unsigned long dotprod = 1ul << 20, i8mm = 1ul << 13; /* HWCAP_ASIMDDP, HWCAP2_I8MM */
-    if (!(getauxval(AT_HWCAP) & dotprod)) return 1;
-    return getauxval(AT_HWCAP2) & i8mm ? 3 : 2;
+static int features(void) {
+    const unsigned long asimddp = 1ul << 20, i8mm = 1ul << 13; /* HWCAP_ASIMDDP, HWCAP2_I8MM */
+    return NEON | (getauxval(AT_HWCAP) & asimddp ? DOT_PRODUCTS : 0) |
+           (getauxval(AT_HWCAP2) & i8mm ? MIXED_PRODUCTS : 0);
 }
 #elif FARANN_HAS_ARM_DOT && defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -132,52 +114,65 @@ static int has(const char *feature) {
     size_t size = sizeof value;
     return sysctlbyname(feature, &value, &size, NULL, 0) == 0 && value;
 }
-static int highest_level(void) {
-    if (!has("hw.optional.arm.FEAT_DotProd")) return 1;
-    return has("hw.optional.arm.FEAT_I8MM") ? 3 : 2;
+static int features(void) {
+    return NEON | (has("hw.optional.arm.FEAT_DotProd") ? DOT_PRODUCTS : 0) |
+           (has("hw.optional.arm.FEAT_I8MM") ? MIXED_PRODUCTS : 0);
 }
 #elif FARANN_HAS_ARM_DOT && defined(_WIN32)
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
-static int highest_level(void) {
+static int features(void) {
     /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE and PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE; older
        systems answer that they don't have what they don't know. */
-    enum { DOT_PRODUCTS = 43, I8MM = 66 };
-    if (!IsProcessorFeaturePresent(DOT_PRODUCTS)) return 1;
-    return IsProcessorFeaturePresent(I8MM) ? 3 : 2;
+    enum { DP = 43, I8MM = 66 };
+    return NEON | (IsProcessorFeaturePresent(DP) ? DOT_PRODUCTS : 0) |
+           (IsProcessorFeaturePresent(I8MM) ? MIXED_PRODUCTS : 0);
 }
 #else
-static int highest_level(void) { return 1; }
+static int features(void) { return NEON; }
+#endif
+#else
+static int features(void) { return 0; }
 #endif
 
-static const char *const names[][5] = {{"scalar", NULL},
-                                       {"scalar", "neon", NULL},
-                                       {"scalar", "neon", "dotprod", NULL},
-                                       {"scalar", "neon", "dotprod", "i8mm", NULL}};
-
-const char *const *farann_kernel_levels(void) { return names[highest_level()]; }
-
-static const farann_kernels *const tables[] = {
-    &farann_kernels_scalar,
-    &farann_kernels_neon,
+/* All levels, slowest first, and what each needs. */
+static const struct {
+    const farann_kernels *kernels;
+    int needs;
+} all[] = {
+    {&farann_kernels_scalar, 0},
+#if FARANN_X86_64
+    {&farann_kernels_avx2, AVX2},
+#if FARANN_HAS_AVX_VNNI
+    {&farann_kernels_avxvnni, AVX2 | VEX_VNNI},
+#endif
+    {&farann_kernels_avx512, AVX2 | AVX512},
+    {&farann_kernels_avx512vnni, AVX2 | AVX512 | VNNI},
+#elif FARANN_AARCH64
+    {&farann_kernels_neon, NEON},
+#endif
 #if FARANN_HAS_ARM_DOT
-    &farann_kernels_dotprod,
-    &farann_kernels_i8mm,
+    {&farann_kernels_dotprod, NEON | DOT_PRODUCTS},
+    {&farann_kernels_i8mm, NEON | DOT_PRODUCTS | MIXED_PRODUCTS},
+#endif
+#if FARANN_HAS_AMX
+    {&farann_kernels_amx, AVX2 | AVX512 | VNNI | TILES},
 #endif
 };
 
-#else
-static const char *const names[] = {"scalar", NULL};
+enum { ALL = sizeof all / sizeof *all };
+_Static_assert((int)ALL <= (int)FARANN_MOST_LEVELS, "FARANN_MOST_LEVELS is too small");
 
-const char *const *farann_kernel_levels(void) { return names; }
-
-static const farann_kernels *const tables[] = {&farann_kernels_scalar};
-#endif
+int farann_levels(const farann_kernels *found[FARANN_MOST_LEVELS]) {
+    int n = 0, there = features();
+    for (int i = 0; i < ALL; i++)
+        if ((all[i].needs & ~there) == 0) found[n++] = all[i].kernels;
+    return n;
+}
 
 const farann_kernels *farann_kernels_by_name(const char *name) {
-    for (const char *const *level = farann_kernel_levels(); *level; level++)
-        if (strcmp(*level, name) == 0)
-            for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-                if (strcmp(tables[i]->name, name) == 0) return tables[i];
+    const farann_kernels *found[FARANN_MOST_LEVELS];
+    for (int i = farann_levels(found); i > 0; i--)
+        if (strcmp(name, found[i - 1]->name) == 0) return found[i - 1];
     return NULL;
 }

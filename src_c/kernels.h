@@ -296,10 +296,12 @@ enum { FARANN_PADDING = 16, FARANN_SCORE_GROUPS = 64 };
 /* A panel of codes: so many rows, of which groups of so many coordinates lie side by side. */
 enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4, FARANN_CODE_QUAD = 4 };
 
+enum { FARANN_MOST_LEVELS = 8 };
+
+/* The tables of the levels this CPU has, slowest first; gives how many. */
+int farann_levels(const farann_kernels *found[FARANN_MOST_LEVELS]);
+
 /* The table of a level by name, or NULL if there is no such level on this CPU. */
 const farann_kernels *farann_kernels_by_name(const char *name);
-
-/* Names of the levels this CPU has, slowest first, ended by NULL. */
-const char *const *farann_kernel_levels(void);
 
 #endif

@@ -6,18 +6,6 @@
 
 #include "portable.h"
 
-static int is_among(const int64_t *sorted, int64_t n, int64_t slot) {
-    int64_t low = 0, high = n;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (sorted[middle] < slot)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && sorted[low] == slot;
-}
-
 /* The logarithm of the places of n ids, at least twice as many; 0 for n == 0. */
 static int bits_for(int64_t n) {
     int bits = 0;
@@ -75,15 +63,13 @@ static int is_in_set(const farann_id_set *set, int64_t id) {
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     if (filter->alive && !filter->alive[slot]) return 0;
-    if (filter->excluded.bits &&
-        is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot))
-        return 0;
-    return !is_among(filter->met, filter->n_met, slot);
+    return !filter->excluded.bits ||
+           !is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot);
 }
 
 /* Whether all rows may be found. */
 static int filter_is_open(const farann_filter *filter) {
-    return !filter->alive && !filter->excluded.bits && !filter->n_met;
+    return !filter->alive && !filter->excluded.bits;
 }
 
 static int64_t slot_of(const farann_block *block, int64_t row) {

@@ -57,16 +57,13 @@ typedef struct {
 } farann_id_set;
 
 /*
- * What may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are `excluded`,
- * and the slots of the sorted `met`, which had their turn. ids[slot] is a row's id, or the slot
- * is where ids is NULL.
+ * What may not be found: slots with alive[slot] == 0 (NULL: none), and rows whose ids are
+ * `excluded`. ids[slot] is a row's id, or the slot is where ids is NULL.
  */
 typedef struct {
     const uint8_t *alive;
     const int64_t *ids;
     farann_id_set excluded;
-    const int64_t *met;
-    int64_t n_met;
 } farann_filter;
 
 /* The words that a set of n ids needs, for places and marks; 0 for n == 0. */

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import reference
-from inside import core
+from inside import core, work_of
 from numpy.testing import assert_array_equal
 from numpy.typing import ArrayLike, NDArray
 
@@ -224,4 +224,4 @@ def core_top(
     scores = np.empty((len(queries), k), np.float32)
     ids = np.empty((len(queries), k), np.int64)
     task.write_top(scores, ids, 0)
-    return scores, ids, task.rescored
+    return scores, ids, work_of(task).rows_rescored

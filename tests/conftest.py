@@ -50,6 +50,10 @@ def give(**arrays):
 """
 
 
+# What takes longest comes first: if it came last, the other processes would have to wait for it.
+LONGEST = ("test_tfrs", "test_types", "test_docs_build", "test_keras_rs", "test_bench_edge")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--one-level", action="store_true",
                      help="run tests of all instruction-set levels at the default one only")
@@ -58,6 +62,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--one-level"):
         inside.only_level(farann.Index().isa)
+
+
+def place_of(nodeid: str) -> tuple[int, str]:
+    """When a test starts, and what it shares a process with: the other tests of its file.
+
+    Tests of TensorFlow share one, as they share further processes that have it imported.
+    """
+    name = Path(nodeid.partition("::")[0]).stem
+    if name.startswith("test_tfrs"):
+        name = "test_tfrs"
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST), name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: place_of(item.nodeid)[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile` files start as `place_of` says, not by their numbers of tests."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByPlace(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return place_of(nodeid)[1]
+
+    config.option.loadscopereorder = False
+    return ByPlace(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,6 +166,16 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
         return dict(np.load(answer)) if answer.exists() else {}
 
     return run
+
+
+@pytest.fixture(scope="session")
+def another_process() -> Iterator[Any]:
+    """Processes that have TensorFlow imported, for tests that save in one and load in another."""
+    from tfrs_cases import Elsewhere  # skips where TensorFlow is missing
+
+    process = Elsewhere()
+    yield process
+    process.end()
 
 
 @pytest.fixture(scope="session", autouse=True)

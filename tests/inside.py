@@ -24,7 +24,6 @@ import farann.layout.build as build
 import farann.layout.coding as coding
 import farann.layout.cost_model as cost_model
 import farann.layout.partitions as partitions
-import farann.layout.shortlists as shortlists
 import farann.layout.transform_choice as transform_choice
 import farann.native as native
 import farann.native.codes as native_codes
@@ -57,6 +56,7 @@ from farann.cli.arguments import _parser as parser
 from farann.contract.errors import FormatError
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.demo import _Numpy as DemoNumpy
 from farann.demo import _try as demo_try
 from farann.io.container import (
@@ -76,7 +76,7 @@ from farann.layout.added_rows import Added, Run
 from farann.layout.build import _ORDER_K as ORDER_K
 from farann.layout.coding import Sizes
 from farann.quantize.kmeans import _labels as labels
-from farann.quantize.records import CodeArrays, CodeBounds, Layout, Shortlists
+from farann.quantize.records import CodeArrays, CodeBounds, Layout
 from farann.quantize.scalar import centred, measure_rows
 from farann.quantize.transform import Transform, rotation_signs
 from farann.results import Hits, share_found
@@ -123,6 +123,14 @@ def force_level(level: str) -> None:
     dispatch._forced = level
 
 
+# ---- searches ----
+
+
+def work_of(task: core.Task) -> farann.SearchStats:
+    """What a task did."""
+    return farann.SearchStats(1, *task.did())
+
+
 # ---- indexes ----
 
 
@@ -133,7 +141,7 @@ def store_of(index: farann.Index) -> Store:
 
 
 def put(index: farann.Index, **parts: Any) -> None:
-    """Let an index hold other parts of its layout: `codes`, `partitions`, `shortlists`."""
+    """Let an index hold other parts of its layout: `codes`, `partitions`."""
     store = store_of(index)
     was = None if store.layout is None else store.layout._asdict()
     index._store = store.changed(layout=Layout(**{**(was or {}), **parts}))

@@ -24,11 +24,11 @@ def data(tmp_path: Path) -> DataSet:
 
 
 def test_a_mechanism_that_is_used_changes_what_is_counted(data: DataSet) -> None:
-    found = list(run.ablate(data, mechanisms.chosen(["axes", "shortlists"]), 0.0))
+    found = list(run.ablate(data, mechanisms.chosen(["axes", "hubs"]), 0.0))
     assert [(saved.way, saved.mode) for saved in found[:4]] == [
         ("exact", "batch"), ("exact", "single"), ("0.95", "batch"), ("0.95", "single")]
     used = {saved.mechanism: saved.used for saved in found}
-    assert used == {"axes": True, "shortlists": False}
+    assert used == {"axes": True, "hubs": False}
     assert all(saved.time > 0.0 and saved.lines > 3 for saved in found)
 
 

@@ -25,6 +25,13 @@ SCALE = 0.005
 PEERS = sorted({peer for case in cases.CASES for peer in case.peers} - {"numpy"})
 
 
+@pytest.fixture(autouse=True)
+def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks for the best of three timings; those of whole runs, in processes, have it."""
+    monkeypatch.setattr(worker, "_FEWEST", 1)
+    monkeypatch.setattr(worker, "_BUILDS", 1)
+
+
 def made(name: str, rows: int = 2000, queries: int = 300) -> tuple[NDArray[Any], NDArray[Any]]:
     return data.GENERATORS[name](rows, queries, 0)
 

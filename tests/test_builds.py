@@ -28,9 +28,9 @@ def index_over(rows: Float32, metric: str = "l2", **options: Any) -> farann.Inde
 def parts_of(index: farann.Index) -> dict[str, bytes]:
     """All that a build made."""
     store = inside.store_of(index)
-    made = {"codes": store.codes, "cells": store.partitions, "seeds": store.shortlists}
+    made = {"codes": store.codes, "cells": store.partitions}
     if store.exact is not None:
-        made |= {"exact": store.exact.codes, "exact seeds": store.exact.shortlists}
+        made |= {"exact": store.exact.codes}
     return {f"{of}.{name}": part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
             for of, parts in made.items() if parts is not None
             for name, part in vars(parts).items()}

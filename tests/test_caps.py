@@ -35,11 +35,11 @@ def cells_of(index: farann.Index) -> Any:
     return inside.store_of(index).partitions
 
 
-def searched(index: farann.Index, queries: Float32, effort: float,
+def searched(index: farann.Index, queries: Float32, deviations: float,
              **options: Any) -> tuple[NDArray[np.int64], farann.SearchStats]:
     snapshot = inside.snapshot_of(index)
     hits, work = inside.batches.top(snapshot, core.Filter(snapshot), queries, K, False, 1,
-                                   effort=effort, **options)
+                                   inside.StopRule(deviations=deviations, **options))
     return hits.ids, work
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -99,19 +100,19 @@ def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -
 
 @pytest.mark.parametrize("m", [None, 8])
 @pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
-def test_thousands_wanted(isa: str, metric: str, m: int | None, rng: np.random.Generator) -> None:
+def test_thousands_wanted(metric: str, m: int | None, rng: np.random.Generator) -> None:
     """Candidates are thinned out many times, by scores that are right on both sides."""
     rows, queries = low_rank(rng, 5000, 24), low_rank(rng, 7, 24)
     codes = core.Codes(5000, 24, lay_out(
         rows, metric, None if m is None else leading(rows, metric, m)))
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
         expected = oracle(queries, rows, 1000, metric)
-        for n in (1, 7):
-            scores, ids, _ = core_top(rows, queries[:n], 1000, metric, isa, nearest=nearest,
-                                      codes=codes)
-            np.testing.assert_array_equal(ids, expected.ids[:n])
-            np.testing.assert_array_equal(scores, expected.scores[:n])
+        for isa in LEVELS:
+            for n in (1, 7):
+                scores, ids, _ = core_top(rows, queries[:n], 1000, metric, isa, nearest=nearest,
+                                          codes=codes)
+                np.testing.assert_array_equal(ids, expected.ids[:n])
+                np.testing.assert_array_equal(scores, expected.scores[:n])
 
 
 @pytest.mark.parametrize("m", [None, 4])
@@ -153,9 +154,10 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
         for n in (1, 40):
             task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
             task.run()
-            assert task.scanned == 20_000 * n
-            assert 10 * n <= task.refined < 4000 * n
-            assert 10 * n <= task.rescored < 400 * n
+            work = inside.work_of(task)
+            assert work.rows_scanned == 20_000 * n
+            assert 10 * n <= work.rows_refined < 4000 * n
+            assert 10 * n <= work.rows_rescored < 400 * n
 
 
 # ---- upper halves, then whole codes ----
@@ -225,21 +227,22 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
     task.write_top(scores, ids, 0)
     np.testing.assert_array_equal(ids, reference.furthest(query, scaled, 10, "l2").ids)
-    assert task.scanned == n and task.rescored < n // 4
-    upper = (dim + 4) * n - (task.bytes_read - task.refined * dim - 4 * dim * task.rescored)
+    work = inside.work_of(task)
+    assert work.rows_scanned == n and work.rows_rescored < n // 4
+    read_later = work.rows_refined * dim + 4 * dim * work.rows_rescored
+    upper = (dim + 4) * n - (work.bytes_read - read_later)
     # Rows of which only half of the codes was read, in blocks of 1024 but the first ones.
     read_first = upper // (dim // 2)
     if ascending:
         # Sizes rise, so that all of a block passes: one block in eight is tried, once pauses
         # have grown; the first blocks double from 64 on.
-        assert n // 10 < read_first < n // 6 and task.refined > read_first // 2
+        assert n // 10 < read_first < n // 6 and work.rows_refined > read_first // 2
     else:
-        assert read_first > 0.9 * n and task.refined < n // 16
+        assert read_first > 0.9 * n and work.rows_refined < n // 16
 
 
 @pytest.mark.parametrize("squared", [True, False])
-@pytest.mark.parametrize("isa", LEVELS)
-def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
+def test_four_bits(squared: bool, rng: np.random.Generator) -> None:
     """Upper halves alone leave more rows to their vectors, but no wrong answers."""
     rows, queries = wide(rng, 3001, 21), wide(rng, 23, 21)
     for metric in ["l2"] if squared else ["dot", "cosine"]:
@@ -247,15 +250,16 @@ def test_four_bits(isa: str, squared: bool, rng: np.random.Generator) -> None:
         assert (arrays.squares is not None) == squared
         codes = core.Codes(3001, 21, four_bits(arrays))
         for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
-            for k in (1, 30, 600):
-                expected = oracle(queries, rows, k, metric)
-                for some in (slice(0, 1), slice(5, 8), slice(0, 23)):
-                    scores, ids, rescored = core_top(rows, queries[some], k, metric, isa,
-                                                     nearest=nearest, codes=codes)
-                    np.testing.assert_array_equal(ids, expected.ids[some])
-                    np.testing.assert_array_equal(scores, expected.scores[some])
-        *_, few = core_top(rows, queries, 1, metric, isa, codes=codes)
-        assert few < 23 * 3001 // 3
+            expected = oracle(queries, rows, 600, metric)
+            for isa, k, some in itertools.product(
+                    LEVELS, (1, 30, 600), (slice(0, 1), slice(5, 8), slice(0, 23))):
+                scores, ids, _ = core_top(rows, queries[some], k, metric, isa, nearest=nearest,
+                                          codes=codes)
+                np.testing.assert_array_equal(ids, expected.ids[some, :k])
+                np.testing.assert_array_equal(scores, expected.scores[some, :k])
+        for isa in LEVELS:
+            *_, few = core_top(rows, queries, 1, metric, isa, codes=codes)
+            assert few < 23 * 3001 // 3, isa
 
 
 # ---- the first rows, by whole codes ----
@@ -423,19 +427,21 @@ def test_rows_with_weights_of_their_own_are_looked_at(
                     reference.nearest(queries, rows, k, metric), k)
 
 
-@pytest.mark.parametrize("isa", LEVELS)
-def test_it_looks_no_more(isa: str, rng: np.random.Generator) -> None:
+def test_it_looks_no_more(rng: np.random.Generator) -> None:
     """For thousands of rows, of which it rules out few; for ten it goes on looking."""
     rows, queries = low_rank(rng, 30_000, 64), low_rank(rng, 32, 64)
-    index = coded_index(rows, "l2", isa, 4, rng)
-    did = {}
-    for k in (10, 3000):
-        hits, did[k] = index.search_furthest(queries, k, return_stats=True)
-        assert_same(hits, reference.furthest(queries, rows, k, "l2"), k)
-    assert did[10].rows_refined < 0.5 * did[10].rows_scanned
-    if isa == "scalar":  # products of codes are no faster
-        assert did[3000].code_products == did[10].code_products
-        return
-    # All but the first block of 1,024 rows, and those before, by 64 coordinates instead of 8.
-    assert did[3000].code_products > 6 * did[10].code_products
-    assert did[3000].rows_refined < 0.1 * did[3000].rows_scanned
+    index = coded_index(rows, "l2", LEVELS[-1], 4, rng)
+    expected = reference.furthest(queries, rows, 3000, "l2")
+    for isa in LEVELS:
+        inside.use_level(index, isa)
+        did = {}
+        for k in (10, 3000):
+            hits, did[k] = index.search_furthest(queries, k, return_stats=True)
+            assert_same(hits, expected, k)
+        assert did[10].rows_refined < 0.5 * did[10].rows_scanned, isa
+        if isa == "scalar":  # products of codes are no faster
+            assert did[3000].code_products == did[10].code_products
+            continue
+        # All but the first block of 1,024 rows, and those before, by 64 coordinates instead of 8.
+        assert did[3000].code_products > 6 * did[10].code_products, isa
+        assert did[3000].rows_refined < 0.1 * did[3000].rows_scanned, isa

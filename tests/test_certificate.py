@@ -332,6 +332,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 # Rows that are put off are held against the floor once more, in float32.
                 assert low - 2 <= getattr(task, name) <= high, name
                 assert high - low <= 2 + high // 200
-            assert 0 < task.rescored < n * len(every)
-            assert (task.refined > 0) == (
+            work = inside.work_of(task)
+            assert 0 < work.rows_rescored < n * len(every)
+            assert (work.rows_refined > 0) == (
                 basis is not None or (layout in ("halves", "axes") and len(every) == 1))

@@ -34,11 +34,13 @@ def coded(rows: Float32, metric: str = "l2") -> inside.CodeArrays:
     return arrays
 
 
-def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *,
-           nearest: bool = False) -> tuple[Float32, NDArray[np.int64], int]:
-    """Search by codes at a level; also how many rows needed their canonical key."""
-    codes = core.Codes(len(rows), rows.shape[1], coded(rows, metric))
-    return core_top(rows, queries, k, metric, isa, nearest=nearest, codes=codes)
+def codes_for(rows: Float32, metric: str) -> core.Codes:
+    return core.Codes(len(rows), rows.shape[1], coded(rows, metric))
+
+
+def ids_found(rows: Float32, queries: Float32, k: int, metric: str) -> NDArray[np.int64]:
+    """What a search by codes finds at the fastest level."""
+    return core_top(rows, queries, k, metric, LEVELS[-1], codes=codes_for(rows, metric))[1]
 
 
 @pytest.mark.parametrize("metric", core.METRICS)
@@ -47,23 +49,26 @@ def search(rows: Float32, queries: Float32, k: int, metric: str, isa: str, *,
 def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((333, dim), dtype=np.float32)
     queries = rng.standard_normal((29, dim), dtype=np.float32)
+    codes = codes_for(rows, metric)
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
+        expected = oracle(queries, rows, 10, metric)
         for n_queries in (1, 3, 29):
-            expected = oracle(queries[:n_queries], rows, 10, metric)
-            scores, ids, _ = search(rows, queries[:n_queries], 10, metric, isa, nearest=nearest)
-            np.testing.assert_array_equal(ids, expected.ids)
-            np.testing.assert_array_equal(scores, expected.scores)
+            scores, ids, _ = core_top(rows, queries[:n_queries], 10, metric, isa, nearest=nearest,
+                                      codes=codes)
+            np.testing.assert_array_equal(ids, expected.ids[:n_queries])
+            np.testing.assert_array_equal(scores, expected.scores[:n_queries])
 
 
 @pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
-def test_codes_prune(isa: str, metric: str, rng: np.random.Generator) -> None:
+def test_codes_prune(metric: str, rng: np.random.Generator) -> None:
     """Codes leave few rows to the exact keys, at one query and at many: that is their use."""
     rows = rng.standard_normal((20_000, 48), dtype=np.float32)
     queries = rng.standard_normal((40, 48), dtype=np.float32)
-    for n_queries in (1, 40):
-        *_, rescored = search(rows, queries[:n_queries], 10, metric, isa)
-        assert 10 <= rescored / n_queries < 200
+    codes = codes_for(rows, metric)
+    for isa in LEVELS:
+        for n_queries in (1, 40):
+            *_, rescored = core_top(rows, queries[:n_queries], 10, metric, isa, codes=codes)
+            assert 10 <= rescored / n_queries < 200, (isa, n_queries)
 
 
 def vectors_of(rows: Float32, arrays: inside.CodeArrays) -> Float64:
@@ -217,21 +222,23 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
 
 
 @pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
-def test_built_first_look_is_exact(isa: str, metric: str, rng: np.random.Generator,
+def test_built_first_look_is_exact(metric: str, rng: np.random.Generator,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     # Axes would do as well for so few dimensions.
     monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
     rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
-    assert coded(rows, metric).pca_filter is not None
+    arrays = coded(rows, metric)
+    assert arrays.pca_filter is not None
+    codes = core.Codes(len(rows), rows.shape[1], arrays)
     queries = rows[::250] + np.float32(0.5)
     expected = reference.furthest(queries, rows, 10, metric)
-    for n in (1, 20):
-        scores, ids, rescored = search(rows, queries[:n], 10, metric, isa)
-        np.testing.assert_array_equal(ids, expected.ids[:n])
-        np.testing.assert_array_equal(scores, expected.scores[:n])
-        assert rescored < 500 * n
+    for isa in LEVELS:
+        for n in (1, 20):
+            scores, ids, rescored = core_top(rows, queries[:n], 10, metric, isa, codes=codes)
+            np.testing.assert_array_equal(ids, expected.ids[:n])
+            np.testing.assert_array_equal(scores, expected.scores[:n])
+            assert rescored < 500 * n
 
 
 def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
@@ -241,7 +248,7 @@ def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
     assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
     rows[7] *= np.float32(100.0)  # it sticks out, and has a position all the same
     expected = reference.furthest(rows[:9], rows, 10, "l2")
-    np.testing.assert_array_equal(search(rows, rows[:9], 10, "l2", LEVELS[-1])[1], expected.ids)
+    np.testing.assert_array_equal(ids_found(rows, rows[:9], 10, "l2"), expected.ids)
 
 
 def test_samples_of_any_size(rng: np.random.Generator) -> None:
@@ -310,7 +317,8 @@ def test_rows_on_the_edge(dim: int, n: int, n_queries: int, metric: str, isa: st
     queries = ((rng.integers(-4, 5, (n_queries, dim)) + 0.5) * size / 63).astype(np.float32)
     oracle = reference.nearest if nearest else reference.furthest
     expected = oracle(queries, rows, 7, metric)
-    scores, ids, _ = search(rows, queries, 7, metric, isa, nearest=nearest)
+    scores, ids, _ = core_top(rows, queries, 7, metric, isa, nearest=nearest,
+                              codes=codes_for(rows, metric))
     np.testing.assert_array_equal(ids, expected.ids)
     np.testing.assert_array_equal(scores, expected.scores)
 
@@ -321,7 +329,7 @@ def test_dimensions_at_the_ends(dim: int, rng: np.random.Generator) -> None:
     queries = rng.standard_normal((9, dim), dtype=np.float32)
     for metric in core.METRICS:
         expected = reference.furthest(queries, rows, 5, metric)
-        np.testing.assert_array_equal(search(rows, queries, 5, metric, LEVELS[-1])[1], expected.ids)
+        np.testing.assert_array_equal(ids_found(rows, queries, 5, metric), expected.ids)
 
 
 @pytest.mark.parametrize("isa", LEVELS)

@@ -30,20 +30,22 @@ def histograms(rng: np.random.Generator, n: int, prototypes: np.ndarray) -> Floa
 
 
 @pytest.mark.usefixtures("given_up")
-@pytest.mark.parametrize("isa", LEVELS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", DATA)
-def test_the_same_answers(kind: str, metric: str, isa: str, rng: np.random.Generator) -> None:
+def test_the_same_answers(kind: str, metric: str, rng: np.random.Generator) -> None:
+    """At every level, of one index: it is built at the fastest in any case."""
     rows = rows_for(kind, rng, 1200, 13, metric)
     queries = queries_for(rng, rows, metric)
     index = index_of(rows, metric).build()
-    inside.use_level(index, isa)
-    for k in (1, 30):
-        expected = reference.furthest(queries, rows, k, metric)
-        assert_same(index.search_furthest(queries, k), expected)
-        single = reference.Found(expected.scores[0], expected.ids[0])
-        assert_same(index.search_furthest(queries[0], k), single)
-        assert_same(index.search_nearest(queries, k), reference.nearest(queries, rows, k, metric))
+    expected = reference.furthest(queries, rows, 30, metric)
+    nearest = reference.nearest(queries, rows, 30, metric)
+    single = reference.Found(expected.scores[0], expected.ids[0])
+    for isa in LEVELS:
+        inside.use_level(index, isa)
+        for k in (1, 30):
+            assert_same(index.search_furthest(queries, k), expected, k)
+            assert_same(index.search_furthest(queries[0], k), single, k)
+            assert_same(index.search_nearest(queries, k), nearest, k)
 
 
 @pytest.mark.usefixtures("given_up")
@@ -103,13 +105,13 @@ def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) ->
 
 @pytest.mark.parametrize("k", [10, 100, 1000])
 def test_long_rows_first(k: int, rng: np.random.Generator) -> None:
-    """All rows pass at first, and then none does."""
+    """All rows pass at first, some of which get keys at once, and then none does."""
     rows = rng.standard_normal((40_000, 64), dtype=np.float32)
     rows *= rng.lognormal(0.0, 1.5, (40_000, 1)).astype(np.float32)
     for n in (1, 60):
         _, stats = index_of(rows, "dot").build().search_furthest(
             rng.standard_normal((n, 64), dtype=np.float32), k, return_stats=True)
-        assert stats.float_products == 0
+        assert stats.float_products <= 0.05 * n * rows.size
 
 
 def test_without_memory_for_it(rng: np.random.Generator) -> None:

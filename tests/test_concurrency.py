@@ -330,7 +330,8 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
             return partial(core.score_slots, snapshot, queries, slots, scores, 0, 300)
         if kind == "exact":
             return core.Task(snapshot, chosen, queries, 0, 300, 10, False).run
-        return core.ApproximateTask(snapshot, chosen, queries, 0, 300, 10, 5000.0).run
+        return core.ApproximateTask(snapshot, chosen, queries, 0, 300, 10,
+                                    inside.StopRule(rows=5000)).run
 
     assert not another_runs_during(partial(sum, range(1_000_000)))
     assert any(another_runs_during(call()) for _ in range(1000))

@@ -353,14 +353,14 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
     view = inside.store_of(index).view(index.isa)
 
     def task(*stops: int) -> core.ApproximateTask:
-        return core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K, 100.0,
-                                    stops=np.array(stops, np.int64))
+        return core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K,
+                                    inside.StopRule(rows=100, run_ends=np.array(stops, np.int64)))
 
     for good in (0, 16, 512):
         task(good).run()
-    with pytest.raises(ValueError, match="a stop for each run"):
+    with pytest.raises(ValueError, match="an end for each run"):
         task()
-    with pytest.raises(ValueError, match="a stop for each run"):
+    with pytest.raises(ValueError, match="an end for each run"):
         task(16, 16)
     for bad in (-16, 8, 528):
         with pytest.raises(ValueError, match="whole panels of their runs"):

@@ -26,13 +26,15 @@ N, DIM, N_CELLS, K = 6000, 12, 150, 10
 
 def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> Hits:
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
-    return inside.batches.top(snapshot, core.Filter(snapshot), vectors, k, False, 1, **options)[0]
+    return inside.batches.top(snapshot, core.Filter(snapshot), vectors, k, False, 1,
+                              inside.StopRule(**options))[0]
 
 
 def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> NDArray[np.float64]:
     snapshot = inside.snapshot_of(index)
     last = np.ascontiguousarray(index.search_furthest(queries, k).scores[:, -1])
-    return core.surprises(snapshot, core.Filter(snapshot), queries, last, k, effort)
+    return core.surprises(snapshot, core.Filter(snapshot), queries, last, k,
+                          inside.StopRule(deviations=effort))
 
 
 class Promises(NamedTuple):
@@ -114,7 +116,8 @@ def test_surprises_that_can_not_be_told(rng: np.random.Generator) -> None:
     assert same.search_furthest(queries, 5, recall=0.9).ids.tolist() == [[0, 1, 2, 3, 4]] * 4
     with pytest.raises(ValueError, match="a score for each"):
         snapshot = inside.snapshot_of(few_cells)
-        core.surprises(snapshot, core.Filter(snapshot), queries, np.ones(3, np.float32), 5, 3.0)
+        core.surprises(snapshot, core.Filter(snapshot), queries, np.ones(3, np.float32), 5,
+                       inside.StopRule(deviations=3.0))
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -134,7 +137,8 @@ def test_no_answer_is_lost(isa: str, metric: str, kind: str, rng: np.random.Gene
     told = in_numpy(index, rows, queries, effort)
     assert is_promised(index, told, truth).mean() > 0.8
     for n, k, beside in itertools.product((1, 4, 40), (1, K, 100), (-9.0, -0.5, 0.0, 0.5, 9.0)):
-        hits = searched(index, queries[:n], k, effort=effort, predicted_threshold=middle + beside)
+        hits = searched(index, queries[:n], k, deviations=effort,
+                        predicted_threshold=middle + beside)
         missing = np.array([np.isin(ids, found, invert=True) for ids, found
                             in zip(truth[:n, :k], hits.ids, strict=True)])
         lost = (missing & is_promised(index, told, truth[:, :k])[:n]).sum()
@@ -151,27 +155,12 @@ def test_expecting_too_much(metric: str, options: dict[str, Any], rng: np.random
     rows, queries = both[:N], np.ascontiguousarray(both[N:])
     index = index_of(rows, metric, cells=N_CELLS, **options).build()
     for k, n in itertools.product((1, K, 100), (1, 4, 300)):
-        plain = searched(index, queries[:n], k, effort=3.0).ids
+        plain = searched(index, queries[:n], k, deviations=3.0).ids
         for expected in (5.0, 1e3, 1e30, INF):
-            again = searched(index, queries[:n], k, effort=3.0, predicted_threshold=expected).ids
+            again = searched(index, queries[:n], k, deviations=3.0,
+                             predicted_threshold=expected).ids
             assert (again >= 0).all()
             assert recall_of(again, plain) >= 0.97, (k, n, expected)
-
-
-def test_after_seeds(rng: np.random.Generator) -> None:
-    """Rows of a list are found again by searches that begin again."""
-    kinds = rng.standard_normal((8, 16))
-    rows = gaussian(rng, 40_000, 16)
-    queries = np.asarray(kinds[rng.integers(0, 8, 3000)] + 0.05 * gaussian(rng, 3000, 16),
-                         np.float32)
-    index = index_of(rows, "dot", cells=300).build(queries=queries[:2500])
-    assert inside.store_of(index).shortlists is not None
-    asked = queries[2500:]
-    plain = searched(index, asked, effort=2.0)
-    for expected in (-1.0, 0.0, 1e6):
-        again = searched(index, asked, effort=2.0, predicted_threshold=expected)
-        assert all(len(set(ids)) == K for ids in again.ids.tolist())
-        assert recall_of(again.ids, plain.ids) >= 0.98
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -246,8 +235,10 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     effort = table.effort_for(0.95)
     vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
     chosen = core.Filter(snapshot)
-    plain, plain_stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort)
-    hits, stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1, effort=effort,
-                                     predicted_threshold=table.predicted_threshold_at(effort))
+    plain, plain_stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1,
+                                            inside.StopRule(deviations=effort))
+    hits, stats = inside.batches.top(
+        snapshot, chosen, vectors, K, False, 1, inside.StopRule(
+            deviations=effort, predicted_threshold=table.predicted_threshold_at(effort)))
     assert recall_of(hits.ids, truth) >= 0.94
     assert stats.rows_scanned < 0.8 * plain_stats.rows_scanned

@@ -192,7 +192,7 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     assert not flag.is_cancelled()
     kind: Any
     option: Any
-    for kind, option in ((core.Task, False), (core.ApproximateTask, np.inf)):
+    for kind, option in ((core.Task, False), (core.ApproximateTask, inside.ALL_CODES)):
         with pytest.raises(core.Cancelled):
             kind(snapshot, chosen, rows, 0, 20, 3, option, flag=cancelled())
         flag = core.CancelFlag()

@@ -24,11 +24,11 @@ def test_levels(isa: str, dim: int, metric: str, rng: np.random.Generator) -> No
     rows = rng.standard_normal((333, dim), dtype=np.float32)
     queries = rng.standard_normal((37, dim), dtype=np.float32)
     for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
+        expected = oracle(queries, rows, 10, metric)
         for n_queries in (1, 37):  # canonical keys alone; packed panels
-            expected = oracle(queries[:n_queries], rows, 10, metric)
             scores, ids, _ = core_top(rows, queries[:n_queries], 10, metric, isa, nearest=nearest)
-            np.testing.assert_array_equal(ids, expected.ids)
-            np.testing.assert_array_equal(scores, expected.scores)
+            np.testing.assert_array_equal(ids, expected.ids[:n_queries])
+            np.testing.assert_array_equal(scores, expected.scores[:n_queries])
 
 
 @pytest.mark.parametrize("metric", core.METRICS)

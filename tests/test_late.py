@@ -247,8 +247,9 @@ class TestWhatIsLate:
             place = np.minimum(place, store.partitions.starts[0] // 16)
         snapshot = store.view(isa).snapshot
         for effort in (1.0, 3.0) if partitioned else (160.0, 2048.0, 16_000.0):
-            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 64, k,
-                                        effort, tells_late=True)
+            rule = inside.measure.rule_of(effort, deviations=partitioned)
+            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 64, k, rule,
+                                        tells_late=True)
             task.run()
             ids, scores = np.empty((64, k), np.int64), np.empty((64, k), np.float32)
             task.write_top(scores, ids, 0)
@@ -261,7 +262,7 @@ class TestWhatIsLate:
             assert (np.abs(late[3:67] / wanted - 1.0) < close).mean() > 0.8
             for i in range(5):
                 alone = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, i, i + 1,
-                                             k, effort, tells_late=True)
+                                             k, rule, tells_late=True)
                 alone.run()
                 told = np.zeros(1, np.float32)
                 alone.late_to(told, 0)
@@ -270,7 +271,7 @@ class TestWhatIsLate:
     def test_not_asked_for(self, index: farann.Index) -> None:
         snapshot = inside.snapshot_of(index)
         task = core.ApproximateTask(snapshot, core.Filter(snapshot), -skewed(5, 5), 0, 5, 10,
-                                    2048.0)
+                                    inside.StopRule(rows=2048))
         task.run()
         late = np.full(5, 2, np.float32)
         task.late_to(late, 0)
@@ -304,10 +305,10 @@ class TestTables:
         # Of efforts between, it is what searches find: within two deviations of the mean of 1,000.
         queries = inside.store_of(index).sample_queries(2048)
         snapshot = inside.snapshot_of(index)
-        for effort in (208.0, 416.0, 800.0):
+        for effort in (208, 416, 800):
             late = np.zeros(len(queries), np.float32)
             task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 2048, 10,
-                                        effort, tells_late=True)
+                                        inside.StopRule(rows=effort), tells_late=True)
             task.run()
             task.late_to(late, 0)
             usual = table.late_at(effort)

@@ -302,6 +302,20 @@ class TestLife:
         assert np.abs(index.reconstruct(ids) - new).max() < 1.0
         assert index.stats()["bytes"]["rows"] == 0
 
+    @pytest.mark.parametrize("codes", CODES)
+    def test_a_budget_of_all_rows_scans_all(self, codes: str, rng: np.random.Generator) -> None:
+        """Also where rows that were removed left gaps."""
+        rows, queries = gaussian(rng, 2000, 16), gaussian(rng, 20, 16)
+        index = codes_alone(rows, codes=codes)
+        index.remove(np.flatnonzero(rng.random(2000) < 0.9))
+        index.build()
+        codes_of = inside.store_of(index).codes
+        assert codes_of is not None and len(codes_of.panels) > len(index) + 100
+        expected = found(index.search_furthest(queries, 10, **EVERYTHING))
+        for budget in (len(index), len(index) + 40):
+            np.testing.assert_array_equal(
+                found(index.search_furthest(queries, 10, budget=budget)), expected)
+
     def test_rows_far_beyond_stay_float32(self, rng: np.random.Generator) -> None:
         index = codes_alone(gaussian(rng, 2000, 16))
         new = gaussian(rng, 20, 16) * np.float32(1e12)

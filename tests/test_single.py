@@ -386,4 +386,4 @@ class TestWork:
         none: NDArray[np.int64] = np.zeros(0, np.int64)
         chosen = core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
         with pytest.raises(ValueError, match="for all alike"):
-            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0, 0.0))
+            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0, 0.0), inside.EXACT)

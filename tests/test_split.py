@@ -77,10 +77,8 @@ def rows_are_given_up(parts: list[tuple[int, int]]) -> bool:
 @pytest.mark.parametrize("options", [{}, {"codes": "int4"}, {"codes": "float32"}, {"cells": 30}])
 def test_layouts_and_changes(
     options: dict[str, Any], metric: str, isa: str, rng: np.random.Generator,
-    monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]],
+    tasks: list[tuple[int, int]],
 ) -> None:
-    monkeypatch.setattr(inside.shortlists, "_LENGTH", 64)
-    monkeypatch.setattr(inside.shortlists, "_SHARE", 8)
     rows = clustered(rng, 6000, 24)
     index = index_of(rows, metric, **options).build(queries=clustered(rng, 1200, 24))
     inside.use_level(index, isa)

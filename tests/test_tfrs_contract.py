@@ -80,10 +80,11 @@ def cases(kind: str, brute_force: type, scann: type, *suites: str) -> Iterator[A
                 yield pytest.param(case, id=f"{layers}: {name}")
 
 
+# ScannTest asks what BruteForceTest does, of the same cases and by the same function
+# (test_scann_top_k): the native layer goes through them in ScaNN's place, and in no other.
 @pytest.mark.parametrize("case", [
     *cases("layers", NearestBruteForce, NearestNative, "StreamingTest", "BruteForceTest",
            "ScannTest"),
-    *cases("layers", NearestNative, NearestBruteForce, "BruteForceTest"),
     *cases("metrics", NearestBruteForce, NearestNative, "FactorizedTopKTest"),
 ])
 def test_of_tfrs(case: unittest.TestCase) -> None:

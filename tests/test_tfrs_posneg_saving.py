@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tfrs_cases import Elsewhere, Run, another_process, tf
+from tfrs_cases import Elsewhere, Run, tf
 from tfrs_posneg_cases import (
     LAYERS,
     NAMES,
@@ -27,7 +27,6 @@ from tfrs_posneg_cases import (
 
 from farann.adapters.tfrs import BruteForcePosNeg, PosNeg
 
-__all__ = ["another_process"]  # a fixture
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
 
 # Items that a model lacks, so that more than embeddings has to be kept.

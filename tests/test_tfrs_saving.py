@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from reference import METRICS
 from test_tfrs_layers import INDEXED, NAMES, QUERIES, ROWS, filled, order, text
-from tfrs_cases import Elsewhere, Run, another_process, tf
+from tfrs_cases import Elsewhere, Run, tf
 
 from farann.adapters.tfrs import BruteForceFurthest, Furthest, StreamingFurthest
 
-__all__ = ["another_process"]  # a fixture
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
 
 

@@ -84,7 +84,8 @@ class TestReached:
         truth, exact = index.search_furthest(queries, return_stats=True)
         efforts = (0.0, 6.0, INF) if cells else (64.0, 640.0, INF)
         by_k = inside.store_of(index).tunings.by_k
-        by_k[10] = Tuning(10, efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0))
+        by_k[10] = Tuning(10, () if cells else efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0),
+                          deviations=efforts if cells else ())
         scanned = []
         for recall in (0.4, 0.85):
             _, stats = index.search_furthest(queries, recall=recall, return_stats=True)
@@ -214,9 +215,9 @@ class TestTables:
         exact = [index.search_furthest(query, return_stats=True)[1] for query in queries]
         cost = sum(inside.cost.cost_of(work, 12, index.isa, single=True) for work in exact)
         effort = table.efforts[0]
-        self.tables(index)[10] = Tuning(10, (effort, INF), (1.0, 1.0), (0.1, 1.0),
-                                        predicted_thresholds=(
-            (table.predicted_thresholds[0], np.nan) if table.predicted_thresholds else ()))
+        self.tables(index)[10] = Tuning(10, (), (1.0, 1.0), (0.1, 1.0), predicted_thresholds=(
+            (table.predicted_thresholds[0], np.nan) if table.predicted_thresholds else ()),
+            deviations=(effort, INF))
         some = [index.search_furthest(query, recall=0.5, return_stats=True)[1] for query in queries]
         told = 32 * inside.cost.guard_cost(16, 256, index.isa, single=True)
         assert table.single_costs[0] == pytest.approx(

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,3 @@ class Elsewhere:
         for worker in self.workers.values():
             worker.communicate("", timeout=60)
             assert worker.returncode == 0
-
-
-@pytest.fixture(scope="module")
-def another_process() -> Iterator[Elsewhere]:
-    process = Elsewhere()
-    yield process
-    process.end()

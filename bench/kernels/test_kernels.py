@@ -95,13 +95,13 @@ def near_few_directions(rng: np.random.Generator, n: int, dim: int, rank: int) -
 
 
 def counts_of(rows: Array, queries: Array, metric: str, isa: str,
-              codes: _core.Codes) -> _core.Task:
-    """A task that has run: it knows what it scanned, refined and read."""
+              codes: _core.Codes) -> farann.SearchStats:
+    """What a task scanned, refined and read."""
     snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(rows.shape[1]),
                               _core.METRICS.index(metric), isa, codes=codes)
     task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), 10, False)
     task.run()
-    return task
+    return farann.SearchStats(len(queries), *task.did())
 
 
 def note_share(benchmark: Any, unit: str, rate: float, limit_name: str,
@@ -112,12 +112,13 @@ def note_share(benchmark: Any, unit: str, rate: float, limit_name: str,
         benchmark.extra_info[f"% of {limit_name}"] = round(100 * rate / limit, 1)
 
 
-def note_what_was_read(benchmark: Any, task: _core.Task, seconds: float, limit: float) -> None:
+def note_what_was_read(benchmark: Any, work: farann.SearchStats, seconds: float,
+                       limit: float) -> None:
     """Beside the times of a single query: its rates and what became of rows."""
-    benchmark.extra_info["bytes a row"] = round(task.bytes_read / task.scanned, 1)
-    benchmark.extra_info["refined"] = task.refined
-    benchmark.extra_info["rescored"] = task.rescored
-    note_share(benchmark, "GB/s", task.bytes_read / seconds, "read bandwidth", limit)
+    benchmark.extra_info["bytes a row"] = round(work.bytes_read / work.rows_scanned, 1)
+    benchmark.extra_info["refined"] = work.rows_refined
+    benchmark.extra_info["rescored"] = work.rows_rescored
+    note_share(benchmark, "GB/s", work.bytes_read / seconds, "read bandwidth", limit)
 
 
 @pytest.mark.parametrize("metric", _core.METRICS)
@@ -183,8 +184,8 @@ def test_upper_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
     queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
     codes = codes_of(rows, metric, upper_alone=True)
     seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
-    task = counts_of(rows, queries, metric, isa, codes)
-    benchmark.extra_info["rescored a query"] = round(task.rescored / BATCH)
+    work = counts_of(rows, queries, metric, isa, codes)
+    benchmark.extra_info["rescored a query"] = round(work.rows_rescored / BATCH)
     rate = 2.0 * rows.size * BATCH / seconds
     note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
 
@@ -200,9 +201,9 @@ def test_first_look(benchmark: Any, isa: str, directions: int, metric: str) -> N
     rows, queries = rows[:n], rows[n:]
     codes = codes_of(rows, metric, directions)
     seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
-    task = counts_of(rows, queries, metric, isa, codes)
-    benchmark.extra_info["refined a query"] = round(task.refined / BATCH)
-    rate = 2.0 * (task.scanned * (directions + 4) + task.refined * dim) / seconds
+    work = counts_of(rows, queries, metric, isa, codes)
+    benchmark.extra_info["refined a query"] = round(work.rows_refined / BATCH)
+    rate = 2.0 * (work.rows_scanned * (directions + 4) + work.rows_refined * dim) / seconds
     note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
 
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from farann.contract.index_spec import CODE_BITS
+
 __all__ = ["main"]
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
@@ -231,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
                        help="file to write the index to")
     build.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
                        help="what far means (default: l2)")
-    build.add_argument("--codes", choices=["int8", "int4", "float32"], default="int8",
+    build.add_argument("--codes", choices=list(CODE_BITS), default="int8",
                        help="how rows are scored before the exact rerank: by 8-bit codes (fast), "
                        "4-bit codes (half as large) or float32 rows (least memory) "
                        "(default: int8)")

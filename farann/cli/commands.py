@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from farann import BeyondHits, Hits, Index
-from farann.contract.checks import to_limits, to_new_ids
+from farann.contract.checks import to_new_ids
+from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
 from farann.io.vector_content import optional_package
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name

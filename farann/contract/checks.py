@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -225,36 +225,6 @@ def to_finite(name: str, value: Any) -> float:
     if abs(number) == float("inf"):
         raise ValueError(f"{name}: expected a finite number, got {number}")
     return number
-
-
-class Limits(NamedTuple):
-    """Where an approximate search may stop; at most one is given."""
-
-    recall: float | None
-    epsilon: float | None
-    budget: int | None
-
-
-def to_limits(recall: Any, epsilon: Any, budget: Any) -> Limits | None:
-    """Check how a search may stop; None where nothing is said."""
-    if recall is None and epsilon is None and budget is None:
-        return None
-    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget))
-             if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{given[0]}: expected at most one of recall, epsilon and budget, "
-                         f"got {' and '.join(given)}")
-    if recall is not None:
-        recall = to_float("recall", recall)
-        if not 0.0 < recall <= 1.0:
-            raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")
-    if epsilon is not None:
-        epsilon = to_float("epsilon", epsilon)
-        if not 0.0 <= epsilon < float("inf"):
-            raise ValueError(f"epsilon: expected a number of 0 or more, got {epsilon}")
-    if budget is not None:
-        budget = to_int("budget", budget, 1)
-    return Limits(recall, epsilon, budget)
 
 
 def to_mask(name: str, value: npt.NDArray[Any], n: int) -> BoolArray:

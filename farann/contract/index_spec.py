@@ -9,6 +9,9 @@ import numpy as np
 from farann.contract import checks
 from farann.contract.metric_traits import MetricTraits
 
+# Bits of a code by what `codes=` names; None: rows are scored as float32.
+CODE_BITS = {"int8": 8, "int4": 4, "float32": None}
+
 
 class IndexSpec(NamedTuple):
     """What an index was asked to be, as far as its rows are concerned."""
@@ -23,7 +26,7 @@ class IndexSpec(NamedTuple):
 
 def check_codes(codes: Any, cells: Any, keep_vectors: Any) -> int | str | None:
     """Check what an index was asked to keep of its rows; gives `cells` as Python has it."""
-    checks.to_choice("codes", codes, ("int8", "int4", "float32"))
+    checks.to_choice("codes", codes, tuple(CODE_BITS))
     cells = checks.to_cells(cells)
     if cells is not None and codes == "float32":
         raise ValueError("cells: partitions need codes, and codes='float32' means none")

@@ -13,22 +13,18 @@ from farann import _core
 from farann._types import Float32Array, Int32Array, Int64Array
 from farann.contract import checks
 from farann.contract.errors import FormatError
-from farann.contract.index_spec import IndexSpec
+from farann.contract.index_spec import CODE_BITS, IndexSpec
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
 from farann.io.tunings import metadata_of, tunings_from
-from farann.quantize.records import (
-    CodeArrays,
-    CodeBounds,
-    Layout,
-    Native,
-    PartitionArrays,
-    Shortlists,
-)
+from farann.quantize.records import CodeArrays, CodeBounds, Layout, Native, PartitionArrays
 from farann.store.ids import IdMap, distinct
 from farann.store.store import Store
 
 _CHUNK_BYTES = 1 << 24
+# Files of earlier versions may have shortlists, which searches scanned first. They are ignored, and
+# `recall=` is measured anew, as tables that were measured with them promise too much.
+_SHORTLISTS = "seeds.positions"
 
 
 def sections_of(settings: Mapping[str, Any],
@@ -76,16 +72,15 @@ class _Names(NamedTuple):
     codes: str
     bounds: str
     whole_bounds: str
-    shortlists: str
 
 
-_OURS = _Names("codes", "code_bounds", "whole_bounds", "seeds")
-_EXACT = _Names("exact", "exact_bounds", "exact_whole_bounds", "exact_seeds")
+_OURS = _Names("codes", "code_bounds", "whole_bounds")
+_EXACT = _Names("exact", "exact_bounds", "exact_whole_bounds")
 
 
 def _of_layout(layout: Layout, names: _Names, metadata: dict[str, Any]) -> dict[str, Any]:
     """Arrays of a layout; values that are none are put to the metadata."""
-    codes, partitions, shortlists = layout
+    codes, partitions = layout
     arrays = codes.sections(names.codes)
     metadata[names.bounds] = list(codes.bounds)
     if codes.whole_bounds is not None:
@@ -95,7 +90,7 @@ def _of_layout(layout: Layout, names: _Names, metadata: dict[str, Any]) -> dict[
         metadata["cell_unit"] = partitions.step
         if partitions.relative:
             metadata["relative"] = True
-    return arrays if shortlists is None else arrays | shortlists.sections(names.shortlists)
+    return arrays
 
 
 def _chunks(store: Store, first: int) -> Iterator[Float32Array]:
@@ -132,10 +127,12 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if made is not None:
-        store.tunings.by_k = tunings_from(metadata, store.partitions is not None)
         store.tunings.removed_before = store.n_removed
         store.exact, native_exact = _exact_of(metadata, arrays, count, store)
-        store.tunings.guards = guards_from(metadata, arrays, store.tunings.by_k, dim, spec)
+        tables = tunings_from(metadata, store.partitions is not None)
+        guards = guards_from(metadata, arrays, tables, dim, spec)
+        if _SHORTLISTS not in arrays:
+            store.tunings.by_k, store.tunings.guards = tables, guards
         store.keep_native(native, native_exact)
     return store
 
@@ -171,7 +168,7 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 def _check_layout(store: Store, n_coded: int) -> None:
     """FormatError unless the layout is of the kind that such an index has."""
     assert store.layout is not None
-    (codes, partitions, shortlists), spec = store.layout, store.spec
+    (codes, partitions), spec = store.layout, store.spec
     if (codes.squares is None) != (not spec.metric.adds_squared_norm):
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
     if codes.pca_filter is None and (codes.low_nibbles is None) != (spec.bits == 4):
@@ -182,8 +179,6 @@ def _check_layout(store: Store, n_coded: int) -> None:
         raise FormatError("section 'cells.inv_norms' doesn't fit the metric")
     if partitions is not None and partitions.relative and not (n_coded and spec.bits == 4):
         raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
-    if shortlists is not None and (n_coded or spec.bits == 4):
-        raise FormatError("the seeds are not those of these codes")
 
 
 def _restore_coded(store: Store, metadata: Mapping[str, Any],
@@ -239,13 +234,7 @@ def _layout_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any
         raise FormatError("the codes are not one of each row")
     partitions, partitions_of_core = _partitions_of(metadata, arrays, codes, of_core) if (
         names is _OURS) else (None, None)
-    shortlists = shortlists_of_core = None
-    if f"{names.shortlists}.positions" in arrays:
-        shortlists = Shortlists.from_sections(names.shortlists, arrays)
-        with _refusing("the seeds are not those of these codes"):
-            shortlists_of_core = shortlists.native(codes, of_core)
-    return Layout(codes, partitions, shortlists), Native(of_core, partitions_of_core,
-                                                         shortlists_of_core)
+    return Layout(codes, partitions), Native(of_core, partitions_of_core)
 
 
 @contextmanager
@@ -319,7 +308,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         "dim": lambda v: v is None or (_is_int(v) and 1 <= v <= checks.MOST_DIM),
         "count": lambda v: _is_int(v) and 0 <= v < 2**48,
         "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
-        "codes": lambda v: v in ("int8", "int4", "float32"),
+        "codes": lambda v: v in CODE_BITS,
         "cells": lambda v: v is None or v == "auto" or (
             _is_int(v) and 1 <= v < 2**63),
         "keep_vectors": lambda v: isinstance(v, bool),

@@ -11,23 +11,22 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array
 from farann.contract.index_spec import IndexSpec
+from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout import coding
 from farann.layout.coding import Builder, whole_panels
 from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
 from farann.layout.partitions import describe, number_of_partitions
-from farann.layout.shortlists import make_shortlists
 from farann.layout.transform_choice import transform_for
 from farann.quantize.int4 import shape_of
 from farann.quantize.kmeans import Space, partition
 from farann.quantize.query_sample import directions_of, moment_of
-from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays, Shortlists
+from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
 from farann.quantize.scalar import (
     FEW_ROWS,
     LARGEST_DIM,
     Extents,
     centred,
     measure_rows,
-    places_of,
     sample_of,
 )
 from farann.results import share_found
@@ -281,24 +280,11 @@ def code_more(rows: Float32Array, centre: Float64Array, spec: IndexSpec, isa: st
 
 def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:
     """What was made, with the recall of codes where they are all that will be left."""
-    if task.spec.vectors:
-        return Made(Layout(arrays, partitions, _shortlists_of(task, arrays)))
     layout = Layout(arrays, partitions)
+    if task.spec.vectors:
+        return Made(layout)
     found = _answers(task.builder, layout, task.query_sample, vectors=False)
     return Made(layout, recall=share_found(found, task.answers))
-
-
-def _shortlists_of(task: _Task, arrays: CodeArrays) -> Shortlists | None:
-    """Lists of rows that answer sample queries."""
-    # With a PCA filter, whole codes of the first rows are scanned, which do as well.
-    if arrays.pca_filter is not None or task.spec.bits != 8 or arrays.slots is None:
-        return None
-    builder = task.builder
-    places = places_of(arrays.slots.astype(np.int64), len(builder.rows))
-    return make_shortlists(arrays, places, task.query_vectors, task.answers, builder.centre,
-                           builder.metric,
-                           lambda queries, k: _answers(builder, Layout(arrays), queries, k=k),
-                           task.spec.seed, builder.isa)
 
 
 def _answers(builder: Builder, layout: Layout | None, queries: Float32Array,
@@ -306,7 +292,7 @@ def _answers(builder: Builder, layout: Layout | None, queries: Float32Array,
     """Slots of the rows furthest from each query, (len(queries), k)."""
     snapshot = _snapshot(builder, layout, vectors)
     hits, _ = batches.top(snapshot, _core.Filter(snapshot), queries, k, False, builder.threads,
-                          effort=None if vectors else np.inf)
+                          EXACT if vectors else ALL_CODES)
     return hits.ids
 
 
@@ -318,8 +304,7 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
         base = base if vectors else base[layout.codes.outliers]
     return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
                           builder.metric.number, builder.isa, codes=native.codes,
-                          partitions=native.partitions, vectors=vectors,
-                          shortlists=native.shortlists)
+                          partitions=native.partitions, vectors=vectors)
 
 
 def _by_partition(labels: Int32Array, first: Int64Array,

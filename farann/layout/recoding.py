@@ -50,7 +50,7 @@ def without(layout: Layout, outlier_rows: Float32Array,
 
 def _closed_up(layout: Layout) -> Layout:
     """Let rows of one partition and scale fill each other's gaps, if that frees panels."""
-    codes, partitions, _ = layout
+    codes, partitions = layout
     assert codes.slots is not None
     there = np.flatnonzero(codes.slots >= 0)
     if len(there) == 0:  # outliers alone: one panel of nobody
@@ -104,7 +104,7 @@ def extended(layout: Layout, n_rows: int, rows: Float32Array, centre: Float64Arr
 
     With partitions they belong to none, and are always searched.
     """
-    codes, partitions, _ = layout
+    codes, partitions = layout
     limit = 127.0 / float(codes.inv_scale.min())
     largest = np.empty(len(rows))
     if len(rows):

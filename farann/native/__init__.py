@@ -15,9 +15,9 @@ from pathlib import Path
 
 # Lowest first; `_cyutility` is what Cython adds to all.
 MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
-           "shortlists", "snapshot", "guard", "query_batch", "rough", "candidates", "key_scan",
+           "snapshot", "guard", "query_batch", "rough", "candidates", "key_scan",
            "row_scan", "coded_queries", "code_scan", "norm_pruning", "cost_judge", "position_keys",
-           "first_rows", "code_pass", "uncoded_rows", "shortlist_scan", "tail_scan", "ordered_scan",
+           "first_rows", "code_pass", "uncoded_rows", "tail_scan", "ordered_scan",
            "partition_choice", "partition_probe", "lateness", "answers", "search", "measuring",
            "single")
 

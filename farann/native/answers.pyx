@@ -46,41 +46,9 @@ cdef class Answers:
                 self.batch.code_products, self.batch.float_products, self.batch.blocks,
                 self.batch.passed)
 
-    @property
-    def scanned(self):
-        return self.batch.scanned
-
-    @property
-    def refined(self):
-        return self.batch.refined
-
-    @property
-    def rescored(self):
-        return self.batch.rescored
-
-    @property
-    def bytes_read(self):
-        return self.batch.bytes_read
-
-    @property
-    def code_products(self):
-        return self.batch.code_products
-
-    @property
-    def float_products(self):
-        return self.batch.float_products
-
-    @property
-    def blocks(self):
-        return self.batch.blocks
-
-    @property
-    def passed(self):
-        return self.batch.passed
-
 
 def write_best(tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
-    """Write what tasks found for the same queries in different rows, or in some of the same."""
+    """Write what tasks found for the same queries in different rows."""
     cdef Answers task, first = tasks[0]
     cdef int64_t i, j, n, room = 0, k = scores.shape[1]
     cdef farann_topk all
@@ -101,13 +69,9 @@ def write_best(tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
             n += found.count
         farann_entries_sort(all.entries, n, &NEVER)
         found = &first.batch.queries[i].found
-        found.count = 0
-        for j in range(n):
-            # A row has the same key wherever it was found, so that it lies beside itself.
-            if found.count < first.batch.k and (
-                    j == 0 or all.entries[j].id != all.entries[j - 1].id):
-                found.entries[found.count] = all.entries[j]
-                found.count += 1
+        found.count = min(n, first.batch.k)
+        for j in range(found.count):
+            found.entries[j] = all.entries[j]
         first.candidates.write_answer(&first.batch.queries[i], &scores[i, 0], &ids[i, 0], k)
     farann_arithmetic_end(before)
     free(all.entries)

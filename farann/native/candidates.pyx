@@ -258,7 +258,6 @@ cdef class Candidates:
         cdef const Segment *segment
         admitted.alive = NULL
         admitted.excluded.bits = 0
-        admitted.n_met = 0
         for s in range(2):
             segment = &self.batch.snapshot.segments[s]
             if segment.count == 0:

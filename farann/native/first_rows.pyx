@@ -12,12 +12,12 @@ from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
 from farann.native.position_keys cimport PositionKeys
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.shortlists cimport MOST_SCORED
 from farann.native.snapshot cimport FEW_BEST
 
 cdef enum:
-    # Fewer are scanned as all others are.
+    # Rows that are all scored before there is a threshold: fewer are scanned as all others are.
     LEAST_SCORED = 128
+    MOST_SCORED = 512
 
 
 @cython.no_gc  # what parts refer to never refers to them

@@ -39,8 +39,6 @@ cdef extern from "select.h" nogil:
         const uint8_t *alive
         const int64_t *ids
         farann_id_set excluded
-        const int64_t *met
-        int64_t n_met
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *, farann_best_scores *, double)
@@ -230,8 +228,10 @@ cdef extern from "kernels.h" nogil:
         project_function project_f64
         widen_function widen_f32
 
+    enum:
+        FARANN_MOST_LEVELS
+    int farann_levels(const farann_kernels **)
     const farann_kernels *farann_kernels_by_name(const char *)
-    const char *const *farann_kernel_levels()
 
 
 cdef extern from "metric.h" nogil:

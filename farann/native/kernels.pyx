@@ -11,12 +11,9 @@ cdef enum:
 
 def isa_levels():
     """Names of the instruction-set levels that this CPU has, slowest first."""
-    cdef const char *const *level = farann_kernel_levels()
-    names = []
-    while level[0] != NULL:
-        names.append(level[0].decode("ascii"))
-        level += 1
-    return tuple(names)
+    cdef const farann_kernels *levels[FARANN_MOST_LEVELS]
+    cdef int n = farann_levels(levels)
+    return tuple([levels[i].name.decode("ascii") for i in range(n)])
 
 
 cdef const farann_kernels *kernels_of(str isa) except NULL:

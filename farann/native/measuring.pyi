@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from farann.contract.stop_rule import StopRule
 from farann.native.process import CancelFlag
 from farann.native.snapshot import Filter, Snapshot
 
@@ -22,5 +23,5 @@ def surprises(
     queries: npt.NDArray[np.float32],
     scores: npt.NDArray[np.float32],
     k: int,
-    effort: float,
+    rule: StopRule,
 ) -> npt.NDArray[np.float64]: ...

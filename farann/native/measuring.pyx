@@ -61,13 +61,13 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
 
 
 def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-              const float[::1] scores, int64_t k, double effort):
+              const float[::1] scores, int64_t k, rule):
     """By how many deviations k-th keys are above the optimistic scores of good partitions.
 
     NaN where that can't be said; `scores` are those of the k-th rows of the queries.
     """
     cdef int64_t first = 0, count, i, n = queries.shape[0]
-    cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, effort)
+    cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, rule)
     cdef double[::1] found = np.full(n, np.nan)
     cdef PartitionChoice choice = task.choice
     cdef const Query *query

@@ -89,4 +89,4 @@ cdef class OrderedScan:
 
     cdef void forget(self, Query *query) noexcept nogil:
         """All that a query has found."""
-        query.found.count = query.candidates.count = query.best.count = query.filter.n_met = 0
+        query.found.count = query.candidates.count = query.best.count = 0

@@ -16,7 +16,7 @@ cdef class PartitionChoice:
     cdef CodedQueries coded
     cdef CodeScan code_scan
     cdef Partitions partitions
-    cdef double effort
+    cdef double credited
     cdef bint predicts, may_predict  # the k-th key; at present, and when a search begins
     cdef double beside  # what is predicted, from what good partitions score
     cdef int64_t budget
@@ -40,7 +40,7 @@ cdef class PartitionChoice:
 
     @staticmethod
     cdef PartitionChoice of(QueryBatch batch, Candidates candidates, CodedQueries coded,
-                            CodeScan code_scan, double effort, int64_t budget, double predicted)
+                            CodeScan code_scan, double credited, int64_t budget, double predicted)
     cdef void encode(self, int64_t i) noexcept nogil
     cdef void choose(self) noexcept nogil
     cdef bint sees_partitions(self, int64_t i) noexcept nogil

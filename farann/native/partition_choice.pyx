@@ -27,13 +27,13 @@ cdef enum:
 cdef class PartitionChoice:
     """Chooses the partitions whose optimistic score reaches what rows of the answer have to.
 
-    That is their mean key plus `effort` standard deviations. With a budget the best are chosen, as
+    That is their mean key plus `credited` standard deviations. With a budget the best are chosen, as
     long as they can be paid for.
     """
 
     @staticmethod
     cdef PartitionChoice of(QueryBatch batch, Candidates candidates, CodedQueries coded,
-                            CodeScan code_scan, double effort, int64_t budget, double predicted):
+                            CodeScan code_scan, double credited, int64_t budget, double predicted):
         """`budget`: rows to score at most.
 
         `predicted`: by how many deviations the k-th key is taken to be above what good partitions
@@ -45,7 +45,7 @@ cdef class PartitionChoice:
         cdef int64_t groups = partitions.coded.groups, n = batch.n_queries
         self.batch, self.candidates = batch, candidates
         self.coded, self.code_scan = coded, code_scan
-        self.partitions, self.effort, self.budget = partitions, effort, budget
+        self.partitions, self.credited, self.budget = partitions, credited, budget
         # A budget is spent once, and no query may begin again. The nearest caps are probed first,
         # and nothing need be predicted.
         self.beside, self.may_predict = predicted, (
@@ -81,14 +81,14 @@ cdef class PartitionChoice:
         self.nearest = <int32_t *>self.batch.scratch.allocate(
             self.batch.n_queries * MOST_NEAREST, sizeof(int32_t), False)
         for c in range(self.partitions.n_cells):
-            sine = min(self.effort * self.partitions.deviations[c], 1.0)
+            sine = min(self.credited * self.partitions.deviations[c], 1.0)
             self.sines[c], self.cosines[c] = <float>sine, <float>sqrt(1.0 - sine * sine)
             self.no_cosines[c] = 1.0
 
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code a query for partitions: its vector, transformed, was coded for rows last."""
         cdef Query *query = &self.batch.queries[i]
-        cdef double credit = self.effort if self.sines == NULL else 0.0
+        cdef double credit = self.credited if self.sines == NULL else 0.0
         if query.coded:
             farann_code_query(self.batch.kernels, self.batch.query_vector,
                               credit * query.prepared.vector_norm, &self.partitions.bounds,

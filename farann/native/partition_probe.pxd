@@ -9,7 +9,6 @@ from farann.native.ordered_scan cimport OrderedScan
 from farann.native.partition_choice cimport PartitionChoice
 from farann.native.partitions cimport Partitions
 from farann.native.query_batch cimport QueryBatch
-from farann.native.shortlist_scan cimport ShortlistScan
 from farann.native.uncoded_rows cimport UncodedRows
 
 
@@ -19,7 +18,6 @@ cdef class PartitionProbe:
     cdef CodedQueries coded
     cdef CodeScan code_scan
     cdef UncodedRows uncoded
-    cdef ShortlistScan shortlists
     cdef PartitionChoice choice
     cdef OrderedScan ordered
     cdef Partitions partitions
@@ -28,8 +26,7 @@ cdef class PartitionProbe:
 
     @staticmethod
     cdef PartitionProbe of(QueryBatch batch, Candidates candidates, CodedQueries coded,
-                           CodeScan code_scan, OrderedScan ordered, PartitionChoice choice,
-                           ShortlistScan shortlists)
+                           CodeScan code_scan, OrderedScan ordered, PartitionChoice choice)
     cdef void run(self) noexcept nogil
     cdef void choose_for_all(self) noexcept nogil
     cdef void start_again(self) noexcept nogil

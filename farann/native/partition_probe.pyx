@@ -12,7 +12,6 @@ from farann.native.kernels cimport *
 from farann.native.ordered_scan cimport OrderedScan
 from farann.native.partition_choice cimport PartitionChoice
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.shortlist_scan cimport ShortlistScan
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -22,12 +21,11 @@ cdef class PartitionProbe:
 
     @staticmethod
     cdef PartitionProbe of(QueryBatch batch, Candidates candidates, CodedQueries coded,
-                           CodeScan code_scan, OrderedScan ordered, PartitionChoice choice,
-                           ShortlistScan shortlists):
+                           CodeScan code_scan, OrderedScan ordered, PartitionChoice choice):
         cdef PartitionProbe self = PartitionProbe.__new__(PartitionProbe)
         self.batch, self.candidates = batch, candidates
         self.coded, self.code_scan = coded, code_scan
-        self.ordered, self.choice, self.shortlists = ordered, choice, shortlists
+        self.ordered, self.choice = ordered, choice
         self.uncoded, self.partitions = ordered.uncoded, choice.partitions
         self.heads = <int64_t *>batch.scratch.allocate(
             choice.partitions.n_padded + 2, sizeof(int64_t))
@@ -69,9 +67,6 @@ cdef class PartitionProbe:
             query.predicted = -INFINITY
             self.ordered.forget(query)
             self.uncoded.score_outliers(query)
-            if self.shortlists is not None:
-                self.shortlists.askers[0] = i
-                self.shortlists.score_list(self.shortlists.list_of[i], 0, 1)
             self.ordered.scan_for_one(i, self.ordered.n_first)
             self.choice.choosing[self.choice.n_choosing] = i
             self.choice.n_choosing += 1

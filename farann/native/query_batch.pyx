@@ -58,6 +58,10 @@ cdef class QueryBatch:
                 places += farann_id_set_room(filter.n_excluded(start + i))
         return self
 
+    cdef take_rule(self, rule):
+        """Stop where a `StopRule` says, as far as that is the same for all parts of a search."""
+        self.epsilon = rule.epsilon
+
     cdef take_radius(self, double radius):
         """Search for all rows beyond a radius, and not for the k best."""
         cdef int64_t i
@@ -114,7 +118,6 @@ cdef class QueryBatch:
         query.slack, query.pause, query.next_pause, query.by_keys = 0.0, 0, 0, False
         query.box_pause, query.next_box_pause, query.keys_end = 0, 0, False
         query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
-        query.filter.met, query.filter.n_met = NULL, 0
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = 0
         self.alike = self.n_near = 0

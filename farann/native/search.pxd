@@ -15,7 +15,6 @@ from farann.native.partition_choice cimport PartitionChoice
 from farann.native.partition_probe cimport PartitionProbe
 from farann.native.query_batch cimport QueryBatch
 from farann.native.row_scan cimport RowScan
-from farann.native.shortlist_scan cimport ShortlistScan
 from farann.native.tail_scan cimport TailScan
 from farann.native.uncoded_rows cimport UncodedRows
 
@@ -33,15 +32,14 @@ cdef class Task(Answers):
     cdef FirstRows first_rows
     cdef CodePass code_pass
     cdef UncodedRows uncoded
-    cdef ShortlistScan shortlists  # None where they are of no use
     cdef TailScan tail
     cdef readonly bint gave_up  # codes, as they rule out too little
     cdef bint lacks_tail  # whose codes take the place of the others
     cdef int64_t first, end  # of the rows to search, where these aren't all
 
     cdef put_together(self, QueryBatch batch, Codes codes, int64_t room, bint keys_may_decide)
-    cdef put_codes_together(self, Codes codes, costs, bint approximate, bint pca_filtered, stops)
-    cdef use_shortlists(self)
+    cdef put_codes_together(self, Codes codes, costs, bint approximate, bint pca_filtered,
+                            run_ends=*)
     cdef prepare(self)
     cdef void prepare_query(self, int64_t i) noexcept nogil
     cdef check_finished(self)

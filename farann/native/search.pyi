@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from farann.contract.stop_rule import StopRule
 from farann.native.answers import Answers
 from farann.native.process import CancelFlag
 from farann.native.snapshot import Filter, Snapshot
@@ -19,9 +20,9 @@ class Task(Answers):
         stop: int,
         k: int,
         nearest: bool,
+        rule: StopRule | None = None,
         *,
         radius: float | None = None,
-        epsilon: float = 0.0,
         flag: CancelFlag | None = None,
         costs: tuple[float, float, float, float] = ...,
         by_codes: bool = True,
@@ -40,12 +41,9 @@ class ApproximateTask(Task):
         start: int,
         stop: int,
         k: int,
-        effort: float,
+        rule: StopRule,
         *,
-        budget: int = 0,
-        expected: float = ...,
         flag: CancelFlag | None = None,
         tells_late: bool = False,
-        stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
     def late_to(self, late: npt.NDArray[np.float32], start: int) -> None: ...

@@ -9,7 +9,6 @@ A search is put together of parts, each a class of few fields in a module of its
     CodedQueries      queries as codes
     CodeScan          a block of codes: scanned for tiles of queries, refined
     UncodedRows       rows without codes
-    ShortlistScan     rows that answered similar queries
     FirstRows         the first coded rows, for a threshold
     CodePass          all coded rows, for queries that they can still answer
     TailScan          rows added since the last build
@@ -17,7 +16,6 @@ A search is put together of parts, each a class of few fields in a module of its
                       approximate searches: rows that are always scanned, partitions
 """
 
-from libc.math cimport INFINITY, NAN
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from farann.native.answers cimport Answers
@@ -40,7 +38,6 @@ from farann.native.position_keys cimport PositionKeys
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_scan cimport ExactScan, PackedScan, RowMajorScan
-from farann.native.shortlist_scan cimport ShortlistScan
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.tail_scan cimport TailScan
 from farann.native.uncoded_rows cimport UncodedRows
@@ -70,19 +67,18 @@ cdef class Task(Answers):
     """Some queries of an exact search: `run` answers them."""
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, bint nearest, *, radius=None,
-                 double epsilon=0.0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
-                 bint by_codes=True):
+                 int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radius=None,
+                 CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0), bint by_codes=True):
         cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest,
                                               flag)
         cdef Codes codes = codes_for(batch, by_codes)
-        batch.epsilon = epsilon
+        if rule is not None:
+            batch.take_rule(rule)
         if radius is not None:
             batch.take_radius(radius)
         self.put_together(batch, codes, CANDIDATE_ROOM, True)
         if codes is not None:
-            self.put_codes_together(codes, costs, False, codes.has_pca_filter, None)
-            self.use_shortlists()
+            self.put_codes_together(codes, costs, False, codes.has_pca_filter)
         self.prepare()
 
     # ---- what a search is made of ----
@@ -111,7 +107,8 @@ cdef class Task(Answers):
         if not few and (codes is None or uncoded > 0) and not self.row_scan.make_room():
             raise MemoryError("a search needs memory for the vectors of its queries")
 
-    cdef put_codes_together(self, Codes codes, costs, bint approximate, bint pca_filtered, stops):
+    cdef put_codes_together(self, Codes codes, costs, bint approximate, bint pca_filtered,
+                            run_ends=None):
         """The parts that go by codes."""
         cdef QueryBatch batch = self.batch
         cdef NormPruning pruning
@@ -128,15 +125,7 @@ cdef class Task(Answers):
                                      position_keys)
         if batch.snapshot.added is not None:
             self.tail = TailScan.of(batch, self.candidates, self.row_scan, self.coded,
-                                    self.code_scan, self.code_pass, stops)
-
-    cdef use_shortlists(self):
-        """Let the search begin with shortlists, if there are any for such queries."""
-        cdef QueryBatch batch = self.batch
-        if batch.snapshot.seeds_for(batch.k) and batch.sign > 0.0 and not batch.beyond:
-            self.shortlists = ShortlistScan.of(batch, self.candidates, self.coded, self.code_scan,
-                                               batch.snapshot.shortlists)
-            self.first_rows.n_scored = 0  # there is a threshold before
+                                    self.code_scan, self.code_pass, run_ends)
 
     cdef prepare(self):
         """All that is derived from queries before the search."""
@@ -185,8 +174,6 @@ cdef class Task(Answers):
         self.batch.kernels.begin()
         if self.first == 0:
             self.uncoded.score_uncoded()
-            if self.shortlists is not None:
-                self.shortlists.run()
         coded = self.code_pass.scan_all_codes(self.first, self.end)
         self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
@@ -279,57 +266,46 @@ cdef class Task(Answers):
 
 
 cdef class ApproximateTask(Task):
-    """Some queries of a search that stops early.
+    """Some queries of a search that stops early, where its rule says: an approximate `StopRule`.
 
-    The rows that answer many queries are always scanned. What follows depends on the layout: in
-    a partitioned index the partitions are probed whose mean key plus `effort` standard deviations
-    reaches the k-th best found so far, or what that is predicted to be in the end. Otherwise
-    `effort` is the number of positions that are scanned, and no others are.
+    The rows that answer many queries are always scanned. With `deviations`, in a partitioned index,
+    the partitions follow that reach the k-th best found so far, or what that is predicted to be in
+    the end; otherwise `rows` are scanned in their order.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
     With `tells_late` the search tells how late the answers of queries came, see `late_to`.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, double effort, *, int64_t budget=0,
-                 double expected=NAN, CancelFlag flag=None, bint tells_late=False, stops=None):
-        """`budget` limits the rows that are scanned, in whole panels; 0: no limit.
-
-        `expected`: by how many deviations the k-th key is taken to be above what good partitions
-        score, see `surprises`; NaN: nothing is predicted. `stops`: of each run of the tail, before
-        which position its scan ends; None: they are scanned whole.
-        """
-        # An infinite effort is for all rows, and no partition needs to be judged.
-        cdef Partitions partitions = snapshot.partitions if effort < INFINITY else None
+                 int64_t start, int64_t stop, int64_t k, rule, *, CancelFlag flag=None,
+                 bint tells_late=False):
+        cdef Partitions partitions = None if rule.deviations is None else snapshot.partitions
         cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, False,
                                               flag)
         cdef Codes codes = codes_for(batch, True)
-        cdef int64_t most = INT64_MAX, n_first
+        cdef int64_t budget = rule.budget, most = INT64_MAX, n_first
+        batch.take_rule(rule)
         # Thresholds may rise in steps here, and let more through in between. Where it is told how
         # late rows come, those that have keys would count for nothing.
         self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late)
         if codes is not None:
             self.put_codes_together(codes, (0.0, 0.0, 0.0, 0.0), True,
-                                    codes.has_pca_filter and partitions is not None, stops)
+                                    codes.has_pca_filter and partitions is not None, rule.run_ends)
             if 0 < budget <= snapshot.n_slots:
                 most = whole_panels(budget)
             n_first = codes.n_positions
             if partitions is not None:
                 n_first = min(partitions.starts[0], whole_panels(most // 2))
-            elif effort < n_first:
-                n_first = whole_panels(<int64_t>effort)
-            # Shortlists where they can be paid for.
-            if snapshot.shortlists is not None and most >= 2 * snapshot.shortlists.length:
-                self.use_shortlists()
-            if most < INT64_MAX and self.shortlists is not None:
-                most -= snapshot.shortlists.length
+            elif rule.rows is not None and rule.rows < n_first:
+                n_first = whole_panels(rule.rows)
             self.ordered = OrderedScan.of(batch, self.candidates, self.coded, self.code_scan,
                                           self.first_rows, self.uncoded, min(n_first, most))
             if partitions is not None:
                 self.choice = PartitionChoice.of(batch, self.candidates, self.coded, self.code_scan,
-                                                 effort, most, expected)
+                                                 rule.deviations, most,
+                                                 rule.predicted_threshold)
                 self.probe = PartitionProbe.of(batch, self.candidates, self.coded, self.code_scan,
-                                               self.ordered, self.choice, self.shortlists)
+                                               self.ordered, self.choice)
             if tells_late:
                 self.lateness = Lateness.of(batch, self.candidates, self.coded, partitions)
         self.prepare()
@@ -345,8 +321,6 @@ cdef class ApproximateTask(Task):
             return
         self.batch.kernels.begin()
         self.uncoded.score_uncoded()
-        if self.shortlists is not None:
-            self.shortlists.run()
         if self.choice is not None and self.choice.predicts:
             self.probe.choose_for_all()
         self.ordered.scan_in_order(0, self.ordered.n_first)

@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from farann.contract.stop_rule import StopRule
 from farann.native.guard import Guard
 from farann.native.snapshot import Filter, Snapshot
 
@@ -17,12 +18,9 @@ class SingleSearch:
         k: int,
         plan: object,
         costs: tuple[float, float, float, float],
+        rule: StopRule,
         *,
-        effort: float | None = None,
-        expected: float = ...,
         guard: Guard | None = None,
-        late: tuple[float, float, int] | None = None,
-        stops: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
     def search(
         self, queries: object

@@ -2,7 +2,6 @@
 
 from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
                              PyBuffer_Release, PyObject_GetBuffer)
-from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 from farann.native.guard cimport Guard
@@ -50,38 +49,31 @@ cdef class SingleSearch:
         What the caller made the plan of, to tell later whether that still holds.
     costs : tuple
         As for `Task`.
-    effort : float or None
-        As for `ApproximateTask`; None: the search is exact.
-    expected : float
-        Likewise.
+    rule : StopRule
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
-    late : tuple, optional
-        How late answers usually come: what `Guard.how_late` has after `late`. None: that isn't
-        told.
-    stops : int64 (r,), optional
-        As for `ApproximateTask`.
     """
 
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
     cdef double usual
+    cdef bint approximate
     cdef int64_t k
     cdef readonly object plan
-    cdef object costs, effort, expected, late, stops, results_of_one, results_of_batch
+    cdef object costs, rule, late, results_of_one, results_of_batch
     cdef bint unit, holds_gil
     cdef list idle, idle_without_codes
     cdef int64_t futile, without_codes  # searches that gave codes up in a row; that will not try
 
-    def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, *, effort=None,
-                 double expected=NAN, Guard guard=None, late=None, stops=None):
+    def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
+                 Guard guard=None):
         if filter.excluded is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
-        self.costs, self.effort, self.expected, self.guard = costs, effort, expected, guard
-        self.late, self.stops = late, stops
-        self.usual = NAN if late is None else late[0]
+        self.costs, self.rule, self.guard = costs, rule, guard
+        self.approximate, self.late = rule.approximate, rule.usual_lateness
+        self.usual = 0.0 if self.late is None else self.late[0]
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -91,12 +83,12 @@ cdef class SingleSearch:
     cdef Task new_task(self, bint by_codes):
         # Any query will do, as long as it has a direction.
         first = np.ones((1, self.snapshot.dim), np.float32)
-        if self.effort is None:
-            return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, costs=self.costs,
-                        by_codes=by_codes)
+        if not self.approximate:
+            return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, self.rule,
+                        costs=self.costs, by_codes=by_codes)
         return ApproximateTask(
-            self.snapshot, self.filter, first, 0, 1, self.k, self.effort, expected=self.expected,
-            tells_late=self.guard is not None and self.late is not None, stops=self.stops)
+            self.snapshot, self.filter, first, 0, 1, self.k, self.rule,
+            tells_late=self.guard is not None and self.late is not None)
 
     def search(self, queries):
         """Find the rows furthest from a float32 array (dim,) or (1, dim).
@@ -162,7 +154,7 @@ cdef class SingleSearch:
             return None
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
             return ()  # whoever answers it counts it
-        if self.effort is None:
+        if not self.approximate:
             self.judge_codes(by_codes, task.gave_up)
         if self.guard is not None:
             self.guard.alone += 1
@@ -181,7 +173,7 @@ cdef class SingleSearch:
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""
         cdef float late
-        if self.effort is None or (<ApproximateTask>task).lateness is None:
+        if not self.approximate or (<ApproximateTask>task).lateness is None:
             return False
         late = (<ApproximateTask>task).lateness.of_queries[0]
         self.guard.how_late(1, late, *self.late)

@@ -5,7 +5,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric
 from farann.native.partitions cimport Partitions
-from farann.native.shortlists cimport Shortlists
 
 cdef enum:
     # So many best scores are kept sorted; of more, new ones are gathered first.
@@ -30,7 +29,6 @@ cdef class Snapshot:
     cdef Codes codes
     cdef readonly Codes added
     cdef Partitions partitions
-    cdef Shortlists shortlists
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
     cdef bint vectors
@@ -44,7 +42,6 @@ cdef class Snapshot:
     cdef const uint8_t[::1] alive
 
     cdef take_added(self, runs, uncoded)
-    cpdef bint seeds_for(self, int64_t k)
 
 
 cdef class Filter:

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from farann.native.codes import Codes
 from farann.native.partitions import Partitions
-from farann.native.shortlists import Shortlists
 
 class Snapshot:
     added: Final[Codes | None]
@@ -27,13 +26,10 @@ class Snapshot:
         codes: Codes | None = None,
         partitions: Partitions | None = None,
         vectors: bool = True,
-        shortlists: Shortlists | None = None,
         added: Codes | None = None,
         runs: npt.NDArray[np.int64] | None = None,
         uncoded: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
-
-    def seeds_for(self, k: int) -> bool: ...
 
 class Filter:
     n_rows: Final[int]

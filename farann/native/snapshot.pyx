@@ -5,7 +5,6 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
 from farann.native.partitions cimport Partitions
-from farann.native.shortlists cimport Shortlists
 
 import numpy as np
 
@@ -32,8 +31,6 @@ cdef class Snapshot:
         Of the base.
     partitions : Partitions or None
         Of the codes.
-    shortlists : Shortlists or None
-        Of the codes.
     vectors : bool
         False: the base is there as codes alone, without a basis, and scores of its rows are rough.
     added : Codes or None
@@ -46,8 +43,8 @@ cdef class Snapshot:
 
     def __init__(self, const float[:, ::1] base, const float[:, ::1] tail, ids, alive,
                  const double[::1] centre, int metric, str isa, *, Codes codes=None,
-                 Partitions partitions=None, bint vectors=True, Shortlists shortlists=None, Codes added=None,
-                 runs=None, uncoded=None):
+                 Partitions partitions=None, bint vectors=True, Codes added=None, runs=None,
+                 uncoded=None):
         cdef int64_t n_base = base.shape[0]
         self.isa, self.kernels = isa, kernels_of(isa)
         if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
@@ -82,11 +79,7 @@ cdef class Snapshot:
             raise ValueError("partitions must be those of the codes")
         if partitions is not None and partitions.relative and (vectors or not codes.int4_alone):
             raise ValueError("only 4-bit codes without vectors are relative to means of partitions")
-        if shortlists is not None and (codes is None or shortlists.dim != self.dim or not vectors
-                                       or shortlists.n_positions != codes.n_positions):
-            raise ValueError("shortlists must be those of the codes")
-        self.codes, self.added = codes, added
-        self.partitions, self.shortlists = partitions, shortlists
+        self.codes, self.added, self.partitions = codes, added, partitions
         self.ids_by_slot = NULL
         if ids is not None and self.n_slots:
             self.ids_by_slot = &self.ids[0]
@@ -135,11 +128,6 @@ cdef class Snapshot:
         self.uncoded.count = self.uncoded_rows.shape[0]
         if self.uncoded.count:
             self.uncoded.positions = &self.uncoded_rows[0]
-
-    cpdef bint seeds_for(self, int64_t k):
-        """Whether searches for the k furthest rows begin with shortlists."""
-        return (self.shortlists is not None and k <= FEW_BEST // 2
-                and self.shortlists.length <= rows_in_cache(self.codes.groups * FARANN_CODE_GROUP))
 
 
 cdef class Filter:
@@ -212,7 +200,7 @@ cdef class Filter:
         cdef farann_filter result
         cdef int64_t n = self.n_excluded(i)
         result.alive, result.ids = self.alive, self.ids_by_slot
-        result.met, result.n_met, result.excluded.bits = NULL, 0, 0
+        result.excluded.bits = 0
         if n:
             farann_id_set_fill(&result.excluded, &self.excluded[self.offsets[i]], n, places)
         return result

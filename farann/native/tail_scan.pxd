@@ -22,20 +22,20 @@ cdef class TailScan:
     cdef NormPruning pruning
     cdef CostJudge judge
     cdef CodePass code_pass
-    cdef const int64_t[::1] stops  # before which positions scans of runs end
-    cdef bint has_stops  # or they are scanned whole
+    cdef const int64_t[::1] run_ends  # before which positions scans of runs end
+    cdef bint has_run_ends  # or they are scanned whole
     cdef bint base_pca_filtered  # whether rows of the base were
-    cdef bint stops_early  # whether they do, for the queries there are
+    cdef bint ends_early  # whether they do, for the queries there are
 
     @staticmethod
     cdef TailScan of(QueryBatch batch, Candidates candidates, RowScan row_scan, CodedQueries coded,
-                     CodeScan code_scan, CodePass code_pass, const int64_t[::1] stops=*)
-    cdef take_stops(self, Snapshot snapshot, const int64_t[::1] stops)
+                     CodeScan code_scan, CodePass code_pass, const int64_t[::1] run_ends=*)
+    cdef take_run_ends(self, Snapshot snapshot, const int64_t[::1] run_ends)
     cdef begin(self)
     cdef end(self)
     cdef void scan(self) noexcept nogil
     cdef bint all_found(self) noexcept nogil
-    cdef int64_t stop_of(self, int64_t run) noexcept nogil
+    cdef int64_t end_of(self, int64_t run) noexcept nogil
     cdef void take_added_codes(self) noexcept nogil
     cdef void score_added(self, Query *query) noexcept nogil
     cdef int64_t added_at(self, int64_t start, int64_t stop, int64_t *rows) noexcept nogil

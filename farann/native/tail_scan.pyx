@@ -23,25 +23,25 @@ cdef class TailScan:
 
     @staticmethod
     cdef TailScan of(QueryBatch batch, Candidates candidates, RowScan row_scan, CodedQueries coded,
-                     CodeScan code_scan, CodePass code_pass, const int64_t[::1] stops=None):
+                     CodeScan code_scan, CodePass code_pass, const int64_t[::1] run_ends=None):
         cdef TailScan self = TailScan.__new__(TailScan)
         self.batch, self.candidates, self.row_scan = batch, candidates, row_scan
         self.coded, self.code_scan, self.code_pass = coded, code_scan, code_pass
         self.pruning, self.judge = code_pass.pruning, code_pass.judge
-        self.take_stops(batch.snapshot, stops)
+        self.take_run_ends(batch.snapshot, run_ends)
         return self
 
-    cdef take_stops(self, Snapshot snapshot, const int64_t[::1] stops):
+    cdef take_run_ends(self, Snapshot snapshot, const int64_t[::1] run_ends):
         cdef int64_t run
-        if stops is None or snapshot.added is None:
+        if run_ends is None or snapshot.added is None:
             return
-        if stops.shape[0] != snapshot.runs.shape[0]:
-            raise ValueError("there must be a stop for each run")
-        for run in range(stops.shape[0]):
-            if stops[run] % FARANN_CODE_PANEL or not (
-                    snapshot.runs[run, 0] <= stops[run] <= snapshot.runs[run, 1]):
-                raise ValueError("stops must be positions of whole panels of their runs")
-        self.stops, self.has_stops = stops, True
+        if run_ends.shape[0] != snapshot.runs.shape[0]:
+            raise ValueError("there must be an end for each run")
+        for run in range(run_ends.shape[0]):
+            if run_ends[run] % FARANN_CODE_PANEL or not (
+                    snapshot.runs[run, 0] <= run_ends[run] <= snapshot.runs[run, 1]):
+                raise ValueError("ends must be positions of whole panels of their runs")
+        self.run_ends, self.has_run_ends = run_ends, True
 
     cdef begin(self):
         """Take the codes of the tail in place of those of the base."""
@@ -56,7 +56,7 @@ cdef class TailScan:
 
     cdef void scan(self) noexcept nogil:
         """Score all rows that have codes."""
-        self.stops_early = self.has_stops and self.all_found()
+        self.ends_early = self.has_run_ends and self.all_found()
         self.take_added_codes()
         self.batch.kernels.begin()
         self.scan_added_codes()
@@ -73,8 +73,8 @@ cdef class TailScan:
                 return False
         return True
 
-    cdef int64_t stop_of(self, int64_t run) noexcept nogil:
-        return self.stops[run] if self.stops_early else self.batch.snapshot.runs[run, 1]
+    cdef int64_t end_of(self, int64_t run) noexcept nogil:
+        return self.run_ends[run] if self.ends_early else self.batch.snapshot.runs[run, 1]
 
     cdef void take_added_codes(self) noexcept nogil:
         """Code the queries anew: what holds for the rows of the tail is another thing."""
@@ -87,7 +87,7 @@ cdef class TailScan:
             if self.batch.stopped():
                 return
             query = &self.batch.queries[i]
-            query.pass_floor, query.filter.n_met = NAN, 0  # what was met is in the base
+            query.pass_floor = NAN
             self.batch.find_query_vector(i)
             self.coded.encode(i)
             if query.coded:
@@ -126,7 +126,7 @@ cdef class TailScan:
         cdef int64_t run, start, stop, n, ramp = FIRST_BLOCK, done = 0, stale = 0
         self.judge.begin()
         for run in range(self.batch.snapshot.runs.shape[0]):
-            start, stop = self.batch.snapshot.runs[run, 0], self.stop_of(run)
+            start, stop = self.batch.snapshot.runs[run, 0], self.end_of(run)
             self.pruning.all_active()
             if self.pruning.by_norm:
                 ramp = FIRST_BLOCK
@@ -160,7 +160,7 @@ cdef class TailScan:
         self.code_scan.refine_all_deferred()
         rest.positions, rest.count = rows, 0
         while run < self.batch.snapshot.runs.shape[0]:
-            rest.count += self.added_at(start, self.stop_of(run), rows + rest.count)
+            rest.count += self.added_at(start, self.end_of(run), rows + rest.count)
             run += 1
             if run < self.batch.snapshot.runs.shape[0]:
                 start = self.batch.snapshot.runs[run, 0]

@@ -1,5 +1,4 @@
-"""What a layout consists of: codes of rows, partitions, shortlists. Each knows its own sections of
-a file.
+"""What a layout consists of: codes of rows, partitions. Each knows its own sections of a file.
 
 A new array of one of them is a field here, which the core reads by its name and a file keeps under
 it; nothing else lists them.
@@ -172,43 +171,11 @@ class PartitionArrays(Record):
         return means
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Shortlists(Record):
-    """Lists of rows that answer queries of one kind; see `_core.Shortlists` for the arrays."""
-
-    panels: UInt8Array = field(metadata=_array(np.uint8, 2))
-    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
-    squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    positions: Int32Array = field(metadata=_array(np.int32, 2))
-
-    def native(self, codes: CodeArrays, of_core: _core.Codes) -> _core.Shortlists:
-        """The same with the codes of the listed rows; ValueError or TypeError if they don't fit."""
-        positions = self.positions.astype(np.int64)
-        if codes.pca_filter is not None:
-            raise ValueError("there are no shortlists beside a basis")
-        if positions.size == 0 or positions.min() < 0 or positions.max() >= len(codes.panels):
-            raise ValueError("positions must be those of the codes")
-        flat = positions.ravel()
-        taken = codes.bytes_at(flat)[:, : codes.transform.width]
-        panels = np.zeros(taken.shape, np.uint8)
-        _core.pack_codes(np.ascontiguousarray(taken), np.arange(len(flat)), False, panels)
-        return _core.Shortlists(of_core, self, panels, codes.inv_scale[flat // _core.code_rows(1)],
-                           None if codes.squares is None else codes.squares[flat])
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of these arrays, and of the codes of the rows that they list."""
-        # Beside its codes a listed row has an inverse scale, a slot, and under l2 a square.
-        of_row = self.panels.shape[1] + 4 + 8 + (0 if self.squares is None else 4)
-        return super().nbytes + self.positions.size * int(of_row)
-
-
 class Native(NamedTuple):
     """A layout as the core has it."""
 
     codes: _core.Codes | None = None
     partitions: _core.Partitions | None = None
-    shortlists: _core.Shortlists | None = None
 
 
 class Layout(NamedTuple):
@@ -216,14 +183,12 @@ class Layout(NamedTuple):
 
     codes: CodeArrays
     partitions: PartitionArrays | None = None
-    shortlists: Shortlists | None = None
 
     def native(self, n_rows: int, dim: int) -> Native:
         """The same as the core has it; ValueError or TypeError if its parts don't fit."""
         codes = self.codes.native(n_rows, dim)
         partitions = None if self.partitions is None else self.partitions.native(self.codes)
-        shortlists = None if self.shortlists is None else self.shortlists.native(self.codes, codes)
-        return Native(codes, partitions, shortlists)
+        return Native(codes, partitions)
 
 
 class Origins(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from math import inf, nan
 
 import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Int64Array
+from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import pool
 from farann.runtime.cost import codes_pay, row_costs
@@ -42,53 +42,50 @@ _QUERY_BYTES = 16_384
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-        nearest: bool, threads: int, *, effort: float | None = None, budget: int = 0,
-        epsilon: float = 0.0, predicted_threshold: float = nan,
-        late: Float32Array | None = None,
-        stops: Int64Array | None = None) -> tuple[Hits, SearchStats]:
+        nearest: bool, threads: int, rule: StopRule = EXACT,
+        late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took.
 
-    Approximate, and for the furthest only, with an `effort` (see `_core.ApproximateTask`). How
-    late the answers of queries come in such a search is written to `late`.
+    Approximate rules are for the furthest only. How late the answers of queries come in such a
+    search is written to `late`.
     """
     n = len(queries)
     scores = np.empty((n, k), np.float32)
     ids = np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
     work = chosen.n_rows * snapshot.dim
-    by_codes = effort is not None or codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
+    by_codes = rule.approximate or codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         task: _core.Task
-        if effort is None:
-            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
-                              epsilon=epsilon, flag=flag, costs=costs, by_codes=by_codes)
+        if rule.approximate:
+            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule, flag=flag,
+                                         tells_late=late is not None)
         else:
-            task = _core.ApproximateTask(
-                snapshot, chosen, queries, start, stop, k, effort, budget=budget,
-                expected=predicted_threshold, flag=flag, tells_late=late is not None, stops=stops)
+            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, flag=flag,
+                              costs=costs, by_codes=by_codes)
         task.run()
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    share = 1 if effort is None or (effort == inf and not budget) else _APPROXIMATE_SHARE
+    share = 1 if rule.scans_all else _APPROXIMATE_SHARE
     long = _is_long(n, work // share, k, snapshot.isa)
     costs = row_costs(n, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
-    if long and n < threads and effort is None and epsilon == 0.0 and snapshot.added is None:
+    if long and n < threads and rule is EXACT and snapshot.added is None:
         n_parts = min(threads * _PARTS_A_THREAD, n * work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
         split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,
                                                 n_parts, costs)
         if split is not None:
             return split
-    most = _QUERIES_A_TASK if effort is None else _QUERIES_OF_CELLS
-    if effort is None and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+    most = _QUERIES_OF_CELLS if rule.approximate else _QUERIES_A_TASK
+    if not rule.approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
         most = _QUERIES_OF_FEW_ROWS
     _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
@@ -134,22 +131,19 @@ def _in_blocks(rows: int) -> int:
     return (rows // _BLOCK + 1) * _BLOCK
 
 
-def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object, *,
-           guard: _core.Guard | None = None, effort: float | None = None, budget: int = 0,
-           predicted_threshold: float = nan, late: tuple[float, float, int] | None = None,
-           stops: Int64Array | None = None) -> _core.SingleSearch | None:
+def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
+           rule: StopRule, guard: _core.Guard | None = None) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 
-    None where a query takes long, and has to be one that Ctrl+C ends, where many rows are asked
-    for, or with a budget.
+    None where a query takes long, and has to be one that Ctrl+C ends, or where many rows are asked
+    for.
     """
     work = everything.n_rows * snapshot.dim
-    share = 1 if effort is None or effort == inf else _APPROXIMATE_SHARE
-    if budget or k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
+    share = 1 if rule.scans_all else _APPROXIMATE_SHARE
+    if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa), effort=effort,
-                              expected=predicted_threshold, guard=guard, late=late, stops=stops)
+                              row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,

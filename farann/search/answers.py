@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from farann._types import Float32Array
-from farann.contract.checks import Limits
+from farann.contract.stop_rule import EXACT, Limits
 from farann.results import Hits, SearchStats
 from farann.runtime import batches
 from farann.search import guarded, plans, singles
@@ -33,28 +32,22 @@ def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
     store, k, queries = question.store, question.k, question.queries
     view = store.view(question.isa)
-    options: dict[str, Any] = {}
-    plan, guard, usual = store.tunings.by_k.get(k), None, None
+    rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
     # Of few rows an approximate search may find too little, and an exact one has little to do.
     if limits is not None and (
             limits.epsilon is not None or not question.row_filters.are_few(store)):
-        options = plans.options_for(limits, store, k, question.isa, question.threads,
-                                    every_row=question.every_row, single=len(queries) == 1)
-        if "predicted_threshold" in options:  # by a plan
-            guard = store.tunings.guards.get(k)
-        usual = options.pop("late", None)
+        rule, guard = plans.rule_for(limits, store, k, question.isa, question.threads,
+                                     every_row=question.every_row, single=len(queries) == 1)
     if guard is not None and limits is not None and len(queries):
         search = guarded.Search(store, view, question.row_filters, queries, k, question.threads,
                                 question.unfiltered)
-        hits, stats = guarded.top(guard, search, options, usual, limits.recall)
+        hits, stats = guarded.top(guard, search, rule, limits.recall)
     else:
-        chosen = question.row_filters.filter(store, view, len(queries),
-                                             exact="effort" not in options)
-        snapshot = view.snapshot if "effort" in options else view.exact
-        hits, stats = batches.top(snapshot, chosen, queries, k, question.nearest,
-                                  question.threads, **options)
+        chosen = question.row_filters.filter(store, view, len(queries), exact=not rule.approximate)
+        hits, stats = batches.top(view.snapshot_for(rule), chosen, queries, k, question.nearest,
+                                  question.threads, rule)
     if len(queries) == 1 and not question.nearest and question.unfiltered and (
             store.built and (limits is None or limits.recall is not None)):
         singles.keep(store, question.isa, k, None if limits is None else limits.recall, plan,
-                     guard, options | {"late": usual})
+                     guard, rule)
     return hits, stats

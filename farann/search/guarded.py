@@ -7,12 +7,12 @@ to see what the others lack.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from farann._types import BoolArray, Float32Array, Int64Array
+from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
 from farann.search import singles
@@ -26,8 +26,6 @@ from farann.tuning.guard import Guard
 _UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
 # Where fewer than one query in so many is like the sample, these don't make a batch of their own.
 _FEW_LIKE = 8
-# How the core is told to scan all codes.
-_ALL_CODES: dict[str, Any] = {"effort": inf}
 
 
 class Search(NamedTuple):
@@ -41,17 +39,16 @@ class Search(NamedTuple):
     threads: int
     unfiltered: bool
 
-    def run(self, options: dict[str, Any]) -> tuple[Hits, SearchStats]:
-        """The k best rows of each query, approximate with an effort among the `options`."""
-        approximate = "effort" in options
-        if not options and len(self.queries) == 1 and self.unfiltered and self.store.built:
+    def run(self, rule: StopRule, late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
+        """The k best rows of each query; `late` as for `batches.top`."""
+        if rule is EXACT and len(self.queries) == 1 and self.unfiltered and self.store.built:
             found = singles.exact(self.store, self.view.exact.isa, self.queries, self.k)
             if found is not None:
                 return found
         chosen = self.row_filters.filter(self.store, self.view, len(self.queries),
-                                         exact=not approximate)
-        return batches.top(self.view.snapshot if approximate else self.view.exact, chosen,
-                           self.queries, self.k, False, self.threads, **options)
+                                         exact=not rule.approximate)
+        return batches.top(self.view.snapshot_for(rule), chosen, self.queries, self.k, False,
+                           self.threads, rule, late)
 
     def of(self, which: Int64Array) -> Search:
         """The same for some of the queries."""
@@ -59,43 +56,40 @@ class Search(NamedTuple):
                              row_filters=self.row_filters.of(which, len(self.queries)))
 
 
-def top(guard: Guard, search: Search, options: dict[str, Any],
-        usual: tuple[float, float, int] | None = None,
+def top(guard: Guard, search: Search, rule: StopRule,
         recall: float | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query: exact for those that are unlike the sample, or turn out to be,
-    as their answers come later than is `usual`, and `recall` isn't reached.
+    as their answers come later than is usual, and `recall` isn't reached.
 
-    `options` are for the others. Without vectors all codes are scanned in the place of an exact
+    The rule is for the others. Without vectors all codes are scanned in the place of an exact
     search.
     """
-    n, k = len(search.queries), search.k
+    n, k, usual = len(search.queries), search.k, rule.usual_lateness
     unlike = guard.unlike(search.queries, search.threads)
     if unlike is None and usual is None:
-        return search.run(options)
+        return search.run(rule)
     guarded = np.empty(0, np.int64) if unlike is None else unlike
     if len(guarded) * _FEW_LIKE > n * (_FEW_LIKE - 1):
         guarded = np.arange(n)
     like = np.delete(np.arange(n), guarded)
-    exact = {} if search.store.n_coded is None else _ALL_CODES
-    late = np.zeros(len(like), np.float32)
-    if usual is not None:
-        options = options | {"late": late}
+    exact = EXACT if search.store.n_coded is None else ALL_CODES
+    late = None if usual is None else np.zeros(len(like), np.float32)
     did = []
 
-    def search_some(which: Int64Array, limits: dict[str, Any]) -> None:
+    def search_some(which: Int64Array, rule: StopRule, late: Float32Array | None = None) -> None:
         if len(which):
-            found, work = search.of(which).run(limits)
+            found, work = search.of(which).run(rule, late)
             hits.scores[which], hits.ids[which] = found
             did.append(work)
 
     if unlike is None:
-        hits, work = search.run(options)
+        hits, work = search.run(rule, late)
         did.append(work)
     else:
         hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
-        search_some(like, options)
+        search_some(like, rule, late)
         search_some(guarded, exact)
-    if usual is not None and recall is not None:
+    if usual is not None and late is not None and recall is not None:
         how_late = guard.tests.how_late(len(like), float(late.sum(dtype=np.float64)), *usual)
         again = _repeat(like, late > usual[0], how_late, recall, hits,
                         lambda which: search_some(which, exact))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from math import nan
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from farann._types import Float32Array
-from farann.contract.checks import Limits
-from farann.search import depths, stop_rules
+from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
+from farann.search import depths
 from farann.store.store import Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
@@ -17,32 +16,55 @@ from farann.tuning.plans import Measured
 from farann.tuning.table import missing_at
 
 
-def options_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *,
-                every_row: bool, single: bool) -> dict[str, Any]:
-    """How the core is told where to stop; nothing means exact."""
-    if store.n_coded is not None:
-        options = stop_rules.search_options(limits, len(store), store.partitions is not None)
-        if options is not None:
-            return options
+def check_exact(what: str, vectors: bool, instead: str) -> None:
+    """Refuse what needs the vectors, if they were dropped."""
+    if not vectors:
+        raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
+                         f"{instead}")
+
+
+def check_limits(limits: Limits | None, vectors: bool) -> None:
+    """Refuse searches whose answers would be exact, or within epsilon."""
+    if limits is None or limits.epsilon is not None:
+        what = "exact search" if limits is None else "epsilon: a guarantee"
+        check_exact(what, vectors, "give recall=, or budget=")
+
+
+def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, every_row: bool,
+             single: bool) -> tuple[StopRule, Guard | None]:
+    """Where a search stops; and by a plan, the guard that tells which queries it is for."""
     if limits.epsilon is not None:
-        return {"epsilon": limits.epsilon}
+        return StopRule(epsilon=limits.epsilon) if limits.epsilon else EXACT, None
     if limits.budget is not None:
-        return {"effort": float("inf") if store.partitions is None else measure.MOST_DEVIATIONS,
-                "budget": limits.budget}
-    if limits.recall is None or limits.recall == 1.0 or store.codes is None or not len(store):
-        return {}
+        return _within(limits.budget, store), None
+    # Without vectors all codes are scanned where others would search exactly.
+    exact = EXACT if store.n_coded is None else ALL_CODES
+    no_plan = limits.recall == 1.0 or store.codes is None or not len(store) or (
+        store.n_coded is not None and store.partitions is None)
+    if limits.recall is None or no_plan:
+        return exact, None
     tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
                                         lambda: store.plan_holds(k))
     effort = tuned.effort_for(limits.recall, single=single)
-    # Without vectors all codes are scanned where others would search exactly.
-    if effort == float("inf") and store.n_coded is None:
-        return {}
+    if effort == float("inf"):
+        return exact, None
+    rule = measure.rule_of(effort, deviations=bool(tuned.deviations))
     # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
-    if not every_row:
-        return {"effort": effort, "predicted_threshold": nan}
-    return {"effort": effort, "predicted_threshold": tuned.predicted_threshold_at(effort),
-            "late": tuned.late_at(effort),
-            "stops": depths.stops_for(store, k, missing_at(limits.recall), isa, threads)}
+    if every_row:
+        rule = replace(rule, predicted_threshold=tuned.predicted_threshold_at(effort),
+                       usual_lateness=tuned.late_at(effort),
+                       run_ends=depths.stops_for(store, k, missing_at(limits.recall), isa, threads))
+    return rule, store.tunings.guards.get(k)
+
+
+def _within(budget: int, store: Store) -> StopRule:
+    """The rule of a search that scans at most so many rows."""
+    if budget >= len(store) and (store.partitions is None or store.n_coded is not None):
+        return ALL_CODES  # rows that were removed may have left gaps among the others
+    if store.partitions is None:
+        return StopRule(rows=budget)
+    return StopRule(deviations=measure.MOST_DEVIATIONS,
+                    budget=budget if budget <= store.n_slots else 0)
 
 
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,

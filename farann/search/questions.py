@@ -10,9 +10,10 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import Limits, to_limits
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches
-from farann.search import answers, filters, singles, stop_rules
+from farann.search import answers, filters, plans, singles
 from farann.search.filters import Filter
 from farann.store.contents import Contents
 from farann.store.store import Store
@@ -154,8 +155,8 @@ class Questions(Contents):
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
-        limits = checks.to_limits(recall, epsilon, budget)
-        stop_rules.check_limits(limits, self._keep_vectors)
+        limits = to_limits(recall, epsilon, budget)
+        plans.check_limits(limits, self._keep_vectors)
         hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
         return (hits, stats) if return_stats else hits
 
@@ -168,7 +169,7 @@ class Questions(Contents):
         Hits
             Nearest first: the smallest distances, the largest dot products or cosines.
         """
-        stop_rules.check_exact("search_nearest", self._keep_vectors,
+        plans.check_exact("search_nearest", self._keep_vectors,
                                "only the furthest rows can be searched for")
         return self._search_top(queries, k, True, exclude, allowed, threads)[0]
 
@@ -200,7 +201,7 @@ class Questions(Contents):
         array([2, 1, 0])
         """
         limit = checks.to_float("radius", radius)
-        stop_rules.check_exact("search_beyond", self._keep_vectors,
+        plans.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)
@@ -292,7 +293,7 @@ class Questions(Contents):
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
-                    limits: checks.Limits | None = None) -> tuple[Hits, SearchStats]:
+                    limits: Limits | None = None) -> tuple[Hits, SearchStats]:
         k = checks.to_int("k", k, 1)
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)

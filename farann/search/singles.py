@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
+from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import Hits, SearchStats
 from farann.runtime import batches
 from farann.store.store import Store
@@ -18,19 +17,18 @@ _MOST_SINGLES = 16
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | None,
-         guard: Guard | None, options: dict[str, Any]) -> None:
+         guard: Guard | None, rule: StopRule) -> None:
     """Keep what answers the next single queries that are asked in the same way.
 
-    `plan` is the table that there was before the options were chosen: if that was another one
-    than at the next search, they are chosen anew.
+    `plan` is the table that there was before the rule was chosen: if that was another one than at
+    the next search, it is chosen anew.
     """
     before = store.singles.get((isa, k, recall))
     if before is not None and before.plan is plan:
         return  # this query wasn't one for it
     view = store.view(isa)
-    snapshot = view.snapshot if "effort" in options else view.exact
-    kept = batches.single(snapshot, view.everything, k, plan,
-                          guard=None if guard is None else guard.tests, **options)
+    kept = batches.single(view.snapshot_for(rule), view.everything, k, plan, rule,
+                          None if guard is None else guard.tests)
     if kept is None:
         return
     if len(store.singles) >= _MOST_SINGLES:
@@ -69,7 +67,7 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike,
 def _exact(store: Store, isa: str, queries: npt.ArrayLike,
            k: int) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | tuple[()] | None:
     if (isa, k, None) not in store.singles:
-        keep(store, isa, k, None, None, None, {})
+        keep(store, isa, k, None, None, None, EXACT)
     kept = store.singles.get((isa, k, None))
     return None if kept is None else kept.search(queries)
 

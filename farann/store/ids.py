@@ -38,11 +38,6 @@ class IdMap:
         return self._next
 
     @property
-    def implicit(self) -> bool:
-        """Whether every id is its slot."""
-        return self._ids is None
-
-    @property
     def nbytes(self) -> int:
         """Bytes held."""
         held = 0 if self._ids is None else self._ids.nbytes

@@ -20,11 +20,12 @@ from tqdm import tqdm
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 from farann.contract.index_spec import IndexSpec
+from farann.contract.stop_rule import StopRule
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
 from farann.layout.build import Made, make_codes, sampled
 from farann.quantize import decoding
-from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
+from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record
 from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
 from farann.store.depths import Depths
@@ -43,6 +44,10 @@ class View(NamedTuple):
     snapshot: _core.Snapshot
     everything: _core.Filter
     exact: _core.Snapshot  # the same, or another layout for exact searches
+
+    def snapshot_for(self, rule: StopRule) -> _core.Snapshot:
+        """What a search with such a rule sees."""
+        return self.snapshot if rule.approximate else self.exact
 
 
 class Store:
@@ -128,8 +133,8 @@ class Store:
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
                     self.spec.metric.number, isa, codes=layout.codes,
-                    partitions=layout.partitions, vectors=self.n_coded is None,
-                    shortlists=layout.shortlists, added=added, runs=runs, uncoded=uncoded)
+                    partitions=layout.partitions, vectors=self.n_coded is None, added=added,
+                    runs=runs, uncoded=uncoded)
 
             snapshot = exact = snapshot_of(native)
             if native_exact is not None:
@@ -159,11 +164,6 @@ class Store:
     def partitions(self) -> PartitionArrays | None:
         """Partitions of these codes."""
         return None if self.layout is None else self.layout.partitions
-
-    @property
-    def shortlists(self) -> Shortlists | None:
-        """Shortlists of these codes."""
-        return None if self.layout is None else self.layout.shortlists
 
     def native_added(self) -> _core.Codes | None:
         """Codes of the tail as the core has them; None where there are none."""
@@ -392,7 +392,6 @@ class Store:
             "codes": _nbytes(self.codes, self.added and self.added.room,
                              self.exact and self.exact.codes),
             "cells": _nbytes(self.partitions),
-            "seeds": _nbytes(self.shortlists, self.exact and self.exact.shortlists),
         }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import nan
 
 import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Int64Array
+from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
 from farann.runtime.cost import cost_of, guard_cost
@@ -38,6 +40,11 @@ _ENOUGH = 0.9995
 _BELOW = 2.0
 
 
+def rule_of(effort: float, *, deviations: bool) -> StopRule:
+    """The rule of a measured effort."""
+    return StopRule(deviations=effort) if deviations else StopRule(rows=int(effort))
+
+
 def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
     """How many queries to measure with: more give a surer recall, and take longer."""
     most = int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
@@ -56,7 +63,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     one is measured as well. With the table come the ids of the queries' answers.
     """
     chosen = _core.Filter(snapshot)
-    everything = None if with_vectors else float("inf")
+    everything = EXACT if with_vectors else ALL_CODES
     work, truth = _searched(exact or snapshot, chosen, queries, k, everything)
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     alone = queries[:: -(-len(queries) // _MOST_SINGLES)] if singles else queries[:0]
@@ -74,23 +81,23 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     else:
         doublings = max(1, int(np.log2(max(chosen.n_rows / _FEWEST_ROWS, 2.0))))
         efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
-        if snapshot.seeds_for(k):
-            efforts.insert(0, 0.0)  # the rows of a list, and no others
         efforts += [share * chosen.n_rows for share in _MOST_SHARES
                     if share * chosen.n_rows > efforts[-1]]
     tried: list[tuple[float, ...]] = []
     for effort in efforts:
-        predicted = nan
+        rule = rule_of(effort, deviations=with_partitions)
         if predicts:
-            predicted = _predicted_threshold(snapshot, chosen, queries, k, effort, truth)
+            rule = replace(rule, predicted_threshold=_predicted_threshold(
+                snapshot, chosen, queries, k, rule, truth))
         late = np.zeros(len(queries), np.float32) if tells_late else None
-        work, found = _searched(snapshot, chosen, queries, k, effort, predicted, late)
+        work, found = _searched(snapshot, chosen, queries, k, rule, late)
         recall = share_found(found.ids, truth.ids)
         cost = (cost_of(work, snapshot.dim, snapshot.isa) + told * len(queries)) / of_exact
-        single_cost = told_alone + _single_cost(snapshot, chosen, alone, k, effort, predicted)
+        single_cost = told_alone + _single_cost(snapshot, chosen, alone, k, rule)
         lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
                                                     float(late.std(dtype=np.float64)))
-        tried.append((effort, recall, cost, predicted, single_cost / of_exact_single, *lateness))
+        tried.append((effort, recall, cost, rule.predicted_threshold,
+                      single_cost / of_exact_single, *lateness))
         # With little effort too few rows may be found, and all have to be searched after all.
         dearer = len(tried) > 1 and cost >= tried[-2][2]
         if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
@@ -109,7 +116,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
     """Nanoseconds, estimated, that an exact search takes."""
-    work, _ = _searched(snapshot, _core.Filter(snapshot), queries, k, None)
+    work, _ = _searched(snapshot, _core.Filter(snapshot), queries, k, EXACT)
     return cost_of(work, snapshot.dim, snapshot.isa)
 
 
@@ -126,38 +133,37 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
 
 
 def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-              effort: float | None, predicted: float = nan,
-              late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
+              rule: StopRule, late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
     # One thread, as the number of threads changes how queries are grouped.
-    hits, work = batches.top(snapshot, chosen, queries, k, False, 1, effort=effort,
-                             predicted_threshold=predicted, late=late)
+    hits, work = batches.top(snapshot, chosen, queries, k, False, 1, rule, late)
     return work, hits
 
 
 def _single_cost(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-                 effort: float | None, predicted: float = nan) -> float:
+                 rule: StopRule) -> float:
     """Nanoseconds that queries take which are asked one by one, on average; NaN of none."""
-    costs = [cost_of(_searched(snapshot, chosen, queries[i : i + 1], k, effort, predicted)[0],
-                     snapshot.dim, snapshot.isa, single=True) for i in range(len(queries))]
+    costs = [cost_of(_searched(snapshot, chosen, queries[i : i + 1], k, rule)[0], snapshot.dim,
+                     snapshot.isa, single=True) for i in range(len(queries))]
     return sum(costs) / len(costs) if costs else nan
 
 
 def _predicting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
                      truth: Hits) -> bool:
     """Whether fewer rows are scanned; not where rows that answer most tell more than partitions."""
-    scanned = [
-        _searched(snapshot, chosen, queries, k, _USUAL, predicted)[0].rows_scanned
-        for predicted in (_predicted_threshold(snapshot, chosen, queries, k, _USUAL,
-                                               truth), nan)]
-    return scanned[0] < scanned[1]
+    plain = rule_of(_USUAL, deviations=True)
+    predicting = replace(plain, predicted_threshold=_predicted_threshold(
+        snapshot, chosen, queries, k, plain, truth))
+    scanned, scanned_plain = (_searched(snapshot, chosen, queries, k, rule)[0].rows_scanned
+                              for rule in (predicting, plain))
+    return scanned < scanned_plain
 
 
 def _predicted_threshold(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
-                         k: int, effort: float, truth: Hits) -> float:
+                         k: int, rule: StopRule, truth: Hits) -> float:
     """What nearly all k-th keys are above, see `Tuning.predicted_thresholds`."""
     last = np.ascontiguousarray(truth.scores[:, -1])
     # No row is searched for, so memory for one each is enough.
-    found = _core.surprises(snapshot, chosen, queries, last, 1, effort)
+    found = _core.surprises(snapshot, chosen, queries, last, 1, rule)
     found = found[np.isfinite(found)]
     if len(found) == 0:
         return nan

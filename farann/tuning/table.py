@@ -37,9 +37,9 @@ class Tuning(NamedTuple):
     k : int
         Rows that were asked for.
     rows : tuple of float
-        Without partitions: how many rows are scanned, those first that answer many queries, beside
-        the shortlist of a query that is like those `build` was given. Infinite for exact search,
-        which comes last, or without vectors for a scan of all codes. Empty with partitions.
+        Without partitions: how many rows are scanned, those first that answer many queries.
+        Infinite for exact search, which comes last, or without vectors for a scan of all codes.
+        Empty with partitions.
     recalls : tuple of float
         The share of the true k furthest rows that was found; without vectors, of those that all
         codes find.

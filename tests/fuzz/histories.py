@@ -49,10 +49,6 @@ KINDS: dict[str, dict[str, Any]] = {
 SMALL = [
     (inside.build, "FEW_ROWS", 64), (inside.transform_choice, "FEW_ROWS", 64),
     (inside.partitions, "_FEW_ROWS", 100),
-    # Lists want more rows than they are long, which this many positions have in cells, too.
-    (inside.shortlists, "_LENGTH", 64), (inside.shortlists, "_SHARE", 2), (inside.shortlists,
-                                                                           "_LEAST_LISTS", 2),
-    (inside.shortlists, "_LEAST_KNOWN", 0.0), (inside.shortlists, "_LEAST_FOUND", 0.0),
     (native_codes, "HUB_ROWS", 32), (native_codes, "CACHED_BYTES", 0),
     # Batches on few rows go by codes, too.
     (inside.cost, "_CODED_QUERY", 0.0), (inside.cost, "_CODED_COORDINATE", 0.0),

@@ -25,7 +25,9 @@ int main(int argc, char **argv) {
         LLVMFuzzerTestOneInput(data, sizeof data);
     }
     printf("%d inputs at", rounds);
-    for (const char *const *name = farann_kernel_levels(); *name; name++) printf(" %s", *name);
+    const farann_kernels *levels[FARANN_MOST_LEVELS];
+    const int n_levels = farann_levels(levels);
+    for (int i = 0; i < n_levels; i++) printf(" %s", levels[i]->name);
     printf("\n");
     return 0;
 }

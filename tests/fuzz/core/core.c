@@ -6,7 +6,7 @@
 
 enum { MOST_ARRAYS = 256 };
 
-const farann_kernels *levels[MOST_LEVELS];
+const farann_kernels *levels[FARANN_MOST_LEVELS];
 int n_levels;
 int largest_code = 127;
 
@@ -68,12 +68,9 @@ double key_of(int metric, const float *row, int64_t dim, const double *query) {
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
-    for (const char *const *name = farann_kernel_levels(); *name; name++) {
-        levels[n_levels] = farann_kernels_by_name(*name);
-        if (levels[n_levels]->largest_code < largest_code)
-            largest_code = levels[n_levels]->largest_code;
-        n_levels++;
-    }
+    n_levels = farann_levels(levels);
+    for (int level = 0; level < n_levels; level++)
+        if (levels[level]->largest_code < largest_code) largest_code = levels[level]->largest_code;
     return 0;
 }
 

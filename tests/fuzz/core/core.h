@@ -16,9 +16,9 @@
 #include "quantize.h"
 #include "kernels.h"
 
-enum { MOST_LEVELS = 8, PANEL = FARANN_CODE_PANEL, GROUP = FARANN_CODE_GROUP };
+enum { PANEL = FARANN_CODE_PANEL, GROUP = FARANN_CODE_GROUP };
 
-extern const farann_kernels *levels[MOST_LEVELS];
+extern const farann_kernels *levels[FARANN_MOST_LEVELS];
 extern int n_levels;
 extern int largest_code; /* that all levels take */
 

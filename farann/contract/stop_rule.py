@@ -1,0 +1,94 @@
+"""Where a search stops: what users ask for, and the record that travels to the native search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import Any, NamedTuple
+
+from farann._types import Int64Array
+from farann.contract import checks
+
+# More rows than any layout has.
+ALL_ROWS = 2**62
+
+
+class Limits(NamedTuple):
+    """Where an approximate search may stop; at most one is given."""
+
+    recall: float | None
+    epsilon: float | None
+    budget: int | None
+
+
+def to_limits(recall: Any, epsilon: Any, budget: Any) -> Limits | None:
+    """Check how a search may stop; None where nothing is said."""
+    if recall is None and epsilon is None and budget is None:
+        return None
+    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget))
+             if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{given[0]}: expected at most one of recall, epsilon and budget, "
+                         f"got {' and '.join(given)}")
+    if recall is not None:
+        recall = checks.to_float("recall", recall)
+        if not 0.0 < recall <= 1.0:
+            raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")
+    if epsilon is not None:
+        epsilon = checks.to_float("epsilon", epsilon)
+        if not 0.0 <= epsilon < float("inf"):
+            raise ValueError(f"epsilon: expected a number of 0 or more, got {epsilon}")
+    if budget is not None:
+        budget = checks.to_int("budget", budget, 1)
+    return Limits(recall, epsilon, budget)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StopRule:
+    """Where a search stops; by default where its answer is certain.
+
+    With `rows` or `deviations` it is approximate: it scans some of the coded rows, and takes errors
+    of codes for noise.
+
+    Attributes
+    ----------
+    epsilon : float
+        Rows may be left out that are no more than this better than the k-th found.
+    rows : int, optional
+        How many of the coded rows are scanned, the first in their order, in whole panels.
+    deviations : float, optional
+        Partitions are probed whose mean key plus so many standard deviations reaches the k-th best
+        key, beside the rows that are in none.
+    budget : int
+        With `deviations`: how many rows are scanned at most, in whole panels; 0: no limit.
+    predicted_threshold : float
+        With `deviations`: by how many deviations the k-th key is taken to be above what good
+        partitions score, see `_core.surprises`; NaN: nothing is predicted.
+    run_ends : int64 (r,), optional
+        Before which position of the added rows the scan of each run ends; by default it is scanned
+        whole.
+    usual_lateness : (float, float, int), optional
+        How late answers usually come, see `Tuning.late_at`, where that is to be watched.
+    """
+
+    epsilon: float = 0.0
+    rows: int | None = None
+    deviations: float | None = None
+    budget: int = 0
+    predicted_threshold: float = nan
+    run_ends: Int64Array | None = None
+    usual_lateness: tuple[float, float, int] | None = None
+
+    @property
+    def approximate(self) -> bool:
+        """Whether some coded rows aren't looked at, or errors of codes taken for noise."""
+        return self.rows is not None or self.deviations is not None
+
+    @property
+    def scans_all(self) -> bool:
+        """Whether every row is scored in some way."""
+        return not self.approximate or self.rows == ALL_ROWS
+
+
+EXACT = StopRule()
+ALL_CODES = StopRule(rows=ALL_ROWS)
