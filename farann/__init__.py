@@ -10,6 +10,9 @@
 ((5, 10), (5, 10))
 """
 
+import logging
+from typing import TYPE_CHECKING, Any
+
 from farann._core import isa_levels
 from farann._version import __version__
 from farann.contract.errors import FormatError, RecallWarning
@@ -17,6 +20,9 @@ from farann.index import Index, search_furthest
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.search.filters import Filter
 from farann.tuning.table import Tuning
+
+if TYPE_CHECKING:
+    from farann import metrics, vectors
 
 __all__ = [
     "BeyondHits",
@@ -29,5 +35,23 @@ __all__ = [
     "Tuning",
     "__version__",
     "isa_levels",
+    "metrics",
     "search_furthest",
+    "vectors",
 ]
+
+logging.getLogger("farann").addHandler(logging.NullHandler())
+
+# Modules that are imported when they are first asked for.
+_LATER = ("metrics", "sklearn", "vectors")
+
+if not TYPE_CHECKING:  # which would take any name for one that there is
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            from importlib import import_module
+
+            return import_module(f"farann.{name}")
+        raise AttributeError(f"module 'farann' has no attribute {name!r}", name=name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})

@@ -13,17 +13,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from farann import BeyondHits, Hits, Index
 from farann.contract.checks import to_limits, to_new_ids
 from farann.io.files import replacing, require_regular
 from farann.io.vector_content import optional_package
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["build", "demo", "info", "search", "tune"]
 
@@ -303,6 +305,8 @@ def _is_shown(arguments: argparse.Namespace) -> bool:
 
 
 def _progress(arguments: argparse.Namespace, total: int, unit: str) -> tqdm[NoReturn]:
+    from tqdm import tqdm
+
     return tqdm(total=total, unit=f" {unit}", unit_scale=total > 99_999, leave=False,
                 disable=not _is_shown(arguments))
 

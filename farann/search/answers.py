@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -21,8 +20,7 @@ from farann.tuning.table import Tuning
 _MOST_SINGLES = 16
 
 
-@dataclass(kw_only=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What is asked of a store, checked."""
 
     store: Store

@@ -28,6 +28,9 @@ _CODED_COORDINATE = 0.05
 _SORTED_BELOW = 16
 # Of fewer rows than one in so many all searches are exact.
 _EXACT_BELOW = 4
+# Ids to leave out for a whole batch are listed for each query, up to so many in all; more are taken
+# from the rows that are allowed.
+_MOST_LISTED = 1 << 20
 
 
 class Filter:
@@ -102,6 +105,15 @@ class Rows:
         self._by_mask: _core.Filter | None = None
         self._by_list: _core.Filter | None = None
 
+    def mask(self) -> UInt8Array:
+        """A byte for each slot, 1 for the rows."""
+        if self._mask is not None:
+            return self._mask
+        assert self._slots is not None
+        mask = np.zeros(self._n_slots, np.uint8)
+        mask[self._slots] = 1
+        return mask
+
     def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
         """The rows as the core searches them for so many queries with least work."""
         if exact and _list_pays(store, view, self.count, n_queries):
@@ -113,12 +125,7 @@ class Rows:
                 self._by_list = _core.Filter(view.snapshot, slots=slots)
             return self._by_list
         if self._by_mask is None:
-            mask = self._mask
-            if mask is None:
-                assert self._slots is not None
-                mask = np.zeros(self._n_slots, np.uint8)
-                mask[self._slots] = 1
-            self._by_mask = _core.Filter(view.snapshot, mask)
+            self._by_mask = _core.Filter(view.snapshot, self.mask())
         return self._by_mask
 
 
@@ -186,11 +193,23 @@ def row_filters(store: Store, exclude: Any, allowed: Any, n_queries: int,
             rows = _rows_of_mask(store, checks.to_mask("allowed", array, len(store)))
         else:
             rows = rows_of_ids(store, checks.to_ids("allowed", array, copy=False))
-    if exclude is not None:
+    if exclude is not None and not single and checks.is_flat(exclude):
+        ids = checks.to_ids("exclude", exclude)
+        if len(ids) * n_queries > _MOST_LISTED:
+            rows = _without(store, rows, ids)
+        elif len(ids) and n_queries:
+            excluded = np.tile(ids, n_queries), np.arange(n_queries + 1) * len(ids)
+    elif exclude is not None:
         ids, offsets = checks.to_listed_ids("exclude", exclude, n_queries, single)
         if len(ids):
             excluded = ids, offsets
     return RowFilters(rows, excluded)
+
+
+def _without(store: Store, rows: Rows | None, ids: Int64Array) -> Rows:
+    """Rows, or all, that have none of these ids."""
+    mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
+    return Rows(store, mask=mask if rows is None else mask & rows.mask())
 
 
 def prepared(index: object, store: Store | None, allowed: Any, exclude: Any) -> Filter:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Ids, Int64Array
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.results import BeyondHits, Hits, SearchStats
-from farann.runtime import batches
+from farann.runtime import batches, pool
 from farann.search import answers, filters, stop_rules
 from farann.search.filters import Filter
 from farann.store.contents import Contents
@@ -20,6 +21,8 @@ from farann.store.store import Store
 
 class Questions(Contents):
     """The part of `farann.Index` that answers queries."""
+
+    __slots__ = ()
 
     def _laid_out(self) -> Store | None:
         """What to search."""
@@ -110,14 +113,14 @@ class Questions(Contents):
             multiple of 16. Rows added since are scanned as well; and all rows are where filters
             leave fewer than k of these, or where there are no codes.
         exclude : optional
-            Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
-            sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
-            (m,). Ids that are not in the index are ignored.
+            Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
+            each query its own, as an int array (n_queries, m) padded with -1, or a sequence of
+            n_queries arrays, lists or sets. Ids that are not in the index are ignored.
         allowed : optional
             The only rows that may be found, for all queries: ids (m,), a boolean mask
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
         threads : int, optional
-            In the place of the index's own number.
+            In the place of the index's own number; -1 for as many as there are CPUs.
         return_stats : bool
             Also return what the search did: rows scored at each level, and bytes read.
 
@@ -214,7 +217,7 @@ class Questions(Contents):
         return batches.beyond(view.exact, chosen, vectors, limit,
                               self._threads_for(threads))
 
-    def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
+    def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:
         """Scores of given rows for given queries.
 
@@ -249,7 +252,7 @@ class Questions(Contents):
                                               self._threads_for(threads))
         return scores[0] if single else scores
 
-    def reconstruct(self, ids: npt.ArrayLike) -> Float32Array:
+    def reconstruct(self, ids: Ids) -> Float32Array:
         """The stored rows of some ids; of rows that are there as codes alone, what these say.
 
         Parameters
@@ -271,7 +274,7 @@ class Questions(Contents):
         if store is None:
             return np.empty((0, 0), np.float32)
         rows = store.take(slots)
-        return rows[0] if np.ndim(ids) == 0 else rows
+        return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
 
     # ---- shared by the above ----
 
@@ -280,15 +283,17 @@ class Questions(Contents):
         return traits_of(self._metric).normalized
 
     def _threads_for(self, threads: int | None) -> int:
-        return checks.to_threads(threads) or self.threads
+        number = self._threads if threads is None else checks.to_threads(threads)
+        return pool.cpu_count() if number is None or number == -1 else number
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
 
     def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
         """Checked queries, and whether it was a single one."""
-        vectors = self._vectors("queries", queries)
-        return vectors, np.ndim(queries) == 1 and len(vectors) == 1
+        array = checks.to_array("queries", queries)  # a column of lists has two dimensions
+        vectors = self._vectors("queries", array)
+        return vectors, array.ndim == 1 and len(vectors) == 1
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -324,7 +329,7 @@ class Questions(Contents):
         return Hits(scores, ids), self._last_search
 
 
-def known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
+def known_slots(store: Store | None, ids: Ids) -> Int64Array:
     wanted = checks.to_ids("ids", ids, single=True)
     slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
     unknown = wanted[slots < 0]

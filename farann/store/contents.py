@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from farann.store.store import Store
 class Contents:
     """The part of `farann.Index` that says what is in it."""
 
+    __slots__ = ("__weakref__", "_codes", "_isa", "_keep_vectors", "_last_search", "_metric",
+                 "_store", "_threads")
+
     # Set by `Index`. All that changes is in the store: whoever reads takes it once, and needs no
     # lock.
     _store: Store | None
@@ -25,6 +28,22 @@ class Contents:
     _isa: str
     _threads: int | None
     _last_search: tuple[int, ...]
+
+    if not TYPE_CHECKING:  # which would take any attribute for one that there is
+        def __getattr__(self, name: str) -> Any:
+            if name == "_store":  # `close` took it
+                raise ValueError("the index is closed")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}",
+                                 name=name, obj=self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        try:
+            self._store  # noqa: B018
+        except ValueError:
+            return True
+        return False
 
     @property
     def dim(self) -> int | None:
@@ -40,7 +59,8 @@ class Contents:
     @property
     def threads(self) -> int:
         """Threads that a batch may use."""
-        return self._threads or pool.cpu_count()
+        number = self._threads
+        return pool.cpu_count() if number is None or number == -1 else number
 
     @property
     def isa(self) -> str:
@@ -57,6 +77,10 @@ class Contents:
         store = self._store
         return 0 if store is None else len(store)
 
+    def __bool__(self) -> bool:
+        """True, of an empty index as well, so that ``index or other`` doesn't lose it."""
+        return True
+
     def __contains__(self, id: object) -> bool:
         try:
             ids = checks.to_ids("id", [id])
@@ -66,6 +90,8 @@ class Contents:
         return store is not None and bool(store.slots_of(ids)[0] >= 0)
 
     def __repr__(self) -> str:
+        if self.closed:
+            return "<farann.Index: closed>"
         return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self._metric!r}, "
                 f"isa={self._isa!r}>")
 

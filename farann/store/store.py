@@ -15,10 +15,9 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract.index_spec import IndexSpec
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
@@ -27,6 +26,7 @@ from farann.quantize import decoding
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record, Shortlists
 from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
+from farann.runtime.progress import told
 from farann.store.depths import Depths
 from farann.store.ids import IdMap
 from farann.tuning.plans import Tunings
@@ -243,7 +243,7 @@ class Store:
         alive[slots] = 0
         return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
 
-    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False,
+    def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1) -> Store:
         """One segment, without what was removed, with a new centre, and the rows coded."""
         if self.n_coded is not None:
@@ -280,7 +280,7 @@ class Store:
         draw = np.random.default_rng([self.spec.seed, 2])
         return np.asarray(base[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
 
-    def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
+    def _merged(self, progress: Progress) -> tuple[Float32Array, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
         if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
             return self._tail, self.ids
@@ -289,8 +289,10 @@ class Store:
         live = self.live_slots()
         base = np.empty((len(live), self.dim), np.float32)
         starts = range(0, len(live), _ROWS_AT_ONCE)
-        for start in tqdm(starts, "merging rows", disable=not progress):
-            base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+        with told("merging rows", len(starts), progress) as advance:
+            for start in starts:
+                base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+                advance(1)
         return base, self.ids.kept(live)
 
     def _uncoded(self, live: Int64Array) -> Store:
