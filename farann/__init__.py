@@ -22,7 +22,8 @@ from farann.search.filters import Filter
 from farann.tuning.table import Tuning
 
 if TYPE_CHECKING:
-    from farann import metrics, vectors
+    from farann import metrics as metrics  # noqa: PLC0414 - this exports them
+    from farann import vectors as vectors  # noqa: PLC0414
 
 __all__ = [
     "BeyondHits",
@@ -35,9 +36,7 @@ __all__ = [
     "Tuning",
     "__version__",
     "isa_levels",
-    "metrics",
     "search_furthest",
-    "vectors",
 ]
 
 logging.getLogger("farann").addHandler(logging.NullHandler())

@@ -108,7 +108,9 @@ def test_kept_and_refused() -> None:
     again = pickle.loads(pickle.dumps(made))
     assert (again.kneighbors(Q)[1] == right[1]).all() and again.index_.metric == "l2"
     assert clone(made).get_params() == made.get_params()
-    for bad, error in ((0, ValueError), (61, ValueError), (2.5, TypeError)):  # type: Any, Any
+    refused: list[tuple[Any, type[Exception]]] = [(0, ValueError), (61, ValueError),
+                                                  (2.5, TypeError)]
+    for bad, error in refused:
         with pytest.raises(error, match="n_neighbors"):
             made.kneighbors(Q, bad)
     with pytest.raises(ValueError, match="n_samples_fit - 1"):
