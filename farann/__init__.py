@@ -22,8 +22,8 @@ from farann.search.filters import Filter
 from farann.tuning.table import Tuning
 
 if TYPE_CHECKING:
-    from farann import metrics as metrics  # noqa: PLC0414 - this exports them
-    from farann import vectors as vectors  # noqa: PLC0414
+    from farann import metrics as metrics
+    from farann import vectors as vectors
 
 __all__ = [
     "BeyondHits",

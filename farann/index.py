@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-from farann._types import Float32Array, Ids, Int64Array, Progress
+from farann._types import Float32Array, Ids, Progress
 from farann.contract import checks
 from farann.contract.index_spec import IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
@@ -20,7 +20,7 @@ from farann.results import Hits, SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.search import plans
-from farann.search.questions import known_slots
+from farann.store import asked_ids
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
@@ -104,7 +104,7 @@ class Index(Saved):
     # ---- changing it ----
 
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
-            copy: bool = True) -> Int64Array:
+            copy: bool = True) -> npt.NDArray[Any]:
         """Append rows; the index keeps copies of its own unless told otherwise.
 
         An index that was built takes rows without building again, until they are more than those
@@ -115,9 +115,10 @@ class Index(Saved):
         rows : array_like (n, dim)
             Real numbers of any type and any strides, kept as float32: arrays, tensors on the CPU,
             frames, or a column of arrays or lists of pandas, polars or pyarrow.
-        ids : array_like of int (n,), optional
-            Ids of 0 or more, none in use. By default counting goes on after the largest id that
-            was ever used, beginning with 0.
+        ids : array_like of int or str (n,), optional
+            Ids, none in use: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8,
+            not both in one index. By default counting goes on after the largest integer that was
+            ever used, beginning with 0.
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
             than memory, or in a column of lists of a fixed size. They must be float32 in C order
@@ -125,8 +126,8 @@ class Index(Saved):
 
         Returns
         -------
-        int64 (n,)
-            The rows' ids.
+        int64 or object (n,)
+            The rows' ids, objects where they are strings.
 
         Raises
         ------
@@ -147,7 +148,7 @@ class Index(Saved):
         """
         vectors = checks.to_vectors("rows", rows, self.dim, normalized=self._normalized,
                                     single=False, as_is=not copy)
-        new_ids = None if ids is None else checks.to_new_ids("ids", ids, len(vectors))
+        checked = asked_ids.new(ids, len(vectors))
         with self._lock:
             store = self._store
             if store is None:
@@ -155,7 +156,8 @@ class Index(Saved):
             if store.dim != vectors.shape[1]:  # another thread was first
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
-            new_ids = store.ids_for(new_ids, len(vectors))
+            new_ids, labels = asked_ids.given(store, checked, len(vectors))
+            store = store.changed(labels=labels)
             if copy:
                 store = store.with_rows(vectors, new_ids)
                 if store.built and store.outgrown:
@@ -166,7 +168,7 @@ class Index(Saved):
             else:
                 store = store.adopting(vectors, new_ids)
             self._store = store
-        return new_ids
+        return new_ids if labels is None else labels.texts(new_ids)
 
     def remove(self, ids: Ids) -> None:
         """Remove rows; their space comes back with the next `build`.
@@ -182,7 +184,7 @@ class Index(Saved):
         """
         with self._lock:
             store = self._store
-            slots = known_slots(store, ids)
+            slots = asked_ids.known_slots(store, ids)
             if len(slots) and store is not None:
                 self._store = store.without(distinct(slots))
 

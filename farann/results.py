@@ -52,7 +52,7 @@ class _Table:
 
 class _HitArrays(NamedTuple):
     scores: Float32Array
-    ids: Int64Array
+    ids: npt.NDArray[Any]
 
 
 class Hits(_HitArrays, _Table):
@@ -63,7 +63,7 @@ class Hits(_HitArrays, _Table):
     scores : float32 (n_queries, k), or (k,) for a single query
         Distances (l2), dot products or cosines, best first. NaN where there are fewer rows.
     ids : int64, the same shape
-        The rows' ids; -1 where there are fewer rows.
+        The rows' ids; -1 where there are fewer rows. Where ids are strings, objects, and None.
 
     Notes
     -----
@@ -98,7 +98,8 @@ class Hits(_HitArrays, _Table):
     def found(self) -> BoolArray:
         """Whether there is a row at each place, of the shape of `ids`; False where it is padding,
         so that ``hits.ids[hits.found]`` are ids alone."""
-        return self.ids >= 0
+        there: BoolArray = self.ids >= 0 if self.ids.dtype != object else self.ids != np.array(None)
+        return there
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self.found))
@@ -171,7 +172,7 @@ def share_found(found: Int64Array, wanted: Int64Array) -> float:
 class _BeyondArrays(NamedTuple):
     offsets: Int64Array
     scores: Float32Array
-    ids: Int64Array
+    ids: npt.NDArray[Any]
 
 
 class BeyondHits(_BeyondArrays, _Table):
@@ -182,7 +183,7 @@ class BeyondHits(_BeyondArrays, _Table):
     offsets : int64 (n_queries + 1,)
         Query i found ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
     scores : float32 (offsets[-1],)
-    ids : int64 (offsets[-1],)
+    ids : int64 (offsets[-1],), or objects where ids are strings
 
     Examples
     --------

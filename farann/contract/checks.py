@@ -337,10 +337,15 @@ def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int
         if value.ndim != 2 or len(value) != n_queries:
             raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
         return list(to_ids(name, value.reshape(-1)).reshape(value.shape))
+    return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(to_lists(name, value, n_queries))]
+
+
+def to_lists(name: str, value: Any, n_queries: int) -> Sequence[Any]:
+    """Check that there is something for each query."""
     try:
         given = len(value)
     except TypeError:
         raise TypeError(f"{name}: expected ids for each query, got {shown(value)}") from None
     if given != n_queries:
         raise ValueError(f"{name}: expected ids for each of {n_queries} queries, got {given}")
-    return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(value)]
+    return value  # type: ignore[no-any-return]

@@ -8,13 +8,14 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Ids, Int64Array
+from farann._types import Float32Array, Ids
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches, pool
 from farann.search import answers, filters, stop_rules
 from farann.search.filters import Filter
+from farann.store.asked_ids import known_slots
 from farann.store.contents import Contents
 from farann.store.store import Store
 
@@ -214,8 +215,8 @@ class Questions(Contents):
         view = store.view(self._isa)
         row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
         chosen = row_filters.filter(store, view, len(vectors), exact=True)
-        return batches.beyond(view.exact, chosen, vectors, limit,
-                              self._threads_for(threads))
+        found = batches.beyond(view.exact, chosen, vectors, limit, self._threads_for(threads))
+        return found._replace(ids=store.named(found.ids))
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:
@@ -314,6 +315,7 @@ class Questions(Contents):
                 threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
                 unfiltered=exclude is None and allowed is None), limits)
             self._last_search = stats
+            hits = hits._replace(ids=store.named(hits.ids))
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
@@ -321,18 +323,9 @@ class Questions(Contents):
     def _search_again(self, queries: npt.ArrayLike, k: int,
                       recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
-        found = None if self._store is None else answers.again(
-            self._store, self._isa, queries, k, recall)
-        if found is None:
+        store = self._store
+        found = None if store is None else answers.again(store, self._isa, queries, k, recall)
+        if found is None or store is None:
             return None
         scores, ids, self._last_search = found
-        return Hits(scores, ids), self._last_search
-
-
-def known_slots(store: Store | None, ids: Ids) -> Int64Array:
-    wanted = checks.to_ids("ids", ids, single=True)
-    slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
-    unknown = wanted[slots < 0]
-    if len(unknown):
-        raise KeyError(f"ids: {unknown[0]} is not in the index")
-    return slots
+        return Hits(scores, store.named(ids)), self._last_search

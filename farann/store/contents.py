@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from farann._types import Int64Array
-from farann.contract import checks
+from farann.quantize.records import Record
 from farann.results import SearchStats
 from farann.runtime import pool
+from farann.store import asked_ids
 from farann.store.store import Store
 
 
@@ -68,10 +69,11 @@ class Contents:
         return self._isa
 
     @property
-    def ids(self) -> Int64Array:
-        """Ids of all rows, (len(index),) int64, in the order that boolean masks refer to."""
+    def ids(self) -> npt.NDArray[Any]:
+        """Ids of all rows, (len(index),), in the order that boolean masks refer to: int64, or
+        objects where ids are strings."""
         store = self._store
-        return np.empty(0, np.int64) if store is None else store.live_ids()
+        return np.empty(0, np.int64) if store is None else store.named(store.live_ids())
 
     def __len__(self) -> int:
         store = self._store
@@ -82,12 +84,14 @@ class Contents:
         return True
 
     def __contains__(self, id: object) -> bool:
+        store = self._store
+        if store is None:
+            return False
         try:
-            ids = checks.to_ids("id", [id])
+            ids = asked_ids.numbers(store, asked_ids.checked(store, "id", [id]))
         except (TypeError, ValueError):
             return False
-        store = self._store
-        return store is not None and bool(store.slots_of(ids)[0] >= 0)
+        return bool(store.slots_of(ids)[0] >= 0)
 
     def __repr__(self) -> str:
         if self.closed:
@@ -119,8 +123,25 @@ class Contents:
             "threads": self.threads, "built": store is not None and store.built,
             "keep_vectors": self._keep_vectors,
             "codes_recall": None if store is None else store.codes_recall,
-            "bytes": {} if store is None else store.nbytes(),
+            "bytes": {} if store is None else nbytes_of(store),
             "directions": 0 if store is None else store.n_directions,
             "axes": 0 if store is None else store.n_axes,
             "last_search": SearchStats(*self._last_search)._asdict(),
         }
+
+
+def nbytes_of(store: Store) -> dict[str, int]:
+    """Bytes by part."""
+    exact = store.exact
+    return {
+        "rows": store.base.nbytes + store._tail.nbytes,
+        "ids": store.ids.nbytes + (0 if store.labels is None else store.labels.nbytes),
+        "removed": 0 if store.alive is None else store.alive.nbytes, "centre": store.centre.nbytes,
+        "codes": _nbytes(store.codes, store.added and store.added.room, exact and exact.codes),
+        "cells": _nbytes(store.partitions),
+        "seeds": _nbytes(store.shortlists, exact and exact.shortlists),
+    }
+
+
+def _nbytes(*records: Record | None) -> int:
+    return sum(record.nbytes for record in records if record is not None)
