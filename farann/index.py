@@ -175,7 +175,7 @@ class Index(Saved):
 
         Parameters
         ----------
-        ids : int or array_like of int (n,)
+        ids : int, str or array_like of these (n,)
 
         Raises
         ------

@@ -38,7 +38,7 @@ class Questions(Contents):
             The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
             of `ids`, which stands for the ids that it marks now. By default all rows, those
             that are added later, too.
-        exclude : array_like of int (m,), optional
+        exclude : array_like of int or str (m,), optional
             Ids to leave out, for all queries.
 
         Returns
@@ -116,7 +116,8 @@ class Questions(Contents):
         exclude : optional
             Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
             each query its own, as an int array (n_queries, m) padded with -1, or a sequence of
-            n_queries arrays, lists or sets. Ids that are not in the index are ignored.
+            n_queries arrays, lists or sets. Where ids are strings, None is padding. Ids that are
+            not in the index are ignored.
         allowed : optional
             The only rows that may be found, for all queries: ids (m,), a boolean mask
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
@@ -131,6 +132,7 @@ class Questions(Contents):
             `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
             query. Distances under l2, dot products and cosines otherwise, infinite where float32
             can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
+            Where ids are strings, `ids` are objects, and None.
 
         Raises
         ------
@@ -225,7 +227,7 @@ class Questions(Contents):
         Parameters
         ----------
         queries : array_like (n_queries, dim) or (dim,)
-        ids : array_like of int (n_ids,)
+        ids : array_like of int or str (n_ids,)
         threads : int, optional
 
         Returns
@@ -258,7 +260,7 @@ class Questions(Contents):
 
         Parameters
         ----------
-        ids : int or array_like of int (n,)
+        ids : int, str or array_like of these (n,)
 
         Returns
         -------
