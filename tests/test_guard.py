@@ -101,6 +101,39 @@ class TestRecall:
             elif factor > 1.0:
                 assert number == ASKED
 
+    def test_single_guarded_queries_do_what_exact_ones_do(self, plain: farann.Index) -> None:
+        """Not the approximate search first, from the second one on."""
+        distant = unlike(24, 8, "dot")["distant"]
+        for query in distant:
+            one, work = plain.search_furthest(query, recall=TARGET, return_stats=True)
+            exact, alone = plain.search_furthest(query, return_stats=True)
+            assert work == alone._replace(queries_guarded=1)
+            assert np.array_equal(one.ids, exact.ids)
+            assert one.scores.tobytes() == exact.scores.tobytes()
+
+    def test_late_single_queries_do_little_more(self, plain: farann.Index) -> None:
+        """Answers that come late, query after query: each is searched for twice, not more often."""
+        guard = guards_of(plain)[10].tests
+        late_surplus, alike = guard.late_surplus, around(middles_of(24), 40, 6)
+        guard.late_surplus = 1e9
+        try:
+            done = [plain.search_furthest(query, recall=TARGET, return_stats=True)[1]
+                    for query in alike]
+        finally:
+            guard.late_surplus = late_surplus
+        exact = [plain.search_furthest(query, return_stats=True)[1] for query in alike]
+        guarded_ones = [i for i, work in enumerate(done) if work.queries_guarded]
+        assert guarded_ones
+        assert all(done[i].rows_scanned <= 2 * exact[i].rows_scanned for i in guarded_ones)
+
+    def test_batches_of_others(self, plain: farann.Index) -> None:
+        """Where few queries of a batch are like the sample, these are answered exactly, too."""
+        queries = np.vstack([unlike(24, 60, "dot")["distant"], around(middles_of(24), 4, 7)])
+        hits, work = plain.search_furthest(queries, recall=TARGET, return_stats=True)
+        exact, alone = plain.search_furthest(queries, return_stats=True)
+        assert np.array_equal(hits.ids, exact.ids)
+        assert work == alone._replace(queries_guarded=64)
+
     def test_what_a_search_does(self, plain: farann.Index) -> None:
         """A guarded query scans all rows, another one some."""
         alike = around(middles_of(24), 64, 4)
@@ -243,7 +276,8 @@ class TestHostile:
             for unscaled, least, most in ((alike, 0, 5), (other, 45, 50)):
                 queries = unscaled * np.float32(scale)
                 hits, number = guarded(index, queries)
-                if inside.store_of(index).codes is not None:
+                plan = inside.store_of(index).tunings.by_k[10]
+                if plan.effort_for(TARGET) < np.inf:  # else all are answered exactly
                     assert least <= number <= most
                 if number == 50:
                     assert_same(hits, index.search_furthest(queries))

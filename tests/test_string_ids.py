@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import farann
+from farann.cli import main
 
 N = 900
 ROWS = np.random.default_rng(0).standard_normal((N, 6)).astype(np.float32)
@@ -291,6 +292,42 @@ def test_integers_stay_integers() -> None:
     number = other.filter(allowed=[0])
     other.add(ROWS[:2], np.array(["a", "b"]))
     assert not other.search_furthest(ROWS[:2], 1, allowed=number).found.any()
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"Öl {i}" for i in range(50)]
+    np.save("rows.npy", ROWS[:50])
+    np.save("queries.npy", QUERIES)
+    Path("ids.txt").write_text("\n".join(names) + "\n", "utf-8")
+    Path("out.txt").write_text("".join(f"Öl {i}\tÖl {i + 1}\n" for i in range(15)), "utf-8")
+    Path("in.txt").write_text("Öl 3\r\nÖl 4\nÖl 5\n", "utf-8")
+    index = farann.Index()
+    index.add(ROWS[:50], names)
+    assert main(["build", "rows.npy", "-o", "i.farann", "--ids", "ids.txt", "-q"]) == 0
+    assert farann.Index.load("i.farann").ids.tolist() == names
+    search = ["search", "i.farann", "queries.npy", "-k", "4", "-q"]
+    assert main([*search, "-o", "hits.npz", "--exclude", "out.txt"]) == 0
+    right = index.search_furthest(QUERIES, 4, exclude=[[f"Öl {i}", f"Öl {i + 1}"]
+                                                       for i in range(15)])
+    assert np.load("hits.npz")["ids"].tolist() == right.ids.tolist()
+    assert main([*search, "-o", "hits.csv", "--allowed", "in.txt"]) == 0
+    found = index.search_furthest(QUERIES, 4, allowed=names[3:6])
+    lines = Path("hits.csv").read_text("utf-8").splitlines()
+    assert [line.split(",")[2] for line in lines[1:]] == found.ids[found.found].tolist()
+    assert main([*search, "-o", "few.npz", "--allowed", "in.txt"]) == 0
+    assert np.load("few.npz")["ids"][0].tolist() == [*found.ids[0, :3], ""]
+    assert main(search) == 0 and names[0] in capsys.readouterr().out
+    assert main(["info", "i.farann"]) == 0 and "strings" in capsys.readouterr().out
+    Path("ids.txt").write_text("\n".join(names[:49] + names[:1]), "utf-8")
+    assert main(["build", "rows.npy", "-o", "j.farann", "--ids", "ids.txt", "-q"]) != 0
+    assert "ids.txt" in capsys.readouterr().err and not Path("j.farann").exists()
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    parquet.write_table(pa.table({"name": names}), "names.parquet")
+    assert main(["build", "rows.npy", "-o", "k.farann", "--ids", "names.parquet:name", "-q"]) == 0
+    assert Path("k.farann").read_bytes() == Path("i.farann").read_bytes()
 
 
 def test_columns_of_strings() -> None:

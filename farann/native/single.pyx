@@ -22,6 +22,11 @@ cdef enum:
     FUTILE_SEARCHES = 3
     SEARCHES_WITHOUT_CODES = 31
 
+cdef enum Outcome:
+    BAD  # the query holds what no query may
+    UNLIKE  # it is one for the guard
+    ANSWERED
+
 cdef object ndarray = np.ndarray
 cdef object new_array = np.empty
 cdef object FLOAT32 = np.dtype(np.float32)
@@ -100,8 +105,9 @@ cdef class SingleSearch:
         -------
         (scores, ids, counts) or None
             In the shape that goes with that of the query, and what the fields of `SearchStats` are.
-            None: the argument is something else, and needs to be checked and converted, or a query
-            that is unlike others, or after many such one whose answer comes late.
+            None: the argument is something else, and needs to be checked and converted. An empty
+            tuple: it is a query that is unlike others, or after many such one whose answer comes
+            late, and has to be answered exactly.
         """
         cdef Py_buffer given
         if type(queries) is not ndarray:
@@ -132,7 +138,7 @@ cdef class SingleSearch:
         cdef Task task = idle.pop() if idle else self.new_task(by_codes)
         cdef QueryBatch batch = task.batch
         cdef int memory = batch.scratch.n_pieces
-        cdef bint finite
+        cdef Outcome outcome
         scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
         ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
         cdef float *to_scores = <float *>memory_of(scores)
@@ -140,11 +146,11 @@ cdef class SingleSearch:
         if task.lacks_tail:
             task.search_base()
         if self.holds_gil:
-            finite = self.answer(task, query, to_scores, to_ids)
+            outcome = self.answer(task, query, to_scores, to_ids)
         else:
             with nogil:
-                finite = self.answer(task, query, to_scores, to_ids)
-        if finite:
+                outcome = self.answer(task, query, to_scores, to_ids)
+        if outcome == ANSWERED:
             if task.lacks_tail:
                 task.search_added()
                 self.write(task, to_scores, to_ids)
@@ -152,10 +158,12 @@ cdef class SingleSearch:
         # One that needed more memory is not like a new one.
         if batch.scratch.n_pieces == memory and len(idle) < MOST_IDLE:
             idle.append(task)
-        if finite and self.effort is None:
+        if outcome == BAD:
+            return None
+        if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
+            return ()  # whoever answers it counts it
+        if self.effort is None:
             self.judge_codes(by_codes, task.gave_up)
-        if not finite or (self.guard is not None and self.is_late(task)):
-            return None  # whoever answers it counts it
         if self.guard is not None:
             self.guard.alone += 1
         return scores, ids, (1, batch.scanned, batch.refined, batch.rescored, batch.bytes_read,
@@ -176,25 +184,25 @@ cdef class SingleSearch:
         if self.effort is None or (<ApproximateTask>task).lateness is None:
             return False
         late = (<ApproximateTask>task).lateness.of_queries[0]
-        if late > self.usual and self.guard.is_overdue():
-            return True
         self.guard.how_late(1, late, *self.late)
-        return False
+        return late > self.usual and self.guard.is_overdue()
 
-    cdef bint answer(self, Task task, const float *query, float *scores,
+    cdef Outcome answer(self, Task task, const float *query, float *scores,
                      int64_t *ids) noexcept nogil:
-        """Answer a query; False if it holds what no query may, or is one for the guard."""
+        """Answer a query, if it is one."""
         cdef uint64_t before = farann_arithmetic_begin()
-        cdef bint good = farann_first_bad_row(query, 1, self.snapshot.dim, self.unit) < 0
-        if good and self.guard is not None:
-            good = self.guard.passes(query, 1.0)
-        if good:
+        cdef Outcome outcome = ANSWERED
+        if farann_first_bad_row(query, 1, self.snapshot.dim, self.unit) >= 0:
+            outcome = BAD
+        elif self.guard is not None and not self.guard.passes(query, 1.0):
+            outcome = UNLIKE
+        if outcome == ANSWERED:
             task.begin_again(query)
             task.answer()
             if not task.lacks_tail:
                 task.candidates.write_answer(&task.batch.queries[0], scores, ids, self.k)
         farann_arithmetic_end(before)
-        return good
+        return outcome
 
     cdef void write(self, Task task, float *scores, int64_t *ids) noexcept nogil:
         cdef uint64_t before = farann_arithmetic_begin()

@@ -15,6 +15,7 @@ import numpy as np
 from farann._types import BoolArray, Float32Array, Int64Array
 from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
+from farann.search import singles
 from farann.search.filters import RowFilters
 from farann.store.store import Store, View
 from farann.tuning.guard import Guard
@@ -23,6 +24,8 @@ from farann.tuning.guard import Guard
 # batch are answered exactly, to see what the others lack, if it is of so many at least. In smaller
 # ones late answers are taken for bad ones, by more deviations.
 _UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
+# Where fewer than one query in so many is like the sample, these don't make a batch of their own.
+_FEW_LIKE = 8
 # How the core is told to scan all codes.
 _ALL_CODES: dict[str, Any] = {"effort": inf}
 
@@ -36,10 +39,15 @@ class Search(NamedTuple):
     queries: Float32Array
     k: int
     threads: int
+    unfiltered: bool
 
     def run(self, options: dict[str, Any]) -> tuple[Hits, SearchStats]:
         """The k best rows of each query, approximate with an effort among the `options`."""
         approximate = "effort" in options
+        if not options and len(self.queries) == 1 and self.unfiltered and self.store.built:
+            found = singles.exact(self.store, self.view.exact.isa, self.queries, self.k)
+            if found is not None:
+                return found
         chosen = self.row_filters.filter(self.store, self.view, len(self.queries),
                                          exact=not approximate)
         return batches.top(self.view.snapshot if approximate else self.view.exact, chosen,
@@ -65,6 +73,8 @@ def top(guard: Guard, search: Search, options: dict[str, Any],
     if unlike is None and usual is None:
         return search.run(options)
     guarded = np.empty(0, np.int64) if unlike is None else unlike
+    if len(guarded) * _FEW_LIKE > n * (_FEW_LIKE - 1):
+        guarded = np.arange(n)
     like = np.delete(np.arange(n), guarded)
     exact = {} if search.store.n_coded is None else _ALL_CODES
     late = np.zeros(len(like), np.float32)

@@ -13,7 +13,7 @@ from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches, pool
-from farann.search import answers, filters, stop_rules
+from farann.search import answers, filters, singles, stop_rules
 from farann.search.filters import Filter
 from farann.store.asked_ids import known_slots
 from farann.store.contents import Contents
@@ -326,7 +326,7 @@ class Questions(Contents):
                       recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
         store = self._store
-        found = None if store is None else answers.again(store, self._isa, queries, k, recall)
+        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
         if found is None or store is None:
             return None
         scores, ids, self._last_search = found

@@ -26,7 +26,7 @@ from farann.runtime.process import ieee_arithmetic, one_thread
 # twenty exceeds.
 SAMPLE, _HELD_OUT, _FAILING, _BEYOND = 8192, 4, 250, 1.5
 # Sums that are kept of a query; points, and queries for each of these.
-_WIDTH, _POINTS, _QUERIES_A_POINT = 64, 256, 4
+_WIDTH, POINTS, _QUERIES_A_POINT = 64, 256, 4
 # How far queries are from a point is told by those near it, and so many more at the usual distance.
 _USUAL_QUERIES = 4
 # What is next to nothing beside the mean square of the sample.
@@ -168,7 +168,7 @@ def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
     axes /= np.sqrt(_largest(np.einsum("ij,ij->i", others @ axes.T, others @ axes.T)))
     # Where queries lie in groups, each is to have a point, which random ones hardly achieve.
     points = k_means(learned.astype(np.float32), max(1, min(
-        _POINTS, len(learned) // _QUERIES_A_POINT)), seed, "k-means++").astype(np.float64)
+        POINTS, len(learned) // _QUERIES_A_POINT)), seed, "k-means++").astype(np.float64)
     nearest, squares = _nearest(learned, points)
     near = np.bincount(nearest, minlength=len(points))
     # Those that many queries are near are looked at first.

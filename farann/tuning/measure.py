@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +11,9 @@ from farann import _core
 from farann._types import Float32Array, Int64Array
 from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
-from farann.runtime.cost import cost_of
+from farann.runtime.cost import cost_of, guard_cost
+from farann.tuning import guard
 from farann.tuning.table import Tuning
-
-if TYPE_CHECKING:
-    pass
 
 # Sample queries: so many as cost about so many multiply-adds.
 _LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
@@ -39,6 +36,8 @@ _ENOUGH = 0.9995
 # What is predicted of k-th keys is below what is usual, so many times as far as one in twenty is,
 # as a search that expects too much begins again.
 _BELOW = 2.0
+
+
 def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
     """How many queries to measure with: more give a surer recall, and take longer."""
     most = int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
@@ -65,6 +64,9 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     predicts = with_partitions and _predicting_pays(snapshot, chosen, queries, k, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
+    told, told_alone = ((guard_cost(guard.width_of(snapshot.dim), guard.POINTS, snapshot.isa,
+                                    single=single) if singles else 0.0)
+                        for single in (False, True))
     if with_partitions:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
@@ -84,8 +86,8 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
         late = np.zeros(len(queries), np.float32) if tells_late else None
         work, found = _searched(snapshot, chosen, queries, k, effort, predicted, late)
         recall = share_found(found.ids, truth.ids)
-        cost = cost_of(work, snapshot.dim, snapshot.isa) / of_exact
-        single_cost = _single_cost(snapshot, chosen, alone, k, effort, predicted)
+        cost = (cost_of(work, snapshot.dim, snapshot.isa) + told * len(queries)) / of_exact
+        single_cost = told_alone + _single_cost(snapshot, chosen, alone, k, effort, predicted)
         lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
                                                     float(late.std(dtype=np.float64)))
         tried.append((effort, recall, cost, predicted, single_cost / of_exact_single, *lateness))

@@ -1,0 +1,83 @@
+"""Single queries: what is kept of one to answer the next that is asked in the same way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from farann._types import Float32Array, Int64Array
+from farann.results import Hits, SearchStats
+from farann.runtime import batches
+from farann.store.store import Store
+from farann.tuning.guard import Guard
+from farann.tuning.table import Tuning
+
+# Kinds of single queries that are prepared for at a time.
+_MOST_SINGLES = 16
+
+
+def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | None,
+         guard: Guard | None, options: dict[str, Any]) -> None:
+    """Keep what answers the next single queries that are asked in the same way.
+
+    `plan` is the table that there was before the options were chosen: if that was another one
+    than at the next search, they are chosen anew.
+    """
+    before = store.singles.get((isa, k, recall))
+    if before is not None and before.plan is plan:
+        return  # this query wasn't one for it
+    view = store.view(isa)
+    snapshot = view.snapshot if "effort" in options else view.exact
+    kept = batches.single(snapshot, view.everything, k, plan,
+                          guard=None if guard is None else guard.tests, **options)
+    if kept is None:
+        return
+    if len(store.singles) >= _MOST_SINGLES:
+        store.singles.clear()
+    store.singles[isa, k, recall] = kept
+
+
+def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
+          ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
+    """Scores, ids and counts for a single query, as an earlier one was answered; None where that
+    can't be."""
+    # True and 1.0 are found where 1 is.
+    if type(k) is not int or not (recall is None or type(recall) is float):
+        return None
+    kept = store.singles.get((isa, k, recall))
+    if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
+        return None
+    found = kept.search(queries)
+    if found is None or found:
+        return found
+    return _guarded(store, isa, queries, k)
+
+
+def _guarded(store: Store, isa: str, queries: npt.ArrayLike,
+             k: int) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
+    """The exact answer to a query that a guard tells is none for the plan."""
+    guard = store.tunings.guards.get(k)
+    found = None if guard is None or store.n_coded is not None else _exact(store, isa, queries, k)
+    if guard is None or not found:
+        return None
+    guard.note(1 + guard.tests.count_alone(), 1, 6)
+    scores, ids, counts = found
+    return scores, ids, (*counts, 1)
+
+
+def _exact(store: Store, isa: str, queries: npt.ArrayLike,
+           k: int) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | tuple[()] | None:
+    if (isa, k, None) not in store.singles:
+        keep(store, isa, k, None, None, None, {})
+    kept = store.singles.get((isa, k, None))
+    return None if kept is None else kept.search(queries)
+
+
+def exact(store: Store, isa: str, queries: Float32Array, k: int) -> tuple[Hits, SearchStats] | None:
+    """The exact answer to one query, of shape (1, dim); None where nothing can be kept for such."""
+    found = _exact(store, isa, queries, k)
+    if not found:
+        return None
+    scores, ids, counts = found
+    return Hits(scores, ids), SearchStats(*counts)
