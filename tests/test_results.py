@@ -65,3 +65,29 @@ def test_frames(library: str, method: str, index: farann.Index) -> None:
     frame: Any = getattr(hits, method)()
     as_lists = frame.to_dict("list") if library == "pandas" else frame.to_pydict()
     assert as_lists == TABLE and type(frame).__module__.startswith(library)
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+def test_a_radius_for_each_query(metric: str, codes: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((3000, 12)).astype(np.float32)
+    queries = rng.standard_normal((1500, 12)).astype(np.float32)  # of more than one task
+    made = farann.Index(metric=metric, codes=codes, threads=2)
+    made.add(rows)
+    # Such that some find nothing, and some much.
+    radii = made.search_furthest(queries, 40).scores[np.arange(1500), np.arange(1500) % 40]
+    found = made.search_beyond(queries, radii)
+    assert np.diff(found.offsets).min() == 0 and len(found) > 20_000
+    for i in (0, 1, 39, 700, 1023, 1024, 1499):
+        one = made.search_beyond(queries[i], float(radii[i]))
+        mine = slice(found.offsets[i], found.offsets[i + 1])
+        assert (found.ids[mine] == one.ids).all() and (found.scores[mine] == one.scores).all()
+    same = made.search_beyond(queries[:9], [radii[0]] * 9)
+    assert (same.ids == made.search_beyond(queries[:9], float(radii[0])).ids).all()
+    assert len(made.search_beyond(queries[:0], np.empty(0))) == 0
+    assert len(farann.Index().search_beyond(queries[:2], [1, 2])) == 0
+    for bad, words in (([1.0], r"shape \(2,\)"), ([1.0, np.nan], "got NaN at 1"),
+                       (["1", "2"], "expected a number"), ([[1.0, 2.0]], r"shape \(2,\)")):
+        with pytest.raises((ValueError, TypeError), match=f"radius: .*{words}"):
+            made.search_beyond(queries[:2], bad)

@@ -318,7 +318,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert [line.split(",")[2] for line in lines[1:]] == found.ids[found.found].tolist()
     assert main([*search, "-o", "few.npz", "--allowed", "in.txt"]) == 0
     assert np.load("few.npz")["ids"][0].tolist() == [*found.ids[0, :3], ""]
-    assert main(search) == 0 and names[0] in capsys.readouterr().out
+    assert main(search) == 0 and "Öl 39" in capsys.readouterr().out
     assert main(["info", "i.farann"]) == 0 and "strings" in capsys.readouterr().out
     Path("ids.txt").write_text("\n".join(names[:49] + names[:1]), "utf-8")
     assert main(["build", "rows.npy", "-o", "j.farann", "--ids", "ids.txt", "-q"]) != 0

@@ -254,6 +254,21 @@ def to_float(name: str, value: Any) -> float:
     return number
 
 
+def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
+    """Check a number for all of n queries, or one for each; none is NaN."""
+    given = to_array(name, value)
+    if given.ndim == 0:
+        return np.full(n_queries, to_float(name, value))
+    if given.size and given.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected a number, or one for each query, got {what_is(given)}")
+    if given.shape != (n_queries,):
+        raise ValueError(f"{name}: expected a number, or shape ({n_queries},), got {given.shape}")
+    radii = np.ascontiguousarray(given, np.float64)
+    if np.isnan(radii).any():
+        raise ValueError(f"{name}: expected numbers, got NaN at {int(np.isnan(radii).argmax())}")
+    return radii
+
+
 def to_finite(name: str, value: Any) -> float:
     """Check a number that is neither NaN nor infinite."""
     number = to_float(name, value)

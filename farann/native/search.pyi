@@ -20,7 +20,7 @@ class Task(Answers):
         k: int,
         nearest: bool,
         *,
-        radius: float | None = None,
+        radii: npt.NDArray[np.float64] | None = None,
         epsilon: float = 0.0,
         flag: CancelFlag | None = None,
         costs: tuple[float, float, float, float] = ...,

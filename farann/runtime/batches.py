@@ -10,7 +10,7 @@ from math import inf, nan
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import pool
 from farann.runtime.cost import codes_pay, row_costs
@@ -152,14 +152,14 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
                               expected=predicted_threshold, guard=guard, late=late, stops=stops)
 
 
-def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,
-           threads: int) -> BeyondHits:
-    """All rows beyond a radius."""
+def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
+           radii: Float64Array, threads: int) -> BeyondHits:
+    """All rows beyond the radius of each query."""
     n = len(queries)
     tasks: dict[int, _core.Task] = {}
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radius=radius,
+        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radii=radii,
                           flag=flag)
         task.run()
         tasks[start] = task

@@ -178,16 +178,16 @@ class Questions(Contents):
                                "only the furthest rows can be searched for")
         return self._search_top(queries, k, True, exclude, allowed, threads)[0]
 
-    def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
+    def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, threads: int | None = None) -> BeyondHits:
-        """Every row further from a query than `radius`.
+        """Every row further from a query than a radius.
 
         Parameters
         ----------
         queries : array_like (n_queries, dim) or (dim,)
-        radius : float
-            Rows at a distance greater than it are found; under dot and cosine, rows whose dot
-            product or cosine is less. Compared in float64.
+        radius : float, or array_like of float (n_queries,)
+            One for all queries, or one for each. Rows at a greater distance are found; under dot
+            and cosine, rows whose dot product or cosine is less. Compared in float64.
         exclude, allowed, threads : optional
             As in `search_furthest`.
 
@@ -204,11 +204,13 @@ class Questions(Contents):
         array([0, 1, 2])
         >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
         array([2, 1, 0])
+        >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
+        array([2, 0, 1])
         """
-        limit = checks.to_float("radius", radius)
         stop_rules.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
         vectors, single = self._checked(queries)
+        radii = checks.to_radii("radius", radius, len(vectors))
         filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
@@ -217,7 +219,7 @@ class Questions(Contents):
         view = store.view(self._isa)
         row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
         chosen = row_filters.filter(store, view, len(vectors), exact=True)
-        found = batches.beyond(view.exact, chosen, vectors, limit, self._threads_for(threads))
+        found = batches.beyond(view.exact, chosen, vectors, radii, self._threads_for(threads))
         return found._replace(ids=store.named(found.ids))
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
