@@ -10,7 +10,6 @@
 ((5, 10), (5, 10))
 """
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from farann._core import isa_levels
@@ -38,8 +37,6 @@ __all__ = [
     "isa_levels",
     "search_furthest",
 ]
-
-logging.getLogger("farann").addHandler(logging.NullHandler())
 
 # Modules that are imported when they are first asked for.
 _LATER = ("metrics", "sklearn", "vectors")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -24,8 +23,6 @@ from farann.store import asked_ids
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
-
-_log = logging.getLogger("farann")
 
 
 class Index(Saved):
@@ -281,7 +278,9 @@ class Index(Saved):
             raise ValueError("tune: the index has no rows")
         measured = plans.measured(store, k, self._isa, sample, recall)
         store.tunings.keep(k, measured, sample)
-        _log.info("tuned for k=%d", k)
+        from logging import getLogger
+
+        getLogger("farann").info("tuned for k=%d", k)
         return measured.tuning
 
     # ---- shared by the above ----
@@ -324,7 +323,10 @@ class Index(Saved):
                                      - new.tunings.by_k.keys(), default=0)):
             sample = None if queries is not None else store.tunings.queries.get(k)
             new.tunings.keep(k, plans.measured(new, k, self._isa, sample), sample)
-        _log.info("built an index of %d rows in %.3f s", len(new), time.perf_counter() - began)
+        from logging import getLogger  # which is there, once an index is
+
+        getLogger("farann").info("built an index of %d rows in %.3f s", len(new),
+                                 time.perf_counter() - began)
         return new
 
 

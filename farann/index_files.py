@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from types import TracebackType
@@ -14,8 +13,6 @@ from farann.contract import errors
 from farann.contract.index_spec import IndexSpec
 from farann.io import container, index_file
 from farann.search.questions import Questions
-
-_log = logging.getLogger("farann")
 
 
 class Saved(Questions):
@@ -51,7 +48,7 @@ class Saved(Questions):
         The file holds the index as it was when `save` was called; searches and changes go on.
         """
         container.write_file(path, *index_file.sections_of(self._settings(), self._store))
-        _log.debug("saved %r to %s", self, os.fsdecode(path))
+        _tell("saved %r to %s", self, os.fsdecode(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -75,7 +72,7 @@ class Saved(Questions):
             index = cls._restored(*content, checked=not mmap)
         except errors.FormatError as error:
             raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
-        _log.debug("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
+        _tell("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
         return index
 
     def close(self) -> None:
@@ -111,6 +108,12 @@ class Saved(Questions):
         if store is not None:
             index._store = store
         return index
+
+
+def _tell(text: str, *values: object) -> None:
+    from logging import getLogger  # which is there, once an index is
+
+    getLogger("farann").debug(text, *values)
 
 
 def _unpickled(kind: type[Saved], content: bytes, threads: int | None) -> Saved:

@@ -67,7 +67,7 @@ class Made(NamedTuple):
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class _Task:
     """What a layout is made of, and for whom."""
 

@@ -83,7 +83,7 @@ class Record:
                 for part in fields(cls) if part.metadata]  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class CodeArrays(Record):
     """Codes of rows in an order; `_core.Codes` says what each array holds."""
 
@@ -141,7 +141,7 @@ class CodeArrays(Record):
         return codes
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class PartitionArrays(Record):
     """Partitions of codes; `_core.Partitions` says what each array holds."""
 
@@ -172,7 +172,7 @@ class PartitionArrays(Record):
         return means
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class Shortlists(Record):
     """Lists of rows that answer queries of one kind; see `_core.Shortlists` for the arrays."""
 
