@@ -154,7 +154,8 @@ class Index(Saved):
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
             new_ids, labels = asked_ids.given(store, checked, len(vectors))
-            store = store.changed(labels=labels)
+            if labels is not store.labels:
+                store = store.changed(labels=labels)
             if copy:
                 store = store.with_rows(vectors, new_ids)
                 if store.built and store.outgrown:
@@ -291,9 +292,10 @@ class Index(Saved):
                    cells=settings["cells"], keep_vectors=settings["keep_vectors"],
                    seed=settings["seed"])
 
-    def _settings(self) -> dict[str, Any]:
-        return {"metric": self._metric, "dim": self.dim, "codes": self._codes,
-                "cells": self._cells, "keep_vectors": self._keep_vectors, "seed": self._seed}
+    def _settings(self, store: Store | None) -> dict[str, Any]:
+        return {"metric": self._metric, "dim": None if store is None else store.dim,
+                "codes": self._codes, "cells": self._cells,
+                "keep_vectors": self._keep_vectors, "seed": self._seed}
 
     @property
     def _spec(self) -> IndexSpec:

@@ -13,6 +13,7 @@ from farann.contract import errors
 from farann.contract.index_spec import IndexSpec
 from farann.io import container, index_file
 from farann.search.questions import Questions
+from farann.store.store import Store
 
 
 class Saved(Questions):
@@ -28,9 +29,14 @@ class Saved(Questions):
         """An index without rows that was made like the one of a file."""
         raise NotImplementedError
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, store: Store | None) -> dict[str, Any]:
         """How this index was made, for a file."""
         raise NotImplementedError
+
+    def _content(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Metadata and arrays of a file."""
+        store = self._store
+        return index_file.sections_of(self._settings(store), store)
 
     @property
     def _spec(self) -> IndexSpec:
@@ -47,7 +53,7 @@ class Saved(Questions):
         -----
         The file holds the index as it was when `save` was called; searches and changes go on.
         """
-        container.write_file(path, *index_file.sections_of(self._settings(), self._store))
+        container.write_file(path, *self._content())
         _tell("saved %r to %s", self, os.fsdecode(path))
 
     @classmethod
@@ -96,8 +102,7 @@ class Saved(Questions):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        content = container.write_bytes(*index_file.sections_of(self._settings(), self._store))
-        return _unpickled, (type(self), content, self._threads)
+        return _unpickled, (type(self), container.write_bytes(*self._content()), self._threads)
 
     @classmethod
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,

@@ -156,7 +156,7 @@ def restore(index: farann.Index, store: Store) -> None:
 
 def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metadata and arrays of the file that an index would be saved to."""
-    return index_file.sections_of(index._settings(), index._store)
+    return index._content()
 
 
 # ---- the process ----

@@ -82,7 +82,8 @@ def test_searches_and_filters(pair: Pair) -> None:
     padded = pair.strings.search_furthest(QUERIES[:2], 3, allowed=NAMES[:2])
     assert padded.ids[0, 2] is None and len(padded) == 4 and set(padded.to_dict()["id"]) == {
         *NAMES[:2]}
-    assert pair.strings.search_furthest(QUERIES[:2], 3, exclude=padded.ids).found.all()
+    for out in (padded.ids, [None], np.array([None, NAMES[3]]), padded.ids[0]):
+        assert pair.strings.search_furthest(QUERIES[:2], 3, exclude=out).found.all()
     for _ in range(3):  # the second goes the short way
         one = pair.strings.search_furthest(QUERIES[0], 3)
         assert one.ids.tolist() == hits.ids[0, :3].tolist()

@@ -338,10 +338,12 @@ def is_flat(value: Any) -> bool:
     if isinstance(value, Set):
         return True
     try:
-        first = next(iter(value), None)
+        first = next((one for one in value if one is not None), None)
     except TypeError:
         return False
-    return first is not None and np.ndim(first) == 0 and not isinstance(first, Set)
+    if first is None:
+        return len(value) > 0  # padding alone
+    return np.ndim(first) == 0 and not isinstance(first, Set)
 
 
 def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int64Array]:
