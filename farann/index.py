@@ -1,5 +1,5 @@
 """The index: what changes it. What it holds is told in `store.contents`, what it can be asked in
-`search.questions`, what is kept in files in `index_files`."""
+`search.questions` and `diverse.questions`, what is kept in files in `index_files`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from farann._types import Float32Array, Ids, Progress
 from farann.contract import checks
 from farann.contract.index_spec import IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
+from farann.diverse.questions import DiverseQuestions
 from farann.index_files import Saved
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
@@ -25,7 +26,7 @@ from farann.store.store import Store
 from farann.tuning.table import Tuning
 
 
-class Index(Saved):
+class Index(Saved, DiverseQuestions):
     """A collection of vectors that answers exact and approximate furthest-neighbor queries.
 
     Parameters

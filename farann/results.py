@@ -114,6 +114,11 @@ class Hits(_HitArrays, _Table):
     to_dict.__doc__ = _Table.to_dict.__doc__
 
 
+def no_hits(n: int, k: int) -> Hits:
+    """Answers that are padding alone."""
+    return Hits(np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64))
+
+
 class SearchStats(NamedTuple):
     """What a search did, over all its queries.
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from farann.sklearn import FurthestNeighbors, FurthestNeighborsTransformer
+from farann.sklearn import FarthestPointSampler, FurthestNeighbors, FurthestNeighborsTransformer
 
 METRICS = ("l2", "dot", "cosine")
 rng = np.random.default_rng(0)
@@ -36,7 +36,8 @@ def distances_of(queries: npt.NDArray[Any], metric: str) -> npt.NDArray[np.float
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", [FurthestNeighbors, FurthestNeighborsTransformer])
+@pytest.mark.parametrize("kind", [FurthestNeighbors, FurthestNeighborsTransformer,
+                                  FarthestPointSampler])
 def test_checks_of_scikit_learn(kind: Any, metric: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,3 +122,35 @@ def test_kept_and_refused() -> None:
         FurthestNeighbors().kneighbors(Q)
     with pytest.raises(ValueError, match="metric: expected"):
         FurthestNeighbors(metric="manhattan").fit(X)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_sampling(metric: str) -> None:
+    start = 1
+    made = FarthestPointSampler(n_samples=12, metric=metric, start=start).fit(X)
+    assert made.sample_indices_[0] == start and made.radii_[0] == np.inf
+    assert len(set(made.sample_indices_)) == 12
+    # Rows of zeros are at distance 1 from all, but are chosen last.
+    rows = np.flatnonzero(X.any(axis=1)) if metric == "cosine" else np.arange(60)
+    far = distances_of(X, metric)
+    chosen = [start]
+    for i, radius in zip(made.sample_indices_[1:], made.radii_[1:], strict=True):
+        least = far[np.ix_(np.array(chosen), rows)].min(axis=0)
+        least[np.isin(rows, chosen)] = -np.inf
+        np.testing.assert_allclose([radius, far[chosen, i].min()], least.max(), atol=1e-6)
+        chosen.append(int(i))
+    np.testing.assert_allclose(made.transform(Q), distances_of(Q, metric)[:, chosen], atol=1e-6)
+    kept, labels = clone(made).fit_resample(X, np.arange(60))
+    assert labels.tolist() == chosen and (kept == X[chosen]).all()
+    every = FarthestPointSampler(n_samples=99, metric=metric).fit(X)
+    assert sorted(every.sample_indices_) == list(range(60))
+    assert pickle.loads(pickle.dumps(every)).transform(Q).shape == (10, 60)
+    assert every.get_feature_names_out()[3] == "farthestpointsampler3"
+
+
+def test_sampling_refuses() -> None:
+    for options, words in (({"n_samples": 0}, "n_samples: expected 1"),
+                           ({"start": 60}, "start: expected at most 59"),
+                           ({"start": 4, "metric": "cosine"}, "start: cosine needs")):
+        with pytest.raises(ValueError, match=words):
+            FarthestPointSampler(**options).fit(X)

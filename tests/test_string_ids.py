@@ -341,3 +341,26 @@ def test_columns_of_strings() -> None:
         index = farann.Index()
         index.add(ROWS, column)
         assert index.ids[2:].tolist() == NAMES[2:]
+
+
+def test_sets_and_selections(pair: Pair) -> None:
+    left, right = pair.strings, pair.numbers
+    sets = [QUERIES[:3], QUERIES[3:9]]
+    assert left.search_furthest_from(sets, 4, exclude=NAMES[:9]).ids.tolist() == named(
+        right.search_furthest_from(sets, 4, exclude=range(9)).ids.tolist())
+    assert left.search_mmr(QUERIES, 4).ids.tolist() == named(right.search_mmr(QUERIES, 4
+                                                                              ).ids.tolist())
+    for start in (None, "centroid", 7):
+        begin = NAMES[7] if start == 7 else start
+        chosen = left.select_diverse(9, start=begin, allowed=NAMES[:200])
+        assert chosen.ids.tolist() == named(right.select_diverse(9, start=start, allowed=range(200)
+                                                                 ).ids.tolist())
+    first = left.select_diverse(3, first=NAMES[:5]).ids
+    assert first.tolist() == named(right.select_diverse(3, first=range(5)).ids.tolist())
+    score, *ends = right.diameter()
+    assert left.diameter() == (score, *named(list(ends)))
+    assert left.furthest_graph(2).ids.tolist() == named(right.furthest_graph(2).ids.tolist())
+    assert (left.furthest_graph(2, as_sparse=True) != right.furthest_graph(2, as_sparse=True)
+            ).nnz == 0
+    with pytest.raises(KeyError, match="'nobody' is not in the index"):
+        left.select_diverse(3, start="nobody")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Ids
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
-from farann.results import BeyondHits, Hits, SearchStats
+from farann.results import BeyondHits, Hits, SearchStats, no_hits
 from farann.runtime import batches, pool
 from farann.search import answers, filters, singles, stop_rules
 from farann.search.filters import Filter
@@ -309,8 +309,7 @@ class Questions(Contents):
         store = self._laid_out()
         checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if store is None:
-            hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
-                        np.full((len(vectors), k), -1, np.int64))
+            hits = no_hits(len(vectors), k)
             stats = SearchStats(len(vectors), 0, 0, 0, 0)
         else:
             row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)

@@ -1,27 +1,4 @@
-"""Furthest neighbors as scikit-learn's estimators.
-
-They take what scikit-learn's nearest neighbors take, and do the same for the other end: pipelines,
-`clone`, `set_output`, grid searches and pickling work as ever. Distances are such that the furthest
-is the largest:
-
-===========  ============================================================================
-``"l2"``     the Euclidean distance
-``"cosine"`` 1 - similarity, as in scikit-learn. A row of zeros has no direction: its
-             similarity is 0 and its distance 1, to every row
-``"dot"``    the negated dot product
-===========  ============================================================================
-
-Rows and queries are converted to float32; their order is then exact, and of equal distances the
-smaller index comes first.
-
->>> from farann.sklearn import FurthestNeighbors
->>> X = [[0.0], [1.0], [2.0], [9.0]]
->>> furthest = FurthestNeighbors(n_neighbors=2).fit(X)
->>> furthest.kneighbors([[3.0]])
-(array([[6., 3.]]), array([[3, 0]]))
->>> furthest.kneighbors(return_distance=False).tolist()  # of each row, without itself
-[[3, 2], [3, 0], [3, 0], [0, 1]]
-"""
+"""Furthest neighbors and their graph, as estimators."""
 
 from __future__ import annotations
 
@@ -33,19 +10,12 @@ import numpy.typing as npt
 from joblib import effective_n_jobs
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
-
-try:
-    from sklearn.utils.validation import validate_data
-except ImportError:
-    raise ImportError("farann.sklearn needs scikit-learn 1.6 or newer: "
-                      "pip install -U scikit-learn") from None
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 from farann.index import Index
-
-__all__ = ["FurthestNeighbors", "FurthestNeighborsTransformer"]
+from farann.sklearn.distances import directed_rows, distances_of
 
 
 class FurthestNeighbors(BaseEstimator):
@@ -101,7 +71,7 @@ class FurthestNeighbors(BaseEstimator):
         _check_n_neighbors(self.n_neighbors)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(rows.shape[1], self.metric, codes=self.codes)
-        directed = _directed(index, rows)
+        directed = directed_rows(index, rows)
         index.add(rows[directed], np.flatnonzero(directed))
         index._threads = effective_n_jobs(self.n_jobs)
         self.index_, self.n_samples_fit_ = index.build(), len(rows)
@@ -205,7 +175,7 @@ class FurthestNeighbors(BaseEstimator):
     def _found(self, queries: npt.NDArray[Any], own: bool, k: int | None,
                radius: float | None) -> list[tuple[Float64Array, Int64Array]]:
         """Distances and indices of what each query finds: the k best, or all beyond a radius."""
-        directed = _directed(self.index_, queries)
+        directed = directed_rows(self.index_, queries)
         every, undirected = np.arange(self.n_samples_fit_), np.flatnonzero(~self._directed)
         if radius is not None and radius >= 1.0:  # rows of zeros are at distance 1 from every row
             every, undirected = every[:0], undirected[:0]
@@ -239,9 +209,7 @@ class FurthestNeighbors(BaseEstimator):
         return list(zip(np.split(beyond.scores, parts), np.split(beyond.ids, parts), strict=True))
 
     def _distances(self, scores: Float32Array) -> Float64Array:
-        metric = self.index_.metric
-        far: Float64Array = scores.astype(np.float64)
-        return far if metric == "l2" else -far if metric == "dot" else 1.0 - far
+        return distances_of(self.index_.metric, scores)
 
 
 class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
@@ -303,14 +271,6 @@ def _check_n_neighbors(k: Any) -> None:
         raise TypeError(f"n_neighbors: expected an int, got {checks.shown(k)}")
     if k < 1:
         raise ValueError(f"Expected n_neighbors > 0. Got {k}")
-
-
-def _directed(index: Index, rows: npt.NDArray[Any]) -> BoolArray:
-    """Which rows an index takes: under cosine those that are not zeros in float32."""
-    if index.metric != "cosine":
-        return np.ones(len(rows), np.bool_)
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray((rows.astype(np.float32) != 0.0).any(axis=1))
 
 
 def _merged(scores: Float32Array, ids: Int64Array,
