@@ -348,8 +348,11 @@ def test_sets_and_selections(pair: Pair) -> None:
     sets = [QUERIES[:3], QUERIES[3:9]]
     assert left.search_furthest_from(sets, 4, exclude=NAMES[:9]).ids.tolist() == named(
         right.search_furthest_from(sets, 4, exclude=range(9)).ids.tolist())
-    assert left.search_mmr(QUERIES, 4).ids.tolist() == named(right.search_mmr(QUERIES, 4
-                                                                              ).ids.tolist())
+    cosine = Pair(metric="cosine")
+    cosine.add(list(range(200)))
+    found = cosine.strings.search_mmr(QUERIES, 4, exclude=NAMES[:3])
+    assert found.ids.tolist() == named(cosine.numbers.search_mmr(QUERIES, 4, exclude=range(3)
+                                                                 ).ids.tolist())
     for start in (None, "centroid", 7):
         begin = NAMES[7] if start == 7 else start
         chosen = left.select_diverse(9, start=begin, allowed=NAMES[:200])
