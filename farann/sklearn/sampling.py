@@ -38,7 +38,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         zeros is chosen only where no other is left.
     radii_ : float64 (n,)
         How far each was from the nearest row that was chosen before; infinite for the first.
-    samples_ : float (n, n_features_in_)
+    samples_ : float (n, n_features)
         The chosen rows.
     n_features_in_ : int
 
@@ -103,7 +103,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Returns
         -------
-        float64 (n, len(sample_indices_))
+        float64 (n, n_chosen)
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
