@@ -65,9 +65,9 @@ def _rdkit(rows: Floats, k: int, start: int) -> Positions:
 
 METHODS: dict[str, tuple[str, Method]] = {
     "farann": ("farann", _farann),
-    "numpy, a GEMV a pick": ("numpy", _numpy),
+    "numpy GEMV": ("numpy", _numpy),
     "fpsample": ("fpsample", _fpsample),
-    "fpsample, buckets": ("fpsample", _fpsample_buckets),
+    "fpsample buckets": ("fpsample", _fpsample_buckets),
     "skmatter FPS": ("skmatter", _skmatter),
     "RDKit MaxMin": ("rdkit", _rdkit),
 }

@@ -62,6 +62,16 @@ def furthest_pair(store: Store, view: View, threads: int, progress: Progress = F
     return best
 
 
+def score_of(store: Store, pair: Pair) -> float:
+    """The score of a pair as searches give it."""
+    metric = store.spec.metric
+    score = pair.key**0.5 if metric.adds_squared_norm else -pair.key
+    if metric.normalized:
+        score = min(1.0, max(-1.0, score))
+    with np.errstate(over="ignore"):
+        return float(np.float32(score))
+
+
 def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, threads: int) -> Pair:
     """The best pair, with those of some more rows."""
     queries, own = store.take(slots), store.ids.ids_of(slots)

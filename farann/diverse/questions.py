@@ -245,7 +245,7 @@ class DiverseQuestions(Questions):
         if k is None and radius is None:
             raise ValueError("k: expected how many rows to choose, or a radius, got neither")
         limit = None if radius is None else checks.to_float("radius", radius)
-        most = len(self) if k is None else checks.to_int("k", k, 1)
+        most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
         stop_rules.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
@@ -265,7 +265,7 @@ class DiverseQuestions(Questions):
         if begin is not None and begin not in slots:
             raise ValueError(f"start: expected an id that may be chosen, got {start}")
         selection = greedy.select(store, snapshot, chosen, slots, greedy.Choice(
-            k=most, start=begin, first=np.unique(before), radius=limit,
+            k=most or len(store), start=begin, first=np.unique(before), radius=limit,
             progress=checks.to_progress(progress)))
         return selection._replace(ids=store.named(selection.ids))
 
@@ -306,8 +306,7 @@ class DiverseQuestions(Questions):
         pair = pairs.furthest_pair(store, store.view(self._isa), self._threads_for(threads),
                                    progress)
         ids = store.named(np.array([pair.a, pair.b], np.int64)).tolist()
-        score = self.score(store.take(store.slots_of(np.array([pair.a])))[0], ids[1:])[0]
-        return float(score), ids[0], ids[1]
+        return pairs.score_of(store, pair), ids[0], ids[1]
 
     def eccentricities(self, *, threads: int | None = None,
                        progress: Progress = False) -> Float32Array:

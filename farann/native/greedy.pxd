@@ -24,11 +24,12 @@ cdef class Greedy:
     cdef const farann_kernels *kernels
     cdef Scratch scratch
     cdef const int64_t *given_up
-    cdef int64_t dim, n_slots, chunk
+    cdef int64_t dim, n_slots, chunk, block
     cdef RowState *rows
     cdef bint by_keys       # float32 can't hold the scores
     # Rows that are brought up to date together.
-    cdef int64_t *behind, *sorted
+    cdef int64_t *behind
+    cdef int64_t *sorted
     cdef int64_t *met_counts
     cdef float *copies      # of some rows, as they are
     cdef float *panels

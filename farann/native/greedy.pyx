@@ -28,12 +28,11 @@ cdef enum:
     # Picks whose float32 scores are kept apart: the nearest one is known to be among so many, or a
     # few less, in whole tiles.
     MOST_CHUNK = 64
-    # Rows that are brought up to date together, whole panels of them.
+    # Rows that are brought up to date together at most, whole panels of them.
     BLOCK = 128
     # Rows in front, at most, and bytes of them, which should stay in the second-level cache. A
     # front is large enough with one in so many of these.
     MOST_FRONT = 4096
-    FEWEST_FRONT = 256
     FRONT_BYTES = 1048576
     ENOUGH_SHARE = 8
     # Bounds that are looked at to find one that so many rows are above.
@@ -104,9 +103,10 @@ cdef class Greedy:
             self.picks.capacity + self.slots.shape[0] + 2, sizeof(int64_t))
         self.front = <Bounded *>self.scratch.allocate(self.n_slots + 1, sizeof(Bounded), False)
         self.sample = <double *>self.scratch.allocate(SAMPLE, sizeof(double), False)
-        self.most_front = FRONT_BYTES // (4 * self.dim) // width * width
-        self.most_front = min(max(self.most_front, FEWEST_FRONT), MOST_FRONT)
-        block = BLOCK + width
+        self.most_front = max(FRONT_BYTES // (4 * self.dim) // width, 1) * width
+        self.most_front = min(self.most_front, <int64_t>MOST_FRONT)
+        self.block = min(self.most_front, <int64_t>BLOCK)
+        block = self.block + width
         front = self.most_front + width
         self.copies = <float *>self.scratch.allocate(block * self.dim, sizeof(float), False)
         self.panels = <float *>self.scratch.allocate(block * (self.dim + 1), sizeof(float), False)
@@ -324,7 +324,7 @@ cdef class Greedy:
         if self.by_keys:
             return
         while start < self.n_front:
-            n = min(<int64_t>BLOCK, self.n_front - start)
+            n = min(self.block, self.n_front - start)
             for i in range(n):
                 slots[i] = self.front[start + i].slot
             self.pack(slots, n, self.front_panels + start * self.dim, self.front_bias + start)
@@ -353,7 +353,7 @@ cdef class Greedy:
                 self.update_by_keys(self.sorted[i])
                 i += 1
                 continue
-            count = min(<int64_t>BLOCK, n - i)
+            count = min(self.block, n - i)
             self.update_block(self.sorted + i, count, floor)
             i += count
 

@@ -6,15 +6,16 @@ scanned for members as they are for queries, all with the set's threshold, and r
 members of a set get exact keys, one member after the other while they can still be an answer.
 """
 
-from libc.math cimport INFINITY, NAN, fabs
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from farann.native.candidates cimport Candidates
-from farann.native.code_scan cimport HIGH_NIBBLES, WHOLE_CODES, CodeScan
+from farann.native.code_scan cimport FEW_MEMBERS, HIGH_NIBBLES, WHOLE_CODES, CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
 from farann.native.key_scan cimport KeyScan
+from farann.native.member_sets cimport MemberSet, MemberSets
 from farann.native.norm_pruning cimport NormPruning
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query, QueryBatch
@@ -25,8 +26,6 @@ import numpy as np
 cdef enum:
     # Up to so many rows all get exact keys.
     FEW_ROWS = 64
-
-cdef double ROUNDING = 2.0**-49  # of float64 arithmetic on sums of a few terms
 
 
 cdef class SetSearch:
@@ -60,7 +59,7 @@ cdef class SetSearch:
         cdef QueryBatch batch
         cdef Filter bare = filter
         cdef bint listed = filter.segments[0].positions != NULL
-        cdef int64_t n_rows, largest_block
+        cdef int64_t largest_block
         if not snapshot.vectors:
             raise ValueError("sets can't be searched for without vectors")
         if filter.excluded is not None:
@@ -68,7 +67,7 @@ cdef class SetSearch:
                                     np.zeros(members.shape[0] + 1, np.int64))
         # Members have no answers of their own.
         batch = QueryBatch.of(snapshot, bare, members, 0, members.shape[0], 1, False, flag)
-        self.batch, self.raw = batch, raw
+        self.batch = batch
         batch.epsilon = epsilon
         self.codes = None if listed or filter.n_rows <= FEW_ROWS else snapshot.codes
         largest_block = batch.block_rows
@@ -77,8 +76,8 @@ cdef class SetSearch:
                 largest_block, rows_in_cache(self.codes.scanned.groups * FARANN_CODE_GROUP))
         self.candidates = Candidates.of(batch, 0, largest_block, True)
         self.marks = <int32_t *>batch.scratch.allocate(largest_block, sizeof(int32_t))
-        self.least = <double *>batch.scratch.allocate(largest_block, sizeof(double))
-        self.kept = <int64_t *>batch.scratch.allocate(largest_block, sizeof(int64_t))
+        self.members = MemberSets.of(batch, self.candidates, largest_block, raw)
+        self.members.take(filter, offsets, start, max(min(k, filter.n_rows), 1))
         self.margins = <float *>batch.scratch.allocate(largest_block, sizeof(float))
         if self.codes is not None:
             self.coded = CodedQueries.of(batch, self.candidates, self.codes, False,
@@ -97,34 +96,7 @@ cdef class SetSearch:
             self.n_scanned = self.codes.n_positions
             if 0 < budget < self.n_scanned:
                 self.n_scanned = min(whole_panels(budget), self.n_scanned)
-        self.take_sets(filter, offsets, start, max(min(k, filter.n_rows), 1))
         self.prepare()
-
-    cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k):
-        cdef int64_t i, n_places = 0
-        cdef Filter chosen = filter
-        cdef farann_entry *entries
-        cdef uint32_t *places = NULL
-        self.n_sets = offsets.shape[0] - 1
-        if self.n_sets < 1 or offsets[0] != 0 or offsets[self.n_sets] != self.batch.n_queries:
-            raise ValueError("offsets must be those of the members")
-        if chosen.excluded is not None and chosen.offsets.shape[0] <= start + self.n_sets:
-            raise ValueError("there must be excluded ids for each set")
-        self.sets = <MemberSet *>self.batch.scratch.allocate(self.n_sets, sizeof(MemberSet))
-        entries = <farann_entry *>self.batch.scratch.allocate(
-            self.n_sets * k, sizeof(farann_entry))
-        for i in range(self.n_sets):
-            n_places += farann_id_set_room(chosen.n_excluded(start + i))
-        if n_places:
-            places = <uint32_t *>self.batch.scratch.allocate(n_places, sizeof(uint32_t))
-        for i in range(self.n_sets):
-            if offsets[i] >= offsets[i + 1]:
-                raise ValueError("a set must have a member")
-            self.sets[i].first, self.sets[i].end = offsets[i], offsets[i + 1]
-            self.sets[i].found.entries, self.sets[i].found.capacity = entries + i * k, k
-            self.sets[i].threshold = -INFINITY
-            self.sets[i].filter = chosen.of_query(start + i, places)
-            places += farann_id_set_room(chosen.n_excluded(start + i))
 
     def prepare(self):
         """All that is derived from members before the search."""
@@ -154,29 +126,11 @@ cdef class SetSearch:
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""
-        cdef int64_t i, j
-        cdef double norm
-        cdef farann_topk *found
-        for i in range(self.n_sets):
-            found = &self.sets[i].found
-            norm = 1.0
-            if self.are_raw(&self.sets[i]):
-                norm = self.batch.queries[self.sets[i].first].prepared.query_norm
-            for j in range(ids.shape[1]):
-                scores[start + i, j], ids[start + i, j] = <float>NAN, -1
-                if j < found.count:
-                    scores[start + i, j] = <float>farann_score(
-                        self.batch.metric, found.entries[j].key, norm)
-                    ids[start + i, j] = found.entries[j].id
+        self.members.write_top(scores, ids, start)
 
     def write_keys(self, double[:, ::1] keys, int64_t start):
         """Write the keys of the answers, -infinity where there are fewer rows."""
-        cdef int64_t i, j
-        for i in range(self.n_sets):
-            for j in range(keys.shape[1]):
-                keys[start + i, j] = -INFINITY
-                if j < self.sets[i].found.count:
-                    keys[start + i, j] = self.sets[i].found.entries[j].key
+        self.members.write_keys(keys, start)
 
     def did(self):
         """What `SearchStats` has beside the number of queries."""
@@ -190,35 +144,21 @@ cdef class SetSearch:
         cdef int64_t s
         cdef Segment outliers = self.batch.filter.segments[0]
         if self.codes is None:
-            self.score_segment(&self.batch.filter.segments[0])
+            self.members.score_segment(&self.batch.filter.segments[0])
         else:
             outliers.count = self.codes.outliers.shape[0]
             if outliers.count:
                 outliers.positions = &self.codes.outliers[0]
-                self.score_segment(&outliers)
+                self.members.score_segment(&outliers)
             self.batch.kernels.begin()
             self.scan_codes(0, self.n_scanned)
-            if self.lacks_rows():  # a budget must not leave fewer than k
+            if self.members.lacks_rows():  # a budget must not leave fewer than k
                 self.scan_codes(self.n_scanned, self.codes.n_positions)
             self.batch.kernels.end()
-        self.score_segment(&self.batch.filter.segments[1])
-        for s in range(self.n_sets):
-            farann_entries_sort(self.sets[s].found.entries, self.sets[s].found.count,
-                                self.batch.given_up)
-
-    cdef bint are_raw(self, const MemberSet *members) noexcept nogil:
-        """Whether keys of a set are as they are in a search with its members as queries.
-
-        Those of a single member always are, so that answers are those of `search_furthest`.
-        """
-        return self.raw or members.end - members.first == 1
-
-    cdef bint lacks_rows(self) noexcept nogil:
-        cdef int64_t s
-        for s in range(self.n_sets):
-            if self.sets[s].found.count < self.sets[s].found.capacity:
-                return True
-        return False
+        self.members.score_segment(&self.batch.filter.segments[1])
+        for s in range(self.members.count):
+            farann_entries_sort(self.members.sets[s].found.entries,
+                                self.members.sets[s].found.count, self.batch.given_up)
 
     # ---- codes ----
 
@@ -244,33 +184,34 @@ cdef class SetSearch:
         cdef MemberSet *members
         cdef Query *query
         self.n_active = 0
-        for s in range(self.n_sets):
-            members = &self.sets[s]
+        for s in range(self.members.count):
+            members = &self.members.sets[s]
             can_answer = True
             for i in range(members.first, members.end):
                 query = &self.batch.queries[i]
-                query.threshold = self.threshold_of(members, i)
+                query.threshold = self.members.threshold_of(members, i)
                 can_answer &= not (
                     self.pruning.by_norm and query.coded
                     and self.pruning.max_key_bound(panel, query) + query.whole.off
                     < self.candidates.admission_threshold(query))
             for i in range(members.first, members.end):
                 if can_answer:
-                    self.active[self.n_active] = i
-                    self.owners[self.n_active] = s
+                    self.active[self.n_active], self.owners[self.n_active] = i, s
                     self.n_active += 1
 
     cdef void scan_block(self, int64_t start, int64_t n) noexcept nogil:
         """Scan a block of codes for the sets that it can answer."""
         cdef int64_t first = 0, width = self.coded.code_width
+        if self.n_active < FEW_MEMBERS:
+            width = 1
         self.code_scan.take_block(start, n, (self.n_active + width - 1) // width)
         while first < self.n_active and not self.batch.stopped():
-            self.scan_tile(first, min(width, self.n_active - first), start, n)
+            self.scan_tile(width, first, min(width, self.n_active - first), start, n)
             first += width
 
-    cdef const uint32_t *tile_of(self, int64_t first, int64_t count) noexcept nogil:
+    cdef const uint32_t *tile_of(self, int64_t width, int64_t first, int64_t count) noexcept nogil:
         """The codes of some of the active members as a tile."""
-        if self.coded.code_width == 1:
+        if width == 1:
             return self.coded.single_codes(self.active[first])
         if self.n_active == self.batch.n_queries:
             return self.coded.tile_of(first)
@@ -278,10 +219,12 @@ cdef class SetSearch:
                                         self.codes.scanned.groups, self.coded.tile_codes)
         return self.coded.tile_codes
 
-    cdef void scan_tile(self, int64_t first, int64_t count, int64_t start, int64_t n) noexcept nogil:
+    cdef void scan_tile(self, int64_t width, int64_t first, int64_t count, int64_t start,
+                        int64_t n) noexcept nogil:
         """Scan the block for some of the active members, and settle the sets that end with one."""
-        cdef int64_t i, width = self.coded.code_width
+        cdef int64_t i
         cdef int level = HIGH_NIBBLES if self.codes.int4_alone else WHOLE_CODES
+        cdef bint by_scores = self.scores != NULL and width > 1
         cdef farann_coded_tile tile
         cdef Query *query
         for i in range(count):
@@ -293,9 +236,9 @@ cdef class SetSearch:
         for i in range(count, width):
             farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i,
                                        &self.code_scan.nothing_passes)
-        tile.codes = self.tile_of(first, count)
+        tile.codes = self.tile_of(width, first, count)
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
-        if self.scores != NULL:
+        if by_scores:
             self.batch.kernels.score_codes_i8(&self.code_scan.block, n, &tile, self.scores)
         else:
             self.code_scan.scan_function(width == 1, level == HIGH_NIBBLES)(
@@ -304,41 +247,35 @@ cdef class SetSearch:
         self.batch.scanned += min(n, self.codes.n_filled - start) * count
         self.batch.bytes_read += n * count * self.code_scan.code_bytes_of_row(level == HIGH_NIBBLES)
         for i in range(count):
-            self.take_passed(&self.sets[self.owners[first + i]], self.active[first + i], i, start,
-                             n)
+            self.take_passed(first + i, &self.candidates.tile[i],
+                             self.scores + i * n if by_scores else NULL, start, n)
 
-    cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil:
-        """The set's threshold as a reduced key of one of its members."""
-        cdef const farann_query *prepared = &self.batch.queries[i].prepared
-        cdef double reduced = members.threshold
-        if self.are_raw(members):
-            reduced *= prepared.key_scale
-        return (reduced + prepared.key_offset
-                - ROUNDING * (fabs(reduced) + fabs(prepared.key_offset)))
+    cdef void take_passed(self, int64_t at, const farann_candidates *passed, const float *scores,
+                          int64_t start, int64_t n) noexcept nogil:
+        """Note which rows passed for the active member at a place, by scores or as the scan found.
 
-    cdef void take_passed(self, MemberSet *members, int64_t i, int64_t at, int64_t start,
-                          int64_t n) noexcept nogil:
-        """Note which rows passed for a member; after the last one, settle those that did for all."""
-        cdef const farann_candidates *passed = &self.candidates.tile[at]
+        After the last one of a set, settle those that did for all.
+        """
+        cdef int64_t i = self.active[at], j, count
+        cdef MemberSet *members = &self.members.sets[self.owners[at]]
         cdef const Query *query = &self.batch.queries[i]
-        cdef int64_t j, count
-        if i == members.first:
+        cdef float threshold
+        if at == 0 or self.owners[at - 1] != self.owners[at]:
             members.n_met = 0
             for j in range(n):
                 self.marks[j] = 0
                 self.margins[j] = INFINITY
-        if query.coded and self.scores != NULL:
+        if query.coded and scores != NULL:
             # A score is at most so far below the reduced key.
-            self.batch.kernels.lower_f32(
-                self.scores + at * n, n, self.candidates.threshold_for(
-                    &self.batch.queries[i], query.whole.off), self.margins)
+            threshold = self.candidates.threshold_for(&self.batch.queries[i], query.whole.off)
+            self.batch.kernels.lower_f32(scores, n, threshold, self.margins)
         elif query.coded:
             for j in range(passed.count):
                 self.marks[passed.slots[j]] += 1
             members.n_met += 1
-        if i + 1 < members.end:
+        if at + 1 < self.n_active and self.owners[at + 1] == self.owners[at]:
             return
-        if self.scores != NULL:
+        if scores != NULL:
             count = self.batch.kernels.find_f32(self.margins, n, 0.0, self.marks)
         else:
             count = 0
@@ -358,60 +295,7 @@ cdef class SetSearch:
             if self.codes.slots is not None:
                 slot = self.codes.slots[slot]
             if 0 <= slot < self.codes.n_rows and farann_filter_allows(&members.filter, slot):
-                self.kept[count] = slot
+                self.members.kept[count] = slot
                 count += 1
         self.batch.passed += count
-        self.score_kept(members, &self.batch.snapshot.segments[0], count)
-
-    # ---- exact keys ----
-
-    cdef void score_segment(self, const Segment *segment) noexcept nogil:
-        """Give rows of a segment exact keys alone."""
-        cdef int64_t start = 0, end, s, i, row, count
-        while start < segment.count and not self.batch.stopped():
-            end = min(start + self.batch.block_rows, segment.count)
-            for s in range(self.n_sets):
-                count = 0
-                for i in range(start, end):
-                    row = i if segment.positions == NULL else segment.positions[i]
-                    if farann_filter_allows(&self.sets[s].filter, segment.first + row):
-                        self.kept[count] = row
-                        count += 1
-                self.batch.scanned += count
-                self.score_kept(&self.sets[s], segment, count)
-            start = end
-
-    cdef void score_kept(self, MemberSet *members, const Segment *segment,
-                         int64_t n) noexcept nogil:
-        """Give n rows of a segment exact keys, member by member while they may be an answer."""
-        cdef int64_t i, j, count
-        cdef double scale
-        cdef double *keys = self.candidates.exact_keys
-        cdef Query *query
-        cdef farann_block block
-        cdef farann_filter all_allowed
-        for j in range(n):
-            self.least[j] = INFINITY
-        for i in range(members.first, members.end):
-            if n == 0:
-                return
-            query = &self.batch.queries[i]
-            scale = 1.0
-            if not self.are_raw(members):
-                scale = query.prepared.query_norm
-            self.batch.kernels.keys_f64[<int>self.batch.metric](
-                segment.rows, self.kept, n, self.batch.dim, self.batch.exact_query(query), keys)
-            self.batch.rescored += n
-            self.batch.bytes_read += n * self.batch.dim * <int64_t>sizeof(float)
-            count = 0
-            for j in range(n):
-                self.least[count] = min(self.least[j], keys[j] / scale)
-                self.kept[count] = self.kept[j]
-                count += self.least[count] >= members.threshold
-            n = count
-        block.first, block.positions, block.slots = segment.first, self.kept, NULL
-        block.ids, block.end = self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots
-        all_allowed.alive, all_allowed.excluded.bits, all_allowed.n_met = NULL, 0, 0
-        farann_topk_push_block(&members.found, self.least, n, 1.0, &block, &all_allowed)
-        if members.found.count == members.found.capacity:
-            members.threshold = members.found.entries[0].key
+        self.members.score_kept(members, &self.batch.snapshot.segments[0], count)
