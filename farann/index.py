@@ -1,32 +1,33 @@
-"""The index: what changes it, and files; `store.contents` tells what is in it."""
+"""The index: what changes it. What it holds is told in `store.contents`, what it can be asked in
+`search.questions` and `diverse.questions`, what is kept in files in `index_files`."""
 
 from __future__ import annotations
 
-import os
+import threading
+import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy.typing as npt
 
-from farann import _core
-from farann._types import Float32Array, Int64Array
-from farann.contract import checks, errors
+from farann._types import Float32Array, Ids, Progress
+from farann.contract import checks
 from farann.contract.index_spec import CODE_BITS, IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.diverse.questions import DiverseQuestions
-from farann.io import container, index_file
+from farann.index_files import Saved
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.search import plans
-from farann.search.questions import known_slots
+from farann.store import asked_ids
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
 
 
-class Index(DiverseQuestions):
+class Index(Saved, DiverseQuestions):
     """A collection of vectors that answers exact and approximate furthest-neighbor queries.
 
     Parameters
@@ -35,7 +36,7 @@ class Index(DiverseQuestions):
         Dimension of the rows, at most 2^24; by default that of the first rows added.
     metric : {"l2", "dot", "cosine"}
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
-        cosine similarity.
+        cosine similarity. "euclidean", "ip", "inner_product" and "cos" are other names of these.
     codes : {"int8", "int4", "float32"}
         How rows are scored roughly before the exact pass: by 8-bit codes (a quarter to a third
         more memory, several times the speed), by 4-bit codes (half of that, but they rule out
@@ -52,7 +53,7 @@ class Index(DiverseQuestions):
     seed : int
         For what is drawn at random during `build`; below 2^128.
     threads : int, optional
-        Threads of a search and of `build`, at most 4096; by default as many as there are CPUs. A
+        Threads of a search and of `build`, at most 4096; by default, or -1, one for each CPU. A
         batch is shared among them. Where it has fewer queries than threads, and an exact search of
         these takes long, each thread searches a part of the rows.
 
@@ -79,27 +80,30 @@ class Index(DiverseQuestions):
     (array([1, 2]), array([5., 1.], dtype=float32))
     """
 
+    __slots__ = ("_cells", "_lock", "_seed")
+
     def __init__(self, dim: int | None = None, metric: str = "l2", *, codes: str = "int8",
                  cells: int | str | None = None, keep_vectors: bool = True, seed: int = 0,
                  threads: int | None = None) -> None:
-        checks.to_choice("metric", metric, _core.METRICS)
+        dim = None if dim is None else checks.to_dim(dim)
+        self._metric = checks.to_metric(metric)
         self._cells = check_codes(codes, cells, keep_vectors)
-        self._metric, self._codes, self._keep_vectors = metric, codes, bool(keep_vectors)
+        self._codes, self._keep_vectors = codes, bool(keep_vectors)
         self._seed = checks.to_int("seed", seed, 0, checks.MOST_SEED)
         self._threads = checks.to_threads(threads)
         self._isa = default_isa()
         # All that changes is in the store. A change makes another one while it holds the lock, and
         # puts it here in one assignment.
-        self._lock = pool.fresh_lock(self)
+        self._lock: threading.Lock = pool.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(checks.to_int("dim", dim, 1, checks.MOST_DIM), self._spec)
+            self._store = Store(dim, self._spec)
         self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
 
     # ---- changing it ----
 
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
-            copy: bool = True) -> Int64Array:
+            copy: bool = True) -> npt.NDArray[Any]:
         """Append rows; the index keeps copies of its own unless told otherwise.
 
         An index that was built takes rows without building again, until they are more than those
@@ -108,19 +112,21 @@ class Index(DiverseQuestions):
         Parameters
         ----------
         rows : array_like (n, dim)
-            Real numbers of any type and any strides, kept as float32.
-        ids : array_like of int (n,), optional
-            Ids of 0 or more, none in use. By default counting goes on after the largest id that
-            was ever used, beginning with 0.
+            Real numbers of any type and any strides, kept as float32: arrays, tensors on the CPU,
+            frames, or a column of arrays or lists of pandas, polars or pyarrow.
+        ids : array_like of int or str (n,), optional
+            Ids, none in use: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8,
+            not both in one index. By default counting goes on after the largest integer that was
+            ever used, beginning with 0.
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
-            than memory. They must be float32 in C order and the first of the index, and must not
-            change as long as the index lives.
+            than memory, or in a column of lists of a fixed size. They must be float32 in C order
+            and the first of the index, and must not change as long as the index lives.
 
         Returns
         -------
-        int64 (n,)
-            The rows' ids.
+        int64 or object (n,)
+            The rows' ids, objects where they are strings.
 
         Raises
         ------
@@ -141,7 +147,7 @@ class Index(DiverseQuestions):
         """
         vectors = checks.to_vectors("rows", rows, self.dim, normalized=self._normalized,
                                     single=False, as_is=not copy)
-        new_ids = None if ids is None else checks.to_new_ids("ids", ids, len(vectors))
+        checked = asked_ids.new(ids, len(vectors))
         with self._lock:
             store = self._store
             if store is None:
@@ -149,7 +155,9 @@ class Index(DiverseQuestions):
             if store.dim != vectors.shape[1]:  # another thread was first
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
-            new_ids = store.ids_for(new_ids, len(vectors))
+            new_ids, labels = asked_ids.given(store, checked, len(vectors))
+            if labels is not store.labels:
+                store = store.changed(labels=labels)
             if copy:
                 store = store.with_rows(vectors, new_ids)
                 if store.built and store.outgrown:
@@ -160,14 +168,14 @@ class Index(DiverseQuestions):
             else:
                 store = store.adopting(vectors, new_ids)
             self._store = store
-        return new_ids
+        return new_ids if labels is None else labels.texts(new_ids)
 
-    def remove(self, ids: npt.ArrayLike) -> None:
+    def remove(self, ids: Ids) -> None:
         """Remove rows; their space comes back with the next `build`.
 
         Parameters
         ----------
-        ids : int or array_like of int (n,)
+        ids : int, str or array_like of these (n,)
 
         Raises
         ------
@@ -176,12 +184,12 @@ class Index(DiverseQuestions):
         """
         with self._lock:
             store = self._store
-            slots = known_slots(store, ids)
+            slots = asked_ids.known_slots(store, ids)
             if len(slots) and store is not None:
                 self._store = store.without(distinct(slots))
 
     def build(self, queries: npt.ArrayLike | None = None, *, tune: Iterable[int] = (),
-              progress: bool = False) -> Index:
+              progress: Progress = False) -> Index:
         """Lay the rows out for searching; the first search does so if nobody did.
 
         Drops the space of removed rows, merges those added since the last build, and freezes
@@ -199,8 +207,10 @@ class Index(DiverseQuestions):
         tune : iterable of int, optional
             For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.
             Each k that was tuned before is tuned for the new layout without being named.
-        progress : bool
-            Show a progress bar for work that takes long.
+        progress : bool or callable
+            Show a progress bar for work that takes long, or call a function with the name of a
+            step, how much of it is done, and of how much. Threads of the build call it, one at a
+            time. If it raises an error, the build ends, and nothing has changed.
 
         Returns
         -------
@@ -213,6 +223,7 @@ class Index(DiverseQuestions):
         Other changes wait. A build that is interrupted changes nothing.
         """
         tuned_for = {checks.to_int("tune", k, 1) for k in tune}
+        progress = checks.to_progress(progress)
         sample = None
         if queries is not None:
             sample = self._vectors("queries", queries)
@@ -270,70 +281,23 @@ class Index(DiverseQuestions):
             raise ValueError("tune: the index has no rows")
         measured = plans.measured(store, k, self._isa, sample, recall)
         store.tunings.keep(k, measured, sample)
+        from logging import getLogger
+
+        getLogger("farann").info("tuned for k=%d", k)
         return measured.tuning
 
-    # ---- files ----
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a file, which is replaced whole or not at all.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Notes
-        -----
-        The file holds the index as it was when `save` was called; searches and changes go on.
-        """
-        container.write_file(path, *self._content())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
-        """Read an index from a file.
-
-        Parameters
-        ----------
-        path : str or path-like
-        mmap : bool
-            Map the rows instead of reading them: they are read when a search needs them, and
-            may be larger than memory. They are not checked then, but that codes have each row once
-            is; ``farann info --verify`` does.
-
-        Raises
-        ------
-        FormatError
-            If the file is no index, is truncated or altered, or of a newer version.
-        """
-        content = container.read_file(path, mmap=mmap)
-        try:
-            return cls._restored(*content, checked=not mmap)
-        except errors.FormatError as error:
-            raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (container.write_bytes(*self._content()), self._threads)
-
-    @classmethod
-    def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
-                  checked: bool) -> Index:
-        index_file.check_metadata(metadata)
-        index = cls(metadata["dim"], metadata["metric"], codes=metadata["codes"],
-                    cells=metadata["cells"], keep_vectors=metadata["keep_vectors"],
-                    seed=metadata["seed"])
-        store = index_file.store_of(metadata, arrays, index._spec, checked=checked)
-        if store is not None:
-            index._store = store
-        return index
-
-    def _content(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Metadata and arrays of a file."""
-        store = self._store
-        settings = {"metric": self._metric, "dim": None if store is None else store.dim,
-                    "codes": self._codes, "cells": self._cells,
-                    "keep_vectors": self._keep_vectors, "seed": self._seed}
-        return index_file.sections_of(settings, store)
-
     # ---- shared by the above ----
+
+    @classmethod
+    def _with_settings(cls, settings: dict[str, Any]) -> Self:
+        return cls(settings["dim"], settings["metric"], codes=settings["codes"],
+                   cells=settings["cells"], keep_vectors=settings["keep_vectors"],
+                   seed=settings["seed"])
+
+    def _settings(self, store: Store | None) -> dict[str, Any]:
+        return {"metric": self._metric, "dim": None if store is None else store.dim,
+                "codes": self._codes, "cells": self._cells,
+                "keep_vectors": self._keep_vectors, "seed": self._seed}
 
     @property
     def _spec(self) -> IndexSpec:
@@ -355,20 +319,20 @@ class Index(DiverseQuestions):
             return self._store
 
     def _rebuilt(self, store: Store, queries: Float32Array | None = None,
-                 tuned_for: set[int] | None = None, progress: bool = False) -> Store:
+                 tuned_for: set[int] | None = None, progress: Progress = False) -> Store:
         """A store with a new layout, which is tuned for all that the old one was tuned for."""
+        began = time.perf_counter()
         new = store.rebuilt(queries, progress, self.threads)
         # Searches may tune the old layout in the meantime.
         while len(new) and (k := min(((tuned_for or set()) | store.tunings.by_k.keys())
                                      - new.tunings.by_k.keys(), default=0)):
             sample = None if queries is not None else store.tunings.queries.get(k)
             new.tunings.keep(k, plans.measured(new, k, self._isa, sample), sample)
-        return new
+        from logging import getLogger  # which is there, once an index is
 
-def _unpickled(content: bytes, threads: int | None) -> Index:
-    index = Index._restored(*container.read_bytes(content), checked=True)
-    index._threads = threads
-    return index
+        getLogger("farann").info("built an index of %d rows in %.3f s", len(new),
+                                 time.perf_counter() - began)
+        return new
 
 
 def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
@@ -395,6 +359,6 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     array([[1, 2]])
     """
     index = Index(metric=metric, codes="float32", threads=threads)
-    vectors = checks.to_vectors("rows", rows, None, normalized=metric == "cosine", single=False)
+    vectors = checks.to_vectors("rows", rows, None, normalized=index._normalized, single=False)
     index._store = Store.over(vectors, index._spec)
     return index.search_furthest(queries, k)

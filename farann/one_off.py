@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from farann._types import Progress
 from farann.contract import checks
 from farann.diverse.selection import Selection
 from farann.index import Index
@@ -13,7 +14,7 @@ from farann.index import Index
 
 def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2", *,
                    start: Any = None, first: Any = None, radius: float | None = None,
-                   allowed: Any = None, progress: bool = False) -> Selection:
+                   allowed: Any = None, progress: Progress = False) -> Selection:
     """Choose rows that cover all others, without an index: farthest-point sampling.
 
     Parameters
@@ -36,7 +37,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
     array([0, 2, 3])
     """
     index = Index(metric=metric, codes="float32")
-    vectors = checks.to_vectors("rows", rows, None, normalized=metric == "cosine", single=False)
+    vectors = checks.to_vectors("rows", rows, None, normalized=index._normalized, single=False)
     if len(vectors):
         index.add(vectors, copy=False)
     return index.select_diverse(k, start=start, first=first, radius=radius, allowed=allowed,

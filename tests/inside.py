@@ -43,6 +43,7 @@ import farann.runtime.pool as pool
 import farann.runtime.process as process
 import farann.search.depths as depths
 import farann.search.filters as filters
+import farann.store.labels as string_labels
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.adapters.posneg import FusionRanker
@@ -62,6 +63,7 @@ from farann.contract.errors import FormatError
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
+from farann.contract.strings import packed
 from farann.demo import _Numpy as DemoNumpy
 from farann.demo import _try as demo_try
 from farann.io.container import (
@@ -93,6 +95,7 @@ from farann.runtime.pool import _forget_executors as forget_executors
 from farann.search.guarded import _repeat as repeat_late
 from farann.store.depths import Answers
 from farann.store.ids import IdMap
+from farann.store.labels import Labels
 from farann.store.store import Store
 from farann.tuning.plans import Measured, Tunings
 from farann.tuning.table import missing_at

@@ -15,21 +15,23 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
+import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import StopRule
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
 from farann.layout.build import Made, make_codes, sampled
 from farann.quantize import decoding
-from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays, Record
+from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
 from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
+from farann.runtime.progress import told
 from farann.store.depths import Depths
 from farann.store.ids import IdMap
+from farann.store.labels import Labels, labels_left
 from farann.tuning.plans import Tunings
 
 # Queries that layouts are compared with.
@@ -64,6 +66,7 @@ class Store:
         self.tunings = Tunings()
         self._unused_queries: Float32Array | None = None
         self.ids = IdMap()
+        self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
         self.base: Float32Array = np.empty((0, dim), np.float32)
         self.centre: Float64Array = np.zeros(dim)
         self.built = False
@@ -198,6 +201,10 @@ class Store:
         """Their ids, in the order of slots."""
         return self.ids.ids_of(self.live_slots())
 
+    def named(self, ids: Int64Array) -> npt.NDArray[Any]:
+        """Ids as users know them: strings, with None for -1, where these are numbers of strings."""
+        return ids if self.labels is None else self.labels.texts(ids)
+
     def take(self, slots: Int64Array) -> Float32Array:
         """Copies of some rows, or what their codes say where that is all there is."""
         rows = np.empty((len(slots), self.dim), np.float32)
@@ -243,7 +250,7 @@ class Store:
         alive[slots] = 0
         return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
 
-    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False,
+    def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1) -> Store:
         """One segment, without what was removed, with a new centre, and the rows coded."""
         if self.n_coded is not None:
@@ -252,6 +259,7 @@ class Store:
                 return self._extended()
             return self._uncoded(live).rebuilt(queries, progress, threads)
         base, ids = self._merged(progress)
+        ids, labels = labels_left(ids, self.labels)
         unused = self._unused_queries
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
@@ -264,7 +272,8 @@ class Store:
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
         return self.changed(
-            base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
+            base=base, n_coded=n_coded, ids=ids, labels=labels, alive=None, n_removed=0,
+            centre=centre,
             _tail=np.empty((0, self.dim), np.float32), _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
             _unused_queries=unused, built=True)
@@ -280,7 +289,7 @@ class Store:
         draw = np.random.default_rng([self.spec.seed, 2])
         return np.asarray(base[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
 
-    def _merged(self, progress: bool) -> tuple[Float32Array, IdMap]:
+    def _merged(self, progress: Progress) -> tuple[Float32Array, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
         if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
             return self._tail, self.ids
@@ -289,8 +298,10 @@ class Store:
         live = self.live_slots()
         base = np.empty((len(live), self.dim), np.float32)
         starts = range(0, len(live), _ROWS_AT_ONCE)
-        for start in tqdm(starts, "merging rows", disable=not progress):
-            base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+        with told("merging rows", len(starts), progress) as advance:
+            for start in starts:
+                base[start : start + _ROWS_AT_ONCE] = self.take(live[start : start + _ROWS_AT_ONCE])
+                advance(1)
         return base, self.ids.kept(live)
 
     def _uncoded(self, live: Int64Array) -> Store:
@@ -307,10 +318,12 @@ class Store:
         tail = self.take(live[n_coded:])
         layout, far = recoding.extended(layout, n_coded, tail, self.centre, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
+        ids, labels = labels_left(self.ids.kept(np.concatenate([
+            live[:n_coded], live[n_coded:][order]])), self.labels)
         return self.changed(
             layout=layout, base=outlier_rows,
             n_coded=n_coded + int((~far).sum()),
-            ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
+            ids=ids, labels=labels,
             _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings())
 
     def base_alone(self) -> Store:
@@ -382,18 +395,3 @@ class Store:
     def n_axes(self) -> int:
         """Axes that rows are coded along; 0 where they are coded in all coordinates."""
         return 0 if self.codes is None or self.codes.pca_axes is None else len(self.codes.pca_axes)
-
-    def nbytes(self) -> dict[str, int]:
-        """Bytes by part."""
-        return {
-            "rows": self.base.nbytes + self._tail.nbytes,
-            "ids": self.ids.nbytes,
-            "removed": 0 if self.alive is None else self.alive.nbytes, "centre": self.centre.nbytes,
-            "codes": _nbytes(self.codes, self.added and self.added.room,
-                             self.exact and self.exact.codes),
-            "cells": _nbytes(self.partitions),
-        }
-
-
-def _nbytes(*records: Record | None) -> int:
-    return sum(record.nbytes for record in records if record is not None)

@@ -119,7 +119,7 @@ class PosNegRanker(Stored, JudgedPair):
                  item_prior: float | None = 4.0, missing: str = "prior",
                  veto: float | tuple[str, float] | None = None, rank_constant: float = 60.0,
                  threads: int | None = None) -> None:
-        checks.to_choice("metric", metric, ("dot", "cosine", "l2"))
+        metric = checks.to_metric(metric)
         options = check_options(
             calibration=calibration, fusion=fusion, weight=weight, normalize=normalize,
             item_prior=item_prior, missing=missing, veto=veto, rank_constant=rank_constant)

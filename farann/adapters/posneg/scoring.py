@@ -180,7 +180,10 @@ class Filters(NamedTuple):
                 mask = np.zeros(len(ids), np.bool_)
                 mask[numbers_of(ids, checks.to_ids("allowed", array))] = True
         if exclude is not None:
-            lists = checks.to_id_lists("exclude", exclude, n_queries, single)
+            if not single and checks.is_flat(exclude):
+                lists = [checks.to_ids("exclude", exclude)] * n_queries
+            else:
+                lists = checks.to_id_lists("exclude", exclude, n_queries, single)
             excluded = [numbers_of(ids, one) for one in lists]
         return cls(mask, excluded)
 

@@ -252,6 +252,8 @@ def rows_of(name: str, given: Any, ids: npt.ArrayLike | None,
     """Rows of one model in ascending order of ids, the ids and the metric."""
     if isinstance(given, Index):
         metric, numbers = given.metric, given.ids
+        if numbers.dtype == object:
+            raise TypeError(f"{name}: expected an index with integer ids, got one with strings")
         rows = given.reconstruct(numbers)
     else:
         rows = checks.to_vectors(name, given, None, normalized=metric == "cosine", single=False)
