@@ -1,8 +1,8 @@
 """Logistic regression in which each user has an intercept of their own.
 
 The prior of the intercepts is normal; its variance is 1, or that of the largest evidence by
-Laplace's approximation, found as by MacKay ("The evidence framework applied to classification networks",
-Neural Computation 1992).
+Laplace's approximation, found as by MacKay ("The evidence framework applied to classification
+networks", Neural Computation 1992).
 """
 
 from __future__ import annotations
