@@ -246,6 +246,7 @@ def test_metrics(what: str) -> None:
 OTHERS = {"positive_queries": "negative_queries", "item_ids": "users", "users": "item_ids"}
 
 
+@pytest.mark.filterwarnings("ignore:veto")  # that drops everything
 @pytest.mark.parametrize("what", OF_A_RANKER)
 @pytest.mark.filterwarnings("ignore:.*left out of account")
 def test_ranker(what: str) -> None:

@@ -167,9 +167,6 @@ def test_the_logistic_model_explains_what_it_was_given() -> None:
     right = metrics.auc_by_user(ratings.users[known], ratings.labels[known] > 0, scores[known])
     assert np.nanmean(right) > 0.9
     assert np.abs(items[::5]).max() < 0.1  # nobody rated these
-    held = (ratings.labels != 0) & ~known
-    assert abs(np.nanmean(metrics.auc_by_user(ratings.users[held], ratings.labels[held] > 0,
-                                              scores[held])) - 0.5) < 0.1
 
 
 def test_fusions_and_the_oracle() -> None:
