@@ -1,4 +1,5 @@
-"""``python -m bench list | run | report | growth | layers | waits | edge | ablate | posneg``"""
+"""``python -m bench list | run | report | growth | layers | waits | edge | ablate | diverse |
+posneg``"""
 
 from __future__ import annotations
 
@@ -81,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
                       help="draw N shapes of data instead, and show those of most counted work")
     edge.add_argument("--seed", type=int, default=0, help="the first of these")
     edge.add_argument("--out", type=Path, default=RESULTS.with_name("edge.jsonl"))
+    diverse = commands.add_parser("diverse", help="choosing rows that cover all others")
+    diverse.add_argument("--k", default="200,1000", metavar="N,...", help="default: %(default)s")
+    diverse.add_argument("--data", metavar="NAMES", help="default: two with outliers, one without")
+    diverse.add_argument("--only", metavar="NAMES", help="libraries, by their names in the table")
+    diverse.add_argument("--max-rows", type=int, metavar="N", help="use the first N rows only")
+    diverse.add_argument("--limit", type=float, default=30.0, metavar="S",
+                         help="estimate what takes longer (default 30 seconds)")
+    diverse.add_argument("--cache", type=Path, default=datasets.CACHE)
+    diverse.add_argument("--out", type=Path, default=RESULTS.with_name("diverse.jsonl"))
     ablate = commands.add_parser("ablate", help="what each mechanism of the search saves")
     ablate.add_argument("--only", metavar="NAMES", help="mechanisms, as in 'hubs,axes'")
     ablate.add_argument("--data", metavar="NAMES", help="default: real data")
@@ -251,6 +261,26 @@ def _ablate(arguments: argparse.Namespace) -> None:
     print(f"results in {arguments.out}")
 
 
+def _diverse(arguments: argparse.Namespace) -> None:
+    from .diverse import run as diverse
+
+    log = Log(arguments.out, Options(), sys.argv[1:])
+    found, ks = [], [int(k) for k in arguments.k.split(",")]
+    for name in _names(arguments.data) or diverse.DATA:
+        rows = datasets.load(name, arguments.cache, arguments.max_rows).rows()
+        for one in diverse.selections(name, rows, ks, arguments.limit, _names(arguments.only)):
+            found.append(one)
+            log.write("diverse", **one._asdict())
+    print(diverse.table(found))
+    words = datasets.load("glove-cosine", arguments.cache, arguments.max_rows)
+    for diversity in (0.3, 0.5):
+        shares = diverse.found_in_pools(words.rows()[: diverse.MMR_ROWS], words.queries()[:50],
+                                        diversity)
+        pools = ", ".join(f"{size:,}: {share:.0%}" for size, share
+                          in zip(diverse.POOLS, shares, strict=True))
+        print(f"marginal relevance at {diversity}, of the exact 10 a pool finds {pools}")
+
+
 def _posneg(arguments: argparse.Namespace) -> None:
     from .posneg import report as pages
     from .posneg import run as evidence
@@ -281,7 +311,8 @@ def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
-               "waits": _waits, "edge": _edge, "ablate": _ablate, "posneg": _posneg}
+               "waits": _waits, "edge": _edge, "ablate": _ablate, "diverse": _diverse,
+               "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

@@ -13,7 +13,9 @@
 from farann._core import isa_levels
 from farann._version import __version__
 from farann.contract.errors import FormatError, RecallWarning
+from farann.diverse.selection import Selection
 from farann.index import Index, search_furthest
+from farann.one_off import select_diverse
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.search.filters import Filter
 from farann.tuning.table import Tuning
@@ -26,8 +28,10 @@ __all__ = [
     "Index",
     "RecallWarning",
     "SearchStats",
+    "Selection",
     "Tuning",
     "__version__",
     "isa_levels",
     "search_furthest",
+    "select_diverse",
 ]

@@ -13,9 +13,11 @@ from farann.native.encoding import (
     pack_codes,
     rotate,
 )
+from farann.native.greedy import Greedy
 from farann.native.guard import Guard
 from farann.native.kernels import METRICS, first_bad_row, isa_levels, largest_query_code
 from farann.native.measuring import score_slots, surprises
+from farann.native.pair_search import PairSearch
 from farann.native.partitions import Partitions
 from farann.native.process import (
     CancelFlag,
@@ -26,6 +28,8 @@ from farann.native.process import (
     flush_denormals,
 )
 from farann.native.search import ApproximateTask, Task
+from farann.native.set_keys import member_keys
+from farann.native.set_search import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot
 
@@ -39,8 +43,11 @@ __all__ = [
     "Cancelled",
     "Codes",
     "Filter",
+    "Greedy",
     "Guard",
+    "PairSearch",
     "Partitions",
+    "SetSearch",
     "SingleSearch",
     "Snapshot",
     "Task",
@@ -55,6 +62,7 @@ __all__ = [
     "flush_denormals",
     "isa_levels",
     "largest_query_code",
+    "member_keys",
     "pack_codes",
     "rotate",
     "score_slots",

@@ -1,5 +1,4 @@
-"""The index: what changes it, and files. What it holds is told in `store.contents`, what it can be
-asked in `search.questions`."""
+"""The index: what changes it, and files; `store.contents` tells what is in it."""
 
 from __future__ import annotations
 
@@ -15,18 +14,19 @@ from farann.contract import checks, errors
 from farann.contract.index_spec import CODE_BITS, IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
+from farann.diverse.questions import DiverseQuestions
 from farann.io import container, index_file
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.search import plans
-from farann.search.questions import Questions, known_slots
+from farann.search.questions import known_slots
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
 
 
-class Index(Questions):
+class Index(DiverseQuestions):
     """A collection of vectors that answers exact and approximate furthest-neighbor queries.
 
     Parameters

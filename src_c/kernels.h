@@ -180,6 +180,15 @@ typedef struct {
                             farann_candidates *candidates);
 
     /*
+     * Raise `best` of each packed row to the largest of its scores for n queries less the query's
+     * offset. Queries are in whole tiles, which are filled up with infinite offsets; or it is one
+     * alone, coordinate j of which is at [j * tile_queries]. `best` and `bias` are of whole panels.
+     */
+    void (*best_scores_f32)(const float *panels, int64_t n_rows, int64_t dim, const float *bias,
+                            const float *queries, int64_t n_queries, const float *offsets,
+                            float *best);
+
+    /*
      * Score row-major rows for one query. With y = x - centre, p = <query_vector, y> and
      * n = |y|^2 the score is p + bias_sign * n, or for `normalized` rows, whose centre is zeros,
      * p / sqrt(n), both with up to 2^-116 more. Centre and query vector are padded with zeros to a
@@ -193,6 +202,12 @@ typedef struct {
     /* Append the scores greater than a threshold, and their numbers, to the candidates. */
     void (*select_f32)(const float *scores, int64_t n, float threshold,
                        farann_candidates *candidates);
+
+    /*
+     * Lower `least` to the scores less an offset, where these are less; n is a multiple of
+     * FARANN_PADDING.
+     */
+    void (*lower_f32)(const float *scores, int64_t n, float offset, float *least);
 
     /*
      * Write the numbers of the scores greater than a threshold, and give how many these are; n is

@@ -15,6 +15,7 @@ import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
 import farann.cli.commands as commands
+import farann.diverse.mmr as mmr
 import farann.io.container as container
 import farann.io.files as files
 import farann.io.index_file as index_file

@@ -1,4 +1,4 @@
-"""Parser and help of ``farann build``, ``search``, ``tune``, ``info`` and ``demo``."""
+"""Parser and help of the commands."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         # Only now, so that --help comes at once.
-        from farann.cli import commands
+        from farann.cli import commands, selections
 
-        status: int = getattr(commands, arguments.command)(arguments)
+        module = selections if arguments.command in selections.__all__ else commands
+        status: int = getattr(module, arguments.command)(arguments)
         sys.stdout.flush()
         return status
     except SystemExit as leaving:  # argparse has said what there is to say
@@ -139,6 +140,8 @@ examples:
   farann search items.farann queries.npy -k 5    the 5 rows furthest from each
   farann tune items.farann                       what recall costs
   farann info items.farann                       what is in an index
+  farann select items.npy -k 1000 -o ids.npy     rows that cover all others
+  farann diameter items.npy                      the two rows furthest apart
 
 farann COMMAND --help explains a command."""
 
@@ -206,6 +209,33 @@ examples:
   farann info items.farann
   farann info items.farann --verify && echo intact
   farann info items.farann --json"""
+
+SELECT = f"""\
+Choose rows that cover all others, one after the other: each is the row furthest
+from all that were chosen before (farthest-point sampling, greedy k-center).
+ROWS is a file of vectors, or an index that farann build wrote.
+
+{VECTORS}"""
+
+SELECT_EXAMPLES = """\
+examples:
+  farann select items.npy -k 1000 -o ids.npy
+  farann select items.npy --radius 0.5 -o cover.npy --plot radius.png
+  farann select items.farann -k 100 --start 17 -o ids.txt
+
+Ids are written in the order in which they were chosen; .txt and .csv have a
+line each, .csv with the distance to the nearest row that was chosen before."""
+
+DIAMETER = f"""\
+Find the two rows that are furthest from each other, or under dot and cosine
+least alike. ROWS is a file of vectors, or an index that farann build wrote.
+
+{VECTORS}"""
+
+DIAMETER_EXAMPLES = """\
+examples:
+  farann diameter items.npy
+  farann diameter items.farann"""
 
 DEMO = """\
 Index the 400,000 words of GloVe, print the words least similar to a few others
@@ -286,13 +316,35 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--plot", metavar="FILE",
                       help=".png, .svg or .pdf to plot recall against cost to; takes matplotlib")
 
-    for command in (build, search, tune):
+    select = commands.add_parser("select", help="choose rows that cover all others",
+                                 **_texts(SELECT, SELECT_EXAMPLES))
+    select.add_argument("-k", type=_at_least(1), metavar="N",
+                        help="how many rows to choose (default: all that --radius takes)")
+    select.add_argument("-o", "--output", required=True, metavar="OUT",
+                        help=".npy, .txt or .csv file of ids to write")
+    select.add_argument("--radius", type=_number, metavar="R",
+                        help="stop when every row is within this distance of a chosen one, or has "
+                        "this dot product or cosine with one")
+    select.add_argument("--start", type=_at_least(0), metavar="ID",
+                        help="the first row (default: the one furthest from the mean)")
+    select.add_argument("--plot", metavar="FILE",
+                        help=".png, .svg or .pdf to plot the radius by rows to; takes matplotlib")
+
+    diameter = commands.add_parser("diameter", help="find the two rows furthest apart",
+                                   **_texts(DIAMETER, DIAMETER_EXAMPLES))
+    for command in (select, diameter):
+        command.add_argument("rows", metavar="ROWS", help="file of vectors, or an index")
+        command.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
+                             help="of vectors: l2, dot or cosine (default: l2)")
+
+    for command in (build, search, tune, select, diameter):
         command.add_argument("--max-bytes", type=_at_least(1), metavar="N",
                              help="refuse a vector file whose numbers take more than N bytes once "
                              "unpacked (default: 100 times the file's size, at least 64 MiB)")
-    for command in (build, search):
+    for command in (build, search, diameter):
         command.add_argument("--threads", type=_at_least(1), metavar="N",
                              help="how many threads to use (default: one for each CPU)")
+    for command in (build, search, select, diameter):
         command.add_argument("-q", "--quiet", action="store_true",
                              help="no progress bar and no closing remark")
 

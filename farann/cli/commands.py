@@ -44,7 +44,7 @@ def build(arguments: argparse.Namespace) -> int:
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
     output = Path(arguments.output)
-    _check_output(output, arguments.vectors, arguments.ids, arguments.queries)
+    check_output(output, arguments.vectors, arguments.ids, arguments.queries)
     ids = None
     if arguments.ids is not None:
         ids = read_ids(arguments.ids, max_bytes=arguments.max_bytes)
@@ -54,7 +54,7 @@ def build(arguments: argparse.Namespace) -> int:
             f"got {len(ids)} of {ids.dtype}"
         )
     if ids is not None:
-        with _blaming({"ids": arguments.ids}, 0):
+        with blaming({"ids": arguments.ids}, 0):
             ids = to_new_ids("ids", ids, source.rows)
     sample = None if arguments.queries is None else _sample(arguments, source.dim)
     began = time.perf_counter()
@@ -62,14 +62,14 @@ def build(arguments: argparse.Namespace) -> int:
                   keep_vectors=not arguments.no_vectors, seed=arguments.seed,
                   threads=arguments.threads)
     # The rows stay in their file, or in a copy beside the output: memory is for the codes.
-    rows = source.map(output.parent, unit=index.metric == "cosine", progress=_is_shown(arguments))
-    with _blaming({"rows": source.path}, 0):
+    rows = source.map(output.parent, unit=index.metric == "cosine", progress=is_shown(arguments))
+    with blaming({"rows": source.path}, 0):
         index.add(rows, ids, copy=False)
-    with _blaming({"queries": arguments.queries}, 0):
-        index.build(queries=sample, progress=_is_shown(arguments))
+    with blaming({"queries": arguments.queries}, 0):
+        index.build(queries=sample, progress=is_shown(arguments))
     index.save(output)
     seconds = time.perf_counter() - began
-    _note(
+    note(
         arguments,
         f"{output}: {len(index):,} rows of dimension {index.dim}, {index.metric}, "
         f"{_size(output.stat().st_size)}, in {seconds:.1f} s",
@@ -101,7 +101,7 @@ def search(arguments: argparse.Namespace) -> int:
         for batch in _batches(queries):
             chosen = None if exclude is None else exclude[done : done + len(batch)]
             began = time.perf_counter()
-            with _blaming({"queries": queries.path, "allowed": arguments.allowed}, done):
+            with blaming({"queries": queries.path, "allowed": arguments.allowed}, done):
                 hits = ask(batch, chosen)
             seconds += time.perf_counter() - began
             done += len(batch)
@@ -116,7 +116,7 @@ def search(arguments: argparse.Namespace) -> int:
             write = _write_npz if output.suffix == ".npz" else _write_csv
             write(output, answers(bar))
     each = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
-    _note(arguments, f"{queries.rows:,} queries of {len(index):,} rows in {seconds:.3f} s{each}")
+    note(arguments, f"{queries.rows:,} queries of {len(index):,} rows in {seconds:.3f} s{each}")
     return 0
 
 
@@ -133,7 +133,7 @@ def _checked_output(arguments: argparse.Namespace) -> Path | None:
         if output.suffix not in (".npz", ".csv"):
             raise ValueError(f"{output}: unknown extension {output.suffix!r}; "
                              f"results are written as .npz or .csv")
-        _check_output(output, arguments.index, arguments.queries, arguments.exclude,
+        check_output(output, arguments.index, arguments.queries, arguments.exclude,
                       arguments.allowed)
     return output
 
@@ -145,13 +145,13 @@ def tune(arguments: argparse.Namespace) -> int:
         if plot.suffix not in PLOTS:
             raise ValueError(f"{plot}: unknown extension {plot.suffix!r}; plots are written as "
                              f"{', '.join(PLOTS)}")
-        _check_output(plot, arguments.index, arguments.queries)
+        check_output(plot, arguments.index, arguments.queries)
         figures = optional_package("matplotlib.figure", plot)
     index = Index.load(arguments.index)
     sample = None
     if arguments.queries is not None and index.dim is not None:
         sample = _sample(arguments, index.dim)
-    with _blaming({"queries": arguments.queries, "tune": arguments.index}, 0):
+    with blaming({"queries": arguments.queries, "tune": arguments.index}, 0):
         table = index.tune(sample, arguments.k)
     index.save(arguments.index)
     print(table)
@@ -299,16 +299,16 @@ def _write_npz(path: Path, answers: Answers) -> None:
 # What is said beside the results
 
 
-def _is_shown(arguments: argparse.Namespace) -> bool:
+def is_shown(arguments: argparse.Namespace) -> bool:
     return not arguments.quiet and sys.stderr.isatty()
 
 
 def _progress(arguments: argparse.Namespace, total: int, unit: str) -> tqdm[NoReturn]:
     return tqdm(total=total, unit=f" {unit}", unit_scale=total > 99_999, leave=False,
-                disable=not _is_shown(arguments))
+                disable=not is_shown(arguments))
 
 
-def _note(arguments: argparse.Namespace, text: str) -> None:
+def note(arguments: argparse.Namespace, text: str) -> None:
     if not arguments.quiet:
         sys.stdout.flush()  # keeps the order where both go to one place
         print(text, file=sys.stderr)
@@ -325,7 +325,7 @@ def _size(count: float) -> str:
 
 
 @contextlib.contextmanager
-def _blaming(files: Mapping[str, Path | str | None], done: int) -> Iterator[None]:
+def blaming(files: Mapping[str, Path | str | None], done: int) -> Iterator[None]:
     """Let errors about an argument speak of the file that it came from."""
     try:
         yield
@@ -337,7 +337,7 @@ def _blaming(files: Mapping[str, Path | str | None], done: int) -> Iterator[None
         raise ValueError(f"{files[argument]}: {text}{counted}") from error
 
 
-def _check_output(path: Path, *inputs: str | None) -> None:
+def check_output(path: Path, *inputs: str | None) -> None:
     """Refuse now what would fail after minutes of work, or destroy what was read."""
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {str(path.parent)!r} to write to")

@@ -120,11 +120,16 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*scan_function)(const float *, int64_t, int64_t, const float *, const float *,
                                    const float *, farann_candidates *) noexcept
 
+    ctypedef void (*best_function)(const float *, int64_t, int64_t, const float *, const float *,
+                                   int64_t, const float *, float *) noexcept
+
     ctypedef void (*score_function)(const float *, const int64_t *, int64_t, int64_t,
                                     const float *, const float *, int, float, float *,
                                     float *) noexcept
 
     ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
+
+    ctypedef void (*lower_function)(const float *, int64_t, float, float *) noexcept
 
     ctypedef int64_t (*find_function)(const float *, int64_t, float, int32_t *) noexcept
 
@@ -210,8 +215,10 @@ cdef extern from "kernels.h" nogil:
         farann_scan_keys *scan_keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
+        best_function best_scores_f32
         score_function score_rows_f32
         select_function select_f32
+        lower_function lower_f32
         find_function find_f32
         cap_function cap_scores_f32
         largest_function largest_f32

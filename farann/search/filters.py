@@ -102,15 +102,18 @@ class Rows:
         self._by_mask: _core.Filter | None = None
         self._by_list: _core.Filter | None = None
 
+    def slots(self) -> Int64Array:
+        """The slots of the rows, ascending."""
+        if self._slots is not None:
+            return self._slots
+        assert self._mask is not None
+        return np.flatnonzero(self._mask.view(np.bool_)).astype(np.int64, copy=False)
+
     def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
         """The rows as the core searches them for so many queries with least work."""
         if exact and _list_pays(store, view, self.count, n_queries):
             if self._by_list is None:
-                slots = self._slots
-                if slots is None:
-                    assert self._mask is not None
-                    slots = np.flatnonzero(self._mask.view(np.bool_)).astype(np.int64, copy=False)
-                self._by_list = _core.Filter(view.snapshot, slots=slots)
+                self._by_list = _core.Filter(view.snapshot, slots=self.slots())
             return self._by_list
         if self._by_mask is None:
             mask = self._mask

@@ -2,6 +2,9 @@
  * Rows in float32 packed as panels, and their scores for a tile of queries. Included by all-inl.h.
  */
 
+/* Panels that one query is scored for at once: sums that don't wait for each other. */
+enum { ONE_PANELS = 4 };
+
 WORD double reciprocal_norm(const float *row, int64_t dim) {
     return 1.0 / sqrt(squares_of(row, dim));
 }
@@ -117,4 +120,68 @@ KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t 
                 f32_store(scores[t] + v * F32_LANES, score[t][v]);
         for (int t = 0; t < TILE_QUERIES; t++) append_rows(&candidates[t], mask[t], scores[t], i);
     }
+}
+
+/* Raise the best of a panel's rows to a score less an offset. */
+WORD void raise_best(const f32v *score, float offset, float *best) {
+    for (int v = 0; v < PANEL_VECTORS; v++) {
+        const f32v reached = f32_sub(score[v], f32_set1(offset));
+        f32_store(best + v * F32_LANES, f32_max(reached, f32_load(best + v * F32_LANES)));
+    }
+}
+
+/* A panel's scores for a tile of queries. */
+WORD void best_of_tile(const float *FARANN_RESTRICT panel, int64_t dim,
+                       const float *FARANN_RESTRICT bias, const float *FARANN_RESTRICT query,
+                       const float *offsets, float *best) {
+    f32v score[TILE_QUERIES][PANEL_VECTORS];
+    for (int t = 0; t < TILE_QUERIES; t++)
+        for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_load(bias + v * F32_LANES);
+    for (int64_t j = 0; j < dim; j++) {
+        f32v y[PANEL_VECTORS];
+        for (int v = 0; v < PANEL_VECTORS; v++) y[v] = f32_load(panel + v * F32_LANES);
+        for (int t = 0; t < TILE_QUERIES; t++) {
+            f32v a = f32_set1(query[t]);
+            for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_fma(a, y[v], score[t][v]);
+        }
+        panel += PANEL_ROWS;
+        query += TILE_QUERIES;
+    }
+    for (int t = 0; t < TILE_QUERIES; t++) raise_best(score[t], offsets[t], best);
+}
+
+/* Scores of some panels for one query of a tile. */
+WORD void best_of_one(const int panels, const float *FARANN_RESTRICT panel, int64_t dim,
+                      const float *FARANN_RESTRICT bias, const float *FARANN_RESTRICT query,
+                      float offset, float *best) {
+    f32v score[ONE_PANELS][PANEL_VECTORS];
+    for (int p = 0; p < panels; p++)
+        for (int v = 0; v < PANEL_VECTORS; v++)
+            score[p][v] = f32_load(bias + p * PANEL_ROWS + v * F32_LANES);
+    for (int64_t j = 0; j < dim; j++) {
+        const f32v a = f32_set1(query[j * TILE_QUERIES]);
+        for (int p = 0; p < panels; p++)
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                score[p][v] = f32_fma(a,
+                                      f32_load(panel + (p * dim + j) * PANEL_ROWS + v * F32_LANES),
+                                      score[p][v]);
+    }
+    for (int p = 0; p < panels; p++) raise_best(score[p], offset, best + p * PANEL_ROWS);
+}
+
+KERNEL(void) NAME(best_scores_f32)(const float *panels, int64_t n_rows, int64_t dim,
+                                   const float *bias, const float *queries, int64_t n_queries,
+                                   const float *offsets, float *best) {
+    int64_t i = 0;
+    if (n_queries == 1) {
+        for (; i + ONE_PANELS * PANEL_ROWS <= n_rows; i += ONE_PANELS * PANEL_ROWS)
+            best_of_one(ONE_PANELS, panels + i * dim, dim, bias + i, queries, *offsets, best + i);
+        for (; i < n_rows; i += PANEL_ROWS)
+            best_of_one(1, panels + i * dim, dim, bias + i, queries, *offsets, best + i);
+        return;
+    }
+    for (int64_t first = 0; first < n_queries; first += TILE_QUERIES)
+        for (i = 0; i < n_rows; i += PANEL_ROWS)
+            best_of_tile(panels + i * dim, dim, bias + i, queries + first * dim, offsets + first,
+                         best + i);
 }

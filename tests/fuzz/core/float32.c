@@ -1,6 +1,30 @@
 /* Kernels in float32: small whole numbers, and the same rows found at every level. */
 #include "core.h"
 
+/* The best of all queries' scores less offsets, and of one alone. */
+static void check_best(const farann_kernels *kernels, const float *packed, int64_t n, int64_t dim,
+                       const float *bias, const float *tile, const float *offsets) {
+    const int64_t width = kernels->tile_queries, rows = kernels->panel_rows;
+    const int64_t alone = number(0, width - 1), count = number(2, width);
+    float *some = NEW(float, rounded(n, rows)), *one = NEW(float, rounded(n, rows));
+    float *filled = NEW(float, width);
+    for (int64_t t = 0; t < width; t++) filled[t] = t < count ? offsets[t] : INFINITY;
+    for (int64_t i = 0; i < n; i++) some[i] = one[i] = -INFINITY;
+    kernels->best_scores_f32(packed, n, dim, bias, tile, count, filled, some);
+    kernels->best_scores_f32(packed, n, dim, bias, tile + alone, 1, offsets + alone, one);
+    for (int64_t i = 0; i < n; i++) {
+        float best = -INFINITY;
+        for (int64_t t = 0; t < width; t++) {
+            float score = bias[i];
+            for (int64_t j = 0; j < dim; j++)
+                score += tile[j * width + t] * packed[i / rows * rows * dim + j * rows + i % rows];
+            if (t < count) best = fmaxf(best, score - offsets[t]);
+            if (t == alone) CHECK(one[i] == score - offsets[t]);
+        }
+        CHECK(some[i] == best);
+    }
+}
+
 void panels(void) {
     const int64_t n = number(1, 70), dim = number(1, 40);
     float *rows = NEW(float, n *dim), thresholds[64];
@@ -45,6 +69,7 @@ void panels(void) {
             CHECK(next == lists[t].count);
         }
         CHECK(got == largest);
+        check_best(kernels, packed, n, dim, bias, tile, thresholds);
     }
 }
 
@@ -107,6 +132,18 @@ void rows_as_they_lie(void) {
     }
 }
 
+/* Scores less an offset, where these lower what there is. */
+static void check_lower(const farann_kernels *kernels, const float *scores, int64_t n,
+                        float offset) {
+    float *least = NEW(float, n);
+    for (int64_t i = 0; i < n; i++) least[i] = (float)(i % 3);
+    kernels->lower_f32(scores, n, offset, least);
+    for (int64_t i = 0; i < n; i++) {
+        const float above = scores[i] - offset, before = (float)(i % 3);
+        CHECK(above < before ? least[i] == above : least[i] == before);
+    }
+}
+
 void selection(void) {
     const int64_t n = number(0, 200), padded = rounded(n, FARANN_PADDING);
     const int64_t before = number(0, 5);
@@ -130,6 +167,7 @@ void selection(void) {
         for (int64_t i = 0; i < padded; i++)
             if (scores[i] > threshold) CHECK(found < next && numbers[found++] == i);
         CHECK(found == next);
+        check_lower(levels[level], scores, padded, threshold);
         levels[level]->largest_f32(scores, padded, largest);
         for (int g = 0; g < FARANN_SCORE_GROUPS; g++) expected[g] = -INFINITY;
         for (int64_t i = 0; i < padded; i++)

@@ -1,0 +1,89 @@
+"""Ways of farthest-point sampling: each takes rows, how many and the first, gives positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+import farann
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+Method = Callable[[Floats, int, int], Positions]
+
+
+def _farann(rows: Floats, k: int, start: int) -> Positions:
+    return farann.select_diverse(rows, k, start=start).ids
+
+
+def _numpy(rows: Floats, k: int, start: int) -> Positions:
+    """One matrix-vector product a pick."""
+    squares = np.einsum("ij,ij->i", rows, rows)
+    least = np.full(len(rows), np.inf, np.float32)
+    picks = np.empty(k, np.int64)
+    for i in range(k):
+        picks[i] = start
+        distances = squares - 2.0 * (rows @ rows[start]) + squares[start]
+        np.minimum(least, distances, out=least)
+        start = int(least.argmax())
+    return picks
+
+
+def _fpsample(rows: Floats, k: int, start: int) -> Positions:
+    """A pass over all rows a pick, compiled."""
+    import fpsample
+
+    return np.asarray(fpsample.fps_sampling(rows, k, start_idx=start), np.int64)
+
+
+def _fpsample_buckets(rows: Floats, k: int, start: int) -> Positions:
+    """A k-d tree with buckets, for few dimensions."""
+    import fpsample
+
+    return np.asarray(fpsample.bucket_fps_kdline_sampling(rows, k, h=7, start_idx=start), np.int64)
+
+
+def _skmatter(rows: Floats, k: int, start: int) -> Positions:
+    from skmatter.sample_selection import FPS
+
+    return np.asarray(FPS(n_to_select=k, initialize=start).fit(rows).selected_idx_, np.int64)
+
+
+def _rdkit(rows: Floats, k: int, start: int) -> Positions:
+    """MaxMin on distances that Python computes one by one."""
+    from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
+
+    def distance(i: int, j: int) -> float:
+        return float(np.linalg.norm(rows[i] - rows[j]))
+
+    picked = MaxMinPicker().LazyPick(distance, len(rows), k, firstPicks=[start])
+    return np.array(list(picked), np.int64)
+
+
+METHODS: dict[str, tuple[str, Method]] = {
+    "farann": ("farann", _farann),
+    "numpy GEMV": ("numpy", _numpy),
+    "fpsample": ("fpsample", _fpsample),
+    "fpsample buckets": ("fpsample", _fpsample_buckets),
+    "skmatter FPS": ("skmatter", _skmatter),
+    "RDKit MaxMin": ("rdkit", _rdkit),
+}
+
+
+# What its k-d tree takes.
+MOST_DIM = {"fpsample buckets": 8}
+
+
+def available(dim: int) -> dict[str, Method]:
+    """The ways whose library is installed, for rows of a dimension."""
+    return {name: method for name, (module, method) in METHODS.items()
+            if find_spec(module) is not None and dim <= MOST_DIM.get(name, dim)}
+
+
+def radius(rows: Floats, picks: Positions) -> float:
+    """The largest distance of a pick to the picks before it that the last one has, in float64."""
+    wide = rows[picks].astype(np.float64)
+    return float(np.linalg.norm(wide[:-1] - wide[-1], axis=1).min())

@@ -1,0 +1,88 @@
+"""Times of selections on real data, one thread; and how much of the exact list pools find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import farann
+
+from .methods import Floats, available, radius
+
+# Data sets of the suite: two with outliers, one whose rows have one length.
+DATA = ("fashion-mnist-l2", "glove-cosine", "equal-norm-cosine")
+POOLS = (20, 100, 1000)
+MMR_ROWS = 100_000
+
+
+class Selected(NamedTuple):
+    """One selection of one library."""
+
+    data: str
+    method: str
+    k: int
+    seconds: float  # of the process's CPU time, which other processes don't take
+    estimated: bool  # from a shorter run, as the time grows at least as the number of picks
+    radius: float
+
+
+def selections(name: str, rows: Floats, ks: Sequence[int], limit: float,
+               only: Sequence[str] | None = None) -> Iterator[Selected]:
+    """Time each library; what would take more than `limit` seconds is estimated."""
+    start = int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())
+    for method, select in available(rows.shape[1]).items():
+        if only and method not in only:
+            continue
+        per_pick = 0.0
+        for k in ks:
+            if per_pick * k > limit:
+                yield Selected(name, method, k, per_pick * k, True, float("nan"))
+                continue
+            probe = min(k, 10) if per_pick == 0.0 and method != "farann" else k
+            with threadpool_limits(1):
+                began = time.process_time()
+                picks = select(rows, probe, start)
+                seconds = time.process_time() - began
+            per_pick = seconds / probe
+            if probe < k and per_pick * k <= limit:
+                with threadpool_limits(1):
+                    began = time.process_time()
+                    picks = select(rows, k, start)
+                    seconds = time.process_time() - began
+                per_pick = seconds / k
+            done = len(picks) == k
+            yield Selected(name, method, k, per_pick * k, not done,
+                           radius(rows, picks) if done else float("nan"))
+
+
+def found_in_pools(rows: Floats, queries: Floats, diversity: float, k: int = 10) -> list[float]:
+    """The share of the exact list of marginal relevance that pools of each size find."""
+    index = farann.Index(metric="cosine")
+    index.add(rows)
+    exact = index.search_mmr(queries, k, diversity=diversity)
+    shares = []
+    for size in POOLS:
+        pool = index.search_mmr(queries, k, diversity=diversity, candidates=size)
+        same = [len(np.intersect1d(a, b)) for a, b in zip(exact.ids, pool.ids, strict=True)]
+        shares.append(float(np.mean(same)) / k)
+    return shares
+
+
+def table(found: Sequence[Selected]) -> str:
+    """A Markdown table: a row a library, a column a data set and number of picks."""
+    columns = list(dict.fromkeys((each.data, each.k) for each in found))
+    times = {(each.method, each.data, each.k): each for each in found}
+    lines = ["| seconds | " + " | ".join(f"{data}, k = {k:,}" for data, k in columns) + " |",
+             "|---|" + "---|" * len(columns)]
+    for method in dict.fromkeys(each.method for each in found):
+        cells = []
+        for data, k in columns:
+            one = times.get((method, data, k))
+            cells.append("" if one is None
+                         else f"{'~' if one.estimated else ''}{one.seconds:.3g}")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

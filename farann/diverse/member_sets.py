@@ -1,0 +1,108 @@
+"""Sets of vectors: checked, cut into tasks, and their answers gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.contract import checks
+from farann.results import Hits, SearchStats
+from farann.runtime import pool
+
+# Members of one task: enough to fill tiles, few enough for the caches; and bytes of its answers.
+_MEMBERS_A_TASK, _TASK_BYTES, _ENTRY_BYTES = 256, 1 << 28, 16
+# Multiply-adds below which a second thread costs more, and above which Ctrl+C must be heard.
+_SMALL_WORK, _LONG_WORK = 1 << 22, 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSets:
+    """The members of all sets, one set after the other, and where each set's begin."""
+
+    members: Float32Array
+    offsets: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> MemberSets:
+    """Check sets: an array (n, m, dim), or a sequence of arrays (m_i, dim); none is empty."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        if value.ndim != 3 or value.shape[1] == 0:
+            hint = "; pass one set as [set]" if value.ndim == 2 else ""
+            raise ValueError(f"{name}: expected shape (n, m, dim) with m of 1 or more, "
+                             f"got {value.shape}{hint}")
+        n, m, own = value.shape
+        flat = value.reshape(n * m, own)
+        return MemberSets(checks.to_vectors(name, flat, dim, normalized=normalized, single=False),
+                          np.arange(n + 1, dtype=np.int64) * m)
+    if isinstance(value, np.ndarray):  # of arrays
+        value = list(value) if value.ndim == 1 else value.tolist()
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise TypeError(f"{name}: expected a sequence of sets of vectors, "
+                        f"got {checks.shown(value)}")
+    sets = []
+    for i, one in enumerate(value):
+        vectors = checks.to_vectors(f"{name}[{i}]", one, dim, normalized=normalized, single=False)
+        if len(vectors) == 0:
+            raise ValueError(f"{name}[{i}]: expected at least one vector, got an empty set")
+        dim = vectors.shape[1]
+        sets.append(vectors)
+    offsets = np.zeros(len(sets) + 1, np.int64)
+    np.cumsum([len(one) for one in sets], out=offsets[1:])
+    return MemberSets(np.concatenate(sets) if sets else np.empty((0, dim or 1), np.float32),
+                      offsets)
+
+
+def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int, threads: int,
+        **options: Any) -> tuple[Hits, SearchStats]:
+    """The k rows furthest from the nearest member of each set, and what it took."""
+    n = len(sets)
+    scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
+    did: list[tuple[int, ...]] = []
+
+    def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
+        first, last = sets.offsets[start], sets.offsets[stop]
+        task = _core.SetSearch(snapshot, chosen, sets.members[first:last],
+                               sets.offsets[start : stop + 1] - first, start, k, flag=flag,
+                               **options)
+        task.run()
+        task.write_top(scores, ids, start)
+        did.append(task.did())
+
+    work = len(sets.members) * chosen.n_rows * snapshot.dim
+    if work < _SMALL_WORK:
+        threads = 1
+    most = min(_MEMBERS_A_TASK, len(sets.members) // threads,
+               _TASK_BYTES // (_ENTRY_BYTES * min(k, max(chosen.n_rows, 1))))
+    bounds = _bounds(sets.offsets, max(1, most))
+    pool.run_all([partial(search, start, stop) for start, stop in bounds], threads,
+                 long=work >= _LONG_WORK)
+    return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
+
+
+def _bounds(offsets: Int64Array, most: int) -> list[tuple[int, int]]:
+    """Ranges of sets with so many members, or of one set that has more."""
+    bounds, start = [], 0
+    while start < len(offsets) - 1:
+        stop = int(np.searchsorted(offsets, offsets[start] + most, "right")) - 1
+        stop = max(stop, start + 1)
+        bounds.append((start, stop))
+        start = stop
+    return bounds
+
+
+def member_keys(snapshot: _core.Snapshot, members: Float32Array, slots: Int64Array,
+                flag: _core.CancelFlag | None = None) -> Float64Array:
+    """Exact keys of some rows for each member, (n_members, n_slots); larger is further."""
+    keys = np.empty((len(members), len(slots)), np.float64)
+    if keys.size:
+        _core.member_keys(snapshot, members, slots, keys, flag)
+    return keys

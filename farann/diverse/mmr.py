@@ -1,0 +1,226 @@
+"""Maximal marginal relevance over all rows, exactly.
+
+With sim for the dot product or cosine, and picks s, the row x has the value
+(1 - d) sim(q, x) - d max sim(s, x), which is the smallest product of x with (1 - d) q - d s over
+the picks. Each of these vectors bounds it from above, so a search for a set of them gives rows, the
+pool, and a bound on the value of all others. Picks come from the pool as long as they are above the
+bound; then the next search has the picks since as members, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from math import inf
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from farann import _core
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.diverse.member_sets import member_keys
+from farann.results import Hits
+from farann.runtime import batches, pool
+from farann.runtime.process import ieee_arithmetic
+from farann.search.filters import RowFilters
+from farann.store.store import Store, View
+
+# Rows of the first pool, and how many times more each next one has. Where a pool would have more
+# than one row in so many, all rows are looked at.
+_FIRST_POOL, _GROWTH, _SMALL_SHARE = 512, 4, 8
+# What float64 arithmetic may be off, relative to norms.
+_ROUNDING = 1e-13
+_ROWS_AT_ONCE = 65_536
+_FEWEST_MEMBERS = 6
+# What a score in float32 may be off: relative to it, and where it is tiny.
+_FLOAT32, _SMALLEST = 2.0**-23, 2.0**-148
+
+_largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
+
+
+class Source(NamedTuple):
+    """What to choose from."""
+
+    store: Store
+    view: View
+    row_filters: RowFilters
+
+
+def search(source: Source, queries: Float32Array, k: int, diversity: float,
+           candidates: int | None, threads: int) -> Hits:
+    """The answers to all queries."""
+    n, view = len(queries), source.view
+    scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
+    size = 1 if candidates is None else candidates
+    chosen = source.row_filters.filter(source.store, view, n, exact=True)
+    nearest, _ = batches.top(view.exact, chosen, queries, size, True, threads)
+
+    def answer(i: int, flag: _core.CancelFlag) -> None:
+        found = nearest.ids[i][nearest.ids[i] >= 0]
+        if len(found) == 0:
+            return
+        own = source._replace(row_filters=source.row_filters.of(np.array([i]), n))
+        # A value may be too large for float32.
+        with ieee_arithmetic(), np.errstate(over="ignore"):
+            ranker = _Ranker(own, queries[i], diversity, source.store.slots_of(found), flag)
+            if candidates is not None:
+                ranker.bound = -inf
+            for j, (slot, value) in zip(range(k), ranker.picks(), strict=False):
+                ids[i, j] = source.store.ids.ids_of(np.array([slot]))[0]
+                scores[i, j] = value
+
+    pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
+    return Hits(scores, ids)
+
+
+class _Ranker:
+    """The picks of one query."""
+
+    def __init__(self, source: Source, query: Float32Array, diversity: float, slots: Int64Array,
+                 flag: _core.CancelFlag) -> None:
+        self._source, self._flag = source, flag
+        self._store, self._view = source.store, source.view
+        self._query, self._diversity = query[np.newaxis], diversity
+        self._vectors: list[Float32Array] = []  # of the picks
+        self._picked: list[int] = []
+        self._size = _FIRST_POOL
+        # No row that isn't in the pool has a value above it.
+        self.bound = inf
+        self._take_pool(slots)
+
+    def picks(self) -> Iterator[tuple[int, float]]:
+        """Slots and values, until there are no more rows."""
+        while True:
+            values = self._values()
+            best = self._best(values)
+            # The first pick is the most similar row, which the pool begins with.
+            while best is None or (self._picked and values[best] <= self.bound):
+                if self.bound == -inf:
+                    if best is None:
+                        return
+                    break
+                self._extend()
+                values = self._values()
+                best = self._best(values)
+            slot = int(self._slots[best])
+            yield slot, float(values[best])
+            self._pick(best)
+
+    def _values(self) -> Float64Array:
+        """Of the rows in the pool; -infinity of those that were picked."""
+        values: Float64Array = (1.0 - self._diversity) * self._similar
+        if self._picked:
+            values -= self._diversity * self._closest
+        values[self._done] = -inf
+        return values
+
+    def _best(self, values: Float64Array) -> int | None:
+        """The best row of the pool, of equal ones that with the smallest id."""
+        if self._done.all():
+            return None
+        if not self._picked:
+            values = np.where(self._done, -inf, self._similar)
+        best = np.flatnonzero((values == values.max()) & ~self._done)
+        return int(best[self._ids[best].argmin()])
+
+    def _pick(self, which: int) -> None:
+        slot = int(self._slots[which])
+        vector = self._store.take(np.array([slot]))
+        self._picked.append(slot)
+        self._vectors.append(vector)
+        self._done[which] = True
+        np.maximum(self._closest, -self._keys(vector, self._slots)[0], out=self._closest)
+
+    def _take_pool(self, slots: Int64Array) -> None:
+        self._slots = slots
+        self._ids = self._store.ids.ids_of(slots)
+        self._done: BoolArray = np.isin(slots, self._picked)
+        self._similar = -self._keys(self._query, slots)[0]
+        self._closest = np.full(len(slots), -inf)
+        if self._vectors:
+            self._closest = (-self._keys(np.concatenate(self._vectors), slots)).max(axis=0)
+
+    def _keys(self, members: Float32Array, slots: Int64Array) -> Float64Array:
+        return member_keys(self._view.exact, members, slots, self._flag)
+
+    # ---- other rows ----
+
+    def _extend(self) -> None:
+        """Take a larger pool, by what is known of the picks."""
+        n_rows = self._view.everything.n_rows
+        size, self._size = self._size + len(self._picked), self._size * _GROWTH
+        members, off = self._members()
+        if size * _SMALL_SHARE > n_rows or members is None:
+            self._take_all()
+            return
+        ids, least = self._furthest(members, size)
+        self._take_pool(self._store.slots_of(ids[ids >= 0]))
+        norm = longest = 1.0
+        if not self._store.spec.metric.normalized:
+            norm = largest_norm(self._store)
+            longest = float(np.linalg.norm(np.concatenate([self._query, *self._vectors])
+                                           .astype(np.float64), axis=1).max())
+        self.bound = least + norm * (off + _ROUNDING * (1.0 + longest))
+
+    def _furthest(self, members: Float32Array, size: int) -> tuple[Int64Array, float]:
+        """The rows furthest from some vectors, and what the keys of all others are at most."""
+        source, view = self._source, self._view
+        chosen = source.row_filters.filter(self._store, view, len(members), exact=True)
+        if len(members) == 1:
+            hits, _ = batches.top(view.exact, chosen, members, size, False, 1)
+            score = float(hits.scores[0, -1])
+            if hits.ids[0, -1] < 0:
+                return hits.ids[0], -inf
+            if not np.isfinite(score):  # float32 can't hold it
+                return hits.ids[0], inf
+            if self._store.spec.metric.normalized:
+                score *= float(np.linalg.norm(members.astype(np.float64)))
+            return hits.ids[0], -score + abs(score) * _FLOAT32 + _SMALLEST
+        # Fewer are scanned for one by one; to have one again changes nothing.
+        members = np.resize(members, (max(len(members), _FEWEST_MEMBERS), members.shape[1]))
+        task = _core.SetSearch(view.exact, chosen, members, np.array([0, len(members)], np.int64),
+                               0, size, raw=True, flag=self._flag)
+        task.run()
+        keys, ids = np.empty((1, size)), np.empty((1, size), np.int64)
+        task.write_keys(keys, 0)
+        task.write_top(np.empty((1, size), np.float32), ids, 0)
+        return ids[0], float(keys[0, -1])
+
+    def _take_all(self) -> None:
+        rows = self._source.row_filters.rows
+        slots = self._store.live_slots() if rows is None else rows.slots()
+        excluded = self._source.row_filters.excluded
+        if excluded is not None:
+            slots = slots[~np.isin(self._store.ids.ids_of(slots), excluded[0])]
+        self.bound = -inf
+        self._take_pool(slots)
+
+    def _members(self) -> tuple[Float32Array | None, float]:
+        """What the furthest rows are to be searched from, and how far rounding moved it; None where
+        one of them is zero, and bounds nothing."""
+        query = self._query.astype(np.float64)
+        picks = np.concatenate(self._vectors).astype(np.float64)
+        if self._store.spec.metric.normalized:
+            query /= np.linalg.norm(query)
+            picks /= np.linalg.norm(picks, axis=1, keepdims=True)
+        exact = self._diversity * picks - (1.0 - self._diversity) * query
+        members = exact.astype(np.float32)
+        off = float(np.linalg.norm(exact - members, axis=1).max())
+        if not np.isfinite(members).all() or not members.any(axis=1).all():
+            return None, off
+        return members, off
+
+
+def largest_norm(store: Store) -> float:
+    """The largest norm of a row, found once for each store."""
+    norm = _largest_norms.get(store)
+    if norm is None:
+        norm = 0.0
+        for segment in (store.base, store.tail):
+            for start in range(0, len(segment), _ROWS_AT_ONCE):
+                part = segment[start : start + _ROWS_AT_ONCE].astype(np.float64)
+                norm = max(norm, float(np.linalg.norm(part, axis=1).max()))
+        norm *= 1.0 + 1e-9
+        _largest_norms[store] = norm
+    return norm

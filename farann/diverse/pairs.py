@@ -1,0 +1,167 @@
+"""Pairs of rows: the diameter, each row's furthest others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array
+from farann.results import Hits
+from farann.runtime import batches, pool
+from farann.runtime.cost import row_costs
+from farann.runtime.process import ieee_arithmetic
+from farann.store.store import Store, View
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+# Queries of the first batch of pairs, and of the largest; rows that are asked about at a time.
+_FIRST_QUERIES, _MOST_QUERIES = 64, 1024
+_ROWS_AT_ONCE = 8_192
+_MARGIN = 1e-12  # what float64 arithmetic may be off, relative to lengths
+
+
+class Pair(NamedTuple):
+    """Two rows, and their key: the best is the largest, of equal ones that with smaller ids."""
+
+    key: float
+    a: int
+    b: int
+
+    def beats(self, other: Pair) -> bool:
+        """Whether it comes before another one."""
+        return (-self.key, self.a, self.b) < (-other.key, other.a, other.b)
+
+
+def furthest_pair(store: Store, view: View, threads: int, progress: bool = False) -> Pair:
+    """The pair whose key is largest, by rows in the order of what their keys may be.
+
+    Each row has a reach, so that no pair's key is above what the reaches of the two allow. Rows are
+    asked for their furthest one in the order of it; when even two rows of the reach of the next one
+    can't beat the best pair, that is the answer.
+    """
+    slots = store.live_slots()
+    with ieee_arithmetic():
+        reach = _reaches(store, slots)
+    order = np.argsort(-reach, kind="stable")
+    slots, reach = slots[order], reach[order]
+    best, start, size = Pair(-inf, -1, -1), 0, _FIRST_QUERIES
+    with tqdm(total=len(slots), desc="rows asked", disable=not progress) as bar:
+        while start < len(slots) and _most(store, reach[start]) >= best.key:
+            asked = slots[start : start + size]
+            best = _best_of(store, view, asked, best, threads)
+            start, size = start + len(asked), min(2 * size, _MOST_QUERIES)
+            bar.update(len(asked))
+    return best
+
+
+def score_of(store: Store, pair: Pair) -> float:
+    """The score of a pair as searches give it."""
+    metric = store.spec.metric
+    score = pair.key**0.5 if metric.adds_squared_norm else -pair.key
+    if metric.normalized:
+        score = min(1.0, max(-1.0, score))
+    with np.errstate(over="ignore"):
+        return float(np.float32(score))
+
+
+def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, threads: int) -> Pair:
+    """The best pair, with those of some more rows."""
+    queries, own = store.take(slots), store.ids.ids_of(slots)
+    chosen = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
+    keys, ids = np.empty(len(slots)), np.empty(len(slots), np.int64)
+    costs = row_costs(len(slots), store.dim, view.exact.isa)
+
+    def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
+        task = _core.PairSearch(view.exact, chosen, queries, start, stop, best.key, flag, costs)
+        task.run()
+        task.write_keys(keys, ids, start)
+
+    bounds = [len(slots) * i // threads for i in range(threads + 1)]
+    pool.run_all([partial(search, *each) for each in pairwise(bounds) if each[0] < each[1]],
+                 threads, long=True)
+    for i in np.flatnonzero((keys >= best.key) & (ids >= 0)):
+        a, b = sorted((int(own[i]), int(ids[i])))
+        pair = Pair(float(keys[i]), a, b)
+        if pair.beats(best):
+            best = pair
+    return best
+
+
+def _reaches(store: Store, slots: Int64Array) -> Float64Array:
+    """What bounds keys of pairs, see `_most`: distance from the centre, angle, or a half key.
+
+    For a dot product, with the centre m: -<x, y> is (-<m, x> + |m|^2 / 2) + (-<m, y> + |m|^2 / 2)
+    - <x - m, y - m>, of which the last is at most |x - m|^2 / 2 + |y - m|^2 / 2.
+    """
+    metric, reach, centre = store.spec.metric, np.empty(len(slots)), store.centre
+    square = float(centre @ centre)
+    for start in range(0, len(slots), _ROWS_AT_ONCE):
+        rows = store.take(slots[start : start + _ROWS_AT_ONCE]).astype(np.float64)
+        along = rows @ (_direction(centre) if metric.normalized else centre)
+        squares = np.square(rows if metric.normalized else rows - centre).sum(axis=1)
+        if metric.normalized:
+            found = np.arccos(np.clip(along / np.sqrt(squares), -1.0, 1.0)) + 1e-7
+        elif metric.adds_squared_norm:
+            found = np.sqrt(squares) * (1.0 + _MARGIN)
+        else:
+            found = 0.5 * (square + squares) - along
+            found += _MARGIN * (square + squares + np.abs(along))
+        reach[start : start + len(rows)] = found
+    return reach
+
+
+def _direction(centre: Float64Array) -> Float64Array:
+    norm = np.linalg.norm(centre)
+    if norm == 0.0:
+        direction: Float64Array = np.zeros(len(centre))
+        direction[0] = 1.0
+        return direction
+    direction = centre / norm
+    return direction
+
+
+def _most(store: Store, reach: float) -> float:
+    """What the key of two rows of this reach is at most."""
+    metric = store.spec.metric
+    if metric.normalized:
+        return 1.0 if 2.0 * reach >= np.pi else -float(np.cos(2.0 * reach)) + _MARGIN
+    if metric.adds_squared_norm:
+        return float((2.0 * reach) ** 2 * (1.0 + _MARGIN))
+    return 2.0 * reach
+
+
+def furthest_of_each(store: Store, view: View, k: int, threads: int, *, exclude_self: bool,
+                     progress: bool) -> Iterator[Hits]:
+    """Each row's k furthest other rows, some rows at a time, in the order of `Index.ids`."""
+    slots = store.live_slots()
+    starts = range(0, len(slots), _ROWS_AT_ONCE)
+    for start in tqdm(starts, "rows asked", disable=not progress):
+        asked = slots[start : start + _ROWS_AT_ONCE]
+        chosen = view.everything
+        if exclude_self:
+            chosen = chosen.excluding(store.ids.ids_of(asked),
+                                      np.arange(len(asked) + 1, dtype=np.int64))
+        yield batches.top(view.exact, chosen, store.take(asked), k, False, threads)[0]
+
+
+def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
+    """The furthest rows of each row as a sparse matrix of scores, in the order of `ids`."""
+    try:
+        from scipy.sparse import csr_array as sparse_array
+    except ImportError as error:
+        raise ImportError("as_sparse=True takes scipy: pip install scipy") from error
+    found = hits.ids >= 0
+    order = np.argsort(ids, kind="stable")
+    columns = order[np.searchsorted(ids[order], hits.ids[found])]
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum(found.sum(axis=1), out=offsets[1:])
+    data: Float32Array = hits.scores[found]
+    return sparse_array((data, columns, offsets), shape=(len(ids), len(ids)))

@@ -1,0 +1,400 @@
+"""Questions about sets and selections of rows, documented and checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from farann import _core
+from farann._types import Float32Array, Int64Array
+from farann.contract import checks
+from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import to_limits
+from farann.diverse import greedy, member_sets, mmr, pairs
+from farann.diverse.selection import Selection
+from farann.results import Hits, SearchStats
+from farann.search import filters, plans
+from farann.search.questions import Questions, known_slots
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+_INSTEAD = "only queries of search_furthest can be answered"
+
+
+class DiverseQuestions(Questions):
+    """The part of `farann.Index` that chooses rows unlike each other, or unlike all of a set."""
+
+    @overload
+    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+                             epsilon: float | None = None, budget: int | None = None,
+                             exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_stats: Literal[False] = False) -> Hits: ...
+
+    @overload
+    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+                             epsilon: float | None = None, budget: int | None = None,
+                             exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+
+    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+                             epsilon: float | None = None, budget: int | None = None,
+                             exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+        """The k rows furthest from the nearest member of each set: unlike all of it.
+
+        Parameters
+        ----------
+        sets : sequence of array_like (m_i, dim), or array (n, m, dim)
+            For each set its vectors, at least one.
+        k : int
+            How many rows to find, at least 1, as in `search_furthest`.
+        recall : float, optional
+            Taken for an exact search, which finds all.
+        epsilon : float, optional
+            No row that was left out is more than (1 + epsilon) times as far from its nearest member
+            as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
+        budget : int, optional
+            Scan at most so many rows of the last build, as in `search_furthest`.
+        exclude : optional
+            Ids to leave out, per set: an int array (n, m) padded with -1, or a sequence of n
+            one-dimensional arrays.
+        allowed : optional
+            The only rows that may be found, for all sets, as in `search_furthest`.
+        threads : int, optional
+            In the place of the index's own number.
+        return_stats : bool
+            Also return what the search did.
+
+        Returns
+        -------
+        Hits, or Hits and SearchStats
+            `scores` float32 and `ids` int64, (n, k), furthest first: the distance to the nearest
+            member, the largest dot product or the largest cosine. NaN and -1 where there are fewer
+            rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an empty set, a wrong dimension, NaN or infinity, a zero vector under cosine, more
+            than one of recall, epsilon and budget, or an index without vectors.
+
+        Notes
+        -----
+        Exact as `search_furthest` is: the order is that of float64 keys, the smallest over the
+        members, with ties going to the smaller id. For sets of one vector the answer is that of
+        `search_furthest`.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [4.0], [7.0]])
+        array([0, 1, 2])
+        >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
+        Hits(scores=array([[4., 2.]], dtype=float32), ids=array([[1, 2]]))
+        """
+        k = checks.to_int("k", k, 1)
+        limits = to_limits(recall, epsilon, budget)
+        plans.check_exact("search_furthest_from", self._keep_vectors, _INSTEAD)
+        given = member_sets.to_sets("sets", sets, self.dim, normalized=self._normalized)
+        filters.check_owner(self, allowed)
+        store = self._laid_out()
+        checks.check_padding(k, len(given), 0 if store is None else len(store))
+        if store is None or len(given) == 0:
+            hits = Hits(np.full((len(given), k), np.nan, np.float32),
+                        np.full((len(given), k), -1, np.int64))
+            stats = SearchStats(len(given))
+        else:
+            view = store.view(self._isa)
+            chosen = filters.row_filters(store, exclude, allowed, len(given), False).filter(
+                store, view, len(given.members), exact=budget is None)
+            options: dict[str, Any] = {}
+            if limits is not None:
+                options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
+            hits, stats = member_sets.top(view.exact, chosen, given, k, self._threads_for(threads),
+                                          **options)
+            self._last_search = stats
+        return (hits, stats) if return_stats else hits
+
+    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
+                   candidates: int | None = None, exclude: Any = None, allowed: Any = None,
+                   threads: int | None = None) -> Hits:
+        """Rows that are like the query and unlike each other: maximal marginal relevance.
+
+        The first is the most similar row. Each next one has the largest
+        ``(1 - diversity) * sim(query, row) - diversity * max(sim(pick, row))`` over the picks
+        before, where sim is the dot product or the cosine (Carbonell and Goldstein 1998).
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        k : int
+            How many rows to find, at least 1.
+        diversity : float
+            From 0, the most similar rows, to 1, rows unlike those found before.
+        candidates : int, optional
+            Choose among so many most similar rows alone, as other libraries do. By default among
+            all rows.
+        exclude, allowed, threads : optional
+            As in `search_furthest`.
+
+        Returns
+        -------
+        Hits
+            `scores` float32 and `ids` int64, (n_queries, k) or (k,), in the order in which rows
+            were chosen. A score is the value above; for the first row, without its second part.
+            NaN and -1 where there are fewer rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Under l2, for a diversity outside 0 to 1, an index without vectors, or arguments that
+            `search_furthest` refuses.
+
+        Notes
+        -----
+        Exact: values are computed in float64, and ties go to the smaller id.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="cosine")
+        >>> index.add([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
+        array([0, 1, 2])
+        >>> index.search_mmr([1.0, 0.0], k=2, diversity=0.7).ids
+        array([1, 2])
+        """
+        k = checks.to_int("k", k, 1)
+        if traits_of(self._metric).adds_squared_norm:
+            raise ValueError("search_mmr: expected an index with metric='dot' or 'cosine', "
+                             f"got {self._metric!r}")
+        diversity = checks.to_float("diversity", diversity)
+        if not 0.0 <= diversity <= 1.0:
+            raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
+        if candidates is not None:
+            candidates = checks.to_int("candidates", candidates, 1)
+        plans.check_exact("search_mmr", self._keep_vectors, _INSTEAD)
+        vectors, single = self._checked(queries)
+        filters.check_owner(self, allowed)
+        store = self._laid_out()
+        n_rows = 0 if store is None else len(store)
+        checks.check_padding(k, len(vectors), n_rows)
+        hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
+                    np.full((len(vectors), k), -1, np.int64))
+        if store is not None and n_rows and len(vectors):
+            row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+            source = mmr.Source(store, store.view(self._isa), row_filters)
+            most = None if candidates is None else min(max(candidates, 1), n_rows)
+            hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
+        return Hits(hits.scores[0], hits.ids[0]) if single else hits
+
+    def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
+                       radius: float | None = None, allowed: Any = None,
+                       progress: bool = False) -> Selection:
+        """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
+
+        Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
+        then at most twice as far from its nearest pick as with the best possible choice of k rows.
+
+        Parameters
+        ----------
+        k : int, optional
+            How many rows to choose; fewer where the rows run out. May be left out with a `radius`.
+        start : int or "centroid", optional
+            The id of the first pick; by default "centroid", the row furthest from the mean of the
+            rows that may be chosen, of their directions under cosine.
+        first : array_like of int (m,), optional
+            Ids of rows that were chosen before, such as an existing core set. They are not
+            returned, and the first pick is the row furthest from them.
+        radius : float, optional
+            Stop as soon as every row is within this distance of a pick, or has at least this dot
+            product or cosine with one.
+        allowed : optional
+            The only rows that may be chosen: as in `search_furthest`.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        Selection
+            `ids` int64 and `scores` float32, (n,): the distance of each pick to the nearest pick
+            before it, infinite for the first; under dot and cosine its largest dot product or
+            cosine, minus infinity for the first.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            Without k and radius, for both start and first, ids that are not in the index or may not
+            be chosen, or an index without vectors.
+
+        Notes
+        -----
+        The order is that of greedy selection by float64 keys, with ties going to the smaller id.
+        An index that was not built need not be.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [1.0], [9.0], [5.0]])
+        array([0, 1, 2, 3])
+        >>> index.select_diverse(3, start=0)
+        Selection(ids=array([0, 2, 3]), scores=array([inf,  9.,  4.], dtype=float32))
+        """
+        if k is None and radius is None:
+            raise ValueError("k: expected how many rows to choose, or a radius, got neither")
+        limit = None if radius is None else checks.to_float("radius", radius)
+        most = None if k is None else checks.to_int("k", k, 1)
+        if start is not None and first is not None:
+            raise ValueError("start: expected at most one of start and first, got both")
+        plans.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
+        filters.check_owner(self, allowed)
+        store = self._store
+        begin = None
+        if not (start is None or (isinstance(start, str) and start == "centroid")):
+            if isinstance(start, str):
+                raise ValueError(f"start: expected 'centroid' or an id, got {start!r}")
+            begin = int(known_slots(store, [checks.to_int("start", start, 0)])[0])
+        before = known_slots(store, [] if first is None else first)
+        if store is None or len(store) == 0:
+            return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
+        snapshot = greedy.snapshot_of(store, self._isa)
+        rows = filters.row_filters(store, None, allowed, 1, False).rows
+        slots, chosen = store.live_slots(), _core.Filter(snapshot)
+        if rows is not None:
+            slots, mask = rows.slots(), np.zeros(store.n_slots, np.uint8)
+            mask[slots] = 1
+            chosen = _core.Filter(snapshot, mask)
+        if begin is not None and begin not in slots:
+            raise ValueError(f"start: expected an id that may be chosen, got {start}")
+        return greedy.select(store, snapshot, chosen, slots, greedy.Choice(
+            k=most or len(store), start=begin, first=np.unique(before), radius=limit,
+            progress=progress))
+
+    def diameter(self, *, threads: int | None = None,
+                 progress: bool = False) -> tuple[float, int, int]:
+        """The two rows that are furthest from each other.
+
+        Parameters
+        ----------
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool
+            Show a progress bar of the rows that were asked about; it ends before they all were.
+
+        Returns
+        -------
+        score : float
+            Their distance; under dot and cosine the smallest dot product or cosine of two rows.
+            NaN where there are fewer than two rows.
+        id_a, id_b : int
+            Their ids, the smaller one first; -1 where there are fewer than two rows. Of pairs with
+            the same float64 key those with the smallest ids.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [-4.0]])
+        array([0, 1, 2])
+        >>> index.diameter()
+        (7.0, 1, 2)
+        """
+        plans.check_exact("diameter", self._keep_vectors, _INSTEAD)
+        store = self._laid_out()
+        if store is None or len(store) < 2:
+            return float("nan"), -1, -1
+        pair = pairs.furthest_pair(store, store.view(self._isa), self._threads_for(threads),
+                                   progress)
+        return pairs.score_of(store, pair), pair.a, pair.b
+
+    def eccentricities(self, *, threads: int | None = None,
+                       progress: bool = False) -> Float32Array:
+        """Each row's distance to the row furthest from it.
+
+        Parameters
+        ----------
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        float32 (len(index),)
+            In the order of `ids`: distances, or under dot and cosine the smallest dot product or
+            cosine with another row. NaN where there is no other row.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [-4.0]])
+        array([0, 1, 2])
+        >>> index.eccentricities()
+        array([4., 7., 7.], dtype=float32)
+        """
+        return self._furthest_of_each("eccentricities", 1, threads, progress)[1].scores[:, 0]
+
+    @overload
+    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
+                       threads: int | None = None, progress: bool = False) -> Hits: ...
+
+    @overload
+    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True],
+                       threads: int | None = None, progress: bool = False) -> csr_array: ...
+
+    def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, threads: int | None = None,
+                       progress: bool = False) -> Hits | csr_array:
+        """Each row's k furthest other rows.
+
+        Parameters
+        ----------
+        k : int
+        as_sparse : bool
+            Give a sparse matrix, which takes scipy.
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        Hits, or scipy.sparse.csr_array (len(index), len(index))
+            `scores` and `ids` (len(index), k), in the order of `ids`, as from `search_furthest`
+            with each row as a query that may not find itself. The matrix has the scores where
+            there are edges, rows and columns in the order of `ids`; a score of 0 is an entry, too.
+
+        Notes
+        -----
+        Under l2 a few outlying rows, hubs, are the furthest of nearly all others.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [-4.0]])
+        array([0, 1, 2])
+        >>> index.furthest_graph(k=1).ids
+        array([[2],
+               [2],
+               [1]])
+        """
+        k = checks.to_int("k", k, 1)
+        ids, hits = self._furthest_of_each("furthest_graph", k, threads, progress)
+        return pairs.as_graph(ids, hits) if as_sparse else hits
+
+    def _furthest_of_each(self, what: str, k: int, threads: int | None,
+                          progress: bool) -> tuple[Int64Array, Hits]:
+        """The ids of all rows, and what is furthest from each."""
+        plans.check_exact(what, self._keep_vectors, _INSTEAD)
+        store = self._laid_out()
+        if store is None or len(store) == 0:
+            return np.empty(0, np.int64), Hits(np.empty((0, k), np.float32),
+                                               np.empty((0, k), np.int64))
+        checks.check_padding(k, len(store), len(store))
+        # Under l2 nothing is nearer than the row itself.
+        exclude_self = k > 1 or len(store) == 1 or not traits_of(self._metric).adds_squared_norm
+        parts = list(pairs.furthest_of_each(
+            store, store.view(self._isa), k, self._threads_for(threads), exclude_self=exclude_self,
+            progress=progress))
+        return store.live_ids(), Hits(np.concatenate([part.scores for part in parts]),
+                                      np.concatenate([part.ids for part in parts]))

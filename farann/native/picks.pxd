@@ -1,0 +1,43 @@
+"""A growing set of rows, and keys of other rows over it."""
+
+from libc.stdint cimport int64_t
+
+from farann.native.kernels cimport farann_kernels, farann_metric, farann_packing, farann_query
+from farann.native.scratch cimport Scratch
+from farann.native.snapshot cimport Snapshot
+
+cdef enum:
+    # Exact keys that are computed at once.
+    KEYS_AT_ONCE = 256
+
+
+cdef class Picks:
+    cdef Snapshot snapshot
+    cdef const farann_kernels *kernels
+    cdef farann_metric metric
+    cdef farann_packing packing
+    cdef int64_t dim, count, capacity
+    cdef Scratch scratch, grown  # of one row; of all that were added
+    cdef float *rows      # as they are, one after the other
+    cdef double *norms    # |s| under cosine, else 1
+    cdef float *tiles     # their vectors, as queries of a search for the nearest rows
+    cdef float *offsets   # what is taken off scores for these, to have minus a bound on the key
+    cdef double squares   # the largest |y|^2 of all rows
+    cdef double off       # what bounds on keys are above them, at most
+    cdef double *exact    # the last row that was asked about, in float64
+    cdef double *query_vector
+    cdef float *rounded
+    cdef farann_query prepared
+
+    @staticmethod
+    cdef Picks of(Snapshot snapshot)
+    cdef const float *row_of(self, int64_t slot) noexcept nogil
+    cdef int grow(self, int64_t needed) except -1
+    cdef void add(self, const float *row) noexcept nogil
+    cdef void see_norms(self, float *scores) noexcept nogil
+    cdef bint add_query(self, const float *row) noexcept nogil
+    cdef double norm_of(self, const float *row) noexcept nogil
+    cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
+    cdef void keys_of(self, const float *row, double *to, int64_t stride) noexcept nogil
+    cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
+                    double *keys) noexcept nogil

@@ -1,0 +1,171 @@
+"""A growing set of rows, and keys of other rows over it.
+
+Keys over sets are compared across members. Under cosine they are divided by the member's norm, so
+that they are minus the cosine; otherwise they are the exact keys as they are.
+"""
+
+cimport cython
+from libc.math cimport INFINITY, fabs, sqrt
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
+
+from farann.native.kernels cimport *
+from farann.native.scratch cimport Scratch
+from farann.native.snapshot cimport Snapshot
+
+# Of float32 arithmetic on a score and its offset, and on that offset.
+cdef double ROUNDING = 2.0**-21
+cdef double LARGEST_OFFSET = 1e37
+
+
+@cython.no_gc
+cdef class Picks:
+    """Rows that were chosen: exact, and as queries in float32."""
+
+    @staticmethod
+    cdef Picks of(Snapshot snapshot):
+        cdef Picks self = Picks.__new__(Picks)
+        cdef int64_t n = padded(snapshot.dim)
+        self.snapshot, self.kernels, self.metric = snapshot, snapshot.kernels, snapshot.metric
+        self.dim = snapshot.dim
+        self.packing = farann_packing_of(self.metric, -1.0)
+        self.scratch = Scratch()
+        self.exact = <double *>self.scratch.allocate(n, sizeof(double))
+        self.query_vector = <double *>self.scratch.allocate(2 * n, sizeof(double))
+        self.rounded = <float *>self.scratch.allocate(n, sizeof(float))
+        return self
+
+    cdef const float *row_of(self, int64_t slot) noexcept nogil:
+        """A row of the snapshot."""
+        cdef int s = slot >= self.snapshot.segments[1].first
+        return self.snapshot.segments[s].rows + (
+            slot - self.snapshot.segments[s].first) * self.dim
+
+    cdef int grow(self, int64_t needed) except -1:
+        """Make room for so many rows in all; those that are there move."""
+        cdef Scratch scratch
+        cdef int64_t width = self.kernels.tile_queries, room, i
+        cdef float *rows
+        cdef double *norms
+        cdef float *tiles
+        if needed <= self.capacity:
+            return 0
+        room = (max(needed, 2 * self.capacity) + width - 1) // width * width
+        scratch = Scratch()
+        rows = <float *>scratch.allocate(room, self.dim * sizeof(float), False)
+        norms = <double *>scratch.allocate(room, sizeof(double), False)
+        tiles = <float *>scratch.allocate(room, (self.dim + 1) * sizeof(float), True)
+        for i in range(room):
+            tiles[room * self.dim + i] = INFINITY
+        if self.count:
+            memcpy(rows, self.rows, self.count * self.dim * sizeof(float))
+            memcpy(norms, self.norms, self.count * sizeof(double))
+            i = (self.count + width - 1) // width * width
+            memcpy(tiles, self.tiles, i * self.dim * sizeof(float))
+            memcpy(tiles + room * self.dim, self.offsets, i * sizeof(float))
+        self.rows, self.norms, self.tiles, self.grown = rows, norms, tiles, scratch
+        self.offsets, self.capacity = tiles + room * self.dim, room
+        return 0
+
+    cdef void add(self, const float *row) noexcept nogil:
+        """Add a row, for which there is room."""
+        memcpy(self.rows + self.count * self.dim, row, self.dim * sizeof(float))
+        self.norms[self.count] = self.norm_of(row)
+        self.count += 1
+
+    cdef void see_norms(self, float *scores) noexcept nogil:
+        """Find the largest |y|^2 of all rows of the snapshot, by whatever scores."""
+        cdef int64_t start, n, rows = rows_in_cache(4 * self.dim)
+        cdef float norms[2]
+        cdef int s
+        self.squares = 1.0  # of unit rows less a centre that is none longer, four times this
+        if self.packing.normalized:
+            self.squares = 4.0
+            return
+        self.squares = 0.0
+        for s in range(2):
+            start = 0
+            while start < self.snapshot.segments[s].count:
+                n = min(rows, self.snapshot.segments[s].count - start)
+                self.kernels.score_rows_f32(
+                    self.snapshot.segments[s].rows + start * self.dim, NULL, n, self.dim,
+                    &self.snapshot.padded_centre[0], self.rounded, 0, 0.0, scores, norms)
+                if not norms[1] <= self.squares:
+                    self.squares = norms[1] * (1.0 + 1e-3)
+                start += n
+
+    cdef bint add_query(self, const float *row) noexcept nogil:
+        """Add a row as `add` does, and as a query; False: float32 can't hold scores for it.
+
+        A score less the offset is then minus a bound on the key, which is above the key itself by
+        no more than `off`.
+        """
+        cdef int64_t width = self.kernels.tile_queries, j, at = self.count
+        cdef float *tile = self.tiles + at // width * width * self.dim + at % width
+        cdef double slack, offset, length
+        farann_query_prepare(
+            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.full_centre[0],
+            self.snapshot.centre_norm, self.exact, self.query_vector, self.rounded,
+            &self.prepared)
+        for j in range(self.dim):
+            tile[j * width] = self.rounded[j]
+        slack = farann_query_slack(&self.prepared, self.squares)
+        # Scores are at most so large, and an offset is taken from them in float32.
+        length = sqrt(self.squares)
+        offset = fabs(self.prepared.key_offset)
+        slack += ROUNDING * (offset + length * (self.prepared.vector_norm + length))
+        self.offsets[at] = <float>(self.prepared.key_offset + slack)
+        self.off = max(self.off, 2.0 * slack)
+        self.add(row)
+        return farann_query_slack(&self.prepared, self.squares) >= 0.0 and (
+            offset + slack < LARGEST_OFFSET)
+
+    cdef double norm_of(self, const float *row) noexcept nogil:
+        """|row| in the order of exact keys under cosine; else 1."""
+        cdef double square
+        if self.metric != FARANN_COSINE:
+            return 1.0
+        self.kernels.widen_f32(row, self.dim, self.exact)
+        self.kernels.keys_f64[<int>FARANN_DOT](row, NULL, 1, self.dim, self.exact, &square)
+        return sqrt(-square)
+
+    cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil:
+        """The smallest key of a row over the members first .. end."""
+        cdef double keys[KEYS_AT_ONCE]
+        cdef double least = INFINITY, norm = self.norm_of(row)
+        cdef int64_t n, j
+        while first < end:
+            n = min(end - first, KEYS_AT_ONCE)
+            self.score(row, norm, first, n, keys)
+            for j in range(n):
+                least = min(least, keys[j])
+            first += n
+        return least
+
+    cdef void keys_of(self, const float *row, double *to, int64_t stride) noexcept nogil:
+        """Write the keys of a row for all members, `stride` apart."""
+        cdef double keys[KEYS_AT_ONCE]
+        cdef double norm = self.norm_of(row)
+        cdef int64_t first = 0, n, j
+        while first < self.count:
+            n = min(self.count - first, KEYS_AT_ONCE)
+            self.score(row, norm, first, n, keys)
+            for j in range(n):
+                to[(first + j) * stride] = keys[j]
+            first += n
+
+    cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
+                    double *keys) noexcept nogil:
+        """The keys of a row of this norm for members first .. first + n.
+
+        Sums of products and of squared differences are the same either way round; what they are
+        divided by, and in which order, is that of searches with the members as queries.
+        """
+        cdef farann_metric sums = FARANN_DOT if self.metric == FARANN_COSINE else self.metric
+        cdef int64_t j
+        self.kernels.widen_f32(row, self.dim, self.exact)
+        self.kernels.keys_f64[<int>sums](self.rows + first * self.dim, NULL, n, self.dim,
+                                         self.exact, keys)
+        if self.metric == FARANN_COSINE:
+            for j in range(n):
+                keys[j] = keys[j] / norm / self.norms[first + j]

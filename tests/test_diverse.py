@@ -1,0 +1,244 @@
+"""Sets, selections, marginal relevance and pairs against the oracle, on hostile rows."""
+
+from __future__ import annotations
+
+import diverse_oracle as oracle
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_for
+from numpy.testing import assert_array_equal
+
+import farann
+
+METRICS = reference.METRICS
+KINDS = sorted(DATA)
+
+
+def _ids(rng: np.random.Generator, n: int) -> oracle.Int64:
+    return rng.permutation(3 * n)[:n].astype(np.int64)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_selection_is_the_greedy_one(kind: str, metric: str) -> None:
+    rng = np.random.default_rng(KINDS.index(kind))
+    for n, dim in ((1, 3), (60, 2), (150, 17)):
+        rows, ids = rows_for(kind, rng, n, dim, metric), _ids(rng, n)
+        index = index_of(rows, metric, ids)
+        scores, expected = oracle.selection(rows, n, metric, ids, [n // 2])
+        for built in (False, True):
+            found = index.select_diverse(n + 5, start=ids[n // 2])
+            assert_array_equal(found.ids, [ids[n // 2], *expected])
+            assert_same_bits(found.scores[1:], scores)
+            assert found.scores[0] == (np.inf if metric == "l2" else -np.inf)
+            if not built:
+                index.build()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_furthest_from_sets(kind: str, metric: str) -> None:
+    rng = np.random.default_rng(KINDS.index(kind))
+    n, dim, k = 400, 19, 7
+    rows, ids = rows_for(kind, rng, n, dim, metric), _ids(rng, n)
+    index = index_of(rows[:330], metric, ids[:330]).build()
+    index.add(rows[330:], ids[330:])
+    queries = queries_for(rng, rows, metric)
+    sets = [queries[:m] for m in (1, 2, 5, len(queries))] + [queries[-3:], rows[:20], rows[3:4]]
+    left_out = [ids[rng.integers(0, n, 30)] for _ in sets]
+    for exclude in (None, left_out):
+        found = index.search_furthest_from(sets, k, exclude=exclude)
+        for i, members in enumerate(sets):
+            scores, expected = oracle.furthest_from(
+                members, rows, k, metric, ids, left_out[i].tolist() if exclude else [])
+            assert_array_equal(found.ids[i], expected)
+            assert_same_bits(found.scores[i], scores)
+    alone = index.search_furthest_from([sets[2]], k)
+    assert_array_equal(alone.ids[0], index.search_furthest_from(sets, k).ids[2])
+
+
+@pytest.mark.parametrize("options", [{"codes": "float32"}, {"codes": "int4"}, {"cells": 8}])
+@pytest.mark.parametrize("metric", METRICS)
+def test_sets_are_searched_for_in_every_layout(metric: str, options: dict[str, object]) -> None:
+    rng = np.random.default_rng(5)
+    rows = float32(rng.standard_normal((1500, 4)) @ rng.standard_normal((4, 48)))
+    rows += float32(0.05 * rng.standard_normal(rows.shape))
+    ids = _ids(rng, len(rows))
+    index = index_of(rows, metric, ids, **options).build()
+    sets = rng.standard_normal((9, 3, 48)).astype(np.float32)
+    allowed = ids[::3]
+    found, stats = index.search_furthest_from(sets, 5, return_stats=True)
+    some = index.search_furthest_from(sets, 5, allowed=allowed, threads=2)
+    for i, members in enumerate(sets):
+        assert_array_equal(found.ids[i], oracle.furthest_from(members, rows, 5, metric, ids)[1])
+        assert_array_equal(some.ids[i], oracle.furthest_from(
+            members, rows[::3], 5, metric, allowed)[1])
+    assert stats.queries == 9 and stats.rows_scanned >= len(rows)
+
+
+def test_limits_of_searches_for_sets() -> None:
+    rng = np.random.default_rng(6)
+    rows = rng.standard_normal((3000, 24)).astype(np.float32)
+    index = index_of(rows).build()
+    sets = rng.standard_normal((4, 3, 24)).astype(np.float32)
+    exact = index.search_furthest_from(sets, 5)
+    near = index.search_furthest_from(sets, 5, epsilon=0.1)
+    assert (near.scores[:, -1] * 1.1 >= exact.scores[:, -1]).all()
+    assert_array_equal(index.search_furthest_from(sets, 5, recall=0.9).ids, exact.ids)
+    few, stats = index.search_furthest_from(sets, 5, budget=160, return_stats=True)
+    assert (few.ids >= 0).all() and stats.rows_scanned == 160 * 12
+    # A budget never leaves fewer than k.
+    assert (index.search_furthest_from(sets, 200, budget=16).ids >= 0).all()
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_marginal_relevance_over_all_rows(
+    kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 12)
+    rng = np.random.default_rng(KINDS.index(kind))
+    n, dim, k = 900, 12, 6
+    rows, ids = rows_for(kind, rng, n, dim, metric), _ids(rng, n)
+    index = index_of(rows, metric, ids).build()
+    queries = queries_for(rng, rows, metric)[::2]
+    for diversity in (0.0, 0.5, 1.0):
+        found = index.search_mmr(queries, k, diversity=diversity)
+        pool = index.search_mmr(queries, k, diversity=diversity, candidates=20)
+        nearest = reference.nearest(queries, rows, 20, metric, ids=ids)
+        for i, query in enumerate(queries):
+            values, expected = oracle.relevance(query, rows, k, metric, ids, diversity)
+            assert_array_equal(found.ids[i], expected)
+            assert_same_bits(found.scores[i], reference.as_float32(values))
+            among = np.isin(ids, nearest.ids[i])
+            assert_array_equal(pool.ids[i], oracle.relevance(
+                query, rows, k, metric, ids, diversity, among)[1])
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_marginal_relevance_with_filters(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 12)
+    rng = np.random.default_rng(12)
+    rows, ids = rng.standard_normal((1500, 9)).astype(np.float32), np.arange(1500)
+    index = index_of(rows, metric).build()
+    queries = rng.standard_normal((3, 9)).astype(np.float32)
+    left_out = [rng.integers(0, 1500, 40) for _ in queries]
+    allowed = ids[::2]
+    found = index.search_mmr(queries, 7, exclude=left_out, allowed=allowed)
+    for i, query in enumerate(queries):
+        among = np.isin(ids, allowed) & ~np.isin(ids, left_out[i])
+        assert_array_equal(found.ids[i], oracle.relevance(
+            query, rows, 7, metric, ids, 0.5, among)[1])
+    few = index.search_mmr(queries[0], 7, allowed=[5, 9], exclude=[9])
+    assert_array_equal(few.ids, [5, -1, -1, -1, -1, -1, -1])
+    itself = index.search_mmr(rows[:1], 4)
+    assert_array_equal(itself.ids[0], oracle.relevance(rows[0], rows, 4, metric, ids, 0.5)[1])
+
+
+def test_sets_as_an_array_of_arrays() -> None:
+    rows = np.random.default_rng(13).standard_normal((90, 4)).astype(np.float32)
+    index = index_of(rows)
+    sets = np.empty(2, object)
+    sets[0], sets[1] = rows[:3], rows[5:6]
+    assert_array_equal(index.search_furthest_from(sets, 90).ids,
+                       index.search_furthest_from(list(sets), 90).ids)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_and_graphs(kind: str, metric: str) -> None:
+    rng = np.random.default_rng(KINDS.index(kind))
+    n, dim, k = 150, 11, 4
+    rows, ids = rows_for(kind, rng, n, dim, metric), _ids(rng, n)
+    index = index_of(rows, metric, ids)
+    expected = reference.furthest(rows, rows, k, metric, ids=ids, exclude=ids[:, None])
+    graph = index.furthest_graph(k)
+    assert_array_equal(graph.ids, expected.ids)
+    assert_same_bits(graph.scores, expected.scores)
+    assert_same_bits(index.eccentricities(), expected.scores[:, 0])
+    score, a, b = index.diameter()
+    keys = oracle.member_keys(rows, rows, metric)
+    np.fill_diagonal(keys, -np.inf)
+    at = {int(each): i for i, each in enumerate(ids)}
+    assert a < b and keys[at[a], at[b]] == pytest.approx(keys.max(), rel=1e-14)
+    if metric != "cosine":  # where a pair's two keys may differ by rounding
+        pairs = [sorted((ids[i], ids[j])) for i, j in np.argwhere(keys == keys.max())]
+        assert [a, b] == min(pairs)
+        assert np.float32(score) == oracle.scores_of(keys.max(), metric)
+
+
+def test_a_graph_is_sparse() -> None:
+    pytest.importorskip("scipy")
+    index = index_of(float32([[0], [3], [-4]]), ids=np.array([7, 2, 5]))
+    graph = index.furthest_graph(1, as_sparse=True)
+    assert_array_equal(graph.toarray(), [[0, 0, 4], [0, 0, 7], [0, 7, 0]])
+
+
+@pytest.mark.parametrize("isa", inside.levels())
+def test_levels_choose_the_same_rows(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    rows = rows_for("crowded edge", rng, 700, 33, "l2")
+    for metric in METRICS:
+        index = index_of(rows, metric)
+        inside.use_level(index, isa)
+        expected = oracle.selection(rows, 60, metric, np.arange(700), [4])[1]
+        assert_array_equal(index.select_diverse(61, start=4).ids[1:], expected)
+        index.build()
+        inside.use_level(index, isa)
+        found = index.search_furthest_from([rows[:7], rows[7:9]], 9)
+        for i, members in enumerate((rows[:7], rows[7:9])):
+            assert_array_equal(found.ids[i], oracle.furthest_from(
+                members, rows, 9, metric, np.arange(700))[1])
+
+
+def test_many_picks_of_rows_that_were_never_up_to_date() -> None:
+    """An existing set is met by rows in tiles, and picks go on from there."""
+    rng = np.random.default_rng(8)
+    rows = rng.standard_normal((2500, 6)).astype(np.float32)
+    for metric in METRICS:
+        index = index_of(rows, metric)
+        whole = index.select_diverse(1500)
+        rest = index.select_diverse(200, first=whole.ids[:1300])
+        assert_array_equal(rest.ids, whole.ids[1300:])
+        assert_same_bits(rest.scores, whole.scores[1300:])
+        scores, expected = oracle.selection(rows, 1499, metric, np.arange(2500), whole.ids[:1])
+        assert_array_equal(whole.ids[1:], expected)
+        assert_same_bits(whole.scores[1:], scores)
+
+
+def test_where_a_selection_begins_and_ends() -> None:
+    rng = np.random.default_rng(9)
+    rows = rng.standard_normal((300, 5)).astype(np.float32)
+    index = index_of(rows, ids=np.arange(300) + 1000)
+    picks = index.select_diverse(40)
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    assert picks.ids[0] == index.search_furthest(mean, 1).ids[0]
+    assert_array_equal(index.select_diverse(40, start="centroid").ids, picks.ids)
+    assert_array_equal(farann.select_diverse(rows, 40).ids, picks.ids - 1000)
+    covered = index.select_diverse(radius=float(picks.scores[20]))
+    # Picks go on while some row is outside.
+    assert len(covered.ids) == (picks.scores > picks.scores[20]).sum()
+    assert_array_equal(covered.ids, picks.ids[: len(covered.ids)])
+    allowed = picks.ids[::2]
+    some = index.select_diverse(allowed=allowed, k=1000)
+    assert sorted(some.ids) == sorted(allowed)
+    again = index.select_diverse(allowed=index.filter(allowed=allowed), k=1000)
+    assert_array_equal(again.ids, some.ids)
+    index.remove(picks.ids[:3])
+    assert not np.isin(picks.ids[:3], index.select_diverse(290).ids).any()
+
+
+def test_the_next_pick_is_the_row_furthest_from_the_picks() -> None:
+    rng = np.random.default_rng(10)
+    rows = rng.standard_normal((400, 9)).astype(np.float32)
+    for metric in METRICS:
+        index = index_of(rows, metric)
+        picks = index.select_diverse(12)
+        for n in range(1, 12):
+            found = index.search_furthest_from(
+                [rows[picks.ids[:n]]], 1, exclude=[picks.ids[:n]])
+            assert found.ids[0, 0] == picks.ids[n]
+            if n > 1:
+                assert_same_bits(found.scores[0], picks.scores[n : n + 1])
