@@ -57,10 +57,10 @@ class BuildExt(build_ext):
 
         self.compiler.compile = compile_side_by_side
         super().build_extensions()
-        self.remove_other_builds()
 
-    def remove_other_builds(self):
-        """Python imports one that is named for its version before one for all."""
+    def run(self):
+        """Remove older builds: Python imports one named for its version before one for all."""
+        super().run()
         for extension in self.extensions:
             built = Path(self.get_ext_fullpath(extension.name))
             for suffix in EXTENSION_SUFFIXES:
