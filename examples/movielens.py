@@ -43,6 +43,8 @@ class Ratings(NamedTuple):
 def load(path: str | Path | None = None) -> Ratings:
     """Ratings of a tab-separated file with user, item and rating in the first columns.
 
+    A first line whose rating is no number is a header.
+
     Parameters
     ----------
     path : path-like, optional
@@ -50,7 +52,9 @@ def load(path: str | Path | None = None) -> Ratings:
     """
     folder = None if path is not None else _fetched()
     rows = _table(Path(path) if folder is None else folder / FILES[0])
-    titles = {} if folder is None else {row[0]: row[1] for row in _table(folder / FILES[1])}
+    if rows and not _is_number(rows[0][2]):
+        rows = rows[1:]
+    titles = {} if folder is None else {row[0]: row[1] for row in _table(folder / FILES[1])[1:]}
     users, items = (np.array([row[i] for row in rows]) for i in (0, 1))
     stars = np.array([row[2] for row in rows], np.float32)
     return Ratings(users, items, stars, {str(i): titles.get(str(i), str(i)) for i in set(items)})
@@ -58,7 +62,15 @@ def load(path: str | Path | None = None) -> Ratings:
 
 def _table(path: Path) -> list[list[str]]:
     with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
+        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _fetched() -> Path:

@@ -10,6 +10,8 @@
 ((5, 10), (5, 10))
 """
 
+from typing import TYPE_CHECKING, Any
+
 from farann._core import isa_levels
 from farann._version import __version__
 from farann.contract.errors import FormatError, RecallWarning
@@ -19,6 +21,10 @@ from farann.one_off import search_furthest, select_diverse
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.search.filters import Filter
 from farann.tuning.table import Tuning
+
+if TYPE_CHECKING:
+    from farann import metrics as metrics
+    from farann import vectors as vectors
 
 __all__ = [
     "BeyondHits",
@@ -35,3 +41,17 @@ __all__ = [
     "search_furthest",
     "select_diverse",
 ]
+
+# Modules that are imported when they are first asked for.
+_LATER = ("metrics", "sklearn", "vectors")
+
+if not TYPE_CHECKING:  # which would take any name for one that there is
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            from importlib import import_module
+
+            return import_module(f"farann.{name}")
+        raise AttributeError(f"module 'farann' has no attribute {name!r}", name=name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})

@@ -1,7 +1,8 @@
-"""Array types that several modules speak of."""
+"""Types that several modules speak of, of arrays most of all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,3 +16,7 @@ UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 # Rows as an index keeps them, see `contract.row_types`; `_core.widened` gives them as float32.
 RowArray: TypeAlias = npt.NDArray[Any]
+# Whether a bar is shown, or what is told a step of the work, how much is done, and of how much.
+Progress: TypeAlias = bool | Callable[[str, int, int], object]
+# What ids may come as.
+Ids: TypeAlias = npt.ArrayLike | Set[int]

@@ -1,27 +1,28 @@
-"""The index: what changes it, and files; `store.contents` tells what is in it."""
+"""The index: what changes it. What it holds is told in `store.contents`, what it can be asked in
+`search.questions` and `diverse.questions`, what is kept in files in `index_files`."""
 
 from __future__ import annotations
 
-import os
+import threading
+import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy.typing as npt
 
-from farann import _core
-from farann._types import Float32Array, Int64Array
-from farann.contract import checks, errors
+from farann._types import Float32Array, Ids, Progress
+from farann.contract import checks
 from farann.contract.index_spec import CODE_BITS, IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
 from farann.contract.row_types import to_row_type, to_rows
 from farann.contract.stop_rule import to_limits
 from farann.diverse.questions import DiverseQuestions
-from farann.io import container, index_file
+from farann.index_files import Saved
 from farann.results import SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.search import plans
-from farann.search.questions import known_slots
+from farann.store import asked_ids
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
@@ -30,7 +31,7 @@ from farann.tuning.table import Tuning
 _KEPT = ("codes", "cells", "keep_vectors", "seed")
 
 
-class Index(DiverseQuestions):
+class Index(Saved, DiverseQuestions):
     """A collection of vectors that answers exact and approximate furthest-neighbor queries.
 
     Parameters
@@ -39,7 +40,7 @@ class Index(DiverseQuestions):
         Dimension of the rows, at most 2^24; by default that of the first rows added.
     metric : {"l2", "dot", "cosine"}
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
-        cosine similarity.
+        cosine similarity. "euclidean", "ip", "inner_product" and "cos" are other names of these.
     dtype : {"float32", "float16", "bfloat16", "uint8", "int8"}, or such a numpy dtype
         What rows are kept as. Answers are exact over these values, scored in float64. `add` takes
         rows of another type only if that changes no number.
@@ -59,7 +60,7 @@ class Index(DiverseQuestions):
     seed : int
         For what is drawn at random during `build`; below 2^128.
     threads : int, optional
-        Threads of a search and of `build`, at most 4096; by default as many as there are CPUs. A
+        Threads of a search and of `build`, at most 4096; by default, or -1, one for each CPU. A
         batch is shared among them. Where it has fewer queries than threads, and an exact search of
         these takes long, each thread searches a part of the rows.
 
@@ -86,28 +87,31 @@ class Index(DiverseQuestions):
     (array([1, 2]), array([5., 1.], dtype=float32))
     """
 
+    __slots__ = ("_cells", "_lock", "_seed")
+
     def __init__(self, dim: int | None = None, metric: str = "l2", *, dtype: Any = "float32",
                  codes: str = "int8", cells: int | str | None = None, keep_vectors: bool = True,
                  seed: int = 0, threads: int | None = None) -> None:
-        checks.to_choice("metric", metric, _core.METRICS)
+        dim = None if dim is None else checks.to_dim(dim)
+        self._metric = checks.to_metric(metric)
         self._dtype = to_row_type(dtype)
         self._cells = check_codes(codes, cells, keep_vectors)
-        self._metric, self._codes, self._keep_vectors = metric, codes, bool(keep_vectors)
+        self._codes, self._keep_vectors = codes, bool(keep_vectors)
         self._seed = checks.to_int("seed", seed, 0, checks.MOST_SEED)
         self._threads = checks.to_threads(threads)
         self._isa = default_isa()
         # All that changes is in the store. A change makes another one while it holds the lock, and
         # puts it here in one assignment.
-        self._lock = pool.fresh_lock(self)
+        self._lock: threading.Lock = pool.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
-            self._store = Store(checks.to_int("dim", dim, 1, checks.MOST_DIM), self._spec)
+            self._store = Store(dim, self._spec)
         self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
 
     # ---- changing it ----
 
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
-            copy: bool = True) -> Int64Array:
+            copy: bool = True) -> npt.NDArray[Any]:
         """Append rows; the index keeps copies of its own unless told otherwise.
 
         An index that was built takes rows without building again, until they are more than those
@@ -116,20 +120,23 @@ class Index(DiverseQuestions):
         Parameters
         ----------
         rows : array_like (n, dim)
-            Real numbers of any type and any strides. To float32 they are rounded, to another
-            `dtype` of the index converted only if that changes none. uint16: bits of bfloat16.
-        ids : array_like of int (n,), optional
-            Ids of 0 or more, none in use. By default counting goes on after the largest id that
-            was ever used, beginning with 0.
+            Real numbers of any type and any strides: arrays, tensors on the CPU, frames, or a
+            column of arrays or lists of pandas, polars or pyarrow. To float32 they are rounded, to
+            another `dtype` of the index converted only if that changes none. uint16: bits of
+            bfloat16.
+        ids : array_like of int or str (n,), optional
+            Ids, none in use: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8,
+            not both in one index. By default counting goes on after the largest integer that was
+            ever used, beginning with 0.
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
-            than memory. They must be of the index's `dtype` in C order, its first rows, and must
-            not change as long as it lives.
+            than memory, or in a column of lists of a fixed size. They must be of the index's
+            `dtype` in C order, its first rows, and must not change as long as it lives.
 
         Returns
         -------
-        int64 (n,)
-            The rows' ids.
+        int64 or object (n,)
+            The rows' ids, objects where they are strings.
 
         Raises
         ------
@@ -150,7 +157,7 @@ class Index(DiverseQuestions):
         """
         vectors = to_rows("rows", rows, self.dim, self._dtype, normalized=self._normalized,
                           as_is=not copy)
-        new_ids = None if ids is None else checks.to_new_ids("ids", ids, len(vectors))
+        checked = asked_ids.new(ids, len(vectors))
         with self._lock:
             store = self._store
             if store is None:
@@ -158,7 +165,9 @@ class Index(DiverseQuestions):
             if store.dim != vectors.shape[1]:  # another thread was first
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
-            new_ids = store.ids_for(new_ids, len(vectors))
+            new_ids, labels = asked_ids.given(store, checked, len(vectors))
+            if labels is not store.labels:
+                store = store.changed(labels=labels)
             if copy:
                 store = store.with_rows(vectors, new_ids)
                 if store.built and store.outgrown:
@@ -169,14 +178,14 @@ class Index(DiverseQuestions):
             else:
                 store = store.adopting(vectors, new_ids)
             self._store = store
-        return new_ids
+        return new_ids if labels is None else labels.texts(new_ids)
 
-    def remove(self, ids: npt.ArrayLike) -> None:
+    def remove(self, ids: Ids) -> None:
         """Remove rows; their space comes back with the next `build`.
 
         Parameters
         ----------
-        ids : int or array_like of int (n,)
+        ids : int, str or array_like of these (n,)
 
         Raises
         ------
@@ -185,12 +194,12 @@ class Index(DiverseQuestions):
         """
         with self._lock:
             store = self._store
-            slots = known_slots(store, ids)
+            slots = asked_ids.known_slots(store, ids)
             if len(slots) and store is not None:
                 self._store = store.without(distinct(slots))
 
     def build(self, queries: npt.ArrayLike | None = None, *, tune: Iterable[int] = (),
-              nearest: bool = False, progress: bool = False) -> Index:
+              nearest: bool = False, progress: Progress = False) -> Index:
         """Lay the rows out for searching; the first search does so if nobody did.
 
         Drops the space of removed rows, merges those added since the last build, and freezes
@@ -210,8 +219,10 @@ class Index(DiverseQuestions):
             Each k that was tuned before is tuned for the new layout without being named.
         nearest : bool
             Lay out and tune for `search_nearest`, under dot and cosine. Both searches still work.
-        progress : bool
-            Show a progress bar for work that takes long.
+        progress : bool or callable
+            Show a progress bar for work that takes long, or call a function with the name of a
+            step, how much of it is done, and of how much. Threads of the build call it, one at a
+            time. If it raises an error, the build ends, and nothing has changed.
 
         Returns
         -------
@@ -225,6 +236,7 @@ class Index(DiverseQuestions):
         """
         self._check_mirrored(nearest)
         tuned_for = {checks.to_int("tune", k, 1) for k in tune}
+        progress = checks.to_progress(progress)
         sample = None
         if queries is not None:
             sample = self._asked(queries, nearest)
@@ -288,70 +300,24 @@ class Index(DiverseQuestions):
             raise ValueError("tune: the index has no rows")
         measured = plans.measured(store, k, self._isa, sample, recall)
         store.tunings.keep(k, measured, sample)
+        from logging import getLogger
+
+        getLogger("farann").info("tuned for k=%d", k)
         return measured.tuning
 
-    # ---- files ----
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a file, which is replaced whole or not at all.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Notes
-        -----
-        The file holds the index as it was when `save` was called; searches and changes go on.
-        """
-        container.write_file(path, *self._content())
+    # ---- shared by the above ----
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Index:
-        """Read an index from a file.
+    def _with_settings(cls, settings: dict[str, Any]) -> Self:
+        return cls(settings["dim"], settings["metric"], dtype=settings.get("dtype", "float32"),
+                   **{name: settings[name] for name in _KEPT})
 
-        Parameters
-        ----------
-        path : str or path-like
-        mmap : bool
-            Map the rows instead of reading them: they are read when a search needs them, and
-            may be larger than memory. They are not checked then, but that codes have each row once
-            is; ``farann info --verify`` does.
-
-        Raises
-        ------
-        FormatError
-            If the file is no index, is truncated or altered, or of a newer version.
-        """
-        content = container.read_file(path, mmap=mmap)
-        try:
-            return cls._restored(*content, checked=not mmap)
-        except errors.FormatError as error:
-            raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (container.write_bytes(*self._content()), self._threads)
-
-    @classmethod
-    def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
-                  checked: bool) -> Index:
-        index_file.check_metadata(metadata)
-        index = cls(metadata["dim"], metadata["metric"], dtype=metadata.get("dtype", "float32"),
-                    **{name: metadata[name] for name in _KEPT})
-        store = index_file.store_of(metadata, arrays, index._spec, checked=checked)
-        if store is not None:
-            index._store = store
-        return index
-
-    def _content(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Metadata and arrays of a file."""
-        store = self._store
+    def _settings(self, store: Store | None) -> dict[str, Any]:
         settings = {"metric": self._metric, "dim": None if store is None else store.dim,
                     **{name: getattr(self, f"_{name}") for name in _KEPT}}
         if self._dtype != "float32":  # such files are what they were before there were others
             settings["dtype"] = self._dtype
-        return index_file.sections_of(settings, store)
-
-    # ---- shared by the above ----
+        return settings
 
     @property
     def _spec(self) -> IndexSpec:
@@ -373,13 +339,14 @@ class Index(DiverseQuestions):
             return self._store
 
     def _rebuilt(self, store: Store, queries: Float32Array | None = None,
-                 tuned_for: Iterable[int] = (), progress: bool = False,
+                 tuned_for: Iterable[int] = (), progress: Progress = False,
                  nearest: bool | None = None) -> Store:
+        """A store with a new layout, which is tuned for all that the old one was tuned for."""
+        began = time.perf_counter()
         new = store.rebuilt(queries, progress, self.threads, nearest)
-        return plans.retuned(store, new, self._isa, queries is not None, tuned_for, bool(nearest))
+        new = plans.retuned(store, new, self._isa, queries is not None, tuned_for, bool(nearest))
+        from logging import getLogger  # which is there, once an index is
 
-
-def _unpickled(content: bytes, threads: int | None) -> Index:
-    index = Index._restored(*container.read_bytes(content), checked=True)
-    index._threads = threads
-    return index
+        getLogger("farann").info("built an index of %d rows in %.3f s", len(new),
+                                 time.perf_counter() - began)
+        return new

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from farann._types import Progress
 from farann.contract.row_types import row_type_for, to_rows
 from farann.diverse.selection import Selection
 from farann.index import Index
@@ -46,7 +47,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
 
 def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2", *,
                    start: Any = None, first: Any = None, radius: float | None = None,
-                   allowed: Any = None, progress: bool = False) -> Selection:
+                   allowed: Any = None, progress: Progress = False) -> Selection:
     """Choose rows that cover all others, without an index: farthest-point sampling.
 
     Parameters
@@ -70,7 +71,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
     """
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32")
-    vectors = to_rows("rows", rows, None, row_type, normalized=metric == "cosine")
+    vectors = to_rows("rows", rows, None, row_type, normalized=index._normalized)
     if len(vectors):
         index.add(vectors, copy=False)
     return index.select_diverse(k, start=start, first=first, radius=radius, allowed=allowed,

@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from farann._types import Float32Array, Int64Array
+from farann._types import BoolArray, Float32Array, Int64Array
 
 
-class Hits(NamedTuple):
+class _Table:
+    """What was found as a table: a line for each row that was found."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of a table with a line for each row that was found, without padding.
+
+        Returns
+        -------
+        dict of arrays (len(self),)
+            `query`, the number of the query, int64; `rank`, 0 for the best, int64; `id`; `score`,
+            float32. ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
+        """
+        raise NotImplementedError
+
+    def to_arrow(self) -> Any:
+        """The same as a table of pyarrow, which has to be installed.
+
+        Returns
+        -------
+        pyarrow.Table
+        """
+        import pyarrow
+
+        return pyarrow.table(self.to_dict())
+
+    def to_pandas(self) -> Any:
+        """The same as a frame of pandas, which has to be installed.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        import pandas
+
+        return pandas.DataFrame(self.to_dict())
+
+
+class _HitArrays(NamedTuple):
+    scores: Float32Array
+    ids: npt.NDArray[Any]
+
+
+class Hits(_HitArrays, _Table):
     """The k best rows of each query; scores first, as in faiss, scikit-learn and TFRS.
 
     Attributes
@@ -17,11 +63,60 @@ class Hits(NamedTuple):
     scores : float32 (n_queries, k), or (k,) for a single query
         Distances (l2), dot products or cosines, best first. NaN where there are fewer rows.
     ids : int64, the same shape
-        The rows' ids; -1 where there are fewer rows.
+        The rows' ids; -1 where there are fewer rows. Where ids are strings, objects, and None.
+
+    Notes
+    -----
+    As of a frame, `len` counts lines, and a loop goes over columns: ``len(hits)`` is how many rows
+    were found for all queries, without padding, and ``scores, ids = hits`` takes the arrays apart.
+
+    Examples
+    --------
+    >>> index = farann.Index()
+    >>> index.add([[1.0], [5.0]])
+    array([0, 1])
+    >>> hits = index.search_furthest([[0.0]], k=3)
+    >>> hits.ids, hits.found
+    (array([[ 1,  0, -1]]), array([[ True,  True, False]]))
+    >>> len(hits), hits.ids[hits.found]
+    (2, array([1, 0]))
+    >>> for name, column in hits.to_dict().items():
+    ...     print(name, column)
+    query [0 0]
+    rank [0 1]
+    id [1 0]
+    score [5. 1.]
     """
 
-    scores: Float32Array
-    ids: Int64Array
+    __slots__ = ()
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+        return cls(*iterable)  # the inherited one goes by len
+
+    @property
+    def found(self) -> BoolArray:
+        """Whether there is a row at each place, of the shape of `ids`; False where it is padding,
+        so that ``hits.ids[hits.found]`` are ids alone."""
+        there: BoolArray = self.ids >= 0 if self.ids.dtype != object else self.ids != np.array(None)
+        return there
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.found))
+
+    def to_dict(self) -> dict[str, npt.NDArray[Any]]:
+        found = np.atleast_2d(self.found)
+        queries, ranks = np.nonzero(found)
+        return {"query": queries.astype(np.int64, copy=False),
+                "rank": ranks.astype(np.int64, copy=False),
+                "id": np.atleast_2d(self.ids)[found], "score": np.atleast_2d(self.scores)[found]}
+
+    to_dict.__doc__ = _Table.to_dict.__doc__
+
+
+def no_hits(n: int, k: int) -> Hits:
+    """Answers that are padding alone."""
+    return Hits(np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64))
 
 
 class SearchStats(NamedTuple):
@@ -79,17 +174,45 @@ def share_found(found: Int64Array, wanted: Int64Array) -> float:
     return float(same.sum() / max(int((wanted >= 0).sum()), 1))
 
 
-class BeyondHits(NamedTuple):
-    """All rows beyond a radius, query after query.
+class _BeyondArrays(NamedTuple):
+    offsets: Int64Array
+    scores: Float32Array
+    ids: npt.NDArray[Any]
+
+
+class BeyondHits(_BeyondArrays, _Table):
+    """All rows beyond a radius, query after query; `len` counts them.
 
     Attributes
     ----------
     offsets : int64 (n_queries + 1,)
         Query i found ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
     scores : float32 (offsets[-1],)
-    ids : int64 (offsets[-1],)
+    ids : int64 (offsets[-1],), or objects where ids are strings
+
+    Examples
+    --------
+    >>> index = farann.Index()
+    >>> index.add([[1.0], [2.0], [5.0]])
+    array([0, 1, 2])
+    >>> beyond = index.search_beyond([[0.0], [4.0]], radius=1.5)
+    >>> len(beyond), beyond.to_dict()["query"]
+    (4, array([0, 0, 1, 1]))
     """
 
-    offsets: Int64Array
-    scores: Float32Array
-    ids: Int64Array
+    __slots__ = ()
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
+        return cls(*iterable)  # the inherited one goes by len
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to_dict(self) -> dict[str, npt.NDArray[Any]]:
+        counts = np.diff(self.offsets)
+        queries = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        ranks = np.arange(len(self.ids), dtype=np.int64) - self.offsets[queries]
+        return {"query": queries, "rank": ranks, "id": self.ids, "score": self.scores}
+
+    to_dict.__doc__ = _Table.to_dict.__doc__

@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
-from farann._types import RowArray
+from farann._types import Progress, RowArray
 from farann.contract.checks import to_int
 from farann.contract.row_types import STORED, row_type_for, to_row_type, to_rows
 from farann.io.files import open_regular, replacing
 from farann.io.vector_content import Array, Reader
 from farann.io.vector_formats import FORMATS, format_of, look
+from farann.runtime.progress import told
 
 __all__ = ["VectorFile", "open_vectors", "read_id_lists", "read_ids", "write_vectors"]
 
@@ -103,7 +103,7 @@ class VectorFile:
         return np.concatenate(blocks) if blocks else np.empty((0, self.dim), self.dtype)
 
     def map(self, folder: StrPath | None = None, *, dtype: str = "float32", unit: bool = False,
-            progress: bool = False) -> RowArray:
+            progress: Progress = False) -> RowArray:
         """All rows, mapped into memory: more of them than memory can hold.
 
         Rows that lie in an ``.npy`` file as the `dtype` in C order are mapped as they are, and not
@@ -119,8 +119,8 @@ class VectorFile:
             they are rounded.
         unit : bool
             Refuse zero vectors in a copy, as an index for cosine does.
-        progress : bool
-            Show a progress bar while a copy is made.
+        progress : bool or callable
+            Show a progress bar while a copy is made, or call a function; see `Index.build`.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class VectorFile:
         # The system removes it as soon as nobody has it open, also where the process is killed.
         with (
             tempfile.TemporaryFile(dir=place, prefix=".farann-", buffering=0) as stream,
-            tqdm(total=self.rows, desc="copying rows", disable=not progress) as bar,
+            told("copying rows", self.rows, progress) as advance,
         ):
             for block in self.blocks(COPY_BYTES):
                 vectors = to_rows(str(self.path), block, self.dim, dtype, normalized=unit,
@@ -165,7 +165,7 @@ class VectorFile:
                     error.filename = str(place)  # the file itself has no name
                     raise
                 done += len(block)
-                bar.update(len(block))
+                advance(len(block))
             return np.asarray(np.memmap(stream, stored, "r", shape=(self.rows, self.dim)))
 
 

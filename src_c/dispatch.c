@@ -7,7 +7,8 @@
 #include "portable.h"
 
 /* What a level may need of the CPU and of its operating system. */
-enum { AVX2 = 1, AVX512 = 2, VNNI = 4, TILES = 8 };
+enum { AVX2 = 1, AVX512 = 2, VNNI = 4, TILES = 8, VEX_VNNI = 16 };
+enum { NEON = 1, DOT_PRODUCTS = 2, MIXED_PRODUCTS = 4 };
 
 extern const farann_kernels farann_kernels_scalar;
 
@@ -15,6 +16,9 @@ extern const farann_kernels farann_kernels_scalar;
 extern const farann_kernels farann_kernels_avx2;
 extern const farann_kernels farann_kernels_avx512;
 extern const farann_kernels farann_kernels_avx512vnni;
+#if FARANN_HAS_AVX_VNNI
+extern const farann_kernels farann_kernels_avxvnni;
+#endif
 #if FARANN_HAS_AMX
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -47,17 +51,27 @@ static uint64_t saved_registers(void) {
 
 static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
-enum { EBX = 1, ECX = 2, EDX = 3 };
+enum { EAX, EBX, ECX, EDX };
 
-/* Those that there are. The OS must save the registers, else they can't be used. */
-static int features(void) {
+/* AVX-VNNI, which CPUs with AVX-512 have or not. */
+static int vex_vnni(void) {
+    const uint64_t avx_vnni = 1u << 4;
+    unsigned r[4];
+    cpuid(7, 0, r);
+    if (r[EAX] < 1) return 0;
+    cpuid(7, 1, r);
+    return has_bits(r[EAX], avx_vnni) ? VEX_VNNI : 0;
+}
+
+/* The others that there are. The OS must save the registers, else they can't be used. */
+static int wide_features(void) {
     const uint64_t fma_osxsave_avx_f16c = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
     const uint64_t vnni = 1u << 11, ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
     const uint64_t amx_tile_int8 = 1u << 24 | 1u << 25;
     unsigned r[4];
     cpuid(0, 0, r);
-    if (r[0] < 7) return 0;
+    if (r[EAX] < 7) return 0;
     cpuid(1, 0, r);
     if (!has_bits(r[ECX], fma_osxsave_avx_f16c)) return 0;
     uint64_t saved = saved_registers();
@@ -69,6 +83,54 @@ static int features(void) {
         return AVX2 | AVX512 | VNNI;
     return AVX2 | AVX512 | VNNI | TILES;
 }
+
+static int features(void) {
+    const int wide = wide_features();
+#if defined(FARANN_EVEX_VNNI) /* simd/avx2.h says what this is for */
+    return wide & VNNI ? wide | VEX_VNNI : wide;
+#else
+    return wide & AVX2 ? wide | vex_vnni() : wide;
+#endif
+}
+#elif FARANN_AARCH64
+extern const farann_kernels farann_kernels_neon;
+#if FARANN_HAS_ARM_DOT
+extern const farann_kernels farann_kernels_dotprod;
+extern const farann_kernels farann_kernels_i8mm;
+#endif
+
+/* Those that there are beside NEON, which is always there: by what each system says. */
+#if FARANN_HAS_ARM_DOT && defined(__linux__)
+#include <sys/auxv.h>
+static int features(void) {
+    const unsigned long asimddp = 1ul << 20, i8mm = 1ul << 13; /* HWCAP_ASIMDDP, HWCAP2_I8MM */
+    return NEON | (getauxval(AT_HWCAP) & asimddp ? DOT_PRODUCTS : 0) |
+           (getauxval(AT_HWCAP2) & i8mm ? MIXED_PRODUCTS : 0);
+}
+#elif FARANN_HAS_ARM_DOT && defined(__APPLE__)
+#include <sys/sysctl.h>
+static int has(const char *feature) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(feature, &value, &size, NULL, 0) == 0 && value;
+}
+static int features(void) {
+    return NEON | (has("hw.optional.arm.FEAT_DotProd") ? DOT_PRODUCTS : 0) |
+           (has("hw.optional.arm.FEAT_I8MM") ? MIXED_PRODUCTS : 0);
+}
+#elif FARANN_HAS_ARM_DOT && defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+static int features(void) {
+    /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE and PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE; older
+       systems answer that they don't have what they don't know. */
+    enum { DP = 43, I8MM = 66 };
+    return NEON | (IsProcessorFeaturePresent(DP) ? DOT_PRODUCTS : 0) |
+           (IsProcessorFeaturePresent(I8MM) ? MIXED_PRODUCTS : 0);
+}
+#else
+static int features(void) { return NEON; }
+#endif
 #else
 static int features(void) { return 0; }
 #endif
@@ -81,8 +143,17 @@ static const struct {
     {&farann_kernels_scalar, 0},
 #if FARANN_X86_64
     {&farann_kernels_avx2, AVX2},
+#if FARANN_HAS_AVX_VNNI
+    {&farann_kernels_avxvnni, AVX2 | VEX_VNNI},
+#endif
     {&farann_kernels_avx512, AVX2 | AVX512},
     {&farann_kernels_avx512vnni, AVX2 | AVX512 | VNNI},
+#elif FARANN_AARCH64
+    {&farann_kernels_neon, NEON},
+#endif
+#if FARANN_HAS_ARM_DOT
+    {&farann_kernels_dotprod, NEON | DOT_PRODUCTS},
+    {&farann_kernels_i8mm, NEON | DOT_PRODUCTS | MIXED_PRODUCTS},
 #endif
 #if FARANN_HAS_AMX
     {&farann_kernels_amx, AVX2 | AVX512 | VNNI | TILES},

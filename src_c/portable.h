@@ -65,6 +65,29 @@ static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
 #define FARANN_X86_64 0
 #endif
 
+#if (defined(__aarch64__) && !defined(__AARCH64EB__)) || defined(_M_ARM64)
+#define FARANN_AARCH64 1
+#else
+#define FARANN_AARCH64 0
+#endif
+
+/* Compilers that compile a function for an instruction set that it names: AVX-VNNI ... */
+#if FARANN_X86_64 && ((defined(__clang__) && __clang_major__ >= 12) ||                \
+                      (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11) || \
+                      (!defined(__clang__) && defined(_MSC_VER) && _MSC_VER >= 1930))
+#define FARANN_HAS_AVX_VNNI 1
+#else
+#define FARANN_HAS_AVX_VNNI 0
+#endif
+
+/* ... and NEON's products of bytes. */
+#if FARANN_AARCH64 && ((defined(__clang__) && __clang_major__ >= 16) || \
+                       (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 10))
+#define FARANN_HAS_ARM_DOT 1
+#else
+#define FARANN_HAS_ARM_DOT 0
+#endif
+
 /* Compilers that know the matrix unit, and a system that has to be asked for it. */
 #if FARANN_X86_64 && defined(__linux__) && \
     ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))

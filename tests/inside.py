@@ -11,6 +11,7 @@ from typing import Any
 
 import farann
 import farann._core as core
+import farann.adapters.posneg.joint as joint
 import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
@@ -42,22 +43,27 @@ import farann.runtime.pool as pool
 import farann.runtime.process as process
 import farann.search.depths as depths
 import farann.search.filters as filters
+import farann.store.labels as string_labels
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
+from farann.adapters.posneg import FusionRanker
+from farann.adapters.posneg.blend import Blend
 from farann.adapters.posneg.calibration import (
     Calibration,
     Linear,
     Steps,
-    fit_weights_within_users,
     item_log_odds,
 )
 from farann.adapters.posneg.fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
+from farann.adapters.posneg.intercepts import fit_weights_within_users
 from farann.adapters.posneg.scoring import Model
+from farann.adapters.posneg.signed import Members
 from farann.cli.arguments import _parser as parser
 from farann.contract.errors import FormatError
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
+from farann.contract.strings import packed
 from farann.demo import _Numpy as DemoNumpy
 from farann.demo import _try as demo_try
 from farann.io.container import (
@@ -89,6 +95,7 @@ from farann.runtime.pool import _forget_executors as forget_executors
 from farann.search.guarded import _repeat as repeat_late
 from farann.store.depths import Answers
 from farann.store.ids import IdMap
+from farann.store.labels import Labels
 from farann.store.store import Store
 from farann.tuning.plans import Measured, Tunings
 from farann.tuning.table import missing_at
@@ -191,6 +198,17 @@ def pair_of(ranker: Any) -> Any:
     return ranker._pair
 
 
+def blend_of(ranker: FusionRanker) -> Blend:
+    """What a ranker of several models has found."""
+    assert ranker._blend is not None
+    return ranker._blend
+
+
+def members_of(ranker: FusionRanker) -> Members:
+    """Its models over all items."""
+    return ranker._members
+
+
 def model_of(ranker: Any) -> Model | None:
     """What a ranker has fitted."""
     model: Model | None = ranker._model
@@ -214,7 +232,8 @@ def weight_of(ranker: Any) -> Any:
 
 def veto_of(ranker: Any) -> float | None:
     """The probability from which a ranker leaves items out."""
-    veto: float | None = ranker._veto
+    model = model_of(ranker)
+    veto: float | None = None if model is None else ranker._threshold(model)
     return veto
 
 

@@ -159,6 +159,29 @@ def test_judging_by_plain_loops() -> None:
             assert np.isnan(judged.auc[user])
 
 
+def test_the_logistic_model_explains_what_it_was_given() -> None:
+    ratings = tiny()
+    known = (ratings.labels != 0) & (ratings.items % 5 > 0)
+    users, items = models.logistic(ratings, known, 0, steps=100)
+    scores = (users @ items.T)[ratings.users, ratings.items]
+    right = metrics.auc_by_user(ratings.users[known], ratings.labels[known] > 0, scores[known])
+    assert np.nanmean(right) > 0.9
+    assert np.abs(items[::5]).max() < 0.1  # nobody rated these
+
+
+def test_fusions_and_the_oracle() -> None:
+    trained = methods.train(tiny(), "MF", 0)
+    by_name = {method.name: method for method in methods.METHODS}
+    judged = {}
+    for name in ("fusion of two", "fusion of three", "fusion of three, refitted", methods.ORACLE,
+                 methods.POSITIVE):
+        scores = methods.scores_of(trained, by_name[name])
+        judged[name] = np.nanmean(run.judge(trained, scores.fused, scores.everywhere).auc)
+    assert judged[methods.ORACLE] == 1.0
+    assert judged[methods.POSITIVE] < judged["fusion of three"] < 1.0
+    assert methods.microseconds(trained, by_name["fusion of two"]) > 0
+
+
 def test_naive_lists_keep_half_of_what_one_list_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "LISTED", 2)
     one = np.ones((1, 1), np.float32)
@@ -179,7 +202,8 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
 
     usable = [model for model in models.MODELS if not models.missing(model)]
     monkeypatch.setattr(run, "load", load)
-    kept = {*methods.RIVALS.values(), methods.DEFAULT, "veto at 0.5", "biases only"}
+    kept = {*methods.RIVALS.values(), methods.DEFAULT, "veto at 0.5", "biases only",
+            "fusion of two", methods.ORACLE}
     monkeypatch.setattr(methods, "METHODS", [m for m in methods.METHODS if m.name in kept])
     out = tmp_path / "posneg.jsonl"
     monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "2", "--out", str(out)])

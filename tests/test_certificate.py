@@ -325,7 +325,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
             task = core.Task(snapshot, core.Filter(snapshot), queries[some].copy(), 0,
-                             len(every), 1, False, radius=radius)
+                             len(every), 1, False, radii=np.full(len(every), radius))
             task.run()
             for name in Kept._fields:
                 low, high = (sum(getattr(kept, name)[i] for kept in every) for i in (0, 1))

@@ -245,8 +245,8 @@ def test_bad_radius(radius: Any, small_index: Callable[..., farann.Index]) -> No
 BAD_EXCLUDES: dict[str, Any] = {
     "too few queries": [[1], [2]],
     "too many queries": np.zeros((4, 2), np.int64),
-    "one flat array": np.array([1, 2, 3]),
-    "flat list": [1, 2, 3],
+    "flat floats": [1.0, 2.0, 3.0],
+    "a flat list of lists and ids": [1, [2], 3],
     "three axes": np.zeros((3, 2, 1), np.int64),
     "floats": np.zeros((3, 2)),
     "floats inside": [[1], [2.5], [3]],

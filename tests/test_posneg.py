@@ -31,7 +31,7 @@ def go_down_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the threshold algorithm do its work on small data, not score everything."""
     monkeypatch.setattr(inside.retrieval, "_DENSE", 2.0)
     monkeypatch.setattr(inside.retrieval, "_DEPTH", 2)
-    monkeypatch.setattr(inside.retrieval, "_SPARE", 1)
+    monkeypatch.setattr(inside.joint, "SPARE", 1)
 
 
 class Case:
@@ -269,7 +269,7 @@ def test_equal_rows_tie_exactly_wherever_they_stand(rng: np.random.Generator) ->
 
 def test_score_agrees_with_rank() -> None:
     for fusion in FUSIONS:
-        case = Case(8, n=30, fusion=fusion, holes=True)
+        case = Case(8, n=30, fusion=fusion, holes=True, veto=0.5 if fusion == "veto" else None)
         hits = case.ranker.rank(*case.queries, 30)
         scored = case.ranker.score(*case.queries, case.ranker.ids)
         for i, ids in enumerate(hits.ids):

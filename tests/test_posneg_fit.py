@@ -343,6 +343,112 @@ def test_users_say_whose_feedback_it_is() -> None:
             np.testing.assert_allclose(part, same, rtol=1e-9)
 
 
+def test_a_veto_goes_by_the_feedback() -> None:
+    """At a click rate of 5 % P(dislike) is above .5 for every item."""
+    log = Log()
+    labels = log.labels(2.0, 2.0, -3.2)
+    ranker = log.ranker(labels, fusion="veto")
+    share = (ranker.rank(*log.queries, N).ids >= 0).mean()
+    assert labels.mean() < 0.08 and 0.2 < share < 0.8
+    model = inside.model_of(ranker)
+    assert model is not None and model.veto == pytest.approx(1 - labels.mean())
+    few = log.ranker(labels, veto=("quantile", 0.1))
+    assert 0.05 < (few.rank(*log.queries, N).ids >= 0).mean() < 0.2
+    with pytest.warns(UserWarning, match="veto: P.dislike. is above 0.5 for 100 % of what"):
+        nothing = log.ranker(labels, veto=0.5)
+    assert (nothing.rank(*log.queries, 5).ids == -1).all()
+
+
+def test_a_veto_by_feedback_is_saved(tmp_path: Any) -> None:
+    log = Log(n=500)
+    ranker = log.ranker(log.labels(2.0, 2.0, 0.0), veto=("lift", 1.5))
+    ranker.save(tmp_path / "x")
+    again = PosNegRanker.load(tmp_path / "x")
+    np.testing.assert_array_equal(again.rank(*log.queries, N).ids, ranker.rank(*log.queries, N).ids)
+    found = ranker.rank(*log.queries, 3).scores
+    np.testing.assert_array_equal(again.probability(found, np.arange(USERS)),
+                                  ranker.probability(found, np.arange(USERS)))
+
+
+def test_labels_of_minus_one_and_one() -> None:
+    log = Log(n=500)
+    labels = log.labels(2.0, 2.0, 0.0)
+    assert log.ranker(np.where(labels, 1, -1)).linear_logit == log.ranker(labels).linear_logit
+    with pytest.raises(ValueError, match="labels: expected 0 and 1, or -1 and 1, got all three"):
+        log.ranker(np.arange(500) % 3 - 1)
+
+
+def test_a_user_whom_a_model_lacks_is_average_there() -> None:
+    log = Log()
+    labels = log.labels(2.0, 2.0, 0.0)
+    asked = log.queries[1].copy()
+    asked[:7] = 0.0
+    options: list[dict[str, Any]] = [
+        {}, {"fusion": "convex"}, {"fusion": "combmnz"}, {"fusion": "borda"},
+        {"normalize": "minmax"}, {"normalize": "rank"}, {"normalize": "zmuv"},
+        {"calibration": "isotonic"}, {"veto": ("lift", 1.2)}, {"normalize": "softmax"}]
+    for each in options:
+        ranker = log.ranker(labels, metric="cosine", **each)
+        hits = ranker.rank(log.queries[0], asked, 5)
+        scored = ranker.score(log.queries[0], asked, np.arange(N))
+        np.testing.assert_allclose(hits.scores, -np.sort(-scored.scores, axis=1)[:, :5])
+        assert np.isfinite(scored.negative).all()
+        whole = ranker.rank(*log.queries, 5)
+        np.testing.assert_array_equal(hits.ids[7:], whole.ids[7:])
+        if not each:  # the item's own part is all that differs
+            model = inside.model_of(ranker)
+            assert model is not None
+            known = model.negative.unknown + model.negative.item_weight * model.items
+            np.testing.assert_allclose(scored.negative[0], 1 / (1 + np.exp(-known)))
+        ranker.fit(log.queries[0], asked, log.items, labels, users=log.users)
+    with pytest.raises(ValueError, match="negative_queries: cosine needs"):
+        log.ranker(labels, metric="cosine", missing="drop").rank(log.queries[0], asked, 5)
+
+
+def test_models_are_replaced_under_what_was_learned() -> None:
+    log = Log(item_effect=1.0)
+    ranker = log.ranker(log.labels(2.0, 2.0, 0.0))
+    before = ranker.rank(*log.queries, 5)
+    same = ranker.replace(log.positive, log.negative)
+    np.testing.assert_array_equal(same.rank(*log.queries, 5).scores, before.scores)
+    grown = ranker.replace(*(np.vstack([rows[:1], rows]) for rows in (log.positive, log.negative)),
+                           ids=[N, *range(N)])
+    assert len(grown.ids) == N + 1 and grown.weight == ranker.weight
+    np.testing.assert_array_equal(grown.item_log_odds, [*ranker.item_log_odds, 0.0])
+    with pytest.raises(RuntimeError, match="fit must be called first"):
+        PosNegRanker(log.positive, log.negative).replace(log.positive, log.negative)
+
+
+def test_moments_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(n=500)
+    ranker = log.ranker(log.labels(2.0, 2.0, 0.0), normalize="zmuv")
+    side = inside.pair_of(ranker).positive
+    monkeypatch.setattr(side, "rows", None)
+    mean, deviation = side.moments(log.queries[0])
+    every = log.queries[0].astype(float) @ log.positive.astype(float).T
+    np.testing.assert_allclose(mean, every.mean(axis=1))
+    np.testing.assert_allclose(deviation, every.std(axis=1))
+
+
+def test_users_who_like_more_have_better_chances() -> None:
+    log = Log(n=20_000)
+    leaning = log.rng.standard_normal(USERS)
+    labels = log.rng.random(20_000) < 1 / (1 + np.exp(-2 * log.p + 2 * log.n
+                                                     - 1.5 * leaning[log.users]))
+    ranker = log.ranker(labels)
+    scored = ranker.score(*log.queries, np.arange(N)).scores
+    chances = [ranker.probability(scored), ranker.probability(scored, np.arange(USERS))]
+    fresh = log.rng.random(20_000) < 1 / (1 + np.exp(-2 * log.p + 2 * log.n
+                                                    - 1.5 * leaning[log.users]))
+    plain, mine = (-np.log(np.where(fresh, chance, 1 - chance)).mean()
+                   for chance in (each[log.users, log.items] for each in chances))
+    assert mine < plain - 0.1
+    for chance in chances:
+        assert metrics.expected_calibration_error(chance[log.users, log.items], fresh) < 0.03
+    with pytest.raises(ValueError, match="users: expected a ranker whose fit had users="):
+        log.ranker(labels, users=False).probability(scored, np.arange(USERS))
+
+
 def test_missing_items_count_as_average() -> None:
     log = Log()
     labels = log.labels(2.0, 2.0, 1.0)
@@ -442,12 +548,23 @@ def test_errors_of_fit(change: dict[str, Any], kind: type[Exception], message: s
     ({"positive": np.empty((0, 2))}, ValueError, "positive: expected at least one item"),
     ({"positive": [[0.0, 0.0]], "metric": "cosine"}, ValueError, "positive: cosine needs"),
     ({"calibration": "none", "fusion": "product"}, ValueError, "fusion: 'product' needs"),
-    ({"calibration": "none", "positive": np.eye(3, 2)}, ValueError, "missing: without calibration"),
+    ({"positive": np.eye(3, 2)}, ValueError, "negative: expected as many rows as positive, 3, got"),
+    ({"veto": ("share", 1)}, ValueError, "veto: expected a number, .'quantile', q. or"),
+    ({"veto": ("quantile", 2)}, ValueError, "veto: expected a number from 0 to 1, got 2"),
+    ({"veto": ("lift", 0)}, ValueError, "veto: expected a lift above 0, got 0"),
+    ({"veto": ("lift", 2), "calibration": "none"}, ValueError, "veto: without calibration"),
 ])
 def test_errors_of_the_ranker(change: dict[str, Any], kind: type[Exception],
                               message: str) -> None:
     with pytest.raises(kind, match=message):
         PosNegRanker(**{"positive": np.eye(2), "negative": np.eye(2)} | change)
+
+
+def test_without_calibration_nothing_stands_for_what_a_model_lacks() -> None:
+    more = farann.Index(metric="dot")
+    more.add(np.eye(3, 2), np.arange(3))
+    with pytest.raises(ValueError, match="missing: without calibration"):
+        PosNegRanker(more, np.eye(2), calibration="none")
 
 
 def test_errors_of_rank() -> None:

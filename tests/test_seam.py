@@ -16,7 +16,8 @@ FILES = sorted(set(TESTS.rglob("*.py")) - THESE - {SEAM})
 
 # What users import. Folders of the package that this doesn't name are private, too.
 PUBLIC = {
-    "farann", "farann.cli", "farann.demo", "farann.metrics", "farann.tuning", "farann.vectors",
+    "farann", "farann.cli", "farann.demo", "farann.metrics", "farann.sklearn", "farann.tuning",
+    "farann.vectors",
     "farann.adapters", "farann.adapters.keras_rs", "farann.adapters.posneg",
     "farann.adapters.tfrs",
 }

@@ -16,6 +16,17 @@ _SOURCES = _HERE.parent.parent / "src_c"
 _SECONDS = 0.2
 
 
+# Whose words a level has, where these aren't its own, and what is defined for it.
+_WORDS = {
+    "avx2": ("avx2", ["-DMADDUBS"]),
+    "avxvnni": ("avx2", ["-DFARANN_AVX_VNNI"]),
+    "avx512": ("avx512", ["-DMADDUBS"]),
+    "avx512vnni": ("avx512", ["-DFARANN_VNNI", "-DVNNI"]),
+    "dotprod": ("neon", ["-DFARANN_DOTPROD"]),
+    "i8mm": ("neon", ["-DFARANN_I8MM"]),
+}
+
+
 @cache
 def peak(level: str) -> dict[str, float]:
     """Rates of one core at a level, by a loop of nothing but arithmetic on registers.
@@ -30,12 +41,8 @@ def peak(level: str) -> dict[str, float]:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return {}
-    words = level.removesuffix("vnni")  # avx512vnni has the words of avx512
-    flags = ["-O3", "-shared", "-fPIC", f"-DLEVEL={words}", f"-I{_SOURCES}"]
-    if words != level:
-        flags += ["-DFARANN_VNNI", "-DVNNI"]
-    elif level in ("avx2", "avx512"):
-        flags.append("-DMADDUBS")
+    words, defines = _WORDS.get(level, (level, []))
+    flags = ["-O3", "-shared", "-fPIC", f"-DLEVEL={words}", f"-I{_SOURCES}", *defines]
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / f"peak_{level}.so"
         subprocess.run([compiler, *flags, str(_HERE / "peak.c"), "-o", str(library)], check=True)

@@ -17,7 +17,8 @@ _ALL = [("all_ndcg", "nDCG@10, all items"), ("all_disliked", "disliked@10, all i
 _SHORT = [methods.POSITIVE, "negative only", methods.NAIVE, LISTS, methods.DEFAULT, "weight 0.5",
           "weight 0.9", "weight 1", "no item prior", "no item prior, weight 0.9", "isotonic",
           "Platt, per-query zmuv", "none, per-query min-max", "convex", "reciprocal rank",
-          "inverse square rank", "veto at 0.5", methods.SIGNED, "biases only"]
+          "inverse square rank", "veto at 0.5", methods.SIGNED, "biases only",
+          "fusion of two", "fusion of three, refitted", methods.ORACLE]
 
 
 def load(path: Path = OUT) -> list[Record]:

@@ -54,8 +54,12 @@ class Judged(NamedTuple):
     all_disliked: Wide
 
 
-def judge(trained: methods.Trained, fused: Wide, *, shown: bool = True) -> Judged:
-    """Hold scores of all users and items against the test split."""
+def judge(trained: methods.Trained, fused: Wide, everywhere: Wide | None = None, *,
+          shown: bool = True) -> Judged:
+    """Hold scores of all users and items against the test split.
+
+    All items are ranked by `everywhere`, if that is given.
+    """
     ratings = trained.ratings
     n_users = ratings.shape[0]
     test = trained.part == TEST
@@ -63,7 +67,7 @@ def judge(trained: methods.Trained, fused: Wide, *, shown: bool = True) -> Judge
     labels[ratings.users[test], ratings.items[test]] = ratings.labels[test]
     rated = labels != 0
     unseen = unseen_items(trained)
-    found = [_top(fused, unseen)]
+    found = [_top(fused if everywhere is None else everywhere, unseen)]
     liked = [np.flatnonzero(row > 0) for row in labels]
     disliked = [np.flatnonzero(row < 0) for row in labels]
     nothing = np.full(n_users, np.nan)
@@ -129,6 +133,8 @@ def run(names: list[str], seeds: range, cache: Path = CACHE, out: Path = OUT,
                 if times:
                     trained = methods.train(ratings, model, seeds[0])
                     for method in methods.METHODS:
+                        if method.models == methods.ORACLE:
+                            continue
                         log.write({**about, "kind": "time", "method": method.name,
                                    "us": methods.microseconds(trained, method)})
                     progress.update()
@@ -165,7 +171,8 @@ def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[
         liked = ratings.labels[test] > 0
         for method in methods.METHODS:
             scores = methods.scores_of(trained, method)
-            judged.setdefault(method.name, []).append(judge(trained, scores.fused))
+            judged.setdefault(method.name, []).append(
+                judge(trained, scores.fused, scores.everywhere))
             if scores.probability is None:
                 continue
             found = Chances(users, scores.probability[users, items], liked)

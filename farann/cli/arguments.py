@@ -157,6 +157,8 @@ uint8 and int8 are kept as they are, others as float32. An .npy file of the type
 that is kept, in C order, is mapped; of any other a copy is made in a temporary
 file beside INDEX. The ids of rows are their numbers, from 0, unless
 a file of ids is given: .txt, or any of those below with one integer a row.
+Ids may be strings: a .txt with one a line whose first is no integer, or a
+column of strings in .parquet.
 
 {VECTORS}"""
 
@@ -172,7 +174,9 @@ Find the k rows furthest from each query of a file, and print a table or write
 a file. The table and .csv have a line a hit: query (from 0), rank (from 1), id
 and score. An .npz has the arrays scores and ids, of shape (queries, k), with
 the id -1 and the score NaN where there were fewer than k rows. With --beyond it
-has offsets, too: query i found ids[offsets[i]:offsets[i + 1]].
+has offsets, too: query i found ids[offsets[i]:offsets[i + 1]]. If ids are
+strings, padding is the empty one, --exclude takes a .txt with a line a query
+and tabs between ids, and --allowed one with an id a line.
 
 {VECTORS}"""
 

@@ -13,18 +13,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from farann import BeyondHits, Hits, Index
+from farann.cli import names
 from farann.contract.checks import to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
 from farann.io.vector_content import optional_package
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["build", "demo", "info", "search", "tune"]
 
@@ -45,17 +48,7 @@ def build(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{source.path}: expected vectors, got none")
     output = Path(arguments.output)
     check_output(output, arguments.vectors, arguments.ids, arguments.queries)
-    ids = None
-    if arguments.ids is not None:
-        ids = read_ids(arguments.ids, max_bytes=arguments.max_bytes)
-    if ids is not None and (ids.dtype != np.int64 or len(ids) != source.rows):
-        raise ValueError(
-            f"{arguments.ids}: expected an integer id for each of {source.rows} rows, "
-            f"got {len(ids)} of {ids.dtype}"
-        )
-    if ids is not None:
-        with blaming({"ids": arguments.ids}, 0):
-            ids = to_new_ids("ids", ids, source.rows)
+    ids = None if arguments.ids is None else _new_ids(arguments, source.rows)
     sample = None if arguments.queries is None else _sample(arguments, source.dim)
     began = time.perf_counter()
     index = Index(source.dim, arguments.metric, dtype=arguments.dtype or source.kept_as,
@@ -65,7 +58,7 @@ def build(arguments: argparse.Namespace) -> int:
     # The rows stay in their file, or in a copy beside the output: memory is for the codes.
     rows = source.map(output.parent, dtype=index.dtype, unit=index.metric == "cosine",
                       progress=is_shown(arguments))
-    with blaming({"rows": source.path}, 0):
+    with blaming({"rows": source.path, "ids": arguments.ids}, 0):
         index.add(rows, ids, copy=False)
     with blaming({"queries": arguments.queries}, 0):
         index.build(queries=sample, progress=is_shown(arguments))
@@ -79,6 +72,17 @@ def build(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _new_ids(arguments: argparse.Namespace, n: int) -> NDArray[Any] | list[str]:
+    """Ids of the n rows to come."""
+    ids = names.read_any_ids(arguments.ids, arguments.max_bytes)
+    kind = "strings" if isinstance(ids, list) else str(ids.dtype)
+    if len(ids) != n or kind not in ("strings", "int64"):
+        raise ValueError(f"{arguments.ids}: expected an integer id for each of {n} rows, "
+                         f"got {len(ids)} of {kind}")
+    with blaming({"ids": arguments.ids}, 0):
+        return ids if isinstance(ids, list) else to_new_ids("ids", ids, n)
+
+
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
     output = _checked_output(arguments)
@@ -89,11 +93,7 @@ def search(arguments: argparse.Namespace) -> int:
     if queries.dim != index.dim:
         raise ValueError(f"{queries.path}: expected queries of dimension {index.dim}, as "
                          f"{arguments.index} has, got {queries.dim}")
-    exclude = allowed = None
-    if arguments.exclude is not None:
-        exclude = read_id_lists(arguments.exclude, queries.rows, max_bytes=arguments.max_bytes)
-    if arguments.allowed is not None:
-        allowed = read_ids(arguments.allowed, max_bytes=arguments.max_bytes)
+    exclude, allowed = _filters(arguments, index, queries.rows)
     seconds = 0.0
 
     def answers(bar: tqdm[NoReturn] | None) -> Answers:
@@ -120,6 +120,20 @@ def search(arguments: argparse.Namespace) -> int:
     each = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
     note(arguments, f"{queries.rows:,} queries of {len(index):,} rows in {seconds:.3f} s{each}")
     return 0
+
+
+def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, Any]:
+    """What to leave out for each of n queries, and what may be found."""
+    limit, exclude, allowed = arguments.max_bytes, arguments.exclude, arguments.allowed
+    if _has_strings(index):
+        return (exclude and names.read_name_lists(exclude, n),
+                allowed and names.read_allowed(allowed, limit))
+    return (exclude and read_id_lists(exclude, n, max_bytes=limit),
+            allowed and read_ids(allowed, max_bytes=limit))
+
+
+def _has_strings(index: Index) -> bool:
+    return index._store is not None and index._store.labels is not None
 
 
 def _checked_output(arguments: argparse.Namespace) -> Path | None:
@@ -170,7 +184,8 @@ def info(arguments: argparse.Namespace) -> int:
     # Without mmap every byte is read, and checked.
     index = Index.load(arguments.index, mmap=not arguments.verify)
     stats = index.stats()
-    ids = index.ids
+    strings = _has_strings(index)
+    ids = np.empty(0, np.int64) if strings else index.ids
     facts: dict[str, Any] = {
         "file": str(arguments.index),
         "file_bytes": os.path.getsize(arguments.index),
@@ -193,7 +208,7 @@ def info(arguments: argparse.Namespace) -> int:
         "vectors": "kept" if facts["keep_vectors"] else (
             "dropped" if facts["codes_recall"] is None
             else f"dropped; all codes find {facts['codes_recall']:.1%} of the ten furthest"),
-        "ids": f"{ids.min()} to {ids.max()}" if len(ids) else "none",
+        "ids": "strings" if strings else f"{ids.min()} to {ids.max()}" if len(ids) else "none",
         "file": _size(facts["file_bytes"]),
         "memory": parts or "none",
         "built": "yes" if facts["built"] else "no, the first search does it",
@@ -250,19 +265,20 @@ def _batches(queries: VectorFile) -> Iterator[NDArray[Any]]:
             yield block[start : start + BATCH]
 
 
-def _per_query(answers: Answers) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+def _per_query(answers: Answers) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
     """Scores and ids of each query, without padding."""
     for hits in answers:
         if isinstance(hits, BeyondHits):
             for start, stop in pairwise(hits.offsets):
                 yield hits.scores[start:stop], hits.ids[start:stop]
         else:
-            for scores, ids in zip(hits.scores, hits.ids, strict=True):
-                yield scores[ids >= 0], ids[ids >= 0]
+            for scores, ids, found in zip(*hits, hits.found, strict=True):
+                yield scores[found], ids[found]
 
 
 def _print_table(answers: Answers, index: Index, n: int) -> None:
-    widths = max(5, len(str(n))), max(12, len(str(index.ids.max(initial=0))) + 2)
+    longest = 0 if _has_strings(index) else index.ids.max(initial=0)
+    widths = max(5, len(str(n))), max(12, len(str(longest)) + 2)
     name = SCORE_NAMES[index.metric]
     found = _per_query(answers)
     first = list(islice(found, 1))  # before the head, as this may be an error
@@ -270,12 +286,12 @@ def _print_table(answers: Answers, index: Index, n: int) -> None:
     for query, (scores, ids) in enumerate(chain(first, found)):
         for rank, (score, id) in enumerate(zip(scores, ids, strict=True), 1):
             number = f"{score:.5f}" if abs(score) < 1e8 else f"{score:.8g}"
-            print(f"{query:>{widths[0]}}{rank:>8}{id:>{widths[1]}}{number:>16}")
+            print(f"{query:>{widths[0]}}{rank:>8}{id!s:>{widths[1]}}{number:>16}")
 
 
 def _write_csv(path: Path, answers: Answers) -> None:
     with replacing(path) as stream:
-        text = io.TextIOWrapper(stream, "ascii", newline="")
+        text = io.TextIOWrapper(stream, "utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["query", "rank", "id", "score"])
         for query, (scores, ids) in enumerate(_per_query(answers)):
@@ -290,7 +306,7 @@ def _write_npz(path: Path, answers: Answers) -> None:
     parts = list(answers)
     arrays: dict[str, Any] = {
         "scores": np.concatenate([hits.scores for hits in parts]),
-        "ids": np.concatenate([hits.ids for hits in parts]),
+        "ids": names.storable(np.concatenate([hits.ids for hits in parts])),
     }
     counts = [np.diff(hits.offsets) for hits in parts if isinstance(hits, BeyondHits)]
     if counts:
@@ -307,6 +323,8 @@ def is_shown(arguments: argparse.Namespace) -> bool:
 
 
 def _progress(arguments: argparse.Namespace, total: int, unit: str) -> tqdm[NoReturn]:
+    from tqdm import tqdm
+
     return tqdm(total=total, unit=f" {unit}", unit_scale=total > 99_999, leave=False,
                 disable=not is_shown(arguments))
 

@@ -18,6 +18,7 @@ from farann.cli.commands import (
     is_shown,
     note,
 )
+from farann.cli.names import storable
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.io.files import replacing
@@ -87,9 +88,9 @@ def _last(chosen: Selection) -> str:
 
 def _write(stream: Any, suffix: str, chosen: Selection) -> None:
     if suffix == ".npy":
-        np.save(stream, chosen.ids)
+        np.save(stream, storable(chosen.ids))
         return
-    text = io.TextIOWrapper(stream, "ascii", newline="")
+    text = io.TextIOWrapper(stream, "utf-8", newline="")
     if suffix == ".txt":
         text.writelines(f"{id}\n" for id in chosen.ids)
     else:

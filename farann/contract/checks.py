@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress
+from farann.contract import arrays
+from farann.contract.arrays import are_numbers, plain_numbers, what_is
 
 # Rows are at most 64 MiB long: a few bytes of a file must not ask for more memory than that.
 MOST_DIM = 1 << 24
@@ -21,31 +23,19 @@ MOST_THREADS = 4096
 # What `secrets.randbits(128)` gives, which numpy recommends as a seed.
 MOST_SEED = 2**128 - 1
 _MOST_INT = 2**63 - 1
+# Known to others from here.
+shown, to_array = arrays.shown, arrays.to_array
 _MOST_SHOWN = 100
-
-
-def shown(value: Any) -> str:
-    """A value for an error message: short, and of any value."""
-    try:
-        text = repr(value)
-    except Exception:  # Python refuses to print numbers of more than 4300 digits
-        text = f"a value of type {type(value).__name__}"
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-
-
-def to_array(name: str, value: Any) -> npt.NDArray[Any]:
-    """An array of whatever came; ragged nests are refused."""
-    try:
-        return np.asarray(value)
-    except (TypeError, OverflowError) as error:  # dates among numbers, say
-        raise TypeError(f"{name}: expected an array of numbers, got {shown(value)}") from error
-    except ValueError as error:
-        raise ValueError(f"{name}: expected rows of equal length, got ragged data") from error
+# What others call the metrics. Only names of what gives the same scores.
+_METRIC_ALIASES = {
+    "euclidean": "l2", "ip": "dot", "inner_product": "dot", "innerproduct": "dot",
+    "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine",
+}
 
 
 def to_numbers(name: str, value: Any) -> Float64Array:
     """Check an array of real numbers, of any shape, and give it as a float64 copy."""
-    array = to_array(name, value)
+    array = plain_numbers(to_array(name, value))
     if array.size and array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got an array of {array.dtype}")
     with np.errstate(over="ignore"):  # infinity is for the caller to judge
@@ -57,8 +47,42 @@ def to_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
     if not any(value is choice or (isinstance(value, str) and value == choice)
                for choice in choices):
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, "
-                         f"got {shown(value)}")
+                         f"got {shown(value)}{_meant(value, choices)}")
     return value
+
+
+def _meant(value: Any, choices: Sequence[Any]) -> str:
+    """What somebody may have meant, for an error message."""
+    if not isinstance(value, str) or len(value) > _MOST_SHOWN:
+        return ""
+    from difflib import get_close_matches
+
+    known = [one for one in choices if isinstance(one, str)]
+    near = get_close_matches(value.lower(), known, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def to_metric(value: Any) -> str:
+    """Check the name of a metric, in any case, or one that others have for it."""
+    name = value.lower() if isinstance(value, str) else value
+    if isinstance(name, str):
+        name = _METRIC_ALIASES.get(name.replace(" ", "_").replace("-", "_"), name)
+        known = (*_core.METRICS, *_METRIC_ALIASES)
+        if name not in _core.METRICS and (meant := _meant(name, known)):
+            expected = ", ".join(map(repr, _core.METRICS))
+            raise ValueError(f"metric: expected one of {expected}, got {shown(value)}{meant}")
+    return to_choice("metric", name, _core.METRICS)  # type: ignore[no-any-return]
+
+
+def to_dim(value: Any) -> int:
+    """Check the dimension of an index, which is often taken for something else."""
+    if isinstance(value, str):
+        raise TypeError(f"dim: expected an int, got {shown(value)}; the metric goes by its name: "
+                        f"Index(metric={shown(value)})")
+    if hasattr(value, "__len__") or getattr(value, "shape", ()) != ():
+        raise TypeError(f"dim: expected an int, got a {type(value).__name__}; rows go to add: "
+                        "index = farann.Index(); index.add(rows)")
+    return to_int("dim", value, 1, MOST_DIM)
 
 
 def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, single: bool,
@@ -88,7 +112,7 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
         vectors = array if fits else np.require(array, requirements=["C", "A"])
     else:
         with np.errstate(over="ignore", under="ignore"):
-            vectors = np.ascontiguousarray(known(array), dtype=np.float32)
+            vectors = np.ascontiguousarray(plain_numbers(array), dtype=np.float32)
     bad = _core.first_bad_row(vectors, normalized)
     if bad >= 0:
         raise ValueError(f"{name}: {what_is_bad(vectors[bad], array[bad])} in row {first + bad}")
@@ -96,11 +120,11 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
 
 
 def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.NDArray[Any]:
-    """Check that rows or queries are numbers, (n, dim); the parameters are as in `to_vectors`."""
+    """Check that rows or queries are numbers, (n, dim), of numpy's types or those that
+    `plain_numbers` knows; the parameters are as in `to_vectors`."""
     array = to_array(name, value)
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        what = "Python objects" if array.dtype == object else str(array.dtype)
-        raise TypeError(f"{name}: expected real numbers, got an array of {what}")
+    if not are_numbers(array):
+        raise TypeError(f"{name}: expected real numbers, got {what_is(array)}")
     shape = "(dim,) or (n, dim)" if single else "(n, dim)"
     if array.ndim == 1 and single:
         array = array[np.newaxis]
@@ -119,17 +143,12 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
     return array
 
 
-def known(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """An array of numbers that numpy knows: those of ml_dtypes as float32, which holds them."""
-    return array if array.dtype.kind in "fiu" else array.astype(np.float32)
-
-
 def what_is_bad(converted: Float32Array, given: npt.NDArray[Any] | None = None) -> str:
     """Why a row is refused; `given` is the row as it came."""
     if np.isnan(converted).any():
         return "expected finite numbers, got NaN"
     if np.isinf(converted).any():
-        if given is None or np.isinf(known(given)).any():
+        if given is None or np.isinf(plain_numbers(given)).any():
             return "expected finite numbers, got infinity"
         return "expected numbers that float32 can hold, got one too large"
     return "cosine needs vectors with a direction, got a zero vector"
@@ -140,7 +159,7 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True) ->
 
     Without `copy` it may be the array that came, which must only be read then.
     """
-    array = to_array(name, value)
+    array = to_array(name, list(value) if isinstance(value, Set) else value)
     if single and array.ndim == 0:
         array = array[np.newaxis]
     if array.size == 0 and array.ndim == 1:
@@ -197,8 +216,20 @@ def to_cells(value: Any) -> int | str | None:
 
 
 def to_threads(value: Any) -> int | None:
-    """Check a number of threads; None stands for the default."""
-    return None if value is None else to_int("threads", value, 1, MOST_THREADS)
+    """Check a number of threads; None stands for the default, -1 for as many as there are CPUs."""
+    if value is None or (type(value) is int and value == -1):
+        return value
+    return to_int("threads", value, 1, MOST_THREADS)
+
+
+def to_progress(value: Any) -> Progress:
+    """Check whether, or to whom, progress is told."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if not callable(value):
+        raise TypeError(f"progress: expected True, False or a function of what is done, how much "
+                        f"of it and of how much, got {shown(value)}")
+    return value  # type: ignore[no-any-return]
 
 
 def check_padding(k: int, n_queries: int, n_rows: int) -> None:
@@ -229,6 +260,21 @@ def to_float(name: str, value: Any) -> float:
     if number != number:
         raise ValueError(f"{name}: expected a number, got NaN")
     return number
+
+
+def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
+    """Check a number for all of n queries, or one for each; none is NaN."""
+    given = to_array(name, value)
+    if given.ndim == 0:
+        return np.full(n_queries, to_float(name, value))
+    if given.size and given.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected a number, or one for each query, got {what_is(given)}")
+    if given.shape != (n_queries,):
+        raise ValueError(f"{name}: expected a number, or shape ({n_queries},), got {given.shape}")
+    radii = np.ascontiguousarray(given, np.float64)
+    if np.isnan(radii).any():
+        raise ValueError(f"{name}: expected numbers, got NaN at {int(np.isnan(radii).argmax())}")
+    return radii
 
 
 def to_finite(name: str, value: Any) -> float:
@@ -263,6 +309,21 @@ def to_listed_ids(name: str, value: Any, n_queries: int,
     return np.concatenate([*lists, np.empty(0, np.int64)]), offsets
 
 
+def is_flat(value: Any) -> bool:
+    """Whether ids are for all queries alike: a set, or a sequence of ids rather than of arrays."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.ndim == 1
+    if isinstance(value, Set):
+        return True
+    try:
+        first = next((one for one in value if one is not None), None)
+    except TypeError:
+        return False
+    if first is None:
+        return len(value) > 0  # padding alone
+    return np.ndim(first) == 0 and not isinstance(first, Set)
+
+
 def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int64Array]:
     """Check ids per query: a matrix padded with -1, a sequence of arrays, or for one query ids."""
     if single:
@@ -271,10 +332,15 @@ def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int
         if value.ndim != 2 or len(value) != n_queries:
             raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
         return list(to_ids(name, value.reshape(-1)).reshape(value.shape))
+    return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(to_lists(name, value, n_queries))]
+
+
+def to_lists(name: str, value: Any, n_queries: int) -> Sequence[Any]:
+    """Check that there is something for each query."""
     try:
         given = len(value)
     except TypeError:
         raise TypeError(f"{name}: expected ids for each query, got {shown(value)}") from None
     if given != n_queries:
         raise ValueError(f"{name}: expected ids for each of {n_queries} queries, got {given}")
-    return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(value)]
+    return value  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import BoolArray, RowArray
 from farann.contract import checks
+from farann.contract.arrays import plain_numbers
 
 # By name, as what rows lie in memory and in files. numpy has no bfloat16: these are its bits.
 STORED: dict[str, np.dtype[Any]] = {
@@ -75,7 +76,7 @@ def _converted(name: str, array: npt.NDArray[Any], row_type: str, first: int) ->
     rows = np.empty(array.shape, STORED[row_type])
     step = max(_AT_ONCE // max(array.shape[1], 1), 1)
     for start in range(0, len(array), step):
-        given = checks.known(array[start : start + step])
+        given = plain_numbers(array[start : start + step])
         rows[start : start + step], exact = _converted_block(given, row_type)
         if exact.all():
             continue

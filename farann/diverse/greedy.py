@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress
+from farann.contract import checks
 from farann.diverse.selection import Selection
 from farann.quantize.scalar import centre_of
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
+from farann.runtime.progress import told
+from farann.store.asked_ids import known_slots
 from farann.store.store import Store
 
 # Rows that are added up at a time, and picks of one step.
@@ -29,7 +32,7 @@ class Choice:
     start: int | None  # None: the row furthest from the mean
     first: Int64Array  # chosen before
     radius: float | None
-    progress: bool
+    progress: Progress
 
 
 def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
@@ -66,18 +69,29 @@ def select(store: Store, snapshot: _core.Snapshot, chosen: _core.Filter, mask: I
     return Selection(ids[: n_before + n].copy(), scores[: n_before + n].copy())
 
 
-def _run(task: _core.Greedy, k: int, progress: bool) -> int:
+def slot_of(store: Store | None, start: Any) -> int | None:
+    """The slot of the row to begin with, an id; None for the centroid."""
+    if start is None or (isinstance(start, str) and start == "centroid"):
+        return None
+    if store is None or store.labels is None:
+        if isinstance(start, str):
+            raise ValueError(f"start: expected 'centroid' or an id, got {start!r}")
+        start = checks.to_int("start", start, 0)
+    return int(known_slots(store, [start])[0])
+
+
+def _run(task: _core.Greedy, k: int, progress: Progress) -> int:
     """Choose k rows, step by step; gives how many there are."""
     found = [0]
 
     def step(flag: _core.CancelFlag) -> None:
         found[0] = task.run(_PICKS_AT_ONCE, flag)
 
-    with tqdm(total=k, desc="rows chosen", disable=not progress) as bar:
+    with told("rows chosen", k, progress) as advance:
         while found[0] < k and not task.finished:
             before = found[0]
             pool.run_all([step], 1, long=True)
-            bar.update(found[0] - before)
+            advance(found[0] - before)
     return found[0]
 
 

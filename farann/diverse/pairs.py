@@ -9,14 +9,14 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress
 from farann.results import Hits
 from farann.runtime import batches, pool
 from farann.runtime.cost import row_costs
 from farann.runtime.process import ieee_arithmetic
+from farann.runtime.progress import told
 from farann.store.store import Store, View
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Pair(NamedTuple):
         return (-self.key, self.a, self.b) < (-other.key, other.a, other.b)
 
 
-def furthest_pair(store: Store, view: View, threads: int, progress: bool = False) -> Pair:
+def furthest_pair(store: Store, view: View, threads: int, progress: Progress = False) -> Pair:
     """The pair whose key is largest, by rows in the order of what their keys may be.
 
     Each row has a reach, so that no pair's key is above what the reaches of the two allow. Rows are
@@ -53,12 +53,12 @@ def furthest_pair(store: Store, view: View, threads: int, progress: bool = False
     order = np.argsort(-reach, kind="stable")
     slots, reach = slots[order], reach[order]
     best, start, size = Pair(-inf, -1, -1), 0, _FIRST_QUERIES
-    with tqdm(total=len(slots), desc="rows asked", disable=not progress) as bar:
+    with told("rows asked", len(slots), progress) as advance:
         while start < len(slots) and _most(store, reach[start]) >= best.key:
             asked = slots[start : start + size]
             best = _best_of(store, view, asked, best, threads)
             start, size = start + len(asked), min(2 * size, _MOST_QUERIES)
-            bar.update(len(asked))
+            advance(len(asked))
     return best
 
 
@@ -139,17 +139,28 @@ def _most(store: Store, reach: float) -> float:
 
 
 def furthest_of_each(store: Store, view: View, k: int, threads: int, *, exclude_self: bool,
-                     progress: bool) -> Iterator[Hits]:
+                     progress: Progress) -> Iterator[Hits]:
     """Each row's k furthest other rows, some rows at a time, in the order of `Index.ids`."""
     slots = store.live_slots()
     starts = range(0, len(slots), _ROWS_AT_ONCE)
-    for start in tqdm(starts, "rows asked", disable=not progress):
-        asked = slots[start : start + _ROWS_AT_ONCE]
-        chosen = view.everything
-        if exclude_self:
-            chosen = chosen.excluding(store.ids.ids_of(asked),
-                                      np.arange(len(asked) + 1, dtype=np.int64))
-        yield batches.top(view.exact, chosen, store.take(asked), k, False, threads)[0]
+    with told("rows asked", len(starts), progress) as advance:
+        for start in starts:
+            asked = slots[start : start + _ROWS_AT_ONCE]
+            chosen = view.everything
+            if exclude_self:
+                chosen = chosen.excluding(store.ids.ids_of(asked),
+                                          np.arange(len(asked) + 1, dtype=np.int64))
+            yield batches.top(view.exact, chosen, store.take(asked), k, False, threads)[0]
+            advance(1)
+
+
+def furthest_of_all(store: Store, view: View, k: int, threads: int, *, exclude_self: bool,
+                    progress: Progress) -> Hits:
+    """The same of all rows at once."""
+    parts = list(furthest_of_each(store, view, k, threads, exclude_self=exclude_self,
+                                  progress=progress))
+    return Hits(np.concatenate([part.scores for part in parts]),
+                np.concatenate([part.ids for part in parts]))
 
 
 def as_graph(ids: Int64Array, hits: Hits) -> csr_array:

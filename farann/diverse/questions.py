@@ -8,25 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Progress
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.diverse import greedy, member_sets, mmr, pairs
 from farann.diverse.selection import Selection
-from farann.results import Hits, SearchStats
+from farann.results import Hits, SearchStats, no_hits
 from farann.search import filters, plans
-from farann.search.questions import Questions, known_slots
+from farann.search.questions import Questions
+from farann.store.asked_ids import known_slots
+from farann.store.store import Store
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
 
 _INSTEAD = "only queries of search_furthest can be answered"
 
 
 class DiverseQuestions(Questions):
     """The part of `farann.Index` that chooses rows unlike each other, or unlike all of a set."""
+
+    __slots__ = ()
 
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
@@ -104,18 +107,16 @@ class DiverseQuestions(Questions):
         store = self._laid_out()
         checks.check_padding(k, len(given), 0 if store is None else len(store))
         if store is None or len(given) == 0:
-            hits = Hits(np.full((len(given), k), np.nan, np.float32),
-                        np.full((len(given), k), -1, np.int64))
-            stats = SearchStats(len(given))
+            hits, stats = no_hits(len(given), k), SearchStats(len(given))
         else:
             view = store.view(self._isa)
             chosen = filters.row_filters(store, exclude, allowed, len(given), False).filter(
                 store, view, len(given.members), exact=budget is None)
-            options: dict[str, Any] = {}
-            if limits is not None:
-                options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
+            options: dict[str, Any] = {} if limits is None else {
+                "epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
             hits, stats = member_sets.top(view.exact, chosen, given, k, self._threads_for(threads),
                                           **options)
+            hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
         return (hits, stats) if return_stats else hits
 
@@ -181,18 +182,18 @@ class DiverseQuestions(Questions):
         store = self._laid_out()
         n_rows = 0 if store is None else len(store)
         checks.check_padding(k, len(vectors), n_rows)
-        hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
-                    np.full((len(vectors), k), -1, np.int64))
+        hits = no_hits(len(vectors), k)
         if store is not None and n_rows and len(vectors):
             row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
             source = mmr.Source(store, store.view(self._isa), row_filters)
             most = None if candidates is None else min(max(candidates, 1), n_rows)
             hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
+            hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None,
-                       progress: bool = False) -> Selection:
+                       progress: Progress = False) -> Selection:
         """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
         Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
@@ -213,8 +214,8 @@ class DiverseQuestions(Questions):
             product or cosine with one.
         allowed : optional
             The only rows that may be chosen: as in `search_furthest`.
-        progress : bool
-            Show a progress bar.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
 
         Returns
         -------
@@ -251,11 +252,7 @@ class DiverseQuestions(Questions):
         plans.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
         filters.check_owner(self, allowed)
         store = self._store
-        begin = None
-        if not (start is None or (isinstance(start, str) and start == "centroid")):
-            if isinstance(start, str):
-                raise ValueError(f"start: expected 'centroid' or an id, got {start!r}")
-            begin = int(known_slots(store, [checks.to_int("start", start, 0)])[0])
+        begin = greedy.slot_of(store, start)
         before = known_slots(store, [] if first is None else first)
         if store is None or len(store) == 0:
             return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -268,20 +265,22 @@ class DiverseQuestions(Questions):
             chosen = _core.Filter(snapshot, mask)
         if begin is not None and begin not in slots:
             raise ValueError(f"start: expected an id that may be chosen, got {start}")
-        return greedy.select(store, snapshot, chosen, slots, greedy.Choice(
+        selection = greedy.select(store, snapshot, chosen, slots, greedy.Choice(
             k=most or len(store), start=begin, first=np.unique(before), radius=limit,
-            progress=progress))
+            progress=checks.to_progress(progress)))
+        return selection._replace(ids=store.named(selection.ids))
 
     def diameter(self, *, threads: int | None = None,
-                 progress: bool = False) -> tuple[float, int, int]:
+                 progress: Progress = False) -> tuple[float, Any, Any]:
         """The two rows that are furthest from each other.
 
         Parameters
         ----------
         threads : int, optional
             In the place of the index's own number.
-        progress : bool
-            Show a progress bar of the rows that were asked about; it ends before they all were.
+        progress : bool or callable
+            Show a progress bar of the rows that were asked about, which ends before they all were,
+            or call a function, as in `build`.
 
         Returns
         -------
@@ -303,21 +302,23 @@ class DiverseQuestions(Questions):
         plans.check_exact("diameter", self._keep_vectors, _INSTEAD)
         store = self._laid_out()
         if store is None or len(store) < 2:
-            return float("nan"), -1, -1
+            none = None if store is not None and store.labels is not None else -1
+            return float("nan"), none, none
         pair = pairs.furthest_pair(store, store.view(self._isa), self._threads_for(threads),
                                    progress)
-        return pairs.score_of(store, pair), pair.a, pair.b
+        ids = store.named(np.array([pair.a, pair.b], np.int64)).tolist()
+        return pairs.score_of(store, pair), ids[0], ids[1]
 
     def eccentricities(self, *, threads: int | None = None,
-                       progress: bool = False) -> Float32Array:
+                       progress: Progress = False) -> Float32Array:
         """Each row's distance to the row furthest from it.
 
         Parameters
         ----------
         threads : int, optional
             In the place of the index's own number.
-        progress : bool
-            Show a progress bar.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
 
         Returns
         -------
@@ -333,18 +334,18 @@ class DiverseQuestions(Questions):
         >>> index.eccentricities()
         array([4., 7., 7.], dtype=float32)
         """
-        return self._furthest_of_each("eccentricities", 1, threads, progress)[1].scores[:, 0]
+        return self._furthest_of_each("eccentricities", 1, threads, progress)[0].scores[:, 0]
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
-                       threads: int | None = None, progress: bool = False) -> Hits: ...
+                       threads: int | None = None, progress: Progress = False) -> Hits: ...
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True],
-                       threads: int | None = None, progress: bool = False) -> csr_array: ...
+                       threads: int | None = None, progress: Progress = False) -> csr_array: ...
 
     def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, threads: int | None = None,
-                       progress: bool = False) -> Hits | csr_array:
+                       progress: Progress = False) -> Hits | csr_array:
         """Each row's k furthest other rows.
 
         Parameters
@@ -354,8 +355,8 @@ class DiverseQuestions(Questions):
             Give a sparse matrix, which takes scipy.
         threads : int, optional
             In the place of the index's own number.
-        progress : bool
-            Show a progress bar.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
 
         Returns
         -------
@@ -379,22 +380,21 @@ class DiverseQuestions(Questions):
                [1]])
         """
         k = checks.to_int("k", k, 1)
-        ids, hits = self._furthest_of_each("furthest_graph", k, threads, progress)
-        return pairs.as_graph(ids, hits) if as_sparse else hits
+        hits, store = self._furthest_of_each("furthest_graph", k, threads, progress)
+        if as_sparse:
+            return pairs.as_graph(np.empty(0, np.int64) if store is None else store.live_ids(),
+                                  hits)
+        return hits if store is None else hits._replace(ids=store.named(hits.ids))
 
-    def _furthest_of_each(self, what: str, k: int, threads: int | None,
-                          progress: bool) -> tuple[Int64Array, Hits]:
-        """The ids of all rows, and what is furthest from each."""
+    def _furthest_of_each(self, what: str, k: int, threads: int | None, progress: Progress,
+                          ) -> tuple[Hits, Store | None]:
         plans.check_exact(what, self._keep_vectors, _INSTEAD)
+        progress = checks.to_progress(progress)
         store = self._laid_out()
         if store is None or len(store) == 0:
-            return np.empty(0, np.int64), Hits(np.empty((0, k), np.float32),
-                                               np.empty((0, k), np.int64))
+            return no_hits(0, k), store
         checks.check_padding(k, len(store), len(store))
         # Under l2 nothing is nearer than the row itself.
         exclude_self = k > 1 or len(store) == 1 or not traits_of(self._metric).adds_squared_norm
-        parts = list(pairs.furthest_of_each(
-            store, store.view(self._isa), k, self._threads_for(threads), exclude_self=exclude_self,
-            progress=progress))
-        return store.live_ids(), Hits(np.concatenate([part.scores for part in parts]),
-                                      np.concatenate([part.ids for part in parts]))
+        return pairs.furthest_of_all(store, store.view(self._isa), k, self._threads_for(threads),
+                                     exclude_self=exclude_self, progress=progress), store

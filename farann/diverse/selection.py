@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from farann._types import Float32Array, Int64Array
+import numpy.typing as npt
+
+from farann._types import Float32Array
 
 
 class Selection(NamedTuple):
@@ -20,5 +22,5 @@ class Selection(NamedTuple):
         infinity, or minus infinity.
     """
 
-    ids: Int64Array
+    ids: npt.NDArray[Any]
     scores: Float32Array

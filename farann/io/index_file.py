@@ -15,11 +15,13 @@ from farann.contract import checks
 from farann.contract.errors import FormatError
 from farann.contract.index_spec import CODE_BITS, IndexSpec
 from farann.contract.row_types import STORED
+from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
 from farann.io.tunings import metadata_of, tunings_from
 from farann.quantize.records import CodeArrays, CodeBounds, Layout, Native, PartitionArrays
 from farann.store.ids import IdMap, distinct
+from farann.store.labels import Labels, labels_left
 from farann.store.store import Store
 
 _CHUNK_BYTES = 1 << 24
@@ -43,6 +45,14 @@ def sections_of(settings: Mapping[str, Any],
     arrays: dict[str, Any] = {}
     if n_rows or not n_coded:
         arrays["rows"] = ArrayChunks(store.base.dtype, (n_rows, store.dim), _chunks(store, n_coded))
+    ids, labels = labels_left(ids, store.labels)
+    if labels is not None:
+        metadata["next_id"] = ids.next
+        ends, octets, _ = labels.strings
+        used = len(octets) - SPARE  # behind them may be others, of a later index
+        arrays["labels.ends"] = ends
+        arrays["labels.bytes"] = ArrayChunks(np.uint8, octets.shape, [
+            octets[:used], np.zeros(SPARE, np.uint8)])
     by_slot = ids.by_slot()
     if by_slot is not None:
         arrays["ids"] = by_slot
@@ -152,6 +162,7 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     if bad >= 0:
         raise FormatError(f"row {bad} is not a finite vector")
     store = Store(dim, spec)
+    store.labels = _labels_of(metadata, arrays, ids, checked)
     store.ids, store.built = IdMap.restored(ids, count, metadata["next_id"]), metadata["built"]
     if n_coded:
         store.n_coded, store._tail, store._n_tail = n_coded, rows, len(rows)
@@ -164,6 +175,22 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
                 spec.metric.normalized and np.linalg.norm(store.centre) > 1.001):
             raise FormatError("the centre is not one of these rows")
     return store
+
+
+def _labels_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
+               ids: Int64Array | None, checked: bool) -> Labels | None:
+    """The strings that rows are called by, if they are."""
+    if "labels.ends" not in arrays and "labels.bytes" not in arrays:
+        return None
+    count, octets = metadata["count"], arrays.get("labels.bytes")
+    ends = arrays.get("labels.ends")
+    if octets is None or octets.dtype != np.uint8 or octets.ndim != 1:
+        raise FormatError("section 'labels.bytes' isn't a list of bytes")
+    if ends is None or ends.dtype not in (np.uint32, np.uint64) or ends.shape != (count,):
+        raise FormatError(f"section 'labels.ends' isn't a list of {count} numbers")
+    if metadata["next_id"] != count or (ids is not None and count and ids.max() >= count):
+        raise FormatError("the ids are not numbers of labels")
+    return Labels.restored(ends, octets, checked=checked)
 
 
 def _check_layout(store: Store, n_coded: int) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout import coding
@@ -68,7 +68,7 @@ class Made(NamedTuple):
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class _Task:
     """What a layout is made of, and for whom."""
 
@@ -95,7 +95,7 @@ class _Task:
 
 @ieee_arithmetic()
 def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
-               queries: Float32Array | None, progress: bool, threads: int = 1,
+               queries: Float32Array | None, progress: Progress, threads: int = 1,
                held_out: Float32Array | None = None) -> Made:
     """Code rows and lay the codes out.
 
@@ -107,7 +107,7 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
     isa : str
     queries : (q, dim), optional
         What is going to be asked; by default rows serve as a sample.
-    progress : bool
+    progress : bool or callable
     threads : int
         What is made doesn't depend on them.
     held_out : (q, dim), optional

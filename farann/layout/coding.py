@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import MetricTraits
 from farann.layout.cost_model import MeanQueryDirection, along_and_across
@@ -49,7 +49,7 @@ class Builder(NamedTuple):
     metric: MetricTraits
     isa: str
     extents: Extents
-    progress: bool
+    progress: Progress
     origins: Origins | None = None
     threads: int = 1
 

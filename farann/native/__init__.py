@@ -8,10 +8,10 @@ All modules are compiled into one shared object, so that the C kernels are there
 own entry in it, `PyInit_<module>`; here they are loaded, a module after those that it needs.
 """
 
+import os  # and not pathlib, which takes longer to import than most of the package
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
 
 # Lowest first; `_cyutility` is what Cython adds to all.
 MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
@@ -25,12 +25,13 @@ MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "
 
 def _library() -> str:
     """The file that all modules are in."""
+    folder = os.path.dirname(os.path.abspath(__file__))
     for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(f"_all{suffix}")
-        if path.exists():
-            return str(path)
+        path = os.path.join(folder, f"_all{suffix}")
+        if os.path.exists(path):
+            return path
     raise ImportError(f"farann's native core isn't built: there is no _all{EXTENSION_SUFFIXES[0]} "
-                      f"in {Path(__file__).parent}; install farann, or run make build")
+                      f"in {folder}; install farann, or run make build")
 
 
 def _load(path: str) -> None:

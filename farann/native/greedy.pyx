@@ -25,13 +25,11 @@ from farann.native.process import Cancelled
 import numpy as np
 
 cdef enum:
-    # Picks whose float32 scores are kept apart: the nearest one is known to be among so many, or a
-    # few less, in whole tiles.
+    # Picks whose scores are kept apart: the nearest is among so many, or a few less, in whole tiles.
     MOST_CHUNK = 64
     # Rows that are brought up to date together at most, whole panels of them.
     BLOCK = 128
-    # Rows in front, at most, and bytes of them, which should stay in the second-level cache. A
-    # front is large enough with one in so many of these.
+    # Rows in front, at most, and bytes of them, as the second-level cache holds; one in so many do.
     MOST_FRONT = 4096
     FRONT_BYTES = 1048576
     ENOUGH_SHARE = 8

@@ -62,12 +62,12 @@ cdef class QueryBatch:
         """Stop where a `StopRule` says, as far as that is the same for all parts of a search."""
         self.epsilon = rule.epsilon
 
-    cdef take_radius(self, double radius):
-        """Search for all rows beyond a radius, and not for the k best."""
+    cdef take_radii(self, const double[::1] radii, int64_t start):
+        """Search for all rows beyond a radius of each query, and not for the k best."""
         cdef int64_t i
         self.beyond = True
         for i in range(self.n_queries):
-            self.queries[i].radius = radius
+            self.queries[i].radius = radii[start + i]
 
     def __dealloc__(self):
         cdef int64_t i

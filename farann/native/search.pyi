@@ -22,7 +22,7 @@ class Task(Answers):
         nearest: bool,
         rule: StopRule | None = None,
         *,
-        radius: float | None = None,
+        radii: npt.NDArray[np.float64] | None = None,
         flag: CancelFlag | None = None,
         costs: tuple[float, float, float, float] = ...,
         by_codes: bool = True,

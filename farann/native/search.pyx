@@ -67,15 +67,17 @@ cdef class Task(Answers):
     """Some queries of an exact search: `run` answers them."""
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radius=None,
+                 int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radii=None,
                  CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0), bint by_codes=True):
         cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest,
                                               flag)
         cdef Codes codes = codes_for(batch, by_codes)
         if rule is not None:
             batch.take_rule(rule)
-        if radius is not None:
-            batch.take_radius(radius)
+        if radii is not None:
+            if len(radii) != len(queries):
+                raise ValueError("there must be a radius for each query")
+            batch.take_radii(radii, start)
         self.put_together(batch, codes, CANDIDATE_ROOM, True)
         if codes is not None:
             self.put_codes_together(codes, costs, False, codes.has_pca_filter)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from farann._types import Float32Array, Float64Array, RowArray
+from farann._types import Float32Array, Float64Array, Progress, RowArray
 from farann.quantize.records import Origins
 from farann.quantize.scalar import (
     CodedBlock,
@@ -48,7 +48,7 @@ def shape_of(query_vectors: Float64Array) -> Float64Array | None:
 
 def code_int4(rows: RowArray, centre: Float64Array, normalized: bool, extents: Extents,
               inv_scale: Float32Array, shape: Float64Array | None, origins: Origins | None,
-              lay: Laying, progress: bool, threads: int = 1) -> Float64Array:
+              lay: Laying, progress: Progress, threads: int = 1) -> Float64Array:
     """Code rows as `code_rows` does, but for high nibbles alone, and relative to `origins`.
 
     The low nibbles, which are dropped, come as close to the row as the high ones let them: what

@@ -82,7 +82,7 @@ class Record:
                 for part in fields(cls) if part.metadata]  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class CodeArrays(Record):
     """Codes of rows in an order; `_core.Codes` says what each array holds."""
 
@@ -140,7 +140,7 @@ class CodeArrays(Record):
         return codes
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class PartitionArrays(Record):
     """Partitions of codes; `_core.Partitions` says what each array holds."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
 from farann.quantize.records import CodeBounds
 from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
@@ -93,7 +93,7 @@ class Extents(NamedTuple):
 
 
 def measure_rows(rows: RowArray, centre: Float64Array, normalized: bool, transform: Transform,
-                 isa: str, progress: bool, steps: int = 0, threads: int = 1) -> Extents | None:
+                 isa: str, progress: Progress, steps: int = 0, threads: int = 1) -> Extents | None:
     """What codes must hold; None where they could not help, as rows have no spread."""
     largest = np.empty(len(rows))
 
@@ -121,7 +121,7 @@ Laying = Callable[[CodedBlock], object]
 
 
 def code_rows(rows: RowArray, centre: Float64Array, normalized: bool, extents: Extents,
-              inv_scale: Float32Array, isa: str, lay: Laying, progress: bool = False,
+              inv_scale: Float32Array, isa: str, lay: Laying, progress: Progress = False,
               threads: int = 1) -> Float64Array:
     """Code rows, each by its inverse scale, and lay them down block by block; codes of outliers
     are worth nothing.

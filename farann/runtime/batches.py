@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import pool
@@ -146,14 +146,14 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard)
 
 
-def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, radius: float,
-           threads: int) -> BeyondHits:
-    """All rows beyond a radius."""
+def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
+           radii: Float64Array, threads: int) -> BeyondHits:
+    """All rows beyond the radius of each query."""
     n = len(queries)
     tasks: dict[int, _core.Task] = {}
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radius=radius,
+        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radii=radii,
                           flag=flag)
         task.run()
         tasks[start] = task

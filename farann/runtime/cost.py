@@ -34,22 +34,30 @@ class Costs(NamedTuple):
 COSTS = {
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(3700.0, 21.0, 0.024, 0.028, 34.0, 43.0, 38.0, 0.2),
+    "avxvnni": Costs(3700.0, 21.0, 0.01, 0.028, 34.0, 43.0, 38.0, 0.2),
     "avx512": Costs(5400.0, 10.0, 0.019, 0.025, 34.0, 37.0, 51.0, 0.3),
     "avx512vnni": Costs(4000.0, 12.0, 0.006, 0.013, 35.0, 38.0, 30.0, 0.24),
     "amx": Costs(4000.0, 12.0, 0.003, 0.013, 35.0, 22.0, 30.0, 0.24),
+    "neon": Costs(3700.0, 21.0, 0.09, 0.056, 34.0, 43.0, 38.0, 0.4),
+    "dotprod": Costs(3700.0, 21.0, 0.032, 0.056, 34.0, 43.0, 38.0, 0.4),
+    "i8mm": Costs(3700.0, 21.0, 0.016, 0.056, 34.0, 43.0, 38.0, 0.4),
 }
 
 # The same of queries that are asked one by one: rows and codes are read for one query alone, and
 # nothing is prepared for many. Fitted likewise to 76 kinds of searches at each level, on a Xeon of
 # 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300 dimensions, exact and with
 # three efforts, k = 10 and 60. 80% of the costs beside that of exact search are between 0.86 and
-# 1.33 times what was measured.
+# 1.33 times what was measured. "avxvnni" and the levels of ARM weren't timed, as above.
 SINGLE_COSTS = {
     "scalar": Costs(1200.0, 3.0, 0.4, 0.69, 10.0, 41.0, 135.0, 0.35),
     "avx2": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.02),
+    "avxvnni": Costs(1000.0, 3.0, 0.022, 0.11, 10.0, 39.0, 47.0, 0.02),
     "avx512": Costs(900.0, 3.0, 0.024, 0.093, 10.0, 41.0, 61.0, 0.02),
     "avx512vnni": Costs(900.0, 3.0, 0.02, 0.091, 10.0, 41.0, 60.0, 0.02),
     "amx": Costs(900.0, 3.0, 0.02, 0.091, 10.0, 41.0, 60.0, 0.02),
+    "neon": Costs(1000.0, 3.0, 0.09, 0.11, 10.0, 39.0, 47.0, 0.04),
+    "dotprod": Costs(1000.0, 3.0, 0.04, 0.11, 10.0, 39.0, 47.0, 0.04),
+    "i8mm": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.04),
 }
 
 # Nanoseconds to read a byte of rows where few queries share it, at 14 GB a second, and to wait for

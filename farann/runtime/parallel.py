@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from farann import _core
+from farann._types import Progress
 from farann.runtime import pool
 from farann.runtime.process import ieee_arithmetic, limit_this_thread
+from farann.runtime.progress import told
 
 Part = TypeVar("Part")
 
 
 def each(work: Callable[[Part], object], parts: Sequence[Part], threads: int, what: str = "",
-         progress: bool = False) -> None:
+         progress: Progress = False) -> None:
     """Call `work` for every part, on so many threads; with `progress` a bar tells `what` it is.
 
     What it writes for one part, no other part may read or write. BLAS must have one thread, see
@@ -24,10 +24,10 @@ def each(work: Callable[[Part], object], parts: Sequence[Part], threads: int, wh
     if not progress:
         _run(work, parts, threads)
         return
-    with tqdm(total=len(parts), desc=what) as bar:
+    with told(what, len(parts), progress) as advance:
         def and_tell(part: Part) -> None:
             work(part)
-            bar.update()
+            advance(1)
 
         _run(and_tell, parts, threads)
 

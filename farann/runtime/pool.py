@@ -6,11 +6,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from farann import _core
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 # Seconds of a wait. One that has begun hears of Ctrl+C, but not of one just before, nor on Windows:
 # then it is heard between two waits.
@@ -36,6 +38,8 @@ def _executor(threads: int) -> ThreadPoolExecutor:
     global _pool, _pool_size
     with _lock:
         if _pool is None or _pool_size < threads:
+            from concurrent.futures import ThreadPoolExecutor
+
             # A pool that others still use finishes its work and ends with its last task.
             _pool = ThreadPoolExecutor(threads, thread_name_prefix="farann")
             _pool_size = threads
@@ -46,6 +50,8 @@ def _stand_in_executor() -> ThreadPoolExecutor:
     global _stand_in
     with _lock:
         if _stand_in is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             _stand_in = ThreadPoolExecutor(1, thread_name_prefix="farann-main")
         return _stand_in
 
@@ -173,6 +179,10 @@ _locked: WeakSet[Lockable] = WeakSet()
 
 def fresh_lock(owner: Lockable) -> threading.Lock:
     """A lock for `owner`; a forked child gets a new one, as nobody there could open the old."""
+    # Not when the package is imported, as it takes long, and not while others search: a child that
+    # is forked meanwhile could never import it.
+    import concurrent.futures.thread  # noqa: F401
+
     with _lock:
         _locked.add(owner)
     return threading.Lock()

@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from threadpoolctl import ThreadpoolController
+from typing import TYPE_CHECKING, Any
 
 from farann import _core
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
 # Who needs BLAS to have one thread; and by file name the libraries, with the threads they had.
@@ -54,6 +55,8 @@ def limit_this_thread() -> None:
 
 def _limit() -> ThreadpoolController:
     """Again for everybody who comes: libraries may have been loaded since."""
+    from threadpoolctl import ThreadpoolController  # for builds alone
+
     libraries = ThreadpoolController()
     _openmp[:] = libraries.select(user_api="openmp").lib_controllers
     for library in libraries.select(user_api="blas").lib_controllers:

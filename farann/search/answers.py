@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from farann._types import Float32Array
 from farann.contract.stop_rule import EXACT, Limits
@@ -13,8 +13,7 @@ from farann.search.filters import RowFilters
 from farann.store.store import Store
 
 
-@dataclass(kw_only=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What is asked of a store, checked."""
 
     store: Store

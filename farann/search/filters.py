@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,10 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import BoolArray, Int64Array, UInt8Array
 from farann.contract import checks
+from farann.contract.strings import are_strings
 from farann.runtime.cost import COSTS
+from farann.store import asked_ids
+from farann.store.asked_ids import Checked
 from farann.store.ids import distinct
 from farann.store.store import Store, View
 
@@ -28,6 +32,9 @@ _CODED_COORDINATE = 0.05
 _SORTED_BELOW = 16
 # Of fewer rows than one in so many all searches are exact.
 _EXACT_BELOW = 4
+# Ids to leave out for a whole batch are listed for each query, up to so many in all; more are taken
+# from the rows that are allowed.
+_MOST_LISTED = 1 << 20
 
 
 class Filter:
@@ -50,15 +57,14 @@ class Filter:
            [0, 1]])
     """
 
-    def __init__(self, index: object, allowed: Int64Array | None,
-                 exclude: Int64Array | None) -> None:
+    def __init__(self, index: object, allowed: Checked | None, exclude: Checked | None) -> None:
         self._index, self._allowed, self._exclude = index, allowed, exclude
         # With the store that it was looked up in; two threads may do so, and either result is good.
         self._found: tuple[weakref.ref[Store], Rows] | None = None
 
     def __repr__(self) -> str:
-        def number(ids: Int64Array | None, otherwise: str) -> str:
-            return otherwise if ids is None else f"{len(ids):,} ids"
+        def number(ids: Checked | None, otherwise: str) -> str:
+            return otherwise if ids is None else f"{asked_ids.count(ids):,} ids"
         return (f"<farann.Filter: allowed {number(self._allowed, 'all')}, "
                 f"excluded {number(self._exclude, 'none')}>")
 
@@ -73,14 +79,14 @@ class Filter:
         return found[1]
 
     def _looked_up(self, store: Store) -> Rows:
-        if self._exclude is None:
-            assert self._allowed is not None
-            return rows_of_ids(store, self._allowed)
-        if self._allowed is None:
-            mask = store.ids.marked(self._exclude) ^ np.uint8(1)
-            return Rows(store, mask=_living(store, mask))
-        mask = store.ids.marked(self._allowed)
-        mask &= store.ids.marked(self._exclude) ^ np.uint8(1)
+        allowed, exclude = (None if ids is None else asked_ids.numbers(store, ids)
+                            for ids in (self._allowed, self._exclude))
+        if exclude is None:
+            assert allowed is not None
+            return rows_of_ids(store, allowed)
+        mask = store.ids.marked(exclude) ^ np.uint8(1)
+        if allowed is not None:
+            mask &= store.ids.marked(allowed)
         return Rows(store, mask=_living(store, mask))
 
 
@@ -102,6 +108,15 @@ class Rows:
         self._by_mask: _core.Filter | None = None
         self._by_list: _core.Filter | None = None
 
+    def mask(self) -> UInt8Array:
+        """A byte for each slot, 1 for the rows."""
+        if self._mask is not None:
+            return self._mask
+        assert self._slots is not None
+        mask = np.zeros(self._n_slots, np.uint8)
+        mask[self._slots] = 1
+        return mask
+
     def slots(self) -> Int64Array:
         """The slots of the rows, ascending."""
         if self._slots is not None:
@@ -116,12 +131,7 @@ class Rows:
                 self._by_list = _core.Filter(view.snapshot, slots=self.slots())
             return self._by_list
         if self._by_mask is None:
-            mask = self._mask
-            if mask is None:
-                assert self._slots is not None
-                mask = np.zeros(self._n_slots, np.uint8)
-                mask[self._slots] = 1
-            self._by_mask = _core.Filter(view.snapshot, mask)
+            self._by_mask = _core.Filter(view.snapshot, self.mask())
         return self._by_mask
 
 
@@ -184,33 +194,52 @@ def row_filters(store: Store, exclude: Any, allowed: Any, n_queries: int,
     if isinstance(allowed, Filter):
         rows = allowed._rows_of(store)
     elif allowed is not None:
-        array = checks.to_array("allowed", allowed)
-        if array.dtype == np.bool_:
-            rows = _rows_of_mask(store, checks.to_mask("allowed", array, len(store)))
-        else:
-            rows = rows_of_ids(store, checks.to_ids("allowed", array, copy=False))
-    if exclude is not None:
-        ids, offsets = checks.to_listed_ids("exclude", exclude, n_queries, single)
+        mask, listed = _allowed(store, allowed)
+        rows = rows_of_ids(store, asked_ids.numbers(store, listed)) if mask is None else (
+            _rows_of_mask(store, mask))
+    if exclude is not None and not single and checks.is_flat(exclude):
+        ids = asked_ids.numbers(store, asked_ids.checked(store, "exclude", exclude, padding=True))
+        if len(ids) * n_queries > _MOST_LISTED:
+            rows = _without(store, rows, ids)
+        elif len(ids) and n_queries:
+            excluded = np.tile(ids, n_queries), np.arange(n_queries + 1) * len(ids)
+    elif exclude is not None:
+        ids, offsets = asked_ids.listed(store, "exclude", exclude, n_queries, single)
         if len(ids):
             excluded = ids, offsets
     return RowFilters(rows, excluded)
+
+
+def _without(store: Store, rows: Rows | None, ids: Int64Array) -> Rows:
+    """Rows, or all, that have none of these ids."""
+    mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
+    return Rows(store, mask=mask if rows is None else mask & rows.mask())
 
 
 def prepared(index: object, store: Store | None, allowed: Any, exclude: Any) -> Filter:
     """Check the arguments of `Index.filter`."""
     if allowed is None and exclude is None:
         raise ValueError("filter: expected allowed, exclude or both, got neither")
-    ids = out = None
+    ids: Checked | None = None
+    out: Checked | None = None
     if allowed is not None:
-        array = checks.to_array("allowed", allowed)
-        if array.dtype == np.bool_:
-            mask = checks.to_mask("allowed", array, 0 if store is None else len(store))
-            ids = np.empty(0, np.int64) if store is None else store.live_ids()[mask]
-        else:
-            ids = checks.to_ids("allowed", array)
+        mask, ids = _allowed(store, allowed)
+        if mask is not None:
+            ids = asked_ids.kept(store, np.empty(0, np.int64) if store is None
+                                 else store.live_ids()[mask])
     if exclude is not None:
-        out = checks.to_ids("exclude", exclude)
+        out = asked_ids.checked(store, "exclude", exclude, padding=True)
     return Filter(index, ids, out)
+
+
+def _allowed(store: Store | None, allowed: Any) -> tuple[BoolArray | None, Checked]:
+    """A mask of allowed rows, or ids of them, checked."""
+    if not are_strings(allowed):
+        allowed = checks.to_array("allowed", list(allowed) if isinstance(allowed, Set) else allowed)
+        if allowed.dtype == np.bool_:
+            mask = checks.to_mask("allowed", allowed, 0 if store is None else len(store))
+            return mask, np.empty(0, np.int64)
+    return None, asked_ids.checked(store, "allowed", allowed, copy=False)
 
 
 def _rows_of_mask(store: Store, mask: BoolArray) -> Rows:

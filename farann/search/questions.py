@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Ids
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import Limits, to_limits
-from farann.results import BeyondHits, Hits, SearchStats
-from farann.runtime import batches
+from farann.results import BeyondHits, Hits, SearchStats, no_hits
+from farann.runtime import batches, pool
 from farann.search import answers, filters, plans, singles
 from farann.search.filters import Filter
+from farann.store.asked_ids import known_slots
 from farann.store.contents import Contents
 from farann.store.store import Store
 
 
 class Questions(Contents):
     """The part of `farann.Index` that answers queries."""
+
+    __slots__ = ()
 
     def _laid_out(self) -> Store | None:
         """What to search."""
@@ -35,7 +39,7 @@ class Questions(Contents):
             The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
             of `ids`, which stands for the ids that it marks now. By default all rows, those
             that are added later, too.
-        exclude : array_like of int (m,), optional
+        exclude : array_like of int or str (m,), optional
             Ids to leave out, for all queries.
 
         Returns
@@ -111,14 +115,15 @@ class Questions(Contents):
             multiple of 16. Rows added since are scanned as well; and all rows are where filters
             leave fewer than k of these, or where there are no codes.
         exclude : optional
-            Ids to leave out, per query: an int array (n_queries, m) padded with -1, or a
-            sequence of n_queries one-dimensional arrays; for a single query (dim,), an array
-            (m,). Ids that are not in the index are ignored.
+            Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
+            each query its own, as an int array (n_queries, m) padded with -1, or a sequence of
+            n_queries arrays, lists or sets. Where ids are strings, None is padding. Ids that are
+            not in the index are ignored.
         allowed : optional
             The only rows that may be found, for all queries: ids (m,), a boolean mask
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
         threads : int, optional
-            In the place of the index's own number.
+            In the place of the index's own number; -1 for as many as there are CPUs.
         return_stats : bool
             Also return what the search did: rows scored at each level, and bytes read.
 
@@ -128,6 +133,7 @@ class Questions(Contents):
             `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
             query. Distances under l2, dot products and cosines otherwise, infinite where float32
             can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
+            Where ids are strings, `ids` are objects, and None.
 
         Raises
         ------
@@ -203,16 +209,16 @@ class Questions(Contents):
         return self._search_top(queries, k, True, exclude, allowed, threads,
                                 limits if mirrored else None)[0]
 
-    def search_beyond(self, queries: npt.ArrayLike, radius: float, *, exclude: Any = None,
+    def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, threads: int | None = None) -> BeyondHits:
-        """Every row further from a query than `radius`.
+        """Every row further from a query than a radius.
 
         Parameters
         ----------
         queries : array_like (n_queries, dim) or (dim,)
-        radius : float
-            Rows at a distance greater than it are found; under dot and cosine, rows whose dot
-            product or cosine is less. Compared in float64.
+        radius : float, or array_like of float (n_queries,)
+            One for all queries, or one for each. Rows at a greater distance are found; under dot
+            and cosine, rows whose dot product or cosine is less. Compared in float64.
         exclude, allowed, threads : optional
             As in `search_furthest`.
 
@@ -229,11 +235,13 @@ class Questions(Contents):
         array([0, 1, 2])
         >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
         array([2, 1, 0])
+        >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
+        array([2, 0, 1])
         """
-        limit = checks.to_float("radius", radius)
         plans.check_exact("search_beyond", self._keep_vectors,
                                "use search_furthest with recall=, or budget=")
         vectors, single = self._checked(queries)
+        radii = checks.to_radii("radius", radius, len(vectors))
         filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
@@ -242,17 +250,17 @@ class Questions(Contents):
         view = store.view(self._isa)
         row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
         chosen = row_filters.filter(store, view, len(vectors), exact=True)
-        return batches.beyond(view.exact, chosen, vectors, limit,
-                              self._threads_for(threads))
+        found = batches.beyond(view.exact, chosen, vectors, radii, self._threads_for(threads))
+        return found._replace(ids=store.named(found.ids))
 
-    def score(self, queries: npt.ArrayLike, ids: npt.ArrayLike, *,
+    def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:
         """Scores of given rows for given queries.
 
         Parameters
         ----------
         queries : array_like (n_queries, dim) or (dim,)
-        ids : array_like of int (n_ids,)
+        ids : array_like of int or str (n_ids,)
         threads : int, optional
 
         Returns
@@ -280,12 +288,12 @@ class Questions(Contents):
                                               self._threads_for(threads))
         return scores[0] if single else scores
 
-    def reconstruct(self, ids: npt.ArrayLike) -> Float32Array:
+    def reconstruct(self, ids: Ids) -> Float32Array:
         """The stored rows of some ids; of rows that are there as codes alone, what these say.
 
         Parameters
         ----------
-        ids : int or array_like of int (n,)
+        ids : int, str or array_like of these (n,)
 
         Returns
         -------
@@ -302,7 +310,7 @@ class Questions(Contents):
         if store is None:
             return np.empty((0, 0), np.float32)
         rows = store.take(slots)
-        return rows[0] if np.ndim(ids) == 0 else rows
+        return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
 
     # ---- shared by the above ----
 
@@ -311,7 +319,8 @@ class Questions(Contents):
         return traits_of(self._metric).normalized
 
     def _threads_for(self, threads: int | None) -> int:
-        return checks.to_threads(threads) or self.threads
+        number = self._threads if threads is None else checks.to_threads(threads)
+        return pool.cpu_count() if number is None or number == -1 else number
 
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
@@ -331,8 +340,9 @@ class Questions(Contents):
 
     def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
         """Checked queries, and whether it was a single one."""
-        vectors = self._vectors("queries", queries)
-        return vectors, np.ndim(queries) == 1 and len(vectors) == 1
+        array = checks.to_array("queries", queries)  # a column of lists has two dimensions
+        vectors = self._vectors("queries", array)
+        return vectors, array.ndim == 1 and len(vectors) == 1
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
@@ -343,8 +353,7 @@ class Questions(Contents):
         store = self._laid_out()
         checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if store is None:
-            hits = Hits(np.full((len(vectors), k), np.nan, np.float32),
-                        np.full((len(vectors), k), -1, np.int64))
+            hits = no_hits(len(vectors), k)
             stats = SearchStats(len(vectors), 0, 0, 0, 0)
         else:
             row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
@@ -357,8 +366,8 @@ class Questions(Contents):
                 threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
                 unfiltered=exclude is None and allowed is None), limits)
             self._last_search = stats
-            if mirrored:
-                hits = _mirrored(hits)
+            hits = hits._replace(ids=store.named(hits.ids))
+            hits = _mirrored(hits) if mirrored else hits
         if single:
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
@@ -366,12 +375,12 @@ class Questions(Contents):
     def _search_again(self, queries: npt.ArrayLike, k: int,
                       recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
-        found = None if self._store is None else singles.again(
-            self._store, self._isa, queries, k, recall)
-        if found is None:
+        store = self._store
+        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
+        if found is None or store is None:
             return None
         scores, ids, self._last_search = found
-        return Hits(scores, ids), self._last_search
+        return Hits(scores, store.named(ids)), self._last_search
 
     def _search_mirrored_again(self, queries: npt.ArrayLike, k: int, recall: float) -> Hits | None:
         """The same of the nearest rows."""
@@ -383,18 +392,9 @@ class Questions(Contents):
         if found is None:
             return None
         scores, ids, self._last_search = found
-        return _mirrored(Hits(scores, ids))
+        return _mirrored(Hits(scores, store.named(ids)))
 
 
 def _mirrored(hits: Hits) -> Hits:
     """What queries times -1 found, with the scores of the queries; 0 and not -0."""
     return Hits(np.float32(0.0) - hits.scores, hits.ids)
-
-
-def known_slots(store: Store | None, ids: npt.ArrayLike) -> Int64Array:
-    wanted = checks.to_ids("ids", ids, single=True)
-    slots = np.full(len(wanted), -1) if store is None else store.slots_of(wanted)
-    unknown = wanted[slots < 0]
-    if len(unknown):
-        raise KeyError(f"ids: {unknown[0]} is not in the index")
-    return slots

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from farann._types import Int64Array
-from farann.contract import checks
 from farann.quantize.records import Record
 from farann.results import SearchStats
 from farann.runtime import pool
+from farann.store import asked_ids
 from farann.store.store import Store
 
 
 class Contents:
     """The part of `farann.Index` that says what is in it."""
+
+    __slots__ = ("__weakref__", "_codes", "_dtype", "_isa", "_keep_vectors", "_last_search",
+                 "_metric", "_store", "_threads")
 
     # Set by `Index`. All that changes is in the store: whoever reads takes it once, and needs no
     # lock.
@@ -27,6 +30,22 @@ class Contents:
     _isa: str
     _threads: int | None
     _last_search: tuple[int, ...]
+
+    if not TYPE_CHECKING:  # which would take any attribute for one that there is
+        def __getattr__(self, name: str) -> Any:
+            if name == "_store":  # `close` took it
+                raise ValueError("the index is closed")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}",
+                                 name=name, obj=self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        try:
+            self._store  # noqa: B018
+        except ValueError:
+            return True
+        return False
 
     @property
     def dim(self) -> int | None:
@@ -47,7 +66,8 @@ class Contents:
     @property
     def threads(self) -> int:
         """Threads that a batch may use."""
-        return self._threads or pool.cpu_count()
+        number = self._threads
+        return pool.cpu_count() if number is None or number == -1 else number
 
     @property
     def isa(self) -> str:
@@ -55,24 +75,33 @@ class Contents:
         return self._isa
 
     @property
-    def ids(self) -> Int64Array:
-        """Ids of all rows, (len(index),) int64, in the order that boolean masks refer to."""
+    def ids(self) -> npt.NDArray[Any]:
+        """Ids of all rows, (len(index),), in the order that boolean masks refer to: int64, or
+        objects where ids are strings."""
         store = self._store
-        return np.empty(0, np.int64) if store is None else store.live_ids()
+        return np.empty(0, np.int64) if store is None else store.named(store.live_ids())
 
     def __len__(self) -> int:
         store = self._store
         return 0 if store is None else len(store)
 
+    def __bool__(self) -> bool:
+        """True, of an empty index as well, so that ``index or other`` doesn't lose it."""
+        return True
+
     def __contains__(self, id: object) -> bool:
+        store = self._store
+        if store is None:
+            return False
         try:
-            ids = checks.to_ids("id", [id])
+            ids = asked_ids.numbers(store, asked_ids.checked(store, "id", [id]))
         except (TypeError, ValueError):
             return False
-        store = self._store
-        return store is not None and bool(store.slots_of(ids)[0] >= 0)
+        return bool(store.slots_of(ids)[0] >= 0)
 
     def __repr__(self) -> str:
+        if self.closed:
+            return "<farann.Index: closed>"
         return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self._metric!r}, "
                 f"isa={self._isa!r}>")
 
@@ -99,22 +128,21 @@ class Contents:
             "threads": self.threads, "built": store is not None and store.built,
             "keep_vectors": self._keep_vectors,
             "codes_recall": None if store is None else store.codes_recall,
-            "bytes": {} if store is None else _bytes_of(store),
+            "bytes": {} if store is None else nbytes_of(store),
             "directions": 0 if store is None else store.n_directions,
             "axes": 0 if store is None else store.n_axes,
             "last_search": SearchStats(*self._last_search)._asdict(),
         }
 
 
-def _bytes_of(store: Store) -> dict[str, int]:
+def nbytes_of(store: Store) -> dict[str, int]:
     """Bytes by part."""
+    exact = store.exact
     return {
         "rows": store.base.nbytes + store._tail.nbytes,
-        "ids": store.ids.nbytes,
-        "removed": 0 if store.alive is None else store.alive.nbytes,
-        "centre": store.centre.nbytes,
-        "codes": _nbytes(store.codes, store.added and store.added.room,
-                         store.exact and store.exact.codes),
+        "ids": store.ids.nbytes + (0 if store.labels is None else store.labels.nbytes),
+        "removed": 0 if store.alive is None else store.alive.nbytes, "centre": store.centre.nbytes,
+        "codes": _nbytes(store.codes, store.added and store.added.room, exact and exact.codes),
         "cells": _nbytes(store.partitions),
     }
 

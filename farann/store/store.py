@@ -15,10 +15,10 @@ from copy import copy
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from tqdm import tqdm
+import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
 from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import StopRule
 from farann.layout import recoding
@@ -28,8 +28,10 @@ from farann.quantize import decoding
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
 from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
+from farann.runtime.progress import told
 from farann.store.depths import Depths
 from farann.store.ids import IdMap
+from farann.store.labels import Labels, labels_left
 from farann.tuning.plans import Tunings
 
 # Rows copied at a time where segments are merged.
@@ -52,8 +54,7 @@ class Store:
     """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
 
     def __init__(self, dim: int, spec: IndexSpec) -> None:
-        self.dim = dim
-        self.spec = spec
+        self.dim, self.spec = dim, spec
         self.layout: Layout | None = None
         self.exact: Layout | None = None  # one that exact searches have for themselves
         self.codes_recall: float | None = None
@@ -64,11 +65,11 @@ class Store:
         self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
         self._unused_queries: Float32Array | None = None
         self.ids = IdMap()
+        self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
         self.base: RowArray = np.empty((0, dim), spec.stored)
         self.centre: Float64Array = np.zeros(dim)
-        self.built = False
+        self.built, self.n_removed = False, 0
         self.alive: UInt8Array | None = None
-        self.n_removed = 0
         self._tail: RowArray = self.base  # with spare room at the end
         self._n_tail = 0
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
@@ -136,9 +137,8 @@ class Store:
                     partitions=layout.partitions, vectors=self.n_coded is None, added=added,
                     runs=runs, uncoded=uncoded)
 
-            snapshot = exact = snapshot_of(native)
-            if native_exact is not None:
-                exact = snapshot_of(native_exact)
+            snapshot = snapshot_of(native)
+            exact = snapshot if native_exact is None else snapshot_of(native_exact)
             made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact)
         return made[1]
 
@@ -210,6 +210,10 @@ class Store:
         """Their ids, in the order of slots."""
         return self.ids.ids_of(self.live_slots())
 
+    def named(self, ids: Int64Array) -> npt.NDArray[Any]:
+        """Ids as users know them: strings, with None for -1, where these are numbers of strings."""
+        return ids if self.labels is None else self.labels.texts(ids)
+
     def take(self, slots: Int64Array) -> Float32Array:
         """Copies of some rows, or what their codes say where that is all there is."""
         if self.n_coded is None:
@@ -262,7 +266,7 @@ class Store:
         alive[slots] = 0
         return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
 
-    def rebuilt(self, queries: Float32Array | None = None, progress: bool = False,
+    def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1, nearest: bool | None = None) -> Store:
         """One segment, without what was removed, with a new centre, and the rows coded; `nearest`:
         for queries times -1, as those that are given, None: as before."""
@@ -272,6 +276,7 @@ class Store:
                 return self._extended()
             return self._uncoded(live).rebuilt(queries, progress, threads, nearest)
         base, ids = self._merged(progress)
+        ids, labels = labels_left(ids, self.labels)
         nearest = self.for_nearest if nearest is None else nearest
         unused = self._unused_queries
         if unused is not None and nearest != self.for_nearest:
@@ -288,12 +293,12 @@ class Store:
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
         return self.changed(
-            base=base, n_coded=n_coded, ids=ids, alive=None, n_removed=0, centre=centre,
-            _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
+            base=base, n_coded=n_coded, ids=ids, labels=labels, alive=None, n_removed=0,
+            centre=centre, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
             nearest_tunings=Tunings(), _unused_queries=unused, for_nearest=nearest, built=True)
 
-    def _merged(self, progress: bool) -> tuple[RowArray, IdMap]:
+    def _merged(self, progress: Progress) -> tuple[RowArray, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
         if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
             return self._tail, self.ids
@@ -302,8 +307,10 @@ class Store:
         live = self.live_slots()
         base = np.empty((len(live), self.dim), self.base.dtype)
         starts = range(0, len(live), _ROWS_AT_ONCE)
-        for start in tqdm(starts, "merging rows", disable=not progress):
-            base[start : start + _ROWS_AT_ONCE] = self.stored(live[start : start + _ROWS_AT_ONCE])
+        with told("merging rows", len(starts), progress) as advance:
+            for block in (slice(start, start + _ROWS_AT_ONCE) for start in starts):
+                base[block] = self.stored(live[block])
+                advance(1)
         return base, self.ids.kept(live)
 
     def _uncoded(self, live: Int64Array) -> Store:
@@ -320,12 +327,12 @@ class Store:
         tail = self.stored(live[n_coded:])
         layout, far = recoding.extended(layout, n_coded, tail, self.centre, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
+        ids, labels = labels_left(self.ids.kept(np.concatenate([
+            live[:n_coded], live[n_coded:][order]])), self.labels)
         return self.changed(
-            layout=layout, base=outlier_rows,
-            n_coded=n_coded + int((~far).sum()),
-            ids=self.ids.kept(np.concatenate([live[:n_coded], live[n_coded:][order]])),
-            _tail=tail[far], _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings(),
-            nearest_tunings=Tunings())
+            layout=layout, base=outlier_rows, n_coded=n_coded + int((~far).sum()),
+            ids=ids, labels=labels, _tail=tail[far], _n_tail=int(far.sum()), alive=None,
+            n_removed=0, tunings=Tunings(), nearest_tunings=Tunings())
 
     def base_alone(self) -> Store:
         """The rows of the base, with their slots for ids, where others have runs, and so a depth of

@@ -1,4 +1,4 @@
-/* Words of the AVX2 + FMA level. */
+/* Words of the AVX2 + FMA level, and of AVX-VNNI with its dot products of bytes. */
 #ifndef FARANN_SIMD_AVX2_H
 #define FARANN_SIMD_AVX2_H
 
@@ -8,12 +8,28 @@
 #include "portable.h"
 #include "simd/compact.h"
 
+/*
+ * Included for two levels. CPUs for clients since 2021, and servers of small cores, have AVX-VNNI and
+ * no AVX-512. FARANN_EVEX_VNNI makes of it what CPUs with AVX-512 VNNI can run, for tests: the same
+ * instruction in another encoding.
+ */
+#if defined(FARANN_AVX_VNNI)
+#define FARANN_LEVEL avxvnni
+#define FARANN_LEVEL_NAME "avxvnni"
+#if defined(FARANN_EVEX_VNNI)
+#define FARANN_FEATURES "avx2,fma,f16c,avx512f,avx512vl,avx512vnni"
+#else
+#define FARANN_FEATURES "avx2,fma,f16c,avxvnni"
+#endif
+#else
 #define FARANN_LEVEL avx2
 #define FARANN_LEVEL_NAME "avx2"
+#define FARANN_FEATURES "avx2,fma,f16c"
+#endif
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FARANN_TARGET
 #else
-#define FARANN_TARGET __attribute__((target("avx2,fma,f16c")))
+#define FARANN_TARGET __attribute__((target(FARANN_FEATURES)))
 #endif
 #define WORD static FARANN_TARGET FARANN_INLINE
 
@@ -23,8 +39,12 @@ enum { F32_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
 /* The same of float64 keys, whose vectors take two registers each. */
 enum { KEY_VECTORS = 1, KEY_QUERIES = 6, FUSED = 1 };
 
+#if defined(FARANN_AVX_VNNI)
+enum { I32_LANES = 8, CODE_QUERIES = 6, CODE_PANELS = 1, LARGEST_CODE = 127 };
+#else
 /* 7-bit queries: pairs of products then fit the 16 bits that maddubs sums them in. */
 enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 63 };
+#endif
 
 typedef __m256 f32v;
 typedef __m256i i32v;
@@ -163,10 +183,16 @@ WORD int32_t i32_sum(i32v v) {
 }
 
 /* Adds to each lane the dot product of four unsigned bytes of c and four signed bytes of u. */
+#if defined(FARANN_EVEX_VNNI) && defined(FARANN_AVX_VNNI)
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) { return _mm256_dpbusd_epi32(sum, c, u); }
+#elif defined(FARANN_AVX_VNNI)
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) { return _mm256_dpbusd_avx_epi32(sum, c, u); }
+#else
 WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
     __m256i pairs = _mm256_maddubs_epi16(c, u);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+#endif
 
 /* The same with four bytes for all lanes. */
 WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {

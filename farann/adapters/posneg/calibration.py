@@ -16,8 +16,6 @@ import numpy as np
 
 from farann._types import BoolArray, Float64Array, Int64Array
 
-# Newton's method needs about six.
-_NEWTON_STEPS = 50
 CALIBRATIONS = ("platt", "isotonic", "temperature", "none")
 
 
@@ -33,7 +31,7 @@ def logit(probability: Float64Array) -> Float64Array:
     return log_odds
 
 
-def _log_odds(share: float) -> float:
+def log_odds_of(share: float) -> float:
     return float(np.log(share / (1.0 - share)))
 
 
@@ -119,21 +117,26 @@ RAW = Calibration(Linear(1.0, 0.0))
 
 
 def fit_calibration(name: str, method: Any, similarity: Float64Array, target: BoolArray,
-                    weight: Float64Array) -> Calibration:
-    """Calibrate one model, called `name` in errors, on feedback (n,) on items that it has."""
+                    weight: Float64Array, *, likes: bool | None = None,
+                    stacklevel: int = 4) -> Calibration:
+    """Calibrate one model, called `name` in errors, on feedback (n,) on items that it has.
+
+    `likes` says whether the target is a like; by default it is for the model "positive".
+    """
+    likes = name == "positive" if likes is None else likes
     n = len(target)
     if target.all() or not target.any():
         raise ValueError(f"labels: expected likes and dislikes to calibrate the {name} model by, "
                          f"got one kind only in {n} rows")
     weight = weight * (n / weight.sum())
-    base = _log_odds(float(np.average(target, weights=weight)))
+    base = log_odds_of(float(np.average(target, weights=weight)))
     curve = _fit_curve(method, similarity, target, weight)
     if isinstance(curve, Linear) and curve.slope <= 0:
         warnings.warn(
             f"{name}: higher scores don't go with more "
-            f"{'likes' if name == 'positive' else 'dislikes'} in this feedback "
+            f"{'likes' if likes else 'dislikes'} in this feedback "
             f"(slope {curve.slope:.3g}); the model is left out of account. "
-            "Are the models or the labels swapped?", UserWarning, stacklevel=4)
+            "Are the models or the labels swapped?", UserWarning, stacklevel=stacklevel)
         curve = Linear(0.0, base)
     return Calibration(curve, unknown=base)
 
@@ -150,14 +153,14 @@ def _fit_curve(method: Any, similarity: Float64Array, target: BoolArray,
         return Linear(slope, 0.0)
     if method == "isotonic":
         margin = 1.0 / (n + 2.0)
-        model = _sklearn("isotonic").IsotonicRegression(
+        model = sklearn_module("isotonic").IsotonicRegression(
             y_min=margin, y_max=1.0 - margin, out_of_bounds="clip")
         model.fit(similarity, target.astype(np.float64), sample_weight=weight)
         return Steps(np.asarray(model.X_thresholds_, np.float64),
                      np.asarray(model.y_thresholds_, np.float64))
-    model = _sklearn("base").clone(method)
+    model = sklearn_module("base").clone(method)
     model.fit(similarity[:, np.newaxis], target.astype(np.int64), sample_weight=weight)
-    if isinstance(model, _sklearn("linear_model").LogisticRegression):
+    if isinstance(model, sklearn_module("linear_model").LogisticRegression):
         return Linear(float(model.coef_[0, 0]), float(model.intercept_[0]))
     return Wrapped(model, 1.0 / (n + 2.0))
 
@@ -170,14 +173,14 @@ def _logistic(features: Float64Array, target: BoolArray, weight: Float64Array, *
     targets (n+ + 1) / (n+ + 2) and 1 / (n- + 2) keep coefficients finite where the classes
     can be separated: each row enters twice, as both classes.
     """
-    soft = _soft(target, weight)
-    spread, used = _spread(features)
+    soft = soft_targets(target, weight)
+    spread, used = spread_of(features)
     scaled = features / spread
     if intercept:
         scaled = scaled - scaled.mean(axis=0)
-    model = _sklearn("linear_model").LogisticRegression(
+    model = sklearn_module("linear_model").LogisticRegression(
         C=np.inf, fit_intercept=intercept, tol=1e-6, max_iter=1000)
-    base = _log_odds(float(np.average(soft, weights=weight)))
+    base = log_odds_of(float(np.average(soft, weights=weight)))
     coefficients, constant = np.zeros(features.shape[1]), base
     while used.any():
         model.fit(np.vstack([scaled[:, used]] * 2), np.repeat([1, 0], len(target)),
@@ -196,7 +199,7 @@ def _logistic(features: Float64Array, target: BoolArray, weight: Float64Array, *
     return coefficients.tolist(), constant if intercept else 0.0
 
 
-def _soft(target: BoolArray, weight: Float64Array) -> Float64Array:
+def soft_targets(target: BoolArray, weight: Float64Array) -> Float64Array:
     """Platt's targets."""
     likes = weight[target].sum()
     high, low = (likes + 1.0) / (likes + 2.0), 1.0 / (weight.sum() - likes + 2.0)
@@ -204,7 +207,7 @@ def _soft(target: BoolArray, weight: Float64Array) -> Float64Array:
     return targets
 
 
-def _spread(features: Float64Array) -> tuple[Float64Array, BoolArray]:
+def spread_of(features: Float64Array) -> tuple[Float64Array, BoolArray]:
     """Standard deviations by which to divide columns, and which columns aren't constant."""
     spread = features.std(axis=0)
     used = spread > 1e-12 * np.abs(features).max(axis=0)
@@ -216,77 +219,6 @@ def fit_weights(features: Float64Array, target: BoolArray,
                 weight: Float64Array) -> tuple[list[float], float]:
     """Coefficients of zero or more, and the intercept, of a logistic regression."""
     return _logistic(features, target, weight * (len(weight) / weight.sum()))
-
-
-def fit_weights_within_users(features: Float64Array, target: BoolArray, weight: Float64Array,
-                             users: Int64Array, free: int = 0) -> Float64Array:
-    """Coefficients of a logistic regression in which each user has an intercept of their own.
-
-    Lists are made for one user at a time, so what makes some users like more than others must
-    not count for or against a model. The intercepts have a standard normal prior, as many users
-    have little feedback, and are forgotten.
-
-    Parameters
-    ----------
-    features : (n, m)
-    target, weight : (n,)
-    users : int64 (n,)
-        Numbers from 0.
-    free : int
-        Of so many of the last coefficients the sign is free; the others are zero or more.
-    """
-    weight = weight * (len(weight) / weight.sum())
-    soft = _soft(target, weight)
-    spread, used = _spread(features)
-    scaled = (features - features.mean(axis=0)) / spread
-    signed = np.arange(features.shape[1]) >= features.shape[1] - free
-    coefficients = np.zeros(features.shape[1])
-    while used.any():
-        coefficients[:] = 0.0
-        coefficients[used] = _with_intercepts(scaled[:, used], soft, weight, users)
-        wrong = used & ~signed & (coefficients < 0)
-        if not wrong.any():
-            break
-        used &= ~wrong
-        coefficients[:] = 0.0
-    return coefficients / spread
-
-
-def _with_intercepts(features: Float64Array, soft: Float64Array, weight: Float64Array,
-                     users: Int64Array) -> Float64Array:
-    """Newton's method, with the users' intercepts, whose part of the matrix is diagonal, solved
-    for first."""
-    columns = np.column_stack([features, np.ones(len(features))])
-    solution = np.zeros(columns.shape[1])
-    solution[-1] = _log_odds(float(np.average(soft, weights=weight)))
-    own = np.zeros(int(users.max()) + 1)
-
-    def loss(solution: Float64Array, own: Float64Array) -> float:
-        score = columns @ solution + own[users]
-        return float(weight @ (np.logaddexp(0.0, score) - soft * score) + 0.5 * own @ own)
-
-    least = loss(solution, own)
-    for _ in range(_NEWTON_STEPS):
-        chance = expit(columns @ solution + own[users])
-        slack, curvature = weight * (soft - chance), weight * chance * (1.0 - chance)
-        curved = columns * curvature[:, np.newaxis]
-        by_user = np.column_stack([np.bincount(users, column, len(own)) for column in curved.T])
-        diagonal = np.bincount(users, curvature, len(own)) + 1.0
-        rest = np.bincount(users, slack, len(own)) - own
-        matrix = columns.T @ curved - by_user.T @ (by_user / diagonal[:, np.newaxis])
-        # Two models may say the same: the shortest solution gives each half.
-        step = np.linalg.lstsq(matrix, columns.T @ slack - by_user.T @ (rest / diagonal),
-                               rcond=1e-10)[0]
-        step_own, share = (rest - by_user @ step) / diagonal, 1.0
-        found = loss(solution + step, own + step_own)
-        while found > least and share > 1e-6:
-            share /= 2.0
-            found = loss(solution + share * step, own + share * step_own)
-        solution, own = solution + share * step, own + share * step_own
-        if least - found <= 1e-12 * abs(least):
-            break
-        least = found
-    return solution[:-1]
 
 
 def item_log_odds(items: Int64Array, size: int, target: BoolArray, weight: Float64Array,
@@ -308,7 +240,7 @@ def item_log_odds(items: Int64Array, size: int, target: BoolArray, weight: Float
         For each feedback those of its item without that feedback itself, to learn from.
     """
     mean = float(np.average(target, weights=weight))
-    base = _log_odds(mean)
+    base = log_odds_of(mean)
     likes = np.bincount(items, weights=weight * target, minlength=size).astype(np.float64)
     every = np.bincount(items, weights=weight, minlength=size).astype(np.float64)
 
@@ -321,7 +253,7 @@ def item_log_odds(items: Int64Array, size: int, target: BoolArray, weight: Float
     return shrunk(likes, every), shrunk(likes[items] - weight * target, every[items] - weight)
 
 
-def _sklearn(module: str) -> Any:
+def sklearn_module(module: str) -> Any:
     """A module of scikit-learn, which is imported only when something is fitted."""
     from importlib import import_module
 

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from farann import metrics
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array
 from farann.adapters.posneg.calibration import (
     RAW,
     Calibration,
     Linear,
     fit_calibration,
     fit_weights,
-    fit_weights_within_users,
     item_log_odds,
 )
+from farann.adapters.posneg.feedback import Feedback, askers
 from farann.adapters.posneg.fusion import Fusion, Parts
-from farann.adapters.posneg.scoring import Model, Pair, Scorer, numbers_of
+from farann.adapters.posneg.intercepts import fit_personal, fit_weights_within_users
+from farann.adapters.posneg.scoring import Model, Pair, Scorer
 from farann.adapters.posneg.sides import Normaliser, Side
-from farann.contract import checks
 
 # Weights that are tried where no likelihood says which is best.
 _WEIGHTS = np.linspace(0.0, 1.0, 21)
 # Queries, or feedback, looked at together.
 _QUERIES = 64
 _FEEDBACK = 1 << 16
-# Feedback that weighs less beside the heaviest counts for nothing, and its inverse overflows.
-_LEAST_WEIGHT = 2.0**-100
+# A veto that drops so much of what was shown deserves a warning.
+_MUCH = 0.9
 
 
 class Settings(NamedTuple):
@@ -40,78 +40,7 @@ class Settings(NamedTuple):
     fusion: Fusion
     fit_weight: bool
     item_prior: float | None
-
-
-class Feedback(NamedTuple):
-    """Checked feedback: `queries` of both models, and (n,) arrays."""
-
-    queries: tuple[Float32Array, Float32Array]
-    users: Int64Array
-    items: Int64Array
-    liked: BoolArray
-    weight: Float64Array
-    by_user: bool
-
-
-def known_items(ids: Int64Array, item_ids: npt.ArrayLike) -> Int64Array:
-    """Places of ids that must all be known."""
-    wanted = checks.to_ids("item_ids", item_ids)
-    items = numbers_of(ids, wanted)
-    if len(items) < len(wanted):
-        unknown = wanted[~np.isin(wanted, ids)]
-        raise KeyError(f"item_ids: {unknown[0]} is in neither model")
-    return items
-
-
-def checked(queries: tuple[Float32Array, Float32Array], ids: Int64Array, item_ids: npt.ArrayLike,
-            labels: npt.ArrayLike, users: npt.ArrayLike | None,
-            sample_weight: npt.ArrayLike | None, prior: float | None) -> Feedback:
-    """Check the arguments of `fit`."""
-    items = known_items(ids, item_ids)
-    n = len(items)
-    if n == 0:
-        raise ValueError("item_ids: expected feedback, got none")
-    if users is None:
-        rows = np.arange(n)
-        if len(queries[0]) != n:
-            raise ValueError(f"item_ids: expected {len(queries[0])} ids, one a query, got {n}; "
-                             "users= says which query belongs to which feedback")
-    else:
-        rows = _sized("users", checks.to_ids("users", users), n)
-        bad = rows[(rows < 0) | (rows >= len(queries[0]))]
-        if len(bad):
-            raise ValueError(f"users: expected numbers of the {len(queries[0])} queries, "
-                             f"got {bad[0]}")
-    given = _sized("labels", checks.to_array("labels", labels), n)
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"labels: expected 0 and 1, got an array of {given.dtype}")
-    wrong = given[(given != 0) & (given != 1)]
-    if len(wrong):
-        raise ValueError(f"labels: expected 0 and 1, got {wrong[0]}")
-    liked = given == 1
-    weight = np.ones(n)
-    if sample_weight is not None:
-        weight = _sized("sample_weight", checks.to_numbers("sample_weight", sample_weight), n)
-        if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-            raise ValueError("sample_weight: expected finite numbers of 0 or more, not all 0")
-        weight /= weight.max()  # else sums overflow
-        weight[weight < _LEAST_WEIGHT] = 0.0
-    if prior is not None:
-        share = checks.to_float("prior", prior)
-        if not _LEAST_WEIGHT <= share < 1:
-            raise ValueError(f"prior: expected a share between 0 and 1, got {share:g}")
-        likes = weight[liked].sum() / weight.sum()
-        if 0 < likes < 1:
-            weight = weight * np.where(liked, share / likes, (1 - share) / (1 - likes))
-    kept = weight > 0
-    return Feedback(queries, rows[kept], items[kept], liked[kept],
-                    weight[kept] * (kept.sum() / weight.sum()), users is not None)
-
-
-def _sized(name: str, array: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
-    if array.shape != (n,):
-        raise ValueError(f"{name}: expected shape ({n},), one a feedback, got {array.shape}")
-    return array
+    veto: float | tuple[str, float] | None = None
 
 
 def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
@@ -152,9 +81,37 @@ def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
             weight = _best_weight(pair, model, parts, feedback)
         fusion = fusion._replace(weight=weight)
         model = replace(model, fusion=fusion)
-    fused = (_fused_by_rank(pair, model, feedback) if fusion.by_rank else fusion(parts)[:, 0])
+    fused = (fused_of(pair, model, feedback) if fusion.by_rank else fusion(parts)[:, 0])
     (slope,), intercept = fit_weights(fused[:, np.newaxis], feedback.liked, feedback.weight)
-    return replace(model, probability=Linear(slope, intercept))
+    personal = None
+    if feedback.by_user:
+        personal = fit_personal(fused, feedback.liked, feedback.weight, feedback.users,
+                                len(feedback.queries[0]))
+    return replace(model, probability=Linear(slope, intercept), personal=personal,
+                   veto=_threshold(settings.veto, fusion.chances(parts)[1][:, 0], feedback))
+
+
+def _threshold(veto: float | tuple[str, float] | None, chance: Float64Array,
+               feedback: Feedback) -> float | None:
+    """The greatest P(dislike) that is not dropped, by the feedback's own."""
+    if veto is None:
+        return None
+    asked = veto
+    if isinstance(veto, tuple) and veto[0] == "quantile":
+        order = np.argsort(chance)
+        share = np.cumsum(feedback.weight[order]) / feedback.weight.sum()
+        at = min(int(np.searchsorted(share, veto[1])), len(order) - 1)
+        veto = float(chance[order[at]])
+    elif isinstance(veto, tuple):
+        base = float(np.average(~feedback.liked, weights=feedback.weight))
+        odds = veto[1] * base / (1.0 - base)
+        veto = odds / (1.0 + odds)
+    dropped = float(np.average(chance > veto, weights=feedback.weight))
+    if dropped >= _MUCH and not (isinstance(asked, tuple) and asked[0] == "quantile"):
+        warnings.warn(f"veto: P(dislike) is above {veto:.3g} for {100 * dropped:.0f} % of what "
+                      "was shown, and that is dropped; veto=('lift', 2) or ('quantile', 0.8) "
+                      "goes by the feedback", UserWarning, stacklevel=4)
+    return float(veto)
 
 
 def _both_kinds(liked: BoolArray) -> None:
@@ -193,7 +150,7 @@ def _similarities(side: Side, queries: Float32Array, normalize: str | None,
     return found
 
 
-def _fused_by_rank(pair: Pair, model: Model, feedback: Feedback) -> Float64Array:
+def fused_of(pair: Pair, model: Model, feedback: Feedback) -> Float64Array:
     """Fused scores of feedback where they depend on all other items."""
     found = np.empty(len(feedback.items))
     positive, negative = feedback.queries
@@ -243,22 +200,13 @@ def _linear_weights(liked: Float64Array, disliked: Float64Array, about_items: Fl
         columns = [liked, -disliked]
     found = fit_weights_within_users(
         np.column_stack([*columns, about_items]), feedback.liked, feedback.weight,
-        _askers(feedback), free=max(m - 1, 0))
+        askers(feedback), free=max(m - 1, 0))
     models, of_items = found[: len(columns)], found[len(columns) :]
     if models.sum() <= 0:
         return weight, of_items
     if settings.fit_weight:
         weight = float(models[0] / models.sum())
     return weight, of_items / models.sum()
-
-
-def _askers(feedback: Feedback) -> Int64Array:
-    """Whose each feedback is, as numbers from 0; equal queries are the same user's."""
-    if feedback.by_user:
-        return feedback.users
-    both = np.hstack(feedback.queries)[feedback.users]
-    rows = np.ascontiguousarray(both).view(np.dtype((np.void, both.itemsize * both.shape[1])))
-    return np.unique(rows[:, 0], return_inverse=True)[1]
 
 
 def _best_weight(pair: Pair, model: Model, parts: Parts, feedback: Feedback) -> float:
@@ -268,10 +216,13 @@ def _best_weight(pair: Pair, model: Model, parts: Parts, feedback: Feedback) -> 
         return fusion.weight
     quality: list[float] = []
     users = feedback.users if feedback.by_user else np.zeros(len(feedback.users), np.int64)
+    if fusion.by_rank:  # ranks don't depend on the weight
+        alone = [fused_of(pair, replace(model, fusion=fusion._replace(weight=weight)),
+                                feedback) for weight in (1.0, 0.0)]
     for weight in _WEIGHTS:
-        tried = replace(model, fusion=fusion._replace(weight=float(weight)))
-        fused = (_fused_by_rank(pair, tried, feedback) if fusion.by_rank
-                 else tried.fusion(parts)[:, 0])
+        tried = fusion._replace(weight=float(weight))
+        fused = (weight * alone[0] + (1.0 - weight) * alone[1] if fusion.by_rank
+                 else tried(parts)[:, 0])
         auc = metrics.auc_by_user(users, feedback.liked, fused)
         quality.append(float(np.nanmean(auc)) if not np.isnan(auc).all() else 0.5)
     best = np.flatnonzero(np.asarray(quality) >= np.max(quality))

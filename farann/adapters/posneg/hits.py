@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from farann._types import Float64Array, Int64Array
+from farann.adapters.posneg.blend import Blended, Found, chances_of
 from farann.adapters.posneg.scoring import Scored
 
 
@@ -52,6 +53,27 @@ class LinearLogit(NamedTuple):
     negative_unknown: float
 
 
+class FusionHits(NamedTuple):
+    """The k best items of each query, and why they are there.
+
+    Attributes
+    ----------
+    scores : float64 (n_queries, k), or (k,) for a single query
+        What they are ordered by, largest first. NaN where there are fewer items.
+    ids : int64, the same shape
+        The items' ids; -1 where there are fewer.
+    log_odds : float64, the same shape
+        The fused log-odds of a like if the item is shown, for `probability`.
+    chances : dict of float64, the same shape
+        By the name of each model that counts: P(like) by it, or P(dislike) if its sign is -1.
+    """
+
+    scores: Float64Array
+    ids: Int64Array
+    log_odds: Float64Array
+    chances: dict[str, Float64Array]
+
+
 def hits_of(ids: Int64Array, scored: Scored, single: bool) -> PosNegHits:
     """Items by their ids; those of the only query if it was a single one."""
     none = scored.items < 0
@@ -59,3 +81,19 @@ def hits_of(ids: Int64Array, scored: Scored, single: bool) -> PosNegHits:
              for part in (scored.fused, scored.liked, scored.disliked)]
     hits = PosNegHits(parts[0], np.where(none, -1, ids[scored.items]), parts[1], parts[2])
     return PosNegHits(*(part[0] for part in hits)) if single else hits
+
+
+def fusion_hits(blended: Blended, found: Found, single: bool,
+                same: Int64Array | None = None) -> FusionHits:
+    """What was found, with the log-odds and chances by a ranking without exposure.
+
+    `same` are the items if they are the same for all queries.
+    """
+    items, none = found.items, found.items < 0
+    asked = items if same is None else same
+    parts = [np.where(none, np.nan, part) for part in (found.fused, blended(asked).fused)]
+    ids, chances = np.where(none, -1, blended.members.ids[items]), chances_of(blended, asked)
+    if single:
+        parts, ids = [part[0] for part in parts], ids[0]
+        chances = {name: part[0] for name, part in chances.items()}
+    return FusionHits(parts[0], ids, parts[1], chances)

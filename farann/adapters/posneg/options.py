@@ -21,12 +21,12 @@ class Options(NamedTuple):
     fusion: Fusion
     weight: float | str
     item_prior: float | None
-    veto: float | None
+    veto: float | tuple[str, float] | None
 
 
 def check_options(*, calibration: Any, fusion: str, weight: float | str | None,
                   normalize: str | None, item_prior: float | None, missing: str,
-                  veto: float | None, rank_constant: float) -> Options:
+                  veto: Any, rank_constant: float) -> Options:
     """Check the arguments of `PosNegRanker`; see there."""
     checks.to_choice("fusion", fusion, FUSIONS)
     checks.to_choice("normalize", normalize, NORMALISATIONS)
@@ -43,20 +43,39 @@ def check_options(*, calibration: Any, fusion: str, weight: float | str | None,
     fitted = isinstance(weight, str) and weight == "fit"
     if not fitted:
         weight = between("weight", weight, 0.0, 1.0)
-    prior = _item_prior(item_prior)
+    prior = item_prior_of(item_prior)
     rank_constant = checks.to_finite("rank_constant", rank_constant)
     if rank_constant < 0:
         raise ValueError(f"rank_constant: expected 0 or more, got {rank_constant}")
     if veto is None and fusion == "veto":
-        veto = 0.5
+        veto = ("lift", 1.0) if calibrated else 0.5
     if fusion == "product" and not (calibrated or normalize in ("minmax", "rank")):
         raise ValueError("fusion: 'product' needs numbers between 0 and 1; expected a "
                          "calibration, or normalize='minmax' or 'rank'")
     return Options(Fusion(fusion, 0.5 if fitted else float(weight), calibrated, rank_constant),
-                   weight, prior, None if veto is None else checks.to_finite("veto", veto))
+                   weight, prior, _veto(veto, calibrated))
 
 
-def _item_prior(value: float | None) -> float | None:
+def _veto(value: Any, calibrated: bool) -> float | tuple[str, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, (tuple, list)):
+        return checks.to_finite("veto", value)
+    if len(value) != 2 or value[0] not in ("quantile", "lift"):
+        raise ValueError("veto: expected a number, ('quantile', q) or ('lift', x), got "
+                         f"{checks.shown(value)}")
+    if not calibrated:
+        raise ValueError(f"veto: without calibration expected a number, got {value[0]!r}")
+    if value[0] == "quantile":
+        return "quantile", between("veto", value[1], 0.0, 1.0)
+    times = checks.to_finite("veto", value[1])
+    if times <= 0:
+        raise ValueError(f"veto: expected a lift above 0, got {times:g}")
+    return "lift", times
+
+
+def item_prior_of(value: float | None) -> float | None:
+    """A checked `item_prior`."""
     if value is None:
         return None
     prior = checks.to_float("item_prior", value)

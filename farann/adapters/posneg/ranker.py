@@ -7,21 +7,23 @@ The page on likes and dislikes in the documentation has the theory, and results 
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float64Array, Int64Array
-from farann.adapters.posneg import fitting, ranker_file, retrieval
+from farann.adapters.posneg import feedback, fitting, retrieval
 from farann.adapters.posneg.calibration import RAW, expit
 from farann.adapters.posneg.hits import LinearLogit, PosNegHits, hits_of
+from farann.adapters.posneg.judging import JudgedPair
 from farann.adapters.posneg.options import check_options
-from farann.adapters.posneg.scoring import Filters, Model, Pair, Scorer, paired, query_pair
-from farann.adapters.posneg.sides import Side, rows_of
+from farann.adapters.posneg.replacing import by_id
+from farann.adapters.posneg.scoring import Filters, Model, Scorer, paired, query_pair
+from farann.adapters.posneg.sides import rows_of_both
+from farann.adapters.posneg.stored import Stored
 from farann.contract import checks
-from farann.contract.errors import FormatError
 from farann.index import Index
 from farann.runtime import pool
 
@@ -31,7 +33,7 @@ __all__ = ["LinearLogit", "PosNegHits", "PosNegRanker"]
 _QUERIES, _FEW_QUERIES = 4096, 64
 
 
-class PosNegRanker:
+class PosNegRanker(Stored, JudgedPair):
     """Nearest to what is liked and furthest from what is disliked, on one scale.
 
     Parameters
@@ -61,10 +63,13 @@ class PosNegRanker:
         how long its vectors are in both models (not under "cosine"). None leaves it out, and so
         does the calibration "none".
     missing : {"prior", "drop"}
-        An item that one model lacks counts there as average feedback does, or is left out.
-    veto : float, optional
-        Drop items whose P(dislike) is above it, whatever the fusion. For the fusion "veto"
-        the default is 0.5.
+        An item that one model lacks counts there as average feedback does, or is left out. By
+        "prior" so counts a user whom a model under "cosine" lacks, whose query is zeros.
+    veto : float, ("quantile", q) or ("lift", x), optional
+        Drop items whose P(dislike) is above it, whatever the fusion: above a chance, above the
+        chance that a share q of the feedback of `fit` is not above, or if the odds of a dislike
+        are more than x times those of the feedback. For the fusion "veto" the default is
+        ("lift", 1), and without calibration 0.5.
     rank_constant : float
         The constant of "rrf".
     threads : int, optional
@@ -112,9 +117,9 @@ class PosNegRanker:
                  calibration: Any = "platt", fusion: str = "logit",
                  weight: float | str | None = None, normalize: str | None = None,
                  item_prior: float | None = 4.0, missing: str = "prior",
-                 veto: float | None = None, rank_constant: float = 60.0,
+                 veto: float | tuple[str, float] | None = None, rank_constant: float = 60.0,
                  threads: int | None = None) -> None:
-        checks.to_choice("metric", metric, ("dot", "cosine", "l2"))
+        metric = checks.to_metric(metric)
         options = check_options(
             calibration=calibration, fusion=fusion, weight=weight, normalize=normalize,
             item_prior=item_prior, missing=missing, veto=veto, rank_constant=rank_constant)
@@ -122,8 +127,7 @@ class PosNegRanker:
         self._weight, self._item_prior = options.weight, options.item_prior
         self._veto = options.veto
         self._threads = checks.to_threads(threads)
-        sides = [rows_of(name, given, ids, metric)
-                 for name, given in (("positive", positive), ("negative", negative))]
+        sides = rows_of_both(positive, negative, ids, metric)
         self._ids, self._pair = paired(sides, missing, normalize, self._threads)
         if calibration == "none" and not all(side.known.all() for side in self._pair[:2]):
             raise ValueError("missing: without calibration nothing can stand for an item that one "
@@ -219,15 +223,44 @@ class PosNegRanker:
             If a model's scores don't rise with what they should; it is then left out of
             account.
         """
-        queries = query_pair(self._pair, positive_queries, negative_queries, single=False)
-        feedback = fitting.checked(queries, self._ids, item_ids, labels, users, sample_weight,
-                                   prior)
+        queries = query_pair(self._pair, positive_queries, negative_queries, single=False,
+                             zeros=self._zeros)
+        given = feedback.checked(queries, self._ids, item_ids, labels, users, sample_weight,
+                                 prior)
+        if self._fusion.by_rank or self._normalize is not None:
+            given = feedback.by_asker(given)
         settings = fitting.Settings(self._calibration, self._fusion, self._weight == "fit",
-                                    self._item_prior)
-        model = fitting.fit(self._pair, settings, feedback)
+                                    self._item_prior, self._veto)
+        model = fitting.fit(self._pair, settings, given)
         with self._lock:
             self._model, self._joint = model, None
         return self
+
+    def replace(self, positive: npt.ArrayLike | Index, negative: npt.ArrayLike | Index, *,
+                ids: npt.ArrayLike | None = None, metric: str | None = None) -> PosNegRanker:
+        """A ranker of models trained anew, under what this one has learned.
+
+        Calibrations and weights stay, and so does what each item adds to its log-odds: models
+        that were trained on part of the log, so that the rest could calibrate them, may be
+        trained again on all of it. Items may come and go; new ones add nothing.
+
+        Parameters
+        ----------
+        positive, negative, ids, metric
+            As in the constructor; the metric of this ranker's positive model by default.
+
+        Returns
+        -------
+        PosNegRanker
+            A new one; this one stays as it is.
+        """
+        model = self._fitted()
+        metric = self._pair.positive.metric if metric is None else metric
+        other = PosNegRanker(positive, negative, ids=ids, metric=metric, threads=self._threads,
+                             **self._settings())
+        other._model = dataclasses.replace(
+            model, items=by_id(self._ids, model.items, other._ids))
+        return other
 
     # ---- asking ----
 
@@ -257,7 +290,8 @@ class PosNegRanker:
         if candidates is not None:
             candidates = checks.to_int("candidates", candidates, k)
         model = self._fitted()
-        queries = query_pair(self._pair, positive_queries, negative_queries, single=True)
+        queries = query_pair(self._pair, positive_queries, negative_queries, single=True,
+                             zeros=self._zeros)
         checks.check_padding(k, len(queries[0]), len(self._ids))
         single = np.ndim(positive_queries) == 1
         filters = Filters.of(self._ids, exclude, allowed, len(queries[0]), single)
@@ -265,7 +299,8 @@ class PosNegRanker:
         step = _FEW_QUERIES if self._normalize == "rank" else _QUERIES
         for start in range(0, len(queries[0]), step):
             some = slice(start, start + step)
-            scorer = Scorer(self._pair, model, queries[0][some], queries[1][some], self._veto)
+            scorer = Scorer(self._pair, model, queries[0][some], queries[1][some],
+                            self._threshold(model))
             best = retrieval.best(scorer, k, filters.take(some), candidates, self._joint_of)
             retrieval.put(found, some, best)
         return hits_of(self._ids, found, single)
@@ -291,97 +326,50 @@ class PosNegRanker:
             If an item is unknown.
         """
         model = self._fitted()
-        queries = query_pair(self._pair, positive_queries, negative_queries, single=True)
-        items = fitting.known_items(self._ids, item_ids)
-        scorer = Scorer(self._pair, model, *queries, self._veto)
+        queries = query_pair(self._pair, positive_queries, negative_queries, single=True,
+                             zeros=self._zeros)
+        items = feedback.known_items(self._ids, item_ids)
+        scorer = Scorer(self._pair, model, *queries, self._threshold(model))
         if model.fusion.by_rank or 4 * len(items) > len(self._ids):
             scored = scorer.everything().map(lambda part: part[:, items])
         else:
             scored = scorer(np.broadcast_to(items, (len(scorer), len(items))))
         return hits_of(self._ids, scored, np.ndim(positive_queries) == 1)
 
-    def probability(self, scores: npt.ArrayLike) -> Float64Array:
+    def probability(self, scores: npt.ArrayLike, users: npt.ArrayLike | None = None
+                    ) -> Float64Array:
         """Chances that items with these fused scores are liked; NaN stays NaN.
 
         Parameters
         ----------
         scores : array_like of float
             `scores` of `rank` or `score`, which were calibrated by `fit` for this.
+        users : array_like of int (len(scores),), optional
+            Rows of the queries of `fit`, each of whom likes more or less than others; -1 is
+            somebody else.
 
         Returns
         -------
         float64, the same shape
         """
-        line = self._fitted().probability
-        if line is None:
+        model = self._fitted()
+        if model.probability is None:
             raise RuntimeError("probability: fit must be called first")
         fused = checks.to_numbers("scores", scores)
-        chance = expit(line(np.where(np.isfinite(fused), fused, 0.0)))
+        finite = np.where(np.isfinite(fused), fused, 0.0)
+        chance = (expit(model.probability(finite)) if users is None else
+                  feedback.personal_chance(model.personal, model.probability, finite, users))
         chance = np.where(np.isneginf(fused), 0.0, chance)  # dropped by the veto
         return np.where(np.isnan(fused), np.nan, chance)
 
-    # ---- files ----
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the ranker, with both models' rows, to a file that is replaced whole or not.
-
-        Parameters
-        ----------
-        path : str or path-like
-
-        Raises
-        ------
-        TypeError
-            If it was calibrated by an estimator other than scikit-learn's LogisticRegression,
-            which a file without code can't hold.
-        """
-        ranker_file.write(path, self._settings(), self._ids, self._pair, self._model)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PosNegRanker:
-        """Read a ranker from a file.
-
-        Raises
-        ------
-        FormatError
-            If the file is no ranker, is truncated or altered, or of a newer version.
-        """
-        content = ranker_file.read(path)
-        try:
-            return cls._made_of(content)
-        except (TypeError, ValueError) as error:
-            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
-
-    @classmethod
-    def _made_of(cls, content: ranker_file.Content) -> PosNegRanker:
-        indexes = []
-        for rows, ids, metric in content.sides:
-            index = Index(rows.shape[1], metric, codes="float32")
-            index.add(rows, ids)
-            indexes.append(index)
-        ranker = cls(*indexes, **content.settings)
-        ranker._model = content.model(ranker._fusion, ranker._ids)
-        return ranker
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items()
-                if name not in ("_lock", "_joint", "_pair")} | {
-                    "sides": [(side.rows, side.items, side.metric) for side in self._pair[:2]]}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        sides = [Side(rows, items, len(state["_ids"]), metric, state["_threads"])
-                 for rows, items, metric in state.pop("sides")]
-        self.__dict__.update(state)
-        self._pair = Pair(sides[0], sides[1], self._normalize)
-        self._lock, self._joint = pool.fresh_lock(self), None
-
     # ---- shared by the above ----
 
-    def _settings(self) -> dict[str, Any]:
-        return {"calibration": self._calibration, "fusion": self._fusion.name,
-                "weight": self._weight, "normalize": self._normalize,
-                "item_prior": self._item_prior, "missing": self._missing, "veto": self._veto,
-                "rank_constant": self._fusion.rank_constant}
+    @property
+    def _zeros(self) -> bool:
+        return self._missing == "prior" and self._fusion.calibrated
+
+    def _threshold(self, model: Model) -> float | None:
+        return model.veto if isinstance(self._veto, tuple) else self._veto
 
     def _fitted(self) -> Model:
         model = self._model

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.calibration import Calibration, Curve, Linear, Steps
 from farann.adapters.posneg.fusion import Fusion
+from farann.adapters.posneg.intercepts import Personal
 from farann.adapters.posneg.scoring import Model, Pair
 from farann.contract import checks
 from farann.contract.errors import FormatError
@@ -49,7 +50,10 @@ def write(path: str | os.PathLike[str], settings: Mapping[str, Any], ids: Int64A
         fitted: dict[str, Any] = {
             "weight": model.fusion.weight,
             "probability": None if model.probability is None else list(model.probability),
+            "veto": model.veto,
         }
+        if model.personal is not None:
+            fitted["personal"], arrays["users"] = list(model.personal.line), model.personal.own
         for name, calibration in zip(_SIDES, (model.positive, model.negative), strict=True):
             fitted[name] = {key: float(getattr(calibration, key)) for key in _NUMBERS}
             if isinstance(calibration.curve, Linear):
@@ -82,7 +86,7 @@ def _content(metadata: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -
     settings = {key: metadata[key] for key in _SETTINGS}
     sides = []
     for name in _SIDES:
-        rows, ids = _array(arrays, f"{name}.rows", np.float32, 2), _array(
+        rows, ids = array_of(arrays, f"{name}.rows", np.float32, 2), array_of(
             arrays, f"{name}.ids", np.int64, 1)
         if len(rows) != len(ids) or not rows.size:
             raise FormatError(f"section '{name}.ids' does not fit '{name}.rows'")
@@ -101,29 +105,35 @@ def _model(fitted: Any, arrays: Mapping[str, npt.NDArray[Any]], fusion: Fusion,
            size: int) -> Model | None:
     if fitted is None:
         return None
-    items = _array(arrays, "items", np.float64, 1)
+    items = array_of(arrays, "items", np.float64, 1)
     if len(items) != size:
         raise FormatError("section 'items' does not fit the ids")
     try:
         calibrations = [_calibration(fitted[name], arrays, name) for name in _SIDES]
         line = fitted["probability"]
-        probability = None if line is None else _line("probability", line)
+        probability = None if line is None else line_of("probability", line)
         weight = checks.to_finite("weight", fitted["weight"])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        # Files of before have none of these.
+        veto, personal = fitted.get("veto"), None
+        veto = None if veto is None else checks.to_finite("veto", veto)
+        if fitted.get("personal") is not None:
+            personal = Personal(line_of("personal", fitted["personal"]),
+                                array_of(arrays, "users", np.float64, 1))
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"metadata: 'fitted' is not what fit finds: {error}") from None
     if not 0 <= weight <= 1:
         raise FormatError(f"metadata: the weight can't be {weight}")
     return Model(calibrations[0], calibrations[1], fusion._replace(weight=weight), items,
-                 probability)
+                 probability, veto, personal)
 
 
 def _calibration(numbers: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
                  name: str) -> Calibration:
     curve: Curve
     if "line" in numbers:
-        curve = _line("line", numbers["line"])
+        curve = line_of("line", numbers["line"])
     else:
-        steps: Float64Array = _array(arrays, f"{name}.steps", np.float64, 2)
+        steps: Float64Array = array_of(arrays, f"{name}.steps", np.float64, 2)
         ordered = len(steps) == 2 and steps.shape[1] > 0 and (np.diff(steps, axis=1) >= 0).all()
         if not ordered or not (steps[1] > 0).all() or not (steps[1] < 1).all():
             raise FormatError(f"section '{name}.steps' is no isotonic regression")
@@ -131,13 +141,15 @@ def _calibration(numbers: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     return Calibration(curve, *(checks.to_finite(key, numbers[key]) for key in _NUMBERS))
 
 
-def _line(name: str, numbers: Any) -> Linear:
+def line_of(name: str, numbers: Any) -> Linear:
+    """Two finite numbers as a line."""
     slope, intercept = numbers
     return Linear(checks.to_finite(name, slope), checks.to_finite(name, intercept))
 
 
-def _array(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,
+def array_of(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,
            ndim: int) -> npt.NDArray[Any]:
+    """A section that must be there, of this type and of finite numbers."""
     array = arrays.get(name)
     if array is None or array.dtype != dtype or array.ndim != ndim:
         raise FormatError(f"section {name!r} is missing or of another type")

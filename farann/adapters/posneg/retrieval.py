@@ -12,16 +12,14 @@ import numpy as np
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.fusion import Parts
+from farann.adapters.posneg.joint import JointIndex
 from farann.adapters.posneg.scoring import Filters, Model, Pair, Scored, Scorer
 from farann.adapters.posneg.sides import Side
-from farann.index import Index
 
 # Candidates scored at a time, over all queries.
 _PAIRS = 1 << 20
 # How far the first look goes down the lists, at least.
 _DEPTH = 64
-# Candidates beyond k that the first search brings.
-_SPARE = 16
 # From this share of all items on, looking at lists costs more than scoring everything.
 _DENSE = 0.25
 
@@ -30,25 +28,12 @@ class Joint:
     """Both models as one index, whose dot product orders items as the fused log-odds do.
 
     A row holds both embeddings of an item, its own log-odds, and for each model whether it
-    lacks the item. What rounding the query to float32 can change is bounded, and what lies
-    within that bound of the k-th best is scored again in float64.
+    lacks the item.
     """
 
     def __init__(self, pair: Pair, model: Model, threads: int | None) -> None:
-        size = len(model.items)
-        columns = []
-        for side in pair[:2]:
-            rows = np.zeros((size, side.dim), np.float32)
-            rows[side.items] = side.unit_rows()
-            columns.append(rows)
         extra = np.column_stack([model.items, ~pair.positive.known, ~pair.negative.known])
-        self._used = extra.any(axis=0)
-        columns.append(extra[:, self._used].astype(np.float32))
-        rows = np.hstack(columns)
-        self._largest = float(np.sqrt(np.einsum("id,id->i", rows, rows, dtype=np.float64)).max())
-        self._index = Index(rows.shape[1], "dot", threads=threads)
-        self._index.add(rows)
-        self._index.build()
+        self._index = JointIndex(pair[:2], extra, threads)
 
     @staticmethod
     def serves(pair: Pair, model: Model) -> bool:
@@ -60,25 +45,9 @@ class Joint:
     def search(self, scorer: Scorer, k: int, filters: Filters) -> Scored:
         """The k best items of each query."""
         vectors, constant = self._vectors(scorer)
-        length = np.sqrt(np.einsum("id,id->i", vectors, vectors))
-        unit = (vectors / np.where(length > 0, length, 1.0)[:, np.newaxis]).astype(np.float32)
-        slack = 2.0**-22 * length * self._largest + 2.0**-40 * np.abs(constant).sum(axis=1)
-        size = len(self._index)
-        found = empty(len(scorer), k)
-        active, depth = np.arange(len(scorer)), min(size, k + _SPARE)
-        while len(active):
-            some = filters.take(active)
-            hits = self._index.search_nearest(unit[active], depth, **some.search())
-            scored = scorer.take(active)(hits.ids)
-            best = scored.best(k)
-            put(found, active, best)
-            rest = hits.scores[:, -1].astype(np.float64) * length[active]
-            rest += constant[active].sum(axis=1) + slack[active]
-            done = (best.fused[:, -1] > rest) | (hits.ids[:, -1] < 0)
-            if depth == size:
-                break
-            active, depth = active[~done], min(size, 4 * depth)
-        return found
+        return self._index.search(
+            empty(len(scorer), k), vectors, constant, k, filters,
+            lambda active, items: scorer.take(active)(items).best(k), put)
 
     def _vectors(self, scorer: Scorer) -> tuple[Float64Array, Float64Array]:
         """Query vectors in float64, and what is the same for all items, as two summands."""
@@ -91,12 +60,14 @@ class Joint:
             assert line is not None
             slope = sign * line.slope / normaliser.scale
             constant = sign * line.intercept - slope * normaliser.shift
+            lacks = side.lacks(queries)
+            constant[lacks] = sign * calibration.unknown
             columns.append(slope[:, np.newaxis] * side.unit_queries(queries))
             constants.append(constant)
             unknown.append(sign * calibration.unknown - constant)
         own = weight * model.positive.item_weight - (1.0 - weight) * model.negative.item_weight
         extra = np.column_stack([np.full(len(scorer), own), *unknown])
-        return np.hstack([*columns, extra[:, self._used]]), np.column_stack(constants)
+        return self._index.vectors(columns, extra), np.column_stack(constants)
 
 
 def searchable(pair: Pair, model: Model) -> bool:
@@ -150,10 +121,12 @@ def by_candidates(scorer: Scorer, k: int, filters: Filters, candidates: int) -> 
 def _lists(scorer: Scorer, depth: int, filters: Filters) -> list[Int64Array]:
     """Most liked and least disliked items, `depth` a query or all there are, padded with -1."""
     positive, negative = scorer.pair[:2]
-    near = positive.index.search_nearest(scorer.queries[0], min(depth, len(positive.items)),
+    asked = [side.findable(queries)
+             for side, queries in zip(scorer.pair[:2], scorer.queries, strict=True)]
+    near = positive.index.search_nearest(asked[0], min(depth, len(positive.items)),
                                          **filters.search(positive.items))
     # Larger is more alike: the least alike are the furthest under any metric.
-    far = negative.index.search_furthest(scorer.queries[1], min(depth, len(negative.items)),
+    far = negative.index.search_furthest(asked[1], min(depth, len(negative.items)),
                                          **filters.search(negative.items))
     # Where there are fewer than `depth`, one column says that the list has ended.
     return [found.ids if found.ids.shape[1] == depth

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg.calibration import Calibration, Linear
 from farann.adapters.posneg.fusion import Fusion, Parts
+from farann.adapters.posneg.intercepts import Personal
 from farann.adapters.posneg.sides import Normaliser, Side
 from farann.contract import checks
 from farann.store.ids import distinct
@@ -29,6 +30,10 @@ class Model:
         Each item's own log-odds of a like; zeros if there are none.
     probability : Linear or None
         From fused scores to log-odds of a like.
+    veto : float or None
+        The greatest P(dislike) that is not dropped, where feedback says it.
+    personal : Personal or None
+        Users' own log-odds of a like.
     """
 
     positive: Calibration
@@ -36,6 +41,8 @@ class Model:
     fusion: Fusion
     items: Float64Array
     probability: Linear | None = None
+    veto: float | None = None
+    personal: Personal | None = None
 
 
 class Pair(NamedTuple):
@@ -136,7 +143,10 @@ class Scorer:
                 listed: tuple[BoolArray, BoolArray] | None) -> Scored:
         liked, disliked = self.log_odds(items, similar)
         if listed is None:
-            listed = (self.pair.positive.known[items], self.pair.negative.known[items])
+            positive, negative = (
+                side.known[items] & ~side.lacks(queries)[:, np.newaxis]
+                for side, queries in zip(self.pair[:2], self.queries, strict=True))
+            listed = (positive, negative)
         parts = Parts(liked, disliked, *listed)
         fused = self.model.fusion(parts)
         good, bad = self.model.fusion.chances(parts)
@@ -170,7 +180,10 @@ class Filters(NamedTuple):
                 mask = np.zeros(len(ids), np.bool_)
                 mask[numbers_of(ids, checks.to_ids("allowed", array))] = True
         if exclude is not None:
-            lists = checks.to_id_lists("exclude", exclude, n_queries, single)
+            if not single and checks.is_flat(exclude):
+                lists = [checks.to_ids("exclude", exclude)] * n_queries
+            else:
+                lists = checks.to_id_lists("exclude", exclude, n_queries, single)
             excluded = [numbers_of(ids, one) for one in lists]
         return cls(mask, excluded)
 
@@ -221,13 +234,17 @@ def paired(sides: list[tuple[Float32Array, Int64Array, str]], missing: str,
 
 
 def query_pair(pair: Pair, positive: npt.ArrayLike, negative: npt.ArrayLike, *,
-               single: bool) -> tuple[Float32Array, Float32Array]:
-    """Checked queries of both models, as many of each."""
+               single: bool, zeros: bool = False) -> tuple[Float32Array, Float32Array]:
+    """Checked queries of both models, as many of each.
+
+    With `zeros`, zero vectors are users whom a model under "cosine" doesn't know.
+    """
     found = []
     for name, given, side in (("positive_queries", positive, pair.positive),
                               ("negative_queries", negative, pair.negative)):
         found.append(checks.to_vectors(name, given, side.dim,
-                                       normalized=side.metric == "cosine", single=single))
+                                       normalized=side.metric == "cosine" and not zeros,
+                                       single=single))
     if len(found[0]) != len(found[1]) or (single and np.ndim(positive) != np.ndim(negative)):
         raise ValueError(f"negative_queries: expected as many as positive_queries, "
                          f"{np.shape(positive)[:-1]}, got {np.shape(negative)[:-1]}")

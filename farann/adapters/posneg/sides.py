@@ -53,6 +53,7 @@ class Side:
                                 default=0.0)
         self._lock = pool.fresh_lock(self)
         self._index: Index | None = None
+        self._moments: tuple[Float64Array, Float64Array] | None = None
         self._threads = threads
 
     @property
@@ -99,15 +100,23 @@ class Side:
             every = [(np.nanmean(part, axis=1), np.nanstd(part, axis=1)) for part in parts]
             return (np.concatenate([mean for mean, _ in every]),
                     np.concatenate([deviation for _, deviation in every]))
-        mean, covariance = np.zeros(self.dim), np.zeros((self.dim, self.dim))
-        for _, rows in _blocks(self.rows):
-            mean += self._directions(rows).sum(axis=0) / len(self.rows)
-        for _, rows in _blocks(self.rows):
-            centred = self._directions(rows) - mean
-            covariance += centred.T @ centred / len(self.rows)
+        mean, covariance = self._spread()
         wide = self._directions(queries.astype(np.float64))
         variance = np.einsum("id,id->i", wide @ covariance, wide)
         return wide @ mean, np.sqrt(np.maximum(variance, 0.0))
+
+    def _spread(self) -> tuple[Float64Array, Float64Array]:
+        """Mean and covariance of the rows, found once."""
+        with self._lock:
+            if self._moments is None:
+                mean, covariance = np.zeros(self.dim), np.zeros((self.dim, self.dim))
+                for _, rows in _blocks(self.rows):
+                    mean += self._directions(rows).sum(axis=0) / len(self.rows)
+                for _, rows in _blocks(self.rows):
+                    centred = self._directions(rows) - mean
+                    covariance += centred.T @ centred / len(self.rows)
+                self._moments = (mean, covariance)
+            return self._moments
 
     def log_lengths(self) -> Float64Array:
         """Logarithms of the lengths of the items' vectors, (size,); 0 if unknown, or all alike.
@@ -133,11 +142,28 @@ class Side:
         return unit
 
     def unit_queries(self, queries: Float32Array) -> Float64Array:
-        """The same for queries, in float64."""
+        """The same for queries, in float64; zeros stay zeros."""
         return self._directions(queries.astype(np.float64))
 
+    def lacks(self, queries: Float32Array) -> BoolArray:
+        """Which users the model doesn't know, (n_queries,): zeros have no cosine."""
+        if self.metric != "cosine":
+            return np.zeros(len(queries), np.bool_)
+        return np.logical_not(queries.any(axis=1))
+
+    def findable(self, queries: Float32Array) -> Float32Array:
+        """Queries that an index takes: any direction for users whom the model doesn't know."""
+        lacks = self.lacks(queries)
+        if lacks.any():
+            queries = queries.copy()
+            queries[lacks, 0] = 1.0
+        return queries
+
     def _directions(self, vectors: Float64Array) -> Float64Array:
-        return vectors if self.metric == "dot" else vectors / _norms(vectors)[:, np.newaxis]
+        if self.metric == "dot":
+            return vectors
+        norms = _norms(vectors)[:, np.newaxis]
+        return vectors / np.where(norms > 0, norms, 1.0)
 
     def _compare(self, queries: Float64Array, rows: Float64Array) -> Float64Array:
         if self.metric == "l2":
@@ -146,8 +172,11 @@ class Side:
         products = _products(queries, rows)
         if self.metric == "dot":
             return products
-        cosines: Float64Array = np.clip(products / (_norms(queries) * _norms(rows)), -1.0, 1.0)
-        return cosines
+        norms = _norms(queries) * _norms(rows)
+        cosines = np.full(np.broadcast_shapes(products.shape, norms.shape), np.nan)
+        np.divide(products, norms, out=cosines, where=norms > 0)
+        clipped: Float64Array = np.clip(cosines, -1.0, 1.0)
+        return clipped
 
 
 def _products(left: Float64Array, right: Float64Array) -> Float64Array:
@@ -182,7 +211,7 @@ class Normaliser:
         self._ordered: list[Float64Array] | None = None
         if kind == "minmax":
             index = side.index
-            ends = [side.similarity(queries, find(queries, 1).ids)[:, 0]
+            ends = [side.similarity(queries, find(side.findable(queries), 1).ids)[:, 0]
                     for find in (index.search_nearest, index.search_furthest)]
             low, high = np.minimum(*ends), np.maximum(*ends)  # distances count downwards
             self.shift, self.scale = low, high - low
@@ -223,6 +252,8 @@ def rows_of(name: str, given: Any, ids: npt.ArrayLike | None,
     """Rows of one model in ascending order of ids, the ids and the metric."""
     if isinstance(given, Index):
         metric, numbers = given.metric, given.ids
+        if numbers.dtype == object:
+            raise TypeError(f"{name}: expected an index with integer ids, got one with strings")
         rows = given.reconstruct(numbers)
     else:
         rows = checks.to_vectors(name, given, None, normalized=metric == "cosine", single=False)
@@ -232,3 +263,17 @@ def rows_of(name: str, given: Any, ids: npt.ArrayLike | None,
         raise ValueError(f"{name}: expected at least one item, got none")
     order = np.argsort(numbers, kind="stable")
     return rows[order], numbers[order], metric
+
+
+def rows_of_both(positive: Any, negative: Any, ids: npt.ArrayLike | None, metric: str
+                 ) -> list[tuple[Float32Array, Int64Array, str]]:
+    """Rows of both models, whose items can be told apart."""
+    sides = [rows_of(name, given, ids, metric)
+             for name, given in (("positive", positive), ("negative", negative))]
+    lengths = [len(rows) for rows, _, _ in sides]
+    arrays = not isinstance(positive, Index) and not isinstance(negative, Index)
+    if ids is None and arrays and lengths[0] != lengths[1]:
+        raise ValueError(
+            f"negative: expected as many rows as positive, {lengths[0]:,}, got {lengths[1]:,}: "
+            "which row is which item can't be known; an Index brings ids of its own")
+    return sides

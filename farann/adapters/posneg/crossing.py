@@ -1,0 +1,210 @@
+"""Train on folds, calibrate on what was held out, train on everything: one ranker of all feedback.
+
+Predictions for what each fold's models have not seen are what stacking learns from (van der Laan,
+Polley and Hubbard, "Super learner", 2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Float32Array, Int64Array
+from farann.adapters.posneg import feedback, stacking
+from farann.adapters.posneg.calibration import sklearn_module
+from farann.adapters.posneg.fusion_ranker import FusionRanker, preference_of
+from farann.adapters.posneg.options import item_prior_of
+from farann.adapters.posneg.sides import Side
+from farann.adapters.posneg.signed import (
+    Members,
+    Observed,
+    SignedModel,
+    members_of,
+    observe,
+    queries_of,
+)
+from farann.contract import checks
+
+Trained = Sequence[tuple[SignedModel, npt.ArrayLike]]
+
+
+class CrossFitted(NamedTuple):
+    """What `cross_fit` gives.
+
+    Attributes
+    ----------
+    ranker : FusionRanker
+        Of the models that were trained on all feedback.
+    queries : list of float32 (n_users, dim)
+        These models' embeddings of all users, for `ranker.rank`.
+    held_out : int
+        Labels that the calibrations and weights were learned from.
+    """
+
+    ranker: FusionRanker
+    queries: list[Float32Array]
+    held_out: int
+
+
+def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], Trained],
+              users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike, *, cv: Any = 5,
+              times: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+              prior: float | None = None, item_prior: float | None = 4.0, drop: bool = True,
+              unseen: int = 4, exposure: float = 0.75, seed: int = 0,
+              threads: int | None = None) -> CrossFitted:
+    """A ranker whose models are trained on all feedback, and calibrated on none of theirs.
+
+    Parameters
+    ----------
+    train : callable
+        Gets users, items and labels of some feedback, int64, int64 and bool (m,), and returns a
+        list of pairs: a `SignedModel`, and its float (n_users, dim) embeddings of all users. It
+        is called once with everything, and once for each fold.
+    users : array_like of int (n,)
+        Numbers of users from 0: rows of those embeddings.
+    items : array_like of int (n,)
+        Ids that some model has, once it is trained on everything.
+    labels : array_like of bool or int (n,)
+        1 for a like, 0 (or -1) for a dislike.
+    cv : int or scikit-learn splitter
+        So many folds at random, or what splits rows: ``TimeSeriesSplit`` with `times`, say.
+    times : array_like (n,), optional
+        When feedback came: rows are put in this order before they are split.
+    sample_weight, prior, drop, unseen, exposure, seed
+        As in `FusionRanker.fit`.
+    item_prior, threads
+        As in `FusionRanker`.
+
+    Returns
+    -------
+    CrossFitted
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong arguments, models that differ between folds, or folds with one kind of label.
+    KeyError
+        If no model has an item.
+
+    Examples
+    --------
+    >>> from farann.adapters.posneg import SignedModel, cross_fit
+    >>> rng = np.random.default_rng(0)
+    >>> taste, charm = rng.standard_normal((2, 50, 3))
+    >>> who, what = rng.integers(0, 50, (2, 4000))
+    >>> liked = rng.random(4000) < 1 / (1 + np.exp(-(taste[who] * charm[what]).sum(axis=1)))
+    >>> def train(users, items, liked):
+    ...     rated = np.zeros((50, 50))
+    ...     np.add.at(rated, (users, items), np.where(liked, 1.0, -1.0))
+    ...     u, s, v = np.linalg.svd(rated)
+    ...     return [(SignedModel(v[:4].T, "both"), u[:, :4] * s[:4])]
+    >>> fitted = cross_fit(train, who, what, liked)
+    >>> fitted.ranker.rank(fitted.queries, k=3).ids.shape, fitted.held_out
+    ((50, 3), 4000)
+    """
+    item_prior, threads = item_prior_of(item_prior), checks.to_threads(threads)
+    preference = preference_of(exposure)
+    sampling = feedback.Sampling(checks.to_int("unseen", unseen, 0, feedback.MOST_UNSEEN),
+                                 checks.to_int("seed", seed, 0, checks.MOST_SEED))
+    order = _order(times, len(checks.to_ids("users", users)))
+    who = checks.to_ids("users", users)[order]
+    ids = checks.to_ids("items", items)
+    if len(ids) != len(who):
+        raise ValueError(f"items: expected {len(who)} ids, one a label, got {len(ids)}")
+    ids = ids[order]
+    liked = feedback.likes_of(labels, len(who))[order]
+    folds = _folds(cv, sampling.seed, len(who))
+    members, queries = _trained(train(who, ids, liked), None, threads)
+    weight = None if sample_weight is None else checks.to_numbers("sample_weight", sample_weight)
+    if weight is not None and weight.shape == who.shape:
+        weight = weight[order]
+    given = feedback.checked(queries, members.ids, ids, liked, who, weight, prior)
+    everything = feedback.pairs_of(given, len(members.ids))
+    # Rows of no weight were left out, so folds are of what is left.
+    place = np.full(len(who), -1)
+    counts = np.ones(len(who), np.bool_)
+    if weight is not None:
+        counts = weight / weight.max() >= feedback.LEAST_WEIGHT
+    place[counts] = np.arange(len(given.items))
+    parts, unknown = [], []
+    for train_rows, test_rows in folds:
+        fold, asked = _trained(train(who[train_rows], ids[train_rows], liked[train_rows]), members,
+                               threads)
+        rows = place[test_rows]
+        rows = rows[rows >= 0]
+        parts.append((rows, observe(fold, asked, given.users[rows], given.items[rows])))
+        pairs = feedback.unseen_pairs(given.take(rows), len(members.ids), everything, sampling)
+        if pairs is not None:
+            askers = given.users[rows][pairs.rows]
+            unknown.append(stacking.Unseen(askers, pairs.items,
+                                           observe(fold, asked, askers, pairs.items)))
+    held = given.take(np.concatenate([rows for rows, _ in parts]))
+    blend = stacking.learn(
+        members, _joined([observed for _, observed in parts]),
+        stacking.Labels(held.users, held.items, held.liked, held.weight), item_prior,
+        drop=bool(drop), personal=len(queries[0]),
+        unseen=None if not unknown else stacking.Unseen(
+            np.concatenate([one.askers for one in unknown]),
+            np.concatenate([one.items for one in unknown]),
+            _joined([one.observed for one in unknown])),
+        preference=preference)
+    ranker = FusionRanker.made_of(members, item_prior, threads, blend)
+    return CrossFitted(ranker, queries, len(held.items))
+
+
+def _order(times: npt.ArrayLike | None, n: int) -> Int64Array:
+    if times is None:
+        return np.arange(n)
+    when = checks.to_array("times", times)
+    if when.shape != (n,):
+        raise ValueError(f"times: expected shape ({n},), one a label, got {when.shape}")
+    if when.dtype.kind not in "biufM":
+        raise TypeError(f"times: expected numbers or dates, got an array of {when.dtype}")
+    if (when != when).any():
+        raise ValueError("times: expected numbers or dates, got one that is none")
+    return np.argsort(when, kind="stable")
+
+
+def _folds(cv: Any, seed: int, n: int) -> list[tuple[Int64Array, Int64Array]]:
+    """Rows to train on and rows held out, for each fold."""
+    if isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
+        cv = sklearn_module("model_selection").KFold(checks.to_int("cv", cv, 2, max(2, n)),
+                                                     shuffle=True, random_state=seed)
+    if isinstance(cv, str) or not hasattr(cv, "split"):
+        raise TypeError("cv: expected a number of folds or a scikit-learn splitter, got "
+                        f"{checks.shown(cv)}")
+    splits: Iterable[tuple[Any, Any]] = cv.split(np.zeros((n, 1)))
+    folds = [(np.asarray(train, np.int64), np.asarray(test, np.int64)) for train, test in splits]
+    if not any(len(test) for _, test in folds):
+        raise ValueError("cv: expected folds with rows held out, got none")
+    if any(np.isin(test, train).any() for train, test in folds):
+        raise ValueError("cv: expected rows held out that the fold doesn't train on")
+    return folds
+
+
+def _trained(pairs: Trained, final: Members | None, threads: int | None
+             ) -> tuple[Members, list[Float32Array]]:
+    """Checked models with their users; with `final`, over the items of those."""
+    models = [model for model, _ in pairs]
+    members = members_of(models, threads)
+    if final is not None:
+        if members.signs != final.signs:
+            raise ValueError("train: expected models of the same signs for each fold, "
+                             f"{', '.join(map(str, final.signs))}, got "
+                             + ", ".join(map(str, members.signs)))
+        sides = []
+        for model in models:
+            known = np.isin(model.ids, final.ids)
+            sides.append(Side(model.rows[known], np.searchsorted(final.ids, model.ids[known]),
+                              len(final.ids), model.metric, threads))
+        members = final._replace(sides=tuple(sides))
+    asked, _ = queries_of(members, [users for _, users in pairs], [True] * len(pairs),
+                          single=False)
+    return members, [each for each in asked if each is not None]
+
+
+def _joined(parts: Sequence[Observed]) -> Observed:
+    return Observed(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -1,0 +1,323 @@
+"""Learning how much each of several models counts: weights within users, and who is left out.
+
+The log-odds of calibrated models are stacked by a logistic regression (Wolpert, "Stacked
+generalization", Neural Networks 1992) in which each user has an intercept. A model stays if the
+log-loss of feedback that the weights were not learned from grows without it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from farann import metrics
+from farann._types import BoolArray, Float64Array, Int64Array
+from farann.adapters.posneg.blend import About, Blend, Exposure, ModelReport
+from farann.adapters.posneg.calibration import (
+    Calibration,
+    Linear,
+    fit_calibration,
+    fit_weights,
+    item_log_odds,
+)
+from farann.adapters.posneg.intercepts import (
+    Personal,
+    fit_personal,
+    fit_weights_within_users,
+    loss_by_user,
+)
+from farann.adapters.posneg.signed import Members, Observed
+
+# Parts of the feedback by which a gain is measured.
+_FOLDS = 5
+# Feedback that gains are measured by, at most: whole users are left out beyond that.
+_MEASURED = 1 << 17
+# A model stays whose gain is more than so many standard errors.
+_ERRORS = 0.0
+# Beside how often an item was shown, as if it were once more.
+_SHOWN = 1.0
+_AGAINST = "its scores don't rise with what they should"
+
+
+class Labels(NamedTuple):
+    """Feedback beside what models say of it: (n,) arrays.
+
+    Attributes
+    ----------
+    askers, items : int64
+        Numbers from 0; equal askers have one intercept.
+    liked : bool
+    weight : float64
+        With the mean 1.
+    """
+
+    askers: Int64Array
+    items: Int64Array
+    liked: BoolArray
+    weight: Float64Array
+
+
+class Unseen(NamedTuple):
+    """Pairs of users and items that were not shown, and what models say of them."""
+
+    askers: Int64Array
+    items: Int64Array
+    observed: Observed
+
+
+def learn(members: Members, observed: Observed, labels: Labels, item_prior: float | None, *,
+          drop: bool, personal: int | None, unseen: Unseen | None, preference: float) -> Blend:
+    """Find all that a blend consists of.
+
+    Parameters
+    ----------
+    item_prior : float or None
+        As in `FusionRanker`.
+    drop : bool
+        Whether models that don't help are left out.
+    personal : int or None
+        So many users get an intercept of their own in probabilities; askers are their numbers.
+    unseen : Unseen or None
+        For a model of exposure.
+    preference : float
+        How much the fused score counts beside exposure.
+    """
+    lines = _calibrated(members, observed, labels)
+    said = _aligned(members, lines, observed.similar)
+    auc = [_auc(labels, observed.similar[:, m], members.directions[m])
+           for m in range(len(lines))]
+    about, columns = _about(members, observed, labels, item_prior)
+    stack = _Stack(said, columns, labels)
+    # `fit_calibration` has warned of these.
+    reasons = ["" if line.linear is not None and line.linear.slope > 0 else _AGAINST
+               for line in lines]
+    gains = np.full((2, len(lines)), np.nan)
+    if drop:
+        gains = _select(stack, reasons)
+    kept = np.array([not reason for reason in reasons])
+    weights, coefficients = stack.weights(kept, slice(None))
+    for m in np.flatnonzero(kept & (weights <= 0)):
+        reasons[m] = "the others say as much"
+    _tell(members.names, reasons)
+    kept = np.array([not reason for reason in reasons])
+    about = About(about.record, _spread_over(coefficients, kept, len(lines)), about.centers)
+    fused = stack.fused(weights, coefficients)
+    (slope,), intercept = fit_weights(fused[:, np.newaxis], labels.liked, labels.weight)
+    own: Personal | None = None
+    if personal is not None:
+        own = fit_personal(fused, labels.liked, labels.weight, labels.askers, personal)
+    exposure = None
+    if unseen is not None:
+        exposure = _exposure(members, lines, kept, said, observed, labels, unseen, preference)
+    reports = tuple(
+        ModelReport(name, sign, float(weight), float(gain), float(error), area, reason)
+        for name, sign, weight, gain, error, area, reason in zip(
+            members.names, members.signs, weights, *gains, auc, reasons, strict=True))
+    return Blend(lines, weights, about.of(members, about.record), about, Linear(slope, intercept),
+                 own, exposure, reports)
+
+
+def _calibrated(members: Members, observed: Observed, labels: Labels) -> tuple[Calibration, ...]:
+    if labels.liked.all() or not labels.liked.any():
+        raise ValueError("labels: expected likes and dislikes to learn from, got only "
+                         f"{'likes' if labels.liked.all() else 'dislikes'} in "
+                         f"{len(labels.liked)} rows")
+    found = []
+    for name, sign, similar in zip(members.names, members.signs, observed.similar.T, strict=True):
+        known = ~np.isnan(similar)
+        if not known.any():
+            raise ValueError(f"item_ids: expected feedback on items of the model {name!r}, "
+                             "got none")
+        target = labels.liked if sign != -1 else ~labels.liked
+        found.append(fit_calibration(name, "platt", similar[known], target[known],
+                                     labels.weight[known], likes=sign != -1, stacklevel=6))
+    return tuple(found)
+
+
+def _aligned(members: Members, lines: tuple[Calibration, ...],
+             similar: Float64Array) -> Float64Array:
+    """Log-odds of a like by each model, (n, n_models)."""
+    zero = np.zeros(1)
+    return np.column_stack([direction * line(similar[:, m], zero) for m, (direction, line)
+                            in enumerate(zip(members.directions, lines, strict=True))])
+
+
+def _auc(labels: Labels, similar: Float64Array, direction: float) -> float:
+    known = ~np.isnan(similar)
+    by_user = metrics.auc_by_user(labels.askers[known], labels.liked[known],
+                                  direction * similar[known])
+    return float(np.nanmean(by_user)) if not np.isnan(by_user).all() else float("nan")
+
+
+def _about(members: Members, observed: Observed, labels: Labels, item_prior: float | None
+           ) -> tuple[About, Float64Array]:
+    """What is known of items, and for each feedback, without itself, (n, 1 + n_models)."""
+    size, m = len(members.ids), len(members.sides)
+    if item_prior is None:
+        return About(np.zeros(size), np.zeros(1 + m), np.zeros(m)), np.zeros((len(labels.items), 0))
+    record, left_out = item_log_odds(labels.items, size, labels.liked, labels.weight, item_prior)
+    lengths, centers = _centered(members, observed.lengths, labels.items, labels.weight)
+    return About(record, np.zeros(1 + m), centers), np.column_stack([left_out, lengths])
+
+
+def _centered(members: Members, lengths: Float64Array, items: Int64Array,
+              weight: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Lengths with the mean 0 where they are known, and 0 elsewhere; and those means."""
+    found, centers = np.zeros_like(lengths), np.zeros(lengths.shape[1])
+    for m, side in enumerate(members.sides):
+        known = side.known[items]
+        if known.any():
+            centers[m] = np.average(lengths[known, m], weights=weight[known])
+        found[:, m] = np.where(known, lengths[:, m] - centers[m], 0.0)
+    return found, centers
+
+
+def _spread_over(coefficients: Float64Array, kept: BoolArray, n_models: int) -> Float64Array:
+    """Coefficients of the record and of the kept models' lengths among those of all."""
+    found = np.zeros(1 + n_models)
+    if len(coefficients):
+        found[0] = coefficients[0]
+        found[1:][kept[:n_models]] = coefficients[1:]
+    return found
+
+
+class _Stack:
+    """The regression: models' log-odds and what is known of items, as columns."""
+
+    def __init__(self, said: Float64Array, about: Float64Array, labels: Labels) -> None:
+        self.said, self.about, self.labels = said, about, labels
+
+    def columns(self, kept: BoolArray) -> Float64Array:
+        """Columns of the kept models, of the record, and of the kept models' lengths."""
+        if not self.about.shape[1]:
+            return self.said[:, kept]
+        return np.column_stack([self.said[:, kept], self.about[:, 0], self.about[:, 1:][:, kept]])
+
+    def weights(self, kept: BoolArray, rows: Int64Array | slice
+                ) -> tuple[Float64Array, Float64Array]:
+        """Weights of all models, 0 of those left out, and coefficients of what is about items.
+
+        A model whose weight would be negative leaves with its lengths, and the rest is fitted
+        again.
+        """
+        labels = self.labels
+        while True:
+            count = int(kept.sum())
+            found = fit_weights_within_users(
+                self.columns(kept)[rows], labels.liked[rows], labels.weight[rows],
+                labels.askers[rows], free=count if self.about.shape[1] else 0)
+            weights = np.zeros(len(kept))
+            weights[kept] = found[:count]
+            wrong = kept & (weights <= 0)
+            if not wrong.any():
+                return weights, found[count:]
+            kept = kept & ~wrong
+
+    def fused(self, weights: Float64Array, coefficients: Float64Array,
+              rows: Int64Array | slice = slice(None)) -> Float64Array:
+        """Fused scores of feedback."""
+        used: Float64Array = self.said[rows] @ weights
+        if len(coefficients):
+            about = np.column_stack([self.about[rows, 0], self.about[rows, 1:][:, weights > 0]])
+            used = used + about @ coefficients
+        return used
+
+
+def _select(stack: _Stack, reasons: list[str]) -> Float64Array:
+    """Leave models out one by one as long as nothing is lost; gains with their errors, (2, m).
+
+    A reason is written to `reasons` for each.
+    """
+    labels = stack.labels
+    n_askers = int(labels.askers.max()) + 1
+    random = np.random.default_rng(0)
+    measured, folds = _folds(labels.askers, n_askers, random)
+    count = np.zeros(n_askers)
+    np.add.at(count, labels.askers[measured], labels.weight[measured])
+    asked = count > 0
+
+    parts = [(measured[folds != fold], measured[folds == fold]) for fold in range(_FOLDS)]
+    parts = [(train, test) for train, test in parts if len(test) and labels.liked[train].any()
+             and not labels.liked[train].all()]
+
+    def losses(kept: BoolArray) -> Float64Array:
+        total = np.zeros(n_askers)
+        for train, test in parts:
+            weights, coefficients = stack.weights(kept, train)
+            fused = stack.fused(weights, coefficients, test)
+            total += loss_by_user(fused, labels.liked[test], labels.weight[test],
+                                  labels.askers[test], n_askers)
+        return total
+
+    gains = np.full((2, len(reasons)), np.nan)
+    kept = np.array([not reason for reason in reasons])
+    least = losses(kept)
+    while kept.any() and parts:
+        without = {m: losses(kept & (np.arange(len(kept)) != m))
+                   for m in np.flatnonzero(kept).tolist()}
+        for m, loss in without.items():
+            gains[:, m] = _mean_and_error((loss - least)[asked], count[asked])
+        worst = min(without, key=lambda m: gains[0, m])
+        if gains[0, worst] > _ERRORS * gains[1, worst] or kept.sum() == 1:
+            break
+        kept[worst] = False
+        reasons[worst] = "feedback is told as well without it"
+        least = without[worst]
+    return gains
+
+
+def _folds(askers: Int64Array, n_askers: int, random: np.random.Generator
+           ) -> tuple[Int64Array, Int64Array]:
+    """Rows to measure by, and the fold of each: users stay together where there are enough."""
+    counts = np.bincount(askers, minlength=n_askers)
+    order = random.permutation(n_askers)
+    chosen = np.zeros(n_askers, np.bool_)
+    chosen[order[np.cumsum(counts[order]) <= _MEASURED]] = True
+    if not (chosen & (counts > 0)).any():
+        chosen[:] = True
+    rows = np.flatnonzero(chosen[askers])
+    if np.count_nonzero(counts[chosen]) >= 4 * _FOLDS:
+        return rows, (np.argsort(order) % _FOLDS)[askers[rows]]
+    return rows, random.permutation(len(rows)) % _FOLDS
+
+
+def _mean_and_error(total: Float64Array, count: Float64Array) -> tuple[float, float]:
+    """Mean of sums over users, a unit of their counts, and its standard error over users."""
+    mean = total.sum() / count.sum()
+    error = np.sqrt(((total - mean * count) ** 2).sum()) / count.sum()
+    return float(mean), float(error)
+
+
+def _tell(names: tuple[str, ...], reasons: list[str]) -> None:
+    dropped = [f"{name} ({reason})" for name, reason in zip(names, reasons, strict=True)
+               if reason and reason != _AGAINST]
+    if dropped:
+        warnings.warn(f"models left out: {', '.join(dropped)}", UserWarning, stacklevel=5)
+
+
+def _exposure(members: Members, lines: tuple[Calibration, ...], kept: BoolArray,
+              said: Float64Array, observed: Observed, labels: Labels, unseen: Unseen,
+              preference: float) -> Exposure:
+    """What tells shown from unseen pairs, within users; signs are free."""
+    size = len(members.ids)
+    times = np.bincount(labels.items, minlength=size).astype(np.float64)
+    level = np.log(times.mean() + _SHOWN)
+    # Without the showing itself.
+    popular = np.concatenate([np.log(times[labels.items] - 1.0 + _SHOWN),
+                              np.log(times[unseen.items] + _SHOWN)]) - level
+    items = np.concatenate([labels.items, unseen.items])
+    lengths, centers = _centered(members, np.vstack([observed.lengths, unseen.observed.lengths]),
+                                 items, np.ones(len(items)))
+    log_odds = np.vstack([said, _aligned(members, lines, unseen.observed.similar)])
+    columns = np.column_stack([log_odds[:, kept], popular, lengths[:, kept]])
+    shown = np.arange(len(items)) < len(labels.items)
+    found = fit_weights_within_users(
+        columns, shown, np.ones(len(items)), np.concatenate([labels.askers, unseen.askers]),
+        free=columns.shape[1])
+    weights = np.zeros(len(lines))
+    weights[kept] = found[: kept.sum()]
+    about = About(np.log(times + _SHOWN) - level,
+                  _spread_over(found[kept.sum() :], kept, len(lines)), centers)
+    return Exposure(weights, about.of(members, about.record), about, preference)

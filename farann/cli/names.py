@@ -1,0 +1,97 @@
+"""Files of ids that are strings, and answers with such ids."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann.io.files import open_regular
+from farann.io.vector_content import optional_package
+from farann.vectors import read_ids, split_name
+
+Array = npt.NDArray[Any]
+
+
+def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None) -> Array | list[str]:
+    """Ids of rows: strings where the first line of a text is no integer, or a column has strings.
+
+    In a text, a line is an id.
+    """
+    path, name = split_name(file)
+    if path.suffix == ".txt":
+        first = next(_lines(path), "")
+        if not _are_integers(first):
+            return list(_lines(path))
+    if path.suffix == ".parquet":
+        column = _string_column(path, "ids" if name is None else name)
+        if column is not None:
+            return column
+    return read_ids(file, max_bytes=max_bytes)
+
+
+def read_allowed(file: str | os.PathLike[str], max_bytes: int | None) -> Array | list[str]:
+    """Strings, one a line of a text or a column of a Parquet file, or a mask in any other."""
+    path, name = split_name(file)
+    if path.suffix == ".txt":
+        return list(_lines(path))
+    column = None
+    if path.suffix == ".parquet":
+        column = _string_column(path, "ids" if name is None else name)
+    return read_ids(file, max_bytes=max_bytes) if column is None else column
+
+
+def read_name_lists(file: str | os.PathLike[str], n: int) -> list[list[str]]:
+    """For each of n queries a line of strings with tabs between them."""
+    path = Path(file)
+    if path.suffix != ".txt":
+        raise ValueError(f"{path}: expected .txt with a line a query and tabs between ids, as the "
+                         "index has string ids")
+    lists = [[word for word in line.split("\t") if word] for line in _lines(path)]
+    if len(lists) != n:
+        raise ValueError(f"{path}: expected a list for each of {n} queries, got {len(lists)}")
+    return lists
+
+
+def storable(ids: Array) -> Array:
+    """Ids as .npz can hold them without pickling: strings, empty for padding."""
+    if ids.dtype != object:
+        return ids
+    return np.array(["" if one is None else one for one in ids.ravel()], np.str_).reshape(ids.shape)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with io.TextIOWrapper(open_regular(path), "utf-8", newline="\n") as stream:
+        try:
+            for line in stream:
+                yield line.removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: expected text in UTF-8") from None
+
+
+def _are_integers(line: str) -> bool:
+    try:
+        return all(int(word) is not None for word in line.replace(",", " ").split())
+    except ValueError:
+        return False
+
+
+def _string_column(path: Path, name: str) -> list[str] | None:
+    """A column of strings; None where there is none of that name."""
+    parquet = optional_package("pyarrow.parquet", path)
+    with open_regular(path) as stream:
+        try:
+            file = parquet.ParquetFile(stream)
+            if name not in file.schema_arrow.names:
+                return None
+            if "string" not in str(file.schema_arrow.field(name).type):
+                return None
+            column: list[str] = file.read([name])[name].to_pylist()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
+    return column

@@ -1,0 +1,195 @@
+"""Columns of lists by the Arrow C interface: arrays over their memory, without a copy if possible.
+
+The interface is described in "The Arrow C data interface" and "The Arrow PyCapsule interface" of
+the Arrow documentation. Neither pyarrow nor any other library is needed to read it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Int64Array
+
+# Types of numbers by their format strings.
+_NUMBERS = {b"e": "f2", b"f": "f4", b"g": "f8", b"c": "i1", b"C": "u1", b"s": "i2", b"S": "u2",
+            b"i": "i4", b"I": "u4", b"l": "i8", b"L": "u8"}
+_OFFSETS = {b"+l": "i4", b"+L": "i8"}
+_FIXED = b"+w:"
+
+
+class _Schema(ctypes.Structure):
+    pass
+
+
+class _Array(ctypes.Structure):
+    pass
+
+
+class _Stream(ctypes.Structure):
+    pass
+
+
+_Schema._fields_ = [
+    ("format", ctypes.c_char_p), ("name", ctypes.c_char_p), ("metadata", ctypes.c_void_p),
+    ("flags", ctypes.c_int64), ("n_children", ctypes.c_int64),
+    ("children", ctypes.POINTER(ctypes.POINTER(_Schema))),
+    ("dictionary", ctypes.c_void_p), ("release", ctypes.c_void_p),
+    ("private_data", ctypes.c_void_p)]
+_Array._fields_ = [
+    ("length", ctypes.c_int64), ("null_count", ctypes.c_int64), ("offset", ctypes.c_int64),
+    ("n_buffers", ctypes.c_int64), ("n_children", ctypes.c_int64),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(_Array))),
+    ("dictionary", ctypes.c_void_p), ("release", ctypes.c_void_p),
+    ("private_data", ctypes.c_void_p)]
+_Stream._fields_ = [
+    ("get_schema", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)),
+    ("get_next", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)),
+    ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)),
+    ("release", ctypes.c_void_p), ("private_data", ctypes.c_void_p)]
+
+_pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer_in.restype, _pointer_in.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+_Release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _Owned:
+    """A struct that another library filled, given back to it with the last array over it."""
+
+    def __init__(self, struct: Any) -> None:
+        self.struct = struct
+
+    def __del__(self) -> None:
+        if self.struct.release:
+            _Release(self.struct.release)(ctypes.addressof(self.struct))
+
+
+class _Memory:
+    """Memory as numpy takes it; lives as long as an array over it does."""
+
+    def __init__(self, address: int, dtype: str, n: int, owner: object) -> None:
+        self._owner = owner
+        self.__array_interface__ = {"data": (address, True), "shape": (n,), "typestr": f"<{dtype}",
+                                    "version": 3}
+
+
+def list_column(name: str, value: Any) -> npt.NDArray[Any] | None:
+    """Rows of a column of lists of numbers, (n, dim); None for anything else.
+
+    Raises
+    ------
+    ValueError
+        Where a list or a number is missing, or lists differ in length.
+    """
+    taken = _one_chunk(value) if hasattr(value, "__arrow_c_array__") else _chunks(value)
+    if taken is None:
+        return None
+    format_, numbers, chunks, owners = taken
+    made: list[npt.NDArray[Any]] = []
+    row, dim = 0, int(format_[len(_FIXED):]) if format_.startswith(_FIXED) else None
+    for chunk, owner in zip(chunks, owners, strict=True):
+        rows = _rows(name, chunk, format_, numbers, dim, row, owner)
+        row, dim = row + chunk.length, rows.shape[1] if len(rows) else dim
+        made.append(rows)
+    made = [rows for rows in made if len(rows)]
+    if len(made) == 1:
+        return made[0]
+    return np.concatenate(made) if made else np.empty((0, dim or 0), np.float32)
+
+
+_Taken = tuple[bytes, str, list[Any], list[object]]
+
+
+def _one_chunk(value: Any) -> _Taken | None:
+    schema_capsule, capsule = value.__arrow_c_array__()
+    schema = _Schema.from_address(_pointer_in(schema_capsule, b"arrow_schema"))
+    known = _format_of(schema)
+    array = _Array.from_address(_pointer_in(capsule, b"arrow_array"))
+    return None if known is None else (*known, [array], [capsule])
+
+
+def _chunks(value: Any) -> _Taken | None:
+    capsule = value.__arrow_c_stream__()
+    address = _pointer_in(capsule, b"arrow_array_stream")
+    stream = _Stream.from_address(address)
+
+    def ask(function: Callable[[int, int], int], struct: Any) -> _Owned:
+        if function(address, ctypes.addressof(struct)):
+            what = stream.get_last_error(address) or b"no reason given"
+            raise ValueError(f"Arrow stream: {what.decode(errors='replace')}")
+        return _Owned(struct)
+
+    schema = ask(stream.get_schema, _Schema())
+    known = _format_of(schema.struct)
+    if known is None:
+        return None
+    chunks: list[Any] = []
+    owners: list[object] = []
+    while True:
+        owner = ask(stream.get_next, _Array())
+        if not owner.struct.release:  # the end
+            return *known, chunks, owners
+        chunks.append(owner.struct)
+        owners.append(owner)
+
+
+def _format_of(schema: Any) -> tuple[bytes, str] | None:
+    """The format of a list of numbers, and the type of these; None for anything else."""
+    format_ = schema.format
+    if not (format_ in _OFFSETS or format_.startswith(_FIXED)) or schema.n_children != 1:
+        return None
+    child = schema.children[0].contents
+    if child.dictionary or child.format not in _NUMBERS:
+        return None
+    return format_, _NUMBERS[child.format]
+
+
+def _rows(name: str, chunk: Any, format_: bytes, numbers: str, dim: int | None, first: int,
+          owner: object) -> npt.NDArray[Any]:
+    """Rows of a chunk, the first of which is number `first` of all."""
+    n, values = chunk.length, chunk.children[0].contents
+    missing = _first_missing(chunk, 0, n)
+    if missing is not None:
+        raise ValueError(f"{name}: expected a list of numbers in each row, got none in row "
+                         f"{first + missing}; drop or fill it first")
+    if format_ in _OFFSETS:
+        ends = np.asarray(_Memory(chunk.buffers[1], _OFFSETS[format_], chunk.offset + n + 1,
+                                  owner))[chunk.offset :] if n else np.zeros(1, np.int64)
+        start, dim = int(ends[0]), _common_length(name, np.diff(ends), dim, first)
+    else:
+        start = chunk.offset * (dim or 0)
+    if n == 0 or not dim:
+        return np.empty((n, dim or 0), np.float32)
+    missing = _first_missing(values, start, n * dim)
+    if missing is not None:
+        raise ValueError(f"{name}: expected numbers, got none in row {first + missing // dim}; "
+                         "drop or fill it first")
+    start += values.offset
+    flat = np.asarray(_Memory(values.buffers[1], numbers, start + n * dim, owner))
+    return flat[start:].reshape(n, dim)
+
+
+def _common_length(name: str, lengths: Int64Array, dim: int | None, first: int) -> int | None:
+    if len(lengths) == 0:
+        return dim
+    expected = int(lengths[0]) if dim is None else dim
+    other = np.flatnonzero(lengths != expected)
+    if len(other):
+        raise ValueError(f"{name}: expected rows of equal length, got {expected} numbers in row 0 "
+                         f"and {lengths[other[0]]} in row {first + other[0]}")
+    return expected
+
+
+def _first_missing(array: Any, start: int, n: int) -> int | None:
+    """The first of n entries that the validity bitmap says is missing."""
+    if array.null_count == 0 or n == 0 or not array.buffers[0]:
+        return None
+    begin = array.offset + start
+    octets = np.asarray(_Memory(array.buffers[0], "u1", (begin + n + 7) // 8, None))[begin // 8 :]
+    there = np.unpackbits(octets, bitorder="little")[begin % 8 : begin % 8 + n]
+    return None if there.all() else int(there.argmin())

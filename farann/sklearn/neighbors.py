@@ -1,0 +1,284 @@
+"""Furthest neighbors and their graph, as estimators."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from joblib import effective_n_jobs
+from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.contract import checks
+from farann.index import Index
+from farann.sklearn.distances import directed_rows, distances_of
+
+
+class FurthestNeighbors(BaseEstimator):
+    """Find the furthest rows, as `sklearn.neighbors.NearestNeighbors` finds the nearest.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        How many rows `kneighbors` finds.
+    radius : float
+        Rows at a larger distance are those that `radius_neighbors` finds.
+    metric : {"l2", "dot", "cosine"}
+        As of `farann.Index`, with other names of these: "euclidean", "inner_product".
+    codes : {"int8", "int4", "float32"}
+        As of `farann.Index`. Answers don't depend on it.
+    recall : float, optional
+        The share of the true answers that `kneighbors` has to find, on average; by default all.
+    n_jobs : int, optional
+        Threads: None is one, unless in a context of joblib; -1 is one for each CPU.
+
+    Attributes
+    ----------
+    index_ : farann.Index
+        The rows, but under cosine those of zeros.
+    n_samples_fit_ : int
+    n_features_in_ : int
+    feature_names_in_ : array of str
+        Where `X` had names.
+    """
+
+    def __init__(self, *, n_neighbors: int = 5, radius: float = 1.0, metric: str = "l2",
+                 codes: str = "int8", recall: float | None = None,
+                 n_jobs: int | None = None) -> None:
+        self.n_neighbors = n_neighbors
+        self.radius = radius
+        self.metric = metric
+        self.codes = codes
+        self.recall = recall
+        self.n_jobs = n_jobs
+
+    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
+        """Index the rows.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        y : ignored
+
+        Returns
+        -------
+        FurthestNeighbors
+        """
+        _check_n_neighbors(self.n_neighbors)
+        rows = validate_data(self, X, dtype=[np.float64, np.float32])
+        index = Index(rows.shape[1], self.metric, codes=self.codes)
+        directed = directed_rows(index, rows)
+        index.add(rows[directed], np.flatnonzero(directed))
+        index._threads = effective_n_jobs(self.n_jobs)
+        self.index_, self.n_samples_fit_ = index.build(), len(rows)
+        self._directed, self._X = directed, rows
+        return self
+
+    def kneighbors(self, X: npt.ArrayLike | None = None, n_neighbors: int | None = None,
+                   return_distance: bool = True) -> Any:
+        """The furthest rows of each query, furthest first.
+
+        Parameters
+        ----------
+        X : array_like (n_queries, n_features), optional
+            By default the rows that were fitted, each without itself.
+        n_neighbors : int, optional
+            In the place of the estimator's own.
+        return_distance : bool
+
+        Returns
+        -------
+        distances : float64 (n_queries, n_neighbors)
+            Only with `return_distance`.
+        indices : int64 (n_queries, n_neighbors)
+            Row numbers of what was fitted.
+        """
+        queries, own = self._queries(X)
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        _check_n_neighbors(k)
+        most = self.n_samples_fit_ - own
+        if k > most:
+            raise ValueError(f"Expected n_neighbors <= n_samples_fit{' - 1' if own else ''}, but "
+                             f"n_neighbors = {k}, n_samples_fit = {self.n_samples_fit_}, "
+                             f"n_samples = {len(queries)}")
+        distances = np.empty((len(queries), k))
+        indices = np.empty((len(queries), k), np.int64)
+        for i, (far, found) in enumerate(self._found(queries, own, k, None)):
+            distances[i], indices[i] = far, found
+        return (distances, indices) if return_distance else indices
+
+    def radius_neighbors(self, X: npt.ArrayLike | None = None, radius: float | None = None,
+                         return_distance: bool = True) -> Any:
+        """All rows of each query at a distance larger than a radius, furthest first.
+
+        Parameters
+        ----------
+        X : array_like (n_queries, n_features), optional
+            By default the rows that were fitted, each without itself.
+        radius : float, optional
+            In the place of the estimator's own.
+        return_distance : bool
+
+        Returns
+        -------
+        distances : array of float64 arrays (n_queries,)
+            Only with `return_distance`.
+        indices : array of int64 arrays (n_queries,)
+        """
+        queries, own = self._queries(X)
+        limit = self.radius if radius is None else radius
+        if not isinstance(limit, Real) or isinstance(limit, bool):
+            raise TypeError(f"radius: expected a number, got {checks.shown(limit)}")
+        distances = np.empty(len(queries), object)
+        indices = np.empty(len(queries), object)
+        for i, (far, found) in enumerate(self._found(queries, own, None, float(limit))):
+            distances[i], indices[i] = far, found
+        return (distances, indices) if return_distance else indices
+
+    def kneighbors_graph(self, X: npt.ArrayLike | None = None, n_neighbors: int | None = None,
+                         mode: str = "connectivity") -> csr_matrix:
+        """The graph from queries to their furthest rows.
+
+        Parameters
+        ----------
+        X : array_like (n_queries, n_features), optional
+            By default the rows that were fitted, each without itself.
+        n_neighbors : int, optional
+            In the place of the estimator's own.
+        mode : {"connectivity", "distance"}
+            What the graph has at its edges: 1, or the distance.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix (n_queries, n_samples_fit) of float64
+        """
+        checks.to_choice("mode", mode, ("connectivity", "distance"))
+        distances, indices = self.kneighbors(X, n_neighbors)
+        n, k = indices.shape
+        values = np.ones(n * k) if mode == "connectivity" else distances.ravel()
+        return csr_matrix((values, indices.ravel(), np.arange(0, n * k + 1, k)),
+                          shape=(n, self.n_samples_fit_))
+
+    # ---- shared by the above ----
+
+    def _queries(self, X: npt.ArrayLike | None) -> tuple[npt.NDArray[Any], bool]:
+        """Checked queries, and whether each is the row with its number."""
+        check_is_fitted(self)
+        if X is None:
+            return self._X, True
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=False), False
+
+    def _found(self, queries: npt.NDArray[Any], own: bool, k: int | None,
+               radius: float | None) -> list[tuple[Float64Array, Int64Array]]:
+        """Distances and indices of what each query finds: the k best, or all beyond a radius."""
+        directed = directed_rows(self.index_, queries)
+        every, undirected = np.arange(self.n_samples_fit_), np.flatnonzero(~self._directed)
+        if radius is not None and radius >= 1.0:  # rows of zeros are at distance 1 from every row
+            every, undirected = every[:0], undirected[:0]
+        asked = iter(self._asked(queries, directed, own, k, radius))
+        found = []
+        for i, has_direction in enumerate(directed):
+            if has_direction:
+                scores, ids = _merged(*next(asked), undirected)
+            else:
+                ids = every[every != i] if own else every
+                scores = np.zeros(len(ids), np.float32)
+            found.append((self._distances(scores[:k]), ids[:k]))
+        return found
+
+    def _asked(self, queries: npt.NDArray[Any], directed: BoolArray, own: bool, k: int | None,
+               radius: float | None) -> list[tuple[Float32Array, Int64Array]]:
+        """Scores and ids of what the index finds for queries that have a direction."""
+        index, rows = self.index_, np.flatnonzero(directed)
+        if len(index) == 0 or len(rows) == 0:
+            return [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(rows)
+        exclude = rows[:, np.newaxis] if own else None
+        if radius is None:
+            assert k is not None
+            hits = index.search_furthest(queries[directed], min(k, len(index)), exclude=exclude,
+                                         recall=self.recall)
+            return [(scores[there], ids[there])
+                    for scores, ids, there in zip(*hits, hits.found, strict=True)]
+        limit = {"l2": radius, "dot": -radius, "cosine": 1.0 - radius}[index.metric]
+        beyond = index.search_beyond(queries[directed], limit, exclude=exclude)
+        parts = beyond.offsets[1:-1]
+        return list(zip(np.split(beyond.scores, parts), np.split(beyond.ids, parts), strict=True))
+
+    def _distances(self, scores: Float32Array) -> Float64Array:
+        return distances_of(self.index_.metric, scores)
+
+
+class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
+                                   FurthestNeighbors):
+    """Turn rows into the graph to the furthest rows that were fitted.
+
+    Parameters
+    ----------
+    mode : {"distance", "connectivity"}
+        What the graph has at its edges: the distance, or 1.
+    sparse_output : bool
+        False makes arrays, which ``set_output(transform="pandas")`` takes.
+    n_neighbors, metric, codes, recall, n_jobs : optional
+        As of `FurthestNeighbors`.
+
+    Examples
+    --------
+    >>> from farann.sklearn import FurthestNeighborsTransformer
+    >>> graph = FurthestNeighborsTransformer(n_neighbors=1, sparse_output=False)
+    >>> graph.fit_transform([[0.0], [1.0], [5.0]])
+    array([[0., 0., 5.],
+           [0., 0., 4.],
+           [5., 0., 0.]])
+    """
+
+    def __init__(self, *, mode: str = "distance", sparse_output: bool = True,
+                 n_neighbors: int = 5, metric: str = "l2", codes: str = "int8",
+                 recall: float | None = None, n_jobs: int | None = None) -> None:
+        super().__init__(n_neighbors=n_neighbors, metric=metric, codes=codes, recall=recall,
+                         n_jobs=n_jobs)
+        self.mode = mode
+        self.sparse_output = sparse_output
+
+    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
+        """Index the rows; see `FurthestNeighbors.fit`."""
+        checks.to_choice("mode", self.mode, ("connectivity", "distance"))
+        super().fit(X)
+        self._n_features_out = self.n_samples_fit_
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> Any:
+        """The graph from rows to the furthest of those that were fitted.
+
+        Parameters
+        ----------
+        X : array_like (n_queries, n_features)
+
+        Returns
+        -------
+        csr_matrix or array (n_queries, n_samples_fit) of float64
+        """
+        check_is_fitted(self)
+        graph = self.kneighbors_graph(X, mode=self.mode)
+        return graph if self.sparse_output else graph.toarray()
+
+
+def _check_n_neighbors(k: Any) -> None:
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise TypeError(f"n_neighbors: expected an int, got {checks.shown(k)}")
+    if k < 1:
+        raise ValueError(f"Expected n_neighbors > 0. Got {k}")
+
+
+def _merged(scores: Float32Array, ids: Int64Array,
+            undirected: Int64Array) -> tuple[Float32Array, Int64Array]:
+    """With the rows of zeros, whose similarity is 0, in order."""
+    if len(undirected) == 0:
+        return scores, ids
+    before, after = scores < 0.0, scores > 0.0
+    equal = np.sort(np.concatenate([ids[~(before | after)], undirected]))
+    return (np.concatenate([scores[before], np.zeros(len(equal), np.float32), scores[after]]),
+            np.concatenate([ids[before], equal, ids[after]]))

@@ -1,0 +1,115 @@
+"""Ids as users give them, integers or strings, and as a store has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from farann._types import Ids, Int64Array
+from farann.contract import checks
+from farann.contract.strings import Strings, are_strings, packed, texts_of, to_strings
+from farann.store.labels import Labels, repeated
+from farann.store.store import Store
+
+# Checked, and not looked up yet.
+Checked: TypeAlias = Int64Array | Strings
+
+
+def checked(store: Store | None, name: str, value: Any, *, single: bool = False,
+            copy: bool = True, padding: bool = False) -> Checked:
+    """Ids of the kind that an index has; with `single` perhaps one, with `padding` perhaps None."""
+    if _takes_strings(store, value):
+        return to_strings(name, value, single=single, padding=padding)
+    return checks.to_ids(name, value, single=single, copy=copy)
+
+
+def numbers(store: Store | None, ids: Checked) -> Int64Array:
+    """Ids as the store has them; -1 for strings that it hasn't."""
+    labels = None if store is None else store.labels
+    if isinstance(ids, Strings):
+        return np.full(ids.n, -1, np.int64) if labels is None else labels.numbers_of(ids)
+    # Of a filter that was made before there were rows.
+    return ids if labels is None else np.full(len(ids), -1, np.int64)
+
+
+def count(ids: Checked) -> int:
+    """How many there are."""
+    return ids.n if isinstance(ids, Strings) else len(ids)
+
+
+def kept(store: Store | None, ids: Int64Array) -> Checked:
+    """Ids of a store as something that outlives it."""
+    return ids if store is None or store.labels is None else store.labels.taken(ids)
+
+
+def listed(store: Store, name: str, value: Any, n_queries: int,
+           single: bool) -> tuple[Int64Array, Int64Array]:
+    """Ids for each query, one query after the other, and where each query's begin."""
+    if not _takes_strings(store, value):
+        return checks.to_listed_ids(name, value, n_queries, single)
+    if isinstance(value, np.ndarray) and value.ndim != 2 and value.dtype != object and not single:
+        raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
+    lists: Sequence[Any] = [value] if single else checks.to_lists(name, value, n_queries)
+    texts: list[str | None] = []
+    offsets = [0]
+    for i, one in enumerate(lists):
+        what = name if single else f"{name}[{i}]"
+        texts += texts_of(what, one, padding=True)
+        offsets.append(len(texts))
+    return numbers(store, packed(name, texts)), np.array(offsets, np.int64)
+
+
+def known_slots(store: Store | None, ids: Ids) -> Int64Array:
+    """Slots of ids that must be there."""
+    wanted = checked(store, "ids", ids, single=True)
+    found = numbers(store, wanted)
+    slots = np.full(len(found), -1) if store is None else store.slots_of(found)
+    unknown = np.flatnonzero(slots < 0)
+    if len(unknown):
+        first = int(unknown[0])
+        what = repr(wanted.text(first)) if isinstance(wanted, Strings) else wanted[first]
+        raise KeyError(f"ids: {what} is not in the index")
+    return slots
+
+
+def new(ids: Any, n: int) -> Checked | None:
+    """Check the ids of n rows to come: as many, each once, integers or strings."""
+    if ids is None or not are_strings(ids):
+        return None if ids is None else checks.to_new_ids("ids", ids, n)
+    strings = to_strings("ids", ids)
+    if strings.n != n:
+        raise ValueError(f"ids: expected {n} ids, one a row, got {strings.n}")
+    twice = repeated(strings)
+    if twice is not None:
+        raise ValueError(f"ids: expected each id once, got {checks.shown(twice)} twice")
+    return strings
+
+
+def given(store: Store, ids: Checked | None, n: int) -> tuple[Int64Array, Labels | None]:
+    """Ids of n new rows, and the labels of a store that has them, too; none may be in use."""
+    labels = store.labels
+    if not isinstance(ids, Strings):
+        if labels is not None and n:
+            raise ValueError("ids: expected a string for each row, as the index has string ids, "
+                             f"got {'none' if ids is None else 'integers'}")
+        return store.ids_for(ids, n), labels
+    if labels is None and store.ids.next:
+        raise ValueError("ids: expected integers, as the index has integer ids, got strings")
+    labels = labels or Labels()
+    found = labels.numbers_of(ids)
+    taken = np.flatnonzero(store.slots_of(found) >= 0)
+    if len(taken):
+        raise ValueError("ids: expected ids that are not in use, got "
+                         f"{checks.shown(ids.text(int(taken[0])))}")
+    fresh = found < 0
+    found[fresh] = len(labels) + np.arange(np.count_nonzero(fresh))
+    return found, labels.grown(ids if fresh.all() else ids.of(np.flatnonzero(fresh)))
+
+
+def _takes_strings(store: Store | None, value: Any) -> bool:
+    """Whether ids have to be strings, or are, where the index has none yet."""
+    if store is not None and store.labels is not None:
+        return True
+    return (store is None or store.ids.next == 0) and are_strings(value)

@@ -1,0 +1,334 @@
+/* Words of the NEON levels: what every AArch64 CPU has, and its dot products of bytes. */
+#ifndef FARANN_SIMD_NEON_H
+#define FARANN_SIMD_NEON_H
+
+#include <arm_neon.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "portable.h"
+#include "simd/compact.h"
+
+/*
+ * Included for three levels: neon; dotprod, with products of signed bytes (SDOT, from Armv8.2 on:
+ * Neoverse N1, Cortex-A76, Apple M1); and i8mm, with those of unsigned and signed ones (USDOT, from
+ * Armv8.6 on: Neoverse V1, N2, Apple M2).
+ */
+#if defined(FARANN_I8MM)
+#define FARANN_LEVEL i8mm
+#define FARANN_LEVEL_NAME "i8mm"
+#define FARANN_TARGET __attribute__((target("arch=armv8.2-a+dotprod+i8mm")))
+#elif defined(FARANN_DOTPROD)
+#define FARANN_LEVEL dotprod
+#define FARANN_LEVEL_NAME "dotprod"
+#define FARANN_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
+#else
+#define FARANN_LEVEL neon
+#define FARANN_LEVEL_NAME "neon"
+#define FARANN_TARGET
+#endif
+#define WORD static FARANN_TARGET FARANN_INLINE
+
+/* 24 accumulators, 4 rows' vectors and a broadcast fill 29 of the 32 registers. */
+enum { F32_LANES = 4, PANEL_VECTORS = 4, TILE_QUERIES = 6 };
+
+/* The same of float64 keys, whose vectors take four registers each. */
+enum { KEY_VECTORS = 1, KEY_QUERIES = 6, FUSED = 1 };
+
+/* Products of bytes take three more registers without SDOT. */
+#if defined(FARANN_I8MM) || defined(FARANN_DOTPROD)
+enum { I32_LANES = 4, CODE_QUERIES = 6, CODE_PANELS = 1, LARGEST_CODE = 127 };
+#else
+enum { I32_LANES = 4, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 127 };
+#endif
+
+typedef float32x4_t f32v;
+typedef int32x4_t i32v;
+
+typedef struct {
+    float64x2_t pair[4];
+} f64x8;
+
+WORD f32v f32_load(const float *p) { return vld1q_f32(p); }
+
+/* The first `count` lanes; zeros behind them. */
+WORD f32v f32_load_first(const float *p, int64_t count) {
+    float lanes[F32_LANES] = {0.0f, 0.0f, 0.0f, 0.0f};
+    memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
+    return vld1q_f32(lanes);
+}
+
+/* From as many values of a compact type. */
+WORD f32v f32_from_u8(const uint8_t *p) {
+    uint32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    uint16x8_t wide = vmovl_u8(vcreate_u8(bytes));
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
+}
+WORD f32v f32_from_i8(const int8_t *p) {
+    uint32_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    int16x8_t wide = vmovl_s8(vcreate_s8(bytes));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+}
+WORD f32v f32_from_f16(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+WORD f32v f32_from_bf16(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+WORD void f32_store(float *p, f32v v) { vst1q_f32(p, v); }
+WORD f32v f32_set1(float x) { return vdupq_n_f32(x); }
+WORD f32v f32_fma(f32v a, f32v b, f32v c) { return vfmaq_f32(c, a, b); }
+
+WORD f32v f32_mul(f32v a, f32v b) { return vmulq_f32(a, b); }
+WORD f32v f32_add(f32v a, f32v b) { return vaddq_f32(a, b); }
+WORD f32v f32_sub(f32v a, f32v b) { return vsubq_f32(a, b); }
+
+/* Lane i is the sum over the lanes of v[i]. */
+WORD f32v f32_sums_of_four(const f32v v[4]) {
+    return vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3]));
+}
+
+/* What f32_sums_of_four gave for all of F32_LANES vectors: these are no more than four. */
+WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) { return v[0]; }
+
+WORD f32v f32_div(f32v a, f32v b) { return vdivq_f32(a, b); }
+WORD f32v f32_sqrt(f32v v) { return vsqrtq_f32(v); }
+
+/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
+WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
+                         float *out, int stride) {
+    const float32x4_t a = vld1q_f32(r0), b = vld1q_f32(r1), c = vld1q_f32(r2), d = vld1q_f32(r3);
+    const float32x4_t ac_low = vzip1q_f32(a, c), ac_high = vzip2q_f32(a, c);
+    const float32x4_t bd_low = vzip1q_f32(b, d), bd_high = vzip2q_f32(b, d);
+    vst1q_f32(out, vzip1q_f32(ac_low, bd_low));
+    vst1q_f32(out + stride, vzip2q_f32(ac_low, bd_low));
+    vst1q_f32(out + 2 * stride, vzip1q_f32(ac_high, bd_high));
+    vst1q_f32(out + 3 * stride, vzip2q_f32(ac_high, bd_high));
+}
+
+/* Where either is NaN, that of b. FMAX would give NaN. */
+WORD f32v f32_max(f32v a, f32v b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+WORD f32v f32_min(f32v a, f32v b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+
+/* NEON has no instruction for this: a bit of each lane, and their sum. */
+WORD uint32_t mask_of(uint32x4_t lanes) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(lanes, vld1q_u32(bits)));
+}
+
+WORD uint32_t f32_greater(f32v a, f32v b) { return mask_of(vcgtq_f32(a, b)); }
+
+/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector may be written. */
+WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
+    int count = 0;
+    for (; mask; mask &= mask - 1) numbers[count++] = first + FARANN_COUNT_TRAILING_ZEROS(mask);
+    return count;
+}
+
+/* The lanes of a mask, and `first` plus their numbers; gives how many. */
+WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
+    float all[F32_LANES];
+    int count = 0;
+    f32_store(all, v);
+    for (; mask; mask &= mask - 1, count++) {
+        int i = FARANN_COUNT_TRAILING_ZEROS(mask);
+        lanes[count] = all[i];
+        numbers[count] = first + i;
+    }
+    return count;
+}
+
+WORD i32v i32_load(const void *p) { return vreinterpretq_s32_u8(vld1q_u8((const uint8_t *)p)); }
+
+WORD i32v i32_load_first(const void *p, int64_t count) {
+    int32_t lanes[I32_LANES] = {0, 0, 0, 0};
+    memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
+    return vld1q_s32(lanes);
+}
+
+WORD void i32_store(void *p, i32v v) { vst1q_u8((uint8_t *)p, vreinterpretq_u8_s32(v)); }
+
+/* Four lanes from each of so many places: here they are all. */
+WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
+    (void)stride;
+    return i32_load(p);
+}
+
+WORD i32v i32_set1(int32_t x) { return vdupq_n_s32(x); }
+
+/* Lane i is p[i / 4 * 2 + second], or 0 from p[count] on. */
+WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
+    return i32_set1(second < count ? (int32_t)p[second] : 0);
+}
+
+WORD i32v i32_sub(i32v a, i32v b) { return vsubq_s32(a, b); }
+WORD i32v i32_add(i32v a, i32v b) { return vaddq_s32(a, b); }
+WORD i32v i32_and(i32v a, i32v b) { return vandq_s32(a, b); }
+/* The bits of a where the mask has ones, those of b elsewhere. */
+WORD i32v i32_select(i32v mask, i32v a, i32v b) {
+    return vbslq_s32(vreinterpretq_u32_s32(mask), a, b);
+}
+WORD i32v i32_shift_left4(i32v v) { return vshlq_n_s32(v, 4); }
+WORD i32v i32_shift_right4(i32v v) {
+    return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(v), 4));
+}
+
+/* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit, where FCVTNS saturates. */
+WORD i32v i32_from_f32(f32v v) {
+    const uint32x4_t fits = vcltq_f32(vabsq_f32(v), vdupq_n_f32(0x1p31f));
+    return vbslq_s32(fits, vcvtnq_s32_f32(v), vdupq_n_s32(INT32_MIN));
+}
+
+WORD f32v f32_from_i32(i32v v) { return vcvtq_f32_s32(v); }
+WORD uint32_t i32_greater(i32v a, i32v b) { return mask_of(vcgtq_s32(a, b)); }
+WORD int32_t i32_sum(i32v v) { return vaddvq_s32(v); }
+
+#if !defined(FARANN_I8MM)
+/*
+ * Without USDOT both factors are signed: c is 128 more than c - 128, which differs in its highest
+ * bit alone. So 128 times the sum of u is added, once for all c that a u is multiplied with.
+ */
+WORD int8x16_t less_128(i32v c) {
+    return vreinterpretq_s8_u8(veorq_u8(vreinterpretq_u8_s32(c), vdupq_n_u8(128)));
+}
+#endif
+
+/* Adds to each lane the dot product of four unsigned bytes of c and four signed bytes of u. */
+#if defined(FARANN_I8MM)
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
+    return vusdotq_s32(sum, vreinterpretq_u8_s32(c), vreinterpretq_s8_s32(u));
+}
+#elif defined(FARANN_DOTPROD)
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
+    const int8x16_t s = vreinterpretq_s8_s32(u), half = vdupq_n_s8(64);
+    const int32x4_t more = vdotq_s32(vdotq_s32(vdupq_n_s32(0), half, s), half, s);
+    return vdotq_s32(vaddq_s32(sum, more), less_128(c), s);
+}
+#else
+/* No pair of products is beyond 2 * 128 * 127, which 16 bits hold. */
+WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
+    const int8x16_t s = vreinterpretq_s8_s32(u), d = less_128(c);
+    const int32x4_t more = vshlq_n_s32(vpaddlq_s16(vpaddlq_s8(s)), 7);
+    const int16x8_t first = vmull_s8(vget_low_s8(d), vget_low_s8(s));
+    const int16x8_t second = vmull_s8(vget_high_s8(d), vget_high_s8(s));
+    return vpadalq_s16(vaddq_s32(sum, more), vpaddq_s16(first, second));
+}
+#endif
+
+/* The same with four bytes for all lanes. */
+WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
+    return i32_dot4(sum, c, i32_set1((int32_t)*u));
+}
+
+#define EACH_PAIR for (int i = 0; i < 4; i++)
+
+WORD f64x8 f64x8_set1(double x) {
+    f64x8 v;
+    EACH_PAIR v.pair[i] = vdupq_n_f64(x);
+    return v;
+}
+
+WORD f64x8 f64x8_zero(void) { return f64x8_set1(0.0); }
+
+WORD f64x8 f64x8_load(const double *p) {
+    f64x8 v;
+    EACH_PAIR v.pair[i] = vld1q_f64(p + 2 * i);
+    return v;
+}
+
+WORD void f64x8_store(double *p, f64x8 v) { EACH_PAIR vst1q_f64(p + 2 * i, v.pair[i]); }
+
+WORD f64x8 f64x8_from_f32(const float *p) {
+    f64x8 v;
+    EACH_PAIR v.pair[i] = vcvt_f64_f32(vld1_f32(p + 2 * i));
+    return v;
+}
+
+WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+    float lanes[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
+    return f64x8_from_f32(lanes);
+}
+
+WORD f64x8 f64x8_add(f64x8 a, f64x8 b) {
+    EACH_PAIR a.pair[i] = vaddq_f64(a.pair[i], b.pair[i]);
+    return a;
+}
+
+WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
+    EACH_PAIR a.pair[i] = vsubq_f64(a.pair[i], b.pair[i]);
+    return a;
+}
+
+WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
+    EACH_PAIR a.pair[i] = vmulq_f64(a.pair[i], b.pair[i]);
+    return a;
+}
+
+WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
+    EACH_PAIR a.pair[i] = vdivq_f64(a.pair[i], b.pair[i]);
+    return a;
+}
+
+/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
+WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
+    EACH_PAIR c.pair[i] = vfmaq_f64(c.pair[i], a.pair[i], b.pair[i]);
+    return c;
+}
+
+WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
+    uint32x2_t lanes[4];
+    EACH_PAIR lanes[i] = vmovn_u64(vcgtq_f64(a.pair[i], b.pair[i]));
+    return mask_of(vcombine_u32(lanes[0], lanes[1])) | mask_of(vcombine_u32(lanes[2], lanes[3]))
+                                                           << 4;
+}
+
+/* Where either is NaN, that of b. */
+WORD f64x8 f64x8_max(f64x8 a, f64x8 b) {
+    EACH_PAIR a.pair[i] = vbslq_f64(vcgtq_f64(a.pair[i], b.pair[i]), a.pair[i], b.pair[i]);
+    return a;
+}
+
+/* Rounded. */
+WORD void f64x8_store_f32(float *p, f64x8 v) {
+    EACH_PAIR vst1_f32(p + 2 * i, vcvt_f32_f64(v.pair[i]));
+}
+
+/* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
+WORD f64x8 f64x8_butterflies(f64x8 v) {
+    const float64x2_t by1 = vcombine_f64(vdup_n_f64(1.0), vdup_n_f64(-1.0));
+    float64x2_t *p = v.pair;
+    EACH_PAIR p[i] = vaddq_f64(vextq_f64(p[i], p[i], 1), vmulq_f64(p[i], by1));
+    const float64x2_t a = vaddq_f64(p[0], p[1]), b = vsubq_f64(p[0], p[1]);
+    const float64x2_t c = vaddq_f64(p[2], p[3]), d = vsubq_f64(p[2], p[3]);
+    p[0] = vaddq_f64(a, c);
+    p[1] = vaddq_f64(b, d);
+    p[2] = vsubq_f64(a, c);
+    p[3] = vsubq_f64(b, d);
+    return v;
+}
+
+WORD f64x8 f64x8_round(f64x8 v) {
+    EACH_PAIR v.pair[i] = vrndnq_f64(v.pair[i]);
+    return v;
+}
+
+/* Whole numbers from 0 to 255 as bytes. */
+WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
+    uint32x2_t lanes[4];
+    EACH_PAIR lanes[i] = vmovn_u64(vcvtq_u64_f64(v.pair[i]));
+    const uint16x4_t first = vmovn_u32(vcombine_u32(lanes[0], lanes[1]));
+    const uint16x4_t second = vmovn_u32(vcombine_u32(lanes[2], lanes[3]));
+    vst1_u8(p, vmovn_u16(vcombine_u16(first, second)));
+}
+
+WORD double f64x8_sum(f64x8 v) {
+    return vaddvq_f64(vaddq_f64(vaddq_f64(v.pair[0], v.pair[2]), vaddq_f64(v.pair[1], v.pair[3])));
+}
+
+#undef EACH_PAIR
+
+#endif

@@ -1,0 +1,156 @@
+"""What is accepted in other words, what is refused with a hint, and what an index is told by."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import farann
+
+ROWS = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
+
+
+def filled(**options: Any) -> farann.Index:
+    index = farann.Index(**options)
+    index.add(ROWS)
+    return index
+
+
+@pytest.mark.parametrize(("name", "metric"), [
+    ("euclidean", "l2"), ("L2", "l2"), ("ip", "dot"), ("IP", "dot"), ("inner_product", "dot"),
+    ("Inner Product", "dot"), ("cos", "cosine"), ("Cosine", "cosine"),
+    ("cosine-similarity", "cosine")])
+def test_other_names_of_metrics(name: str, metric: str) -> None:
+    assert farann.Index(metric=name).metric == metric
+    found = farann.search_furthest(ROWS[:50], ROWS[:3], 4, metric=name)
+    assert (found.ids == farann.search_furthest(ROWS[:50], ROWS[:3], 4, metric=metric).ids).all()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"metric": "cosin"}, "metric: .* did you mean 'cosine'"),
+    ({"metric": "euclidian"}, "metric: .* did you mean 'euclidean'"),
+    ({"codes": "int-8"}, "codes: .* did you mean 'int8'"),
+    ({"dim": ROWS}, r"dim: expected an int, got a ndarray; rows go to add"),
+    ({"dim": [[1.0]]}, r"dim: expected an int, got a list; rows go to add"),
+    ({"dim": "cosine"}, r"dim: .* Index\(metric='cosine'\)")])
+def test_hints(options: dict[str, Any], words: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=words):
+        farann.Index(**options)
+
+
+def test_exclude_for_a_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import inside
+
+    index, queries = filled(), ROWS[:9]
+    out = index.search_furthest(queries, 5).ids[:, :2].ravel()
+    right = index.search_furthest(queries, 5, exclude=[out] * 9)
+    allowed = np.setdiff1d(np.arange(0, 3000, 2), out)
+    for ids in (out, out.tolist(), set(out.tolist()), frozenset(out.tolist()),
+                dict.fromkeys(out.tolist()).keys(), np.append(out, [-1, 10**9])):
+        for most in (1 << 20, 0):  # listed for each query, or taken from what is allowed
+            monkeypatch.setattr(inside.filters, "_MOST_LISTED", most)
+            found = index.search_furthest(queries, 5, exclude=ids)
+            assert (found.ids == right.ids).all() and (found.scores == right.scores).all()
+            even = index.search_furthest(queries, 5, exclude=ids, allowed=np.arange(0, 3000, 2))
+            assert (even.ids == index.search_furthest(queries, 5, allowed=allowed).ids).all()
+    own = [set(ids.tolist()) for ids in right.ids]
+    assert (index.search_furthest(queries, 5, exclude=own).ids
+            == index.search_furthest(queries, 5, exclude=right.ids).ids).all()
+    assert (index.search_furthest(queries, 5, exclude=set()).ids
+            == index.search_furthest(queries, 5).ids).all()
+    assert index.reconstruct({7}).shape == (1, 8) and index.reconstruct(set()).shape == (0, 8)
+
+
+def test_threads_of_all_cpus() -> None:
+    usual = farann.Index().threads
+    index = filled(threads=-1)
+    assert index.threads == usual == farann.Index(threads=None).threads
+    right = index.search_furthest(ROWS[:50])
+    assert (filled(threads=1).search_furthest(ROWS[:50], threads=-1).ids == right.ids).all()
+    for threads in (-2, 0):
+        with pytest.raises(ValueError, match="threads: expected 1 or more"):
+            farann.Index(threads=threads)
+
+
+def test_an_index_is_true_and_has_no_other_attributes() -> None:
+    index = farann.Index()
+    assert index and len(index) == 0
+    with pytest.raises(AttributeError, match="thread"):
+        index.thread = 2  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="search_farthest") as caught:
+        index.search_farthest  # type: ignore[attr-defined]  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("search_farthest", index)
+
+
+def test_closing(tmp_path: Path) -> None:
+    path = tmp_path / "index.farann"
+    filled().build().save(path)
+    with farann.Index.load(path, mmap=True) as index:
+        right = filled().search_furthest(ROWS[:2]).ids
+        assert (index.search_furthest(ROWS[:2]).ids == right).all() and not index.closed
+    assert index.closed and repr(index) == "<farann.Index: closed>"
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert str(path) not in maps.read_text()
+    for use in (lambda: len(index), lambda: index.add(ROWS), lambda: index.search_furthest(ROWS[0]),
+                lambda: index.build(), lambda: index.save(path), lambda: 3 in index,
+                index.__enter__, index.stats):
+        with pytest.raises(ValueError, match="the index is closed"):
+            use()
+    index.close()
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+    index = filled().build(progress=lambda *step: told.append(step))
+    assert told and all(type(step[0]) is str and 0 < step[1] <= step[2] for step in told)
+    for what in {step[0] for step in told}:
+        mine = [step for step in told if step[0] == what]
+        assert [step[1] for step in mine] == sorted(step[1] for step in mine)
+        assert mine[-1][1] == mine[-1][2]
+    index.add(ROWS[:10])
+    right = index.search_furthest(ROWS[:5]).ids
+
+    def fails(what: str, done: int, total: int) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        index.build(progress=fails)
+    assert index.stats()["added"] == 10 and (index.search_furthest(ROWS[:5]).ids == right).all()
+    with pytest.raises(TypeError, match="progress: expected"):
+        index.build(progress="bar")  # type: ignore[arg-type]
+
+
+def test_logging(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level(logging.DEBUG, "farann")
+    index = filled().build()
+    index.tune(k=3)
+    index.save(tmp_path / "index.farann")
+    farann.Index.load(tmp_path / "index.farann", mmap=True)
+    said = [record.getMessage() for record in caplog.records if record.name == "farann"]
+    for words in ("built an index of 3000 rows", "tuned for k=3", "saved <farann.Index", "mapped"):
+        assert any(words in one for one in said), words
+
+
+def test_modules_come_when_they_are_asked_for() -> None:
+    code = """
+import sys
+import farann
+late = ("tqdm", "sklearn", "scipy", "pandas", "pyarrow", "farann.vectors", "farann.metrics")
+assert not [name for name in late if name in sys.modules]
+assert farann.metrics.recall_at_k([[1]], [[1]], k=1).tolist() == [1.0]
+assert farann.vectors.open_vectors and "vectors" in dir(farann)
+index = farann.Index()
+index.add([[1.0], [2.0]])
+index.build()
+assert "tqdm" not in sys.modules and "sklearn" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    with pytest.raises(AttributeError, match="metrix"):
+        farann.metrix  # type: ignore[attr-defined]  # noqa: B018

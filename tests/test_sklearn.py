@@ -1,0 +1,156 @@
+"""The estimators of `farann.sklearn`: scikit-learn's own checks, answers against plain numpy."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from farann.sklearn import FarthestPointSampler, FurthestNeighbors, FurthestNeighborsTransformer
+
+METRICS = ("l2", "dot", "cosine")
+rng = np.random.default_rng(0)
+X = rng.integers(-2, 3, (60, 3)).astype(np.float64)
+X[[4, 17, 59]] = 0.0  # and others are zero by chance, and many are equal
+Q = np.vstack([rng.integers(-2, 3, (9, 3)), np.zeros((1, 3))])
+
+
+def distances_of(queries: npt.NDArray[Any], metric: str) -> npt.NDArray[np.float64]:
+    if metric == "l2":
+        return np.asarray(np.sqrt(((queries[:, None] - X[None]) ** 2).sum(axis=2)))
+    products = queries @ X.T
+    if metric == "dot":
+        return np.asarray(-products)
+    norms = np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(X, axis=1)
+    cosines = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0)
+    return np.asarray(1.0 - cosines)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", [FurthestNeighbors, FurthestNeighborsTransformer,
+                                  FarthestPointSampler])
+def test_checks_of_scikit_learn(kind: Any, metric: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        done = check_estimator(kind(metric=metric), on_fail=None)
+    failed = [(one["check_name"], one["exception"]) for one in done if one["status"] == "failed"]
+    assert not failed and sum(one["status"] == "passed" for one in done) >= 40
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("own", [True, False])
+def test_against_numpy(metric: str, own: bool) -> None:
+    right = distances_of(X if own else Q, metric)
+    there = np.ones(right.shape, np.bool_)
+    if own:
+        np.fill_diagonal(there, False)
+    made = FurthestNeighbors(metric=metric).fit(X)
+    given = None if own else Q
+    for k in (1, 7, 59):
+        far, ids = made.kneighbors(given, k)
+        for i, one in enumerate(right):
+            # Equal distances by index; rounding keeps what is equal equal.
+            order = np.lexsort((np.arange(60), -np.round(one, 9)))
+            order = order[there[i][order]][:k]
+            np.testing.assert_allclose(far[i], one[order], atol=1e-6)
+            np.testing.assert_allclose(far[i], one[ids[i]], atol=1e-6)
+            assert len(set(ids[i])) == k and (not own or i not in ids[i])
+            if metric != "cosine":  # whose products of irrational numbers are equal by chance
+                assert ids[i].tolist() == order.tolist()
+    for radius in (-1.0, 0.9, 1.1, 2.5):
+        far, ids = made.radius_neighbors(given, radius)
+        for i, one in enumerate(right):
+            assert sorted(ids[i]) == np.flatnonzero((one > radius) & there[i]).tolist()
+            np.testing.assert_allclose(far[i], one[ids[i]], atol=1e-6)
+            assert (np.diff(far[i]) <= 1e-6).all()
+
+
+def test_rows_of_zeros_under_cosine() -> None:
+    rows = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    made = FurthestNeighbors(metric="cosine").fit(rows)
+    far, ids = made.kneighbors([[1.0, 0.0], [0.0, 0.0]], 5)
+    assert ids.tolist() == [[2, 0, 3, 4, 1], [0, 1, 2, 3, 4]]
+    assert far.tolist() == [[2, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert made.kneighbors(n_neighbors=2, return_distance=False)[0].tolist() == [1, 2]
+    nothing = FurthestNeighbors(metric="cosine").fit(rows[[0, 3]])
+    assert nothing.kneighbors(rows[:2], 2)[1].tolist() == [[0, 1], [0, 1]]
+    assert [len(one) for one in made.radius_neighbors(rows[:1], 1.0)[1]] == [0]
+
+
+def test_graphs_and_pipelines() -> None:
+    made = FurthestNeighborsTransformer(n_neighbors=3)
+    graph = make_pipeline(StandardScaler(), made).fit_transform(X)
+    assert graph.shape == (60, 60) and graph.nnz == 180
+    ones = FurthestNeighbors(n_neighbors=3).fit(X).kneighbors_graph()
+    assert set(ones.data) == {1.0} and not ones.diagonal().any()
+    with pytest.raises(ValueError, match="mode: expected one of"):
+        made.kneighbors_graph(X, mode="distances")
+    dense = clone(made).set_params(sparse_output=False, mode="connectivity").fit(X)
+    assert (dense.transform(Q).sum(axis=1) == 3).all()
+    names = dense.get_feature_names_out()
+    assert len(names) == 60 and names[7] == "furthestneighborstransformer7"
+    pytest.importorskip("pandas", reason="needs pandas")
+    frame = dense.set_output(transform="pandas").transform(Q)
+    assert frame.columns.tolist() == names.tolist()
+
+
+def test_kept_and_refused() -> None:
+    made = FurthestNeighbors(n_neighbors=4, metric="euclidean", recall=1.0, n_jobs=-1).fit(X)
+    right = made.kneighbors(Q)
+    again = pickle.loads(pickle.dumps(made))
+    assert (again.kneighbors(Q)[1] == right[1]).all() and again.index_.metric == "l2"
+    assert clone(made).get_params() == made.get_params()
+    refused: list[tuple[Any, type[Exception]]] = [(0, ValueError), (61, ValueError),
+                                                  (2.5, TypeError)]
+    for bad, error in refused:
+        with pytest.raises(error, match="n_neighbors"):
+            made.kneighbors(Q, bad)
+    with pytest.raises(ValueError, match="n_samples_fit - 1"):
+        made.kneighbors(n_neighbors=60)
+    with pytest.raises(TypeError, match="radius"):
+        made.radius_neighbors(Q, "far")  # type: ignore[arg-type]
+    with pytest.raises(NotFittedError):
+        FurthestNeighbors().kneighbors(Q)
+    with pytest.raises(ValueError, match="metric: expected"):
+        FurthestNeighbors(metric="manhattan").fit(X)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_sampling(metric: str) -> None:
+    start = 1
+    made = FarthestPointSampler(n_samples=12, metric=metric, start=start).fit(X)
+    assert made.sample_indices_[0] == start and made.radii_[0] == np.inf
+    assert len(set(made.sample_indices_)) == 12
+    # Rows of zeros are at distance 1 from all, but are chosen last.
+    rows = np.flatnonzero(X.any(axis=1)) if metric == "cosine" else np.arange(60)
+    far = distances_of(X, metric)
+    chosen = [start]
+    for i, radius in zip(made.sample_indices_[1:], made.radii_[1:], strict=True):
+        least = far[np.ix_(np.array(chosen), rows)].min(axis=0)
+        least[np.isin(rows, chosen)] = -np.inf
+        np.testing.assert_allclose([radius, far[chosen, i].min()], least.max(), atol=1e-6)
+        chosen.append(int(i))
+    np.testing.assert_allclose(made.transform(Q), distances_of(Q, metric)[:, chosen], atol=1e-6)
+    kept, labels = clone(made).fit_resample(X, np.arange(60))
+    assert labels.tolist() == chosen and (kept == X[chosen]).all()
+    every = FarthestPointSampler(n_samples=99, metric=metric).fit(X)
+    assert sorted(every.sample_indices_) == list(range(60))
+    assert pickle.loads(pickle.dumps(every)).transform(Q).shape == (10, 60)
+    assert every.get_feature_names_out()[3] == "farthestpointsampler3"
+
+
+def test_sampling_refuses() -> None:
+    for options, words in (({"n_samples": 0}, "n_samples: expected 1"),
+                           ({"start": 60}, "start: expected at most 59"),
+                           ({"start": 4, "metric": "cosine"}, "start: cosine needs")):
+        with pytest.raises(ValueError, match=words):
+            FarthestPointSampler(**options).fit(X)
