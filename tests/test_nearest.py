@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import inside
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 import reference
 from cases import assert_same, assert_same_bits, index_of
+from inside import share_found
 from numpy.typing import NDArray
 
 import farann
-from farann.results import share_found
 
 N, DIM, K = 4000, 24, 10
 
@@ -118,12 +119,38 @@ def test_rows_that_come_and_go(rng: np.random.Generator) -> None:
     assert_same(index.search_nearest(queries, K), wanted)
 
 
+def test_rows_are_named_as_users_name_them(rng: np.random.Generator, tmp_path: Path) -> None:
+    """Strings for ids, and rows of bytes, in what searches for the nearest rows find."""
+    rows = rng.integers(-99, 100, (900, DIM)).astype(np.int8)
+    names = [f"row {i}" for i in range(900)]
+    queries = rng.standard_normal((9, DIM), dtype=np.float32)
+    index = farann.Index(metric="dot", dtype="int8")
+    index.add(rows, names)
+    index.remove(names[:100])
+    told: list[str] = []
+    index.build(nearest=True, tune=[K], progress=lambda step, done, total: told.append(step))
+    assert told
+    wanted = reference.nearest(queries, rows[100:].astype(np.float32), K, "dot",
+                               ids=np.arange(100, 900))
+    index.save(tmp_path / "index")
+    for each in (index, farann.Index.load(tmp_path / "index")):
+        found = each.search_nearest(queries, K, recall=1.0)
+        assert found.ids.tolist() == [[names[i] for i in line] for line in wanted.ids.tolist()]
+        assert_same_bits(found.scores, wanted.scores)
+        for _ in range(2):  # the second takes what is kept of the first
+            one = each.search_nearest(queries[3], K, recall=0.9)
+            assert set(one.ids.tolist()) <= set(names[100:])
+    index.close()
+    with pytest.raises(ValueError, match="closed"):
+        index.search_nearest(queries[3], K, recall=0.9)
+
+
 def test_under_l2_it_is_exact(rng: np.random.Generator) -> None:
     rows, queries = grouped(rng, 900), grouped(rng, 9)
     index = index_of(rows)
     wanted = reference.nearest(queries, rows, K, "l2")
-    limits: dict[str, Any]
-    for limits in ({"recall": 0.5}, {"epsilon": 2.0}, {}):
+    each: tuple[dict[str, Any], ...] = ({"recall": 0.5}, {"epsilon": 2.0}, {})
+    for limits in each:
         assert_same(index.search_nearest(queries, K, **limits), wanted)
     with pytest.raises(ValueError, match="budget: under l2 the nearest rows are always"):
         index.search_nearest(queries, K, budget=100)
@@ -142,8 +169,8 @@ def test_wrong_arguments_and_few_rows(rng: np.random.Generator) -> None:
     with pytest.raises(TypeError, match="nearest: expected True or False"):
         index.build(nearest="yes")  # type: ignore[arg-type]
     without = index_of(rows, "dot", keep_vectors=False).build()
-    limits: dict[str, Any]
-    for limits in ({}, {"epsilon": 0.1}):
+    each: tuple[dict[str, Any], ...] = ({}, {"epsilon": 0.1})
+    for limits in each:
         with pytest.raises(ValueError, match="needs the vectors.*recall="):
             without.search_nearest(rows, **limits)
     found = index.search_nearest(rows[0], 40, recall=0.9)

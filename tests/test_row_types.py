@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import reference
 from cases import assert_exact, assert_same, assert_same_beyond, assert_same_bits, queries_for
-from inside import core
+from inside import container, core
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from reference import METRICS
 
 import farann
 from farann.cli import main
-from farann.io import container
 from farann.vectors import write_vectors
 
 COMPACT = ("float16", "bfloat16", "uint8", "int8")
@@ -146,7 +145,8 @@ def test_approximate_answers_are_those_of_float32_rows(dtype: str, options: dict
         for index, given in zip(pair, (more, wide(more)), strict=True):
             index.add(given)
             index.build()
-        assert_same(*(index.search_furthest(queries, 10, recall=0.9) for index in pair))
+        ours, theirs = (index.search_furthest(queries, 10, recall=0.9) for index in pair)
+        assert_same(ours, theirs)
 
 
 @pytest.mark.parametrize("mmap", (False, True))
@@ -234,9 +234,17 @@ def test_bfloat16_of_ml_dtypes() -> None:
     floats = farann.Index()
     floats.add(rows)
     assert_same(floats.search_furthest(rows, 2), index.search_furthest(rows, 2))
+    with pytest.raises(ValueError, match="expected float32 .*, got bfloat16 in C order"):
+        farann.Index().add(rows, copy=False)
     halves = farann.Index(dtype="float16")
     halves.add(rows)
     assert_array_equal(halves.reconstruct([0, 1]), rows.astype(np.float32))
+    for dtype in ("float32", "float16", "bfloat16"):
+        index = farann.Index(dtype=dtype)
+        index.add(rows.astype(ml_dtypes.float8_e4m3fn))
+        assert_array_equal(index.reconstruct([0, 1]), rows.astype(np.float32))
+    with pytest.raises(ValueError, match="that float16 holds exactly"):
+        halves.add(np.array([[1e30, 0.0]], ml_dtypes.bfloat16))
 
 
 def test_rows_are_not_copied_on_request() -> None:

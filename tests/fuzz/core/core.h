@@ -77,5 +77,6 @@ void selection(void);
 void codes(void);
 void best(void);
 void sorting(void);
+void widening(void);
 
 #endif
