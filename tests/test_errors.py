@@ -235,7 +235,7 @@ def test_whole_numbers_of_numpy_are_k(small_index: Callable[..., farann.Index]) 
         assert index.search_furthest(np.ones(DIM), k).ids.shape == (3,)
 
 
-@pytest.mark.parametrize("radius", ["1", None, [1.0], 1j, np.nan])
+@pytest.mark.parametrize("radius", ["1", None, [1.0, 2.0], [[1.0]], 1j, np.nan])
 def test_bad_radius(radius: Any, small_index: Callable[..., farann.Index]) -> None:
     refuse(
         small_index(dim=DIM), "radius", lambda i, r: i.search_beyond(np.ones(DIM), r), radius

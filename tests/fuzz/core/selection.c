@@ -21,7 +21,7 @@ void best(void) {
     for (int64_t i = 0; alive && i < n_slots; i++) alive[i] = byte() % 4 != 0;
     excluded[0] = number(0, n_slots - 1);
     excluded[1] = excluded[0] + 1;
-    farann_filter filter = {alive, NULL, {0}, NULL, 0};
+    farann_filter filter = {alive, NULL, {0}};
     farann_id_set_fill(&filter.excluded, excluded, 2, NEW(uint32_t, farann_id_set_room(2)));
     const farann_block block = {0, NULL, NULL, NULL, n_slots};
     for (int64_t i = 0; i < n; i++) {
