@@ -34,7 +34,7 @@ TESTS = {
     "address": [
         "exact", "kernels", "ties", "single", "codes", "cascade", "certificate", "code_files",
         "absurd_codes", "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
-        "relative_codes", "diverse",
+        "relative_codes", "diverse", "row_types",
     ],
     "thread": ["concurrency"],
 }

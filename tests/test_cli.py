@@ -160,7 +160,8 @@ def test_build_passes_seed_and_threads_on(place: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(inside.commands, "Index", Recorder)
     assert main(["build", "rows.npy", "-o", "a.farann", "--seed", "5", "--threads", "2"]) == 0
-    assert made == [{"codes": "int8", "cells": None, "keep_vectors": True, "seed": 5, "threads": 2}]
+    assert made == [{"dtype": "float32", "codes": "int8", "cells": None, "keep_vectors": True,
+                     "seed": 5, "threads": 2}]
 
 
 def test_build_without_vectors(place: Path, capsys: Capture) -> None:
@@ -423,8 +424,9 @@ def test_info_json(place: Path, capsys: Capture) -> None:
     del facts["bytes"]
     assert facts == {
         "file": "c.farann", "file_bytes": os.path.getsize("c.farann"), "verified": True,
-        "rows": 2, "dim": 8, "metric": "cosine", "codes": "int8", "keep_vectors": True,
-        "codes_recall": None, "built": True, "smallest_id": 5, "largest_id": 900,
+        "rows": 2, "dim": 8, "metric": "cosine", "dtype": "float32", "codes": "int8",
+        "keep_vectors": True, "codes_recall": None, "built": True, "smallest_id": 5,
+        "largest_id": 900,
     }
 
 

@@ -152,10 +152,10 @@ pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one array, column or data
 set of several."""
 
 BUILD = f"""\
-Index the vectors of a file, which may be larger than memory. Vectors of float16,
-uint8 and int8 are kept as they are, others as float32. An .npy file of the type
-that is kept, in C order, is mapped; of any other a copy is made in a temporary
-file beside INDEX. The ids of rows are their numbers, from 0, unless
+Index the vectors of a file, which may be larger than memory. Those of float16,
+uint8 and int8 are kept as they are, others as float32. An .npy file of the
+type that is kept, in C order, is mapped; of any other a copy is made in a
+temporary file beside INDEX. The ids of rows are their numbers, from 0, unless
 a file of ids is given: .txt, or any of those below with one integer a row.
 Ids may be strings: a .txt with one a line whose first is no integer, or a
 column of strings in .parquet.
@@ -269,9 +269,9 @@ def _parser() -> argparse.ArgumentParser:
                        help="file to write the index to")
     build.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
                        help="what far means (default: l2)")
-    build.add_argument("--dtype", choices=list(STORED),
-                       help="what numbers are kept as; only to float32 they are rounded (default: "
-                       "as the file has them, or float32)")
+    build.add_argument("--dtype", choices=list(STORED), metavar="TYPE",
+                       help=f"what numbers are kept as: {', '.join(STORED)}; only to float32 they "
+                       "are rounded (default: as the file has them, or float32)")
     build.add_argument("--codes", choices=list(CODE_BITS), default="int8",
                        help="how rows are scored before the exact rerank: by 8-bit codes (fast), "
                        "4-bit codes (half as large) or the rows themselves (least memory) "
