@@ -4,8 +4,8 @@ from farann.native.answers import write_best
 from farann.native.codes import Codes
 from farann.native.encoding import (
     CODE_SPAN,
-    LARGEST_STRETCH,
     MOST_AXES,
+    MOST_SCALING,
     Transform,
     code_extents,
     code_rows,
@@ -41,9 +41,9 @@ from farann.native.snapshot import Filter, Snapshot
 
 __all__ = [
     "CODE_SPAN",
-    "LARGEST_STRETCH",
     "METRICS",
     "MOST_AXES",
+    "MOST_SCALING",
     "ApproximateTask",
     "CancelFlag",
     "Cancelled",

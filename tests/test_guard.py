@@ -126,14 +126,6 @@ class TestRecall:
         assert guarded_ones
         assert all(done[i].rows_scanned <= 2 * exact[i].rows_scanned for i in guarded_ones)
 
-    def test_batches_of_others(self, plain: farann.Index) -> None:
-        """Where few queries of a batch are like the sample, these are answered exactly, too."""
-        queries = np.vstack([unlike(24, 60, "dot")["distant"], around(middles_of(24), 4, 7)])
-        hits, work = plain.search_furthest(queries, recall=TARGET, return_stats=True)
-        exact, alone = plain.search_furthest(queries, return_stats=True)
-        assert np.array_equal(hits.ids, exact.ids)
-        assert work == alone._replace(queries_guarded=64)
-
     def test_what_a_search_does(self, plain: farann.Index) -> None:
         """A guarded query scans all rows, another one some."""
         alike = around(middles_of(24), 64, 4)

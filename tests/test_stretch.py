@@ -174,7 +174,7 @@ def test_fewer_rows_are_looked_at(metric: str, rng: np.random.Generator,
     monkeypatch.setattr(native_codes, "CACHED_BYTES", 0)  # upper halves first, also of so few rows
     items, users = towers(rng, 20_000, 32, strength=3.0)
     index = built(items, users[:400], metric)
-    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_SCALING", 0.0)
     without = built(items, users[:400], metric)
     assert arrays_of(index).mean_direction_scaling is not None
     assert arrays_of(without).mean_direction_scaling is None
@@ -196,7 +196,7 @@ def test_codes_alone_find_more(metric: str, rng: np.random.Generator,
                                monkeypatch: pytest.MonkeyPatch) -> None:
     items, users = towers(rng, 20_000, 32, strength=4.0)
     index = built(items, users[:400], metric, keep_vectors=False)
-    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_SCALING", 0.0)
     without = built(items, users[:400], metric, keep_vectors=False)
     assert arrays_of(index).mean_direction_scaling is not None
     assert arrays_of(without).mean_direction_scaling is None
@@ -242,7 +242,7 @@ def test_rows_stand_in_for_queries(metric: str, rng: np.random.Generator) -> Non
     rows = rng.standard_normal((N, DIM), dtype=np.float32) + np.float32(1e4)
     index = built(rows, None, metric)
     # They are all mean, and this is as much as rows are ever stretched.
-    assert by(arrays_of(index).mean_direction_scaling) == pytest.approx(core.LARGEST_STRETCH)
+    assert by(arrays_of(index).mean_direction_scaling) == pytest.approx(core.MOST_SCALING)
     assert_exact(index, rows, np.vstack([rows[:30], -rows[:5]]), [10])
 
 
@@ -305,7 +305,7 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
     """Cells are judged by whole queries: the best are found with a stretch as without one."""
     rows, users = towers(rng, 20_000, 12, strength=4.0)
     index = built(rows, users[:20], metric, cells=128)
-    monkeypatch.setattr(inside.transform_choice, "_WORTH_A_STRETCH", 0.0)
+    monkeypatch.setattr(inside.transform_choice, "_WORTH_SCALING", 0.0)
     without = built(rows, users[:20], metric, cells=128)
     assert arrays_of(index).mean_direction_scaling is not None
     assert arrays_of(without).mean_direction_scaling is None

@@ -14,7 +14,7 @@ from farann.quantize.transform import Transform, rotation_signs
 from farann.runtime.process import one_thread
 
 # A scaling must leave so much of what codes may be off at most.
-_WORTH_A_STRETCH = 0.98
+_WORTH_SCALING = 0.98
 # What is outside the axes may move keys by such a share of how much they differ; and there are
 # none in larger dimensions, as queries would take longer to prepare than to ask.
 _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
@@ -71,11 +71,11 @@ def mean_direction_scaling_for(sample: Float64Array,
     of_rows = float(((sample @ direction) ** 2).sum()) / size
     of_queries = float(((directions @ direction) ** 2).mean())
     others = max((1.0 - of_rows) * of_queries, 0.0), max(of_rows * (1.0 - of_queries), 1e-30)
-    by = float(min((others[0] / others[1]) ** 0.25, _core.LARGEST_STRETCH))
+    by = float(min((others[0] / others[1]) ** 0.25, _core.MOST_SCALING))
     if by <= 1.0:
         return None
     left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_queries * (1.0 - by**-2))
-    if left**0.5 > _WORTH_A_STRETCH:
+    if left**0.5 > _WORTH_SCALING:
         return None
     mean_direction_scaling: Float64Array = (by - 1.0) ** 0.5 * direction
     return mean_direction_scaling

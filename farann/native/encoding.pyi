@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 CODE_SPAN: Final[int]
-LARGEST_STRETCH: Final[int]
+MOST_SCALING: Final[int]
 MOST_AXES: Final[int]
 
 class Transform:

@@ -13,7 +13,7 @@ cdef enum:
     # Coordinates that are coded before signals are looked for.
     CODED_AT_ONCE = 1048576
 
-CODE_SPAN, LARGEST_STRETCH, MOST_AXES = <int>FARANN_SPAN, <int>FARANN_MOST_SCALING, <int>LARGEST_BASIS
+CODE_SPAN, MOST_SCALING, MOST_AXES = <int>FARANN_SPAN, <int>FARANN_MOST_SCALING, <int>LARGEST_BASIS
 
 
 def code_rows(int64_t n):

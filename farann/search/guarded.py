@@ -24,8 +24,6 @@ from farann.tuning.guard import Guard
 # batch are answered exactly, to see what the others lack, if it is of so many at least. In smaller
 # ones late answers are taken for bad ones, by more deviations.
 _UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
-# Where fewer than one query in so many is like the sample, these don't make a batch of their own.
-_FEW_LIKE = 8
 
 
 class Search(NamedTuple):
@@ -69,8 +67,6 @@ def top(guard: Guard, search: Search, rule: StopRule,
     if unlike is None and usual is None:
         return search.run(rule)
     guarded = np.empty(0, np.int64) if unlike is None else unlike
-    if len(guarded) * _FEW_LIKE > n * (_FEW_LIKE - 1):
-        guarded = np.arange(n)
     like = np.delete(np.arange(n), guarded)
     exact = EXACT if search.store.n_coded is None else ALL_CODES
     late = None if usual is None else np.zeros(len(like), np.float32)

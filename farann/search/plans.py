@@ -132,8 +132,7 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
     if queries is not None:
         return make_guard(queries, scale_free, seed, isa)
     if store.tunings.usual is None:
-        store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed,
-                                           isa)
+        store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed, isa)
     return store.tunings.usual
 
 

@@ -84,27 +84,30 @@ WORD void append_rows(farann_candidates *list, uint32_t mask, const float *score
     list->count = count;
 }
 
+/* A panel's scores for a tile of queries: bias + <query, row>. */
+WORD void score_panel(const float *panel, int64_t dim, const float *bias, const float *query,
+                      f32v score[TILE_QUERIES][PANEL_VECTORS]) {
+    for (int t = 0; t < TILE_QUERIES; t++)
+        for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_load(bias + v * F32_LANES);
+    for (int64_t j = 0; j < dim; j++) {
+        f32v y[PANEL_VECTORS];
+        for (int v = 0; v < PANEL_VECTORS; v++) y[v] = f32_load(panel + v * F32_LANES);
+        for (int t = 0; t < TILE_QUERIES; t++) {
+            f32v a = f32_set1(query[t]);
+            for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_fma(a, y[v], score[t][v]);
+        }
+        panel += PANEL_ROWS;
+        query += TILE_QUERIES;
+    }
+}
+
 KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t n_rows, int64_t dim,
                                    const float *FARANN_RESTRICT bias,
                                    const float *FARANN_RESTRICT queries, const float *thresholds,
                                    farann_candidates *candidates) {
     for (int64_t i = 0; i < n_rows; i += PANEL_ROWS) {
-        const float *panel = panels + i * dim;
-        const float *query = queries;
         f32v score[TILE_QUERIES][PANEL_VECTORS];
-        for (int t = 0; t < TILE_QUERIES; t++)
-            for (int v = 0; v < PANEL_VECTORS; v++)
-                score[t][v] = f32_load(bias + i + v * F32_LANES);
-        for (int64_t j = 0; j < dim; j++) {
-            f32v y[PANEL_VECTORS];
-            for (int v = 0; v < PANEL_VECTORS; v++) y[v] = f32_load(panel + v * F32_LANES);
-            for (int t = 0; t < TILE_QUERIES; t++) {
-                f32v a = f32_set1(query[t]);
-                for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_fma(a, y[v], score[t][v]);
-            }
-            panel += PANEL_ROWS;
-            query += TILE_QUERIES;
-        }
+        score_panel(panels + i * dim, dim, bias + i, queries, score);
         uint32_t mask[TILE_QUERIES], any = 0;
         for (int t = 0; t < TILE_QUERIES; t++) {
             f32v threshold = f32_set1(thresholds[t]);
@@ -130,23 +133,12 @@ WORD void raise_best(const f32v *score, float offset, float *best) {
     }
 }
 
-/* A panel's scores for a tile of queries. */
+/* The best of each of a panel's rows over a tile of queries. */
 WORD void best_of_tile(const float *FARANN_RESTRICT panel, int64_t dim,
                        const float *FARANN_RESTRICT bias, const float *FARANN_RESTRICT query,
                        const float *offsets, float *best) {
     f32v score[TILE_QUERIES][PANEL_VECTORS];
-    for (int t = 0; t < TILE_QUERIES; t++)
-        for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_load(bias + v * F32_LANES);
-    for (int64_t j = 0; j < dim; j++) {
-        f32v y[PANEL_VECTORS];
-        for (int v = 0; v < PANEL_VECTORS; v++) y[v] = f32_load(panel + v * F32_LANES);
-        for (int t = 0; t < TILE_QUERIES; t++) {
-            f32v a = f32_set1(query[t]);
-            for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_fma(a, y[v], score[t][v]);
-        }
-        panel += PANEL_ROWS;
-        query += TILE_QUERIES;
-    }
+    score_panel(panel, dim, bias, query, score);
     for (int t = 0; t < TILE_QUERIES; t++) raise_best(score[t], offsets[t], best);
 }
 

@@ -21,7 +21,7 @@ N, DIM, N_QUERIES, K = 208, 12, 24, 10
 # By which indexes of some rows have the layouts of large ones, in the words of this version.
 SETTINGS = [
     ("layout.build", "FEW_ROWS", 64), ("layout.transform_choice", "FEW_ROWS", 64),
-    ("layout.transform_choice", "_WORTH_A_STRETCH", 9.0),
+    ("layout.transform_choice", "_WORTH_SCALING", 9.0),
 ]
 FIRST_LOOK = [
     ("quantize.projection", "_WORTH_IT", 1e9), ("quantize.projection", "_LARGEST_SHARE", 99.0),
