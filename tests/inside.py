@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import farann
 import farann._core as core
 import farann.adapters.posneg.joint as joint
@@ -44,6 +47,7 @@ import farann.runtime.process as process
 import farann.search.depths as depths
 import farann.search.filters as filters
 import farann.store.labels as string_labels
+import farann.store.samples as samples
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.adapters.posneg import FusionRanker
@@ -146,6 +150,11 @@ def store_of(index: farann.Index) -> Store:
     """What an index holds now."""
     assert index._store is not None
     return index._store
+
+
+def sample_queries(index: farann.Index, most: int) -> npt.NDArray[np.float32]:
+    """Queries that an index would be tuned with."""
+    return samples.sample_queries(store_of(index), most)[0]
 
 
 def put(index: farann.Index, **parts: Any) -> None:

@@ -17,6 +17,7 @@ from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.layout.added_rows import Added, Run
 from farann.runtime import batches
 from farann.store.depths import Answers
+from farann.store.samples import sample_queries
 from farann.store.store import Store
 from farann.tuning.guard import Guard
 
@@ -91,7 +92,7 @@ def _most(k: int) -> int:
 def sample_like(store: Store, k: int, guard: Guard) -> Float32Array:
     """Queries like those that the plan for k was measured with."""
     given = store.tunings.queries.get(k)
-    queries = store.sample_queries(_DRAWN)[0] if given is None else given
+    queries = sample_queries(store, _DRAWN)[0] if given is None else given
     queries = np.ascontiguousarray(queries[:: max(1, len(queries) // _DRAWN)])
     marks = np.zeros(len(queries), np.uint8)
     guard.tests.find(queries, 0, len(queries), marks)

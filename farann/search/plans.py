@@ -10,6 +10,7 @@ import numpy as np
 from farann._types import Float32Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
 from farann.search import depths
+from farann.store.samples import base_alone, sample_queries
 from farann.store.store import Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
@@ -89,9 +90,10 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
     """What reaches which recall, by queries that are given or a sample, and its guard."""
     query_sample, slots = queries, None
     if query_sample is None:
-        query_sample, slots = store.sample_queries(measure.sample_size(len(store), store.dim, k))
+        size = measure.sample_size(len(store), store.dim, k)
+        query_sample, slots = sample_queries(store, size)
     # Beyond the rows there are nothing is found, and no answer needs room for it.
-    base = store.base_alone()
+    base = base_alone(store)
     view = base.view(isa)
     tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
                                  with_partitions=store.partitions is not None,
@@ -132,7 +134,7 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
     if queries is not None:
         return make_guard(queries, scale_free, seed, isa)
     if store.tunings.usual is None:
-        store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed, isa)
+        store.tunings.usual = make_guard(sample_queries(store, SAMPLE)[0], scale_free, seed, isa)
     return store.tunings.usual
 
 

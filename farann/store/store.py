@@ -23,7 +23,7 @@ from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import StopRule
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
-from farann.layout.build import Made, make_codes, sampled, samples_for
+from farann.layout.build import Made, make_codes, samples_for
 from farann.quantize import decoding
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
 from farann.quantize.scalar import centre_of
@@ -63,7 +63,7 @@ class Store:
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
         # Whether queries come times -1, see `mirrored`, and whether it is laid out for such.
         self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
-        self._unused_queries: Float32Array | None = None
+        self.unused_queries: Float32Array | None = None
         self.ids = IdMap()
         self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
         self.base: RowArray = np.empty((0, dim), spec.stored)
@@ -278,7 +278,7 @@ class Store:
         base, ids = self._merged(progress)
         ids, labels = labels_left(ids, self.labels)
         nearest = self.for_nearest if nearest is None else nearest
-        unused = self._unused_queries
+        unused = self.unused_queries
         if unused is not None and nearest != self.for_nearest:
             unused = -unused
         if queries is not None and len(queries) > 1:
@@ -296,7 +296,7 @@ class Store:
             base=base, n_coded=n_coded, ids=ids, labels=labels, alive=None, n_removed=0,
             centre=centre, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
-            nearest_tunings=Tunings(), _unused_queries=unused, for_nearest=nearest, built=True)
+            nearest_tunings=Tunings(), unused_queries=unused, for_nearest=nearest, built=True)
 
     def _merged(self, progress: Progress) -> tuple[RowArray, IdMap]:
         """All rows that are left as one segment, where they lie if they are one already."""
@@ -334,20 +334,6 @@ class Store:
             ids=ids, labels=labels, _tail=tail[far], _n_tail=int(far.sum()), alive=None,
             n_removed=0, tunings=Tunings(), nearest_tunings=Tunings())
 
-    def base_alone(self) -> Store:
-        """The rows of the base, with their slots for ids, where others have runs, and so a depth of
-        their own: what is tuned is the base. Where it has no rows left it is the whole store."""
-        if self.added is None or not self.added.runs:
-            return self
-        self.native()  # made here it is kept
-        alive, n_base, n_removed = self.alive, self.n_base, 0
-        if alive is not None:
-            alive = alive[:n_base]
-            n_removed = n_base - int(np.count_nonzero(alive))
-        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
-                            n_removed=n_removed, ids=IdMap.restored(None, n_base, 0))
-        return base if len(base) else self
-
     @property
     def _coded(self) -> Layout:
         """The layout of a base without vectors."""
@@ -365,24 +351,6 @@ class Store:
         """Rough scores of rows that are there as codes."""
         return decoding.scores(self._coded, self.base, queries, slots, self.centre,
                                self.spec.metric)
-
-    def sample_queries(self, most: int) -> tuple[Float32Array, Int64Array | None]:
-        """Queries to measure with: real ones where `build` was given some, else rows; and of rows
-        their slots if they are asked for the nearest, of which they are one themselves."""
-        source = self._unused_queries
-        if source is not None and len(source):
-            other = self.asks_nearest != self.for_nearest
-            return -source[:most] if other else source[:most], None
-        slots = self.live_slots()
-        if len(self.base) and self.n_coded is None:
-            # The order was made so that these find their answers early.
-            used = sampled(len(self.base), len(self.base), self.dim, self.spec.seed)
-            fresh = np.setdiff1d(slots, used, assume_unique=True)
-            slots = fresh if len(fresh) else slots
-        draw = np.random.default_rng([self.spec.seed, 1])
-        slots = np.sort(draw.choice(slots, min(most, len(slots)), replace=False))
-        rows = self.take(slots)
-        return (-rows, slots) if self.asks_nearest else (rows, None)
 
     @property
     def outgrown(self) -> bool:
