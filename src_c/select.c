@@ -63,13 +63,14 @@ static int is_in_set(const farann_id_set *set, int64_t id) {
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     if (filter->alive && !filter->alive[slot]) return 0;
+    if (filter->groups && filter->groups[slot] == filter->group) return 0;
     return !filter->excluded.bits ||
            !is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot);
 }
 
 /* Whether all rows may be found. */
 static int filter_is_open(const farann_filter *filter) {
-    return !filter->alive && !filter->excluded.bits;
+    return !filter->alive && !filter->excluded.bits && !filter->groups;
 }
 
 static int64_t slot_of(const farann_block *block, int64_t row) {

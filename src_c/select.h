@@ -57,13 +57,16 @@ typedef struct {
 } farann_id_set;
 
 /*
- * What may not be found: slots with alive[slot] == 0 (NULL: none), and rows whose ids are
- * `excluded`. ids[slot] is a row's id, or the slot is where ids is NULL.
+ * What may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are `excluded`,
+ * and those with groups[slot] == group (NULL: none). ids[slot] is a row's id, or the slot is where
+ * ids is NULL.
  */
 typedef struct {
     const uint8_t *alive;
     const int64_t *ids;
     farann_id_set excluded;
+    const int32_t *groups;
+    int32_t group;
 } farann_filter;
 
 /* The words that a set of n ids needs, for places and marks; 0 for n == 0. */

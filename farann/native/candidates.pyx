@@ -258,7 +258,7 @@ cdef class Candidates:
         cdef int s
         cdef bint rough
         cdef const Segment *segment
-        admitted.alive = NULL
+        admitted.alive, admitted.groups = NULL, NULL
         admitted.excluded.bits = 0
         for s in range(2):
             segment = &self.batch.snapshot.segments[s]

@@ -39,6 +39,8 @@ cdef extern from "select.h" nogil:
         const uint8_t *alive
         const int64_t *ids
         farann_id_set excluded
+        const int32_t *groups
+        int32_t group
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *, farann_best_scores *, double)

@@ -40,8 +40,7 @@ cdef class QueryBatch:
         self.query_vector = <double *>self.scratch.allocate(
             2 * padded_dim, sizeof(double) + sizeof(float))
         self.rounded = <float *>(self.query_vector + 2 * padded_dim)
-        if filter.excluded is not None and filter.offsets.shape[0] <= stop:
-            raise ValueError("offsets must be those of all queries")
+        filter.check_queries(stop)
         for i in range(self.n_queries):
             n_places += farann_id_set_room(filter.n_excluded(start + i))
         if n_places:

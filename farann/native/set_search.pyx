@@ -65,6 +65,8 @@ cdef class SetSearch:
         if filter.excluded is not None:
             bare = filter.excluding(np.empty(0, np.int64),
                                     np.zeros(members.shape[0] + 1, np.int64))
+        if filter.groups is not None:
+            bare = bare.outside(filter.groups, np.full(members.shape[0], -1, np.int32))
         # Members have no answers of their own.
         batch = QueryBatch.of(snapshot, bare, members, 0, members.shape[0], 1, False, flag)
         self.batch = batch

@@ -1,0 +1,162 @@
+"""What can be asked of an index without a search: filters, scores and rows of given ids."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Float32Array, Ids
+from farann.contract import checks
+from farann.contract.metric_traits import traits_of
+from farann.runtime import batches, pool
+from farann.search import filters
+from farann.search.filters import Filter
+from farann.store.asked_ids import known_slots
+from farann.store.contents import Contents
+from farann.store.store import Store
+
+
+class Lookups(Contents):
+    """The part of `farann.Index` that looks rows up."""
+
+    __slots__ = ()
+
+    def _laid_out(self) -> Store | None:
+        """What to search."""
+        raise NotImplementedError
+
+    def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
+        """Prepare which rows searches may find, for use in many of them.
+
+        Parameters
+        ----------
+        allowed : optional
+            The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
+            of `ids`, which stands for the ids that it marks now. By default all rows, those
+            that are added later, too.
+        exclude : array_like of int or str (m,), optional
+            Ids to leave out, for all queries.
+
+        Returns
+        -------
+        Filter
+            For the argument ``allowed`` of searches of this index.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Without arguments, or for a filter of the wrong shape or type.
+
+        Notes
+        -----
+        A search takes the filter without looking ids up or reading a mask, until the index
+        changes. Answers are those that the same ids give when they are passed to the search.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> unseen = index.filter(exclude=[2])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([1])
+        >>> index.add([[9.0]])
+        array([3])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([3])
+        """
+        return filters.prepared(self, self._store, allowed, exclude)
+
+    def score(self, queries: npt.ArrayLike, ids: Ids, *,
+              threads: int | None = None) -> Float32Array:
+        """Scores of given rows for given queries.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        ids : array_like of int or str (n_ids,)
+        threads : int, optional
+
+        Returns
+        -------
+        float32 (n_queries, n_ids), or (n_ids,) for a single query
+            The same numbers as a search gives; of rows that are there as codes alone about the
+            same, as searches code the query as well.
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        vectors, single = self._checked(queries)
+        store = self._laid_out()
+        slots = known_slots(store, ids)
+        scores = np.empty((len(vectors), len(slots)), np.float32)
+        if store is not None:
+            rough = np.zeros(len(slots), np.bool_)
+            if store.n_coded is not None:
+                rough = slots < store.n_coded
+                scores[:, rough] = store.score(vectors, slots[rough])
+            scores[:, ~rough] = batches.score(store.view(self._isa).snapshot, vectors,
+                                              slots[~rough],
+                                              self._threads_for(threads))
+        return scores[0] if single else scores
+
+    def reconstruct(self, ids: Ids) -> Float32Array:
+        """The stored rows of some ids; of rows that are there as codes alone, what these say.
+
+        Parameters
+        ----------
+        ids : int, str or array_like of these (n,)
+
+        Returns
+        -------
+        float32 (n, dim), or (dim,) for a single id
+            Decoded rows are approximate, and of length 1 under cosine.
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        store = self._store
+        slots = known_slots(store, ids)
+        if store is None:
+            return np.empty((0, 0), np.float32)
+        rows = store.take(slots)
+        return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
+
+    # ---- shared by the above ----
+
+    @property
+    def _normalized(self) -> bool:
+        return traits_of(self._metric).normalized
+
+    def _threads_for(self, threads: int | None) -> int:
+        number = self._threads if threads is None else checks.to_threads(threads)
+        return pool.cpu_count() if number is None or number == -1 else number
+
+    def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
+        return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
+
+    def _check_mirrored(self, nearest: object) -> None:
+        """Refuse `nearest` where the nearest rows aren't the furthest from the query times -1."""
+        if not isinstance(nearest, (bool, np.bool_)):
+            raise TypeError(f"nearest: expected True or False, got {checks.shown(nearest)}")
+        if nearest and traits_of(self._metric).adds_squared_norm:
+            raise ValueError("nearest: under l2 the nearest rows are always searched for exactly, "
+                             "so there is nothing to lay out or tune")
+
+    def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
+        """A sample of queries as searches ask them."""
+        vectors = self._vectors("queries", queries)
+        return -vectors if nearest else vectors
+
+    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
+        """Checked queries, and whether it was a single one."""
+        array = checks.to_array("queries", queries)  # a column of lists has two dimensions
+        vectors = self._vectors("queries", array)
+        return vectors, array.ndim == 1 and len(vectors) == 1
