@@ -86,6 +86,14 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot);
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
                              const farann_filter *filter, farann_best_scores *best, double margin);
 
+/*
+ * The same where rows that score too much may not be found: those above `ceiling` are dropped, and
+ * those that aren't below `sure` are kept, but are none of the best yet.
+ */
+void farann_candidates_admit_below(farann_candidates *list, int64_t from, const farann_block *block,
+                                   const farann_filter *filter, farann_best_scores *best,
+                                   double margin, double sure, double ceiling);
+
 /* Drop the candidates from `from` on that aren't allowed; they stay rows of the block. */
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
                             const farann_filter *filter);

@@ -98,6 +98,7 @@ from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.search.guarded import _repeat as repeat_late
 from farann.store.depths import Answers
+from farann.store.groups import Groups
 from farann.store.ids import IdMap
 from farann.store.labels import Labels
 from farann.store.store import Store
@@ -150,6 +151,13 @@ def store_of(index: farann.Index) -> Store:
     """What an index holds now."""
     assert index._store is not None
     return index._store
+
+
+def groups_of(index: farann.Index) -> Groups:
+    """The groups of an index that has some."""
+    groups = store_of(index).groups
+    assert groups is not None
+    return groups
 
 
 def sample_queries(index: farann.Index, most: int) -> npt.NDArray[np.float32]:

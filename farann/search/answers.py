@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from farann._types import Float32Array
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import EXACT, Limits
-from farann.results import Hits, SearchStats
+from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches
-from farann.search import guarded, plans, singles
+from farann.search import grouped, guarded, plans, singles
 from farann.search.filters import RowFilters
 from farann.store.store import Store
 
@@ -25,10 +25,26 @@ class Question(NamedTuple):
     nearest: bool
     every_row: bool  # but for those that are excluded
     unfiltered: bool
+    radii: Float64Array | None = None  # of the nearest rows those beyond; for exact searches
+
+    def of(self, which: Int64Array, part: RowFilters, threads: int) -> Question:
+        """The same for some of the queries."""
+        return self._replace(queries=self.queries[which], row_filters=part, threads=threads,
+                             radii=None if self.radii is None else self.radii[which])
 
 
 def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
+    if question.row_filters.within is None:
+        return _top(question, limits)
+
+    return grouped.top(
+        question.store, question.row_filters, len(question.queries), question.k, question.threads,
+        lambda which, part, threads: _top(question.of(which, part, threads), limits))
+
+
+def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
+    """The same where queries differ in what they may not find at most."""
     store, k, queries = question.store, question.k, question.queries
     view = store.view(question.isa)
     rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
@@ -44,9 +60,25 @@ def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     else:
         chosen = question.row_filters.filter(store, view, len(queries), exact=not rule.approximate)
         hits, stats = batches.top(view.snapshot_for(rule), chosen, queries, k, question.nearest,
-                                  question.threads, rule)
+                                  question.threads, rule, radii=question.radii)
     if len(queries) == 1 and not question.nearest and question.unfiltered and (
             store.built and (limits is None or limits.recall is not None)):
         singles.keep(store, question.isa, k, None if limits is None else limits.recall, plan,
                      guard, rule)
     return hits, stats
+
+
+def beyond(question: Question, radii: Float64Array) -> BeyondHits:
+    """All rows beyond the radius of each query."""
+    store, view = question.store, question.store.view(question.isa)
+
+    def search(filters: RowFilters, queries: Float32Array, radii: Float64Array,
+               threads: int) -> BeyondHits:
+        chosen = filters.filter(store, view, len(queries), exact=True)
+        return batches.beyond(view.exact, chosen, queries, radii, threads)
+
+    if question.row_filters.within is None:
+        return search(question.row_filters, question.queries, radii, question.threads)
+    return grouped.beyond(
+        store, question.row_filters, len(radii), question.threads,
+        lambda which, part, threads: search(part, question.queries[which], radii[which], threads))

@@ -163,13 +163,10 @@ class RowFilters(NamedTuple):
     within: Int64Array | None = None
     outside: Int32Array | None = None
 
-    def leave_most(self, store: Store) -> bool:
-        """Whether nearly all rows may be found, as those that tables were measured with."""
-        if self.rows is not None or self.within is not None:
-            return False
-        if self.outside is None or store.groups is None:
-            return True
-        return store.groups.largest(self.outside) * _LEFT_OUT <= store.n_slots
+    def leaves_most(self, store: Store) -> bool:
+        """Whether groups leave out so few rows that these hardly matter."""
+        return self.outside is None or store.groups is None or (
+            store.groups.largest(self.outside) * _LEFT_OUT <= store.n_slots)
 
     def are_few(self, store: Store) -> bool:
         """Whether so few rows are allowed that all searches are exact, if there are vectors."""
@@ -240,7 +237,8 @@ class Filtering(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether it may find all rows."""
-        return all(part is None for part in self)
+        return (self.exclude is None and self.allowed is None and self.within is None
+                and self.outside is None)
 
 
 def row_filters(store: Store, given: Filtering, n_queries: int, single: bool) -> RowFilters:
@@ -250,8 +248,9 @@ def row_filters(store: Store, given: Filtering, n_queries: int, single: bool) ->
         ("within", given.within), ("outside", given.outside)))
     if within is not None and outside is not None:
         raise ValueError("within: expected at most one of within and outside, got both")
-    if within is not None and n_queries and (within == within[0]).all():
-        rows = _rows_within(store, int(within[0]), None if rows is None else rows.mask())
+    if within is not None and (within == within[:1]).all():
+        number = int(within[0]) if n_queries else -1
+        rows = _rows_within(store, number, None if rows is None else rows.mask())
         within = None
     return RowFilters(rows, excluded, within,
                       None if outside is None else outside.astype(np.int32))

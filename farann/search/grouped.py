@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from farann import _core
 from farann._types import Int64Array
 from farann.results import BeyondHits, Hits, SearchStats, no_hits
 from farann.runtime import pool
@@ -37,8 +38,10 @@ def run_parts(store: Store, filters: RowFilters, threads: int, run: Part) -> Non
             small.append((which, part))
             work += own
 
-    def run_some(some: list[tuple[Int64Array, RowFilters]]) -> None:
+    def run_some(some: list[tuple[Int64Array, RowFilters]], flag: _core.CancelFlag) -> None:
         for which, part in some:
+            if flag.is_cancelled():
+                return
             run(which, part, 1)
 
     n_tasks = max(1, min(threads, len(small)))

@@ -129,6 +129,41 @@ class Lookups(Contents):
         rows = store.take(slots)
         return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
 
+    def groups(self, ids: Any = None) -> npt.NDArray[Any]:
+        """Labels of the groups that rows are in, as `add` was given them.
+
+        Parameters
+        ----------
+        ids : int, str or array_like of these (n,), optional
+            By default all rows, in the order of `ids`.
+
+        Returns
+        -------
+        int64 or object (n,), objects where labels are strings
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        ValueError
+            If the index has no groups.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [9.0]], groups=["cat", "cat", "dog"])
+        array([0, 1, 2])
+        >>> index.groups([2, 0])
+        array(['dog', 'cat'], dtype=object)
+        >>> index.search_furthest([0.0], k=1, within="cat").ids
+        array([1])
+        """
+        store = self._store
+        if store is None or store.groups is None:
+            raise ValueError("groups: the index has none; give them to add, as groups=")
+        slots = store.live_slots() if ids is None else known_slots(store, ids)
+        return store.groups.labels_of(store.groups.by_slot()[slots].astype(np.int64))
+
     # ---- shared by the above ----
 
     @property

@@ -11,8 +11,8 @@ from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import Limits, to_limits
 from farann.results import BeyondHits, Hits, SearchStats, no_hits
-from farann.runtime import batches
 from farann.search import answers, filters, plans, singles
+from farann.search.filters import Filtering
 from farann.search.lookups import Lookups
 
 
@@ -25,20 +25,20 @@ class Questions(Lookups):
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        within: Any = None, outside: Any = None, threads: int | None = None,
                         return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        within: Any = None, outside: Any = None, threads: int | None = None,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        within: Any = None, outside: Any = None, threads: int | None = None,
                         return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
@@ -71,6 +71,11 @@ class Questions(Lookups):
         allowed : optional
             The only rows that may be found, for all queries: ids (m,), a boolean mask
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
+        within : optional
+            Find rows of one group alone: a label, or for each query its own, (n_queries,), of the
+            `groups` that `add` was given. No row is found in a group that there isn't.
+        outside : optional
+            Find rows of all other groups: labels as for `within`. At most one of both is given.
         threads : int, optional
             In the place of the index's own number; -1 for as many as there are CPUs.
         return_stats : bool
@@ -88,8 +93,9 @@ class Questions(Lookups):
         ------
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
-            the number of rows, a filter of the wrong shape, more than one of recall, epsilon and
-            budget, or neither recall nor budget for an index without vectors.
+            the number of rows, a filter of the wrong shape, groups that the index hasn't, more than
+            one of recall, epsilon and budget, or neither recall nor budget for an index without
+            vectors.
 
         Notes
         -----
@@ -104,7 +110,8 @@ class Questions(Lookups):
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        if (exclude is None and allowed is None and epsilon is None and budget is None
+        if (exclude is None and allowed is None and within is None and outside is None
+            and epsilon is None and budget is None
             and (threads is None or (type(threads) is int and threads == 1))):
             again = self._search_again(queries, k, recall)
             if again is not None:
@@ -112,23 +119,29 @@ class Questions(Lookups):
                 return (hits, SearchStats(*counts)) if return_stats else hits
         limits = to_limits(recall, epsilon, budget)
         plans.check_limits(limits, self._keep_vectors)
-        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
+        given = Filtering(exclude, allowed, within, outside)
+        hits, stats = self._search_top(queries, k, False, given, threads, limits)
         return (hits, stats) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None,
+                       exclude: Any = None, allowed: Any = None, within: Any = None,
+                       outside: Any = None, beyond: npt.ArrayLike | None = None,
                        threads: int | None = None) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
         Parameters
         ----------
-        queries, k, exclude, allowed, threads
+        queries, k, exclude, allowed, within, outside, threads
             As in `search_furthest`.
         recall, epsilon, budget : optional
             Under dot and cosine as in `search_furthest`; what `recall` takes is measured for the
             nearest rows, by ``tune(nearest=True)`` or the first such search. Under l2 `recall` and
             `epsilon` are answered exactly, and `budget` is refused.
+        beyond : float, or array_like of float (n_queries,), optional
+            Find the nearest of those rows alone that are further than a radius, one for all
+            queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
+            answered exactly then, and `budget` is refused.
 
         Returns
         -------
@@ -147,19 +160,32 @@ class Questions(Lookups):
         array([0, 1, 2])
         >>> index.search_nearest([1.0, 0.0], k=2, recall=0.95)
         Hits(scores=array([1., 0.], dtype=float32), ids=array([0, 1]))
+
+        The nearest row of another class, and one that is further than the furthest of the own:
+
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
+        array([0, 1, 2, 3])
+        >>> index.search_nearest([0.0], k=1, outside="cat").ids
+        array([2])
+        >>> furthest_cat = index.search_furthest([0.0], k=1, within="cat").scores
+        >>> index.search_nearest([0.0], k=1, outside="cat", beyond=furthest_cat).ids
+        array([3])
         """
         limits = to_limits(recall, epsilon, budget)
-        mirrored = not traits_of(self._metric).adds_squared_norm
-        plans.check_nearest(limits, self._keep_vectors, mirrored)
-        if recall is not None and exclude is None and allowed is None and threads is None:
+        mirrored = beyond is None and not traits_of(self._metric).adds_squared_norm
+        plans.check_nearest(limits, self._keep_vectors, mirrored, beyond is not None)
+        given = Filtering(exclude, allowed, within, outside)
+        if recall is not None and given.is_open and threads is None and mirrored:
             again = self._search_mirrored_again(queries, k, recall)
             if again is not None:
                 return again
-        return self._search_top(queries, k, True, exclude, allowed, threads,
-                                limits if mirrored else None)[0]
+        return self._search_top(queries, k, True, given, threads, limits if mirrored else None,
+                                beyond)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, threads: int | None = None) -> BeyondHits:
+                      allowed: Any = None, within: Any = None, outside: Any = None,
+                      threads: int | None = None) -> BeyondHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -168,7 +194,7 @@ class Questions(Lookups):
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        exclude, allowed, threads : optional
+        exclude, allowed, within, outside, threads : optional
             As in `search_furthest`.
 
         Returns
@@ -196,35 +222,41 @@ class Questions(Lookups):
         if store is None:
             return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                               np.empty(0, np.int64))
-        view = store.view(self._isa)
-        row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
-        chosen = row_filters.filter(store, view, len(vectors), exact=True)
-        found = batches.beyond(view.exact, chosen, vectors, radii, self._threads_for(threads))
+        row_filters = filters.row_filters(
+            store, Filtering(exclude, allowed, within, outside), len(vectors), single)
+
+        found = answers.beyond(answers.Question(
+            store=store, isa=self._isa, queries=vectors, k=1, row_filters=row_filters,
+            threads=self._threads_for(threads), nearest=False, every_row=False,
+            unfiltered=False), radii)
         return found._replace(ids=store.named(found.ids))
 
     # ---- shared by the above ----
 
-    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
-                    allowed: Any, threads: int | None,
-                    limits: Limits | None = None) -> tuple[Hits, SearchStats]:
+    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, given: Filtering,
+                    threads: int | None, limits: Limits | None = None,
+                    beyond: npt.ArrayLike | None = None) -> tuple[Hits, SearchStats]:
         k = checks.to_int("k", k, 1)
         vectors, single = self._checked(queries)
-        filters.check_owner(self, allowed)
+        radii = None if beyond is None else checks.to_radii("beyond", beyond, len(vectors))
+        filters.check_owner(self, given.allowed)
         store = self._laid_out()
         checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if store is None:
             hits = no_hits(len(vectors), k)
             stats = SearchStats(len(vectors), 0, 0, 0, 0)
         else:
-            row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+            row_filters = filters.row_filters(store, given, len(vectors), single)
+            every_row = given.allowed is None and given.within is None and (
+                row_filters.leaves_most(store))
             # Approximate searches are for the furthest rows.
             mirrored = nearest and limits is not None
             if mirrored:
                 store, vectors, nearest = store.mirrored(self._isa), -vectors, False
             hits, stats = answers.top(answers.Question(
                 store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
-                threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
-                unfiltered=exclude is None and allowed is None), limits)
+                threads=self._threads_for(threads), nearest=nearest, every_row=every_row,
+                unfiltered=given.is_open, radii=radii), limits)
             self._last_search = stats
             hits = hits._replace(ids=store.named(hits.ids))
             hits = _mirrored(hits) if mirrored else hits

@@ -339,7 +339,8 @@ class Store:
         return self.changed(
             layout=layout, base=outlier_rows, n_coded=n_coded + int((~far).sum()),
             ids=ids, labels=labels, groups=self.groups_of(left), _tail=tail[far],
-            _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings(), nearest_tunings=Tunings())
+            _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings(),
+            nearest_tunings=Tunings())
 
     @property
     def _coded(self) -> Layout:
