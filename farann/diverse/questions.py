@@ -29,17 +29,20 @@ class DiverseQuestions(PairQuestions):
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from the nearest member of each set: unlike all of it.
 
@@ -63,6 +66,10 @@ class DiverseQuestions(PairQuestions):
             The only rows that may be found, for all sets, as in `search_furthest`.
         threads : int, optional
             In the place of the index's own number.
+        return_keys : bool
+            Also give `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over the
+            members, where under cosine keys are divided by the member's norm; not those of a set of
+            one vector, which are those of `search_furthest`.
         return_stats : bool
             Also return what the search did.
 
@@ -101,7 +108,7 @@ class DiverseQuestions(PairQuestions):
         store = self._laid_out()
         checks.check_padding(k, len(given), 0 if store is None else len(store))
         if store is None or len(given) == 0:
-            hits, stats = no_hits(len(given), k), SearchStats(len(given))
+            hits, stats = no_hits(len(given), k, keyed=return_keys), SearchStats(len(given))
         else:
             view = store.view(self._isa)
             chosen = filters.row_filters(store, exclude, allowed, len(given), False).filter(
@@ -109,7 +116,7 @@ class DiverseQuestions(PairQuestions):
             options: dict[str, Any] = {} if limits is None else {
                 "epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
             hits, stats = member_sets.top(view.exact, chosen, given, k, self._threads_for(threads),
-                                          **options)
+                                          keyed=return_keys, **options)
             hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
         return (hits, stats) if return_stats else hits

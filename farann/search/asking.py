@@ -11,9 +11,9 @@ from farann._types import Float32Array
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import Limits
-from farann.results import Hits, SearchStats, no_hits
+from farann.results import Hits, SearchStats, no_hits, with_keys
 from farann.runtime import pool
-from farann.search import answers, filters, singles
+from farann.search import answers, filters, plans, singles
 from farann.store.contents import Contents
 from farann.store.store import Store
 
@@ -59,14 +59,17 @@ class Asking(Contents):
 
     def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
                     allowed: Any, threads: int | None,
-                    limits: Limits | None = None) -> tuple[Hits, SearchStats]:
+                    limits: Limits | None = None, *,
+                    return_keys: bool = False) -> tuple[Hits, SearchStats]:
         k = checks.to_int("k", k, 1)
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)
         store = self._laid_out()
         checks.check_padding(k, len(vectors), 0 if store is None else len(store))
+        if return_keys:
+            plans.check_exact("return_keys", self._keep_vectors, "keys are those of the vectors")
         if store is None:
-            hits = no_hits(len(vectors), k)
+            hits = no_hits(len(vectors), k, keyed=return_keys)
             stats = SearchStats(len(vectors), 0, 0, 0, 0)
         else:
             row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
@@ -79,11 +82,14 @@ class Asking(Contents):
                 threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
                 unfiltered=exclude is None and allowed is None), limits)
             self._last_search = stats
+            keys = None
+            if return_keys:
+                keys = answers.keys_of(store, self._isa, vectors, hits.ids, nearest,
+                                       self._threads_for(threads))
             hits = hits._replace(ids=store.named(hits.ids))
             hits = _mirrored(hits) if mirrored else hits
-        if single:
-            hits = Hits(hits.scores[0], hits.ids[0])
-        return hits, stats
+            hits = hits if keys is None else with_keys(hits, keys)
+        return _of_one(hits) if single else hits, stats
 
     def _search_again(self, queries: npt.ArrayLike, k: int,
                       recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
@@ -106,6 +112,12 @@ class Asking(Contents):
             return None
         scores, ids, self._last_search = found
         return _mirrored(Hits(scores, store.named(ids)))
+
+
+def _of_one(hits: Hits) -> Hits:
+    """The answer to a single query, without the dimension of queries."""
+    one = Hits(hits.scores[0], hits.ids[0])
+    return one if hits.keys is None else with_keys(one, hits.keys[0])
 
 
 def _mirrored(hits: Hits) -> Hits:

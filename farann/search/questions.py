@@ -12,7 +12,7 @@ from farann._types import Float32Array, Ids
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
-from farann.results import BeyondHits, Hits, SearchStats
+from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
 from farann.runtime import batches
 from farann.search import filters, plans
 from farann.search.asking import Asking
@@ -71,20 +71,20 @@ class Questions(Asking):
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
@@ -119,6 +119,9 @@ class Questions(Asking):
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
         threads : int, optional
             In the place of the index's own number; -1 for as many as there are CPUs.
+        return_keys : bool
+            Also give `Hits.keys`, the float64 numbers that rows are ordered by, for
+            `farann.merge`. An index without vectors has none.
         return_stats : bool
             Also return what the search did: rows scored at each level, and bytes read.
 
@@ -151,20 +154,21 @@ class Questions(Asking):
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
         if (exclude is None and allowed is None and epsilon is None and budget is None
-            and (threads is None or (type(threads) is int and threads == 1))):
+            and not return_keys and (threads is None or (type(threads) is int and threads == 1))):
             again = self._search_again(queries, k, recall)
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
         limits = to_limits(recall, epsilon, budget)
         plans.check_limits(limits, self._keep_vectors)
-        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
+        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits,
+                                       return_keys=return_keys)
         return (hits, stats) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None,
-                       threads: int | None = None) -> Hits:
+                       exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                       return_keys: bool = False) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
         Parameters
@@ -175,6 +179,9 @@ class Questions(Asking):
             Under dot and cosine as in `search_furthest`; what `recall` takes is measured for the
             nearest rows, by ``tune(nearest=True)`` or the first such search. Under l2 `recall` and
             `epsilon` are answered exactly, and `budget` is refused.
+        return_keys : bool
+            Also give `Hits.keys`: those of the furthest rows times -1, so that larger is better
+            here, too.
 
         Returns
         -------
@@ -197,15 +204,17 @@ class Questions(Asking):
         limits = to_limits(recall, epsilon, budget)
         mirrored = not traits_of(self._metric).adds_squared_norm
         plans.check_nearest(limits, self._keep_vectors, mirrored)
-        if recall is not None and exclude is None and allowed is None and threads is None:
+        if (recall is not None and exclude is None and allowed is None and threads is None
+                and not return_keys):
             again = self._search_mirrored_again(queries, k, recall)
             if again is not None:
                 return again
         return self._search_top(queries, k, True, exclude, allowed, threads,
-                                limits if mirrored else None)[0]
+                                limits if mirrored else None, return_keys=return_keys)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, threads: int | None = None) -> BeyondHits:
+                      allowed: Any = None, threads: int | None = None,
+                      return_keys: bool = False) -> BeyondHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -214,7 +223,7 @@ class Questions(Asking):
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        exclude, allowed, threads : optional
+        exclude, allowed, threads, return_keys : optional
             As in `search_furthest`.
 
         Returns
@@ -240,12 +249,17 @@ class Questions(Asking):
         filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
-            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
-                              np.empty(0, np.int64))
+            found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                               np.empty(0, np.int64))
+            return beyond_with_keys(found, np.empty(0)) if return_keys else found
         view = store.view(self._isa)
         row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
         chosen = row_filters.filter(store, view, len(vectors), exact=True)
-        found = batches.beyond(view.exact, chosen, vectors, radii, self._threads_for(threads))
+        threads = self._threads_for(threads)
+        found = batches.beyond(view.exact, chosen, vectors, radii, threads)
+        if return_keys:
+            found = beyond_with_keys(found, batches.keys_of_found(
+                view.exact, vectors, found.offsets, store.slots_of(found.ids), False, threads))
         return found._replace(ids=store.named(found.ids))
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
