@@ -122,7 +122,7 @@ def merge_beyond(parts: Sequence[BeyondHits]) -> BeyondHits:
                              f"parts[0], got {len(part.offsets) - 1}")
     firsts = np.cumsum([0] + [len(part.ids) for part in parts[:-1]])
     bounds = np.stack([part.offsets for part in parts], axis=1) + firsts
-    offsets = np.sum([part.offsets for part in parts], axis=0, dtype=np.int64)
+    offsets = np.stack([part.offsets for part in parts]).sum(axis=0)
     places = _places(parts, np.ascontiguousarray(bounds[:-1]), np.ascontiguousarray(bounds[1:]),
                      offsets)
     ids, keys = _joined([part.ids for part in parts])[places], _keys(parts)[places]
@@ -133,8 +133,8 @@ def merge_beyond(parts: Sequence[BeyondHits]) -> BeyondHits:
     return beyond_with_keys(BeyondHits(offsets, scores, ids), keys)
 
 
-def _checked(parts: Any, kind: type[Any]) -> list[Any]:
-    parts = list(parts)
+def _checked(given: Sequence[Any], kind: type[Any]) -> list[Any]:
+    parts = list(given)
     if not parts:
         raise ValueError("parts: expected at least one, got none")
     for number, part in enumerate(parts):

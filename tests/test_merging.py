@@ -85,13 +85,14 @@ def test_keys_are_those_of_the_oracle_whatever_else_is_in_the_index(
                 index.build()
                 index.add(rows[30:], range(30, 50))  # the tail
                 for sign, search in ((1, index.search_furthest), (-1, index.search_nearest)):
-                    hits = search(queries, 50, allowed=np.arange(50), return_keys=True)
+                    hits: Any = search(queries, 50, allowed=np.arange(50), return_keys=True)
                     keys = sign * np.take_along_axis(wanted, hits.ids, axis=1) + 0.0
                     assert_array_equal(hits.keys.view(np.int64), keys.view(np.int64), kind)
-                    one = search(queries[2], 50, allowed=np.arange(50), return_keys=True)
+                    one: Any = search(queries[2], 50, allowed=np.arange(50), return_keys=True)
                     assert one.keys.shape == (50,)
                     assert_array_equal(one.keys.view(np.int64), hits.keys[2].view(np.int64))
-    assert np.isneginf(index.search_furthest(queries, 460, return_keys=True).keys[:, 450:]).all()
+    padded: Any = index.search_furthest(queries, 460, return_keys=True)
+    assert np.isneginf(padded.keys[:, 450:]).all()
 
 
 def test_approximate_searches_have_keys(rng: np.random.Generator) -> None:
@@ -100,7 +101,8 @@ def test_approximate_searches_have_keys(rng: np.random.Generator) -> None:
         index = farann.Index(DIM, metric, cells=10)
         index.add(rows)
         for search in (index.search_furthest, index.search_nearest):
-            for option in ({"recall": 0.9}, {"epsilon": 0.1}, {}):
+            options: tuple[dict[str, Any], ...] = ({"recall": 0.9}, {"epsilon": 0.1}, {})
+            for option in options:
                 for queries in (rows[:5], rows[:1]):
                     hits = search(queries, 5, return_keys=True, **option)
                     sign = 1 if search == index.search_furthest else -1
@@ -114,10 +116,10 @@ def test_sets_merge(metric: str, rng: np.random.Generator) -> None:
     rows = rows_for("grid", rng, N, DIM, metric)
     sets = [rows[:3], rows[5:6], rows[7:40]]
     whole, parts = parts_of(rows, [], metric)[0], parts_of(rows, [50, 50, 400], metric)
-    merged = farann.merge(searched(parts, "search_furthest_from", sets, K))
+    merged: Any = farann.merge(searched(parts, "search_furthest_from", sets, K))
     assert_same(merged, whole.search_furthest_from(sets, K))
-    keys = whole.search_furthest_from(sets, K, return_keys=True).keys
-    assert_array_equal(merged.keys.view(np.int64), keys.view(np.int64))
+    wanted: Any = whole.search_furthest_from(sets, K, return_keys=True)
+    assert_array_equal(merged.keys.view(np.int64), wanted.keys.view(np.int64))
 
 
 @pytest.mark.parametrize("dtype", ("float16", "int8"))
@@ -212,4 +214,5 @@ def test_results_with_keys_are_results(rng: np.random.Generator) -> None:
                                              == table["score"]).all()
     empty: Any = farann.Index(DIM).search_furthest(rows, 2, return_keys=True)
     assert np.isneginf(empty.keys).all() and empty.keys.shape == (9, 2)
-    assert len(farann.Index(DIM).search_beyond(rows, 2.0, return_keys=True).keys) == 0
+    nothing: Any = farann.Index(DIM).search_beyond(rows, 2.0, return_keys=True)
+    assert len(nothing.keys) == 0
