@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from farann.contract.errors import FormatError, RecallWarning
     from farann.diverse.selection import Selection
     from farann.index import Index
+    from farann.merging import merge, merge_beyond
     from farann.one_off import search_furthest, select_diverse
     from farann.results import BeyondHits, Hits, SearchStats
     from farann.search.filters import Filter
@@ -37,6 +38,8 @@ __all__ = [
     "Tuning",
     "__version__",
     "isa_levels",
+    "merge",
+    "merge_beyond",
     "search_furthest",
     "select_diverse",
 ]
@@ -46,8 +49,8 @@ _NAMES = {
     "BeyondHits": "results", "Filter": "search.filters", "FormatError": "contract.errors",
     "Hits": "results", "Index": "index", "RecallWarning": "contract.errors",
     "SearchStats": "results", "Selection": "diverse.selection", "Tuning": "tuning.table",
-    "__version__": "_version", "isa_levels": "_core", "search_furthest": "one_off",
-    "select_diverse": "one_off",
+    "__version__": "_version", "isa_levels": "_core", "merge": "merging", "merge_beyond": "merging",
+    "search_furthest": "one_off", "select_diverse": "one_off",
 }
 _MODULES = ("metrics", "sklearn", "vectors")
 

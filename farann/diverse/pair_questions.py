@@ -22,7 +22,7 @@ INSTEAD = "only queries of search_furthest can be answered"
 
 
 class PairQuestions(Questions):
-    """The part of `farann.Index` that tells which rows are far from each other."""
+    """The part of `farann.Index` that compares rows with each other."""
 
     __slots__ = ()
 

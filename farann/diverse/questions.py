@@ -31,6 +31,7 @@ class DiverseQuestions(PairQuestions):
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, within: Any = None,
                              outside: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
@@ -38,12 +39,14 @@ class DiverseQuestions(PairQuestions):
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, within: Any = None,
                              outside: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, within: Any = None,
                              outside: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from the nearest member of each set: unlike all of it.
 
@@ -70,6 +73,10 @@ class DiverseQuestions(PairQuestions):
             its own, as in `search_furthest`.
         threads : int, optional
             In the place of the index's own number.
+        return_keys : bool
+            Also give `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over the
+            members, where under cosine keys are divided by the member's norm; not those of a set of
+            one vector, which are those of `search_furthest`.
         return_stats : bool
             Also return what the search did.
 
@@ -108,7 +115,7 @@ class DiverseQuestions(PairQuestions):
         store = self._laid_out()
         checks.check_padding(k, len(given), 0 if store is None else len(store))
         if store is None or len(given) == 0:
-            hits, stats = no_hits(len(given), k), SearchStats(len(given))
+            hits, stats = no_hits(len(given), k, keyed=return_keys), SearchStats(len(given))
         else:
             view = store.view(self._isa)
             row_filters = filters.row_filters(
@@ -120,11 +127,12 @@ class DiverseQuestions(PairQuestions):
                        threads: int) -> tuple[Hits, SearchStats]:
                 sets = given if which is None else given.of(which)
                 chosen = part.filter(store, view, len(sets.members), exact=budget is None)
-                return member_sets.top(view.exact, chosen, sets, k, threads, **options)
+                return member_sets.top(view.exact, chosen, sets, k, threads, keyed=return_keys,
+                                       **options)
 
             most = self._threads_for(threads)
             hits, stats = search(None, row_filters, most) if row_filters.within is None else (
-                grouped.top(store, row_filters, len(given), k, most, search))
+                grouped.top(store, row_filters, len(given), k, most, search, keyed=return_keys))
             hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
         return (hits, stats) if return_stats else hits

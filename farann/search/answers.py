@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import EXACT, Limits
 from farann.results import BeyondHits, Hits, SearchStats
@@ -25,7 +27,7 @@ class Question(NamedTuple):
     nearest: bool
     every_row: bool  # but for those that are excluded
     unfiltered: bool
-    radii: Float64Array | None = None  # of the nearest rows those beyond; for exact searches
+    radii: Float64Array | None = None  # all rows beyond these, or the nearest ones; exactly
 
     def of(self, which: Int64Array, part: RowFilters, threads: int) -> Question:
         """The same for some of the queries."""
@@ -68,17 +70,27 @@ def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     return hits, stats
 
 
-def beyond(question: Question, radii: Float64Array) -> BeyondHits:
+def beyond(question: Question) -> BeyondHits:
     """All rows beyond the radius of each query."""
-    store, view = question.store, question.store.view(question.isa)
-
-    def search(filters: RowFilters, queries: Float32Array, radii: Float64Array,
-               threads: int) -> BeyondHits:
-        chosen = filters.filter(store, view, len(queries), exact=True)
-        return batches.beyond(view.exact, chosen, queries, radii, threads)
-
     if question.row_filters.within is None:
-        return search(question.row_filters, question.queries, radii, question.threads)
+        return _beyond(question)
     return grouped.beyond(
-        store, question.row_filters, len(radii), question.threads,
-        lambda which, part, threads: search(part, question.queries[which], radii[which], threads))
+        question.store, question.row_filters, len(question.queries), question.threads,
+        lambda which, part, threads: _beyond(question.of(which, part, threads)))
+
+
+def _beyond(question: Question) -> BeyondHits:
+    store, view = question.store, question.store.view(question.isa)
+    assert question.radii is not None
+    chosen = question.row_filters.filter(store, view, len(question.queries), exact=True)
+    return batches.beyond(view.exact, chosen, question.queries, question.radii, question.threads)
+
+
+def keys_of(store: Store, isa: str, queries: Float32Array, ids: Int64Array, nearest: bool,
+            threads: int) -> Float64Array:
+    """The keys of the rows (n_queries, k) that queries found, -infinity where `ids` has -1."""
+    n, k = ids.shape
+    slots = store.slots_of(ids.ravel())
+    keys = batches.keys_of_found(store.view(isa).exact, queries, np.arange(n + 1) * k, slots,
+                                 nearest, threads)
+    return keys.reshape(n, k)

@@ -51,13 +51,15 @@ def run_parts(store: Store, filters: RowFilters, threads: int, run: Part) -> Non
 
 def top(store: Store, filters: RowFilters, n: int, k: int, threads: int,
         search: Callable[[Int64Array, RowFilters, int], tuple[Hits, SearchStats]],
-        ) -> tuple[Hits, SearchStats]:
+        *, keyed: bool = False) -> tuple[Hits, SearchStats]:
     """The k best rows of each of n queries, within its group."""
-    hits, did = no_hits(n, k), list[SearchStats]()
+    hits, did = no_hits(n, k, keyed=keyed), list[SearchStats]()
 
     def run(which: Int64Array, part: RowFilters, threads: int) -> None:
         found, stats = search(which, part, threads)
         hits.scores[which], hits.ids[which] = found
+        if hits.keys is not None and found.keys is not None:
+            hits.keys[which] = found.keys
         did.append(stats)
 
     run_parts(store, filters, threads, run)

@@ -9,24 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Ids
-from farann.contract import checks
-from farann.contract.metric_traits import traits_of
-from farann.runtime import batches, pool
+from farann.runtime import batches
 from farann.search import filters
+from farann.search.asking import Asking
 from farann.search.filters import Filter
 from farann.store.asked_ids import known_slots
-from farann.store.contents import Contents
-from farann.store.store import Store
 
 
-class Lookups(Contents):
+class Lookups(Asking):
     """The part of `farann.Index` that looks rows up."""
 
     __slots__ = ()
-
-    def _laid_out(self) -> Store | None:
-        """What to search."""
-        raise NotImplementedError
 
     def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
         """Prepare which rows searches may find, for use in many of them.
@@ -163,35 +156,3 @@ class Lookups(Contents):
             raise ValueError("groups: the index has none; give them to add, as groups=")
         slots = store.live_slots() if ids is None else known_slots(store, ids)
         return store.groups.labels_of(store.groups.by_slot()[slots].astype(np.int64))
-
-    # ---- shared by the above ----
-
-    @property
-    def _normalized(self) -> bool:
-        return traits_of(self._metric).normalized
-
-    def _threads_for(self, threads: int | None) -> int:
-        number = self._threads if threads is None else checks.to_threads(threads)
-        return pool.cpu_count() if number is None or number == -1 else number
-
-    def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
-        return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
-
-    def _check_mirrored(self, nearest: object) -> None:
-        """Refuse `nearest` where the nearest rows aren't the furthest from the query times -1."""
-        if not isinstance(nearest, (bool, np.bool_)):
-            raise TypeError(f"nearest: expected True or False, got {checks.shown(nearest)}")
-        if nearest and traits_of(self._metric).adds_squared_norm:
-            raise ValueError("nearest: under l2 the nearest rows are always searched for exactly, "
-                             "so there is nothing to lay out or tune")
-
-    def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
-        """A sample of queries as searches ask them."""
-        vectors = self._vectors("queries", queries)
-        return -vectors if nearest else vectors
-
-    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
-        """Checked queries, and whether it was a single one."""
-        array = checks.to_array("queries", queries)  # a column of lists has two dimensions
-        vectors = self._vectors("queries", array)
-        return vectors, array.ndim == 1 and len(vectors) == 1

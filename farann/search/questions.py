@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
-from farann.contract.stop_rule import Limits, to_limits
-from farann.results import BeyondHits, Hits, SearchStats, no_hits
-from farann.search import answers, filters, plans, singles
+from farann.contract.stop_rule import to_limits
+from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
+from farann.runtime import batches
+from farann.search import answers, filters, plans
 from farann.search.filters import Filtering
 from farann.search.lookups import Lookups
 
@@ -25,20 +26,23 @@ class Questions(Lookups):
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        within: Any = None, outside: Any = None, threads: int | None = None,
+                        within: Any = None, outside: Any = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        within: Any = None, outside: Any = None, threads: int | None = None,
+                        within: Any = None, outside: Any = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        within: Any = None, outside: Any = None, threads: int | None = None,
+                        within: Any = None, outside: Any = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
@@ -78,6 +82,9 @@ class Questions(Lookups):
             Find rows of all other groups: labels as for `within`. At most one of both is given.
         threads : int, optional
             In the place of the index's own number; -1 for as many as there are CPUs.
+        return_keys : bool
+            Also give `Hits.keys`, the float64 numbers that rows are ordered by, for
+            `farann.merge`. An index without vectors has none.
         return_stats : bool
             Also return what the search did: rows scored at each level, and bytes read.
 
@@ -111,7 +118,7 @@ class Questions(Lookups):
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
         if (exclude is None and allowed is None and within is None and outside is None
-            and epsilon is None and budget is None
+            and epsilon is None and budget is None and not return_keys
             and (threads is None or (type(threads) is int and threads == 1))):
             again = self._search_again(queries, k, recall)
             if again is not None:
@@ -120,14 +127,15 @@ class Questions(Lookups):
         limits = to_limits(recall, epsilon, budget)
         plans.check_limits(limits, self._keep_vectors)
         given = Filtering(exclude, allowed, within, outside)
-        hits, stats = self._search_top(queries, k, False, given, threads, limits)
+        hits, stats = self._search_top(queries, k, False, given, threads, limits,
+                                       return_keys=return_keys)
         return (hits, stats) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
                        exclude: Any = None, allowed: Any = None, within: Any = None,
                        outside: Any = None, beyond: npt.ArrayLike | None = None,
-                       threads: int | None = None) -> Hits:
+                       threads: int | None = None, return_keys: bool = False) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
         Parameters
@@ -142,6 +150,9 @@ class Questions(Lookups):
             Find the nearest of those rows alone that are further than a radius, one for all
             queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
             answered exactly then, and `budget` is refused.
+        return_keys : bool
+            Also give `Hits.keys`: those of the furthest rows times -1, so that larger is better
+            here, too.
 
         Returns
         -------
@@ -176,16 +187,17 @@ class Questions(Lookups):
         mirrored = beyond is None and not traits_of(self._metric).adds_squared_norm
         plans.check_nearest(limits, self._keep_vectors, mirrored, beyond is not None)
         given = Filtering(exclude, allowed, within, outside)
-        if recall is not None and given.is_open and threads is None and mirrored:
+        if recall is not None and given.is_open and threads is None and mirrored and (
+                not return_keys):
             again = self._search_mirrored_again(queries, k, recall)
             if again is not None:
                 return again
         return self._search_top(queries, k, True, given, threads, limits if mirrored else None,
-                                beyond)[0]
+                                return_keys=return_keys, beyond=beyond)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, within: Any = None, outside: Any = None,
-                      threads: int | None = None) -> BeyondHits:
+                      threads: int | None = None, return_keys: bool = False) -> BeyondHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -194,7 +206,7 @@ class Questions(Lookups):
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        exclude, allowed, within, outside, threads : optional
+        exclude, allowed, within, outside, threads, return_keys : optional
             As in `search_furthest`.
 
         Returns
@@ -220,73 +232,17 @@ class Questions(Lookups):
         filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
-            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
-                              np.empty(0, np.int64))
+            found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                               np.empty(0, np.int64))
+            return beyond_with_keys(found, np.empty(0)) if return_keys else found
         row_filters = filters.row_filters(
             store, Filtering(exclude, allowed, within, outside), len(vectors), single)
-
+        threads = self._threads_for(threads)
         found = answers.beyond(answers.Question(
             store=store, isa=self._isa, queries=vectors, k=1, row_filters=row_filters,
-            threads=self._threads_for(threads), nearest=False, every_row=False,
-            unfiltered=False), radii)
+            threads=threads, nearest=False, every_row=False, unfiltered=False, radii=radii))
+        if return_keys:
+            exact, slots = store.view(self._isa).exact, store.slots_of(found.ids)
+            found = beyond_with_keys(found, batches.keys_of_found(
+                exact, vectors, found.offsets, slots, False, threads))
         return found._replace(ids=store.named(found.ids))
-
-    # ---- shared by the above ----
-
-    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, given: Filtering,
-                    threads: int | None, limits: Limits | None = None,
-                    beyond: npt.ArrayLike | None = None) -> tuple[Hits, SearchStats]:
-        k = checks.to_int("k", k, 1)
-        vectors, single = self._checked(queries)
-        radii = None if beyond is None else checks.to_radii("beyond", beyond, len(vectors))
-        filters.check_owner(self, given.allowed)
-        store = self._laid_out()
-        checks.check_padding(k, len(vectors), 0 if store is None else len(store))
-        if store is None:
-            hits = no_hits(len(vectors), k)
-            stats = SearchStats(len(vectors), 0, 0, 0, 0)
-        else:
-            row_filters = filters.row_filters(store, given, len(vectors), single)
-            every_row = given.allowed is None and given.within is None and (
-                row_filters.leaves_most(store))
-            # Approximate searches are for the furthest rows.
-            mirrored = nearest and limits is not None
-            if mirrored:
-                store, vectors, nearest = store.mirrored(self._isa), -vectors, False
-            hits, stats = answers.top(answers.Question(
-                store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
-                threads=self._threads_for(threads), nearest=nearest, every_row=every_row,
-                unfiltered=given.is_open, radii=radii), limits)
-            self._last_search = stats
-            hits = hits._replace(ids=store.named(hits.ids))
-            hits = _mirrored(hits) if mirrored else hits
-        if single:
-            hits = Hits(hits.scores[0], hits.ids[0])
-        return hits, stats
-
-    def _search_again(self, queries: npt.ArrayLike, k: int,
-                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
-        """Answer a single query as an earlier one was; None where that can't be."""
-        store = self._store
-        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
-        if found is None or store is None:
-            return None
-        scores, ids, self._last_search = found
-        return Hits(scores, store.named(ids)), self._last_search
-
-    def _search_mirrored_again(self, queries: npt.ArrayLike, k: int, recall: float) -> Hits | None:
-        """The same of the nearest rows."""
-        store = self._store
-        if (store is None or store.mirror is None or not isinstance(queries, np.ndarray)
-                or queries.dtype != np.float32 or queries.ndim != 1):
-            return None
-        found = singles.again(store.mirror, self._isa, -queries, k, recall)
-        if found is None:
-            return None
-        scores, ids, self._last_search = found
-        return _mirrored(Hits(scores, store.named(ids)))
-
-
-def _mirrored(hits: Hits) -> Hits:
-    """What queries times -1 found, with the scores of the queries; 0 and not -0."""
-    return Hits(np.float32(0.0) - hits.scores, hits.ids)
