@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import inside
 import numpy as np
@@ -65,7 +66,8 @@ def test_strings_groups_and_tables_of_nearest_rows(path: Path, mmap: bool) -> No
     assert list(store.nearest_tunings.by_k) == list(store.tunings.by_k) == [make.K]
     for word, keep in (("within", labels == groups[1]), ("outside", labels != groups[1])):
         right = reference.furthest(queries, rows[keep], 5, index.metric)
-        found = index.search_furthest(queries, 5, **{word: groups[1]})
+        asked: dict[str, Any] = {word: groups[1]}
+        found = index.search_furthest(queries, 5, **asked)
         named = np.array(ids, object)[np.flatnonzero(keep)[right.ids]]
         assert found.ids.tolist() == named.tolist()
     assert index.search_nearest(queries, make.K, recall=0.9).found.all()

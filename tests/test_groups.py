@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reference
 from cases import assert_same, assert_same_beyond, queries_for, rows_for
+from numpy.testing import assert_array_equal
 
 import farann
 
@@ -56,31 +57,41 @@ class Living:
         out = rng.choice(self.ids, (n, 6))
         allowed = rng.permutation(self.ids)[: len(self.ids) * 2 // 3]
         common: dict[str, Any] = {"ids": self.ids, "metric": self.metric}
+        asked: dict[str, Any]
+        one: dict[str, Any]
         for word in ("within", "outside"):
             others = self.others(labels, word == "within")
+            asked = {word: labels}
             for search, oracle in ((self.index.search_furthest, reference.furthest),
                                    (self.index.search_nearest, reference.nearest)):
                 right = oracle(queries, self.rows, 2 * k, exclude=others, **common)
-                assert_same(search(queries, 2 * k, **{word: labels}), right)
-                assert_same(search(queries, k, threads=2, **{word: labels}), right, k)
-                one = reference.Found(right.scores[3], right.ids[3])
-                assert_same(search(queries[3], k, **{word: labels[3]}), one, k)
-                assert_same(search(queries[3], k, **{word: labels[3:4].tolist()}), one, k)
+                assert_same(search(queries, 2 * k, **asked), right)
+                assert_same(search(queries, k, threads=2, **asked), right, k)
+                alone = reference.Found(right.scores[3], right.ids[3])
+                one = {word: labels[3]}
+                assert_same(search(queries[3], k, **one), alone, k)
+                one = {word: labels[3:4].tolist()}
+                assert_same(search(queries[3], k, **one), alone, k)
                 both = [[*left, *ids] for left, ids in zip(others, out.tolist(), strict=True)]
                 right = oracle(queries, self.rows, k, exclude=both, allowed=allowed, **common)
-                assert_same(search(queries, k, exclude=out, allowed=allowed, **{word: labels}),
+                assert_same(search(queries, k, exclude=out, allowed=allowed, **asked),
                             right)
                 right = oracle(queries, self.rows, k, exclude=[others[0]] * n, **common)
-                assert_same(search(queries, k, **{word: int(labels[0])}), right)
+                one = {word: int(labels[0])}
+                assert_same(search(queries, k, **one), right)
             scores = reference.furthest(queries, self.rows, 1, self.metric).scores
             radius = float(np.nanmedian(scores))
             beyond = reference.beyond(queries, self.rows, radius, exclude=others, **common)
-            assert_same_beyond(self.index.search_beyond(queries, radius, **{word: labels}), beyond)
+            assert_same_beyond(self.index.search_beyond(queries, radius, **asked), beyond)
             sets = [queries[i : i + 1 + i % 2] for i in range(n)]
-            assert_same(self.index.search_furthest_from(sets, k, **{word: labels}),
-                        self.index.search_furthest_from(sets, k, exclude=others))
+            asked |= {"return_keys": True}
+            found = self.index.search_furthest_from(sets, k, **asked)
+            expected = self.index.search_furthest_from(sets, k, exclude=others, return_keys=True)
+            assert_same(found, expected)
+            assert_array_equal(found.keys, expected.keys)
             if self.metric != "l2":
-                assert_same(self.index.search_mmr(queries[:3], k, **{word: labels[:3]}),
+                one = {word: labels[:3]}
+                assert_same(self.index.search_mmr(queries[:3], k, **one),
                             self.index.search_mmr(queries[:3], k, exclude=others[:3]))
 
 
