@@ -37,7 +37,7 @@ from farann.native.search import ApproximateTask, Task
 from farann.native.set_keys import member_keys
 from farann.native.set_search import SetSearch
 from farann.native.single import SingleSearch
-from farann.native.snapshot import Filter, Snapshot
+from farann.native.snapshot import Filter, Snapshot, marked
 
 __all__ = [
     "CODE_SPAN",
@@ -68,6 +68,7 @@ __all__ = [
     "flush_denormals",
     "isa_levels",
     "largest_query_code",
+    "marked",
     "member_keys",
     "pack_codes",
     "rotate",

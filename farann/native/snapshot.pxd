@@ -54,6 +54,7 @@ cdef class Filter:
     cdef const int64_t *ids_by_slot
     cdef int64_t[::1] positions
     cdef readonly int64_t n_rows
+    cdef double share
 
     cdef bint is_open(self) noexcept nogil
     cdef int64_t n_excluded(self, int64_t i) noexcept nogil

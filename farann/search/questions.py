@@ -155,9 +155,9 @@ class Questions(Contents):
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        if (exclude is None and allowed is None and epsilon is None and budget is None
-            and (threads is None or (type(threads) is int and threads == 1))):
-            again = self._search_again(queries, k, recall)
+        if (exclude is None and (allowed is None or type(allowed) is Filter) and epsilon is None
+            and budget is None and (threads is None or (type(threads) is int and threads == 1))):
+            again = self._search_again(queries, k, recall, allowed)
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
@@ -372,11 +372,12 @@ class Questions(Contents):
             hits = Hits(hits.scores[0], hits.ids[0])
         return hits, stats
 
-    def _search_again(self, queries: npt.ArrayLike, k: int,
-                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
+    def _search_again(self, queries: npt.ArrayLike, k: int, recall: float | None,
+                      allowed: Filter | None) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
         store = self._store
-        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
+        found = None if store is None else singles.again(store, self._isa, queries, k, recall,
+                                                         allowed)
         if found is None or store is None:
             return None
         scores, ids, self._last_search = found
