@@ -130,9 +130,32 @@ void farann_candidates_admit_below(farann_candidates *list, int64_t from, const 
     admit(list, from, block, filter, best, margin, 1, sure, ceiling);
 }
 
+/* `farann_candidates_drop` by `alive` alone: which rows are allowed can't be foreseen, so no branch. */
+static void drop_marked(farann_candidates *list, int64_t from, const farann_block *block,
+                        const uint8_t *alive) {
+    float *FARANN_RESTRICT scores = list->scores;
+    int64_t *FARANN_RESTRICT slots = list->slots;
+    const int64_t count = list->count;
+    const uint64_t end = (uint64_t)block->end;
+    int64_t kept = from;
+    for (int64_t i = from; i < count; i++) {
+        const int64_t row = slots[i];
+        const uint64_t slot = (uint64_t)slot_of(block, row);
+        const int has_slot = slot < end; /* one below 0 is large */
+        scores[kept] = scores[i];
+        slots[kept] = row;
+        kept += has_slot & (alive[has_slot ? slot : 0] != 0);
+    }
+    list->count = kept;
+}
+
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
                             const farann_filter *filter) {
     int64_t kept = from;
+    if (filter->alive && !filter->excluded.bits && !filter->groups) {
+        drop_marked(list, from, block, filter->alive);
+        return;
+    }
     for (int64_t i = from; i < list->count; i++) {
         const int64_t slot = slot_of(block, list->slots[i]);
         if (slot < 0 || slot >= block->end || !farann_filter_allows(filter, slot)) continue;

@@ -56,6 +56,7 @@ cdef class Filter:
     cdef int64_t[::1] positions
     cdef readonly int64_t n_rows
     cdef int64_t n_slots
+    cdef double share
 
     cdef Filter copied(self)
     cdef check_queries(self, int64_t n)
