@@ -16,6 +16,7 @@ import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
 import farann.cli.commands as commands
+import farann.contract.arrow as arrow
 import farann.diverse.mmr as mmr
 import farann.io.container as container
 import farann.io.files as files
@@ -175,6 +176,12 @@ def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:
 def index_from(content: bytes) -> farann.Index:
     """The index of a file's bytes."""
     return farann.Index._restored(*container.read_bytes(content), checked=True)
+
+
+def arrow_structs(schema: object, array: object) -> tuple[Any, Any]:
+    """The structs in two capsules of the Arrow interface, to be changed."""
+    return (arrow._Schema.from_address(arrow._pointer_in(schema, b"arrow_schema")),
+            arrow._Array.from_address(arrow._pointer_in(array, b"arrow_array")))
 
 
 # ---- the process ----
