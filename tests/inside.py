@@ -32,6 +32,7 @@ import farann.native as native
 import farann.native.codes as native_codes
 import farann.quantize.decoding as decoding
 import farann.quantize.kmeans as kmeans
+import farann.quantize.pca_filter as pca_filter
 import farann.quantize.projection as projection
 import farann.quantize.query_sample as query_sample
 import farann.quantize.scalar as scalar
@@ -84,6 +85,7 @@ from farann.layout.added_rows import Added, Run
 from farann.layout.build import _ORDER_K as ORDER_K
 from farann.layout.coding import Sizes
 from farann.quantize.kmeans import _labels as labels
+from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Layout
 from farann.quantize.scalar import centred, measure_rows
 from farann.quantize.transform import Transform, rotation_signs

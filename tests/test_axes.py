@@ -143,7 +143,7 @@ def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((20, dim), dtype=np.float32)
     vectors, weights = rows.astype(np.float64), rng.standard_normal((9, dim))
     for stretch in (None, 0.7 * model.orthonormal(rng, 1, dim)[0]):
-        turn = Transform(rotation_signs(len(axes), 3), stretch, axes)
+        turn = Transform(rotation_signs(len(axes), 3), stretch, inside.Projection(axes))
         coded, asked = turn.rows(vectors), turn.query_vectors(weights)
         assert coded.shape == (20, turn.n_coded) and turn.n_coded == len(axes)
         whole, asked_whole = model.stretched(vectors, stretch), model.shrunk(weights, stretch)

@@ -242,5 +242,6 @@ class Producer:
 ])
 def test_broken_arrow_data(which: str, field: str, value: Any, words: str) -> None:
     need("pyarrow")
+    broken: Any = Producer(which, field, value)
     with pytest.raises((ValueError, TypeError), match=words):
-        farann.Index().add(Producer(which, field, value))
+        farann.Index().add(broken)

@@ -88,17 +88,13 @@ class TestRecall:
             assert one.scores == pytest.approx(scores, rel=1e-6, abs=1e-5)
 
     @pytest.mark.parametrize("codes", CODES)
-    def test_at_every_level(self, codes: str, run_python: Any, rng: np.random.Generator) -> None:
+    def test_at_every_level(self, codes: str, rng: np.random.Generator,
+                            monkeypatch: pytest.MonkeyPatch) -> None:
         rows, queries = gaussian(rng, 5000, 50), gaussian(rng, 100, 50)
         truth = reference.furthest(queries, rows, 10, "cosine").ids
-        code = f"""
-import farann
-index = farann.Index(50, "cosine", codes={codes!r}, keep_vectors=False)
-index.add(given["rows"])
-give(ids=index.search_furthest(given["queries"], budget=5000).ids)
-"""
         for level in inside.levels():
-            ids = run_python(code, isa=level, rows=rows, queries=queries)["ids"]
+            monkeypatch.setattr(inside.dispatch, "_forced", level)
+            ids = codes_alone(rows, "cosine", codes=codes).search_furthest(queries, budget=5000).ids
             assert recall_of(ids, truth) >= ENOUGH[codes], level
 
     @pytest.mark.parametrize("metric", METRICS)

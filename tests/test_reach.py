@@ -181,7 +181,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     assert arrays.max_norm is not None and arrays.max_along is not None and arrays.slots is not None
     lead /= np.linalg.norm(lead)
     assert arrays.mean_query_direction is not None
-    np.testing.assert_allclose(arrays.mean_query_direction, lead, rtol=1e-15)
+    np.testing.assert_allclose(arrays.mean_query_direction.directions[0], lead, rtol=1e-15)
     n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":

@@ -290,7 +290,7 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
         busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
                 for _ in range(os.cpu_count() or 1)]
         try:
-            tables += [run_python(self.CODE, rows=rows, queries=queries) for _ in range(2)]
+            tables += [run_python(self.CODE, rows=rows, queries=queries)]
         finally:
             for process in busy:
                 process.kill()

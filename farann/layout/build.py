@@ -19,6 +19,7 @@ from farann.layout.partitions import describe, number_of_partitions
 from farann.layout.transform_choice import transform_for
 from farann.quantize.int4 import shape_of
 from farann.quantize.kmeans import Space, partition
+from farann.quantize.projection import Projection
 from farann.quantize.query_sample import directions_of, moment_of
 from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
 from farann.quantize.scalar import (
@@ -78,7 +79,7 @@ class _Task:
     query_sample: Float32Array
     query_vectors: Float64Array  # of these
     long_answers: Int64Array  # to these
-    pca_filter: Float64Array | None = None
+    pca_filter: Projection | None = None
     shape: Float64Array | None = None
     cost_model: CostModel | None = None
 

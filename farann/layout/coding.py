@@ -13,8 +13,9 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Pr
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import MetricTraits
 from farann.layout.cost_model import MeanQueryDirection, along_and_across
-from farann.quantize import projection
 from farann.quantize.int4 import code_int4
+from farann.quantize.pca_filter import code_along
+from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Origins
 from farann.quantize.scalar import (
     CodedBlock,
@@ -79,7 +80,7 @@ class Builder(NamedTuple):
         each(measure, blocks_of(len(self.rows)), self.threads)
         return found
 
-    def along_and_across(self, direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+    def along_and_across(self, direction: Projection) -> tuple[Float64Array, Float64Array]:
         """What each row is along a direction, and how long what is left of it."""
         along, across = np.empty(len(self.rows)), np.empty(len(self.rows))
 
@@ -125,7 +126,7 @@ class Builder(NamedTuple):
         return self._replace(origins=origins,
                              extents=extents._replace(largest=largest, limit=limit))
 
-    def lay_out(self, order: Int64Array, pca_filter: Float64Array | None = None, bits: int = 8,
+    def lay_out(self, order: Int64Array, pca_filter: Projection | None = None, bits: int = 8,
                 shape: Float64Array | None = None, rest_step: float = 0.0) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels.
 
@@ -157,10 +158,10 @@ class Builder(NamedTuple):
             bounds=self._bounds(extremes), slots=self._slots(order), outliers=self.extents.outliers,
             **self.extents.transform._asdict())
 
-    def _lay_out_along(self, order: Int64Array, pca_filter: Float64Array,
+    def _lay_out_along(self, order: Int64Array, pca_filter: Projection,
                        rest_step: float) -> CodeArrays:
         places = places_of(order, len(self.rows))
-        along = projection.code_along(
+        along = code_along(
             pca_filter, self.rows, self.centre, self.metric.normalized, self.extents.outliers,
             order, places, rest_step, self.threads)
         panel = _core.code_rows(1)
