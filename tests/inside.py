@@ -61,6 +61,7 @@ from farann.adapters.posneg.intercepts import fit_weights_within_users
 from farann.adapters.posneg.scoring import Model
 from farann.adapters.posneg.signed import Members
 from farann.cli.arguments import _parser as parser
+from farann.contract.code_widths import CODE_WIDTHS, CodeWidth
 from farann.contract.errors import FormatError
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import traits_of

@@ -97,6 +97,18 @@ class TestRecall:
             ids = codes_alone(rows, "cosine", codes=codes).search_furthest(queries, budget=5000).ids
             assert recall_of(ids, truth) >= ENOUGH[codes], level
 
+    def test_another_width_is_a_row_of_the_table(self, rng: np.random.Generator,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(inside.CODE_WIDTHS, "int6", inside.CodeWidth(6, is_coarse=True))
+        rows, queries = gaussian(rng, 5000, 50), gaussian(rng, 100, 50)
+        recalls = []
+        for codes in ("int4", "int6", "int8"):
+            index = index_of(rows, "dot", codes=codes).build()
+            assert_same(index.search_furthest(queries), reference.furthest(queries, rows, 10, "dot"))
+            alone = codes_alone(rows, "dot", codes=codes).search_furthest(queries, budget=5000).ids
+            recalls.append(recall_of(alone, index.search_furthest(queries).ids))
+        assert recalls[0] + 0.05 < recalls[1] < recalls[2] + 0.01
+
     @pytest.mark.parametrize("metric", METRICS)
     def test_cells(self, metric: str, rng: np.random.Generator) -> None:
         # Of fewer queries the recall says little: it strays by 0.01 with 300.

@@ -31,9 +31,9 @@ def transform_for(rows: RowArray, centre: Float64Array, spec: IndexSpec,
     `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
     """
     transform = Transform(rotation_signs(rows.shape[1], spec.seed))
-    # The rounding of 4-bit codes does better by what queries have in common.
+    # The rounding of coarse codes does better by what queries have in common.
     squared = spec.metric.adds_squared_norm
-    if spec.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
+    if spec.width.is_coarse or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
         return transform
     with one_thread():
         if sample is None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
+from farann.quantize.nibbles import empty_panels
 from farann.quantize.projection import MOST_DIRECTIONS, Projection, some_of
 from farann.quantize.records import CodeBounds
-from farann.quantize.scalar import block_number, blocks_of, centred, empty_panels, largest_of_panels
+from farann.quantize.scalar import block_number, blocks_of, centred, largest_of_panels
 from farann.runtime.parallel import each
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann.contract.errors import FormatError
+from farann.quantize.nibbles import bytes_at
 from farann.quantize.projection import Projection
 from farann.quantize.transform import Transform
 
@@ -152,15 +153,7 @@ class CodeArrays(Record):
 
     def bytes_at(self, positions: Int64Array) -> UInt8Array:
         """Codes + 128 at some positions of nibbles; low nibbles 0 where they aren't kept."""
-        pairs = self.panels.shape[1] // 4
-        panel, row = positions // 16, positions % 16
-        high = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
-        halves = np.stack([high & 15, high >> 4], axis=2) << 4
-        if self.low_nibbles is not None:
-            own = self.low_nibbles.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
-            halves |= np.stack([own & 15, own >> 4], axis=2)
-        codes: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
-        return codes
+        return bytes_at(positions, self.panels, self.low_nibbles)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
