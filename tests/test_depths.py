@@ -126,7 +126,7 @@ KINDS = ["other direction", "clusters", "larger", "smaller", "near duplicates", 
 def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | None,
                                         rng: np.random.Generator) -> None:
     shift = np.float32(1.0)
-    rows, queries = drawn(rng, 8000) + shift, drawn(rng, 600) + shift
+    rows, queries = drawn(rng, 8000) + shift, drawn(rng, 400) + shift
     index = built(rows, metric, cells=cells)
     index.tune(k=K)
     for n in (300, 2500, 3000):
