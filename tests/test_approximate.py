@@ -231,7 +231,7 @@ class TestExactWithCells:
                 limited = index.search_furthest(queries, budget=600)
                 assert (limited.ids >= 0).all()
                 beyond = index.search_beyond(queries, float(np.median(hits.scores)))
-                results = [*hits, *index.search_nearest(queries), *limited, *beyond,
+                results = [*hits, *index.search_nearest(queries), *beyond,
                            index.score(queries, [5, 0])]
                 answers[-1] |= {f"{metric} {i}": array for i, array in enumerate(results)}
         for metric in METRICS:
