@@ -41,8 +41,8 @@ cdef class Codes:
     panels : uint8 (n_positions, 4 * n)
         What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `pca_filter` the
         high nibbles of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or
-        one for each of the `pca_axes`. With it whole codes of those along it, and a last group for the
-        length of the rest.
+        one for each of the `pca_axes`. With it whole codes of those along it, and a last group for
+        the length of the rest.
     low_nibbles : uint8, as panels, or None
         None with a `pca_filter`, and for 4-bit codes.
     inv_scale : float32 (n_positions / 16,)
