@@ -21,7 +21,7 @@ from farann.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as on Linux")
 
-N, DIM = 400_000, 128
+N, DIM = 250_000, 128
 ROWS_BYTES = 4 * N * DIM
 N_QUERIES = 8
 
@@ -100,7 +100,6 @@ class TestBuild:
         ("name", "options", "share"),
         [
             ("rows.npy", ["--codes", "float32", "--ids", "ids.npy"], 0.15),
-            ("rows.npy", [], 0.75),
             ("rows.npy", ["--metric", "dot", "--cells", "64"], 0.75),
             ("half.npy", ["--codes", "float32", "--metric", "cosine"], 0.3),
             ("half.npy", [], 0.75),

@@ -8,7 +8,8 @@ import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.metric_traits import MetricTraits
-from farann.quantize import projection
+from farann.quantize import pca_filter
+from farann.quantize.projection import Projection, directions
 from farann.quantize.scalar import centred
 
 # Queries that costs are estimated from.
@@ -18,8 +19,7 @@ _WORTH_AN_ORDER = 0.1
 # Rows that tell where a PCA filter is not worth a look at all of a sample.
 _FEW_ROWS = 1024
 # In the order of rows the mean query direction counts so many times, which leaves the fewest rows.
-# And of |y|^2, what pays for a direction that is not quite of length 1.
-_DIRECTION_COUNTS, _REST_SHARE = 2.0, 1e-9
+_DIRECTION_COUNTS = 2.0
 
 
 class CostModel(NamedTuple):
@@ -59,7 +59,7 @@ class CostModel(NamedTuple):
         if self.squared or not 1e-30 < length < 1e30:
             return None
         direction = total / length
-        direction /= np.linalg.norm(direction)
+        direction = Projection((direction / np.linalg.norm(direction))[np.newaxis])
         along, across = along_and_across(query_vectors, direction)
         return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
@@ -81,7 +81,7 @@ class MeanQueryDirection(NamedTuple):
     """A direction that query vectors have in common, and their means: of products with it, and of
     the length of the rest."""
 
-    direction: Float64Array
+    direction: Projection
     along: float
     across: float
 
@@ -91,11 +91,10 @@ class MeanQueryDirection(NamedTuple):
 
 
 def along_and_across(vectors: Float64Array,
-                     direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+                     direction: Projection) -> tuple[Float64Array, Float64Array]:
     """What vectors are along a direction, and how long what is left of them, rounded up."""
-    along = vectors @ direction
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    return along, np.sqrt(np.maximum(squares - along**2, 0.0) + _REST_SHARE * squares)
+    along = direction.along(vectors)
+    return along[:, 0], direction.residual_norms(vectors, along)
 
 
 def _lengths(vectors: Float64Array) -> Float64Array:
@@ -119,7 +118,7 @@ def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
     return CostModel(sample, query_vectors, thresholds, metric.adds_squared_norm)
 
 
-def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Float64Array | None:
+def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
     """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays.
 
     Directions of few rows fit these rows better than any fit many: where they don't pay, none do.
@@ -130,8 +129,8 @@ def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Floa
         samples.insert(0, cost_model.rows[np.sort(draw)])
     found = chosen = None
     for rows in samples:
-        found = projection.directions(rows, seed, found)
-        chosen = projection.choose(found, rows, n, cost_model.query_vectors,
+        found = directions(rows, seed, found)
+        chosen = pca_filter.choose(found, rows, n, cost_model.query_vectors,
                                    cost_model.thresholds, cost_model.squared, width, seed)
         if chosen is None:
             break
