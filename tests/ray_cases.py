@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,26 @@ N = 900
 ARGS = {"num_cpus": 0.1}
 
 
+def add_node(nodes: Nodes, **options: Any) -> Any:
+    """Start one more node. On a busy machine it may take longer than Ray waits for it."""
+    for tries_left in (2, 1, 0):
+        try:
+            return nodes.add_node(num_cpus=2, include_dashboard=False,
+                                  node_ip_address="127.0.0.1", object_store_memory=100_000_000,
+                                  **options)
+        except Exception as error:
+            if tries_left == 0 or "timed out" not in str(error):
+                raise
+    raise AssertionError
+
+
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Nodes]:
-    """A head and two nodes, each with workers of its own."""
-    options = {"include_dashboard": False, "node_ip_address": "127.0.0.1",
-               "object_store_memory": 200_000_000}
-    made = Nodes(initialize_head=True, head_node_args={
-        **options, "num_cpus": 2, "temp_dir": os.environ["FARANN_RAY_FOLDER"]})
+    """A head and another node, each with workers of its own."""
+    made = Nodes()
+    add_node(made, temp_dir=os.environ["FARANN_RAY_FOLDER"])
     ray.init(address=made.address, log_to_driver=False)
-    for _ in range(2):
-        made.add_node(num_cpus=2, resources={"outer": 1.0}, **options)
-    made.wait_for_nodes()
+    add_node(made)
     yield made
     ray.shutdown()
     made.shutdown()
@@ -92,10 +102,10 @@ def test_answers_are_those_of_one_index(cluster: Cluster, one: farann.Index,
     assert_same(cluster.search_furthest(many, 5), one.search_furthest(many, 5))
     stats = cluster.stats()
     assert stats["rows"] == N and len(stats["shards"]) == 3 and stats["replicas"] == 1
-    for bad in (lambda: cluster.search_furthest(queries, 3, epsilon=-1.0),
-                lambda: cluster.search_furthest(queries, 3, exclude=["x"])):
+    options: tuple[dict[str, Any], ...] = ({"epsilon": -1.0}, {"exclude": ["x"]})
+    for bad in options:
         with pytest.raises((ValueError, TypeError)) as error:
-            bad()
+            cluster.search_furthest(queries, 3, **bad)
         assert not isinstance(error.value, ray.exceptions.RayError)
 
 
@@ -174,8 +184,7 @@ def test_rows_that_come_and_go_outlive_their_worker(
 
 
 def test_a_node_that_dies(nodes: Nodes, uri: str, one: farann.Index, queries: Float32) -> None:
-    node = nodes.add_node(num_cpus=2, resources={"doomed": 1.0}, include_dashboard=False,
-                          node_ip_address="127.0.0.1", object_store_memory=100_000_000)
+    node = add_node(nodes)
     with Cluster(uri, replicas=2, ray_remote_args=ARGS) as cluster:
         wanted = one.search_furthest(queries, 9)
         assert_same(cluster.search_furthest(queries, 9), wanted)
@@ -231,3 +240,19 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
     wanted = one.search_furthest(queries, 7)
     assert_array_equal([row["ids"] for row in found], wanted.ids)
     assert_array_equal([row["scores"] for row in found], wanted.scores)
+
+
+def test_the_example_of_serve(nodes: Nodes, tmp_path: Path,
+                              capsys: pytest.CaptureFixture[str]) -> None:
+    if find_spec("starlette") is None:
+        return  # what ray[serve] brings
+    import ray_serve  # type: ignore[import-not-found]
+
+    ray_serve.main(str(tmp_path), port=8123)
+    rows = np.load(tmp_path / "rows.npy")
+    index = farann.Index()
+    index.add(rows)
+    wanted = [f"furthest from row {row}: {index.search_furthest(rows[row], 3).ids.tolist()}"
+              for row in range(3)]
+    assert capsys.readouterr().out.splitlines() == [
+        "20,000 rows in 2 shards", "health: {'rows': 20000, 'shards': 3}", *wanted]

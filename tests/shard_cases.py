@@ -25,7 +25,7 @@ class PlainCluster(Gathering):
         self.shards = [first, *(Shard(uri, number) for number in
                                 range(1, len(first.manifest.shards) + 1))]
         self.broken: set[int] = set()
-        super().__init__(first.manifest, first._n_changes)
+        super().__init__(first.manifest, first.n_changes)
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         answers = []
@@ -40,7 +40,7 @@ class PlainCluster(Gathering):
 
 
 def built(uri: str, rows: Float32, metric: str, rows_per_shard: int = 250,
-          ids: Sequence[Any] | None = None, sample: Float32 | None = None) -> Manifest:
+          ids: Any = None, sample: Float32 | None = None) -> Manifest:
     """Build shards of rows in this process."""
     plan = sharding.to_plan(len(rows), rows_per_shard, metric, "int8", None, None, None, sample)
     plan.begin(Storage(uri))

@@ -42,7 +42,8 @@ def test_cases_on_ray() -> None:
     # Paths of Ray's sockets must be short.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
-            [str(Path(__file__).parent), *filter(None, sys.path)]), "RAY_USAGE_STATS_ENABLED": "0",
+            [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples"),
+             *filter(None, sys.path)]), "RAY_USAGE_STATS_ENABLED": "0",
             "FARANN_RAY_FOLDER": folder, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
         done = subprocess.run(
             [*command, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o",

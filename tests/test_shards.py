@@ -6,8 +6,9 @@ import errno
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -122,12 +123,13 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path, rng: np.random.Generator) 
     whole = cluster.search_furthest(rows[:3], 5, allow_partial=True)
     assert isinstance(whole, Partial) and whole.missing == ()
     cluster.broken = {1}
-    for ask in (lambda **options: cluster.search_furthest(rows[:3], 30, **options),
-                lambda **options: cluster.search_beyond(rows[:3], 0.5, **options),
-                lambda **options: cluster.score(rows[:3], [3, 25, 45], **options)):
+    asked: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
+        (cluster.search_furthest, (rows[:3], 30)), (cluster.search_beyond, (rows[:3], 0.5)),
+        (cluster.score, (rows[:3], [3, 25, 45])))
+    for ask, args in asked:
         with pytest.raises(ShardError, match="shard 1 .shards/00001.farann.: gone"):
-            ask()
-        answer, missing = ask(allow_partial=True)
+            ask(*args)
+        answer, missing = ask(*args, allow_partial=True)
         assert missing == ("shard 1 (shards/00001.farann)",)
     assert np.isnan(answer[:, 1]).all() and not np.isnan(answer[:, [0, 2]]).any()
     others = one_index(np.delete(rows, range(20, 40), axis=0), "cosine",
@@ -184,7 +186,8 @@ def test_a_remote_file_is_copied_once_and_checked(tmp_path: Path,
 class FullFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     """A disk that is full after so many bytes."""
 
-    protocol, store, room = "full", {}, 0  # noqa: RUF012
+    protocol, room = "full", 0
+    store: ClassVar[dict[str, Any]] = {}
 
     def _take(self, n: int) -> None:
         if n > FullFileSystem.room:

@@ -75,7 +75,7 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
 
 
 class Next(NamedTuple):
-    """For each query its next pick among the rows of one index: -1, and NaN, where there is none."""
+    """For each query its next pick among the rows of one index: -1 and NaN where there is none."""
 
     ids: Int64Array
     orders: Float64Array  # larger is better, over several indexes, too

@@ -114,9 +114,11 @@ def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
         path = scratch / "index"
         index.save(path)
         ids = index.ids
-        ends = [ids.min(), ids.max()] if ids.dtype != object else [min(ids), max(ids)]
-        record = ShardRecord(file_of(shard), len(ids), *np.array(ends).tolist(), sha256_of(path),
+        smallest, largest = np.sort(ids)[[0, -1]].tolist()
+        record = ShardRecord(file_of(shard), len(ids), smallest, largest, sha256_of(path),
                              path.stat().st_size)
+        if shard == 0 and sample is None:
+            storage.write(SAMPLE, _npy(_sample_of(index)))
         index.close()
         storage.put(path, record.file)
         storage.write(f"shards/{shard:05d}.json", json.dumps(asdict(record)).encode())
@@ -129,17 +131,11 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
            sample: Float32Array | None) -> Manifest:
     """Write what all shards share, the manifest last."""
     storage = Storage(uri)
-    with Index.load(storage.fetch(records[0].file, records[0].sha256, records[0].file,
-                                  Path(tempfile.gettempdir()) / "farann-shards"),
-                    mmap=True) as index:
-        dim = index.dim
-        if sample is None:
-            sample = _sample_of(index)
-    content = io.BytesIO()
-    np.save(content, sample)
-    storage.write(SAMPLE, content.getvalue())
-    assert dim is not None
-    made = Manifest(plan.metric, dim, plan.codes, plan.rows, tuple(records))
+    if sample is None:  # the first shard wrote one
+        sample = np.load(io.BytesIO(storage.read(SAMPLE)), allow_pickle=False)
+    else:
+        storage.write(SAMPLE, _npy(sample))
+    made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records))
     storage.write(NAME, made.to_json())
     return made
 
@@ -188,6 +184,12 @@ def _sample_of(index: Index) -> Float32Array:
     ids = index.ids
     step = -(-len(ids) // _SAMPLED)
     return index.reconstruct(ids[::step])
+
+
+def _npy(rows: Float32Array) -> bytes:
+    content = io.BytesIO()
+    np.save(content, rows)
+    return content.getvalue()
 
 
 def _scratch_name(uri: str, shard: int) -> str:

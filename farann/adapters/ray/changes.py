@@ -45,7 +45,7 @@ class Change(NamedTuple):
             ids = arrays["ids"]
             if ids.dtype == np.uint8:
                 ids = np.array(json.loads(ids.tobytes()), object)
-            return cls(ids, arrays["rows"] if "rows" in arrays else None, str(arrays["token"]))
+            return cls(ids, arrays.get("rows"), str(arrays["token"]))
 
 
 def count(storage: Storage) -> int:

@@ -186,8 +186,8 @@ def mmr_of_nearest(ask: Ask, manifest: Manifest, queries: Float32Array, k: int, 
     for hits, rows in parts:
         known.update(zip(hits.ids[hits.found].tolist(), rows, strict=True))
     answer = no_hits(len(queries), k)
-    for i, ids in enumerate(nearest.ids):
-        ids = np.sort(ids[ids >= 0])
+    for i, found in enumerate(nearest.ids):
+        ids = np.sort(found[found >= 0])
         if len(ids):
             index = Index(manifest.dim, manifest.metric, codes="float32", threads=1)
             index.add(np.stack([known[id] for id in ids.tolist()]), ids)

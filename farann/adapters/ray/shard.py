@@ -51,7 +51,7 @@ class Shard:
         self.is_growing = number == len(self.manifest.shards)
         self._lock = threading.Lock()
         self._index = self._loaded(Path(cache or Path(tempfile.gettempdir()) / "farann-shards"))
-        self._n_changes = 0
+        self.n_changes = 0
         self._tuned: set[int] = set()
         self._done: dict[str, tuple[int, npt.NDArray[Any]]] = {}  # by token
         self._next_id = _next_after(self.manifest)
@@ -76,10 +76,10 @@ class Shard:
 
     def sync(self, at: int) -> None:
         """Take in the changes up to a number."""
-        if self._n_changes >= at:
+        if self.n_changes >= at:
             return
         with self._lock:
-            for change in changes.read(self._storage, self._n_changes + 1, at):
+            for change in changes.read(self._storage, self.n_changes + 1, at):
                 self._take(change)
 
     def _take(self, change: Change) -> None:
@@ -89,8 +89,8 @@ class Shard:
             self._index.add(change.rows, change.ids)
         if change.ids.dtype != object and len(change.ids):
             self._next_id = max(self._next_id, int(change.ids.max()) + 1)
-        self._n_changes += 1
-        self._done[change.token] = self._n_changes, change.ids
+        self.n_changes += 1
+        self._done[change.token] = self.n_changes, change.ids
 
     def record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None,
                token: str) -> tuple[int, npt.NDArray[Any]]:
@@ -98,7 +98,7 @@ class Shard:
         repeated with its token changes nothing."""
         with self._lock:
             while token not in self._done:
-                for change in changes.read(self._storage, self._n_changes + 1,
+                for change in changes.read(self._storage, self.n_changes + 1,
                                            changes.count(self._storage)):
                     self._take(change)
                 if token not in self._done:
@@ -115,7 +115,7 @@ class Shard:
                              f"{ids[self.holds(ids)][0]!r}")
         change = Change(ids, rows, token)
         try:
-            changes.append(self._storage, self._n_changes + 1, change)
+            changes.append(self._storage, self.n_changes + 1, change)
         except FileExistsError:  # another ledger was first: read it, and try again
             return
         self._take(change)
@@ -197,7 +197,8 @@ class Shard:
 
     def stats(self) -> dict[str, Any]:
         """Those of the index, and which shard it is."""
-        return {"shard": self.name, "pid": os.getpid(), "changes": self._n_changes, **self._index.stats()}
+        return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
+                **self._index.stats()}
 
     def _rows_of(self, ids: npt.NDArray[Any]) -> Float32Array:
         if len(ids) == 0:
