@@ -3,7 +3,7 @@
     pip install "farann[ray]" "ray[serve]"
     python examples/ray_serve.py
 
-Ray's own ports are open to whoever reaches them: run it in a network of your own.
+Whoever reaches Ray's own ports may run code: run it in a network of your own.
 """
 
 from __future__ import annotations

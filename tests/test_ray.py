@@ -44,7 +44,8 @@ def test_cases_on_ray() -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
             [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples"),
              *filter(None, sys.path)]), "RAY_USAGE_STATS_ENABLED": "0",
-            "FARANN_RAY_FOLDER": folder, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+            "FARANN_RAY_FOLDER": folder, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "HOME": folder}  # where Ray writes a token
         done = subprocess.run(
             [*command, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o",
              "addopts=", "-W", "default", "--durations=8",
