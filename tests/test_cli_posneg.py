@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from farann.adapters.posneg import Factorization
-from farann.adapters.posneg.factorization import least_squares, logistic
 from farann.cli import main
 
 USERS, N = 30, 40
@@ -122,7 +122,7 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_factorizations_find_the_least_loss() -> None:
     users, items = np.nonzero(RNG.random((12, 9)) < 0.4)
     targets: NDArray[np.float64] = RNG.choice([-1.0, 1.0], len(users))
-    left, right = (part.astype(float) for part in least_squares(
+    left, right = (part.astype(float) for part in inside.factorization.least_squares(
         users, items, targets, (12, 9), dim=3, confidence=5.0, penalty=0.5, rounds=400))
 
     def loss(scale: float) -> float:
@@ -134,7 +134,8 @@ def test_factorizations_find_the_least_loss() -> None:
 
     assert loss(1.0) <= min(loss(0.99), loss(1.01)) + 1e-6
     assert loss(1.0) < 0.8 * 6.0 * len(users)
-    rows, columns = logistic(WHO, WHAT, LIKE > 0, (USERS, N + 1), dim=3, penalty=0.5)
+    rows, columns = inside.factorization.logistic(WHO, WHAT, LIKE > 0, (USERS, N + 1), dim=3,
+                                                  penalty=0.5)
     right_way = ((rows @ columns.T)[WHO, WHAT] > 0) == (LIKE > 0)
     assert right_way.mean() > 0.85
     assert np.abs(columns[N]).max() < 0.1  # nobody rated it

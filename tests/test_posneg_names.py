@@ -6,13 +6,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from farann import FormatError, Index
 from farann.adapters.posneg import Factorization, FusionRanker, PosNegRanker, SignedModel, cross_fit
-from farann.io import container
 
 Array = NDArray[Any]
 N, USERS = 40, 25
@@ -137,13 +137,13 @@ def test_errors_name_what_is_wrong() -> None:
 def test_damaged_names_are_refused(kind: str, tmp_path: Path) -> None:
     ranker, path = fitted(kind, named=True), tmp_path / "damaged.ranker"
     ranker.save(path)
-    metadata, arrays = container.read_file(path)
+    metadata, arrays = inside.container.read_file(path)
     name = "positive.ids" if kind == "pair" else "ids.0"
     octets = np.array(arrays[f"{name}.bytes"])
     for change in ({f"{name}.ends": arrays[f"{name}.ends"][::-1]},
                    {f"{name}.ends": arrays[f"{name}.ends"].astype(np.float64)},
                    {f"{name}.bytes": octets[:-1]}, {f"{name}.bytes": octets | 0x80},
                    {"users.ids.ends": arrays["users.ids.ends"][:-1]}):
-        container.write_file(path, metadata, {**arrays, **change})
+        inside.container.write_file(path, metadata, {**arrays, **change})
         with pytest.raises(FormatError):
             type(ranker).load(path)

@@ -34,15 +34,13 @@ class Factorization:
 
     Examples
     --------
-    >>> from farann.adapters.posneg import Factorization, cross_fit
-    >>> rng = np.random.default_rng(0)
-    >>> taste, charm = rng.standard_normal((2, 80, 3))
-    >>> pairs = rng.permutation(80 * 80)[:4000]
-    >>> who, what = pairs // 80, pairs % 80
-    >>> liked = (taste[who] * charm[what]).sum(axis=1) > rng.standard_normal(4000)
-    >>> fitted = cross_fit(Factorization(80, dim=4), who, what, liked, cv=3)
-    >>> fitted.ranker.names
-    ('positive', 'negative', 'signed')
+    >>> from farann.adapters.posneg import Factorization
+    >>> train = Factorization(3, dim=2)
+    >>> for model, users in train([0, 0, 1, 1, 2], [7, 8, 7, 9, 9], [1, 0, 1, 0, 1]):
+    ...     print(model, users.shape)
+    <SignedModel 'positive': 2 items of 2 dimensions, 'dot'> (3, 2)
+    <SignedModel 'negative': 2 items of 2 dimensions, 'dot'> (3, 2)
+    <SignedModel 'signed': 3 items of 3 dimensions, 'dot'> (3, 3)
     """
 
     def __init__(self, n_users: int, *, dim: int = 16, seed: int = 0) -> None:
