@@ -99,12 +99,14 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--cache", type=Path, default=datasets.CACHE)
     ablate.add_argument("--out", type=Path, default=RESULTS.with_name("ablate.jsonl"))
     posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
-    posneg.add_argument("--data", metavar="NAMES", help="movielens-100k, filmtrust")
+    posneg.add_argument("--data", metavar="NAMES", help="sets of ratings (default: all that a "
+                        "part of it is made for)")
     posneg.add_argument("--seeds", type=int, default=20, help="splits (default 20)")
     posneg.add_argument("--first-seed", type=int, metavar="N",
                         help="of the splits; the default is beyond those of the design")
-    posneg.add_argument("--only", choices=["quality", "times", "report"],
-                        help="compare the methods, time them, or write the report again")
+    posneg.add_argument("--only", choices=["sets", "quality", "times", "report"],
+                        help="hold fusions against single models on many sets, compare all "
+                        "fusions on two, time these, or write the report again")
     posneg.add_argument("--scale", action="store_true",
                         help="speed on a million impressions instead")
     posneg.add_argument("--cache", type=Path, default=datasets.CACHE)
@@ -282,9 +284,9 @@ def _diverse(arguments: argparse.Namespace) -> None:
 
 
 def _posneg(arguments: argparse.Namespace) -> None:
+    from .posneg import feedback, scale, sets
     from .posneg import report as pages
     from .posneg import run as evidence
-    from .posneg import scale
 
     out = arguments.out or evidence.OUT
     if arguments.scale:
@@ -292,17 +294,13 @@ def _posneg(arguments: argparse.Namespace) -> None:
         return
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, got {arguments.seeds}")
-    if arguments.only != "report":
-        first = evidence.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
-        evidence.run(
-            _names(arguments.data) or evidence.ALL,
-            range(first, first + arguments.seeds),
-            arguments.cache,
-            out,
-            sys.argv[1:],
-            quality=arguments.only != "times",
-            times=arguments.only != "quality",
-        )
+    first = evidence.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
+    seeds, names = range(first, first + arguments.seeds), _names(arguments.data)
+    if arguments.only in (None, "sets"):
+        sets.run(names or feedback.NAMES, seeds, arguments.cache, out, sys.argv[1:])
+    if arguments.only in (None, "quality", "times"):
+        evidence.run(names or evidence.ALL, seeds, arguments.cache, out, sys.argv[1:],
+                     quality=arguments.only != "times", times=arguments.only != "quality")
     for path in pages.write(out):
         print(path)
 

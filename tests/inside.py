@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import farann
 import farann._core as core
+import farann.adapters.posneg.factorization as factorization
 import farann.adapters.posneg.joint as joint
 import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file

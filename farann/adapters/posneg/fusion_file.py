@@ -10,11 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.blend import About, Blend, Exposure, ModelReport
 from farann.adapters.posneg.calibration import Calibration, Linear
-from farann.adapters.posneg.intercepts import Personal
 from farann.adapters.posneg.options import item_prior_of
-from farann.adapters.posneg.ranker_file import array_of, line_of
+from farann.adapters.posneg.ranker_file import (
+    array_of,
+    ids_of,
+    line_of,
+    personal_of,
+    personal_sections,
+)
 from farann.adapters.posneg.sides import Side
 from farann.adapters.posneg.signed import SIGNS, Members, SignedModel, members_of
 from farann.contract import checks
@@ -34,13 +40,14 @@ def write(path: str | os.PathLike[str], members: Members, item_prior: float | No
         "fitted": None}
     arrays: dict[str, npt.NDArray[Any]] = {}
     for m, side in enumerate(members.sides):
-        arrays[f"rows.{m}"], arrays[f"ids.{m}"] = side.rows, members.ids[side.items]
+        arrays[f"rows.{m}"] = side.rows
+        arrays |= naming.sections(f"ids.{m}", members.ids[side.items])
     if blend is not None:
         metadata["fitted"] = _numbers(blend)
         arrays |= _arrays("about", blend.about)
         arrays["weights"] = blend.weights
         if blend.personal is not None:
-            arrays["users"] = blend.personal.own
+            arrays |= personal_sections(blend.personal)
         if blend.exposure is not None:
             arrays |= _arrays("exposure", blend.exposure.about)
             arrays["exposure.weights"] = blend.exposure.weights
@@ -92,7 +99,7 @@ def _content(metadata: dict[str, Any], arrays: Arrays, threads: int | None
             raise FormatError(f"metadata: a sign can't be {sign!r}")
         rows = array_of(arrays, f"rows.{m}", np.float32, 2)
         models.append(SignedModel(rows, sign, name=name, metric=metric,
-                                  ids=array_of(arrays, f"ids.{m}", np.int64, 1)))
+                                  ids=ids_of(arrays, f"ids.{m}")))
     members = members_of(models, threads)
     if "item_prior" not in metadata or "fitted" not in metadata:
         raise FormatError("metadata: 'item_prior' or 'fitted' is missing")
@@ -110,8 +117,7 @@ def _blend(fitted: Any, arrays: Arrays, members: Members) -> Blend | None:
                         zip(members.names, members.signs, fitted["reports"], strict=True))
         personal = exposure = None
         if fitted["personal"] is not None:
-            personal = Personal(line_of("personal", fitted["personal"]),
-                                array_of(arrays, "users", np.float64, 1))
+            personal = personal_of(fitted["personal"], arrays)
         if fitted["preference"] is not None:
             about = _about(arrays, "exposure", members)
             exposure = Exposure(_weights(arrays, "exposure.weights", members),

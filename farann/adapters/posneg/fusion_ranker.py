@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -25,7 +26,8 @@ from farann.adapters.posneg.calibration import expit
 from farann.adapters.posneg.hits import FusionHits, fusion_hits
 from farann.adapters.posneg.joint import JointIndex
 from farann.adapters.posneg.judging import JudgedFusion
-from farann.adapters.posneg.options import item_prior_of
+from farann.adapters.posneg.naming import Ids
+from farann.adapters.posneg.options import item_prior_of, preference_of
 from farann.adapters.posneg.replacing import replaced
 from farann.adapters.posneg.scoring import Filters
 from farann.adapters.posneg.signed import (
@@ -103,7 +105,7 @@ class FusionRanker(JudgedFusion):
     # ---- what it knows ----
 
     @property
-    def ids(self) -> Int64Array:
+    def ids(self) -> Ids:
         """Ids of all items in ascending order, which is that of boolean masks."""
         return self._members.ids.copy()
 
@@ -142,16 +144,17 @@ class FusionRanker(JudgedFusion):
     # ---- learning ----
 
     def fit(self, queries: Queries, item_ids: npt.ArrayLike, labels: npt.ArrayLike, *,
-            users: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
-            prior: float | None = None, drop: bool = True, unseen: int = 4,
-            exposure: float = 0.75, exclude: Any = None, seed: int = 0) -> FusionRanker:
+            users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
+            sample_weight: npt.ArrayLike | None = None, prior: float | None = None,
+            drop: bool = True, unseen: int = 4, exposure: float = 0.75, exclude: Any = None,
+            seed: int = 0) -> FusionRanker:
         """Calibrate all models, learn their weights, and leave out those that don't help.
 
         Parameters
         ----------
         queries : sequence of array_like (n_queries, dim), or dict by name
             Query embeddings of each model.
-        item_ids, labels, users, sample_weight, prior
+        item_ids, labels, users, user_ids, sample_weight, prior
             Feedback that no model was trained on, as in `PosNegRanker.fit`.
         drop : bool
             Leave models out without which feedback is told as well: by the log-loss within users
@@ -191,12 +194,14 @@ class FusionRanker(JudgedFusion):
         """
         members = self._members
         asked, _ = queries_of(members, queries, [True] * len(members.sides), single=False)
-        n_queries = len(next(each for each in asked if each is not None))
+        every = [each for each in asked if each is not None]
+        n_queries = len(every[0])
         wanted = feedback.Sampling(checks.to_int("unseen", unseen, 0, feedback.MOST_UNSEEN),
                                    checks.to_int("seed", seed, 0, checks.MOST_SEED))
         preference = preference_of(exposure)
-        given = feedback.checked([each for each in asked if each is not None], members.ids,
-                                 item_ids, labels, users, sample_weight, prior)
+        whose = feedback.Users.of(users, user_ids, n_queries)
+        given = feedback.checked(every, members.ids, item_ids, labels, whose, sample_weight,
+                                 prior)
         seen = None if exclude is None else Filters.of(
             members.ids, exclude, None, n_queries, False).excluded
         askers = feedback.askers(given)
@@ -210,6 +215,8 @@ class FusionRanker(JudgedFusion):
                 askers[unknown.rows], unknown.items,
                 observe(members, asked, given.users[unknown.rows], unknown.items)),
             preference=preference)
+        if blend.personal is not None and whose is not None:
+            blend = replace(blend, personal=blend.personal._replace(ids=whose.ids))
         with self._lock:
             self._blend, self._joint = blend, None
         return self
@@ -277,7 +284,7 @@ class FusionRanker(JudgedFusion):
         ----------
         queries, among, exposure
             As in `rank`; by default these are items that are shown anyway.
-        item_ids : array_like of int (n_ids,)
+        item_ids : array_like of int or str (n_ids,)
 
         Returns
         -------
@@ -301,8 +308,8 @@ class FusionRanker(JudgedFusion):
         ----------
         log_odds : array_like of float
             As `rank` and `score` give them.
-        users : array_like of int (len(log_odds),), optional
-            Rows of the queries of `fit`, whose own log-odds count; -1 is somebody else.
+        users : array_like of int or str (len(log_odds),), optional
+            Whose own log-odds count, as in `PosNegRanker.probability`.
 
         Returns
         -------
@@ -390,11 +397,3 @@ class FusionRanker(JudgedFusion):
             if self._joint is None or self._joint[0] is not blend:
                 self._joint = (blend, index_of(self._members, blend, self._threads))
             return self._joint[1]
-
-
-def preference_of(exposure: Any) -> float:
-    """A checked `exposure`."""
-    number = checks.to_finite("exposure", exposure)
-    if number < 0:
-        raise ValueError(f"exposure: expected a number of 0 or more, got {number:g}")
-    return number

@@ -19,6 +19,7 @@ from farann.adapters.posneg.calibration import (
     soft_targets,
     spread_of,
 )
+from farann.adapters.posneg.naming import Ids
 
 # Newton's method needs about six.
 _NEWTON_STEPS = 50
@@ -132,10 +133,13 @@ class Personal(NamedTuple):
         From fused scores to log-odds of the average user.
     own : float64 (n_users,)
         What each user adds; 0 for who gave no feedback.
+    ids : (n_users,) or None
+        What users are called, if it isn't by their numbers.
     """
 
     line: Linear
     own: Float64Array
+    ids: Ids | None = None
 
 
 def fit_personal(fused: Float64Array, liked: BoolArray, weight: Float64Array,

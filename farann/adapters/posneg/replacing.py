@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from farann._types import Float64Array, Int64Array
+from farann._types import Float64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.blend import About, Blend, Exposure
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.signed import Members
 
 
@@ -16,6 +18,7 @@ def replaced(blend: Blend, before: Members, after: Members) -> Blend:
     if before.signs != after.signs:
         raise ValueError(f"models: expected signs {', '.join(map(str, before.signs))}, got "
                          + ", ".join(map(str, after.signs)))
+    naming.alike("models", [before.ids, after.ids])
     about = replace(blend.about, record=by_id(before.ids, blend.about.record, after.ids))
     exposure = None
     if blend.exposure is not None:
@@ -31,8 +34,8 @@ def _exposure(exposure: Exposure, before: Members, after: Members) -> Exposure:
     return replace(exposure, about=about, items=about.of(after, record))
 
 
-def by_id(ids: Int64Array, values: Float64Array, wanted: Int64Array,
+def by_id(ids: Ids, values: Float64Array, wanted: Ids,
           other: float = 0.0) -> Float64Array:
     """Values of sorted ids for other ones; `other` where there is none."""
-    at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    return np.where(ids[at] == wanted, values[at], other)
+    at = naming.places(ids, wanted)
+    return np.where(at < 0, other, values[at])
