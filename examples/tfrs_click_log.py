@@ -34,6 +34,8 @@ parser.add_argument("--rows", type=int, default=60_000,
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--batch", type=int, default=1024)
 parser.add_argument("--dim", type=int, default=16)
+parser.add_argument("--explicit", type=float, default=1.0,
+                    help="weight of rows of the other label, which a model is not to recommend")
 parser.add_argument("--apart", action="store_true", help="train each model by itself")
 options = parser.parse_args()
 tf.keras.utils.set_random_seed(0)
@@ -81,7 +83,7 @@ for sign in (1, -1, "both"):
     if options.apart:
         shared = {}
     models.append(SignedTowers(tower(mails, shared), tower(items, shared), sign,
-                               negatives=negatives))
+                               negatives=negatives, explicit=options.explicit))
 model = PosNegTowers(*models)
 
 

@@ -150,7 +150,7 @@ class MixedNegatives(keras.layers.Layer):
     >>> from farann.adapters.keras_rs import MixedNegatives
     >>> mixed = MixedNegatives([4, 2, 0], uniform=2)
     >>> drawn = mixed(np.array([1, 0]))
-    >>> keras.ops.convert_to_numpy(drawn.ids)[:2], drawn.candidates.shape
+    >>> keras.ops.convert_to_numpy(drawn.ids)[:2], tuple(drawn.candidates.shape)
     (array([1, 0], dtype=int32), (4,))
     >>> keras.ops.convert_to_numpy(drawn.log_q)[:2].round(2)
     array([0.  , 0.41], dtype=float32)
