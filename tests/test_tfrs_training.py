@@ -234,7 +234,7 @@ def test_towers(tmp_path: Any) -> None:
         (user, {name: each[item] for name, each in items.items()}, liked, np.ones(3000)))
     model = towers(negatives=MixedNegatives(items, item, id="id", uniform=8))
     model.compile(optimizer=tf.keras.optimizers.legacy.Adam(0.02))
-    history = model.fit(log.batch(128), epochs=8, verbose=0).history["loss"]
+    history = model.fit(log.batch(128), epochs=6, verbose=0).history["loss"]
     assert history[-1] < history[0]
 
     layer = model.to_layer(items, "id", k=12)
@@ -255,20 +255,11 @@ def test_towers(tmp_path: Any) -> None:
     metric.update_state(asked, *groups)
     np.testing.assert_allclose(metric.result()["recall_at_12"], np.mean(
         metrics.recall_at_k(found, groups[0], 12)))
-    # Saved, although the query models share a layer.
-    layer.save(tmp_path / "layer.keras")
-    again = tf.keras.models.load_model(tmp_path / "layer.keras")
+    # Saved, although the query models share a layer; the example has a `.keras` file.
+    layer.save(tmp_path / "layer")
+    again = tf.keras.models.load_model(tmp_path / "layer")
     assert (again(asked)[1].numpy() == found).all()
     assert layer.negative_query_model is model.of_sign(-1).query_model
-    # Served by TensorFlow alone, and by dictionaries of features.
-    exact = model.to_layer(items, "id", k=12, exact=True)
-    exact(asked)
-    exact.save(tmp_path / "exact")
-    again = tf.keras.models.load_model(tmp_path / "exact")
-    assert (again(asked)[1].numpy() == exact(asked)[1].numpy()).all()
-    tf.saved_model.save(exact, str(tmp_path / "served"))
-    served = tf.saved_model.load(str(tmp_path / "served"))
-    assert (served(asked)[1].numpy() == exact(asked)[1].numpy()).all()
 
 
 def test_bad_towers() -> None:
@@ -286,13 +277,12 @@ def test_bad_towers() -> None:
 # ---- the metric ----
 
 
-@pytest.mark.parametrize("layer_class", [BruteForcePosNeg, PosNeg])
-def test_posneg_top_k(layer_class: Any) -> None:
+def test_posneg_top_k() -> None:
     rng = np.random.default_rng(4)
     rows = rng.standard_normal((2, 30, 4), dtype=np.float32)
     queries = tuple(rng.standard_normal((2, 5, 4), dtype=np.float32))
     names = np.array([f"film {i}" for i in range(30)])
-    layer = layer_class().index(tuple(rows), names)
+    layer = PosNeg().index(tuple(rows), names)
     lists = [[rng.choice(30, size, replace=False) for size in sizes]
              for sizes in ([3, 0, 8, 1, 20], [5, 4, 0, 0, 6])]
     ragged = [tf.ragged.constant([names[one].tolist() for one in some], dtype=tf.string)
