@@ -69,7 +69,8 @@ def test_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 # Pages about other libraries run where these are.
-NEEDS = {"adapters-tfrs.md": ("tensorflow_recommenders", "tf_keras", "keras_rs")}
+NEEDS = dict.fromkeys(("adapters-tfrs.md", "training.md"),
+                      ("tensorflow_recommenders", "tf_keras", "keras_rs"))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(tensorflow|tf_keras|keras)")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,4 +69,21 @@ def test_posneg(tmp_path: Path, run: Callable[..., list[str]]) -> None:
     for name in ("positive model alone", "average of raw scores", "PosNeg", "PosNeg, mild"):
         ndcg, disliked, auc, *others = table[name]
         assert ndcg > 0.95 and disliked < 0.3 and auc > 0.95 and len(others) == 2
+    assert lines[-1].endswith("loading: True, and served without farann: True")
+
+
+@pytest.mark.filterwarnings("ignore:models left out", "ignore:.*higher scores don't go with",
+                            "ignore::DeprecationWarning")
+def test_click_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # In this process, which has TensorFlow imported.
+    monkeypatch.setattr(sys, "argv", ["tfrs_click_log.py", "--rows", "3000", "--epochs", "8",
+                                      "--batch", "256", "--dim", "8"])
+    monkeypatch.syspath_prepend(str(FOLDER))
+    runpy.run_path(str(FOLDER / "tfrs_click_log.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    table = {line[:32].strip(): numbers(line[32:]) for line in lines}
+    ndcg, passed, auc = table["average of raw scores"]
+    assert table["model of clicks alone"][2] < auc < table["the chances that made the log"][0]
+    assert auc > 0.6 and ndcg > 0.4 and passed < 0.6
+    assert len(table["PosNeg layer of both"]) == len(table["all three, and what is shown"]) == 2
     assert lines[-1].endswith("loading: True, and served without farann: True")
