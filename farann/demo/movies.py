@@ -72,7 +72,7 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
         write(f"  {name:<24}{liked:>8,}{disliked:>10,}")
     rows = [[name, f"{liked:,}", f"{disliked:,}"] for name, (liked, disliked) in counts.items()]
     summary = page.section(
-        "All lists together", page.table(["by", "liked (films)", "disliked (films)"], rows),
+        "All lists together", page.table(["films by", "liked", "disliked"], rows, numbers_from=1),
         page.paragraph("Of all films that a list names, those whose rating was held back. "
                        "Most were never rated, so that nobody knows."))
     sections = [summary, *(_person(films, feedback, lists, user)

@@ -87,13 +87,12 @@ def paragraph(text: str) -> str:
     return f"<p>{text}</p>"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML; a head that ends in a unit in brackets has numbers."""
-    numbers = [name.endswith(")") for name in head]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 99) -> str:
+    """A table of cells that are HTML; columns from one on are numbers."""
 
     def line(tag: str, row: Sequence[str]) -> str:
-        made = [f'<{tag}{" class=number" if number else ""}>{cell}</{tag}>'
-                for cell, number in zip(row, numbers, strict=True)]
+        made = [f"<{tag}{' class=number' if place >= numbers_from else ''}>{cell}</{tag}>"
+                for place, cell in enumerate(row)]
         return f"<tr>{''.join(made)}</tr>"
 
     return ('<div class="scroll"><table>' + line("th", head)

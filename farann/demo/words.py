@@ -165,8 +165,8 @@ def _explain(trials: dict[str, beside_numpy.Trial]) -> list[str]:
 
 
 def _speed(trials: dict[str, beside_numpy.Trial], lines: list[str]) -> str:
-    head = ["metric", "farann, a batch (a query)", "numpy, a batch (a query)", "speed-up (x)",
-            "farann, one by one (a query)", "numpy, one by one (a query)", "speed-up (x)"]
+    head = ["time a query", *(f"{name}, {how}" for how in ("a batch", "one by one")
+                              for name in ("farann", "numpy", "speed-up"))]
     return page.section("Beside numpy, one thread each",
-                        page.table(head, beside_numpy.table(trials)),
+                        page.table(head, beside_numpy.table(trials), numbers_from=1),
                         page.paragraph(escape(" ".join(lines))))
