@@ -337,7 +337,8 @@ def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
         index = built(rows, "dot")
         inside.put(index, codes=replace(arrays,
             bounds=arrays.bounds._replace(outside_usual=usual)))
-        for limits in ({"budget": 4000}, {}):
+        kinds: tuple[dict[str, Any], ...] = ({"budget": 4000}, {})
+        for limits in kinds:
             some = [query[None] for query in asked] if one_by_one else [asked]
             rescored.append(sum(
                 index.search_furthest(queries, 10, return_stats=True, **limits)[1].rows_rescored

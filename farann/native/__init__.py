@@ -20,7 +20,7 @@ MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "
            "first_rows", "code_pass", "uncoded_rows", "tail_scan", "ordered_scan",
            "partition_choice", "partition_probe", "lateness", "answers", "search", "measuring",
            "single", "row_order", "picks", "greedy", "member_sets",
-           "set_search", "set_keys", "pair_search")
+           "set_search", "set_keys", "pair_search", "merging")
 
 
 def _library() -> str:
