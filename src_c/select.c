@@ -130,18 +130,15 @@ void farann_candidates_admit_below(farann_candidates *list, int64_t from, const 
     admit(list, from, block, filter, best, margin, 1, sure, ceiling);
 }
 
-/* `farann_candidates_drop` by `alive` alone: which rows are allowed can't be foreseen, so no branch. */
+/* By `alive` alone: which rows are allowed can't be foreseen, so no branch. */
 static void drop_marked(farann_candidates *list, int64_t from, const farann_block *block,
                         const uint8_t *alive) {
     float *FARANN_RESTRICT scores = list->scores;
     int64_t *FARANN_RESTRICT slots = list->slots;
-    const int64_t count = list->count;
-    const uint64_t end = (uint64_t)block->end;
-    int64_t kept = from;
+    int64_t kept = from, count = list->count, end = block->end;
     for (int64_t i = from; i < count; i++) {
-        const int64_t row = slots[i];
-        const uint64_t slot = (uint64_t)slot_of(block, row);
-        const int has_slot = slot < end; /* one below 0 is large */
+        const int64_t row = slots[i], slot = slot_of(block, row);
+        const int has_slot = (slot >= 0) & (slot < end);
         scores[kept] = scores[i];
         slots[kept] = row;
         kept += has_slot & (alive[has_slot ? slot : 0] != 0);
@@ -275,16 +272,26 @@ void farann_topk_push(farann_topk *top, double key, int64_t id) {
     entries[i] = entry;
 }
 
+/* The first row from `i` on that may be better than the last that was found: few are. Or n. */
+static int64_t first_to_push(farann_entry last, const double *keys, int64_t i, int64_t n,
+                             double sign, const farann_block *block) {
+    for (; i < n; i++) {
+        const double key = sign * keys[i];
+        if (key < last.key) continue;
+        const int64_t slot = slot_of(block, i);
+        if (!(key == last.key && (block->ids ? block->ids[slot] : slot) > last.id)) break;
+    }
+    return i;
+}
+
 void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
                             const farann_block *block, const farann_filter *filter) {
     for (int64_t i = 0; i < n; i++) {
-        double key = sign * keys[i];
-        /* Nearly all rows end here; equal keys go on, for their ids decide. */
-        if (top->count == top->capacity && key < top->entries[0].key) continue;
-        int64_t slot = slot_of(block, i), id = block->ids ? block->ids[slot] : slot;
-        if (top->count == top->capacity && key == top->entries[0].key && id > top->entries[0].id)
-            continue;
-        if (farann_filter_allows(filter, slot)) farann_topk_push(top, key, id);
+        if (top->count == top->capacity)
+            i = first_to_push(top->entries[0], keys, i, n, sign, block);
+        if (i == n) return;
+        const int64_t slot = slot_of(block, i), id = block->ids ? block->ids[slot] : slot;
+        if (farann_filter_allows(filter, slot)) farann_topk_push(top, sign * keys[i], id);
     }
 }
 
