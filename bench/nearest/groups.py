@@ -20,6 +20,9 @@ def run(rows: int = 60_000, dim: int = 128, groups: int = 120, repeats: int = 5)
     index.build()
     asked = random.choice(rows, 1000, replace=False)
     queries, own = vectors[asked].astype(np.float32), labels[asked]
+    small = farann.Index(threads=1)
+    small.add(vectors, groups=np.arange(rows) // 5)
+    small.build()
     members = [np.flatnonzero(labels == group) for group in range(groups)]
     lists = [members[group] for group in own]
     furthest, nearest = index.search_furthest, index.search_nearest
@@ -36,6 +39,8 @@ def run(rows: int = 60_000, dim: int = 128, groups: int = 120, repeats: int = 5)
         "furthest, allowed= a group at a time": lambda: [
             furthest(queries[own == group], allowed=members[group]) for group in np.unique(own)],
         "furthest, within=": lambda: furthest(queries, within=own),
+        "furthest of 4, within= groups of 5": lambda: small.search_furthest(
+            queries, 4, within=asked // 5),
     }
     best = dict.fromkeys(questions, float("inf"))
     for _ in range(repeats):
