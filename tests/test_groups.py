@@ -15,6 +15,7 @@ from cases import assert_same, assert_same_beyond, queries_for, rows_for
 from numpy.testing import assert_array_equal
 
 import farann
+from farann.cli import main
 
 N, DIM, KINDS = 300, 9, ["gaussian", "duplicates", "all equal", "signed zeros", "mixed magnitudes"]
 
@@ -216,3 +217,30 @@ def test_damaged_groups_are_refused(name: str, change: Any, tmp_path: Path,
     for mmap in (False, True):
         with pytest.raises(farann.FormatError, match="group"):
             farann.Index.load(tmp_path / "index", mmap=mmap)
+
+
+@pytest.mark.parametrize("strings", [True, False])
+def test_command_line(strings: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                      rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((30, 4)).astype(np.float32)
+    labels: list[Any] = [f"class {i % 3}" if strings else i % 3 - 1 for i in range(30)]
+    names = {part: tmp_path / f"{part}.npy" for part in ("rows", "queries")}
+    np.save(names["rows"], rows)
+    np.save(names["queries"], rows[:5])
+    for file, some in (("groups", labels), ("asked", labels[:5]), ("short", labels[:4])):
+        (tmp_path / f"{file}.txt").write_text("\n".join(map(str, some)) + "\n")
+    index, found = tmp_path / "index.farann", tmp_path / "found.npz"
+    arguments = ["build", str(names["rows"]), "-o", str(index), "-q", "--groups"]
+    assert main([*arguments, str(tmp_path / "short.txt")]) != 0
+    assert "expected a label for each of 30 rows" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path / "groups.txt")]) == 0
+    assert farann.Index.load(index).groups().tolist() == labels
+    right = np.array(labels, object)
+    for word, inside_group in (("within", True), ("outside", False)):
+        assert main(["search", str(index), str(names["queries"]), "-k", "4", "-o", str(found), "-q",
+                     f"--{word}", str(tmp_path / "asked.txt")]) == 0
+        ids = np.load(found)["ids"]
+        assert ((right[ids] == right[:5, None]) == inside_group).all()
+    assert main(["search", str(index), str(names["queries"]), "--within",
+                 str(tmp_path / "groups.txt")]) != 0
+    assert "expected a label for each of 5 queries" in capsys.readouterr().err
