@@ -70,10 +70,7 @@ def test_posneg(tmp_path: Path, run: Callable[..., list[str]]) -> None:
     assert lines[-1].endswith("loading: True, and served without farann: True")
 
 
-@pytest.mark.filterwarnings("ignore:models left out", "ignore:.*higher scores don't go with",
-                            "ignore::DeprecationWarning")
 def test_click_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    # In this process, which has TensorFlow imported.
     monkeypatch.setattr(sys, "argv", ["tfrs_click_log.py", "--rows", "3000", "--epochs", "8",
                                       "--batch", "256", "--dim", "8"])
     monkeypatch.syspath_prepend(str(FOLDER))
