@@ -78,7 +78,6 @@ cdef class SetSearch:
             bare = filter.excluding(np.empty(0, np.int64), np.zeros(m + n_sets + 1, np.int64))
         if filter.groups is not None:
             bare = bare.outside(filter.groups, np.full(m + n_sets, -1, np.int32))
-        # Members have no answers of their own.
         batch = QueryBatch.of(snapshot, bare, given, 0, m + n_sets, 1, False, flag)
         self.batch, self.n_members = batch, m
         batch.epsilon = epsilon
@@ -183,17 +182,15 @@ cdef class SetSearch:
 
     cdef void scan_first_rows(self) noexcept nogil:
         """Settle the first rows for all sets, and see what keys of other rows are like."""
-        cdef int64_t s, n
+        cdef int64_t s
         cdef MemberSet *members
         for s in range(self.members.count):
             if self.batch.stopped():
                 return
             members = &self.members.sets[s]
             self.first.score(members)
-            n = self.first.best_of(members, self.marks)
-            self.settle(members, 0, n)
-            n = self.first.others_of(members, self.marks)
-            self.settle(members, 0, n)
+            self.settle(members, 0, self.first.best_of(members, self.marks))
+            self.settle(members, 0, self.first.others_of(members, self.marks))
             self.first.sample(members)
 
     cdef void find_centers(self) noexcept nogil:
@@ -206,9 +203,7 @@ cdef class SetSearch:
 
     cdef void scan_codes(self, int64_t start, int64_t end) noexcept nogil:
         """Scan the codes of positions start .. end; without a threshold, the first blocks are small."""
-        cdef int64_t ramp = FIRST_BLOCK, n, stale = start
-        if start > 0:
-            ramp = self.coded.code_rows
+        cdef int64_t ramp = self.coded.code_rows if start > 0 else FIRST_BLOCK, n, stale = start
         while start < end and not self.batch.stopped():
             if start >= stale:  # thresholds have risen
                 self.find_centers()

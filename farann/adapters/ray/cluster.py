@@ -108,7 +108,7 @@ class Cluster(Gathering):
         for name, ref in refs:
             answer = self._taken(name, ref, time.monotonic() + self._timeout)
             if isinstance(answer, Lost):
-                raise ShardError(f"{name}: {answer.error}") from answer.error
+                raise ShardError(answer.told()) from answer.error
 
     def close(self) -> None:
         """End the actors, also for copies of this cluster."""
@@ -135,7 +135,7 @@ class Cluster(Gathering):
         shards = self._send("stats", (), range(len(self._workers)))
         lost = [answer for answer in shards if isinstance(answer, Lost)]
         if lost:
-            raise ShardError("; ".join(f"{shard}: {error}" for shard, error in lost))
+            raise ShardError("; ".join(answer.told() for answer in lost))
         return {"rows": sum(shard["rows"] for shard in shards), "changes": self._at,
                 "replicas": len(self._workers[0]), "shards": shards}
 

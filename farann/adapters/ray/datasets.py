@@ -72,7 +72,7 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     Notes
     -----
     A task needs memory for the codes and ids of its shard and a block of rows, and a local folder
-    for temporary files with room for twice the shard's vectors.
+    for temporary files with room for twice the shard's vectors. Rows are kept as float32.
 
     Examples
     --------

@@ -42,6 +42,11 @@ class Lost(NamedTuple):
     shard: str
     error: BaseException
 
+    def told(self) -> str:
+        """What a message says of it; errors of shards name themselves."""
+        return str(self.error) if isinstance(self.error, ShardError) else (
+            f"{self.shard}: {self.error}")
+
 
 class Gathering:
     """Searches over all shards of a sharded index.
@@ -68,10 +73,9 @@ class Gathering:
         answers = self._send(method, args, range(n + (self._at > 0)))
         lost = [answer for answer in answers if isinstance(answer, Lost)]
         if lost and (not allow_partial or len(lost) == len(answers)):
-            raise ShardError("; ".join(f"{shard}: {error}" for shard, error in lost)
-                             ) from lost[0].error
+            raise ShardError("; ".join(answer.told() for answer in lost)) from lost[0].error
         return ([answer for answer in answers if not isinstance(answer, Lost)],
-                tuple(shard for shard, _ in lost))
+                tuple(answer.shard for answer in lost))
 
     # ---- searches ----
 
@@ -258,7 +262,7 @@ class Gathering:
         # The token tells a call that is sent again, as its worker died, from another one.
         answer, = self._send("record", (ids, rows, uuid.uuid4().hex), [growing])
         if isinstance(answer, Lost):
-            raise ShardError(f"{answer.shard}: {answer.error}") from answer.error
+            raise ShardError(answer.told()) from answer.error
         at, new = answer
         self._at = max(self._at, at)
         return np.array(new)
