@@ -312,17 +312,17 @@ def test_few_rows_tell_that_no_pca_filter_pays(rank: int, rng: np.random.Generat
     queries = rows[:100]
     thresholds = np.sort(queries @ rows.T)[:, -10]
     seen: list[int] = []
-    directions = inside.projection.directions
+    directions = inside.cost_model.directions
 
     def counted(sample: NDArray[np.float64], *rest: Any) -> NDArray[np.float64]:
         seen.append(len(sample))
         return directions(sample, *rest)
 
-    monkeypatch.setattr(inside.projection, "directions", counted)
+    monkeypatch.setattr(inside.cost_model, "directions", counted)
     model = inside.cost_model.CostModel(rows, queries, thresholds, False)
     found = inside.cost_model.pca_filter_for(model, 100_000, 96, 0)
     assert seen == ([1024, 4000] if rank == 6 else [1024])
     assert (found is not None) == (rank == 6)
     if found is not None:
         assert len(found) >= rank  # all that rows are
-        assert np.allclose(rows @ found.T @ found, rows, atol=1e-3 * np.abs(rows).max())
+        assert np.allclose(found.back(found.along(rows)), rows, atol=1e-3 * np.abs(rows).max())

@@ -69,4 +69,5 @@ def main(name: str, rows_file: str, queries_file: str, metric: str, k: int) -> N
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], int(sys.argv[5]))
+    _, _name, _rows, _queries, _metric, _k = sys.argv
+    main(_name, _rows, _queries, _metric, int(_k))

@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
 # What does a command, where it isn't `commands`.
-MODULES = {"select": "selections", "diameter": "selections", "posneg": "posneg"}
+MODULES = {"select": "selections", "diameter": "selections", "posneg": "posneg", "demo": "demo"}
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 

@@ -29,7 +29,7 @@ from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, sp
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["build", "demo", "info", "search", "tune"]
+__all__ = ["build", "info", "search", "tune"]
 
 # Queries asked at a time: enough for all threads, few enough for the progress bar to move.
 BATCH = 1024
@@ -236,32 +236,6 @@ def info(arguments: argparse.Namespace) -> int:
     for label, value in lines.items():
         print(f"  {label:<11}{value}")
     return 0
-
-
-def demo(arguments: argparse.Namespace) -> int:
-    """Show words, pictures or films, and write a page of them."""
-    import importlib
-
-    if arguments.queries is not None and arguments.what != "words":
-        raise ValueError(f"--queries are words, and {arguments.what} have none")
-    output = Path(arguments.output or f"farann-{arguments.what}.html")
-    if output.suffix != ".html":
-        raise ValueError(f"{output}: unknown extension {output.suffix!r}; pages are written as "
-                         ".html")
-    check_output(output)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
-        sys.stdout.reconfigure(errors="replace")
-    options: dict[str, Any] = {"write": lambda line: print(line, flush=True)}
-    if arguments.queries:
-        options["queries"] = [word.strip() for word in arguments.queries.split(",")
-                              if word.strip()]
-    right = importlib.import_module(f"farann.demo.{arguments.what}").run(output, **options)
-    print(f"\nThe page: {output}")
-    if arguments.open:
-        import webbrowser
-
-        webbrowser.open(output.resolve().as_uri())
-    return 0 if right else 1
 
 
 # Parts of a search
