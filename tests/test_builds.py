@@ -312,13 +312,13 @@ def test_few_rows_tell_that_no_pca_filter_pays(rank: int, rng: np.random.Generat
     queries = rows[:100]
     thresholds = np.sort(queries @ rows.T)[:, -10]
     seen: list[int] = []
-    directions = inside.cost_model.directions
+    directions = inside.projection.directions
 
     def counted(sample: NDArray[np.float64], *rest: Any) -> NDArray[np.float64]:
         seen.append(len(sample))
         return directions(sample, *rest)
 
-    monkeypatch.setattr(inside.cost_model, "directions", counted)
+    monkeypatch.setattr(f"{inside.cost_model.__name__}.directions", counted)
     model = inside.cost_model.CostModel(rows, queries, thresholds, False)
     found = inside.cost_model.pca_filter_for(model, 100_000, 96, 0)
     assert seen == ([1024, 4000] if rank == 6 else [1024])
