@@ -118,7 +118,7 @@ unless you ask for approximate ones."""
 
 EXAMPLES = """\
 examples:
-  farann demo                                    see it work on words, pictures or films
+  farann demo                                    see it work on words
   farann build items.npy -o items.farann         index the rows of an array
   farann search items.farann queries.npy -k 5    the 5 rows furthest from each
   farann tune items.farann                       what recall costs
@@ -360,7 +360,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
     posneg_arguments.add(commands)
-    demo = commands.add_parser("demo", help="words, pictures and films that are unlike others",
+    demo = commands.add_parser("demo", help="words, pictures and films least like others",
                                **texts(DEMO, DEMO_EXAMPLES))
     demo.add_argument("what", nargs="?", choices=["words", "images", "movies"], default="words",
                       help="what to show (default: words)")
