@@ -57,6 +57,7 @@ cdef class Filter:
     cdef readonly int64_t n_rows
     cdef int64_t n_slots
 
+    cdef Filter for_others(self, int64_t n)
     cdef Filter copied(self)
     cdef check_queries(self, int64_t n)
     cdef bint is_open(self) noexcept nogil
