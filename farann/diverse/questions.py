@@ -216,7 +216,7 @@ class DiverseQuestions(PairQuestions):
         store, n = self._laid_out(), len(queries)
         if store is None or len(store) == 0:
             return mmr.Next(np.full(n, -1, np.int64), np.full(n, -np.inf), np.full(n, np.nan))
-        row_filters = filters.row_filters(store, exclude, allowed, n, False)
+        row_filters = filters.row_filters(store, Filtering(exclude, allowed), n, False)
         source = mmr.Source(store, store.view(self._isa), row_filters)
         return mmr.next_picks(source, queries, picked, vectors, diversity,
                               self._threads_for(threads))
