@@ -112,7 +112,7 @@ def _build_faiss(rows: Rows, metric: str, k: int) -> Any:
 
 def _sweep_faiss(made: Any, k: int) -> Iterator[tuple[str, Callable[[Rows], Ids]]]:
     metric, index = made
-    for probes in (2, 4, 8, 16, 32, 64, 128):
+    for probes in (2, 4, 8, 16, 32, 64, 128, 256, 512):
         index.nprobe = probes
         yield f"nprobe={probes}", lambda queries: index.search(_unit(queries, metric), k)[1]
 

@@ -58,6 +58,7 @@ cdef class Filter:
     cdef int64_t n_slots
     cdef double share
 
+    cdef Filter for_others(self, int64_t n)
     cdef Filter copied(self)
     cdef check_queries(self, int64_t n)
     cdef bint is_open(self) noexcept nogil

@@ -224,6 +224,15 @@ cdef class Filter:
         new.groups, new.left_out = groups, left_out
         return new
 
+    cdef Filter for_others(self, int64_t n):
+        """This filter for n queries that nothing is left out for, where something is for some."""
+        cdef Filter new = self
+        if self.excluded is not None:
+            new = new.excluding(np.empty(0, np.int64), np.zeros(n + 1, np.int64))
+        if self.groups is not None:
+            new = new.outside(self.groups, np.full(n, -1, np.int32))
+        return new
+
     cdef Filter copied(self):
         cdef Filter new = Filter.__new__(Filter)
         new.segments[0], new.segments[1] = self.segments[0], self.segments[1]
