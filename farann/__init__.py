@@ -17,6 +17,7 @@ from farann._version import __version__
 from farann.contract.errors import FormatError, RecallWarning
 from farann.diverse.selection import Selection
 from farann.index import Index
+from farann.merging import merge, merge_beyond
 from farann.one_off import search_furthest, select_diverse
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.search.filters import Filter
@@ -38,6 +39,8 @@ __all__ = [
     "Tuning",
     "__version__",
     "isa_levels",
+    "merge",
+    "merge_beyond",
     "search_furthest",
     "select_diverse",
 ]

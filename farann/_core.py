@@ -22,7 +22,8 @@ from farann.native.kernels import (
     largest_query_code,
     widened,
 )
-from farann.native.measuring import score_slots, surprises
+from farann.native.measuring import keys_of_found, score_slots, surprises
+from farann.native.merging import merge_sorted
 from farann.native.pair_search import PairSearch
 from farann.native.partitions import Partitions
 from farann.native.process import (
@@ -67,8 +68,10 @@ __all__ = [
     "first_bad_row",
     "flush_denormals",
     "isa_levels",
+    "keys_of_found",
     "largest_query_code",
     "member_keys",
+    "merge_sorted",
     "pack_codes",
     "rotate",
     "score_slots",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 
 
 class _Table:
@@ -23,7 +23,8 @@ class _Table:
         -------
         dict of arrays (len(self),)
             `query`, the number of the query, int64; `rank`, 0 for the best, int64; `id`; `score`,
-            float32. ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
+            float32; with ``return_keys=True`` `key`, float64. ``polars.DataFrame(hits.to_dict())``
+            makes a frame of it.
         """
         raise NotImplementedError
 
@@ -50,6 +51,11 @@ class _Table:
         return pandas.DataFrame(self.to_dict())
 
 
+def _told_keys(keys: Float64Array | None) -> dict[str, npt.NDArray[Any]]:
+    """The column of keys of a table, where there are keys."""
+    return {} if keys is None else {"key": keys}
+
+
 class _HitArrays(NamedTuple):
     scores: Float32Array
     ids: npt.NDArray[Any]
@@ -64,6 +70,13 @@ class Hits(_HitArrays, _Table):
         Distances (l2), dot products or cosines, best first. NaN where there are fewer rows.
     ids : int64, the same shape
         The rows' ids; -1 where there are fewer rows. Where ids are strings, objects, and None.
+    keys : float64, the same shape, or None
+        What rows were ordered by, for `merge`; there after a search with ``return_keys=True``.
+        Larger is better, and of equal keys the smaller id comes first. A key is a function of the
+        query and the row alone, and has the same bits on every machine: the squared distance (l2),
+        minus the dot product, or minus the dot product with the row divided by its norm (cosine),
+        in float64; for the nearest rows, and for `search_furthest_from`, see there. -infinity
+        where there are fewer rows.
 
     Notes
     -----
@@ -90,6 +103,8 @@ class Hits(_HitArrays, _Table):
 
     __slots__ = ()
 
+    keys: Float64Array | None = None
+
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
         return cls(*iterable)  # the inherited one goes by len
@@ -109,14 +124,37 @@ class Hits(_HitArrays, _Table):
         queries, ranks = np.nonzero(found)
         return {"query": queries.astype(np.int64, copy=False),
                 "rank": ranks.astype(np.int64, copy=False),
-                "id": np.atleast_2d(self.ids)[found], "score": np.atleast_2d(self.scores)[found]}
+                "id": np.atleast_2d(self.ids)[found], "score": np.atleast_2d(self.scores)[found],
+                **_told_keys(None if self.keys is None else np.atleast_2d(self.keys)[found])}
 
     to_dict.__doc__ = _Table.to_dict.__doc__
 
 
-def no_hits(n: int, k: int) -> Hits:
+class _KeyedHits(Hits):
+    """Hits with keys."""
+
+    def __new__(cls, scores: Float32Array, ids: npt.NDArray[Any],
+                keys: Float64Array | None = None) -> _KeyedHits:
+        self = super().__new__(cls, scores, ids)
+        self.keys = keys
+        return self
+
+    def __repr__(self) -> str:
+        return f"Hits(scores={self.scores!r}, ids={self.ids!r}, keys={self.keys!r})"
+
+    def _replace(self, **changes: Any) -> _KeyedHits:
+        return _KeyedHits(*Hits(*self)._replace(**changes), keys=self.keys)
+
+
+def no_hits(n: int, k: int, *, keyed: bool = False) -> Hits:
     """Answers that are padding alone."""
-    return Hits(np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64))
+    hits = Hits(np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64))
+    return with_keys(hits, np.full((n, k), -np.inf)) if keyed else hits
+
+
+def with_keys(hits: Hits, keys: Float64Array) -> Hits:
+    """The same hits with their keys."""
+    return _KeyedHits(hits.scores, hits.ids, keys)
 
 
 class SearchStats(NamedTuple):
@@ -189,6 +227,8 @@ class BeyondHits(_BeyondArrays, _Table):
         Query i found ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
     scores : float32 (offsets[-1],)
     ids : int64 (offsets[-1],), or objects where ids are strings
+    keys : float64 (offsets[-1],), or None
+        As in `Hits`, for `merge_beyond`.
 
     Examples
     --------
@@ -202,6 +242,8 @@ class BeyondHits(_BeyondArrays, _Table):
 
     __slots__ = ()
 
+    keys: Float64Array | None = None
+
     @classmethod
     def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]
         return cls(*iterable)  # the inherited one goes by len
@@ -213,6 +255,29 @@ class BeyondHits(_BeyondArrays, _Table):
         counts = np.diff(self.offsets)
         queries = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         ranks = np.arange(len(self.ids), dtype=np.int64) - self.offsets[queries]
-        return {"query": queries, "rank": ranks, "id": self.ids, "score": self.scores}
+        return {"query": queries, "rank": ranks, "id": self.ids, "score": self.scores,
+                **_told_keys(self.keys)}
 
     to_dict.__doc__ = _Table.to_dict.__doc__
+
+
+class _KeyedBeyondHits(BeyondHits):
+    """The same with keys."""
+
+    def __new__(cls, offsets: Int64Array, scores: Float32Array, ids: npt.NDArray[Any],
+                keys: Float64Array | None = None) -> _KeyedBeyondHits:
+        self = super().__new__(cls, offsets, scores, ids)
+        self.keys = keys
+        return self
+
+    def __repr__(self) -> str:
+        return (f"BeyondHits(offsets={self.offsets!r}, scores={self.scores!r}, "
+                f"ids={self.ids!r}, keys={self.keys!r})")
+
+    def _replace(self, **changes: Any) -> _KeyedBeyondHits:
+        return _KeyedBeyondHits(*BeyondHits(*self)._replace(**changes), keys=self.keys)
+
+
+def beyond_with_keys(found: BeyondHits, keys: Float64Array) -> BeyondHits:
+    """The same rows with their keys."""
+    return _KeyedBeyondHits(*found, keys=keys)

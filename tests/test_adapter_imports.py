@@ -28,7 +28,8 @@ def failing(module: str, *missing: str) -> str:
 
 def test_farann_imports_neither_library() -> None:
     code = ("import sys, farann, farann.adapters\n"
-            "print([name for name in ('tensorflow', 'keras', 'tf_keras') if name in sys.modules])")
+            "libraries = 'tensorflow', 'keras', 'tf_keras', 'ray'\n"
+            "print([name for name in libraries if name in sys.modules])")
     assert run(code) == "[]\n"
 
 
@@ -44,13 +45,6 @@ def test_missing_tensorflow(missing: str) -> None:
     assert "pip install tensorflow tf-keras tensorflow-recommenders" in out
 
 
-def test_keras_3_in_the_place_of_keras_2() -> None:
-    if not (find_spec("tensorflow_recommenders") and find_spec("tf_keras")):
-        pytest.skip("needs tensorflow-recommenders and tf-keras")
-    out = run(failing("farann.adapters.tfrs"), TF_USE_LEGACY_KERAS="0")
-    assert out.startswith("ImportError None ") and "TF_USE_LEGACY_KERAS=1" in out
-
-
 @pytest.mark.parametrize("missing", ["keras", "keras_rs"])
 def test_missing_keras_rs(missing: str) -> None:
     if missing == "keras_rs" and not find_spec("keras"):
@@ -58,3 +52,12 @@ def test_missing_keras_rs(missing: str) -> None:
     out = run(failing("farann.adapters.keras_rs", missing))
     assert out.startswith(f"ModuleNotFoundError {missing} ")
     assert "pip install keras-rs" in out
+
+
+@pytest.mark.parametrize("name", ["Cluster", "build"])
+def test_missing_ray(name: str) -> None:
+    out = run("import sys\nsys.modules.update(ray=None)\nimport farann.adapters.ray as sharded\n"
+              "assert sharded.Manifest and sharded.ShardError\n"
+              f"try:\n    sharded.{name}\n"
+              "except ImportError as error:\n    print(type(error).__name__, error.name, error)\n")
+    assert out.startswith("ModuleNotFoundError ray ") and "pip install 'farann[ray]'" in out

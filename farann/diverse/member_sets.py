@@ -12,7 +12,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import checks
-from farann.results import Hits, SearchStats
+from farann.results import Hits, SearchStats, with_keys
 from farann.runtime import pool
 
 # Members of one task: enough to fill tiles, few enough for the caches; and bytes of its answers.
@@ -62,9 +62,10 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> Memb
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int, threads: int,
-        **options: Any) -> tuple[Hits, SearchStats]:
+        *, keyed: bool = False, **options: Any) -> tuple[Hits, SearchStats]:
     """The k rows furthest from the nearest member of each set, and what it took."""
     n = len(sets)
+    keys = np.empty((n, k) if keyed else (0, k), np.float64)
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
 
@@ -75,6 +76,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
                                **options)
         task.run()
         task.write_top(scores, ids, start)
+        if keyed:
+            task.write_keys(keys, start)
         did.append(task.did())
 
     work = len(sets.members) * chosen.n_rows * snapshot.dim
@@ -85,7 +88,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
     bounds = _bounds(sets.offsets, max(1, most))
     pool.run_all([partial(search, start, stop) for start, stop in bounds], threads,
                  long=work >= _LONG_WORK)
-    return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
+    hits, stats = Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
+    return with_keys(hits, keys + 0.0) if keyed else hits, stats  # never -0.0
 
 
 def _bounds(offsets: Int64Array, most: int) -> list[tuple[int, int]]:

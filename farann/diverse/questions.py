@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Progress
+from farann._types import Progress
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
-from farann.diverse import greedy, member_sets, mmr, pairs
+from farann.diverse import greedy, member_sets, mmr
+from farann.diverse.pair_questions import INSTEAD, PairQuestions
 from farann.diverse.selection import Selection
 from farann.results import Hits, SearchStats, no_hits
 from farann.search import filters, plans
-from farann.search.questions import Questions
 from farann.store.asked_ids import known_slots
-from farann.store.store import Store
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-_INSTEAD = "only queries of search_furthest can be answered"
 
 
-class DiverseQuestions(Questions):
+class DiverseQuestions(PairQuestions):
     """The part of `farann.Index` that chooses rows unlike each other, or unlike all of a set."""
 
     __slots__ = ()
@@ -35,17 +29,20 @@ class DiverseQuestions(Questions):
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
                              return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from the nearest member of each set: unlike all of it.
 
@@ -69,6 +66,10 @@ class DiverseQuestions(Questions):
             The only rows that may be found, for all sets, as in `search_furthest`.
         threads : int, optional
             In the place of the index's own number.
+        return_keys : bool
+            Also give `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over the
+            members, where under cosine keys are divided by the member's norm; not those of a set of
+            one vector, which are those of `search_furthest`.
         return_stats : bool
             Also return what the search did.
 
@@ -101,13 +102,13 @@ class DiverseQuestions(Questions):
         """
         k = checks.to_int("k", k, 1)
         limits = to_limits(recall, epsilon, budget)
-        plans.check_exact("search_furthest_from", self._keep_vectors, _INSTEAD)
+        plans.check_exact("search_furthest_from", self._keep_vectors, INSTEAD)
         given = member_sets.to_sets("sets", sets, self.dim, normalized=self._normalized)
         filters.check_owner(self, allowed)
         store = self._laid_out()
         checks.check_padding(k, len(given), 0 if store is None else len(store))
         if store is None or len(given) == 0:
-            hits, stats = no_hits(len(given), k), SearchStats(len(given))
+            hits, stats = no_hits(len(given), k, keyed=return_keys), SearchStats(len(given))
         else:
             view = store.view(self._isa)
             chosen = filters.row_filters(store, exclude, allowed, len(given), False).filter(
@@ -115,7 +116,7 @@ class DiverseQuestions(Questions):
             options: dict[str, Any] = {} if limits is None else {
                 "epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
             hits, stats = member_sets.top(view.exact, chosen, given, k, self._threads_for(threads),
-                                          **options)
+                                          keyed=return_keys, **options)
             hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
         return (hits, stats) if return_stats else hits
@@ -176,7 +177,7 @@ class DiverseQuestions(Questions):
             raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
         if candidates is not None:
             candidates = checks.to_int("candidates", candidates, 1)
-        plans.check_exact("search_mmr", self._keep_vectors, _INSTEAD)
+        plans.check_exact("search_mmr", self._keep_vectors, INSTEAD)
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)
         store = self._laid_out()
@@ -190,6 +191,18 @@ class DiverseQuestions(Questions):
             hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
             hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
+
+    def _next_by_mmr(self, queries: npt.NDArray[np.float32], picked: npt.NDArray[np.int64],
+                     vectors: npt.NDArray[np.float32], *, diversity: float, exclude: Any = None,
+                     allowed: Any = None, threads: int | None = None) -> mmr.Next:
+        """The next pick of `search_mmr` for each query, after some that may be of other indexes."""
+        store, n = self._laid_out(), len(queries)
+        if store is None or len(store) == 0:
+            return mmr.Next(np.full(n, -1, np.int64), np.full(n, -np.inf), np.full(n, np.nan))
+        row_filters = filters.row_filters(store, exclude, allowed, n, False)
+        source = mmr.Source(store, store.view(self._isa), row_filters)
+        return mmr.next_picks(source, queries, picked, vectors, diversity,
+                              self._threads_for(threads))
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None,
@@ -249,7 +262,7 @@ class DiverseQuestions(Questions):
         most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
-        plans.check_exact("select_diverse", self._keep_vectors, _INSTEAD)
+        plans.check_exact("select_diverse", self._keep_vectors, INSTEAD)
         filters.check_owner(self, allowed)
         store = self._store
         begin = greedy.slot_of(store, start)
@@ -269,132 +282,3 @@ class DiverseQuestions(Questions):
             k=most or len(store), start=begin, first=np.unique(before), radius=limit,
             progress=checks.to_progress(progress)))
         return selection._replace(ids=store.named(selection.ids))
-
-    def diameter(self, *, threads: int | None = None,
-                 progress: Progress = False) -> tuple[float, Any, Any]:
-        """The two rows that are furthest from each other.
-
-        Parameters
-        ----------
-        threads : int, optional
-            In the place of the index's own number.
-        progress : bool or callable
-            Show a progress bar of the rows that were asked about, which ends before they all were,
-            or call a function, as in `build`.
-
-        Returns
-        -------
-        score : float
-            Their distance; under dot and cosine the smallest dot product or cosine of two rows.
-            NaN where there are fewer than two rows.
-        id_a, id_b : int
-            Their ids, the smaller one first; -1 where there are fewer than two rows. Of pairs with
-            the same float64 key those with the smallest ids.
-
-        Examples
-        --------
-        >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
-        >>> index.diameter()
-        (7.0, 1, 2)
-        """
-        plans.check_exact("diameter", self._keep_vectors, _INSTEAD)
-        store = self._laid_out()
-        if store is None or len(store) < 2:
-            none = None if store is not None and store.labels is not None else -1
-            return float("nan"), none, none
-        pair = pairs.furthest_pair(store, store.view(self._isa), self._threads_for(threads),
-                                   progress)
-        ids = store.named(np.array([pair.a, pair.b], np.int64)).tolist()
-        return pairs.score_of(store, pair), ids[0], ids[1]
-
-    def eccentricities(self, *, threads: int | None = None,
-                       progress: Progress = False) -> Float32Array:
-        """Each row's distance to the row furthest from it.
-
-        Parameters
-        ----------
-        threads : int, optional
-            In the place of the index's own number.
-        progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
-
-        Returns
-        -------
-        float32 (len(index),)
-            In the order of `ids`: distances, or under dot and cosine the smallest dot product or
-            cosine with another row. NaN where there is no other row.
-
-        Examples
-        --------
-        >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
-        >>> index.eccentricities()
-        array([4., 7., 7.], dtype=float32)
-        """
-        return self._furthest_of_each("eccentricities", 1, threads, progress)[0].scores[:, 0]
-
-    @overload
-    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
-                       threads: int | None = None, progress: Progress = False) -> Hits: ...
-
-    @overload
-    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True],
-                       threads: int | None = None, progress: Progress = False) -> csr_array: ...
-
-    def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, threads: int | None = None,
-                       progress: Progress = False) -> Hits | csr_array:
-        """Each row's k furthest other rows.
-
-        Parameters
-        ----------
-        k : int
-        as_sparse : bool
-            Give a sparse matrix, which takes scipy.
-        threads : int, optional
-            In the place of the index's own number.
-        progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
-
-        Returns
-        -------
-        Hits, or scipy.sparse.csr_array (len(index), len(index))
-            `scores` and `ids` (len(index), k), in the order of `ids`, as from `search_furthest`
-            with each row as a query that may not find itself. The matrix has the scores where
-            there are edges, rows and columns in the order of `ids`; a score of 0 is an entry, too.
-
-        Notes
-        -----
-        Under l2 a few outlying rows, hubs, are the furthest of nearly all others.
-
-        Examples
-        --------
-        >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
-        >>> index.furthest_graph(k=1).ids
-        array([[2],
-               [2],
-               [1]])
-        """
-        k = checks.to_int("k", k, 1)
-        hits, store = self._furthest_of_each("furthest_graph", k, threads, progress)
-        if as_sparse:
-            return pairs.as_graph(np.empty(0, np.int64) if store is None else store.live_ids(),
-                                  hits)
-        return hits if store is None else hits._replace(ids=store.named(hits.ids))
-
-    def _furthest_of_each(self, what: str, k: int, threads: int | None, progress: Progress,
-                          ) -> tuple[Hits, Store | None]:
-        plans.check_exact(what, self._keep_vectors, _INSTEAD)
-        progress = checks.to_progress(progress)
-        store = self._laid_out()
-        if store is None or len(store) == 0:
-            return no_hits(0, k), store
-        checks.check_padding(k, len(store), len(store))
-        # Under l2 nothing is nearer than the row itself.
-        exclude_self = k > 1 or len(store) == 1 or not traits_of(self._metric).adds_squared_norm
-        return pairs.furthest_of_all(store, store.view(self._isa), k, self._threads_for(threads),
-                                     exclude_self=exclude_self, progress=progress), store

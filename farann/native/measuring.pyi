@@ -17,6 +17,18 @@ def score_slots(
     flag: CancelFlag | None = None,
 ) -> None: ...
 
+def keys_of_found(
+    snapshot: Snapshot,
+    queries: npt.NDArray[np.float32],
+    offsets: npt.NDArray[np.int64],
+    slots: npt.NDArray[np.int64],
+    nearest: bool,
+    keys: npt.NDArray[np.float64],
+    start: int,
+    stop: int,
+    flag: CancelFlag | None = None,
+) -> None: ...
+
 def surprises(
     snapshot: Snapshot,
     filter: Filter,

@@ -1,5 +1,6 @@
 """Beside searches: scores of given rows, and how far predictions were off."""
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
 
 from farann.native.kernels cimport *
@@ -57,6 +58,60 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
                     scores[start + i, at + j] = <float>farann_score(
                         snapshot.metric, keys[j], batch.queries[i].prepared.query_norm)
             at += n
+        farann_arithmetic_end(before)
+    batch.check_cancelled()
+
+
+def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] offsets,
+                  const int64_t[::1] slots, bint nearest, double[::1] keys, int64_t start,
+                  int64_t stop, CancelFlag flag=None):
+    """Write the exact keys of what queries start .. stop found: of query i slots offsets[i] ..
+    offsets[i + 1]. Larger is better; -infinity for slots below 0."""
+    cdef int64_t i, j, n, m
+    cdef int64_t positions[SCORES_AT_ONCE]
+    cdef int64_t places[SCORES_AT_ONCE]
+    cdef double found[SCORES_AT_ONCE]
+    cdef double sign = -1.0 if nearest else 1.0
+    cdef int s
+    cdef const Segment *segment
+    cdef uint64_t before
+    cdef QueryBatch batch
+    cdef RowReader rows
+    if stop <= start:
+        return
+    if not snapshot.vectors or offsets.shape[0] <= stop or offsets[0] != 0 or (
+            keys.shape[0] != slots.shape[0]) or offsets[offsets.shape[0] - 1] != slots.shape[0]:
+        raise ValueError("there must be a key for each slot, of rows with vectors")
+    for i in range(start, stop):
+        if offsets[i] > offsets[i + 1]:
+            raise ValueError("offsets must ascend")
+        for j in range(offsets[i], offsets[i + 1]):
+            if slots[j] >= snapshot.n_slots:
+                raise ValueError("slots must be slots of the snapshot")
+    batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
+    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, SCORES_AT_ONCE))
+    with nogil:
+        before = farann_arithmetic_begin()
+        for i in range(start, stop):
+            if batch.stopped():
+                break
+            batch.find_query_vector(i - start)
+            for j in range(offsets[i], offsets[i + 1]):
+                keys[j] = -INFINITY
+            for s in range(2):
+                segment = &snapshot.segments[s]
+                j = offsets[i]
+                while j < offsets[i + 1]:
+                    n = 0
+                    while n < SCORES_AT_ONCE and j < offsets[i + 1]:
+                        if 0 <= slots[j] - segment.first < segment.count:
+                            positions[n], places[n] = slots[j] - segment.first, j
+                            n += 1
+                        j += 1
+                    rows.keys_at(segment, positions, n,
+                                 batch.exact_query(&batch.queries[i - start]), found)
+                    for m in range(n):
+                        keys[places[m]] = sign * found[m] + 0.0  # never -0.0
         farann_arithmetic_end(before)
     batch.check_cancelled()
 

@@ -182,6 +182,16 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
     return scores
 
 
+def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int64Array,
+                  slots: Int64Array, nearest: bool, threads: int) -> Float64Array:
+    """Exact keys of what queries found, query i slots[offsets[i]:offsets[i + 1]]."""
+    keys = np.empty(len(slots))
+    work = partial(_core.keys_of_found, snapshot, queries, offsets, slots, nearest, keys)
+    n, a_query = len(queries), -(-len(slots) // max(len(queries), 1)) * snapshot.dim
+    _run(work, n, a_query, _QUERY_BYTES, threads, _is_long(n, a_query, 0, "scalar"))
+    return keys
+
+
 def _is_long(n: int, work: int, found: int, isa: str) -> bool:
     """Whether n queries of `work` multiply-adds, which find so many rows each, take long."""
     counted = (n + _READING) * work + _FINDING * n * found

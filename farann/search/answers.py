@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from farann._types import Float32Array
+import numpy as np
+
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import EXACT, Limits
 from farann.results import Hits, SearchStats
 from farann.runtime import batches
@@ -50,3 +52,13 @@ def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
         singles.keep(store, question.isa, k, None if limits is None else limits.recall, plan,
                      guard, rule)
     return hits, stats
+
+
+def keys_of(store: Store, isa: str, queries: Float32Array, ids: Int64Array, nearest: bool,
+            threads: int) -> Float64Array:
+    """The keys of the rows (n_queries, k) that queries found, -infinity where `ids` has -1."""
+    n, k = ids.shape
+    slots = store.slots_of(ids.ravel())
+    keys = batches.keys_of_found(store.view(isa).exact, queries, np.arange(n + 1) * k, slots,
+                                 nearest, threads)
+    return keys.reshape(n, k)

@@ -11,24 +11,19 @@ import numpy.typing as npt
 from farann._types import Float32Array, Ids
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
-from farann.contract.stop_rule import Limits, to_limits
-from farann.results import BeyondHits, Hits, SearchStats, no_hits
-from farann.runtime import batches, pool
-from farann.search import answers, filters, plans, singles
+from farann.contract.stop_rule import to_limits
+from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
+from farann.runtime import batches
+from farann.search import filters, plans
+from farann.search.asking import Asking
 from farann.search.filters import Filter
 from farann.store.asked_ids import known_slots
-from farann.store.contents import Contents
-from farann.store.store import Store
 
 
-class Questions(Contents):
+class Questions(Asking):
     """The part of `farann.Index` that answers queries."""
 
     __slots__ = ()
-
-    def _laid_out(self) -> Store | None:
-        """What to search."""
-        raise NotImplementedError
 
     def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
         """Prepare which rows searches may find, for use in many of them.
@@ -76,20 +71,20 @@ class Questions(Contents):
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
-                        threads: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
                         return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
@@ -124,6 +119,9 @@ class Questions(Contents):
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
         threads : int, optional
             In the place of the index's own number; -1 for as many as there are CPUs.
+        return_keys : bool
+            Also give `Hits.keys`, the float64 numbers that rows are ordered by, for
+            `farann.merge`. An index without vectors has none.
         return_stats : bool
             Also return what the search did: rows scored at each level, and bytes read.
 
@@ -156,20 +154,21 @@ class Questions(Contents):
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
         if (exclude is None and allowed is None and epsilon is None and budget is None
-            and (threads is None or (type(threads) is int and threads == 1))):
+            and not return_keys and (threads is None or (type(threads) is int and threads == 1))):
             again = self._search_again(queries, k, recall)
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
         limits = to_limits(recall, epsilon, budget)
         plans.check_limits(limits, self._keep_vectors)
-        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits)
+        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits,
+                                       return_keys=return_keys)
         return (hits, stats) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None,
-                       threads: int | None = None) -> Hits:
+                       exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                       return_keys: bool = False) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
         Parameters
@@ -180,6 +179,9 @@ class Questions(Contents):
             Under dot and cosine as in `search_furthest`; what `recall` takes is measured for the
             nearest rows, by ``tune(nearest=True)`` or the first such search. Under l2 `recall` and
             `epsilon` are answered exactly, and `budget` is refused.
+        return_keys : bool
+            Also give `Hits.keys`: those of the furthest rows times -1, so that larger is better
+            here, too.
 
         Returns
         -------
@@ -202,15 +204,17 @@ class Questions(Contents):
         limits = to_limits(recall, epsilon, budget)
         mirrored = not traits_of(self._metric).adds_squared_norm
         plans.check_nearest(limits, self._keep_vectors, mirrored)
-        if recall is not None and exclude is None and allowed is None and threads is None:
+        if (recall is not None and exclude is None and allowed is None and threads is None
+                and not return_keys):
             again = self._search_mirrored_again(queries, k, recall)
             if again is not None:
                 return again
         return self._search_top(queries, k, True, exclude, allowed, threads,
-                                limits if mirrored else None)[0]
+                                limits if mirrored else None, return_keys=return_keys)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, threads: int | None = None) -> BeyondHits:
+                      allowed: Any = None, threads: int | None = None,
+                      return_keys: bool = False) -> BeyondHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -219,7 +223,7 @@ class Questions(Contents):
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        exclude, allowed, threads : optional
+        exclude, allowed, threads, return_keys : optional
             As in `search_furthest`.
 
         Returns
@@ -245,12 +249,17 @@ class Questions(Contents):
         filters.check_owner(self, allowed)
         store = self._laid_out()
         if store is None:
-            return BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
-                              np.empty(0, np.int64))
+            found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                               np.empty(0, np.int64))
+            return beyond_with_keys(found, np.empty(0)) if return_keys else found
         view = store.view(self._isa)
         row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
         chosen = row_filters.filter(store, view, len(vectors), exact=True)
-        found = batches.beyond(view.exact, chosen, vectors, radii, self._threads_for(threads))
+        threads = self._threads_for(threads)
+        found = batches.beyond(view.exact, chosen, vectors, radii, threads)
+        if return_keys:
+            found = beyond_with_keys(found, batches.keys_of_found(
+                view.exact, vectors, found.offsets, store.slots_of(found.ids), False, threads))
         return found._replace(ids=store.named(found.ids))
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
@@ -311,90 +320,3 @@ class Questions(Contents):
             return np.empty((0, 0), np.float32)
         rows = store.take(slots)
         return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
-
-    # ---- shared by the above ----
-
-    @property
-    def _normalized(self) -> bool:
-        return traits_of(self._metric).normalized
-
-    def _threads_for(self, threads: int | None) -> int:
-        number = self._threads if threads is None else checks.to_threads(threads)
-        return pool.cpu_count() if number is None or number == -1 else number
-
-    def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
-        return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
-
-    def _check_mirrored(self, nearest: object) -> None:
-        """Refuse `nearest` where the nearest rows aren't the furthest from the query times -1."""
-        if not isinstance(nearest, (bool, np.bool_)):
-            raise TypeError(f"nearest: expected True or False, got {checks.shown(nearest)}")
-        if nearest and traits_of(self._metric).adds_squared_norm:
-            raise ValueError("nearest: under l2 the nearest rows are always searched for exactly, "
-                             "so there is nothing to lay out or tune")
-
-    def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
-        """A sample of queries as searches ask them."""
-        vectors = self._vectors("queries", queries)
-        return -vectors if nearest else vectors
-
-    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
-        """Checked queries, and whether it was a single one."""
-        array = checks.to_array("queries", queries)  # a column of lists has two dimensions
-        vectors = self._vectors("queries", array)
-        return vectors, array.ndim == 1 and len(vectors) == 1
-
-    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
-                    allowed: Any, threads: int | None,
-                    limits: Limits | None = None) -> tuple[Hits, SearchStats]:
-        k = checks.to_int("k", k, 1)
-        vectors, single = self._checked(queries)
-        filters.check_owner(self, allowed)
-        store = self._laid_out()
-        checks.check_padding(k, len(vectors), 0 if store is None else len(store))
-        if store is None:
-            hits = no_hits(len(vectors), k)
-            stats = SearchStats(len(vectors), 0, 0, 0, 0)
-        else:
-            row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
-            # Approximate searches are for the furthest rows.
-            mirrored = nearest and limits is not None
-            if mirrored:
-                store, vectors, nearest = store.mirrored(self._isa), -vectors, False
-            hits, stats = answers.top(answers.Question(
-                store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
-                threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
-                unfiltered=exclude is None and allowed is None), limits)
-            self._last_search = stats
-            hits = hits._replace(ids=store.named(hits.ids))
-            hits = _mirrored(hits) if mirrored else hits
-        if single:
-            hits = Hits(hits.scores[0], hits.ids[0])
-        return hits, stats
-
-    def _search_again(self, queries: npt.ArrayLike, k: int,
-                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
-        """Answer a single query as an earlier one was; None where that can't be."""
-        store = self._store
-        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
-        if found is None or store is None:
-            return None
-        scores, ids, self._last_search = found
-        return Hits(scores, store.named(ids)), self._last_search
-
-    def _search_mirrored_again(self, queries: npt.ArrayLike, k: int, recall: float) -> Hits | None:
-        """The same of the nearest rows."""
-        store = self._store
-        if (store is None or store.mirror is None or not isinstance(queries, np.ndarray)
-                or queries.dtype != np.float32 or queries.ndim != 1):
-            return None
-        found = singles.again(store.mirror, self._isa, -queries, k, recall)
-        if found is None:
-            return None
-        scores, ids, self._last_search = found
-        return _mirrored(Hits(scores, store.named(ids)))
-
-
-def _mirrored(hits: Hits) -> Hits:
-    """What queries times -1 found, with the scores of the queries; 0 and not -0."""
-    return Hits(np.float32(0.0) - hits.scores, hits.ids)

@@ -1,0 +1,125 @@
+"""What the questions to an index share: arguments checked, the k best rows of whoever asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Float32Array
+from farann.contract import checks
+from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import Limits
+from farann.results import Hits, SearchStats, no_hits, with_keys
+from farann.runtime import pool
+from farann.search import answers, filters, plans, singles
+from farann.store.contents import Contents
+from farann.store.store import Store
+
+
+class Asking(Contents):
+    """The part of `farann.Index` that its questions rest on."""
+
+    __slots__ = ()
+
+    def _laid_out(self) -> Store | None:
+        """What to search."""
+        raise NotImplementedError
+
+    @property
+    def _normalized(self) -> bool:
+        return traits_of(self._metric).normalized
+
+    def _threads_for(self, threads: int | None) -> int:
+        number = self._threads if threads is None else checks.to_threads(threads)
+        return pool.cpu_count() if number is None or number == -1 else number
+
+    def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
+        return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
+
+    def _check_mirrored(self, nearest: object) -> None:
+        """Refuse `nearest` where the nearest rows aren't the furthest from the query times -1."""
+        if not isinstance(nearest, (bool, np.bool_)):
+            raise TypeError(f"nearest: expected True or False, got {checks.shown(nearest)}")
+        if nearest and traits_of(self._metric).adds_squared_norm:
+            raise ValueError("nearest: under l2 the nearest rows are always searched for exactly, "
+                             "so there is nothing to lay out or tune")
+
+    def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
+        """A sample of queries as searches ask them."""
+        vectors = self._vectors("queries", queries)
+        return -vectors if nearest else vectors
+
+    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
+        """Checked queries, and whether it was a single one."""
+        array = checks.to_array("queries", queries)  # a column of lists has two dimensions
+        vectors = self._vectors("queries", array)
+        return vectors, array.ndim == 1 and len(vectors) == 1
+
+    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
+                    allowed: Any, threads: int | None,
+                    limits: Limits | None = None, *,
+                    return_keys: bool = False) -> tuple[Hits, SearchStats]:
+        k = checks.to_int("k", k, 1)
+        vectors, single = self._checked(queries)
+        filters.check_owner(self, allowed)
+        store = self._laid_out()
+        checks.check_padding(k, len(vectors), 0 if store is None else len(store))
+        if return_keys:
+            plans.check_exact("return_keys", self._keep_vectors, "keys are those of the vectors")
+        if store is None:
+            hits = no_hits(len(vectors), k, keyed=return_keys)
+            stats = SearchStats(len(vectors), 0, 0, 0, 0)
+        else:
+            row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+            # Approximate searches are for the furthest rows.
+            mirrored = nearest and limits is not None
+            if mirrored:
+                store, vectors, nearest = store.mirrored(self._isa), -vectors, False
+            hits, stats = answers.top(answers.Question(
+                store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
+                threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
+                unfiltered=exclude is None and allowed is None), limits)
+            self._last_search = stats
+            keys = None
+            if return_keys:
+                keys = answers.keys_of(store, self._isa, vectors, hits.ids, nearest,
+                                       self._threads_for(threads))
+            hits = hits._replace(ids=store.named(hits.ids))
+            hits = _mirrored(hits) if mirrored else hits
+            hits = hits if keys is None else with_keys(hits, keys)
+        return _of_one(hits) if single else hits, stats
+
+    def _search_again(self, queries: npt.ArrayLike, k: int,
+                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
+        """Answer a single query as an earlier one was; None where that can't be."""
+        store = self._store
+        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
+        if found is None or store is None:
+            return None
+        scores, ids, self._last_search = found
+        return Hits(scores, store.named(ids)), self._last_search
+
+    def _search_mirrored_again(self, queries: npt.ArrayLike, k: int, recall: float) -> Hits | None:
+        """The same of the nearest rows."""
+        store = self._store
+        if (store is None or store.mirror is None or not isinstance(queries, np.ndarray)
+                or queries.dtype != np.float32 or queries.ndim != 1):
+            return None
+        found = singles.again(store.mirror, self._isa, -queries, k, recall)
+        if found is None:
+            return None
+        scores, ids, self._last_search = found
+        return _mirrored(Hits(scores, store.named(ids)))
+
+
+def _of_one(hits: Hits) -> Hits:
+    """The answer to a single query, without the dimension of queries."""
+    one = Hits(hits.scores[0], hits.ids[0])
+    return one if hits.keys is None else with_keys(one, hits.keys[0])
+
+
+def _mirrored(hits: Hits) -> Hits:
+    """What queries times -1 found, with the scores of the queries; 0 and not -0."""
+    return Hits(np.float32(0.0) - hits.scores, hits.ids)
