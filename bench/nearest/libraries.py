@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,12 +38,15 @@ def _farann(cells: str | None) -> Library:
         return index.build() if metric == "l2" else index.build(nearest=True, tune=(k,))
 
     def sweep(index: Any, k: int) -> Iterator[tuple[str, Callable[[Rows], Ids]]]:
-        yield "exact", lambda queries: index.search_nearest(queries, k).ids
+        def search(recall: float | None, queries: Rows) -> Ids:
+            ids: Ids = index.search_nearest(queries, k, recall=recall).ids
+            return ids
+
+        yield "exact", partial(search, None)
         if index.metric == "l2":
             return
         for recall in (0.8, 0.9, 0.95, 0.99):
-            yield f"recall={recall}", lambda queries, recall=recall: index.search_nearest(
-                queries, k, recall=recall).ids
+            yield f"recall={recall}", partial(search, recall)
 
     return Library("farann" if cells is None else f"farann, cells={cells}", build, sweep)
 
@@ -79,13 +83,17 @@ def _build_scann(rows: Rows, metric: str, k: int) -> Any:
 
 def _sweep_scann(made: Any, k: int) -> Iterator[tuple[str, Callable[[Rows], Ids]]]:
     metric, leaves, searcher = made
+
+    def search(options: dict[str, int], queries: Rows) -> Ids:
+        ids: Ids = searcher.search_batched(_unit(queries, metric), k, **options)[0]
+        return ids.astype(np.int64)
+
     for share in (200, 100, 50, 25, 12, 6, 3):
         for reorder in (50, 200):
             options = {"leaves_to_search": max(1, leaves // share),
                        "pre_reorder_num_neighbors": reorder}
-            yield f"leaves={options['leaves_to_search']}, reorder={reorder}", (
-                lambda queries, options=options: searcher.search_batched(
-                    _unit(queries, metric), k, **options)[0].astype(np.int64))
+            yield (f"leaves={options['leaves_to_search']}, reorder={reorder}",
+                   partial(search, options))
 
 
 def _build_faiss(rows: Rows, metric: str, k: int) -> Any:
