@@ -16,7 +16,7 @@ def test_what_a_worker_tells(metric: str, tmp_path: Path, rng: np.random.Generat
                              capsys: pytest.CaptureFixture[str]) -> None:
     for name, n in (("rows", 400), ("queries", 20)):
         np.save(tmp_path / f"{name}.npy", rng.standard_normal((n, 8)).astype(np.float32))
-    worker.main("farann", str(tmp_path / "rows.npy"), str(tmp_path / "queries.npy"), metric, 5)
+    worker.main(["farann", str(tmp_path / "rows.npy"), str(tmp_path / "queries.npy"), metric, "5"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["rows"] == 400 and lines[1]["setting"] == "exact"
     assert lines[1]["recall"] == 1.0 and len(lines) == (2 if metric == "l2" else 6)

@@ -28,11 +28,6 @@ def _unit(rows: Rows, metric: str) -> Rows:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def _farann_ids(index: Any, k: int, recall: float, queries: Rows) -> Ids:
-    ids: Ids = index.search_nearest(queries, k, recall=recall).ids
-    return ids
-
-
 def _farann(cells: str | None) -> Library:
     def build(rows: Rows, metric: str, k: int) -> Any:
         import farann
@@ -43,11 +38,15 @@ def _farann(cells: str | None) -> Library:
         return index.build() if metric == "l2" else index.build(nearest=True, tune=(k,))
 
     def sweep(index: Any, k: int) -> Iterator[tuple[str, Callable[[Rows], Ids]]]:
-        yield "exact", lambda queries: index.search_nearest(queries, k).ids
+        def search(recall: float | None, queries: Rows) -> Ids:
+            ids: Ids = index.search_nearest(queries, k, recall=recall).ids
+            return ids
+
+        yield "exact", partial(search, None)
         if index.metric == "l2":
             return
         for recall in (0.8, 0.9, 0.95, 0.99):
-            yield f"recall={recall}", partial(_farann_ids, index, k, recall)
+            yield f"recall={recall}", partial(search, recall)
 
     return Library("farann" if cells is None else f"farann, cells={cells}", build, sweep)
 
@@ -82,19 +81,19 @@ def _build_scann(rows: Rows, metric: str, k: int) -> Any:
             2, anisotropic_quantization_threshold=0.2).reorder(100).build()
 
 
-def _scann_ids(searcher: Any, metric: str, k: int, options: dict[str, int], queries: Rows) -> Ids:
-    ids: Ids = searcher.search_batched(_unit(queries, metric), k, **options)[0].astype(np.int64)
-    return ids
-
-
 def _sweep_scann(made: Any, k: int) -> Iterator[tuple[str, Callable[[Rows], Ids]]]:
     metric, leaves, searcher = made
+
+    def search(options: dict[str, int], queries: Rows) -> Ids:
+        ids: Ids = searcher.search_batched(_unit(queries, metric), k, **options)[0]
+        return ids.astype(np.int64)
+
     for share in (200, 100, 50, 25, 12, 6, 3):
         for reorder in (50, 200):
             options = {"leaves_to_search": max(1, leaves // share),
                        "pre_reorder_num_neighbors": reorder}
             yield (f"leaves={options['leaves_to_search']}, reorder={reorder}",
-                   partial(_scann_ids, searcher, metric, k, options))
+                   partial(search, options))
 
 
 def _build_faiss(rows: Rows, metric: str, k: int) -> Any:

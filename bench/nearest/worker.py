@@ -47,7 +47,10 @@ def _recall(ids: np.ndarray, rows: Rows, queries: Rows, metric: str, kth: np.nda
     return found / ids.size
 
 
-def main(name: str, rows_file: str, queries_file: str, metric: str, k: int) -> None:
+def main(arguments: list[str]) -> None:
+    """Build the library's index, try its settings, and print a line of JSON for each."""
+    name, rows_file, queries_file, metric, asked = arguments
+    k = int(asked)
     rows, queries = np.load(rows_file), np.load(queries_file)[:1000]
     kth = _truth(rows, queries, metric, k)
     library = LIBRARIES[name]
@@ -69,5 +72,4 @@ def main(name: str, rows_file: str, queries_file: str, metric: str, k: int) -> N
 
 
 if __name__ == "__main__":
-    _, _name, _rows, _queries, _metric, _k = sys.argv
-    main(_name, _rows, _queries, _metric, int(_k))
+    main(sys.argv[1:])
