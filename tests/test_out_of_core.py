@@ -21,7 +21,7 @@ from farann.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as on Linux")
 
-N, DIM = 250_000, 128
+N, DIM = 400_000, 128
 ROWS_BYTES = 4 * N * DIM
 N_QUERIES = 8
 
