@@ -12,13 +12,16 @@ NATIVE := setup.py pyproject.toml $(wildcard src_c/*.[ch] src_c/*/*.[ch] farann/
 KERAS_BACKENDS ?= jax
 ADAPTERS = tensorflow-cpu==2.20.0 keras-rs==0.4.0 $(KERAS_BACKENDS)
 ADAPTERS_NO_DEPS = tf-keras==2.20.1 tensorflow-recommenders==0.7.7
+# pip compiles their modules one after the other, compileall on all cores. They must be
+# compiled before the tests, in which what the compiler warns of would be an error.
+pip-install = $(1) -m pip install --quiet --no-compile $(2)
 # What an extra of pyproject.toml asks for, without building the package once more.
 install-extras = { $(1) -c "import sys, tomllib; \
 	known = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
 	print(*(one for name in sys.argv[1:] for one in known[name]), sep='\n')" $(2) > $(dir $(1))extras.txt \
-	&& $(1) -m pip install --quiet --requirement $(dir $(1))extras.txt; }
-install-adapters = { $(1) -m pip install --quiet $(ADAPTERS) \
-	&& $(1) -m pip install --quiet --no-deps $(ADAPTERS_NO_DEPS); } \
+	&& $(call pip-install,$(1),--requirement $(dir $(1))extras.txt); }
+install-adapters = { $(call pip-install,$(1),$(ADAPTERS)) \
+	&& $(call pip-install,$(1),--no-deps $(ADAPTERS_NO_DEPS)); } \
 	|| $(call install-extras,$(1),tfrs keras-rs) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
@@ -46,6 +49,7 @@ $(VENV)/.demo: $(VENV)/.built
 $(VENV)/.test: $(VENV)/.demo
 	@$(call install-extras,$(BIN)/python,test docs)
 	@$(call install-adapters,$(BIN)/python)
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV) || true  # some packages have files that are none
 	@touch $@
 
 build: $(VENV)/.built  ## compile the native core and install in the virtual environment

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from farann._types import Float32Array, Ids, Progress
 from farann.contract import checks
-from farann.contract.index_spec import CODE_BITS, IndexSpec, check_codes
+from farann.contract.code_widths import CODE_WIDTHS, INT8
+from farann.contract.index_spec import IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
 from farann.contract.row_types import to_row_type, to_rows
 from farann.contract.stop_rule import to_limits
@@ -321,9 +322,9 @@ class Index(Saved, DiverseQuestions):
 
     @property
     def _spec(self) -> IndexSpec:
-        bits = CODE_BITS[self._codes]
-        return IndexSpec(traits_of(self._metric), bits is not None, self._seed, self._cells,
-                         bits or 8, self._keep_vectors, self._dtype)
+        width = CODE_WIDTHS[self._codes]
+        return IndexSpec(traits_of(self._metric), width is not None, self._seed, self._cells,
+                         width or INT8, self._keep_vectors, self._dtype)
 
     def _laid_out(self) -> Store | None:
         """What to search; the first search builds it if nobody did.

@@ -39,24 +39,34 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     n_coded = rows.shape[1] if axes is None else len(axes)
-    turn = Transform(rotation_signs(n_coded, 0), stretch, axes)
+    turn = Transform(rotation_signs(n_coded, 0), stretch, projection(axes))
     extents = measure_rows(rows, middle, metric == "cosine", turn, isa, False)
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
     builder = inside.coding.Builder(rows, middle, traits_of(metric), isa, extents, False)
+    along_first = projection(basis)
     if lead is not None:
-        of_queries = inside.cost_model.MeanQueryDirection(lead / np.linalg.norm(lead), 1.0, 1.0)
+        of_queries = inside.cost_model.MeanQueryDirection(
+            inside.Projection((lead / np.linalg.norm(lead))[None]), 1.0, 1.0)
         along, across = builder.along_and_across(of_queries.direction)
         order = builder.by_key_bound(order, of_queries.optimistic_score(along, across))
         order = inside.coding.whole_panels(order)
-        return builder.with_key_bounds(builder.lay_out(order, basis), order, across, of_queries,
-                                       along)
+        return builder.with_key_bounds(builder.lay_out(order, along_first), order, across,
+                                       of_queries, along)
     if not by_length:
-        return builder.lay_out(inside.coding.whole_panels(order), basis)
+        return builder.lay_out(inside.coding.whole_panels(order), along_first)
     lengths = builder.lengths()
     order = inside.coding.whole_panels(builder.by_key_bound(order, lengths))
-    return builder.with_key_bounds(builder.lay_out(order, basis), order, lengths)
+    return builder.with_key_bounds(builder.lay_out(order, along_first), order, lengths)
+
+
+def projection(directions: Float64 | None) -> inside.Projection | None:
+    return None if directions is None else inside.Projection(directions)
+
+
+def directions_of(found: inside.Projection | None) -> Float64 | None:
+    return None if found is None else found.directions
 
 
 def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
@@ -310,7 +320,7 @@ def levels(asked: Question, arrays: inside.CodeArrays, sign: float,
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)
     along_them, lengths = along_axes(shrunk(asked.weights[None], arrays.mean_direction_scaling),
-                                     arrays.pca_axes)
+                                     directions_of(arrays.pca_axes))
     a, outside = turned(along_them, arrays.signs)[0], float(lengths[0])
     if arrays.pca_filter is None:
         assert arrays.low_nibble_norm is not None
@@ -327,7 +337,7 @@ def levels(asked: Question, arrays: inside.CodeArrays, sign: float,
         return Levels(None if upper_alone else whole, upper, None)
     assert arrays.whole_bounds is not None and arrays.whole_inv_scale is not None
     reach = arrays.whole_bounds.norm
-    products = arrays.pca_filter @ asked.weights
+    products = arrays.pca_filter.directions @ asked.weights
     squares = float(asked.weights @ asked.weights)
     rest = math.sqrt(max(squares - float(products @ products), 0.0) + squares * 1e-9)
     assert codes.along is not None

@@ -17,6 +17,7 @@ import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
 import farann.cli.commands as commands
+import farann.contract.arrow as arrow
 import farann.diverse.mmr as mmr
 import farann.io.container as container
 import farann.io.files as files
@@ -32,6 +33,7 @@ import farann.native as native
 import farann.native.codes as native_codes
 import farann.quantize.decoding as decoding
 import farann.quantize.kmeans as kmeans
+import farann.quantize.pca_filter as pca_filter
 import farann.quantize.projection as projection
 import farann.quantize.query_sample as query_sample
 import farann.quantize.scalar as scalar
@@ -60,6 +62,7 @@ from farann.adapters.posneg.intercepts import fit_weights_within_users
 from farann.adapters.posneg.scoring import Model
 from farann.adapters.posneg.signed import Members
 from farann.cli.arguments import _parser as parser
+from farann.contract.code_widths import CODE_WIDTHS, CodeWidth
 from farann.contract.errors import FormatError
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import traits_of
@@ -84,6 +87,7 @@ from farann.layout.added_rows import Added, Run
 from farann.layout.build import _ORDER_K as ORDER_K
 from farann.layout.coding import Sizes
 from farann.quantize.kmeans import _labels as labels
+from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Layout
 from farann.quantize.scalar import centred, measure_rows
 from farann.quantize.transform import Transform, rotation_signs
@@ -176,6 +180,12 @@ def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:
 def index_from(content: bytes) -> farann.Index:
     """The index of a file's bytes."""
     return farann.Index._restored(*container.read_bytes(content), checked=True)
+
+
+def arrow_structs(schema: object, array: object) -> tuple[Any, Any]:
+    """The structs in two capsules of the Arrow interface, to be changed."""
+    return (arrow._Schema.from_address(arrow._pointer_in(schema, b"arrow_schema")),
+            arrow._Array.from_address(arrow._pointer_in(array, b"arrow_array")))
 
 
 # ---- the process ----

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,11 @@ def test_options_of_the_native_layer() -> None:
         FurthestRetrieval(codes="int3")
     with pytest.raises(ValueError, match="got both"):
         FurthestRetrieval(recall=0.9, epsilon=0.1)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="needs TensorFlow imported with Keras 3")
+def test_layers_that_need_keras_2() -> None:
+    if not (find_spec("tensorflow_recommenders") and find_spec("tf_keras")):
+        pytest.skip("needs tensorflow-recommenders and tf-keras")
+    with pytest.raises(ImportError, match="TF_USE_LEGACY_KERAS=1"):
+        importlib.import_module("farann.adapters.tfrs")

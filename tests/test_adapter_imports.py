@@ -44,13 +44,6 @@ def test_missing_tensorflow(missing: str) -> None:
     assert "pip install tensorflow tf-keras tensorflow-recommenders" in out
 
 
-def test_keras_3_in_the_place_of_keras_2() -> None:
-    if not (find_spec("tensorflow_recommenders") and find_spec("tf_keras")):
-        pytest.skip("needs tensorflow-recommenders and tf-keras")
-    out = run(failing("farann.adapters.tfrs"), TF_USE_LEGACY_KERAS="0")
-    assert out.startswith("ImportError None ") and "TF_USE_LEGACY_KERAS=1" in out
-
-
 @pytest.mark.parametrize("missing", ["keras", "keras_rs"])
 def test_missing_keras_rs(missing: str) -> None:
     if missing == "keras_rs" and not find_spec("keras"):

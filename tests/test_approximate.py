@@ -216,25 +216,24 @@ class TestExactWithCells:
                 assert (hits.ids >= 0).all()
                 assert all(len(set(found)) == 10 for found in hits.ids.tolist())
 
-    def test_at_every_level(self, run_python: Any, rng: np.random.Generator) -> None:
+    def test_at_every_level(self, rng: np.random.Generator,
+                            monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in processes that FARANN_ISA names a level for."""
         rows, queries = clustered(rng, 2000, 20), clustered(rng, 30, 20)
-        code = """
-import farann
-for metric in ("l2", "dot", "cosine"):
-    index = farann.Index(20, metric, cells=25)
-    index.add(given["rows"])
-    index.build()
-    hits = index.search_furthest(given["queries"])
-    nearest = index.search_nearest(given["queries"])
-    limited = index.search_furthest(given["queries"], budget=600)
-    beyond = index.search_beyond(given["queries"], float(np.median(hits.scores)))
-    assert (limited.ids >= 0).all()
-    results[metric] = [*hits, *nearest, *beyond, index.score(given["queries"], [5, 0])]
-"""
-        code = "results = {}\n" + code + (
-            'give(**{f"{m} {i}": a for m in results for i, a in enumerate(results[m])})')
-        answers = [run_python(code, isa=level, rows=rows, queries=queries)
-                   for level in inside.levels()]
+        answers: list[dict[str, Any]] = []
+        for level in inside.levels():
+            monkeypatch.setattr(inside.dispatch, "_forced", level)
+            answers.append({})
+            for metric in METRICS:
+                index = index_of(rows, metric, cells=25).build()
+                assert index.isa == level
+                hits = index.search_furthest(queries)
+                limited = index.search_furthest(queries, budget=600)
+                assert (limited.ids >= 0).all()
+                beyond = index.search_beyond(queries, float(np.median(hits.scores)))
+                results = [*hits, *index.search_nearest(queries), *beyond,
+                           index.score(queries, [5, 0])]
+                answers[-1] |= {f"{metric} {i}": array for i, array in enumerate(results)}
         for metric in METRICS:
             expected = reference.furthest(queries, rows, 10, metric)
             for answer in answers:

@@ -75,8 +75,7 @@ def asked_of(rng: np.random.Generator, n: int) -> Float32:
 
 @pytest.mark.parametrize("options", [{}, {"by_length": True}, {"lead": True}, {"basis": 3}])
 @pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
-def test_exact(isa: str, metric: str, options: dict[str, Any], rng: np.random.Generator) -> None:
+def test_exact(metric: str, options: dict[str, Any], rng: np.random.Generator) -> None:
     """With good axes, bad ones, and as many as there are coordinates."""
     rows, queries = flat(rng, 3000), asked_of(rng, 20)
     options = dict(options)
@@ -87,13 +86,16 @@ def test_exact(isa: str, metric: str, options: dict[str, Any], rng: np.random.Ge
     if "basis" in options:
         options["basis"] = model.leading(rows, metric, options["basis"])
     best = model.leading(rows, metric, 12)
-    for axes in (best, best[:1], model.orthonormal(rng, 5, DIM), model.orthonormal(rng, DIM, DIM)):
-        index = with_axes(rows, metric, axes, isa, **options)
-        assert_exact(index, rows, queries, [1, 10])
     excluded = rng.integers(-1, 3000, (len(queries), 20))
     allowed = np.sort(rng.choice(3000, 1500, replace=False))
     expected = reference.furthest(queries, rows, 10, metric, exclude=excluded, allowed=allowed)
-    assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), expected)
+    for axes in (best, best[:1], model.orthonormal(rng, 5, DIM), model.orthonormal(rng, DIM, DIM)):
+        index = with_axes(rows, metric, axes, **options)
+        for level in LEVELS:
+            inside.use_level(index, level)
+            assert_exact(index, rows, queries, [1, 10])
+            assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed),
+                        expected)
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -143,7 +145,7 @@ def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((20, dim), dtype=np.float32)
     vectors, weights = rows.astype(np.float64), rng.standard_normal((9, dim))
     for stretch in (None, 0.7 * model.orthonormal(rng, 1, dim)[0]):
-        turn = Transform(rotation_signs(len(axes), 3), stretch, axes)
+        turn = Transform(rotation_signs(len(axes), 3), stretch, inside.Projection(axes))
         coded, asked = turn.rows(vectors), turn.query_vectors(weights)
         assert coded.shape == (20, turn.n_coded) and turn.n_coded == len(axes)
         whole, asked_whole = model.stretched(vectors, stretch), model.shrunk(weights, stretch)

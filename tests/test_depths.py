@@ -119,13 +119,14 @@ KINDS = ["other direction", "clusters", "larger", "smaller", "near duplicates", 
          "short answers", "few large"]
 
 
-@pytest.mark.parametrize(("metric", "cells"), [("l2", None), ("dot", None), ("cosine", None),
-                                               ("l2", 30)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric", "cells"), [
+    *((kind, "l2", None) for kind in KINDS),
+    *((kind, ("dot", "cosine")[i % 2], None) for i, kind in enumerate(KINDS)),
+    *((kind, "l2", 30) for kind in KINDS[::2])])
 def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | None,
                                         rng: np.random.Generator) -> None:
     shift = np.float32(1.0)
-    rows, queries = drawn(rng, 8000) + shift, drawn(rng, 600) + shift
+    rows, queries = drawn(rng, 8000) + shift, drawn(rng, 400) + shift
     index = built(rows, metric, cells=cells)
     index.tune(k=K)
     for n in (300, 2500, 3000):
@@ -139,8 +140,8 @@ def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | Non
             found = index.search_furthest(queries, K, recall=recall).ids
             assert recall_of(found, exact) > recall - 0.01, (n, recall)
             found = np.stack([index.search_furthest(query, K, recall=recall).ids
-                              for query in queries[:60]])
-            assert recall_of(found, exact[:60]) > recall - 0.03, (n, recall)
+                              for query in queries[:30]])
+            assert recall_of(found, exact[:30]) > recall - 0.03, (n, recall)
 
 
 def test_runs_stop_for_themselves(rng: np.random.Generator) -> None:

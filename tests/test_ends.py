@@ -48,7 +48,8 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     builder = inside.coding.Builder(rows, centre, traits_of("dot"), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
     basis = inside.projection.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
-    arrays = builder.lay_out(inside.coding.whole_panels(order), basis if kind == "along" else None)
+    arrays = builder.lay_out(inside.coding.whole_panels(order),
+                             inside.Projection(basis) if kind == "along" else None)
     arrays = replace(arrays, panels=at_the_end_of_memory(arrays.panels))
     if arrays.low_nibbles is not None:
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.low_nibbles)

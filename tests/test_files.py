@@ -79,17 +79,12 @@ class TestSameBytes:
     def test_pickles_carry_the_same_bytes(self, saved: bytes, path: Path) -> None:
         assert saved in pickle.dumps(farann.Index.load(path))
 
-    def test_at_every_level(self, run_python: Callable[..., Any], path: Path) -> None:
-        code = """
-import farann
-rows = np.random.default_rng(0).standard_normal((2000, 30), dtype=np.float32)
-index = farann.Index(30, "cosine")
-index.add(rows)
-index.build().save(str(given["path"]))
-"""
+    def test_at_every_level(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows = np.random.default_rng(0).standard_normal((2000, 30), dtype=np.float32)
         contents = set()
         for level in inside.levels():
-            run_python(code, isa=level, path=str(path))
+            monkeypatch.setattr(inside.dispatch, "_forced", level)
+            index_of(rows, "cosine").build().save(path)
             contents.add(path.read_bytes())
         assert len(contents) == 1
 

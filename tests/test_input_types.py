@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import inside
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -152,6 +153,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a number is missing": (lambda: need("pyarrow").array([[1.0, 2], [3, None]]), "in row 1; drop"),
     "a frame": (lambda: need("pandas").DataFrame({"id": [3, 4], "x": [ROWS[0], ROWS[1]]}),
                 'np.stack(table["embedding"])'),
+    "a frame of objects": (lambda: need("pandas").DataFrame({"x": [1, "a"]}), "objects; if they"),
     "a table": (lambda: need("pyarrow").table({"x": arrow_fixed()}), "np.stack"),
     "sparse": (lambda: need("scipy.sparse").csr_matrix(ROWS), "csr_matrix; write .toarray()"),
     "masked": (lambda: np.ma.masked_greater(ROWS, 1), "without masked values; write .filled"),
@@ -206,3 +208,40 @@ def test_errors_say_what_to_write(kind: str) -> None:
         index.add(given)
     assert str(caught.value).startswith("rows: expected ") and words in str(caught.value)
     assert (len(index), index.dim) == (0, None)
+
+
+class Producer:
+    """A column of lists by the Arrow interface, with something in its structs changed."""
+
+    def __init__(self, which: str, field: str, value: Any) -> None:
+        self._which, self._field, self._value = which, field, value
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        schema_capsule, array_capsule = arrow_lists("list_").__arrow_c_array__()
+        schema, array = inside.arrow_structs(schema_capsule, array_capsule)
+        struct = {"schema": schema, "array": array, "numbers": array.children[0].contents}[
+            self._which]
+        if self._field == "second buffer":
+            struct.buffers[1] = self._value
+        else:
+            setattr(struct, self._field, self._value)
+        return schema_capsule, array_capsule
+
+
+@pytest.mark.parametrize(("which", "field", "value", "words"), [
+    ("schema", "release", None, "that was not released"),
+    ("array", "release", None, "that was not released"),
+    ("schema", "format", None, "expected"), ("schema", "format", b"+w:x", "expected"),
+    ("schema", "format", b"+w:-5", "expected"), ("schema", "n_children", 0, "expected"),
+    ("array", "length", -N, "is negative"), ("array", "offset", -1, "is negative"),
+    ("array", "n_children", 0, "lacks a part"), ("array", "n_buffers", 1, "lacks a part"),
+    ("array", "second buffer", None, "has no offsets"),
+    ("numbers", "offset", -1, "is negative"), ("numbers", "n_buffers", 0, "lacks a part"),
+    ("numbers", "second buffer", None, "reach beyond"),
+    ("numbers", "length", N * DIM - 1, f"beyond the {N * DIM - 1} numbers"),
+])
+def test_broken_arrow_data(which: str, field: str, value: Any, words: str) -> None:
+    need("pyarrow")
+    broken: Any = Producer(which, field, value)
+    with pytest.raises((ValueError, TypeError), match=words):
+        farann.Index().add(broken)

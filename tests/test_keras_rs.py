@@ -19,6 +19,7 @@ def test_backend(backend: str, tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend,
+        "TF_USE_LEGACY_KERAS": "0",  # Keras 3 is what test_layers_that_need_keras_2 asks for
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     done = subprocess.run(

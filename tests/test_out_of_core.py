@@ -100,7 +100,6 @@ class TestBuild:
         ("name", "options", "share"),
         [
             ("rows.npy", ["--codes", "float32", "--ids", "ids.npy"], 0.15),
-            ("rows.npy", [], 0.75),
             ("rows.npy", ["--metric", "dot", "--cells", "64"], 0.75),
             ("half.npy", ["--codes", "float32", "--metric", "cosine"], 0.3),
             ("half.npy", [], 0.75),

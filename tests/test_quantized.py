@@ -88,18 +88,27 @@ class TestRecall:
             assert one.scores == pytest.approx(scores, rel=1e-6, abs=1e-5)
 
     @pytest.mark.parametrize("codes", CODES)
-    def test_at_every_level(self, codes: str, run_python: Any, rng: np.random.Generator) -> None:
+    def test_at_every_level(self, codes: str, rng: np.random.Generator,
+                            monkeypatch: pytest.MonkeyPatch) -> None:
         rows, queries = gaussian(rng, 5000, 50), gaussian(rng, 100, 50)
         truth = reference.furthest(queries, rows, 10, "cosine").ids
-        code = f"""
-import farann
-index = farann.Index(50, "cosine", codes={codes!r}, keep_vectors=False)
-index.add(given["rows"])
-give(ids=index.search_furthest(given["queries"], budget=5000).ids)
-"""
         for level in inside.levels():
-            ids = run_python(code, isa=level, rows=rows, queries=queries)["ids"]
+            monkeypatch.setattr(inside.dispatch, "_forced", level)
+            ids = codes_alone(rows, "cosine", codes=codes).search_furthest(queries, budget=5000).ids
             assert recall_of(ids, truth) >= ENOUGH[codes], level
+
+    def test_another_width_is_a_row_of_the_table(self, rng: np.random.Generator,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(inside.CODE_WIDTHS, "int6", inside.CodeWidth(6, is_coarse=True))
+        rows, queries = gaussian(rng, 5000, 50), gaussian(rng, 100, 50)
+        recalls = []
+        for codes in ("int4", "int6", "int8"):
+            index = index_of(rows, "dot", codes=codes).build()
+            exact = index.search_furthest(queries)
+            assert_same(exact, reference.furthest(queries, rows, 10, "dot"))
+            alone = codes_alone(rows, "dot", codes=codes).search_furthest(queries, budget=5000)
+            recalls.append(recall_of(alone.ids, exact.ids))
+        assert recalls[0] + 0.05 < recalls[1] < recalls[2] + 0.01
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_cells(self, metric: str, rng: np.random.Generator) -> None:

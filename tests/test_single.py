@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -89,28 +90,29 @@ class TestAnswers:
                     *(index.search_furthest(query, 5) for query in queries), strict=True)))
                 assert_same(found, furthest(queries, rows, 5, metric))
 
-    @pytest.mark.parametrize("isa", LEVELS)
     @pytest.mark.parametrize("metric", METRICS)
     @pytest.mark.parametrize("options", [
         {}, {"cells": 40}, {"codes": "int4"}, {"cells": 40, "codes": "int4"},
         {"codes": "float32"},
     ])
     def test_of_all_layouts(
-        self, options: dict[str, Any], metric: str, isa: str, rng: np.random.Generator
+        self, options: dict[str, Any], metric: str, rng: np.random.Generator
     ) -> None:
         vectors = clustered(rng, 5040, 24)
         rows, queries = vectors[:5000], vectors[5000:]
         index = index_of(rows, metric, **options).build(queries=rows[:400])
-        inside.use_level(index, isa)
         huge = np.full((1, 24), 3e38, np.float32)  # has no codes
         asked = np.vstack([queries[:8], huge, queries[8:16]])
-        for k in (1, 10, 70):
+        for isa, k in itertools.product(LEVELS, (1, 10, 70)):
+            inside.use_level(index, isa)
             assert_alike(index, asked, k)
             assert_alike(index, asked, k, recall=0.8)
         index.add(clustered(rng, 300, 24))
         index.remove(np.arange(0, 900, 7))
-        assert_alike(index, asked)
-        assert_alike(index, asked, recall=0.8)
+        for isa in LEVELS:
+            inside.use_level(index, isa)
+            assert_alike(index, asked)
+            assert_alike(index, asked, recall=0.8)
 
     @pytest.mark.parametrize("codes", ["int8", "int4"])
     @pytest.mark.parametrize("cells", [None, 40])

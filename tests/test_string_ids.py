@@ -187,8 +187,10 @@ def test_files(mmap: bool, built: bool, pair: Pair, tmp_path: Path) -> None:
     loaded = load(path, mmap)
     assert loaded.search_furthest(QUERIES, 5).ids.tolist() == right
     assert loaded.ids.tolist() == pair.strings.ids.tolist() and NAMES[3] not in loaded
+    loaded.remove("")
+    loaded.add(ROWS[:1], [""])  # no byte more, which a mapped file hasn't room for either
     loaded.add(ROWS[:2], [NAMES[3], "new"])
-    assert NAMES[3] in loaded and "new" in loaded
+    assert "" in loaded and NAMES[3] in loaded and "new" in loaded
     with pytest.raises(ValueError, match="not in use"):
         loaded.add(ROWS[:1], ["new"])
     again = tmp_path / "again.farann"
@@ -258,6 +260,8 @@ REFUSED: dict[str, tuple[Callable[[farann.Index], object], str]] = {
     "a lone surrogate": (lambda i: i.add(ROWS[:1], ["\ud800"]), "that UTF-8 can hold"),
     "too long": (lambda i: i.add(ROWS[:1], ["x" * 65_536]), "at most 65535 bytes"),
     "unknown": (lambda i: i.remove(["a", "z"]), "'z' is not in the index"),
+    "bytes": (lambda i: i.remove(b"a"), "ids: expected strings"),
+    "one for many": (lambda i: i.add(ROWS[:1], "x"), "a list of strings, got one string, 'x'"),
     "an integer": (lambda i: i.remove(0), "ids: expected strings, as the index has string ids"),
     "exclude": (lambda i: i.search_furthest(ROWS[:3], exclude=[0]), "exclude: expected strings"),
     "exclude each": (lambda i: i.search_furthest(ROWS[:1], exclude=[[0]]), "exclude.0.: expected"),
@@ -277,6 +281,18 @@ def test_refused(kind: str) -> None:
     with pytest.raises((ValueError, TypeError, KeyError), match=words):
         call(index)
     assert index.ids.tolist() == ["a", "b", "c"]
+
+
+def test_strings_that_print_as_something_else() -> None:
+    class Color(str):  # as a member of an Enum that is a string, too
+        def __str__(self) -> str:
+            return "Color"
+
+    index = farann.Index()
+    index.add(ROWS[:2], [Color("red"), Color("blue")])
+    assert index.ids.tolist() == ["red", "blue"] and Color("red") in index
+    index.remove(Color("red"))
+    assert index.ids.tolist() == ["blue"]
 
 
 def test_integers_stay_integers() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tfrs_cases  # noqa: F401  skips where TensorFlow is missing
 
+# Keras and TensorFlow warn of what they do themselves.
+pytestmark = pytest.mark.filterwarnings("ignore")
 FOLDER = Path(__file__).parent.parent / "examples"
 
 
@@ -24,16 +26,20 @@ def write_ratings(path: Path, n_items: int, n: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def run(script: str, ratings: Path, *options: str) -> list[str]:
-    """The lines that an example prints."""
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / script), "--ratings", str(ratings), "--batch", "64",
-         "--epochs", "20", *options],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        timeout=300, capture_output=True, text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Run an example in this process, which has TensorFlow; gives the lines that it prints."""
+
+    def lines_of(script: str, ratings: Path, *options: str) -> list[str]:
+        monkeypatch.syspath_prepend(str(FOLDER))
+        monkeypatch.setattr(sys, "argv", [script, "--ratings", str(ratings), "--batch", "64",
+                                          "--epochs", "10", *options])
+        capsys.readouterr()
+        runpy.run_path(str(FOLDER / script), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return lines_of
 
 
 def numbers(line: str) -> list[float]:
@@ -41,7 +47,7 @@ def numbers(line: str) -> list[float]:
 
 
 @pytest.mark.parametrize("options", [[], ["--uniform-negatives", "16", "--logq"]])
-def test_two_towers(tmp_path: Path, options: list[str]) -> None:
+def test_two_towers(tmp_path: Path, run: Callable[..., list[str]], options: list[str]) -> None:
     write_ratings(tmp_path / "ratings.inter", 40, 1600)
     lines = run("tfrs_two_towers.py", tmp_path / "ratings.inter", *options)
     assert lines[0].startswith("1,600 ratings by 60 users of 40 films")
@@ -50,7 +56,7 @@ def test_two_towers(tmp_path: Path, options: list[str]) -> None:
     assert lines[-1].endswith("loading: True, and served without farann: True")
 
 
-def test_posneg(tmp_path: Path) -> None:
+def test_posneg(tmp_path: Path, run: Callable[..., list[str]]) -> None:
     write_ratings(tmp_path / "ratings.inter", 100, 5000)
     lines = run("tfrs_posneg.py", tmp_path / "ratings.inter")
     assert lines[0].startswith("5,000 ratings by 60 users of 100 films")

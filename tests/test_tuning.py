@@ -43,9 +43,11 @@ class TestReached:
     so 0.01 below it is 2.7 standard deviations off; at 0.95 it is 2.6.
     """
 
-    @pytest.mark.parametrize(
-        ("kind", "cells"), [*itertools.product(DATA, (None, 60)), ("clustered", "auto")])
-    @pytest.mark.parametrize("metric", METRICS)
+    # Half of all combinations: each kind of rows with each metric, and each metric with cells.
+    @pytest.mark.parametrize(("kind", "cells", "metric"), [
+        *((kind, cells, metric) for (i, kind), (j, cells), (k, metric) in itertools.product(
+            enumerate(DATA), enumerate((None, 60)), enumerate(METRICS)) if (i + j + k) % 2 == 0),
+        *(("clustered", "auto", metric) for metric in METRICS)])
     def test_on_held_out_queries(
         self, kind: str, metric: str, cells: int | str | None,
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
@@ -290,7 +292,7 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
         busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
                 for _ in range(os.cpu_count() or 1)]
         try:
-            tables += [run_python(self.CODE, rows=rows, queries=queries) for _ in range(2)]
+            tables += [run_python(self.CODE, rows=rows, queries=queries)]
         finally:
             for process in busy:
                 process.kill()

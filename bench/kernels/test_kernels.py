@@ -66,7 +66,8 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
-        basis = projection.directions(rows[:8192].astype(np.float64), 0)[:directions]
+        basis = projection.Projection(
+            projection.directions(rows[:8192].astype(np.float64), 0)[:directions])
     arrays = builder.lay_out(coding.whole_panels(order), basis)
     if upper_alone:
         arrays = replace(arrays, low_nibbles=None)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from farann.cli import posneg_arguments
 from farann.cli.argument_types import at_least, number, texts
-from farann.contract.index_spec import CODE_BITS
+from farann.contract.code_widths import CODE_WIDTHS
 from farann.contract.row_types import STORED
 
 __all__ = ["main"]
@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--dtype", choices=list(STORED), metavar="TYPE",
                        help=f"what numbers are kept as: {', '.join(STORED)}; only to float32 they "
                        "are rounded (default: as the file has them, or float32)")
-    build.add_argument("--codes", choices=list(CODE_BITS), default="int8",
+    build.add_argument("--codes", choices=list(CODE_WIDTHS), default="int8",
                        help="how rows are scored before the exact rerank: by 8-bit codes (fast), "
                        "4-bit codes (half as large) or the rows themselves (least memory) "
                        "(default: int8)")

@@ -75,8 +75,7 @@ def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
         raise TypeError(f"{name}: expected an array, got a {type(value).__name__}; write list(...)")
     if type(value).__module__.partition(".")[0] == "torch":
         value = _plain_tensor(name, value)
-    is_arrow = hasattr(value, "__arrow_c_array__") or hasattr(value, "__arrow_c_stream__")
-    if is_arrow and not isinstance(getattr(value, "dtype", None), np.dtype):
+    if _may_be_list_column(value):
         from farann.contract.arrow import list_column
 
         try:
@@ -96,6 +95,13 @@ def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
     except (RuntimeError, BufferError) as error:  # of tensors that have to be moved first
         raise TypeError(f"{name}: expected an array that numpy can read, got a "
                         f"{type(value).__name__}: {error}") from error
+
+
+def _may_be_list_column(value: Any) -> bool:
+    """Whether it is worth asking by the Arrow interface: pandas converts whole frames for that."""
+    is_arrow = hasattr(value, "__arrow_c_array__") or hasattr(value, "__arrow_c_stream__")
+    numpy_has_it = isinstance(getattr(value, "dtype", None), np.dtype)
+    return is_arrow and not numpy_has_it and getattr(value, "ndim", 1) == 1
 
 
 def _refuse_masked(name: str, value: Any) -> None:

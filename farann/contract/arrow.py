@@ -108,6 +108,7 @@ _Taken = tuple[bytes, str, list[Any], list[object]]
 def _one_chunk(value: Any) -> _Taken | None:
     schema_capsule, capsule = value.__arrow_c_array__()
     schema = _Schema.from_address(_pointer_in(schema_capsule, b"arrow_schema"))
+    _refuse_released(schema)
     known = _format_of(schema)
     array = _Array.from_address(_pointer_in(capsule, b"arrow_array"))
     return None if known is None else (*known, [array], [capsule])
@@ -117,6 +118,7 @@ def _chunks(value: Any) -> _Taken | None:
     capsule = value.__arrow_c_stream__()
     address = _pointer_in(capsule, b"arrow_array_stream")
     stream = _Stream.from_address(address)
+    _refuse_released(stream)
 
     def ask(function: Callable[[int, int], int], struct: Any) -> _Owned:
         if function(address, ctypes.addressof(struct)):
@@ -125,6 +127,7 @@ def _chunks(value: Any) -> _Taken | None:
         return _Owned(struct)
 
     schema = ask(stream.get_schema, _Schema())
+    _refuse_released(schema.struct)
     known = _format_of(schema.struct)
     if known is None:
         return None
@@ -138,10 +141,31 @@ def _chunks(value: Any) -> _Taken | None:
         owners.append(owner)
 
 
+def _refuse_released(struct: Any) -> None:
+    """ValueError for a struct whose owner has taken it back: its memory may be gone."""
+    if not struct.release:
+        raise ValueError("Arrow: expected data that was not released, got some that was")
+
+
+def _refuse_broken(name: str, array: Any, n_buffers: int, n_children: int) -> None:
+    """ValueError unless an array has the parts that its format asks for.
+
+    What memory a buffer has isn't said anywhere: that its producer knows.
+    """
+    if (array.length < 0 or array.offset < 0 or array.n_buffers < n_buffers or not array.buffers
+            or array.n_children != n_children or (n_children and not array.children)):
+        raise _broken(name, "it lacks a part, or its length or offset is negative")
+
+
+def _broken(name: str, what: str) -> ValueError:
+    return ValueError(f"{name}: expected a valid Arrow array, got one that isn't: {what}")
+
+
 def _format_of(schema: Any) -> tuple[bytes, str] | None:
     """The format of a list of numbers, and the type of these; None for anything else."""
-    format_ = schema.format
-    if not (format_ in _OFFSETS or format_.startswith(_FIXED)) or schema.n_children != 1:
+    format_ = schema.format or b""
+    fixed = format_.startswith(_FIXED) and format_[len(_FIXED):].isdigit()
+    if not (format_ in _OFFSETS or fixed) or schema.n_children != 1 or not schema.children:
         return None
     child = schema.children[0].contents
     if child.dictionary or child.format not in _NUMBERS:
@@ -152,19 +176,25 @@ def _format_of(schema: Any) -> tuple[bytes, str] | None:
 def _rows(name: str, chunk: Any, format_: bytes, numbers: str, dim: int | None, first: int,
           owner: object) -> npt.NDArray[Any]:
     """Rows of a chunk, the first of which is number `first` of all."""
+    _refuse_released(chunk)
+    _refuse_broken(name, chunk, 2 if format_ in _OFFSETS else 1, 1)
     n, values = chunk.length, chunk.children[0].contents
+    _refuse_broken(name, values, 2, 0)
     missing = _first_missing(chunk, 0, n)
     if missing is not None:
         raise ValueError(f"{name}: expected a list of numbers in each row, got none in row "
                          f"{first + missing}; drop or fill it first")
+    start = chunk.offset * (dim or 0)
     if format_ in _OFFSETS:
+        if n and not chunk.buffers[1]:
+            raise _broken(name, "it has no offsets")
         ends = np.asarray(_Memory(chunk.buffers[1], _OFFSETS[format_], chunk.offset + n + 1,
                                   owner))[chunk.offset :] if n else np.zeros(1, np.int64)
         start, dim = int(ends[0]), _common_length(name, np.diff(ends), dim, first)
-    else:
-        start = chunk.offset * (dim or 0)
     if n == 0 or not dim:
         return np.empty((n, dim or 0), np.float32)
+    if start < 0 or dim < 0 or start + n * dim > values.length or not values.buffers[1]:
+        raise _broken(name, f"lists reach beyond the {values.length} numbers that there are")
     missing = _first_missing(values, start, n * dim)
     if missing is not None:
         raise ValueError(f"{name}: expected numbers, got none in row {first + missing // dim}; "

@@ -166,7 +166,8 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True) ->
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
         what = "Python objects" if array.dtype == object else str(array.dtype)
-        raise TypeError(f"{name}: expected integer ids, got an array of {what}")
+        hint = "; decode bytes to strings first" if array.dtype.kind == "S" else ""
+        raise TypeError(f"{name}: expected integer ids, got an array of {what}{hint}")
     if array.ndim != 1:
         raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from farann.contract import checks
+from farann.contract.code_widths import CODE_WIDTHS, INT8, CodeWidth
 from farann.contract.metric_traits import MetricTraits
 from farann.contract.row_types import STORED
-
-# Bits of a code by what `codes=` names; None: rows are scored as float32.
-CODE_BITS = {"int8": 8, "int4": 4, "float32": None}
 
 
 class IndexSpec(NamedTuple):
@@ -21,7 +19,7 @@ class IndexSpec(NamedTuple):
     coded: bool
     seed: int
     cells: int | str | None = None
-    bits: int = 8  # of a code
+    width: CodeWidth = INT8  # of codes, if there are any
     vectors: bool = True  # whether coded rows stay as they came, too
     row_type: str = "float32"
 
@@ -33,7 +31,7 @@ class IndexSpec(NamedTuple):
 
 def check_codes(codes: Any, cells: Any, keep_vectors: Any) -> int | str | None:
     """Check what an index was asked to keep of its rows; gives `cells` as Python has it."""
-    checks.to_choice("codes", codes, tuple(CODE_BITS))
+    checks.to_choice("codes", codes, tuple(CODE_WIDTHS))
     cells = checks.to_cells(cells)
     if cells is not None and codes == "float32":
         raise ValueError("cells: partitions need codes, and codes='float32' means none")

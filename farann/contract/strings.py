@@ -117,6 +117,9 @@ def texts_of(name: str, value: Any, *, padding: bool) -> list[str | None]:
     """The strings of a sequence or an array of one dimension, which must have nothing else."""
     if isinstance(value, (list, tuple, Set)):  # numpy would make strings of numbers among them
         listed: list[Any] = list(value)
+    elif isinstance(value, str):
+        raise TypeError(f"{name}: expected a list of strings, got one string, {shown(value)}; "
+                        "write [...] around it")
     elif hasattr(value, "to_list"):  # numpy would cut zeros off the strings of polars
         listed = value.to_list()
     else:
@@ -134,4 +137,5 @@ def texts_of(name: str, value: Any, *, padding: bool) -> list[str | None]:
     if wrong:
         one = next(one for one in listed if type(one) in wrong)
         raise TypeError(f"{name}: expected strings alone, got {shown(one)}")
-    return [None if one is None else str(one) for one in listed]
+    # What a subclass prints, such as members of an enum do, isn't what it is equal to.
+    return [None if one is None else str.__str__(one) for one in listed]

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Int32Array, Int64Array, RowArray
 from farann.contract import checks
+from farann.contract.code_widths import CODE_WIDTHS
 from farann.contract.errors import FormatError
-from farann.contract.index_spec import CODE_BITS, IndexSpec
+from farann.contract.index_spec import IndexSpec
 from farann.contract.row_types import STORED
 from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
@@ -199,13 +200,13 @@ def _check_layout(store: Store, n_coded: int) -> None:
     (codes, partitions), spec = store.layout, store.spec
     if (codes.squares is None) != (not spec.metric.adds_squared_norm):
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
-    if codes.pca_filter is None and (codes.low_nibbles is None) != (spec.bits == 4):
-        raise FormatError(f"section 'codes.lower' doesn't fit codes of {spec.bits} bits")
+    if codes.pca_filter is None and (codes.low_nibbles is None) != (spec.width.low_bits == 0):
+        raise FormatError(f"section 'codes.lower' doesn't fit codes of {spec.width.bits} bits")
     if partitions is not None and (partitions.squares is None) != (codes.squares is None):
         raise FormatError("the cells are not those of these codes: only one has squares")
     if partitions is not None and partitions.inv_norms is not None and not spec.metric.normalized:
         raise FormatError("section 'cells.inv_norms' doesn't fit the metric")
-    if partitions is not None and partitions.relative and not (n_coded and spec.bits == 4):
+    if partitions is not None and partitions.relative and not (n_coded and spec.width.is_coarse):
         raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
 
 
@@ -336,7 +337,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         "dim": lambda v: v is None or (_is_int(v) and 1 <= v <= checks.MOST_DIM),
         "count": lambda v: _is_int(v) and 0 <= v < 2**48,
         "next_id": lambda v: _is_int(v) and 0 <= v <= 2**63,
-        "codes": lambda v: v in CODE_BITS,
+        "codes": lambda v: v in CODE_WIDTHS,
         "cells": lambda v: v is None or v == "auto" or (
             _is_int(v) and 1 <= v < 2**63),
         "keep_vectors": lambda v: isinstance(v, bool),

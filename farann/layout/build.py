@@ -17,8 +17,9 @@ from farann.layout.coding import Builder, whole_panels
 from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
 from farann.layout.partitions import describe, number_of_partitions
 from farann.layout.transform_choice import transform_for
-from farann.quantize.int4 import shape_of
+from farann.quantize.coarse import shape_of
 from farann.quantize.kmeans import Space, partition
+from farann.quantize.projection import Projection
 from farann.quantize.query_sample import directions_of, moment_of
 from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
 from farann.quantize.scalar import (
@@ -78,7 +79,7 @@ class _Task:
     query_sample: Float32Array
     query_vectors: Float64Array  # of these
     long_answers: Int64Array  # to these
-    pca_filter: Float64Array | None = None
+    pca_filter: Projection | None = None
     shape: Float64Array | None = None
     cost_model: CostModel | None = None
 
@@ -117,13 +118,13 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
     if n == 0 or dim > LARGEST_DIM:
         return Made()
     n_partitions = number_of_partitions(spec.cells, n, isa)
-    few = n < FEW_ROWS and n_partitions == 0 and spec.bits == 8 and spec.vectors
+    few = n < FEW_ROWS and n_partitions == 0 and not spec.width.is_coarse and spec.vectors
     # Of few rows there is nothing to be learned, and no product to be guarded.
     with nullcontext() if few else one_thread():
         query_sample = _sample_queries(rows, spec.seed, queries)
         query_vectors = spec.metric.query_vectors(query_sample, centre)
         # Typical rows in float64: made once, where both ask for them.
-        sample = None if n < FEW_ROWS or spec.bits != 8 or not spec.vectors else sample_of(
+        sample = None if n < FEW_ROWS or spec.width.is_coarse or not spec.vectors else sample_of(
             rows, centre, spec.metric.normalized)
         transform = transform_for(rows, centre, spec, query_vectors, sample)
         extents = measure_rows(rows, centre, spec.metric.normalized, transform, isa, progress,
@@ -136,7 +137,7 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
             extents = extents._replace(limit=float(extents.largest.max()),
                                        outliers=np.empty(0, np.int64))
             builder = builder._replace(extents=extents)
-            return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), bits=spec.bits)))
+            return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), width=spec.width)))
         coded = np.delete(np.arange(n), extents.outliers)
         if few:
             return Made(Layout(builder.lay_out(whole_panels(builder.by_size(coded)))))
@@ -175,13 +176,13 @@ def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) 
 
 
 def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
-    """With what may be looked at first, or how 4-bit codes are to be rounded.
+    """With what may be looked at first, or how coarse codes are to be rounded.
 
     `sample` is one of rows, if there is one already.
     """
     builder, spec = task.builder, task.spec
     n, extents = len(builder.rows), builder.extents
-    if spec.bits == 4:
+    if spec.width.is_coarse:
         task = replace(task, shape=shape_of(extents.transform.query_vectors(task.query_vectors)))
     elif spec.vectors:
         if sample is None:
@@ -190,7 +191,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
                                    task.answers[:, -1], sample)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
         task = replace(task, cost_model=cost_model, pca_filter=pca_filter)
-    if spec.vectors or spec.bits == 8:
+    if spec.vectors or not spec.width.is_coarse:
         return task
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
     kept = _answering(task.answers, n, 1)[:room]
@@ -221,10 +222,10 @@ def _in_order(task: _Task) -> Made:
         builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)])
     as_rows_lie = False
     if not spec.vectors:
-        as_rows_lie = spec.bits == 8 and len(task.coded) == n and dim < _FEW_DIMENSIONS
+        as_rows_lie = not spec.width.is_coarse and len(task.coded) == n and dim < _FEW_DIMENSIONS
         order = task.coded if as_rows_lie else builder.by_size(task.coded)
     order = whole_panels(order)
-    arrays = builder.lay_out(order, task.pca_filter, spec.bits, task.shape)
+    arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
     if bounds_tell and lengths is not None:
         arrays = builder.with_key_bounds(arrays, order, lengths, mean_query, along)
     if as_rows_lie:
@@ -236,7 +237,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     """With partitions, after rows that answer many queries."""
     builder, spec = task.builder, task.spec
     n, extents, threads = len(builder.rows), builder.extents, builder.threads
-    relative = spec.bits == 4 and not spec.vectors
+    relative = spec.width.is_coarse and not spec.vectors
     caps = _inside_partitions(task)
     # Rows before all partitions have no mean to be relative to; the best keep their vectors. Those
     # of caps answer no query from elsewhere.
@@ -255,7 +256,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         partitions = replace(partitions, relative=True)
         builder = builder.relative_to(Origins(partitions, labels))
         order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
-    arrays = builder.lay_out(order, task.pca_filter, spec.bits, task.shape)
+    arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
     return _made(replace(task, builder=builder), arrays, partitions)
 
 
@@ -277,7 +278,7 @@ def code_more(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str, e
     """Code rows by extents that others gave, laid out by size."""
     builder = Builder(rows, centre, spec.metric, isa, extents, False)
     order = builder.by_size(np.arange(len(rows)))
-    return builder.lay_out(whole_panels(order), bits=spec.bits, shape=shape)
+    return builder.lay_out(whole_panels(order), width=spec.width, shape=shape)
 
 
 def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:

@@ -10,11 +10,14 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
+from farann.contract.code_widths import INT8, CodeWidth
 from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import MetricTraits
 from farann.layout.cost_model import MeanQueryDirection, along_and_across
-from farann.quantize import projection
-from farann.quantize.int4 import code_int4
+from farann.quantize.coarse import code_coarse
+from farann.quantize.nibbles import empty_panels
+from farann.quantize.pca_filter import code_along
+from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Origins
 from farann.quantize.scalar import (
     CodedBlock,
@@ -24,7 +27,6 @@ from farann.quantize.scalar import (
     bounds_from,
     centred,
     code_rows,
-    empty_panels,
     largest_of_panels,
     places_of,
     sample_of,
@@ -79,7 +81,7 @@ class Builder(NamedTuple):
         each(measure, blocks_of(len(self.rows)), self.threads)
         return found
 
-    def along_and_across(self, direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+    def along_and_across(self, direction: Projection) -> tuple[Float64Array, Float64Array]:
         """What each row is along a direction, and how long what is left of it."""
         along, across = np.empty(len(self.rows)), np.empty(len(self.rows))
 
@@ -125,8 +127,9 @@ class Builder(NamedTuple):
         return self._replace(origins=origins,
                              extents=extents._replace(largest=largest, limit=limit))
 
-    def lay_out(self, order: Int64Array, pca_filter: Float64Array | None = None, bits: int = 8,
-                shape: Float64Array | None = None, rest_step: float = 0.0) -> CodeArrays:
+    def lay_out(self, order: Int64Array, pca_filter: Projection | None = None,
+                width: CodeWidth = INT8, shape: Float64Array | None = None,
+                rest_step: float = 0.0) -> CodeArrays:
         """Code rows in an order of slots, -1 for none, in whole panels.
 
         With a PCA filter what is outside it has the `rest_step`, or one of its own.
@@ -137,7 +140,7 @@ class Builder(NamedTuple):
         places = places_of(order, n)
         inv_scale = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
         panels, low_nibbles = empty_panels(len(order), self.extents.transform.width, True)
-        low_nibbles = None if bits == 4 else low_nibbles
+        low_nibbles = low_nibbles if width.low_bits else None
         squares, low_nibble_norm = self._room(len(order)), np.zeros(len(order), np.float32)
         of_rows = inv_scale[np.maximum(places, 0) // panel]
 
@@ -148,8 +151,8 @@ class Builder(NamedTuple):
             if squares is not None:
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
 
-        extremes = self._code(of_rows, lay) if bits == 8 else code_int4(
-            self.rows, self.centre, self.metric.normalized, self.extents, of_rows, shape,
+        extremes = self._code(of_rows, lay) if not width.is_coarse else code_coarse(
+            self.rows, self.centre, self.metric.normalized, self.extents, of_rows, width, shape,
             self.origins, lay, self.progress, self.threads)
         return CodeArrays(
             panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale, squares=squares,
@@ -157,10 +160,10 @@ class Builder(NamedTuple):
             bounds=self._bounds(extremes), slots=self._slots(order), outliers=self.extents.outliers,
             **self.extents.transform._asdict())
 
-    def _lay_out_along(self, order: Int64Array, pca_filter: Float64Array,
+    def _lay_out_along(self, order: Int64Array, pca_filter: Projection,
                        rest_step: float) -> CodeArrays:
         places = places_of(order, len(self.rows))
-        along = projection.code_along(
+        along = code_along(
             pca_filter, self.rows, self.centre, self.metric.normalized, self.extents.outliers,
             order, places, rest_step, self.threads)
         panel = _core.code_rows(1)

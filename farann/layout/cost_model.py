@@ -8,7 +8,8 @@ import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.metric_traits import MetricTraits
-from farann.quantize import projection
+from farann.quantize import pca_filter
+from farann.quantize.projection import Projection, directions
 from farann.quantize.scalar import centred
 
 # Queries that costs are estimated from.
@@ -16,8 +17,7 @@ _QUERIES = 128
 # Key bounds are kept if sample queries can leave out such a share of the rows by them.
 _WORTH_AN_ORDER = 0.1
 # In the order of rows the mean query direction counts so many times, which leaves the fewest rows.
-# And of |y|^2, what pays for a direction that is not quite of length 1.
-_DIRECTION_COUNTS, _REST_SHARE = 2.0, 1e-9
+_DIRECTION_COUNTS = 2.0
 
 
 class CostModel(NamedTuple):
@@ -57,7 +57,7 @@ class CostModel(NamedTuple):
         if self.squared or not 1e-30 < length < 1e30:
             return None
         direction = total / length
-        direction /= np.linalg.norm(direction)
+        direction = Projection((direction / np.linalg.norm(direction))[np.newaxis])
         along, across = along_and_across(query_vectors, direction)
         return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
@@ -79,7 +79,7 @@ class MeanQueryDirection(NamedTuple):
     """A direction that query vectors have in common, and their means: of products with it, and of
     the length of the rest."""
 
-    direction: Float64Array
+    direction: Projection
     along: float
     across: float
 
@@ -89,11 +89,10 @@ class MeanQueryDirection(NamedTuple):
 
 
 def along_and_across(vectors: Float64Array,
-                     direction: Float64Array) -> tuple[Float64Array, Float64Array]:
+                     direction: Projection) -> tuple[Float64Array, Float64Array]:
     """What vectors are along a direction, and how long what is left of them, rounded up."""
-    along = vectors @ direction
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    return along, np.sqrt(np.maximum(squares - along**2, 0.0) + _REST_SHARE * squares)
+    along = direction.along(vectors)
+    return along[:, 0], direction.residual_norms(vectors, along)
 
 
 def _lengths(vectors: Float64Array) -> Float64Array:
@@ -117,8 +116,8 @@ def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
     return CostModel(sample, query_vectors, thresholds, metric.adds_squared_norm)
 
 
-def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Float64Array | None:
+def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
     """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays."""
-    found = projection.directions(cost_model.rows, seed)
-    return projection.choose(found, cost_model.rows, n, cost_model.query_vectors,
+    found = directions(cost_model.rows, seed)
+    return pca_filter.choose(found, cost_model.rows, n, cost_model.query_vectors,
                              cost_model.thresholds, cost_model.squared, width, seed)

@@ -17,9 +17,10 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout import build
-from farann.quantize.int4 import shape_of
+from farann.quantize.coarse import shape_of
+from farann.quantize.nibbles import empty_panels
 from farann.quantize.records import CodeArrays, CodeBounds, Layout
-from farann.quantize.scalar import Extents, blocks_of, empty_panels
+from farann.quantize.scalar import Extents, blocks_of
 from farann.runtime.process import ieee_arithmetic
 
 # Added rows whose coordinates are so many times as large as any before stay float32.
@@ -138,7 +139,7 @@ def extended(layout: Layout, n_rows: int, rows: RowArray, centre: Float64Array,
 
 def _shape(rows: RowArray, centre: Float64Array, spec: IndexSpec,
            codes: CodeArrays) -> Float64Array | None:
-    if spec.bits == 8:
+    if not spec.width.is_coarse:
         return None
     sample = _core.widened(rows[:: -(-len(rows) // _SAMPLE)])
     return shape_of(codes.transform.query_vectors(spec.metric.query_vectors(sample, centre)))

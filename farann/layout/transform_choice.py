@@ -8,6 +8,7 @@ from farann import _core
 from farann._types import Float64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.quantize import projection
+from farann.quantize.projection import Projection
 from farann.quantize.query_sample import directions_of
 from farann.quantize.scalar import FEW_ROWS, sample_of
 from farann.quantize.transform import Transform, rotation_signs
@@ -30,9 +31,9 @@ def transform_for(rows: RowArray, centre: Float64Array, spec: IndexSpec,
     `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
     """
     transform = Transform(rotation_signs(rows.shape[1], spec.seed))
-    # The rounding of 4-bit codes does better by what queries have in common.
+    # The rounding of coarse codes does better by what queries have in common.
     squared = spec.metric.adds_squared_norm
-    if spec.bits != 8 or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
+    if spec.width.is_coarse or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
         return transform
     with one_thread():
         if sample is None:
@@ -81,7 +82,7 @@ def mean_direction_scaling_for(sample: Float64Array,
     return mean_direction_scaling
 
 
-def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Float64Array | None:
+def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Projection | None:
     """The fewest principal axes of rows, in whole groups, along which coding them does as well.
 
     Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
@@ -95,16 +96,17 @@ def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> F
     # The mean square of products, which are about zero on average as rows are centred.
     squares = (sample.T @ sample) * (directions.T @ directions)
     differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(directions)))
-    numbers = np.arange(4, min(len(found), _core.MOST_AXES) + 1, 4)
+    numbers = np.arange(4, min(len(found), projection.MOST_DIRECTIONS) + 1, 4)
     for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
         if -(-dim // 4) * 4 <= number:
             break
-        if _passing(sample, directions, found[:number]) <= _MOST_PASSING:
-            return np.ascontiguousarray(found[:number])
+        axes = Projection(np.ascontiguousarray(found[:number]))
+        if _passing(sample, directions, axes) <= _MOST_PASSING:
+            return axes
     return None
 
 
-def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Float64Array) -> float:
+def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Projection) -> float:
     """Rows of a sample that may beat its best for all that axes tell, a query on average.
 
     Where answers are very near to each other, little outside the axes hides them among others.
@@ -113,10 +115,10 @@ def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Float64Ar
     sample = sample - np.median(sample, axis=0)
     directions = directions[:: -(-len(directions) // _ASKED)]
     best = (sample @ directions.T).max(axis=0)
-    along = (sample @ pca_axes.T) @ (pca_axes @ directions.T)
+    along = pca_axes.along(sample) @ pca_axes.along(directions).T
     # A few rows that are large may be left out of the codes.
-    far = np.quantile(_left(sample, pca_axes)[:, -1], 0.99, method="lower")
-    outside = _left(directions, pca_axes)[:, -1] * far
+    far = np.quantile(_left(sample, pca_axes.directions)[:, -1], 0.99, method="lower")
+    outside = _left(directions, pca_axes.directions)[:, -1] * far
     return float((along >= best - outside).sum(axis=0).mean())
 
 

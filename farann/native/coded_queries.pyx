@@ -117,19 +117,16 @@ cdef class CodedQueries:
 
     cdef void project_on_mean_direction(self, Query *query, const double *vector) noexcept nogil:
         """See what a query vector is along the mean query direction, and how long the rest is."""
-        cdef const double *direction = &self.codes.mean_query_direction[0, 0]
-        query.across = sqrt(farann_along(self.batch.kernels, direction, 1,
-                                         self.codes.mean_query_direction.shape[1], vector,
-                                         &query.along))
+        query.across = self.codes.mean_query_direction.residual_norm(self.batch.kernels, vector,
+                                                                     &query.along)
 
     cdef void encode_for_pca_filter(self, Query *query, const double *vector,
                                     uint32_t *codes) noexcept nogil:
         """Code a query along the basis, for the PCA filter."""
         cdef const farann_kernels *kernels = self.batch.kernels
-        cdef int64_t m = self.codes.pca_filter.shape[0], dim = self.codes.pca_filter.shape[1], j
+        cdef int64_t m = self.codes.pca_filter.n, j
         cdef double *along = self.batch.query_vector + padded(self.batch.dim)
-        cdef double rest = sqrt(farann_along(kernels, &self.codes.pca_filter[0, 0], m, dim, vector,
-                                             along))
+        cdef double rest = self.codes.pca_filter.residual_norm(kernels, vector, along)
         for j in range(m, padded(m)):
             along[j] = 0.0
         farann_code_query(kernels, along, rest, &self.codes.scan_bounds,

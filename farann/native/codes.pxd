@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-from farann.native.encoding cimport Transform
+from farann.native.encoding cimport Projection, Transform
 from farann.native.kernels cimport farann_code_bounds, farann_coded_rows
 
 
@@ -11,11 +11,11 @@ cdef class Codes:
     cdef const float[::1] inv_scale, low_nibble_norm, squares, whole_inv_scale, whole_squares
     cdef const int32_t[::1] slots
     cdef Transform transform
-    cdef double[:, ::1] pca_filter  # padded with zeros to a multiple of 8
+    cdef Projection pca_filter  # or None
     cdef const int64_t[::1] outliers
     # None, or the largest |z| from each panel on, or what isn't along; in runs: as given.
     cdef double[::1] max_norm
-    cdef double[:, ::1] mean_query_direction  # None, or a direction, padded with zeros
+    cdef Projection mean_query_direction  # one direction, or None
     cdef double[::1] max_along  # the most along it, likewise
     cdef farann_coded_rows scanned, refined
     cdef farann_coded_rows hubs  # with a basis: the first rows, in panels of whole codes

@@ -3,7 +3,7 @@
 from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t
 
-from farann.native.encoding cimport Transform, orthonormal
+from farann.native.encoding cimport Projection, Transform
 from farann.native.kernels cimport *
 
 import numpy as np
@@ -62,8 +62,7 @@ cdef class Codes:
         weight w and codes c, the first two less the mean that it is relative to; the unit of the
         rest, or 0; of what is outside the `axes`, the largest |z'| and |w z'|, and the
         root of the mean of |z'|^2.
-    pca_filter : float64 (m, dim) or None
-        Orthonormal directions.
+    pca_filter : Projection or None
     whole : uint8 (n_positions, 4 * ceil(n_coded / 4)) or None
         With a basis: codes of all coordinates, row after row.
     whole_inv_scale : float32 (n_positions,) or None
@@ -72,13 +71,13 @@ cdef class Codes:
     max_norm : float32 (n_positions / 16,) or None
         The largest |z| of a panel's rows, where these lie by it; with a `lead`, of what is not
         along it.
-    mean_query_direction : float64 (dim,) or None
-        A direction, of length 1, not under l2.
+    mean_query_direction : Projection or None
+        One direction, not under l2.
     max_along : float32 (n_positions / 16,) or None
         The most that a panel's rows are along the lead.
     mean_direction_scaling : float64 (dim,) or None
         Of rows before they are coded, see `Transform`; not under l2, nor for 4-bit codes.
-    pca_axes : float64 (n_coded, dim) or None
+    pca_axes : Projection or None
         What rows are coded along, see `Transform`; not without vectors.
     """
 
@@ -150,9 +149,9 @@ cdef class Codes:
                                    and n * self.panels.shape[1] > CACHED_BYTES)
         self.scanned.groups = self.groups
         if self.has_pca_filter:
-            self.pca_filter = orthonormal(arrays.pca_filter, self.dim, "basis")
+            self.pca_filter = Projection(arrays.pca_filter, self.dim, "basis")
             # The last group is for the length of the rest.
-            parts = (self.pca_filter.shape[0] - 1) // FARANN_CODE_GROUP + 2
+            parts = (self.pca_filter.n - 1) // FARANN_CODE_GROUP + 2
             self.scanned.groups = parts
             if (self.low_nibble_norm is not None or has_lower or self.whole is None
                     or self.whole.shape[0] != n
@@ -174,7 +173,7 @@ cdef class Codes:
             self.scanned.low_nibbles = &self.low_nibbles[0, 0]
         self.scan_bounds = bounds_of(
             arrays.bounds, arrays.inv_scale, arrays.squares, n,
-            self.pca_filter.shape[0] if self.has_pca_filter else self.n_coded)
+            self.pca_filter.n if self.has_pca_filter else self.n_coded)
         if self.has_pca_filter != (self.scan_bounds.rest_unit > 0.0):
             raise ValueError("the rest has a unit, if there is one")
         if self.squares is not None:
@@ -194,9 +193,9 @@ cdef class Codes:
                 raise ValueError("a lead needs what the rows of each panel are along it, and else")
             if not np.isfinite(along).all():
                 raise ValueError("what rows are along a lead must be finite")
-            if lead.shape != (self.dim,):
-                raise ValueError("the lead must be a direction of the rows' space")
-            self.mean_query_direction = orthonormal(lead[None], self.dim, "lead")
+            if len(lead) != 1:
+                raise ValueError("the lead must be one direction")
+            self.mean_query_direction = Projection(lead, self.dim, "lead")
             self.max_along = most_from_each_on(along, in_runs)
 
     cdef take_whole(self, arrays):

@@ -2,19 +2,24 @@
 
 from libc.stdint cimport int64_t
 
-from farann.native.kernels cimport farann_transform
+from farann.native.kernels cimport farann_kernels, farann_transform
 
 cdef enum:
     # Directions of a PCA filter; what rounding may do to their products grows with the number.
     LARGEST_BASIS = 128
 
 
+cdef class Projection:
+    cdef double[:, ::1] directions  # with zeros up to a multiple of 8
+    cdef int64_t n
+
+    cdef double residual_norm(self, const farann_kernels *kernels, const double *vector,
+                              double *along) noexcept nogil
+
+
 cdef class Transform:
     cdef farann_transform given
     cdef double[:, ::1] signs
     cdef double[::1] mean_direction  # with zeros up to a multiple of 8
-    cdef double[:, ::1] axes  # likewise
+    cdef Projection axes
     cdef int64_t dim
-
-
-cdef orthonormal(basis, dim, str name)

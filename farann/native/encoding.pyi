@@ -5,16 +5,21 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from farann.quantize import projection
+
 CODE_SPAN: Final[int]
 MOST_SCALING: Final[int]
 MOST_AXES: Final[int]
+
+class Projection:
+    def __init__(self, given: projection.Projection, dim: int, name: str) -> None: ...
 
 class Transform:
     def __init__(
         self,
         signs: npt.NDArray[np.int8],
         mean_direction: npt.NDArray[np.float64] | None = None,
-        axes: npt.NDArray[np.float64] | None = None,
+        axes: projection.Projection | None = None,
     ) -> None: ...
 
 def code_rows(n: int) -> int: ...
@@ -27,7 +32,7 @@ def code_extents(
     unit: bool,
     signs: npt.NDArray[np.int8],
     mean_direction: npt.NDArray[np.float64] | None,
-    axes: npt.NDArray[np.float64] | None,
+    axes: projection.Projection | None,
     isa: str,
     extents: npt.NDArray[np.float64],
 ) -> None: ...
@@ -37,7 +42,7 @@ def encode_rows(
     unit: bool,
     signs: npt.NDArray[np.int8],
     mean_direction: npt.NDArray[np.float64] | None,
-    axes: npt.NDArray[np.float64] | None,
+    axes: projection.Projection | None,
     inv_scale: npt.NDArray[np.float32],
     isa: str,
     codes: npt.NDArray[np.uint8],

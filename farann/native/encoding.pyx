@@ -1,6 +1,7 @@
 """Rows as 8-bit codes: what they go through before, coding them, laying the codes out in panels."""
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport sqrt
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 
 from farann.native.kernels cimport *
@@ -21,6 +22,38 @@ def code_rows(int64_t n):
     return whole_panels(n)
 
 
+cdef class Projection:
+    """Orthonormal directions, as `quantize.projection.Projection` has them.
+
+    Parameters
+    ----------
+    given : Projection
+    dim : int
+        What vectors have.
+    name : str
+        Of the argument, for errors.
+    """
+
+    def __init__(self, given, int64_t dim, str name):
+        directions = np.asarray(given.directions, np.float64)
+        if (directions.ndim != 2 or not 1 <= directions.shape[0] <= min(dim, LARGEST_BASIS)
+                or directions.shape[1] != dim):
+            raise ValueError(f"{name} must be up to {LARGEST_BASIS} directions of the rows' space")
+        # First that products stay finite; NaN fails this, too.
+        if not (np.abs(directions).max() < 2.0
+                and np.linalg.norm(directions @ directions.T - np.eye(len(directions))) < 1e-12):
+            raise ValueError(f"{name} must be orthonormal")
+        self.n = len(directions)
+        self.directions = np.zeros((self.n, (dim + 7) // 8 * 8))
+        np.asarray(self.directions)[:, :dim] = directions
+
+    cdef double residual_norm(self, const farann_kernels *kernels, const double *vector,
+                              double *along) noexcept nogil:
+        """Write what a padded vector is along each direction; how long the rest is, rounded up."""
+        return sqrt(farann_along(kernels, &self.directions[0, 0], self.n, self.directions.shape[1],
+                                 vector, along))
+
+
 cdef class Transform:
     """What vectors go through before they are coded: the mean direction that they are scaled along, axes, if only what
     they are along these is coded, and a rotation.
@@ -31,8 +64,8 @@ cdef class Transform:
         Of the rotation.
     mean_direction : float64 (dim,) or None
         p: rows are multiplied with I + p p', weights with its inverse.
-    axes : float64 (n_coded, dim) or None
-        Orthonormal directions; None: all dim coordinates are coded.
+    axes : Projection or None
+        n_coded directions; None: all dim coordinates are coded.
     """
 
     def __init__(self, const int8_t[:, ::1] signs, mean_direction=None, axes=None):
@@ -43,11 +76,11 @@ cdef class Transform:
         self.signs = np.array(signs, np.float64)
         self.given = farann_transform(&self.signs[0, 0], NULL, 1.0, NULL, dim)
         if axes is not None:
-            if np.ndim(axes) != 2 or len(axes) != dim:
+            if np.ndim(axes.directions) != 2 or len(axes.directions) != dim:
                 raise ValueError("there must be signs for each of the axes")
-            dim = axes.shape[1]
-            self.axes = orthonormal(axes, dim, "axes")
-            self.given.axes = &self.axes[0, 0]
+            dim = axes.directions.shape[1]
+            self.axes = Projection(axes, dim, "axes")
+            self.given.axes = &self.axes.directions[0, 0]
         self.dim = dim
         if mean_direction is None:
             return
@@ -154,18 +187,3 @@ def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halve
         with nogil:
             farann_pack_codes(&rows[0, 0], &places[0], places.shape[0], groups, halves,
                               &panels[0, 0], NULL if lower is None else &lower[0, 0])
-
-
-cdef orthonormal(basis, dim, str name):
-    """Directions with zeros behind each; ValueError if they aren't orthonormal."""
-    basis = np.asarray(basis, np.float64)
-    if (basis.ndim != 2 or not 1 <= basis.shape[0] <= min(dim, LARGEST_BASIS)
-            or basis.shape[1] != dim):
-        raise ValueError(f"{name} must be up to {LARGEST_BASIS} directions of the rows' space")
-    # First that products stay finite; NaN fails this, too.
-    if not (np.abs(basis).max() < 2.0
-            and np.linalg.norm(basis @ basis.T - np.eye(len(basis))) < 1e-12):
-        raise ValueError(f"{name} must be orthonormal")
-    whole = np.zeros((len(basis), -(-dim // 8) * 8))
-    whole[:, :dim] = basis
-    return whole

@@ -6,8 +6,8 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
+from farann.contract.code_widths import INT4
 from farann.contract.metric_traits import MetricTraits
-from farann.quantize.int4 import MIDDLE
 from farann.quantize.records import CodeArrays, Layout
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.process import ieee_arithmetic
@@ -33,7 +33,7 @@ def _centred_rows(layout: Layout, outlier_rows: RowArray, slots: Int64Array,
     values = codes.bytes_at(positions).astype(np.float64)[:, : len(centre)]
     values -= 128.0
     if codes.low_nibbles is None:
-        values += MIDDLE
+        values += INT4.middle
     inv_scale = codes.inv_scale.astype(np.float64)[positions // 16]
     values /= inv_scale[:, None]
     if partitions is not None and partitions.relative:

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann.contract.errors import FormatError
+from farann.quantize.nibbles import bytes_at
+from farann.quantize.projection import Projection
 from farann.quantize.transform import Transform
 
 
@@ -41,6 +43,22 @@ def _array(dtype: Any, ndim: int, section: str | None = None) -> Mapping[str, An
     return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim, "section": section})
 
 
+def _projection(ndim: int, section: str) -> Mapping[str, Any]:
+    """Of a field: directions, which a file keeps as a section; a single one has one dimension."""
+    return MappingProxyType({**_array(np.float64, ndim, section), "projection": True})
+
+
+class _Kept(NamedTuple):
+    """A field that a file keeps."""
+
+    name: str
+    section: str
+    dtype: np.dtype[Any]
+    ndim: int
+    needed: bool  # there is none without it
+    is_projection: bool
+
+
 class Record:
     """Arrays, and a few values, by name; read-only."""
 
@@ -52,22 +70,29 @@ class Record:
         FormatError if one is missing, or is none of these.
         """
         parts: dict[str, Any] = {}
-        for name, section, dtype, ndim, needed in cls._arrays():
-            array = sections.get(f"{of}.{section}")
+        for part in cls._arrays():
+            name = f"{of}.{part.section}"
+            array = sections.get(name)
             if array is None:
-                if needed:
-                    raise FormatError(f"section '{of}.{section}' is missing")
-            elif array.dtype != dtype or array.ndim != ndim:
-                raise FormatError(f"section '{of}.{section}': expected {dtype} in {ndim} "
+                if part.needed:
+                    raise FormatError(f"section '{name}' is missing")
+            elif array.dtype != part.dtype or array.ndim != part.ndim:
+                raise FormatError(f"section '{name}': expected {part.dtype} in {part.ndim} "
                                   f"dimensions, got {array.dtype} {array.shape}")
             else:
-                parts[name] = array
+                parts[part.name] = Projection(np.atleast_2d(array)) if part.is_projection else array
         return cls(**parts, **values)
 
     def sections(self, of: str) -> dict[str, npt.NDArray[Any]]:
         """The arrays as a file has them."""
-        arrays = {f"{of}.{section}": getattr(self, name) for name, section, *_ in self._arrays()}
-        return {name: array for name, array in arrays.items() if array is not None}
+        found: dict[str, npt.NDArray[Any]] = {}
+        for part in self._arrays():
+            value = getattr(self, part.name)
+            if isinstance(value, Projection):
+                value = value.directions if part.ndim == 2 else value.directions[0]
+            if value is not None:
+                found[f"{of}.{part.section}"] = value
+        return found
 
     @property
     def nbytes(self) -> int:
@@ -75,10 +100,10 @@ class Record:
         return sum(int(array.nbytes) for array in self.sections("").values())
 
     @classmethod
-    def _arrays(cls) -> list[tuple[str, str, np.dtype[Any], int, bool]]:
-        """Name, section, type and dimensions of each array, and whether none can do without it."""
-        return [(part.name, part.metadata["section"] or part.name, part.metadata["dtype"],
-                 part.metadata["ndim"], part.default is not None)
+    def _arrays(cls) -> list[_Kept]:
+        return [_Kept(part.name, part.metadata["section"] or part.name, part.metadata["dtype"],
+                      part.metadata["ndim"], part.default is not None,
+                      "projection" in part.metadata)
                 for part in fields(cls) if part.metadata]  # type: ignore[arg-type]
 
 
@@ -96,7 +121,7 @@ class CodeArrays(Record):
     slots: Int32Array | None = field(default=None, metadata=_array(np.int32, 1))
     outliers: Int64Array = field(metadata=_array(np.int64, 1))
     bounds: CodeBounds
-    pca_filter: Float64Array | None = field(default=None, metadata=_array(np.float64, 2, "basis"))
+    pca_filter: Projection | None = field(default=None, metadata=_projection(2, "basis"))
     whole: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2))
     whole_inv_scale: Float32Array | None = field(
         default=None, metadata=_array(np.float32, 1, "whole_weights"))
@@ -105,13 +130,12 @@ class CodeArrays(Record):
     # |z| of each panel at most, or of what isn't along the mean query direction.
     max_norm: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "longest"))
     # A direction that query vectors have in common, and of each panel the most along it.
-    mean_query_direction: Float64Array | None = field(
-        default=None, metadata=_array(np.float64, 1, "lead"))
+    mean_query_direction: Projection | None = field(default=None, metadata=_projection(1, "lead"))
     max_along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "along"))
     # What rows go through before they are coded, see `Transform`.
     mean_direction_scaling: Float64Array | None = field(
         default=None, metadata=_array(np.float64, 1, "stretch"))
-    pca_axes: Float64Array | None = field(default=None, metadata=_array(np.float64, 2, "axes"))
+    pca_axes: Projection | None = field(default=None, metadata=_projection(2, "axes"))
 
     def native(self, n_rows: int, dim: int) -> _core.Codes:
         """The same as the core has it; ValueError or TypeError if the arrays don't fit."""
@@ -129,15 +153,7 @@ class CodeArrays(Record):
 
     def bytes_at(self, positions: Int64Array) -> UInt8Array:
         """Codes + 128 at some positions of nibbles; low nibbles 0 where they aren't kept."""
-        pairs = self.panels.shape[1] // 4
-        panel, row = positions // 16, positions % 16
-        high = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
-        halves = np.stack([high & 15, high >> 4], axis=2) << 4
-        if self.low_nibbles is not None:
-            own = self.low_nibbles.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
-            halves |= np.stack([own & 15, own >> 4], axis=2)
-        codes: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
-        return codes
+        return bytes_at(positions, self.panels, self.low_nibbles)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)

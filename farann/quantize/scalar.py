@@ -158,15 +158,6 @@ def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBound
     return CodeBounds(residual, length, unknown, norm, 0.0, outside, outside_length, outside_usual)
 
 
-def empty_panels(n_positions: int, width: int, halves: bool) -> tuple[UInt8Array,
-                                                                     UInt8Array | None]:
-    """Panels with nothing in them, for codes of so many bytes; whole or as nibbles."""
-    if not halves:
-        return np.zeros((n_positions, width), np.uint8), None
-    shape = (n_positions, 4 * -(-width // 8))
-    return np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-
-
 def places_of(order: Int64Array, n: int) -> Int64Array:
     """Where an order of slots, -1 for none, has each of n rows; -1 for nowhere."""
     places = np.full(n, -1, np.int64)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float64Array
+from farann.quantize.projection import Projection
 from farann.runtime.dispatch import default_isa
 
 ROTATION_ROUNDS = 3
@@ -30,7 +31,7 @@ class Transform(NamedTuple):
 
     signs: npt.NDArray[np.int8]
     mean_direction_scaling: Float64Array | None = None
-    pca_axes: Float64Array | None = None
+    pca_axes: Projection | None = None
 
     @property
     def n_coded(self) -> int:
@@ -55,13 +56,13 @@ class Transform(NamedTuple):
         if self.pca_axes is None:
             return 0.0
         vectors = self.stretched(vectors)
-        left = vectors - self._along(vectors) @ self.pca_axes
+        left = vectors - self.pca_axes.back(self.pca_axes.along(vectors))
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
 
     def rows_from(self, vectors: Float64Array) -> Float64Array:
         """The inverse of `rows`, (n, dim), without what is outside the axes."""
         vectors = rotated_back(vectors, self.signs)
-        return self.shrunk(vectors if self.pca_axes is None else vectors @ self.pca_axes)
+        return self.shrunk(vectors if self.pca_axes is None else self.pca_axes.back(vectors))
 
     def stretched(self, vectors: Float64Array) -> Float64Array:
         """Centred rows, multiplied with I + p p'."""
@@ -76,7 +77,7 @@ class Transform(NamedTuple):
         return vectors - np.outer(1.0 / (1.0 + p @ p) * (vectors @ p), p)
 
     def _along(self, vectors: Float64Array) -> Float64Array:
-        return vectors if self.pca_axes is None else vectors @ self.pca_axes.T
+        return vectors if self.pca_axes is None else self.pca_axes.along(vectors)
 
 
 def rotated(vectors: Float64Array, signs: npt.NDArray[np.int8]) -> Float64Array:

@@ -151,7 +151,8 @@ class Labels:
             room = count if self._count == 0 else max(count, self._count * 9 // 8 + 64)
             new._ends = np.empty(room, dtype)
             new._ends[: self._count] = self._ends[: self._count]
-        if len(self._octets) < needed + SPARE:
+        # What was loaded with mmap=True can't be written to, not even at its end.
+        if len(self._octets) < needed + SPARE or not self._octets.flags.writeable:
             room = needed if used == 0 else max(needed, used * 9 // 8)
             new._octets = np.zeros(room + SPARE, np.uint8)
             new._octets[:used] = self._octets[:used]

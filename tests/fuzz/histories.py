@@ -59,8 +59,8 @@ SCALES: dict[str, list[tuple[Any, str, Any]]] = {
               (inside.cost, "_CODED_QUERY", 200.0), (inside.cost, "_CODED_COORDINATE", 2.0)],
     "small": SMALL,
     # Where it would cost more than it saves, too.
-    "first look": [*SMALL, (inside.projection, "_WORTH_IT", 1e9),
-                   (inside.projection, "_LARGEST_SHARE", 99.0)],
+    "first look": [*SMALL, (inside.pca_filter, "_WORTH_IT", 1e9),
+                   (inside.pca_filter, "_LARGEST_SHARE", 99.0)],
 }
 
 

@@ -1,4 +1,4 @@
-"""4-bit codes: the high nibbles of 8-bit ones, rounded so that likely queries see least of it.
+"""Coarse codes: 8-bit ones without their last bits, rounded so that likely queries see least of it.
 
 Without vectors, but with partitions, they are those of what is left of a row less the mean of its
 partition.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from farann._types import Float32Array, Float64Array, Progress, RowArray
+from farann.contract.code_widths import INT4, CodeWidth
 from farann.quantize.records import Origins
 from farann.quantize.scalar import (
     CodedBlock,
@@ -25,8 +26,6 @@ from farann.runtime.parallel import each
 _MOST_SHAPED = 256
 # Of the mean square of a query's coordinates: what any direction is taken to have at least.
 _FLOOR = 0.1
-# What the low nibble of a code is taken for where it isn't kept.
-MIDDLE = 7.5
 
 
 def shape_of(query_vectors: Float64Array) -> Float64Array | None:
@@ -46,13 +45,14 @@ def shape_of(query_vectors: Float64Array) -> Float64Array | None:
     return factor
 
 
-def code_int4(rows: RowArray, centre: Float64Array, normalized: bool, extents: Extents,
-              inv_scale: Float32Array, shape: Float64Array | None, origins: Origins | None,
-              lay: Laying, progress: Progress, threads: int = 1) -> Float64Array:
-    """Code rows as `code_rows` does, but for high nibbles alone, and relative to `origins`.
+def code_coarse(rows: RowArray, centre: Float64Array, normalized: bool, extents: Extents,
+                inv_scale: Float32Array, width: CodeWidth, shape: Float64Array | None,
+                origins: Origins | None, lay: Laying, progress: Progress,
+                threads: int = 1) -> Float64Array:
+    """Code rows as `code_rows` does, but for the first bits alone, and relative to `origins`.
 
-    The low nibbles, which are dropped, come as close to the row as the high ones let them: what
-    is proved about 8-bit codes then holds for these, too.
+    The low nibbles, where these are dropped, come as close to the row as the high ones let them:
+    what is proved about 8-bit codes then holds for these, too.
     """
     n, dim = rows.shape
     coded = ~outliers_of(extents, n)
@@ -62,12 +62,15 @@ def code_int4(rows: RowArray, centre: Float64Array, normalized: bool, extents: E
         z = extents.transform.rows(centred(rows[block], centre, normalized))
         left = z if origins is None else z - origins.of(block, dim)
         scaled = np.where(coded[block, None], left * inv_scale[block, None], 0.0)
-        first = 16.0 * _high_nibbles(scaled, shape) - 128.0
-        whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + 15.0)
+        first = width.step * _first_bits(scaled, width, shape) - 128.0
+        if width.low_bits:  # they lie in whole nibbles, with the middle of what is dropped
+            whole = first + width.step // 2
+        else:
+            whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + (width.step - 1.0))
         codes = np.full((len(z), -(-dim // 4) * 4), 128, np.uint8)
         codes[:, :dim] = whole + 128.0
         squares = (z**2).sum(axis=1)
-        lower = ((whole - first - MIDDLE) ** 2).sum(axis=1)
+        lower = ((np.mod(whole + 128.0, 16.0) - INT4.middle) ** 2).sum(axis=1)
         extremes[block_number(block), :4] = np.stack([
             ((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
             np.where(coded[block], squares, 0.0)]).max(axis=1)
@@ -79,22 +82,24 @@ def code_int4(rows: RowArray, centre: Float64Array, normalized: bool, extents: E
     return largest
 
 
-def _high_nibbles(scaled: Float64Array, shape: Float64Array | None) -> Float64Array:
-    """The high nibble of each coordinate's code + 128, 0 to 15.
+def _first_bits(scaled: Float64Array, width: CodeWidth,
+                shape: Float64Array | None) -> Float64Array:
+    """The first bits of each coordinate's code + 128, as a number from 0 on.
 
     With a shape, coordinate after coordinate from the last, each makes good what the errors of
     those before it do to likely queries, as far as rounding lets it.
     """
     if shape is None:
-        return _nearest(scaled)
-    high, errors = np.empty_like(scaled), np.zeros_like(scaled)
+        return _nearest(scaled, width)
+    first, errors = np.empty_like(scaled), np.zeros_like(scaled)
     for i in range(scaled.shape[1] - 1, -1, -1):
         wanted = scaled[:, i] - errors[:, i + 1 :] @ (shape[i + 1 :, i] / shape[i, i])
-        high[:, i] = _nearest(wanted)
-        errors[:, i] = 16.0 * high[:, i] + (MIDDLE - 128.0) - scaled[:, i]
-    return high
+        first[:, i] = _nearest(wanted, width)
+        errors[:, i] = width.step * first[:, i] + (width.middle - 128.0) - scaled[:, i]
+    return first
 
 
-def _nearest(scaled: Float64Array) -> Float64Array:
-    halves: Float64Array = np.clip(np.floor((scaled + 128.5) / 16.0), 0.0, 15.0)
-    return halves
+def _nearest(scaled: Float64Array, width: CodeWidth) -> Float64Array:
+    first: Float64Array = np.clip(np.floor((scaled + 128.5) / width.step), 0.0,
+                                  256 // width.step - 1.0)
+    return first

@@ -1,0 +1,145 @@
+"""A PCA filter: along how many principal directions, and rows coded along them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
+from farann.quantize.nibbles import empty_panels
+from farann.quantize.projection import MOST_DIRECTIONS, Projection, some_of
+from farann.quantize.records import CodeBounds
+from farann.quantize.scalar import block_number, blocks_of, centred, largest_of_panels
+from farann.runtime.parallel import each
+
+_NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)
+# Costs in multiply-adds, measured: the end of a scanned row, and a row scored again by all its
+# coordinates, which lies anywhere in memory. Thresholds are looser while the search is young.
+_SCAN_END = 8
+_REFINE_ROW, _REFINE_COORDINATE = 2500, 4
+_YOUNG = 2.0
+# A PCA filter must save this share of the whole scan, and codes must not grow beyond this share
+# of the float32 rows.
+_WORTH_IT = 0.8
+_LARGEST_SHARE = 0.35
+# Pays for the rounding of float64, and of a number to float32.
+_UP, _UP32 = 1.0 + 1e-9, 2.0**-23
+
+
+class AlongCodes(NamedTuple):
+    """Panels of codes along a basis, the length of what is outside it in the last group."""
+
+    panels: UInt8Array
+    inv_scale: Float32Array
+    bounds: CodeBounds
+
+
+def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
+           thresholds: Float64Array, squared: bool, width: int, seed: int) -> Projection | None:
+    """As many of the directions as make the search cheapest, or None if none do.
+
+    Parameters
+    ----------
+    found : (m, dim)
+    sample : (s, dim)
+        Centred rows.
+    n_rows : int
+        How many there are of them in all.
+    query_vectors : (q, dim)
+        Of sample queries: keys are <query vector, row>, plus |row|^2 if `squared`.
+    thresholds : (q,)
+        The keys of the rows that their answers end with.
+    width : int
+        Bytes of a row's whole codes.
+    seed : int
+        For the rotation within the space of the directions, which evens their codes out.
+    """
+    dim, sample = sample.shape[1], some_of(sample)
+    along, query_along = sample @ found.T, query_vectors @ found.T
+    squares = np.einsum("ij,ij->i", sample, sample)
+    query_squares = np.einsum("ij,ij->i", query_vectors, query_vectors)
+    best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
+    for m in _NUMBERS:
+        if m > min(len(found), dim // 2) or (
+                width + m + 4 + 8 + 4 * squared > _LARGEST_SHARE * 4 * dim):
+            break
+        rest = np.sqrt(np.maximum(squares - (along[:, :m] ** 2).sum(axis=1), 0.0))
+        query_rest = np.sqrt(np.maximum(
+            query_squares - (query_along[:, :m] ** 2).sum(axis=1), 0.0))
+        bounds = query_along[:, :m] @ along[:, :m].T + query_rest[:, None] * rest
+        if squared:
+            bounds += squares
+        left = _YOUNG * float((bounds >= thresholds[:, None]).mean())
+        cost = n_rows * (m + 4 + _SCAN_END + left * (_REFINE_ROW + _REFINE_COORDINATE * width))
+        if cost < best_cost:
+            best, best_cost = m, cost
+    if best == 0:
+        return None
+    rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
+    return Projection(np.ascontiguousarray(rotation @ found[:best]))
+
+
+def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normalized: bool,
+               outliers: Int64Array, order: Int64Array, places: Int64Array,
+               rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
+    """Code rows, centred, along a basis, each by the inverse scale of its panel.
+
+    `order` has the slots of positions, `places` the position of each row. With a `rest_step` other
+    than 0, scales are such that what is outside the basis fits its 127 steps. What rows are along
+    the basis is computed twice, as keeping it would take as much memory as a good part of the rows.
+    """
+    n, m = len(rows), len(basis)
+    largest, rest = np.zeros(n), np.zeros(n)
+    outlying = np.zeros(n, np.bool_)
+    outlying[outliers] = True
+
+    def coded_vectors(block: slice) -> Float64Array:
+        vectors = centred(rows[block], centre, normalized)
+        vectors[outlying[block]] = 0.0  # float32 might not hold them
+        return vectors
+
+    def measure(block: slice) -> None:
+        vectors = coded_vectors(block)
+        along = basis.along(vectors)
+        largest[block] = np.abs(along).max(axis=1)
+        rest[block] = basis.residual_norms(vectors, along)
+
+    each(measure, blocks_of(n), threads)
+    # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
+    longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
+    room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
+                      longest / _core.CODE_SPAN)
+    if rest_step:
+        room = np.maximum(room, largest_of_panels(rest, order) / (rest_step * (1.0 - _UP32)))
+    inv_scale = (127.0 / room).astype(np.float32)
+    of_row = np.where(places >= 0, inv_scale[np.maximum(places, 0) // _core.code_rows(1)],
+                      np.float32(0.0))
+    rest *= of_row
+    if not rest_step:
+        rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
+    panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
+    extremes = np.zeros((len(blocks_of(n)), 4))
+
+    def code(block: slice) -> None:
+        along = basis.along(coded_vectors(block)).astype(np.float32)
+        exact = along.astype(np.float64)
+        scaled = exact * of_row[block, None]
+        whole = np.clip(np.rint(scaled), -127.0, 127.0)
+        codes = np.full((len(along), panels.shape[1]), 128, np.uint8)
+        codes[:, :m] = whole + 128.0
+        codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_step)[:, None]
+        _core.pack_codes(codes, places[block], False, panels)
+        extremes[block_number(block)] = [
+            _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)]
+
+    each(code, blocks_of(n), threads)
+    residual, length, _, norm = np.sqrt(extremes.max(axis=0)).tolist()
+    return AlongCodes(panels, inv_scale, CodeBounds(
+        (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
+        rest_step))
+
+
+def _largest_square(vectors: Float64Array) -> float:
+    return float(np.einsum("ij,ij->i", vectors, vectors).max())
