@@ -16,13 +16,14 @@ ITEMS = RNG.standard_normal((2, N, 4), dtype=np.float32)
 QUERIES = list(RNG.standard_normal((2, USERS, 4), dtype=np.float32))
 
 
-def feedback(popular: float) -> dict[str, Any]:
+def feedback(popular: float, seed: int = 9) -> dict[str, Any]:
     """What users like by the second model; how popular items are is the first's."""
+    rng = np.random.default_rng(seed)
     chance = np.exp(popular * QUERIES[1] @ ITEMS[0].T).ravel()
-    pairs = RNG.choice(USERS * N, 1200, replace=False, p=chance / chance.sum())
+    pairs = rng.choice(USERS * N, 1200, replace=False, p=chance / chance.sum())
     who, what = np.divmod(pairs, N)
     taste = 2 * (QUERIES[1][who] * ITEMS[1][what]).sum(axis=1)
-    return {"item_ids": what, "labels": RNG.random(1200) < 1 / (1 + np.exp(-taste)), "users": who}
+    return {"item_ids": what, "labels": rng.random(1200) < 1 / (1 + np.exp(-taste)), "users": who}
 
 
 def fit(models: list[SignedModel], queries: list[Any], **given: Any) -> FusionRanker:
