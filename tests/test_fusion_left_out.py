@@ -65,6 +65,7 @@ def test_models_without_feedback_are_left_out() -> None:
             [np.zeros((USERS, 4))], **given)
 
 
+@pytest.mark.filterwarnings("ignore:negative. higher scores don't go")
 def test_a_pair_is_evaluated_by_its_own_pairs() -> None:
     given = feedback(0.0)
     ranker = PosNegRanker(ITEMS[1], ITEMS[0], fusion="convex")
