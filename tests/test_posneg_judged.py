@@ -108,10 +108,10 @@ def test_the_advice_may_be_against_the_ranker() -> None:
     log.labels = np.random.default_rng(3).random(len(log.labels)) < 0.5
     assert "better than chance" in ranker.evaluate(*log.queries, **log.feedback).advice
     small = {name: values[:150] for name, values in Log(1).feedback.items()}
-    assert "alone will do" in ranker.evaluate(*log.queries, **small).advice
+    assert "' will do: this ranker" in ranker.evaluate(*log.queries, **small).advice
     said = (log.queries[0][log.users] * log.items[0][log.what]).sum(axis=1)
     log.labels = said > 0
-    assert "Use 'positive model alone' alone rather than" in ranker.evaluate(
+    assert "Use 'positive model alone' rather than" in ranker.evaluate(
         *log.queries, **log.feedback).advice
     log.labels[:] = True
     assert "No user has both" in ranker.evaluate(*log.queries, **log.feedback).advice

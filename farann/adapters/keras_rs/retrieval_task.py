@@ -104,7 +104,8 @@ class RetrievalTask:
         if sample_weight is not None:
             losses = losses * ops.reshape(_cast(sample_weight, dtype), [-1])
         if batch.labels is not None:
-            losses = losses * ops.where(batch.labels, 1.0, self._dislike_weight)
+            weights = ops.where(batch.labels, 1.0, self._dislike_weight)
+            losses = losses * ops.cast(weights, dtype)
         return ops.sum(losses) if self._reduction == "sum" else ops.mean(losses)
 
 

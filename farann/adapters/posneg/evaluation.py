@@ -15,6 +15,8 @@ from farann.metrics import Interval, Reliability
 
 ORACLE = "oracle"
 THIS = "this ranker"
+# Of fewer users no interval says anything.
+_FEW = 10
 # Weights of models of likes that are tried for a plot.
 _WEIGHTS = np.linspace(0.0, 1.0, 21)
 
@@ -223,6 +225,10 @@ def _advice(methods: list[Method], judged: dict[str, tuple[Float64Array, Float64
     gain = metrics.mean_interval(judged[THIS][2] - judged[best][2])
     if np.isnan(gain.mean):
         return "No user has both likes and dislikes here, so nothing can be compared."
+    both = int((~np.isnan(judged[THIS][2])).sum())
+    if both < _FEW:
+        return (f"Only {both} users have both likes and dislikes here, of {_FEW} that it takes "
+                "to tell ways apart.")
     if all(metrics.mean_interval(judged[name][2]).low <= 0.5 for name in (best, THIS)):
         return "Nothing orders this feedback better than chance; diagnose() may say why."
     what = f"{gain.mean:+.3f} AUC [{gain.low:+.3f}, {gain.high:+.3f}] against {best!r}"
@@ -230,5 +236,5 @@ def _advice(methods: list[Method], judged: dict[str, tuple[Float64Array, Float64
     if gain.low > 0:
         return f"Use this ranker{also}: {what}."
     if gain.high < 0:
-        return f"Use {best!r} alone rather than this ranker: {what}."
-    return f"{best!r} alone will do: this ranker{also} differs by {what}."
+        return f"Use {best!r} rather than this ranker: {what}."
+    return f"{best!r} will do: this ranker{also} differs by {what}."

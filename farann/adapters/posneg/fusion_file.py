@@ -82,7 +82,7 @@ def read(path: str | os.PathLike[str], threads: int | None
     metadata, arrays = container.read_file(path)
     try:
         return _content(metadata, arrays, threads)
-    except FormatError as error:
+    except (TypeError, ValueError, KeyError) as error:  # FormatError is one of them
         raise FormatError(f"{os.fsdecode(path)}: {error}") from None
 
 
@@ -121,14 +121,14 @@ def _blend(fitted: Any, arrays: Arrays, members: Members) -> Blend | None:
         if fitted["preference"] is not None:
             about = _about(arrays, "exposure", members)
             exposure = Exposure(_weights(arrays, "exposure.weights", members),
-                                about.of(members, about.record), about,
+                                about.of(members), about,
                                 checks.to_finite("preference", fitted["preference"]))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"metadata: 'fitted' is not what fit finds: {error}") from None
     if len(lines) != len(members.sides):
         raise FormatError("metadata: 'lines' does not fit the models")
     about = _about(arrays, "about", members)
-    return Blend(lines, _weights(arrays, "weights", members), about.of(members, about.record),
+    return Blend(lines, _weights(arrays, "weights", members), about.of(members),
                  about, chance, personal, exposure, reports)
 
 

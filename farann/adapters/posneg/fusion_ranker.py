@@ -24,11 +24,11 @@ from farann.adapters.posneg.blend import (
 )
 from farann.adapters.posneg.calibration import expit
 from farann.adapters.posneg.hits import FusionHits, fusion_hits
+from farann.adapters.posneg.intercepts import personal_chance
 from farann.adapters.posneg.joint import JointIndex
 from farann.adapters.posneg.judging import JudgedFusion
 from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.options import item_prior_of, preference_of
-from farann.adapters.posneg.replacing import replaced
 from farann.adapters.posneg.scoring import Filters
 from farann.adapters.posneg.signed import (
     Members,
@@ -38,7 +38,6 @@ from farann.adapters.posneg.signed import (
     queries_of,
 )
 from farann.contract import checks
-from farann.contract.errors import FormatError
 from farann.runtime import pool
 
 # Queries answered at a time.
@@ -238,7 +237,7 @@ class FusionRanker(JudgedFusion):
             A new one; this one stays as it is.
         """
         members = members_of(models, self._threads)
-        blend = replaced(self._fitted(), self._members, members)
+        blend = self._fitted().over(self._members, members)
         return FusionRanker.made_of(members, self._item_prior, self._threads, blend)
 
     # ---- asking ----
@@ -250,7 +249,8 @@ class FusionRanker(JudgedFusion):
         Parameters
         ----------
         queries : sequence of array_like (n_queries, dim) or (dim,), or dict by name
-            Of each model. Models that were dropped may have None, or be missing from a dict.
+            Of each model. Models that were dropped may have None, or be missing from a dict,
+            unless they tell what is shown and that counts.
         k : int
             Beyond the number of items answers are padded, as in `Index.search_furthest`.
         exclude, allowed : optional
@@ -267,8 +267,7 @@ class FusionRanker(JudgedFusion):
         FusionHits
         """
         k = checks.to_int("k", k, 1)
-        blend, (asked, single) = self._asked(queries)
-        preference = self._preference(blend, among, exposure)
+        blend, preference, (asked, single) = self._asked(queries, among, exposure)
         n_queries = len(next(each for each in asked if each is not None))
         checks.check_padding(k, n_queries, len(self._members.ids))
         filters = Filters.of(self._members.ids, exclude, allowed, n_queries, single)
@@ -295,9 +294,9 @@ class FusionRanker(JudgedFusion):
         KeyError
             If an item is unknown.
         """
-        blend, (asked, single) = self._asked(queries)
+        blend, preference, (asked, single) = self._asked(queries, among, exposure)
         items = feedback.known_items(self._members.ids, item_ids)
-        blended = Blended(self._members, blend, asked, self._preference(blend, among, exposure))
+        blended = Blended(self._members, blend, asked, preference)
         return self._hits(blend, asked, blended(items), single, items)
 
     def probability(self, log_odds: npt.ArrayLike, users: npt.ArrayLike | None = None
@@ -319,7 +318,7 @@ class FusionRanker(JudgedFusion):
         given = checks.to_numbers("log_odds", log_odds)
         if users is None:
             return expit(blend.chance(given))
-        return feedback.personal_chance(blend.personal, blend.chance, given, users)
+        return personal_chance(blend.personal, blend.chance, given, users)
 
     # ---- files ----
 
@@ -337,12 +336,7 @@ class FusionRanker(JudgedFusion):
             If the file is no such ranker, is truncated or altered, or of a newer version.
         """
         threads = checks.to_threads(threads)
-        try:
-            members, item_prior, blend = fusion_file.read(path, threads)
-        except (TypeError, ValueError, KeyError) as error:
-            if isinstance(error, FormatError):
-                raise
-            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
+        members, item_prior, blend = fusion_file.read(path, threads)
         return cls.made_of(members, item_prior, threads, blend)
 
     @classmethod
@@ -375,9 +369,13 @@ class FusionRanker(JudgedFusion):
             raise RuntimeError("fit must be called first: scores are not calibrated yet")
         return blend
 
-    def _asked(self, queries: Any) -> tuple[Blend, tuple[list[Float32Array | None], bool]]:
+    def _asked(self, queries: Any, among: str, exposure: float | None
+               ) -> tuple[Blend, float | None, tuple[list[Float32Array | None], bool]]:
+        """What was learned, how much it counts beside exposure, and checked queries."""
         blend = self._fitted()
-        return blend, queries_of(self._members, queries, blend.kept, single=True)
+        preference = self._preference(blend, among, exposure)
+        return blend, preference, queries_of(
+            self._members, queries, blend.needed(preference is not None), single=True)
 
     def _preference(self, blend: Blend, among: str, exposure: float | None) -> float | None:
         checks.to_choice("among", among, ("all", "shown"))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Int64Array
+from farann._types import Float64Array, Int64Array
 from farann.contract import checks
 from farann.contract.errors import FormatError
 from farann.contract.strings import MOST_BYTES, SPARE, Strings, are_strings, packed, texts_of
@@ -83,6 +83,12 @@ def numbers_of(ids: Ids, wanted: Ids) -> Int64Array:
     """Places of those ids that are among the sorted `ids`; the others are left out."""
     found = places(ids, wanted)
     return found[found >= 0]
+
+
+def by_id(ids: Ids, values: Float64Array, wanted: Ids, other: float = 0.0) -> Float64Array:
+    """Values of sorted ids for other ones; `other` where there is none."""
+    at = places(ids, wanted)
+    return np.where(at < 0, other, values[at])
 
 
 def answers(ids: Ids, items: Int64Array) -> Ids:

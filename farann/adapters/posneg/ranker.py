@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float64Array
-from farann.adapters.posneg import feedback, fitting, retrieval
+from farann.adapters.posneg import feedback, fitting, naming, retrieval
 from farann.adapters.posneg.calibration import RAW, expit
 from farann.adapters.posneg.hits import LinearLogit, PosNegHits, hits_of
+from farann.adapters.posneg.intercepts import personal_chance
 from farann.adapters.posneg.judging import JudgedPair
 from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.options import check_options
-from farann.adapters.posneg.replacing import by_id
 from farann.adapters.posneg.scoring import Filters, Model, Scorer, paired, query_pair
 from farann.adapters.posneg.sides import rows_of_both
 from farann.adapters.posneg.stored import Stored
@@ -267,7 +267,7 @@ class PosNegRanker(Stored, JudgedPair):
         other = PosNegRanker(positive, negative, ids=ids, metric=metric, threads=self._threads,
                              **self._settings())
         other._model = dataclasses.replace(
-            model, items=by_id(self._ids, model.items, other._ids))
+            model, items=naming.by_id(self._ids, model.items, other._ids))
         return other
 
     # ---- asking ----
@@ -366,7 +366,7 @@ class PosNegRanker(Stored, JudgedPair):
         fused = checks.to_numbers("scores", scores)
         finite = np.where(np.isfinite(fused), fused, 0.0)
         chance = (expit(model.probability(finite)) if users is None else
-                  feedback.personal_chance(model.personal, model.probability, finite, users))
+                  personal_chance(model.personal, model.probability, finite, users))
         chance = np.where(np.isneginf(fused), 0.0, chance)  # dropped by the veto
         return np.where(np.isnan(fused), np.nan, chance)
 
