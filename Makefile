@@ -25,6 +25,10 @@ install-adapters = { $(call pip-install,$(1),$(ADAPTERS)) \
 	|| $(call install-extras,$(1),tfrs keras-rs) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
+# Ray is some 80 MB, so it isn't among what tests must have.
+install-ray = $(call install-extras,$(1),ray) \
+	|| echo "Ray can't be had here; tests of sharded indexes on it are skipped"
+
 .PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
 	check-package check-compilers test-wheel test-arm test-avxvnni count-arm wheels compare \
 	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
@@ -49,6 +53,7 @@ $(VENV)/.demo: $(VENV)/.built
 $(VENV)/.test: $(VENV)/.demo
 	@$(call install-extras,$(BIN)/python,test docs)
 	@$(call install-adapters,$(BIN)/python)
+	@$(call install-ray,$(BIN)/python)
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV) || true  # some packages have files that are none
 	@touch $@
 

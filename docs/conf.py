@@ -9,7 +9,8 @@ version = release = farann.__version__
 
 extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
 # The reference of the adapters is built without the libraries that they are for.
-autodoc_mock_imports = ["tensorflow", "tf_keras", "tensorflow_recommenders", "keras", "keras_rs"]
+autodoc_mock_imports = ["tensorflow", "tf_keras", "tensorflow_recommenders", "keras", "keras_rs",
+                        "ray", "fsspec"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

@@ -15,6 +15,7 @@ import farann.adapters.posneg.joint as joint
 import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
+import farann.adapters.ray.building as sharding
 import farann.cli.commands as commands
 import farann.contract.arrow as arrow
 import farann.diverse.mmr as mmr
@@ -60,6 +61,9 @@ from farann.adapters.posneg.fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
 from farann.adapters.posneg.intercepts import fit_weights_within_users
 from farann.adapters.posneg.scoring import Model
 from farann.adapters.posneg.signed import Members
+from farann.adapters.ray.gathering import Gathering, Lost
+from farann.adapters.ray.shard import Shard
+from farann.adapters.ray.storage import Storage
 from farann.cli.arguments import _parser as parser
 from farann.contract.code_widths import CODE_WIDTHS, CodeWidth
 from farann.contract.errors import FormatError

@@ -192,6 +192,18 @@ class DiverseQuestions(PairQuestions):
             hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
+    def _next_by_mmr(self, queries: npt.NDArray[np.float32], picked: npt.NDArray[np.int64],
+                     vectors: npt.NDArray[np.float32], *, diversity: float, exclude: Any = None,
+                     allowed: Any = None, threads: int | None = None) -> mmr.Next:
+        """The next pick of `search_mmr` for each query, after some that may be of other indexes."""
+        store, n = self._laid_out(), len(queries)
+        if store is None or len(store) == 0:
+            return mmr.Next(np.full(n, -1, np.int64), np.full(n, -np.inf), np.full(n, np.nan))
+        row_filters = filters.row_filters(store, exclude, allowed, n, False)
+        source = mmr.Source(store, store.view(self._isa), row_filters)
+        return mmr.next_picks(source, queries, picked, vectors, diversity,
+                              self._threads_for(threads))
+
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None,
                        progress: Progress = False) -> Selection:
