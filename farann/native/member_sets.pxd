@@ -11,6 +11,11 @@ from farann.native.snapshot cimport Segment
 cdef struct MemberSet:
     int64_t first, end  # its members, queries of the batch
     int64_t n_met       # of those, for which the block was scanned by codes
+    int64_t center      # a query in their place, see `SetCenters`
+    bint has_center, has_moments
+    int64_t moments     # where these are in `SetCenters`
+    double gap          # the key over the set is at most that for the center and this
+    int64_t pause, next_pause  # blocks before the center is tried again
     farann_topk found
     farann_filter filter
     double threshold    # a key that every row of the answer reaches
@@ -24,6 +29,9 @@ cdef class MemberSets:
     cdef MemberSet *sets
     cdef double *least      # by row that gets exact keys: the smallest so far
     cdef int64_t *kept      # and its place in its segment
+    cdef int64_t *order     # members of each set, those first that rule out most
+    cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out
+    cdef int64_t *ruled_out
 
     @staticmethod
     cdef MemberSets of(QueryBatch batch, Candidates candidates, int64_t largest_block, bint raw)
@@ -33,5 +41,6 @@ cdef class MemberSets:
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil
     cdef bint lacks_rows(self) noexcept nogil
     cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil
+    cdef void sort_members(self, const MemberSet *members) noexcept nogil
     cdef void score_segment(self, const Segment *segment) noexcept nogil
     cdef void score_kept(self, MemberSet *members, const Segment *segment, int64_t n) noexcept nogil

@@ -30,13 +30,20 @@ cdef class MemberSets:
         cdef farann_entry *entries
         cdef uint32_t *places = NULL
         self.count = offsets.shape[0] - 1
-        if self.count < 1 or offsets[0] != 0 or offsets[self.count] != self.batch.n_queries:
+        if self.count < 1 or offsets[0] != 0 or (
+                offsets[self.count] + self.count != self.batch.n_queries):
             raise ValueError("offsets must be those of the members")
         if chosen.excluded is not None and chosen.offsets.shape[0] <= start + self.count:
             raise ValueError("there must be excluded ids for each set")
         self.sets = <MemberSet *>self.batch.scratch.allocate(self.count, sizeof(MemberSet))
         entries = <farann_entry *>self.batch.scratch.allocate(
             self.count * k, sizeof(farann_entry))
+        self.order = <int64_t *>self.batch.scratch.allocate(
+            3 * offsets[self.count], sizeof(int64_t))
+        self.seen = self.order + offsets[self.count]
+        self.ruled_out = self.seen + offsets[self.count]
+        for i in range(offsets[self.count]):
+            self.order[i] = i
         for i in range(self.count):
             n_places += farann_id_set_room(chosen.n_excluded(start + i))
         if n_places:
@@ -45,6 +52,7 @@ cdef class MemberSets:
             if offsets[i] >= offsets[i + 1]:
                 raise ValueError("a set must have a member")
             self.sets[i].first, self.sets[i].end = offsets[i], offsets[i + 1]
+            self.sets[i].center = offsets[self.count] + i
             self.sets[i].found.entries, self.sets[i].found.capacity = entries + i * k, k
             self.sets[i].threshold = -INFINITY
             self.sets[i].filter = chosen.of_query(start + i, places)
@@ -91,10 +99,12 @@ cdef class MemberSets:
         return False
 
     cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil:
-        """The set's threshold as a reduced key of one of its members."""
+        """The set's threshold as a reduced key of one of its members, or of its center."""
         cdef const farann_query *prepared = &self.batch.queries[i].prepared
         cdef double reduced = members.threshold
-        if self.are_raw(members):
+        if i == members.center:
+            reduced = (reduced - members.gap) * prepared.key_scale
+        elif self.are_raw(members):
             reduced *= prepared.key_scale
         return (reduced + prepared.key_offset
                 - ROUNDING * (fabs(reduced) + fabs(prepared.key_offset)))
@@ -118,7 +128,7 @@ cdef class MemberSets:
     cdef void score_kept(self, MemberSet *members, const Segment *segment,
                          int64_t n) noexcept nogil:
         """Give n rows of a segment exact keys, member by member while they may be an answer."""
-        cdef int64_t i, j, count
+        cdef int64_t at, i, j, count
         cdef double scale
         cdef double *keys = self.candidates.exact_keys
         cdef Query *query
@@ -126,9 +136,10 @@ cdef class MemberSets:
         cdef farann_filter all_allowed
         for j in range(n):
             self.least[j] = INFINITY
-        for i in range(members.first, members.end):
+        for at in range(members.first, members.end):
             if n == 0:
-                return
+                break
+            i = self.order[at]
             query = &self.batch.queries[i]
             scale = 1.0
             if not self.are_raw(members):
@@ -142,10 +153,24 @@ cdef class MemberSets:
                 self.least[count] = min(self.least[j], keys[j] / scale)
                 self.kept[count] = self.kept[j]
                 count += self.least[count] >= members.threshold
+            self.seen[i] += n
+            self.ruled_out[i] += n - count
             n = count
+        self.sort_members(members)
+        if n == 0:
+            return
         block.first, block.positions, block.slots = segment.first, self.kept, NULL
         block.ids, block.end = self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots
         all_allowed.alive, all_allowed.excluded.bits = NULL, 0
         farann_topk_push_block(&members.found, self.least, n, 1.0, &block, &all_allowed)
         if members.found.count == members.found.capacity:
             members.threshold = members.found.entries[0].key
+
+    cdef void sort_members(self, const MemberSet *members) noexcept nogil:
+        """Move members forward that rule out a larger share of their rows than those before."""
+        cdef int64_t at, i, before
+        for at in range(members.first + 1, members.end):
+            i, before = self.order[at], self.order[at - 1]
+            if (<double>self.ruled_out[i] * self.seen[before]
+                    > <double>self.ruled_out[before] * self.seen[i]):
+                self.order[at - 1], self.order[at] = i, before
