@@ -3,7 +3,9 @@
 Items are vectors of a factorization of the dislikes in training. For each user all items are ranked
 by how unlike the training dislikes they are: furthest from the nearest of them
 (`search_furthest_from`), or furthest from their mean (`search_furthest`). Judged by the share of
-pairs of a liked and a disliked item in the test that stand in this order. ``python -m bench.posneg.dislikes``
+pairs of a liked and a disliked item in the test that stand in this order.
+
+``python -m bench.posneg.dislikes``
 """
 
 from __future__ import annotations
