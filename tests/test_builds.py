@@ -302,27 +302,3 @@ def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = np.random.default_rng(0).standard_normal((5000, 32), dtype=np.float32)
     index_over(rows, metric, threads=1)
     assert made == [5000]
-
-
-@pytest.mark.parametrize("rank", [6, 96])
-def test_few_rows_tell_that_no_pca_filter_pays(rank: int, rng: np.random.Generator,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of a sample is looked at only where directions of few rows pay for these."""
-    rows = rng.standard_normal((4000, rank)) @ rng.standard_normal((rank, 96))
-    queries = rows[:100]
-    thresholds = np.sort(queries @ rows.T)[:, -10]
-    seen: list[int] = []
-    directions = inside.projection.directions
-
-    def counted(sample: NDArray[np.float64], *rest: Any) -> NDArray[np.float64]:
-        seen.append(len(sample))
-        return directions(sample, *rest)
-
-    monkeypatch.setattr(f"{inside.cost_model.__name__}.directions", counted)
-    model = inside.cost_model.CostModel(rows, queries, thresholds, False)
-    found = inside.cost_model.pca_filter_for(model, 100_000, 96, 0)
-    assert seen == ([1024, 4000] if rank == 6 else [1024])
-    assert (found is not None) == (rank == 6)
-    if found is not None:
-        assert len(found) >= rank  # all that rows are
-        assert np.allclose(found.back(found.along(rows)), rows, atol=1e-3 * np.abs(rows).max())

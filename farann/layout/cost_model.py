@@ -16,8 +16,6 @@ from farann.quantize.scalar import centred
 _QUERIES = 128
 # Key bounds are kept if sample queries can leave out such a share of the rows by them.
 _WORTH_AN_ORDER = 0.1
-# Rows that tell where a PCA filter is not worth a look at all of a sample.
-_FEW_ROWS = 1024
 # In the order of rows the mean query direction counts so many times, which leaves the fewest rows.
 _DIRECTION_COUNTS = 2.0
 
@@ -119,19 +117,7 @@ def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
 
 
 def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
-    """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays.
-
-    Directions of few rows fit these rows better than any fit many: where they don't pay, none do.
-    """
-    samples = [cost_model.rows]
-    if len(cost_model.rows) >= 2 * _FEW_ROWS:
-        draw = np.random.default_rng(seed).choice(len(cost_model.rows), _FEW_ROWS, replace=False)
-        samples.insert(0, cost_model.rows[np.sort(draw)])
-    found = chosen = None
-    for rows in samples:
-        found = directions(rows, seed, found)
-        chosen = pca_filter.choose(found, rows, n, cost_model.query_vectors,
-                                   cost_model.thresholds, cost_model.squared, width, seed)
-        if chosen is None:
-            break
-    return chosen
+    """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays."""
+    found = directions(cost_model.rows, seed)
+    return pca_filter.choose(found, cost_model.rows, n, cost_model.query_vectors,
+                             cost_model.thresholds, cost_model.squared, width, seed)

@@ -49,24 +49,19 @@ class Projection:
         return left
 
 
-def directions(sample: Float64Array, seed: int,
-               start: Float64Array | None = None) -> Float64Array:
+def directions(sample: Float64Array, seed: int) -> Float64Array:
     """Orthonormal directions (m, dim) along which the sample is long, the longest first.
 
     By orthogonal iteration (Rutishauser 1969): a few steps give directions that are good, and
-    best ones aren't needed; neither are more rows, nor more than float32. `start` has directions
-    of a part of the sample, from which one step does.
+    best ones aren't needed; neither are more rows, nor more than float32.
     """
     dim = sample.shape[1]
     sample = some_of(sample)
     largest = max(float(sample.max(initial=0.0)), -float(sample.min(initial=0.0)), 1e-300)
     rows = (sample / largest).astype(np.float32)
     m = min(MOST_DIRECTIONS + 16, dim)
-    if start is None:
-        basis = np.random.default_rng(seed).standard_normal((dim, m)).astype(np.float32)
-    else:
-        basis = np.ascontiguousarray(start.T, np.float32)
-    for _ in range(_POWER_STEPS if start is None else 1):
+    basis = np.random.default_rng(seed).standard_normal((dim, m)).astype(np.float32)
+    for _ in range(_POWER_STEPS):
         basis = np.linalg.qr(rows.T @ (rows @ basis))[0]
     # Within their space, the principal axes.
     along = rows @ basis
