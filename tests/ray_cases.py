@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -242,8 +241,7 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
 
 def test_the_example_of_serve(nodes: Nodes, tmp_path: Path,
                               capsys: pytest.CaptureFixture[str]) -> None:
-    if find_spec("starlette") is None:
-        return  # what ray[serve] brings
+    pytest.importorskip("starlette", reason="needs ray[serve]")
     import ray_serve  # type: ignore[import-not-found]
 
     ray_serve.main(str(tmp_path), port=8123)
