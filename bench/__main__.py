@@ -1,5 +1,5 @@
 """``python -m bench list | run | report | growth | layers | waits | edge | ablate | diverse |
-posneg``"""
+nearest | posneg``"""
 
 from __future__ import annotations
 
@@ -91,6 +91,15 @@ def _parser() -> argparse.ArgumentParser:
                          help="estimate what takes longer (default 30 seconds)")
     diverse.add_argument("--cache", type=Path, default=datasets.CACHE)
     diverse.add_argument("--out", type=Path, default=RESULTS.with_name("diverse.jsonl"))
+    nearest = commands.add_parser("nearest", help="the nearest rows, beside what finds these")
+    nearest.add_argument("--data", default="glove-cosine,fashion-mnist-cosine,fashion-mnist-l2",
+                         metavar="NAMES", help="default: %(default)s")
+    nearest.add_argument("--only", metavar="NAMES", help="farann, farann-cells, hnswlib, ...")
+    nearest.add_argument("--k", type=int, default=10, help="answers a query (default 10)")
+    nearest.add_argument("--groups", action="store_true",
+                         help="time groups beside lists of ids instead")
+    nearest.add_argument("--cache", type=Path, default=datasets.CACHE)
+    nearest.add_argument("--out", type=Path, default=RESULTS.with_name("nearest.jsonl"))
     ablate = commands.add_parser("ablate", help="what each mechanism of the search saves")
     ablate.add_argument("--only", metavar="NAMES", help="mechanisms, as in 'hubs,axes'")
     ablate.add_argument("--data", metavar="NAMES", help="default: real data")
@@ -281,6 +290,25 @@ def _diverse(arguments: argparse.Namespace) -> None:
         print(f"marginal relevance at {diversity}, of the exact 10 a pool finds {pools}")
 
 
+def _nearest(arguments: argparse.Namespace) -> None:
+    from .nearest import groups
+    from .nearest import run as nearest
+    from .nearest.libraries import LIBRARIES
+
+    if arguments.groups:
+        groups.run()
+        return
+    only = list(LIBRARIES) if arguments.only is None else arguments.only.split(",")
+    unknown = set(only) - set(LIBRARIES)
+    if unknown:
+        raise ValueError(f"--only: expected some of {', '.join(LIBRARIES)}, got {min(unknown)}")
+    data = arguments.data.split(",")
+    for name in data:
+        datasets.load(name, arguments.cache)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    nearest.run(arguments.cache, data, only, arguments.k, arguments.out)
+
+
 def _posneg(arguments: argparse.Namespace) -> None:
     from .posneg import report as pages
     from .posneg import run as evidence
@@ -312,7 +340,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
                "waits": _waits, "edge": _edge, "ablate": _ablate, "diverse": _diverse,
-               "posneg": _posneg}
+               "nearest": _nearest, "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

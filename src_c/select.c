@@ -63,13 +63,14 @@ static int is_in_set(const farann_id_set *set, int64_t id) {
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     if (filter->alive && !filter->alive[slot]) return 0;
+    if (filter->groups && filter->groups[slot] == filter->group) return 0;
     return !filter->excluded.bits ||
            !is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot);
 }
 
 /* Whether all rows may be found. */
 static int filter_is_open(const farann_filter *filter) {
-    return !filter->alive && !filter->excluded.bits;
+    return !filter->alive && !filter->excluded.bits && !filter->groups;
 }
 
 static int64_t slot_of(const farann_block *block, int64_t row) {
@@ -94,8 +95,9 @@ void farann_best_scores_add(farann_best_scores *best, const float *scores, int64
         if (scores[i] > farann_best_scores_last(best)) add_to_best(best, scores[i]);
 }
 
-void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
-                             const farann_filter *filter, farann_best_scores *best, double margin) {
+static inline void admit(farann_candidates *list, int64_t from, const farann_block *block,
+                         const farann_filter *filter, farann_best_scores *best, double margin,
+                         const int below, double sure, double ceiling) {
     float *FARANN_RESTRICT scores = list->scores;
     int64_t *FARANN_RESTRICT slots = list->slots;
     const int64_t count = list->count, end = block->end;
@@ -105,15 +107,27 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
     for (int64_t i = from; i < count; i++) {
         const float score = scores[i];
         if ((double)score < (double)last - margin) continue;
+        if (below && (double)score > ceiling) continue;
         const int64_t slot = slot_of(block, slots[i]);
         if (slot < 0 || slot >= end || !(open || farann_filter_allows(filter, slot))) continue;
         scores[kept] = score;
         slots[kept++] = slot;
-        if (!notes || !(score > last)) continue;
+        if (!notes || !(score > last) || (below && !((double)score < sure))) continue;
         add_to_best(best, score);
         last = farann_best_scores_last(best);
     }
     list->count = kept;
+}
+
+void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
+                             const farann_filter *filter, farann_best_scores *best, double margin) {
+    admit(list, from, block, filter, best, margin, 0, 0.0, 0.0);
+}
+
+void farann_candidates_admit_below(farann_candidates *list, int64_t from, const farann_block *block,
+                                   const farann_filter *filter, farann_best_scores *best,
+                                   double margin, double sure, double ceiling) {
+    admit(list, from, block, filter, best, margin, 1, sure, ceiling);
 }
 
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import farann
 import farann._core as core
 import farann.adapters.posneg.joint as joint
@@ -47,6 +50,7 @@ import farann.runtime.process as process
 import farann.search.depths as depths
 import farann.search.filters as filters
 import farann.store.labels as string_labels
+import farann.store.samples as samples
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.adapters.posneg import FusionRanker
@@ -102,6 +106,7 @@ from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.search.guarded import _repeat as repeat_late
 from farann.store.depths import Answers
+from farann.store.groups import Groups
 from farann.store.ids import IdMap
 from farann.store.labels import Labels
 from farann.store.store import Store
@@ -154,6 +159,18 @@ def store_of(index: farann.Index) -> Store:
     """What an index holds now."""
     assert index._store is not None
     return index._store
+
+
+def groups_of(index: farann.Index) -> Groups:
+    """The groups of an index that has some."""
+    groups = store_of(index).groups
+    assert groups is not None
+    return groups
+
+
+def sample_queries(index: farann.Index, most: int) -> npt.NDArray[np.float32]:
+    """Queries that an index would be tuned with."""
+    return samples.sample_queries(store_of(index), most)[0]
 
 
 def put(index: farann.Index, **parts: Any) -> None:

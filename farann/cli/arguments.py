@@ -287,6 +287,8 @@ def _parser() -> argparse.ArgumentParser:
                        help="a sample of the queries to come, if these are distributed "
                        "differently from the rows")
     build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
+    build.add_argument("--groups", metavar="FILE",
+                       help="labels of the rows' groups, one each: integers or strings")
     build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
                        help="seed of all that is random (default: 0)")
 
@@ -312,6 +314,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
     search.add_argument("--allowed", metavar="FILE",
                         help="the only ids to find, or a boolean mask over all rows")
+    for word, which in (("within", "that group alone"), ("outside", "all other groups")):
+        search.add_argument(f"--{word}", metavar="FILE",
+                            help=f"labels of groups, one a query: find rows of {which}")
     search.add_argument("--mmap", action="store_true",
                         help="map the file: leave the rows on disk and read what is needed")
 

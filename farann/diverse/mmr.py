@@ -20,9 +20,10 @@ import numpy as np
 from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.diverse.member_sets import member_keys
-from farann.results import Hits
+from farann.results import Hits, SearchStats
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
+from farann.search import grouped
 from farann.search.filters import RowFilters
 from farann.store.store import Store, View
 
@@ -51,6 +52,9 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
            candidates: int | None, threads: int) -> Hits:
     """The answers to all queries."""
     n, view = len(queries), source.view
+    if source.row_filters.within is not None:
+        return grouped.top(source.store, source.row_filters, n, k, threads, partial(
+            _search_some, source, queries, k, diversity, candidates))[0]
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else candidates
     chosen = source.row_filters.filter(source.store, view, n, exact=True)
@@ -72,6 +76,14 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
     return Hits(scores, ids)
+
+
+def _search_some(source: Source, queries: Float32Array, k: int, diversity: float,
+                 candidates: int | None, which: Int64Array, part: RowFilters,
+                 threads: int) -> tuple[Hits, SearchStats]:
+    """The answers to queries with one group."""
+    return search(source._replace(row_filters=part), queries[which], k, diversity, candidates,
+                  threads), SearchStats(len(which))
 
 
 class Next(NamedTuple):
@@ -227,13 +239,8 @@ class _Ranker:
         return ids[0], float(keys[0, -1])
 
     def _take_all(self) -> None:
-        rows = self._source.row_filters.rows
-        slots = self._store.live_slots() if rows is None else rows.slots()
-        excluded = self._source.row_filters.excluded
-        if excluded is not None:
-            slots = slots[~np.isin(self._store.ids.ids_of(slots), excluded[0])]
         self.bound = -inf
-        self._take_pool(slots)
+        self._take_pool(self._source.row_filters.slots(self._store))
 
     def _members(self) -> tuple[Float32Array | None, float]:
         """What the furthest rows are to be searched from, and how far rounding moved it; None where

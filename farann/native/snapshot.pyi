@@ -43,3 +43,6 @@ class Filter:
     def excluding(
         self, ids: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
     ) -> Filter: ...
+    def outside(
+        self, groups: npt.NDArray[np.int32], left_out: npt.NDArray[np.int32]
+    ) -> Filter: ...
