@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import farann
+from farann.adapters.posneg.factorization import least_squares
 
 from .feedback import TEST, TRAIN, Ratings, load
-from .models import DIM, Floats, least_squares
+from .models import DIM, Floats
 
 FEWEST = 3  # dislikes of a user in training
 Wide = NDArray[np.float64]

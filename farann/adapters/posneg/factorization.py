@@ -133,7 +133,9 @@ def logistic(users: Int64Array, items: Int64Array, liked: BoolArray, shape: tupl
                           for who, count in zip((users, items), shape, strict=True))
     parts = [random.normal(0, 0.1, (count, dim)) for count in shape]
     parts += [np.zeros(count) for count in shape]
-    base = log_odds_of(float(liked.mean()))
+    # Of feedback of one kind the log-odds are as if one more of the other kind were there.
+    least = 1.0 / (len(liked) + 1)
+    base = log_odds_of(float(np.clip(liked.mean(), least, 1.0 - least)))
     moments = [(np.zeros_like(part), np.zeros_like(part)) for part in parts]
     for step in range(1, steps + 1):
         left, right, user, item = parts
