@@ -86,10 +86,12 @@ CORE := $(wildcard src_c/*.c src_c/levels/*.c)
 FUZZED := $(CORE) $(wildcard tests/fuzz/core/*.c) tests/fuzz/plain.c
 C_SOURCES := $(wildcard src_c/*.[ch] src_c/*/*.[ch] tests/fuzz/*.c tests/fuzz/core/*.[ch] bench/kernels/*.c packaging/*.c)
 
-lint: $(VENV)/.test  ## check style, layers and types, in under a minute
+TEXTS := $(wildcard *.md) docs farann bench tests examples src_c packaging paper
+lint: $(VENV)/.test  ## check style, layers, spelling and types, in under a minute
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell $(TEXTS)
 	$(BIN)/python -m mypy farann bench tests/*.py tests/fuzz/*.py
 
 format: $(VENV)/.test  ## lay sources out as `make lint` wants them
