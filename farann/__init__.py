@@ -10,22 +10,21 @@
 ((5, 10), (5, 10))
 """
 
-from typing import TYPE_CHECKING, Any
-
-from farann._core import isa_levels
-from farann._version import __version__
-from farann.contract.errors import FormatError, RecallWarning
-from farann.diverse.selection import Selection
-from farann.index import Index
-from farann.merging import merge, merge_beyond
-from farann.one_off import search_furthest, select_diverse
-from farann.results import BeyondHits, Hits, SearchStats
-from farann.search.filters import Filter
-from farann.tuning.table import Tuning
+TYPE_CHECKING = False  # as in typing, which takes long to import
 
 if TYPE_CHECKING:
     from farann import metrics as metrics
     from farann import vectors as vectors
+    from farann._core import isa_levels
+    from farann._version import __version__
+    from farann.contract.errors import FormatError, RecallWarning
+    from farann.diverse.selection import Selection
+    from farann.index import Index
+    from farann.merging import merge, merge_beyond
+    from farann.one_off import search_furthest, select_diverse
+    from farann.results import BeyondHits, Hits, SearchStats
+    from farann.search.filters import Filter
+    from farann.tuning.table import Tuning
 
 __all__ = [
     "BeyondHits",
@@ -45,16 +44,27 @@ __all__ = [
     "select_diverse",
 ]
 
-# Modules that are imported when they are first asked for.
-_LATER = ("metrics", "sklearn", "vectors")
+# What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
+_NAMES = {
+    "BeyondHits": "results", "Filter": "search.filters", "FormatError": "contract.errors",
+    "Hits": "results", "Index": "index", "RecallWarning": "contract.errors",
+    "SearchStats": "results", "Selection": "diverse.selection", "Tuning": "tuning.table",
+    "__version__": "_version", "isa_levels": "_core", "merge": "merging", "merge_beyond": "merging",
+    "search_furthest": "one_off", "select_diverse": "one_off",
+}
+_MODULES = ("metrics", "sklearn", "vectors")
 
 if not TYPE_CHECKING:  # which would take any name for one that there is
-    def __getattr__(name: str) -> Any:
-        if name in _LATER:
-            from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name not in _NAMES and name not in _MODULES:
+            raise AttributeError(f"module 'farann' has no attribute {name!r}", name=name)
+        from importlib import import_module
 
-            return import_module(f"farann.{name}")
-        raise AttributeError(f"module 'farann' has no attribute {name!r}", name=name)
+        module = import_module(f"farann.{_NAMES.get(name, name)}")
+        if name in _MODULES:
+            return module
+        globals()[name] = found = getattr(module, name)
+        return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LATER})
+        return sorted({*globals(), *_NAMES, *_MODULES})

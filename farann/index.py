@@ -24,6 +24,7 @@ from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.search import plans
 from farann.store import asked_ids
+from farann.store.groups import of_new_rows, to_labels
 from farann.store.ids import distinct
 from farann.store.store import Store
 from farann.tuning.table import Tuning
@@ -112,7 +113,7 @@ class Index(Saved, DiverseQuestions):
     # ---- changing it ----
 
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
-            copy: bool = True) -> npt.NDArray[Any]:
+            groups: npt.ArrayLike | None = None, copy: bool = True) -> npt.NDArray[Any]:
         """Append rows; the index keeps copies of its own unless told otherwise.
 
         An index that was built takes rows without building again, until they are more than those
@@ -129,6 +130,10 @@ class Index(Saved, DiverseQuestions):
             Ids, none in use: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8,
             not both in one index. By default counting goes on after the largest integer that was
             ever used, beginning with 0.
+        groups : array_like of int or str (n,), optional
+            For each row the label of its group, such as its class: what `within` and `outside` of
+            searches name. Integers, negative ones too, or strings, not both in one index; and all
+            rows have one, or none has.
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
             than memory, or in a column of lists of a fixed size. They must be of the index's
@@ -144,7 +149,8 @@ class Index(Saved, DiverseQuestions):
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, numbers too large for float32, a zero vector
             under cosine, a number that the index's `dtype` doesn't hold, ids that are negative,
-            repeated or in use, or where ``copy=False`` can't be. The index is unchanged then.
+            repeated or in use, groups of some rows alone, or where ``copy=False`` can't be. The
+            index is unchanged then.
 
         Examples
         --------
@@ -159,6 +165,7 @@ class Index(Saved, DiverseQuestions):
         vectors = to_rows("rows", rows, self.dim, self._dtype, normalized=self._normalized,
                           as_is=not copy)
         checked = asked_ids.new(ids, len(vectors))
+        group_labels = None if groups is None else to_labels("groups", groups)
         with self._lock:
             store = self._store
             if store is None:
@@ -167,17 +174,18 @@ class Index(Saved, DiverseQuestions):
                 raise ValueError(
                     f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
             new_ids, labels = asked_ids.given(store, checked, len(vectors))
+            new_groups = of_new_rows(store.groups, store.n_slots, group_labels, len(vectors))
             if labels is not store.labels:
                 store = store.changed(labels=labels)
             if copy:
-                store = store.with_rows(vectors, new_ids)
+                store = store.with_rows(vectors, new_ids, new_groups)
                 if store.built and store.outgrown:
                     store = self._rebuilt(store)
             elif store.n_slots:
                 raise ValueError("copy: only the first rows of an index can be kept without a "
                                  f"copy, and it has {store.n_slots}")
             else:
-                store = store.adopting(vectors, new_ids)
+                store = store.adopting(vectors, new_ids, new_groups)
             self._store = store
         return new_ids if labels is None else labels.texts(new_ids)
 
@@ -275,8 +283,7 @@ class Index(Saved, DiverseQuestions):
 
         Notes
         -----
-        The next `build` measures anew, with the same queries. Tables are kept in files, but for
-        those of nearest rows.
+        The next `build` measures anew, with the same queries. Tables are kept in files.
 
         Examples
         --------

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from farann.contract import errors
 from farann.contract.index_spec import IndexSpec
-from farann.io import container, index_file
 from farann.search.questions import Questions
 from farann.store.store import Store
 
@@ -35,6 +34,8 @@ class Saved(Questions):
 
     def _content(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Metadata and arrays of a file."""
+        from farann.io import index_file  # only now, as with all files: it takes long
+
         store = self._store
         return index_file.sections_of(self._settings(store), store)
 
@@ -53,6 +54,8 @@ class Saved(Questions):
         -----
         The file holds the index as it was when `save` was called; searches and changes go on.
         """
+        from farann.io import container
+
         container.write_file(path, *self._content())
         _tell("saved %r to %s", self, os.fsdecode(path))
 
@@ -73,6 +76,8 @@ class Saved(Questions):
         FormatError
             If the file is no index, is truncated or altered, or of a newer version.
         """
+        from farann.io import container
+
         content = container.read_file(path, mmap=mmap)
         try:
             index = cls._restored(*content, checked=not mmap)
@@ -102,11 +107,15 @@ class Saved(Questions):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from farann.io import container
+
         return _unpickled, (type(self), container.write_bytes(*self._content()), self._threads)
 
     @classmethod
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
                   checked: bool) -> Self:
+        from farann.io import index_file
+
         index_file.check_metadata(metadata)
         index = cls._with_settings(metadata)
         store = index_file.store_of(metadata, arrays, index._spec, checked=checked)
@@ -122,6 +131,8 @@ def _tell(text: str, *values: object) -> None:
 
 
 def _unpickled(kind: type[Saved], content: bytes, threads: int | None) -> Saved:
+    from farann.io import container
+
     index = kind._restored(*container.read_bytes(content), checked=True)
     index._threads = threads
     return index

@@ -57,13 +57,16 @@ typedef struct {
 } farann_id_set;
 
 /*
- * What may not be found: slots with alive[slot] == 0 (NULL: none), and rows whose ids are
- * `excluded`. ids[slot] is a row's id, or the slot is where ids is NULL.
+ * What may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are `excluded`,
+ * and those with groups[slot] == group (NULL: none). ids[slot] is a row's id, or the slot is where
+ * ids is NULL.
  */
 typedef struct {
     const uint8_t *alive;
     const int64_t *ids;
     farann_id_set excluded;
+    const int32_t *groups;
+    int32_t group;
 } farann_filter;
 
 /* The words that a set of n ids needs, for places and marks; 0 for n == 0. */
@@ -82,6 +85,14 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot);
  */
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
                              const farann_filter *filter, farann_best_scores *best, double margin);
+
+/*
+ * The same where rows that score too much may not be found: those above `ceiling` are dropped, and
+ * those that aren't below `sure` are kept, but are none of the best yet.
+ */
+void farann_candidates_admit_below(farann_candidates *list, int64_t from, const farann_block *block,
+                                   const farann_filter *filter, farann_best_scores *best,
+                                   double margin, double sure, double ceiling);
 
 /* Drop the candidates from `from` on that aren't allowed; they stay rows of the block. */
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,

@@ -51,7 +51,8 @@ def give(**arrays):
 
 
 # What takes longest comes first: if it came last, the other processes would have to wait for it.
-LONGEST = ("test_tfrs", "test_types", "test_docs_build", "test_keras_rs", "test_bench_edge")
+LONGEST = ("test_ray", "test_tfrs", "test_types", "test_docs_build", "test_keras_rs",
+           "test_bench_edge")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import farann
 import farann._core as core
+import farann.adapters.posneg.factorization as factorization
 import farann.adapters.posneg.joint as joint
 import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
 import farann.adapters.posneg.retrieval as retrieval
+import farann.adapters.ray.building as sharding
 import farann.cli.commands as commands
 import farann.contract.arrow as arrow
 import farann.diverse.mmr as mmr
@@ -46,6 +51,7 @@ import farann.runtime.process as process
 import farann.search.depths as depths
 import farann.search.filters as filters
 import farann.store.labels as string_labels
+import farann.store.samples as samples
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.adapters.posneg import FusionRanker
@@ -60,6 +66,9 @@ from farann.adapters.posneg.fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
 from farann.adapters.posneg.intercepts import fit_weights_within_users
 from farann.adapters.posneg.scoring import Model
 from farann.adapters.posneg.signed import Members
+from farann.adapters.ray.gathering import Gathering, Lost
+from farann.adapters.ray.shard import Shard
+from farann.adapters.ray.storage import Storage
 from farann.cli.arguments import _parser as parser
 from farann.contract.code_widths import CODE_WIDTHS, CodeWidth
 from farann.contract.errors import FormatError
@@ -67,8 +76,12 @@ from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.contract.strings import packed
-from farann.demo import _Numpy as DemoNumpy
-from farann.demo import _try as demo_try
+from farann.demo import beside_numpy as demo_numpy
+from farann.demo import data as demo_data
+from farann.demo import images as demo_images
+from farann.demo import movies as demo_movies
+from farann.demo import page as demo_page
+from farann.demo import words as demo_words
 from farann.io.container import (
     ArrayChunks,
     read_bytes,
@@ -98,6 +111,7 @@ from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.search.guarded import _repeat as repeat_late
 from farann.store.depths import Answers
+from farann.store.groups import Groups
 from farann.store.ids import IdMap
 from farann.store.labels import Labels
 from farann.store.store import Store
@@ -150,6 +164,18 @@ def store_of(index: farann.Index) -> Store:
     """What an index holds now."""
     assert index._store is not None
     return index._store
+
+
+def groups_of(index: farann.Index) -> Groups:
+    """The groups of an index that has some."""
+    groups = store_of(index).groups
+    assert groups is not None
+    return groups
+
+
+def sample_queries(index: farann.Index, most: int) -> npt.NDArray[np.float32]:
+    """Queries that an index would be tuned with."""
+    return samples.sample_queries(store_of(index), most)[0]
 
 
 def put(index: farann.Index, **parts: Any) -> None:

@@ -28,7 +28,8 @@ def failing(module: str, *missing: str) -> str:
 
 def test_farann_imports_neither_library() -> None:
     code = ("import sys, farann, farann.adapters\n"
-            "print([name for name in ('tensorflow', 'keras', 'tf_keras') if name in sys.modules])")
+            "libraries = 'tensorflow', 'keras', 'tf_keras', 'ray'\n"
+            "print([name for name in libraries if name in sys.modules])")
     assert run(code) == "[]\n"
 
 
@@ -51,3 +52,12 @@ def test_missing_keras_rs(missing: str) -> None:
     out = run(failing("farann.adapters.keras_rs", missing))
     assert out.startswith(f"ModuleNotFoundError {missing} ")
     assert "pip install keras-rs" in out
+
+
+@pytest.mark.parametrize("name", ["Cluster", "build"])
+def test_missing_ray(name: str) -> None:
+    out = run("import sys\nsys.modules.update(ray=None)\nimport farann.adapters.ray as sharded\n"
+              "assert sharded.Manifest and sharded.ShardError\n"
+              f"try:\n    sharded.{name}\n"
+              "except ImportError as error:\n    print(type(error).__name__, error.name, error)\n")
+    assert out.startswith("ModuleNotFoundError ray ") and "pip install 'farann[ray]'" in out

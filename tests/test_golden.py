@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import inside
 import numpy as np
 import pytest
+import reference
 from cases import assert_exact
 from golden import make
 
 import farann
 
 GOLDEN = Path(__file__).parent / "golden"
-FILES = sorted(GOLDEN.glob("*/*.farann"))
+NAMED = sorted(GOLDEN.glob("named/*.farann"))
+FILES = sorted(set(GOLDEN.glob("*/*.farann")) - set(NAMED))
 WHOLE = [path for path in FILES if "-alone" not in path.name]
 ALONE = [path for path in FILES if "-alone" in path.name]
 OF_TABLES = {"tunings", "guards", "single_costs", "lateness"}
@@ -27,8 +30,10 @@ def test_no_file_is_missing() -> None:
     folders = [path for path in GOLDEN.iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert "48f4ad5" in {path.name for path in folders}
     for folder in folders:
-        assert set(make.FILES) == {path.stem for path in folder.glob("*.farann")}
+        files = make.NAMED if folder.name == "named" else make.FILES
+        assert set(files) == {path.stem for path in folder.glob("*.farann")}
     assert all(path.stat().st_size < 30_000 for path in FILES)
+    assert all(path.stat().st_size < 60_000 for path in NAMED)
 
 
 @pytest.mark.parametrize("mmap", [False, True])
@@ -49,7 +54,27 @@ def test_exact_answers(path: Path, mmap: bool) -> None:
     assert_exact(index, rows, queries, [10], ids=ids)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("path", NAMED, ids=name_of)
+def test_strings_groups_and_tables_of_nearest_rows(path: Path, mmap: bool) -> None:
+    rows, queries = make.vectors()
+    ids, groups = make.names(path.stem)
+    labels = np.array(groups)
+    index = farann.Index.load(path, mmap=mmap)
+    assert index.ids.tolist() == list(ids) and index.groups().tolist() == list(groups)
+    store = inside.store_of(index)
+    assert list(store.nearest_tunings.by_k) == list(store.tunings.by_k) == [make.K]
+    for word, keep in (("within", labels == groups[1]), ("outside", labels != groups[1])):
+        right = reference.furthest(queries, rows[keep], 5, index.metric)
+        asked: dict[str, Any] = {word: groups[1]}
+        found = index.search_furthest(queries, 5, **asked)
+        named = np.array(ids, object)[np.flatnonzero(keep)[right.ids]]
+        assert found.ids.tolist() == named.tolist()
+    assert index.search_nearest(queries, make.K, recall=0.9).found.all()
+    assert list(store.nearest_tunings.by_k) == [make.K]
+
+
+@pytest.mark.parametrize("path", FILES + NAMED, ids=name_of)
 def test_all_that_a_file_holds_is_kept(path: Path, tmp_path: Path) -> None:
     """Sections that a later version stopped to read would be missing where it is saved again."""
     index = farann.Index.load(path)

@@ -303,7 +303,7 @@ class TestTables:
         assert table.late_at(table.efforts[2]) == pytest.approx(
             (table.late[2], table.late_spread[2], 2048))
         # Of efforts between, it is what searches find: within two deviations of the mean of 1,000.
-        queries = inside.store_of(index).sample_queries(2048)[0]
+        queries = inside.sample_queries(index, 2048)
         snapshot = inside.snapshot_of(index)
         for effort in (208, 416, 800):
             late = np.zeros(len(queries), np.float32)

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import farann
+from farann.adapters.posneg.factorization import least_squares
 
 from .feedback import TEST, TRAIN, Ratings, load
-from .models import Floats, factorize
+from .models import DIM, Floats
 
 FEWEST = 3  # dislikes of a user in training
 Wide = NDArray[np.float64]
@@ -28,8 +29,8 @@ Tests = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 def item_vectors(ratings: Ratings, seed: int) -> Floats:
     """Of a factorization of the dislikes in training."""
     which = (ratings.split(seed) == TRAIN) & (ratings.labels < 0)
-    return factorize(ratings.users[which], ratings.items[which], np.ones(which.sum()),
-                     ratings.shape, seed)[1]
+    return least_squares(ratings.users[which], ratings.items[which], np.ones(which.sum()),
+                         ratings.shape, seed, dim=DIM)[1]
 
 
 def compare(ratings: Ratings, vectors: Floats, seed: int) -> tuple[Wide, Wide]:

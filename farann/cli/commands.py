@@ -29,7 +29,7 @@ from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, sp
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["build", "demo", "info", "search", "tune"]
+__all__ = ["build", "info", "search", "tune"]
 
 # Queries asked at a time: enough for all threads, few enough for the progress bar to move.
 BATCH = 1024
@@ -47,7 +47,8 @@ def build(arguments: argparse.Namespace) -> int:
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
     output = Path(arguments.output)
-    check_output(output, arguments.vectors, arguments.ids, arguments.queries)
+    check_output(output, arguments.vectors, arguments.ids, arguments.queries, arguments.groups)
+    groups = arguments.groups and _labels(arguments, "groups", source.rows, "rows")
     ids = None if arguments.ids is None else _new_ids(arguments, source.rows)
     sample = None if arguments.queries is None else _sample(arguments, source.dim)
     began = time.perf_counter()
@@ -59,7 +60,7 @@ def build(arguments: argparse.Namespace) -> int:
     rows = source.map(output.parent, dtype=index.dtype, unit=index.metric == "cosine",
                       progress=is_shown(arguments))
     with blaming({"rows": source.path, "ids": arguments.ids}, 0):
-        index.add(rows, ids, copy=False)
+        index.add(rows, ids, groups=groups, copy=False)
     with blaming({"queries": arguments.queries}, 0):
         index.build(queries=sample, progress=is_shown(arguments))
     index.save(output)
@@ -83,6 +84,18 @@ def _new_ids(arguments: argparse.Namespace, n: int) -> NDArray[Any] | list[str]:
         return ids if isinstance(ids, list) else to_new_ids("ids", ids, n)
 
 
+def _labels(arguments: argparse.Namespace, name: str, n: int,
+            what: str) -> NDArray[Any] | list[str]:
+    """Labels of groups, one for each of n rows or queries."""
+    file = getattr(arguments, name)
+    labels = names.read_any_ids(file, arguments.max_bytes, name)
+    if len(labels) != n or (not isinstance(labels, list) and labels.dtype != np.int64):
+        kind = "strings" if isinstance(labels, list) else str(labels.dtype)
+        raise ValueError(f"{file}: expected a label for each of {n} {what}, integers or strings, "
+                         f"got {len(labels)} of {kind}")
+    return labels
+
+
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
     output = _checked_output(arguments)
@@ -94,6 +107,10 @@ def search(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{queries.path}: expected queries of dimension {index.dim}, as "
                          f"{arguments.index} has, got {queries.dim}")
     exclude, allowed = _filters(arguments, index, queries.rows)
+    each = {name: _labels(arguments, name, queries.rows, "queries")
+            for name in ("within", "outside") if getattr(arguments, name) is not None}
+    if exclude is not None:
+        each["exclude"] = exclude
     seconds = 0.0
 
     def answers(bar: tqdm[NoReturn] | None) -> Answers:
@@ -101,9 +118,10 @@ def search(arguments: argparse.Namespace) -> int:
         ask = _question(arguments, index, allowed)
         done = 0
         for batch in _batches(queries):
-            chosen = None if exclude is None else exclude[done : done + len(batch)]
+            chosen = {name: part[done : done + len(batch)] for name, part in each.items()}
             began = time.perf_counter()
-            with blaming({"queries": queries.path, "allowed": arguments.allowed}, done):
+            with blaming({"queries": queries.path, "allowed": arguments.allowed,
+                          "within": arguments.within, "outside": arguments.outside}, done):
                 hits = ask(batch, chosen)
             seconds += time.perf_counter() - began
             done += len(batch)
@@ -117,8 +135,8 @@ def search(arguments: argparse.Namespace) -> int:
         with _progress(arguments, queries.rows, "queries") as bar:
             write = _write_npz if output.suffix == ".npz" else _write_csv
             write(output, answers(bar))
-    each = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
-    note(arguments, f"{queries.rows:,} queries of {len(index):,} rows in {seconds:.3f} s{each}")
+    a_query = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
+    note(arguments, f"{queries.rows:,} queries of {len(index):,} rows in {seconds:.3f} s{a_query}")
     return 0
 
 
@@ -150,7 +168,7 @@ def _checked_output(arguments: argparse.Namespace) -> Path | None:
             raise ValueError(f"{output}: unknown extension {output.suffix!r}; "
                              f"results are written as .npz or .csv")
         check_output(output, arguments.index, arguments.queries, arguments.exclude,
-                      arguments.allowed)
+                     arguments.allowed, arguments.within, arguments.outside)
     return output
 
 
@@ -220,16 +238,6 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def demo(arguments: argparse.Namespace) -> int:
-    """Show the least similar words of GloVe."""
-    from farann.demo import run
-
-    if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
-        sys.stdout.reconfigure(errors="replace")
-    queries = arguments.queries and [w.strip() for w in arguments.queries.split(",") if w.strip()]
-    return 0 if run(queries, write=lambda line: print(line, flush=True)) else 1
-
-
 # Parts of a search
 
 
@@ -239,13 +247,13 @@ def _question(
     """What to ask the index about a batch of queries."""
     options: dict[str, Any] = {"allowed": allowed, "threads": arguments.threads}
     if arguments.beyond is not None:
-        return lambda q, out: index.search_beyond(q, arguments.beyond, exclude=out, **options)
+        return lambda q, each: index.search_beyond(q, arguments.beyond, **each, **options)
     search = index.search_nearest if arguments.nearest else index.search_furthest
     k = 10 if arguments.k is None else arguments.k
     for name in LIMITS:
         if getattr(arguments, name) is not None:
             options[name] = getattr(arguments, name)
-    return lambda q, out: search(q, k, exclude=out, **options)
+    return lambda q, each: search(q, k, **each, **options)
 
 
 def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any]:

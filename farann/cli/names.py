@@ -18,10 +18,12 @@ from farann.vectors import read_ids, split_name
 Array = npt.NDArray[Any]
 
 
-def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None) -> Array | list[str]:
-    """Ids of rows: strings where the first line of a text is no integer, or a column has strings.
+def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
+                 default: str = "ids") -> Array | list[str]:
+    """Ids of rows, or labels: strings where the first line of a text is no integer, or a column has
+    strings.
 
-    In a text, a line is an id.
+    In a text, a line is an id. `default` is the column or array of a file whose name has none.
     """
     path, name = split_name(file)
     if path.suffix == ".txt":
@@ -29,7 +31,7 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None) -> Array |
         if not _are_integers(first):
             return list(_lines(path))
     if path.suffix == ".parquet":
-        column = _string_column(path, "ids" if name is None else name)
+        column = _string_column(path, default if name is None else name)
         if column is not None:
             return column
     return read_ids(file, max_bytes=max_bytes)

@@ -154,7 +154,8 @@ def what_is_bad(converted: Float32Array, given: npt.NDArray[Any] | None = None) 
     return "cosine needs vectors with a direction, got a zero vector"
 
 
-def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True) -> Int64Array:
+def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
+           what: str = "integer ids") -> Int64Array:
     """Check ids, or with `single` perhaps one id, and give them as a contiguous int64 array, (n,).
 
     Without `copy` it may be the array that came, which must only be read then.
@@ -165,13 +166,13 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True) ->
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
-        what = "Python objects" if array.dtype == object else str(array.dtype)
+        got = "Python objects" if array.dtype == object else str(array.dtype)
         hint = "; decode bytes to strings first" if array.dtype.kind == "S" else ""
-        raise TypeError(f"{name}: expected integer ids, got an array of {what}{hint}")
+        raise TypeError(f"{name}: expected {what}, got an array of {got}{hint}")
     if array.ndim != 1:
         raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name}: expected ids that int64 can hold, got {array.max()}")
+        raise ValueError(f"{name}: expected {what} that int64 can hold, got {array.max()}")
     return array.astype(np.int64) if copy else np.ascontiguousarray(array, np.int64)
 
 
@@ -283,6 +284,15 @@ def to_finite(name: str, value: Any) -> float:
     number = to_float(name, value)
     if abs(number) == float("inf"):
         raise ValueError(f"{name}: expected a finite number, got {number}")
+    return number
+
+
+def to_positive(name: str, value: Any, zero: bool = False) -> float:
+    """Check a finite number above 0, or of 0 or more."""
+    number = to_finite(name, value)
+    if number < 0 or (number == 0 and not zero):
+        raise ValueError(f"{name}: expected a number {'of 0 or more' if zero else 'above 0'}, "
+                         f"got {number:g}")
     return number
 
 

@@ -31,6 +31,12 @@ class MemberSets:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def of(self, which: Int64Array) -> MemberSets:
+        """Some of the sets, in this order."""
+        parts = [self.members[self.offsets[i] : self.offsets[i + 1]] for i in which]
+        return MemberSets(np.concatenate(parts), np.concatenate(
+            [[0], np.cumsum([len(part) for part in parts])]).astype(np.int64))
+
 
 def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> MemberSets:
     """Check sets: an array (n, m, dim), or a sequence of arrays (m_i, dim); none is empty."""

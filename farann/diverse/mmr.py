@@ -20,9 +20,10 @@ import numpy as np
 from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.diverse.member_sets import member_keys
-from farann.results import Hits
+from farann.results import Hits, SearchStats
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
+from farann.search import grouped
 from farann.search.filters import RowFilters
 from farann.store.store import Store, View
 
@@ -51,6 +52,9 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
            candidates: int | None, threads: int) -> Hits:
     """The answers to all queries."""
     n, view = len(queries), source.view
+    if source.row_filters.within is not None:
+        return grouped.top(source.store, source.row_filters, n, k, threads, partial(
+            _search_some, source, queries, k, diversity, candidates))[0]
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else candidates
     chosen = source.row_filters.filter(source.store, view, n, exact=True)
@@ -74,16 +78,59 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
     return Hits(scores, ids)
 
 
+def _search_some(source: Source, queries: Float32Array, k: int, diversity: float,
+                 candidates: int | None, which: Int64Array, part: RowFilters,
+                 threads: int) -> tuple[Hits, SearchStats]:
+    """The answers to queries with one group."""
+    return search(source._replace(row_filters=part), queries[which], k, diversity, candidates,
+                  threads), SearchStats(len(which))
+
+
+class Next(NamedTuple):
+    """For each query its next pick among the rows of one index: -1 and NaN where there is none."""
+
+    ids: Int64Array
+    orders: Float64Array  # larger is better, over several indexes, too
+    values: Float64Array
+
+
+def next_picks(source: Source, queries: Float32Array, picked: Int64Array, vectors: Float32Array,
+               diversity: float, threads: int) -> Next:
+    """The next picks where some were made, of this index or others: their ids (n_queries, m) and
+    vectors (n_queries, m, dim)."""
+    n, view, store = len(queries), source.view, source.store
+    ids, orders, values = np.full(n, -1, np.int64), np.full(n, -inf), np.full(n, np.nan)
+    chosen = source.row_filters.filter(store, view, n, exact=True)
+    nearest, _ = batches.top(view.exact, chosen, queries, 1, True, threads)
+
+    def answer(i: int, flag: _core.CancelFlag) -> None:
+        if nearest.ids[i, 0] < 0:
+            return
+        own = source._replace(row_filters=source.row_filters.of(np.array([i]), n))
+        slots = store.slots_of(picked[i])
+        with ieee_arithmetic():
+            ranker = _Ranker(own, queries[i], diversity, store.slots_of(nearest.ids[i]), flag,
+                             slots[slots >= 0].tolist(), list(vectors[i][:, np.newaxis]))
+            for slot, values[i] in ranker.picks():
+                ids[i] = store.ids.ids_of(np.array([slot]))[0]
+                orders[i] = ranker.order_of(slot) if len(vectors[i]) == 0 else values[i]
+                return
+
+    pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
+    return Next(ids, orders, values)
+
+
 class _Ranker:
-    """The picks of one query."""
+    """The picks of one query; some may have been made before, among other rows, too."""
 
     def __init__(self, source: Source, query: Float32Array, diversity: float, slots: Int64Array,
-                 flag: _core.CancelFlag) -> None:
+                 flag: _core.CancelFlag, picked: list[int] | None = None,
+                 vectors: list[Float32Array] | None = None) -> None:
         self._source, self._flag = source, flag
         self._store, self._view = source.store, source.view
         self._query, self._diversity = query[np.newaxis], diversity
-        self._vectors: list[Float32Array] = []  # of the picks
-        self._picked: list[int] = []
+        self._vectors = vectors or []  # of the picks
+        self._picked = picked or []
         self._size = _FIRST_POOL
         # No row that isn't in the pool has a value above it.
         self.bound = inf
@@ -95,7 +142,7 @@ class _Ranker:
             values = self._values()
             best = self._best(values)
             # The first pick is the most similar row, which the pool begins with.
-            while best is None or (self._picked and values[best] <= self.bound):
+            while best is None or (self._vectors and values[best] <= self.bound):
                 if self.bound == -inf:
                     if best is None:
                         return
@@ -107,10 +154,14 @@ class _Ranker:
             yield slot, float(values[best])
             self._pick(best)
 
+    def order_of(self, slot: int) -> float:
+        """How similar a row of the pool is to the query."""
+        return float(self._similar[self._slots == slot][0])
+
     def _values(self) -> Float64Array:
         """Of the rows in the pool; -infinity of those that were picked."""
         values: Float64Array = (1.0 - self._diversity) * self._similar
-        if self._picked:
+        if self._vectors:
             values -= self._diversity * self._closest
         values[self._done] = -inf
         return values
@@ -119,7 +170,7 @@ class _Ranker:
         """The best row of the pool, of equal ones that with the smallest id."""
         if self._done.all():
             return None
-        if not self._picked:
+        if not self._vectors:
             values = np.where(self._done, -inf, self._similar)
         best = np.flatnonzero((values == values.max()) & ~self._done)
         return int(best[self._ids[best].argmin()])
@@ -188,13 +239,8 @@ class _Ranker:
         return ids[0], float(keys[0, -1])
 
     def _take_all(self) -> None:
-        rows = self._source.row_filters.rows
-        slots = self._store.live_slots() if rows is None else rows.slots()
-        excluded = self._source.row_filters.excluded
-        if excluded is not None:
-            slots = slots[~np.isin(self._store.ids.ids_of(slots), excluded[0])]
         self.bound = -inf
-        self._take_pool(slots)
+        self._take_pool(self._source.row_filters.slots(self._store))
 
     def _members(self) -> tuple[Float32Array | None, float]:
         """What the furthest rows are to be searched from, and how far rounding moved it; None where

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Progress
+from farann._types import Int64Array, Progress
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
@@ -16,7 +16,8 @@ from farann.diverse import greedy, member_sets, mmr
 from farann.diverse.pair_questions import INSTEAD, PairQuestions
 from farann.diverse.selection import Selection
 from farann.results import Hits, SearchStats, no_hits
-from farann.search import filters, plans
+from farann.search import filters, grouped, plans
+from farann.search.filters import Filtering, RowFilters
 from farann.store.asked_ids import known_slots
 
 
@@ -28,20 +29,23 @@ class DiverseQuestions(PairQuestions):
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             exclude: Any = None, allowed: Any = None, within: Any = None,
+                             outside: Any = None, threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             exclude: Any = None, allowed: Any = None, within: Any = None,
+                             outside: Any = None, threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                             exclude: Any = None, allowed: Any = None, within: Any = None,
+                             outside: Any = None, threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from the nearest member of each set: unlike all of it.
@@ -64,6 +68,9 @@ class DiverseQuestions(PairQuestions):
             one-dimensional arrays.
         allowed : optional
             The only rows that may be found, for all sets, as in `search_furthest`.
+        within, outside : optional
+            The group whose rows alone may be found, or may not be found, for all sets, or for each
+            its own, as in `search_furthest`.
         threads : int, optional
             In the place of the index's own number.
         return_keys : bool
@@ -111,19 +118,28 @@ class DiverseQuestions(PairQuestions):
             hits, stats = no_hits(len(given), k, keyed=return_keys), SearchStats(len(given))
         else:
             view = store.view(self._isa)
-            chosen = filters.row_filters(store, exclude, allowed, len(given), False).filter(
-                store, view, len(given.members), exact=budget is None)
+            row_filters = filters.row_filters(
+                store, Filtering(exclude, allowed, within, outside), len(given), False)
             options: dict[str, Any] = {} if limits is None else {
                 "epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
-            hits, stats = member_sets.top(view.exact, chosen, given, k, self._threads_for(threads),
-                                          keyed=return_keys, **options)
+
+            def search(which: Int64Array | None, part: RowFilters,
+                       threads: int) -> tuple[Hits, SearchStats]:
+                sets = given if which is None else given.of(which)
+                chosen = part.filter(store, view, len(sets.members), exact=budget is None)
+                return member_sets.top(view.exact, chosen, sets, k, threads, keyed=return_keys,
+                                       **options)
+
+            most = self._threads_for(threads)
+            hits, stats = search(None, row_filters, most) if row_filters.within is None else (
+                grouped.top(store, row_filters, len(given), k, most, search, keyed=return_keys))
             hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
         return (hits, stats) if return_stats else hits
 
     def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
                    candidates: int | None = None, exclude: Any = None, allowed: Any = None,
-                   threads: int | None = None) -> Hits:
+                   within: Any = None, outside: Any = None, threads: int | None = None) -> Hits:
         """Rows that are like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
@@ -140,7 +156,7 @@ class DiverseQuestions(PairQuestions):
         candidates : int, optional
             Choose among so many most similar rows alone, as other libraries do. By default among
             all rows.
-        exclude, allowed, threads : optional
+        exclude, allowed, within, outside, threads : optional
             As in `search_furthest`.
 
         Returns
@@ -185,12 +201,25 @@ class DiverseQuestions(PairQuestions):
         checks.check_padding(k, len(vectors), n_rows)
         hits = no_hits(len(vectors), k)
         if store is not None and n_rows and len(vectors):
-            row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
-            source = mmr.Source(store, store.view(self._isa), row_filters)
+            row_filters = filters.row_filters(
+                store, Filtering(exclude, allowed, within, outside), len(vectors), single)
             most = None if candidates is None else min(max(candidates, 1), n_rows)
-            hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
+            hits = mmr.search(mmr.Source(store, store.view(self._isa), row_filters), vectors, k,
+                              diversity, most, self._threads_for(threads))
             hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
+
+    def _next_by_mmr(self, queries: npt.NDArray[np.float32], picked: npt.NDArray[np.int64],
+                     vectors: npt.NDArray[np.float32], *, diversity: float, exclude: Any = None,
+                     allowed: Any = None, threads: int | None = None) -> mmr.Next:
+        """The next pick of `search_mmr` for each query, after some that may be of other indexes."""
+        store, n = self._laid_out(), len(queries)
+        if store is None or len(store) == 0:
+            return mmr.Next(np.full(n, -1, np.int64), np.full(n, -np.inf), np.full(n, np.nan))
+        row_filters = filters.row_filters(store, Filtering(exclude, allowed), n, False)
+        source = mmr.Source(store, store.view(self._isa), row_filters)
+        return mmr.next_picks(source, queries, picked, vectors, diversity,
+                              self._threads_for(threads))
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None,
@@ -258,7 +287,7 @@ class DiverseQuestions(PairQuestions):
         if store is None or len(store) == 0:
             return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
         snapshot = greedy.snapshot_of(store, self._isa)
-        rows = filters.row_filters(store, None, allowed, 1, False).rows
+        rows = filters.row_filters(store, Filtering(allowed=allowed), 1, False).rows
         slots, chosen = store.live_slots(), _core.Filter(snapshot)
         if rows is not None:
             slots, mask = rows.slots(), np.zeros(store.n_slots, np.uint8)

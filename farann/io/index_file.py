@@ -16,9 +16,9 @@ from farann.contract.code_widths import CODE_WIDTHS
 from farann.contract.errors import FormatError
 from farann.contract.index_spec import IndexSpec
 from farann.contract.row_types import STORED
-from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of
+from farann.io.names import groups_from, labels_from, sections_of_groups, sections_of_labels
 from farann.io.tunings import metadata_of, tunings_from
 from farann.quantize.records import CodeArrays, CodeBounds, Layout, Native, PartitionArrays
 from farann.store.ids import IdMap, distinct
@@ -29,6 +29,8 @@ _CHUNK_BYTES = 1 << 24
 # Files of earlier versions may have shortlists, which searches scanned first. They are ignored, and
 # `recall=` is measured anew, as tables that were measured with them promise too much.
 _SHORTLISTS = "seeds.positions"
+# Before the names of what was measured for the nearest rows.
+_NEAREST = "nearest_"
 
 
 def sections_of(settings: Mapping[str, Any],
@@ -49,11 +51,10 @@ def sections_of(settings: Mapping[str, Any],
     ids, labels = labels_left(ids, store.labels)
     if labels is not None:
         metadata["next_id"] = ids.next
-        ends, octets, _ = labels.strings
-        used = len(octets) - SPARE  # behind them may be others, of a later index
-        arrays["labels.ends"] = ends
-        arrays["labels.bytes"] = ArrayChunks(np.uint8, octets.shape, [
-            octets[:used], np.zeros(SPARE, np.uint8)])
+        arrays |= sections_of_labels("labels", labels)
+    groups = store.groups if store.alive is None else store.groups_of(store.live_slots())
+    if groups is not None:
+        arrays |= sections_of_groups(groups)
     by_slot = ids.by_slot()
     if by_slot is not None:
         arrays["ids"] = by_slot
@@ -69,13 +70,25 @@ def sections_of(settings: Mapping[str, Any],
         arrays |= _of_layout(layout, _OURS, metadata)
         if store.exact is not None:
             arrays |= _of_layout(store.exact, _EXACT, metadata)
-        tunings = list(store.tunings.by_k.values())
-        metadata |= metadata_of(tunings)
-        by_k, kept = guards_of(store.tunings.guards, {t.k for t in tunings})
-        if by_k:
-            metadata["guards"] = by_k
-            arrays |= kept
+        arrays |= _of_tables(store, metadata)
     return metadata, arrays
+
+
+def _of_tables(store: Store, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of what was measured of a layout; tables are put to the metadata."""
+    arrays: dict[str, Any] = {}
+    if store.for_nearest:
+        metadata["for_nearest"] = True
+    for prefix, of_layout in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
+        tunings = list(of_layout.by_k.values())
+        if prefix and not tunings:  # such files are what they were before there were these
+            continue
+        metadata |= metadata_of(tunings, prefix)
+        by_k, kept = guards_of(of_layout.guards, {t.k for t in tunings}, prefix)
+        if by_k:
+            metadata[f"{prefix}guards"] = by_k
+            arrays |= kept
+    return arrays
 
 
 class _Names(NamedTuple):
@@ -139,14 +152,27 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
     if n_coded:
         _restore_coded(store, metadata, arrays)
     if made is not None:
-        store.tunings.removed_before = store.n_removed
         store.exact, native_exact = _exact_of(metadata, arrays, count, store)
-        tables = tunings_from(metadata, store.partitions is not None)
-        guards = guards_from(metadata, arrays, tables, dim, spec)
-        if _SHORTLISTS not in arrays:
-            store.tunings.by_k, store.tunings.guards = tables, guards
+        _restore_tables(store, metadata, arrays)
         store.keep_native(native, native_exact)
     return store
+
+
+def _restore_tables(store: Store, metadata: Mapping[str, Any],
+                    arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """What was measured of the layout, for the furthest and for the nearest rows."""
+    for_nearest, spec = metadata.get("for_nearest", False), store.spec
+    mirrored = not spec.metric.adds_squared_norm
+    if not isinstance(for_nearest, bool) or (not mirrored and (
+            for_nearest or any(key.startswith(_NEAREST) for key in metadata))):
+        raise FormatError("metadata: under l2 nothing is laid out or tuned for the nearest rows")
+    store.for_nearest = for_nearest
+    for prefix, of_layout in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
+        of_layout.removed_before = store.n_removed
+        tables = tunings_from(metadata, store.partitions is not None, prefix)
+        guards = guards_from(metadata, arrays, tables, store.dim, spec, prefix)
+        if _SHORTLISTS not in arrays:
+            of_layout.by_k, of_layout.guards = tables, guards
 
 
 def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], spec: IndexSpec,
@@ -164,6 +190,7 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         raise FormatError(f"row {bad} is not a finite vector")
     store = Store(dim, spec)
     store.labels = _labels_of(metadata, arrays, ids, checked)
+    store.groups = groups_from(arrays, count)
     store.ids, store.built = IdMap.restored(ids, count, metadata["next_id"]), metadata["built"]
     if n_coded:
         store.n_coded, store._tail, store._n_tail = n_coded, rows, len(rows)
@@ -181,17 +208,12 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 def _labels_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]],
                ids: Int64Array | None, checked: bool) -> Labels | None:
     """The strings that rows are called by, if they are."""
-    if "labels.ends" not in arrays and "labels.bytes" not in arrays:
-        return None
-    count, octets = metadata["count"], arrays.get("labels.bytes")
-    ends = arrays.get("labels.ends")
-    if octets is None or octets.dtype != np.uint8 or octets.ndim != 1:
-        raise FormatError("section 'labels.bytes' isn't a list of bytes")
-    if ends is None or ends.dtype not in (np.uint32, np.uint64) or ends.shape != (count,):
-        raise FormatError(f"section 'labels.ends' isn't a list of {count} numbers")
-    if metadata["next_id"] != count or (ids is not None and count and ids.max() >= count):
+    count = metadata["count"]
+    labels = labels_from("labels", arrays, count, checked)
+    if labels is not None and (
+            metadata["next_id"] != count or (ids is not None and count and ids.max() >= count)):
         raise FormatError("the ids are not numbers of labels")
-    return Labels.restored(ends, octets, checked=checked)
+    return labels
 
 
 def _check_layout(store: Store, n_coded: int) -> None:

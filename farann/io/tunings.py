@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 from math import inf, isfinite, isinf, nan
 from typing import Any
@@ -12,12 +12,12 @@ from farann.contract.errors import FormatError
 from farann.tuning.table import Tuning
 
 
-def metadata_of(tunings: Collection[Tuning]) -> dict[str, Any]:
-    """What a file keeps of tables."""
+def metadata_of(tunings: Collection[Tuning], prefix: str = "") -> dict[str, Any]:
+    """What a file keeps of tables, by names with a prefix."""
     return {
-        "tunings": [[t.k, _rows_of(t)] for t in tunings],
-        "single_costs": [[t.k, list(t.single_costs)] for t in tunings if t.single_costs],
-        "lateness": [[t.k, t.sampled, list(t.late), list(t.late_spread)]
+        f"{prefix}tunings": [[t.k, _rows_of(t)] for t in tunings],
+        f"{prefix}single_costs": [[t.k, list(t.single_costs)] for t in tunings if t.single_costs],
+        f"{prefix}lateness": [[t.k, t.sampled, list(t.late), list(t.late_spread)]
                      for t in tunings if t.late],
     }
 
@@ -31,25 +31,32 @@ def _rows_of(tuning: Tuning) -> list[list[float | None]]:
             for row in zip(*columns, strict=True)]
 
 
-def tunings_from(metadata: Mapping[str, Any], partitioned: bool) -> dict[int, Tuning]:
+def tunings_from(metadata: Mapping[str, Any], partitioned: bool,
+                 prefix: str = "") -> dict[int, Tuning]:
     """Tables by k; FormatError for what no index could have written."""
-    try:
-        tunings = {k: _tuning_of(k, rows, partitioned) for k, rows in metadata.get("tunings", [])}
-    except (TypeError, ValueError, OverflowError):
-        raise FormatError(
-            f"metadata: 'tunings' can't be {checks.shown(metadata['tunings'])}") from None
-    try:
-        for k, costs in metadata.get("single_costs", []):
-            tunings[k] = _with_single_costs(tunings[k], costs)
-    except (TypeError, ValueError, OverflowError, KeyError):
-        raise FormatError(f"metadata: 'single_costs' can't be "
-                          f"{checks.shown(metadata['single_costs'])}") from None
-    try:
-        for k, *late in metadata.get("lateness", []):
-            tunings[k] = _with_late(tunings[k], *late)
-    except (TypeError, ValueError, OverflowError, KeyError):
-        raise FormatError(
-            f"metadata: 'lateness' can't be {checks.shown(metadata['lateness'])}") from None
+    def parts(name: str, put: Callable[..., None]) -> None:
+        key = f"{prefix}{name}"
+        try:
+            for k, *part in metadata.get(key, []):
+                put(k, *part)
+        except (TypeError, ValueError, OverflowError, KeyError):
+            raise FormatError(
+                f"metadata: {key!r} can't be {checks.shown(metadata[key])}") from None
+
+    tunings: dict[int, Tuning] = {}
+
+    def put_table(k: int, rows: list[list[float | None]]) -> None:
+        tunings[k] = _tuning_of(k, rows, partitioned)
+
+    def put_costs(k: int, costs: list[float]) -> None:
+        tunings[k] = _with_single_costs(tunings[k], costs)
+
+    def put_late(k: int, sampled: int, *columns: list[float]) -> None:
+        tunings[k] = _with_late(tunings[k], sampled, *columns)
+
+    parts("tunings", put_table)
+    parts("single_costs", put_costs)
+    parts("lateness", put_late)
     return tunings
 
 

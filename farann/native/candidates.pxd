@@ -36,6 +36,8 @@ cdef class Candidates:
     cdef void offer(self, Query *query, int64_t n, const farann_block *block,
                     const farann_filter *filter) noexcept nogil
     cdef void raise_threshold(self, Query *query) noexcept nogil
+    cdef void push_beyond(self, Query *query, int64_t n, const farann_block *block,
+                          const farann_filter *filter) noexcept nogil
     cdef void collect(self, Query *query, int64_t n, const farann_block *block,
                       const farann_filter *filter) noexcept nogil
     cdef void thin_out(self, Query *query) noexcept nogil

@@ -98,9 +98,12 @@ cdef class Candidates:
         """Append them to the candidates, as rows of the block."""
         cdef int64_t before = query.candidates.count, i, reach = 0
         cdef bint all_allowed = self.batch.filter.is_open()
+        cdef float floor
+        if self.batch.best_beyond:  # who knows how many of them are too near
+            self.batch.kernels.select_f32(scores, n, -INFINITY, &query.candidates)
+            return
         # Of the best some may be excluded: as many rows again may take their places.
-        cdef float floor = self.at_least(self.batch.k if all_allowed else 2 * self.batch.k, scores,
-                                         n)
+        floor = self.at_least(self.batch.k if all_allowed else 2 * self.batch.k, scores, n)
         self.batch.kernels.select_f32(
             scores, n, nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY),
             &query.candidates)
@@ -129,8 +132,13 @@ cdef class Candidates:
         """Let new candidates through the filters; if there are many, thin them out."""
         cdef farann_candidates *list = &query.candidates
         self.batch.passed += list.count - before
-        farann_candidates_admit(list, before, block, &query.filter, &query.best,
-                                2.0 * query.slack)
+        if self.batch.best_beyond:
+            farann_candidates_admit_below(
+                list, before, block, &query.filter, &query.best, 2.0 * query.slack,
+                query.sure - query.slack, query.ceiling + query.slack)
+        else:
+            farann_candidates_admit(list, before, block, &query.filter, &query.best,
+                                    2.0 * query.slack)
         if query.best.count == self.batch.k:
             query.threshold = max(query.threshold, query.best.scores[self.batch.k - 1]
                                   - query.slack)
@@ -171,7 +179,27 @@ cdef class Candidates:
         if self.batch.beyond:
             self.collect(query, n, block, filter)
             return
+        if self.batch.best_beyond:
+            self.push_beyond(query, n, block, filter)
+            return
         farann_topk_push_block(found, self.exact_keys, n, self.batch.sign, block, filter)
+        self.raise_threshold(query)
+
+    cdef void push_beyond(self, Query *query, int64_t n, const farann_block *block,
+                          const farann_filter *filter) noexcept nogil:
+        """Offer those rows that lie beyond the radius."""
+        cdef farann_topk *found = &query.found
+        cdef double key, score
+        cdef int64_t i, slot
+        for i in range(n):
+            key = self.batch.sign * self.exact_keys[i]
+            if found.count == found.capacity and key < found.entries[0].key:
+                continue
+            score = farann_score(self.batch.metric, self.exact_keys[i], query.prepared.query_norm)
+            slot = block.first + (block.positions[i] if block.positions != NULL else i)
+            if (farann_is_beyond(self.batch.metric, score, query.radius)
+                    and farann_filter_allows(filter, slot)):
+                farann_topk_push(found, key, block.ids[slot] if block.ids != NULL else slot)
         self.raise_threshold(query)
 
     cdef void raise_threshold(self, Query *query) noexcept nogil:
@@ -224,6 +252,9 @@ cdef class Candidates:
             best = query.best.scores[self.batch.k - 1]
             farann_candidates_split(&query.candidates, best - 2.0 * query.slack, INFINITY)
             return best
+        if self.batch.best_beyond:  # those that may be too near are none of the best yet
+            self.rerank(query, farann_candidates_split(&query.candidates, -INFINITY,
+                                                       query.sure - query.slack))
         if self.batch.beyond or query.candidates.count < self.batch.k:
             return INFINITY
         best = farann_candidates_keep_best(&query.candidates, self.batch.k, 2.0 * query.slack)
@@ -258,7 +289,7 @@ cdef class Candidates:
         cdef int s
         cdef bint rough
         cdef const Segment *segment
-        admitted.alive = NULL
+        admitted.alive, admitted.groups = NULL, NULL
         admitted.excluded.bits = 0
         for s in range(2):
             segment = &self.batch.snapshot.segments[s]

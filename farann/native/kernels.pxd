@@ -39,13 +39,19 @@ cdef extern from "select.h" nogil:
         const uint8_t *alive
         const int64_t *ids
         farann_id_set excluded
+        const int32_t *groups
+        int32_t group
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
                                  const farann_filter *, farann_best_scores *, double)
+    void farann_candidates_admit_below(farann_candidates *, int64_t, const farann_block *,
+                                       const farann_filter *, farann_best_scores *, double, double,
+                                       double)
     void farann_best_scores_add(farann_best_scores *, const float *, int64_t)
     float farann_best_scores_last(const farann_best_scores *)
     double farann_candidates_keep_best(farann_candidates *, int64_t, double)
     int64_t farann_candidates_split(farann_candidates *, double, double)
+    void farann_topk_push(farann_topk *, double, int64_t)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
                                 const farann_block *, const farann_filter *)
     void farann_topk_push_rows(farann_topk *, const double *, const int64_t *, int64_t,

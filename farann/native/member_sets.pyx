@@ -33,8 +33,7 @@ cdef class MemberSets:
         if self.count < 1 or offsets[0] != 0 or (
                 offsets[self.count] + self.count != self.batch.n_queries):
             raise ValueError("offsets must be those of the members")
-        if chosen.excluded is not None and chosen.offsets.shape[0] <= start + self.count:
-            raise ValueError("there must be excluded ids for each set")
+        chosen.check_queries(start + self.count)
         self.sets = <MemberSet *>self.batch.scratch.allocate(self.count, sizeof(MemberSet))
         entries = <farann_entry *>self.batch.scratch.allocate(
             self.count * k, sizeof(farann_entry))
@@ -161,7 +160,7 @@ cdef class MemberSets:
             return
         block.first, block.positions, block.slots = segment.first, self.kept, NULL
         block.ids, block.end = self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots
-        all_allowed.alive, all_allowed.excluded.bits = NULL, 0
+        all_allowed.alive, all_allowed.groups, all_allowed.excluded.bits = NULL, NULL, 0
         farann_topk_push_block(&members.found, self.least, n, 1.0, &block, &all_allowed)
         if members.found.count == members.found.capacity:
             members.threshold = members.found.entries[0].key

@@ -39,6 +39,9 @@ cdef struct Query:
     # Scans of high nibbles that let too many rows pass are left for some blocks, ever more.
     int64_t pause, next_pause
     double radius
+    # Reduced keys: rows above the first are not beyond the radius for certain, those below the
+    # second are.
+    double ceiling, sure
 
 
 cdef class QueryBatch:
@@ -53,6 +56,7 @@ cdef class QueryBatch:
     cdef int64_t dim, n_queries, k, block_rows
     cdef double sign, epsilon
     cdef bint beyond  # a radius, and not the k best
+    cdef bint best_beyond  # the k nearest of the rows beyond a radius
     cdef const float[:, ::1] given  # keeps the queries alive
     cdef Query *queries
     cdef double *exact  # the last query that was asked for, in float64
@@ -78,4 +82,5 @@ cdef class QueryBatch:
     cdef void find_query_vector(self, int64_t i) noexcept nogil
     cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil
     cdef void set_radius(self, int64_t i) noexcept nogil
+    cdef void set_ceiling(self, int64_t i) noexcept nogil
     cdef void begin_again(self, const float *given) noexcept nogil

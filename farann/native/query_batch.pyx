@@ -1,7 +1,8 @@
 """Some queries of a batch, and what is derived from each of them."""
 
 cimport cython
-from libc.math cimport INFINITY, NAN
+from libc.float cimport DBL_MIN
+from libc.math cimport INFINITY, NAN, fabs
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free
 
@@ -40,8 +41,7 @@ cdef class QueryBatch:
         self.query_vector = <double *>self.scratch.allocate(
             2 * padded_dim, sizeof(double) + sizeof(float))
         self.rounded = <float *>(self.query_vector + 2 * padded_dim)
-        if filter.excluded is not None and filter.offsets.shape[0] <= stop:
-            raise ValueError("offsets must be those of all queries")
+        filter.check_queries(stop)
         for i in range(self.n_queries):
             n_places += farann_id_set_room(filter.n_excluded(start + i))
         if n_places:
@@ -63,9 +63,10 @@ cdef class QueryBatch:
         self.epsilon = rule.epsilon
 
     cdef take_radii(self, const double[::1] radii, int64_t start):
-        """Search for all rows beyond a radius of each query, and not for the k best."""
+        """Search for all rows beyond a radius of each query, or where the nearest are asked for,
+        for the k nearest of these."""
         cdef int64_t i
-        self.beyond = True
+        self.beyond, self.best_beyond = self.sign > 0.0, self.sign < 0.0
         for i in range(self.n_queries):
             self.queries[i].radius = radii[start + i]
 
@@ -104,6 +105,16 @@ cdef class QueryBatch:
         cdef Query *query = &self.queries[i]
         query.threshold = (farann_key_at(self.metric, query.radius, query.prepared.query_norm)
                            * query.prepared.key_scale + query.prepared.key_offset)
+
+    cdef void set_ceiling(self, int64_t i) noexcept nogil:
+        """Note which rough scores tell that a row is beyond the radius, and that it isn't."""
+        cdef Query *query = &self.queries[i]
+        cdef double key = farann_key_at(self.metric, query.radius, query.prepared.query_norm)
+        cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # what rounding may do, twice
+        query.ceiling = query.prepared.key_offset - key * query.prepared.key_scale
+        query.sure = query.prepared.key_offset - (key + band) * query.prepared.key_scale
+        if not (query.sure <= query.ceiling):  # the radius is too large for its square
+            query.ceiling, query.sure = INFINITY, -INFINITY
 
     cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil:
         """Note that so many queries were scored for by n rows in full."""

@@ -64,7 +64,10 @@ cdef Codes codes_for(QueryBatch batch, bint by_codes):
 
 
 cdef class Task(Answers):
-    """Some queries of an exact search: `run` answers them."""
+    """Some queries of an exact search: `run` answers them.
+
+    With `radii` it is for all rows beyond these, or with `nearest` for the k nearest of them.
+    """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radii=None,
@@ -95,8 +98,8 @@ cdef class Task(Answers):
         self.batch, self.first, self.end = batch, 0, INT64_MAX
         self.candidates = Candidates.of(batch, room, largest_block, not few)
         self.key_scan = KeyScan.of(
-            batch, self.candidates, keys_may_decide and not batch.beyond and batch.epsilon == 0.0
-            and batch.snapshot.vectors, packed)
+            batch, self.candidates, keys_may_decide and not (batch.beyond or batch.best_beyond)
+            and batch.epsilon == 0.0 and batch.snapshot.vectors, packed)
         if few:
             self.row_scan = ExactScan.__new__(ExactScan)
         elif packed:
@@ -150,6 +153,8 @@ cdef class Task(Answers):
             self.row_scan.take_query(i)
         if self.batch.beyond:
             self.batch.set_radius(i)
+        elif self.batch.best_beyond:
+            self.batch.set_ceiling(i)
         if self.coded is not None:
             self.coded.encode(i)
 

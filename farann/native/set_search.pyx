@@ -66,7 +66,7 @@ cdef class SetSearch:
                  const int64_t[::1] offsets, int64_t start, int64_t k, *, double epsilon=0.0,
                  int64_t budget=0, bint raw=False, CancelFlag flag=None):
         cdef QueryBatch batch
-        cdef Filter bare = filter
+        cdef Filter bare
         cdef bint listed = filter.segments[0].positions != NULL
         cdef int64_t largest_block, m = members.shape[0], n_sets = offsets.shape[0] - 1
         cdef float[:, ::1] given = np.empty((m + n_sets, members.shape[1]), np.float32)
@@ -74,8 +74,8 @@ cdef class SetSearch:
             raise ValueError("sets can't be searched for without vectors")
         given[:m] = members
         given[m:] = 0.0
-        if filter.excluded is not None:
-            bare = filter.excluding(np.empty(0, np.int64), np.zeros(m + n_sets + 1, np.int64))
+        # What is left out for a set is known to the sets.
+        bare = filter.for_others(m + n_sets)
         batch = QueryBatch.of(snapshot, bare, given, 0, m + n_sets, 1, False, flag)
         self.batch, self.n_members = batch, m
         batch.epsilon = epsilon

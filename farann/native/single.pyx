@@ -68,7 +68,7 @@ cdef class SingleSearch:
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
                  Guard guard=None):
-        if filter.excluded is not None:
+        if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.rule, self.guard = costs, rule, guard

@@ -1,6 +1,6 @@
 """What is searched: rows, and which of them may be found."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric, farann_row_type
@@ -51,10 +51,16 @@ cdef class Filter:
     cdef const uint8_t *alive
     cdef const uint8_t[::1] allowed
     cdef const int64_t[::1] excluded, offsets, ids
+    cdef const int32_t[::1] groups, left_out
     cdef const int64_t *ids_by_slot
     cdef int64_t[::1] positions
     cdef readonly int64_t n_rows
+    cdef int64_t n_slots
+    cdef double share
 
+    cdef Filter for_others(self, int64_t n)
+    cdef Filter copied(self)
+    cdef check_queries(self, int64_t n)
     cdef bint is_open(self) noexcept nogil
     cdef int64_t n_excluded(self, int64_t i) noexcept nogil
     cdef farann_filter of_query(self, int64_t i, uint32_t *places) noexcept nogil

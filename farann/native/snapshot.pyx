@@ -1,6 +1,6 @@
 """What is searched: rows, and which of them may be found."""
 
-from libc.stdint cimport UINT32_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
@@ -134,6 +134,27 @@ cdef class Snapshot:
             self.uncoded.positions = &self.uncoded_rows[0]
 
 
+def marked(const int64_t[::1] ids, int64_t least, int64_t n):
+    """A byte for each of n numbers from `least` on: 1 for those that are among the ids."""
+    # Pointers, which writing bytes can't change.
+    cdef const int64_t *given
+    cdef uint8_t[::1] view
+    cdef uint8_t *marks
+    cdef uint64_t at, first = <uint64_t>least, count = <uint64_t>n
+    cdef int64_t i, n_ids = ids.shape[0]
+    result = np.zeros(n, np.uint8)
+    if n == 0 or n_ids == 0:
+        return result
+    view = result
+    given, marks = &ids[0], &view[0]
+    with nogil:
+        for i in range(n_ids):
+            at = <uint64_t>given[i] - first  # one below the first is large
+            if at < count:
+                marks[at] = 1
+    return result
+
+
 cdef class Filter:
     """Which rows of a snapshot may be found, for all queries and for each.
 
@@ -144,19 +165,23 @@ cdef class Filter:
         0 for rows that may not be found; it stands in the place of the snapshot's `alive`.
     slots : int64 (m,) or None
         Sorted slots, the only ones to search; None: all of them.
+    share : float
+        About which share of the rows `allowed` has; answers don't depend on it.
     """
 
-    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None):
+    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None, *,
+                 double share=1.0):
         cdef int64_t i, split
         self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
         self.allowed = snapshot.alive if allowed is None else allowed
-        self.alive = NULL
+        self.alive, self.share = NULL, share
         if self.allowed is not None and snapshot.n_slots:
             if self.allowed.shape[0] != snapshot.n_slots:
                 raise ValueError("allowed must have one entry a slot")
             self.alive = &self.allowed[0]
-        self.excluded = self.offsets = None
+        self.excluded = self.offsets = self.groups = self.left_out = None
         self.ids, self.ids_by_slot = snapshot.ids, snapshot.ids_by_slot
+        self.n_slots = snapshot.n_slots
         if slots is not None:
             split = 0
             for i in range(slots.shape[0]):
@@ -177,7 +202,7 @@ cdef class Filter:
 
         In any order; repeated ids and such that no row has do no harm, nor do numbers below 0.
         """
-        cdef Filter new = Filter.__new__(Filter)
+        cdef Filter new = self.copied()
         cdef int64_t i
         if offsets.shape[0] < 1 or offsets[0] != 0 or (
                 offsets[offsets.shape[0] - 1] != ids.shape[0]):
@@ -185,15 +210,49 @@ cdef class Filter:
         for i in range(offsets.shape[0] - 1):
             if not 0 <= offsets[i + 1] - offsets[i] <= UINT32_MAX:
                 raise ValueError("offsets must not fall, and a query has at most 2^32 - 1 ids")
-        new.segments[0], new.segments[1] = self.segments[0], self.segments[1]
-        new.alive, new.allowed, new.positions = self.alive, self.allowed, self.positions
-        new.ids, new.ids_by_slot, new.n_rows = self.ids, self.ids_by_slot, self.n_rows
         new.excluded, new.offsets = ids, offsets
         return new
 
+    def outside(self, const int32_t[::1] groups not None, const int32_t[::1] left_out not None):
+        """This filter, and query i must not find the rows whose group is left_out[i].
+
+        `groups` has that of each slot; of a number below 0 there are none.
+        """
+        cdef Filter new = self.copied()
+        if groups.shape[0] < self.n_slots:
+            raise ValueError("groups must have one entry a slot")
+        new.groups, new.left_out = groups, left_out
+        return new
+
+    cdef Filter for_others(self, int64_t n):
+        """This filter for n queries that nothing is left out for, where something is for some."""
+        cdef Filter new = self
+        if self.excluded is not None:
+            new = new.excluding(np.empty(0, np.int64), np.zeros(n + 1, np.int64))
+        if self.groups is not None:
+            new = new.outside(self.groups, np.full(n, -1, np.int32))
+        return new
+
+    cdef Filter copied(self):
+        cdef Filter new = Filter.__new__(Filter)
+        new.segments[0], new.segments[1] = self.segments[0], self.segments[1]
+        new.alive, new.allowed, new.positions = self.alive, self.allowed, self.positions
+        new.ids, new.ids_by_slot, new.n_rows = self.ids, self.ids_by_slot, self.n_rows
+        new.share = self.share
+        new.excluded, new.offsets, new.n_slots = self.excluded, self.offsets, self.n_slots
+        new.groups, new.left_out = self.groups, self.left_out
+        return new
+
+    cdef check_queries(self, int64_t n):
+        """Refuse what isn't for n queries, or sets."""
+        if self.excluded is not None and self.offsets.shape[0] <= n:
+            raise ValueError("offsets must be those of all queries")
+        if self.groups is not None and self.left_out.shape[0] < n:
+            raise ValueError("there must be a group for each query")
+
     cdef bint is_open(self) noexcept nogil:
         """Whether every row may be found."""
-        return self.alive == NULL and self.excluded is None
+        return self.alive == NULL and self.excluded is None and self.groups is None
 
     cdef int64_t n_excluded(self, int64_t i) noexcept nogil:
         """Ids that query i must not find."""
@@ -204,7 +263,9 @@ cdef class Filter:
         cdef farann_filter result
         cdef int64_t n = self.n_excluded(i)
         result.alive, result.ids = self.alive, self.ids_by_slot
-        result.excluded.bits = 0
+        result.excluded.bits, result.groups = 0, NULL
+        if self.groups is not None and self.left_out[i] >= 0:
+            result.groups, result.group = &self.groups[0], self.left_out[i]
         if n:
             farann_id_set_fill(&result.excluded, &self.excluded[self.offsets[i]], n, places)
         return result

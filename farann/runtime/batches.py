@@ -43,8 +43,9 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
-        late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query, and what it took.
+        late: Float32Array | None = None,
+        radii: Float64Array | None = None) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query, and what it took; with `radii` the nearest of those beyond.
 
     Approximate rules are for the furthest only. How late the answers of queries come in such a
     search is written to `late`.
@@ -62,8 +63,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule, flag=flag,
                                          tells_late=late is not None)
         else:
-            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, flag=flag,
-                              costs=costs, by_codes=by_codes)
+            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
+                              flag=flag, costs=costs, by_codes=by_codes)
         task.run()
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
@@ -77,7 +78,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
-    if long and n < threads and rule is EXACT and snapshot.added is None:
+    if long and n < threads and rule is EXACT and snapshot.added is None and radii is None:
         n_parts = min(threads * _PARTS_A_THREAD, n * work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
         split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,

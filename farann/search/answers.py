@@ -8,9 +8,9 @@ import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import EXACT, Limits
-from farann.results import Hits, SearchStats
+from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches
-from farann.search import guarded, plans, singles
+from farann.search import grouped, guarded, plans, singles
 from farann.search.filters import RowFilters
 from farann.store.store import Store
 
@@ -27,10 +27,26 @@ class Question(NamedTuple):
     nearest: bool
     every_row: bool  # but for those that are excluded
     unfiltered: bool
+    radii: Float64Array | None = None  # all rows beyond these, or the nearest ones; exactly
+
+    def of(self, which: Int64Array, part: RowFilters, threads: int) -> Question:
+        """The same for some of the queries."""
+        return self._replace(queries=self.queries[which], row_filters=part, threads=threads,
+                             radii=None if self.radii is None else self.radii[which])
 
 
 def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
+    if question.row_filters.within is None:
+        return _top(question, limits)
+
+    return grouped.top(
+        question.store, question.row_filters, len(question.queries), question.k, question.threads,
+        lambda which, part, threads: _top(question.of(which, part, threads), limits))
+
+
+def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
+    """The same where queries differ in what they may not find at most."""
     store, k, queries = question.store, question.k, question.queries
     view = store.view(question.isa)
     rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
@@ -46,12 +62,28 @@ def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     else:
         chosen = question.row_filters.filter(store, view, len(queries), exact=not rule.approximate)
         hits, stats = batches.top(view.snapshot_for(rule), chosen, queries, k, question.nearest,
-                                  question.threads, rule)
-    if len(queries) == 1 and not question.nearest and question.unfiltered and (
-            store.built and (limits is None or limits.recall is not None)):
+                                  question.threads, rule, radii=question.radii)
+    if len(queries) == 1 and not question.nearest and question.radii is None and store.built and (
+            limits is None or (limits.recall is not None and question.unfiltered)):
         singles.keep(store, question.isa, k, None if limits is None else limits.recall, plan,
-                     guard, rule)
+                     guard, rule, question.row_filters)
     return hits, stats
+
+
+def beyond(question: Question) -> BeyondHits:
+    """All rows beyond the radius of each query."""
+    if question.row_filters.within is None:
+        return _beyond(question)
+    return grouped.beyond(
+        question.store, question.row_filters, len(question.queries), question.threads,
+        lambda which, part, threads: _beyond(question.of(which, part, threads)))
+
+
+def _beyond(question: Question) -> BeyondHits:
+    store, view = question.store, question.store.view(question.isa)
+    assert question.radii is not None
+    chosen = question.row_filters.filter(store, view, len(question.queries), exact=True)
+    return batches.beyond(view.exact, chosen, question.queries, question.radii, question.threads)
 
 
 def keys_of(store: Store, isa: str, queries: Float32Array, ids: Int64Array, nearest: bool,

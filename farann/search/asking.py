@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +12,7 @@ from farann.contract.stop_rule import Limits
 from farann.results import Hits, SearchStats, no_hits, with_keys
 from farann.runtime import pool
 from farann.search import answers, filters, plans, singles
+from farann.search.filters import Filter, Filtering
 from farann.store.contents import Contents
 from farann.store.store import Store
 
@@ -57,13 +56,14 @@ class Asking(Contents):
         vectors = self._vectors("queries", array)
         return vectors, array.ndim == 1 and len(vectors) == 1
 
-    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, exclude: Any,
-                    allowed: Any, threads: int | None,
-                    limits: Limits | None = None, *,
-                    return_keys: bool = False) -> tuple[Hits, SearchStats]:
+    def _search_top(self, queries: npt.ArrayLike, k: int, nearest: bool, given: Filtering,
+                    threads: int | None, limits: Limits | None = None, *,
+                    return_keys: bool = False,
+                    beyond: npt.ArrayLike | None = None) -> tuple[Hits, SearchStats]:
         k = checks.to_int("k", k, 1)
         vectors, single = self._checked(queries)
-        filters.check_owner(self, allowed)
+        radii = None if beyond is None else checks.to_radii("beyond", beyond, len(vectors))
+        filters.check_owner(self, given.allowed)
         store = self._laid_out()
         checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if return_keys:
@@ -72,15 +72,17 @@ class Asking(Contents):
             hits = no_hits(len(vectors), k, keyed=return_keys)
             stats = SearchStats(len(vectors), 0, 0, 0, 0)
         else:
-            row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
+            row_filters = filters.row_filters(store, given, len(vectors), single)
+            every_row = given.allowed is None and given.within is None and (
+                row_filters.leaves_most(store))
             # Approximate searches are for the furthest rows.
             mirrored = nearest and limits is not None
             if mirrored:
                 store, vectors, nearest = store.mirrored(self._isa), -vectors, False
             hits, stats = answers.top(answers.Question(
                 store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
-                threads=self._threads_for(threads), nearest=nearest, every_row=allowed is None,
-                unfiltered=exclude is None and allowed is None), limits)
+                threads=self._threads_for(threads), nearest=nearest, every_row=every_row,
+                unfiltered=given.is_open, radii=radii), limits)
             self._last_search = stats
             keys = None
             if return_keys:
@@ -91,11 +93,12 @@ class Asking(Contents):
             hits = hits if keys is None else with_keys(hits, keys)
         return _of_one(hits) if single else hits, stats
 
-    def _search_again(self, queries: npt.ArrayLike, k: int,
-                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
+    def _search_again(self, queries: npt.ArrayLike, k: int, recall: float | None,
+                      allowed: Filter | None) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
         store = self._store
-        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
+        found = None if store is None else singles.again(store, self._isa, queries, k, recall,
+                                                          allowed)
         if found is None or store is None:
             return None
         scores, ids, self._last_search = found

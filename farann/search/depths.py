@@ -17,6 +17,7 @@ from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.layout.added_rows import Added, Run
 from farann.runtime import batches
 from farann.store.depths import Answers
+from farann.store.samples import sample_queries
 from farann.store.store import Store
 from farann.tuning.guard import Guard
 
@@ -58,7 +59,7 @@ def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
     added = store.added
     assert added is not None
     if before is None or before.guard is not guard:
-        queries = sample_like(store, k, guard)
+        queries = sample_like(store, k, guard)[0]
     elif len(before.queries) == 0:
         return before
     else:
@@ -88,17 +89,18 @@ def _most(k: int) -> int:
     return max(min(_QUERIES, _MOST_ANSWERS // k), _FEWEST)
 
 
-def sample_like(store: Store, k: int, guard: Guard) -> Float32Array:
-    """Queries like those that the plan for k was measured with."""
+def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64Array | None]:
+    """Queries like those that the plan for k was measured with, and slots as `sample_queries`
+    gives them."""
     given = store.tunings.queries.get(k)
-    queries = store.sample_queries(_DRAWN)[0] if given is None else given
-    queries = np.ascontiguousarray(queries[:: max(1, len(queries) // _DRAWN)])
+    queries, slots = sample_queries(store, _DRAWN) if given is None else (given, None)
+    some = np.arange(0, len(queries), max(1, len(queries) // _DRAWN))
+    queries = np.ascontiguousarray(queries[some])
     marks = np.zeros(len(queries), np.uint8)
     guard.tests.find(queries, 0, len(queries), marks)
-    like: Float32Array = queries[marks == 0]
-    if len(like) < min(_LEAST, _most(k)):
-        return like[:0]
-    return np.ascontiguousarray(like[:: -(-len(like) // _most(k))])
+    like = np.flatnonzero(marks == 0)
+    like = like[:: -(-len(like) // _most(k))] if len(like) >= min(_LEAST, _most(k)) else like[:0]
+    return queries[like], None if slots is None else slots[some][like]
 
 
 def _without_removed(answers: Answers, store: Store) -> Answers:

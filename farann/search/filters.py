@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Int64Array, UInt8Array
+from farann._types import BoolArray, Int32Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.contract.strings import are_strings
 from farann.runtime.cost import COSTS
 from farann.store import asked_ids
 from farann.store.asked_ids import Checked
+from farann.store.groups import to_labels
 from farann.store.ids import distinct
 from farann.store.store import Store, View
 
@@ -35,6 +36,11 @@ _EXACT_BELOW = 4
 # Ids to leave out for a whole batch are listed for each query, up to so many in all; more are taken
 # from the rows that are allowed.
 _MOST_LISTED = 1 << 20
+# Of what is known of all rows nothing is expected of those outside a group with one in so many.
+_LEFT_OUT = 16
+
+# Searches for single queries, by instruction-set level, k and recall.
+Singles: TypeAlias = dict[tuple[str, int, float | None], _core.SingleSearch]
 
 
 class Filter:
@@ -59,8 +65,8 @@ class Filter:
 
     def __init__(self, index: object, allowed: Checked | None, exclude: Checked | None) -> None:
         self._index, self._allowed, self._exclude = index, allowed, exclude
-        # With the store that it was looked up in; two threads may do so, and either result is good.
-        self._found: tuple[weakref.ref[Store], Rows] | None = None
+        # By the store that they were looked up in; two threads may do so, and either is good.
+        self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
         def number(ids: Checked | None, otherwise: str) -> str:
@@ -73,10 +79,16 @@ class Filter:
                         "another with index.filter")
 
     def _rows_of(self, store: Store) -> Rows:
-        found = self._found
-        if found is None or found[0]() is not store:
-            found = self._found = weakref.ref(store), self._looked_up(store)
-        return found[1]
+        found = self._found.get(store)
+        if found is None:
+            found = self._found[store] = self._looked_up(store)
+            found.singles = {}
+        return found
+
+    def singles(self, store: Store) -> Singles | None:
+        """What answers single queries of a store, if the filter was looked up in it."""
+        found = self._found.get(store)
+        return None if found is None else found.singles
 
     def _looked_up(self, store: Store) -> Rows:
         allowed, exclude = (None if ids is None else asked_ids.numbers(store, ids)
@@ -93,7 +105,7 @@ class Filter:
 class Rows:
     """Allowed rows of a store, as a mask of its slots or as a list of them; each makes the other.
 
-    The filters that are made of them are kept.
+    The filters that are made of them are kept, and of a `Filter` what answers single queries.
     """
 
     def __init__(self, store: Store, *, mask: UInt8Array | None = None,
@@ -107,6 +119,7 @@ class Rows:
         self._n_slots = store.n_slots
         self._by_mask: _core.Filter | None = None
         self._by_list: _core.Filter | None = None
+        self.singles: Singles | None = None
 
     def mask(self) -> UInt8Array:
         """A byte for each slot, 1 for the rows."""
@@ -131,7 +144,8 @@ class Rows:
                 self._by_list = _core.Filter(view.snapshot, slots=self.slots())
             return self._by_list
         if self._by_mask is None:
-            self._by_mask = _core.Filter(view.snapshot, self.mask())
+            share = self.count / max(self._n_slots, 1)
+            self._by_mask = _core.Filter(view.snapshot, self.mask(), share=share)
         return self._by_mask
 
 
@@ -155,6 +169,21 @@ class RowFilters(NamedTuple):
 
     rows: Rows | None
     excluded: tuple[Int64Array, Int64Array] | None
+    # Numbers of groups, one a query: those of the only rows that it may find, of which `by_group`
+    # makes filters that are the same for all queries; and those of rows that it may not find.
+    within: Int64Array | None = None
+    outside: Int32Array | None = None
+
+    def leaves_most(self, store: Store) -> bool:
+        """Whether groups leave out so few rows that these hardly matter."""
+        return self.outside is None or store.groups is None or (
+            store.groups.largest(self.outside) * _LEFT_OUT <= store.n_slots)
+
+    def singles(self, store: Store) -> Singles | None:
+        """Where to keep what answers single queries under these filters; None: nowhere."""
+        if self.excluded is not None or self.within is not None or self.outside is not None:
+            return None
+        return store.singles if self.rows is None else self.rows.singles
 
     def are_few(self, store: Store) -> bool:
         """Whether so few rows are allowed that all searches are exact, if there are vectors."""
@@ -163,21 +192,51 @@ class RowFilters(NamedTuple):
 
     def of(self, which: Int64Array, n_queries: int) -> RowFilters:
         """The same for some of the queries."""
+        outside = None if self.outside is None else self.outside[which]
         if self.excluded is None:
-            return self
+            return self._replace(outside=outside)
         ids, offsets = self.excluded
         lengths = np.diff(offsets)
         mine = np.zeros(n_queries, np.bool_)
         mine[which] = True
         ends = np.concatenate([[0], np.cumsum(lengths[mine])]).astype(np.int64)
-        return RowFilters(self.rows, (ids[np.repeat(mine, lengths)], ends))
+        return self._replace(excluded=(ids[np.repeat(mine, lengths)], ends), outside=outside)
 
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""
+        assert self.within is None
         chosen = view.everything
         if self.rows is not None:
             chosen = self.rows.filter(store, view, n_queries, exact)
+        if self.outside is not None and store.groups is not None:
+            chosen = chosen.outside(store.groups.by_slot(), self.outside)
         return chosen if self.excluded is None else chosen.excluding(*self.excluded)
+
+    def slots(self, store: Store) -> Int64Array:
+        """Slots of the rows that may be found, for a single query."""
+        slots = store.live_slots() if self.rows is None else self.rows.slots()
+        if self.excluded is not None:
+            slots = slots[~np.isin(store.ids.ids_of(slots), self.excluded[0])]
+        if self.outside is not None and store.groups is not None:
+            slots = slots[store.groups.by_slot()[slots] != self.outside[0]]
+        return slots
+
+    def by_group(self, store: Store) -> list[tuple[Int64Array, RowFilters]]:
+        """Queries with the same group, and filters for them; not those of groups without rows."""
+        assert self.within is not None
+        allowed = None if self.rows is None else self.rows.mask()
+        order = np.argsort(self.within, kind="stable")
+        ends = np.flatnonzero(np.diff(self.within[order], append=-2)) + 1
+        parts = []
+        for which in np.split(order, ends[:-1]):
+            rows = _rows_within(store, int(self.within[which[0]]), allowed)
+            if rows.count:
+                part = self._replace(rows=rows, within=None).of(which, len(order))
+                parts.append((which, part))
+        return parts
+
+
+UNFILTERED = RowFilters(None, None)
 
 
 def check_owner(index: object, allowed: Any) -> None:
@@ -187,9 +246,67 @@ def check_owner(index: object, allowed: Any) -> None:
                          "with this index's filter method")
 
 
-def row_filters(store: Store, exclude: Any, allowed: Any, n_queries: int,
-                single: bool) -> RowFilters:
-    """Check `exclude` and `allowed` of a search, and look up what is allowed."""
+class Filtering(NamedTuple):
+    """What a search is told of the rows that it may find, as it was given."""
+
+    exclude: Any = None
+    allowed: Any = None
+    within: Any = None
+    outside: Any = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may find all rows."""
+        return (self.exclude is None and self.allowed is None and self.within is None
+                and self.outside is None)
+
+
+def row_filters(store: Store, given: Filtering, n_queries: int, single: bool) -> RowFilters:
+    """Check what a search is told of its rows, and look up what is allowed."""
+    rows, excluded = _by_ids(store, given.exclude, given.allowed, n_queries, single)
+    within, outside = (_groups_asked(store, name, labels, n_queries) for name, labels in (
+        ("within", given.within), ("outside", given.outside)))
+    if within is not None and outside is not None:
+        raise ValueError("within: expected at most one of within and outside, got both")
+    if within is not None and (within == within[:1]).all():
+        number = int(within[0]) if n_queries else -1
+        rows = _rows_within(store, number, None if rows is None else rows.mask())
+        within = None
+    return RowFilters(rows, excluded, within,
+                      None if outside is None else outside.astype(np.int32))
+
+
+def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64Array | None:
+    """The number of the group that each query is given; -1 where no row is in it."""
+    if labels is None:
+        return None
+    checked = to_labels(name, labels)
+    for_all = isinstance(labels, str) or np.ndim(labels) == 0
+    if len(checked) != n_queries and not for_all:
+        raise ValueError(f"{name}: expected a label, or one for each of {n_queries} queries, got "
+                         f"{len(checked)}")
+    if store.groups is None:
+        if store.n_slots:
+            raise ValueError(f"{name}: the index has no groups; give them to add, as groups=")
+        return np.full(n_queries, -1, np.int64)
+    numbers = store.groups.numbers_of(name, checked)
+    return np.repeat(numbers, n_queries) if for_all else numbers
+
+
+def _rows_within(store: Store, number: int, allowed: UInt8Array | None) -> Rows:
+    """The rows of a group that are there, and marked as allowed if anything is."""
+    slots = np.empty(0, np.int64)
+    if number >= 0 and store.groups is not None:
+        slots = store.groups.slots_of(number)
+    for marks in (store.alive, allowed):
+        if marks is not None:
+            slots = slots[marks[slots] != 0]
+    return Rows(store, slots=slots)
+
+
+def _by_ids(store: Store, exclude: Any, allowed: Any, n_queries: int, single: bool,
+            ) -> tuple[Rows | None, tuple[Int64Array, Int64Array] | None]:
+    """What `exclude` and `allowed` say."""
     rows = excluded = None
     if isinstance(allowed, Filter):
         rows = allowed._rows_of(store)
@@ -207,7 +324,7 @@ def row_filters(store: Store, exclude: Any, allowed: Any, n_queries: int,
         ids, offsets = asked_ids.listed(store, "exclude", exclude, n_queries, single)
         if len(ids):
             excluded = ids, offsets
-    return RowFilters(rows, excluded)
+    return rows, excluded
 
 
 def _without(store: Store, rows: Rows | None, ids: Int64Array) -> Rows:

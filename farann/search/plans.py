@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from farann._types import Float32Array
+from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
 from farann.search import depths
+from farann.store.samples import base_alone, sample_queries
 from farann.store.store import Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
@@ -31,11 +32,17 @@ def check_limits(limits: Limits | None, vectors: bool) -> None:
         check_exact(what, vectors, "give recall=, or budget=")
 
 
-def check_nearest(limits: Limits | None, vectors: bool, mirrored: bool) -> None:
+def check_nearest(limits: Limits | None, vectors: bool, mirrored: bool, beyond: bool) -> None:
     """Refuse searches for the nearest rows that an index can't answer.
 
-    `mirrored`: they are the furthest of the query times -1.
+    `mirrored`: they are the furthest of the query times -1. `beyond`: those beyond a radius.
     """
+    if beyond:
+        check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
+        if limits is not None and limits.budget is not None:
+            raise ValueError("budget: rows beyond a radius are always searched for exactly; leave "
+                             "it out")
+        return
     if mirrored:
         if not vectors:
             check_limits(limits, vectors)
@@ -85,13 +92,15 @@ def _within(budget: int, store: Store) -> StopRule:
 
 
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
-             recall: float = 0.95) -> Measured:
-    """What reaches which recall, by queries that are given or a sample, and its guard."""
-    query_sample, slots = queries, None
+             recall: float = 0.95, slots: Int64Array | None = None) -> Measured:
+    """What reaches which recall, by queries that are given or a sample, and its guard; `slots` of
+    rows that the queries are, and that aren't answers to themselves."""
+    query_sample = queries
     if query_sample is None:
-        query_sample, slots = store.sample_queries(measure.sample_size(len(store), store.dim, k))
+        size = measure.sample_size(len(store), store.dim, k)
+        query_sample, slots = sample_queries(store, size)
     # Beyond the rows there are nothing is found, and no answer needs room for it.
-    base = store.base_alone()
+    base = base_alone(store)
     view = base.view(isa)
     tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
                                  with_partitions=store.partitions is not None,
@@ -132,7 +141,7 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
     if queries is not None:
         return make_guard(queries, scale_free, seed, isa)
     if store.tunings.usual is None:
-        store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed, isa)
+        store.tunings.usual = make_guard(sample_queries(store, SAMPLE)[0], scale_free, seed, isa)
     return store.tunings.usual
 
 
@@ -151,10 +160,10 @@ def _measured_again(store: Store, k: int, isa: str) -> Measured:
     before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
     if before is None or guard is None:
         return measured(store, k, isa)
-    queries = store.tunings.queries.get(k)
+    queries, slots = store.tunings.queries.get(k), None
     if queries is None and k not in store.tunings.answers:
         # From a file, which doesn't keep them.
-        queries = depths.sample_like(store, k, guard)
+        queries, slots = depths.sample_like(store, k, guard)
         if len(queries) == 0:
             return Measured(before, guard, np.empty(0, np.int64))
-    return measured(store, k, isa, queries, before.target)._replace(guard=guard)
+    return measured(store, k, isa, queries, before.target, slots)._replace(guard=guard)

@@ -2,75 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Ids
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
 from farann.runtime import batches
-from farann.search import filters, plans
-from farann.search.asking import Asking
-from farann.search.filters import Filter
-from farann.store.asked_ids import known_slots
+from farann.search import answers, filters, plans
+from farann.search.filters import Filter, Filtering
+from farann.search.lookups import Lookups
 
 
-class Questions(Asking):
+class Questions(Lookups):
     """The part of `farann.Index` that answers queries."""
 
     __slots__ = ()
-
-    def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
-        """Prepare which rows searches may find, for use in many of them.
-
-        Parameters
-        ----------
-        allowed : optional
-            The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
-            of `ids`, which stands for the ids that it marks now. By default all rows, those
-            that are added later, too.
-        exclude : array_like of int or str (m,), optional
-            Ids to leave out, for all queries.
-
-        Returns
-        -------
-        Filter
-            For the argument ``allowed`` of searches of this index.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Without arguments, or for a filter of the wrong shape or type.
-
-        Notes
-        -----
-        A search takes the filter without looking ids up or reading a mask, until the index
-        changes. Answers are those that the same ids give when they are passed to the search.
-
-        Examples
-        --------
-        >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
-        >>> unseen = index.filter(exclude=[2])
-        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
-        array([1])
-        >>> index.add([[9.0]])
-        array([3])
-        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
-        array([3])
-        """
-        return filters.prepared(self, self._store, allowed, exclude)
 
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        within: Any = None, outside: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[False] = False) -> Hits: ...
 
@@ -78,12 +34,14 @@ class Questions(Asking):
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        within: Any = None, outside: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        within: Any = None, outside: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
@@ -117,6 +75,11 @@ class Questions(Asking):
         allowed : optional
             The only rows that may be found, for all queries: ids (m,), a boolean mask
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
+        within : optional
+            Find rows of one group alone: a label, or for each query its own, (n_queries,), of the
+            `groups` that `add` was given. No row is found in a group that there isn't.
+        outside : optional
+            Find rows of all other groups: labels as for `within`. At most one of both is given.
         threads : int, optional
             In the place of the index's own number; -1 for as many as there are CPUs.
         return_keys : bool
@@ -137,8 +100,9 @@ class Questions(Asking):
         ------
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
-            the number of rows, a filter of the wrong shape, more than one of recall, epsilon and
-            budget, or neither recall nor budget for an index without vectors.
+            the number of rows, a filter of the wrong shape, groups that the index hasn't, more than
+            one of recall, epsilon and budget, or neither recall nor budget for an index without
+            vectors.
 
         Notes
         -----
@@ -153,32 +117,39 @@ class Questions(Asking):
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        if (exclude is None and allowed is None and epsilon is None and budget is None
-            and not return_keys and (threads is None or (type(threads) is int and threads == 1))):
-            again = self._search_again(queries, k, recall)
+        if (exclude is None and (allowed is None or type(allowed) is Filter) and within is None
+            and outside is None and epsilon is None and budget is None and not return_keys
+            and (threads is None or (type(threads) is int and threads == 1))):
+            again = self._search_again(queries, k, recall, allowed)
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
         limits = to_limits(recall, epsilon, budget)
         plans.check_limits(limits, self._keep_vectors)
-        hits, stats = self._search_top(queries, k, False, exclude, allowed, threads, limits,
+        given = Filtering(exclude, allowed, within, outside)
+        hits, stats = self._search_top(queries, k, False, given, threads, limits,
                                        return_keys=return_keys)
         return (hits, stats) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None, threads: int | None = None,
-                       return_keys: bool = False) -> Hits:
+                       exclude: Any = None, allowed: Any = None, within: Any = None,
+                       outside: Any = None, beyond: npt.ArrayLike | None = None,
+                       threads: int | None = None, return_keys: bool = False) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
         Parameters
         ----------
-        queries, k, exclude, allowed, threads
+        queries, k, exclude, allowed, within, outside, threads
             As in `search_furthest`.
         recall, epsilon, budget : optional
             Under dot and cosine as in `search_furthest`; what `recall` takes is measured for the
             nearest rows, by ``tune(nearest=True)`` or the first such search. Under l2 `recall` and
             `epsilon` are answered exactly, and `budget` is refused.
+        beyond : float, or array_like of float (n_queries,), optional
+            Find the nearest of those rows alone that are further than a radius, one for all
+            queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
+            answered exactly then, and `budget` is refused.
         return_keys : bool
             Also give `Hits.keys`: those of the furthest rows times -1, so that larger is better
             here, too.
@@ -200,21 +171,33 @@ class Questions(Asking):
         array([0, 1, 2])
         >>> index.search_nearest([1.0, 0.0], k=2, recall=0.95)
         Hits(scores=array([1., 0.], dtype=float32), ids=array([0, 1]))
+
+        The nearest row of another class, and one that is further than the furthest of the own:
+
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
+        array([0, 1, 2, 3])
+        >>> index.search_nearest([0.0], k=1, outside="cat").ids
+        array([2])
+        >>> furthest_cat = index.search_furthest([0.0], k=1, within="cat").scores
+        >>> index.search_nearest([0.0], k=1, outside="cat", beyond=furthest_cat).ids
+        array([3])
         """
         limits = to_limits(recall, epsilon, budget)
-        mirrored = not traits_of(self._metric).adds_squared_norm
-        plans.check_nearest(limits, self._keep_vectors, mirrored)
-        if (recall is not None and exclude is None and allowed is None and threads is None
-                and not return_keys):
+        mirrored = beyond is None and not traits_of(self._metric).adds_squared_norm
+        plans.check_nearest(limits, self._keep_vectors, mirrored, beyond is not None)
+        given = Filtering(exclude, allowed, within, outside)
+        if recall is not None and given.is_open and threads is None and mirrored and (
+                not return_keys):
             again = self._search_mirrored_again(queries, k, recall)
             if again is not None:
                 return again
-        return self._search_top(queries, k, True, exclude, allowed, threads,
-                                limits if mirrored else None, return_keys=return_keys)[0]
+        return self._search_top(queries, k, True, given, threads, limits if mirrored else None,
+                                return_keys=return_keys, beyond=beyond)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, threads: int | None = None,
-                      return_keys: bool = False) -> BeyondHits:
+                      allowed: Any = None, within: Any = None, outside: Any = None,
+                      threads: int | None = None, return_keys: bool = False) -> BeyondHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -223,7 +206,7 @@ class Questions(Asking):
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        exclude, allowed, threads, return_keys : optional
+        exclude, allowed, within, outside, threads, return_keys : optional
             As in `search_furthest`.
 
         Returns
@@ -252,71 +235,14 @@ class Questions(Asking):
             found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                                np.empty(0, np.int64))
             return beyond_with_keys(found, np.empty(0)) if return_keys else found
-        view = store.view(self._isa)
-        row_filters = filters.row_filters(store, exclude, allowed, len(vectors), single)
-        chosen = row_filters.filter(store, view, len(vectors), exact=True)
+        row_filters = filters.row_filters(
+            store, Filtering(exclude, allowed, within, outside), len(vectors), single)
         threads = self._threads_for(threads)
-        found = batches.beyond(view.exact, chosen, vectors, radii, threads)
+        found = answers.beyond(answers.Question(
+            store=store, isa=self._isa, queries=vectors, k=1, row_filters=row_filters,
+            threads=threads, nearest=False, every_row=False, unfiltered=False, radii=radii))
         if return_keys:
+            exact, slots = store.view(self._isa).exact, store.slots_of(found.ids)
             found = beyond_with_keys(found, batches.keys_of_found(
-                view.exact, vectors, found.offsets, store.slots_of(found.ids), False, threads))
+                exact, vectors, found.offsets, slots, False, threads))
         return found._replace(ids=store.named(found.ids))
-
-    def score(self, queries: npt.ArrayLike, ids: Ids, *,
-              threads: int | None = None) -> Float32Array:
-        """Scores of given rows for given queries.
-
-        Parameters
-        ----------
-        queries : array_like (n_queries, dim) or (dim,)
-        ids : array_like of int or str (n_ids,)
-        threads : int, optional
-
-        Returns
-        -------
-        float32 (n_queries, n_ids), or (n_ids,) for a single query
-            The same numbers as a search gives; of rows that are there as codes alone about the
-            same, as searches code the query as well.
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the index.
-        """
-        vectors, single = self._checked(queries)
-        store = self._laid_out()
-        slots = known_slots(store, ids)
-        scores = np.empty((len(vectors), len(slots)), np.float32)
-        if store is not None:
-            rough = np.zeros(len(slots), np.bool_)
-            if store.n_coded is not None:
-                rough = slots < store.n_coded
-                scores[:, rough] = store.score(vectors, slots[rough])
-            scores[:, ~rough] = batches.score(store.view(self._isa).snapshot, vectors,
-                                              slots[~rough],
-                                              self._threads_for(threads))
-        return scores[0] if single else scores
-
-    def reconstruct(self, ids: Ids) -> Float32Array:
-        """The stored rows of some ids; of rows that are there as codes alone, what these say.
-
-        Parameters
-        ----------
-        ids : int, str or array_like of these (n,)
-
-        Returns
-        -------
-        float32 (n, dim), or (dim,) for a single id
-            Decoded rows are approximate, and of length 1 under cosine.
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the index.
-        """
-        store = self._store
-        slots = known_slots(store, ids)
-        if store is None:
-            return np.empty((0, 0), np.float32)
-        rows = store.take(slots)
-        return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows

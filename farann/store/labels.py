@@ -166,20 +166,22 @@ class Labels:
         return Labels().grown(self.taken(numbers))
 
     @classmethod
-    def restored(cls, ends: npt.NDArray[Any], octets: UInt8Array, *, checked: bool) -> Labels:
-        """Those of a file; FormatError if they can't be. `checked` reads all bytes."""
+    def restored(cls, ends: npt.NDArray[Any], octets: UInt8Array, *, checked: bool,
+                 name: str = "labels") -> Labels:
+        """Those of a file; FormatError if they can't be. `checked` reads all bytes; sections are
+        called by the name."""
         new = cls()
         used = int(ends[-1]) if len(ends) else 0
         if len(octets) != used + SPARE or octets[used:].any() or (ends[1:] < ends[:-1]).any():
-            raise FormatError("section 'labels.ends' doesn't fit section 'labels.bytes'")
+            raise FormatError(f"section '{name}.ends' doesn't fit section '{name}.bytes'")
         new._ends, new._octets, new._count = ends, octets, len(ends)
         if len(ends) and int(np.diff(ends, prepend=ends[:1] * 0).max()) > MOST_BYTES:
-            raise FormatError(f"section 'labels.ends': an id has more than {MOST_BYTES} bytes")
+            raise FormatError(f"section '{name}.ends': an id has more than {MOST_BYTES} bytes")
         if checked:
             strings = new.strings
-            _check_text(strings)
+            _check_text(strings, name)
             if repeated(strings) is not None:
-                raise FormatError("section 'labels.bytes': an id comes twice")
+                raise FormatError(f"section '{name}.bytes': an id comes twice")
         return new
 
     @property
@@ -324,16 +326,16 @@ def _table_of(strings: Strings, first: int) -> _Table:
                   hashes[order].astype(np.uint8))
 
 
-def _check_text(strings: Strings) -> None:
+def _check_text(strings: Strings, name: str) -> None:
     """FormatError unless all strings are UTF-8."""
     ends = strings.ends
     begins = ends[:-1][ends[1:] > ends[:-1]] if len(ends) else ends
     if (strings.octets[begins] & 0xC0 == 0x80).any():
-        raise FormatError("section 'labels.bytes': an id is not valid UTF-8")
+        raise FormatError(f"section '{name}.bytes': an id is not valid UTF-8")
     for at in range(0, strings.n, _AT_ONCE):
         start = int(ends[at - 1]) if at else 0
         stop = int(ends[min(at + _AT_ONCE, strings.n) - 1])
         try:
             strings.octets[start:stop].tobytes().decode()
         except UnicodeDecodeError:
-            raise FormatError("section 'labels.bytes': an id is not valid UTF-8") from None
+            raise FormatError(f"section '{name}.bytes': an id is not valid UTF-8") from None

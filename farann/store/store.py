@@ -23,13 +23,14 @@ from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import StopRule
 from farann.layout import recoding
 from farann.layout.added_rows import Added, nothing_added
-from farann.layout.build import Made, make_codes, sampled, samples_for
+from farann.layout.build import Made, make_codes, samples_for
 from farann.quantize import decoding
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
 from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
 from farann.runtime.progress import told
 from farann.store.depths import Depths
+from farann.store.groups import Groups
 from farann.store.ids import IdMap
 from farann.store.labels import Labels, labels_left
 from farann.tuning.plans import Tunings
@@ -63,9 +64,10 @@ class Store:
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
         # Whether queries come times -1, see `mirrored`, and whether it is laid out for such.
         self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
-        self._unused_queries: Float32Array | None = None
+        self.unused_queries: Float32Array | None = None
         self.ids = IdMap()
         self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
+        self.groups: Groups | None = None  # of all rows, or of none
         self.base: RowArray = np.empty((0, dim), spec.stored)
         self.centre: Float64Array = np.zeros(dim)
         self.built, self.n_removed = False, 0
@@ -233,8 +235,8 @@ class Store:
         rows[~in_tail] = self.base[slots[~in_tail]]
         return rows
 
-    def with_rows(self, rows: RowArray, ids: Int64Array) -> Store:
-        """This store with more rows, whose ids are new."""
+    def with_rows(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
+        """This store with more rows, whose ids are new; `groups` are those of all rows."""
         n, needed = len(rows), self._n_tail + len(rows)
         tail = self._tail
         if needed > len(tail):
@@ -247,7 +249,7 @@ class Store:
         # Behind what this store sees: if the change fails, the next one writes there.
         tail[self._n_tail : needed] = rows
         return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids),
-                            added=self._added_with(tail[:needed], n))
+                            groups=groups, added=self._added_with(tail[:needed], n))
 
     def _added_with(self, tail: RowArray, n_new: int) -> Added | None:
         """Codes of a tail with so many new rows; None where they are not kept."""
@@ -256,9 +258,9 @@ class Store:
         return (self.added or nothing_added()).grown(
             self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa())
 
-    def adopting(self, rows: RowArray, ids: Int64Array) -> Store:
+    def adopting(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
         """This store, which is empty, over rows as they lie, without a copy."""
-        return self.changed(base=rows, ids=self.ids.grown(ids), built=False)
+        return self.changed(base=rows, ids=self.ids.grown(ids), groups=groups, built=False)
 
     def without(self, slots: Int64Array) -> Store:
         """This store with some rows marked as removed; `rebuilt` gives their space back."""
@@ -275,10 +277,10 @@ class Store:
             if len(live) and live[0] < self.n_coded:
                 return self._extended()
             return self._uncoded(live).rebuilt(queries, progress, threads, nearest)
-        base, ids = self._merged(progress)
+        base, ids, groups = self._merged(progress)
         ids, labels = labels_left(ids, self.labels)
         nearest = self.for_nearest if nearest is None else nearest
-        unused = self._unused_queries
+        unused = self.unused_queries
         if unused is not None and nearest != self.for_nearest:
             unused = -unused
         if queries is not None and len(queries) > 1:
@@ -293,17 +295,17 @@ class Store:
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
         return self.changed(
-            base=base, n_coded=n_coded, ids=ids, labels=labels, alive=None, n_removed=0,
-            centre=centre, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
+            base=base, n_coded=n_coded, ids=ids, labels=labels, groups=groups, alive=None,
+            n_removed=0, centre=centre, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
-            nearest_tunings=Tunings(), _unused_queries=unused, for_nearest=nearest, built=True)
+            nearest_tunings=Tunings(), unused_queries=unused, for_nearest=nearest, built=True)
 
-    def _merged(self, progress: Progress) -> tuple[RowArray, IdMap]:
+    def _merged(self, progress: Progress) -> tuple[RowArray, IdMap, Groups | None]:
         """All rows that are left as one segment, where they lie if they are one already."""
         if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
-            return self._tail, self.ids
+            return self._tail, self.ids, self.groups
         if self.alive is None and self._n_tail == 0:
-            return self.base, self.ids
+            return self.base, self.ids, self.groups
         live = self.live_slots()
         base = np.empty((len(live), self.dim), self.base.dtype)
         starts = range(0, len(live), _ROWS_AT_ONCE)
@@ -311,13 +313,18 @@ class Store:
             for block in (slice(start, start + _ROWS_AT_ONCE) for start in starts):
                 base[block] = self.stored(live[block])
                 advance(1)
-        return base, self.ids.kept(live)
+        return base, self.ids.kept(live), self.groups_of(live)
+
+    def groups_of(self, slots: Int64Array) -> Groups | None:
+        """The groups of some rows, in this order, if rows have any."""
+        return None if self.groups is None else self.groups.kept(slots)
 
     def _uncoded(self, live: Int64Array) -> Store:
         """The rows that are left if nothing of what was coded is: a tail, to begin again with."""
         rows = self.stored(live)
         return self.changed(base=rows[:0], n_coded=None, ids=self.ids.kept(live), alive=None,
-                            n_removed=0, _tail=rows, _n_tail=len(rows), layout=None)
+                            n_removed=0, _tail=rows, _n_tail=len(rows), layout=None,
+                            groups=self.groups_of(live))
 
     def _extended(self) -> Store:
         """The tail coded as the base was, whose vectors are gone, without what was removed."""
@@ -327,26 +334,13 @@ class Store:
         tail = self.stored(live[n_coded:])
         layout, far = recoding.extended(layout, n_coded, tail, self.centre, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
-        ids, labels = labels_left(self.ids.kept(np.concatenate([
-            live[:n_coded], live[n_coded:][order]])), self.labels)
+        left = np.concatenate([live[:n_coded], live[n_coded:][order]])
+        ids, labels = labels_left(self.ids.kept(left), self.labels)
         return self.changed(
             layout=layout, base=outlier_rows, n_coded=n_coded + int((~far).sum()),
-            ids=ids, labels=labels, _tail=tail[far], _n_tail=int(far.sum()), alive=None,
-            n_removed=0, tunings=Tunings(), nearest_tunings=Tunings())
-
-    def base_alone(self) -> Store:
-        """The rows of the base, with their slots for ids, where others have runs, and so a depth of
-        their own: what is tuned is the base. Where it has no rows left it is the whole store."""
-        if self.added is None or not self.added.runs:
-            return self
-        self.native()  # made here it is kept
-        alive, n_base, n_removed = self.alive, self.n_base, 0
-        if alive is not None:
-            alive = alive[:n_base]
-            n_removed = n_base - int(np.count_nonzero(alive))
-        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
-                            n_removed=n_removed, ids=IdMap.restored(None, n_base, 0))
-        return base if len(base) else self
+            ids=ids, labels=labels, groups=self.groups_of(left), _tail=tail[far],
+            _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings(),
+            nearest_tunings=Tunings())
 
     @property
     def _coded(self) -> Layout:
@@ -365,24 +359,6 @@ class Store:
         """Rough scores of rows that are there as codes."""
         return decoding.scores(self._coded, self.base, queries, slots, self.centre,
                                self.spec.metric)
-
-    def sample_queries(self, most: int) -> tuple[Float32Array, Int64Array | None]:
-        """Queries to measure with: real ones where `build` was given some, else rows; and of rows
-        their slots if they are asked for the nearest, of which they are one themselves."""
-        source = self._unused_queries
-        if source is not None and len(source):
-            other = self.asks_nearest != self.for_nearest
-            return -source[:most] if other else source[:most], None
-        slots = self.live_slots()
-        if len(self.base) and self.n_coded is None:
-            # The order was made so that these find their answers early.
-            used = sampled(len(self.base), len(self.base), self.dim, self.spec.seed)
-            fresh = np.setdiff1d(slots, used, assume_unique=True)
-            slots = fresh if len(fresh) else slots
-        draw = np.random.default_rng([self.spec.seed, 1])
-        slots = np.sort(draw.choice(slots, min(most, len(slots)), replace=False))
-        rows = self.take(slots)
-        return (-rows, slots) if self.asks_nearest else (rows, None)
 
     @property
     def outgrown(self) -> bool:

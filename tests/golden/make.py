@@ -1,7 +1,8 @@
 """Write the files of this folder: ``python tests/golden/make.py FOLDER``, with the farann to keep.
 
-Those that are here were written by commit 48f4ad5. Files of a later version go to a folder of their
-own; a file that is here is never written anew.
+Those of 48f4ad5 were written by that commit, those of `named`, which have string ids, groups and
+tables for the nearest rows, by the one that brought groups. Files of a later version go to a folder
+of their own; a file that is here is never written anew.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# Metric and options of those that are in the folder `named`.
+NAMED: dict[str, tuple[str, dict[str, Any]]] = {
+    "words-cosine": ("cosine", {"cells": 6}), "numbers-dot": ("dot", {}),
+}
+
+
 def vectors() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Rows and queries in steps of 1/64: mostly along few directions, and with a mean."""
     here = Path(__file__).parent
@@ -69,6 +76,24 @@ def changed_ids() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return ids, ids[::9]
 
 
+def names(name: str) -> tuple[Any, Any]:
+    """Ids and labels of groups of a file in `named`."""
+    if name.startswith("words"):
+        return [f"Wort {i} é" for i in range(N)], ["", "große", "small"] * (N // 3) + ["one"]
+    return np.arange(N, dtype=np.int64) * 7 + 1000, np.arange(N, dtype=np.int64) % 5 - 2
+
+
+def made_named(name: str) -> farann.Index:
+    metric, options = NAMED[name]
+    index = farann.Index(DIM, metric, **options)
+    ids, groups = names(name)
+    index.add(vectors()[0], ids, groups=groups)
+    index.build()
+    index.tune(k=K)
+    index.tune(k=K, nearest=True)
+    return index
+
+
 def made(name: str) -> farann.Index:
     metric, options = FILES[name]
     rows, queries = vectors()
@@ -89,6 +114,12 @@ def made(name: str) -> farann.Index:
 
 def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
+    if folder.name == "named":
+        for module, setting, value in SETTINGS:
+            setattr(importlib.import_module(f"farann.{module}"), setting, value)
+        for name in NAMED:
+            made_named(name).save(folder / f"{name}.farann")
+        return
     for name in FILES:
         more = FIRST_LOOK if "first-look" in name or "queries" in name else []
         for module, setting, value in SETTINGS + more:

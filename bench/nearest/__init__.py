@@ -1,0 +1,1 @@
+"""The nearest rows, which others were made for: farann beside hnswlib, ScaNN and faiss; groups."""

@@ -1,0 +1,1 @@
+"""Sharded indexes: what Ray costs here, and what many shards would take."""

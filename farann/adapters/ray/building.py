@@ -1,0 +1,196 @@
+"""Building one shard from blocks of rows, in the memory of its codes and a block. Knows nothing of
+Ray; whoever calls it again goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farann._types import Float32Array
+from farann._version import __version__
+from farann.adapters.ray.manifest import NAME, Manifest, ShardRecord
+from farann.adapters.ray.shard import SAMPLE
+from farann.adapters.ray.storage import Storage, sha256_of
+from farann.contract import checks
+from farann.contract.metric_traits import traits_of
+from farann.index import Index
+from farann.vectors import open_vectors
+
+PLAN = "plan.json"
+ROWS_PER_SHARD = 10_000_000
+# Rows that a sample of all shards has, where no queries are given.
+_SAMPLED = 4_096
+
+Block = tuple[Any, Any]  # rows, and ids or None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a sharded index is built: what has to be the same when a build goes on."""
+
+    rows: int
+    rows_per_shard: int
+    metric: str
+    codes: str
+    cells: int | str | None
+    column: str | None
+    id_column: str | None
+    sample: str | None  # the hash of sample queries
+    farann: str = __version__
+
+    @property
+    def bounds(self) -> list[int]:
+        """Where shards begin, and where the last one ends: about as many rows in each."""
+        n = math.ceil(self.rows / self.rows_per_shard)
+        return [self.rows * i // n for i in range(n + 1)]
+
+    def begin(self, storage: Storage) -> None:
+        """Write the plan, or go on with one that is the same; ValueError for another."""
+        fields = asdict(self)
+        if storage.exists(PLAN):
+            found = json.loads(storage.read(PLAN))
+            for name, value in fields.items():
+                if found.get(name) != value:
+                    raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
+                                     f"{storage.uri} began with, got {value!r}; build elsewhere, "
+                                     "or remove that folder")
+        storage.write(PLAN, json.dumps(fields, indent=1).encode())
+
+
+def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cells: Any,
+            column: str | None, id_column: str | None,
+            sample: Float32Array | None) -> Plan:
+    """Check the arguments of a build."""
+    if rows < 1:
+        raise ValueError("dataset: expected at least one row, got none")
+    each = ROWS_PER_SHARD if rows_per_shard is None else checks.to_int(
+        "rows_per_shard", rows_per_shard, 1)
+    Index(None, metric, codes=codes, cells=cells)  # which says what is wrong with these
+    digest = None if sample is None else hashlib.sha256(sample.tobytes()).hexdigest()
+    return Plan(rows, each, checks.to_metric(metric), codes, cells, column, id_column, digest)
+
+
+def file_of(shard: int) -> str:
+    """The name of a shard's file."""
+    return f"shards/{shard:05d}.farann"
+
+
+def record_of(storage: Storage, shard: int) -> ShardRecord | None:
+    """The record of a shard that was built; None if it wasn't."""
+    name = f"shards/{shard:05d}.json"
+    if not storage.exists(name) or not storage.exists(file_of(shard)):
+        return None
+    return ShardRecord(**json.loads(storage.read(name)))
+
+
+def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
+                sample: Float32Array | None, threads: int | None = None) -> ShardRecord:
+    """Build a shard and write it and its record; one that is there already is left as it is.
+
+    The rows lie in a local file while it is built, and are mapped.
+    """
+    storage = Storage(uri)
+    known = record_of(storage, shard)
+    if known is not None:
+        return known
+    first, end = list(pairwise(plan.bounds))[shard]
+    scratch = Path(tempfile.gettempdir()) / _scratch_name(uri, shard)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
+    scratch.mkdir()
+    try:
+        index = _index_of(scratch / "rows", blocks, plan, first, end, threads)
+        index.build(sample)
+        path = scratch / "index"
+        index.save(path)
+        ids = index.ids
+        smallest, largest = np.sort(ids)[[0, -1]].tolist()
+        record = ShardRecord(file_of(shard), len(ids), smallest, largest, sha256_of(path),
+                             path.stat().st_size)
+        if shard == 0 and sample is None:
+            storage.write(SAMPLE, _npy(_sample_of(index)))
+        index.close()
+        storage.put(path, record.file)
+        storage.write(f"shards/{shard:05d}.json", json.dumps(asdict(record)).encode())
+        return record
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def finish(uri: str, plan: Plan, records: list[ShardRecord],
+           sample: Float32Array | None) -> Manifest:
+    """Write what all shards share, the manifest last."""
+    storage = Storage(uri)
+    if sample is None:  # the first shard wrote one
+        sample = np.load(io.BytesIO(storage.read(SAMPLE)), allow_pickle=False)
+    else:
+        storage.write(SAMPLE, _npy(sample))
+    made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records))
+    storage.write(NAME, made.to_json())
+    return made
+
+
+def blocks_of_files(files: list[str], counts: list[int], first: int,
+                    end: int) -> Iterator[Block]:
+    """The rows first .. end of vector files that follow each other."""
+    at = 0
+    for file, count in zip(files, counts, strict=True):
+        if at < end and at + count > first:
+            done = at
+            for block in open_vectors(file).blocks():
+                part = block[max(first - done, 0) : max(end - done, 0)]
+                done += len(block)
+                if len(part):
+                    yield part, None
+                if done >= end:
+                    break
+        at += count
+
+
+def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, first: int, end: int,
+              threads: int | None) -> Index:
+    """An index of the rows of some blocks, which are mapped from a file."""
+    dim, n, ids = None, 0, []
+    normalized = traits_of(plan.metric).normalized
+    with path.open("wb") as file:
+        for rows, own_ids in blocks:
+            vectors = checks.to_vectors("rows", rows, dim, normalized=normalized, single=False)
+            dim = vectors.shape[1]
+            file.write(vectors.data)
+            n += len(vectors)
+            if own_ids is not None:
+                ids.append(np.asarray(own_ids))
+    if n != end - first or dim is None:
+        raise ValueError(f"dataset: expected {end - first} rows for the rows from {first} on, got "
+                         f"{n}; it changed since it was counted")
+    index = Index(dim, plan.metric, codes=plan.codes, cells=plan.cells, threads=threads)
+    mapped = np.memmap(path, np.float32, "r", shape=(n, dim))
+    index.add(mapped, np.concatenate(ids) if ids else np.arange(first, end), copy=False)
+    return index
+
+
+def _sample_of(index: Index) -> Float32Array:
+    """Rows of an index, as good as queries where none are known."""
+    ids = index.ids
+    step = -(-len(ids) // _SAMPLED)
+    return index.reconstruct(ids[::step])
+
+
+def _npy(rows: Float32Array) -> bytes:
+    content = io.BytesIO()
+    np.save(content, rows)
+    return content.getvalue()
+
+
+def _scratch_name(uri: str, shard: int) -> str:
+    return f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"

@@ -1,0 +1,328 @@
+"""Questions to all shards at once, merged exactly. Knows nothing of Ray: how shards are asked is
+left to whoever inherits this."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Float32Array
+from farann.adapters.ray import selecting
+from farann.adapters.ray.manifest import Manifest, ShardError
+from farann.contract import checks
+from farann.contract.metric_traits import traits_of
+from farann.diverse.selection import Selection
+from farann.merging import merge, merge_beyond
+from farann.results import BeyondHits, Hits, with_keys
+from farann.search.filters import Filter
+
+
+class Partial(NamedTuple):
+    """An answer of those shards that could be asked, where ``allow_partial=True``.
+
+    Attributes
+    ----------
+    answer : Hits, BeyondHits or array
+        Exact over the rows of these shards.
+    missing : tuple of str
+        The shards that are missing in it; empty where the answer is whole.
+    """
+
+    answer: Any
+    missing: tuple[str, ...]
+
+
+class Lost(NamedTuple):
+    """In the place of what a shard answers: it can't be asked."""
+
+    shard: str
+    error: BaseException
+
+    def told(self) -> str:
+        """What a message says of it; errors of shards name themselves."""
+        return str(self.error) if isinstance(self.error, ShardError) else (
+            f"{self.shard}: {self.error}")
+
+
+class Gathering:
+    """Searches over all shards of a sharded index.
+
+    Answers are those of one `farann.Index` over all rows, bit for bit, and raise what its searches
+    raise. A question is answered whole, or is a `ShardError` that names the shards that couldn't be
+    asked; with ``allow_partial=True`` it is a `Partial`.
+    """
+
+    def __init__(self, manifest: Manifest, n_changes: int) -> None:
+        self.manifest = manifest
+        self._at = n_changes  # changes that answers must know of
+
+    # ---- how shards are asked ----
+
+    def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
+        """What a method of each shard returns, or `Lost`; errors that it raises are raised."""
+        raise NotImplementedError
+
+    def _ask(self, method: str, *args: Any,
+             allow_partial: bool = False) -> tuple[list[Any], tuple[str, ...]]:
+        """What all shards answer, but for those that are missing, and which these are."""
+        n = len(self.manifest.shards)
+        answers = self._send(method, args, range(n + (self._at > 0)))
+        lost = [answer for answer in answers if isinstance(answer, Lost)]
+        if lost and (not allow_partial or len(lost) == len(answers)):
+            raise ShardError("; ".join(answer.told() for answer in lost)) from lost[0].error
+        return ([answer for answer in answers if not isinstance(answer, Lost)],
+                tuple(answer.shard for answer in lost))
+
+    # ---- searches ----
+
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
+                        epsilon: float | None = None, exclude: Any = None, allowed: Any = None,
+                        allow_partial: bool = False) -> Any:
+        """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        k : int
+        recall, epsilon : float, optional
+            As there. What `recall` takes is measured by the same queries for each shard.
+        exclude, allowed : optional
+            Ids as there; no mask.
+        allow_partial : bool
+            Answer from the other shards if some can't be asked.
+
+        Returns
+        -------
+        Hits, or Partial
+            With keys.
+
+        Raises
+        ------
+        ShardError
+            If shards can't be asked; it names them.
+        """
+        return self._search("search_furthest", queries, allow_partial, k=k, recall=recall,
+                            epsilon=epsilon, exclude=exclude, allowed=allowed)
+
+    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
+                       epsilon: float | None = None, exclude: Any = None, allowed: Any = None,
+                       allow_partial: bool = False) -> Any:
+        """The k rows nearest to each query; all else as in `search_furthest`."""
+        return self._search("search_nearest", queries, allow_partial, k=k, recall=recall,
+                            epsilon=epsilon, exclude=exclude, allowed=allowed)
+
+    def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
+                      allowed: Any = None, allow_partial: bool = False) -> Any:
+        """Every row further from a query than a radius; see `farann.Index.search_beyond`.
+
+        Returns
+        -------
+        BeyondHits, or Partial
+            With keys.
+        """
+        vectors, _ = self._checked(queries)
+        radii = checks.to_radii("radius", radius, len(vectors))
+        options = {"radius": radii, **_filters(exclude=exclude, allowed=allowed)}
+        parts, missing = self._ask("search", "search_beyond", vectors, options,
+                                   allow_partial=allow_partial)
+        found: BeyondHits = merge_beyond(parts)
+        return Partial(found, missing) if allow_partial else found
+
+    def score(self, queries: npt.ArrayLike, ids: Any, *, allow_partial: bool = False) -> Any:
+        """Scores of given rows for given queries; see `farann.Index.score`.
+
+        Returns
+        -------
+        float32 (n_queries, n_ids), or (n_ids,) for a single query; or Partial
+            NaN of rows that may be in shards that are missing.
+
+        Raises
+        ------
+        KeyError
+            If an id is in no shard.
+        """
+        vectors, single = self._checked(queries)
+        wanted = _ids(ids)
+        answers, missing = self._ask("score", vectors, wanted, allow_partial=allow_partial)
+        scores = np.full((len(vectors), len(wanted)), np.nan, np.float32)
+        found = np.zeros(len(wanted), np.bool_)
+        for here, part in answers:
+            scores[:, here], found = part, found | here
+        if not missing:
+            _check_found(wanted, found)
+        scores = scores[0] if single else scores
+        return Partial(scores, missing) if allow_partial else scores
+
+    def reconstruct(self, ids: Any) -> Float32Array:
+        """The stored rows of some ids, (n, dim) float32; KeyError if one is in no shard."""
+        wanted = _ids(ids)
+        rows = np.empty((len(wanted), self.manifest.dim), np.float32)
+        found = np.zeros(len(wanted), np.bool_)
+        for here, part in self._ask("reconstruct", wanted)[0]:
+            rows[here], found = part, found | here
+        _check_found(wanted, found)
+        return rows
+
+    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
+                   candidates: int | None = None, exclude: Any = None,
+                   allowed: Any = None) -> Hits:
+        """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
+
+        Needs integer ids. With `candidates` shards are asked once, otherwise once for each of the k
+        rows.
+        """
+        k = checks.to_int("k", k, 1)
+        if traits_of(self.manifest.metric).adds_squared_norm:
+            raise ValueError("search_mmr: expected an index with metric='dot' or 'cosine', "
+                             f"got {self.manifest.metric!r}")
+        diversity = checks.to_float("diversity", diversity)
+        if not 0.0 <= diversity <= 1.0:
+            raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
+        vectors, single = self._checked(queries)
+        filters = _filters(exclude=exclude, allowed=allowed)
+        self._check_integers("search_mmr")
+        if candidates is None:
+            hits = selecting.mmr(self._ask, vectors, k, diversity, filters)
+        else:
+            hits = selecting.mmr_of_nearest(
+                self._ask, self.manifest, vectors, k, diversity,
+                {"k": checks.to_int("candidates", candidates, 1), **filters})
+        return Hits(hits.scores[0], hits.ids[0]) if single else hits
+
+    def select_diverse(self, k: int, *, start: int | None = None, first: Any = None,
+                       radius: float | None = None, allowed: Any = None) -> Selection:
+        """Choose rows that cover all others, each the one furthest from those before; see
+        `farann.Index.select_diverse`.
+
+        Needs integer ids. Given `start` or `first`, the picks are those of one index over all rows.
+        By default the first pick is the row furthest from the mean, which is the sum of those of
+        the shards: it may be another one than that of one index where two are equally far but for
+        rounding.
+        """
+        k = checks.to_int("k", k, 1)
+        limit = None if radius is None else checks.to_float("radius", radius)
+        if start is not None and first is not None:
+            raise ValueError("start: expected at most one of start and first, got both")
+        self._check_integers("select_diverse")
+        before = _ids([] if first is None else first)
+        begin = None if start is None else _ids([start])
+        choice = selecting.Choice(k, begin, before, limit, _filters(allowed=allowed))
+        return selecting.select(self._ask, self.reconstruct, self.manifest, choice)
+
+    # ---- changes ----
+
+    def add(self, rows: npt.ArrayLike, ids: Any = None) -> npt.NDArray[Any]:
+        """Add rows, to a shard that grows; the next search finds them.
+
+        They are written to the folder of the index before this returns, and read from there
+        whenever that shard is restarted. When they have become many, build the index anew.
+
+        Parameters
+        ----------
+        rows : array_like (n, dim)
+        ids : array_like of int or str (n,), optional
+            None in use; by default counting goes on after the largest integer.
+
+        Returns
+        -------
+        int64 or object (n,)
+            The rows' ids.
+
+        Raises
+        ------
+        ValueError, TypeError, OSError, ShardError
+            For rows or ids that `farann.Index.add` would refuse, or if they can't be written.
+            Nothing is added then.
+        """
+        vectors = self._vectors("rows", rows, single=False)
+        new = None
+        if ids is not None:
+            new = _ids(ids)
+            if len(new) != len(vectors) or len(np.unique(new)) != len(new):
+                raise ValueError(f"ids: expected {len(vectors)} different ones, got {len(new)}")
+            used = new[self._holds(new)]
+            if len(used):
+                raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
+        return self._record(new, vectors)
+
+    def remove(self, ids: Any) -> None:
+        """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
+        removed then."""
+        wanted = np.unique(_ids(ids))
+        _check_found(wanted, self._holds(wanted))
+        self._record(wanted, None)
+
+    def _record(self, ids: npt.NDArray[Any] | None,
+                rows: Float32Array | None) -> npt.NDArray[Any]:
+        growing = len(self.manifest.shards)
+        # The token tells a call that is sent again, as its worker died, from another one.
+        answer, = self._send("record", (ids, rows, uuid.uuid4().hex), [growing])
+        if isinstance(answer, Lost):
+            raise ShardError(answer.told()) from answer.error
+        at, new = answer
+        self._at = max(self._at, at)
+        return np.array(new)
+
+    def _holds(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        held: npt.NDArray[np.bool_] = np.logical_or.reduce(self._ask("holds", ids)[0])
+        return held
+
+    # ---- shared by the above ----
+
+    def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool,
+                **options: Any) -> Any:
+        k = checks.to_int("k", options["k"], 1)
+        vectors, single = self._checked(queries)
+        filters = _filters(exclude=options.pop("exclude"), allowed=options.pop("allowed"))
+        chosen = {name: value for name, value in options.items() if value is not None}
+        parts, missing = self._ask("search", kind, vectors, {**chosen, "k": k, **filters},
+                                   allow_partial=allow_partial)
+        hits = merge(parts, k)
+        if single and hits.keys is not None:
+            hits = with_keys(Hits(hits.scores[0], hits.ids[0]), hits.keys[0])
+        return Partial(hits, missing) if allow_partial else hits
+
+    def _vectors(self, name: str, given: npt.ArrayLike, *, single: bool) -> Float32Array:
+        return checks.to_vectors(name, given, self.manifest.dim,
+                                 normalized=traits_of(self.manifest.metric).normalized,
+                                 single=single)
+
+    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
+        array = checks.to_array("queries", queries)
+        return self._vectors("queries", array, single=True), array.ndim == 1
+
+    def _check_integers(self, what: str) -> None:
+        if isinstance(self.manifest.shards[0].first_id, str):
+            raise ValueError(f"{what}: expected an index with integers as ids, got strings")
+
+
+def _ids(ids: Any) -> npt.NDArray[Any]:
+    """Ids as an array, int64 or of objects."""
+    array = np.atleast_1d(np.asarray(list(ids) if isinstance(ids, (set, frozenset)) else ids))
+    if array.dtype.kind in "UO":
+        return np.array([str(id) for id in array.tolist()], object)
+    return checks.to_ids("ids", array)
+
+
+def _check_found(ids: npt.NDArray[Any], found: npt.NDArray[np.bool_]) -> None:
+    if not found.all():
+        raise KeyError(f"id {ids[~found][0]!r} is in no shard")
+
+
+def _filters(**filters: Any) -> dict[str, Any]:
+    """Those that there are; refused where they can't be cut by shard."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    allowed = given.get("allowed")
+    if isinstance(allowed, Filter):
+        raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
+    if allowed is not None:
+        array = np.asarray(list(allowed) if isinstance(allowed, (set, frozenset)) else allowed)
+        if array.dtype == np.bool_:
+            raise ValueError("allowed: expected ids, got a mask, which is for the rows of one "
+                             "index; pass the ids that it marks")
+        given["allowed"] = array
+    return given

@@ -1,0 +1,161 @@
+"""Which group each row is in, and what groups are called."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Int32Array, Int64Array
+from farann.contract import checks
+from farann.contract.strings import are_strings, packed, texts_of
+from farann.store.ids import IdMap, distinct
+from farann.store.labels import Labels
+
+# Labels of groups as they come, checked: integers, or strings.
+GroupLabels: TypeAlias = Int64Array | list[str]
+
+_MOST = np.iinfo(np.int32).max
+
+
+class Groups:
+    """The group of each slot, by number, and the labels of groups. Never changes: `grown` and
+    `kept` make others, which share what stays the same."""
+
+    def __init__(self, names: IdMap | Labels) -> None:
+        self._numbers = np.empty(0, np.int32)  # by slot, with spare room at the end
+        self._count = 0
+        self.names = names  # integers are kept as ids are
+        # Slots group by group, and where each group's begin. Made when they are first asked for;
+        # two threads may make the same, and either will do.
+        self._members: tuple[npt.NDArray[Any], Int64Array] | None = None
+
+    def __len__(self) -> int:
+        """How many groups there are, some perhaps without rows."""
+        return len(self.names)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        members = self._members
+        return (self._numbers.nbytes + self.names.nbytes
+                + (0 if members is None else members[0].nbytes + members[1].nbytes))
+
+    def by_slot(self) -> Int32Array:
+        """The number of each slot's group."""
+        return self._numbers[: self._count]
+
+    def labels_of(self, numbers: Int64Array) -> npt.NDArray[Any]:
+        """Labels of some groups, by their numbers."""
+        names = self.names
+        return names.texts(numbers) if isinstance(names, Labels) else names.ids_of(numbers)
+
+    def numbers_of(self, name: str, labels: GroupLabels) -> Int64Array:
+        """Numbers of the groups with some labels; -1 where there is none. TypeError for labels of
+        the other kind."""
+        names = self.names
+        if isinstance(labels, list) != isinstance(names, Labels):
+            kinds = ("strings", "integers") if isinstance(names, Labels) else (
+                "integers", "strings")
+            raise TypeError(f"{name}: expected {kinds[0]}, as the labels of the index's groups "
+                            f"are, got {kinds[1]}")
+        if isinstance(names, Labels):
+            assert isinstance(labels, list)
+            texts = list(dict.fromkeys(labels))
+            found = dict(zip(texts, names.numbers_of(packed(name, texts)).tolist(), strict=True))
+            return np.fromiter((found[text] for text in labels), np.int64, len(labels))
+        assert not isinstance(labels, list)
+        return names.slots_of(labels, None)
+
+    def slots_of(self, number: int) -> Int64Array:
+        """Slots of the rows in a group, ascending, with those that are removed."""
+        made = self._members
+        if made is None:
+            numbers = self.by_slot()
+            order = np.argsort(numbers, kind="stable")
+            counts = np.bincount(numbers, minlength=len(self))
+            made = self._members = (order.astype(np.int32) if self._count < _MOST else order,
+                                    np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+        order, starts = made
+        return order[starts[number] : starts[number + 1]].astype(np.int64)
+
+    def largest(self, numbers: Int32Array) -> int:
+        """Rows of the largest of some groups."""
+        known = numbers[numbers >= 0]
+        if len(known) == 0:
+            return 0
+        self.slots_of(0)
+        assert self._members is not None
+        starts = self._members[1]
+        return int((starts[known + 1] - starts[known]).max())
+
+    def grown(self, name: str, labels: GroupLabels) -> Groups:
+        """With more rows, in the groups with these labels, old or new; self stays valid."""
+        numbers, names = self.numbers_of(name, labels), self.names
+        if len(numbers) and numbers.min() < 0:
+            new = np.flatnonzero(numbers < 0)
+            if isinstance(names, Labels):
+                assert isinstance(labels, list)
+                names = names.grown(packed(name, list(dict.fromkeys(labels[i] for i in new))))
+            else:
+                assert not isinstance(labels, list)
+                names = names.grown(distinct(labels[new]))
+            numbers = Groups(names).numbers_of(name, labels)
+        if len(names) > _MOST:
+            raise ValueError(f"{name}: expected at most {_MOST} different labels")
+        grown = Groups(names)
+        grown._numbers, grown._count = self._numbers, self._count + len(numbers)
+        if len(grown._numbers) < grown._count:
+            room = grown._count if self._count == 0 else max(grown._count, self._count * 3 // 2)
+            grown._numbers = np.empty(room, np.int32)
+            grown._numbers[: self._count] = self.by_slot()
+        # Behind what these groups see: if the change fails, the next one writes there.
+        grown._numbers[self._count : grown._count] = numbers
+        return grown
+
+    def kept(self, slots: Int64Array) -> Groups:
+        """Those of these slots alone, in this order; groups without rows are gone."""
+        numbers = self.by_slot()[slots]
+        used = np.bincount(numbers, minlength=len(self)) > 0
+        names = self.names
+        if not used.all():
+            left = np.flatnonzero(used).astype(np.int64, copy=False)
+            names = names.kept(left)
+            ranks = (np.cumsum(used) - 1).astype(np.int32)
+            numbers = ranks[numbers]
+        return Groups.restored(numbers, names)
+
+    @classmethod
+    def restored(cls, numbers: Int32Array, names: IdMap | Labels) -> Groups:
+        """Groups by the number of each slot's, and their labels."""
+        new = cls(names)
+        new._numbers, new._count = numbers, len(numbers)
+        return new
+
+
+def to_labels(name: str, value: Any) -> GroupLabels:
+    """Check labels of groups: integers, or strings; perhaps one alone."""
+    if isinstance(value, str):
+        return [value]
+    if are_strings(value):
+        return [str(text) for text in texts_of(name, value, padding=False)]
+    return checks.to_ids(name, value, single=True, what="integer or string labels")
+
+
+def of_new_rows(groups: Groups | None, n_before: int, labels: GroupLabels | None,
+                n: int) -> Groups | None:
+    """The groups of an index with n more rows: all rows have one, or none has."""
+    if labels is None:
+        if groups is not None and n:
+            raise ValueError("groups: expected a label for each row, as the index has groups, got "
+                             "none")
+        return groups
+    if len(labels) != n:
+        raise ValueError(f"groups: expected {n} labels, one a row, got {len(labels)}")
+    if groups is None:
+        if n_before:
+            raise ValueError("groups: expected none, as the index has rows without groups; give "
+                             "groups from the first rows on")
+        groups = Groups(Labels() if isinstance(labels, list) else IdMap())
+    return groups.grown("groups", labels)

@@ -1,0 +1,98 @@
+"""What tests of sharded indexes share: rows, shards without Ray, and one index to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from cases import Float32, assert_same
+from inside import Gathering, Lost, Shard, Storage, sharding
+from numpy.testing import assert_array_equal
+
+import farann
+from farann.adapters.ray import Manifest
+
+DIM = 7
+
+
+class PlainCluster(Gathering):
+    """All shards in this process; those in `broken` can't be asked."""
+
+    def __init__(self, uri: str) -> None:
+        first = Shard(uri, 0)
+        self.shards = [first, *(Shard(uri, number) for number in
+                                range(1, len(first.manifest.shards) + 1))]
+        self.broken: set[int] = set()
+        super().__init__(first.manifest, first.n_changes)
+
+    def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
+        answers = []
+        for number in shards:
+            shard = self.shards[number]
+            if number in self.broken:
+                answers.append(Lost(shard.name, OSError("gone")))
+                continue
+            shard.sync(self._at)
+            answers.append(getattr(shard, method)(*args))
+        return answers
+
+
+def built(uri: str, rows: Float32, metric: str, rows_per_shard: int = 250,
+          ids: Any = None, sample: Float32 | None = None) -> Manifest:
+    """Build shards of rows in this process."""
+    plan = sharding.to_plan(len(rows), rows_per_shard, metric, "int8", None, None, None, sample)
+    plan.begin(Storage(uri))
+    records = [sharding.build_shard(
+        uri, number, [(rows[start:stop], None if ids is None else ids[start:stop])], plan, sample)
+        for number, (start, stop) in enumerate(pairwise(plan.bounds))]
+    return sharding.finish(uri, plan, records, sample)
+
+
+def hostile(rng: np.random.Generator, n: int, metric: str) -> Float32:
+    """Rows of which many are alike, equal or huge."""
+    rows = np.repeat(rng.standard_normal((n // 3, DIM), dtype=np.float32), 3, axis=0)
+    rng.shuffle(rows)
+    rows[: n // 4] = rng.integers(-1, 2, (n // 4, DIM))
+    rows[n // 4 : n // 3] *= np.float32(1e18)
+    rows[~rows.any(axis=1), 0] = 1.0
+    return rows
+
+
+def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
+    """Hold everything that can be asked against one index, bit by bit."""
+    rows = one.ids
+    exclude, allowed = rows[::3], rows[: len(rows) // 2]
+    for k in (1, 12):
+        assert_same(cluster.search_furthest(queries, k), one.search_furthest(queries, k))
+        assert_same(cluster.search_nearest(queries, k), one.search_nearest(queries, k))
+    assert_same(cluster.search_furthest(queries[0], 5), one.search_furthest(queries[0], 5))
+    hits = cluster.search_furthest(queries, 9, exclude=exclude, allowed=allowed)
+    assert_same(hits, one.search_furthest(queries, 9, exclude=exclude, allowed=allowed))
+    radius = float(one.search_furthest(queries, 30).scores[0, -1])
+    for got, wanted in zip(cluster.search_beyond(queries, radius),
+                           one.search_beyond(queries, radius), strict=True):
+        assert_array_equal(got, wanted)
+    some = rows[[1, 5, len(rows) - 1]]
+    assert_array_equal(cluster.score(queries, some), one.score(queries, some))
+    assert_array_equal(cluster.reconstruct(some), one.reconstruct(some))
+
+
+def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None:
+    """Hold selections against those of one index."""
+    some = one.ids[[1, 5, 80]]
+    wanted = one.select_diverse(70, start=int(some[0]))
+    radius = float(wanted.scores[25])
+    for options in ({"start": int(some[0])}, {"first": some}, {"start": int(some[0]),
+                                                               "radius": radius},
+                    {"start": int(some[0]), "allowed": one.ids[:60]}):
+        assert_same(cluster.select_diverse(70, **options), one.select_diverse(70, **options))
+    if one.metric == "l2":
+        return
+    for diversity in (0.0, 0.5, 1.0):
+        assert_same(cluster.search_mmr(queries, 3, diversity=diversity),
+                    one.search_mmr(queries, 3, diversity=diversity))
+    for options in ({"candidates": 20}, {"exclude": one.ids[:50]}):
+        assert_same(cluster.search_mmr(queries, 5, **options),
+                    one.search_mmr(queries, 5, **options))

@@ -1,0 +1,314 @@
+"""Sharded indexes without Ray: what a shard does, and what shards answer together."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fsspec", reason="needs fsspec")
+
+import fsspec
+import reference
+from fsspec.implementations.memory import MemoryFileSystem
+from inside import Storage, sharding
+from numpy.testing import assert_array_equal
+from shard_cases import DIM, PlainCluster, assert_answers, assert_selections, built, hostile
+
+import farann
+from farann.adapters.ray import Manifest, Partial, ShardError
+
+N = 600
+
+
+def one_index(rows: Any, metric: str, ids: Any = None) -> farann.Index:
+    index = farann.Index(DIM, metric)
+    index.add(rows, ids)
+    return index
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
+def test_shards_answer_as_one_index(metric: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    rows, uri = hostile(rng, N, metric), str(tmp_path / "index")
+    queries = np.concatenate([rows[5:6], rng.standard_normal((8, DIM), dtype=np.float32)])
+    manifest = built(uri, rows, metric)
+    assert manifest.rows == N and len(manifest.shards) == 3
+    assert [(shard.first_id, shard.last_id) for shard in manifest.shards] == [
+        (0, 199), (200, 399), (400, 599)]
+    cluster, one = PlainCluster(uri), one_index(rows, metric)
+    assert_answers(cluster, one, queries)
+    assert_selections(cluster, one, queries[:4])
+    # Rows that come and go: seen at once, by other clients, and after all shards were restarted.
+    more = hostile(rng, 30, metric)
+    ids = cluster.add(more)
+    assert_array_equal(ids, one.add(more))
+    assert_array_equal(cluster.add(more[:1], ids=[9000]), one.add(more[:1], ids=[9000]))
+    gone = [0, 3, 399, 400, int(ids[2])]
+    cluster.remove(gone)
+    one.remove(gone)
+    assert_selections(cluster, one, queries[:4])
+    for client in (cluster, PlainCluster(uri)):
+        assert_answers(client, one, queries)
+    assert_array_equal(PlainCluster(uri).add(more), one.add(more))
+
+
+def test_two_clients_change_one_index(tmp_path: Path, rng: np.random.Generator) -> None:
+    uri = str(tmp_path)
+    built(uri, rng.standard_normal((40, DIM), dtype=np.float32), "l2", 20)
+    first, second = PlainCluster(uri), PlainCluster(uri)
+    rows = rng.standard_normal((4, DIM), dtype=np.float32)
+    added = [client.add(rows) for client in (first, second, first)]
+    assert np.concatenate(added).tolist() == list(range(40, 52))
+    # A call that is sent again, as its worker died after the change was written, changes nothing.
+    growing = first.shards[-1]
+    assert growing.record(None, rows, "token")[0] == 4
+    for client in (growing, PlainCluster(uri).shards[-1]):
+        assert client.record(None, rows, "token")[0] == 4
+    for bad, error in (({"ids": [5, 60, 61, 62]}, ValueError), ({"ids": [60]}, ValueError),
+                       ({"ids": [60, 60, 61, 62]}, ValueError), ({"ids": [52, 60, 61, 62]},
+                                                                 ValueError)):
+        with pytest.raises(error, match="ids"):
+            second.add(rows, **bad)
+    with pytest.raises(KeyError, match="77"):
+        second.remove([1, 77])
+    assert len(PlainCluster(uri).search_furthest(rows[0], 90)) == 56
+
+
+def test_string_ids_and_a_file_system_without_files(rng: np.random.Generator) -> None:
+    rows = hostile(rng, 90, "l2")
+    names = np.array([f"n{i % 10}-{i}" for i in range(90)], object)
+    uri = "memory://strings"
+    built(uri, rows, "l2", 40, names)
+    cluster, one = PlainCluster(uri), one_index(rows, "l2", names)
+    hits, wanted = cluster.search_furthest(rows[:9], 20), one.search_furthest(rows[:9], 20)
+    assert_array_equal(hits.ids, wanted.ids)
+    cluster.add(rows[:1], ids=["new"])
+    cluster.remove(["n1-1"])
+    one.add(rows[:1], ids=["new"])
+    one.remove("n1-1")
+    for client in (cluster, PlainCluster(uri)):
+        assert_array_equal(client.search_nearest(rows[:9], 20).ids,
+                           one.search_nearest(rows[:9], 20).ids)
+        assert_array_equal(client.score(rows[:2], ["new", "n3-3"]),
+                           one.score(rows[:2], ["new", "n3-3"]))
+    with pytest.raises(ValueError, match="integers as ids"):
+        cluster.select_diverse(3)
+
+
+def test_recall_is_that_of_one_sample(tmp_path: Path, rng: np.random.Generator) -> None:
+    middles = rng.standard_normal((20, DIM), dtype=np.float32)
+    rows = middles[rng.integers(0, 20, 900)] + np.float32(0.3) * rng.standard_normal(
+        (900, DIM), dtype=np.float32)
+    sample, queries = rows[::3] + np.float32(0.01), rows[1::20]
+    built(str(tmp_path), rows, "dot", 300, sample=sample)
+    cluster = PlainCluster(str(tmp_path))
+    cluster.add(rows[:9])
+    wanted = cluster.search_furthest(queries, 10)
+    found = cluster.search_furthest(queries, 10, recall=0.9)
+    same = [len(np.intersect1d(a, b)) for a, b in zip(found.ids, wanted.ids, strict=True)]
+    assert np.mean(same) >= 8.8
+
+
+def test_what_cannot_be_asked_is_told(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((60, DIM), dtype=np.float32)
+    built(str(tmp_path), rows, "cosine", 20)
+    cluster = PlainCluster(str(tmp_path))
+    whole = cluster.search_furthest(rows[:3], 5, allow_partial=True)
+    assert isinstance(whole, Partial) and whole.missing == ()
+    cluster.broken = {1}
+    asked: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
+        (cluster.search_furthest, (rows[:3], 30)), (cluster.search_beyond, (rows[:3], 0.5)),
+        (cluster.score, (rows[:3], [3, 25, 45])))
+    for ask, args in asked:
+        with pytest.raises(ShardError, match="shard 1 .shards/00001.farann.: gone"):
+            ask(*args)
+        answer, missing = ask(*args, allow_partial=True)
+        assert missing == ("shard 1 (shards/00001.farann)",)
+    assert np.isnan(answer[:, 1]).all() and not np.isnan(answer[:, [0, 2]]).any()
+    others = one_index(np.delete(rows, range(20, 40), axis=0), "cosine",
+                       np.delete(np.arange(60), range(20, 40)))
+    partial = cluster.search_furthest(rows[:3], 30, allow_partial=True).answer
+    assert_array_equal(partial.ids, others.search_furthest(rows[:3], 30).ids)
+    for call in (lambda: cluster.select_diverse(3), lambda: cluster.search_mmr(rows[:1], 3),
+                 lambda: cluster.remove([3]), lambda: cluster.reconstruct([3])):
+        with pytest.raises(ShardError, match="shard 1"):
+            call()
+    cluster.broken = {0, 1, 2}
+    with pytest.raises(ShardError, match="shard 0.*shard 1.*shard 2"):
+        cluster.search_furthest(rows[0], allow_partial=True)
+
+
+def test_damaged_files_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows, uri = rng.standard_normal((40, DIM), dtype=np.float32), str(tmp_path)
+    built(uri, rows, "l2", 20)
+    path = tmp_path / "shards" / "00001.farann"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    good = path.read_bytes()
+    path.write_bytes(bytes(content))
+    with pytest.raises(ShardError, match="shard 1 .*changed or damaged"):
+        PlainCluster(uri)
+    path.unlink()
+    with pytest.raises(ShardError, match="shard 1 .*not there"):
+        PlainCluster(uri)
+    path.write_bytes(good)
+    assert len(PlainCluster(uri).search_furthest(rows[0], 50)) == 40
+    manifest = tmp_path / "manifest.json"
+    text = manifest.read_text()
+    for bad in ("", "[]", "{}", text.replace('"format": 1', '"format": 2'),
+                text.replace('"rows": 40', '"rows": 41'), text.replace('"sha256"', '"sha"')):
+        with pytest.raises(farann.FormatError):
+            Manifest.from_json(bad.encode(), "here")
+
+
+def test_a_remote_file_is_copied_once_and_checked(tmp_path: Path,
+                                                  rng: np.random.Generator) -> None:
+    uri = "memory://copied"
+    record = built(uri, rng.standard_normal((40, DIM), dtype=np.float32), "l2").shards[0]
+    storage = Storage(uri)
+    for content in (None, b"damaged"):
+        if content is not None:
+            next(tmp_path.iterdir()).write_bytes(content)
+        path = storage.fetch(record.file, record.sha256, "shard 0", tmp_path)
+        assert list(tmp_path.iterdir()) == [path] and path.stat().st_size == record.bytes
+    with pytest.raises(ShardError, match="shard 0 of memory://copied: .*damaged"):
+        storage.fetch(record.file, "0" * 64, "shard 0", tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class FullFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A disk that is full after so many bytes."""
+
+    protocol, room = "full", 0
+    store: ClassVar[dict[str, Any]] = {}
+
+    def _take(self, n: int) -> None:
+        if n > FullFileSystem.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        FullFileSystem.room -= n
+
+    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+        self._take(Path(lpath).stat().st_size)
+        super().put_file(lpath, rpath, **options)
+
+    def pipe_file(self, path: str, value: bytes, **options: Any) -> None:
+        self._take(len(value))
+        super().pipe_file(path, value, **options)
+
+
+def test_a_full_disk(rng: np.random.Generator) -> None:
+    fsspec.register_implementation("full", FullFileSystem, clobber=True)
+    rows, uri = rng.standard_normal((60, DIM), dtype=np.float32), "full://index"
+    FullFileSystem.room = 25_000
+    before = -1
+    for _ in range(20):  # each time somebody makes some room
+        try:
+            built(uri, rows, "l2", 20)
+            break
+        except OSError as error:
+            assert error.errno == errno.ENOSPC and not Storage(uri).exists("manifest.json")
+        records = [number for number in range(3)
+                   if sharding.record_of(Storage(uri), number) is not None]
+        assert len(records) >= before
+        before = len(records)
+        FullFileSystem.room += 10_000
+    cluster = PlainCluster(uri)
+    FullFileSystem.room = 100
+    with pytest.raises(OSError, match="No space left"):
+        cluster.add(rows)
+    with pytest.raises(OSError, match="No space left"):
+        cluster.remove([3])
+    assert len(cluster.search_furthest(rows[0], 90)) == 60
+    FullFileSystem.room = 100_000
+    assert cluster.add(rows).tolist() == list(range(60, 120))
+    assert len(PlainCluster(uri).search_furthest(rows[0], 150)) == 120
+
+
+KILLED = """
+import os
+import sys
+import numpy as np
+from inside import Storage, sharding
+from itertools import pairwise
+
+rows, uri = np.load(sys.argv[1]), sys.argv[2]
+
+def blocks(start, stop):
+    for at in range(start, stop, 5):
+        if at == 45:
+            os.kill(os.getpid(), 9)
+        yield rows[at : at + 5], None
+
+plan = sharding.to_plan(len(rows), 20, "l2", "int8", None, None, None, None)
+plan.begin(Storage(uri))
+for number, bounds in enumerate(pairwise(plan.bounds)):
+    sharding.build_shard(uri, number, blocks(*bounds), plan, None)
+"""
+
+
+def test_a_killed_build_goes_on(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows, uri = rng.standard_normal((60, DIM), dtype=np.float32), str(tmp_path / "index")
+    np.save(tmp_path / "rows.npy", rows)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "rows.npy"), uri],
+                          env={"PYTHONPATH": ":".join(filter(None, [str(Path(__file__).parent),
+                                                                   *sys.path]))}, timeout=300)
+    assert done.returncode == -9
+    shards = tmp_path / "index" / "shards"
+    times = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
+    assert sorted(times) == ["00000.farann", "00000.json", "00001.farann", "00001.json"]
+    with pytest.raises(ValueError, match="metric: expected 'l2'"):
+        built(uri, rows, "dot", 20)
+    with pytest.raises(FileNotFoundError):
+        PlainCluster(uri)
+    built(uri, rows, "l2", 20)
+    assert times.items() <= {path.name: path.stat().st_mtime_ns
+                             for path in shards.iterdir()}.items()
+    assert_answers(PlainCluster(uri), one_index(rows, "l2"), rows[:4])
+    assert "plan.json" in {path.name for path in (tmp_path / "index").iterdir()}
+    assert json.loads((tmp_path / "index" / "plan.json").read_text())["rows"] == 60
+
+
+def test_vector_files_cut_anywhere(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((53, DIM), dtype=np.float32)
+    files = [str(tmp_path / name) for name in ("a.npy", "b.fvecs", "c.npy")]
+    counts = [20, 1, 32]
+    for file, part in zip(files, np.split(rows, [20, 21]), strict=True):
+        farann.vectors.write_vectors(file, part)
+    for first, end in ((0, 53), (0, 20), (19, 22), (20, 21), (21, 53), (50, 51)):
+        parts = [part for part, _ in sharding.blocks_of_files(files, counts, first, end)]
+        assert_array_equal(np.concatenate(parts), rows[first:end])
+
+
+def test_what_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows, uri = rng.standard_normal((40, DIM), dtype=np.float32), str(tmp_path / "index")
+    with pytest.raises(ValueError, match="at least one row"):
+        built(uri, rows[:0], "l2")
+    with pytest.raises(ValueError, match="metric"):
+        built(uri, rows, "l3")
+    bad = rows.copy()
+    bad[33, 2] = np.nan
+    with pytest.raises(ValueError, match="rows.*NaN"):
+        built(uri, bad, "l2", 20)
+    built(uri, rows, "l2", 20)  # which goes on
+    cluster = PlainCluster(uri)
+    mask = np.zeros(40, np.bool_)
+    for call, error, words in (
+            (lambda: cluster.search_furthest(rows[:2], 0), ValueError, "k"),
+            (lambda: cluster.search_furthest(rows[:2, :3], 2), ValueError, "queries"),
+            (lambda: cluster.search_furthest(rows[:2], 2, allowed=mask), ValueError, "mask"),
+            (lambda: cluster.search_furthest(rows[:2], 2, allowed=one_index(rows, "l2").filter(
+                exclude=[1])), ValueError, "Filter"),
+            (lambda: cluster.score(rows[:2], [3, 40]), KeyError, "40"),
+            (lambda: cluster.search_mmr(rows[:2], 3), ValueError, "metric"),
+            (lambda: cluster.select_diverse(3, start=99), KeyError, "99"),
+            (lambda: cluster.select_diverse(3, start=1, allowed=[2]), ValueError, "start"),
+            (lambda: cluster.select_diverse(3, start=1, first=[2]), ValueError, "start")):
+        with pytest.raises(error, match=words):
+            call()
