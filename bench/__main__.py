@@ -1,5 +1,5 @@
 """``python -m bench list | run | report | growth | layers | waits | edge | ablate | diverse |
-nearest | posneg``"""
+nearest | posneg | tricks``"""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .reduction import METRICS
 from .run import RESULTS, Log, Options, run
 
 _PAGE = RESULTS.with_name("index.html")
+_ROOT = Path(__file__).parent.parent
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,10 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
     running.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
-    report = commands.add_parser("report", help="one HTML page, and a table for the README")
+    report = commands.add_parser("report", help="a page; tables and charts of README and docs")
     report.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     report.add_argument("--html", type=Path, default=_PAGE, help="default: %(default)s")
-    report.add_argument("--readme", type=Path, help="replace the table between its markers")
+    report.add_argument("--readme", action="store_true",
+                        help="renew what README.md and docs/ show of the results")
 
     growth = commands.add_parser("growth", help="cost, build and memory as the rows grow")
     growth.add_argument("--rows", default="1e4..1e6", metavar="A..B", help="default: %(default)s")
@@ -68,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--seconds", type=float, default=2.0, help="a batch size, at least")
     layers.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="a layer")
     layers.add_argument("--out", type=Path, default=RESULTS.with_name("layers.jsonl"))
+    tricks = commands.add_parser("tricks", help="what negated queries and added coordinates miss")
+    tricks.add_argument("--rows", type=int, default=60_000, help="of each set (60,000)")
+    tricks.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
+
     waits = commands.add_parser("waits", help="search times while another thread changes the index")
     waits.add_argument("--rows", type=int, default=100_000)
     waits.add_argument("--dim", type=int, default=64)
@@ -108,12 +114,14 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--cache", type=Path, default=datasets.CACHE)
     ablate.add_argument("--out", type=Path, default=RESULTS.with_name("ablate.jsonl"))
     posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
-    posneg.add_argument("--data", metavar="NAMES", help="movielens-100k, filmtrust")
+    posneg.add_argument("--data", metavar="NAMES", help="sets of ratings (default: all that a "
+                        "part of it is made for)")
     posneg.add_argument("--seeds", type=int, default=20, help="splits (default 20)")
     posneg.add_argument("--first-seed", type=int, metavar="N",
                         help="of the splits; the default is beyond those of the design")
-    posneg.add_argument("--only", choices=["quality", "times", "report"],
-                        help="compare the methods, time them, or write the report again")
+    posneg.add_argument("--only", choices=["sets", "quality", "times", "report"],
+                        help="hold fusions against single models on many sets, compare all "
+                        "fusions on two, time these, or write the report again")
     posneg.add_argument("--scale", action="store_true",
                         help="speed on a million impressions instead")
     posneg.add_argument("--cache", type=Path, default=datasets.CACHE)
@@ -182,7 +190,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from . import report
 
-    page = report.write(arguments.results, arguments.html, arguments.readme)
+    page = report.write(arguments.results, arguments.html, _ROOT if arguments.readme else None)
     print(f"page in {page}")
 
 
@@ -202,6 +210,12 @@ def _growth(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
     )
     print(f"results in {path}")
+
+
+def _tricks(arguments: argparse.Namespace) -> None:
+    from . import tricks
+
+    print(tricks.run(arguments.rows, arguments.cache))
 
 
 def _waits(arguments: argparse.Namespace) -> None:
@@ -310,9 +324,9 @@ def _nearest(arguments: argparse.Namespace) -> None:
 
 
 def _posneg(arguments: argparse.Namespace) -> None:
+    from .posneg import feedback, scale, sets
     from .posneg import report as pages
     from .posneg import run as evidence
-    from .posneg import scale
 
     out = arguments.out or evidence.OUT
     if arguments.scale:
@@ -320,17 +334,13 @@ def _posneg(arguments: argparse.Namespace) -> None:
         return
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, got {arguments.seeds}")
-    if arguments.only != "report":
-        first = evidence.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
-        evidence.run(
-            _names(arguments.data) or evidence.ALL,
-            range(first, first + arguments.seeds),
-            arguments.cache,
-            out,
-            sys.argv[1:],
-            quality=arguments.only != "times",
-            times=arguments.only != "quality",
-        )
+    first = evidence.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
+    seeds, names = range(first, first + arguments.seeds), _names(arguments.data)
+    if arguments.only in (None, "sets"):
+        sets.run(names or feedback.NAMES, seeds, arguments.cache, out, sys.argv[1:])
+    if arguments.only in (None, "quality", "times"):
+        evidence.run(names or evidence.ALL, seeds, arguments.cache, out, sys.argv[1:],
+                     quality=arguments.only != "times", times=arguments.only != "quality")
     for path in pages.write(out):
         print(path)
 
@@ -339,8 +349,8 @@ def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
-               "waits": _waits, "edge": _edge, "ablate": _ablate, "diverse": _diverse,
-               "nearest": _nearest, "posneg": _posneg}
+               "waits": _waits, "tricks": _tricks, "edge": _edge, "ablate": _ablate,
+               "diverse": _diverse, "nearest": _nearest, "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

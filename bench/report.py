@@ -1,4 +1,4 @@
-"""One self-contained HTML page of the results, and a Markdown table for the README."""
+"""One self-contained HTML page of the results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from . import charts, growth, results, tables
+from . import charts, growth, readme, results, tables
 from .charts import Bar, Point, Series, number
 from .machine import limits
 from .results import Record, Results, settings
@@ -323,11 +323,11 @@ def page(found: Results) -> str:
     )
 
 
-def write(source: Path, html: Path, readme: Path | None = None) -> Path:
-    """Read JSON lines, write the page and, when asked, the README's table."""
+def write(source: Path, html: Path, checkout: Path | None = None) -> Path:
+    """Read JSON lines, write the page and, when asked, what README and docs show of it."""
     found = results.load(source)
     html.parent.mkdir(parents=True, exist_ok=True)
     html.write_text(page(found), encoding="utf-8")
-    if readme is not None:
-        tables.update_readme(readme, found)
+    if checkout is not None:
+        readme.update(checkout, found)
     return html

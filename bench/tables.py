@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from .charts import number
@@ -27,7 +26,6 @@ MODES = {
     "single": "One by one, one thread",
     "threads": "Batch, several threads",
 }
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 Cell = str
 
 
@@ -207,60 +205,3 @@ def headline(results: Results, dataset: str) -> list[tuple[str, Record | None, R
         )
         for name, records, level, exact in disciplines
     ]
-
-
-def readme_table(results: Results) -> str:
-    """The Markdown table for the README: one line a data set."""
-    ks = ", ".join(str(k) for k in sorted({record["k"] for record in results.records}))
-    head = [
-        f"k = {ks}, one thread, µs a query",
-        "farann, exact",
-        "best peer",
-        "farann, exact, one by one",
-        "best peer",
-        "farann, recall ≥ 0.95",
-        "best peer",
-        "float32 limit, batch / one by one",
-        "blind list's recall",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    for dataset in results.datasets():
-        batch = results.of(dataset, "batch")
-        cells = [batch[0]["dataset_title"] if batch else dataset]
-        for _, mine, rival in headline(results, dataset):
-            speed = f" ({times(ratio(mine, rival))})" if mine and rival else ""
-            cells.append(f"**{number(mine['us'])}**{speed}" if mine else "-")
-            cells.append(f"{number(rival['us'])} {rival['title']}" if rival else "-")
-        least = limits(results.machine, batch[0]["rows"], batch[0]["dim"]) if batch else {}
-        cells.append(f"{number(least['batch'])} / {number(least['single'])}" if least else "-")
-        baselines = [r for r in batch if r.get("baseline")]
-        blind = max(baselines, key=lambda r: r["recall"], default=None)
-        cells.append(f"{blind['recall']:.2f} ({settings(blind)})" if blind else "-")
-        lines.append("| " + " | ".join(cells) + " |")
-    machine = results.machine
-    commits = ", ".join(dict.fromkeys(run["commit"] for run in results.runs))
-    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}"
-    lines += ["", f"In brackets: speed over the best peer's. {where}; commit {commits}."]
-    return "\n".join(lines)
-
-
-def replace_between(text: str, table_text: str) -> str:
-    """Put the table between the markers of a README.
-
-    Raises
-    ------
-    ValueError
-        The markers aren't there once each, in order.
-    """
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ValueError(f"README must hold {START} and then {END}, once each")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table_text}\n{END}{after}"
-
-
-def update_readme(path: Path, results: Results) -> None:
-    """Replace the table of a README file."""
-    path.write_text(
-        replace_between(path.read_text(encoding="utf-8"), readme_table(results)), encoding="utf-8"
-    )

@@ -1,17 +1,26 @@
 """How Sphinx builds these pages: `make docs`."""
 
+import sys
+from pathlib import Path
+
 import farann
+
+sys.path.insert(0, str(Path(__file__).parent))
+import figures
 
 project = "farann"
 author = "The farann developers"
 copyright = "The farann developers, Apache-2.0"
 version = release = farann.__version__
 
-extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser",
+              "sphinx_copybutton", "sphinx_gallery.gen_gallery"]
+myst_enable_extensions = ["dollarmath"]
+copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor output
 # The reference of the adapters is built without the libraries that they are for.
 autodoc_mock_imports = ["tensorflow", "tf_keras", "tensorflow_recommenders", "keras", "keras_rs",
                         "ray", "fsspec"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "gallery"]
 
 html_theme = "furo"
 html_title = f"farann {release}"
@@ -24,3 +33,23 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 
 myst_heading_anchors = 3
+
+html_static_path = ["_static"]
+html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.svg",
+                      "sidebar_hide_name": True}
+
+# Drawn anew by each build, from what farann answers.
+figures.draw(Path(__file__).parent / "figures")
+
+# Each script of the gallery runs; one that fails ends the build.
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "within_subsection_order": "FileNameSortKey",
+    "reset_modules": (),
+}
+suppress_warnings = ["config.cache"]  # of the above, which can't be pickled

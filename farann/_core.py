@@ -38,7 +38,7 @@ from farann.native.search import ApproximateTask, Task
 from farann.native.set_keys import member_keys
 from farann.native.set_search import SetSearch
 from farann.native.single import SingleSearch
-from farann.native.snapshot import Filter, Snapshot
+from farann.native.snapshot import Filter, Snapshot, marked
 
 __all__ = [
     "CODE_SPAN",
@@ -70,6 +70,7 @@ __all__ = [
     "isa_levels",
     "keys_of_found",
     "largest_query_code",
+    "marked",
     "member_keys",
     "merge_sorted",
     "pack_codes",

@@ -4,62 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "id_set-inl.h"
 #include "portable.h"
-
-/* The logarithm of the places of n ids, at least twice as many; 0 for n == 0. */
-static int bits_for(int64_t n) {
-    int bits = 0;
-    while (n && (int64_t)1 << bits < 2 * n) bits++;
-    return bits;
-}
-
-/* Words of marks behind the places, four marks for each of these. */
-static int64_t mark_words(int bits) { return bits < 3 ? 1 : (int64_t)1 << (bits - 3); }
-
-int64_t farann_id_set_room(int64_t n) {
-    const int bits = bits_for(n);
-    return bits ? ((int64_t)1 << bits) + mark_words(bits) : 0;
-}
-
-/* The golden ratio scatters ids that follow each other, and those at equal distances. */
-static uint64_t scattered(int64_t id) { return (uint64_t)id * UINT64_C(0x9E3779B97F4A7C15); }
-
-/* The three marks that an id sets in one word, as others may. */
-static uint32_t *marks_of(const farann_id_set *set, int64_t id, uint32_t *marks) {
-    const int words = set->bits < 3 ? 0 : set->bits - 3;
-    const uint64_t hash = scattered(id), left = hash << words;
-    *marks = UINT32_C(1) << (left >> 59) | UINT32_C(1) << (left >> 54 & 31) |
-             UINT32_C(1) << (left >> 49 & 31);
-    return set->places + ((int64_t)1 << set->bits) + (words ? hash >> (64 - words) : 0);
-}
-
-/* Where an id is, or the free place where it would be. */
-static uint32_t *place_of(const farann_id_set *set, int64_t id) {
-    const uint64_t last = ((uint64_t)1 << set->bits) - 1;
-    uint64_t at = scattered(id) >> (64 - set->bits);
-    while (set->places[at] && set->ids[set->places[at] - 1] != id) at = (at + 1) & last;
-    return &set->places[at];
-}
-
-void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint32_t *places) {
-    set->ids = ids;
-    set->places = places;
-    set->bits = bits_for(n);
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t marks, *word;
-        if (ids[i] < 0) continue;
-        word = marks_of(set, ids[i], &marks);
-        *word |= marks;
-        *place_of(set, ids[i]) = (uint32_t)(i + 1);
-    }
-}
-
-/* Most ids are told by their marks, without a look at places and ids that caches don't hold. */
-static int is_in_set(const farann_id_set *set, int64_t id) {
-    uint32_t marks;
-    const uint32_t *word = marks_of(set, id, &marks);
-    return (*word & marks) == marks && *place_of(set, id);
-}
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     if (filter->alive && !filter->alive[slot]) return 0;
@@ -130,9 +76,29 @@ void farann_candidates_admit_below(farann_candidates *list, int64_t from, const 
     admit(list, from, block, filter, best, margin, 1, sure, ceiling);
 }
 
+/* By `alive` alone: which rows are allowed can't be foreseen, so no branch. */
+static void drop_marked(farann_candidates *list, int64_t from, const farann_block *block,
+                        const uint8_t *alive) {
+    float *FARANN_RESTRICT scores = list->scores;
+    int64_t *FARANN_RESTRICT slots = list->slots;
+    int64_t kept = from, count = list->count, end = block->end;
+    for (int64_t i = from; i < count; i++) {
+        const int64_t row = slots[i], slot = slot_of(block, row);
+        const int has_slot = (slot >= 0) & (slot < end);
+        scores[kept] = scores[i];
+        slots[kept] = row;
+        kept += has_slot & (alive[has_slot ? slot : 0] != 0);
+    }
+    list->count = kept;
+}
+
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
                             const farann_filter *filter) {
     int64_t kept = from;
+    if (filter->alive && !filter->excluded.bits && !filter->groups) {
+        drop_marked(list, from, block, filter->alive);
+        return;
+    }
     for (int64_t i = from; i < list->count; i++) {
         const int64_t slot = slot_of(block, list->slots[i]);
         if (slot < 0 || slot >= block->end || !farann_filter_allows(filter, slot)) continue;
@@ -252,16 +218,26 @@ void farann_topk_push(farann_topk *top, double key, int64_t id) {
     entries[i] = entry;
 }
 
+/* The first row from `i` on that may be better than the last that was found: few are. Or n. */
+static int64_t first_to_push(farann_entry last, const double *keys, int64_t i, int64_t n,
+                             double sign, const farann_block *block) {
+    for (; i < n; i++) {
+        const double key = sign * keys[i];
+        if (key < last.key) continue;
+        const int64_t slot = slot_of(block, i);
+        if (!(key == last.key && (block->ids ? block->ids[slot] : slot) > last.id)) break;
+    }
+    return i;
+}
+
 void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
                             const farann_block *block, const farann_filter *filter) {
     for (int64_t i = 0; i < n; i++) {
-        double key = sign * keys[i];
-        /* Nearly all rows end here; equal keys go on, for their ids decide. */
-        if (top->count == top->capacity && key < top->entries[0].key) continue;
-        int64_t slot = slot_of(block, i), id = block->ids ? block->ids[slot] : slot;
-        if (top->count == top->capacity && key == top->entries[0].key && id > top->entries[0].id)
-            continue;
-        if (farann_filter_allows(filter, slot)) farann_topk_push(top, key, id);
+        if (top->count == top->capacity)
+            i = first_to_push(top->entries[0], keys, i, n, sign, block);
+        if (i == n) return;
+        const int64_t slot = slot_of(block, i), id = block->ids ? block->ids[slot] : slot;
+        if (farann_filter_allows(filter, slot)) farann_topk_push(top, sign * keys[i], id);
     }
 }
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import reference
-from inside import core, work_of
+from inside import core, use_level, work_of
 from numpy.testing import assert_array_equal
 from numpy.typing import ArrayLike, NDArray
 
@@ -178,19 +178,25 @@ def assert_exact(
     queries: Float32,
     ks: Sequence[int],
     ids: NDArray[np.int64] | None = None,
+    levels: Sequence[str] = (),
 ) -> None:
-    """Hold batched, few and single answers, furthest and nearest, against the oracle."""
+    """Hold batched, few and single answers, furthest and nearest, against the oracle.
+
+    By default at the level of the index, otherwise at each of the `levels`.
+    """
     for search, oracle in (
         (index.search_furthest, reference.furthest),
         (index.search_nearest, reference.nearest),
     ):
         expected = oracle(queries, rows, max(ks), index.metric, ids=ids)
-        for k in ks:
-            assert_same(search(queries, k), expected, k)
         few = reference.Found(expected.scores[:2], expected.ids[:2])
-        assert_same(search(queries[:2], ks[0]), few, ks[0])
         single = reference.Found(expected.scores[0], expected.ids[0])
-        assert_same(search(queries[0], ks[0]), single, ks[0])
+        for level in levels or (index.isa,):
+            use_level(index, level)
+            for k in ks:
+                assert_same(search(queries, k), expected, k)
+            assert_same(search(queries[:2], ks[0]), few, ks[0])
+            assert_same(search(queries[0], ks[0]), single, ks[0])
 
 
 def snapshot(index: farann.Index) -> tuple[Any, ...]:

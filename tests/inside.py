@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 import farann
 import farann._core as core
+import farann.adapters.posneg.factorization as factorization
 import farann.adapters.posneg.joint as joint
 import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.ranker_file as posneg_file
@@ -75,8 +76,12 @@ from farann.contract.index_spec import IndexSpec
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.contract.strings import packed
-from farann.demo import _Numpy as DemoNumpy
-from farann.demo import _try as demo_try
+from farann.demo import beside_numpy as demo_numpy
+from farann.demo import data as demo_data
+from farann.demo import images as demo_images
+from farann.demo import movies as demo_movies
+from farann.demo import page as demo_page
+from farann.demo import words as demo_words
 from farann.io.container import (
     ArrayChunks,
     read_bytes,

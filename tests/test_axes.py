@@ -91,11 +91,11 @@ def test_exact(metric: str, options: dict[str, Any], rng: np.random.Generator) -
     expected = reference.furthest(queries, rows, 10, metric, exclude=excluded, allowed=allowed)
     for axes in (best, best[:1], model.orthonormal(rng, 5, DIM), model.orthonormal(rng, DIM, DIM)):
         index = with_axes(rows, metric, axes, **options)
-        for level in LEVELS:
-            inside.use_level(index, level)
-            assert_exact(index, rows, queries, [1, 10])
-            assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed),
-                        expected)
+        assert_exact(index, rows, queries, [1, 10], levels=LEVELS)
+    for level in LEVELS:
+        inside.use_level(index, level)
+        assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed),
+                    expected)
 
 
 @pytest.mark.parametrize("kind", DATA)

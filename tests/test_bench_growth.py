@@ -22,7 +22,7 @@ def fixed_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def climb(folder: Path, sizes: list[int], names: list[str], **more: Any) -> Path:
     """A growth run over tiny rows."""
-    given: dict[str, Any] = {"wanted_recall": 0.9, "limit": 60.0, **more}
+    given: dict[str, Any] = {"wanted_recall": 0.9, "limit": 600.0, **more}
     return growth.run(
         sizes, 4, "l2", only=names, cache=folder, out=folder / "g", command=[], **given
     )

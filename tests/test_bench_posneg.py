@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import zipfile
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 
 from bench import __main__ as command
+from bench import fetch
 from bench.fetch import Unavailable
-from bench.posneg import feedback, methods, models, report, run, scale
+from bench.posneg import dislikes, feedback, methods, models, report, run, scale, sets
 from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
+from bench.posneg.sources import SOURCES
 from farann import metrics
 
 needs_tensorflow = pytest.mark.skipif(bool(models.missing("two towers")),
@@ -47,65 +50,56 @@ def test_each_user_is_split_by_the_shares() -> None:
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], Path]:
     """Let pip bring a wheel with these files."""
 
-    def make(files: dict[str, str]) -> Path:
+    def make(files: dict[str, Any]) -> Path:
         def download(command: list[str], folder: Path, what: str) -> None:
             with zipfile.ZipFile(folder / "some.whl", "w") as wheel:
                 for name, text in files.items():
                     wheel.writestr(name, text)
 
-        monkeypatch.setattr(feedback, "run_tool", download)
+        monkeypatch.setattr(fetch, "run_tool", download)
         return tmp_path / "cache"
 
     return make
 
 
 def test_movielens_is_read_and_cached(packaged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = feedback.SOURCES["movielens-100k"]
+    source = SOURCES["movielens-100k"]
     cache = packaged({
         source.member: "user:token\titem:token\trating:float\ttime\n"
-                       "7\t10\t4\t1\n7\t2\t3\t1\n9\t10\t2\t1\n"})
+                       "7\t10\t4\t2\n7\t2\t3\t1\n9\t10\t2\t1\n"})
     ratings = feedback.load("movielens-100k", cache)
     assert ratings.users.tolist() == [0, 0, 1] and ratings.labels.tolist() == [1, 0, -1]
     assert ratings.items[0] == ratings.items[2] != ratings.items[1]
     assert ratings.shape == (2, 2)
-    monkeypatch.setattr(feedback, "run_tool", None)
-    assert feedback.load("movielens-100k", cache).labels.tolist() == [1, 0, -1]
+    monkeypatch.setattr(fetch, "run_tool", None)
+    again = feedback.load("movielens-100k:time", cache)
+    assert again.labels.tolist() == [1, 0, -1] and again.times is not None
+    part = again.split(0)
+    assert part[1] == TRAIN and part[0] != TRAIN  # what came first trains
+    assert feedback.load("movielens-100k:neutral", cache).labels.tolist() == [1, -1, -1]
 
 
 def test_filmtrust_is_read(packaged: Any) -> None:
-    member = feedback.SOURCES["filmtrust"].member
+    member = SOURCES["filmtrust"].member
     cache = packaged({member: "user\tmovie\tscore\nc\tc\tc\nx\ty\tclass\n1\t5\t3.5\n1\t6\t2\n"})
     ratings = feedback.load("filmtrust", cache)
     assert ratings.labels.tolist() == [1, -1] and ratings.shape == (1, 2)
+
+
+def test_a_pickled_frame_is_read(packaged: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    content = io.BytesIO()
+    pandas.DataFrame({"s": [3, 3], "d": [1, 2], "y": [5, 1]}).to_pickle(content, compression="xz")
+    cache = packaged({SOURCES["lecturers"].member: content.getvalue()})
+    assert feedback.load("lecturers", cache).labels.tolist() == [1, -1]
 
 
 def test_sets_that_cannot_be_had(packaged: Any) -> None:
     cache = packaged({"else": ""})
     with pytest.raises(Unavailable, match="the wheel has no recbole"):
         feedback.load("movielens-100k", cache)
-    with pytest.raises(KeyError, match="there are movielens-100k, filmtrust"):
+    with pytest.raises(KeyError, match="there are movielens-100k, movielens-small"):
         feedback.load("netflix", cache)
-
-
-def test_factorization_is_the_least_squares_solution() -> None:
-    random = np.random.default_rng(0)
-    users, items = np.nonzero(random.random((12, 9)) < 0.4)
-    targets = random.choice([-1.0, 1.0], len(users))
-    left, right = models.factorize(users, items, targets, (12, 9), 0, dim=3, confidence=5.0,
-                                   penalty=0.5, rounds=400)
-
-    def loss(scale: float) -> float:
-        scores = (left.astype(float) * scale) @ right.T.astype(float)
-        weight = np.ones((12, 9))
-        weight[users, items] += 5.0
-        wanted = np.zeros((12, 9))
-        wanted[users, items] = targets
-        norms = scale**2 * (left**2).sum() + (right**2).sum()
-        return float((weight * (scores - wanted) ** 2).sum() + 0.5 * norms)
-
-    assert loss(1.0) <= min(loss(0.99), loss(1.01)) + 1e-6
-    zero = 6.0 * len(users)
-    assert loss(1.0) < 0.8 * zero
 
 
 @needs_tensorflow
@@ -159,16 +153,6 @@ def test_judging_by_plain_loops() -> None:
             assert np.isnan(judged.auc[user])
 
 
-def test_the_logistic_model_explains_what_it_was_given() -> None:
-    ratings = tiny()
-    known = (ratings.labels != 0) & (ratings.items % 5 > 0)
-    users, items = models.logistic(ratings, known, 0, steps=100)
-    scores = (users @ items.T)[ratings.users, ratings.items]
-    right = metrics.auc_by_user(ratings.users[known], ratings.labels[known] > 0, scores[known])
-    assert np.nanmean(right) > 0.9
-    assert np.abs(items[::5]).max() < 0.1  # nobody rated these
-
-
 def test_fusions_and_the_oracle() -> None:
     trained = methods.train(tiny(), "MF", 0)
     by_name = {method.name: method for method in methods.METHODS}
@@ -201,12 +185,16 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
         return tiny()
 
     usable = [model for model in models.MODELS if not models.missing(model)]
+    # Towers have a test of their own, and take ten times as long.
+    monkeypatch.setitem(models.MODELS, "two towers", models.logistic)
     monkeypatch.setattr(run, "load", load)
     kept = {*methods.RIVALS.values(), methods.DEFAULT, "veto at 0.5", "biases only",
             "fusion of two", methods.ORACLE}
     monkeypatch.setattr(methods, "METHODS", [m for m in methods.METHODS if m.name in kept])
     out = tmp_path / "posneg.jsonl"
-    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "2", "--out", str(out)])
+    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "2", "--out", str(out),
+                                     "--data", "movielens-100k,filmtrust"])
+    monkeypatch.setattr(sets, "run", lambda *ignored: None)  # has a test of its own
     assert command.main() == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert {"kind": "skipped", "dataset": "filmtrust", "reason": "no network"}.items() \
@@ -226,6 +214,35 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in ("reliability", "weight"):
         assert (tmp_path / f"posneg-{name}.png").stat().st_size > 10_000
     assert str(tmp_path / "posneg.md") in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:models left out")
+def test_fusions_against_single_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    def load(name: str, cache: Path) -> Ratings:
+        if name == "senate":
+            raise Unavailable("no network")
+        return tiny()
+
+    def lacking(name: str) -> Any:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(sets, "load", load)
+    monkeypatch.setattr(sets, "import_module", lacking)
+    out = tmp_path / "posneg.jsonl"
+    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--only", "sets", "--seeds", "1", "--data",
+                                     "filmtrust,senate", "--out", str(out)])
+    assert command.main() == 0
+    assert "left out: cornac's factorization: No module named" in capsys.readouterr().err
+    lines = {line["method"]: line for line in map(json.loads, out.read_text().splitlines())
+             if line["kind"] == "set"}
+    assert {*sets.FUSIONS, *sets.SIGNED, sets.BIASES, methods.ORACLE} <= lines.keys()
+    best = lines["two models"]["best"]
+    assert lines[best]["auc_vs_best"][0] == 0 and lines[methods.ORACLE]["auc"][0] == 1
+    assert lines["four models"]["auc"][0] > lines[methods.POSITIVE]["auc"][0]
+    page = (tmp_path / "posneg.md").read_text()
+    assert f"the best signed model is {best}." in page and "| oracle |" in page
+    assert "| +0 % | 0 % |" in page  # positive only, against itself
 
 
 def test_a_model_that_cannot_be_trained_is_left_out(
@@ -282,3 +299,15 @@ def test_pip_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(subprocess, "run", failing)
     with pytest.raises(Unavailable, match="no such package"):
         feedback.load("filmtrust", tmp_path)
+
+
+def test_dislikes_as_a_set_and_as_their_mean() -> None:
+    rng = np.random.default_rng(5)
+    users, items = np.repeat(np.arange(12), 20), np.tile(np.arange(20), 12)
+    ratings = Ratings("made", users, items, np.where(items < 10, 1, -1))
+    # Likes on one side, dislikes on the other: both ways order all pairs.
+    vectors = rng.standard_normal((20, 3)).astype(np.float32) * 0.1
+    vectors[:10, 0], vectors[10:, 0] = 1.0, -1.0
+    by_set, by_mean = dislikes.compare(ratings, vectors, 0)
+    assert len(by_set) > 6 and (by_set == 1.0).all() and (by_mean == 1.0).all()
+    assert dislikes.item_vectors(ratings, 0).shape == (20, 32)

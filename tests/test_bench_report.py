@@ -9,11 +9,12 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from bench_cases import Record, a_record, write_results
 
-from bench import charts, growth, report, results, tables
+from bench import charts, growth, readme, report, results, tables
 
 
 def made_up() -> list[Record]:
@@ -90,7 +91,7 @@ def test_broken_results_are_named(tmp_path: Path) -> None:
 
 def test_readme_table_and_its_ratios(tmp_path: Path) -> None:
     found = results.load(write_results(tmp_path / "r.jsonl", *made_up()))
-    lines = tables.readme_table(found).splitlines()
+    lines = readme.whole_table(found).splitlines()
     row = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert row[:7] == [
         "Made <rows>, l2",
@@ -123,17 +124,66 @@ def test_headline_takes_farann_as_it_comes(tmp_path: Path) -> None:
         "exact, one by one": (None, None),
         "recall ≥ 0.95, batch": (200.0, 20.0),
     }
-    assert "**200** (0.50×)" in tables.readme_table(found)
-    assert "**200** (0.10×)" in tables.readme_table(found)
+    assert "**200** (0.50×)" in readme.whole_table(found)
+    assert "**200** (0.10×)" in readme.whole_table(found)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["no markers", f"{tables.END} {tables.START}", f"{tables.START} {tables.START} {tables.END}"],
+    ["no markers", f"{readme.END} {readme.START}", f"{readme.START} {readme.START} {readme.END}"],
 )
 def test_readme_markers_must_be_there_once(text: str) -> None:
-    with pytest.raises(ValueError, match="README must hold <!-- bench:start --> and then"):
-        tables.replace_between(text, "table")
+    with pytest.raises(ValueError, match="the page must hold <!-- bench:start --> and then"):
+        readme.replace_between(text, "table")
+
+
+def a_checkout(folder: Path) -> Path:
+    """README and page of benchmarks with markers."""
+    (folder / "docs").mkdir(parents=True)
+    for name in ("README.md", "docs/benchmarks.md"):
+        (folder / name).write_text(f"before\n{readme.START}\nold\n{readme.END}\nafter\n")
+    return folder
+
+
+def test_what_readme_and_docs_show(tmp_path: Path) -> None:
+    source = write_results(tmp_path / "r.jsonl", *made_up())
+    checkout = a_checkout(tmp_path / "checkout")
+    report.write(source, tmp_path / "page.html", checkout)
+    short = (checkout / "README.md").read_text("utf-8").splitlines()
+    assert short[0] == "before" and short[-1] == "after" and "old" not in short
+    assert "| Made <rows>, l2 | **20.0 µs** | 70.0 µs, Flat | **3.5×** |" in short
+    assert "(listed 100)" in (checkout / "docs" / "benchmarks.md").read_text("utf-8")
+    drawn = [(checkout / "docs" / "_static" / f"speed-{name}.svg").read_text("utf-8")
+             for name in ("light", "dark")]
+    for text in drawn:
+        tree = ElementTree.fromstring(text)
+        assert "Made <rows>, l2" in [part.text for part in tree]
+        assert sum(part.tag.endswith("circle") for part in tree) == 6  # a legend, and three dots
+    assert drawn[0] != drawn[1]
+
+
+def test_dots_of_the_chart_stand_where_they_should(tmp_path: Path) -> None:
+    lines = [a_record("farann", 1.0, 10.0), a_record("flat", 1.0, 100.0, library="faiss"),
+             a_record("farann", 1.0, 50.0, dataset="other", dataset_title="Other"),
+             a_record("flat", 1.0, 25.0, library="faiss", dataset="other", dataset_title="Other")]
+    drawn = readme.chart(results.load(write_results(tmp_path / "r.jsonl", *lines)))
+    parts = list(ElementTree.fromstring(drawn))
+    marks = {part.text: float(part.attrib["x"]) for part in parts
+             if part.text and part.text.endswith("×")}
+    dots = [float(part.attrib["cx"]) for part in parts if part.tag.endswith("circle")][3:]
+    assert dots == [marks["10×"]] * 2 + [marks["0.5×"]] * 2
+    assert marks["0.5×"] < marks["1×"] < marks["10×"]
+
+
+def test_a_page_without_markers_changes_nothing(tmp_path: Path) -> None:
+    source = write_results(tmp_path / "r.jsonl", *made_up())
+    checkout = a_checkout(tmp_path / "checkout")
+    (checkout / "docs" / "benchmarks.md").write_text("no markers")
+    before = (checkout / "README.md").read_text("utf-8")
+    with pytest.raises(ValueError, match="must hold"):
+        report.write(source, tmp_path / "page.html", checkout)
+    assert (checkout / "README.md").read_text("utf-8") == before
+    assert not (checkout / "docs" / "_static").exists()
 
 
 class _Checker(html.parser.HTMLParser):

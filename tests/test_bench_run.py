@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import farann
 from bench import __main__ as command_line
-from bench import datasets, fetch, machine, measures, run, tables
+from bench import datasets, fetch, machine, measures, readme, run
 from bench.algorithms import all_algorithms, by_name, farann_index, matching
 from bench.algorithms.base import Profile, Rows, Setting
 from bench.algorithms.blind import Blind
@@ -357,18 +357,19 @@ def test_run_and_report_on_own_data(
                if not {"recall", "budget"} & line["search"].keys())
     assert {line["search"]["budget"] for line in ours if "budget" in line["search"]} == {500}
 
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Head\n\n{tables.START}\nold\n{tables.END}\n\ntail\n")
     page = tmp_path / "page.html"
-    told = ["--results", str(out), "--html", str(page), "--readme", str(readme)]
+    told = ["--results", str(out), "--html", str(page), "--readme"]
+    for name in ("README.md", "docs/benchmarks.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"# Head\n\n{readme.START}\nold\n{readme.END}\n\ntail\n")
+    monkeypatch.setattr(command_line, "_ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench", "report", *told])
     assert command_line.main() == 0
     assert "x, 500 x 9, dot" in page.read_text()
-    text = readme.read_text()
-    assert text.startswith("# Head")
-    assert text.endswith("\n\ntail\n")
-    assert "old" not in text
-    assert "| x, 500 x 9, dot | **" in text
+    for name in ("README.md", "docs/benchmarks.md"):
+        text = (tmp_path / name).read_text("utf-8")
+        assert text.startswith("# Head") and text.endswith("\n\ntail\n") and "old" not in text
+        assert "| x, 500 x 9, dot | **" in text
     capsys.readouterr()
 
 

@@ -458,7 +458,6 @@ def test_verify_finds_an_altered_byte_that_is_otherwise_not_read(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("", "COMMAND"),
         ("bild", "invalid choice: 'bild'"),
         ("build rows.npy", "-o/--output"),
         ("build none.npy -o x", "none.npy: No such file"),
@@ -612,6 +611,13 @@ def test_version(capsys: Capture) -> None:
 def test_version_tells_the_level_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARANN_ISA", "scalar")
     assert command("--version").stdout == f"farann {farann.__version__} (scalar)\n"
+
+
+def test_no_command_is_a_question_for_help(capsys: Capture) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])

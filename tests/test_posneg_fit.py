@@ -463,7 +463,7 @@ def test_missing_items_count_as_average() -> None:
                                   np.argsort(-scored.scores, axis=1)[:, :3])
     dropped = PosNegRanker(log.positive, half, missing="drop")
     assert dropped.ids.tolist() == list(range(N // 2))
-    with pytest.raises(KeyError, match="is in neither model"):
+    with pytest.raises(KeyError, match="is in no model"):
         dropped.fit(*log.queries, log.items, labels, users=log.users)
 
 
@@ -501,7 +501,7 @@ FIT_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"labels": [0, 1, 1]}, ValueError, r"labels: expected shape \(2,\)"),
     ({"labels": ["a", "b"]}, TypeError, "labels: expected 0 and 1, got an array of"),
     ({"labels": [0, np.nan]}, ValueError, "labels: expected 0 and 1, got nan"),
-    ({"item_ids": [0, 99]}, KeyError, "item_ids: 99 is in neither model"),
+    ({"item_ids": [0, 99]}, KeyError, "item_ids: 99 is in no model"),
     ({"item_ids": []}, ValueError, "item_ids: expected feedback, got none"),
     ({"item_ids": [0.5, 1]}, TypeError, "item_ids: expected integer ids"),
     ({"users": [0, 2]}, ValueError, "users: expected numbers of the 2 queries, got 2"),

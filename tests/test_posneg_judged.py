@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,16 +76,42 @@ def test_a_table_of_simpler_ways(make: Any) -> None:
     assert this.disliked.mean == pytest.approx(np.nanmean(values))
 
 
+@pytest.mark.parametrize("make", [fusion, pair])
+def test_plots_and_json(make: Any, tmp_path: Path) -> None:
+    ranker, log = make(Log(0)), Log(1, n=1200)
+    queries = [log.queries] if make is fusion else log.queries
+    found = ranker.evaluate(*queries, **log.feedback, k=5)
+    rows = by_name(found)
+    trade = found.trade
+    assert trade is not None and trade.weight[10] == 0.5
+    assert trade.ndcg[10] == pytest.approx(rows["this ranker"].ndcg.mean)
+    assert trade.disliked[10] == pytest.approx(rows["this ranker"].disliked.mean)
+    assert trade.ndcg[20] == pytest.approx(rows["positive model alone"].ndcg.mean)
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert [row["name"] for row in plain["rows"]] == list(rows)
+    assert plain["rows"][4]["auc"]["mean"] == rows["this ranker"].auc.mean
+    assert set(plain["reliability"]) >= {"this ranker"} and plain["trade"]["weight"][20] == 1.0
+    pytest.importorskip("matplotlib")
+    for suffix, begin in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".html", b"<!doctype")):
+        found.plot(tmp_path / f"plot{suffix}")
+        content = (tmp_path / f"plot{suffix}").read_bytes()
+        assert content.startswith(begin) and len(content) > 5000
+    assert "| this ranker |" in (tmp_path / "plot.html").read_text("utf-8")
+    with pytest.raises(ValueError, match="unknown extension '.gif'; plots are written as .html"):
+        found.plot(tmp_path / "plot.gif")
+    assert found._replace(trade=None).plot(tmp_path / "plot.svg") is None
+
+
 def test_the_advice_may_be_against_the_ranker() -> None:
     log = Log(0)
     ranker = pair(log)
     log.labels = np.random.default_rng(3).random(len(log.labels)) < 0.5
     assert "better than chance" in ranker.evaluate(*log.queries, **log.feedback).advice
     small = {name: values[:150] for name, values in Log(1).feedback.items()}
-    assert "alone will do" in ranker.evaluate(*log.queries, **small).advice
+    assert "' will do: this ranker" in ranker.evaluate(*log.queries, **small).advice
     said = (log.queries[0][log.users] * log.items[0][log.what]).sum(axis=1)
     log.labels = said > 0
-    assert "Use 'positive model alone' alone rather than" in ranker.evaluate(
+    assert "Use 'positive model alone' rather than" in ranker.evaluate(
         *log.queries, **log.feedback).advice
     log.labels[:] = True
     assert "No user has both" in ranker.evaluate(*log.queries, **log.feedback).advice

@@ -274,7 +274,7 @@ def test_parts_of_a_lead_belong_together(lost: str, rng: np.random.Generator) ->
     rows = uneven(rng, 600, DIM)
     arrays = lay_out(rows, "dot", lead=rng.standard_normal(DIM))
     none: dict[str, Any] = {lost: None}
-    with pytest.raises(ValueError, match="lead"):
+    with pytest.raises(ValueError, match="go together"):
         core.Codes(600, DIM, replace(arrays, **none))
 
 

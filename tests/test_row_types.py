@@ -83,16 +83,13 @@ def test_answers_are_those_of_float64(dtype: str, metric: str, codes: str,
         assert_exact(index, wide(rows), queries_for(rng, wide(rows), metric), (10, 1, n + 3))
 
 
-@pytest.mark.parametrize("isa", inside.levels())
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", COMPACT)
-def test_every_level_has_the_same_answers(isa: str, dtype: str, metric: str,
-                                          rng: np.random.Generator,
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_level_has_the_same_answers(dtype: str, metric: str,
+                                          rng: np.random.Generator) -> None:
     rows = rows_of(dtype, rng, 400, 17)
-    index = index_of(rows, dtype, metric)
-    inside.use_level(index, isa)
-    assert_exact(index, wide(rows), queries_for(rng, wide(rows), metric), (5,))
+    assert_exact(index_of(rows, dtype, metric), wide(rows), queries_for(rng, wide(rows), metric),
+                 (5,), levels=inside.levels())
 
 
 @pytest.mark.parametrize("dtype", COMPACT)

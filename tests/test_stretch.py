@@ -88,18 +88,18 @@ def asked_of(rng: np.random.Generator, mean: Float32, n: int) -> Float32:
 @pytest.mark.parametrize("times", [1.3, 8.0])
 @pytest.mark.parametrize("by_length", [False, True])
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
-def test_exact(isa: str, metric: str, by_length: bool, times: float,
-               rng: np.random.Generator) -> None:
+def test_exact(metric: str, by_length: bool, times: float, rng: np.random.Generator) -> None:
     rows, users = towers(rng, 3000, 19)
     mean = users.mean(axis=0)
-    index = with_stretch(rows, metric, along(mean, times), isa, by_length=by_length)
+    index = with_stretch(rows, metric, along(mean, times), by_length=by_length)
     queries = asked_of(rng, mean, 60)
-    assert_exact(index, rows, queries, [1, 10, 100])
+    assert_exact(index, rows, queries, [1, 10, 100], levels=LEVELS)
     excluded = rng.integers(-1, 3000, (len(queries), 20))
     allowed = np.sort(rng.choice(3000, 1500, replace=False))
     expected = reference.furthest(queries, rows, 10, metric, exclude=excluded, allowed=allowed)
-    assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), expected)
+    for isa in LEVELS:
+        inside.use_level(index, isa)
+        assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), expected)
 
 
 @pytest.mark.parametrize("kind", DATA)

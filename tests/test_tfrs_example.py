@@ -68,3 +68,19 @@ def test_posneg(tmp_path: Path, run: Callable[..., list[str]]) -> None:
         ndcg, disliked, auc, *others = table[name]
         assert ndcg > 0.95 and disliked < 0.3 and auc > 0.95 and len(others) == 2
     assert lines[-1].endswith("loading: True, and served without farann: True")
+
+
+def test_click_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["tfrs_click_log.py", "--rows", "3000", "--epochs", "8",
+                                      "--batch", "256", "--dim", "8"])
+    monkeypatch.syspath_prepend(str(FOLDER))
+    runpy.run_path(str(FOLDER / "tfrs_click_log.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("the best 50"))
+    shown, every = ({line[:32].strip(): numbers(line[32:]) for line in part}
+                    for part in (lines[:at], lines[at:]))
+    ndcg, passed, auc = shown["average of raw scores"]
+    assert 0.6 < auc < shown["the chances that made the log"][0]
+    assert shown["model of clicks alone"][2] > 0.6 and ndcg > 0.4 and passed < 0.6
+    assert len(every["PosNeg layer of both"]) == len(every["all three, and what is shown"]) == 2
+    assert lines[-1].endswith("loading: True, and served without farann: True")

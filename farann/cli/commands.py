@@ -29,7 +29,7 @@ from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, sp
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["build", "demo", "info", "search", "tune"]
+__all__ = ["build", "info", "search", "tune"]
 
 # Queries asked at a time: enough for all threads, few enough for the progress bar to move.
 BATCH = 1024
@@ -236,16 +236,6 @@ def info(arguments: argparse.Namespace) -> int:
     for label, value in lines.items():
         print(f"  {label:<11}{value}")
     return 0
-
-
-def demo(arguments: argparse.Namespace) -> int:
-    """Show the least similar words of GloVe."""
-    from farann.demo import run
-
-    if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
-        sys.stdout.reconfigure(errors="replace")
-    queries = arguments.queries and [w.strip() for w in arguments.queries.split(",") if w.strip()]
-    return 0 if run(queries, write=lambda line: print(line, flush=True)) else 1
 
 
 # Parts of a search

@@ -287,6 +287,15 @@ def to_finite(name: str, value: Any) -> float:
     return number
 
 
+def to_positive(name: str, value: Any, zero: bool = False) -> float:
+    """Check a finite number above 0, or of 0 or more."""
+    number = to_finite(name, value)
+    if number < 0 or (number == 0 and not zero):
+        raise ValueError(f"{name}: expected a number {'of 0 or more' if zero else 'above 0'}, "
+                         f"got {number:g}")
+    return number
+
+
 def to_mask(name: str, value: npt.NDArray[Any], n: int) -> BoolArray:
     """Check a boolean mask over n rows."""
     if value.shape != (n,):

@@ -19,6 +19,9 @@ cdef enum:
     # Rows that pass by them but don't look like an answer are put off, so many at most.
     DEFERRED = 8192
 
+# Where at least such a share of the rows is allowed, filters wait until all codes are read.
+cdef double MOST_ALLOWED = 0.4
+
 
 @cython.no_gc  # what parts refer to never refers to them
 @cython.freelist(8)
@@ -161,9 +164,9 @@ cdef class CodeScan:
         self.batch.scanned += n_rows * n_coded
         self.count_products(n * width, self.coded.codes.scanned.groups, count)
         self.batch.bytes_read += n_rows * n_coded * self.code_bytes_of_row(high)
-        if self.batch.filter.alive != NULL and (
+        if self.batch.filter.share < MOST_ALLOWED and (
                 self.coded.codes.has_pca_filter or (high and not self.coded.codes.int4_alone)):
-            # To see whether a row is allowed costs less than to fetch its other codes.
+            # To see whether a row is allowed costs less than to fetch the other codes of many.
             for i in range(count):
                 query = &self.batch.queries[self.candidates.members[i]]
                 farann_candidates_drop(&self.candidates.tile[i], query.candidates.count, &block,

@@ -39,18 +39,18 @@ cdef class Codes:
     Attributes
     ----------
     panels : uint8 (n_positions, 4 * n)
-        What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `basis` the upper
-        halves of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or one
-        for each of the `axes`. With it whole codes of those along it, and a last group for the
-        length of the rest.
+        What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `pca_filter` the
+        high nibbles of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or
+        one for each of the `pca_axes`. With it whole codes of those along it, and a last group for
+        the length of the rest.
     low_nibbles : uint8, as panels, or None
-        The lower halves; None with a `basis`, and for 4-bit codes.
+        None with a `pca_filter`, and for 4-bit codes.
     inv_scale : float32 (n_positions / 16,)
         One over the scale of a panel's codes.
     low_nibble_norm : float32 (n_positions / 16,) or None
-        Of halves: the largest |l - 7.5| of a panel's rows, with the lower halves l.
+        Of nibbles: the largest |l - 7.5| of a panel's rows, with the low nibbles l.
     squares : float32 (n_positions,) or None
-        |z|^2 times the weight (l2).
+        |z|^2 times the inverse scale (l2).
     signs : int8 (3, n_coded)
         Of the rotation of all coordinates.
     slots : int32 (n_positions,) or None
@@ -59,22 +59,22 @@ cdef class Codes:
         Slots of the rows that are not coded.
     bounds : tuple of eight floats
         Of what is scanned: the largest |w z - c|, |w z|, |l - 7.5| and |z| of a row z with the
-        weight w and codes c, the first two less the mean that it is relative to; the unit of the
-        rest, or 0; of what is outside the `axes`, the largest |z'| and |w z'|, and the
+        inverse scale w and codes c, the first two less the mean that it is relative to; the unit of
+        the rest, or 0; of what is outside the `pca_axes`, the largest |z'| and |w z'|, and the
         root of the mean of |z'|^2.
     pca_filter : Projection or None
     whole : uint8 (n_positions, 4 * ceil(n_coded / 4)) or None
-        With a basis: codes of all coordinates, row after row.
+        With a PCA filter: codes of all coordinates, row after row.
     whole_inv_scale : float32 (n_positions,) or None
     whole_squares, whole_bounds
         Of these, as above.
     max_norm : float32 (n_positions / 16,) or None
-        The largest |z| of a panel's rows, where these lie by it; with a `lead`, of what is not
-        along it.
+        The largest |z| of a panel's rows, where these lie by it; with a `mean_query_direction`, of
+        what is not along it.
     mean_query_direction : Projection or None
         One direction, not under l2.
     max_along : float32 (n_positions / 16,) or None
-        The most that a panel's rows are along the lead.
+        The most that a panel's rows are along that direction.
     mean_direction_scaling : float64 (dim,) or None
         Of rows before they are coded, see `Transform`; not under l2, nor for 4-bit codes.
     pca_axes : Projection or None
@@ -85,7 +85,7 @@ cdef class Codes:
         cdef int64_t n
         if (arrays.panels is None or arrays.inv_scale is None or arrays.signs is None
                 or arrays.outliers is None):
-            raise TypeError("codes need panels, weights, signs and outliers")
+            raise TypeError("codes need panels, inv_scale, signs and outliers")
         self.transform = Transform(arrays.signs, arrays.mean_direction_scaling, arrays.pca_axes)
         self.panels, self.low_nibbles, self.whole = arrays.panels, arrays.low_nibbles, arrays.whole
         self.inv_scale, self.low_nibble_norm = arrays.inv_scale, arrays.low_nibble_norm
@@ -103,7 +103,7 @@ cdef class Codes:
                 or self.transform.dim != dim
                 or (self.slots is not None and self.slots.shape[0] != n)
                 or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
-            raise ValueError("panels, weights, signs and slots must fit together")
+            raise ValueError("panels, inv_scale, signs and slots must fit together")
         if arrays.mean_direction_scaling is not None and self.squares is not None:
             raise ValueError("no scaling along a mean direction beside squares")
         self.take_slots()
@@ -141,7 +141,7 @@ cdef class Codes:
             self.n_filled -= 1
 
     cdef take_scanned(self, arrays):
-        """What is scanned: halves of all coordinates, or codes along the basis."""
+        """What is scanned: nibbles of all coordinates, or codes along a PCA filter."""
         cdef int64_t n = self.n_positions, parts = code_pairs(self.groups)
         cdef bint has_lower = self.low_nibbles is not None
         # One query alone waits for memory: it reads the high nibbles before the low ones.
@@ -149,7 +149,7 @@ cdef class Codes:
                                    and n * self.panels.shape[1] > CACHED_BYTES)
         self.scanned.groups = self.groups
         if self.has_pca_filter:
-            self.pca_filter = Projection(arrays.pca_filter, self.dim, "basis")
+            self.pca_filter = Projection(arrays.pca_filter, self.dim, "pca_filter")
             # The last group is for the length of the rest.
             parts = (self.pca_filter.n - 1) // FARANN_CODE_GROUP + 2
             self.scanned.groups = parts
@@ -185,21 +185,22 @@ cdef class Codes:
         self.max_norm = self.max_along = self.mean_query_direction = None
         if longest is not None:
             if longest.shape != (self.inv_scale.shape[0],):
-                raise ValueError("there must be the longest row of each panel")
+                raise ValueError("max_norm must have the longest row of each panel")
             largest_of(longest, "lengths")
             self.max_norm = most_from_each_on(longest, in_runs)
         if lead is not None or along is not None:
             if longest is None or lead is None or along is None or along.shape != longest.shape:
-                raise ValueError("a lead needs what the rows of each panel are along it, and else")
+                raise ValueError("mean_query_direction and max_along go together, beside max_norm: "
+                                 "pass both or neither")
             if not np.isfinite(along).all():
-                raise ValueError("what rows are along a lead must be finite")
+                raise ValueError("max_along must be finite")
             if len(lead) != 1:
-                raise ValueError("the lead must be one direction")
-            self.mean_query_direction = Projection(lead, self.dim, "lead")
+                raise ValueError("mean_query_direction must be one direction")
+            self.mean_query_direction = Projection(lead, self.dim, "mean_query_direction")
             self.max_along = most_from_each_on(along, in_runs)
 
     cdef take_whole(self, arrays):
-        """Beside a basis: codes of all coordinates."""
+        """Beside a PCA filter: codes of all coordinates."""
         self.bounds = bounds_of(arrays.whole_bounds, arrays.whole_inv_scale, arrays.whole_squares,
                                 self.n_positions, self.n_coded)
         if self.bounds.rest_unit > 0.0 or (self.squares is None) != (self.whole_squares is None):

@@ -56,6 +56,7 @@ cdef class Filter:
     cdef int64_t[::1] positions
     cdef readonly int64_t n_rows
     cdef int64_t n_slots
+    cdef double share
 
     cdef Filter for_others(self, int64_t n)
     cdef Filter copied(self)

@@ -31,6 +31,10 @@ class Snapshot:
         uncoded: npt.NDArray[np.int64] | None = None,
     ) -> None: ...
 
+def marked(
+    ids: npt.NDArray[np.int64], least: int, n: int
+) -> npt.NDArray[np.uint8]: ...
+
 class Filter:
     n_rows: Final[int]
     def __init__(
@@ -38,6 +42,8 @@ class Filter:
         snapshot: Snapshot,
         allowed: npt.NDArray[np.uint8] | None = None,
         slots: npt.NDArray[np.int64] | None = None,
+        *,
+        share: float = 1.0,
     ) -> None: ...
 
     def excluding(

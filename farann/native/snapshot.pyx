@@ -1,6 +1,6 @@
 """What is searched: rows, and which of them may be found."""
 
-from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
@@ -134,6 +134,27 @@ cdef class Snapshot:
             self.uncoded.positions = &self.uncoded_rows[0]
 
 
+def marked(const int64_t[::1] ids, int64_t least, int64_t n):
+    """A byte for each of n numbers from `least` on: 1 for those that are among the ids."""
+    # Pointers, which writing bytes can't change.
+    cdef const int64_t *given
+    cdef uint8_t[::1] view
+    cdef uint8_t *marks
+    cdef uint64_t at, first = <uint64_t>least, count = <uint64_t>n
+    cdef int64_t i, n_ids = ids.shape[0]
+    result = np.zeros(n, np.uint8)
+    if n == 0 or n_ids == 0:
+        return result
+    view = result
+    given, marks = &ids[0], &view[0]
+    with nogil:
+        for i in range(n_ids):
+            at = <uint64_t>given[i] - first  # one below the first is large
+            if at < count:
+                marks[at] = 1
+    return result
+
+
 cdef class Filter:
     """Which rows of a snapshot may be found, for all queries and for each.
 
@@ -144,13 +165,16 @@ cdef class Filter:
         0 for rows that may not be found; it stands in the place of the snapshot's `alive`.
     slots : int64 (m,) or None
         Sorted slots, the only ones to search; None: all of them.
+    share : float
+        About which share of the rows `allowed` has; answers don't depend on it.
     """
 
-    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None):
+    def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None, *,
+                 double share=1.0):
         cdef int64_t i, split
         self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
         self.allowed = snapshot.alive if allowed is None else allowed
-        self.alive = NULL
+        self.alive, self.share = NULL, share
         if self.allowed is not None and snapshot.n_slots:
             if self.allowed.shape[0] != snapshot.n_slots:
                 raise ValueError("allowed must have one entry a slot")
@@ -214,6 +238,7 @@ cdef class Filter:
         new.segments[0], new.segments[1] = self.segments[0], self.segments[1]
         new.alive, new.allowed, new.positions = self.alive, self.allowed, self.positions
         new.ids, new.ids_by_slot, new.n_rows = self.ids, self.ids_by_slot, self.n_rows
+        new.share = self.share
         new.excluded, new.offsets, new.n_slots = self.excluded, self.offsets, self.n_slots
         new.groups, new.left_out = self.groups, self.left_out
         return new

@@ -12,7 +12,7 @@ from farann.contract.stop_rule import Limits
 from farann.results import Hits, SearchStats, no_hits, with_keys
 from farann.runtime import pool
 from farann.search import answers, filters, plans, singles
-from farann.search.filters import Filtering
+from farann.search.filters import Filter, Filtering
 from farann.store.contents import Contents
 from farann.store.store import Store
 
@@ -93,11 +93,12 @@ class Asking(Contents):
             hits = hits if keys is None else with_keys(hits, keys)
         return _of_one(hits) if single else hits, stats
 
-    def _search_again(self, queries: npt.ArrayLike, k: int,
-                      recall: float | None) -> tuple[Hits, tuple[int, ...]] | None:
+    def _search_again(self, queries: npt.ArrayLike, k: int, recall: float | None,
+                      allowed: Filter | None) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
         store = self._store
-        found = None if store is None else singles.again(store, self._isa, queries, k, recall)
+        found = None if store is None else singles.again(store, self._isa, queries, k, recall,
+                                                          allowed)
         if found is None or store is None:
             return None
         scores, ids, self._last_search = found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,9 @@ _MOST_LISTED = 1 << 20
 # Of what is known of all rows nothing is expected of those outside a group with one in so many.
 _LEFT_OUT = 16
 
+# Searches for single queries, by instruction-set level, k and recall.
+Singles: TypeAlias = dict[tuple[str, int, float | None], _core.SingleSearch]
+
 
 class Filter:
     """Rows that searches of an index may find, prepared once; made by `Index.filter`.
@@ -62,8 +65,8 @@ class Filter:
 
     def __init__(self, index: object, allowed: Checked | None, exclude: Checked | None) -> None:
         self._index, self._allowed, self._exclude = index, allowed, exclude
-        # With the store that it was looked up in; two threads may do so, and either result is good.
-        self._found: tuple[weakref.ref[Store], Rows] | None = None
+        # By the store that they were looked up in; two threads may do so, and either is good.
+        self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
         def number(ids: Checked | None, otherwise: str) -> str:
@@ -76,10 +79,16 @@ class Filter:
                         "another with index.filter")
 
     def _rows_of(self, store: Store) -> Rows:
-        found = self._found
-        if found is None or found[0]() is not store:
-            found = self._found = weakref.ref(store), self._looked_up(store)
-        return found[1]
+        found = self._found.get(store)
+        if found is None:
+            found = self._found[store] = self._looked_up(store)
+            found.singles = {}
+        return found
+
+    def singles(self, store: Store) -> Singles | None:
+        """What answers single queries of a store, if the filter was looked up in it."""
+        found = self._found.get(store)
+        return None if found is None else found.singles
 
     def _looked_up(self, store: Store) -> Rows:
         allowed, exclude = (None if ids is None else asked_ids.numbers(store, ids)
@@ -96,7 +105,7 @@ class Filter:
 class Rows:
     """Allowed rows of a store, as a mask of its slots or as a list of them; each makes the other.
 
-    The filters that are made of them are kept.
+    The filters that are made of them are kept, and of a `Filter` what answers single queries.
     """
 
     def __init__(self, store: Store, *, mask: UInt8Array | None = None,
@@ -110,6 +119,7 @@ class Rows:
         self._n_slots = store.n_slots
         self._by_mask: _core.Filter | None = None
         self._by_list: _core.Filter | None = None
+        self.singles: Singles | None = None
 
     def mask(self) -> UInt8Array:
         """A byte for each slot, 1 for the rows."""
@@ -134,7 +144,8 @@ class Rows:
                 self._by_list = _core.Filter(view.snapshot, slots=self.slots())
             return self._by_list
         if self._by_mask is None:
-            self._by_mask = _core.Filter(view.snapshot, self.mask())
+            share = self.count / max(self._n_slots, 1)
+            self._by_mask = _core.Filter(view.snapshot, self.mask(), share=share)
         return self._by_mask
 
 
@@ -167,6 +178,12 @@ class RowFilters(NamedTuple):
         """Whether groups leave out so few rows that these hardly matter."""
         return self.outside is None or store.groups is None or (
             store.groups.largest(self.outside) * _LEFT_OUT <= store.n_slots)
+
+    def singles(self, store: Store) -> Singles | None:
+        """Where to keep what answers single queries under these filters; None: nowhere."""
+        if self.excluded is not None or self.within is not None or self.outside is not None:
+            return None
+        return store.singles if self.rows is None else self.rows.singles
 
     def are_few(self, store: Store) -> bool:
         """Whether so few rows are allowed that all searches are exact, if there are vectors."""
@@ -217,6 +234,9 @@ class RowFilters(NamedTuple):
                 part = self._replace(rows=rows, within=None).of(which, len(order))
                 parts.append((which, part))
         return parts
+
+
+UNFILTERED = RowFilters(None, None)
 
 
 def check_owner(index: object, allowed: Any) -> None:

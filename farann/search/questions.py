@@ -13,7 +13,7 @@ from farann.contract.stop_rule import to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
 from farann.runtime import batches
 from farann.search import answers, filters, plans
-from farann.search.filters import Filtering
+from farann.search.filters import Filter, Filtering
 from farann.search.lookups import Lookups
 
 
@@ -117,10 +117,10 @@ class Questions(Lookups):
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        if (exclude is None and allowed is None and within is None and outside is None
-            and epsilon is None and budget is None and not return_keys
+        if (exclude is None and (allowed is None or type(allowed) is Filter) and within is None
+            and outside is None and epsilon is None and budget is None and not return_keys
             and (threads is None or (type(threads) is int and threads == 1))):
-            again = self._search_again(queries, k, recall)
+            again = self._search_again(queries, k, recall, allowed)
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits

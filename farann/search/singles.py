@@ -8,6 +8,7 @@ from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import Hits, SearchStats
 from farann.runtime import batches
+from farann.search.filters import UNFILTERED, Filter, RowFilters
 from farann.store.store import Store
 from farann.tuning.guard import Guard
 from farann.tuning.table import Tuning
@@ -17,33 +18,37 @@ _MOST_SINGLES = 16
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | None,
-         guard: Guard | None, rule: StopRule) -> None:
+         guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED) -> None:
     """Keep what answers the next single queries that are asked in the same way.
 
     `plan` is the table that there was before the rule was chosen: if that was another one than at
-    the next search, it is chosen anew.
+    the next search, it is chosen anew. The filters are none, or those of a `Filter`.
     """
-    before = store.singles.get((isa, k, recall))
-    if before is not None and before.plan is plan:
+    singles = row_filters.singles(store)
+    before = None if singles is None else singles.get((isa, k, recall))
+    if singles is None or (before is not None and before.plan is plan):
         return  # this query wasn't one for it
     view = store.view(isa)
-    kept = batches.single(view.snapshot_for(rule), view.everything, k, plan, rule,
+    chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
+    kept = batches.single(view.snapshot_for(rule), chosen, k, plan, rule,
                           None if guard is None else guard.tests)
     if kept is None:
         return
-    if len(store.singles) >= _MOST_SINGLES:
-        store.singles.clear()
-    store.singles[isa, k, recall] = kept
+    if len(singles) >= _MOST_SINGLES:
+        singles.clear()
+    singles[isa, k, recall] = kept
 
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
+          prepared: Filter | None = None,
           ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
     """Scores, ids and counts for a single query, as an earlier one was answered; None where that
-    can't be."""
+    can't be, as for approximate answers under a filter."""
     # True and 1.0 are found where 1 is.
     if type(k) is not int or not (recall is None or type(recall) is float):
         return None
-    kept = store.singles.get((isa, k, recall))
+    singles = store.singles if prepared is None else prepared.singles(store)
+    kept = None if singles is None else singles.get((isa, k, recall))
     if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
         return None
     found = kept.search(queries)

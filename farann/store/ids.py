@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from farann import _core
 from farann._types import Int64Array, UInt8Array
 
 _LARGEST_ID = np.iinfo(np.int64).max
@@ -76,20 +77,15 @@ class IdMap:
         """A byte for each slot: 1 where its id is among `ids`, which come in any order."""
         if self._count == 0 or len(ids) == 0:
             return np.zeros(self._count, np.uint8)
-        by_slot = self.by_slot()
-        least, most = 0, self._count - 1
-        if by_slot is not None:
+        by_slot, ids = self.by_slot(), np.ascontiguousarray(ids)
+        if by_slot is None:
+            return _core.marked(ids, 0, self._count)
+        least, most = int(by_slot[0]), int(by_slot[-1])
+        if not self._ascending:
             least, most = int(by_slot.min()), int(by_slot.max())
         if most - least < 8 * self._count:
             # Ids that lie close are marked in an array of their own: no search, no sorting.
-            seen = np.zeros(most - least + 1, np.uint8)
-            if ids.min() < least or ids.max() > most:
-                ids = ids[(ids >= least) & (ids <= most)]
-            if by_slot is None:
-                seen[ids] = 1
-                return seen
-            seen[ids - least] = 1
-            return seen[by_slot - least]
+            return _core.marked(ids, least, most - least + 1)[by_slot - least]
         # The last is for ids that no row has, whose slot is -1.
         marks = np.zeros(self._count + 1, np.uint8)
         # Searches in order stay in the caches.

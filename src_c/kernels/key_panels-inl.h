@@ -172,34 +172,68 @@ WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64
     }
 }
 
-/* Of some coordinates of n rows the smallest and the largest. */
-WORD void box_of_columns(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                         int64_t columns, float *low, float *high) {
-    enum { APART = 4 }; /* rows, whose maxima need not wait for each other */
-    const f32v zero = f32_set1(0.0f), none = f32_set1(-INFINITY);
-    f32v most[APART], least[APART]; /* the largest, and the largest of the negatives */
+enum { BOX_VECTORS = 4 };
+
+/*
+ * Of some coordinates of n rows the smallest and the largest: of so many vectors, the last with
+ * `columns` coordinates, of rows that lie `apart` and need not wait for each other. Memory is read
+ * in order, and asked for before.
+ */
+WORD void box_of_columns(const int vectors, const int apart, const float *rows,
+                         const int64_t *positions, int64_t n, int64_t dim, int64_t columns,
+                         float *low, float *high) {
+    enum { LATER = 256, AHEAD = 8, APART = 4 };
+    f32v least[BOX_VECTORS * APART], most[BOX_VECTORS * APART];
     float lanes[2][F32_LANES];
-    for (int r = 0; r < APART; r++) most[r] = least[r] = none;
-    for (int64_t i = 0; i < n; i += APART)
-        for (int64_t r = 0; r < APART; r++) {
-            const int64_t row = i + r < n ? i + r : i;
-            f32v x = f32_load_first(rows + (positions ? positions[row] : row) * dim, columns);
-            most[r] = f32_max(x, most[r]);
-            least[r] = f32_max(f32_sub(zero, x), least[r]);
+    for (int v = 0; v < vectors * apart; v++) {
+        least[v] = f32_set1(INFINITY);
+        most[v] = f32_set1(-INFINITY);
+    }
+    for (int64_t i = 0; i < n; i += apart)
+        for (int r = 0; r < apart; r++) {
+            const int64_t at = i + r < n ? i + r : i;
+            const float *row = rows + (positions ? positions[at] : at) * dim;
+            const float *later = row + LATER;
+            if (positions) later = rows + positions[at + AHEAD < n ? at + AHEAD : n - 1] * dim;
+            for (int v = 0; v < vectors; v++) {
+                const float *from = row + v * F32_LANES;
+                f32v x = v < vectors - 1 ? f32_load(from) : f32_load_first(from, columns);
+                FARANN_PREFETCH(later + v * F32_LANES);
+                least[r * vectors + v] = f32_min(x, least[r * vectors + v]);
+                most[r * vectors + v] = f32_max(x, most[r * vectors + v]);
+            }
         }
-    f32_store(lanes[0], f32_max(f32_max(least[0], least[1]), f32_max(least[2], least[3])));
-    f32_store(lanes[1], f32_max(f32_max(most[0], most[1]), f32_max(most[2], most[3])));
-    for (int64_t j = 0; j < columns; j++) {
-        low[j] = -lanes[0][j];
-        high[j] = lanes[1][j];
+    for (int v = 0; v < vectors; v++) {
+        const int64_t count = v < vectors - 1 ? F32_LANES : columns;
+        for (int r = 1; r < apart; r++) {
+            least[v] = f32_min(least[r * vectors + v], least[v]);
+            most[v] = f32_max(most[r * vectors + v], most[v]);
+        }
+        f32_store(lanes[0], least[v]);
+        f32_store(lanes[1], most[v]);
+        for (int64_t j = 0; j < count; j++) {
+            low[v * F32_LANES + j] = lanes[0][j];
+            high[v * F32_LANES + j] = lanes[1][j];
+        }
     }
 }
 
 KERNEL(void) NAME(box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                            float *low, float *high) {
-    for (int64_t j = 0; j < dim; j += F32_LANES)
-        box_of_columns(rows + j, positions, n, dim, dim - j < F32_LANES ? dim - j : F32_LANES,
-                       low + j, high + j);
+    for (int64_t j = 0, left = dim; left > 0; j += BOX_VECTORS * F32_LANES) {
+        const int64_t vectors = (left + F32_LANES - 1) / F32_LANES, last = left % F32_LANES;
+        const int64_t columns = last ? last : F32_LANES;
+        if (vectors >= BOX_VECTORS)
+            box_of_columns(BOX_VECTORS, 1, rows + j, positions, n, dim,
+                           vectors > BOX_VECTORS ? F32_LANES : columns, low + j, high + j);
+        else if (vectors == 3)
+            box_of_columns(3, 1, rows + j, positions, n, dim, columns, low + j, high + j);
+        else if (vectors == 2)
+            box_of_columns(2, 2, rows + j, positions, n, dim, columns, low + j, high + j);
+        else
+            box_of_columns(1, 4, rows + j, positions, n, dim, columns, low + j, high + j);
+        left -= BOX_VECTORS * F32_LANES;
+    }
 }
 
 KERNEL(void) NAME(scan_keys_l2_f64)(const farann_key_panels *panels, int64_t first, int64_t n,

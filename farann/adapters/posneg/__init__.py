@@ -8,10 +8,11 @@ from farann.adapters.posneg.blend import ModelReport
 from farann.adapters.posneg.crossing import CrossFitted, cross_fit
 from farann.adapters.posneg.diagnosis import Finding
 from farann.adapters.posneg.evaluation import Evaluation
+from farann.adapters.posneg.factorization import Factorization
 from farann.adapters.posneg.fusion_ranker import FusionRanker
 from farann.adapters.posneg.hits import FusionHits, LinearLogit, PosNegHits
 from farann.adapters.posneg.ranker import PosNegRanker
 from farann.adapters.posneg.signed import SignedModel
 
-__all__ = ["CrossFitted", "Evaluation", "Finding", "FusionHits", "FusionRanker", "LinearLogit",
-           "ModelReport", "PosNegHits", "PosNegRanker", "SignedModel", "cross_fit"]
+__all__ = ["CrossFitted", "Evaluation", "Factorization", "Finding", "FusionHits", "FusionRanker",
+           "LinearLogit", "ModelReport", "PosNegHits", "PosNegRanker", "SignedModel", "cross_fit"]

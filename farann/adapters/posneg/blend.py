@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.calibration import Calibration, Linear, expit
 from farann.adapters.posneg.intercepts import Personal
 from farann.adapters.posneg.joint import JointIndex
@@ -64,9 +65,9 @@ class About:
     coefficients: Float64Array
     centers: Float64Array
 
-    def of(self, members: Members, record: Float64Array) -> Float64Array:
+    def of(self, members: Members) -> Float64Array:
         """Sum over all of it for the items of some models, (size,)."""
-        total: Float64Array = self.coefficients[0] * record
+        total: Float64Array = self.coefficients[0] * self.record
         for m, side in enumerate(members.sides):
             if self.coefficients[1 + m]:
                 known = np.where(side.known, side.log_lengths() - self.centers[m], 0.0)
@@ -126,8 +127,32 @@ class Blend:
 
     @property
     def kept(self) -> tuple[bool, ...]:
-        """Which models count."""
+        """Which models count for a like."""
         return tuple(not report.dropped for report in self.reports)
+
+    def needed(self, exposed: bool) -> tuple[bool, ...]:
+        """Which models must be asked, if being shown counts or if it doesn't."""
+        if not exposed or self.exposure is None:
+            return self.kept
+        return tuple(kept or weight != 0 for kept, weight in
+                     zip(self.kept, self.exposure.weights.tolist(), strict=True))
+
+    def over(self, before: Members, after: Members) -> Blend:
+        """The same over models that were trained anew; items that are new have no record."""
+        if before.signs != after.signs:
+            raise ValueError(f"models: expected signs {', '.join(map(str, before.signs))}, got "
+                             + ", ".join(map(str, after.signs)))
+        naming.alike("models", [before.ids, after.ids])
+
+        def moved(about: About, other: float) -> About:
+            return replace(about, record=naming.by_id(before.ids, about.record, after.ids, other))
+
+        about, exposure = moved(self.about, 0.0), self.exposure
+        if exposure is not None:
+            # What was never shown has the smallest record there may be.
+            shown = moved(exposure.about, float(exposure.about.record.min()))
+            exposure = replace(exposure, about=shown, items=shown.of(after))
+        return replace(self, about=about, items=about.of(after), exposure=exposure)
 
 
 class Found(NamedTuple):
@@ -180,7 +205,8 @@ class Blended:
             weights = preference * weights + blend.exposure.weights
             items = preference * items + blend.exposure.items
         self._weights, self._items = weights * members.directions, items
-        self._used = [m for m, kept in enumerate(blend.kept) if kept and queries[m] is not None]
+        self._used = [m for m, weight in enumerate(self._weights.tolist())
+                      if weight and queries[m] is not None]
         self._n = len(next(each for each in queries if each is not None))
 
     def __len__(self) -> int:
@@ -218,8 +244,13 @@ class Blended:
     def search(self, index: JointIndex, k: int, filters: Filters) -> Found:
         """The k best of all items."""
         columns, constants, unknown = [], [], []
-        for m in self._used:
+        # In the order of the index, in which are all models that may count.
+        for m in np.flatnonzero(self.blend.needed(True)).tolist():
             side, line, asked = self.members.sides[m], self.blend.lines[m], self.queries[m]
+            if m not in self._used:
+                columns.append(np.zeros((len(self), side.dim)))
+                unknown.append(np.zeros(len(self)))
+                continue
             assert line.linear is not None and asked is not None
             weight = self._weights[m]
             slope, constant = weight * line.linear.slope, weight * line.linear.intercept
@@ -237,7 +268,7 @@ class Blended:
 
 def index_of(members: Members, blend: Blend, threads: int | None) -> JointIndex:
     """Items with all that both kinds of scores need."""
-    used = [side for side, kept in zip(members.sides, blend.kept, strict=True) if kept]
+    used = [side for side, needed in zip(members.sides, blend.needed(True), strict=True) if needed]
     shown = np.zeros(len(blend.items)) if blend.exposure is None else blend.exposure.items
     extra = np.column_stack([blend.items, shown, *(~side.known for side in used)])
     return JointIndex(used, extra, threads)

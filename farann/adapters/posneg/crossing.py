@@ -7,16 +7,17 @@ Polley and Hubbard, "Super learner", 2007).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
-from farann.adapters.posneg import feedback, stacking
+from farann.adapters.posneg import feedback, naming, stacking
 from farann.adapters.posneg.calibration import sklearn_module
-from farann.adapters.posneg.fusion_ranker import FusionRanker, preference_of
-from farann.adapters.posneg.options import item_prior_of
+from farann.adapters.posneg.fusion_ranker import FusionRanker
+from farann.adapters.posneg.options import item_prior_of, preference_of
 from farann.adapters.posneg.sides import Side
 from farann.adapters.posneg.signed import (
     Members,
@@ -27,6 +28,7 @@ from farann.adapters.posneg.signed import (
     queries_of,
 )
 from farann.contract import checks
+from farann.contract.strings import are_strings
 
 Trained = Sequence[tuple[SignedModel, npt.ArrayLike]]
 
@@ -51,10 +53,10 @@ class CrossFitted(NamedTuple):
 
 def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], Trained],
               users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike, *, cv: Any = 5,
-              times: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
-              prior: float | None = None, item_prior: float | None = 4.0, drop: bool = True,
-              unseen: int = 4, exposure: float = 0.75, seed: int = 0,
-              threads: int | None = None) -> CrossFitted:
+              times: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
+              sample_weight: npt.ArrayLike | None = None, prior: float | None = None,
+              item_prior: float | None = 4.0, drop: bool = True, unseen: int = 4,
+              exposure: float = 0.75, seed: int = 0, threads: int | None = None) -> CrossFitted:
     """A ranker whose models are trained on all feedback, and calibrated on none of theirs.
 
     Parameters
@@ -63,9 +65,9 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
         Gets users, items and labels of some feedback, int64, int64 and bool (m,), and returns a
         list of pairs: a `SignedModel`, and its float (n_users, dim) embeddings of all users. It
         is called once with everything, and once for each fold.
-    users : array_like of int (n,)
+    users : array_like of int or str (n,)
         Numbers of users from 0: rows of those embeddings.
-    items : array_like of int (n,)
+    items : array_like of int or str (n,)
         Ids that some model has, once it is trained on everything.
     labels : array_like of bool or int (n,)
         1 for a like, 0 (or -1) for a dislike.
@@ -73,6 +75,9 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
         So many folds at random, or what splits rows: ``TimeSeriesSplit`` with `times`, say.
     times : array_like (n,), optional
         When feedback came: rows are put in this order before they are split.
+    user_ids : array_like of int or str (n_users,), optional
+        Whose each row of the embeddings is, if `users` has ids other than the rows' numbers;
+        `train` gets numbers in any case.
     sample_weight, prior, drop, unseen, exposure, seed
         As in `FusionRanker.fit`.
     item_prior, threads
@@ -109,19 +114,24 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
     preference = preference_of(exposure)
     sampling = feedback.Sampling(checks.to_int("unseen", unseen, 0, feedback.MOST_UNSEEN),
                                  checks.to_int("seed", seed, 0, checks.MOST_SEED))
-    order = _order(times, len(checks.to_ids("users", users)))
-    who = checks.to_ids("users", users)[order]
-    ids = checks.to_ids("items", items)
+    names = None if user_ids is None else naming.fresh("user_ids", user_ids)
+    who = _numbers(users, names)
+    order = _order(times, len(who))
+    ids = naming.fresh("items", items, again=True)
     if len(ids) != len(who):
         raise ValueError(f"items: expected {len(who)} ids, one a label, got {len(ids)}")
-    ids = ids[order]
+    who, ids = who[order], ids[order]
     liked = feedback.likes_of(labels, len(who))[order]
     folds = _folds(cv, sampling.seed, len(who))
     members, queries = _trained(train(who, ids, liked), None, threads)
     weight = None if sample_weight is None else checks.to_numbers("sample_weight", sample_weight)
     if weight is not None and weight.shape == who.shape:
         weight = weight[order]
-    given = feedback.checked(queries, members.ids, ids, liked, who, weight, prior)
+    if names is not None and len(names) != len(queries[0]):
+        raise ValueError(f"user_ids: expected {len(queries[0])} ids, one for each row of the "
+                         f"users' embeddings, got {len(names)}")
+    given = feedback.checked(queries, members.ids, ids, liked, feedback.Users(who, None), weight,
+                             prior)
     everything = feedback.pairs_of(given, len(members.ids))
     # Rows of no weight were left out, so folds are of what is left.
     place = np.full(len(who), -1)
@@ -151,8 +161,19 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
             np.concatenate([one.items for one in unknown]),
             _joined([one.observed for one in unknown])),
         preference=preference)
+    assert blend.personal is not None
+    blend = replace(blend, personal=blend.personal._replace(ids=names))
     ranker = FusionRanker.made_of(members, item_prior, threads, blend)
     return CrossFitted(ranker, queries, len(held.items))
+
+
+def _numbers(users: Any, names: naming.Ids | None) -> Int64Array:
+    if names is not None:
+        return feedback.Users(users, names).rows(len(names))
+    if are_strings(users):
+        raise TypeError("users: expected numbers of rows of the users' embeddings, got strings; "
+                        "user_ids= says whose each row is")
+    return checks.to_ids("users", users)
 
 
 def _order(times: npt.ArrayLike | None, n: int) -> Int64Array:
@@ -197,7 +218,7 @@ def _trained(pairs: Trained, final: Members | None, threads: int | None
                              + ", ".join(map(str, members.signs)))
         sides = []
         for model in models:
-            known = np.isin(model.ids, final.ids)
+            known = naming.places(final.ids, model.ids) >= 0
             sides.append(Side(model.rows[known], np.searchsorted(final.ids, model.ids[known]),
                               len(final.ids), model.metric, threads))
         members = final._replace(sides=tuple(sides))

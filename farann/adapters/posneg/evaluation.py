@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from farann import metrics
 from farann._types import BoolArray, Float64Array, Int64Array
-from farann.metrics import Interval
+from farann.adapters.posneg import plotting
+from farann.adapters.posneg.plotting import Trade
+from farann.metrics import Interval, Reliability
 
 ORACLE = "oracle"
 THIS = "this ranker"
+# Of fewer users no interval says anything.
+_FEW = 10
+# Weights of models of likes that are tried for a plot.
+_WEIGHTS = np.linspace(0.0, 1.0, 21)
 
 
 class Method(NamedTuple):
@@ -20,6 +27,13 @@ class Method(NamedTuple):
     name: str
     scores: Float64Array
     chances: Float64Array | None = None
+
+
+class Sides(NamedTuple):
+    """This ranker's score as a sum: what models of likes say, and all the rest, (n,) each."""
+
+    likes: Float64Array
+    rest: Float64Array
 
 
 class Row(NamedTuple):
@@ -55,11 +69,17 @@ class Evaluation(NamedTuple):
     k : int
     advice : str
         One sentence.
+    reliability : dict of Reliability
+        Predicted and observed chances of each way that gives chances.
+    trade : Trade or None
+        How nDCG and dislikes move with the weight of models of likes; None where there is none.
     """
 
     rows: tuple[Row, ...]
     k: int
     advice: str
+    reliability: dict[str, Reliability]
+    trade: Trade | None
 
     def __str__(self) -> str:
         """A table in Markdown, and the advice."""
@@ -70,6 +90,31 @@ class Evaluation(NamedTuple):
                   f"{_shown(row.disliked)} | {_percent(row.disliked_change)} | "
                   f"{_shown(row.auc)} | {_shown(row.ece)} |" for row in self.rows]
         return "\n".join([*lines, "", self.advice])
+
+    def plot(self, file: str | os.PathLike[str]) -> None:
+        """Plot reliability, and disliked@k against nDCG as the weight moves; takes matplotlib.
+
+        Parameters
+        ----------
+        file : str or path-like
+            .png, .svg, .pdf, or .html, which has the table, too.
+        """
+        plotting.write(file, self.reliability, self.trade, self.k, str(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON can hold it; None stands for what isn't defined."""
+        rows = [{key: value if key == "name" else _plain(value)
+                 for key, value in row._asdict().items()} for row in self.rows]
+        curves = {name: {key: value.tolist() for key, value in curve._asdict().items()}
+                  for name, curve in self.reliability.items()}
+        trade = None if self.trade is None else {key: value.tolist() for key, value
+                                                 in self.trade._asdict().items()}
+        return {"k": self.k, "rows": rows, "advice": self.advice, "reliability": curves,
+                "trade": trade}
+
+
+def _plain(value: Interval) -> dict[str, float] | None:
+    return None if np.isnan(value.mean) else value._asdict()
 
 
 def _shown(value: Interval) -> str:
@@ -85,7 +130,7 @@ def _percent(value: Interval) -> str:
 
 
 def evaluate(users: Int64Array, liked: BoolArray, methods: list[Method], k: int,
-             dropped: list[str]) -> Evaluation:
+             dropped: list[str], sides: Sides | None = None) -> Evaluation:
     """Judge methods, of which the first is what the others are compared with."""
     _, numbers = np.unique(users, return_inverse=True)
     methods = [*methods, Method(ORACLE, liked.astype(np.float64), liked.astype(np.float64))]
@@ -100,7 +145,22 @@ def evaluate(users: Int64Array, liked: BoolArray, methods: list[Method], k: int,
         if method.chances is not None:
             ece = _calibration_error(numbers, liked, method.chances)
         rows.append(Row(method.name, ndcg, disliked, auc, ece, *changes))
-    return Evaluation(tuple(rows), k, _advice(methods, judged, dropped))
+    curves = {method.name: metrics.reliability(method.chances, liked) for method in methods
+              if method.chances is not None and method.name != ORACLE}
+    return Evaluation(tuple(rows), k, _advice(methods, judged, dropped), curves,
+                      None if sides is None else _trade(numbers, liked, sides, k))
+
+
+def _trade(users: Int64Array, liked: BoolArray, sides: Sides, k: int) -> Trade | None:
+    found = []
+    for weight in _WEIGHTS:
+        ndcg, disliked, _ = _by_user(users, liked,
+                                     weight * sides.likes + (1.0 - weight) * sides.rest, k)
+        if np.isnan(ndcg).all() or np.isnan(disliked).all():
+            return None
+        found.append((np.nanmean(ndcg), np.nanmean(disliked)))
+    ndcgs, dislikes = np.array(found).T
+    return Trade(_WEIGHTS, ndcgs, dislikes)
 
 
 def _by_user(users: Int64Array, liked: BoolArray, scores: Float64Array, k: int
@@ -165,6 +225,10 @@ def _advice(methods: list[Method], judged: dict[str, tuple[Float64Array, Float64
     gain = metrics.mean_interval(judged[THIS][2] - judged[best][2])
     if np.isnan(gain.mean):
         return "No user has both likes and dislikes here, so nothing can be compared."
+    both = int((~np.isnan(judged[THIS][2])).sum())
+    if both < _FEW:
+        return (f"Only {both} users have both likes and dislikes here, of {_FEW} that it takes "
+                "to tell ways apart.")
     if all(metrics.mean_interval(judged[name][2]).low <= 0.5 for name in (best, THIS)):
         return "Nothing orders this feedback better than chance; diagnose() may say why."
     what = f"{gain.mean:+.3f} AUC [{gain.low:+.3f}, {gain.high:+.3f}] against {best!r}"
@@ -172,5 +236,5 @@ def _advice(methods: list[Method], judged: dict[str, tuple[Float64Array, Float64
     if gain.low > 0:
         return f"Use this ranker{also}: {what}."
     if gain.high < 0:
-        return f"Use {best!r} alone rather than this ranker: {what}."
-    return f"{best!r} alone will do: this ranker{also} differs by {what}."
+        return f"Use {best!r} rather than this ranker: {what}."
+    return f"{best!r} will do: this ranker{also} differs by {what}."

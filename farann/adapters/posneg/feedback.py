@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
-from farann.adapters.posneg.calibration import Linear, expit
-from farann.adapters.posneg.intercepts import Personal
-from farann.adapters.posneg.scoring import numbers_of
+from farann.adapters.posneg import naming
+from farann.adapters.posneg.naming import Ids
 from farann.contract import checks
+from farann.contract.strings import are_strings
 
 # Feedback that weighs less beside the heaviest counts for nothing, and its inverse overflows.
 LEAST_WEIGHT = 2.0**-100
@@ -37,18 +37,53 @@ class Feedback(NamedTuple):
                              liked=self.liked[rows], weight=self.weight[rows])
 
 
-def known_items(ids: Int64Array, item_ids: npt.ArrayLike) -> Int64Array:
+def known_items(ids: Ids, item_ids: npt.ArrayLike) -> Int64Array:
     """Places of ids that must all be known."""
-    wanted = checks.to_ids("item_ids", item_ids)
-    items = numbers_of(ids, wanted)
-    if len(items) < len(wanted):
-        unknown = wanted[~np.isin(wanted, ids)]
-        raise KeyError(f"item_ids: {unknown[0]} is in neither model")
+    wanted = naming.asked("item_ids", item_ids, ids)
+    items = naming.places(ids, wanted)
+    if (items < 0).any():
+        raise KeyError(f"item_ids: {wanted[items < 0][0]!s} is in no model")
     return items
 
 
-def checked(queries: Sequence[Float32Array], ids: Int64Array, item_ids: npt.ArrayLike,
-            labels: npt.ArrayLike, users: npt.ArrayLike | None,
+class Users(NamedTuple):
+    """Whose each feedback is, as it was given, and whose each row of queries is."""
+
+    asked: Any
+    ids: Ids | None
+
+    @classmethod
+    def of(cls, users: Any, user_ids: Any, n_queries: int) -> Users | None:
+        """Checked arguments; None where feedback and queries are one to one."""
+        if users is None and user_ids is not None:
+            raise ValueError("user_ids: expected users=, which says whose each feedback is")
+        if users is None:
+            return None
+        return cls(users, None if user_ids is None else naming.new("user_ids", user_ids,
+                                                                   n_queries))
+
+    def rows(self, n_queries: int) -> Int64Array:
+        """Rows of queries, which must all be there."""
+        if self.ids is None:
+            if are_strings(self.asked):
+                raise TypeError("users: expected numbers of queries, got strings; user_ids= says "
+                                "whose each query is")
+            rows = checks.to_ids("users", self.asked)
+            bad = rows[(rows < 0) | (rows >= n_queries)]
+            if len(bad):
+                raise ValueError(f"users: expected numbers of the {n_queries} queries, "
+                                 f"got {bad[0]}")
+            return rows
+        wanted = naming.asked("users", self.asked, self.ids)
+        order = np.argsort(self.ids, kind="stable")
+        found = naming.places(self.ids[order], wanted)
+        if (found < 0).any():
+            raise KeyError(f"users: {wanted[found < 0][0]!s} is not among user_ids")
+        return order[found]
+
+
+def checked(queries: Sequence[Float32Array], ids: Ids, item_ids: npt.ArrayLike,
+            labels: npt.ArrayLike, users: Users | None,
             sample_weight: npt.ArrayLike | None, prior: float | None) -> Feedback:
     """Check the arguments of `fit`."""
     items = known_items(ids, item_ids)
@@ -61,11 +96,7 @@ def checked(queries: Sequence[Float32Array], ids: Int64Array, item_ids: npt.Arra
             raise ValueError(f"item_ids: expected {len(queries[0])} ids, one a query, got {n}; "
                              "users= says which query belongs to which feedback")
     else:
-        rows = _sized("users", checks.to_ids("users", users), n)
-        bad = rows[(rows < 0) | (rows >= len(queries[0]))]
-        if len(bad):
-            raise ValueError(f"users: expected numbers of the {len(queries[0])} queries, "
-                             f"got {bad[0]}")
+        rows = _sized("users", users.rows(len(queries[0])), n)
     liked = likes_of(labels, n)
     weight = np.ones(n)
     if sample_weight is not None:
@@ -165,24 +196,3 @@ def unseen_pairs(feedback: Feedback, size: int, seen: Int64Array, sampling: Samp
     if shown.all():
         return None  # everybody was shown everything
     return UnseenPairs(rows[~shown], items[~shown])
-
-
-def personal_chance(personal: Personal | None, chance: Linear, scores: Float64Array,
-                    users: npt.ArrayLike) -> Float64Array:
-    """Chances of a like with the users' own log-odds; those of -1 are by `chance`."""
-    if personal is None:
-        raise ValueError("users: expected a ranker whose fit had users=, so that it knows users")
-    who = checks.to_ids("users", users, single=np.ndim(users) == 0)
-    if np.ndim(users) == 0:
-        who = np.resize(who, scores.shape[:1])
-    if who.shape != scores.shape[:1]:
-        raise ValueError(f"users: expected shape {scores.shape[:1]}, one a row of scores, got "
-                         f"{who.shape}")
-    bad = who[(who < -1) | (who >= len(personal.own))]
-    if len(bad):
-        raise ValueError(f"users: expected -1 or numbers of the {len(personal.own)} queries of "
-                         f"fit, got {bad[0]}")
-    shape = (-1,) + (1,) * (scores.ndim - 1)
-    own = np.where(who < 0, 0.0, personal.own[who]).reshape(shape)
-    return np.where((who < 0).reshape(shape), expit(chance(scores)),
-                    expit(personal.line(scores) + own))

@@ -151,9 +151,16 @@ def _similarities(side: Side, queries: Float32Array, normalize: str | None,
 
 
 def fused_of(pair: Pair, model: Model, feedback: Feedback) -> Float64Array:
-    """Fused scores of feedback where they depend on all other items."""
+    """Fused scores of feedback, (n,)."""
     found = np.empty(len(feedback.items))
     positive, negative = feedback.queries
+    if not model.fusion.by_rank and pair.normalize is None:  # they depend on no other item
+        for start in range(0, len(found), _FEEDBACK):
+            some = slice(start, start + _FEEDBACK)
+            who = feedback.users[some]
+            scorer = Scorer(pair, model, positive[who], negative[who])
+            found[some] = scorer(feedback.items[some, np.newaxis]).fused[:, 0]
+        return found
     order = np.argsort(feedback.users, kind="stable")
     users = feedback.users[order]
     for start in range(0, len(positive), _QUERIES):

@@ -10,11 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.blend import About, Blend, Exposure, ModelReport
 from farann.adapters.posneg.calibration import Calibration, Linear
-from farann.adapters.posneg.intercepts import Personal
 from farann.adapters.posneg.options import item_prior_of
-from farann.adapters.posneg.ranker_file import array_of, line_of
+from farann.adapters.posneg.ranker_file import (
+    array_of,
+    ids_of,
+    line_of,
+    personal_of,
+    personal_sections,
+)
 from farann.adapters.posneg.sides import Side
 from farann.adapters.posneg.signed import SIGNS, Members, SignedModel, members_of
 from farann.contract import checks
@@ -34,13 +40,14 @@ def write(path: str | os.PathLike[str], members: Members, item_prior: float | No
         "fitted": None}
     arrays: dict[str, npt.NDArray[Any]] = {}
     for m, side in enumerate(members.sides):
-        arrays[f"rows.{m}"], arrays[f"ids.{m}"] = side.rows, members.ids[side.items]
+        arrays[f"rows.{m}"] = side.rows
+        arrays |= naming.sections(f"ids.{m}", members.ids[side.items])
     if blend is not None:
         metadata["fitted"] = _numbers(blend)
         arrays |= _arrays("about", blend.about)
         arrays["weights"] = blend.weights
         if blend.personal is not None:
-            arrays["users"] = blend.personal.own
+            arrays |= personal_sections(blend.personal)
         if blend.exposure is not None:
             arrays |= _arrays("exposure", blend.exposure.about)
             arrays["exposure.weights"] = blend.exposure.weights
@@ -75,7 +82,7 @@ def read(path: str | os.PathLike[str], threads: int | None
     metadata, arrays = container.read_file(path)
     try:
         return _content(metadata, arrays, threads)
-    except FormatError as error:
+    except (TypeError, ValueError, KeyError) as error:  # FormatError is one of them
         raise FormatError(f"{os.fsdecode(path)}: {error}") from None
 
 
@@ -92,7 +99,7 @@ def _content(metadata: dict[str, Any], arrays: Arrays, threads: int | None
             raise FormatError(f"metadata: a sign can't be {sign!r}")
         rows = array_of(arrays, f"rows.{m}", np.float32, 2)
         models.append(SignedModel(rows, sign, name=name, metric=metric,
-                                  ids=array_of(arrays, f"ids.{m}", np.int64, 1)))
+                                  ids=ids_of(arrays, f"ids.{m}")))
     members = members_of(models, threads)
     if "item_prior" not in metadata or "fitted" not in metadata:
         raise FormatError("metadata: 'item_prior' or 'fitted' is missing")
@@ -110,19 +117,18 @@ def _blend(fitted: Any, arrays: Arrays, members: Members) -> Blend | None:
                         zip(members.names, members.signs, fitted["reports"], strict=True))
         personal = exposure = None
         if fitted["personal"] is not None:
-            personal = Personal(line_of("personal", fitted["personal"]),
-                                array_of(arrays, "users", np.float64, 1))
+            personal = personal_of(fitted["personal"], arrays)
         if fitted["preference"] is not None:
             about = _about(arrays, "exposure", members)
             exposure = Exposure(_weights(arrays, "exposure.weights", members),
-                                about.of(members, about.record), about,
+                                about.of(members), about,
                                 checks.to_finite("preference", fitted["preference"]))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"metadata: 'fitted' is not what fit finds: {error}") from None
     if len(lines) != len(members.sides):
         raise FormatError("metadata: 'lines' does not fit the models")
     about = _about(arrays, "about", members)
-    return Blend(lines, _weights(arrays, "weights", members), about.of(members, about.record),
+    return Blend(lines, _weights(arrays, "weights", members), about.of(members),
                  about, chance, personal, exposure, reports)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -23,10 +24,11 @@ from farann.adapters.posneg.blend import (
 )
 from farann.adapters.posneg.calibration import expit
 from farann.adapters.posneg.hits import FusionHits, fusion_hits
+from farann.adapters.posneg.intercepts import personal_chance
 from farann.adapters.posneg.joint import JointIndex
 from farann.adapters.posneg.judging import JudgedFusion
-from farann.adapters.posneg.options import item_prior_of
-from farann.adapters.posneg.replacing import replaced
+from farann.adapters.posneg.naming import Ids
+from farann.adapters.posneg.options import item_prior_of, preference_of
 from farann.adapters.posneg.scoring import Filters
 from farann.adapters.posneg.signed import (
     Members,
@@ -36,7 +38,6 @@ from farann.adapters.posneg.signed import (
     queries_of,
 )
 from farann.contract import checks
-from farann.contract.errors import FormatError
 from farann.runtime import pool
 
 # Queries answered at a time.
@@ -103,7 +104,7 @@ class FusionRanker(JudgedFusion):
     # ---- what it knows ----
 
     @property
-    def ids(self) -> Int64Array:
+    def ids(self) -> Ids:
         """Ids of all items in ascending order, which is that of boolean masks."""
         return self._members.ids.copy()
 
@@ -142,16 +143,17 @@ class FusionRanker(JudgedFusion):
     # ---- learning ----
 
     def fit(self, queries: Queries, item_ids: npt.ArrayLike, labels: npt.ArrayLike, *,
-            users: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
-            prior: float | None = None, drop: bool = True, unseen: int = 4,
-            exposure: float = 0.75, exclude: Any = None, seed: int = 0) -> FusionRanker:
+            users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
+            sample_weight: npt.ArrayLike | None = None, prior: float | None = None,
+            drop: bool = True, unseen: int = 4, exposure: float = 0.75, exclude: Any = None,
+            seed: int = 0) -> FusionRanker:
         """Calibrate all models, learn their weights, and leave out those that don't help.
 
         Parameters
         ----------
         queries : sequence of array_like (n_queries, dim), or dict by name
             Query embeddings of each model.
-        item_ids, labels, users, sample_weight, prior
+        item_ids, labels, users, user_ids, sample_weight, prior
             Feedback that no model was trained on, as in `PosNegRanker.fit`.
         drop : bool
             Leave models out without which feedback is told as well: by the log-loss within users
@@ -191,12 +193,14 @@ class FusionRanker(JudgedFusion):
         """
         members = self._members
         asked, _ = queries_of(members, queries, [True] * len(members.sides), single=False)
-        n_queries = len(next(each for each in asked if each is not None))
+        every = [each for each in asked if each is not None]
+        n_queries = len(every[0])
         wanted = feedback.Sampling(checks.to_int("unseen", unseen, 0, feedback.MOST_UNSEEN),
                                    checks.to_int("seed", seed, 0, checks.MOST_SEED))
         preference = preference_of(exposure)
-        given = feedback.checked([each for each in asked if each is not None], members.ids,
-                                 item_ids, labels, users, sample_weight, prior)
+        whose = feedback.Users.of(users, user_ids, n_queries)
+        given = feedback.checked(every, members.ids, item_ids, labels, whose, sample_weight,
+                                 prior)
         seen = None if exclude is None else Filters.of(
             members.ids, exclude, None, n_queries, False).excluded
         askers = feedback.askers(given)
@@ -210,6 +214,8 @@ class FusionRanker(JudgedFusion):
                 askers[unknown.rows], unknown.items,
                 observe(members, asked, given.users[unknown.rows], unknown.items)),
             preference=preference)
+        if blend.personal is not None and whose is not None:
+            blend = replace(blend, personal=blend.personal._replace(ids=whose.ids))
         with self._lock:
             self._blend, self._joint = blend, None
         return self
@@ -231,7 +237,7 @@ class FusionRanker(JudgedFusion):
             A new one; this one stays as it is.
         """
         members = members_of(models, self._threads)
-        blend = replaced(self._fitted(), self._members, members)
+        blend = self._fitted().over(self._members, members)
         return FusionRanker.made_of(members, self._item_prior, self._threads, blend)
 
     # ---- asking ----
@@ -243,7 +249,8 @@ class FusionRanker(JudgedFusion):
         Parameters
         ----------
         queries : sequence of array_like (n_queries, dim) or (dim,), or dict by name
-            Of each model. Models that were dropped may have None, or be missing from a dict.
+            Of each model. Models that were dropped may have None, or be missing from a dict,
+            unless they tell what is shown and that counts.
         k : int
             Beyond the number of items answers are padded, as in `Index.search_furthest`.
         exclude, allowed : optional
@@ -260,8 +267,7 @@ class FusionRanker(JudgedFusion):
         FusionHits
         """
         k = checks.to_int("k", k, 1)
-        blend, (asked, single) = self._asked(queries)
-        preference = self._preference(blend, among, exposure)
+        blend, preference, (asked, single) = self._asked(queries, among, exposure)
         n_queries = len(next(each for each in asked if each is not None))
         checks.check_padding(k, n_queries, len(self._members.ids))
         filters = Filters.of(self._members.ids, exclude, allowed, n_queries, single)
@@ -277,7 +283,7 @@ class FusionRanker(JudgedFusion):
         ----------
         queries, among, exposure
             As in `rank`; by default these are items that are shown anyway.
-        item_ids : array_like of int (n_ids,)
+        item_ids : array_like of int or str (n_ids,)
 
         Returns
         -------
@@ -288,9 +294,9 @@ class FusionRanker(JudgedFusion):
         KeyError
             If an item is unknown.
         """
-        blend, (asked, single) = self._asked(queries)
+        blend, preference, (asked, single) = self._asked(queries, among, exposure)
         items = feedback.known_items(self._members.ids, item_ids)
-        blended = Blended(self._members, blend, asked, self._preference(blend, among, exposure))
+        blended = Blended(self._members, blend, asked, preference)
         return self._hits(blend, asked, blended(items), single, items)
 
     def probability(self, log_odds: npt.ArrayLike, users: npt.ArrayLike | None = None
@@ -301,8 +307,8 @@ class FusionRanker(JudgedFusion):
         ----------
         log_odds : array_like of float
             As `rank` and `score` give them.
-        users : array_like of int (len(log_odds),), optional
-            Rows of the queries of `fit`, whose own log-odds count; -1 is somebody else.
+        users : array_like of int or str (len(log_odds),), optional
+            Whose own log-odds count, as in `PosNegRanker.probability`.
 
         Returns
         -------
@@ -312,7 +318,7 @@ class FusionRanker(JudgedFusion):
         given = checks.to_numbers("log_odds", log_odds)
         if users is None:
             return expit(blend.chance(given))
-        return feedback.personal_chance(blend.personal, blend.chance, given, users)
+        return personal_chance(blend.personal, blend.chance, given, users)
 
     # ---- files ----
 
@@ -330,12 +336,7 @@ class FusionRanker(JudgedFusion):
             If the file is no such ranker, is truncated or altered, or of a newer version.
         """
         threads = checks.to_threads(threads)
-        try:
-            members, item_prior, blend = fusion_file.read(path, threads)
-        except (TypeError, ValueError, KeyError) as error:
-            if isinstance(error, FormatError):
-                raise
-            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
+        members, item_prior, blend = fusion_file.read(path, threads)
         return cls.made_of(members, item_prior, threads, blend)
 
     @classmethod
@@ -368,9 +369,13 @@ class FusionRanker(JudgedFusion):
             raise RuntimeError("fit must be called first: scores are not calibrated yet")
         return blend
 
-    def _asked(self, queries: Any) -> tuple[Blend, tuple[list[Float32Array | None], bool]]:
+    def _asked(self, queries: Any, among: str, exposure: float | None
+               ) -> tuple[Blend, float | None, tuple[list[Float32Array | None], bool]]:
+        """What was learned, how much it counts beside exposure, and checked queries."""
         blend = self._fitted()
-        return blend, queries_of(self._members, queries, blend.kept, single=True)
+        preference = self._preference(blend, among, exposure)
+        return blend, preference, queries_of(
+            self._members, queries, blend.needed(preference is not None), single=True)
 
     def _preference(self, blend: Blend, among: str, exposure: float | None) -> float | None:
         checks.to_choice("among", among, ("all", "shown"))
@@ -390,11 +395,3 @@ class FusionRanker(JudgedFusion):
             if self._joint is None or self._joint[0] is not blend:
                 self._joint = (blend, index_of(self._members, blend, self._threads))
             return self._joint[1]
-
-
-def preference_of(exposure: Any) -> float:
-    """A checked `exposure`."""
-    number = checks.to_finite("exposure", exposure)
-    if number < 0:
-        raise ValueError(f"exposure: expected a number of 0 or more, got {number:g}")
-    return number

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from farann._types import Float64Array, Int64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.blend import Blended, Found, chances_of
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.scoring import Scored
 
 
@@ -18,15 +20,15 @@ class PosNegHits(NamedTuple):
     ----------
     scores : float64 (n_queries, k), or (k,) for a single query
         Fused scores, largest first. NaN where there are fewer items.
-    ids : int64, the same shape
-        The items' ids; -1 where there are fewer.
+    ids : int64 or object, the same shape
+        The items' ids; -1, or None among strings, where there are fewer.
     positive, negative : float64, the same shape
         P(like) by the positive model and P(dislike) by the negative one; similarities if
         nothing is calibrated. NaN where there are fewer items.
     """
 
     scores: Float64Array
-    ids: Int64Array
+    ids: Ids
     positive: Float64Array
     negative: Float64Array
 
@@ -60,8 +62,8 @@ class FusionHits(NamedTuple):
     ----------
     scores : float64 (n_queries, k), or (k,) for a single query
         What they are ordered by, largest first. NaN where there are fewer items.
-    ids : int64, the same shape
-        The items' ids; -1 where there are fewer.
+    ids : int64 or object, the same shape
+        The items' ids; -1, or None among strings, where there are fewer.
     log_odds : float64, the same shape
         The fused log-odds of a like if the item is shown, for `probability`.
     chances : dict of float64, the same shape
@@ -69,17 +71,17 @@ class FusionHits(NamedTuple):
     """
 
     scores: Float64Array
-    ids: Int64Array
+    ids: Ids
     log_odds: Float64Array
     chances: dict[str, Float64Array]
 
 
-def hits_of(ids: Int64Array, scored: Scored, single: bool) -> PosNegHits:
+def hits_of(ids: Ids, scored: Scored, single: bool) -> PosNegHits:
     """Items by their ids; those of the only query if it was a single one."""
     none = scored.items < 0
     parts = [np.where(none, np.nan, part)
              for part in (scored.fused, scored.liked, scored.disliked)]
-    hits = PosNegHits(parts[0], np.where(none, -1, ids[scored.items]), parts[1], parts[2])
+    hits = PosNegHits(parts[0], naming.answers(ids, scored.items), parts[1], parts[2])
     return PosNegHits(*(part[0] for part in hits)) if single else hits
 
 
@@ -92,7 +94,7 @@ def fusion_hits(blended: Blended, found: Found, single: bool,
     items, none = found.items, found.items < 0
     asked = items if same is None else same
     parts = [np.where(none, np.nan, part) for part in (found.fused, blended(asked).fused)]
-    ids, chances = np.where(none, -1, blended.members.ids[items]), chances_of(blended, asked)
+    ids, chances = naming.answers(blended.members.ids, items), chances_of(blended, asked)
     if single:
         parts, ids = [part[0] for part in parts], ids[0]
         chances = {name: part[0] for name, part in chances.items()}

@@ -7,11 +7,13 @@ networks", Neural Computation 1992).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from farann._types import BoolArray, Float64Array, Int64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.calibration import (
     Linear,
     expit,
@@ -19,6 +21,8 @@ from farann.adapters.posneg.calibration import (
     soft_targets,
     spread_of,
 )
+from farann.adapters.posneg.naming import Ids
+from farann.contract import checks
 
 # Newton's method needs about six.
 _NEWTON_STEPS = 50
@@ -132,10 +136,13 @@ class Personal(NamedTuple):
         From fused scores to log-odds of the average user.
     own : float64 (n_users,)
         What each user adds; 0 for who gave no feedback.
+    ids : (n_users,) or None
+        What users are called, if it isn't by their numbers.
     """
 
     line: Linear
     own: Float64Array
+    ids: Ids | None = None
 
 
 def fit_personal(fused: Float64Array, liked: BoolArray, weight: Float64Array,
@@ -192,3 +199,40 @@ def _suited(scores: Float64Array, target: Float64Array, weight: Float64Array, us
         if np.abs(step).max() < 1e-8:
             break
     return own
+
+
+def personal_chance(personal: Personal | None, chance: Linear, scores: Float64Array,
+                    users: npt.ArrayLike) -> Float64Array:
+    """Chances of a like with the users' own log-odds; those of other users are by `chance`."""
+    if personal is None:
+        raise ValueError("users: expected a ranker whose fit had users=, so that it knows users")
+    who = _known_users(personal, users)
+    if np.ndim(users) == 0:
+        who = np.resize(who, scores.shape[:1])
+    if who.shape != scores.shape[:1]:
+        raise ValueError(f"users: expected shape {scores.shape[:1]}, one a row of scores, got "
+                         f"{who.shape}")
+    shape = (-1,) + (1,) * (scores.ndim - 1)
+    own = np.where(who < 0, 0.0, personal.own[who]).reshape(shape)
+    return np.where((who < 0).reshape(shape), expit(chance(scores)),
+                    expit(personal.line(scores) + own))
+
+
+def _known_users(personal: Personal, users: Any) -> Int64Array:
+    """Numbers of users; -1 for somebody else."""
+    if personal.ids is None:
+        who = checks.to_ids("users", users, single=np.ndim(users) == 0)
+        bad = who[(who < -1) | (who >= len(personal.own))]
+        if len(bad):
+            raise ValueError(f"users: expected -1 or numbers of the {len(personal.own)} queries "
+                             f"of fit, got {bad[0]}")
+        return who
+    wanted = [users] if np.ndim(users) == 0 else list(users)
+    real = np.array([one is not None for one in wanted], np.bool_)
+    who = np.full(len(wanted), -1)
+    if real.any():
+        names = naming.asked("users", [one for one in wanted if one is not None], personal.ids)
+        order = np.argsort(personal.ids, kind="stable")
+        found = naming.places(personal.ids[order], names)
+        who[real] = np.where(found < 0, -1, order[found])
+    return who

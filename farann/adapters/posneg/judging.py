@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array
 from farann.adapters.posneg import feedback, fitting
 from farann.adapters.posneg.blend import Blend
 from farann.adapters.posneg.calibration import expit
 from farann.adapters.posneg.diagnosis import Finding, Seen, diagnose
-from farann.adapters.posneg.evaluation import THIS, Evaluation, Method, evaluate
+from farann.adapters.posneg.evaluation import THIS, Evaluation, Method, Sides, evaluate
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.scoring import Model, Pair, query_pair
 from farann.adapters.posneg.signed import Members, observe, queries_of
 from farann.contract import checks
@@ -27,12 +28,13 @@ class JudgedFusion:
     _blend: Blend | None
 
     def evaluate(self, queries: Any, item_ids: npt.ArrayLike, labels: npt.ArrayLike, *,
-                 users: npt.ArrayLike | None = None, k: int = 10) -> Evaluation:
+                 users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
+                 k: int = 10) -> Evaluation:
         """Compare this ranker with simpler ways on feedback that nothing has seen.
 
         Parameters
         ----------
-        queries, item_ids, labels, users
+        queries, item_ids, labels, users, user_ids
             Feedback as in `fit`: neither the models nor `fit` may have had it.
         k : int
             How much of a list counts. Users with more items than that are ranked.
@@ -46,7 +48,7 @@ class JudgedFusion:
         k, blend = checks.to_int("k", k, 1), self._blend
         if blend is None:
             raise RuntimeError("evaluate: fit must be called first")
-        given, similar = self._feedback(queries, item_ids, labels, users)
+        given, similar = self._feedback(queries, item_ids, labels, users, user_ids)
         signs, zero = self._members.directions, np.zeros(1)
         said = [sign * line(column, zero)
                 for sign, line, column in zip(signs, blend.lines, similar.T, strict=True)]
@@ -59,10 +61,14 @@ class JudgedFusion:
                     Method(ITEMS, blend.about.record[given.items]),
                     Method(THIS, fused, expit(blend.chance(fused)))]
         dropped = [report.name for report in blend.reports if report.dropped]
-        return evaluate(given.users, given.liked, methods, k, dropped)
+        of_likes = np.array([sign == 1 for sign in self._members.signs])
+        likes = np.column_stack(said) @ np.where(of_likes, blend.weights, 0.0)
+        sides = Sides(likes, fused - likes) if likes.any() else None
+        return evaluate(given.users, given.liked, methods, k, dropped, sides)
 
     def diagnose(self, queries: Any, item_ids: npt.ArrayLike, labels: npt.ArrayLike, *,
-                 users: npt.ArrayLike | None = None) -> list[Finding]:
+                 users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None
+                 ) -> list[Finding]:
         """What is wrong with models or labels, by feedback as in `fit`; it need not be fitted.
 
         Given feedback other than that of `fit`, it also tells if models were trained on the
@@ -73,7 +79,7 @@ class JudgedFusion:
         list of Finding
             Empty if nothing was found.
         """
-        given, similar = self._feedback(queries, item_ids, labels, users)
+        given, similar = self._feedback(queries, item_ids, labels, users, user_ids)
         blend, chances = self._blend, None
         before = [float("nan")] * len(self._members.names)
         if blend is not None:
@@ -88,11 +94,13 @@ class JudgedFusion:
                                         [:, np.newaxis] * similar.T, before, strict=True)], chances)
 
     def _feedback(self, queries: Any, item_ids: npt.ArrayLike, labels: npt.ArrayLike,
-                  users: npt.ArrayLike | None) -> tuple[feedback.Feedback, Float64Array]:
+                  users: npt.ArrayLike | None, user_ids: npt.ArrayLike | None
+                  ) -> tuple[feedback.Feedback, Float64Array]:
         members = self._members
         asked, _ = queries_of(members, queries, [True] * len(members.sides), single=False)
-        given = feedback.checked([each for each in asked if each is not None], members.ids,
-                                 item_ids, labels, users, None, None)
+        every = [each for each in asked if each is not None]
+        given = feedback.checked(every, members.ids, item_ids, labels,
+                                 feedback.Users.of(users, user_ids, len(every[0])), None, None)
         similar = observe(members, asked, given.users, given.items).similar
         return given._replace(users=feedback.askers(given)), similar
 
@@ -100,13 +108,14 @@ class JudgedFusion:
 class JudgedPair:
     """The part of `PosNegRanker` that judges it."""
 
-    _ids: Int64Array
+    _ids: Ids
     _pair: Pair
     _model: Model | None
 
     def evaluate(self, positive_queries: npt.ArrayLike, negative_queries: npt.ArrayLike,
                  item_ids: npt.ArrayLike, labels: npt.ArrayLike, *,
-                 users: npt.ArrayLike | None = None, k: int = 10) -> Evaluation:
+                 users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
+                 k: int = 10) -> Evaluation:
         """Compare this ranker with simpler ways on feedback that nothing has seen.
 
         Parameters and return value are those of `FusionRanker.evaluate`, with the queries of
@@ -115,7 +124,8 @@ class JudgedPair:
         k, model = checks.to_int("k", k, 1), self._model
         if model is None:
             raise RuntimeError("evaluate: fit must be called first")
-        given, similar = self._feedback(positive_queries, negative_queries, item_ids, labels, users)
+        given, similar = self._feedback([positive_queries, negative_queries], item_ids, labels,
+                                        users, user_ids)
         fused = fitting.fused_of(self._pair, model, given)
         chances = None if model.probability is None else expit(model.probability(fused))
         alone = [Method("positive model alone", np.nan_to_num(similar[:, 0])),
@@ -123,11 +133,20 @@ class JudgedPair:
         return evaluate(
             feedback.askers(given), given.liked,
             [*alone, Method(RAW, np.nan_to_num(similar * [1.0, -1.0]).mean(axis=1)),
-             Method(ITEMS, model.items[given.items]), Method(THIS, fused, chances)], k, [])
+             Method(ITEMS, model.items[given.items]), Method(THIS, fused, chances)], k, [],
+            self._sides(model, similar[:, 0], fused))
+
+    def _sides(self, model: Model, similar: Float64Array, fused: Float64Array) -> Sides | None:
+        """What the positive model adds to fused scores; None where scores aren't sums."""
+        if model.fusion.name != "logit" or self._pair.normalize is not None:
+            return None
+        likes = model.fusion.weight * model.positive(similar, np.zeros(1))
+        return Sides(likes, fused - likes)
 
     def diagnose(self, positive_queries: npt.ArrayLike, negative_queries: npt.ArrayLike,
                  item_ids: npt.ArrayLike, labels: npt.ArrayLike, *,
-                 users: npt.ArrayLike | None = None) -> list[Finding]:
+                 users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None
+                 ) -> list[Finding]:
         """What is wrong with models or labels, by feedback as in `fit`; it need not be fitted.
 
         Returns
@@ -135,7 +154,8 @@ class JudgedPair:
         list of Finding
             Empty if nothing was found.
         """
-        given, similar = self._feedback(positive_queries, negative_queries, item_ids, labels, users)
+        given, similar = self._feedback([positive_queries, negative_queries], item_ids, labels,
+                                        users, user_ids)
         chances, model = None, self._model
         if model is not None and model.probability is not None:
             chances = expit(model.probability(fitting.fused_of(self._pair, model, given)))
@@ -143,12 +163,13 @@ class JudgedPair:
             Seen("positive", similar[:, 0], float("nan")),
             Seen("negative", -similar[:, 1], float("nan"))], chances)
 
-    def _feedback(self, positive: npt.ArrayLike, negative: npt.ArrayLike, item_ids: npt.ArrayLike,
-                  labels: npt.ArrayLike, users: npt.ArrayLike | None
+    def _feedback(self, both: Any, item_ids: npt.ArrayLike, labels: npt.ArrayLike,
+                  users: npt.ArrayLike | None, user_ids: npt.ArrayLike | None
                   ) -> tuple[feedback.Feedback, Float64Array]:
-        queries: tuple[Float32Array, Float32Array] = query_pair(self._pair, positive, negative,
-                                                                single=False, zeros=True)
-        given = feedback.checked(queries, self._ids, item_ids, labels, users, None, None)
+        queries: tuple[Float32Array, Float32Array] = query_pair(self._pair, *both, single=False,
+                                                                zeros=True)
+        given = feedback.checked(queries, self._ids, item_ids, labels,
+                                 feedback.Users.of(users, user_ids, len(queries[0])), None, None)
         members = Members(("positive", "negative"), (1, -1), self._pair[:2], self._ids)
         return given, observe(members, queries, given.users, given.items).similar
 

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array
 from farann.adapters.posneg import LinearLogit, PosNegRanker
 from farann.adapters.posneg.calibration import Calibration, Linear
 from farann.adapters.posneg.fusion import Fusion
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.ranker_file import Content
 from farann.adapters.posneg.scoring import Model
 
@@ -50,7 +51,7 @@ class LinearRanker(NamedTuple):
         """The ranker; its ids are numbers of rows."""
         line = self.line
 
-        def model(fusion: Fusion, ids: Int64Array) -> Model:
+        def model(fusion: Fusion, ids: Ids) -> Model:
             unknown = ((line.positive_unknown, line.negative_unknown) if self.calibrated
                        else (0.0, 0.0))  # stands for nothing: there both models have every item
             return Model(
@@ -69,7 +70,7 @@ class LinearRanker(NamedTuple):
         return self._with(settings, lambda fusion, ids: None)
 
     def _with(self, settings: dict[str, Any],
-              model: Callable[[Fusion, Int64Array], Model | None]) -> PosNegRanker:
+              model: Callable[[Fusion, Ids], Model | None]) -> PosNegRanker:
         sides = [(rows[known], np.flatnonzero(known), self.metric)
                  for rows, known in zip((self.positive, self.negative), self.known.T, strict=True)]
         return PosNegRanker._made_of(Content(settings, sides, model))

@@ -85,6 +85,14 @@ def item_prior_of(value: float | None) -> float | None:
     return prior
 
 
+def preference_of(exposure: Any) -> float:
+    """A checked `exposure`."""
+    number = checks.to_finite("exposure", exposure)
+    if number < 0:
+        raise ValueError(f"exposure: expected a number of 0 or more, got {number:g}")
+    return number
+
+
 def between(name: str, value: Any, low: float, high: float) -> float:
     """A number in a range, given as so called."""
     number = checks.to_float(name, value)

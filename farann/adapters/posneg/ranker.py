@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float64Array, Int64Array
-from farann.adapters.posneg import feedback, fitting, retrieval
+from farann._types import Float64Array
+from farann.adapters.posneg import feedback, fitting, naming, retrieval
 from farann.adapters.posneg.calibration import RAW, expit
 from farann.adapters.posneg.hits import LinearLogit, PosNegHits, hits_of
+from farann.adapters.posneg.intercepts import personal_chance
 from farann.adapters.posneg.judging import JudgedPair
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.options import check_options
-from farann.adapters.posneg.replacing import by_id
 from farann.adapters.posneg.scoring import Filters, Model, Scorer, paired, query_pair
 from farann.adapters.posneg.sides import rows_of_both
 from farann.adapters.posneg.stored import Stored
@@ -41,7 +42,7 @@ class PosNegRanker(Stored, JudgedPair):
     positive, negative : array_like (n, dim) or farann.Index
         Item embeddings of the model trained on likes and of that trained on dislikes; the
         dimensions may differ. Rows are copied, so later changes of an index don't matter.
-    ids : array_like of int (n,), optional
+    ids : array_like of int or str (n,), optional
         Ids of the rows of arrays, by default 0, 1, 2, ...; an index brings its own.
     metric : {"dot", "cosine", "l2"}
         What the models were trained for, if arrays are given; an index brings its own. The
@@ -142,7 +143,7 @@ class PosNegRanker(Stored, JudgedPair):
     # ---- what it knows ----
 
     @property
-    def ids(self) -> Int64Array:
+    def ids(self) -> Ids:
         """Ids of all items in ascending order, which is that of boolean masks."""
         return self._ids.copy()
 
@@ -180,7 +181,8 @@ class PosNegRanker(Stored, JudgedPair):
 
     def fit(self, positive_queries: npt.ArrayLike, negative_queries: npt.ArrayLike,
             item_ids: npt.ArrayLike, labels: npt.ArrayLike, *,
-            users: npt.ArrayLike | None = None, sample_weight: npt.ArrayLike | None = None,
+            users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
+            sample_weight: npt.ArrayLike | None = None,
             prior: float | None = None) -> PosNegRanker:
         """Calibrate both models, and fit the weight if it is to be fitted.
 
@@ -188,14 +190,17 @@ class PosNegRanker(Stored, JudgedPair):
         ----------
         positive_queries, negative_queries : array_like (n_queries, dim)
             Query embeddings of both models.
-        item_ids : array_like of int (n,)
+        item_ids : array_like of int or str (n,)
             What was shown. The models must not have been trained on this feedback.
         labels : array_like of bool or int (n,)
-            1 for a like (or click), 0 for a dislike (or no click).
-        users : array_like of int (n,), optional
+            1 for a like (or click), 0 or -1 for a dislike (or no click).
+        users : array_like of int or str (n,), optional
             Which query belongs to each feedback; by default the first to the first, and so on.
+            Numbers of queries, or some of `user_ids`.
             Feedback of one query, or of equal ones, counts as one user's: what makes some users
             like more than others is kept out of the weights.
+        user_ids : array_like of int or str (n_queries,), optional
+            Whose each query is, if users have ids other than the queries' numbers.
         sample_weight : array_like of float (n,), optional
             Of 0 or more: inverse propensities, say. Their scale doesn't matter.
         prior : float, optional
@@ -225,13 +230,16 @@ class PosNegRanker(Stored, JudgedPair):
         """
         queries = query_pair(self._pair, positive_queries, negative_queries, single=False,
                              zeros=self._zeros)
-        given = feedback.checked(queries, self._ids, item_ids, labels, users, sample_weight,
+        asked = feedback.Users.of(users, user_ids, len(queries[0]))
+        given = feedback.checked(queries, self._ids, item_ids, labels, asked, sample_weight,
                                  prior)
         if self._fusion.by_rank or self._normalize is not None:
             given = feedback.by_asker(given)
         settings = fitting.Settings(self._calibration, self._fusion, self._weight == "fit",
                                     self._item_prior, self._veto)
         model = fitting.fit(self._pair, settings, given)
+        if model.personal is not None and asked is not None:
+            model = dataclasses.replace(model, personal=model.personal._replace(ids=asked.ids))
         with self._lock:
             self._model, self._joint = model, None
         return self
@@ -259,7 +267,7 @@ class PosNegRanker(Stored, JudgedPair):
         other = PosNegRanker(positive, negative, ids=ids, metric=metric, threads=self._threads,
                              **self._settings())
         other._model = dataclasses.replace(
-            model, items=by_id(self._ids, model.items, other._ids))
+            model, items=naming.by_id(self._ids, model.items, other._ids))
         return other
 
     # ---- asking ----
@@ -312,7 +320,7 @@ class PosNegRanker(Stored, JudgedPair):
         Parameters
         ----------
         positive_queries, negative_queries : array_like (n_queries, dim) or (dim,)
-        item_ids : array_like of int (n_ids,)
+        item_ids : array_like of int or str (n_ids,)
 
         Returns
         -------
@@ -344,9 +352,9 @@ class PosNegRanker(Stored, JudgedPair):
         ----------
         scores : array_like of float
             `scores` of `rank` or `score`, which were calibrated by `fit` for this.
-        users : array_like of int (len(scores),), optional
-            Rows of the queries of `fit`, each of whom likes more or less than others; -1 is
-            somebody else.
+        users : array_like of int or str (len(scores),), optional
+            Numbers of queries of `fit`, or ids if it had `user_ids`, each of whom likes more or
+            less than others; -1, None, or an id that `fit` didn't have, is somebody else.
 
         Returns
         -------
@@ -358,7 +366,7 @@ class PosNegRanker(Stored, JudgedPair):
         fused = checks.to_numbers("scores", scores)
         finite = np.where(np.isfinite(fused), fused, 0.0)
         chance = (expit(model.probability(finite)) if users is None else
-                  feedback.personal_chance(model.personal, model.probability, finite, users))
+                  personal_chance(model.personal, model.probability, finite, users))
         chance = np.where(np.isneginf(fused), 0.0, chance)  # dropped by the veto
         return np.where(np.isnan(fused), np.nan, chance)
 

@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.calibration import Calibration, Curve, Linear, Steps
 from farann.adapters.posneg.fusion import Fusion
 from farann.adapters.posneg.intercepts import Personal
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.scoring import Model, Pair
 from farann.contract import checks
 from farann.contract.errors import FormatError
 from farann.io import container
+from farann.store.ids import distinct
 
 _KIND = "posneg ranker"
 _SIDES = ("positive", "negative")
@@ -29,11 +32,11 @@ class Content(NamedTuple):
     """What a file holds: arguments for a ranker, and what fit found."""
 
     settings: dict[str, Any]
-    sides: list[tuple[Float32Array, Int64Array, str]]
-    model: Callable[[Fusion, Int64Array], Model | None]
+    sides: list[tuple[Float32Array, Ids, str]]
+    model: Callable[[Fusion, Ids], Model | None]
 
 
-def write(path: str | os.PathLike[str], settings: Mapping[str, Any], ids: Int64Array, pair: Pair,
+def write(path: str | os.PathLike[str], settings: Mapping[str, Any], ids: Ids, pair: Pair,
           model: Model | None) -> None:
     """Write everything but what can be made again."""
     metadata: dict[str, Any] = {"kind": _KIND, **settings, "fitted": None}
@@ -44,7 +47,8 @@ def write(path: str | os.PathLike[str], settings: Mapping[str, Any], ids: Int64A
         metadata["calibration"] = "platt"
     arrays: dict[str, npt.NDArray[Any]] = {}
     for name, side in zip(_SIDES, pair[:2], strict=True):
-        arrays[f"{name}.rows"], arrays[f"{name}.ids"] = side.rows, ids[side.items]
+        arrays[f"{name}.rows"] = side.rows
+        arrays |= naming.sections(f"{name}.ids", ids[side.items])
         metadata[f"{name}_metric"] = side.metric
     if model is not None:
         fitted: dict[str, Any] = {
@@ -53,7 +57,8 @@ def write(path: str | os.PathLike[str], settings: Mapping[str, Any], ids: Int64A
             "veto": model.veto,
         }
         if model.personal is not None:
-            fitted["personal"], arrays["users"] = list(model.personal.line), model.personal.own
+            fitted["personal"] = list(model.personal.line)
+            arrays |= personal_sections(model.personal)
         for name, calibration in zip(_SIDES, (model.positive, model.negative), strict=True):
             fitted[name] = {key: float(getattr(calibration, key)) for key in _NUMBERS}
             if isinstance(calibration.curve, Linear):
@@ -86,8 +91,7 @@ def _content(metadata: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -
     settings = {key: metadata[key] for key in _SETTINGS}
     sides = []
     for name in _SIDES:
-        rows, ids = array_of(arrays, f"{name}.rows", np.float32, 2), array_of(
-            arrays, f"{name}.ids", np.int64, 1)
+        rows, ids = array_of(arrays, f"{name}.rows", np.float32, 2), ids_of(arrays, f"{name}.ids")
         if len(rows) != len(ids) or not rows.size:
             raise FormatError(f"section '{name}.ids' does not fit '{name}.rows'")
         metric = metadata.get(f"{name}_metric")
@@ -95,7 +99,7 @@ def _content(metadata: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -
             raise FormatError(f"metadata: '{name}_metric' can't be {metric!r}")
         sides.append((rows, ids, metric))
 
-    def model(fusion: Fusion, all_ids: Int64Array) -> Model | None:
+    def model(fusion: Fusion, all_ids: Ids) -> Model | None:
         return _model(metadata["fitted"], arrays, fusion, len(all_ids))
 
     return Content(settings, sides, model)
@@ -117,8 +121,7 @@ def _model(fitted: Any, arrays: Mapping[str, npt.NDArray[Any]], fusion: Fusion,
         veto, personal = fitted.get("veto"), None
         veto = None if veto is None else checks.to_finite("veto", veto)
         if fitted.get("personal") is not None:
-            personal = Personal(line_of("personal", fitted["personal"]),
-                                array_of(arrays, "users", np.float64, 1))
+            personal = personal_of(fitted["personal"], arrays)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"metadata: 'fitted' is not what fit finds: {error}") from None
     if not 0 <= weight <= 1:
@@ -145,6 +148,28 @@ def line_of(name: str, numbers: Any) -> Linear:
     """Two finite numbers as a line."""
     slope, intercept = numbers
     return Linear(checks.to_finite(name, slope), checks.to_finite(name, intercept))
+
+
+def ids_of(arrays: Mapping[str, npt.NDArray[Any]], name: str) -> Ids:
+    """Ids that must be there."""
+    ids = naming.read(name, arrays)
+    if ids is None:
+        raise FormatError(f"section {name!r} is missing or of another type")
+    return ids
+
+
+def personal_sections(personal: Personal) -> dict[str, npt.NDArray[Any]]:
+    """Users' own log-odds, and what they are called."""
+    named = {} if personal.ids is None else naming.sections("users.ids", personal.ids)
+    return {"users": personal.own, **named}
+
+
+def personal_of(line: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Personal:
+    """The same from a file."""
+    own, ids = array_of(arrays, "users", np.float64, 1), naming.read("users.ids", arrays)
+    if ids is not None and (len(ids) != len(own) or len(distinct(ids)) < len(ids)):
+        raise FormatError("section 'users.ids' does not fit 'users'")
+    return Personal(line_of("personal", line), own, ids)
 
 
 def array_of(arrays: Mapping[str, npt.NDArray[Any]], name: str, dtype: Any,

@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.adapters.posneg import naming
 from farann.adapters.posneg.calibration import Calibration, Linear
 from farann.adapters.posneg.fusion import Fusion, Parts
 from farann.adapters.posneg.intercepts import Personal
+from farann.adapters.posneg.naming import Ids, numbers_of
 from farann.adapters.posneg.sides import Normaliser, Side
 from farann.contract import checks
+from farann.contract.strings import are_strings
 from farann.store.ids import distinct
 
 
@@ -168,23 +171,21 @@ class Filters(NamedTuple):
     excluded: list[Int64Array] | None
 
     @classmethod
-    def of(cls, ids: Int64Array, exclude: Any, allowed: Any, n_queries: int,
+    def of(cls, ids: Ids, exclude: Any, allowed: Any, n_queries: int,
            single: bool) -> Filters:
         """Check `exclude` and `allowed` and look their ids up among the sorted `ids`."""
         mask = excluded = None
         if allowed is not None:
-            array = checks.to_array("allowed", allowed)
-            if array.dtype == np.bool_:
-                mask = checks.to_mask("allowed", array, len(ids)).copy()
+            if not are_strings(allowed):  # else sets would not do
+                allowed = checks.to_array("allowed", allowed)
+            if getattr(allowed, "dtype", None) == np.bool_:
+                mask = checks.to_mask("allowed", allowed, len(ids)).copy()
             else:
                 mask = np.zeros(len(ids), np.bool_)
-                mask[numbers_of(ids, checks.to_ids("allowed", array))] = True
+                mask[numbers_of(ids, naming.asked("allowed", allowed, ids, padding=True))] = True
         if exclude is not None:
-            if not single and checks.is_flat(exclude):
-                lists = [checks.to_ids("exclude", exclude)] * n_queries
-            else:
-                lists = checks.to_id_lists("exclude", exclude, n_queries, single)
-            excluded = [numbers_of(ids, one) for one in lists]
+            excluded = [numbers_of(ids, one) for one in
+                        naming.listed("exclude", exclude, n_queries, single, ids)]
         return cls(mask, excluded)
 
     def take(self, which: Int64Array | slice) -> Filters:
@@ -207,27 +208,19 @@ class Filters(NamedTuple):
         return np.flatnonzero(left)
 
 
-def numbers_of(ids: Int64Array, wanted: Int64Array) -> Int64Array:
-    """Places of those ids that are among the sorted `ids`; the others are left out."""
-    if not len(ids):
-        return np.empty(0, np.int64)
-    at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    found: Int64Array = at[ids[at] == wanted]
-    return found
-
-
-def paired(sides: list[tuple[Float32Array, Int64Array, str]], missing: str,
-            normalize: str | None, threads: int | None) -> tuple[Int64Array, Pair]:
+def paired(sides: list[tuple[Float32Array, Ids, str]], missing: str,
+           normalize: str | None, threads: int | None) -> tuple[Ids, Pair]:
     """All ids, and both models over their places."""
     (_, left, _), (_, right, _) = sides
-    ids = distinct(np.concatenate([left, right]))
+    naming.alike("negative", [left, right])
+    ids: Ids = distinct(np.concatenate([left, right]))
     if missing == "drop":
-        ids = ids[np.isin(ids, left) & np.isin(ids, right)]
+        ids = ids[(naming.places(left, ids) >= 0) & (naming.places(right, ids) >= 0)]
         if not len(ids):
             raise ValueError("negative: expected ids that the positive model has too, got none")
     made = []
     for rows, numbers, metric in sides:
-        kept = np.isin(numbers, ids)
+        kept = naming.places(ids, numbers) >= 0
         made.append(Side(rows[kept], np.searchsorted(ids, numbers[kept]), len(ids), metric,
                          threads))
     return ids, Pair(made[0], made[1], normalize)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.adapters.posneg import naming
 from farann.contract import checks
 from farann.index import Index
 from farann.runtime import pool
@@ -248,17 +249,15 @@ class Normaliser:
 
 
 def rows_of(name: str, given: Any, ids: npt.ArrayLike | None,
-          metric: str) -> tuple[Float32Array, Int64Array, str]:
+            metric: str) -> tuple[Float32Array, naming.Ids, str]:
     """Rows of one model in ascending order of ids, the ids and the metric."""
     if isinstance(given, Index):
         metric, numbers = given.metric, given.ids
-        if numbers.dtype == object:
-            raise TypeError(f"{name}: expected an index with integer ids, got one with strings")
         rows = given.reconstruct(numbers)
     else:
         rows = checks.to_vectors(name, given, None, normalized=metric == "cosine", single=False)
         numbers = (np.arange(len(rows)) if ids is None
-                   else checks.to_new_ids("ids", ids, len(rows)))
+                   else naming.new("ids", ids, len(rows)))
     if len(rows) == 0:
         raise ValueError(f"{name}: expected at least one item, got none")
     order = np.argsort(numbers, kind="stable")
@@ -266,7 +265,7 @@ def rows_of(name: str, given: Any, ids: npt.ArrayLike | None,
 
 
 def rows_of_both(positive: Any, negative: Any, ids: npt.ArrayLike | None, metric: str
-                 ) -> list[tuple[Float32Array, Int64Array, str]]:
+                 ) -> list[tuple[Float32Array, naming.Ids, str]]:
     """Rows of both models, whose items can be told apart."""
     sides = [rows_of(name, given, ids, metric)
              for name, given in (("positive", positive), ("negative", negative))]

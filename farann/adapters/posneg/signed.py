@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Float64Array, Int64Array
+from farann.adapters.posneg import naming
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.sides import Side, rows_of
 from farann.contract import checks
 from farann.index import Index
@@ -32,7 +34,7 @@ class SignedModel:
         one trained on both kinds, that scores likes high and dislikes low.
     name : str, optional
         By default "positive", "negative" or "signed", by the sign.
-    ids : array_like of int (n,), optional
+    ids : array_like of int or str (n,), optional
         Ids of the rows of an array, by default 0, 1, 2, ...; an index brings its own.
     metric : {"dot", "cosine"}
         What the model was trained for, if an array is given; an index brings its own.
@@ -76,7 +78,7 @@ class Members(NamedTuple):
     names: tuple[str, ...]
     signs: tuple[int | str, ...]
     sides: tuple[Side, ...]
-    ids: Int64Array
+    ids: Ids
 
     @property
     def directions(self) -> Float64Array:
@@ -101,7 +103,8 @@ def members_of(models: Sequence[SignedModel], threads: int | None) -> Members:
     if any(name not in _NAMES.values() for name in again):
         raise ValueError(f"models: expected each name once, got {again[0]!r} twice")
     names = _numbered(given)
-    ids = distinct(np.concatenate([model.ids for model in models]))
+    naming.alike("models", [model.ids for model in models])
+    ids: Ids = distinct(np.concatenate([model.ids for model in models]))
     sides = tuple(Side(model.rows, np.searchsorted(ids, model.ids), len(ids), model.metric,
                        threads) for model in models)
     return Members(tuple(names), tuple(model.sign for model in models), sides, ids)

@@ -21,6 +21,7 @@ from farann.adapters.posneg.calibration import (
     fit_calibration,
     fit_weights,
     item_log_odds,
+    log_odds_of,
 )
 from farann.adapters.posneg.intercepts import (
     Personal,
@@ -34,11 +35,12 @@ from farann.adapters.posneg.signed import Members, Observed
 _FOLDS = 5
 # Feedback that gains are measured by, at most: whole users are left out beyond that.
 _MEASURED = 1 << 17
-# A model stays whose gain is more than so many standard errors.
-_ERRORS = 0.0
 # Beside how often an item was shown, as if it were once more.
 _SHOWN = 1.0
+# Of a model that tells what is shown the area under the ROC curve is so far from 0.5.
+_TELLING = 0.05
 _AGAINST = "its scores don't rise with what they should"
+_NOTHING = "no likes or no dislikes are on items and users that it has"
 
 
 class Labels(NamedTuple):
@@ -84,15 +86,23 @@ def learn(members: Members, observed: Observed, labels: Labels, item_prior: floa
     preference : float
         How much the fused score counts beside exposure.
     """
+    if labels.liked.all() or not labels.liked.any():
+        raise ValueError("labels: expected likes and dislikes to learn from, got only "
+                         f"{'likes' if labels.liked.all() else 'dislikes'} in "
+                         f"{len(labels.liked)} rows")
+    if not any(_both_kinds(labels, similar) for similar in observed.similar.T):
+        raise ValueError("item_ids: expected likes and dislikes on items of one of the models, "
+                         "got none")
     lines = _calibrated(members, observed, labels)
     said = _aligned(members, lines, observed.similar)
     auc = [_auc(labels, observed.similar[:, m], members.directions[m])
            for m in range(len(lines))]
     about, columns = _about(members, observed, labels, item_prior)
     stack = _Stack(said, columns, labels)
-    # `fit_calibration` has warned of these.
-    reasons = ["" if line.linear is not None and line.linear.slope > 0 else _AGAINST
-               for line in lines]
+    # `fit_calibration` has warned of what is against.
+    reasons = ["" if line.linear is not None and line.linear.slope > 0 else
+               _AGAINST if _both_kinds(labels, similar) else _NOTHING
+               for line, similar in zip(lines, observed.similar.T, strict=True)]
     gains = np.full((2, len(lines)), np.nan)
     if drop:
         gains = _select(stack, reasons)
@@ -115,25 +125,27 @@ def learn(members: Members, observed: Observed, labels: Labels, item_prior: floa
         ModelReport(name, sign, float(weight), float(gain), float(error), area, reason)
         for name, sign, weight, gain, error, area, reason in zip(
             members.names, members.signs, weights, *gains, auc, reasons, strict=True))
-    return Blend(lines, weights, about.of(members, about.record), about, Linear(slope, intercept),
+    return Blend(lines, weights, about.of(members), about, Linear(slope, intercept),
                  own, exposure, reports)
 
 
 def _calibrated(members: Members, observed: Observed, labels: Labels) -> tuple[Calibration, ...]:
-    if labels.liked.all() or not labels.liked.any():
-        raise ValueError("labels: expected likes and dislikes to learn from, got only "
-                         f"{'likes' if labels.liked.all() else 'dislikes'} in "
-                         f"{len(labels.liked)} rows")
     found = []
     for name, sign, similar in zip(members.names, members.signs, observed.similar.T, strict=True):
-        known = ~np.isnan(similar)
-        if not known.any():
-            raise ValueError(f"item_ids: expected feedback on items of the model {name!r}, "
-                             "got none")
-        target = labels.liked if sign != -1 else ~labels.liked
+        known, target = ~np.isnan(similar), labels.liked if sign != -1 else ~labels.liked
+        if not _both_kinds(labels, similar):
+            share = log_odds_of(float(np.average(target, weights=labels.weight)))
+            found.append(Calibration(Linear(0.0, share), unknown=share))
+            continue
         found.append(fit_calibration(name, "platt", similar[known], target[known],
                                      labels.weight[known], likes=sign != -1, stacklevel=6))
     return tuple(found)
+
+
+def _both_kinds(labels: Labels, similar: Float64Array) -> bool:
+    """Whether there are likes and dislikes that a model knows something of."""
+    known = labels.liked[~np.isnan(similar)]
+    return bool(known.any() and not known.all())
 
 
 def _aligned(members: Members, lines: tuple[Calibration, ...],
@@ -260,7 +272,7 @@ def _select(stack: _Stack, reasons: list[str]) -> Float64Array:
         for m, loss in without.items():
             gains[:, m] = _mean_and_error((loss - least)[asked], count[asked])
         worst = min(without, key=lambda m: gains[0, m])
-        if gains[0, worst] > _ERRORS * gains[1, worst] or kept.sum() == 1:
+        if gains[0, worst] > 0.0 or kept.sum() == 1:
             break
         kept[worst] = False
         reasons[worst] = "feedback is told as well without it"
@@ -300,7 +312,10 @@ def _tell(names: tuple[str, ...], reasons: list[str]) -> None:
 def _exposure(members: Members, lines: tuple[Calibration, ...], kept: BoolArray,
               said: Float64Array, observed: Observed, labels: Labels, unseen: Unseen,
               preference: float) -> Exposure:
-    """What tells shown from unseen pairs, within users; signs are free."""
+    """What tells shown from unseen pairs, within users; signs are free.
+
+    A model that was left out, as it doesn't help to order what is shown, may well help here.
+    """
     size = len(members.ids)
     times = np.bincount(labels.items, minlength=size).astype(np.float64)
     level = np.log(times.mean() + _SHOWN)
@@ -311,13 +326,20 @@ def _exposure(members: Members, lines: tuple[Calibration, ...], kept: BoolArray,
     lengths, centers = _centered(members, np.vstack([observed.lengths, unseen.observed.lengths]),
                                  items, np.ones(len(items)))
     log_odds = np.vstack([said, _aligned(members, lines, unseen.observed.similar)])
-    columns = np.column_stack([log_odds[:, kept], popular, lengths[:, kept]])
     shown = np.arange(len(items)) < len(labels.items)
-    found = fit_weights_within_users(
-        columns, shown, np.ones(len(items)), np.concatenate([labels.askers, unseen.askers]),
-        free=columns.shape[1])
+    askers = np.concatenate([labels.askers, unseen.askers])
+    kept = kept | np.array([_tells(askers, shown, column) for column in log_odds.T])
+    columns = np.column_stack([log_odds[:, kept], popular, lengths[:, kept]])
+    found = fit_weights_within_users(columns, shown, np.ones(len(items)), askers,
+                                     free=columns.shape[1])
     weights = np.zeros(len(lines))
     weights[kept] = found[: kept.sum()]
     about = About(np.log(times + _SHOWN) - level,
                   _spread_over(found[kept.sum() :], kept, len(lines)), centers)
-    return Exposure(weights, about.of(members, about.record), about, preference)
+    return Exposure(weights, about.of(members), about, preference)
+
+
+def _tells(askers: Int64Array, shown: BoolArray, log_odds: Float64Array) -> bool:
+    """Whether a model alone tells what was shown, in either direction."""
+    area = metrics.auc_by_user(askers, shown, log_odds)
+    return bool(not np.isnan(area).all() and abs(np.nanmean(area) - 0.5) > _TELLING)

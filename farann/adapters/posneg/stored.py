@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any, Self
 
-from farann._types import Int64Array
 from farann.adapters.posneg import ranker_file, retrieval
 from farann.adapters.posneg.fusion import Fusion
+from farann.adapters.posneg.naming import Ids
 from farann.adapters.posneg.scoring import Model, Pair
 from farann.adapters.posneg.sides import Side
 from farann.contract.errors import FormatError
@@ -26,7 +26,7 @@ class Stored:
     _missing: str
     _veto: float | tuple[str, float] | None
     _threads: int | None
-    _ids: Int64Array
+    _ids: Ids
     _pair: Pair
     _model: Model | None
     _lock: Any

@@ -27,14 +27,23 @@ if tf.keras.Model.__module__.startswith("keras."):
 from farann.adapters.tfrs.brute_force import BruteForceFurthest  # noqa: E402
 from farann.adapters.tfrs.furthest import Furthest  # noqa: E402
 from farann.adapters.tfrs.metric import FactorizedBottomK  # noqa: E402
+from farann.adapters.tfrs.mixed_negatives import MixedNegatives  # noqa: E402
 from farann.adapters.tfrs.posneg import BruteForcePosNeg, PosNeg  # noqa: E402
+from farann.adapters.tfrs.posneg_metric import PosNegTopK  # noqa: E402
+from farann.adapters.tfrs.retrieval_task import RetrievalTask  # noqa: E402
 from farann.adapters.tfrs.streaming import StreamingFurthest  # noqa: E402
+from farann.adapters.tfrs.towers import PosNegTowers, SignedTowers  # noqa: E402
 
 __all__ = [
     "BruteForceFurthest",
     "BruteForcePosNeg",
     "FactorizedBottomK",
     "Furthest",
+    "MixedNegatives",
     "PosNeg",
+    "PosNegTopK",
+    "PosNegTowers",
+    "RetrievalTask",
+    "SignedTowers",
     "StreamingFurthest",
 ]

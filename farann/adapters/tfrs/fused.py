@@ -12,7 +12,14 @@ from farann.adapters.id_arrays import IdArray
 from farann.adapters.posneg import LinearLogit, PosNegRanker
 from farann.adapters.posneg.linear import NO_PROBABILITY, UNCALIBRATED, LinearRanker, taken_apart
 from farann.adapters.tfrs import scoring
-from farann.adapters.tfrs.fused_state import lined_up, numbers_of, parts_of, state_of
+from farann.adapters.tfrs.fused_state import (
+    copied,
+    lined_up,
+    numbers_of,
+    parts_of,
+    share_layers,
+    state_of,
+)
 from farann.adapters.tfrs.indexed import (
     IndexedTopK,
     check_dataset,
@@ -274,6 +281,18 @@ class FusedTopK(IndexedTopK):
     def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Refused: the embedding of one model doesn't tell the fused score."""
         raise ValueError("true_candidate_ids: expected with a layer of two models, got None")
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write the layer as Keras does; query models that share layers become two of their own."""
+        shared = self.negative_query_model
+        if shared is None or not share_layers(self.positive_query_model, shared):
+            super().save(*args, **options)
+            return
+        self.negative_query_model = copied(shared)
+        try:
+            super().save(*args, **options)
+        finally:
+            self.negative_query_model = shared
 
     def get_config(self) -> dict[str, Any]:
         """As for all layers, and what happens to candidates that one model lacks."""

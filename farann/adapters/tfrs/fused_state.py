@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,7 @@ from farann.adapters.id_arrays import IdArray
 from farann.adapters.posneg import LinearLogit
 from farann.adapters.posneg.calibration import Linear
 from farann.adapters.posneg.linear import LinearRanker
-from farann.adapters.tfrs.indexed import (
-    State,
-)
+from farann.adapters.tfrs.indexed import State
 
 
 def state_of(parts: LinearRanker) -> State:
@@ -62,3 +61,16 @@ def numbers_of(identifiers: IdArray, wanted: Any) -> npt.NDArray[np.int64]:
     if unknown is not None:
         raise KeyError(f"item_ids: {unknown!r} is no candidate")
     return np.array([row_of[one] for one in ids], np.int64)
+
+
+def share_layers(one: Any, other: Any) -> bool:
+    """Whether two models have layers in common; Keras saves these with the first alone."""
+    return bool({id(part) for part in (one, *one.submodules)}
+                & {id(part) for part in (other, *other.submodules)})
+
+
+def copied(model: Any) -> Any:
+    """A model that answers the same and shares nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        return tf.keras.models.load_model(f"{folder}/model.keras", compile=False, safe_mode=False)

@@ -68,7 +68,8 @@ class FactorizedBottomK(Factorized):
         query_embeddings, true_candidate_embeddings : tensor (n, dim)
         true_candidate_ids : tensor (n,) or (n, 1), optional
             Looked for among the ids that the layer retrieves. Without them the score of the true
-            candidate decides: it is among the k furthest if fewer than k have a larger one.
+            candidate decides: it is among the k furthest if fewer than k have a larger one. Of
+            more than n the first count: TFRS's task gives those of further negatives as well.
         sample_weight : tensor (n,) or (n, 1), optional
 
         Raises
@@ -78,7 +79,11 @@ class FactorizedBottomK(Factorized):
         """
         scores, ids = self._candidates(query_embeddings, k=max(self._ks))
         if true_candidate_ids is not None:
-            true_ids = tf.reshape(tf.convert_to_tensor(true_candidate_ids), [-1, 1])
+            n = tf.shape(scores)[0]
+            true_ids = tf.reshape(tf.convert_to_tensor(true_candidate_ids), [-1, 1])[:n]
+            if tf.executing_eagerly() and len(true_ids) < n:
+                raise ValueError(f"true_candidate_ids: expected {n} or more, one a query, got "
+                                 f"{len(true_ids)}")
             matches = (same_ids(ids, true_ids, "true_candidate_ids")
                        & ~tf.math.is_nan(scores))
             hits = [tf.reduce_any(matches[:, :k], axis=1, keepdims=True) for k in self._ks]

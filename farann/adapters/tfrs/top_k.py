@@ -69,8 +69,9 @@ class FurthestTopK(TopK):
         ----------
         queries : tensor (n_queries, dim)
             Or whatever the query model takes.
-        exclusions : tensor (n_queries, n_exclusions)
-            Identifiers to leave out, for each query. Unknown ones are ignored.
+        exclusions : tensor (n_queries, n_exclusions) or ragged (n_queries, None)
+            Identifiers to leave out, for each query. Unknown ones are ignored. Layers that run in
+            TensorFlow alone are compiled anew for each Python list: give tensors or arrays.
         k : int, optional
             In the place of the layer's own number.
 
@@ -80,6 +81,10 @@ class FurthestTopK(TopK):
             As from a call of the layer; padded where fewer than k candidates are left.
         """
         k = self._checked_k(k)
+        real = None
+        if isinstance(exclusions, tf.RaggedTensor):
+            real = tf.sequence_mask(exclusions.row_lengths())
+            exclusions = exclusions.to_tensor()
         exclusions = tf.convert_to_tensor(exclusions)
         if exclusions.shape.rank not in (2, None):
             raise ValueError("exclusions: expected shape (n_queries, n_exclusions), "
@@ -90,8 +95,8 @@ class FurthestTopK(TopK):
         if identifiers.shape.rank == 1:
             raise ValueError("queries: expected some, (n_queries, dim), as exclusions are for each "
                              "of them, got a single one, (dim,)")
-        excluded = tf.reduce_any(same_ids(identifiers[:, :, None], exclusions[:, None, :],
-                                          "exclusions"), axis=-1)
+        same = same_ids(identifiers[:, :, None], exclusions[:, None, :], "exclusions")
+        excluded = tf.reduce_any(same if real is None else same & real[:, None, :], axis=-1)
         # Infinity marks them: no finite penalty is below every score.
         lowest = tf.constant(-np.inf, scores.dtype)
         kept = tf.where(excluded | tf.math.is_nan(scores), lowest, scores)

@@ -126,7 +126,7 @@ void keys_of_panels(void) {
 
 /* The smallest and the largest of each coordinate; and no row's key is above that of a corner. */
 void boxes(void) {
-    const int64_t n = number(1, 70), dim = number(1, 40);
+    const int64_t n = number(1, 70), dim = number(1, 150);
     const int metric = (int)number(0, 1); /* what is not above 0 is not after a division */
     const double sign = number(0, 1) ? 1.0 : -1.0;
     int64_t *positions;

@@ -1,34 +1,20 @@
-"""Furthest retrieval for Keras-RS, on Keras 3 with TensorFlow, JAX or PyTorch.
-
-The layers are `keras_rs.layers.Retrieval` layers that return scores in descending order, larger
-meaning further: negated dot products.
-"""
+"""Furthest retrieval: layers of `keras_rs.layers.Retrieval`."""
 
 from __future__ import annotations
 
-import importlib.util
 from abc import abstractmethod
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import keras
 import numpy as np
+from keras_rs.layers import Retrieval
 
 from farann._types import Float32Array
 from farann.adapters import id_arrays
 from farann.adapters.id_arrays import IdArray
 from farann.contract import checks
 from farann.index import Index
-
-for _name in ("keras", "keras_rs"):
-    if importlib.util.find_spec(_name) is None:
-        raise ModuleNotFoundError(
-            f"farann.adapters.keras_rs needs {_name}, which is not installed: "
-            "pip install keras-rs, and one of tensorflow, jax and torch", name=_name)
-
-import keras  # noqa: E402
-from keras_rs.layers import Retrieval  # noqa: E402
-
-__all__ = ["BruteForceFurthestRetrieval", "FurthestRetrieval"]
 
 Tensor = Any
 

