@@ -14,18 +14,21 @@ void best(void) {
     farann_best_scores noted = {NEW(float, k), k, 0};
     farann_topk top = {heap, k, 0};
     uint8_t *alive = number(0, 1) ? NEW(uint8_t, n_slots) : NULL;
+    int32_t *groups = number(0, 1) ? NEW(int32_t, n_slots) : NULL;
     int64_t *excluded = NEW(int64_t, 2), n_kept = 0, n_entries = 0;
     double *row_keys = NEW(double, n);
     const double margin = (double)number(0, 9);
     const int64_t never = 0;
     for (int64_t i = 0; alive && i < n_slots; i++) alive[i] = byte() % 4 != 0;
+    for (int64_t i = 0; groups && i < n_slots; i++) groups[i] = byte() % 4;
     excluded[0] = number(0, n_slots - 1);
     excluded[1] = excluded[0] + 1;
-    farann_filter filter = {alive, NULL, {0}};
+    farann_filter filter = {alive, NULL, {0}, groups, 2};
     farann_id_set_fill(&filter.excluded, excluded, 2, NEW(uint32_t, farann_id_set_room(2)));
     const farann_block block = {0, NULL, NULL, NULL, n_slots};
     for (int64_t i = 0; i < n; i++) {
-        const int allowed = i != excluded[0] && i != excluded[1] && (!alive || alive[i]);
+        const int allowed = i != excluded[0] && i != excluded[1] && (!alive || alive[i]) &&
+                            (!groups || groups[i] != 2);
         CHECK(farann_filter_allows(&filter, i) == allowed);
         row_keys[i] = (double)small();
         list.scores[i] = (float)row_keys[i];
@@ -40,6 +43,25 @@ void best(void) {
     CHECK(top.count == (k < n_entries ? k : n_entries));
     for (int64_t i = 0; i < top.count; i++)
         CHECK(heap[i].key == entries[i].key && heap[i].id == entries[i].id);
+    /* Below a ceiling only those that are surely below it are among the best. */
+    farann_candidates below = candidates(n);
+    farann_best_scores sure_ones = {NEW(float, k), k, 0};
+    const double ceiling = (double)small(), sure = ceiling - (double)number(0, 3);
+    int64_t n_sure = 0;
+    for (int64_t i = 0; i < n; i++) {
+        below.scores[i] = (float)row_keys[i];
+        below.slots[i] = i;
+    }
+    below.count = n;
+    farann_candidates_admit_below(&below, 0, &block, &filter, &sure_ones, margin, sure, ceiling);
+    for (int64_t i = 0; i < below.count; i++)
+        CHECK((double)below.scores[i] <= ceiling && farann_filter_allows(&filter, below.slots[i]));
+    for (int64_t i = 0; i < n_entries; i++) {
+        if (!(entries[i].key < sure) || n_sure == k) continue;
+        CHECK(n_sure < sure_ones.count && (double)sure_ones.scores[n_sure] == entries[i].key);
+        n_sure++;
+    }
+    CHECK(n_sure == sure_ones.count);
     /* What is admitted has all that could be among these, and nothing that is filtered out. */
     list.count = n;
     farann_candidates_admit(&list, 0, &block, &filter, &noted, margin);
