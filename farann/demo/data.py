@@ -24,6 +24,7 @@ MOVIELENS = "recbole"
 FASHION = "dataset-fashion-mnist"  # a package of Debian
 COMMON = 3_000
 
+_FILMS = Path("share", "datasets", "ml-100k")
 _FASHION_PARTS = Path("share", "datasets", "fashion-mnist")
 _GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
              "bag", "ankle boot")
@@ -144,15 +145,21 @@ def load_digits() -> Pictures:
 
 
 def load_films() -> Films | str:
-    """Read MovieLens 100K from the package that brings it, or say why it can't be read.
+    """Read MovieLens 100K from the package that brings it, or where ``make demo`` put its files, or
+    say why it can't be read.
 
     The ratings are GroupLens Research's (https://grouplens.org/datasets/movielens/100k/), for
     research use and not to be passed on, so they are no part of farann.
     """
-    files = _files_of(MOVIELENS)
-    if isinstance(files, str):
-        return files
-    found = {file.name: file for file in files if file.parent.name == "ml-100k"}
+    folder = Path(sys.prefix) / _FILMS
+    if folder.exists():
+        files = list(folder.iterdir())
+    else:
+        installed = _files_of(MOVIELENS)
+        if isinstance(installed, str):
+            return installed
+        files = [file for file in installed if file.parent.name == "ml-100k"]
+    found = {file.name: file for file in files}
     if not {"ml-100k.inter", "ml-100k.item"} <= set(found):
         return f"the package {MOVIELENS} is not the one expected"
     names = {row[0]: f"{row[1]} ({row[2]})" for row in _table(found["ml-100k.item"])}
