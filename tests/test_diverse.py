@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import diverse_oracle as oracle
 import inside
 import numpy as np
@@ -273,7 +275,8 @@ def test_bad_ids_to_begin_with_are_told_by_the_name_of_their_argument(
     for name, many in (("start", False), ("first", True)):
         for bad, error in ((99 if names is None else "z", KeyError), (0.5, TypeError)):
             with pytest.raises(error, match=f"^\\W?{name}: "):
-                index.select_diverse(2, **{name: [bad] if many else bad})
+                given: dict[str, Any] = {name: [bad] if many else bad}
+                index.select_diverse(2, **given)
     with pytest.raises(ValueError, match="^start: expected an id that may be chosen"):
         ids = names if names is not None else [0, 1, 2]
         index.select_diverse(2, start=ids[0], allowed=ids[1:])
