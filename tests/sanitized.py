@@ -34,7 +34,7 @@ TESTS = {
     "address": [
         "exact", "kernels", "ties", "single", "codes", "cascade", "certificate", "code_files",
         "absurd_codes", "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
-        "relative_codes", "diverse", "row_types",
+        "relative_codes", "diverse", "row_types", "groups", "nearest_beyond", "merging",
     ],
     "thread": ["concurrency"],
 }
