@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     edge.add_argument("--out", type=Path, default=RESULTS.with_name("edge.jsonl"))
     diverse = commands.add_parser("diverse", help="choosing rows that cover all others")
     diverse.add_argument("--k", default="200,1000", metavar="N,...", help="default: %(default)s")
-    diverse.add_argument("--data", metavar="NAMES", help="default: two with outliers, one without")
+    diverse.add_argument("--data", metavar="NAMES", help="default: two with outliers, two without")
     diverse.add_argument("--only", metavar="NAMES", help="libraries, by their names in the table")
     diverse.add_argument("--max-rows", type=int, metavar="N", help="use the first N rows only")
     diverse.add_argument("--limit", type=float, default=30.0, metavar="S",
@@ -294,7 +294,13 @@ def _diverse(arguments: argparse.Namespace) -> None:
         for one in diverse.selections(name, rows, ks, arguments.limit, _names(arguments.only)):
             found.append(one)
             log.write("diverse", **one._asdict())
+        for k in ks:
+            print(f"{name}: of the distances to {k:,} picks {diverse.evaluated(rows, k):.0%} "
+                  "are computed")
+        print("{}: the diameter is {:.6g}, after {:.2f} s".format(name, *diverse.diameter(rows)))
     print(diverse.table(found))
+    if arguments.only:
+        return
     words = datasets.load("glove-cosine", arguments.cache, arguments.max_rows)
     for diversity in (0.3, 0.5):
         shares = diverse.found_in_pools(words.rows()[: diverse.MMR_ROWS], words.queries()[:50],

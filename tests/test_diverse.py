@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import diverse_oracle as oracle
 import inside
 import numpy as np
@@ -263,3 +265,18 @@ def test_the_next_pick_is_the_row_furthest_from_the_picks() -> None:
             assert found.ids[0, 0] == picks.ids[n]
             if n > 1:
                 assert_same_bits(found.scores[0], picks.scores[n : n + 1])
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b", "c"]])
+def test_bad_ids_to_begin_with_are_told_by_the_name_of_their_argument(
+        names: list[str] | None) -> None:
+    index = farann.Index()
+    index.add(np.eye(3), ids=names)
+    for name, many in (("start", False), ("first", True)):
+        for bad, error in ((99 if names is None else "z", KeyError), (0.5, TypeError)):
+            with pytest.raises(error, match=f"^\\W?{name}: "):
+                given: dict[str, Any] = {name: [bad] if many else bad}
+                index.select_diverse(2, **given)
+    with pytest.raises(ValueError, match="^start: expected an id that may be chosen"):
+        ids = names if names is not None else [0, 1, 2]
+        index.select_diverse(2, start=ids[0], allowed=ids[1:])

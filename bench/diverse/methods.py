@@ -77,6 +77,20 @@ def _rdkit(rows: Floats, k: int, start: int) -> Positions:
     return np.array(list(picked), np.int64)
 
 
+def _pyversity(strategy: str) -> Method:
+    """Rows without relevance: under MMR those of farthest-point sampling by cosines."""
+
+    def select(rows: Floats, k: int, start: int) -> Positions:
+        import pyversity
+
+        relevance = np.zeros(len(rows), np.float32)
+        relevance[start] = 1.0
+        found = pyversity.diversify(rows, relevance, k, strategy=strategy, diversity=1.0)
+        return np.asarray(found.indices, np.int64)
+
+    return select
+
+
 METHODS: dict[str, tuple[str, Method]] = {
     "farann": ("farann", _farann),
     "numpy GEMV": ("numpy", _numpy),
@@ -85,7 +99,13 @@ METHODS: dict[str, tuple[str, Method]] = {
     "fpsample buckets": ("fpsample", _fpsample_buckets),
     "skmatter FPS": ("skmatter", _skmatter),
     "RDKit MaxMin": ("rdkit", _rdkit),
+    "pyversity MMR": ("pyversity", _pyversity("mmr")),
+    "pyversity MSD": ("pyversity", _pyversity("msd")),
+    "pyversity SSD": ("pyversity", _pyversity("ssd")),
+    "pyversity DPP": ("pyversity", _pyversity("dpp")),
 }
+# What begins with another row, or chooses by something else than the distance to the nearest pick.
+OTHER_PICKS = {"fpsample buckets", "pyversity MSD", "pyversity SSD", "pyversity DPP"}
 
 
 # What its k-d tree takes.

@@ -10,11 +10,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import farann
+from farann import _core
+from farann.diverse.greedy import snapshot_of
 
 from .methods import Floats, available, radius
 
-# Data sets of the suite: two with outliers, one whose rows have one length.
-DATA = ("fashion-mnist-l2", "glove-cosine", "equal-norm-cosine")
+# Data sets of the suite: two with outliers, two whose rows have one length.
+DATA = ("fashion-mnist-l2", "glove-cosine", "equal-norm-cosine", "sentences-cosine")
 POOLS = (20, 100, 1000)
 MMR_ROWS = 100_000
 
@@ -57,6 +59,29 @@ def selections(name: str, rows: Floats, ks: Sequence[int], limit: float,
             done = len(picks) == k
             yield Selected(name, method, k, per_pick * k, not done,
                            radius(rows, picks) if done else float("nan"))
+
+
+def evaluated(rows: Floats, k: int) -> float:
+    """The share of the distances of all rows to k - 1 picks that a selection computes."""
+    index = farann.Index()
+    index.add(rows)
+    store = index._store
+    assert store is not None
+    snapshot = snapshot_of(store, index._isa)
+    task = _core.Greedy(snapshot, _core.Filter(snapshot), np.zeros(1, np.int64), k - 1)
+    task.run(k - 1)
+    return sum(task.did()) / (len(rows) * (k - 1))
+
+
+def diameter(rows: Floats) -> tuple[float, float]:
+    """The diameter of rows, and the CPU seconds that it took in an index that was built."""
+    index = farann.Index(threads=1)
+    index.add(rows)
+    index.build()
+    with threadpool_limits(1):
+        began = time.process_time()
+        distance = index.diameter()[0]
+        return distance, time.process_time() - began
 
 
 def found_in_pools(rows: Floats, queries: Floats, diversity: float, k: int = 10) -> list[float]:

@@ -77,7 +77,7 @@ def slot_of(store: Store | None, start: Any) -> int | None:
         if isinstance(start, str):
             raise ValueError(f"start: expected 'centroid' or an id, got {start!r}")
         start = checks.to_int("start", start, 0)
-    return int(known_slots(store, [start])[0])
+    return int(known_slots(store, [start], "start")[0])
 
 
 def _run(task: _core.Greedy, k: int, progress: Progress) -> int:

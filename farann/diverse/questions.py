@@ -283,7 +283,7 @@ class DiverseQuestions(PairQuestions):
         filters.check_owner(self, allowed)
         store = self._store
         begin = greedy.slot_of(store, start)
-        before = known_slots(store, [] if first is None else first)
+        before = known_slots(store, [] if first is None else first, "first")
         if store is None or len(store) == 0:
             return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
         snapshot = greedy.snapshot_of(store, self._isa)
@@ -294,7 +294,7 @@ class DiverseQuestions(PairQuestions):
             mask[slots] = 1
             chosen = _core.Filter(snapshot, mask)
         if begin is not None and begin not in slots:
-            raise ValueError(f"start: expected an id that may be chosen, got {start}")
+            raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
         selection = greedy.select(store, snapshot, chosen, slots, greedy.Choice(
             k=most or len(store), start=begin, first=np.unique(before), radius=limit,
             progress=checks.to_progress(progress)))

@@ -61,16 +61,16 @@ def listed(store: Store, name: str, value: Any, n_queries: int,
     return numbers(store, packed(name, texts)), np.array(offsets, np.int64)
 
 
-def known_slots(store: Store | None, ids: Ids) -> Int64Array:
+def known_slots(store: Store | None, ids: Ids, name: str = "ids") -> Int64Array:
     """Slots of ids that must be there."""
-    wanted = checked(store, "ids", ids, single=True)
+    wanted = checked(store, name, ids, single=True)
     found = numbers(store, wanted)
     slots = np.full(len(found), -1) if store is None else store.slots_of(found)
     unknown = np.flatnonzero(slots < 0)
     if len(unknown):
         first = int(unknown[0])
         what = repr(wanted.text(first)) if isinstance(wanted, Strings) else wanted[first]
-        raise KeyError(f"ids: {what} is not in the index")
+        raise KeyError(f"{name}: {what} is not in the index")
     return slots
 
 
