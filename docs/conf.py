@@ -48,6 +48,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "capture_repr": (),
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
     "reset_modules": (),

@@ -15,17 +15,14 @@ import farann
 pictures, labels = load_digits(return_X_y=True)
 vectors = pictures.astype(np.float32)
 index = farann.Index(metric="cosine")
-index.add(vectors)
+index.add(vectors, groups=labels)
 
 # %%
-# One batch a class. The furthest row of all would be an *easy* negative.
+# One call each: ``within`` looks at the rows of a query's own class, ``outside`` at all others. The furthest row of
+# all would be an *easy* negative.
 
-positives = np.empty(len(vectors), np.int64)
-negatives = np.empty(len(vectors), np.int64)
-for digit in range(10):
-    members = np.flatnonzero(labels == digit)
-    positives[members] = index.search_furthest(vectors[members], k=1, allowed=members).ids[:, 0]
-    negatives[members] = index.search_nearest(vectors[members], k=1, exclude=members).ids[:, 0]
+positives = index.search_furthest(vectors, k=1, within=labels).ids[:, 0]
+negatives = index.search_nearest(vectors, k=1, outside=labels).ids[:, 0]
 easy = index.search_furthest(vectors, k=1).ids[:, 0]
 
 # %%
