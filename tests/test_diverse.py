@@ -13,6 +13,8 @@ from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_f
 from numpy.testing import assert_array_equal
 
 import farann
+from farann import _core
+from farann.diverse import greedy
 
 METRICS = reference.METRICS
 KINDS = sorted(DATA)
@@ -280,3 +282,17 @@ def test_bad_ids_to_begin_with_are_told_by_the_name_of_their_argument(
     with pytest.raises(ValueError, match="^start: expected an id that may be chosen"):
         ids = names if names is not None else [0, 1, 2]
         index.select_diverse(2, start=ids[0], allowed=ids[1:])
+
+
+def test_equal_rows_are_compared_a_few_times_only() -> None:
+    rows, picked = np.ones((6000, 4), np.float32), 9
+    index = index_of(rows, "l2")
+    store = index._store
+    assert store is not None
+    snapshot = greedy.snapshot_of(store, index._isa)
+    task = _core.Greedy(snapshot, _core.Filter(snapshot), np.zeros(1, np.int64), picked)
+    assert task.run(picked) == picked
+    # All need exact keys, as bounds are a little above: some dozens are found by looks at all
+    # rows in front, the others by the heap.
+    assert len(rows) < task.did()[1]
+    assert task.did()[2] < 40 * len(rows)
