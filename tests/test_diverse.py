@@ -13,8 +13,6 @@ from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_f
 from numpy.testing import assert_array_equal
 
 import farann
-from farann import _core
-from farann.diverse import greedy
 
 METRICS = reference.METRICS
 KINDS = sorted(DATA)
@@ -286,11 +284,7 @@ def test_bad_ids_to_begin_with_are_told_by_the_name_of_their_argument(
 
 def test_equal_rows_are_compared_a_few_times_only() -> None:
     rows, picked = np.ones((6000, 4), np.float32), 9
-    index = index_of(rows, "l2")
-    store = index._store
-    assert store is not None
-    snapshot = greedy.snapshot_of(store, index._isa)
-    task = _core.Greedy(snapshot, _core.Filter(snapshot), np.zeros(1, np.int64), picked)
+    task = inside.selection_of(index_of(rows, "l2"), picked)
     assert task.run(picked) == picked
     # All need exact keys, as bounds are a little above: some dozens are found by looks at all
     # rows in front, the others by the heap.
