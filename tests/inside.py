@@ -22,6 +22,7 @@ import farann.adapters.posneg.retrieval as retrieval
 import farann.adapters.ray.building as sharding
 import farann.cli.commands as commands
 import farann.contract.arrow as arrow
+import farann.diverse.greedy as greedy
 import farann.diverse.mmr as mmr
 import farann.io.container as container
 import farann.io.files as files
@@ -155,6 +156,13 @@ def force_level(level: str) -> None:
 def work_of(task: core.Task) -> farann.SearchStats:
     """What a task did."""
     return farann.SearchStats(1, *task.did())
+
+
+def selection_of(index: farann.Index, most: int) -> core.Greedy:
+    """A selection of so many rows after the row in slot 0."""
+    store = store_of(index)
+    snapshot = greedy.snapshot_of(store, index._isa)
+    return core.Greedy(snapshot, core.Filter(snapshot), np.zeros(1, np.int64), most)
 
 
 # ---- indexes ----

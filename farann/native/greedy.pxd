@@ -1,20 +1,12 @@
 """Greedy selection: each time the row whose smallest key over those chosen before is largest."""
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport farann_kernels
 from farann.native.picks cimport Picks
-from farann.native.row_order cimport Bounded
+from farann.native.row_order cimport Bounded, RowState
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
-
-
-cdef struct RowState:
-    double bound    # the smallest key over the picks before `met` is at most this
-    double others   # keys for picks outside `chunk` are at least this, less what bounds are off
-    int32_t met
-    int32_t chunk   # the picks of which one is the nearest, or EXACT, or UNKNOWN
-    bint is_out     # not to be chosen
 
 
 cdef class Greedy:
@@ -39,6 +31,8 @@ cdef class Greedy:
     # `last`, and all others don't.
     cdef Bounded *front
     cdef int64_t n_front, most_front
+    cdef int64_t *heap      # their places, the first one's first, while many get exact keys
+    cdef int64_t n_heap
     cdef float *front_panels
     cdef float *front_bias
     cdef Bounded last
@@ -50,15 +44,14 @@ cdef class Greedy:
     cdef readonly bint finished
     cdef double radius
     cdef bint has_radius
-    cdef int64_t n_scored, n_exact
+    cdef int64_t n_scored, n_exact, n_compared
 
     cdef int allocate(self) except -1
     cdef void pick(self, int64_t count) noexcept nogil
     cdef int64_t next_pick(self) noexcept nogil
     cdef void take(self, const float *row) noexcept nogil
-    cdef int64_t first_in_front(self) noexcept nogil
+    cdef int64_t first_in_front(self, int64_t n_settled) noexcept nogil
     cdef void settle(self, int64_t slot) noexcept nogil
-    cdef void meet(self, int64_t slot, int64_t chunk, double low_bound) noexcept nogil
     cdef void meet_last(self) noexcept nogil
     cdef void make_front(self) noexcept nogil
     cdef int64_t gather(self, double floor, int64_t *n_ready) noexcept nogil

@@ -16,7 +16,9 @@ from libc.string cimport memcpy
 from farann.native.kernels cimport *
 from farann.native.picks cimport Picks
 from farann.native.process cimport NEVER, CancelFlag
-from farann.native.row_order cimport Bounded, goes_before, largest_but, put_first
+from farann.native.row_order cimport (
+    EXACT, UNKNOWN, Bounded, RowState, goes_before, largest_but, make_heap, meet, put_first,
+    sift_down)
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
@@ -35,11 +37,8 @@ cdef enum:
     ENOUGH_SHARE = 8
     # Bounds that are looked at to find one that so many rows are above.
     SAMPLE = 4096
-
-cdef enum:
-    EXACT = -1    # the bound is the key
-    UNKNOWN = -2  # any pick may be the nearest
-
+    # Exact keys for one pick, after which rows in front are kept as a heap.
+    FEW = 8
 
 @cython.no_gc
 cdef class Greedy:
@@ -103,6 +102,7 @@ cdef class Greedy:
         self.sample = <double *>self.scratch.allocate(SAMPLE, sizeof(double), False)
         self.most_front = max(FRONT_BYTES // (4 * self.dim) // width, 1) * width
         self.most_front = min(self.most_front, <int64_t>MOST_FRONT)
+        self.heap = <int64_t *>self.scratch.allocate(self.most_front, sizeof(int64_t), False)
         self.block = min(self.most_front, <int64_t>BLOCK)
         block = self.block + width
         front = self.most_front + width
@@ -143,8 +143,8 @@ cdef class Greedy:
             scores[i] = <float>farann_score(self.snapshot.metric, self.keys[i], 1.0)
 
     def did(self):
-        """Pairs of rows that were scored in float32, and by exact keys."""
-        return self.n_scored, self.n_exact
+        """Pairs of rows that were scored in float32, and by exact keys; rows compared in front."""
+        return self.n_scored, self.n_exact, self.n_compared
 
     # ---- choosing ----
 
@@ -172,30 +172,44 @@ cdef class Greedy:
 
     cdef int64_t next_pick(self) noexcept nogil:
         """The slot of the row to choose now; -1: there is none, or the search was given up."""
-        cdef int64_t at
+        cdef int64_t at, n_settled = 0
         cdef Bounded *first
         while farann_load(self.given_up) == 0:
-            at = self.first_in_front()
+            at = self.first_in_front(n_settled)
             if at < 0 or not goes_before(&self.front[at], &self.last):
                 if self.finished:
                     return -1
                 self.make_front()
+                n_settled = 0
                 continue
             first = &self.front[at]
             if self.rows[first.slot].chunk == EXACT:
                 return first.slot
             self.settle(first.slot)
             first.bound = self.rows[first.slot].bound
+            n_settled += 1
         return -1
 
-    cdef int64_t first_in_front(self) noexcept nogil:
-        """Where in front the first row is that may be chosen; -1: nowhere."""
+    cdef int64_t first_in_front(self, int64_t n_settled) noexcept nogil:
+        """Where in front the first row is that may be chosen; -1: nowhere.
+
+        Since this pick was asked for, so many of those that were first got exact keys.
+        """
         cdef int64_t i, best = -1
+        if n_settled > FEW:
+            sift_down(self.front, self.heap, self.n_heap, 0)
+            return self.heap[0]
+        self.n_heap = 0
         for i in range(self.n_front):
             if self.rows[self.front[i].slot].is_out:
                 continue
             if best < 0 or goes_before(&self.front[i], &self.front[best]):
                 best = i
+            self.heap[self.n_heap] = i
+            self.n_heap += 1
+        self.n_compared += self.n_front
+        if n_settled == FEW:
+            make_heap(self.front, self.heap, self.n_heap)
         return best
 
     cdef void settle(self, int64_t slot) noexcept nogil:
@@ -211,21 +225,6 @@ cdef class Greedy:
             key = self.picks.least_key(vector, 0, n)
             self.n_exact += n
         row.bound, row.others, row.chunk = key, INFINITY, EXACT
-
-    cdef void meet(self, int64_t slot, int64_t chunk, double bound) noexcept nogil:
-        """Note that a row has at most this key for picks of a chunk, and a bound that is tight."""
-        cdef RowState *row = &self.rows[slot]
-        if bound < row.bound:
-            if row.chunk == UNKNOWN:
-                row.others = -INFINITY if row.bound < INFINITY else INFINITY
-            elif row.chunk != chunk:
-                row.others = min(row.others, row.bound)
-            row.bound, row.chunk = bound, <int32_t>chunk
-        elif row.chunk == EXACT:
-            if bound - self.picks.off < row.bound:
-                row.chunk = UNKNOWN
-        elif row.chunk != chunk:
-            row.others = min(row.others, bound)
 
     # ---- in front ----
 
@@ -255,9 +254,9 @@ cdef class Greedy:
                 if row.chunk == EXACT:
                     row.bound = min(row.bound, key)
                 else:
-                    self.meet(slot, chunk, key)
+                    meet(row, chunk, key, self.picks.off)
             else:
-                self.meet(slot, chunk, -self.best[i])
+                meet(row, chunk, -self.best[i], self.picks.off)
             row.met = <int32_t>(at + 1)
             self.front[i].bound = row.bound
 
@@ -384,7 +383,7 @@ cdef class Greedy:
             self.n_scored += n * (end - first)
             any_above = False
             for i in range(n):
-                self.meet(slots[i], chunk, -self.best[i])
+                meet(&self.rows[slots[i]], chunk, -self.best[i], self.picks.off)
                 self.rows[slots[i]].met = max(self.rows[slots[i]].met, <int32_t>end)
                 any_above |= self.rows[slots[i]].bound > floor
             first = end

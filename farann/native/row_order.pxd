@@ -1,6 +1,7 @@
 """Rows by bounds on their keys: the largest first, of equal ones the smallest id."""
 
-from libc.stdint cimport int64_t
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t
 
 
 cdef struct Bounded:
@@ -9,9 +10,39 @@ cdef struct Bounded:
     int64_t slot
 
 
+cdef enum:
+    EXACT = -1    # the bound is the key
+    UNKNOWN = -2  # any pick may be the nearest
+
+
+cdef struct RowState:
+    double bound    # the smallest key over the picks before `met` is at most this
+    double others   # keys for picks outside `chunk` are at least this, less what bounds are off
+    int32_t met
+    int32_t chunk   # the picks of which one is the nearest, or EXACT, or UNKNOWN
+    bint is_out     # not to be chosen
+
+
 cdef inline bint goes_before(const Bounded *a, const Bounded *b) noexcept nogil:
     return a.bound > b.bound or (a.bound == b.bound and a.id < b.id)
 
 
+cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) noexcept nogil:
+    """Note that a row has at most this key for picks of a chunk, and a bound that is tight."""
+    if bound < row.bound:
+        if row.chunk == UNKNOWN:
+            row.others = -INFINITY if row.bound < INFINITY else INFINITY
+        elif row.chunk != chunk:
+            row.others = min(row.others, row.bound)
+        row.bound, row.chunk = bound, <int32_t>chunk
+    elif row.chunk == EXACT:
+        if bound - off < row.bound:
+            row.chunk = UNKNOWN
+    elif row.chunk != chunk:
+        row.others = min(row.others, bound)
+
+
 cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil
+cdef void make_heap(const Bounded *rows, int64_t *heap, int64_t n) noexcept nogil
+cdef void sift_down(const Bounded *rows, int64_t *heap, int64_t n, int64_t at) noexcept nogil
 cdef double largest_but(double *values, int64_t n, int64_t m) noexcept nogil
