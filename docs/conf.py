@@ -5,8 +5,11 @@ from pathlib import Path
 
 import farann
 
-sys.path.insert(0, str(Path(__file__).parent))
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 import figures
+
+from bench import report
 
 project = "farann"
 author = "The farann developers"
@@ -38,8 +41,10 @@ html_static_path = ["_static"]
 html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.svg",
                       "sidebar_hide_name": True}
 
-# Drawn anew by each build, from what farann answers.
-figures.draw(Path(__file__).parent / "figures")
+# Drawn anew by each build, from what farann answers, and from what the benchmark measured.
+figures.draw(DOCS / "figures")
+report.write(DOCS / "results.jsonl", DOCS / "_extra" / "benchmark-plots.html")
+html_extra_path = ["_extra"]
 
 # Each script of the gallery runs; one that fails ends the build.
 sphinx_gallery_conf = {
