@@ -126,6 +126,8 @@ def large(folder: Path, rows: int, shards: int, note: Callable[..., None]) -> No
     for path, n in ((uri / "shards" / "00000.farann", rows // shards),
                     (folder / "small-4" / "shards" / "00000.farann", SMALL // 4),
                     (folder / "small-1" / "shards" / "00000.farann", SMALL)):
+        if not path.exists():
+            continue  # "compare" makes the small ones
         shard = [farann.Index.load(path, mmap=True)]
         singles = cycle(queries[:, np.newaxis])
         note("shard", rows=n, batch=1,
