@@ -120,6 +120,7 @@ def test_groups_live_as_rows_do(rng: np.random.Generator, tmp_path: Path) -> Non
         assert index.groups(living.ids[:5]).tolist() == living.labels[:5].tolist()
         living.index = index
         living.check(rng, living.rows[:4])
+        assert len(index.add(living.rows[:0], groups=[])) == 0
     # A group without rows is forgotten by the next build, and may come back.
     gone = living.ids[living.labels == 2**62]
     index.remove(gone)

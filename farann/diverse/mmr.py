@@ -64,7 +64,7 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
         found = nearest.ids[i][nearest.ids[i] >= 0]
         if len(found) == 0:
             return
-        own = source._replace(row_filters=source.row_filters.of(np.array([i]), n))
+        own = source._replace(row_filters=source.row_filters.of(np.array([i])))
         # A value may be too large for float32.
         with ieee_arithmetic(), np.errstate(over="ignore"):
             ranker = _Ranker(own, queries[i], diversity, source.store.slots_of(found), flag)
@@ -106,7 +106,7 @@ def next_picks(source: Source, queries: Float32Array, picked: Int64Array, vector
     def answer(i: int, flag: _core.CancelFlag) -> None:
         if nearest.ids[i, 0] < 0:
             return
-        own = source._replace(row_filters=source.row_filters.of(np.array([i]), n))
+        own = source._replace(row_filters=source.row_filters.of(np.array([i])))
         slots = store.slots_of(picked[i])
         with ieee_arithmetic():
             ranker = _Ranker(own, queries[i], diversity, store.slots_of(nearest.ids[i]), flag,

@@ -111,14 +111,12 @@ cdef class CodePass:
         if rows.squares != NULL:
             rows.squares += start
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
-        tile.codes = self.coded.whole_tile
         while at < self.pruning.n_active and not self.batch.stopped():
             count, n_coded = min(width, self.pruning.n_active - at), 0
             for i in range(count):
                 self.candidates.members[i] = self.pruning.active[at + i]
                 n_coded += self.batch.queries[self.candidates.members[i]].coded
-            self.batch.kernels.gather_codes(self.coded.whole_queries, self.candidates.members,
-                                            count, groups, self.coded.whole_tile)
+            tile.codes = self.coded.gather(self.candidates.members, count, True)
             self.code_scan.set_whole_thresholds(count)
             self.batch.kernels.scan_codes_i8(&rows, 0, n, &tile, self.candidates.tile)
             self.code_scan.count_products(n * width, groups, count)

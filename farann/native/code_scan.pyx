@@ -70,12 +70,11 @@ cdef class CodeScan:
     cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
                                int64_t n) noexcept nogil:
         """Scan the block for a tile of any queries, the first `count` of the members."""
-        cdef const uint32_t *codes = self.coded.tile_codes
+        cdef const uint32_t *codes
         if width == 1:
             codes = self.coded.single_codes(self.candidates.members[0])
         else:
-            self.batch.kernels.gather_codes(self.coded.codes_of, self.candidates.members, count,
-                                            self.coded.codes.scanned.groups, self.coded.tile_codes)
+            codes = self.coded.gather(self.candidates.members, count, False)
         self.scan_code_tile(codes, width, count, start, n)
 
     cdef void take_block(self, int64_t start, int64_t n, int64_t n_tiles) noexcept nogil:
@@ -350,3 +349,11 @@ cdef class CodeScan:
                                                    self.candidates.admission_threshold(query),
                                                    self.batch.sign, False)
             farann_pass_thresholds_set(&self.pass_thresholds, i, &threshold)
+
+    cdef const uint32_t *take_whole_tile(self, int64_t first, int64_t count) noexcept nogil:
+        """Make some queries, from one on, a tile and the members; gives their whole codes."""
+        cdef int64_t i
+        for i in range(count):
+            self.candidates.members[i] = first + i
+        self.set_whole_thresholds(count)
+        return self.coded.gather(self.candidates.members, count, True)

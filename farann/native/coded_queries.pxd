@@ -31,6 +31,8 @@ cdef class CodedQueries:
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil
     cdef const uint32_t *whole_codes(self, int64_t i) noexcept nogil
     cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil
+    cdef const uint32_t *gather(self, const int64_t *queries, int64_t count,
+                                bint whole) noexcept nogil
     cdef void make_tiles(self) noexcept nogil
     cdef uint32_t *tile_of(self, int64_t first) noexcept nogil
     cdef void encode(self, int64_t i) noexcept nogil

@@ -69,6 +69,17 @@ cdef class CodedQueries:
         cdef int64_t most = self.batch.kernels.tile_groups
         return groups if width == 1 else width * ((groups + most - 1) // most * most)
 
+    cdef const uint32_t *gather(self, const int64_t *queries, int64_t count,
+                                bint whole) noexcept nogil:
+        """Make some queries a tile; gives its codes: those that are scanned, or `whole` ones."""
+        if whole and self.codes.has_pca_filter:
+            self.batch.kernels.gather_codes(self.whole_queries, queries, count, self.codes.groups,
+                                            self.whole_tile)
+            return self.whole_tile
+        self.batch.kernels.gather_codes(self.codes_of, queries, count, self.codes.scanned.groups,
+                                        self.tile_codes)
+        return self.tile_codes
+
     cdef void make_tiles(self) noexcept nogil:
         """Put queries as coded into tiles, in their order."""
         cdef int64_t first = 0, width = self.code_width, i

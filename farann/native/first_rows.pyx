@@ -90,9 +90,7 @@ cdef class FirstRows:
                 n_coded += self.batch.queries[first + i].coded
             tile.codes = self.coded.whole_queries + first * groups
             if width > 1:
-                tile.codes = self.coded.whole_tile
-                self.batch.kernels.gather_codes(self.coded.whole_queries, self.candidates.members,
-                                                count, groups, self.coded.whole_tile)
+                tile.codes = self.coded.gather(self.candidates.members, count, True)
             start = 0
             while start < n_rows:
                 n = min(max(start, FIRST_BLOCK), n_rows - start)

@@ -36,7 +36,6 @@ cdef class Greedy:
     cdef float *front_panels
     cdef float *front_bias
     cdef Bounded last
-    cdef bint has_front
     cdef double *sample
     cdef int64_t[::1] slots
     cdef double[::1] keys

@@ -1,6 +1,6 @@
 """The first coded rows, scored for all members of each set."""
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t
 
 from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
@@ -25,7 +25,6 @@ cdef class SetFirstRows:
 
     @staticmethod
     cdef SetFirstRows of(SetCenters centers, CodeScan code_scan, int64_t most, int64_t largest_set)
-    cdef const uint32_t *take_tile(self, int64_t first, int64_t count, bint whole) noexcept nogil
     cdef void score(self, const MemberSet *members) noexcept nogil
     cdef int64_t best_of(self, const MemberSet *members, int32_t *numbers) noexcept nogil
     cdef int64_t others_of(self, const MemberSet *members, int32_t *numbers) noexcept nogil

@@ -6,7 +6,7 @@ keys before the others, most of which then need none.
 
 cimport cython
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memcpy
 
 from farann.native.code_scan cimport WHOLE_CODES, CodeScan
@@ -49,28 +49,6 @@ cdef class SetFirstRows:
         self.rows = <Bounded *>self.batch.scratch.allocate(n, sizeof(Bounded), False)
         return self
 
-    cdef const uint32_t *take_tile(self, int64_t first, int64_t count, bint whole) noexcept nogil:
-        """Make some members a tile; gives its codes, of all coordinates or those that are scanned."""
-        cdef const uint32_t *given = self.coded.codes_of
-        cdef uint32_t *tile = self.coded.tile_codes
-        cdef int64_t i, groups = self.codes.scanned.groups
-        cdef Query *query
-        for i in range(count):
-            self.code_scan.candidates.members[i] = first + i
-        if whole and self.codes.has_pca_filter:
-            given, tile = self.coded.whole_queries, self.coded.whole_tile
-            groups = self.codes.groups
-            self.code_scan.set_whole_thresholds(count)
-        else:
-            for i in range(count):
-                query = &self.batch.queries[first + i]
-                self.code_scan.raise_pass_threshold(query, WHOLE_CODES, 0.0)
-                farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i,
-                                           &query.pass_threshold)
-        self.batch.kernels.gather_codes(given, self.code_scan.candidates.members, count, groups,
-                                        tile)
-        return tile
-
     cdef void score(self, const MemberSet *members) noexcept nogil:
         """Score the first rows for all members of a set by whole codes."""
         cdef int64_t first = members.first, count, width = self.coded.code_width
@@ -78,7 +56,7 @@ cdef class SetFirstRows:
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
         while first < members.end:
             count = min(width, members.end - first)
-            tile.codes = self.take_tile(first, count, True)
+            tile.codes = self.code_scan.take_whole_tile(first, count)
             self.batch.kernels.score_codes_i8(
                 &self.codes.hubs if self.codes.has_pca_filter else &self.codes.scanned, self.n, &tile,
                 self.scores + (first - members.first) * self.n)
@@ -135,12 +113,19 @@ cdef class SetFirstRows:
         cdef int64_t n_panels = self.codes.n_filled // FARANN_CODE_PANEL
         cdef int64_t first = members.first, count, width = self.coded.code_width, p, i
         cdef farann_coded_tile tile
+        cdef Query *query
         if not self.centers.can_weigh(members) or n_panels < SAMPLED_ROWS:
             return
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
         while first < members.end:
             count = min(width, members.end - first)
-            tile.codes = self.take_tile(first, count, False)
+            for i in range(count):
+                query = &self.batch.queries[first + i]
+                self.code_scan.candidates.members[i] = first + i
+                self.code_scan.raise_pass_threshold(query, WHOLE_CODES, 0.0)
+                farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i,
+                                           &query.pass_threshold)
+            tile.codes = self.coded.gather(self.code_scan.candidates.members, count, False)
             for p in range(SAMPLED_ROWS // FARANN_CODE_PANEL):
                 self.code_scan.take_block(n_panels * FARANN_CODE_PANEL // SAMPLED_ROWS * p
                                 * FARANN_CODE_PANEL, FARANN_CODE_PANEL, 1)

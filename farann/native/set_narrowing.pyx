@@ -48,16 +48,10 @@ cdef class SetNarrowing:
             self.is_in[i] = True
         rows.panels, rows.low_nibbles, rows.row_major = self.panels, NULL, NULL
         rows.inv_scales, rows.squares = self.inv_scales, NULL
-        tile.codes, tile.bars, tile.ahead = (
-            self.code_scan.coded.tile_codes, &self.code_scan.pass_thresholds, NULL)
+        tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
         while first < members.end:
             count = min(self.code_width, members.end - first)
-            for i in range(count):
-                self.code_scan.candidates.members[i] = first + i
-            self.code_scan.set_whole_thresholds(count)
-            self.batch.kernels.gather_codes(
-                self.code_scan.coded.codes_of, self.code_scan.candidates.members, count,
-                self.groups, self.code_scan.coded.tile_codes)
+            tile.codes = self.code_scan.take_whole_tile(first, count)
             self.batch.kernels.score_codes_i8(&rows, padded_n, &tile, self.scores)
             for i in range(count):
                 self.keep(members, first + i, self.scores + i * padded_n, start, numbers, n)

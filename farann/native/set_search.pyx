@@ -284,12 +284,10 @@ cdef class SetSearch:
             farann_pass_thresholds_set(&self.code_scan.pass_thresholds, i,
                                        &self.code_scan.nothing_passes)
         tile.bars, tile.ahead = &self.code_scan.pass_thresholds, NULL
-        tile.codes = self.coded.tile_codes
         if width == 1:
             tile.codes = self.coded.single_codes(self.active[first])
         else:
-            self.batch.kernels.gather_codes(self.coded.codes_of, self.active + first, count,
-                                            self.codes.scanned.groups, self.coded.tile_codes)
+            tile.codes = self.coded.gather(self.active + first, count, False)
         if by_scores:
             self.batch.kernels.score_codes_i8(&self.code_scan.block, n, &tile, self.scores)
         else:

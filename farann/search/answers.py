@@ -86,11 +86,13 @@ def _beyond(question: Question) -> BeyondHits:
     return batches.beyond(view.exact, chosen, question.queries, question.radii, question.threads)
 
 
-def keys_of(store: Store, isa: str, queries: Float32Array, ids: Int64Array, nearest: bool,
-            threads: int) -> Float64Array:
-    """The keys of the rows (n_queries, k) that queries found, -infinity where `ids` has -1."""
-    n, k = ids.shape
-    slots = store.slots_of(ids.ravel())
-    keys = batches.keys_of_found(store.view(isa).exact, queries, np.arange(n + 1) * k, slots,
-                                 nearest, threads)
-    return keys.reshape(n, k)
+def keys_of(store: Store, isa: str, queries: Float32Array, found: Hits | BeyondHits,
+            nearest: bool, threads: int) -> Float64Array:
+    """The keys of the rows that queries found, as their ids lie; -infinity where these are -1."""
+    if isinstance(found, Hits):
+        offsets = np.arange(len(queries) + 1) * found.ids.shape[1]
+    else:
+        offsets = found.offsets
+    keys = batches.keys_of_found(store.view(isa).exact, queries, offsets,
+                                 store.slots_of(found.ids.ravel()), nearest, threads)
+    return keys.reshape(found.ids.shape)

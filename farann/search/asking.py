@@ -86,7 +86,7 @@ class Asking(Contents):
             self._last_search = stats
             keys = None
             if return_keys:
-                keys = answers.keys_of(store, self._isa, vectors, hits.ids, nearest,
+                keys = answers.keys_of(store, self._isa, vectors, hits, nearest,
                                        self._threads_for(threads))
             hits = hits._replace(ids=store.named(hits.ids))
             hits = _mirrored(hits) if mirrored else hits

@@ -190,17 +190,16 @@ class RowFilters(NamedTuple):
         return (self.rows is not None and store.n_coded is None
                 and self.rows.count * _EXACT_BELOW <= store.n_slots)
 
-    def of(self, which: Int64Array, n_queries: int) -> RowFilters:
+    def of(self, which: Int64Array) -> RowFilters:
         """The same for some of the queries."""
         outside = None if self.outside is None else self.outside[which]
         if self.excluded is None:
             return self._replace(outside=outside)
         ids, offsets = self.excluded
-        lengths = np.diff(offsets)
-        mine = np.zeros(n_queries, np.bool_)
-        mine[which] = True
-        ends = np.concatenate([[0], np.cumsum(lengths[mine])]).astype(np.int64)
-        return self._replace(excluded=(ids[np.repeat(mine, lengths)], ends), outside=outside)
+        counts = offsets[which + 1] - offsets[which]
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = np.arange(ends[-1]) + np.repeat(offsets[which] - ends[:-1], counts)
+        return self._replace(excluded=(ids[places], ends), outside=outside)
 
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""
@@ -231,7 +230,7 @@ class RowFilters(NamedTuple):
         for which in np.split(order, ends[:-1]):
             rows = _rows_within(store, int(self.within[which[0]]), allowed)
             if rows.count:
-                part = self._replace(rows=rows, within=None).of(which, len(order))
+                part = self._replace(rows=rows, within=None).of(which)
                 parts.append((which, part))
         return parts
 

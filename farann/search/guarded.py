@@ -50,8 +50,7 @@ class Search(NamedTuple):
 
     def of(self, which: Int64Array) -> Search:
         """The same for some of the queries."""
-        return self._replace(queries=self.queries[which],
-                             row_filters=self.row_filters.of(which, len(self.queries)))
+        return self._replace(queries=self.queries[which], row_filters=self.row_filters.of(which))
 
 
 def top(guard: Guard, search: Search, rule: StopRule,

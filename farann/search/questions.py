@@ -11,7 +11,6 @@ from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
-from farann.runtime import batches
 from farann.search import answers, filters, plans
 from farann.search.filters import Filter, Filtering
 from farann.search.lookups import Lookups
@@ -242,7 +241,6 @@ class Questions(Lookups):
             store=store, isa=self._isa, queries=vectors, k=1, row_filters=row_filters,
             threads=threads, nearest=False, every_row=False, unfiltered=False, radii=radii))
         if return_keys:
-            exact, slots = store.view(self._isa).exact, store.slots_of(found.ids)
-            found = beyond_with_keys(found, batches.keys_of_found(
-                exact, vectors, found.offsets, slots, False, threads))
+            found = beyond_with_keys(found, answers.keys_of(
+                store, self._isa, vectors, found, False, threads))
         return found._replace(ids=store.named(found.ids))

@@ -106,7 +106,8 @@ class Groups:
             raise ValueError(f"{name}: expected at most {_MOST} different labels")
         grown = Groups(names)
         grown._numbers, grown._count = self._numbers, self._count + len(numbers)
-        if len(grown._numbers) < grown._count:
+        # What was loaded with mmap=True can't be written to, not even at its end.
+        if len(grown._numbers) < grown._count or not grown._numbers.flags.writeable:
             room = grown._count if self._count == 0 else max(grown._count, self._count * 3 // 2)
             grown._numbers = np.empty(room, np.int32)
             grown._numbers[: self._count] = self.by_slot()
