@@ -131,7 +131,7 @@ def test_many_rows_that_share_a_key(dtype: str, rng: np.random.Generator) -> Non
     *((dtype, {}) for dtype in COMPACT[1::2])])
 def test_approximate_answers_are_those_of_float32_rows(dtype: str, options: dict[str, Any],
                                                        rng: np.random.Generator) -> None:
-    rows = rows_of(dtype, rng, 3000, 24)
+    rows = rows_of(dtype, rng, 4200, 24)  # of fewer no sample is taken
     queries = rng.standard_normal((40, 24), dtype=np.float32)
     for vectors in (True, False):
         pair = [index_of(given, kept, keep_vectors=vectors, **options).build()
@@ -139,7 +139,7 @@ def test_approximate_answers_are_those_of_float32_rows(dtype: str, options: dict
         for limits in ({"recall": 0.9}, {"budget": 800}):
             ours, theirs = (index.search_furthest(queries, 10, **limits) for index in pair)
             assert_same(ours, theirs)
-        assert_same_bits(*(index.reconstruct(np.arange(0, 3000, 17)) for index in pair))
+        assert_same_bits(*(index.reconstruct(np.arange(0, 4200, 17)) for index in pair))
         more = rows_of(dtype, rng, 300, 24)
         for index, given in zip(pair, (more, wide(more)), strict=True):
             index.add(given)
