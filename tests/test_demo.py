@@ -18,6 +18,7 @@ import pytest
 import reference
 from inside import demo_data, demo_images, demo_movies, demo_numpy, demo_page, demo_words
 from numpy.testing import assert_array_equal
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import farann
 from farann.cli import main
@@ -398,14 +399,21 @@ def test_the_page_is_opened(few_pictures: Any, tmp_path: Path, monkeypatch: pyte
 # numpy beside it
 
 
-def test_threads_of_numpy_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[str] = []
-    demo_numpy.report({}, "scalar", 5, lines.append)
-    monkeypatch.setattr(demo_numpy, "_limiter", lambda: None)
-    demo_numpy.report({}, "scalar", 5, lines.append)
-    said = [line for line in lines if "argpartition" in line]
-    assert said[0].endswith("argpartition, one thread")
-    assert said[1].endswith("argpartition, its own threads")
+def test_numpy_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    search = demo_numpy.Numpy.search
+
+    def counted(self: Any, queries: Any) -> Any:
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return search(self, queries)
+
+    monkeypatch.setattr(demo_numpy.Numpy, "search", counted)
+    index = farann.Index(8)
+    rows = np.random.default_rng(0).standard_normal((400, 8), dtype=np.float32)
+    index.add(rows)
+    with threadpool_limits(2):
+        demo_numpy.compare(index, rows, rows[:20])
+    assert set(threads) == {1}
 
 
 @pytest.mark.parametrize("metric", METRICS)

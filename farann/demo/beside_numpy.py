@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -42,7 +40,9 @@ class Trial:
 
 def compare(index: farann.Index, rows: Array, queries: Array) -> Trial:
     """Time an index and numpy on the same queries, and compare their ids with float64's."""
-    with _one_thread():
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
         return _compare(index, rows, queries)
 
 
@@ -154,22 +154,6 @@ def _seconds(search: Search, batches: Iterable[Array]) -> float:
     return time.perf_counter() - began
 
 
-def _limiter() -> Any:
-    """What limits numpy's threads, if it is there."""
-    try:
-        return importlib.import_module("threadpoolctl").threadpool_limits
-    except ImportError:
-        return None
-
-
-def _one_thread() -> contextlib.AbstractContextManager[object]:
-    limiter = _limiter()
-    limited: contextlib.AbstractContextManager[object] = (
-        limiter(1) if limiter else contextlib.nullcontext()
-    )
-    return limited
-
-
 # Words about the numbers
 
 
@@ -177,10 +161,9 @@ def report(
     trials: dict[str, Trial], isa: str, count: int, write: Callable[[str], object]
 ) -> None:
     """Write the table of times."""
-    numpy_threads = "one thread" if _limiter() else "its own threads"
     write(f"Time a query for the {K} furthest of {count:,} rows")
     write(f"  farann {farann.__version__} ({isa}), exact, one thread")
-    write(f"  numpy {np.__version__}, float32 GEMM, group maxima, argpartition, {numpy_threads}")
+    write(f"  numpy {np.__version__}, float32 GEMM, group maxima, argpartition, one thread")
     write("")
     write(f"            {f'{BATCH} queries at once':^29}     {'one query at a time':^29}".rstrip())
     heads = f"{'farann':>10}{'numpy':>10}{'speed-up':>9}"
