@@ -227,7 +227,7 @@ def test_fusions_against_single_models(tmp_path: Path, monkeypatch: pytest.Monke
     def lacking(name: str) -> Any:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(sets, "load", load)
+    monkeypatch.setattr(run, "load", load)
     monkeypatch.setattr(sets, "import_module", lacking)
     out = tmp_path / "posneg.jsonl"
     monkeypatch.setattr("sys.argv", ["bench", "posneg", "--only", "sets", "--seeds", "1", "--data",

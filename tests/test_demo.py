@@ -260,14 +260,19 @@ def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
     one, other = divmod(int(np.argmin(cosines)), 60)
     assert f"cosine {cosines[one, other]:.3f}" in "\n".join(lines)
     page = Page(tmp_path / "farann-images.html")
-    assert len(page.pictures) == 10 * (1 + 2 * demo_images.SHOWN) + demo_images.DIVERSE + 2
-    first = [int(np.argmax(kinds == kind)) for kind in range(10)]
-    best = reference.furthest(rows[first].astype(np.float32), rows.astype(np.float32), 8, "cosine")
-    asked = sorted(first)
-    for query, scores in zip(first, best.scores, strict=True):
-        place = asked.index(query) * (1 + 2 * demo_images.SHOWN)
-        assert page.pictures[place] == only_picture(pixels[query], tmp_path)
-        assert f"{scores[0]:.2f}" in page.text
+    strips = 10 * (1 + 2 * demo_images.SHOWN)
+    assert len(page.pictures) == strips + demo_images.DIVERSE + 2
+    asked = sorted(int(np.argmax(kinds == kind)) for kind in range(10))
+    wide = rows.astype(np.float32)
+    found = [search(wide[asked], wide, demo_images.SHOWN, "cosine", exclude=[[i] for i in asked])
+             for search in (reference.furthest, reference.nearest)]
+    addresses = [only_picture(picture, tmp_path) for picture in pixels]
+    shown = [addresses.index(address) for address in page.pictures]
+    assert shown[:strips] == [
+        i for query, least, most in zip(asked, *(hits.ids.tolist() for hits in found), strict=True)
+        for i in (query, *least, *most)]
+    assert len(set(shown[strips:-2])) == demo_images.DIVERSE and set(shown[-2:]) == {one, other}
+    assert all(f"{score:.2f}" in page.text for hits in found for score in hits.scores.flat)
 
 
 def only_picture(pixels: Any, folder: Path) -> str:
@@ -337,6 +342,21 @@ def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str
     marks = text.count("\N{CHECK MARK}"), text.count("\N{BALLOT X}")
     assert "Western No. " in text
     assert 0 < sum(marks) <= 2 * demo_movies.K * demo_movies.PEOPLE
+
+
+def test_films_that_were_seen_are_not_listed(few_films: None, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(demo_movies, "SHARES", (0.6, 0.4, 0.0))
+    lines_of(capsys, "movies")
+    films = demo_data.load_films()
+    assert not isinstance(films, str)
+    people = re.split(r"Person (\d+)0 liked", Page(tmp_path / "farann-movies.html").text)[1:]
+    assert len(people) == 2 * demo_movies.PEOPLE
+    for user, text in zip(people[::2], people[1::2], strict=True):
+        listed = set(re.findall(r"Film <\d+> \(1995\)|f\d+", text))
+        seen = {films.titles[film] for film in films.films[films.users == int(user)]}
+        assert len(listed) >= demo_movies.K and len(seen) > 10 and not listed & seen
 
 
 def test_films_where_make_demo_puts_them(few_films: None, tmp_path: Path,

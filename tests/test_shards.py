@@ -275,6 +275,19 @@ def test_a_killed_build_goes_on(tmp_path: Path, rng: np.random.Generator) -> Non
     assert json.loads((tmp_path / "index" / "plan.json").read_text())["rows"] == 60
 
 
+def test_files_of_a_path_that_machines_share(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows, uri = rng.standard_normal((40, DIM), dtype=np.float32), tmp_path / "index"
+    built(str(uri), rows, "l2", 20)
+    (uri / "changes").mkdir()
+    (uri / "changes" / ".of-a-killed-process.part").touch()
+    cluster = PlainCluster(str(uri))
+    cluster.remove([3])
+    assert len(PlainCluster(str(uri)).search_furthest(rows[0], 50)) == 39
+    (tmp_path / "any").touch()
+    assert {path.stat().st_mode for path in uri.rglob("*") if path.is_file()} == {
+        (tmp_path / "any").stat().st_mode}
+
+
 def test_vector_files_cut_anywhere(tmp_path: Path, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((53, DIM), dtype=np.float32)
     files = [str(tmp_path / name) for name in ("a.npy", "b.fvecs", "c.npy")]

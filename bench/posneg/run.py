@@ -6,6 +6,7 @@ import datetime
 import json
 import shlex
 import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,13 +119,7 @@ def run(names: list[str], seeds: range, cache: Path = CACHE, out: Path = OUT,
             log.write({"kind": "skipped", "model": model, "reason": reason})
     total = len(names) * len(usable) * (quality * len(seeds) + times)
     with tqdm(total=total, desc="posneg", unit="split") as progress:
-        for name in names:
-            try:
-                ratings = load(name, cache)
-            except Unavailable as error:
-                tqdm.write(f"left out: {name}: {error}", file=sys.stderr)
-                log.write({"kind": "skipped", "dataset": name, "reason": str(error)})
-                continue
+        for name, ratings in loaded(names, cache, log):
             for model in usable:
                 about = {"dataset": name, "title": ratings.title, "model": model}
                 if quality:
@@ -139,6 +134,18 @@ def run(names: list[str], seeds: range, cache: Path = CACHE, out: Path = OUT,
                                    "us": methods.microseconds(trained, method)})
                     progress.update()
     return out
+
+
+def loaded(names: Iterable[str], cache: Path, log: Log) -> Iterator[tuple[str, Ratings]]:
+    """Those sets that can be had, one after the other."""
+    for name in names:
+        try:
+            ratings = load(name, cache)
+        except Unavailable as error:
+            tqdm.write(f"left out: {name}: {error}", file=sys.stderr)
+            log.write({"kind": "skipped", "dataset": name, "reason": str(error)})
+        else:
+            yield name, ratings
 
 
 class Log:
@@ -189,7 +196,7 @@ def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[
                 trained, methods.Method("", methods.plain(float(weight)))).fused)
                           for weight in _WEIGHTS])
         progress.update()
-    lines = [{"kind": "method", "method": method, **_summary(method, judged),
+    lines = [{"kind": "method", "method": method, **summary(judged, method, methods.RIVALS),
               **calibration_error(chances.get(method))} for method in judged]
     for part, of_part in parts.items():
         curve = metrics.reliability(np.concatenate([one.chance for one in of_part]),
@@ -203,17 +210,18 @@ def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[
     return lines
 
 
-def _summary(method: str, judged: dict[str, list[Judged]]) -> dict[str, Any]:
+def summary(judged: dict[str, list[Judged]], method: str,
+            rivals: Mapping[str, str]) -> dict[str, Any]:
     """Means with intervals, and those of the differences on the same users."""
-    summary: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for key in Judged._fields:
         mine = by_user(judged[method], key)
-        summary[key] = list(metrics.mean_interval(mine))
-        for name, other in methods.RIVALS.items():
+        numbers[key] = list(metrics.mean_interval(mine))
+        for name, other in rivals.items():
             if other in judged:
                 difference = mine - by_user(judged[other], key)
-                summary[f"{key}_vs_{name}"] = list(metrics.mean_interval(difference))
-    return summary
+                numbers[f"{key}_vs_{name}"] = list(metrics.mean_interval(difference))
+    return numbers
 
 
 def by_user(judged: list[Judged], key: str) -> Wide:

@@ -16,16 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from farann import metrics
 from farann.adapters.posneg import FusionRanker, SignedModel, cross_fit
 from farann.adapters.posneg.factorization import least_squares, logistic
 
 from ..datasets import CACHE
-from ..fetch import Unavailable
-from .feedback import TEST, Ints, Ratings, load
+from .feedback import TEST, Ints, Ratings
 from .methods import ORACLE, POSITIVE, Trained
 from .models import biases
-from .run import OUT, Chances, Judged, Log, by_user, calibration_error, judge
+from .run import OUT, Chances, Judged, Log, by_user, calibration_error, judge, loaded, summary
 
 Wide = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -173,7 +171,8 @@ def compare(ratings: Ratings, seeds: range) -> list[Record]:
                     users, scores.chance[users, items], ratings.labels[test] > 0))
     best = _best_signed(judged)
     return [{"kind": "set", "method": title, "best": best, "splits": len(judged[title]),
-             "dropped": left_out.get(title, []), **_numbers(judged, title, best),
+             "dropped": left_out.get(title, []),
+             **summary(judged, title, {"positive": POSITIVE, "best": best}),
              **calibration_error(chances.get(title))} for title in judged]
 
 
@@ -184,29 +183,11 @@ def _best_signed(judged: dict[str, list[Judged]]) -> str:
     return max(singles, key=lambda title: float(np.nanmean(by_user(judged[title], "auc"))))
 
 
-def _numbers(judged: dict[str, list[Judged]], title: str, best: str) -> Record:
-    """Means, differences from positive only and from the best, on the same users."""
-    found: Record = {}
-    for key in Judged._fields:
-        mine = by_user(judged[title], key)
-        found[key] = list(metrics.mean_interval(mine))
-        for name, other in (("positive", POSITIVE), ("best", best)):
-            found[f"{key}_vs_{name}"] = list(metrics.mean_interval(
-                mine - by_user(judged[other], key)))
-    return found
-
-
 def run(names: list[str], seeds: range, cache: Path = CACHE, out: Path = OUT,
         command: list[str] | None = None) -> Path:
     """Measure all sets, and append what was found to a file of JSON lines."""
     log = Log(out, command or [], seeds)
-    for name in tqdm(names, desc="posneg", unit="set"):
-        try:
-            ratings = load(name, cache)
-        except Unavailable as error:
-            tqdm.write(f"left out: {name}: {error}", file=sys.stderr)
-            log.write({"kind": "skipped", "dataset": name, "reason": str(error)})
-            continue
+    for name, ratings in loaded(tqdm(names, desc="posneg", unit="set"), cache, log):
         counts = {key: int((ratings.labels == value).sum())
                   for key, value in (("likes", 1), ("dislikes", -1), ("neutral", 0))}
         # By time all splits are alike, but for ties.

@@ -25,7 +25,6 @@ class Operations(Protocol):
     transpose: Any
     shape: Any
     arange: Any
-    cast: Any
     where: Any
     sum: Any
     log: Any
@@ -66,6 +65,23 @@ class Batch(NamedTuple):
     negative_ids: Tensor = None
 
 
+class Drawn(NamedTuple):
+    """Candidates of a batch and drawn ones.
+
+    Attributes
+    ----------
+    candidates : tensor (m, ...) or dict of such
+        Features, first those of the batch.
+    ids : tensor (m,)
+    log_q : float32 tensor (m,)
+        Logarithm of how often each is drawn, relative to uniform drawing.
+    """
+
+    candidates: Any
+    ids: Tensor
+    log_q: Tensor
+
+
 def relative_log_q(ops: Any, frequency: Tensor, batch: Any, uniform: Any = 0) -> Tensor:
     """Logarithm of how often items are drawn as candidates, relative to uniform drawing.
 
@@ -86,16 +102,9 @@ def relative_log_q(ops: Any, frequency: Tensor, batch: Any, uniform: Any = 0) ->
     Notes
     -----
     Subtracted from logits, it corrects a softmax over drawn candidates for popular items being
-    drawn more often [1]_; with uniform draws the distribution is the mixture [2]_. A constant
-    makes no difference to a softmax; this one lets a logit without correction (of an explicit
-    negative) count like that of one uniform draw.
-
-    References
-    ----------
-    .. [1] Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
-       recommendations" (RecSys 2019).
-    .. [2] Yang et al., "Mixed negative sampling for learning two-tower neural networks in
-       recommendations" (WWW Companion 2020).
+    drawn more often; with uniform draws the distribution is the mixture. `MixedNegatives` of TFRS
+    names the sources. A constant makes no difference to a softmax; this one lets a logit without
+    correction (of an explicit negative) count like that of one uniform draw.
 
     Examples
     --------

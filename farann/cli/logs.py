@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float64Array
+from farann.cli.names import parquet_columns, parquet_schema
 from farann.io.files import open_regular
-from farann.io.vector_content import optional_package
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LABELS = ("label", "rating")
@@ -49,8 +49,10 @@ def read_log(file: str, columns: str | None, liked: float | None, disliked: floa
     if names is not None and len(names) not in (3, 4):
         raise ValueError(f"--columns: expected the names of user, item, label and perhaps time, "
                          f"got {columns!r}")
-    found = (_parquet(path, names) if path.suffix == ".parquet" else
-             _text(path, SEPARATORS[path.suffix], names))
+    if path.suffix == ".parquet":
+        found = parquet_columns(path, _chosen(path, names, parquet_schema(path).names))
+    else:
+        found = _text(path, SEPARATORS[path.suffix], names)
     if not found[0]:
         raise ValueError(f"{path}: expected feedback, got none")
     labels = _numbers(path, "label", found[2])
@@ -112,19 +114,6 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str]]:
         raise ValueError(f"{path}: expected text in UTF-8") from None
     except csv.Error as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _parquet(path: Path, names: list[str] | None) -> list[Column]:
-    parquet = optional_package("pyarrow.parquet", path)
-    with open_regular(path) as stream:
-        try:
-            file = parquet.ParquetFile(stream)
-            there = list(file.schema_arrow.names)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
-        chosen = _chosen(path, names, there)
-        table = file.read(chosen)
-        return [table[name].to_pylist() for name in chosen]
 
 
 def _id(path: Path, row: int, value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,27 @@ def _are_integers(line: str) -> bool:
 
 def _string_column(path: Path, name: str) -> list[str] | None:
     """A column of strings; None where there is none of that name."""
+    schema = parquet_schema(path)
+    if name not in schema.names or "string" not in str(schema.field(name).type):
+        return None
+    return parquet_columns(path, [name])[0]
+
+
+def parquet_schema(path: Path) -> Any:
+    """What pyarrow says of a Parquet file's columns."""
+    return _of_parquet(path, lambda file: file.schema_arrow)
+
+
+def parquet_columns(path: Path, names: list[str]) -> list[list[Any]]:
+    """Some columns of a Parquet file."""
+    table = _of_parquet(path, lambda file: file.read(names))
+    return [table[name].to_pylist() for name in names]
+
+
+def _of_parquet(path: Path, take: Callable[[Any], Any]) -> Any:
     parquet = optional_package("pyarrow.parquet", path)
     with open_regular(path) as stream:
         try:
-            file = parquet.ParquetFile(stream)
-            if name not in file.schema_arrow.names:
-                return None
-            if "string" not in str(file.schema_arrow.field(name).type):
-                return None
-            column: list[str] = file.read([name])[name].to_pylist()
+            return take(parquet.ParquetFile(stream))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
-    return column

@@ -13,6 +13,7 @@ from keras_rs.layers import Retrieval
 from farann._types import Float32Array
 from farann.adapters import id_arrays
 from farann.adapters.id_arrays import IdArray
+from farann.adapters.index_options import index_options, search_options
 from farann.contract import checks
 from farann.index import Index
 
@@ -287,15 +288,9 @@ class FurthestRetrieval(_FurthestRetrieval):
                  return_scores: bool = True, *, recall: float | None = None,
                  epsilon: float | None = None, cells: Any = None, codes: str = "int8",
                  **options: Any) -> None:
-        if recall is not None and epsilon is not None:
-            raise ValueError("recall, epsilon: expected one of them at most, got both")
+        chosen = search_options(recall, epsilon)
         super().__init__(k, return_scores, **options)
-        given = {"recall": recall, "epsilon": epsilon}
-        self._search_options: dict[str, Any] = {
-            key: value for key, value in given.items() if value is not None}
-        self._index_options: dict[str, Any] = {"codes": codes}
-        if cells is not None:
-            self._index_options["cells"] = cells
+        self._search_options, self._index_options = chosen, index_options(cells, codes)
         self._index = Index(metric="dot", **self._index_options)
         self._start(candidate_embeddings, candidate_ids)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -109,23 +109,6 @@ class RetrievalTask:
         return ops.sum(losses) if self._reduction == "sum" else ops.mean(losses)
 
 
-class Drawn(NamedTuple):
-    """Candidates of a batch and drawn ones.
-
-    Attributes
-    ----------
-    candidates : tensor (m, ...) or dict of such
-        Features, first those of the batch.
-    ids : int tensor (m,)
-    log_q : float32 tensor (m,)
-        Logarithm of how often each is drawn, relative to uniform drawing.
-    """
-
-    candidates: Any
-    ids: Tensor
-    log_q: Tensor
-
-
 class MixedNegatives(keras.layers.Layer):
     """Adds uniformly drawn items of a catalogue to the candidates of each batch.
 
@@ -195,7 +178,7 @@ class MixedNegatives(keras.layers.Layer):
                                autocast=False,
                                initializer=lambda shape, dtype: ops.cast(values, dtype))
 
-    def call(self, candidates: Any) -> Drawn:
+    def call(self, candidates: Any) -> training.Drawn:
         """The candidates of a batch and drawn ones.
 
         Parameters
@@ -227,7 +210,7 @@ class MixedNegatives(keras.layers.Layer):
         known = (ids >= 0) & (ids < self.n_items)
         frequency = ops.where(
             known, ops.take(self._frequency, ops.clip(ids, 0, self.n_items - 1)), self._once)
-        return Drawn(candidates if named else ids, ids, training.relative_log_q(
+        return training.Drawn(candidates if named else ids, ids, training.relative_log_q(
             ops, frequency, ops.cast(n, "float32"), float(self.uniform)))
 
 

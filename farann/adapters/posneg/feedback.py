@@ -75,11 +75,10 @@ class Users(NamedTuple):
                                  f"got {bad[0]}")
             return rows
         wanted = naming.asked("users", self.asked, self.ids)
-        order = np.argsort(self.ids, kind="stable")
-        found = naming.places(self.ids[order], wanted)
-        if (found < 0).any():
-            raise KeyError(f"users: {wanted[found < 0][0]!s} is not among user_ids")
-        return order[found]
+        rows = naming.rows(self.ids, wanted)
+        if (rows < 0).any():
+            raise KeyError(f"users: {wanted[rows < 0][0]!s} is not among user_ids")
+        return rows
 
 
 def checked(queries: Sequence[Float32Array], ids: Ids, item_ids: npt.ArrayLike,

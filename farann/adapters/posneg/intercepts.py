@@ -232,7 +232,5 @@ def _known_users(personal: Personal, users: Any) -> Int64Array:
     who = np.full(len(wanted), -1)
     if real.any():
         names = naming.asked("users", [one for one in wanted if one is not None], personal.ids)
-        order = np.argsort(personal.ids, kind="stable")
-        found = naming.places(personal.ids[order], names)
-        who[real] = np.where(found < 0, -1, order[found])
+        who[real] = naming.rows(personal.ids, names)
     return who

@@ -79,6 +79,13 @@ def places(ids: Ids, wanted: Ids) -> Int64Array:
     return np.where(ids[at] == wanted, at, -1)
 
 
+def rows(ids: Ids, wanted: Ids) -> Int64Array:
+    """Places among ids in any order, -1 where there is none."""
+    order = np.argsort(ids, kind="stable")
+    at = places(ids[order], wanted)
+    return np.where(at < 0, -1, order[at])
+
+
 def numbers_of(ids: Ids, wanted: Ids) -> Int64Array:
     """Places of those ids that are among the sorted `ids`; the others are left out."""
     found = places(ids, wanted)

@@ -4,7 +4,6 @@ Ray; whoever calls it again goes on where it stopped."""
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import shutil
@@ -118,7 +117,7 @@ def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
         record = ShardRecord(file_of(shard), len(ids), smallest, largest, sha256_of(path),
                              path.stat().st_size)
         if shard == 0 and sample is None:
-            storage.write(SAMPLE, _npy(_sample_of(index)))
+            storage.write_rows(SAMPLE, _sample_of(index))
         index.close()
         storage.put(path, record.file)
         storage.write(f"shards/{shard:05d}.json", json.dumps(asdict(record)).encode())
@@ -132,9 +131,9 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
     """Write what all shards share, the manifest last."""
     storage = Storage(uri)
     if sample is None:  # the first shard wrote one
-        sample = np.load(io.BytesIO(storage.read(SAMPLE)), allow_pickle=False)
+        sample = storage.read_rows(SAMPLE)
     else:
-        storage.write(SAMPLE, _npy(sample))
+        storage.write_rows(SAMPLE, sample)
     made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records))
     storage.write(NAME, made.to_json())
     return made
@@ -184,12 +183,6 @@ def _sample_of(index: Index) -> Float32Array:
     ids = index.ids
     step = -(-len(ids) // _SAMPLED)
     return index.reconstruct(ids[::step])
-
-
-def _npy(rows: Float32Array) -> bytes:
-    content = io.BytesIO()
-    np.save(content, rows)
-    return content.getvalue()
 
 
 def _scratch_name(uri: str, shard: int) -> str:

@@ -150,11 +150,7 @@ class Cluster(Gathering):
         ----------
         queries : array_like (n, dim)
         """
-        import io
-
-        content = io.BytesIO()
-        np.save(content, self._vectors("queries", queries, single=False))
-        self._storage.write(SAMPLE, content.getvalue())
+        self._storage.write_rows(SAMPLE, self._vectors("queries", queries, single=False))
         for workers in self._workers:
             ray.get([worker.answer.remote("forget_tuning", 0, ()) for worker in workers],
                     timeout=self._timeout)

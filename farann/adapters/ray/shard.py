@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 import threading
@@ -186,8 +185,7 @@ class Shard:
             return {name: value for name, value in options.items() if name != "recall"}
         with self._lock:
             if options["k"] not in self._tuned and self._storage.exists(SAMPLE):
-                sample = np.load(io.BytesIO(self._storage.read(SAMPLE)), allow_pickle=False)
-                self._index.tune(sample, options["k"], options["recall"])
+                self._index.tune(self._storage.read_rows(SAMPLE), options["k"], options["recall"])
                 self._tuned.add(options["k"])
         return options
 

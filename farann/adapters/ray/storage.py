@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import tempfile
+import shutil
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
+from farann._types import Float32Array
 from farann.adapters.ray.manifest import ShardError
+from farann.io.files import replacing
 
 _AT_ONCE = 16 << 20
 
@@ -47,13 +53,15 @@ class Storage:
         return bytes(self._fs.cat_file(self.path(name)))
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, sorted; none if it isn't there."""
+        """Names of the files in a folder, sorted, but for hidden ones, which may be what a killed
+        process left; none if it isn't there."""
         self._fs.invalidate_cache()
         try:
             paths = self._fs.ls(self.path(folder), detail=False)
         except FileNotFoundError:
             return []
-        return sorted(f"{folder}/{Path(path).name}" for path in paths)
+        names = sorted(Path(path).name for path in paths)
+        return [f"{folder}/{name}" for name in names if not name.startswith(".")]
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a file, whole or not at all; with `new`, FileExistsError if it is there."""
@@ -66,19 +74,24 @@ class Storage:
         else:
             self._fs.pipe_file(self.path(name), content)
 
+    def read_rows(self, name: str) -> Float32Array:
+        """The rows of a file that `write_rows` wrote."""
+        rows: Float32Array = np.load(io.BytesIO(self.read(name)), allow_pickle=False)
+        return rows
+
+    def write_rows(self, name: str, rows: Float32Array) -> None:
+        """Write rows as an .npy file, whole or not at all."""
+        content = io.BytesIO()
+        np.save(content, rows)
+        self.write(name, content.getvalue())
+
     def put(self, local: Path, name: str) -> None:
         """Copy a local file to its place."""
         if not self.is_local:
             self._fs.put_file(os.fspath(local), self.path(name))
             return
-        target = Path(self.path(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
-            self._fs.put_file(os.fspath(local), os.fspath(part))
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        with local.open("rb") as source, replacing(self._place(name)) as file:
+            shutil.copyfileobj(source, file, _AT_ONCE)
 
     def fetch(self, name: str, sha256: str, what: str, cache: Path) -> Path:
         """A local copy of a file, or the file itself where it is local, checked by its hash.
@@ -108,20 +121,22 @@ class Storage:
         return path
 
     def _write_local(self, name: str, content: bytes, new: bool) -> None:
+        target = self._place(name)
+        written = target.with_name(f".{uuid.uuid4().hex}.part") if new else target
+        try:
+            with replacing(written) as file:
+                file.write(content)
+            if new:
+                os.link(written, target)  # unlike a rename this fails where the name is taken
+        finally:
+            if new:
+                written.unlink(missing_ok=True)
+
+    def _place(self, name: str) -> Path:
+        """Where a local file goes, in a folder that is there."""
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if new:
-                os.link(part, target)  # unlike a rename this fails where the name is taken
-            else:
-                os.replace(part, target)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        return target
 
 
 def sha256_of(path: Path) -> str:

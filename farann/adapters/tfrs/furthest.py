@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from farann._types import Float32Array, Int64Array
+from farann.adapters.index_options import index_options, search_options
 from farann.adapters.tfrs import scoring
 from farann.adapters.tfrs.brute_force import BruteForceFurthest
 from farann.adapters.tfrs.indexed import State
@@ -70,12 +71,7 @@ class Furthest(NativeTopK):
     def __init__(self, query_model: Any = None, k: int = 10, metric: str = "dot",
                  recall: float | None = None, epsilon: float | None = None, cells: Any = None,
                  codes: str = "int8", name: str | None = None, *, id_dtype: Any = None) -> None:
-        if recall is not None and epsilon is not None:
-            raise ValueError("recall, epsilon: expected one of them at most, got both")
-        given = {"recall": recall, "epsilon": epsilon}
-        how = _FurthestSearch(
-            metric, {"codes": codes} | ({} if cells is None else {"cells": cells}),
-            {key: value for key, value in given.items() if value is not None})
+        how = _FurthestSearch(metric, index_options(cells, codes), search_options(recall, epsilon))
         super().__init__(query_model, k, metric, name, id_dtype, how)
         self._how = how
 

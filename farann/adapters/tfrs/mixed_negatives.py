@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,23 +11,6 @@ import tensorflow as tf
 from farann.adapters import training
 from farann.adapters.tfrs.top_k import Tensor
 from farann.contract import checks
-
-
-class Drawn(NamedTuple):
-    """Candidates of a batch and drawn ones.
-
-    Attributes
-    ----------
-    candidates : tensor (m, ...) or dict of such
-        Features, first those of the batch.
-    ids : tensor (m,)
-    log_q : float32 (m,)
-        Logarithm of how often each is drawn, relative to uniform drawing.
-    """
-
-    candidates: Any
-    ids: Tensor
-    log_q: Tensor
 
 
 class MixedNegatives(tf.Module):
@@ -78,7 +61,7 @@ class MixedNegatives(tf.Module):
         self._key, self._seed = id, seed
         features = catalogue if isinstance(catalogue, Mapping) else {"": catalogue}
         self._catalogue = {key: tf.convert_to_tensor(each) for key, each in features.items()}
-        ids = id_of(catalogue, id, self._catalogue)
+        ids = id_of(self._catalogue if isinstance(catalogue, Mapping) else catalogue, id)
         self.n_items = len(ids)
         for key, each in self._catalogue.items():
             if each.shape[:1] != ids.shape[:1] or not self.n_items:
@@ -102,7 +85,7 @@ class MixedNegatives(tf.Module):
             tf.lookup.KeyValueTensorInitializer(_for_table(tf.constant(every, ids.dtype)),
                                                 frequency), self.n_items / total)
 
-    def __call__(self, candidates: Any) -> Drawn:
+    def __call__(self, candidates: Any) -> training.Drawn:
         """The candidates of a batch and drawn ones.
 
         Parameters
@@ -130,22 +113,20 @@ class MixedNegatives(tf.Module):
             candidates = both if isinstance(candidates, Mapping) else both[""]
             ids = id_of(candidates, self._key)
         frequency = self._frequency.lookup(_for_table(ids))
-        return Drawn(candidates, ids, training.relative_log_q(
+        return training.Drawn(candidates, ids, training.relative_log_q(
             tf.math, frequency, tf.cast(n, tf.float32), float(self.uniform)))
 
 
-def id_of(features: Any, key: str | None, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
+def id_of(features: Any, key: str | None) -> Tensor:
     """The ids, (n,), among features."""
     if isinstance(features, Mapping):
         if key is None or key not in features:
             raise ValueError(f"id: expected the name of one of the features "
                              f"{', '.join(map(repr, features))}, got {key!r}")
-        ids = (features if tensors is None else tensors)[key]
-    else:
-        if key is not None:
-            raise ValueError(f"id: expected None, as features have no names, got {key!r}")
-        ids = features if tensors is None else tensors[""]
-    ids = tf.convert_to_tensor(ids)
+        features = features[key]
+    elif key is not None:
+        raise ValueError(f"id: expected None, as features have no names, got {key!r}")
+    ids = tf.convert_to_tensor(features)
     if ids.shape.rank not in (1, None) or not (ids.dtype == tf.string or ids.dtype.is_integer):
         raise ValueError("id: expected strings or whole numbers of shape (n,), got "
                          f"{ids.dtype.name} {ids.shape}")

@@ -24,8 +24,8 @@ def _where(which: Tensor, one: Any, other: Any) -> Tensor:
 
 # TensorFlow under the names of keras.ops, which Keras 2 doesn't have.
 OPERATIONS = cast(training.Operations, SimpleNamespace(
-    matmul=tf.matmul, transpose=tf.transpose, shape=tf.shape, arange=tf.range, cast=tf.cast,
-    where=_where, sum=tf.reduce_sum, log=tf.math.log, logsumexp=tf.reduce_logsumexp,
+    matmul=tf.matmul, transpose=tf.transpose, shape=tf.shape, arange=tf.range, where=_where,
+    sum=tf.reduce_sum, log=tf.math.log, logsumexp=tf.reduce_logsumexp,
     concatenate=tf.concat, softplus=tf.math.softplus))
 
 
