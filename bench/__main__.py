@@ -318,11 +318,11 @@ def _nearest(arguments: argparse.Namespace) -> None:
     if arguments.groups:
         groups.run()
         return
-    only = list(LIBRARIES) if arguments.only is None else arguments.only.split(",")
+    only = _names(arguments.only) or list(LIBRARIES)
     unknown = set(only) - set(LIBRARIES)
     if unknown:
         raise ValueError(f"--only: expected some of {', '.join(LIBRARIES)}, got {min(unknown)}")
-    data = arguments.data.split(",")
+    data = _names(arguments.data) or []
     for name in data:
         datasets.load(name, arguments.cache)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

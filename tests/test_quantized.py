@@ -94,7 +94,9 @@ class TestRecall:
         truth = reference.furthest(queries, rows, 10, "cosine").ids
         for level in inside.levels():
             monkeypatch.setattr(inside.dispatch, "_forced", level)
-            ids = codes_alone(rows, "cosine", codes=codes).search_furthest(queries, budget=5000).ids
+            index = codes_alone(rows, "cosine", codes=codes)
+            assert index.isa == level
+            ids = index.search_furthest(queries, budget=5000).ids
             assert recall_of(ids, truth) >= ENOUGH[codes], level
 
     def test_another_width_is_a_row_of_the_table(self, rng: np.random.Generator,
