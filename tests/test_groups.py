@@ -140,7 +140,11 @@ def test_words_and_approximate_searches(options: dict[str, Any], rng: np.random.
     kinds = np.array(["große", "", "small", "one\0"], object)[
         rng.choice(4, 3000, p=[0.9, 0.06, 0.03, 0.01])]
     index = farann.Index(metric="cosine", **options)
-    index.add(rows, [f"r{i}" for i in range(3000)], groups=kinds.tolist())
+    names = [f"r{i}" for i in range(3000)]
+    index.add(rows[:2500], names[:2500], groups=kinds[:2500].tolist())
+    index.build()
+    index.remove(names[100:200])
+    index.add(rows[2500:], names[2500:], groups=kinds[2500:].tolist())
     index.build()
     index.save(tmp_path / "index")
     index = farann.Index.load(tmp_path / "index", mmap=True)
@@ -157,7 +161,8 @@ def test_words_and_approximate_searches(options: dict[str, Any], rng: np.random.
             if kind != "große" and not options.get("cells"):
                 # Small groups are searched exactly.
                 right = reference.furthest(rows[i : i + 1], rows, k, "cosine",
-                                           allowed=[j for j in range(3000) if kinds[j] == kind])
+                                           allowed=[j for j in range(3000) if kinds[j] == kind
+                                                    and not 100 <= j < 200])
                 assert [f"r{j}" for j in right.ids[0]] == within.ids[i].tolist()
     if options.get("keep_vectors", True):
         near = index.search_nearest(rows[:40], 3, outside=asked, epsilon=0.1)

@@ -146,6 +146,10 @@ def test_strings_merge_in_the_order_of_parts(rng: np.random.Generator) -> None:
         assert_array_equal(merged.scores, wanted.scores)
     merged_beyond = farann.merge_beyond(searched(parts, "search_beyond", queries, 1.0))
     assert_array_equal(merged_beyond.ids, whole.search_beyond(queries, 1.0).ids)
+    # A row of two parts doesn't lie beside itself among its equals.
+    parts = [*parts_of(rows[:2], [], "l2", ["a", "b"]), *parts_of(rows[:1], [], "l2", ["a"])]
+    refused(lambda: farann.merge(searched(parts, "search_nearest", queries, 3)), "twice")
+    refused(lambda: farann.merge_beyond(searched(parts, "search_beyond", queries, 0.0)), "twice")
 
 
 def refused(make: Callable[[], object], *words: str) -> None:

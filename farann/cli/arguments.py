@@ -229,7 +229,8 @@ examples:
 DEMO = """\
 Show furthest search on data that one can look at, and write a page of HTML:
   words    the words of GloVe least like others, and words unlike each other;
-           all ids are compared with numpy in float64, and times with numpy's
+           all ids are compared with numpy in float64, and times with numpy's;
+           words of scikit-learn's descriptions where it isn't there
   images   pictures of Fashion-MNIST least and most like others, and pictures
            unlike each other; scikit-learn's digits where it isn't there
   movies   lists of films by what people like, beside lists by what they like

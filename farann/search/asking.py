@@ -73,7 +73,7 @@ class Asking(Contents):
             stats = SearchStats(len(vectors), 0, 0, 0, 0)
         else:
             row_filters = filters.row_filters(store, given, len(vectors), single)
-            every_row = given.allowed is None and given.within is None and (
+            every_row = limits is not None and given.allowed is None and given.within is None and (
                 row_filters.leaves_most(store))
             # Approximate searches are for the furthest rows.
             mirrored = nearest and limits is not None

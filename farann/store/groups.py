@@ -70,6 +70,10 @@ class Groups:
 
     def slots_of(self, number: int) -> Int64Array:
         """Slots of the rows in a group, ascending, with those that are removed."""
+        order, starts = self._by_group()
+        return order[starts[number] : starts[number + 1]].astype(np.int64)
+
+    def _by_group(self) -> tuple[npt.NDArray[Any], Int64Array]:
         made = self._members
         if made is None:
             numbers = self.by_slot()
@@ -77,17 +81,14 @@ class Groups:
             counts = np.bincount(numbers, minlength=len(self))
             made = self._members = (order.astype(np.int32) if self._count < _MOST else order,
                                     np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-        order, starts = made
-        return order[starts[number] : starts[number + 1]].astype(np.int64)
+        return made
 
     def largest(self, numbers: Int32Array) -> int:
         """Rows of the largest of some groups."""
         known = numbers[numbers >= 0]
         if len(known) == 0:
             return 0
-        self.slots_of(0)
-        assert self._members is not None
-        starts = self._members[1]
+        starts = self._by_group()[1]
         return int((starts[known + 1] - starts[known]).max())
 
     def grown(self, name: str, labels: GroupLabels) -> Groups:

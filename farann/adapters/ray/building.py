@@ -64,6 +64,7 @@ class Plan:
                     raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
                                      f"{storage.uri} began with, got {value!r}; build elsewhere, "
                                      "or remove that folder")
+            return
         storage.write(PLAN, json.dumps(fields, indent=1).encode())
 
 

@@ -96,14 +96,14 @@ class Cluster(Gathering):
                           for _ in range(replicas)] for shard in range(len(manifest.shards) + 1)]
         self._turn = 0
         try:
-            self._warm_up()
+            self._tell_all("stats")  # which has them load their shards
         except BaseException:
             self.close()
             raise
 
-    def _warm_up(self) -> None:
-        """Have all workers load their shards."""
-        refs = [(self.manifest.name_of(shard), worker.answer.remote("stats", self._at, ()))
+    def _tell_all(self, method: str) -> None:
+        """Call a method of all workers; ShardError if one can't be asked."""
+        refs = [(self.manifest.name_of(shard), worker.answer.remote(method, self._at, ()))
                 for shard, workers in enumerate(self._workers) for worker in workers]
         for name, ref in refs:
             answer = self._taken(name, ref, time.monotonic() + self._timeout)
@@ -151,9 +151,7 @@ class Cluster(Gathering):
         queries : array_like (n, dim)
         """
         self._storage.write_rows(SAMPLE, self._vectors("queries", queries, single=False))
-        for workers in self._workers:
-            ray.get([worker.answer.remote("forget_tuning", 0, ()) for worker in workers],
-                    timeout=self._timeout)
+        self._tell_all("forget_tuning")
 
     def map_batches(self, dataset: Any, column: str, k: int = 10, *,
                     search: str = "search_furthest", batch_size: int = 4096,
