@@ -480,7 +480,7 @@ def test_offsets_that_lie_are_refused(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
 def test_prepared_filters_answer_single_queries_alike(share: float, rng: np.random.Generator,
                                                       ) -> None:
-    """One after another, while the index changes, and under another filter in between."""
+    """One after another, while the index changes, and under another filter or none in between."""
     rows = rng.integers(-2, 3, (6000, 40)).astype(np.float32) + np.float32(0.5)
     queries = rows[rng.permutation(6000)[:3]]
     index = index_of(rows[:5000], "dot", threads=1).build()
@@ -489,7 +489,7 @@ def test_prepared_filters_answer_single_queries_alike(share: float, rng: np.rand
 
     def check_all(n: int, gone: Sequence[int] = ()) -> None:
         for chosen, kept in ((some, np.isin(np.arange(n), ids)),
-                             (others, ~np.isin(np.arange(n), ids))):
+                             (others, ~np.isin(np.arange(n), ids)), (None, np.full(n, True))):
             left = np.setdiff1d(np.flatnonzero(kept), gone)
             plain = index_of(rows[left], "dot", left, codes="float32")
             for k in (1, 7, 7, len(left) + 2):

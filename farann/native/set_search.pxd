@@ -1,6 +1,6 @@
 """Rows that are furthest from the nearest member of a set."""
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport CodeScan
@@ -9,7 +9,7 @@ from farann.native.codes cimport Codes
 from farann.native.kernels cimport farann_candidates
 from farann.native.member_sets cimport MemberSet, MemberSets
 from farann.native.norm_pruning cimport NormPruning
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.query_batch cimport QueryBatch
 from farann.native.set_centers cimport SetCenters
 from farann.native.set_first_rows cimport SetFirstRows
 from farann.native.set_narrowing cimport SetNarrowing

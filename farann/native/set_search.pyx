@@ -10,12 +10,11 @@ be an answer.
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport FEW_MEMBERS, HIGH_NIBBLES, WHOLE_CODES, CodeScan
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
 from farann.native.key_scan cimport KeyScan
 from farann.native.member_sets cimport MemberSet, MemberSets
