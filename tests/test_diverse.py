@@ -286,7 +286,6 @@ def test_equal_rows_are_compared_a_few_times_only() -> None:
     rows, picked = np.ones((6000, 4), np.float32), 9
     task = inside.selection_of(index_of(rows, "l2"), picked)
     assert task.run(picked) == picked
-    # All need exact keys, as bounds are a little above: some dozens are found by looks at all
-    # rows in front, the others by the heap.
+    # All need exact keys, as bounds are a little above: after each a look at a few dozen rows.
     assert len(rows) < task.did()[1]
-    assert task.did()[2] < 40 * len(rows)
+    assert task.did()[2] < 100 * len(rows)
