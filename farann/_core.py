@@ -20,6 +20,7 @@ from farann.native.kernels import (
     first_bad_row,
     isa_levels,
     largest_query_code,
+    sum_of_rows,
     widened,
 )
 from farann.native.measuring import keys_of_found, score_slots, surprises
@@ -77,6 +78,7 @@ __all__ = [
     "rotate",
     "score_slots",
     "surprises",
+    "sum_of_rows",
     "widened",
     "write_best",
 ]

@@ -116,9 +116,20 @@ def furthest_from_mean(store: Store, snapshot: _core.Snapshot, chosen: _core.Fil
 def _mean(store: Store, slots: Int64Array, normalized: bool) -> Float64Array:
     total = np.zeros(store.dim)
     for start in range(0, len(slots), _ROWS_AT_ONCE):
-        rows: Float32Array | Float64Array = store.take(slots[start : start + _ROWS_AT_ONCE])
-        if normalized:
-            wide = rows.astype(np.float64)
-            rows = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-        total += rows.sum(axis=0, dtype=np.float64)
+        rows = _rows(store, slots[start : start + _ROWS_AT_ONCE])
+        if not normalized:
+            total += _core.sum_of_rows(rows)
+            continue
+        wide = rows.astype(np.float64)
+        total += (wide / np.linalg.norm(wide, axis=1, keepdims=True)).sum(axis=0)
     return total / len(slots)
+
+
+def _rows(store: Store, slots: Int64Array) -> Float32Array:
+    """Rows of some slots in ascending order, where they lie if they lie together."""
+    first, end = int(slots[0]), int(slots[-1]) + 1
+    if end - first != len(slots) or first < store.n_base < end:
+        return store.take(slots)
+    if end <= store.n_base:
+        return _core.widened(store.base[first:end])
+    return _core.widened(store.tail[first - store.n_base : end - store.n_base])

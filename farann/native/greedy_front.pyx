@@ -17,8 +17,10 @@ from farann.native.row_order cimport (
 from farann.native.scratch cimport Scratch
 
 cdef enum:
-    # Rows in front, at most, and bytes of them, as the second-level cache holds.
+    # Rows in front, at most: a share of all, and bytes of them as the second-level cache holds.
+    FEWEST_FRONT = 256
     MOST_FRONT = 4096
+    FRONT_SHARE = 8
     FRONT_BYTES = 1048576
     # Bounds of which the largest is found at once.
     STRIDE = 64
@@ -35,8 +37,8 @@ cdef class GreedyFront:
         cdef int64_t width = picks.kernels.panel_rows, room
         self.picks, self.kernels, self.rows, self.chunk = picks, picks.kernels, rows, picks.chunk
         self.dim, self.ids = picks.dim, picks.snapshot.ids_by_slot
-        self.most = max(FRONT_BYTES // (4 * self.dim) // width, 1) * width
-        self.most = min(self.most, <int64_t>MOST_FRONT)
+        self.most = min(FRONT_BYTES // (4 * self.dim), n_slots // FRONT_SHARE)
+        self.most = min(max(self.most, FEWEST_FRONT) // width, MOST_FRONT // width) * width
         room = (min(self.most, n_slots) + STRIDE + width) // STRIDE * STRIDE
         self.scratch = Scratch()
         self.ready = <Bounded *>self.scratch.allocate(n_slots + 1, sizeof(Bounded), False)

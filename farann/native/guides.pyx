@@ -17,6 +17,7 @@ from farann.native.scratch cimport Scratch
 
 cdef enum:
     SAMPLED_ROWS = 1024
+    SAMPLED_SHARE = 16
     # Of these, those by which guides are chosen.
     COUNTED_ROWS = 256
     # Picks of which guides are chosen, the last ones; and guides.
@@ -34,13 +35,16 @@ cdef class Guides:
     cdef Guides of(Picks picks, const RowState *rows, int64_t n_slots, int64_t most):
         cdef Guides self = Guides.__new__(Guides)
         cdef int64_t width = picks.kernels.tile_queries, i, at, room
+        cdef int64_t wanted, step
         self.picks, self.kernels, self.dim = picks, picks.kernels, picks.dim
         self.scratch = Scratch()
         self.sample = <int64_t *>self.scratch.allocate(SAMPLED_ROWS, sizeof(int64_t))
-        for i in range(SAMPLED_ROWS):
+        wanted = max(min(n_slots // SAMPLED_SHARE, SAMPLED_ROWS), COUNTED_ROWS // 4)
+        step = max(wanted // COUNTED_ROWS, 1)
+        for i in range(min(wanted, n_slots)):
             # Those that come first are all over the place, too.
-            at = (i % COUNTED_ROWS * (SAMPLED_ROWS // COUNTED_ROWS) + i // COUNTED_ROWS)
-            at = n_slots * at // SAMPLED_ROWS if n_slots > SAMPLED_ROWS else i
+            at = i // (wanted // step) + i % (wanted // step) * step
+            at = n_slots * at // wanted if n_slots > wanted else i
             if at < n_slots and not rows[at].is_out:
                 self.sample[self.n_sample] = at
                 self.n_sample += 1
