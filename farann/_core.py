@@ -77,8 +77,8 @@ __all__ = [
     "pack_codes",
     "rotate",
     "score_slots",
-    "surprises",
     "sum_of_rows",
+    "surprises",
     "widened",
     "write_best",
 ]
