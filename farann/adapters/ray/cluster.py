@@ -14,7 +14,7 @@ import ray
 from farann.adapters.ray import changes
 from farann.adapters.ray.gathering import Gathering, Lost
 from farann.adapters.ray.manifest import NAME, Manifest, ShardError
-from farann.adapters.ray.shard import SAMPLE, Shard
+from farann.adapters.ray.shard import Shard
 from farann.adapters.ray.storage import Storage
 from farann.contract import checks
 
@@ -77,22 +77,22 @@ class Cluster(Gathering):
     def __init__(self, uri: str | os.PathLike[str], *, replicas: int = 1,
                  ray_remote_args: dict[str, Any] | None = None, timeout: float = 60.0,
                  cache: str | os.PathLike[str] | None = None) -> None:
-        self._storage = Storage(uri)
+        storage = Storage(uri)
         replicas = checks.to_int("replicas", replicas, 1)
         self._timeout = checks.to_float("timeout", timeout)
         try:
-            content = self._storage.read(NAME)
+            content = storage.read(NAME)
         except FileNotFoundError:
-            raise FileNotFoundError(f"{self._storage.uri} has no {NAME}: build the index first, or "
+            raise FileNotFoundError(f"{storage.uri} has no {NAME}: build the index first, or "
                                     "end its build") from None
-        manifest = Manifest.from_json(content, self._storage.uri)
-        super().__init__(manifest, changes.count(self._storage))
+        manifest = Manifest.from_json(content, storage.uri)
+        super().__init__(storage, manifest, changes.count(storage))
         options = {**_OPTIONS, **(ray_remote_args or {})}
         threads = max(int(options["num_cpus"]), 1) if (ray_remote_args or {}).get(
             "num_cpus") else None
         worker = ray.remote(_Worker).options(**options)
         folder = None if cache is None else os.fspath(cache)
-        self._workers = [[worker.remote(self._storage.uri, shard, folder, threads)
+        self._workers = [[worker.remote(storage.uri, shard, folder, threads)
                           for _ in range(replicas)] for shard in range(len(manifest.shards) + 1)]
         self._turn = 0
         try:
@@ -140,18 +140,9 @@ class Cluster(Gathering):
                 "replicas": len(self._workers[0]), "shards": shards}
 
     def refresh(self) -> None:
-        """Have the next searches know of all changes that others made until now."""
+        """Have the next searches know of all changes and tunings that others made until now."""
         self._at = max(self._at, changes.count(self._storage))
-
-    def tune(self, queries: Any) -> None:
-        """Take a sample of real queries that ``recall=`` is measured with, for all shards alike.
-
-        Parameters
-        ----------
-        queries : array_like (n, dim)
-        """
-        self._storage.write_rows(SAMPLE, self._vectors("queries", queries, single=False))
-        self._tell_all("forget_tuning")
+        self._tunings.forget()
 
     def map_batches(self, dataset: Any, column: str, k: int = 10, *,
                     search: str = "search_furthest", batch_size: int = 4096,
@@ -191,6 +182,9 @@ class Cluster(Gathering):
                                    concurrency=concurrency)
 
     # ---- how shards are asked ----
+
+    def _forget_tuning(self) -> None:
+        self._tell_all("forget_tuning")  # replicas, too
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         shared: Any = args if _nbytes(args) <= _SMALL else ray.put(args)

@@ -53,7 +53,7 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
         As for `farann.Index`.
     sample_queries : array_like (n, dim), optional
         A sample of real queries, as for `farann.Index.build`; ``recall=`` is measured with it for
-        all shards. By default rows of the first shard serve as a sample.
+        all shards. By default rows serve as a sample, of each shard as many as its share of all.
     ray_remote_args : dict, optional
         Options of the tasks, such as ``{"num_cpus": 8}``, which is also the number of threads.
 

@@ -52,6 +52,10 @@ class Storage:
         """All bytes of a file; FileNotFoundError if there is none."""
         return bytes(self._fs.cat_file(self.path(name)))
 
+    def digest(self, name: str) -> str:
+        """The SHA-256 of a small file, in hexadecimal digits."""
+        return hashlib.sha256(self.read(name)).hexdigest()
+
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted, but for hidden ones, which may be what a killed
         process left; none if it isn't there."""
