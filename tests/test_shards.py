@@ -19,7 +19,7 @@ import fsspec
 import reference
 from cases import assert_same
 from fsspec.implementations.memory import MemoryFileSystem
-from inside import Storage, share_found, sharding
+from inside import Storage, sharding, share_found
 from numpy.testing import assert_array_equal
 from shard_cases import DIM, PlainCluster, assert_answers, assert_selections, built, hostile
 
