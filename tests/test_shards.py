@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,6 +295,59 @@ def test_a_full_disk(rng: np.random.Generator) -> None:
     FullFileSystem.room = 100_000
     assert cluster.add(rows).tolist() == list(range(60, 120))
     assert len(PlainCluster(uri).search_furthest(rows[0], 150)) == 120
+
+
+SMALL_DISK = """
+import errno
+import subprocess
+import sys
+import numpy as np
+from shard_cases import PlainCluster, built
+
+rows, uri = np.load(sys.argv[1]), sys.argv[2]
+
+def mount(size, *options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "disk",
+                    uri], check=True)
+
+def refused(call, *args):
+    try:
+        call(*args)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+    else:
+        raise AssertionError("there was room")
+
+mount("40k")
+print("mounted", flush=True)
+refused(built, uri, rows, "l2", 20)
+mount("400k", "remount")
+built(uri, rows, "l2", 20)
+cluster = PlainCluster(uri)
+refused(cluster.add, np.tile(rows, (200, 1)))
+for client in (cluster, PlainCluster(uri)):
+    assert len(client.search_furthest(rows[0], 90)) == 60
+mount("4m", "remount")
+assert cluster.add(np.tile(rows, (200, 1)))[0] == 60
+assert len(PlainCluster(uri).search_furthest(rows[0], 13_000)) == 12_060
+"""
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path, rng: np.random.Generator) -> None:
+    np.save(tmp_path / "rows.npy", rng.standard_normal((60, DIM), dtype=np.float32))
+    (tmp_path / "disk").mkdir()
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    for namespace in (["unshare", "-m"], ["unshare", "-r", "-m"]):
+        if shutil.which("unshare") is None:
+            break
+        done = subprocess.run([*namespace, sys.executable, "-c", SMALL_DISK,
+                               str(tmp_path / "rows.npy"), str(tmp_path / "disk")],
+                              env={**os.environ, "PYTHONPATH": paths}, timeout=300, text=True,
+                              capture_output=True)
+        if "mounted" in done.stdout:
+            assert done.returncode == 0, done.stderr
+            return
+    pytest.skip("mounts of one's own aren't allowed here: no disk is small enough to be full")
 
 
 KILLED = """
