@@ -66,11 +66,11 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule, flag=flag,
                                          tells_late=late is not None)
         else:
-            trial = by_codes and trials.begin()
+            trial = by_codes and (n == 1 or trials.begin())
             task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
                               flag=flag, costs=costs, by_codes=trial)
         task.run()
-        if trial:
+        if trial and n > 1:
             trials.note(task.gave_up)
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
