@@ -49,6 +49,7 @@ import farann.runtime.dispatch as dispatch
 import farann.runtime.parallel as parallel
 import farann.runtime.pool as pool
 import farann.runtime.process as process
+import farann.runtime.progress as progress
 import farann.search.depths as depths
 import farann.search.filters as filters
 import farann.store.labels as string_labels
