@@ -85,7 +85,10 @@ cdef class FirstRows:
         return 2 * alike > self.batch.n_queries
 
     cdef void score_in_float32(self, int64_t n) noexcept nogil:
-        """Score the first n rows in float32 for all queries, which costs less than keys for most."""
+        """Score the first n rows in float32 for all queries, which costs less than keys for most.
+
+        What was found so far is forgotten, so that rows without codes, a few, have to be scored too.
+        """
         cdef Segment rows = self.batch.snapshot.segments[0]
         cdef int64_t i, slot
         rows.count, rows.positions = 0, self.slots
@@ -94,7 +97,16 @@ cdef class FirstRows:
             if 0 <= slot < self.coded.codes.n_rows:
                 self.slots[rows.count] = slot
                 rows.count += 1
-        self.row_scan.scan_in_place_of_codes(&rows)
+        if not self.row_scan.begin_in_float32():
+            return
+        self.row_scan.scan(&rows, 0, rows.count)
+        if self.coded.codes.outliers.shape[0]:
+            rows.count, rows.positions = self.coded.codes.outliers.shape[0], &self.coded.codes.outliers[0]
+            self.row_scan.scan(&rows, 0, rows.count)
+        for i in range(self.batch.n_queries):
+            # Codes go on from here.
+            self.batch.queries[i].slack = max(self.batch.queries[i].slack,
+                                              self.batch.queries[i].whole.off)
 
     cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:
         """With a PCA filter: score the first rows, up to `most`, by whole codes; gives how many.

@@ -22,7 +22,7 @@ cdef class RowScan:
     cdef void take_query(self, int64_t i) noexcept nogil
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef bint take_queries(self) noexcept nogil
-    cdef void scan_in_place_of_codes(self, const Segment *first) noexcept nogil
+    cdef bint begin_in_float32(self) noexcept nogil
     cdef void forget_scores(self, Query *query) noexcept nogil
     cdef bint begins_anew(self, int64_t start) noexcept nogil
     cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil

@@ -55,19 +55,13 @@ cdef class RowScan:
             self.take_query(i)
         return True
 
-    cdef void scan_in_place_of_codes(self, const Segment *first) noexcept nogil:
-        """Score rows anew that were scored by codes, and by nothing else so far."""
+    cdef bint begin_in_float32(self) noexcept nogil:
+        """Forget what was found by codes, except what it tells of the k-th key; False: no room."""
         cdef int64_t i
-        if not self.take_queries():
-            return
         for i in range(self.batch.n_queries):
+            self.batch.queries[i].candidates.count = self.batch.queries[i].found.count = 0
             self.forget_scores(&self.batch.queries[i])
-            self.batch.queries[i].candidates.count = 0
-        self.scan(first, 0, first.count)
-        for i in range(self.batch.n_queries):
-            # Codes go on from here.
-            self.batch.queries[i].slack = max(self.batch.queries[i].slack,
-                                              self.batch.queries[i].whole.off)
+        return self.take_queries()
 
     cdef void forget_scores(self, Query *query) noexcept nogil:
         """Forget what scores by codes were, and how far they were off."""
@@ -104,17 +98,13 @@ cdef class RowScan:
         self.scan_after_codes(&rest)
 
     cdef bint begins_anew(self, int64_t start) noexcept nogil:
-        """Whether to score all rows anew: keys of those that passed, of `start`, would cost more.
-
-        Then what was found is forgotten, except what it tells of the k-th key.
-        """
+        """Whether to score all rows anew: keys of those that passed, of `start`, would cost more."""
         cdef int64_t i, passed = 0
         for i in range(self.batch.n_queries):
             passed += self.batch.queries[i].candidates.count
         if passed * self.rows_a_key <= start * self.batch.n_queries:
             return False
-        for i in range(self.batch.n_queries):
-            self.batch.queries[i].candidates.count = self.batch.queries[i].found.count = 0
+        self.begin_in_float32()
         return True
 
     cdef void scan_after_codes(self, const Segment *rest) noexcept nogil:
