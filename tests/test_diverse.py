@@ -13,7 +13,6 @@ from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_f
 from numpy.testing import assert_array_equal
 
 import farann
-from farann import _core
 
 METRICS = reference.METRICS
 KINDS = sorted(DATA)
@@ -300,7 +299,7 @@ def test_rows_are_added_up_in_order(n: int) -> None:
         total = np.zeros(5)
         for row in some:
             total += row
-        assert_array_equal(_core.sum_of_rows(some), total)
+        assert_array_equal(inside.core.sum_of_rows(some), total)
 
 
 def test_guides_and_a_shrinking_block_change_nothing() -> None:
