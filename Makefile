@@ -190,12 +190,12 @@ build/aarch64/core: $(call objects,aarch64)
 
 # A CPU with each level: one of 2012, of 2019, and all that is emulated.
 ARM_CPUS := cortex-a53 neoverse-n1 max,sve=off
-test-arm:  ## the ARM levels against plain loops and the core's tests in Python, emulated
+test-arm: $(BIN)/python  ## the ARM levels against plain loops and the core's tests in Python, emulated
 	@if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then \
 		$(MAKE) build/aarch64/core && for cpu in $(ARM_CPUS); do \
 		echo "$$cpu: $$(qemu-aarch64 -cpu $$cpu build/aarch64/core $(ROUNDS))" || exit 1; done; \
 	else echo "test-arm is skipped (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)"; fi
-	$(PYTHON) packaging/test_arm.py
+	$(BIN)/python packaging/test_arm.py
 
 count-arm: build/aarch64/count  ## instructions of the ARM kernels, beside those of plain C
 	$(PYTHON) packaging/count_arm.py build/aarch64/count

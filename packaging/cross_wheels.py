@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -62,7 +61,8 @@ def main() -> int:
     for target in args.targets:
         wheel = build(target, args.folder)
         print(f"{wheel.name}: {wheel.stat().st_size:,} bytes", flush=True)
-        run(sys.executable, "-m", "auditwheel", "show", wheel)
+        if target.startswith("manylinux"):  # it looks for the C library of musl on this machine
+            run(sys.executable, "-m", "auditwheel", "show", wheel)
         run(sys.executable, "-m", "abi3audit", "--strict", wheel)
     return 0
 
