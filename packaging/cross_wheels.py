@@ -38,13 +38,13 @@ def build(target: str, folder: Path) -> Path:
     machine = target.rpartition("_x86_64")[1] or "_aarch64"
     with tempfile.TemporaryDirectory() as empty:
         tree, made = Path(empty) / "tree", Path(empty) / "made"
-        for name in ("farann", "src_c"):
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.so", "*.c"
-                            if name == "farann" else "*.o"))
+        shutil.copytree(ROOT / "src_c", tree / "src_c")
+        shutil.copytree(ROOT / "farann", tree / "farann",
+                        ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
         for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, tree)
-        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={made}", tree,
-            CC=compiler, LDSHARED=f"{compiler} -shared",
+        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={made}",
+            tree, CC=compiler, LDSHARED=f"{compiler} -shared",
             _PYTHON_HOST_PLATFORM=f"linux{machine.replace('_', '-', 1)}")
         run(sys.executable, "-m", "wheel", "tags", "--remove", "--platform-tag", target,
             next(made.glob("*.whl")))

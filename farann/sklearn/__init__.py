@@ -28,7 +28,8 @@ from __future__ import annotations
 import importlib.util
 
 if (importlib.util.find_spec("sklearn") is None
-        or importlib.util.find_spec("sklearn.utils._tags") is None):  # which came with validate_data
+        # It came with validate_data.
+        or importlib.util.find_spec("sklearn.utils._tags") is None):
     raise ImportError("farann.sklearn needs scikit-learn 1.6 or newer: "
                       "pip install -U 'farann[sklearn]'")
 

@@ -254,7 +254,7 @@ def item_log_odds(items: Int64Array, size: int, target: BoolArray, weight: Float
 
 
 def sklearn_module(module: str, library: str = "sklearn") -> Any:
-    """A module of scikit-learn, or of scipy, which comes with it; imported when something is fitted."""
+    """A module of scikit-learn, or of scipy, which comes along; imported for what is fitted."""
     from importlib import import_module
 
     try:
