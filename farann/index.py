@@ -227,7 +227,7 @@ class Index(Saved, DiverseQuestions):
             For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.
             Each k that was tuned before is tuned for the new layout without being named.
         nearest : bool
-            Lay out and tune for `search_nearest`, under dot and cosine. Both searches still work.
+            Lay out and tune for `search_nearest`. Both searches still work.
         progress : bool or callable
             Show a progress bar for work that takes long, or call a function with the name of a
             step, how much of it is done, and of how much. Threads of the build call it, one at a
@@ -243,7 +243,7 @@ class Index(Saved, DiverseQuestions):
         Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
         Other changes wait. A build that is interrupted changes nothing.
         """
-        self._check_mirrored(nearest)
+        checks.check_flag("nearest", nearest)
         tuned_for = {checks.to_int("tune", k, 1) for k in tune}
         progress = checks.to_progress(progress)
         sample = None
@@ -269,7 +269,7 @@ class Index(Saved, DiverseQuestions):
         recall : float
             The recall whose effort the printed table names. All others can be asked for as well.
         nearest : bool
-            Measure for ``search_nearest(..., recall=)``, under dot and cosine.
+            Measure for ``search_nearest(..., recall=)``.
 
         Returns
         -------
@@ -294,7 +294,7 @@ class Index(Saved, DiverseQuestions):
         1.0
         """
         k = checks.to_int("k", k, 1)
-        self._check_mirrored(nearest)
+        checks.check_flag("nearest", nearest)
         to_limits(recall, None, None)
         sample = None
         if queries is not None:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.contract import checks
-from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
 from farann.search import answers, filters, plans
@@ -183,15 +182,18 @@ class Questions(Lookups):
         array([3])
         """
         limits = to_limits(recall, epsilon, budget)
-        mirrored = beyond is None and not traits_of(self._metric).adds_squared_norm
-        plans.check_nearest(limits, self._keep_vectors, mirrored, beyond is not None)
         given = Filtering(exclude, allowed, within, outside)
-        if recall is not None and given.is_open and threads is None and mirrored and (
-                not return_keys):
-            again = self._search_mirrored_again(queries, k, recall)
-            if again is not None:
-                return again
-        return self._search_top(queries, k, True, given, threads, limits if mirrored else None,
+        if beyond is not None:
+            plans.check_beyond(limits, self._keep_vectors)
+            limits = None
+        else:
+            plans.check_limits(limits, self._keep_vectors)
+            if given.is_open and threads is None and epsilon is None and budget is None and (
+                    not return_keys):
+                again = self._search_nearest_again(queries, k, recall)
+                if again is not None:
+                    return again
+        return self._search_top(queries, k, True, given, threads, limits,
                                 return_keys=return_keys, beyond=beyond)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
