@@ -141,9 +141,10 @@ class Questions(Lookups):
         queries, k, exclude, allowed, within, outside, threads
             As in `search_furthest`.
         recall, epsilon, budget : optional
-            Under dot and cosine as in `search_furthest`; what `recall` takes is measured for the
-            nearest rows, by ``tune(nearest=True)`` or the first such search. Under l2 `recall` and
-            `epsilon` are answered exactly, and `budget` is refused.
+            As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
+            ``tune(nearest=True)`` or the first such search. `epsilon`: no row that was left out is
+            nearer than the distance of the k-th found over (1 + epsilon) (l2), or better than its
+            dot product or cosine by more than epsilon.
         beyond : float, or array_like of float (n_queries,), optional
             Find the nearest of those rows alone that are further than a radius, one for all
             queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
@@ -159,8 +160,8 @@ class Questions(Lookups):
 
         Notes
         -----
-        Under dot and cosine the nearest rows are the furthest from the query times -1, so that an
-        index without vectors finds them, too. ``build(nearest=True)`` lays rows out for that.
+        ``build(nearest=True)`` lays rows out for these searches. An index without vectors has
+        approximate answers, as in `search_furthest`.
 
         Examples
         --------
