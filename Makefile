@@ -26,7 +26,7 @@ install-adapters = { $(call pip-install,$(1),$(ADAPTERS)) \
 	|| echo "TensorFlow can't be had here; tests of the adapters that need it are skipped"
 
 # Ray is some 80 MB, so it isn't among what tests must have.
-install-ray = $(call install-extras,$(1),ray) \
+install-ray = $(call install-extras,$(1),ray-serve) \
 	|| echo "Ray can't be had here; tests of sharded indexes on it are skipped"
 
 .PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \

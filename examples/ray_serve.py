@@ -1,6 +1,6 @@
 """A sharded index behind HTTP, with Ray Serve: batches, health, and a small client.
 
-    pip install "farann[ray]" "ray[serve]"
+    pip install "farann[ray-serve]"
     python examples/ray_serve.py
 
 Whoever reaches Ray's own ports may run code: run it in a network of your own.

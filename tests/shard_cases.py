@@ -25,10 +25,12 @@ class PlainCluster(Gathering):
         self.shards = [first, *(Shard(uri, number) for number in
                                 range(1, len(first.manifest.shards) + 1))]
         self.broken: set[int] = set()
-        super().__init__(first.manifest, first.n_changes)
+        self.asked: list[tuple[str, tuple[Any, ...]]] = []
+        super().__init__(Storage(uri), first.manifest, first.n_changes)
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         answers = []
+        self.asked.append((method, args))
         for number in shards:
             shard = self.shards[number]
             if number in self.broken:

@@ -53,6 +53,6 @@ def test_cases_on_ray() -> None:
             cwd=Path(__file__).parent.parent, env=environment, timeout=900, capture_output=True,
             text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    # The example of Serve alone needs more than the extra brings.
+    # The example of Serve needs farann[ray-serve].
     assert (" skipped" in done.stdout) == (find_spec("starlette") is None)
     assert " passed" in done.stdout

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,13 +19,14 @@ pytest.importorskip("fsspec", reason="needs fsspec")
 
 import fsspec
 import reference
+from cases import assert_same
 from fsspec.implementations.memory import MemoryFileSystem
-from inside import Storage, sharding
+from inside import Storage, sharding, share_found
 from numpy.testing import assert_array_equal
 from shard_cases import DIM, PlainCluster, assert_answers, assert_selections, built, hostile
 
 import farann
-from farann.adapters.ray import Manifest, Partial, ShardError
+from farann.adapters.ray import Manifest, Partial, ShardError, SharedTuning
 
 N = 600
 
@@ -102,18 +105,98 @@ def test_string_ids_and_a_file_system_without_files(rng: np.random.Generator) ->
         cluster.select_diverse(3)
 
 
-def test_recall_is_that_of_one_sample(tmp_path: Path, rng: np.random.Generator) -> None:
+def clustered(rng: np.random.Generator, n: int) -> Any:
     middles = rng.standard_normal((20, DIM), dtype=np.float32)
-    rows = middles[rng.integers(0, 20, 900)] + np.float32(0.3) * rng.standard_normal(
-        (900, DIM), dtype=np.float32)
+    return middles[rng.integers(0, 20, n)] + np.float32(0.3) * rng.standard_normal(
+        (n, DIM), dtype=np.float32)
+
+
+@pytest.mark.parametrize("kind", ["search_furthest", "search_nearest"])
+def test_recall_of_merged_answers(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    rows = clustered(rng, 6000)
     sample, queries = rows[::3] + np.float32(0.01), rows[1::20]
-    built(str(tmp_path), rows, "dot", 300, sample=sample)
+    built(str(tmp_path), rows, "dot", 1000, sample=sample)
     cluster = PlainCluster(str(tmp_path))
     cluster.add(rows[:9])
-    wanted = cluster.search_furthest(queries, 10)
-    found = cluster.search_furthest(queries, 10, recall=0.9)
-    same = [len(np.intersect1d(a, b)) for a, b in zip(found.ids, wanted.ids, strict=True)]
-    assert np.mean(same) >= 8.8
+    wanted = getattr(cluster, kind)(queries, 10)
+    cluster.asked.clear()
+    found = getattr(cluster, kind)(queries, 10, recall=0.9)
+    assert share_found(found.ids, wanted.ids) >= 0.89
+    # Of each of six shards less is asked, and all clients ask for the same.
+    options = [args[2] for method, args in cluster.asked if method == "search"]
+    assert options[0] == {"k": 10} and len(options) > 10
+    asked = options[-1]["recall"]
+    assert 0.3 <= asked < 0.9
+    other = PlainCluster(str(tmp_path))
+    assert_same(getattr(other, kind)(queries, 10, recall=0.9), found)
+    assert [args[2] for method, args in other.asked] == [{"k": 10, "recall": asked}]
+    exact = getattr(other, kind)(queries, 10, recall=1.0)
+    assert_same(exact, wanted)
+    for refused in (-0.1, 1.5, np.nan):
+        with pytest.raises(ValueError, match="recall"):
+            getattr(other, kind)(queries, 10, recall=refused)
+
+
+def test_a_budget_is_shared(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows = clustered(rng, 900)
+    built(str(tmp_path), rows, "dot", 300)
+    cluster = PlainCluster(str(tmp_path))
+    cluster.add(rows[:5] * np.float32(9))
+    hits = cluster.search_furthest(rows[:9], 20, budget=300)
+    assert hits.found.all()
+    counts = [shard.stats()["last_search"]["rows_scanned"] for shard in cluster.shards]
+    assert all(0 < count <= 9 * (100 + 16) for count in counts[:3])  # in whole panels
+    wanted = cluster.search_furthest(rows[:9], 20, budget=9000)
+    assert_array_equal(wanted.ids, cluster.search_furthest(rows[:9], 20).ids)
+    for options, error in (({"budget": 0}, "budget"), ({"budget": 5, "recall": 0.5}, "at most one"),
+                           ({"recall": 2.0}, "recall"), ({"epsilon": -1.0}, "epsilon")):
+        with pytest.raises(ValueError, match=error):
+            cluster.search_nearest(rows[:2], 3, **options)
+
+
+def test_shared_tunings(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows = clustered(rng, 1500)
+    built(str(tmp_path), rows, "dot", 500)
+    # Without queries rows of all shards are the sample.
+    sample = Storage(str(tmp_path)).read_rows("sample.npy")
+    assert len(sample) == 1500 and {bytes(row) for row in sample} == {bytes(row) for row in rows}
+    cluster = PlainCluster(str(tmp_path))
+    first = cluster.tune(k=5)
+    assert first.recalls[-1] == 1.0 and first.asked[-1] == 1.0 and first.sampled == 750
+    assert list(first.asked) == sorted(first.asked) and "recall@5" in str(first)
+    with pytest.raises(ValueError, match="expected at least one"):
+        cluster.tune(rows[:0])
+    # Another sample: the table on disk is that of the first, and isn't taken.
+    cluster.tune(rows[:40] * np.float32(2), k=7)
+    name = tmp_path / "tunings" / "search_furthest-5.json"
+    before = json.loads(name.read_text())
+    cluster.search_furthest(rows[:3], 5, recall=0.9)
+    assert before["sampled"] == 750 and json.loads(name.read_text())["sampled"] == 40
+    for damaged in ("{", "[]", json.dumps({**before, "asked": [0.5, float("nan")]}), "null"):
+        name.write_text(damaged)
+        client = PlainCluster(str(tmp_path))
+        client.search_furthest(rows[:3], 5, recall=0.9)
+        assert json.loads(name.read_text())["sampled"] == 40
+    # What is missing can't be measured, so that the other shards are asked for enough.
+    client = PlainCluster(str(tmp_path))
+    client.broken = {1}
+    with pytest.raises(ShardError, match="shard 1"):
+        client.search_furthest(rows[:3], 9, recall=0.9)
+    client.asked.clear()
+    assert client.search_furthest(rows[:3], 9, recall=0.9, allow_partial=True).missing
+    assert client.asked[-1][1][2] == {"k": 9, "recall": 0.9}
+    (tmp_path / "sample.npy").unlink()
+    client.broken = set()
+    with pytest.raises(ValueError, match="built without one"):
+        client.tune(k=3)
+    assert client.search_furthest(rows[:3], 3, recall=0.9).found.all()
+
+
+@pytest.mark.parametrize(("recalls", "recall", "asked"), [
+    ((0.2, 0.96, 1.0), 0.95, 0.6), ((0.96, 0.94, 1.0), 0.95, 1.0), ((1.0, 1.0, 1.0), 0.95, 0.3),
+    ((0.2, 0.951, 1.0), 0.95, 1.0)])
+def test_what_is_asked_of_shards(recalls: tuple[float, ...], recall: float, asked: float) -> None:
+    assert SharedTuning(10, (0.3, 0.6, 1.0), recalls, 9).asked_for(recall) == asked
 
 
 def test_what_cannot_be_asked_is_told(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -231,6 +314,59 @@ def test_a_full_disk(rng: np.random.Generator) -> None:
     assert len(PlainCluster(uri).search_furthest(rows[0], 150)) == 120
 
 
+SMALL_DISK = """
+import errno
+import subprocess
+import sys
+import numpy as np
+from shard_cases import PlainCluster, built
+
+rows, uri = np.load(sys.argv[1]), sys.argv[2]
+
+def mount(size, *options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "disk",
+                    uri], check=True)
+
+def refused(call, *args):
+    try:
+        call(*args)
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+    else:
+        raise AssertionError("there was room")
+
+mount("40k")
+print("mounted", flush=True)
+refused(built, uri, rows, "l2", 20)
+mount("400k", "remount")
+built(uri, rows, "l2", 20)
+cluster = PlainCluster(uri)
+refused(cluster.add, np.tile(rows, (200, 1)))
+for client in (cluster, PlainCluster(uri)):
+    assert len(client.search_furthest(rows[0], 90)) == 60
+mount("4m", "remount")
+assert cluster.add(np.tile(rows, (200, 1)))[0] == 60
+assert len(PlainCluster(uri).search_furthest(rows[0], 13_000)) == 12_060
+"""
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path, rng: np.random.Generator) -> None:
+    np.save(tmp_path / "rows.npy", rng.standard_normal((60, DIM), dtype=np.float32))
+    (tmp_path / "disk").mkdir()
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    for namespace in (["unshare", "-m"], ["unshare", "-r", "-m"]):
+        if shutil.which("unshare") is None:
+            break
+        done = subprocess.run([*namespace, sys.executable, "-c", SMALL_DISK,
+                               str(tmp_path / "rows.npy"), str(tmp_path / "disk")],
+                              env={**os.environ, "PYTHONPATH": paths}, timeout=300, text=True,
+                              capture_output=True)
+        if "mounted" in done.stdout:
+            assert done.returncode == 0, done.stderr
+            return
+    pytest.skip("mounts of one's own aren't allowed here: no disk is small enough to be full")
+
+
 KILLED = """
 import os
 import sys
@@ -262,7 +398,8 @@ def test_a_killed_build_goes_on(tmp_path: Path, rng: np.random.Generator) -> Non
     assert done.returncode == -9
     shards = tmp_path / "index" / "shards"
     times = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
-    assert sorted(times) == ["00000.farann", "00000.json", "00001.farann", "00001.json"]
+    assert sorted(times) == [
+        f"{shard:05d}.{kind}" for shard in (0, 1) for kind in ("farann", "json", "sample.npy")]
     with pytest.raises(ValueError, match="metric: expected 'l2'"):
         built(uri, rows, "dot", 20)
     with pytest.raises(FileNotFoundError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.quantize.query_sample import Moment
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.parallel import each
 from farann.runtime.process import one_thread
+from farann.runtime.progress import told
 
 # So many partitions are found at once; more in two levels, which takes far less time.
 _MOST_AT_ONCE = 256
@@ -57,24 +58,34 @@ class Means(NamedTuple):
 
 
 def partition(rows: RowArray, space: Space, n_partitions: int, seed: int,
-              threads: int = 1) -> Int32Array:
+              threads: int = 1, progress: Progress = False) -> Int32Array:
     """The partition of each row.
 
     Many partitions are found in two levels: the rows are split, and each part is split again into
     as many partitions as are its share. A row's partition is the nearest of all, or where there are
     very many, of those in the parts that are nearest.
     """
-    return _labels(rows, space, means_of(rows, space, n_partitions, seed, threads), threads)
+    means = means_of(rows, space, n_partitions, seed, threads, progress)
+    return _labels(rows, space, means, threads, progress)
 
 
 def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
-             threads: int = 1) -> Means:
+             threads: int = 1, progress: Progress = False) -> Means:
     """The means of partitions, by a sample of the rows."""
-    points = space.of(rows[_sample(len(rows), n_partitions * _ROWS_A_CELL)])
-    if n_partitions <= _MOST_AT_ONCE:
-        return Means(k_means(points, n_partitions, seed))
-    parts = k_means(points[_sample(len(points), round(n_partitions**0.5) * _ROWS_A_CELL)],
-                    round(n_partitions**0.5), seed)
+    n_parts = 1 if n_partitions <= _MOST_AT_ONCE else round(n_partitions**0.5)
+    with told("finding partitions", n_parts, progress) as advance:
+        points = space.of(rows[_sample(len(rows), n_partitions * _ROWS_A_CELL)])
+        if n_parts == 1:
+            means = Means(k_means(points, n_partitions, seed))
+            advance(1)
+            return means
+        return _in_two_levels(points, n_parts, n_partitions, seed, threads, advance)
+
+
+def _in_two_levels(points: Float32Array, n_parts: int, n_partitions: int, seed: int, threads: int,
+                   advance: Callable[[int], None]) -> Means:
+    """Means of parts, each of which is split into its share of partitions."""
+    parts = k_means(points[_sample(len(points), n_parts * _ROWS_A_CELL)], n_parts, seed)
     part_of = _nearest(points, parts, threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
     numbers = [max(1, round(n_partitions * len(some) / len(points))) if len(some) else 0
@@ -85,6 +96,7 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
     def split(p: int) -> None:
         if len(members[p]):
             partitions[starts[p] : starts[p + 1]] = _fitted(points[members[p]], numbers[p], seed)
+        advance(1)
 
     with _fitting():
         each(split, range(len(parts)), threads)
@@ -150,7 +162,8 @@ def _squares(means: Float32Array) -> Float32Array:
     return squares
 
 
-def _labels(rows: RowArray, space: Space, means: Means, threads: int) -> Int32Array:
+def _labels(rows: RowArray, space: Space, means: Means, threads: int,
+            progress: Progress = False) -> Int32Array:
     """The partition of each row."""
     labels = np.empty(len(rows), np.int32)
     # Means are weighed once more in the place of all rows: <W x, m> is <x, W m>.
@@ -170,7 +183,7 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int) -> Int32Ar
                                axis=1)[:, :_PARTS_COMPARED]
         labels[block] = _best_of_parts(vectors, near, means.starts, lines, squares)
 
-    each(find, blocks_of(len(rows)), threads)
+    each(find, blocks_of(len(rows)), threads, "assigning rows to partitions", progress)
     return labels
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from farann.adapters.ray.gathering import Partial
 from farann.adapters.ray.manifest import Manifest, ShardError, ShardRecord
+from farann.adapters.ray.shared_tuning import SharedTuning
 
 if TYPE_CHECKING:
     from farann.adapters.ray.cluster import Cluster
     from farann.adapters.ray.datasets import build
 
-__all__ = ["Cluster", "Manifest", "Partial", "ShardError", "ShardRecord", "build"]
+__all__ = ["Cluster", "Manifest", "Partial", "ShardError", "ShardRecord", "SharedTuning", "build"]
 
 _OF = {"Cluster": "cluster", "build": "datasets"}
 

@@ -19,7 +19,7 @@ import numpy as np
 from farann._types import Float32Array
 from farann._version import __version__
 from farann.adapters.ray.manifest import NAME, Manifest, ShardRecord
-from farann.adapters.ray.shard import SAMPLE
+from farann.adapters.ray.shared_tuning import SAMPLE
 from farann.adapters.ray.storage import Storage, sha256_of
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
@@ -117,8 +117,8 @@ def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
         smallest, largest = np.sort(ids)[[0, -1]].tolist()
         record = ShardRecord(file_of(shard), len(ids), smallest, largest, sha256_of(path),
                              path.stat().st_size)
-        if shard == 0 and sample is None:
-            storage.write_rows(SAMPLE, _sample_of(index))
+        if sample is None:
+            storage.write_rows(_sample_name(shard), _sample_of(index, plan.rows))
         index.close()
         storage.put(path, record.file)
         storage.write(f"shards/{shard:05d}.json", json.dumps(asdict(record)).encode())
@@ -131,10 +131,12 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
            sample: Float32Array | None) -> Manifest:
     """Write what all shards share, the manifest last."""
     storage = Storage(uri)
-    if sample is None:  # the first shard wrote one
-        sample = storage.read_rows(SAMPLE)
-    else:
-        storage.write_rows(SAMPLE, sample)
+    if sample is None:  # each shard gave some of its rows
+        sample = np.concatenate([storage.read_rows(_sample_name(shard))
+                                 for shard in range(len(records))])
+    elif len(sample) > 1:
+        sample = sample[::4]  # what builds leave for tuning: the order of rows suits the others
+    storage.write_rows(SAMPLE, sample)
     made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records))
     storage.write(NAME, made.to_json())
     return made
@@ -179,11 +181,13 @@ def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, first: int, end: 
     return index
 
 
-def _sample_of(index: Index) -> Float32Array:
-    """Rows of an index, as good as queries where none are known."""
-    ids = index.ids
-    step = -(-len(ids) // _SAMPLED)
-    return index.reconstruct(ids[::step])
+def _sample_of(index: Index, n_rows: int) -> Float32Array:
+    """A shard's part of a sample of all rows, as good as queries where none are known."""
+    return index.reconstruct(index.ids[:: -(-n_rows // _SAMPLED)])
+
+
+def _sample_name(shard: int) -> str:
+    return f"shards/{shard:05d}.sample.npy"
 
 
 def _scratch_name(uri: str, shard: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +13,16 @@ import numpy.typing as npt
 
 from farann._types import Float32Array
 from farann.adapters.ray import selecting
+from farann.adapters.ray.arguments import check_found, to_filters, to_ids
 from farann.adapters.ray.manifest import Manifest, ShardError
+from farann.adapters.ray.shared_tuning import SharedTuning, SharedTunings
+from farann.adapters.ray.storage import Storage
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import to_limits
 from farann.diverse.selection import Selection
 from farann.merging import merge, merge_beyond
 from farann.results import BeyondHits, Hits, with_keys
-from farann.search.filters import Filter
 
 
 class Partial(NamedTuple):
@@ -56,8 +60,9 @@ class Gathering:
     asked; with ``allow_partial=True`` it is a `Partial`.
     """
 
-    def __init__(self, manifest: Manifest, n_changes: int) -> None:
-        self.manifest = manifest
+    def __init__(self, storage: Storage, manifest: Manifest, n_changes: int) -> None:
+        self._storage, self.manifest = storage, manifest
+        self._tunings = SharedTunings(storage)
         self._at = n_changes  # changes that answers must know of
 
     # ---- how shards are asked ----
@@ -80,7 +85,8 @@ class Gathering:
     # ---- searches ----
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
-                        epsilon: float | None = None, exclude: Any = None, allowed: Any = None,
+                        epsilon: float | None = None, budget: int | None = None,
+                        exclude: Any = None, allowed: Any = None,
                         allow_partial: bool = False) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
@@ -89,7 +95,10 @@ class Gathering:
         queries : array_like (n_queries, dim) or (dim,)
         k : int
         recall, epsilon : float, optional
-            As there. What `recall` takes is measured by the same queries for each shard.
+            As there. What to ask of each shard for a `recall` of the merged answer is measured
+            once, by the same queries for all: see `tune`.
+        budget : int, optional
+            Rows scanned for a query in all shards together, of each by its share of the rows.
         exclude, allowed : optional
             Ids as there; no mask.
         allow_partial : bool
@@ -106,14 +115,15 @@ class Gathering:
             If shards can't be asked; it names them.
         """
         return self._search("search_furthest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, exclude=exclude, allowed=allowed)
+                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed)
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
-                       epsilon: float | None = None, exclude: Any = None, allowed: Any = None,
+                       epsilon: float | None = None, budget: int | None = None,
+                       exclude: Any = None, allowed: Any = None,
                        allow_partial: bool = False) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return self._search("search_nearest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, exclude=exclude, allowed=allowed)
+                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed)
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, allow_partial: bool = False) -> Any:
@@ -126,7 +136,7 @@ class Gathering:
         """
         vectors, _ = self._checked(queries)
         radii = checks.to_radii("radius", radius, len(vectors))
-        options = {"radius": radii, **_filters(exclude=exclude, allowed=allowed)}
+        options = {"radius": radii, **to_filters(exclude=exclude, allowed=allowed)}
         parts, missing = self._ask("search", "search_beyond", vectors, options,
                                    allow_partial=allow_partial)
         found: BeyondHits = merge_beyond(parts)
@@ -146,25 +156,25 @@ class Gathering:
             If an id is in no shard.
         """
         vectors, single = self._checked(queries)
-        wanted = _ids(ids)
+        wanted = to_ids(ids)
         answers, missing = self._ask("score", vectors, wanted, allow_partial=allow_partial)
         scores = np.full((len(vectors), len(wanted)), np.nan, np.float32)
         found = np.zeros(len(wanted), np.bool_)
         for here, part in answers:
             scores[:, here], found = part, found | here
         if not missing:
-            _check_found(wanted, found)
+            check_found(wanted, found)
         scores = scores[0] if single else scores
         return Partial(scores, missing) if allow_partial else scores
 
     def reconstruct(self, ids: Any) -> Float32Array:
         """The stored rows of some ids, (n, dim) float32; KeyError if one is in no shard."""
-        wanted = _ids(ids)
+        wanted = to_ids(ids)
         rows = np.empty((len(wanted), self.manifest.dim), np.float32)
         found = np.zeros(len(wanted), np.bool_)
         for here, part in self._ask("reconstruct", wanted)[0]:
             rows[here], found = part, found | here
-        _check_found(wanted, found)
+        check_found(wanted, found)
         return rows
 
     def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
@@ -183,7 +193,7 @@ class Gathering:
         if not 0.0 <= diversity <= 1.0:
             raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
         vectors, single = self._checked(queries)
-        filters = _filters(exclude=exclude, allowed=allowed)
+        filters = to_filters(exclude=exclude, allowed=allowed)
         self._check_integers("search_mmr")
         if candidates is None:
             hits = selecting.mmr(self._ask, vectors, k, diversity, filters)
@@ -208,10 +218,49 @@ class Gathering:
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
         self._check_integers("select_diverse")
-        before = _ids([] if first is None else first)
-        begin = None if start is None else _ids([start])
-        choice = selecting.Choice(k, begin, before, limit, _filters(allowed=allowed))
+        before = to_ids([] if first is None else first)
+        begin = None if start is None else to_ids([start])
+        choice = selecting.Choice(k, begin, before, limit, to_filters(allowed=allowed))
         return selecting.select(self._ask, self.reconstruct, self.manifest, choice)
+
+    def tune(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+             nearest: bool = False) -> SharedTuning:
+        """Measure what to ask of each shard for a recall of the merged answer.
+
+        The first search with ``recall=`` does it for its k. The table is kept in the folder, and
+        all clients ask by it.
+
+        Parameters
+        ----------
+        queries : array_like (n, dim), optional
+            A sample of real queries, which takes the place of the one that there is, for all
+            shards and from now on. Other clients know of it after `refresh`.
+        k : int
+        nearest : bool
+            Measure for `search_nearest`.
+
+        Returns
+        -------
+        SharedTuning
+
+        Raises
+        ------
+        ValueError
+            For queries that searches would refuse, or if there is no sample and none is given.
+        ShardError
+            If shards can't be asked; it names them.
+        """
+        k = checks.to_int("k", k, 1)
+        kind = "search_nearest" if nearest else "search_furthest"
+        if queries is not None:
+            sample = self._vectors("queries", queries, single=False)
+            if len(sample) == 0:
+                raise ValueError("queries: expected at least one")
+            self._tunings.replace_sample(sample)
+            self._forget_tuning()
+        elif not self._tunings.has_sample():
+            raise ValueError("queries: expected a sample, as the index was built without one")
+        return self._tunings.measure(kind, k, partial(self._merged, kind, k))
 
     # ---- changes ----
 
@@ -241,7 +290,7 @@ class Gathering:
         vectors = self._vectors("rows", rows, single=False)
         new = None
         if ids is not None:
-            new = _ids(ids)
+            new = to_ids(ids)
             if len(new) != len(vectors) or len(np.unique(new)) != len(new):
                 raise ValueError(f"ids: expected {len(vectors)} different ones, got {len(new)}")
             used = new[self._holds(new)]
@@ -252,8 +301,8 @@ class Gathering:
     def remove(self, ids: Any) -> None:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
         removed then."""
-        wanted = np.unique(_ids(ids))
-        _check_found(wanted, self._holds(wanted))
+        wanted = np.unique(to_ids(ids))
+        check_found(wanted, self._holds(wanted))
         self._record(wanted, None)
 
     def _record(self, ids: npt.NDArray[Any] | None,
@@ -276,15 +325,40 @@ class Gathering:
     def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool,
                 **options: Any) -> Any:
         k = checks.to_int("k", options["k"], 1)
+        to_limits(options["recall"], options["epsilon"], options["budget"])
         vectors, single = self._checked(queries)
-        filters = _filters(exclude=options.pop("exclude"), allowed=options.pop("allowed"))
+        filters = to_filters(exclude=options.pop("exclude"), allowed=options.pop("allowed"))
         chosen = {name: value for name, value in options.items() if value is not None}
+        if "recall" in chosen:
+            chosen["recall"] = self._recall_of_shards(kind, k, chosen["recall"], allow_partial)
         parts, missing = self._ask("search", kind, vectors, {**chosen, "k": k, **filters},
                                    allow_partial=allow_partial)
         hits = merge(parts, k)
         if single and hits.keys is not None:
             hits = with_keys(Hits(hits.scores[0], hits.ids[0]), hits.keys[0])
         return Partial(hits, missing) if allow_partial else hits
+
+    def _recall_of_shards(self, kind: str, k: int, recall: Any, allow_partial: bool) -> float:
+        """What to ask of each shard for a recall of the merged answer."""
+        wanted = checks.to_float("recall", recall)
+        if wanted == 1.0:
+            return wanted
+        try:
+            tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
+        except ShardError:
+            if not allow_partial:
+                raise
+            return wanted  # of each shard it is enough, and more than that
+        return wanted if tuning is None else tuning.asked_for(wanted)
+
+    def _merged(self, kind: str, k: int, queries: Float32Array, recall: float | None) -> Hits:
+        """The answer of all shards, of which each is asked for a recall."""
+        options = {"k": k} if recall is None else {"k": k, "recall": recall}
+        return merge(self._ask("search", kind, queries, options)[0], k)
+
+    def _forget_tuning(self) -> None:
+        """Have all workers measure anew, as there is another sample."""
+        self._ask("forget_tuning")
 
     def _vectors(self, name: str, given: npt.ArrayLike, *, single: bool) -> Float32Array:
         return checks.to_vectors(name, given, self.manifest.dim,
@@ -298,31 +372,3 @@ class Gathering:
     def _check_integers(self, what: str) -> None:
         if isinstance(self.manifest.shards[0].first_id, str):
             raise ValueError(f"{what}: expected an index with integers as ids, got strings")
-
-
-def _ids(ids: Any) -> npt.NDArray[Any]:
-    """Ids as an array, int64 or of objects."""
-    array = np.atleast_1d(np.asarray(list(ids) if isinstance(ids, (set, frozenset)) else ids))
-    if array.dtype.kind in "UO":
-        return np.array([str(id) for id in array.tolist()], object)
-    return checks.to_ids("ids", array)
-
-
-def _check_found(ids: npt.NDArray[Any], found: npt.NDArray[np.bool_]) -> None:
-    if not found.all():
-        raise KeyError(f"id {ids[~found][0]!r} is in no shard")
-
-
-def _filters(**filters: Any) -> dict[str, Any]:
-    """Those that there are; refused where they can't be cut by shard."""
-    given = {name: value for name, value in filters.items() if value is not None}
-    allowed = given.get("allowed")
-    if isinstance(allowed, Filter):
-        raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
-    if allowed is not None:
-        array = np.asarray(list(allowed) if isinstance(allowed, (set, frozenset)) else allowed)
-        if array.dtype == np.bool_:
-            raise ValueError("allowed: expected ids, got a mask, which is for the rows of one "
-                             "index; pass the ids that it marks")
-        given["allowed"] = array
-    return given

@@ -15,13 +15,13 @@ from farann._types import BoolArray, Float32Array, Float64Array
 from farann.adapters.ray import changes
 from farann.adapters.ray.changes import Change
 from farann.adapters.ray.manifest import NAME, Manifest, ShardError
+from farann.adapters.ray.shared_tuning import SAMPLE
 from farann.adapters.ray.storage import Storage
 from farann.contract import errors
+from farann.contract.metric_traits import traits_of
 from farann.index import Index
 from farann.results import BeyondHits, Hits
 
-# Queries that all shards are tuned by.
-SAMPLE = "sample.npy"
 _ROWS_AT_ONCE = 8_192
 # Fewer ids are looked up one by one.
 _FEW = 1_000
@@ -51,7 +51,7 @@ class Shard:
         self._lock = threading.Lock()
         self._index = self._loaded(Path(cache or Path(tempfile.gettempdir()) / "farann-shards"))
         self.n_changes = 0
-        self._tuned: set[int] = set()
+        self._tuned: set[tuple[str, int]] = set()
         self._done: dict[str, tuple[int, npt.NDArray[Any]]] = {}  # by token
         self._next_id = _next_after(self.manifest)
         self.sync(changes.count(self._storage))
@@ -134,8 +134,8 @@ class Shard:
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Hits | BeyondHits:
         """What a search of the index gives, with keys."""
-        if options.get("recall") is not None:
-            options = self._tuned_for(options)
+        if options.keys() & {"recall", "budget"}:
+            options = self._limited(kind, options)
         found: Hits | BeyondHits = getattr(self._index, kind)(
             queries, **options, threads=self._threads, return_keys=True)
         return found
@@ -178,16 +178,27 @@ class Shard:
         found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
         return found, self._rows_of(found[0][found[0] >= 0])
 
-    def _tuned_for(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _limited(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
         """Options of a search with a recall, for which the index is tuned by the sample that all
-        shards have; added rows are few, and searched exactly."""
+        shards have, or with this shard's part of a budget; added rows are few, and searched
+        exactly."""
         if self.is_growing:
-            return {name: value for name, value in options.items() if name != "recall"}
-        with self._lock:
-            if options["k"] not in self._tuned and self._storage.exists(SAMPLE):
-                self._index.tune(self._storage.read_rows(SAMPLE), options["k"], options["recall"])
-                self._tuned.add(options["k"])
+            return {name: value for name, value in options.items()
+                    if name not in ("recall", "budget")}
+        if "budget" in options:
+            rows = self.manifest.shards[self.number].rows
+            return {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
+        self._tune_once(kind, options["k"])
         return options
+
+    def _tune_once(self, kind: str, k: int) -> None:
+        nearest = kind == "search_nearest"
+        if nearest and traits_of(self.manifest.metric).adds_squared_norm:
+            return  # which is exact
+        with self._lock:
+            if (kind, k) not in self._tuned and self._storage.exists(SAMPLE):
+                self._index.tune(self._storage.read_rows(SAMPLE), k, nearest=nearest)
+                self._tuned.add((kind, k))
 
     def forget_tuning(self) -> None:
         """Measure again what a recall takes, as there is another sample."""

@@ -37,7 +37,9 @@ class Storage:
         self._fs, self._root = fsspec.core.url_to_fs(self.uri)
         self._fs.use_listings_cache = False
         protocol = self._fs.protocol
-        self.is_local = "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
+        protocols = protocol if isinstance(protocol, tuple) else (protocol,)
+        self.is_local = "file" in protocols
+        self.is_memory = "memory" in protocols  # of this process: Ray's workers have another
 
     def path(self, name: str) -> str:
         """A file's name on its file system."""
@@ -51,6 +53,10 @@ class Storage:
     def read(self, name: str) -> bytes:
         """All bytes of a file; FileNotFoundError if there is none."""
         return bytes(self._fs.cat_file(self.path(name)))
+
+    def digest(self, name: str) -> str:
+        """The SHA-256 of a small file, in hexadecimal digits."""
+        return hashlib.sha256(self.read(name)).hexdigest()
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted, but for hidden ones, which may be what a killed
