@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ def test_hostile_rows(kind: str, options: dict[str, Any], rng: np.random.Generat
         for level in inside.levels():
             inside.use_level(index, level)
             for limits in ({}, {"recall": 1.0}, {"budget": n}, {"recall": 0.9}, {"budget": 64}):
-                hits = index.search_nearest(queries, K, **limits)  # type: ignore[arg-type]
+                hits = index.search_nearest(queries, K, **limits)
                 for i, (scores, ids) in enumerate(zip(hits.scores, hits.ids, strict=True)):
                     place = np.argsort(everything.ids[i])[ids]
                     assert_same_bits(scores, everything.scores[i][place])
@@ -91,11 +90,10 @@ def test_hostile_rows(kind: str, options: dict[str, Any], rng: np.random.Generat
 @pytest.mark.parametrize("options", ({}, {"cells": 20}, {"codes": "int4", "cells": 20}))
 def test_without_vectors(options: dict[str, Any], rng: np.random.Generator,
                          tmp_path: Path) -> None:
-    """Codes find about what the rows do; filters, batches, files and added rows are as elsewhere."""
+    """Codes find about what the rows do; filters, files and added rows are as elsewhere."""
     middles = rng.standard_normal((40, 24))
-    made: Callable[[int], Float32] = lambda n: (  # noqa: E731
-        middles[rng.integers(0, 40, n)] + 0.6 * rng.standard_normal((n, 24))).astype(np.float32)
-    rows, queries = made(4000), made(60)
+    drawn = middles[rng.integers(0, 40, 4060)] + 0.6 * rng.standard_normal((4060, 24))
+    rows, queries = drawn[:4000].astype(np.float32), drawn[4000:].astype(np.float32)
     index = index_of(rows[:3600], keep_vectors=False, **options).build(nearest=True)
     index.add(rows[3600:])
     index.remove(np.arange(0, 4000, 9))
@@ -106,7 +104,7 @@ def test_without_vectors(options: dict[str, Any], rng: np.random.Generator,
     mapped = farann.Index.load(tmp_path / "index", mmap=True)
     for each in (index, mapped):
         for limits in ({"recall": 1.0}, {"recall": 0.9}, {"budget": 4000}):
-            hits = each.search_nearest(queries, K, **limits)  # type: ignore[arg-type]
+            hits = each.search_nearest(queries, K, **limits)
             assert share_found(hits.ids, wanted.ids) >= least - 0.05
             assert np.abs(hits.scores - wanted.scores).mean() < 0.2
             assert (np.diff(hits.scores, axis=1) >= 0).all()
@@ -136,6 +134,7 @@ def test_filters_of_both_searches_are_kept_apart(rng: np.random.Generator) -> No
                               (index.search_nearest(rows[5], 4, allowed=some), reference.nearest)):
             wanted = oracle(rows[5:6], rows[::2], 4, "l2", ids=np.arange(0, 900, 2))
             assert_same(found, reference.Found(wanted.scores[0], wanted.ids[0]))
-    near, keys = (index.search_nearest(rows[:40], 3, recall=1.0, return_keys=True, threads=2,
-                                       outside=labels[:40])[i] for i in range(2))
-    assert (labels[keys] != labels[:40, None]).all() and (np.diff(near, axis=1) >= 0).all()
+    hits = index.search_nearest(rows[:40], 3, recall=1.0, return_keys=True, outside=labels[:40])
+    assert (labels[hits.ids] != labels[:40, None]).all()
+    assert hits.keys is not None
+    assert_same_bits(np.sqrt(-hits.keys).astype(np.float32), hits.scores)

@@ -37,7 +37,8 @@ class AlongCodes(NamedTuple):
 
 
 def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
-           thresholds: Float64Array, squares_sign: float, width: int, seed: int) -> Projection | None:
+           thresholds: Float64Array, squares_sign: float, width: int,
+           seed: int) -> Projection | None:
     """As many of the directions as make the search cheapest, or None if none do.
 
     Parameters
