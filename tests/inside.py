@@ -141,6 +141,11 @@ def only_level(level: str) -> None:
     _only = (level,)
 
 
+def forget_code_trials(index: farann.Index) -> None:
+    """Let the next batch begin with codes, whatever came of them before."""
+    snapshot_of(index).code_trials.clear()
+
+
 def use_level(index: farann.Index, level: str) -> None:
     """Let an index search at another level than it was made for."""
     index._isa = level
