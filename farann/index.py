@@ -22,6 +22,7 @@ from farann.index_files import Saved
 from farann.results import SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
+from farann.runtime.progress import build_steps, shown
 from farann.search import plans
 from farann.store import asked_ids
 from farann.store.groups import of_new_rows, to_labels
@@ -229,9 +230,10 @@ class Index(Saved, DiverseQuestions):
         nearest : bool
             Lay out and tune for `search_nearest`, under dot and cosine. Both searches still work.
         progress : bool or callable
-            Show a progress bar for work that takes long, or call a function with the name of a
-            step, how much of it is done, and of how much. Threads of the build call it, one at a
-            time. If it raises an error, the build ends, and nothing has changed.
+            Show one bar over all steps, and how long they may still take; or call a function with
+            the name of a step, how much of it is done, from 0 on, and of how much. Threads of the
+            build call it, one at a time. If it raises an error, the build ends, and nothing has
+            changed.
 
         Returns
         -------
@@ -249,13 +251,14 @@ class Index(Saved, DiverseQuestions):
         sample = None
         if queries is not None:
             sample = self._asked(queries, nearest)
-        with self._lock:
+        with self._lock, shown(progress, build_steps(tuned_for)) as progress:
             if self._store is not None:
                 self._store = self._rebuilt(self._store, sample, tuned_for, progress, nearest)
         return self
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
-             recall: float = 0.95, *, nearest: bool = False) -> Tuning:
+             recall: float = 0.95, *, nearest: bool = False,
+             progress: Progress = False) -> Tuning:
         """Measure which effort reaches which recall, for ``search_furthest(..., recall=)``.
 
         Parameters
@@ -270,6 +273,8 @@ class Index(Saved, DiverseQuestions):
             The recall whose effort the printed table names. All others can be asked for as well.
         nearest : bool
             Measure for ``search_nearest(..., recall=)``, under dot and cosine.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
 
         Returns
         -------
@@ -296,6 +301,7 @@ class Index(Saved, DiverseQuestions):
         k = checks.to_int("k", k, 1)
         self._check_mirrored(nearest)
         to_limits(recall, None, None)
+        told = checks.to_progress(progress)
         sample = None
         if queries is not None:
             sample = self._asked(queries, nearest)
@@ -306,7 +312,7 @@ class Index(Saved, DiverseQuestions):
             store = store.mirrored(self._isa)
         if store is None or len(store) == 0:
             raise ValueError("tune: the index has no rows")
-        measured = plans.measured(store, k, self._isa, sample, recall)
+        measured = plans.measured(store, k, self._isa, sample, recall, progress=told)
         store.tunings.keep(k, measured, sample)
         from logging import getLogger
 
@@ -352,7 +358,8 @@ class Index(Saved, DiverseQuestions):
         """A store with a new layout, which is tuned for all that the old one was tuned for."""
         began = time.perf_counter()
         new = store.rebuilt(queries, progress, self.threads, nearest)
-        new = plans.retuned(store, new, self._isa, queries is not None, tuned_for, bool(nearest))
+        new = plans.retuned(store, new, self._isa, queries is not None, tuned_for, bool(nearest),
+                            progress)
         from logging import getLogger  # which is there, once an index is
 
         getLogger("farann").info("built an index of %d rows in %.3f s", len(new),

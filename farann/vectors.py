@@ -6,6 +6,7 @@
 ``.fvecs .ivecs .bvecs``  rows of float32, int32 or uint8, each with its length before it
 ``.parquet``              a column of lists, or all columns where each is a number (pyarrow)
 ``.hdf5 .h5``             a data set, as ann-benchmarks publishes them (h5py)
+``.csv .tsv``             numbers between commas or tabs, perhaps below a line of names
 ========================  =================================================================
 """
 
@@ -300,7 +301,7 @@ def read_id_lists(
         if lists.ndim != 2:
             raise ValueError(f"{path}: expected ids a query, got an array of shape {lists.shape}")
     if len(lists) != n:
-        raise ValueError(f"{path}: expected a list for each of {n} queries, got {len(lists)}")
+        raise ValueError(f"{path}: expected a list for each query ({n}), got {len(lists)}")
     return lists
 
 
@@ -314,7 +315,8 @@ def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) ->
     vectors : array-like of shape (rows, dim)
         Numbers. ``.ivecs`` and ``.bvecs`` take those that int32 and uint8 can hold.
     name : str, optional
-        Of the array, column or data set; ``vectors`` unless given, ``train`` in ``.hdf5``.
+        Of the array, column or data set; ``vectors`` unless given, ``train`` in ``.hdf5``. Text
+        has none.
 
     Raises
     ------

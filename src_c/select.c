@@ -29,9 +29,18 @@ float farann_best_scores_last(const farann_best_scores *best) {
 }
 
 static void add_to_best(farann_best_scores *best, float score) {
+    enum { FEW = 24 };
     float *sorted = best->scores;
     int64_t at = best->count < best->capacity ? best->count++ : best->capacity - 1;
-    for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
+    if (at <= FEW) {
+        for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
+    } else {
+        /* Counting and moving take whole vectors at a time. */
+        int32_t before = 0;
+        for (int64_t i = 0; i < at; i++) before += !(sorted[i] < score);
+        memmove(sorted + before + 1, sorted + before, (size_t)(at - before) * sizeof *sorted);
+        at = before;
+    }
     sorted[at] = score;
 }
 

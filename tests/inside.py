@@ -49,6 +49,7 @@ import farann.runtime.dispatch as dispatch
 import farann.runtime.parallel as parallel
 import farann.runtime.pool as pool
 import farann.runtime.process as process
+import farann.runtime.progress as progress
 import farann.search.depths as depths
 import farann.search.filters as filters
 import farann.store.labels as string_labels
@@ -138,6 +139,11 @@ def only_level(level: str) -> None:
     """Test at this level alone (pytest --one-level)."""
     global _only
     _only = (level,)
+
+
+def forget_code_trials(index: farann.Index) -> None:
+    """Let the next batch begin with codes, whatever came of them before."""
+    snapshot_of(index).code_trials.clear()
 
 
 def use_level(index: farann.Index, level: str) -> None:

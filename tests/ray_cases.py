@@ -113,6 +113,22 @@ def test_answers_are_those_of_one_index(uri: str, cluster: Cluster, one: farann.
         assert not isinstance(error.value, ray.exceptions.RayError)
 
 
+def test_memory_of_this_process(rows: Float32, one: farann.Index, queries: Float32,
+                                tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", rows)
+    uri = "memory://here"
+    manifest = build([tmp_path / "rows.npy"], uri=uri, rows_per_shard=300, metric="cosine")
+    assert len(manifest.shards) == 3
+    with Cluster(uri, replicas=2) as cluster:
+        assert_answers(cluster, one, queries)
+        assert_selections(cluster, one, queries[:3])
+        ids = cluster.add(rows[:2] + np.float32(1))
+        cluster.remove(ids)
+        assert cluster.stats()["rows"] == N and ids.tolist() == [N, N + 1]
+        with pytest.raises(TypeError, match="by the process that built it"):
+            pickle.dumps(cluster)
+
+
 def test_two_clients_at_once(cluster: Cluster, one: farann.Index, queries: Float32) -> None:
     wanted = one.search_furthest(queries, 9)
     failed: list[BaseException] = []

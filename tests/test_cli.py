@@ -24,7 +24,7 @@ import farann
 from farann.cli import main
 from farann.vectors import VectorFile, write_vectors
 
-COMMANDS = ["build", "search", "tune", "info", "demo"]
+COMMANDS = ["build", "search", "tune", "info", "select", "diameter", "demo"]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -383,8 +383,11 @@ def test_no_queries_and_one_query(place: Path, capsys: Capture) -> None:
         assert found["offsets"].tolist() == [0]
     np.save("one.npy", np.ones(8))
     capsys.readouterr()
-    assert main(["search", "rows.farann", "one.npy", "-k", "3", "-q"]) == 0
-    assert len(table(capsys.readouterr().out)[1]) == 3
+    assert main(["search", "rows.farann", "one.npy", "-k", "3"]) == 0
+    out, err = capsys.readouterr()
+    assert len(table(out)[1]) == 3 and err.startswith("1 query of 300 rows in ")
+    assert main(["build", "one.npy", "-o", "one.farann"]) == 0
+    assert capsys.readouterr().err.startswith("one.farann: 1 row of dimension 8, l2, ")
 
 
 def test_queries_of_ann_benchmarks(place: Path, rows: NDArray[np.float32]) -> None:
@@ -461,7 +464,7 @@ def test_verify_finds_an_altered_byte_that_is_otherwise_not_read(
         ("bild", "invalid choice: 'bild'"),
         ("build rows.npy", "-o/--output"),
         ("build none.npy -o x", "none.npy: No such file"),
-        ("build rows.csv -o x", "unknown extension '.csv'"),
+        ("build rows.xls -o x", "unknown extension '.xls'"),
         ("build bad.npz -o x", "bad.npz: damaged"),
         ("build nan.npy -o x", "nan.npy: expected finite numbers, got NaN in row 3"),
         ("build zero.npy -o x --metric cosine", "zero.npy: cosine needs"),
@@ -473,7 +476,7 @@ def test_verify_finds_an_altered_byte_that_is_otherwise_not_read(
         ("build rows.npy -o x --threads 0", "whole number of 1 or more, got '0'"),
         ("build rows.npy -o x --seed -1", "whole number of 0 or more, got '-1'"),
         ("build rows.npy -o x --ids queries.npy", "queries.npy: expected integer ids"),
-        ("build rows.npy -o x --ids few.txt", "few.txt: expected an integer id for each of 300"),
+        ("build rows.npy -o x --ids few.txt", "few.txt: expected an integer id for each row (300)"),
         ("build rows.npy -o x --ids twice.npy", "twice.npy: expected each id once, got 7 twice"),
         ("build rows.npy -o x --ids minus.npy", "minus.npy: expected ids of 0 or more, got -4"),
         ("search rows.farann", "QUERIES"),
@@ -494,6 +497,10 @@ def test_verify_finds_an_altered_byte_that_is_otherwise_not_read(
         ("search rows.farann queries.npy --beyond 1 --nearest", "--beyond finds all rows"),
         ("search rows.farann queries.npy --exclude few.txt", "few.txt: expected a list for each"),
         ("search rows.farann queries.npy --allowed short.npy", "short.npy: expected a mask"),
+        ("search rows.farann queries.npy --recall 95", "--recall: expected a number above 0, at"),
+        ("search rows.farann queries.npy --within few.txt", "few.txt: expected a label for each"),
+        ("build rows.npy -o x --cells 3 --codes float32", "--cells: partitions need codes, and"),
+        ("build rows.npy -o x --max-bytes 9", "once unpacked, got 9600; --max-bytes sets another"),
         ("search rows.farann queries.npy --exclude none.txt", "none.txt: No such file"),
         ("info", "INDEX"),
         ("info rows.npy", "rows.npy: not a farann file"),
@@ -598,9 +605,32 @@ def test_progress_is_for_terminals(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(shlex.split(arguments)) == 0
     shown = capsys.readouterr().err
-    assert "0%" in shown and "/s]" in shown
+    assert "100%" in shown and shown.count("\n") == 2, "there is one bar, and a remark"
     assert main([*shlex.split(arguments), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("arguments", ["search rows.farann queries.npy -k 2", "info rows.farann",
+                                       "tune rows.farann", "info none.farann"])
+def test_colors_are_for_terminals(
+    place: Path, arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    status = main(shlex.split(arguments))
+    plain = capsys.readouterr()
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert main(shlex.split(arguments)) == status
+    colored = capsys.readouterr()
+    bare = re.sub(r"\x1b\[[\d;]*m", "", colored.out + colored.err)
+    assert "\x1b[" in colored.out + colored.err and "\x1b" not in plain.out + plain.err
+    for word in [*plain.out.split(), *plain.err.partition(" in ")[0].split()]:
+        assert word in bare
+    monkeypatch.setitem(sys.modules, "rich.console", None)  # as where it isn't installed
+    assert main(shlex.split(arguments)) == status
+    assert "\x1b[" not in capsys.readouterr().out
 
 
 def test_version(capsys: Capture) -> None:
@@ -630,7 +660,7 @@ def test_help_teaches(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatc
     examples = [line.strip() for line in lines if line.startswith("  farann ")]
     assert len(examples) >= 2
     for example in examples:  # with what they explain, or go on to do, cut off
-        words = shlex.split(example.partition("  ")[0].partition(" && ")[0])
+        words = shlex.split(re.split("  | && | [<>] ", example)[0])
         assert words[0] == "farann"
         assert parser().parse_args(words[1:]).command == (name or words[1])
 

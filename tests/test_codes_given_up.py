@@ -114,6 +114,45 @@ def test_long_rows_first(k: int, rng: np.random.Generator) -> None:
         assert stats.float_products <= 0.05 * n * rows.size
 
 
+def clusters_far_off(rng: np.random.Generator, n: int, dim: int = 100) -> tuple[Float32, Float32]:
+    """Rows whose long directions and mean hide what queries look for, and queries."""
+    rows = rng.standard_normal((60, dim))[rng.integers(60, size=n)]
+    rows = (rows + 0.05 * rng.standard_normal((n, dim))) * np.geomspace(1, 0.01, dim) + 5
+    return rows.astype(np.float32), rng.standard_normal((64, dim), dtype=np.float32)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [10, 128, 129])
+def test_first_rows_that_are_alike(k: int, metric: str, rng: np.random.Generator) -> None:
+    """Codes can't tell them apart, so that they are scored in float32."""
+    rows, queries = clusters_far_off(rng, 3000)
+    rows[::7] = rows[0]
+    index = index_of(rows, metric).build()
+    expected = reference.furthest(queries, rows, k, metric)
+    without_first = reference.furthest(queries, rows[1:], k, metric, ids=np.arange(1, 3000))
+    for isa in LEVELS:
+        inside.use_level(index, isa)
+        for _ in range(3):
+            assert_same(index.search_furthest(queries, k), expected)
+        exclude = np.zeros((len(queries), 1), np.int64)
+        assert_same(index.search_furthest(queries, k, exclude=exclude), without_first)
+
+
+@pytest.mark.usefixtures("given_up")
+def test_batches_that_follow(rng: np.random.Generator) -> None:
+    """Two batches that give codes up are followed by seven without, and by one that tries."""
+    rows, queries = clusters_far_off(rng, 5000)
+    index, by_codes = index_of(rows, "dot").build(), []
+    expected = reference.furthest(queries, rows, 10, "dot")
+    for _ in range(12):
+        hits, stats = index.search_furthest(queries, threads=1, return_stats=True)
+        assert_same(hits, expected)
+        by_codes.append(stats.code_products > 0)
+        # Keys of all first rows would be 512.
+        assert stats.rows_rescored < 200 * len(queries)
+    assert by_codes == [True] * 2 + [False] * 7 + [True] + [False] * 2
+
+
 def test_without_memory_for_it(rng: np.random.Generator) -> None:
     prototypes = rng.dirichlet(np.full(64, 0.1), 50)
     rows, queries = histograms(rng, 5000, prototypes), histograms(rng, 40, prototypes)

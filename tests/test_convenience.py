@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 
@@ -109,7 +110,7 @@ def test_closing(tmp_path: Path) -> None:
 def test_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
     index = filled().build(progress=lambda *step: told.append(step))
-    assert told and all(type(step[0]) is str and 0 < step[1] <= step[2] for step in told)
+    assert told and all(type(step[0]) is str and 0 <= step[1] <= step[2] for step in told)
     for what in {step[0] for step in told}:
         mine = [step for step in told if step[0] == what]
         assert [step[1] for step in mine] == sorted(step[1] for step in mine)
@@ -154,3 +155,35 @@ assert "tqdm" not in sys.modules and "sklearn" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
     with pytest.raises(AttributeError, match="metrix"):
         farann.metrix  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps come in one order, each is told from its beginning to its end; a bar has them all."""
+    rows = np.random.default_rng(5).standard_normal((25_000, 8), dtype=np.float32)
+    index = farann.Index(cells="auto", threads=2)
+    index.add(rows)
+    told: list[tuple[str, int, int]] = []
+    index.build(tune=[3], progress=lambda *step: told.append(step))
+    steps = list(dict.fromkeys(step[0] for step in told))
+    known = list(inside.progress.build_steps([3]))
+    assert steps == [step for step in known if step in steps] and len(steps) >= 9
+    assert {"finding partitions", "coding rows", "measuring recall, k=3"} <= set(steps)
+    for what in steps:
+        mine = [step for step in told if step[0] == what]
+        assert mine[0][1] == 0 and mine[-1][1] == mine[-1][2]
+
+    shares = {"one": 1.0, "never": 1.0, "two": 2.0}
+    seen: list[float] = []
+    with inside.progress.shown(True, shares) as teller:
+        assert callable(teller)
+        for step in (("one", 0, 2), ("one", 1, 2), ("two", 0, 4), ("two", 3, 4)):
+            teller(*step)
+            seen.append(round(teller.bar.n, 4))  # type: ignore[attr-defined]
+    assert seen == [0.0, 0.125, round(1 / 3, 4), round(2.5 / 3, 4)]
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and shown.endswith("\n") and "done: 100%" in shown
+    assert all(f"{step}: " in shown for step in ("one", "two"))
+    assert not capsys.readouterr().err
+    index.tune(k=3, progress=True)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "measuring recall: " in shown

@@ -137,6 +137,23 @@ def test_recall_of_merged_answers(kind: str, tmp_path: Path, rng: np.random.Gene
             getattr(other, kind)(queries, 10, recall=refused)
 
 
+def test_a_budget_is_shared(tmp_path: Path, rng: np.random.Generator) -> None:
+    rows = clustered(rng, 900)
+    built(str(tmp_path), rows, "dot", 300)
+    cluster = PlainCluster(str(tmp_path))
+    cluster.add(rows[:5] * np.float32(9))
+    hits = cluster.search_furthest(rows[:9], 20, budget=300)
+    assert hits.found.all()
+    counts = [shard.stats()["last_search"]["rows_scanned"] for shard in cluster.shards]
+    assert all(0 < count <= 9 * (100 + 16) for count in counts[:3])  # in whole panels
+    wanted = cluster.search_furthest(rows[:9], 20, budget=9000)
+    assert_array_equal(wanted.ids, cluster.search_furthest(rows[:9], 20).ids)
+    for options, error in (({"budget": 0}, "budget"), ({"budget": 5, "recall": 0.5}, "at most one"),
+                           ({"recall": 2.0}, "recall"), ({"epsilon": -1.0}, "epsilon")):
+        with pytest.raises(ValueError, match=error):
+            cluster.search_nearest(rows[:2], 3, **options)
+
+
 def test_shared_tunings(tmp_path: Path, rng: np.random.Generator) -> None:
     rows = clustered(rng, 1500)
     built(str(tmp_path), rows, "dot", 500)

@@ -444,9 +444,19 @@ class TestEffortFor:
             "        64      0.7000      0.2500",
             "       128      0.9000      0.5000",
             "     exact      1.0000      1.0000",
-            "recall 0.95 takes exact search",
+            "fastest for recall 0.95: exact search",
         ]
-        assert str(self.TABLE._replace(target=0.6)).endswith("takes 53.49 rows")
+        assert str(self.TABLE._replace(target=0.6)).splitlines()[-1] == (
+            "fastest for recall 0.6: 53.49 rows, at 0.209 of the cost of exact search")
+
+    def test_what_others_are_better_than_is_not_printed(self) -> None:
+        table = Tuning(10, (1.0, 2.0, 3.0, 4.0, INF), (0.5, 0.5, 0.4, 0.9, 1.0),
+                       (0.2, 0.2, 0.1, 1.5, 1.0))
+        assert [line[0] for line in table.worthwhile()] == [1.0, 3.0, INF]
+        assert [line.split()[0] for line in str(table).splitlines()[1:-1]] == ["1", "3", "exact"]
+        # One that finds all for less doesn't put the exact search out.
+        assert [line[0] for line in Tuning(1, (1.0, INF), (1.0, 1.0), (0.5, 1.0)).worthwhile()] == [
+            1.0, INF]
 
     def test_plotted(self) -> None:
         matplotlib = pytest.importorskip("matplotlib")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.io.files import open_regular
-from farann.io.vector_content import optional_package
+from farann.io.text import SEPARATORS, names_of, text_column
+from farann.io.vector_content import Fault, optional_package
 from farann.vectors import read_ids, split_name
 
 Array = npt.NDArray[Any]
@@ -20,10 +22,10 @@ Array = npt.NDArray[Any]
 
 def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
                  default: str = "ids") -> Array | list[str]:
-    """Ids of rows, or labels: strings where the first line of a text is no integer, or a column has
-    strings.
+    """Ids of rows, or labels: strings where the first of a text is no integer, or a column of
+    Parquet has strings.
 
-    In a text, a line is an id. `default` is the column or array of a file whose name has none.
+    In a .txt, a line is an id. `default` is the column or array of a file whose name has none.
     """
     path, name = split_name(file)
     if path.suffix == ".txt":
@@ -34,6 +36,13 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
         column = _string_column(path, default if name is None else name)
         if column is not None:
             return column
+    if path.suffix in SEPARATORS:
+        with _naming(path):
+            column = text_column(path, default if name is None else name)
+            if column is not None:
+                return column
+            if name is None and default in names_of(path):
+                file = f"{path}:{default}"
     return read_ids(file, max_bytes=max_bytes)
 
 
@@ -45,6 +54,9 @@ def read_allowed(file: str | os.PathLike[str], max_bytes: int | None) -> Array |
     column = None
     if path.suffix == ".parquet":
         column = _string_column(path, "ids" if name is None else name)
+    if path.suffix in SEPARATORS:
+        with _naming(path):
+            column = text_column(path, "ids" if name is None else name)
     return read_ids(file, max_bytes=max_bytes) if column is None else column
 
 
@@ -56,7 +68,7 @@ def read_name_lists(file: str | os.PathLike[str], n: int) -> list[list[str]]:
                          "index has string ids")
     lists = [[word for word in line.split("\t") if word] for line in _lines(path)]
     if len(lists) != n:
-        raise ValueError(f"{path}: expected a list for each of {n} queries, got {len(lists)}")
+        raise ValueError(f"{path}: expected a list for each query ({n}), got {len(lists)}")
     return lists
 
 
@@ -68,12 +80,20 @@ def storable(ids: Array) -> Array:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with io.TextIOWrapper(open_regular(path), "utf-8", newline="\n") as stream:
-        try:
-            for line in stream:
-                yield line.removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}: expected text in UTF-8") from None
+    with io.TextIOWrapper(open_regular(path), "utf-8", newline="\n") as stream, _naming(path):
+        for line in stream:
+            yield line.removesuffix("\n").removesuffix("\r")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in what is wrong with it."""
+    try:
+        yield
+    except Fault as fault:
+        raise ValueError(f"{path}: {fault}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected text in UTF-8") from None
 
 
 def _are_integers(line: str) -> bool:

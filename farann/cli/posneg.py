@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg import Factorization, FusionRanker, SignedModel, cross_fit
+from farann.adapters.posneg.calibration import sklearn_module
 from farann.adapters.posneg.plotting import suffix_of
-from farann.cli.commands import check_output, note
+from farann.cli.commands import check_output
 from farann.cli.logs import Log, read_log
 from farann.cli.names import read_any_ids
+from farann.cli.terminal import counted, note
 from farann.io.vector_content import optional_package
 from farann.vectors import open_vectors
 
@@ -46,7 +48,8 @@ def posneg(arguments: argparse.Namespace) -> int:
     _check(arguments)
     log = read_log(arguments.log, arguments.columns, arguments.liked, arguments.disliked)
     if log.neutral:
-        note(arguments, f"{log.neutral:,} ratings are neither likes nor dislikes and left out")
+        note(arguments, f"{counted(log.neutral, 'rating is', 'ratings are')} neither likes nor "
+             "dislikes and left out")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         compare = _of_files if arguments.model else _trained
@@ -106,9 +109,7 @@ def _trained(arguments: argparse.Namespace, log: Log) -> tuple[FusionRanker, Any
     before, test = _split(arguments, Feedback(users, items, log.liked, log.times))
     cv: Any = FOLDS
     if before.times is not None:
-        from sklearn.model_selection import TimeSeriesSplit
-
-        cv = TimeSeriesSplit(FOLDS)
+        cv = sklearn_module("model_selection").TimeSeriesSplit(FOLDS)
     fitted = cross_fit(Factorization(len(names), dim=arguments.dim, seed=arguments.seed),
                        before.users, before.items, before.liked, cv=cv, times=before.times,
                        seed=arguments.seed)
@@ -120,7 +121,8 @@ def _known(arguments: argparse.Namespace, feedback: Feedback, known: BoolArray,
            why: str) -> Feedback:
     lost = int((~known).sum())
     if lost:
-        note(arguments, f"{lost:,} labels are about items or users that {why}, and left out")
+        note(arguments, f"{counted(lost, 'label is', 'labels are')} about items or users that "
+             f"{why}, and left out")
     if lost == len(known):
         raise ValueError(f"{arguments.log}: expected labels to judge by, got none")
     return feedback.take(known)
@@ -134,10 +136,10 @@ def _of_files(arguments: argparse.Namespace, log: Log) -> tuple[FusionRanker, An
         rows, asked = (open_vectors(file, max_bytes=arguments.max_bytes).read()
                        for file in (items, users))
         if queries and len(asked) != len(queries[0]):
-            raise ValueError(f"{users}: expected a row for each of {len(queries[0])} users, got "
+            raise ValueError(f"{users}: expected a row for each user ({len(queries[0])}), got "
                              f"{len(asked)}")
         if models and len(rows) != len(models[0].rows):
-            raise ValueError(f"{items}: expected a row for each of {len(models[0].rows)} items, "
+            raise ValueError(f"{items}: expected a row for each item ({len(models[0].rows)}), "
                              f"got {len(rows)}")
         models.append(SignedModel(rows, SIGNS[sign], metric=arguments.metric))
         queries.append(asked)
@@ -157,7 +159,7 @@ def _places(arguments: argparse.Namespace, file: str | None, n: int,
     """Rows of what a log speaks of; -1 where there is none."""
     ids = range(n) if file is None else read_any_ids(file, arguments.max_bytes)
     if len(ids) != n:
-        raise ValueError(f"{file}: expected an id for each of {n} rows, got {len(ids)}")
+        raise ValueError(f"{file}: expected an id for each row ({n}), got {len(ids)}")
     at = {str(one): row for row, one in enumerate(ids)}
     if len(at) < n:
         raise ValueError(f"{file}: expected each id once, got {n - len(at)} again")

@@ -67,7 +67,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument("--test", type=number, default=0.3, metavar="SHARE",
                           help="the share of the log to judge by: the last, or of each user some "
                           "at random if there is no time (default: 0.3)")
-    evaluate.add_argument("-k", type=at_least(1), default=10, metavar="N",
+    evaluate.add_argument("-k", "--k", type=at_least(1), default=10, metavar="N",
                           help="how much of a list counts (default: 10)")
     evaluate.add_argument("--dim", type=at_least(1), default=16, metavar="N",
                           help="dimension of models that are trained here (default: 16)")

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from farann.cli.commands import (
-    PLOTS,
-    SCORE_NAMES,
-    blaming,
-    check_output,
-    is_shown,
-    note,
-)
+from farann.cli import streams
+from farann.cli.answers import SCORE_NAMES, csv_writer, shortest
+from farann.cli.commands import check_output, check_plot
 from farann.cli.names import storable
+from farann.cli.terminal import counted, is_shown, note
+from farann.cli.wording import blaming
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.io.files import replacing
@@ -27,36 +24,32 @@ from farann.vectors import open_vectors
 
 __all__ = ["diameter", "select"]
 
-OUTPUTS = (".npy", ".txt", ".csv")
-
 
 def select(arguments: argparse.Namespace) -> int:
     """Choose rows of a file or an index, and write their ids."""
     if arguments.k is None and arguments.radius is None:
         raise ValueError("give -k, how many rows to choose, or --radius")
-    output = Path(arguments.output)
-    if output.suffix not in OUTPUTS:
-        raise ValueError(f"{output}: unknown extension {output.suffix!r}; ids are written as "
-                         f"{', '.join(OUTPUTS)}")
-    check_output(output, arguments.rows)
+    kind = streams.kind_of(arguments.output, "json" if arguments.json else None, WRITERS, "ids",
+                           "txt")
+    output = streams.place_of(arguments.output)
+    if output is not None:
+        check_output(output, arguments.rows)
     plot = None if arguments.plot is None else Path(arguments.plot)
     if plot is not None:
-        if plot.suffix not in PLOTS:
-            raise ValueError(f"{plot}: unknown extension {plot.suffix!r}; plots are written as "
-                             f"{', '.join(PLOTS)}")
-        check_output(plot, arguments.rows)
+        check_plot(plot, arguments.rows)
         figures = optional_package("matplotlib.figure", plot)
     index = _index_of(arguments)
     chosen = index.select_diverse(arguments.k, start=arguments.start, radius=arguments.radius,
                                   progress=is_shown(arguments))
-    with replacing(output) as stream:
-        _write(stream, output.suffix, chosen)
+    with streams.written(output) as stream:
+        WRITERS[kind](stream, chosen)
     if plot is not None:
         figure = figures.Figure(layout="constrained")
         _plot(figure.subplots(), chosen, index.metric)
         with replacing(plot) as stream:
             figure.savefig(stream, format=plot.suffix[1:])
-    note(arguments, f"{output}: {len(chosen.ids):,} of {len(index):,} rows; the last one's "
+    where = "" if output is None else f"{output}: "
+    note(arguments, f"{where}{len(chosen.ids):,} of {counted(len(index), 'row')}; the last one's "
          f"{SCORE_NAMES[index.metric]} to the nearest before is {_last(chosen)}")
     return 0
 
@@ -67,7 +60,11 @@ def diameter(arguments: argparse.Namespace) -> int:
     if len(index) < 2:
         raise ValueError(f"{arguments.rows}: expected at least two rows, got {len(index)}")
     score, a, b = index.diameter(threads=arguments.threads, progress=is_shown(arguments))
-    print(f"{SCORE_NAMES[index.metric]} {score:.8g} of {a} and {b}")
+    name = SCORE_NAMES[index.metric]
+    if arguments.json:
+        print(json.dumps({name: score, "ids": [a, b]}, default=int))
+    else:
+        print(f"{name} {score:.8g} of {a} and {b}")
     return 0
 
 
@@ -86,20 +83,36 @@ def _last(chosen: Selection) -> str:
     return f"{chosen.scores[-1]:.6g}" if len(chosen.scores) else "none"
 
 
-def _write(stream: Any, suffix: str, chosen: Selection) -> None:
-    if suffix == ".npy":
-        np.save(stream, storable(chosen.ids))
-        return
-    text = io.TextIOWrapper(stream, "utf-8", newline="")
-    if suffix == ".txt":
-        text.writelines(f"{id}\n" for id in chosen.ids)
-    else:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["rank", "id", "score"])
-        # The shortest digits that give the float32 back.
-        writer.writerows(zip(range(1, len(chosen.ids) + 1), chosen.ids,
-                             (str(score) for score in chosen.scores), strict=True))
-    text.detach()  # what it holds is written; the stream stays open
+def _lines(stream: IO[bytes], chosen: Selection) -> None:
+    for id in chosen.ids:
+        stream.write(f"{id}\n".encode())
+
+
+def _csv(stream: IO[bytes], chosen: Selection) -> None:
+    writer = csv_writer(stream)
+    writer.writerow(["rank", "id", "score"])
+    # The shortest digits that give the float32 back.
+    writer.writerows(zip(range(1, len(chosen.ids) + 1), chosen.ids, map(str, chosen.scores),
+                         strict=True))
+
+
+def _json(stream: IO[bytes], chosen: Selection) -> None:
+    """The first row's score is none, as there is no row before it."""
+    scores = [score if np.isfinite(score) else None for score in shortest(chosen.scores)]
+    found = {"ids": chosen.ids.tolist(), "scores": scores}
+    stream.write((json.dumps(found, ensure_ascii=False) + "\n").encode())
+
+
+def _parquet(stream: IO[bytes], chosen: Selection) -> None:
+    arrow = optional_package("pyarrow", ".parquet")
+    table = arrow.table({"rank": np.arange(1, len(chosen.ids) + 1),
+                         "id": arrow.array(chosen.ids), "score": chosen.scores})
+    optional_package("pyarrow.parquet", ".parquet").write_table(table, stream)
+
+
+WRITERS: dict[str, Callable[[IO[bytes], Selection], None]] = {
+    "npy": lambda stream, chosen: np.save(stream, storable(chosen.ids)),
+    "txt": _lines, "csv": _csv, "parquet": _parquet, "json": _json}
 
 
 def _plot(axes: Any, chosen: Selection, metric: str) -> None:

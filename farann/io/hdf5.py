@@ -20,6 +20,7 @@ from farann.io.vector_content import (
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of filters; the others compress, too
 DEFLATE_RATIO = 1032  # more than that nothing grows
+_MOST_NAMED, _SHOWN = 1000, 8  # data sets that are looked for, and that a message names
 
 
 def look_at_hdf5(path: Path, name: str | None, default: str, limit: int) -> Content:
@@ -29,16 +30,16 @@ def look_at_hdf5(path: Path, name: str | None, default: str, limit: int) -> Cont
     def look_at(file: Any, name: str) -> Any:
         data = _hard_linked(h5py, file, name)
         if not isinstance(data, h5py.Dataset):
-            raise Fault(f"no data set is called {name!r}; there are: {', '.join(file) or 'none'}")
+            there = ", ".join(_data_sets(h5py, file)[:_SHOWN]) or "none"
+            raise Fault(f"no data set is called {name!r}; there are: {there}")
         _check_storage(name, data, limit)
         return data
 
     with h5py.File(path, "r") as file:
         if name is None:
-            # Links are offered, so that the refusal can name them, and never followed.
-            names = [key for key in file if not _is_hard(h5py, file, key)
-                     or isinstance(file[key], h5py.Dataset)]
-            name = choose(path, "data set", names, None, default)
+            names = _data_sets(h5py, file)
+            outside = [one for one in names if "/" not in one]  # of groups
+            name = choose(path, "data set", outside or names, None, default)
         data = look_at(file, name)
         shape, dtype = tuple(data.shape or ()), data.dtype
 
@@ -49,6 +50,24 @@ def look_at_hdf5(path: Path, name: str | None, default: str, limit: int) -> Cont
             yield from slices(data, shape[0])(step)
 
     return Content(shape, dtype, read)
+
+
+def _data_sets(h5py: Any, file: Any) -> list[str]:
+    """Paths of data sets, in groups, too, and of links, which are named and never followed."""
+    found: list[str] = []
+    groups, seen = [("", file)], {h5py.h5o.get_info(file.id).addr}
+    while groups and len(found) < _MOST_NAMED:
+        before, group = groups.pop(0)
+        for key in group:
+            if not _is_hard(h5py, group, key) or isinstance(group[key], h5py.Dataset):
+                found.append(before + key)
+            elif isinstance(group[key], h5py.Group):
+                # A group may be linked to from below itself.
+                place = h5py.h5o.get_info(group[key].id).addr
+                if place not in seen:
+                    seen.add(place)
+                    groups.append((f"{before}{key}/", group[key]))
+    return found
 
 
 def _is_hard(h5py: Any, group: Any, key: str) -> bool:

@@ -15,6 +15,7 @@ import math
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from numpy.lib import format as npy
 
 from farann.io.hdf5 import look_at_hdf5, write_hdf5
 from farann.io.parquet import look_at_parquet, write_parquet
+from farann.io.text import SEPARATORS, look_at_text, write_text
 from farann.io.vector_content import Array, Content, Fault, TooLarge, check_size, choose, slices
 
 __all__ = ["FORMATS", "Format", "format_of", "look"]
@@ -223,6 +225,10 @@ def _vecs(scalar: str) -> Format:
     return Format(look_vecs, write_vecs, named=False)
 
 
+def _text(separator: str) -> Format:
+    return Format(look_at_text, partial(write_text, separator=separator), named=True)
+
+
 _HDF5 = Format(look_at_hdf5, write_hdf5, named=True)
 
 FORMATS: dict[str, Format] = {
@@ -234,4 +240,5 @@ FORMATS: dict[str, Format] = {
     ".parquet": Format(look_at_parquet, write_parquet, named=True),
     ".hdf5": _HDF5,
     ".h5": _HDF5,
+    **{suffix: _text(separator) for suffix, separator in SEPARATORS.items()},
 }

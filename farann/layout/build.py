@@ -33,6 +33,7 @@ from farann.quantize.scalar import (
 from farann.results import share_found
 from farann.runtime import batches
 from farann.runtime.process import ieee_arithmetic, one_thread
+from farann.runtime.progress import renamed, told
 from farann.tuning.measure import costs_by_recall, exact_cost
 
 # Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their
@@ -126,7 +127,9 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
         # Typical rows in float64: made once, where both ask for them.
         sample = None if n < FEW_ROWS or spec.width.is_coarse or not spec.vectors else sample_of(
             rows, centre, spec.metric.normalized)
-        transform = transform_for(rows, centre, spec, query_vectors, sample)
+        with told("choosing a transform", 0 if few else 1, progress) as advance:
+            transform = transform_for(rows, centre, spec, query_vectors, sample)
+            advance(1)
         extents = measure_rows(rows, centre, spec.metric.normalized, transform, isa, progress,
                                0 if spec.vectors else WEIGHT_STEPS, threads)
         if extents is None:
@@ -141,21 +144,38 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
         coded = np.delete(np.arange(n), extents.outliers)
         if few:
             return Made(Layout(builder.lay_out(whole_panels(builder.by_size(coded)))))
-        layout = None
-        if len(query_sample) > _MANY_QUERIES:
-            layout = Layout(builder.lay_out(whole_panels(builder.by_size(coded))))
-        answers = _answers(builder, layout, query_sample, k=_ORDER_K)
-        del layout  # codes are laid out anew, and the old ones must not take memory meanwhile
-        task = _looking_first(_Task(
-            builder=builder, coded=coded, spec=spec, query_sample=query_sample,
-            query_vectors=query_vectors, long_answers=answers), sample)
+        answers = _long_answers(builder, coded, query_sample)
+        with told("choosing what to look at first", 1, progress) as advance:
+            task = _looking_first(_Task(
+                builder=builder, coded=coded, spec=spec, query_sample=query_sample,
+                query_vectors=query_vectors, long_answers=answers), sample)
+            advance(1)
         del sample
         if n_partitions == 0:
             return _in_order(task)
         made = _in_partitions(task, n_partitions)
         if spec.cells != "auto" or not spec.vectors or held_out is None or len(held_out) == 0:
             return made
-        return _better(task, made, _in_order(task), held_out)
+        plain = _in_order(replace(task, builder=task.builder._replace(
+            progress=renamed(progress, "coding rows without partitions"))))
+        with told("comparing layouts", 1, progress) as advance:
+            better = _better(task, made, plain, held_out)
+            advance(1)
+        return better
+
+
+def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array) -> Int64Array:
+    """Slots of the rows that answer sample queries, by codes if that pays."""
+    layout = None
+    if len(queries) > _MANY_QUERIES:
+        rough = builder._replace(progress=renamed(builder.progress,
+                                                  "coding rows for a sample of queries"))
+        layout = Layout(rough.lay_out(whole_panels(builder.by_size(coded))))
+    with told("answering a sample of queries", 1, builder.progress) as advance:
+        answers = _answers(builder, layout, queries, k=_ORDER_K)
+        advance(1)
+    # Codes are laid out anew: the old ones go, and don't take memory meanwhile.
+    return answers
 
 
 def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
@@ -247,11 +267,13 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     # Where codes are relative to means, what is left of rows should be short in any direction. And
     # of queries inside partitions each has directions of its own, which no moment tells.
     space = Space(builder.centre, spec.metric.normalized, None if relative or caps else moment)
-    labels = partition(builder.rows, space, n_partitions, spec.seed, threads)
+    labels = partition(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
     labels[first] = labels[extents.outliers] = -1
     order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
-    partitions = describe(builder.rows, builder.centre, spec.metric, labels, starts, moment,
-                          extents.transform, builder.isa, threads, caps)
+    with told("describing partitions", 1, builder.progress) as advance:
+        partitions = describe(builder.rows, builder.centre, spec.metric, labels, starts, moment,
+                              extents.transform, builder.isa, threads, caps)
+        advance(1)
     if relative:
         partitions = replace(partitions, relative=True)
         builder = builder.relative_to(Origins(partitions, labels))

@@ -12,7 +12,8 @@ from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
 from farann.native.position_keys cimport PositionKeys
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.snapshot cimport FEW_BEST
+from farann.native.row_scan cimport RowScan
+from farann.native.snapshot cimport Segment
 
 cdef enum:
     # Rows that are all scored before there is a threshold: fewer are scanned as all others are.
@@ -27,16 +28,19 @@ cdef class FirstRows:
 
     @staticmethod
     cdef FirstRows of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded,
-                      CodeScan code_scan, PositionKeys position_keys):
+                      CodeScan code_scan, PositionKeys position_keys, RowScan row_scan):
+        """`row_scan`: scores rows that codes can't tell apart; None: they get keys at once."""
         cdef FirstRows self = FirstRows.__new__(FirstRows)
         cdef Codes codes = coded.codes
         self.batch, self.candidates, self.key_scan = batch, candidates, key_scan
         self.coded, self.code_scan, self.position_keys = coded, code_scan, position_keys
-        if (coded.code_width > 1 and batch.k <= FEW_BEST // 2 and not batch.beyond
+        self.row_scan = row_scan
+        if (coded.code_width > 1 and batch.k <= FARANN_SCORE_GROUPS // 2 and not batch.beyond
                 and not codes.int4_alone and batch.filter.alive == NULL):
             self.n_scored = min(codes.n_leading, coded.code_rows, MOST_SCORED)
             self.scores = <float *>batch.scratch.allocate(
                 coded.code_width * MOST_SCORED, sizeof(float), False)
+            self.slots = <int64_t *>batch.scratch.allocate(MOST_SCORED, sizeof(int64_t), False)
         return self
 
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:
@@ -62,11 +66,47 @@ cdef class FirstRows:
             self.batch.scanned += n * self.score_tile(&self.code_scan.block, &tile, count, n, True)
             first += width
         self.batch.bytes_read += self.batch.scanned * self.code_scan.code_bytes_of_row(False)
+        if self.row_scan is not None and self.most_are_alike():
+            self.score_in_float32(n)
+            return n
         self.position_keys.scan_keys_at(0, n, True)
         for i in range(self.batch.n_queries):
             # Keys have set a threshold: the next rows show whether codes will do.
             self.batch.queries[i].by_keys = False
         return n
+
+    cdef bint most_are_alike(self) noexcept nogil:
+        """Whether codes can't tell the first rows apart for most queries; all have codes."""
+        cdef int64_t i, alike = 0
+        for i in range(self.batch.n_queries):
+            if not self.batch.queries[i].coded:
+                return False
+            alike += self.batch.queries[i].by_keys
+        return 2 * alike > self.batch.n_queries
+
+    cdef void score_in_float32(self, int64_t n) noexcept nogil:
+        """Score the first n rows in float32 for all queries, which costs less than keys for most.
+
+        What was found so far is forgotten, so that rows without codes, a few, have to be scored too.
+        """
+        cdef Segment rows = self.batch.snapshot.segments[0]
+        cdef int64_t i, slot
+        rows.count, rows.positions = 0, self.slots
+        for i in range(n):
+            slot = i if self.coded.codes.slots is None else self.coded.codes.slots[i]
+            if 0 <= slot < self.coded.codes.n_rows:
+                self.slots[rows.count] = slot
+                rows.count += 1
+        if not self.row_scan.begin_in_float32():
+            return
+        self.row_scan.scan(&rows, 0, rows.count)
+        if self.coded.codes.outliers.shape[0]:
+            rows.count, rows.positions = self.coded.codes.outliers.shape[0], &self.coded.codes.outliers[0]
+            self.row_scan.scan(&rows, 0, rows.count)
+        for i in range(self.batch.n_queries):
+            # Codes go on from here.
+            self.batch.queries[i].slack = max(self.batch.queries[i].slack,
+                                              self.batch.queries[i].whole.off)
 
     cdef int64_t scan_hubs(self, int64_t most) noexcept nogil:
         """With a PCA filter: score the first rows, up to `most`, by whole codes; gives how many.

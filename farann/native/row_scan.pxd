@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
-from farann.native.query_batch cimport QueryBatch
+from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
 
@@ -14,12 +14,17 @@ cdef class RowScan:
     cdef Candidates candidates
     cdef KeyScan key_scan
     cdef float *query_vectors  # of all queries; NULL: no rows are scanned so far
+    cdef int64_t rows_a_key  # rows in float32 that cost as much as the key of one
     cdef int64_t n_seen  # rows scanned before those of the segment
 
     cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan)
     cdef bint make_room(self) noexcept nogil
     cdef void take_query(self, int64_t i) noexcept nogil
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
+    cdef bint take_queries(self) noexcept nogil
+    cdef bint begin_in_float32(self) noexcept nogil
+    cdef void forget_scores(self, Query *query) noexcept nogil
+    cdef bint begins_anew(self, int64_t start) noexcept nogil
     cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil
     cdef void scan_after_codes(self, const Segment *rest) noexcept nogil
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil

@@ -13,6 +13,12 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
+cdef enum:
+    # As many rows are scored in float32 in the time that one takes to pass and to get its key: by
+    # one query, and of those that are packed for many.
+    ROW_MAJOR_A_KEY = 4
+    PACKED_A_KEY = 16
+
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class RowScan:
@@ -37,6 +43,30 @@ cdef class RowScan:
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Score rows start .. start + n of a segment for all queries."""
 
+    cdef bint take_queries(self) noexcept nogil:
+        """Have the vectors of all queries, where codes were to do without; False: no room."""
+        cdef int64_t i
+        if self.query_vectors != NULL:
+            return True
+        if not self.make_room():
+            return False
+        for i in range(self.batch.n_queries):
+            self.batch.find_query_vector(i)
+            self.take_query(i)
+        return True
+
+    cdef bint begin_in_float32(self) noexcept nogil:
+        """Forget what was found by codes, except what it tells of the k-th key; False: no room."""
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            self.batch.queries[i].candidates.count = self.batch.queries[i].found.count = 0
+            self.forget_scores(&self.batch.queries[i])
+        return self.take_queries()
+
+    cdef void forget_scores(self, Query *query) noexcept nogil:
+        """Forget what scores by codes were, and how far they were off."""
+        query.best.count, query.slack, query.by_keys = 0, 0.0, False
+
     cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil:
         """Score the rows at all positions from `start` on in float32, in the order of slots."""
         cdef Segment rest = self.batch.snapshot.segments[0]
@@ -44,7 +74,9 @@ cdef class RowScan:
         cdef int64_t *slots = NULL
         cdef uint8_t *done = NULL
         cdef int64_t i
-        if of_positions is None:
+        if self.begins_anew(start):
+            start = 0
+        elif of_positions is None:
             rest.first, rest.count = start, codes.n_rows - start
             rest.rows += start * self.batch.snapshot.row_bytes
         else:
@@ -65,21 +97,26 @@ cdef class RowScan:
         self.n_seen = start
         self.scan_after_codes(&rest)
 
+    cdef bint begins_anew(self, int64_t start) noexcept nogil:
+        """Whether to score all rows anew: keys of those that passed, of `start`, would cost more."""
+        cdef int64_t i, passed = 0
+        for i in range(self.batch.n_queries):
+            passed += self.batch.queries[i].candidates.count
+        if passed * self.rows_a_key <= start * self.batch.n_queries:
+            return False
+        self.begin_in_float32()
+        return True
+
     cdef void scan_after_codes(self, const Segment *rest) noexcept nogil:
         """Score rows that codes were given up for."""
         cdef int64_t i
-        if self.query_vectors == NULL:
-            if not self.make_room():
-                return
-            for i in range(self.batch.n_queries):
-                self.batch.find_query_vector(i)
-                self.take_query(i)
+        if not self.take_queries():
+            return
         for i in range(self.batch.n_queries):
             # Rough scores by codes are further off; what is left of them gets keys.
             self.candidates.rerank_best(&self.batch.queries[i])
             self.candidates.rerank(&self.batch.queries[i], 0)
-            self.batch.queries[i].best.count, self.batch.queries[i].slack = 0, 0.0
-            self.batch.queries[i].by_keys = False
+            self.forget_scores(&self.batch.queries[i])
         self.scan(rest, 0, rest.count)
 
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:
@@ -116,6 +153,7 @@ cdef class RowMajorScan(RowScan):
 
     cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
         RowScan.set_up(self, batch, candidates, key_scan)
+        self.rows_a_key = ROW_MAJOR_A_KEY
         self.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
 
     cdef void take_query(self, int64_t i) noexcept nogil:
@@ -172,6 +210,7 @@ cdef class PackedScan(RowScan):
     cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
         cdef int64_t width = batch.kernels.tile_queries
         RowScan.set_up(self, batch, candidates, key_scan)
+        self.rows_a_key = PACKED_A_KEY
         self.n_tiles = (batch.n_queries + width - 1) // width
         self.panels = <float *>batch.scratch.allocate(
             batch.block_rows * (batch.dim + 1) + width, sizeof(float))

@@ -124,7 +124,8 @@ cdef class Task(Answers):
         pruning = NormPruning.of(batch, self.candidates, self.coded)
         position_keys = PositionKeys.of(batch, self.candidates, self.key_scan, self.coded, pruning)
         self.first_rows = FirstRows.of(batch, self.candidates, self.key_scan, self.coded,
-                                       self.code_scan, position_keys)
+                                       self.code_scan, position_keys,
+                                       None if approximate else self.row_scan)
         self.code_pass = CodePass.of(batch, self.candidates, self.coded, self.code_scan, pruning,
                                      CostJudge.of(batch, pruning, costs), self.first_rows,
                                      position_keys)

@@ -8,7 +8,7 @@ from farann.native.partitions cimport Partitions
 
 cdef enum:
     # So many best scores are kept sorted; of more, new ones are gathered first.
-    FEW_BEST = 64
+    FEW_BEST = 128
 
 
 cdef struct Segment:
@@ -27,6 +27,7 @@ cdef class Snapshot:
     cdef const farann_kernels *kernels
     cdef farann_metric metric
     cdef Codes codes
+    cdef readonly dict code_trials  # what came of codes so far, by kinds of searches
     cdef readonly Codes added
     cdef Partitions partitions
     cdef readonly int64_t dim

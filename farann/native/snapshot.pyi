@@ -10,6 +10,7 @@ from farann.native.partitions import Partitions
 
 class Snapshot:
     added: Final[Codes | None]
+    code_trials: Final[dict[Any, Any]]
     isa: Final[str]
     dim: Final[int]
     n_slots: Final[int]

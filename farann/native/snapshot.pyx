@@ -65,7 +65,7 @@ cdef class Snapshot:
                                  "rows of the outliers")
             n_base = codes.n_rows
         self.n_slots = n_base + tail.shape[0]
-        self.ids, self.alive = ids, alive
+        self.ids, self.alive, self.code_trials = ids, alive, {}
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):
             raise ValueError("ids and alive must have one entry a slot")

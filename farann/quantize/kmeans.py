@@ -1,21 +1,26 @@
-"""k-means, by scikit-learn (Lloyd 1982): rows in as many groups as are wanted."""
+"""k-means (Lloyd 1982): rows in as many groups as are wanted.
+
+scikit-learn does it where it is installed. Without it a few lines of numpy do, which begin at other
+points, so partitions differ: that changes what searches cost, and which rows approximate ones find.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.quantize.query_sample import Moment
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.parallel import each
 from farann.runtime.process import one_thread
+from farann.runtime.progress import told
 
 # So many partitions are found at once; more in two levels, which takes far less time.
 _MOST_AT_ONCE = 256
@@ -57,24 +62,34 @@ class Means(NamedTuple):
 
 
 def partition(rows: RowArray, space: Space, n_partitions: int, seed: int,
-              threads: int = 1) -> Int32Array:
+              threads: int = 1, progress: Progress = False) -> Int32Array:
     """The partition of each row.
 
     Many partitions are found in two levels: the rows are split, and each part is split again into
     as many partitions as are its share. A row's partition is the nearest of all, or where there are
     very many, of those in the parts that are nearest.
     """
-    return _labels(rows, space, means_of(rows, space, n_partitions, seed, threads), threads)
+    means = means_of(rows, space, n_partitions, seed, threads, progress)
+    return _labels(rows, space, means, threads, progress)
 
 
 def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
-             threads: int = 1) -> Means:
+             threads: int = 1, progress: Progress = False) -> Means:
     """The means of partitions, by a sample of the rows."""
-    points = space.of(rows[_sample(len(rows), n_partitions * _ROWS_A_CELL)])
-    if n_partitions <= _MOST_AT_ONCE:
-        return Means(k_means(points, n_partitions, seed))
-    parts = k_means(points[_sample(len(points), round(n_partitions**0.5) * _ROWS_A_CELL)],
-                    round(n_partitions**0.5), seed)
+    n_parts = 1 if n_partitions <= _MOST_AT_ONCE else round(n_partitions**0.5)
+    with told("finding partitions", n_parts, progress) as advance:
+        points = space.of(rows[_sample(len(rows), n_partitions * _ROWS_A_CELL)])
+        if n_parts == 1:
+            means = Means(k_means(points, n_partitions, seed))
+            advance(1)
+            return means
+        return _in_two_levels(points, n_parts, n_partitions, seed, threads, advance)
+
+
+def _in_two_levels(points: Float32Array, n_parts: int, n_partitions: int, seed: int, threads: int,
+                   advance: Callable[[int], None]) -> Means:
+    """Means of parts, each of which is split into its share of partitions."""
+    parts = k_means(points[_sample(len(points), n_parts * _ROWS_A_CELL)], n_parts, seed)
     part_of = _nearest(points, parts, threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
     numbers = [max(1, round(n_partitions * len(some) / len(points))) if len(some) else 0
@@ -85,6 +100,7 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
     def split(p: int) -> None:
         if len(members[p]):
             partitions[starts[p] : starts[p + 1]] = _fitted(points[members[p]], numbers[p], seed)
+        advance(1)
 
     with _fitting():
         each(split, range(len(parts)), threads)
@@ -107,21 +123,60 @@ def _fitting() -> Iterator[None]:
 
     So few rounds don't converge, and groups of equal rows can't be told apart.
     """
-    import sklearn.cluster  # noqa: F401 - before its libraries are told how many threads they have
-    from sklearn.exceptions import ConvergenceWarning
-
+    library = scikit_learn()  # before its libraries are told how many threads they have
     with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        if library is not None:
+            warnings.simplefilter("ignore", library.exceptions.ConvergenceWarning)
         yield
+
+
+def scikit_learn() -> Any:
+    """scikit-learn, or None where it isn't installed."""
+    try:
+        import sklearn.cluster
+    except ModuleNotFoundError:
+        return None
+    return sklearn
 
 
 def _fitted(points: Float32Array, n_partitions: int, seed: int,
             init: str = "random") -> Float32Array:
-    from sklearn.cluster import KMeans
-
-    model = KMeans(min(n_partitions, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
-                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
+    n_partitions = min(n_partitions, len(points))
+    library = scikit_learn()
+    if library is None:
+        return _by_numpy(points, n_partitions, np.random.default_rng(seed), init)
+    model = library.cluster.KMeans(
+        n_partitions, init=init, n_init=1, max_iter=_ROUNDS, tol=0.0, algorithm="lloyd",
+        random_state=seed % 2**32)  # it takes no more
     return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
+
+
+def _by_numpy(points: Float32Array, n: int, rng: np.random.Generator, init: str) -> Float32Array:
+    """The same without scikit-learn. A mean that no point is nearest to stays where it is."""
+    means = (_far_apart(points, n, rng) if init == "k-means++"
+             else points[rng.choice(len(points), n, replace=False)])
+    for _ in range(_ROUNDS):
+        labels = _nearest(points, means, 1)
+        counts = np.bincount(labels, minlength=n)
+        filled = np.flatnonzero(counts)
+        starts = (np.cumsum(counts) - counts)[filled]
+        sums = np.add.reduceat(points[np.argsort(labels, kind="stable")], starts, dtype=np.float64)
+        means[filled] = sums / counts[filled, None]
+    return means
+
+
+def _far_apart(points: Float32Array, n: int, rng: np.random.Generator) -> Float32Array:
+    """Points to begin with: each is drawn by the square of its distance to those before it."""
+    chosen = [int(rng.integers(len(points)))]
+    squares = np.full(len(points), np.inf)
+    while len(chosen) < n:
+        beside = points - points[chosen[-1]]
+        squares = np.minimum(squares, np.einsum("ij,ij->i", beside, beside, dtype=np.float64))
+        sums = np.cumsum(squares)
+        # Where all points are among them already, any will do.
+        chosen.append(min(int(np.searchsorted(sums, rng.random() * sums[-1], "right")),
+                          len(points) - 1))
+    return points[chosen]
 
 
 def _sample(n: int, most: int) -> Int64Array:
@@ -150,7 +205,8 @@ def _squares(means: Float32Array) -> Float32Array:
     return squares
 
 
-def _labels(rows: RowArray, space: Space, means: Means, threads: int) -> Int32Array:
+def _labels(rows: RowArray, space: Space, means: Means, threads: int,
+            progress: Progress = False) -> Int32Array:
     """The partition of each row."""
     labels = np.empty(len(rows), np.int32)
     # Means are weighed once more in the place of all rows: <W x, m> is <x, W m>.
@@ -170,7 +226,7 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int) -> Int32Ar
                                axis=1)[:, :_PARTS_COMPARED]
         labels[block] = _best_of_parts(vectors, near, means.starts, lines, squares)
 
-    each(find, blocks_of(len(rows)), threads)
+    each(find, blocks_of(len(rows)), threads, "assigning rows to partitions", progress)
     return labels
 
 

@@ -13,6 +13,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import pool
+from farann.runtime.code_trials import CodeTrials
 from farann.runtime.cost import codes_pay, row_costs
 
 # Queries of one task: enough to make packing the rows cheap, few enough for the caches.
@@ -56,16 +57,21 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     did: list[tuple[int, ...]] = []
     work = chosen.n_rows * snapshot.dim
     by_codes = rule.approximate or codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
+    trials = CodeTrials.of(snapshot, k, nearest)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         task: _core.Task
+        trial = False
         if rule.approximate:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule, flag=flag,
                                          tells_late=late is not None)
         else:
+            trial = by_codes and (n == 1 or trials.begin())
             task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
-                              flag=flag, costs=costs, by_codes=by_codes)
+                              flag=flag, costs=costs, by_codes=trial)
         task.run()
+        if trial and n > 1:
+            trials.note(task.gave_up)
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
         task.write_top(scores, ids, start)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Int64Array, Progress
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
+from farann.runtime.progress import measuring, renamed
 from farann.search import depths
 from farann.store.samples import base_alone, sample_queries
 from farann.store.store import Store
@@ -92,7 +93,8 @@ def _within(budget: int, store: Store) -> StopRule:
 
 
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
-             recall: float = 0.95, slots: Int64Array | None = None) -> Measured:
+             recall: float = 0.95, slots: Int64Array | None = None,
+             progress: Progress = False) -> Measured:
     """What reaches which recall, by queries that are given or a sample, and its guard; `slots` of
     rows that the queries are, and that aren't answers to themselves."""
     query_sample = queries
@@ -106,7 +108,8 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
                                  with_partitions=store.partitions is not None,
                                  with_vectors=store.n_coded is None, target=recall,
                                  exact=view.exact,
-                                 own_ids=None if slots is None else base.ids.ids_of(slots))
+                                 own_ids=None if slots is None else base.ids.ids_of(slots),
+                                 progress=progress)
     answers = base.slots_of(ids[ids >= 0])
     # What is always exact needs no guard.
     exact = len(tuned.efforts) == 1 or store.codes is None
@@ -115,24 +118,29 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
 
 
 def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],
-            nearest: bool = False) -> Store:
+            nearest: bool = False, progress: Progress = False) -> Store:
     """A new store tuned for some k, and for all that an old one was tuned for.
 
     `has_sample`: a sample of queries was given for the new one. `nearest`: it is for the nearest
     rows.
     """
     if len(new) and (nearest or old.nearest_tunings.by_k):
-        _retune(old.mirrored(isa), new.mirrored(isa), isa, has_sample, tuned_for if nearest else ())
-    _retune(old, new, isa, has_sample, () if nearest else tuned_for)
+        _retune(old.mirrored(isa), new.mirrored(isa), isa, has_sample, tuned_for if nearest else (),
+                progress)
+    _retune(old, new, isa, has_sample, () if nearest else tuned_for, progress)
     return new
 
 
-def _retune(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int]) -> None:
+def _retune(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],
+            progress: Progress) -> None:
     # Searches may tune the old layout in the meantime.
     while len(new) and (k := min((set(tuned_for) | old.tunings.by_k.keys())
                                  - new.tunings.by_k.keys(), default=0)):
         sample = None if has_sample else old.tunings.queries.get(k)
-        new.tunings.keep(k, measured(new, k, isa, sample), sample)
+        # Of several each has a name, so that what is done of it begins anew.
+        new.tunings.keep(k, measured(new, k, isa, sample,
+                                     progress=renamed(progress, measuring(k))),
+                         sample)
 
 
 def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:

@@ -9,11 +9,12 @@ from math import nan
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Int64Array, Progress
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
 from farann.runtime.cost import cost_of, guard_cost
+from farann.runtime.progress import told
 from farann.tuning import guard
 from farann.tuning.table import Tuning
 
@@ -54,7 +55,8 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
             exact: _core.Snapshot | None = None, singles: bool = True,
-            own_ids: Int64Array | None = None) -> tuple[Tuning, Int64Array]:
+            own_ids: Int64Array | None = None,
+            progress: Progress = False) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
     Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
@@ -74,9 +76,10 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     predicts = with_partitions and _predicting_pays(snapshot, chosen, queries, k, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
-    told, told_alone = ((guard_cost(guard.width_of(snapshot.dim), guard.POINTS, snapshot.isa,
-                                    single=single) if singles else 0.0)
-                        for single in (False, True))
+    width = guard.width_of(snapshot.dim)
+    guard_batch, guard_alone = (
+        guard_cost(width, guard.POINTS, snapshot.isa, single=single) if singles else 0.0
+        for single in (False, True))
     if with_partitions:
         efforts = list(_DEVIATIONS)
     elif not with_vectors:
@@ -87,24 +90,29 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
         efforts += [share * chosen.n_rows for share in _MOST_SHARES
                     if share * chosen.n_rows > efforts[-1]]
     tried: list[tuple[float, ...]] = []
-    for effort in efforts:
-        rule = rule_of(effort, deviations=with_partitions)
-        if predicts:
-            rule = replace(rule, predicted_threshold=_predicted_threshold(
-                snapshot, chosen, queries, k, rule, truth))
-        late = np.zeros(len(queries), np.float32) if tells_late else None
-        work, found = _searched(snapshot, chosen, queries, k, rule, late)
-        recall = share_found(found.ids, truth.ids)
-        cost = (cost_of(work, snapshot.dim, snapshot.isa) + told * len(queries)) / of_exact
-        single_cost = told_alone + _single_cost(snapshot, alone, k, rule)
-        lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
-                                                    float(late.std(dtype=np.float64)))
-        tried.append((effort, recall, cost, rule.predicted_threshold,
-                      single_cost / of_exact_single, *lateness))
-        # With little effort too few rows may be found, and all have to be searched after all.
-        dearer = len(tried) > 1 and cost >= tried[-2][2]
-        if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
-            break
+    with told("measuring recall", len(efforts) + 1, progress) as advance:
+        for effort in efforts:
+            rule = rule_of(effort, deviations=with_partitions)
+            if predicts:
+                rule = replace(rule, predicted_threshold=_predicted_threshold(
+                    snapshot, chosen, queries, k, rule, truth))
+            late = np.zeros(len(queries), np.float32) if tells_late else None
+            work, found = _searched(snapshot, chosen, queries, k, rule, late)
+            recall = share_found(found.ids, truth.ids)
+            cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * len(queries)
+            cost /= of_exact
+            single_cost = guard_alone + _single_cost(snapshot, alone, k, rule)
+            lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
+                                                        float(late.std(dtype=np.float64)))
+            tried.append((effort, recall, cost, rule.predicted_threshold,
+                          single_cost / of_exact_single, *lateness))
+            advance(1)
+            # With little effort too few rows may be found, and all have to be searched after all.
+            dearer = len(tried) > 1 and cost >= tried[-2][2]
+            if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
+                break
+        # The exact search, and efforts that weren't tried.
+        advance(len(efforts) + 1 - len(tried))
     tried.append((float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0))
     columns = list(zip(*tried, strict=True))
     tuned = Tuning(

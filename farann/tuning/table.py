@@ -27,7 +27,8 @@ _CAUTION = 0.1
 class Tuning(NamedTuple):
     """Recall and cost by effort, which is rows that are scanned, or deviations of partitions.
 
-    `print` shows it as a table.
+    `print` shows it as a table, without efforts that others are better than, and names the fastest
+    that reaches the target.
 
     Costs are estimated from the work that searches did, not from the time they took, so that they
     don't depend on what else a machine has to do.
@@ -47,7 +48,7 @@ class Tuning(NamedTuple):
         Estimated work of a search beside that of the exact one, or without vectors of the scan of
         all codes, whose cost is 1; in a batch.
     target : float
-        A recall; the table ends with its effort.
+        A recall; the printed table ends with the fastest search that reaches it.
     predicted_thresholds : tuple of float
         With partitions: by how many deviations the k-th key is above the optimistic scores of good
         partitions at that effort, in nearly all cases; NaN, or an empty tuple, where it can't be
@@ -180,16 +181,52 @@ class Tuning(NamedTuple):
         worth = 1.0 / (1.0 / self.sampled + (off / max(spread, 1e-3))**2)
         return mean, spread, max(1, round(worth))
 
+    def worthwhile(self) -> list[tuple[float, float, float]]:
+        """Effort, recall and cost of what is measured, without what another is better than.
+
+        Returns
+        -------
+        list of (effort, recall, cost)
+            None finds no more than another that costs no more; exact search is always among them.
+        """
+        lines = list(zip(self.efforts, self.recalls, self.costs, strict=True))
+        return [line for i, line in enumerate(lines) if line[0] == float("inf") or not any(
+            other[1] >= line[1] and other[2] <= line[2] and (other[1:] != line[1:] or j < i)
+            for j, other in enumerate(lines) if j != i)]
+
     def __str__(self) -> str:
         unit = "deviations" if self.deviations else "rows"
         lines = [f"{unit:>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
-        for effort, recall, cost in zip(self.efforts, self.recalls, self.costs, strict=True):
+        for effort, recall, cost in self.worthwhile():
             name = "exact" if effort == float("inf") else f"{effort:,g}"
             lines.append(f"{name:>10}  {recall:>10.4f}  {cost:>10,.4f}")
-        effort = self.effort_for(self.target)
-        lines.append(f"recall {self.target:g} takes " + (
-            "exact search" if effort == float("inf") else f"{effort:,.4g} {unit}"))
-        return "\n".join(lines)
+        return "\n".join([*lines, self.fastest])
+
+    @property
+    def fastest(self) -> str:
+        """The fastest search that reaches the target, in words."""
+        effort, unit = self.effort_for(self.target), "deviations" if self.deviations else "rows"
+        how = "exact search" if effort == float("inf") else (
+            f"{effort:,.4g} {unit}, at {self.cost_of(effort):.3g} of the cost of exact search")
+        return f"fastest for recall {self.target:g}: {how}"
+
+    def cost_of(self, effort: float) -> float:
+        """What searches with an effort cost, interpolated in `costs`.
+
+        Parameters
+        ----------
+        effort : float
+            Up to the largest that was measured, or infinite.
+
+        Returns
+        -------
+        float
+            Beside exact search, which costs 1; without vectors, beside a scan of all codes.
+        """
+        effort = checks.to_float("effort", effort)
+        if effort == float("inf"):
+            return 1.0
+        return float(np.interp(effort, self.efforts[:-1], self.costs[:-1]))
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Plot recall against cost; needs matplotlib.

@@ -256,13 +256,14 @@ def item_log_odds(items: Int64Array, size: int, target: BoolArray, weight: Float
     return shrunk(likes, every), shrunk(likes[items] - weight * target, every[items] - weight)
 
 
-def sklearn_module(module: str) -> Any:
-    """A module of scikit-learn, which is imported only when something is fitted."""
+def sklearn_module(module: str, library: str = "sklearn") -> Any:
+    """A module of scikit-learn, or of scipy, which comes along; imported for what is fitted."""
     from importlib import import_module
 
     try:
-        return import_module(f"sklearn.{module}")
+        return import_module(f"{library}.{module}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "sklearn":
+        if (error.name or "").partition(".")[0] != library:
             raise
-        raise ImportError("calibration needs scikit-learn: pip install scikit-learn") from None
+        raise ImportError("likes and dislikes are fitted by scikit-learn, which isn't installed: "
+                          "pip install 'farann[posneg]'") from None

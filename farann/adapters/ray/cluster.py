@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +38,21 @@ class _Worker:
             self._shard = Shard(*self._args)
         self._shard.sync(at)
         return getattr(self._shard, method)(*args)
+
+
+class _Here:
+    """A worker in this process, for files in its memory, which no other process has."""
+
+    def __init__(self, *args: Any) -> None:
+        self._worker = _Worker(*args)
+        self.answer = self
+
+    def remote(self, method: str, at: int, args: tuple[Any, ...]) -> Callable[[], Any]:
+        return partial(self._worker.answer, method, at, args)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an index under memory:// can be searched by the process that built it "
+                        "alone; build it in a folder that all machines share")
 
 
 class Cluster(Gathering):
@@ -90,10 +106,10 @@ class Cluster(Gathering):
         options = {**_OPTIONS, **(ray_remote_args or {})}
         threads = max(int(options["num_cpus"]), 1) if (ray_remote_args or {}).get(
             "num_cpus") else None
-        worker = ray.remote(_Worker).options(**options)
+        start = _Here if storage.is_memory else ray.remote(_Worker).options(**options).remote
         folder = None if cache is None else os.fspath(cache)
-        self._workers = [[worker.remote(storage.uri, shard, folder, threads)
-                          for _ in range(replicas)] for shard in range(len(manifest.shards) + 1)]
+        self._workers = [[start(storage.uri, shard, folder, threads) for _ in range(replicas)]
+                         for shard in range(len(manifest.shards) + 1)]
         self._turn = 0
         try:
             self._tell_all("stats")  # which has them load their shards
@@ -114,7 +130,8 @@ class Cluster(Gathering):
         """End the actors, also for copies of this cluster."""
         for workers in self._workers:
             for worker in workers:
-                ray.kill(worker)
+                if not isinstance(worker, _Here):
+                    ray.kill(worker)
 
     def __enter__(self) -> Self:
         return self
@@ -187,22 +204,29 @@ class Cluster(Gathering):
         self._tell_all("forget_tuning")  # replicas, too
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        shared: Any = args if _nbytes(args) <= _SMALL else ray.put(args)
+        here = isinstance(self._workers[0][0], _Here)
+        shared: Any = args if here or _nbytes(args) <= _SMALL else ray.put(args)
         self._turn += 1
         turn = self._turn if method != "record" else 0  # one worker alone writes changes
         deadline = time.monotonic() + self._timeout
         refs = [self._order(shard, turn)[0].answer.remote(method, self._at, shared)
                 for shard in shards]
         answers = []
+        raised: Exception | None = None
         for shard, ref in zip(shards, refs, strict=True):
             name, others = self.manifest.name_of(shard), self._order(shard, turn)[1:]
-            answer = self._taken(name, ref, deadline)
-            for other in others if method != "record" else ():
-                if not isinstance(answer, Lost):
-                    break
-                answer = self._taken(name, other.answer.remote(method, self._at, shared),
-                                     time.monotonic() + self._timeout)
-            answers.append(answer)
+            try:
+                answer = self._taken(name, ref, deadline)
+                for other in others if method != "record" else ():
+                    if not isinstance(answer, Lost):
+                        break
+                    answer = self._taken(name, other.answer.remote(method, self._at, shared),
+                                         time.monotonic() + self._timeout)
+                answers.append(answer)
+            except Exception as error:  # of all it is taken, or Ray would write of it
+                raised = raised or error
+        if raised is not None:
+            raise raised
         return answers
 
     def _order(self, shard: int, turn: int) -> list[Any]:
@@ -214,6 +238,8 @@ class Cluster(Gathering):
     def _taken(self, name: str, ref: Any, deadline: float) -> Any:
         """An answer that was asked for, or `Lost`; errors that a shard raises are raised."""
         try:
+            if callable(ref):
+                return ref()
             return ray.get(ref, timeout=max(deadline - time.monotonic(), 0.0))
         except ShardError as error:
             return Lost(name, getattr(error, "cause", error))

@@ -46,7 +46,7 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
         counted through, from 0 on.
     uri : str or path-like
         A folder, of any file system that fsspec knows: ``s3://bucket/folder``, or a path that all
-        machines share.
+        machines share. What is under ``memory://`` is built and searched in this process alone.
     rows_per_shard : int, optional
         At most; shards have about the same number. By default 10,000,000.
     metric, codes, cells
@@ -99,6 +99,10 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
         shard: building.record_of(storage, shard) for shard in range(len(plan.bounds) - 1)}
     missing = [shard for shard, record in records.items() if record is None]
     feeds = source.feeds(plan, missing)
+    if storage.is_memory:
+        for shard, feed in zip(missing, feeds, strict=True):
+            records[shard] = _build_one(storage.uri, shard, feed, plan, sample, threads)
+        missing, feeds = [], []
     waiting = {task.remote(storage.uri, shard, feed, plan, shared, threads): shard
                for shard, feed in zip(missing, feeds, strict=True)}
     failed: Exception | None = None

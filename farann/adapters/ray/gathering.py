@@ -19,6 +19,7 @@ from farann.adapters.ray.shared_tuning import SharedTuning, SharedTunings
 from farann.adapters.ray.storage import Storage
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
+from farann.contract.stop_rule import to_limits
 from farann.diverse.selection import Selection
 from farann.merging import merge, merge_beyond
 from farann.results import BeyondHits, Hits, with_keys
@@ -84,7 +85,8 @@ class Gathering:
     # ---- searches ----
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
-                        epsilon: float | None = None, exclude: Any = None, allowed: Any = None,
+                        epsilon: float | None = None, budget: int | None = None,
+                        exclude: Any = None, allowed: Any = None,
                         allow_partial: bool = False) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
@@ -95,6 +97,8 @@ class Gathering:
         recall, epsilon : float, optional
             As there. What to ask of each shard for a `recall` of the merged answer is measured
             once, by the same queries for all: see `tune`.
+        budget : int, optional
+            Rows scanned for a query in all shards together, of each by its share of the rows.
         exclude, allowed : optional
             Ids as there; no mask.
         allow_partial : bool
@@ -111,14 +115,15 @@ class Gathering:
             If shards can't be asked; it names them.
         """
         return self._search("search_furthest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, exclude=exclude, allowed=allowed)
+                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed)
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
-                       epsilon: float | None = None, exclude: Any = None, allowed: Any = None,
+                       epsilon: float | None = None, budget: int | None = None,
+                       exclude: Any = None, allowed: Any = None,
                        allow_partial: bool = False) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return self._search("search_nearest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, exclude=exclude, allowed=allowed)
+                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed)
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, allow_partial: bool = False) -> Any:
@@ -320,6 +325,7 @@ class Gathering:
     def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool,
                 **options: Any) -> Any:
         k = checks.to_int("k", options["k"], 1)
+        to_limits(options["recall"], options["epsilon"], options["budget"])
         vectors, single = self._checked(queries)
         filters = to_filters(exclude=options.pop("exclude"), allowed=options.pop("allowed"))
         chosen = {name: value for name, value in options.items() if value is not None}
@@ -335,8 +341,8 @@ class Gathering:
     def _recall_of_shards(self, kind: str, k: int, recall: Any, allow_partial: bool) -> float:
         """What to ask of each shard for a recall of the merged answer."""
         wanted = checks.to_float("recall", recall)
-        if not 0.0 <= wanted < 1.0:
-            return wanted  # exact, or what searches refuse
+        if wanted == 1.0:
+            return wanted
         try:
             tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
         except ShardError:

@@ -134,8 +134,8 @@ class Shard:
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Hits | BeyondHits:
         """What a search of the index gives, with keys."""
-        if options.get("recall") is not None:
-            options = self._tuned_for(kind, options)
+        if options.keys() & {"recall", "budget"}:
+            options = self._limited(kind, options)
         found: Hits | BeyondHits = getattr(self._index, kind)(
             queries, **options, threads=self._threads, return_keys=True)
         return found
@@ -178,20 +178,27 @@ class Shard:
         found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
         return found, self._rows_of(found[0][found[0] >= 0])
 
-    def _tuned_for(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    def _limited(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
         """Options of a search with a recall, for which the index is tuned by the sample that all
-        shards have; added rows are few, and searched exactly."""
+        shards have, or with this shard's part of a budget; added rows are few, and searched
+        exactly."""
         if self.is_growing:
-            return {name: value for name, value in options.items() if name != "recall"}
-        key = kind, options["k"]
+            return {name: value for name, value in options.items()
+                    if name not in ("recall", "budget")}
+        if "budget" in options:
+            rows = self.manifest.shards[self.number].rows
+            return {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
+        self._tune_once(kind, options["k"])
+        return options
+
+    def _tune_once(self, kind: str, k: int) -> None:
         nearest = kind == "search_nearest"
         if nearest and traits_of(self.manifest.metric).adds_squared_norm:
-            return options  # which is exact
+            return  # which is exact
         with self._lock:
-            if key not in self._tuned and self._storage.exists(SAMPLE):
-                self._index.tune(self._storage.read_rows(SAMPLE), options["k"], nearest=nearest)
-                self._tuned.add(key)
-        return options
+            if (kind, k) not in self._tuned and self._storage.exists(SAMPLE):
+                self._index.tune(self._storage.read_rows(SAMPLE), k, nearest=nearest)
+                self._tuned.add((kind, k))
 
     def forget_tuning(self) -> None:
         """Measure again what a recall takes, as there is another sample."""

@@ -37,7 +37,9 @@ class Storage:
         self._fs, self._root = fsspec.core.url_to_fs(self.uri)
         self._fs.use_listings_cache = False
         protocol = self._fs.protocol
-        self.is_local = "file" in (protocol if isinstance(protocol, tuple) else (protocol,))
+        protocols = protocol if isinstance(protocol, tuple) else (protocol,)
+        self.is_local = "file" in protocols
+        self.is_memory = "memory" in protocols  # of this process: Ray's workers have another
 
     def path(self, name: str) -> str:
         """A file's name on its file system."""

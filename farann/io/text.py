@@ -1,0 +1,128 @@
+"""Vectors in text: a row a line, with commas or tabs, perhaps below a line of names."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from farann.io.files import open_regular
+from farann.io.vector_content import Array, Content, Fault, check_size, choose
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_LONGEST = 1 << 24  # characters of a line
+
+
+def look_at_text(path: Path, name: str | None, default: str, limit: int) -> Content:
+    """Find all columns, or the one called `name`; where ids are wanted, they are integers."""
+    separator = SEPARATORS[path.suffix.lower()]
+    with _opened(path) as stream:
+        first = next(_filled(stream), "")
+        fields = next(csv.reader([first], delimiter=separator), [])
+        has_names = not all(map(_is_number, fields))
+        rows = sum(1 for _ in _filled(stream)) + (bool(fields) and not has_names)
+    columns = _columns(path, fields if has_names else [], name, default)
+    dim = len(fields) if columns is None else 1
+    dtype = np.dtype(np.int64 if default == "ids" else np.float64)
+    check_size(rows * dim * dtype.itemsize, limit)
+
+    def read(step: int) -> Iterator[Array]:
+        with _opened(path) as stream:
+            lines = _filled(stream)
+            next(islice(lines, int(has_names), int(has_names)), None)
+            done = int(has_names)
+            while block := list(islice(lines, max(1, step))):
+                yield _numbers(block, separator, dtype, len(fields), columns, done)
+                done += len(block)
+
+    return Content((rows, dim), dtype, read)
+
+
+def text_column(path: Path, name: str) -> list[str] | None:
+    """The column of a name, or the only one, where its first value is no integer."""
+    with _opened(path) as stream:
+        rows = list(csv.reader(_filled(stream), delimiter=SEPARATORS[path.suffix.lower()]))
+    if not rows or (name not in rows[0] and len(rows[0]) > 1):
+        return None
+    at = 0
+    if name in rows[0]:
+        at = rows.pop(0).index(name)
+    for number, row in enumerate(rows, 1):
+        if len(row) <= at:
+            raise Fault(f"row {number}: expected a value of {name!r}, got none")
+    return None if not rows or _is_integer(rows[0][at]) else [row[at] for row in rows]
+
+
+def names_of(path: Path) -> list[str]:
+    """What the first line holds, which may be names of columns."""
+    with _opened(path) as stream:
+        first = next(_filled(stream), "")
+    return next(csv.reader([first], delimiter=SEPARATORS[path.suffix.lower()]), [])
+
+
+def write_text(stream: IO[bytes], array: Array, name: str | None, separator: str) -> None:
+    """Write rows, a line each; the shortest digits that give the numbers back."""
+    if name is not None:
+        raise ValueError(f"name: text is written without names, got {name!r}")
+    for row in array:
+        stream.write((separator.join(map(str, row)) + "\n").encode())
+
+
+def _columns(path: Path, names: list[str], name: str | None, default: str) -> int | None:
+    """The number of a column, None for all of them."""
+    if name is None and not (default == "ids" and "ids" in names):
+        return None
+    if not names:
+        raise Fault(f"the first line has no names of columns, got {name!r}")
+    return names.index(choose(path, "column", names, name, default))
+
+
+def _opened(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="\n")
+
+
+def _filled(stream: io.TextIOWrapper) -> Iterator[str]:
+    """Lines that have something in them."""
+    while line := stream.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise Fault(f"expected lines of at most {_LONGEST} characters")
+        if line := line.strip("\r\n"):
+            yield line
+
+
+def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], width: int,
+             column: int | None, done: int) -> Array:
+    """Lines as an array; what is no number is named with its place."""
+    try:
+        found: Array = np.loadtxt(lines, dtype, delimiter=separator, comments=None, quotechar='"',
+                                  usecols=column, ndmin=2)
+        wrong = None if column is not None or found.shape[1] == width else "fields"
+    except (ValueError, OverflowError) as error:
+        wrong = str(error)
+    if wrong is None:
+        return found
+    for number, fields in enumerate(csv.reader(lines, delimiter=separator), done + 1):
+        if len(fields) != width:
+            raise Fault(f"line {number}: expected {width} fields, got {len(fields)}")
+        for field in fields if column is None else fields[column : column + 1]:
+            if not (_is_integer if dtype.kind == "i" else _is_number)(field):
+                what = "an integer" if dtype.kind == "i" else "a number"
+                raise Fault(f"line {number}: expected {what}, got {field[:40]!r}")
+    raise Fault(wrong)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _is_integer(text: str) -> bool:
+    return text.strip().removeprefix("-").isdecimal()
