@@ -54,6 +54,44 @@ def test_missing_keras_rs(missing: str) -> None:
     assert "pip install keras-rs" in out
 
 
+WITHOUT_SCIKIT_LEARN = """
+import sys
+sys.modules.update(sklearn=None, scipy=None)
+import numpy as np
+import farann
+from farann.adapters.posneg import Factorization, cross_fit
+
+rng = np.random.default_rng(0)
+rows = np.concatenate([rng.standard_normal((6000, 8)), np.ones((600, 8))]).astype(np.float32)
+queries = rng.standard_normal((200, 8)).astype(np.float32)
+plain = farann.search_furthest(rows, queries, 5)
+ids = []
+for _ in range(2):
+    index = farann.Index(8, cells=300, codes="int8")
+    index.add(rows)
+    index.build()
+    assert (index.search_furthest(queries, 5).ids == plain.ids).all()
+    ids.append(index.search_furthest(queries, 5, recall=0.9).ids)
+assert (ids[0] == ids[1]).all()
+found = [len(np.intersect1d(*pair)) for pair in zip(ids[0], plain.ids)]
+assert np.mean(found) >= 0.85 * 5, np.mean(found)
+for attempt in (lambda: farann.sklearn,
+                lambda: cross_fit(Factorization(9, dim=2), np.repeat(np.arange(9), 9),
+                                  np.tile(np.arange(9), 9), rng.random(81) < 0.5)):
+    try:
+        attempt()
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_without_scikit_learn() -> None:
+    """The core groups rows and queries itself; what else takes it says so."""
+    estimators, calibration = run(WITHOUT_SCIKIT_LEARN).splitlines()
+    assert "pip install -U 'farann[sklearn]'" in estimators
+    assert "pip install 'farann[posneg]'" in calibration
+
+
 @pytest.mark.parametrize("name", ["Cluster", "build"])
 def test_missing_ray(name: str) -> None:
     out = run("import sys\nsys.modules.update(ray=None)\nimport farann.adapters.ray as sharded\n"
