@@ -104,7 +104,9 @@ class Asking(Contents):
         """The same of the nearest rows."""
         store = self._store
         mirror = None if store is None else store.mirror
-        if mirror is None or (recall is None and not mirror.by_nearest) or not isinstance(queries, np.ndarray) or (
+        if mirror is None or (recall is None and not mirror.by_nearest):
+            return None
+        if not isinstance(queries, np.ndarray) or (
                 queries.dtype != np.float32 or queries.ndim != 1):
             return None
         found = singles.again(mirror, self._isa, mirror.spec.metric.mirrored(queries), k, recall)
