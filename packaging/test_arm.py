@@ -93,7 +93,7 @@ def compile_wheel() -> Path:
     # After all others: the C library has headers of the same names as those of farann.
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={ARM / 'dist'}",
         ".", CC=os.environ.get("ARM_CC", COMPILER), LDSHARED=f"{COMPILER} -shared",
-        CFLAGS=f"-I{include / python().name} -idirafter {include}", 
+        CFLAGS=f"-I{include / python().name} -idirafter {include}",
         _PYTHON_HOST_PLATFORM="linux-aarch64")
     return next((ARM / "dist").glob("*.whl"))
 

@@ -17,8 +17,8 @@ import farann
 def run(code: str, *arguments: str, **environment: str) -> str:
     """What a new process writes that must not fail."""
     paths = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": paths, **environment})
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONPATH": paths, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
