@@ -145,7 +145,7 @@ def test_a_wrong_guess_costs_searches_and_no_rows(
     guess: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 4)
-    monkeypatch.setattr(inside.mmr.mmr_floor, "likely", lambda *_: guess)
+    monkeypatch.setattr(inside.mmr_floor, "likely", lambda *_: guess)
     rng = np.random.default_rng(15)
     rows, ids = rng.standard_normal((1500, 9)).astype(np.float32), np.arange(1500)
     index = index_of(rows, "cosine").build()

@@ -71,8 +71,8 @@ def likely(store: Store, sample: Sample | None, known: Known, picked: list[int],
     the query's part of these. Where products are too large for float32, nothing is known.
     """
     if len(known.slots) > _MOST_KNOWN:
-        best = np.argpartition(-known.values, _MOST_KNOWN)[:_MOST_KNOWN]
-        known = Known(known.slots[best], known.values[best])
+        kept = np.argpartition(-known.values, _MOST_KNOWN)[:_MOST_KNOWN]
+        known = Known(known.slots[kept], known.values[kept])
     rows, bounds = unit_rows(store, known.slots), known.values.astype(np.float32)
     stand_for = np.ones(len(rows))
     if sample is not None and len(sample.slots):
