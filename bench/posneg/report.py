@@ -105,7 +105,8 @@ def _sets(lines: list[Record]) -> list[str]:
                  f"{first['best']}.", "",
                  "| items shown | AUC | against the best signed | over the splits | disliked@10 | "
                  "against the best signed | over the splits | relative to positive only | "
-                 "way to the oracle | nDCG@10 | calibration error | all items: nDCG@10 | disliked@10 |",
+                 "way to the oracle | nDCG@10 | calibration error | all items: nDCG@10 | "
+                 "disliked@10 |",
                  "|---|" + "---:|" * 12]
         base, oracle = (mine[name]["shown_disliked"][0] for name in (methods.POSITIVE,
                                                                       methods.ORACLE))
