@@ -4,6 +4,8 @@ from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WR
                              PyBuffer_Release, PyObject_GetBuffer)
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
+cimport cython
+
 from farann.native.guard cimport Guard
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
@@ -126,9 +128,17 @@ cdef class SingleSearch:
                 and <uintptr_t>given.buf % sizeof(float) == 0)
 
     cdef searched(self, const float *query, bint single):
-        cdef bint by_codes = self.without_codes == 0
-        cdef list idle = self.idle if by_codes else self.idle_without_codes
-        cdef Task task = idle.pop() if idle else self.new_task(by_codes)
+        cdef bint by_codes
+        cdef list idle
+        cdef Task task = None
+        # Without a GIL threads would take one task.
+        with cython.critical_section(self):
+            by_codes = self.without_codes == 0
+            idle = self.idle if by_codes else self.idle_without_codes
+            if idle:
+                task = idle.pop()
+        if task is None:
+            task = self.new_task(by_codes)
         cdef QueryBatch batch = task.batch
         cdef int memory = batch.scratch.n_pieces
         cdef Outcome outcome
@@ -149,8 +159,10 @@ cdef class SingleSearch:
                 self.write(task, to_scores, to_ids)
             task.check_finished()
         # One that needed more memory is not like a new one.
-        if batch.scratch.n_pieces == memory and len(idle) < MOST_IDLE:
-            idle.append(task)
+        if batch.scratch.n_pieces == memory:
+            with cython.critical_section(self):
+                if len(idle) < MOST_IDLE:
+                    idle.append(task)
         if outcome == BAD:
             return None
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
@@ -158,18 +170,19 @@ cdef class SingleSearch:
         if not self.approximate:
             self.judge_codes(by_codes, task.gave_up)
         if self.guard is not None:
-            self.guard.alone += 1
+            self.guard.count_one()
         return scores, ids, (1, batch.scanned, batch.refined, batch.rescored, batch.bytes_read,
                              batch.code_products, batch.float_products, batch.blocks, batch.passed)
 
     cdef void judge_codes(self, bint by_codes, bint gave_up) noexcept:
         """Note whether a search gave codes up: the next ones begin with them, or don't."""
-        if not by_codes:
-            self.without_codes = max(self.without_codes - 1, 0)
-            return
-        self.futile = self.futile + 1 if gave_up else 0
-        if self.futile >= FUTILE_SEARCHES:
-            self.without_codes = SEARCHES_WITHOUT_CODES
+        with cython.critical_section(self):
+            if not by_codes:
+                self.without_codes = max(self.without_codes - 1, 0)
+                return
+            self.futile = self.futile + 1 if gave_up else 0
+            if self.futile >= FUTILE_SEARCHES:
+                self.without_codes = SEARCHES_WITHOUT_CODES
 
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""

@@ -68,7 +68,9 @@ class Asking(Contents):
             every_row = limits is not None and given.allowed is None and given.within is None and (
                 row_filters.leaves_most(store))
             negated = False
-            if nearest and radii is None:
+            # Scores of queries times -1 would lose the sign of a zero, which exact ones have.
+            if nearest and radii is None and (
+                    limits is not None or store.spec.metric.adds_squared_norm):
                 store = store.mirrored(self._isa)
                 nearest, negated = store.by_nearest, not store.by_nearest
                 vectors = store.spec.metric.mirrored(vectors)
@@ -102,7 +104,9 @@ class Asking(Contents):
         """The same of the nearest rows."""
         store = self._store
         mirror = None if store is None else store.mirror
-        if mirror is None or not isinstance(queries, np.ndarray) or (
+        if mirror is None or (recall is None and not mirror.by_nearest):
+            return None
+        if not isinstance(queries, np.ndarray) or (
                 queries.dtype != np.float32 or queries.ndim != 1):
             return None
         found = singles.again(mirror, self._isa, mirror.spec.metric.mirrored(queries), k, recall)
