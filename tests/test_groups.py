@@ -238,7 +238,7 @@ def test_command_line(strings: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     index, found = tmp_path / "index.farann", tmp_path / "found.npz"
     arguments = ["build", str(names["rows"]), "-o", str(index), "-q", "--groups"]
     assert main([*arguments, str(tmp_path / "short.txt")]) != 0
-    assert "expected a label for each of 30 rows" in capsys.readouterr().err
+    assert "expected a label for each row (30)" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "groups.txt")]) == 0
     assert farann.Index.load(index).groups().tolist() == labels
     right = np.array(labels, object)
@@ -249,7 +249,7 @@ def test_command_line(strings: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert ((right[ids] == right[:5, None]) == inside_group).all()
     assert main(["search", str(index), str(names["queries"]), "--within",
                  str(tmp_path / "groups.txt")]) != 0
-    assert "expected a label for each of 5 queries" in capsys.readouterr().err
+    assert "expected a label for each query (5)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("metric", reference.METRICS)
