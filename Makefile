@@ -30,8 +30,8 @@ install-ray = $(call install-extras,$(1),ray-serve) \
 	|| echo "Ray can't be had here; tests of sharded indexes on it are skipped"
 
 .PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
-	check-package check-compilers test-wheel test-arm test-avxvnni count-arm wheels compare \
-	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
+	check-package check-compilers test-wheel test-arm test-avxvnni count-arm cross-wheels wheels compare \
+	links check-pages bench bench-full bench-layers bench-edge bench-posneg bench-kernels
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -43,7 +43,7 @@ $(BIN)/python:
 # One stamp a set of packages: `make demo` need not wait for the test tools.
 $(VENV)/.built: $(BIN)/python $(NATIVE)
 	@rm -f farann/_core.*.so  # an older farann was compiled into this: it would be found first
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable ".[sklearn]"
 	@touch $@
 
 # Words are a package of Python. Films and pictures are files of packages, which are not installed.
@@ -90,11 +90,13 @@ FUZZED := $(CORE) $(wildcard tests/fuzz/core/*.c) tests/fuzz/plain.c
 C_SOURCES := $(wildcard src_c/*.[ch] src_c/*/*.[ch] tests/fuzz/*.c tests/fuzz/core/*.[ch] bench/kernels/*.c packaging/*.c)
 
 TEXTS := $(wildcard *.md) docs farann bench tests examples src_c packaging paper
-lint: $(VENV)/.test  ## check style, layers, spelling and types, in under a minute
+PROSE := $(wildcard *.md docs/*.md docs/*/*.md bench/*.md tests/*.md paper/*.md)
+lint: $(VENV)/.test  ## check style, layers, spelling, prose and types, in under a minute
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell $(TEXTS)
+	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 	$(BIN)/python -m mypy farann bench tests/*.py tests/fuzz/*.py
 
 format: $(VENV)/.test  ## lay sources out as `make lint` wants them
@@ -104,6 +106,13 @@ format: $(VENV)/.test  ## lay sources out as `make lint` wants them
 docs: $(VENV)/.test  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+links: $(VENV)/.test  ## follow all links of the documentation; others' pages take a network
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
+
+check-pages: docs  ## read the built pages in Chromium: at two widths, light and dark
+	@$(call pip-install,$(BIN)/python,playwright)
+	$(BIN)/python docs/check_pages.py docs/_build/html
 
 fuzz: $(VENV)/.test  ## random histories and damaged files for SECONDS=600
 	$(BIN)/python tests/fuzz --seconds $(SECONDS)
@@ -190,17 +199,20 @@ build/aarch64/core: $(call objects,aarch64)
 
 # A CPU with each level: one of 2012, of 2019, and all that is emulated.
 ARM_CPUS := cortex-a53 neoverse-n1 max,sve=off
-test-arm:  ## the ARM levels against plain loops, emulated
+test-arm: $(BIN)/python  ## the ARM levels against plain loops and the core's tests in Python, emulated
 	@if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then \
 		$(MAKE) build/aarch64/core && for cpu in $(ARM_CPUS); do \
 		echo "$$cpu: $$(qemu-aarch64 -cpu $$cpu build/aarch64/core $(ROUNDS))" || exit 1; done; \
 	else echo "test-arm is skipped (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)"; fi
+	$(BIN)/python packaging/test_arm.py
 
 count-arm: build/aarch64/count  ## instructions of the ARM kernels, beside those of plain C
 	$(PYTHON) packaging/count_arm.py build/aarch64/count
 
-build/aarch64/count: packaging/count_arm.c $(CORE:%.c=build/aarch64/%.o)
-	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -O3 -static $^ -lm -o $@
+# As wheels are compiled: at -O2 loops are not unrolled, and twice as many instructions are counted.
+build/aarch64/count: packaging/count_arm.c $(CORE) $(wildcard src_c/*.h src_c/*/*.h)
+	@mkdir -p $(@D)
+	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -O3 -static $(filter %.c,$^) -lm -o $@
 
 build/avxvnni/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
 	@mkdir -p $(@D)
@@ -260,6 +272,10 @@ test-wheel: dist  ## test the wheel in an environment of its own
 wheels: $(BIN)/python  ## wheels for this platform, by cibuildwheel (on Linux with a container engine)
 	$(BIN)/python -m pip install --quiet --group wheels
 	$(BIN)/python -m cibuildwheel --output-dir wheelhouse
+
+cross-wheels: $(BIN)/python  ## wheels for Linux, x86-64 and ARM, with glibc and musl, by ziglang
+	$(BIN)/python -m pip install --quiet --group cross
+	$(BIN)/python packaging/cross_wheels.py wheelhouse
 
 BASE ?= main
 compare: $(VENV)/.built  ## time this checkout beside BASE=main, in turns

@@ -99,6 +99,8 @@ modules = cythonize(
         "cdivision": True,
         "initializedcheck": False,
         "embedsignature": True,
+        # State that threads share is changed in critical sections alone, or by atomics.
+        "freethreading_compatible": True,
         "auto_pickle": False,  # objects of the core have no state that could be pickled
     },
 )

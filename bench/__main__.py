@@ -294,6 +294,8 @@ def _diverse(arguments: argparse.Namespace) -> None:
         for one in diverse.selections(name, rows, ks, arguments.limit, _names(arguments.only)):
             found.append(one)
             log.write("diverse", **one._asdict())
+        if "farann" not in (_names(arguments.only) or ["farann"]):
+            continue
         for k in ks:
             print(f"{name}: of the distances to {k:,} picks {diverse.evaluated(rows, k):.0%} "
                   "are computed")

@@ -20,6 +20,7 @@ from farann.native.kernels import (
     first_bad_row,
     isa_levels,
     largest_query_code,
+    sum_of_rows,
     widened,
 )
 from farann.native.measuring import keys_of_found, score_slots, surprises
@@ -76,6 +77,7 @@ __all__ = [
     "pack_codes",
     "rotate",
     "score_slots",
+    "sum_of_rows",
     "surprises",
     "widened",
     "write_best",

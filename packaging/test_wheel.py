@@ -22,11 +22,13 @@ TESTS = ["exact", "kernels", "codes", "filters", "approximate", "single", "input
          "files", "concurrency"]
 # Which file is tested, and what an import of the package takes along.
 LOOK = """
-import sys, farann
+import sys, sysconfig, farann
 from farann import native
 print("testing", native.kernels.__file__, farann.isa_levels())
 heavy = {"sklearn", "scipy", "pandas"} & set(sys.modules)
 assert not heavy, f"import farann imports {heavy}"
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    assert not sys._is_gil_enabled(), "import farann turns the GIL on"
 """
 
 
@@ -35,7 +37,7 @@ def environment(folder: Path, wheels: Path) -> Path:
     newest = max(wheels.glob("farann-*.whl"), key=lambda path: path.stat().st_mtime)
     venv.create(folder, clear=True, with_pip=True)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", newest, *TOOLS], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{newest}[sklearn]", *TOOLS], check=True)
     return python
 
 

@@ -52,7 +52,7 @@ def definitions(folder: Path, metric: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("metric", "own", "names"),
     [
-        ("angular", "cosine", ["farann", "farann-furthest"]),
+        ("angular", "cosine", ["farann", "farann-furthest", "farann-approximate"]),
         ("euclidean", "l2", ["farann"]),
         ("ip", "dot", ["farann"]),
     ],
@@ -70,7 +70,11 @@ def test_plug_in_for_ann_benchmarks(
         algorithm.batch_query(queries, 4)
         np.testing.assert_array_equal(algorithm.get_batch_results(), nearest)
         np.testing.assert_array_equal(algorithm.query(queries[0], 4), nearest[0])
-        assert str(algorithm) == f"farann({'furthest' if 'furthest' in name else 'nearest'})"
+        side = "furthest" if "furthest" in name else "nearest"
+        assert str(algorithm) == f"farann({side})"
+        algorithm.set_query_arguments("recall", 0.9)
+        assert str(algorithm) == f"farann({side}, recall=0.9)"
+        assert np.isin(algorithm.query(queries[0], 4), nearest[0]).mean() >= 0.5
 
 
 def test_plug_in_for_ann_benchmarks_checks_arguments(ann_benchmarks: Path) -> None:

@@ -26,6 +26,11 @@ DIM = 12
 PATIENCE = 300.0
 
 
+def has_gil() -> bool:
+    """Whether threads take turns; other Pythons have none, unless a module turned it on."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
 def run_together(*functions: Callable[[], object]) -> None:
     """Run functions in threads that start at one moment; pass on what they raise."""
     failures: list[BaseException] = []
@@ -314,6 +319,7 @@ def another_runs_during(call: Callable[[], object]) -> bool:
     return did
 
 
+@pytest.mark.skipif(not has_gil(), reason="there is no GIL to give up")
 @pytest.mark.parametrize("kind", ["exact", "approximate", "score"])
 @pytest.mark.usefixtures("only_given_up")
 def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) -> None:

@@ -92,6 +92,26 @@ def test_splitters_by_time_and_at_random() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:models left out")
+@pytest.mark.parametrize("folds", [2, 5])
+def test_models_of_folds_need_not_have_one_scale(folds: int) -> None:
+    """A softmax leaves the size and the zero of scores open: users' folds are made comparable."""
+    shop = Shop(6000)
+    scales = iter([1.0, 5.0, 0.2, 1.0, 8.0, 0.05])
+
+    def train(users: Array, items: Array, liked: Array) -> list[tuple[SignedModel, Array]]:
+        scale, ones = next(scales), np.ones((USERS, 1))
+        return [(SignedModel(np.hstack([model.rows * scale, np.full((ITEMS, 1), 3 - scale)]),
+                             model.sign), np.hstack([asked, ones]))
+                for model, asked in shop.train(users, items, liked)]
+
+    plain = shop.fit(cv=folds).ranker
+    moved = cross_fit(train, shop.users, shop.items, shop.labels, cv=folds).ranker
+    for one, other in zip(plain.report, moved.report, strict=True):
+        assert abs(one.auc - other.auc) < 1e-3
+    assert plain.report[2].weight == pytest.approx(moved.report[2].weight, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:models left out")
 def test_weights_and_signs_of_labels() -> None:
     shop = Shop(2000)
     weight = np.ones(2000)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farann import metrics
 from farann.adapters.posneg import FusionRanker, PosNegRanker, SignedModel
 
 N, USERS = 60, 40
@@ -86,3 +87,57 @@ def test_few_users_say_nothing() -> None:
     few = given["users"] < 3
     found = ranker.evaluate([QUERIES[1]], **{name: part[few] for name, part in given.items()})
     assert found.advice.startswith("Only 3 users have both likes and dislikes here")
+
+
+class Clicks:
+    """Retrieval models of likes and dislikes, which both tell what is shown; taste is between."""
+
+    def __init__(self, taste: float) -> None:
+        rng = np.random.default_rng(2)
+        tastes, shown = rng.standard_normal((2, 100, 3))
+        charm, popular = rng.standard_normal((2, N, 3))
+        self.who, self.what = rng.integers(0, 100, 4000), rng.integers(0, N, 4000)
+        said = (tastes[self.who] * charm[self.what]).sum(axis=1)
+        self.liked = rng.random(4000) < 1 / (1 + np.exp(-said))
+        self.items = np.hstack([popular, charm]).astype(np.float32)
+        self.queries = [np.hstack([2 * shown, times * tastes]) for times in (1.0, taste)]
+
+    def auc(self, scores: Any) -> float:
+        return float(np.nanmean(metrics.auc_by_user(self.who, self.liked,
+                                                    scores[self.who, self.what])))
+
+    def fit_both(self, **options: Any) -> tuple[PosNegRanker, FusionRanker]:
+        pair = PosNegRanker(self.items, self.items, **options)
+        fusion = FusionRanker([SignedModel(self.items, 1), SignedModel(self.items, -1)])
+        likes, dislikes = self.queries
+        return (pair.fit(likes, dislikes, self.what, self.liked, users=self.who),
+                fusion.fit(self.queries, self.what, self.liked, users=self.who))
+
+
+# Useless alone, or even the wrong way round; what a warning would say is an error here.
+@pytest.mark.parametrize("taste, options", [(0.1, {}), (0.3, {"calibration": "temperature"}),
+                                            (0.1, {"weight": 0.5})])
+def test_a_model_that_helps_only_beside_the_other_stays(taste: float,
+                                                        options: dict[str, Any]) -> None:
+    log = Clicks(taste)
+    likes, dislikes = (asked @ log.items.T for asked in log.queries)
+    assert log.auc(-dislikes) < 0.5 and log.auc(likes) < 0.7 < 0.8 < log.auc(likes - dislikes)
+    pair, fusion = log.fit_both(**options)
+    found = pair.score(log.queries[0], log.queries[1], np.arange(N))
+    assert log.auc(found.scores) > 0.8
+    assert log.auc(-found.negative) < 0.5  # by itself it is what it was
+    assert fusion.report[1].gain > 2 * fusion.report[1].error > 0 and not fusion.report[1].dropped
+    assert log.auc(fusion.score(log.queries, np.arange(N)).scores) > 0.8
+
+
+def test_noise_that_points_the_wrong_way_is_left_out() -> None:
+    log, rng = Clicks(0.0), np.random.default_rng(1)
+    log.queries[1] = rng.standard_normal(log.queries[1].shape)
+    said = (log.queries[1] @ log.items.T)[log.who, log.what]
+    if np.corrcoef(said, log.liked)[0, 1] < 0:
+        log.queries[1] = -log.queries[1]
+    with pytest.warns(UserWarning, match="negative: higher scores don't go with more dislikes"):
+        pair, fusion = log.fit_both()
+    line = pair.linear_logit
+    assert line is not None and line.negative_slope == 0.0
+    assert "don't rise" in fusion.report[1].dropped

@@ -597,7 +597,7 @@ assert ranker.rank(np.eye(2), np.eye(2), 1).ids.shape == (2, 1)
 try:
     PosNegRanker(np.eye(2), np.eye(2)).fit(np.eye(2), np.eye(2), [0, 1], [0, 1])
 except ImportError as error:
-    assert "pip install scikit-learn" in str(error), error
+    assert "pip install 'farann[posneg]'" in str(error), error
 else:
     raise AssertionError("fitted without scikit-learn")
 """)

@@ -24,9 +24,11 @@ class Farann(BaseANN):  # type: ignore[misc, unused-ignore]
         ``furthest`` asks for the furthest rows of -q. Where a product decides, they are the nearest
         of q, so its recall is theirs and furthest search is what is timed. That isn't so
         under ``euclidean``.
+    cells : int or "auto", optional
+        Partitions, for approximate searches of many rows: see `farann.Index`.
     """
 
-    def __init__(self, metric: str, side: str = "nearest") -> None:
+    def __init__(self, metric: str, side: str = "nearest", cells: int | str | None = None) -> None:
         if metric not in _METRICS:
             raise ValueError(f"metric must be one of {tuple(_METRICS)}, got {metric!r}")
         if side not in ("nearest", "furthest"):
@@ -34,18 +36,18 @@ class Farann(BaseANN):  # type: ignore[misc, unused-ignore]
         if side == "furthest" and metric == "euclidean":
             raise ValueError("side must be 'nearest' under 'euclidean', got 'furthest'")
         self._metric = _METRICS[metric]
-        self._side = side
+        self._side, self._cells = side, cells
         self._search: dict[str, Any] = {}
         self.name = f"farann({side})"
 
     def fit(self, X: np.ndarray) -> None:
         """Index the rows."""
-        self._index = farann.Index(X.shape[1], self._metric, threads=1)
+        self._index = farann.Index(X.shape[1], self._metric, cells=self._cells, threads=1)
         self._index.add(X)
-        self._index.build()
+        self._index.build(nearest=self._side == "nearest" and self._metric != "l2")
 
     def set_query_arguments(self, *arguments: Any) -> None:
-        """Take search keywords as pairs of name and value, as in ``["chunk", 64]``."""
+        """Take search keywords as pairs of name and value, as in ``["recall", 0.9]``."""
         self._search = dict(zip(arguments[::2], arguments[1::2], strict=True))
         shown = ", ".join(f"{name}={value}" for name, value in self._search.items())
         self.name = f"farann({self._side}{', ' if shown else ''}{shown})"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +95,51 @@ def _pyversity(strategy: str) -> Method:
     return select
 
 
+def _anomalib(rows: Floats, k: int, start: int) -> Positions:
+    """The selection of PatchCore in torch; it begins with a random row.
+
+    Its random projection isn't asked for, by rows of three dimensions. The packages above the class
+    import every model of anomalib and what these need, so that they are taken as folders alone.
+    """
+    import torch
+
+    spec = find_spec("anomalib")
+    assert spec is not None and spec.submodule_search_locations is not None
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    for name in ("anomalib", "anomalib.models", "anomalib.models.components"):
+        if name not in sys.modules:
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
+    projection = ModuleType("anomalib.models.components.dimensionality_reduction")
+    projection.SparseRandomProjection = lambda eps: None  # type: ignore[attr-defined]
+    sys.modules[projection.__name__] = projection
+    sampling = import_module("anomalib.models.components.sampling.k_center_greedy")
+    sampling.tqdm = lambda steps, desc: steps  # type: ignore[attr-defined]
+    torch.manual_seed(start)
+    torch.set_num_threads(1)
+    sampler = sampling.KCenterGreedy(torch.from_numpy(rows[:, np.newaxis]), (k + 0.5) / len(rows))
+    return np.asarray(sampler.select_coreset_idxs(), np.int64)
+
+
+def _apricot(rows: Floats, k: int, start: int) -> Positions:
+    """Facility location by similarities of all pairs, lazily: it covers by the mean, not the
+    furthest row."""
+    from apricot import FacilityLocationSelection
+
+    chosen = FacilityLocationSelection(k, metric="euclidean", optimizer="lazy",
+                                       initial_subset=[start])
+    return np.append(start, chosen.fit(rows).ranking)[:k]
+
+
+def _submodlib(rows: Floats, k: int, start: int) -> Positions:
+    """The least distance of two that were chosen, by similarities of all pairs."""
+    from submodlib.functions.disparityMin import DisparityMinFunction
+
+    function = DisparityMinFunction(n=len(rows), mode="dense", data=rows, metric="euclidean")
+    found = function.maximize(k, optimizer="NaiveGreedy", show_progress=False)
+    return np.array([row for row, _ in found], np.int64)
+
+
 METHODS: dict[str, tuple[str, Method]] = {
     "farann": ("farann", _farann),
     "numpy GEMV": ("numpy", _numpy),
@@ -103,13 +152,19 @@ METHODS: dict[str, tuple[str, Method]] = {
     "pyversity MSD": ("pyversity", _pyversity("msd")),
     "pyversity SSD": ("pyversity", _pyversity("ssd")),
     "pyversity DPP": ("pyversity", _pyversity("dpp")),
+    "anomalib KCenterGreedy": ("anomalib", _anomalib),
+    "apricot facility location": ("apricot", _apricot),
+    "submodlib DisparityMin": ("submodlib", _submodlib),
 }
 # What begins with another row, or chooses by something else than the distance to the nearest pick.
-OTHER_PICKS = {"fpsample buckets", "pyversity MSD", "pyversity SSD", "pyversity DPP"}
+OTHER_PICKS = {"fpsample buckets", "pyversity MSD", "pyversity SSD", "pyversity DPP",
+               "anomalib KCenterGreedy", "apricot facility location", "submodlib DisparityMin"}
 
 
 # What its k-d tree takes.
 MOST_DIM = {"fpsample buckets": 8}
+# What asks for all pairs gets the first rows alone.
+MOST_ROWS = {"apricot facility location": 5000, "submodlib DisparityMin": 5000}
 
 
 def available(dim: int) -> dict[str, Method]:

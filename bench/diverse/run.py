@@ -13,7 +13,7 @@ import farann
 from farann import _core
 from farann.diverse.greedy import snapshot_of
 
-from .methods import Floats, available, radius
+from .methods import MOST_ROWS, Floats, Method, Positions, available, radius
 
 # Data sets of the suite: two with outliers, two whose rows have one length.
 DATA = ("fashion-mnist-l2", "glove-cosine", "equal-norm-cosine", "sentences-cosine")
@@ -35,30 +35,37 @@ class Selected(NamedTuple):
 def selections(name: str, rows: Floats, ks: Sequence[int], limit: float,
                only: Sequence[str] | None = None) -> Iterator[Selected]:
     """Time each library; what would take more than `limit` seconds is estimated."""
-    start = int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())
     for method, select in available(rows.shape[1]).items():
         if only and method not in only:
             continue
+        given = rows[: MOST_ROWS.get(method, len(rows))]
+        start = _start(given)
+        label = f"{method}, {len(given):,} rows" if len(given) < len(rows) else method
         per_pick = 0.0
         for k in ks:
-            if per_pick * k > limit:
-                yield Selected(name, method, k, per_pick * k, True, float("nan"))
-                continue
-            probe = min(k, 10) if per_pick == 0.0 and method != "farann" else k
-            with threadpool_limits(1):
-                began = time.process_time()
-                picks = select(rows, probe, start)
-                seconds = time.process_time() - began
-            per_pick = seconds / probe
-            if probe < k and per_pick * k <= limit:
-                with threadpool_limits(1):
-                    began = time.process_time()
-                    picks = select(rows, k, start)
-                    seconds = time.process_time() - began
+            picks = np.empty(0, np.int64)
+            if per_pick == 0.0 and method != "farann" and method not in MOST_ROWS:
+                select(given[:100], 2, 0)  # imports, and what is compiled when it is first called
+                _, seconds = _timed(select, given, min(k, 10), start)
+                per_pick = seconds / min(k, 10)
+            if per_pick * k <= limit:
+                picks, seconds = _timed(select, given, k, start)
                 per_pick = seconds / k
             done = len(picks) == k
-            yield Selected(name, method, k, per_pick * k, not done,
-                           radius(rows, picks) if done else float("nan"))
+            yield Selected(name, label, k, per_pick * k, not done,
+                           radius(given, picks) if done else float("nan"))
+
+
+def _start(rows: Floats) -> int:
+    """The row furthest from the mean."""
+    return int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())
+
+
+def _timed(select: Method, rows: Floats, k: int, start: int) -> tuple[Positions, float]:
+    with threadpool_limits(1):
+        began = time.process_time()
+        picks = select(rows, k, start)
+        return picks, time.process_time() - began
 
 
 def evaluated(rows: Floats, k: int) -> float:
@@ -68,7 +75,7 @@ def evaluated(rows: Floats, k: int) -> float:
     store = index._store
     assert store is not None
     snapshot = snapshot_of(store, index._isa)
-    task = _core.Greedy(snapshot, _core.Filter(snapshot), np.zeros(1, np.int64), k - 1)
+    task = _core.Greedy(snapshot, _core.Filter(snapshot), np.array([_start(rows)]), k - 1)
     task.run(k - 1)
     return sum(task.did()[:2]) / (len(rows) * (k - 1))
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg import Factorization, FusionRanker, SignedModel, cross_fit
+from farann.adapters.posneg.calibration import sklearn_module
 from farann.adapters.posneg.plotting import suffix_of
 from farann.cli.commands import check_output
 from farann.cli.logs import Log, read_log
@@ -108,9 +109,7 @@ def _trained(arguments: argparse.Namespace, log: Log) -> tuple[FusionRanker, Any
     before, test = _split(arguments, Feedback(users, items, log.liked, log.times))
     cv: Any = FOLDS
     if before.times is not None:
-        from sklearn.model_selection import TimeSeriesSplit
-
-        cv = TimeSeriesSplit(FOLDS)
+        cv = sklearn_module("model_selection").TimeSeriesSplit(FOLDS)
     fitted = cross_fit(Factorization(len(names), dim=arguments.dim, seed=arguments.seed),
                        before.users, before.items, before.liked, cv=cv, times=before.times,
                        seed=arguments.seed)

@@ -22,6 +22,8 @@ from farann.store.store import Store
 # Rows that are added up at a time, and picks of one step.
 _ROWS_AT_ONCE = 8_192
 _PICKS_AT_ONCE = 256
+# Products that take no longer than handing them to another thread and a key press do.
+_FEW_PRODUCTS = 50_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,9 @@ def select(store: Store, snapshot: _core.Snapshot, chosen: _core.Filter, mask: I
            choice: Choice) -> Selection:
     """Choose rows; `mask` has the slots that may be chosen, None: all."""
     slots = store.live_slots() if mask is None else mask
-    n_left = len(slots) - int(np.isin(choice.first, slots).sum())
+    n_left = len(slots)
+    if len(choice.first):
+        n_left -= int(np.isin(choice.first, slots).sum())
     k = min(choice.k, n_left)
     if k == 0:
         return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -64,7 +68,8 @@ def select(store: Store, snapshot: _core.Snapshot, chosen: _core.Filter, mask: I
         ids[:1] = store.ids.ids_of(first)
         scores[0] = inf if store.spec.metric.larger_is_further else -inf
     task = _core.Greedy(snapshot, chosen, first, k - n_before, radius=choice.radius)
-    n = _run(task, k - n_before, choice.progress)
+    is_long = len(slots) * k * store.dim > _FEW_PRODUCTS
+    n = _run(task, k - n_before, choice.progress, is_long)
     task.write(ids[n_before:], scores[n_before:])
     return Selection(ids[: n_before + n].copy(), scores[: n_before + n].copy())
 
@@ -80,7 +85,7 @@ def slot_of(store: Store | None, start: Any) -> int | None:
     return int(known_slots(store, [start], "start")[0])
 
 
-def _run(task: _core.Greedy, k: int, progress: Progress) -> int:
+def _run(task: _core.Greedy, k: int, progress: Progress, is_long: bool) -> int:
     """Choose k rows, step by step; gives how many there are."""
     found = [0]
 
@@ -90,7 +95,7 @@ def _run(task: _core.Greedy, k: int, progress: Progress) -> int:
     with told("rows chosen", k, progress) as advance:
         while found[0] < k and not task.finished:
             before = found[0]
-            pool.run_all([step], 1, long=True)
+            pool.run_all([step], 1, long=is_long)
             advance(found[0] - before)
     return found[0]
 
@@ -111,9 +116,20 @@ def furthest_from_mean(store: Store, snapshot: _core.Snapshot, chosen: _core.Fil
 def _mean(store: Store, slots: Int64Array, normalized: bool) -> Float64Array:
     total = np.zeros(store.dim)
     for start in range(0, len(slots), _ROWS_AT_ONCE):
-        rows: Float32Array | Float64Array = store.take(slots[start : start + _ROWS_AT_ONCE])
-        if normalized:
-            wide = rows.astype(np.float64)
-            rows = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-        total += rows.sum(axis=0, dtype=np.float64)
+        rows = _rows(store, slots[start : start + _ROWS_AT_ONCE])
+        if not normalized:
+            total += _core.sum_of_rows(rows)
+            continue
+        wide = rows.astype(np.float64)
+        total += (wide / np.linalg.norm(wide, axis=1, keepdims=True)).sum(axis=0)
     return total / len(slots)
+
+
+def _rows(store: Store, slots: Int64Array) -> Float32Array:
+    """Rows of some slots in ascending order, where they lie if they lie together."""
+    first, end = int(slots[0]), int(slots[-1]) + 1
+    if end - first != len(slots) or first < store.n_base < end:
+        return store.take(slots)
+    if end <= store.n_base:
+        return _core.widened(store.base[first:end])
+    return _core.widened(store.tail[first - store.n_base : end - store.n_base])

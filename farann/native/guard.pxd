@@ -18,6 +18,7 @@ cdef class Guard:
     cdef public double late_surplus  # how late answers came, beyond what is usual, in deviations
 
     cdef tuple packed(self, const float[:, ::1] rows)
+    cdef void count_one(self) noexcept
     cdef int64_t tile_bytes(self) noexcept nogil
     cdef double reduce(self, const float *query, float *x) noexcept nogil
     cdef bint passes(self, const float *query, double times) noexcept nogil

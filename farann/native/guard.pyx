@@ -4,6 +4,8 @@ from libc.math cimport INFINITY, nextafterf, sqrt
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 
+cimport cython
+
 from farann.native.kernels cimport *
 from farann.native.process cimport NEVER, CancelFlag
 from farann.native.scratch cimport ALIGNMENT, aligned
@@ -163,8 +165,14 @@ cdef class Guard:
             before = farann_arithmetic_begin()
             like = self.passes(&queries[i, 0], times)
             farann_arithmetic_end(before)
-        self.alone += like and times == 1.0
+        if like and times == 1.0:
+            self.count_one()
         return like
+
+    cdef void count_one(self) noexcept:
+        """Count a query that was asked alone and is like the sample."""
+        with cython.critical_section(self):
+            self.alone += 1
 
     def how_late(self, int64_t asked, double late, double usual, double spread, int64_t sampled):
         """By how many deviations the answers to queries came later, on average, than is usual.
@@ -175,8 +183,9 @@ cdef class Guard:
         """
         cdef double unit = max(spread, LEAST_LATE_SPREAD * (1.0 + usual))
         cdef double beyond = (late - asked * usual) / unit
-        self.late_surplus = min(2.0 * LATE_LIMIT, max(
-            self.late_surplus + beyond - LATE_MARGIN * asked, 0.0))
+        with cython.critical_section(self):
+            self.late_surplus = min(2.0 * LATE_LIMIT, max(
+                self.late_surplus + beyond - LATE_MARGIN * asked, 0.0))
         if self.is_overdue():
             return INFINITY
         return beyond / sqrt(max(asked, 1) * (1.0 + <double>asked / max(sampled, 1)))
@@ -187,8 +196,9 @@ cdef class Guard:
 
     def count_alone(self):
         """How many queries that were asked alone are like the sample, since the last call."""
-        cdef int64_t count = self.alone
-        self.alone = 0
+        cdef int64_t count
+        with cython.critical_section(self):
+            count, self.alone = self.alone, 0
         return count
 
     cdef bint passes(self, const float *query, double times) noexcept nogil:

@@ -10,6 +10,10 @@ from farann.native.snapshot cimport Snapshot
 cdef enum:
     # Exact keys that are computed at once.
     KEYS_AT_ONCE = 256
+    # Picks whose scores are kept apart: the nearest is among so many, or a few less, in whole tiles.
+    MOST_CHUNK = 64
+    # Rows that are packed at once, at most.
+    MOST_PACKED = 128
 
 
 cdef class Picks:
@@ -25,6 +29,10 @@ cdef class Picks:
     cdef float *offsets   # what is taken off scores for these, to have minus a bound on the key
     cdef double squares   # the largest |y|^2 of all rows
     cdef double off       # what bounds on keys are above them, at most
+    cdef int64_t chunk    # picks of which the nearest is one, where a bound is known
+    cdef bint by_keys     # float32 can't hold the scores
+    cdef float *copies    # of some rows, and their positions in a segment
+    cdef int64_t *positions
     cdef double *exact    # the last row that was asked about, in float64
     cdef double *query_vector
     cdef float *rounded
@@ -37,7 +45,10 @@ cdef class Picks:
     cdef int grow(self, int64_t needed) except -1
     cdef void add(self, const float *row) noexcept nogil
     cdef void see_norms(self, float *scores) noexcept nogil
-    cdef bint add_query(self, const float *row) noexcept nogil
+    cdef void add_query(self, const float *row) noexcept nogil
+    cdef int make_room_to_pack(self) except -1
+    cdef void pack(self, const int64_t *slots, int64_t n, float *panels,
+                   float *bias) noexcept nogil
     cdef double norm_of(self, const float *row) noexcept nogil
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
     cdef void keys_of(self, const float *row, double *to, int64_t stride) noexcept nogil

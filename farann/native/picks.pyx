@@ -35,6 +35,7 @@ cdef class Picks:
         self.query_vector = <double *>self.scratch.allocate(2 * n, sizeof(double))
         self.rounded = <float *>self.scratch.allocate(n, sizeof(float))
         self.reader = RowReader.of(snapshot, self.scratch, rows_in_cache(4 * self.dim))
+        self.chunk = MOST_CHUNK // self.kernels.tile_queries * self.kernels.tile_queries
         return self
 
     cdef const float *row_of(self, int64_t slot) noexcept nogil:
@@ -98,11 +99,11 @@ cdef class Picks:
                     self.squares = norms[1] * (1.0 + 1e-3)
                 start += n
 
-    cdef bint add_query(self, const float *row) noexcept nogil:
-        """Add a row as `add` does, and as a query; False: float32 can't hold scores for it.
+    cdef void add_query(self, const float *row) noexcept nogil:
+        """Add a row as `add` does, and as a query.
 
         A score less the offset is then minus a bound on the key, which is above the key itself by
-        no more than `off`.
+        no more than `off`, but where float32 can't hold scores for it.
         """
         cdef int64_t width = self.kernels.tile_queries, j, at = self.count
         cdef float *tile = self.tiles + at // width * width * self.dim + at % width
@@ -121,8 +122,40 @@ cdef class Picks:
         self.offsets[at] = <float>(self.prepared.key_offset + slack)
         self.off = max(self.off, 2.0 * slack)
         self.add(row)
-        return farann_query_slack(&self.prepared, self.squares) >= 0.0 and (
-            offset + slack < LARGEST_OFFSET)
+        if not (farann_query_slack(&self.prepared, self.squares) >= 0.0
+                and offset + slack < LARGEST_OFFSET):
+            self.by_keys = True
+
+    cdef int make_room_to_pack(self) except -1:
+        self.copies = <float *>self.scratch.allocate(MOST_PACKED * self.dim, sizeof(float), False)
+        self.positions = <int64_t *>self.scratch.allocate(MOST_PACKED, sizeof(int64_t), False)
+        return 0
+
+    cdef void pack(self, const int64_t *slots, int64_t n, float *panels,
+                   float *bias) noexcept nogil:
+        """Pack rows as panels."""
+        cdef int64_t start = 0, count, i, width = self.kernels.panel_rows
+        cdef const Segment *segment
+        cdef const float *rows
+        cdef bint lie_together
+        while start < n:
+            count = min(n - start, MOST_PACKED // width * width)
+            segment = &self.snapshot.segments[slots[start] >= self.snapshot.segments[1].first]
+            lie_together = self.snapshot.row_type == FARANN_FLOAT32
+            for i in range(count):
+                self.positions[i] = slots[start + i] - segment.first
+                lie_together &= 0 <= self.positions[i] < segment.count
+            rows = <const float *>segment.rows
+            if not lie_together:
+                rows = self.copies
+                for i in range(count):
+                    memcpy(self.copies + i * self.dim, self.row_of(slots[start + i]),
+                           self.dim * sizeof(float))
+            self.kernels.pack_rows_f32(
+                rows, self.positions if lie_together else NULL, count, self.dim,
+                &self.snapshot.centre[0], self.packing.normalized, self.packing.bias_sign,
+                panels + start * self.dim, bias + start)
+            start += count
 
     cdef double norm_of(self, const float *row) noexcept nogil:
         """|row| in the order of exact keys under cosine; else 1."""

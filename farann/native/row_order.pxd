@@ -18,13 +18,18 @@ cdef enum:
 cdef struct RowState:
     double bound    # the smallest key over the picks before `met` is at most this
     double others   # keys for picks outside `chunk` are at least this, less what bounds are off
+    float least     # the smallest key is at most this, by any picks
     int32_t met
     int32_t chunk   # the picks of which one is the nearest, or EXACT, or UNKNOWN
-    bint is_out     # not to be chosen
+    char is_out     # not to be chosen
 
 
 cdef inline bint goes_before(const Bounded *a, const Bounded *b) noexcept nogil:
     return a.bound > b.bound or (a.bound == b.bound and a.id < b.id)
+
+
+cdef inline double bound_of(const RowState *row) noexcept nogil:
+    return min(row.bound, <double>row.least)
 
 
 cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) noexcept nogil:
@@ -43,6 +48,6 @@ cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) no
 
 
 cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil
-cdef void make_heap(const Bounded *rows, int64_t *heap, int64_t n) noexcept nogil
-cdef void sift_down(const Bounded *rows, int64_t *heap, int64_t n, int64_t at) noexcept nogil
+cdef void push_row(Bounded *heap, int64_t *n, const Bounded *row) noexcept nogil
+cdef void sift_down(Bounded *heap, int64_t n) noexcept nogil
 cdef double largest_but(double *values, int64_t n, int64_t m) noexcept nogil

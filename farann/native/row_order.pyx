@@ -27,21 +27,31 @@ cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil:
             return
 
 
-cdef void make_heap(const Bounded *rows, int64_t *heap, int64_t n) noexcept nogil:
-    """Order n places of rows as a heap: the first place is that of the first row."""
-    cdef int64_t at
-    for at in range(n // 2 - 1, -1, -1):
-        sift_down(rows, heap, n, at)
+cdef void push_row(Bounded *heap, int64_t *n, const Bounded *row) noexcept nogil:
+    """Add a row to a heap of n, whose first place is that of the first row."""
+    cdef int64_t at = n[0], parent
+    n[0] += 1
+    while at > 0:
+        parent = (at - 1) // 2
+        if not goes_before(row, &heap[parent]):
+            break
+        heap[at] = heap[parent]
+        at = parent
+    heap[at] = row[0]
 
 
-cdef void sift_down(const Bounded *rows, int64_t *heap, int64_t n, int64_t at) noexcept nogil:
-    """Make a heap again, of which one place has a row that goes later than before."""
-    cdef int64_t child, moved = heap[at]
+cdef void sift_down(Bounded *heap, int64_t n) noexcept nogil:
+    """Make a heap again, of which the first place has a row that goes later than before."""
+    cdef int64_t at = 0, child
+    cdef Bounded moved
+    if n == 0:
+        return
+    moved = heap[0]
     while 2 * at + 1 < n:
         child = 2 * at + 1
-        if child + 1 < n and goes_before(&rows[heap[child + 1]], &rows[heap[child]]):
+        if child + 1 < n and goes_before(&heap[child + 1], &heap[child]):
             child += 1
-        if not goes_before(&rows[heap[child]], &rows[moved]):
+        if not goes_before(&heap[child], &moved):
             break
         heap[at] = heap[child]
         at = child

@@ -4,6 +4,8 @@ from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WR
                              PyBuffer_Release, PyObject_GetBuffer)
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
+cimport cython
+
 from farann.native.guard cimport Guard
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
@@ -33,7 +35,7 @@ cdef object INT64 = np.dtype(np.int64)
 
 
 cdef class SingleSearch:
-    """Searches for the k rows furthest from a single query, all by one plan.
+    """Searches for the k rows furthest from a single query, or nearest to it, all by one plan.
 
     Tasks are kept from one query to the next. Any number of threads may search at once. Where exact
     searches give codes up query after query, most of the next ones don't begin with them: a count
@@ -52,13 +54,14 @@ cdef class SingleSearch:
     rule : StopRule
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
+    nearest : bool
     """
 
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
     cdef double usual
-    cdef bint approximate
+    cdef bint approximate, nearest
     cdef int64_t k
     cdef readonly object plan
     cdef object costs, rule, late, results_of_one, results_of_batch
@@ -67,11 +70,11 @@ cdef class SingleSearch:
     cdef int64_t futile, without_codes  # searches that gave codes up in a row; that will not try
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None):
+                 Guard guard=None, bint nearest=False):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
-        self.costs, self.rule, self.guard = costs, rule, guard
+        self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
         self.approximate, self.late = rule.approximate, rule.usual_lateness
         self.usual = 0.0 if self.late is None else self.late[0]
         self.results_of_one, self.results_of_batch = (k,), (1, k)
@@ -84,14 +87,14 @@ cdef class SingleSearch:
         # Any query will do, as long as it has a direction.
         first = np.ones((1, self.snapshot.dim), np.float32)
         if not self.approximate:
-            return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, self.rule,
+            return Task(self.snapshot, self.filter, first, 0, 1, self.k, self.nearest, self.rule,
                         costs=self.costs, by_codes=by_codes)
         return ApproximateTask(
-            self.snapshot, self.filter, first, 0, 1, self.k, self.rule,
+            self.snapshot, self.filter, first, 0, 1, self.k, self.rule, nearest=self.nearest,
             tells_late=self.guard is not None and self.late is not None)
 
     def search(self, queries):
-        """Find the rows furthest from a float32 array (dim,) or (1, dim).
+        """Find the rows for a float32 array (dim,) or (1, dim).
 
         Returns
         -------
@@ -125,9 +128,17 @@ cdef class SingleSearch:
                 and <uintptr_t>given.buf % sizeof(float) == 0)
 
     cdef searched(self, const float *query, bint single):
-        cdef bint by_codes = self.without_codes == 0
-        cdef list idle = self.idle if by_codes else self.idle_without_codes
-        cdef Task task = idle.pop() if idle else self.new_task(by_codes)
+        cdef bint by_codes
+        cdef list idle
+        cdef Task task = None
+        # Without a GIL threads would take one task.
+        with cython.critical_section(self):
+            by_codes = self.without_codes == 0
+            idle = self.idle if by_codes else self.idle_without_codes
+            if idle:
+                task = idle.pop()
+        if task is None:
+            task = self.new_task(by_codes)
         cdef QueryBatch batch = task.batch
         cdef int memory = batch.scratch.n_pieces
         cdef Outcome outcome
@@ -148,8 +159,10 @@ cdef class SingleSearch:
                 self.write(task, to_scores, to_ids)
             task.check_finished()
         # One that needed more memory is not like a new one.
-        if batch.scratch.n_pieces == memory and len(idle) < MOST_IDLE:
-            idle.append(task)
+        if batch.scratch.n_pieces == memory:
+            with cython.critical_section(self):
+                if len(idle) < MOST_IDLE:
+                    idle.append(task)
         if outcome == BAD:
             return None
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
@@ -157,18 +170,19 @@ cdef class SingleSearch:
         if not self.approximate:
             self.judge_codes(by_codes, task.gave_up)
         if self.guard is not None:
-            self.guard.alone += 1
+            self.guard.count_one()
         return scores, ids, (1, batch.scanned, batch.refined, batch.rescored, batch.bytes_read,
                              batch.code_products, batch.float_products, batch.blocks, batch.passed)
 
     cdef void judge_codes(self, bint by_codes, bint gave_up) noexcept:
         """Note whether a search gave codes up: the next ones begin with them, or don't."""
-        if not by_codes:
-            self.without_codes = max(self.without_codes - 1, 0)
-            return
-        self.futile = self.futile + 1 if gave_up else 0
-        if self.futile >= FUTILE_SEARCHES:
-            self.without_codes = SEARCHES_WITHOUT_CODES
+        with cython.critical_section(self):
+            if not by_codes:
+                self.without_codes = max(self.without_codes - 1, 0)
+                return
+            self.futile = self.futile + 1 if gave_up else 0
+            if self.futile >= FUTILE_SEARCHES:
+                self.without_codes = SEARCHES_WITHOUT_CODES
 
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -119,12 +119,21 @@ def _fitting() -> Iterator[None]:
 
     So few rounds don't converge, and groups of equal rows can't be told apart.
     """
-    import sklearn.cluster  # noqa: F401 - before its libraries are told how many threads they have
-    from sklearn.exceptions import ConvergenceWarning
-
+    library = _scikit_learn()  # before its libraries are told how many threads they have
     with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", library.exceptions.ConvergenceWarning)
         yield
+
+
+def _scikit_learn() -> Any:
+    try:
+        import sklearn.cluster
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "sklearn":
+            raise
+        raise ImportError("rows and queries are grouped by scikit-learn, for cells= and recall=, "
+                          "and it isn't installed: pip install 'farann[sklearn]'") from None
+    return sklearn
 
 
 def _fitted(points: Float32Array, n_partitions: int, seed: int,

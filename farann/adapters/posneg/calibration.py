@@ -9,7 +9,7 @@ estimates" (KDD 2002). The fitting is scikit-learn's.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,28 +117,31 @@ RAW = Calibration(Linear(1.0, 0.0))
 
 
 def fit_calibration(name: str, method: Any, similarity: Float64Array, target: BoolArray,
-                    weight: Float64Array, *, likes: bool | None = None,
-                    stacklevel: int = 4) -> Calibration:
+                    weight: Float64Array) -> Calibration:
     """Calibrate one model, called `name` in errors, on feedback (n,) on items that it has.
 
-    `likes` says whether the target is a like; by default it is for the model "positive".
+    A slope may be negative; nothing else here is made for that.
     """
-    likes = name == "positive" if likes is None else likes
     n = len(target)
     if target.all() or not target.any():
         raise ValueError(f"labels: expected likes and dislikes to calibrate the {name} model by, "
                          f"got one kind only in {n} rows")
     weight = weight * (n / weight.sum())
     base = log_odds_of(float(np.average(target, weights=weight)))
-    curve = _fit_curve(method, similarity, target, weight)
-    if isinstance(curve, Linear) and curve.slope <= 0:
-        warnings.warn(
-            f"{name}: higher scores don't go with more "
-            f"{'likes' if likes else 'dislikes'} in this feedback "
-            f"(slope {curve.slope:.3g}); the model is left out of account. "
-            "Are the models or the labels swapped?", UserWarning, stacklevel=stacklevel)
-        curve = Linear(0.0, base)
-    return Calibration(curve, unknown=base)
+    return Calibration(_fit_curve(method, similarity, target, weight), unknown=base)
+
+
+def flat(calibration: Calibration) -> Calibration:
+    """The same without the model: its log-odds are those of average feedback."""
+    return replace(calibration, curve=Linear(0.0, calibration.unknown))
+
+
+def warn_against(name: str, slope: float, likes: bool, stacklevel: int) -> None:
+    """Tell that a model is left out as its scores don't rise with likes, or dislikes."""
+    warnings.warn(
+        f"{name}: higher scores don't go with more {'likes' if likes else 'dislikes'} in this "
+        f"feedback (slope {slope:.3g}); the model is left out of account. "
+        "Are the models or the labels swapped?", UserWarning, stacklevel=stacklevel + 1)
 
 
 def _fit_curve(method: Any, similarity: Float64Array, target: BoolArray,
@@ -253,13 +256,14 @@ def item_log_odds(items: Int64Array, size: int, target: BoolArray, weight: Float
     return shrunk(likes, every), shrunk(likes[items] - weight * target, every[items] - weight)
 
 
-def sklearn_module(module: str) -> Any:
-    """A module of scikit-learn, which is imported only when something is fitted."""
+def sklearn_module(module: str, library: str = "sklearn") -> Any:
+    """A module of scikit-learn, or of scipy, which comes along; imported for what is fitted."""
     from importlib import import_module
 
     try:
-        return import_module(f"sklearn.{module}")
+        return import_module(f"{library}.{module}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "sklearn":
+        if (error.name or "").partition(".")[0] != library:
             raise
-        raise ImportError("calibration needs scikit-learn: pip install scikit-learn") from None
+        raise ImportError("likes and dislikes are fitted by scikit-learn, which isn't installed: "
+                          "pip install 'farann[posneg]'") from None

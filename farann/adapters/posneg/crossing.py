@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg import feedback, naming, stacking
-from farann.adapters.posneg.calibration import sklearn_module
+from farann.adapters.posneg.calibration import fit_calibration, sklearn_module
 from farann.adapters.posneg.fusion_ranker import FusionRanker
 from farann.adapters.posneg.options import item_prior_of, preference_of
 from farann.adapters.posneg.sides import Side
@@ -27,9 +27,12 @@ from farann.adapters.posneg.signed import (
     observe,
     queries_of,
 )
+from farann.adapters.posneg.stack import Labels
 from farann.contract import checks
 from farann.contract.strings import are_strings
 
+# Of each kind of label, for a scale of a fold's own.
+_ENOUGH = 100
 Trained = Sequence[tuple[SignedModel, npt.ArrayLike]]
 
 
@@ -87,6 +90,11 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
     -------
     CrossFitted
 
+    Notes
+    -----
+    What the models of different folds say is put on one scale, by the calibration of each fold,
+    before weights are learned within users.
+
     Raises
     ------
     ValueError, TypeError
@@ -139,7 +147,7 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
     if weight is not None:
         counts = weight / weight.max() >= feedback.LEAST_WEIGHT
     place[counts] = np.arange(len(given.items))
-    parts, unknown = [], []
+    parts, unknown, of_unknown = [], [], []
     for train_rows, test_rows in folds:
         fold, asked = _trained(train(who[train_rows], ids[train_rows], liked[train_rows]), members,
                                threads)
@@ -151,15 +159,18 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
             askers = given.users[rows][pairs.rows]
             unknown.append(stacking.Unseen(askers, pairs.items,
                                            observe(fold, asked, askers, pairs.items)))
+            of_unknown.append(len(parts) - 1)
     held = given.take(np.concatenate([rows for rows, _ in parts]))
+    scales = _scales(members, [given.take(rows) for rows, _ in parts],
+                     [observed for _, observed in parts])
     blend = stacking.learn(
-        members, _joined([observed for _, observed in parts]),
-        stacking.Labels(held.users, held.items, held.liked, held.weight), item_prior,
+        members, _joined(scales, range(len(parts)), [observed for _, observed in parts]),
+        Labels(held.users, held.items, held.liked, held.weight), item_prior,
         drop=bool(drop), personal=len(queries[0]),
         unseen=None if not unknown else stacking.Unseen(
             np.concatenate([one.askers for one in unknown]),
             np.concatenate([one.items for one in unknown]),
-            _joined([one.observed for one in unknown])),
+            _joined(scales, of_unknown, [one.observed for one in unknown])),
         preference=preference)
     assert blend.personal is not None
     blend = replace(blend, personal=blend.personal._replace(ids=names))
@@ -227,5 +238,60 @@ def _trained(pairs: Trained, final: Members | None, threads: int | None
     return members, [each for each in asked if each is not None]
 
 
-def _joined(parts: Sequence[Observed]) -> Observed:
-    return Observed(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+class _Scales(NamedTuple):
+    """How each fold's models are put on the scale of all folds, (n_folds, n_models) each.
+
+    Attributes
+    ----------
+    factor, shift : float64
+        Similarities are multiplied by the one and moved by the other.
+    length : float64
+        What is added to the logarithm of the lengths of items.
+    """
+
+    factor: Float64Array
+    shift: Float64Array
+    length: Float64Array
+
+
+def _scales(members: Members, given: Sequence[feedback.Feedback], said: Sequence[Observed]
+            ) -> _Scales:
+    """Scales by Platt's calibration of each fold.
+
+    Models that were trained apart may differ in size and zero. One user's feedback is in several
+    folds, so what the models of different folds say of it must be comparable. Where a fold has
+    little feedback, or a model doesn't order it, its scale is left alone.
+    """
+    slope, constant, length = (np.full((len(given), len(members.names)), np.nan) for _ in range(3))
+    for fold, (part, observed) in enumerate(zip(given, said, strict=True)):
+        for m, sign in enumerate(members.signs):
+            known = ~np.isnan(observed.similar[:, m])
+            target = (part.liked if sign != -1 else ~part.liked)[known]
+            if known.any():
+                length[fold, m] = observed.lengths[known, m].mean()
+            if min(target.sum(), len(target) - target.sum()) < _ENOUGH:
+                continue
+            line = fit_calibration(members.names[m], "platt", observed.similar[known, m], target,
+                                   part.weight[known]).linear
+            if line is not None and line.slope > 0:
+                slope[fold, m], constant[fold, m] = line
+    counts = np.array([[len(part.items)] for part in given], np.float64)
+
+    def common(values: Float64Array) -> Float64Array:
+        times = np.where(np.isnan(values), 0.0, counts)
+        total: Float64Array = (np.where(np.isnan(values), 0.0, values) * times).sum(axis=0)
+        return np.where(times.any(axis=0), total / np.maximum(times.sum(axis=0), 1.0), np.nan)
+
+    slopes, constants = common(slope), common(constant)
+    factor, shift = slope / slopes, (constant - constants) / slopes
+    return _Scales(np.where(np.isnan(factor), 1.0, factor), np.nan_to_num(shift),
+                   np.nan_to_num(common(length) - length))
+
+
+def _joined(scales: _Scales, folds: Iterable[int], parts: Sequence[Observed]) -> Observed:
+    """Of all folds, on one scale."""
+    return Observed(
+        np.concatenate([part.similar * scales.factor[fold] + scales.shift[fold]
+                        for fold, part in zip(folds, parts, strict=True)]),
+        np.concatenate([part.lengths + scales.length[fold]
+                        for fold, part in zip(folds, parts, strict=True)]))

@@ -7,11 +7,10 @@ import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.adapters.posneg import naming
-from farann.adapters.posneg.calibration import expit, log_odds_of
+from farann.adapters.posneg.calibration import expit, log_odds_of, sklearn_module
 from farann.adapters.posneg.signed import SignedModel
 from farann.contract import checks
 
-# scipy comes with scikit-learn, and is imported only when something is factorized.
 Embeddings = tuple[Float32Array, Float32Array]
 # Feedback whose outer products are made at a time.
 _BLOCK = 1 << 14
@@ -97,8 +96,7 @@ def least_squares(users: Int64Array, items: Int64Array, targets: Float64Array,
 def _solve(solved: Float64Array, given: Float64Array, rows: Int64Array, columns: Int64Array,
            targets: Float64Array, confidence: float, penalty: float) -> None:
     """One side by the other, for feedback in the order of rows."""
-    from scipy.sparse import csr_matrix
-
+    csr_matrix = sklearn_module("sparse", "scipy").csr_matrix
     dim = given.shape[1]
     everywhere = given.T @ given + penalty * np.eye(dim)
     starts = np.searchsorted(rows, np.arange(len(solved) + 1))
@@ -125,8 +123,7 @@ def logistic(users: Int64Array, items: Int64Array, liked: BoolArray, shape: tupl
     Maximum likelihood with a normal prior, by Adam on all feedback at once (Kingma and Ba, ICLR
     2015). The last coordinate of an item is its bias; a user's bias orders no list.
     """
-    from scipy.sparse import csr_matrix
-
+    csr_matrix = sklearn_module("sparse", "scipy").csr_matrix
     random = np.random.default_rng(seed)
     rows = np.arange(len(users))
     of_users, of_items = (csr_matrix((np.ones(len(rows)), (who, rows)), (count, len(rows)))

@@ -16,13 +16,16 @@ from farann.adapters.posneg.calibration import (
     Linear,
     fit_calibration,
     fit_weights,
+    flat,
     item_log_odds,
+    warn_against,
 )
 from farann.adapters.posneg.feedback import Feedback, askers
 from farann.adapters.posneg.fusion import Fusion, Parts
 from farann.adapters.posneg.intercepts import fit_personal, fit_weights_within_users
 from farann.adapters.posneg.scoring import Model, Pair, Scorer
 from farann.adapters.posneg.sides import Normaliser, Side
+from farann.adapters.posneg.stack import AGAINST, Labels, Stack, beside, select
 
 # Weights that are tried where no likelihood says which is best.
 _WEIGHTS = np.linspace(0.0, 1.0, 21)
@@ -31,6 +34,7 @@ _QUERIES = 64
 _FEEDBACK = 1 << 16
 # A veto that drops so much of what was shown deserves a warning.
 _MUCH = 0.9
+_NAMES = ("positive", "negative")
 
 
 class Settings(NamedTuple):
@@ -56,12 +60,7 @@ def fit(pair: Pair, settings: Settings, feedback: Feedback) -> Model:
         own, about_items = _about_items(pair, settings.item_prior, feedback)
     positive = negative = RAW
     if settings.fusion.calibrated:
-        positive, negative = (
-            _calibration(name, settings.calibration, similarity, target, feedback)
-            for name, similarity, target in zip(
-                ("positive", "negative"), similar, (feedback.liked, ~feedback.liked),
-                strict=True)
-        )
+        positive, negative = _calibrated(settings, similar, about_items, feedback)
     fusion = settings.fusion
     nothing = np.zeros(len(feedback.items))
     liked, disliked = positive(similar[0], nothing), negative(similar[1], nothing)
@@ -120,13 +119,38 @@ def _both_kinds(liked: BoolArray) -> None:
                          f"{'likes' if liked.all() else 'dislikes'} in {len(liked)} rows")
 
 
-def _calibration(name: str, method: Any, similarity: Float64Array, target: BoolArray,
-                 feedback: Feedback) -> Calibration:
-    known = ~np.isnan(similarity)
-    if not known.any():
-        raise ValueError(f"item_ids: expected feedback on items of the {name} model, got none")
-    return fit_calibration(name, method, similarity[known], target[known],
-                           feedback.weight[known])
+def _calibrated(settings: Settings, similar: list[Float64Array], about_items: Float64Array,
+                feedback: Feedback) -> list[Calibration]:
+    """Both calibrations: each model by itself, or beside the other if that alone makes sense.
+
+    The latter is for log-odds that are added: other fusions take each by itself.
+    """
+    lines = []
+    for name, similarity, target in zip(_NAMES, similar, (feedback.liked, ~feedback.liked),
+                                        strict=True):
+        known = ~np.isnan(similarity)
+        if not known.any():
+            raise ValueError(f"item_ids: expected feedback on items of the {name} model, got none")
+        lines.append(fit_calibration(name, settings.calibration, similarity[known], target[known],
+                                     feedback.weight[known]))
+    own = [1.0 if line.linear is None else line.linear.slope for line in lines]
+    wrong = np.array(own) <= 0
+    if not wrong.any():
+        return lines
+    labels = Labels(askers(feedback), feedback.items, feedback.liked, feedback.weight)
+    directions, both = np.array([1.0, -1.0]), np.column_stack(similar)
+    together = wrong & (settings.fusion.name == "logit")
+    lines = beside(lines, together, directions, both, about_items, labels)
+    reasons = [AGAINST if line.linear is not None and line.linear.slope <= 0 else ""
+               for line in lines]
+    said = np.column_stack([direction * line(similarity, np.zeros(1)) for direction, line,
+                            similarity in zip(directions, lines, similar, strict=True)])
+    select(Stack(said, about_items, labels), reasons, together, others=False)
+    for m in np.flatnonzero(wrong):
+        if reasons[m]:
+            lines[m] = flat(lines[m])
+            warn_against(_NAMES[m], own[m], m == 0, 4)
+    return lines
 
 
 def _similarities(side: Side, queries: Float32Array, normalize: str | None,

@@ -37,6 +37,7 @@ from farann.adapters.posneg.signed import (
     observe,
     queries_of,
 )
+from farann.adapters.posneg.stack import Labels
 from farann.contract import checks
 from farann.runtime import pool
 
@@ -208,7 +209,7 @@ class FusionRanker(JudgedFusion):
             given, len(members.ids), feedback.pairs_of(given, len(members.ids), seen), wanted)
         blend = stacking.learn(
             members, observe(members, asked, given.users, given.items),
-            stacking.Labels(askers, given.items, given.liked, given.weight), self._item_prior,
+            Labels(askers, given.items, given.liked, given.weight), self._item_prior,
             drop=bool(drop), personal=n_queries if given.by_user else None,
             unseen=None if unknown is None else stacking.Unseen(
                 askers[unknown.rows], unknown.items,

@@ -225,8 +225,8 @@ class PosNegRanker(Stored, JudgedPair):
         Warns
         -----
         UserWarning
-            If a model's scores don't rise with what they should; it is then left out of
-            account.
+            If a model's scores don't rise with what they should, and it doesn't help beside the
+            other either (``fusion="logit"``); it is then left out of account.
         """
         queries = query_pair(self._pair, positive_queries, negative_queries, single=False,
                              zeros=self._zeros)

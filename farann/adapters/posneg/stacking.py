@@ -1,13 +1,12 @@
 """Learning how much each of several models counts: weights within users, and who is left out.
 
-The log-odds of calibrated models are stacked by a logistic regression (Wolpert, "Stacked
-generalization", Neural Networks 1992) in which each user has an intercept. A model stays if the
-log-loss of feedback that the weights were not learned from grows without it.
+Models are calibrated, stacked (`stack`), and what was learned is put together as a blend.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,45 +19,20 @@ from farann.adapters.posneg.calibration import (
     Linear,
     fit_calibration,
     fit_weights,
+    flat,
     item_log_odds,
     log_odds_of,
+    warn_against,
 )
-from farann.adapters.posneg.intercepts import (
-    Personal,
-    fit_personal,
-    fit_weights_within_users,
-    loss_by_user,
-)
+from farann.adapters.posneg.intercepts import Personal, fit_personal, fit_weights_within_users
 from farann.adapters.posneg.signed import Members, Observed
+from farann.adapters.posneg.stack import AGAINST, Labels, Stack, beside, select
 
-# Parts of the feedback by which a gain is measured.
-_FOLDS = 5
-# Feedback that gains are measured by, at most: whole users are left out beyond that.
-_MEASURED = 1 << 17
 # Beside how often an item was shown, as if it were once more.
 _SHOWN = 1.0
 # Of a model that tells what is shown the area under the ROC curve is so far from 0.5.
 _TELLING = 0.05
-_AGAINST = "its scores don't rise with what they should"
 _NOTHING = "no likes or no dislikes are on items and users that it has"
-
-
-class Labels(NamedTuple):
-    """Feedback beside what models say of it: (n,) arrays.
-
-    Attributes
-    ----------
-    askers, items : int64
-        Numbers from 0; equal askers have one intercept.
-    liked : bool
-    weight : float64
-        With the mean 1.
-    """
-
-    askers: Int64Array
-    items: Int64Array
-    liked: BoolArray
-    weight: Float64Array
 
 
 class Unseen(NamedTuple):
@@ -93,19 +67,12 @@ def learn(members: Members, observed: Observed, labels: Labels, item_prior: floa
     if not any(_both_kinds(labels, similar) for similar in observed.similar.T):
         raise ValueError("item_ids: expected likes and dislikes on items of one of the models, "
                          "got none")
-    lines = _calibrated(members, observed, labels)
+    about, columns = _about(members, observed, labels, item_prior)
+    lines, reasons, gains = _chosen(members, observed, columns, labels, drop)
     said = _aligned(members, lines, observed.similar)
     auc = [_auc(labels, observed.similar[:, m], members.directions[m])
            for m in range(len(lines))]
-    about, columns = _about(members, observed, labels, item_prior)
-    stack = _Stack(said, columns, labels)
-    # `fit_calibration` has warned of what is against.
-    reasons = ["" if line.linear is not None and line.linear.slope > 0 else
-               _AGAINST if _both_kinds(labels, similar) else _NOTHING
-               for line, similar in zip(lines, observed.similar.T, strict=True)]
-    gains = np.full((2, len(lines)), np.nan)
-    if drop:
-        gains = _select(stack, reasons)
+    stack = Stack(said, columns, labels)
     kept = np.array([not reason for reason in reasons])
     weights, coefficients = stack.weights(kept, slice(None))
     for m in np.flatnonzero(kept & (weights <= 0)):
@@ -129,7 +96,29 @@ def learn(members: Members, observed: Observed, labels: Labels, item_prior: floa
                  own, exposure, reports)
 
 
-def _calibrated(members: Members, observed: Observed, labels: Labels) -> tuple[Calibration, ...]:
+def _chosen(members: Members, observed: Observed, about: Float64Array, labels: Labels, drop: bool
+            ) -> tuple[tuple[Calibration, ...], list[str], Float64Array]:
+    """Calibrations, why models are left out, and their gains with errors, (2, n_models)."""
+    lines = _calibrated(members, observed, labels)
+    own = [0.0 if line.linear is None else line.linear.slope for line in lines]
+    useful = np.array([_both_kinds(labels, similar) for similar in observed.similar.T])
+    wrong = useful & (np.array(own) <= 0)
+    if wrong.any():
+        lines = beside(lines, wrong, members.directions, observed.similar, about, labels)
+    reasons = [_NOTHING if not any_ else AGAINST if line.linear is None or line.linear.slope <= 0
+               else "" for any_, line in zip(useful.tolist(), lines, strict=True)]
+    gains = np.full((2, len(lines)), np.nan)
+    if drop:
+        gains = select(Stack(_aligned(members, lines, observed.similar), about, labels), reasons,
+                       wrong)
+    for m in np.flatnonzero(wrong):
+        if reasons[m] == AGAINST:
+            lines[m] = flat(lines[m])
+            warn_against(members.names[m], own[m], members.signs[m] != -1, 5)
+    return tuple(lines), reasons, gains
+
+
+def _calibrated(members: Members, observed: Observed, labels: Labels) -> list[Calibration]:
     found = []
     for name, sign, similar in zip(members.names, members.signs, observed.similar.T, strict=True):
         known, target = ~np.isnan(similar), labels.liked if sign != -1 else ~labels.liked
@@ -138,8 +127,8 @@ def _calibrated(members: Members, observed: Observed, labels: Labels) -> tuple[C
             found.append(Calibration(Linear(0.0, share), unknown=share))
             continue
         found.append(fit_calibration(name, "platt", similar[known], target[known],
-                                     labels.weight[known], likes=sign != -1, stacklevel=6))
-    return tuple(found)
+                                     labels.weight[known]))
+    return found
 
 
 def _both_kinds(labels: Labels, similar: Float64Array) -> bool:
@@ -148,7 +137,7 @@ def _both_kinds(labels: Labels, similar: Float64Array) -> bool:
     return bool(known.any() and not known.all())
 
 
-def _aligned(members: Members, lines: tuple[Calibration, ...],
+def _aligned(members: Members, lines: Sequence[Calibration],
              similar: Float64Array) -> Float64Array:
     """Log-odds of a like by each model, (n, n_models)."""
     zero = np.zeros(1)
@@ -195,116 +184,9 @@ def _spread_over(coefficients: Float64Array, kept: BoolArray, n_models: int) -> 
     return found
 
 
-class _Stack:
-    """The regression: models' log-odds and what is known of items, as columns."""
-
-    def __init__(self, said: Float64Array, about: Float64Array, labels: Labels) -> None:
-        self.said, self.about, self.labels = said, about, labels
-
-    def columns(self, kept: BoolArray) -> Float64Array:
-        """Columns of the kept models, of the record, and of the kept models' lengths."""
-        if not self.about.shape[1]:
-            return self.said[:, kept]
-        return np.column_stack([self.said[:, kept], self.about[:, 0], self.about[:, 1:][:, kept]])
-
-    def weights(self, kept: BoolArray, rows: Int64Array | slice
-                ) -> tuple[Float64Array, Float64Array]:
-        """Weights of all models, 0 of those left out, and coefficients of what is about items.
-
-        A model whose weight would be negative leaves with its lengths, and the rest is fitted
-        again.
-        """
-        labels = self.labels
-        while True:
-            count = int(kept.sum())
-            found = fit_weights_within_users(
-                self.columns(kept)[rows], labels.liked[rows], labels.weight[rows],
-                labels.askers[rows], free=count if self.about.shape[1] else 0)
-            weights = np.zeros(len(kept))
-            weights[kept] = found[:count]
-            wrong = kept & (weights <= 0)
-            if not wrong.any():
-                return weights, found[count:]
-            kept = kept & ~wrong
-
-    def fused(self, weights: Float64Array, coefficients: Float64Array,
-              rows: Int64Array | slice = slice(None)) -> Float64Array:
-        """Fused scores of feedback."""
-        used: Float64Array = self.said[rows] @ weights
-        if len(coefficients):
-            about = np.column_stack([self.about[rows, 0], self.about[rows, 1:][:, weights > 0]])
-            used = used + about @ coefficients
-        return used
-
-
-def _select(stack: _Stack, reasons: list[str]) -> Float64Array:
-    """Leave models out one by one as long as nothing is lost; gains with their errors, (2, m).
-
-    A reason is written to `reasons` for each.
-    """
-    labels = stack.labels
-    n_askers = int(labels.askers.max()) + 1
-    random = np.random.default_rng(0)
-    measured, folds = _folds(labels.askers, n_askers, random)
-    count = np.zeros(n_askers)
-    np.add.at(count, labels.askers[measured], labels.weight[measured])
-    asked = count > 0
-
-    parts = [(measured[folds != fold], measured[folds == fold]) for fold in range(_FOLDS)]
-    parts = [(train, test) for train, test in parts if len(test) and labels.liked[train].any()
-             and not labels.liked[train].all()]
-
-    def losses(kept: BoolArray) -> Float64Array:
-        total = np.zeros(n_askers)
-        for train, test in parts:
-            weights, coefficients = stack.weights(kept, train)
-            fused = stack.fused(weights, coefficients, test)
-            total += loss_by_user(fused, labels.liked[test], labels.weight[test],
-                                  labels.askers[test], n_askers)
-        return total
-
-    gains = np.full((2, len(reasons)), np.nan)
-    kept = np.array([not reason for reason in reasons])
-    least = losses(kept)
-    while kept.any() and parts:
-        without = {m: losses(kept & (np.arange(len(kept)) != m))
-                   for m in np.flatnonzero(kept).tolist()}
-        for m, loss in without.items():
-            gains[:, m] = _mean_and_error((loss - least)[asked], count[asked])
-        worst = min(without, key=lambda m: gains[0, m])
-        if gains[0, worst] > 0.0 or kept.sum() == 1:
-            break
-        kept[worst] = False
-        reasons[worst] = "feedback is told as well without it"
-        least = without[worst]
-    return gains
-
-
-def _folds(askers: Int64Array, n_askers: int, random: np.random.Generator
-           ) -> tuple[Int64Array, Int64Array]:
-    """Rows to measure by, and the fold of each: users stay together where there are enough."""
-    counts = np.bincount(askers, minlength=n_askers)
-    order = random.permutation(n_askers)
-    chosen = np.zeros(n_askers, np.bool_)
-    chosen[order[np.cumsum(counts[order]) <= _MEASURED]] = True
-    if not (chosen & (counts > 0)).any():
-        chosen[:] = True
-    rows = np.flatnonzero(chosen[askers])
-    if np.count_nonzero(counts[chosen]) >= 4 * _FOLDS:
-        return rows, (np.argsort(order) % _FOLDS)[askers[rows]]
-    return rows, random.permutation(len(rows)) % _FOLDS
-
-
-def _mean_and_error(total: Float64Array, count: Float64Array) -> tuple[float, float]:
-    """Mean of sums over users, a unit of their counts, and its standard error over users."""
-    mean = total.sum() / count.sum()
-    error = np.sqrt(((total - mean * count) ** 2).sum()) / count.sum()
-    return float(mean), float(error)
-
-
 def _tell(names: tuple[str, ...], reasons: list[str]) -> None:
     dropped = [f"{name} ({reason})" for name, reason in zip(names, reasons, strict=True)
-               if reason and reason != _AGAINST]
+               if reason and reason != AGAINST]
     if dropped:
         warnings.warn(f"models left out: {', '.join(dropped)}", UserWarning, stacklevel=5)
 
