@@ -158,8 +158,7 @@ void farann_keys_of_integers(farann_metric metric, const float *products, const 
     else if (metric == FARANN_DOT)
         for (int64_t i = 0; i < n; i++) keys[i] = -(double)products[i];
     else
-        for (int64_t i = 0; i < n; i++)
-            keys[i] = -((double)products[i] / sqrt((double)squares[i]));
+        for (int64_t i = 0; i < n; i++) keys[i] = -((double)products[i] / sqrt((double)squares[i]));
 }
 
 int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int normalized) {

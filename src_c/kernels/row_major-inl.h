@@ -29,8 +29,7 @@ WORD void score_four(const enum row_sums sums, const int are_short, const float 
     if (are_short || j < dim) {
         const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++)
-            score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r],
-                       &square[r]);
+            score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r], &square[r]);
     }
     *products = f32_sums_of_four(product);
     *squares = f32_sums_of_four(square);
@@ -93,8 +92,7 @@ WORD void score_rows(const enum row_sums sums, const int are_short, const float 
             for (int r = 0; r < 4; r++)
                 row[r] = rows + (positions ? positions[first + r] : first + r) * dim;
             prefetch_later(rows, positions, first, n, dim);
-            score_four(sums, are_short, row, dim, centre, query_vector, &products[f],
-                       &squares[f]);
+            score_four(sums, are_short, row, dim, centre, query_vector, &products[f], &squares[f]);
         }
         const f32v product = f32_join_fours(products);
         if (sums == SUMS_OF_PRODUCTS) {
@@ -103,8 +101,8 @@ WORD void score_rows(const enum row_sums sums, const int are_short, const float 
         }
         const f32v square = f32_join_fours(squares);
         f32_store(scores + i, sums == SUMS_AS_THEY_ARE
-                                         ? f32_div(product, f32_sqrt(square))
-                                         : f32_fma(f32_set1(bias_sign), square, product));
+                                  ? f32_div(product, f32_sqrt(square))
+                                  : f32_fma(f32_set1(bias_sign), square, product));
         range.smallest = f32_min(square, range.smallest);
         range.largest = f32_max(square, range.largest);
         range.sum = f32_add(range.sum, square);
