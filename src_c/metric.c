@@ -99,12 +99,17 @@ double farann_query_slack_row_major(const farann_query *query, int normalized, d
     return 2.0 * farann_query_slack(query, 1.0);
 }
 
-double farann_key_within(farann_metric metric, double threshold, double epsilon,
+double farann_key_within(farann_metric metric, double sign, double threshold, double epsilon,
                          const farann_query *query) {
+    if (threshold == -INFINITY) return threshold;
     /* The offset has cancelled digits of the threshold; the guarantee is about keys. */
     double lost = 0x1p-50 * (fabs(threshold) + fabs(query->key_offset));
     double more = epsilon;
-    if (metric == FARANN_L2) more *= (threshold - query->key_offset - lost) * (2.0 + epsilon);
+    if (metric == FARANN_L2) {
+        more *= (sign * (threshold - query->key_offset) - lost) * (2.0 + epsilon);
+        /* d^2 - (d / (1 + epsilon))^2, where (d (1 + epsilon))^2 - d^2 is it for the furthest. */
+        if (sign < 0.0) more /= (1.0 + epsilon) * (1.0 + epsilon);
+    }
     more -= lost;
     return more > 0.0 ? threshold + more : threshold;
 }

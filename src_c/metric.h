@@ -60,11 +60,11 @@ double farann_query_slack_row_major(const farann_query *query, int normalized, d
                                     double largest);
 
 /*
- * The reduced key, for furthest search, above which a row is more than `epsilon` further than
- * one with the reduced key `threshold`: by that share of its distance (l2), or in dot product or
+ * The reduced key above which a row is more than `epsilon` further than one with the reduced key
+ * `threshold`, or for s = -1 nearer: by that share of its distance (l2), or in dot product or
  * cosine.
  */
-double farann_key_within(farann_metric metric, double threshold, double epsilon,
+double farann_key_within(farann_metric metric, double sign, double threshold, double epsilon,
                          const farann_query *query);
 
 /* The score that a caller sees, of an exact key. */

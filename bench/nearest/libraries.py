@@ -34,8 +34,7 @@ def _farann(cells: str | None) -> Library:
 
         index = farann.Index(metric=metric, threads=1, cells=cells)
         index.add(rows)
-        # Under l2 the nearest rows are always searched for exactly.
-        return index.build() if metric == "l2" else index.build(nearest=True, tune=(k,))
+        return index.build(nearest=True, tune=(k,))
 
     def sweep(index: Any, k: int) -> Iterator[tuple[str, Callable[[Rows], Ids]]]:
         def search(recall: float | None, queries: Rows) -> Ids:
@@ -43,8 +42,6 @@ def _farann(cells: str | None) -> Library:
             return ids
 
         yield "exact", partial(search, None)
-        if index.metric == "l2":
-            return
         for recall in (0.8, 0.9, 0.95, 0.99):
             yield f"recall={recall}", partial(search, recall)
 

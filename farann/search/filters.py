@@ -183,7 +183,9 @@ class RowFilters(NamedTuple):
         """Where to keep what answers single queries under these filters; None: nowhere."""
         if self.excluded is not None or self.within is not None or self.outside is not None:
             return None
-        return store.singles if self.rows is None else self.rows.singles
+        if self.rows is None:
+            return store.singles
+        return None if store.asks_nearest else self.rows.singles
 
     def are_few(self, store: Store) -> bool:
         """Whether so few rows are allowed that all searches are exact, if there are vectors."""
