@@ -74,8 +74,8 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
     summary = page.section(
         "All lists together", page.table(["films by", "liked", "disliked"], rows, numbers_from=1),
         page.paragraph("Of all films that a list names, those whose rating was held back. "
-                       "Most were never rated, so that nobody knows. Below are the people who rated "
-                       "most of what their lists have."))
+                       "Most were never rated, so that nobody knows. Below are the people who "
+                       "rated most of what their lists have."))
     sections = [summary, *(_person(films, feedback, lists, user)
                            for user in _best_known(films, feedback, lists))]
     page.write(output, "Films by likes and dislikes", films.about, sections)
