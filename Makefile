@@ -31,7 +31,7 @@ install-ray = $(call install-extras,$(1),ray-serve) \
 
 .PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
 	check-package check-compilers test-wheel test-arm test-avxvnni count-arm cross-wheels wheels compare \
-	bench bench-full bench-layers bench-edge bench-posneg bench-kernels
+	links check-pages bench bench-full bench-layers bench-edge bench-posneg bench-kernels
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -43,7 +43,7 @@ $(BIN)/python:
 # One stamp a set of packages: `make demo` need not wait for the test tools.
 $(VENV)/.built: $(BIN)/python $(NATIVE)
 	@rm -f farann/_core.*.so  # an older farann was compiled into this: it would be found first
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable ".[sklearn]"
 	@touch $@
 
 # Words are a package of Python. Films and pictures are files of packages, which are not installed.
@@ -90,11 +90,13 @@ FUZZED := $(CORE) $(wildcard tests/fuzz/core/*.c) tests/fuzz/plain.c
 C_SOURCES := $(wildcard src_c/*.[ch] src_c/*/*.[ch] tests/fuzz/*.c tests/fuzz/core/*.[ch] bench/kernels/*.c packaging/*.c)
 
 TEXTS := $(wildcard *.md) docs farann bench tests examples src_c packaging paper
-lint: $(VENV)/.test  ## check style, layers, spelling and types, in under a minute
+PROSE := $(wildcard *.md docs/*.md docs/*/*.md bench/*.md tests/*.md paper/*.md)
+lint: $(VENV)/.test  ## check style, layers, spelling, prose and types, in under a minute
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell $(TEXTS)
+	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 	$(BIN)/python -m mypy farann bench tests/*.py tests/fuzz/*.py
 
 format: $(VENV)/.test  ## lay sources out as `make lint` wants them
@@ -104,6 +106,13 @@ format: $(VENV)/.test  ## lay sources out as `make lint` wants them
 docs: $(VENV)/.test  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+links: $(VENV)/.test  ## follow all links of the documentation; others' pages take a network
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
+
+check-pages: docs  ## read the built pages in Chromium: at two widths, light and dark
+	@$(call pip-install,$(BIN)/python,playwright)
+	$(BIN)/python docs/check_pages.py docs/_build/html
 
 fuzz: $(VENV)/.test  ## random histories and damaged files for SECONDS=600
 	$(BIN)/python tests/fuzz --seconds $(SECONDS)
@@ -200,8 +209,10 @@ test-arm: $(BIN)/python  ## the ARM levels against plain loops and the core's te
 count-arm: build/aarch64/count  ## instructions of the ARM kernels, beside those of plain C
 	$(PYTHON) packaging/count_arm.py build/aarch64/count
 
-build/aarch64/count: packaging/count_arm.c $(CORE:%.c=build/aarch64/%.o)
-	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -O3 -static $^ -lm -o $@
+# As wheels are compiled: at -O2 loops are not unrolled, and twice as many instructions are counted.
+build/aarch64/count: packaging/count_arm.c $(CORE) $(wildcard src_c/*.h src_c/*/*.h)
+	@mkdir -p $(@D)
+	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -O3 -static $(filter %.c,$^) -lm -o $@
 
 build/avxvnni/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
 	@mkdir -p $(@D)

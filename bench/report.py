@@ -279,14 +279,15 @@ def _summary_table(found: Results) -> str:
         title = next(r["dataset_title"] for r in found.records if r["dataset"] == dataset)
         cells = [f'<a href="#{escape(dataset)}">{escape(title)}</a>']
         compared = tables.headline(found, dataset)
-        for _, mine, rival in compared:
+        for name, mine, rival in compared:
             speed = results.ratio(mine, rival)
             note = f"<small>{tables.times(speed)}</small>" if speed else ""
-            cells.append(f"<b>{number(mine['us'])}</b>{note}" if mine else "")
-            cells.append(
-                f"{number(rival['us'])}<small>{escape(rival['title'])}</small>" if rival else ""
-            )
-        rows.append(("", cells))
+            # Phones show a row as a block, whose cells say what they are.
+            cells.append(f"<i>farann, {escape(name)}, µs</i><b>{number(mine['us'])}</b>{note}"
+                         if mine else "")
+            cells.append(f"<i>best peer</i>{number(rival['us'])}<small>{escape(rival['title'])}"
+                         "</small>" if rival else "")
+        rows.append(("headline", cells))
         head = ["µs a query<small>×: speed over the best peer's</small>"]
         for name, _, _ in compared:
             head += [f"farann<small>{escape(name)}</small>", "best peer<small>there</small>"]
@@ -303,7 +304,7 @@ def page(found: Results) -> str:
     machine = found.machine
     body = f"""
 <header>
-<h1>Furthest neighbours: farann beside its peers</h1>
+<h1>Furthest neighbors: farann beside its peers</h1>
 <p class="lead">The {ks} furthest rows of each query, on {escape(machine["cpu"])},
 {machine["cores"]} cores.</p>
 {_HOW}

@@ -1,13 +1,16 @@
 """How Sphinx builds these pages: `make docs`."""
 
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import farann
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 import figures
+import members
 
 from bench import report
 
@@ -16,23 +19,32 @@ author = "The farann developers"
 copyright = "The farann developers, Apache-2.0"
 version = release = farann.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser",
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc", "myst_parser",
               "sphinx_copybutton", "sphinx_gallery.gen_gallery"]
 myst_enable_extensions = ["dollarmath"]
 copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor output
 # The reference of the adapters is built without the libraries that they are for.
 autodoc_mock_imports = ["tensorflow", "tf_keras", "tensorflow_recommenders", "keras", "keras_rs",
                         "ray", "fsspec"]
-exclude_patterns = ["_build", "gallery"]
+exclude_patterns = ["_build", "_templates", "gallery"]
 
 html_theme = "furo"
 html_title = f"farann {release}"
 html_copy_source = False
 html_show_sphinx = False
 
-# The docstrings tell the types better than signatures would.
-autodoc_typehints = "none"
-autodoc_member_order = "bysource"
+# A page a class, function and method, by _templates/autosummary: written anew by each build.
+shutil.rmtree(DOCS / "api", ignore_errors=True)
+templates_path = ["_templates"]
+autosummary_context = {"members_of": members.members_of}
+autosummary_filename_map = {"farann.metrics.Reliability": "farann.metrics.Reliability-class"}
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_type_aliases = {name: name for name in (
+    "Ids", "Progress", "Float32Array", "Float64Array", "Int32Array", "Int64Array", "BoolArray",
+    "UInt8Array", "RowArray", "npt.ArrayLike")}
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 90
 numpydoc_show_class_members = False
 
 myst_heading_anchors = 3
@@ -40,6 +52,10 @@ myst_heading_anchors = 3
 html_static_path = ["_static"]
 html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.svg",
                       "sidebar_hide_name": True}
+
+# `make links`: headings of pages on GitHub are made by scripts.
+linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
+linkcheck_timeout, linkcheck_workers = 15, 16
 
 # Drawn anew by each build, from what farann answers, and from what the benchmark measured.
 figures.draw(DOCS / "figures")
@@ -59,3 +75,13 @@ sphinx_gallery_conf = {
     "reset_modules": (),
 }
 suppress_warnings = ["config.cache"]  # of the above, which can't be pickled
+
+
+def setup(app: Any) -> None:
+    """Methods have pages, of which the sidebar would make each page three times as large."""
+    app.connect("html-page-context", _shallow, priority=400)  # before furo asks for it
+
+
+def _shallow(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    whole = context["toctree"]
+    context["toctree"] = lambda **options: whole(**{**options, "maxdepth": 2})

@@ -228,7 +228,7 @@ class Index(Saved, DiverseQuestions):
             For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.
             Each k that was tuned before is tuned for the new layout without being named.
         nearest : bool
-            Lay out and tune for `search_nearest`, under dot and cosine. Both searches still work.
+            Lay out and tune for `search_nearest`. Both searches still work.
         progress : bool or callable
             Show one bar over all steps, and how long they may still take; or call a function with
             the name of a step, how much of it is done, from 0 on, and of how much. Threads of the
@@ -245,7 +245,7 @@ class Index(Saved, DiverseQuestions):
         Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
         Other changes wait. A build that is interrupted changes nothing.
         """
-        self._check_mirrored(nearest)
+        checks.check_flag("nearest", nearest)
         tuned_for = {checks.to_int("tune", k, 1) for k in tune}
         progress = checks.to_progress(progress)
         sample = None
@@ -272,7 +272,7 @@ class Index(Saved, DiverseQuestions):
         recall : float
             The recall whose effort the printed table names. All others can be asked for as well.
         nearest : bool
-            Measure for ``search_nearest(..., recall=)``, under dot and cosine.
+            Measure for ``search_nearest(..., recall=)``.
         progress : bool or callable
             Show a progress bar, or call a function, as in `build`.
 
@@ -299,7 +299,7 @@ class Index(Saved, DiverseQuestions):
         1.0
         """
         k = checks.to_int("k", k, 1)
-        self._check_mirrored(nearest)
+        checks.check_flag("nearest", nearest)
         to_limits(recall, None, None)
         told = checks.to_progress(progress)
         sample = None

@@ -1,7 +1,7 @@
 """Test the core on ARM, emulated: `python packaging/test_arm.py`.
 
 In build/arm it gathers what an ARM machine would have: Python and the C library as packages of the
-Debian or Ubuntu that this runs on, numpy and pytest as wheels, and farann, cross-compiled to a wheel
+Debian or Ubuntu that this runs on, numpy, scikit-learn and pytest as wheels, and farann, cross-compiled to a wheel
 as it is published. qemu-aarch64 runs the core's tests there: those of kernels as CPUs that have each level, the others
 as the one that has all.
 Emulation says nothing of time. Where something can't be had, this says so and does nothing.
@@ -22,7 +22,7 @@ ARM = ROOT / "build" / "arm"
 COMPILER = "aarch64-linux-gnu-gcc"
 TOOLS = ("apt-get", "dpkg-deb", COMPILER, "qemu-aarch64")
 PACKAGES = ("python3", "libpython3-dev", "libgomp1", "libstdc++6")
-WHEELS = ("numpy", "threadpoolctl", "tqdm", "pytest", "hypothesis")
+WHEELS = ("numpy", "scikit-learn", "threadpoolctl", "tqdm", "pytest", "hypothesis")
 PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in range(17, 35)] + ["manylinux2014_aarch64"]
 # CPUs of 2012, of 2019, and all that is emulated, with their levels. Emulated SVE is left out: with
 # it numpy's own products of float64 matrices are NaN.
@@ -93,7 +93,7 @@ def compile_wheel() -> Path:
     # After all others: the C library has headers of the same names as those of farann.
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={ARM / 'dist'}",
         ".", CC=os.environ.get("ARM_CC", COMPILER), LDSHARED=f"{COMPILER} -shared",
-        CFLAGS=f"-I{include / python().name} -idirafter {include}", 
+        CFLAGS=f"-I{include / python().name} -idirafter {include}",
         _PYTHON_HOST_PLATFORM="linux-aarch64")
     return next((ARM / "dist").glob("*.whl"))
 

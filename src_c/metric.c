@@ -99,12 +99,17 @@ double farann_query_slack_row_major(const farann_query *query, int normalized, d
     return 2.0 * farann_query_slack(query, 1.0);
 }
 
-double farann_key_within(farann_metric metric, double threshold, double epsilon,
+double farann_key_within(farann_metric metric, double sign, double threshold, double epsilon,
                          const farann_query *query) {
+    if (threshold == -INFINITY) return threshold;
     /* The offset has cancelled digits of the threshold; the guarantee is about keys. */
     double lost = 0x1p-50 * (fabs(threshold) + fabs(query->key_offset));
     double more = epsilon;
-    if (metric == FARANN_L2) more *= (threshold - query->key_offset - lost) * (2.0 + epsilon);
+    if (metric == FARANN_L2) {
+        more *= (sign * (threshold - query->key_offset) - lost) * (2.0 + epsilon);
+        /* d^2 - (d / (1 + epsilon))^2, where (d (1 + epsilon))^2 - d^2 is it for the furthest. */
+        if (sign < 0.0) more /= (1.0 + epsilon) * (1.0 + epsilon);
+    }
     more -= lost;
     return more > 0.0 ? threshold + more : threshold;
 }
@@ -126,6 +131,34 @@ double farann_key_at(farann_metric metric, double radius, double query_norm) {
 
 int farann_is_beyond(farann_metric metric, double score, double radius) {
     return metric == FARANN_L2 ? score > radius : score < radius;
+}
+
+int64_t farann_largest_integer(const float *numbers, int64_t n) {
+    enum { AT_ONCE = 1024 };
+    const float limit = 4096.0f;
+    float largest = 0.0f;
+    for (int64_t i = 0; i < n; i += AT_ONCE) {
+        const int64_t end = n - i < AT_ONCE ? n : i + AT_ONCE;
+        int32_t others = 0;
+        for (int64_t j = i; j < end; j++) {
+            const float size = fabsf(numbers[j]);
+            const float whole = (float)(int32_t)(size <= limit ? size : 0.0f);
+            others |= !(whole == size); /* a NaN, too */
+            largest = whole > largest ? whole : largest;
+        }
+        if (others) return -1;
+    }
+    return (int64_t)largest;
+}
+
+void farann_keys_of_integers(farann_metric metric, const float *products, const float *squares,
+                             int64_t n, double of_query, double *keys) {
+    if (metric == FARANN_L2)
+        for (int64_t i = 0; i < n; i++) keys[i] = of_query + (double)products[i];
+    else if (metric == FARANN_DOT)
+        for (int64_t i = 0; i < n; i++) keys[i] = -(double)products[i];
+    else
+        for (int64_t i = 0; i < n; i++) keys[i] = -((double)products[i] / sqrt((double)squares[i]));
 }
 
 int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int normalized) {

@@ -6,15 +6,19 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+import farann
 
-def run(code: str, **environment: str) -> str:
+
+def run(code: str, *arguments: str, **environment: str) -> str:
     """What a new process writes that must not fail."""
     paths = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "PYTHONPATH": paths, **environment})
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
+                          timeout=300, env={**os.environ, "PYTHONPATH": paths, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -63,33 +67,38 @@ from farann.adapters.posneg import Factorization, cross_fit
 
 rng = np.random.default_rng(0)
 rows = np.concatenate([rng.standard_normal((6000, 8)), np.ones((600, 8))]).astype(np.float32)
-queries = rng.standard_normal((200, 8)).astype(np.float32)
-plain = farann.search_furthest(rows, queries, 5)
-ids = []
-for _ in range(2):
-    index = farann.Index(8, cells=300, codes="int8")
-    index.add(rows)
-    index.build()
-    assert (index.search_furthest(queries, 5).ids == plain.ids).all()
-    ids.append(index.search_furthest(queries, 5, recall=0.9).ids)
-assert (ids[0] == ids[1]).all()
-found = [len(np.intersect1d(*pair)) for pair in zip(ids[0], plain.ids)]
-assert np.mean(found) >= 0.85 * 5, np.mean(found)
-for attempt in (lambda: farann.sklearn,
+index = farann.Index(8)
+index.add(rows)
+index.build(rows[:90])
+hits = index.search_furthest(rows[:9], 5, budget=500)
+assert (index.search_furthest(rows[:9], 5, epsilon=0.0).ids == index.search_furthest(rows[:9],
+                                                                                    5).ids).all()
+index.select_diverse(9)
+in_cells = farann.Index(8, cells=300)
+in_cells.add(rows)
+for attempt in (in_cells.build, lambda: index.search_furthest(rows[:9], 5, recall=0.9),
+                index.tune, lambda: farann.sklearn,
                 lambda: cross_fit(Factorization(9, dim=2), np.repeat(np.arange(9), 9),
                                   np.tile(np.arange(9), 9), rng.random(81) < 0.5)):
     try:
         attempt()
     except ImportError as error:
         print(error)
+assert len(in_cells) == len(index) == 6600
+tuned = farann.Index.load(sys.argv[1])
+assert tuned.search_furthest(rows[:9], 5, recall=0.9).found.all()
 """
 
 
-def test_without_scikit_learn() -> None:
-    """The core groups rows and queries itself; what else takes it says so."""
-    estimators, calibration = run(WITHOUT_SCIKIT_LEARN).splitlines()
-    assert "pip install -U 'farann[sklearn]'" in estimators
-    assert "pip install 'farann[posneg]'" in calibration
+def test_without_scikit_learn(tmp_path: Path) -> None:
+    """What takes it says so, all else does without."""
+    index = farann.Index(8, cells=20)
+    index.add(np.random.default_rng(1).standard_normal((6000, 8), dtype=np.float32))
+    index.tune(k=5)
+    index.save(tmp_path / "tuned.farann")
+    out = run(WITHOUT_SCIKIT_LEARN, str(tmp_path / "tuned.farann")).splitlines()
+    assert [line.rpartition("pip install ")[2] for line in out] == [
+        *["'farann[sklearn]'"] * 3, "-U 'farann[sklearn]'", "'farann[posneg]'"]
 
 
 @pytest.mark.parametrize("name", ["Cluster", "build"])

@@ -107,9 +107,6 @@ class TestSearch:
             assert f"--{option} is for the best rows" in refused(
                 capsys, *search, f"--{option}", "1", "--beyond=1")
         assert main([*search, "--budget", "99", "--nearest", "-o", "near.csv", "-q"]) == 0
-        assert main(["build", "rows.npy", "-o", "l2.farann", "-q"]) == 0
-        assert "--budget: under l2 the nearest rows" in refused(
-            capsys, "search", "l2.farann", "queries.npy", "--budget", "9", "--nearest")
         assert "expected at most one of --recall, --epsilon and --budget, got --recall" in refused(
             capsys, *search, "--recall", "0.9", "--budget", "9")
         assert "--recall: expected a number above 0, at most 1" in refused(

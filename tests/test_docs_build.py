@@ -46,19 +46,56 @@ def test_every_page_is_built(pages: Path) -> None:
 
 
 def test_the_reference_has_all_public_names(pages: Path) -> None:
+    """A page each, with types, which the first page of the reference leads to."""
     reference = (pages / "api.html").read_text("utf-8")
     methods = [name for name in dir(farann.Index) if not name.startswith("_")]
-    names = [name for name in farann.__all__ if name != "__version__"]
+    names = [name for name in farann.__all__ if name not in ("__version__", "metrics", "vectors")]
     for name in [*(f"Index.{method}" for method in methods), *names]:
-        assert f'id="farann.{name}"' in reference, name
+        page = (pages / "api" / f"farann.{name}.html").read_text("utf-8")
+        assert f'id="farann.{name}"' in page, name
+        leads = reference if name in names else (pages / "api/farann.Index.html").read_text("utf-8")
+        assert f"farann.{name}.html" in leads, name
+    assert "ArrayLike" in (pages / "api" / "farann.Index.add.html").read_text("utf-8")
+
+
+def test_words_that_people_search_for_are_found(pages: Path) -> None:
+    """Sphinx looks for stems, all of a question's; here those of words that pages must have."""
+    index = (pages / "searchindex.js").read_text("utf-8").partition('"terms":')[2]
+    for word in ("farthest", "dissimilar", "mip", "opposit", "furthest", "outlier"):
+        assert f'"{word}":' in index, word
+
+
+OURS = re.compile(r"https://(?:github\.com|raw\.githubusercontent\.com)/farann/farann/"
+                  r"(?:blob/|tree/)?main/")
 
 
 def test_links_of_the_readme_and_the_guides_lead_somewhere() -> None:
+    """To files and headings of ours, absolute or not."""
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
-        links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8"))
-        missing = [link for link in links
-                   if "://" not in link and not (ROOT / link).exists()]
+        text = page.read_text("utf-8")
+        links = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+        missing = []
+        for link in (OURS.sub("", one or other) for one, other in links):
+            path, _, anchor = link.partition("#")
+            if "://" in path:
+                continue
+            target = ROOT / path if path else page
+            if not target.exists() or (anchor and anchor not in anchors_of(target)):
+                missing.append(link)
         assert not missing, (page.name, missing)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The headings of a page, as links have them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def test_the_readme_is_short_and_renders_anywhere() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 120
+    links = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+    assert all((one or other).startswith("https://") for one, other in links)
 
 
 def test_the_page_of_the_command_line_has_all_commands_and_options() -> None:

@@ -1,7 +1,8 @@
-"""The nearest rows: exact, and under dot and cosine with recall=, budget= and epsilon=."""
+"""The nearest rows: exact, and with recall=, budget= and epsilon=."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def grouped(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
     return drawn.astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", ("dot", "cosine"))
+@pytest.mark.parametrize("metric", reference.METRICS)
 @pytest.mark.parametrize("options", (
     {}, {"cells": 40}, {"cells": 40, "keep_vectors": False}, {"codes": "float32"}))
 def test_the_recall_that_is_asked_is_reached(options: dict[str, Any], metric: str,
@@ -59,9 +60,10 @@ def test_the_recall_that_is_asked_is_reached(options: dict[str, Any], metric: st
             index = index_of(rows, metric, **options)
 
 
-def test_plans_are_those_of_the_nearest_rows(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("metric", ("l2", "cosine"))
+def test_plans_are_those_of_the_nearest_rows(metric: str, rng: np.random.Generator) -> None:
     rows = grouped(rng, N)
-    index = index_of(rows, "cosine", cells=40).build(tune=[K], nearest=True)
+    index = index_of(rows, metric, cells=40).build(tune=[K], nearest=True)
     of_nearest = index.tune(k=K, nearest=True)
     of_furthest = index.tune(k=K)
     assert of_nearest.recalls != of_furthest.recalls
@@ -73,15 +75,17 @@ def test_plans_are_those_of_the_nearest_rows(rng: np.random.Generator) -> None:
     assert len(index.search_nearest(rows[:3], K, recall=0.9).ids) == 3
 
 
-def test_a_sample_of_rows_does_not_count_the_rows_themselves(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("metric", ("l2", "cosine"))
+def test_a_sample_of_rows_does_not_count_the_rows_themselves(metric: str,
+                                                             rng: np.random.Generator) -> None:
     """Each row is the nearest to itself, and found at once: that says nothing of other queries."""
     rows = rng.standard_normal((N, DIM), dtype=np.float32)
-    index = index_of(rows, "cosine", cells=40).build(nearest=True)
+    index = index_of(rows, metric, cells=40).build(nearest=True)
     tuned = index.tune(k=1, nearest=True)
     assert tuned.recalls[0] < 0.9
 
 
-@pytest.mark.parametrize("metric", ("dot", "cosine"))
+@pytest.mark.parametrize("metric", reference.METRICS)
 def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> None:
     rows, queries = grouped(rng, N), grouped(rng, 30)
     index = index_of(rows, metric, cells=40).build(nearest=True)
@@ -90,6 +94,11 @@ def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> No
     scores = reference.score(queries, rows, metric)
     for epsilon in (0.01, 0.3):
         found = index.search_nearest(queries, K, epsilon=epsilon)
+        if metric == "l2":
+            left_out = scores.copy()
+            np.put_along_axis(left_out, found.ids, np.inf, axis=1)
+            assert (left_out.min(axis=1) >= found.scores[:, -1] / (1 + epsilon) - 1e-5).all()
+            continue
         left_out = scores.copy()
         np.put_along_axis(left_out, found.ids, -np.inf, axis=1)
         assert (left_out.max(axis=1) <= found.scores[:, -1] + epsilon + 1e-5).all()
@@ -107,30 +116,33 @@ def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> No
         queries, rows, K, metric, allowed=np.flatnonzero(mask)).ids) >= 0.8
 
 
-def test_rows_that_come_and_go(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("metric", ("l2", "cosine"))
+def test_rows_that_come_and_go(metric: str, rng: np.random.Generator) -> None:
     rows, queries = grouped(rng, N + 900), grouped(rng, 60)
-    index = index_of(rows[:N], "cosine", cells=40).build(nearest=True)
+    index = index_of(rows[:N], metric, cells=40).build(nearest=True)
     index.search_nearest(queries, K, recall=0.9)
     index.add(rows[N:])
     index.remove(np.arange(0, N, 9))
     kept = np.delete(np.arange(N + 900), np.s_[0:N:9])
-    wanted = reference.nearest(queries, rows[kept], K, "cosine", ids=kept)
+    wanted = reference.nearest(queries, rows[kept], K, metric, ids=kept)
     assert share_found(index.search_nearest(queries, K, recall=0.9).ids, wanted.ids) >= 0.87
     assert_same(index.search_nearest(queries, K), wanted)
 
 
-def test_rows_are_named_as_users_name_them(rng: np.random.Generator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("metric", ("l2", "dot"))
+def test_rows_are_named_as_users_name_them(metric: str, rng: np.random.Generator,
+                                           tmp_path: Path) -> None:
     """Strings for ids, and rows of bytes, in what searches for the nearest rows find."""
     rows = rng.integers(-99, 100, (900, DIM)).astype(np.int8)
     names = [f"row {i}" for i in range(900)]
     queries = rng.standard_normal((9, DIM), dtype=np.float32)
-    index = farann.Index(metric="dot", dtype="int8")
+    index = farann.Index(metric=metric, dtype="int8")
     index.add(rows, names)
     index.remove(names[:100])
     told: list[str] = []
     index.build(nearest=True, tune=[K], progress=lambda step, done, total: told.append(step))
     assert told
-    wanted = reference.nearest(queries, rows[100:].astype(np.float32), K, "dot",
+    wanted = reference.nearest(queries, rows[100:].astype(np.float32), K, metric,
                                ids=np.arange(100, 900))
     index.save(tmp_path / "index")
     for each in (index, farann.Index.load(tmp_path / "index")):
@@ -145,22 +157,6 @@ def test_rows_are_named_as_users_name_them(rng: np.random.Generator, tmp_path: P
         index.search_nearest(queries[3], K, recall=0.9)
 
 
-def test_under_l2_it_is_exact(rng: np.random.Generator) -> None:
-    rows, queries = grouped(rng, 900), grouped(rng, 9)
-    index = index_of(rows)
-    wanted = reference.nearest(queries, rows, K, "l2")
-    each: tuple[dict[str, Any], ...] = ({"recall": 0.5}, {"epsilon": 2.0}, {})
-    for limits in each:
-        assert_same(index.search_nearest(queries, K, **limits), wanted)
-    with pytest.raises(ValueError, match="budget: under l2 the nearest rows are always"):
-        index.search_nearest(queries, K, budget=100)
-    for call in (lambda: index.build(nearest=True), lambda: index.tune(nearest=True)):
-        with pytest.raises(ValueError, match="nearest: under l2"):
-            call()
-    with pytest.raises(ValueError, match="search_nearest needs the vectors"):
-        index_of(rows, keep_vectors=False).build().search_nearest(queries, recall=0.9)
-
-
 def test_wrong_arguments_and_few_rows(rng: np.random.Generator) -> None:
     rows = grouped(rng, 30)
     index = index_of(rows, "dot")
@@ -168,9 +164,9 @@ def test_wrong_arguments_and_few_rows(rng: np.random.Generator) -> None:
         index.search_nearest(rows, recall=0.9, budget=3)
     with pytest.raises(TypeError, match="nearest: expected True or False"):
         index.build(nearest="yes")  # type: ignore[arg-type]
-    without = index_of(rows, "dot", keep_vectors=False).build()
     each: tuple[dict[str, Any], ...] = ({}, {"epsilon": 0.1})
-    for limits in each:
+    for metric, limits in itertools.product(("l2", "dot"), each):
+        without = index_of(rows, metric, keep_vectors=False).build()
         with pytest.raises(ValueError, match="needs the vectors.*recall="):
             without.search_nearest(rows, **limits)
     found = index.search_nearest(rows[0], 40, recall=0.9)

@@ -9,7 +9,7 @@ from .base import Algorithm, Ids, Rows, furthest_first
 
 
 class SklearnBrute(Algorithm):
-    """Its neighbour classes find the nearest only, so the pairwise functions it is."""
+    """Its neighbor classes find the nearest only, so the pairwise functions it is."""
 
     name = "sklearn"
     title = "scikit-learn pairwise"

@@ -6,6 +6,8 @@ Which sentence of a text has least in common with another? Any vectors of senten
 of words in a few dimensions, so that nothing has to be downloaded.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/cards/metrics.svg"
+
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 

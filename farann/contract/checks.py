@@ -245,6 +245,12 @@ def check_padding(k: int, n_queries: int, n_rows: int) -> None:
                          f"as a call pads to at most {MOST_PADDED} results, got {k}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {shown(value)}")
+
+
 def to_float(name: str, value: Any) -> float:
     """Check a number that is not NaN."""
     # Truth, complex numbers, text and dates are no numbers, though `float` takes some of them.

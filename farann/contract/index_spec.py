@@ -35,8 +35,7 @@ def check_codes(codes: Any, cells: Any, keep_vectors: Any) -> int | str | None:
     cells = checks.to_cells(cells)
     if cells is not None and codes == "float32":
         raise ValueError("cells: partitions need codes, and codes='float32' means none")
-    if not isinstance(keep_vectors, (bool, np.bool_)):
-        raise TypeError(f"keep_vectors: expected True or False, got {checks.shown(keep_vectors)}")
+    checks.check_flag("keep_vectors", keep_vectors)
     if not keep_vectors and codes == "float32":
         raise ValueError("keep_vectors: without vectors there must be codes, and "
                          "codes='float32' means none")

@@ -28,12 +28,18 @@ class MetricTraits(NamedTuple):
         """What the core has it as."""
         return _core.METRICS.index(self.name)
 
-    def query_vectors(self, queries: Float32Array, centre: Float64Array) -> Float64Array:
-        """What centred rows are multiplied with, to find the furthest ones, (n, dim)."""
-        vectors = queries.astype(np.float64)
+    def query_vectors(self, queries: Float32Array, centre: Float64Array,
+                      nearest: bool = False) -> Float64Array:
+        """What centred rows are multiplied with, to find the furthest or nearest ones, (n, dim)."""
+        vectors, sign = queries.astype(np.float64), 1.0 if nearest else -1.0
         if self.normalized:
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return -2.0 * (vectors - centre) if self.adds_squared_norm else -vectors
+        return sign * 2.0 * (vectors - centre) if self.adds_squared_norm else sign * vectors
+
+    def mirrored(self, queries: Float32Array) -> Float32Array:
+        """Queries whose furthest rows are the nearest to these; under l2 there are none, and it is
+        the nearest rows that are searched for."""
+        return queries if self.adds_squared_norm else -queries
 
 
 _ALL = {traits.name: traits for traits in (

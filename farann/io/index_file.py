@@ -162,10 +162,8 @@ def _restore_tables(store: Store, metadata: Mapping[str, Any],
                     arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """What was measured of the layout, for the furthest and for the nearest rows."""
     for_nearest, spec = metadata.get("for_nearest", False), store.spec
-    mirrored = not spec.metric.adds_squared_norm
-    if not isinstance(for_nearest, bool) or (not mirrored and (
-            for_nearest or any(key.startswith(_NEAREST) for key in metadata))):
-        raise FormatError("metadata: under l2 nothing is laid out or tuned for the nearest rows")
+    if not isinstance(for_nearest, bool):
+        raise FormatError(f"metadata: 'for_nearest' can't be {checks.shown(for_nearest)}")
     store.for_nearest = for_nearest
     for prefix, of_layout in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
         of_layout.removed_before = store.n_removed

@@ -83,6 +83,7 @@ class _Task:
     pca_filter: Projection | None = None
     shape: Float64Array | None = None
     cost_model: CostModel | None = None
+    nearest: bool = False
 
     @property
     def answers(self) -> Int64Array:
@@ -98,7 +99,7 @@ class _Task:
 @ieee_arithmetic()
 def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
                queries: Float32Array | None, progress: Progress, threads: int = 1,
-               held_out: Float32Array | None = None) -> Made:
+               held_out: Float32Array | None = None, nearest: bool = False) -> Made:
     """Code rows and lay the codes out.
 
     Parameters
@@ -114,6 +115,8 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
         What is made doesn't depend on them.
     held_out : (q, dim), optional
         Queries that are none of these, nor of the sample, to choose between layouts with.
+    nearest : bool
+        It is the nearest rows that will be searched for.
     """
     n, dim = rows.shape
     if n == 0 or dim > LARGEST_DIM:
@@ -123,7 +126,7 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
     # Of few rows there is nothing to be learned, and no product to be guarded.
     with nullcontext() if few else one_thread():
         query_sample = _sample_queries(rows, spec.seed, queries)
-        query_vectors = spec.metric.query_vectors(query_sample, centre)
+        query_vectors = spec.metric.query_vectors(query_sample, centre, nearest)
         # Typical rows in float64: made once, where both ask for them.
         sample = None if n < FEW_ROWS or spec.width.is_coarse or not spec.vectors else sample_of(
             rows, centre, spec.metric.normalized)
@@ -144,11 +147,11 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
         coded = np.delete(np.arange(n), extents.outliers)
         if few:
             return Made(Layout(builder.lay_out(whole_panels(builder.by_size(coded)))))
-        answers = _long_answers(builder, coded, query_sample)
+        answers = _long_answers(builder, coded, query_sample, nearest)
         with told("choosing what to look at first", 1, progress) as advance:
             task = _looking_first(_Task(
                 builder=builder, coded=coded, spec=spec, query_sample=query_sample,
-                query_vectors=query_vectors, long_answers=answers), sample)
+                query_vectors=query_vectors, long_answers=answers, nearest=nearest), sample)
             advance(1)
         del sample
         if n_partitions == 0:
@@ -164,7 +167,8 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
         return better
 
 
-def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array) -> Int64Array:
+def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
+                  nearest: bool) -> Int64Array:
     """Slots of the rows that answer sample queries, by codes if that pays."""
     layout = None
     if len(queries) > _MANY_QUERIES:
@@ -172,23 +176,23 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array) ->
                                                   "coding rows for a sample of queries"))
         layout = Layout(rough.lay_out(whole_panels(builder.by_size(coded))))
     with told("answering a sample of queries", 1, builder.progress) as advance:
-        answers = _answers(builder, layout, queries, k=_ORDER_K)
+        answers = _answers(builder, layout, queries, nearest, k=_ORDER_K)
         advance(1)
-    # Codes are laid out anew: the old ones go, and don't take memory meanwhile.
-    return answers
+    return answers  # codes are laid out anew, and the old ones must not take memory meanwhile
 
 
 def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
     """The layout with partitions if they make approximate searches faster, by counted work, and
     none of them slower; beside it the one without, if exact searches are slower with them."""
     ours, theirs = (_snapshot(task.builder, made.layout) for made in (partitioned, plain))
-    exact, exact_plain = (exact_cost(snapshot, queries, _SAMPLE_K) for snapshot in (ours, theirs))
+    exact, exact_plain = (exact_cost(one, queries, _SAMPLE_K, task.nearest)
+                          for one in (ours, theirs))
     both = exact > _SLOWER * exact_plain
     with_partitions = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS,
                                       exact_plain if both else exact, with_partitions=True,
-                                      exact=theirs if both else ours)
+                                      nearest=task.nearest, exact=theirs if both else ours)
     without = costs_by_recall(theirs, queries, _SAMPLE_K, _JUDGED_RECALLS, exact_plain,
-                              with_partitions=False)
+                              with_partitions=False, nearest=task.nearest)
     if _SLOWER * sum(with_partitions) > sum(without) or any(
             one > _SLOWER * other for one, other in zip(with_partitions, without, strict=True)):
         return plain
@@ -208,7 +212,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
         if sample is None:
             sample = sample_of(builder.rows, builder.centre, spec.metric.normalized)
         cost_model = cost_model_of(builder.rows, builder.centre, spec.metric, task.query_sample,
-                                   task.answers[:, -1], sample)
+                                   task.answers[:, -1], sample, task.nearest)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
         task = replace(task, cost_model=cost_model, pca_filter=pca_filter)
     if spec.vectors or not spec.width.is_coarse:
@@ -308,15 +312,15 @@ def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -
     layout = Layout(arrays, partitions)
     if task.spec.vectors:
         return Made(layout)
-    found = _answers(task.builder, layout, task.query_sample, vectors=False)
+    found = _answers(task.builder, layout, task.query_sample, task.nearest, vectors=False)
     return Made(layout, recall=share_found(found, task.answers))
 
 
-def _answers(builder: Builder, layout: Layout | None, queries: Float32Array,
+def _answers(builder: Builder, layout: Layout | None, queries: Float32Array, nearest: bool,
              vectors: bool = True, k: int = _SAMPLE_K) -> Int64Array:
-    """Slots of the rows furthest from each query, (len(queries), k)."""
+    """Slots of the best rows for each query, (len(queries), k)."""
     snapshot = _snapshot(builder, layout, vectors)
-    hits, _ = batches.top(snapshot, _core.Filter(snapshot), queries, k, False, builder.threads,
+    hits, _ = batches.top(snapshot, _core.Filter(snapshot), queries, k, nearest, builder.threads,
                           EXACT if vectors else ALL_CODES)
     return hits.ids
 
@@ -370,12 +374,12 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
     """The queries to make a layout with, None: rows; and some that it isn't made with, if layouts
     are to be compared, from those that are `unused` if there are any.
 
-    `nearest`: where rows serve as queries they are taken times -1.
+    `nearest`: where rows serve as queries they are asked for the nearest.
     """
     n = len(rows)
     used = sampled(n, n, rows.shape[1], spec.seed) if n else np.empty(0, np.int64)
     if nearest and n and (queries is None or len(queries) == 0):
-        queries = -_core.widened(rows[used])
+        queries = spec.metric.mirrored(_core.widened(rows[used]))
     if spec.cells != "auto" or n == 0:
         return queries, None
     if unused is not None and len(unused):
@@ -383,7 +387,7 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
     fresh = np.setdiff1d(np.arange(n), used, assume_unique=True)
     draw = np.random.default_rng([spec.seed, 2])
     others = _core.widened(rows[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
-    return queries, -others if nearest else others
+    return queries, spec.metric.mirrored(others) if nearest else others
 
 
 def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:

@@ -23,20 +23,22 @@ _DIRECTION_COUNTS = 2.0
 class CostModel(NamedTuple):
     """Samples that costs are estimated from: rows, centred, and queries.
 
-    Keys are <query vector, row>, plus |row|^2 if `squared`; an answer ends with the key
+    Keys are <query vector, row>, plus |row|^2 times `squares_sign`; an answer ends with the key
     `threshold`.
     """
 
     rows: Float64Array
     query_vectors: Float64Array
     thresholds: Float64Array
-    squared: bool
+    squares_sign: float  # 1 or -1 under l2 for the furthest or the nearest rows, else 0
 
     def ruled_out(self) -> float:
         """The share of rows that are too near the centre to be an answer, whatever they are."""
+        if self.squares_sign < 0.0:
+            return 0.0  # what is nearest may have any length
         lengths = np.sort(_lengths(self.rows))
         factors = _lengths(self.query_vectors)
-        bounds = factors[:, None] * lengths + (lengths**2 if self.squared else 0.0)
+        bounds = factors[:, None] * lengths + self.squares_sign * lengths**2
         return float((bounds < self.thresholds[:, None]).mean())
 
     def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
@@ -54,7 +56,7 @@ class CostModel(NamedTuple):
         """The direction of the mean query vector; None under l2, where they have none in common."""
         total = query_vectors.sum(axis=0)
         length = float(np.linalg.norm(total))
-        if self.squared or not 1e-30 < length < 1e30:
+        if self.squares_sign or not 1e-30 < length < 1e30:
             return None
         direction = total / length
         direction = Projection((direction / np.linalg.norm(direction))[np.newaxis])
@@ -102,22 +104,25 @@ def _lengths(vectors: Float64Array) -> Float64Array:
 
 
 def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
-                  queries: Float32Array, last: Int64Array, sample: Float64Array) -> CostModel:
+                  queries: Float32Array, last: Int64Array, sample: Float64Array,
+                  nearest: bool) -> CostModel:
     """A cost model by some queries from all over those of a sample.
 
     `last` ends each one's answer, and `sample` is one of rows, see `scalar.sample_of`.
     """
     some = slice(None, None, -(-len(queries) // _QUERIES))
-    query_vectors = metric.query_vectors(queries[some], centre)
+    query_vectors = metric.query_vectors(queries[some], centre, nearest)
     ends = centred(rows[last[some]], centre, metric.normalized)
     thresholds = np.einsum("ij,ij->i", query_vectors, ends)
+    sign = 0.0
     if metric.adds_squared_norm:
-        thresholds += (ends**2).sum(axis=1)
-    return CostModel(sample, query_vectors, thresholds, metric.adds_squared_norm)
+        sign = -1.0 if nearest else 1.0
+        thresholds += sign * (ends**2).sum(axis=1)
+    return CostModel(sample, query_vectors, thresholds, sign)
 
 
 def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
     """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays."""
     found = directions(cost_model.rows, seed)
     return pca_filter.choose(found, cost_model.rows, n, cost_model.query_vectors,
-                             cost_model.thresholds, cost_model.squared, width, seed)
+                             cost_model.thresholds, cost_model.squares_sign, width, seed)

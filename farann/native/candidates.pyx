@@ -83,8 +83,8 @@ cdef class Candidates:
         """The reduced key that a row must reach to be worth finding."""
         if self.batch.epsilon == 0.0:
             return max(query.threshold, query.predicted)
-        return farann_key_within(self.batch.metric, query.threshold, self.batch.epsilon,
-                                 &query.prepared)
+        return farann_key_within(self.batch.metric, self.batch.sign, query.threshold,
+                                 self.batch.epsilon, &query.prepared)
 
     cdef void admit_best(self, Query *query, const float *scores, int64_t n,
                          const farann_block *block) noexcept nogil:

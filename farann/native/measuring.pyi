@@ -36,4 +36,6 @@ def surprises(
     scores: npt.NDArray[np.float32],
     k: int,
     rule: StopRule,
+    *,
+    nearest: bool = False,
 ) -> npt.NDArray[np.float64]: ...

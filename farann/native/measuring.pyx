@@ -117,13 +117,14 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
 
 
 def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-              const float[::1] scores, int64_t k, rule):
+              const float[::1] scores, int64_t k, rule, *, bint nearest=False):
     """By how many deviations k-th keys are above the optimistic scores of good partitions.
 
     NaN where that can't be said; `scores` are those of the k-th rows of the queries.
     """
     cdef int64_t first = 0, count, i, n = queries.shape[0]
-    cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, rule)
+    cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, rule,
+                                              nearest=nearest)
     cdef double[::1] found = np.full(n, np.nan)
     cdef PartitionChoice choice = task.choice
     cdef const Query *query
@@ -145,7 +146,8 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                 query = &task.batch.queries[first + i]
                 if not choice.sees_partitions(first + i):
                     continue
-                key = (farann_key_at(snapshot.metric, scores[first + i], query.prepared.query_norm)
+                key = (task.batch.sign * farann_key_at(snapshot.metric, scores[first + i],
+                                                       query.prepared.query_norm)
                        * query.prepared.key_scale + query.prepared.key_offset)
                 found[first + i] = (
                     key - choice.mean_of_best(choice.optimistic_scores

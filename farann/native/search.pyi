@@ -43,6 +43,7 @@ class ApproximateTask(Task):
         k: int,
         rule: StopRule,
         *,
+        nearest: bool = False,
         flag: CancelFlag | None = None,
         tells_late: bool = False,
     ) -> None: ...

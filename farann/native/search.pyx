@@ -285,10 +285,10 @@ cdef class ApproximateTask(Task):
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, rule, *, CancelFlag flag=None,
-                 bint tells_late=False):
+                 int64_t start, int64_t stop, int64_t k, rule, *, bint nearest=False,
+                 CancelFlag flag=None, bint tells_late=False):
         cdef Partitions partitions = None if rule.deviations is None else snapshot.partitions
-        cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, False,
+        cdef QueryBatch batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest,
                                               flag)
         cdef Codes codes = codes_for(batch, True)
         cdef int64_t budget = rule.budget, most = INT64_MAX, n_first

@@ -21,6 +21,7 @@ class SingleSearch:
         rule: StopRule,
         *,
         guard: Guard | None = None,
+        nearest: bool = False,
     ) -> None: ...
     def search(
         self, queries: object

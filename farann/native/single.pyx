@@ -35,7 +35,7 @@ cdef object INT64 = np.dtype(np.int64)
 
 
 cdef class SingleSearch:
-    """Searches for the k rows furthest from a single query, all by one plan.
+    """Searches for the k rows furthest from a single query, or nearest to it, all by one plan.
 
     Tasks are kept from one query to the next. Any number of threads may search at once. Where exact
     searches give codes up query after query, most of the next ones don't begin with them: a count
@@ -54,13 +54,14 @@ cdef class SingleSearch:
     rule : StopRule
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
+    nearest : bool
     """
 
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
     cdef double usual
-    cdef bint approximate
+    cdef bint approximate, nearest
     cdef int64_t k
     cdef readonly object plan
     cdef object costs, rule, late, results_of_one, results_of_batch
@@ -69,11 +70,11 @@ cdef class SingleSearch:
     cdef int64_t futile, without_codes  # searches that gave codes up in a row; that will not try
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None):
+                 Guard guard=None, bint nearest=False):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
-        self.costs, self.rule, self.guard = costs, rule, guard
+        self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
         self.approximate, self.late = rule.approximate, rule.usual_lateness
         self.usual = 0.0 if self.late is None else self.late[0]
         self.results_of_one, self.results_of_batch = (k,), (1, k)
@@ -86,14 +87,14 @@ cdef class SingleSearch:
         # Any query will do, as long as it has a direction.
         first = np.ones((1, self.snapshot.dim), np.float32)
         if not self.approximate:
-            return Task(self.snapshot, self.filter, first, 0, 1, self.k, False, self.rule,
+            return Task(self.snapshot, self.filter, first, 0, 1, self.k, self.nearest, self.rule,
                         costs=self.costs, by_codes=by_codes)
         return ApproximateTask(
-            self.snapshot, self.filter, first, 0, 1, self.k, self.rule,
+            self.snapshot, self.filter, first, 0, 1, self.k, self.rule, nearest=self.nearest,
             tells_late=self.guard is not None and self.late is not None)
 
     def search(self, queries):
-        """Find the rows furthest from a float32 array (dim,) or (1, dim).
+        """Find the rows for a float32 array (dim,) or (1, dim).
 
         Returns
         -------

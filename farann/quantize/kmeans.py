@@ -1,8 +1,4 @@
-"""k-means (Lloyd 1982): rows in as many groups as are wanted.
-
-scikit-learn does it where it is installed. Without it a few lines of numpy do, which begin at other
-points, so partitions differ: that changes what searches cost, and which rows approximate ones find.
-"""
+"""k-means, by scikit-learn (Lloyd 1982): rows in as many groups as are wanted."""
 
 from __future__ import annotations
 
@@ -123,60 +119,30 @@ def _fitting() -> Iterator[None]:
 
     So few rounds don't converge, and groups of equal rows can't be told apart.
     """
-    library = scikit_learn()  # before its libraries are told how many threads they have
+    library = _scikit_learn()  # before its libraries are told how many threads they have
     with one_thread(), warnings.catch_warnings():
-        if library is not None:
-            warnings.simplefilter("ignore", library.exceptions.ConvergenceWarning)
+        warnings.simplefilter("ignore", library.exceptions.ConvergenceWarning)
         yield
 
 
-def scikit_learn() -> Any:
-    """scikit-learn, or None where it isn't installed."""
+def _scikit_learn() -> Any:
     try:
         import sklearn.cluster
-    except ModuleNotFoundError:
-        return None
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "sklearn":
+            raise
+        raise ImportError("rows and queries are grouped by scikit-learn, for cells= and recall=, "
+                          "and it isn't installed: pip install 'farann[sklearn]'") from None
     return sklearn
 
 
 def _fitted(points: Float32Array, n_partitions: int, seed: int,
             init: str = "random") -> Float32Array:
-    n_partitions = min(n_partitions, len(points))
-    library = scikit_learn()
-    if library is None:
-        return _by_numpy(points, n_partitions, np.random.default_rng(seed), init)
-    model = library.cluster.KMeans(
-        n_partitions, init=init, n_init=1, max_iter=_ROUNDS, tol=0.0, algorithm="lloyd",
-        random_state=seed % 2**32)  # it takes no more
+    from sklearn.cluster import KMeans
+
+    model = KMeans(min(n_partitions, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
+                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
     return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
-
-
-def _by_numpy(points: Float32Array, n: int, rng: np.random.Generator, init: str) -> Float32Array:
-    """The same without scikit-learn. A mean that no point is nearest to stays where it is."""
-    means = (_far_apart(points, n, rng) if init == "k-means++"
-             else points[rng.choice(len(points), n, replace=False)])
-    for _ in range(_ROUNDS):
-        labels = _nearest(points, means, 1)
-        counts = np.bincount(labels, minlength=n)
-        filled = np.flatnonzero(counts)
-        starts = (np.cumsum(counts) - counts)[filled]
-        sums = np.add.reduceat(points[np.argsort(labels, kind="stable")], starts, dtype=np.float64)
-        means[filled] = sums / counts[filled, None]
-    return means
-
-
-def _far_apart(points: Float32Array, n: int, rng: np.random.Generator) -> Float32Array:
-    """Points to begin with: each is drawn by the square of its distance to those before it."""
-    chosen = [int(rng.integers(len(points)))]
-    squares = np.full(len(points), np.inf)
-    while len(chosen) < n:
-        beside = points - points[chosen[-1]]
-        squares = np.minimum(squares, np.einsum("ij,ij->i", beside, beside, dtype=np.float64))
-        sums = np.cumsum(squares)
-        # Where all points are among them already, any will do.
-        chosen.append(min(int(np.searchsorted(sums, rng.random() * sums[-1], "right")),
-                          len(points) - 1))
-    return points[chosen]
 
 
 def _sample(n: int, most: int) -> Int64Array:

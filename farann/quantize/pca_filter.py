@@ -37,7 +37,8 @@ class AlongCodes(NamedTuple):
 
 
 def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
-           thresholds: Float64Array, squared: bool, width: int, seed: int) -> Projection | None:
+           thresholds: Float64Array, squares_sign: float, width: int,
+           seed: int) -> Projection | None:
     """As many of the directions as make the search cheapest, or None if none do.
 
     Parameters
@@ -48,7 +49,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     n_rows : int
         How many there are of them in all.
     query_vectors : (q, dim)
-        Of sample queries: keys are <query vector, row>, plus |row|^2 if `squared`.
+        Of sample queries: keys are <query vector, row>, plus |row|^2 times `squares_sign`.
     thresholds : (q,)
         The keys of the rows that their answers end with.
     width : int
@@ -63,14 +64,13 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
     for m in _NUMBERS:
         if m > min(len(found), dim // 2) or (
-                width + m + 4 + 8 + 4 * squared > _LARGEST_SHARE * 4 * dim):
+                width + m + 4 + 8 + 4 * (squares_sign != 0.0) > _LARGEST_SHARE * 4 * dim):
             break
         rest = np.sqrt(np.maximum(squares - (along[:, :m] ** 2).sum(axis=1), 0.0))
         query_rest = np.sqrt(np.maximum(
             query_squares - (query_along[:, :m] ** 2).sum(axis=1), 0.0))
         bounds = query_along[:, :m] @ along[:, :m].T + query_rest[:, None] * rest
-        if squared:
-            bounds += squares
+        bounds += squares_sign * squares
         left = _YOUNG * float((bounds >= thresholds[:, None]).mean())
         cost = n_rows * (m + 4 + _SCAN_END + left * (_REFINE_ROW + _REFINE_COORDINATE * width))
         if cost < best_cost:

@@ -48,8 +48,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         radii: Float64Array | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took; with `radii` the nearest of those beyond.
 
-    Approximate rules are for the furthest only. How late the answers of queries come in such a
-    search is written to `late`.
+    How late the answers of queries come in an approximate search is written to `late`.
     """
     n = len(queries)
     scores = np.empty((n, k), np.float32)
@@ -63,8 +62,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task: _core.Task
         trial = False
         if rule.approximate:
-            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule, flag=flag,
-                                         tells_late=late is not None)
+            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule,
+                                         nearest=nearest, flag=flag, tells_late=late is not None)
         else:
             trial = by_codes and (n == 1 or trials.begin())
             task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
@@ -139,7 +138,8 @@ def _in_blocks(rows: int) -> int:
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
-           rule: StopRule, guard: _core.Guard | None = None) -> _core.SingleSearch | None:
+           rule: StopRule, guard: _core.Guard | None = None, *,
+           nearest: bool = False) -> _core.SingleSearch | None:
     """What answers single queries as `top` does, with less work for each.
 
     None where a query takes long, and has to be one that Ctrl+C ends, or where many rows are asked
@@ -150,7 +150,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard)
+                              row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
+                              nearest=nearest)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -63,7 +63,8 @@ def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
         chosen = question.row_filters.filter(store, view, len(queries), exact=not rule.approximate)
         hits, stats = batches.top(view.snapshot_for(rule), chosen, queries, k, question.nearest,
                                   question.threads, rule, radii=question.radii)
-    if len(queries) == 1 and not question.nearest and question.radii is None and store.built and (
+    ours = question.nearest == store.by_nearest  # what is kept of a store has one direction
+    if len(queries) == 1 and ours and question.radii is None and store.built and (
             limits is None or (limits.recall is not None and question.unfiltered)):
         singles.keep(store, question.isa, k, None if limits is None else limits.recall, plan,
                      guard, rule, question.row_filters)

@@ -37,18 +37,10 @@ class Asking(Contents):
     def _vectors(self, name: str, vectors: npt.ArrayLike) -> Float32Array:
         return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
 
-    def _check_mirrored(self, nearest: object) -> None:
-        """Refuse `nearest` where the nearest rows aren't the furthest from the query times -1."""
-        if not isinstance(nearest, (bool, np.bool_)):
-            raise TypeError(f"nearest: expected True or False, got {checks.shown(nearest)}")
-        if nearest and traits_of(self._metric).adds_squared_norm:
-            raise ValueError("nearest: under l2 the nearest rows are always searched for exactly, "
-                             "so there is nothing to lay out or tune")
-
     def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
         """A sample of queries as searches ask them."""
         vectors = self._vectors("queries", queries)
-        return -vectors if nearest else vectors
+        return traits_of(self._metric).mirrored(vectors) if nearest else vectors
 
     def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
         """Checked queries, and whether it was a single one."""
@@ -75,10 +67,13 @@ class Asking(Contents):
             row_filters = filters.row_filters(store, given, len(vectors), single)
             every_row = limits is not None and given.allowed is None and given.within is None and (
                 row_filters.leaves_most(store))
-            # Approximate searches are for the furthest rows.
-            mirrored = nearest and limits is not None
-            if mirrored:
-                store, vectors, nearest = store.mirrored(self._isa), -vectors, False
+            negated = False
+            # Scores of queries times -1 would lose the sign of a zero, which exact ones have.
+            if nearest and radii is None and (
+                    limits is not None or store.spec.metric.adds_squared_norm):
+                store = store.mirrored(self._isa)
+                nearest, negated = store.by_nearest, not store.by_nearest
+                vectors = store.spec.metric.mirrored(vectors)
             hits, stats = answers.top(answers.Question(
                 store=store, isa=self._isa, queries=vectors, k=k, row_filters=row_filters,
                 threads=self._threads_for(threads), nearest=nearest, every_row=every_row,
@@ -89,7 +84,7 @@ class Asking(Contents):
                 keys = answers.keys_of(store, self._isa, vectors, hits, nearest,
                                        self._threads_for(threads))
             hits = hits._replace(ids=store.named(hits.ids))
-            hits = _mirrored(hits) if mirrored else hits
+            hits = _mirrored(hits) if negated else hits
             hits = hits if keys is None else with_keys(hits, keys)
         return _of_one(hits) if single else hits, stats
 
@@ -104,17 +99,22 @@ class Asking(Contents):
         scores, ids, self._last_search = found
         return Hits(scores, store.named(ids)), self._last_search
 
-    def _search_mirrored_again(self, queries: npt.ArrayLike, k: int, recall: float) -> Hits | None:
+    def _search_nearest_again(self, queries: npt.ArrayLike, k: int,
+                              recall: float | None) -> Hits | None:
         """The same of the nearest rows."""
         store = self._store
-        if (store is None or store.mirror is None or not isinstance(queries, np.ndarray)
-                or queries.dtype != np.float32 or queries.ndim != 1):
+        mirror = None if store is None else store.mirror
+        if mirror is None or (recall is None and not mirror.by_nearest):
             return None
-        found = singles.again(store.mirror, self._isa, -queries, k, recall)
+        if not isinstance(queries, np.ndarray) or (
+                queries.dtype != np.float32 or queries.ndim != 1):
+            return None
+        found = singles.again(mirror, self._isa, mirror.spec.metric.mirrored(queries), k, recall)
         if found is None:
             return None
         scores, ids, self._last_search = found
-        return _mirrored(Hits(scores, store.named(ids)))
+        hits = Hits(scores, mirror.named(ids))
+        return hits if mirror.by_nearest else _mirrored(hits)
 
 
 def _of_one(hits: Hits) -> Hits:

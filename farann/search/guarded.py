@@ -45,8 +45,8 @@ class Search(NamedTuple):
                 return found
         chosen = self.row_filters.filter(self.store, self.view, len(self.queries),
                                          exact=not rule.approximate)
-        return batches.top(self.view.snapshot_for(rule), chosen, self.queries, self.k, False,
-                           self.threads, rule, late)
+        return batches.top(self.view.snapshot_for(rule), chosen, self.queries, self.k,
+                           self.store.by_nearest, self.threads, rule, late)
 
     def of(self, which: Int64Array) -> Search:
         """The same for some of the queries."""

@@ -33,25 +33,12 @@ def check_limits(limits: Limits | None, vectors: bool) -> None:
         check_exact(what, vectors, "give recall=, or budget=")
 
 
-def check_nearest(limits: Limits | None, vectors: bool, mirrored: bool, beyond: bool) -> None:
-    """Refuse searches for the nearest rows that an index can't answer.
-
-    `mirrored`: they are the furthest of the query times -1. `beyond`: those beyond a radius.
-    """
-    if beyond:
-        check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
-        if limits is not None and limits.budget is not None:
-            raise ValueError("budget: rows beyond a radius are always searched for exactly; leave "
-                             "it out")
-        return
-    if mirrored:
-        if not vectors:
-            check_limits(limits, vectors)
-        return
-    check_exact("search_nearest", vectors, "under l2 only the furthest rows can be searched for")
+def check_beyond(limits: Limits | None, vectors: bool) -> None:
+    """Refuse searches for the nearest rows beyond a radius that no index answers."""
+    check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
     if limits is not None and limits.budget is not None:
-        raise ValueError("budget: under l2 the nearest rows are always searched for exactly; leave "
-                         "it out, or use metric='cosine' for vectors of one length")
+        raise ValueError("budget: rows beyond a radius are always searched for exactly; leave it "
+                         "out")
 
 
 def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, every_row: bool,
@@ -107,7 +94,7 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
     tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
                                  with_partitions=store.partitions is not None,
                                  with_vectors=store.n_coded is None, target=recall,
-                                 exact=view.exact,
+                                 exact=view.exact, nearest=store.by_nearest,
                                  own_ids=None if slots is None else base.ids.ids_of(slots),
                                  progress=progress)
     answers = base.slots_of(ids[ids >= 0])

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.contract import checks
-from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
 from farann.search import answers, filters, plans
@@ -142,9 +141,10 @@ class Questions(Lookups):
         queries, k, exclude, allowed, within, outside, threads
             As in `search_furthest`.
         recall, epsilon, budget : optional
-            Under dot and cosine as in `search_furthest`; what `recall` takes is measured for the
-            nearest rows, by ``tune(nearest=True)`` or the first such search. Under l2 `recall` and
-            `epsilon` are answered exactly, and `budget` is refused.
+            As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
+            ``tune(nearest=True)`` or the first such search. `epsilon`: no row that was left out is
+            nearer than the distance of the k-th found over (1 + epsilon) (l2), or better than its
+            dot product or cosine by more than epsilon.
         beyond : float, or array_like of float (n_queries,), optional
             Find the nearest of those rows alone that are further than a radius, one for all
             queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
@@ -160,8 +160,8 @@ class Questions(Lookups):
 
         Notes
         -----
-        Under dot and cosine the nearest rows are the furthest from the query times -1, so that an
-        index without vectors finds them, too. ``build(nearest=True)`` lays rows out for that.
+        ``build(nearest=True)`` lays rows out for these searches. An index without vectors has
+        approximate answers, as in `search_furthest`.
 
         Examples
         --------
@@ -183,15 +183,18 @@ class Questions(Lookups):
         array([3])
         """
         limits = to_limits(recall, epsilon, budget)
-        mirrored = beyond is None and not traits_of(self._metric).adds_squared_norm
-        plans.check_nearest(limits, self._keep_vectors, mirrored, beyond is not None)
         given = Filtering(exclude, allowed, within, outside)
-        if recall is not None and given.is_open and threads is None and mirrored and (
-                not return_keys):
-            again = self._search_mirrored_again(queries, k, recall)
-            if again is not None:
-                return again
-        return self._search_top(queries, k, True, given, threads, limits if mirrored else None,
+        if beyond is not None:
+            plans.check_beyond(limits, self._keep_vectors)
+            limits = None
+        else:
+            plans.check_limits(limits, self._keep_vectors)
+            if given.is_open and threads is None and epsilon is None and budget is None and (
+                    not return_keys):
+                again = self._search_nearest_again(queries, k, recall)
+                if again is not None:
+                    return again
+        return self._search_top(queries, k, True, given, threads, limits,
                                 return_keys=return_keys, beyond=beyond)[0]
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,

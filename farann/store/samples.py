@@ -16,7 +16,7 @@ def sample_queries(store: Store, most: int) -> tuple[Float32Array, Int64Array | 
     source = store.unused_queries
     if source is not None and len(source):
         other = store.asks_nearest != store.for_nearest
-        return -source[:most] if other else source[:most], None
+        return store.spec.metric.mirrored(source[:most]) if other else source[:most], None
     slots = store.live_slots()
     if len(store.base) and store.n_coded is None:
         # The order was made so that these find their answers early.
@@ -26,7 +26,7 @@ def sample_queries(store: Store, most: int) -> tuple[Float32Array, Int64Array | 
     draw = np.random.default_rng([store.spec.seed, 1])
     slots = np.sort(draw.choice(slots, min(most, len(slots)), replace=False))
     rows = store.take(slots)
-    return (-rows, slots) if store.asks_nearest else (rows, None)
+    return (store.spec.metric.mirrored(rows), slots) if store.asks_nearest else (rows, None)
 
 
 def base_alone(store: Store) -> Store:

@@ -62,7 +62,7 @@ class Store:
         # Rows of the base that are there as codes alone; the base holds those without codes then.
         self.n_coded: int | None = None
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
-        # Whether queries come times -1, see `mirrored`, and whether it is laid out for such.
+        # Whether it is asked for the nearest rows, see `mirrored`, and laid out for such questions.
         self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
         self.unused_queries: Float32Array | None = None
         self.ids = IdMap()
@@ -145,8 +145,8 @@ class Store:
         return made[1]
 
     def mirrored(self, isa: str) -> Store:
-        """This store for queries times -1, whose furthest rows are the nearest to the queries under
-        dot and cosine; with tunings of its own."""
+        """This store for the nearest rows, with tunings of its own: under dot and cosine it is
+        asked for the furthest of queries times -1, see `MetricTraits.mirrored`."""
         made = self.mirror
         if made is None:
             self.view(isa)  # made here both have it
@@ -155,6 +155,11 @@ class Store:
             made.singles, made.depths, made.plans_hold = {}, Depths(), {}
             self.mirror = made
         return made
+
+    @property
+    def by_nearest(self) -> bool:
+        """Whether the core is to find the nearest rows, as under l2 no queries stand for them."""
+        return self.asks_nearest and self.spec.metric.adds_squared_norm
 
     def native(self) -> tuple[Native, Native | None]:
         """The layouts as the core has them; ValueError or TypeError if their parts don't fit."""
@@ -271,7 +276,7 @@ class Store:
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1, nearest: bool | None = None) -> Store:
         """One segment, without what was removed, with a new centre, and the rows coded; `nearest`:
-        for queries times -1, as those that are given, None: as before."""
+        for such questions, as the queries that are given, None: as before."""
         if self.n_coded is not None:
             live = self.live_slots()
             if len(live) and live[0] < self.n_coded:
@@ -282,7 +287,7 @@ class Store:
         nearest = self.for_nearest if nearest is None else nearest
         unused = self.unused_queries
         if unused is not None and nearest != self.for_nearest:
-            unused = -unused
+            unused = self.spec.metric.mirrored(unused)
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
@@ -290,7 +295,7 @@ class Store:
         if self.spec.coded:
             queries, held = samples_for(base, queries, unused, self.spec, nearest)
             made = make_codes(base, centre, self.spec, default_isa(), queries, progress,
-                              threads, held)
+                              threads, held, nearest and self.spec.metric.adds_squared_norm)
         n_coded = None
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)

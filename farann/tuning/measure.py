@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
-            exact: _core.Snapshot | None = None, singles: bool = True,
+            exact: _core.Snapshot | None = None, singles: bool = True, nearest: bool = False,
             own_ids: Int64Array | None = None,
             progress: Progress = False) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
@@ -62,18 +63,20 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
     searches may have a snapshot of their own. `singles`: what queries cost that are asked one by
-    one is measured as well. `own_ids`: of rows that are the queries, and not among their answers.
+    one is measured as well. `nearest`: it is the nearest rows that are searched for. `own_ids`: of
+    rows that are the queries, and not among their answers.
     With the table come the ids of the queries' answers.
     """
-    chosen = _without(snapshot, own_ids)
+    own = _Searches(snapshot, _without(snapshot, own_ids), k, nearest)
+    exactly = own._replace(snapshot=exact or snapshot)
     everything = EXACT if with_vectors else ALL_CODES
-    work, truth = _searched(exact or snapshot, chosen, queries, k, everything)
+    work, truth = exactly.top(queries, everything)
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     some = range(0, len(queries), -(-len(queries) // _MOST_SINGLES)) if singles else range(0)
     alone = [(queries[i : i + 1],
               _without(snapshot, None if own_ids is None else own_ids[i : i + 1])) for i in some]
-    of_exact_single = _single_cost(exact or snapshot, alone, k, everything)
-    predicts = with_partitions and _predicting_pays(snapshot, chosen, queries, k, truth)
+    of_exact_single = exactly.cost_of_singles(alone, everything)
+    predicts = with_partitions and own.predicting_pays(queries, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
     width = guard.width_of(snapshot.dim)
@@ -85,23 +88,23 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     elif not with_vectors:
         efforts = []  # no row comes first because it answers many queries
     else:
-        doublings = max(1, int(np.log2(max(chosen.n_rows / _FEWEST_ROWS, 2.0))))
+        doublings = max(1, int(np.log2(max(own.chosen.n_rows / _FEWEST_ROWS, 2.0))))
         efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
-        efforts += [share * chosen.n_rows for share in _MOST_SHARES
-                    if share * chosen.n_rows > efforts[-1]]
+        efforts += [share * own.chosen.n_rows for share in _MOST_SHARES
+                    if share * own.chosen.n_rows > efforts[-1]]
     tried: list[tuple[float, ...]] = []
     with told("measuring recall", len(efforts) + 1, progress) as advance:
         for effort in efforts:
             rule = rule_of(effort, deviations=with_partitions)
             if predicts:
-                rule = replace(rule, predicted_threshold=_predicted_threshold(
-                    snapshot, chosen, queries, k, rule, truth))
+                rule = replace(
+                    rule, predicted_threshold=own.predicted_threshold(queries, rule, truth))
             late = np.zeros(len(queries), np.float32) if tells_late else None
-            work, found = _searched(snapshot, chosen, queries, k, rule, late)
+            work, found = own.top(queries, rule, late)
             recall = share_found(found.ids, truth.ids)
             cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * len(queries)
             cost /= of_exact
-            single_cost = guard_alone + _single_cost(snapshot, alone, k, rule)
+            single_cost = guard_alone + own.cost_of_singles(alone, rule)
             lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
                                                         float(late.std(dtype=np.float64)))
             tried.append((effort, recall, cost, rule.predicted_threshold,
@@ -125,29 +128,22 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     return tuned, truth.ids
 
 
-def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int) -> float:
+def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int, nearest: bool) -> float:
     """Nanoseconds, estimated, that an exact search takes."""
-    work, _ = _searched(snapshot, _core.Filter(snapshot), queries, k, EXACT)
+    work, _ = _Searches(snapshot, _core.Filter(snapshot), k, nearest).top(queries, EXACT)
     return cost_of(work, snapshot.dim, snapshot.isa)
 
 
 def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
                     recalls: Sequence[float], of_exact: float, *, with_partitions: bool,
-                    exact: _core.Snapshot | None = None) -> list[float]:
+                    nearest: bool, exact: _core.Snapshot | None = None) -> list[float]:
     """The same of searches of some recalls below 1, where an exact one takes `of_exact`."""
     tuned, _ = measure(snapshot, queries, k, with_partitions=with_partitions, exact=exact,
-                       singles=False)
+                       singles=False, nearest=nearest)
     efforts = [tuned.effort_for(recall) for recall in recalls]
     return [of_exact * (1.0 if effort == float("inf") else
                         float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
             for effort in efforts]
-
-
-def _searched(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-              rule: StopRule, late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
-    # One thread, as the number of threads changes how queries are grouped.
-    hits, work = batches.top(snapshot, chosen, queries, k, False, 1, rule, late)
-    return work, hits
 
 
 def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:
@@ -156,33 +152,47 @@ def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:
     return every if ids is None else every.excluding(ids, np.arange(len(ids) + 1))
 
 
-def _single_cost(snapshot: _core.Snapshot, alone: Sequence[tuple[Float32Array, _core.Filter]],
-                 k: int, rule: StopRule) -> float:
-    """Nanoseconds that queries take which are asked one by one, on average; NaN of none."""
-    costs = [cost_of(_searched(snapshot, chosen, query, k, rule)[0], snapshot.dim, snapshot.isa,
-                     single=True) for query, chosen in alone]
-    return sum(costs) / len(costs) if costs else nan
+class _Searches(NamedTuple):
+    """What is searched, and for what."""
 
+    snapshot: _core.Snapshot
+    chosen: _core.Filter
+    k: int
+    nearest: bool
 
-def _predicting_pays(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-                     truth: Hits) -> bool:
-    """Whether fewer rows are scanned; not where rows that answer most tell more than partitions."""
-    plain = rule_of(_USUAL, deviations=True)
-    predicting = replace(plain, predicted_threshold=_predicted_threshold(
-        snapshot, chosen, queries, k, plain, truth))
-    scanned, scanned_plain = (_searched(snapshot, chosen, queries, k, rule)[0].rows_scanned
-                              for rule in (predicting, plain))
-    return scanned < scanned_plain
+    def top(self, queries: Float32Array, rule: StopRule,
+            late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
+        """What a search takes and finds."""
+        # One thread, as the number of threads changes how queries are grouped.
+        hits, work = batches.top(self.snapshot, self.chosen, queries, self.k, self.nearest, 1, rule,
+                                 late)
+        return work, hits
 
+    def cost_of_singles(self, alone: Sequence[tuple[Float32Array, _core.Filter]],
+                        rule: StopRule) -> float:
+        """Nanoseconds that queries take which are asked one by one, on average; NaN of none."""
+        costs = [cost_of(self._replace(chosen=chosen).top(query, rule)[0], self.snapshot.dim,
+                         self.snapshot.isa, single=True) for query, chosen in alone]
+        return sum(costs) / len(costs) if costs else nan
 
-def _predicted_threshold(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
-                         k: int, rule: StopRule, truth: Hits) -> float:
-    """What nearly all k-th keys are above, see `Tuning.predicted_thresholds`."""
-    last = np.ascontiguousarray(truth.scores[:, -1])
-    # No row is searched for, so memory for one each is enough.
-    found = _core.surprises(snapshot, chosen, queries, last, 1, rule)
-    found = found[np.isfinite(found)]
-    if len(found) == 0:
-        return nan
-    usual, low = np.quantile(found, (0.5, 0.05))
-    return float(usual - _BELOW * (usual - low))
+    def predicting_pays(self, queries: Float32Array, truth: Hits) -> bool:
+        """Whether fewer rows are scanned; not where rows that answer most tell more than
+        partitions."""
+        plain = rule_of(_USUAL, deviations=True)
+        predicting = replace(plain, predicted_threshold=self.predicted_threshold(
+            queries, plain, truth))
+        scanned, scanned_plain = (self.top(queries, rule)[0].rows_scanned
+                                  for rule in (predicting, plain))
+        return scanned < scanned_plain
+
+    def predicted_threshold(self, queries: Float32Array, rule: StopRule, truth: Hits) -> float:
+        """What nearly all k-th keys are above, see `Tuning.predicted_thresholds`."""
+        last = np.ascontiguousarray(truth.scores[:, -1])
+        # No row is searched for, so memory for one each is enough.
+        found = _core.surprises(self.snapshot, self.chosen, queries, last, 1, rule,
+                                nearest=self.nearest)
+        found = found[np.isfinite(found)]
+        if len(found) == 0:
+            return nan
+        usual, low = np.quantile(found, (0.5, 0.05))
+        return float(usual - _BELOW * (usual - low))
