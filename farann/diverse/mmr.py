@@ -23,13 +23,13 @@ from farann.diverse.member_sets import member_keys
 from farann.results import Hits, SearchStats
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
-from farann.search import grouped
+from farann.search import grouped, singles
 from farann.search.filters import RowFilters
 from farann.store.store import Store, View
 
 # Rows of the first pool, and how many times more each next one has. Where a pool would have more
 # than one row in so many, all rows are looked at.
-_FIRST_POOL, _GROWTH, _SMALL_SHARE = 512, 4, 8
+_FIRST_POOL, _GROWTH, _SMALL_SHARE = 128, 8, 8
 # What float64 arithmetic may be off, relative to norms.
 _ROUNDING = 1e-13
 _ROWS_AT_ONCE = 65_536
@@ -46,6 +46,7 @@ class Source(NamedTuple):
     store: Store
     view: View
     row_filters: RowFilters
+    isa: str
 
 
 def search(source: Source, queries: Float32Array, k: int, diversity: float,
@@ -58,7 +59,8 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else candidates
     chosen = source.row_filters.filter(source.store, view, n, exact=True)
-    nearest, _ = batches.top(view.exact, chosen, queries, size, True, threads)
+    alone = _alone(source, -queries, 1) if n == size == 1 else None
+    nearest = alone or batches.top(view.exact, chosen, queries, size, True, threads)[0]
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
         found = nearest.ids[i][nearest.ids[i] >= 0]
@@ -76,6 +78,15 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
     return Hits(scores, ids)
+
+
+def _alone(source: Source, query: Float32Array, k: int) -> Hits | None:
+    """The k rows furthest from a single query, with what an earlier one left; None: not so."""
+    store, filters = source.store, source.row_filters
+    if filters.rows is not None or filters.singles(store) is None:
+        return None
+    found = singles.exact(store, source.isa, query, k)
+    return None if found is None else Hits(*map(np.atleast_2d, found[0][:2]))
 
 
 def _search_some(source: Source, queries: Float32Array, k: int, diversity: float,
@@ -219,7 +230,8 @@ class _Ranker:
         source, view = self._source, self._view
         chosen = source.row_filters.filter(self._store, view, len(members), exact=True)
         if len(members) == 1:
-            hits, _ = batches.top(view.exact, chosen, members, size, False, 1)
+            hits = _alone(source, members, size) or batches.top(
+                view.exact, chosen, members, size, False, 1)[0]
             score = float(hits.scores[0, -1])
             if hits.ids[0, -1] < 0:
                 return hits.ids[0], -inf

@@ -204,8 +204,8 @@ class DiverseQuestions(PairQuestions):
             row_filters = filters.row_filters(
                 store, Filtering(exclude, allowed, within, outside), len(vectors), single)
             most = None if candidates is None else min(max(candidates, 1), n_rows)
-            hits = mmr.search(mmr.Source(store, store.view(self._isa), row_filters), vectors, k,
-                              diversity, most, self._threads_for(threads))
+            source = mmr.Source(store, store.view(self._isa), row_filters, self._isa)
+            hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
             hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
@@ -217,7 +217,7 @@ class DiverseQuestions(PairQuestions):
         if store is None or len(store) == 0:
             return mmr.Next(np.full(n, -1, np.int64), np.full(n, -np.inf), np.full(n, np.nan))
         row_filters = filters.row_filters(store, Filtering(exclude, allowed), n, False)
-        source = mmr.Source(store, store.view(self._isa), row_filters)
+        source = mmr.Source(store, store.view(self._isa), row_filters, self._isa)
         return mmr.next_picks(source, queries, picked, vectors, diversity,
                               self._threads_for(threads))
 
