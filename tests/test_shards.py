@@ -111,11 +111,13 @@ def clustered(rng: np.random.Generator, n: int) -> Any:
         (n, DIM), dtype=np.float32)
 
 
-@pytest.mark.parametrize("kind", ["search_furthest", "search_nearest"])
-def test_recall_of_merged_answers(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("kind", "metric"), [
+    ("search_furthest", "dot"), ("search_nearest", "dot"), ("search_nearest", "l2")])
+def test_recall_of_merged_answers(kind: str, metric: str, tmp_path: Path,
+                                  rng: np.random.Generator) -> None:
     rows = clustered(rng, 6000)
     sample, queries = rows[::3] + np.float32(0.01), rows[1::20]
-    built(str(tmp_path), rows, "dot", 1000, sample=sample)
+    built(str(tmp_path), rows, metric, 1000, sample=sample)
     cluster = PlainCluster(str(tmp_path))
     cluster.add(rows[:9])
     wanted = getattr(cluster, kind)(queries, 10)

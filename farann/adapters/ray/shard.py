@@ -18,7 +18,6 @@ from farann.adapters.ray.manifest import NAME, Manifest, ShardError
 from farann.adapters.ray.shared_tuning import SAMPLE
 from farann.adapters.ray.storage import Storage
 from farann.contract import errors
-from farann.contract.metric_traits import traits_of
 from farann.index import Index
 from farann.results import BeyondHits, Hits
 
@@ -192,12 +191,10 @@ class Shard:
         return options
 
     def _tune_once(self, kind: str, k: int) -> None:
-        nearest = kind == "search_nearest"
-        if nearest and traits_of(self.manifest.metric).adds_squared_norm:
-            return  # which is exact
         with self._lock:
             if (kind, k) not in self._tuned and self._storage.exists(SAMPLE):
-                self._index.tune(self._storage.read_rows(SAMPLE), k, nearest=nearest)
+                self._index.tune(self._storage.read_rows(SAMPLE), k,
+                                 nearest=kind == "search_nearest")
                 self._tuned.add((kind, k))
 
     def forget_tuning(self) -> None:
