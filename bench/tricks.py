@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import farann
 
 from . import datasets
+from .nearest.libraries import build_hnswlib
 
 _K = 10
 _QUERIES = 1_000
@@ -61,11 +62,7 @@ def run(rows: int, cache: Path = datasets.CACHE) -> str:
 
 def negated(rows: Floats, queries: Floats) -> list[tuple[int, float, float]]:
     """For each effort, what a graph finds of the nearest rows, and of the furthest."""
-    import hnswlib
-
-    graph = hnswlib.Index(space="cosine", dim=rows.shape[1])
-    graph.init_index(max_elements=len(rows), M=16, ef_construction=200, random_seed=0)
-    graph.add_items(rows)
+    graph = build_hnswlib(rows, "cosine", _K)
     index = farann.Index(metric="cosine")
     index.add(rows)
     right = index.search_nearest(queries, _K).ids, index.search_furthest(queries, _K).ids

@@ -207,7 +207,8 @@ typedef struct {
      * n = |y|^2 the score is p + bias_sign * n, or for `normalized` rows, whose centre is zeros,
      * p / sqrt(n), both with up to 2^-116 more. Centre and query vector are padded with zeros to a
      * multiple of FARANN_PADDING. norms[0] and norms[1] become the smallest and the largest n, NaN
-     * if any is.
+     * if any is; where norms is NULL, and neither are rows `normalized` nor has bias_sign any, n is
+     * not summed.
      */
     void (*score_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                            const float *centre, const float *query_vector, int normalized,

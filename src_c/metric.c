@@ -133,6 +133,34 @@ int farann_is_beyond(farann_metric metric, double score, double radius) {
     return metric == FARANN_L2 ? score > radius : score < radius;
 }
 
+int64_t farann_largest_integer(const float *numbers, int64_t n) {
+    enum { AT_ONCE = 1024 };
+    const float limit = 4096.0f;
+    float largest = 0.0f;
+    for (int64_t i = 0; i < n; i += AT_ONCE) {
+        const int64_t end = n - i < AT_ONCE ? n : i + AT_ONCE;
+        int32_t others = 0;
+        for (int64_t j = i; j < end; j++) {
+            const float size = fabsf(numbers[j]);
+            const float whole = (float)(int32_t)(size <= limit ? size : 0.0f);
+            others |= !(whole == size); /* a NaN, too */
+            largest = whole > largest ? whole : largest;
+        }
+        if (others) return -1;
+    }
+    return (int64_t)largest;
+}
+
+void farann_keys_of_integers(farann_metric metric, const float *products, const float *squares,
+                             int64_t n, double of_query, double *keys) {
+    if (metric == FARANN_L2)
+        for (int64_t i = 0; i < n; i++) keys[i] = of_query + (double)products[i];
+    else if (metric == FARANN_DOT)
+        for (int64_t i = 0; i < n; i++) keys[i] = -(double)products[i];
+    else
+        for (int64_t i = 0; i < n; i++) keys[i] = -((double)products[i] / sqrt((double)squares[i]));
+}
+
 int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int normalized) {
     const uint32_t exponent = 0x7f800000u, magnitude = 0x7fffffffu;
     for (int64_t i = 0; i < n; i++) {

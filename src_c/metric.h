@@ -77,6 +77,16 @@ double farann_score(farann_metric metric, double key, double query_norm);
 double farann_key_at(farann_metric metric, double radius, double query_norm);
 int farann_is_beyond(farann_metric metric, double score, double radius);
 
+/* The largest size of n numbers, if all are whole and none is above 4,096, or -1. */
+int64_t farann_largest_integer(const float *numbers, int64_t n);
+
+/*
+ * Exact keys of n rows, from <query, row> and |row|^2, whole numbers; under l2 from |row|^2 -
+ * 2 <query, row> alone, and |query|^2.
+ */
+void farann_keys_of_integers(farann_metric metric, const float *products, const float *squares,
+                             int64_t n, double of_query, double *keys);
+
 /* The first of n rows with a NaN or infinity, or with `normalized` a zero vector, or -1. */
 int64_t farann_first_bad_row(const float *rows, int64_t n, int64_t dim, int normalized);
 

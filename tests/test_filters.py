@@ -354,7 +354,7 @@ def test_a_filter_belongs_to_its_index(setting: Setting) -> None:
         farann.Index().search_furthest([1.0], allowed=some)
     with pytest.raises(TypeError, match=r"index\.filter"):
         pickle.dumps(some)
-    with pytest.raises(ValueError, match=r"^filter: .*neither"):
+    with pytest.raises(ValueError, match=r"^filter: .*none of them"):
         setting.target.filter()
     for name, bad in (("allowed", [1.5]), ("allowed", np.ones(3, bool)), ("exclude", [[1]]),
                       ("exclude", np.ones(len(setting.ids), bool))):

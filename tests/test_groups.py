@@ -238,7 +238,7 @@ def test_command_line(strings: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     index, found = tmp_path / "index.farann", tmp_path / "found.npz"
     arguments = ["build", str(names["rows"]), "-o", str(index), "-q", "--groups"]
     assert main([*arguments, str(tmp_path / "short.txt")]) != 0
-    assert "expected a label for each of 30 rows" in capsys.readouterr().err
+    assert "expected a label for each row (30)" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "groups.txt")]) == 0
     assert farann.Index.load(index).groups().tolist() == labels
     right = np.array(labels, object)
@@ -249,4 +249,51 @@ def test_command_line(strings: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert ((right[ids] == right[:5, None]) == inside_group).all()
     assert main(["search", str(index), str(names["queries"]), "--within",
                  str(tmp_path / "groups.txt")]) != 0
-    assert "expected a label for each of 5 queries" in capsys.readouterr().err
+    assert "expected a label for each query (5)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
+def test_prepared_filters(metric: str, rng: np.random.Generator) -> None:
+    """They hold labels: rows that are added later to a group belong to it."""
+    living = Living(rng, "duplicates", metric)
+    some, out = [2**62, 997, 123456], rng.choice(living.ids, 20, replace=False)
+    kept = [(True, living.index.filter(within=some, exclude=out)),
+            (False, living.index.filter(outside=some)),
+            (True, living.index.filter(within=2**62, allowed=living.ids[::2]))]
+    assert repr(kept[1][1]) == "<farann.Filter: allowed all, excluded none, outside 3 groups>"
+    queries = queries_for(rng, living.rows, metric)
+    halves, n = living.ids[::2], 200
+    for changed in (False, True):
+        if changed:
+            living.change()
+            n = len(living.rows)
+        rows, labels, ids = living.rows[:n], living.labels[:n], living.ids[:n]
+        for number, (within, chosen) in enumerate(kept):
+            marked = np.isin(labels, some if number < 2 else [2**62]) == within
+            if number == 0:
+                marked &= ~np.isin(ids, out)
+            if number == 2:
+                marked &= np.isin(ids, halves)
+            for _ in range(2):  # the second takes what was looked up
+                for search, oracle in ((living.index.search_furthest, reference.furthest),
+                                       (living.index.search_nearest, reference.nearest)):
+                    assert_same(search(queries, 4, allowed=chosen), oracle(
+                        queries, rows[marked], 4, metric, ids=ids[marked]))
+
+
+def test_prepared_filters_refuse() -> None:
+    index = farann.Index()
+    early = index.filter(within="cat")
+    index.add([[1.0], [2.0]])
+    for call in (lambda: index.filter(within="cat"),
+                 lambda: index.search_furthest([0.0], 1, allowed=early)):
+        with pytest.raises(ValueError, match="within: the index has no groups"):
+            call()
+    named = farann.Index()
+    named.add([[1.0], [2.0]], groups=["cat", "dog"])
+    with pytest.raises(TypeError, match="outside: expected strings"):
+        named.filter(outside=3)
+    with pytest.raises(ValueError, match="at most one of within and outside"):
+        named.filter(outside="cat", within="dog")
+    with pytest.raises(ValueError, match="filter: expected allowed, exclude, within or outside"):
+        named.filter()

@@ -38,6 +38,13 @@ def _signed(rng: np.random.Generator, dim: int) -> Float32:
     return both
 
 
+def _large(rng: np.random.Generator, dim: int) -> Float32:
+    """Whole numbers whose sums float32 holds in few dimensions alone, and one that is too large."""
+    both = 300 * _signed(rng, dim)
+    both[-1, 0] = 4097
+    return both
+
+
 def _copies(rng: np.random.Generator, dim: int) -> Float32:
     few = rng.standard_normal((5, dim)).astype(np.float32)
     both = few[rng.integers(5, size=N + QUERIES)]
@@ -53,8 +60,8 @@ def _two_far_groups(rng: np.random.Generator, dim: int) -> Float32:
 
 
 TIED: dict[str, Callable[[np.random.Generator, int], Float32]] = {
-    "sparse": _sparse, "scaled": _scaled, "signed": _signed, "copies": _copies,
-    "two far groups": _two_far_groups,
+    "sparse": _sparse, "scaled": _scaled, "signed": _signed, "large": _large,
+    "copies": _copies, "two far groups": _two_far_groups,
 }
 
 
@@ -114,3 +121,25 @@ def test_few_rows_get_keys_one_by_one(kind: str, codes: str, rng: np.random.Gene
     assert stats.rows_rescored < QUERIES * N / 5
     if kind == "sparse":  # nothing is above 0, and rows of 0 with the smallest ids are found soon
         assert stats.rows_scanned < QUERIES * N * 0.8
+
+
+@pytest.mark.parametrize("rows_as", [np.float32, np.uint8, np.float16])
+@pytest.mark.parametrize("metric", core.METRICS)
+def test_whole_numbers_get_keys_in_float32(
+    metric: str, rows_as: type[np.generic], rng: np.random.Generator
+) -> None:
+    """One query over one-hot rows, nearly all of which tie: float32 tells them apart."""
+    rows = np.eye(24, dtype=np.float32)[rng.integers(24, size=N)]
+    queries = np.eye(24, dtype=np.float32)[:4] * [[1], [1], [3], [0.3]]
+    index = farann.Index(metric=metric)
+    index.add(rows.astype(rows_as))
+    index.build()
+    expected = reference.furthest(queries.astype(np.float32), rows, 10, metric)
+    for i, query in enumerate(queries.astype(np.float32)):
+        for _ in range(2):
+            hits, stats = index.search_furthest(query, 10, return_stats=True)
+            assert_array_equal(hits.ids, expected.ids[i])
+            assert_array_equal(hits.scores, expected.scores[i])
+        if metric == "l2" and rows_as is not np.float16 and i < 3:
+            # Those that passed before it was seen that nearly all do.
+            assert stats.rows_rescored < N / 5 and stats.float_products > 0.8 * N * 24

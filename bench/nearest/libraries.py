@@ -48,7 +48,8 @@ def _farann(cells: str | None) -> Library:
     return Library("farann" if cells is None else f"farann, cells={cells}", build, sweep)
 
 
-def _build_hnswlib(rows: Rows, metric: str, k: int) -> Any:
+def build_hnswlib(rows: Rows, metric: str, k: int) -> Any:
+    """A graph as in the examples of its documentation, the same each time."""
     import hnswlib
 
     graph = hnswlib.Index(space={"l2": "l2", "cosine": "cosine", "dot": "ip"}[metric],
@@ -116,7 +117,7 @@ def _sweep_faiss(made: Any, k: int) -> Iterator[tuple[str, Callable[[Rows], Ids]
 LIBRARIES: dict[str, Library] = {
     "farann": _farann(None),
     "farann-cells": _farann("auto"),
-    "hnswlib": Library("hnswlib, M=16", _build_hnswlib, _sweep_hnswlib),
+    "hnswlib": Library("hnswlib, M=16", build_hnswlib, _sweep_hnswlib),
     "scann": Library("ScaNN, tree + AH + reorder", _build_scann, _sweep_scann),
     "faiss": Library("faiss IVF, float32", _build_faiss, _sweep_faiss),
 }

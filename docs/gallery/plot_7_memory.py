@@ -5,6 +5,8 @@ Data larger than memory
 Rows can stay in their file while an index is built and searched. Memory holds their codes, a byte a number, or less.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/cards/diverse.svg"
+
 import tempfile
 from pathlib import Path
 

@@ -6,6 +6,8 @@ Searches release the GIL and any number of threads may search one index, so that
 one is of the standard library; with another framework the middle stays the same.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/logo-light.svg"
+
 import json
 import threading
 import urllib.error

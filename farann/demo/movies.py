@@ -74,9 +74,10 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
     summary = page.section(
         "All lists together", page.table(["films by", "liked", "disliked"], rows, numbers_from=1),
         page.paragraph("Of all films that a list names, those whose rating was held back. "
-                       "Most were never rated, so that nobody knows."))
+                       "Most were never rated, so that nobody knows. Below are the people who "
+                       "rated most of what their lists have."))
     sections = [summary, *(_person(films, feedback, lists, user)
-                           for user in _most_disliking(films, feedback))]
+                           for user in _best_known(films, feedback, lists))]
     page.write(output, "Films by likes and dislikes", films.about, sections)
     return True
 
@@ -133,10 +134,14 @@ def _count(films: Films, ids: Array, held_back: Array, kind: Array) -> int:
     return sum(int(np.isin(some, known).sum()) for some, known in zip(ids, rated, strict=True))
 
 
-def _most_disliking(films: Films, feedback: Feedback) -> Sequence[int]:
-    """People who dislike most, as there is most to see; a tie goes to the first."""
-    counts = np.bincount(films.users[feedback.disliked])
-    return [int(user) for user in np.argsort(-counts, kind="stable")[:PEOPLE]]
+def _best_known(films: Films, feedback: Feedback, lists: dict[str, Array]) -> Sequence[int]:
+    """People who rated most of what both lists have, as there is most to see; a tie goes to the
+    first."""
+    told = feedback.liked | feedback.disliked
+    rated = _by_person(films, (feedback.part == 2) & told)
+    counts = [sum(int(np.isin(ids[user], known).sum()) for ids in lists.values())
+              for user, known in enumerate(rated)]
+    return [int(user) for user in np.argsort(-np.array(counts), kind="stable")[:PEOPLE]]
 
 
 def _person(films: Films, feedback: Feedback, lists: dict[str, Array], user: int) -> str:

@@ -5,6 +5,7 @@ from libc.math cimport INFINITY, fabs, nextafter
 from libc.stdint cimport INT64_MAX, int64_t
 
 from farann.native.candidates cimport Candidates
+from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
@@ -47,6 +48,7 @@ cdef class KeyScan:
         """`may_decide`: the search is exact, for k rows, with vectors, and keys may be told."""
         cdef KeyScan self = KeyScan.__new__(KeyScan)
         self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
+        self.integer_keys = IntegerKeys.of(batch, candidates)
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
         return self
 
@@ -142,7 +144,13 @@ cdef class KeyScan:
         """Offer the keys of a block, row by row."""
         cdef double near = self.near_key(query)
         cdef int64_t i, n_near = 0
-        self.candidates.score_exactly(query, segment, start, n)
+        cdef farann_block block
+        if self.integer_keys.are_exact(query):
+            block = self.candidates.block_of(segment, start)
+            self.integer_keys.find(query, segment, start, n)
+            self.candidates.offer(query, n, &block, &query.filter)
+        else:
+            self.candidates.score_exactly(query, segment, start, n)
         for i in range(n):
             n_near += self.batch.sign * self.candidates.exact_keys[i] > near
         self.batch.n_near += n_near

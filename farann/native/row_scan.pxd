@@ -36,6 +36,7 @@ cdef class ExactScan(RowScan):
 
 cdef class RowMajorScan(RowScan):
     cdef float *scores  # of a block
+    cdef double square_bound  # what |y|^2 of no row of the base is above; -1: not known
 
     cdef void scan_row_major(self, int64_t i, const Segment *segment, int64_t start,
                              int64_t n) noexcept nogil

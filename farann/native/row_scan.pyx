@@ -152,8 +152,11 @@ cdef class RowMajorScan(RowScan):
     """Scores rows where they lie, for few queries: what bounds the speed is reading the rows."""
 
     cdef set_up(self, QueryBatch batch, Candidates candidates, KeyScan key_scan):
+        cdef Codes codes = batch.snapshot.codes
         RowScan.set_up(self, batch, candidates, key_scan)
-        self.rows_a_key = ROW_MAJOR_A_KEY
+        self.rows_a_key, self.square_bound = ROW_MAJOR_A_KEY, -1.0
+        if batch.metric == FARANN_DOT and codes is not None and codes.outliers.shape[0] == 0:
+            self.square_bound = codes.bounds.norm * codes.bounds.norm
         self.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
 
     cdef void take_query(self, int64_t i) noexcept nogil:
@@ -181,14 +184,21 @@ cdef class RowMajorScan(RowScan):
         cdef farann_block block = self.candidates.block_of(segment, start)
         cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef int64_t before = query.candidates.count, j
+        # Where codes have told how long rows are, squares need not be summed.
+        cdef bint bounded = self.square_bound >= 0.0 and (
+            segment.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
         cdef double slack
         kernels.score_rows_f32(
             rows.rows, rows.positions, n, self.batch.dim,
             &self.batch.snapshot.padded_centre[0], self.query_vectors + i * padded(self.batch.dim),
-            self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores, norms)
-        slack = farann_query_slack_row_major(&query.prepared, self.batch.packing.normalized, norms[0],
-                                           norms[1])
+            self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
+            NULL if bounded else norms)
+        if bounded:
+            slack = farann_query_slack(&query.prepared, self.square_bound)
+        else:
+            slack = farann_query_slack_row_major(
+                &query.prepared, self.batch.packing.normalized, norms[0], norms[1])
         if slack < 0.0:
             self.candidates.score_exactly(query, segment, start, n)
             return

@@ -11,6 +11,10 @@ cdef enum:
     FEW_BEST = 128
 
 
+cdef enum:
+    NOT_LOOKED_FOR = -2
+
+
 cdef struct Segment:
     const uint8_t *rows  # of the type that the snapshot has
     int64_t first  # slot of its first row
@@ -27,6 +31,7 @@ cdef class Snapshot:
     cdef const farann_kernels *kernels
     cdef farann_metric metric
     cdef Codes codes
+    cdef int64_t largest_integer  # of all rows, see `largest_integer`
     cdef readonly dict code_trials  # what came of codes so far, by kinds of searches
     cdef readonly Codes added
     cdef Partitions partitions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Set
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,22 +13,13 @@ from farann import _core
 from farann._types import BoolArray, Int32Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.contract.strings import are_strings
-from farann.runtime.cost import COSTS
+from farann.search.allowed_rows import Rows, Singles
 from farann.store import asked_ids
 from farann.store.asked_ids import Checked
-from farann.store.groups import to_labels
+from farann.store.groups import GroupLabels, Groups, to_labels
 from farann.store.ids import distinct
 from farann.store.store import Store, View
 
-# Allowed rows are either listed, and each query scores those alone as float32, or marked in a
-# mask: queries scan the codes of all rows, and pass over those that are not marked. A row of a
-# list costs so many nanoseconds to fetch from anywhere in memory, and so many for each coordinate
-# to read and pack it; a code costs so many a coordinate to read. Scoring comes to these for each
-# query. Measured on the machine of `cost.COSTS`, with 1 to 1,000 queries in 50 and 512 dimensions.
-# Approximate searches know masks alone.
-_FETCH = 40.0
-_LISTED_COORDINATE = 0.8
-_CODED_COORDINATE = 0.05
 # Ids that are fewer than one in so many rows are sorted; more are marked without sorting.
 _SORTED_BELOW = 16
 # Of fewer rows than one in so many all searches are exact.
@@ -39,16 +30,13 @@ _MOST_LISTED = 1 << 20
 # Of what is known of all rows nothing is expected of those outside a group with one in so many.
 _LEFT_OUT = 16
 
-# Searches for single queries, by instruction-set level, k and recall.
-Singles: TypeAlias = dict[tuple[str, int, float | None], _core.SingleSearch]
-
 
 class Filter:
     """Rows that searches of an index may find, prepared once; made by `Index.filter`.
 
-    Give it to searches as ``allowed``. It holds ids, so it may be kept while the index changes:
-    searches find what they would find if they were given these ids. The first search after a
-    change looks them up again.
+    Give it to searches as ``allowed``. It holds ids and labels of groups, so it may be kept while
+    the index changes: searches find what they would find if they were given these. The first search
+    after a change looks them up again.
 
     Any number of threads may use a filter at once.
 
@@ -63,16 +51,20 @@ class Filter:
            [0, 1]])
     """
 
-    def __init__(self, index: object, allowed: Checked | None, exclude: Checked | None) -> None:
+    def __init__(self, index: object, allowed: Checked | None, exclude: Checked | None,
+                 groups: GroupLabels | None = None, *, outside: bool = False) -> None:
         self._index, self._allowed, self._exclude = index, allowed, exclude
+        self._groups, self._outside = groups, outside
         # By the store that they were looked up in; two threads may do so, and either is good.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
         def number(ids: Checked | None, otherwise: str) -> str:
             return otherwise if ids is None else f"{asked_ids.count(ids):,} ids"
+        groups = "" if self._groups is None else (
+            f", {'outside' if self._outside else 'within'} {len(self._groups):,} groups")
         return (f"<farann.Filter: allowed {number(self._allowed, 'all')}, "
-                f"excluded {number(self._exclude, 'none')}>")
+                f"excluded {number(self._exclude, 'none')}{groups}>")
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Filter belongs to its index and can't be pickled or copied; make "
@@ -93,75 +85,25 @@ class Filter:
     def _looked_up(self, store: Store) -> Rows:
         allowed, exclude = (None if ids is None else asked_ids.numbers(store, ids)
                             for ids in (self._allowed, self._exclude))
-        if exclude is None:
+        if self._groups is None and exclude is None:
             assert allowed is not None
             return rows_of_ids(store, allowed)
-        mask = store.ids.marked(exclude) ^ np.uint8(1)
+        mask = np.ones(store.n_slots, np.uint8)
+        if exclude is not None:
+            mask = store.ids.marked(exclude) ^ np.uint8(1)
         if allowed is not None:
             mask &= store.ids.marked(allowed)
+        if self._groups is not None:
+            mask &= self._in_groups(store, self._groups)
         return Rows(store, mask=_living(store, mask))
 
-
-class Rows:
-    """Allowed rows of a store, as a mask of its slots or as a list of them; each makes the other.
-
-    The filters that are made of them are kept, and of a `Filter` what answers single queries.
-    """
-
-    def __init__(self, store: Store, *, mask: UInt8Array | None = None,
-                 slots: Int64Array | None = None) -> None:
-        self._mask, self._slots = mask, slots
-        if slots is not None:
-            self.count = len(slots)
-        else:
-            assert mask is not None
-            self.count = int(np.count_nonzero(mask.view(np.bool_)))
-        self._n_slots = store.n_slots
-        self._by_mask: _core.Filter | None = None
-        self._by_list: _core.Filter | None = None
-        self.singles: Singles | None = None
-
-    def mask(self) -> UInt8Array:
-        """A byte for each slot, 1 for the rows."""
-        if self._mask is not None:
-            return self._mask
-        assert self._slots is not None
-        mask = np.zeros(self._n_slots, np.uint8)
-        mask[self._slots] = 1
-        return mask
-
-    def slots(self) -> Int64Array:
-        """The slots of the rows, ascending."""
-        if self._slots is not None:
-            return self._slots
-        assert self._mask is not None
-        return np.flatnonzero(self._mask.view(np.bool_)).astype(np.int64, copy=False)
-
-    def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
-        """The rows as the core searches them for so many queries with least work."""
-        if exact and _list_pays(store, view, self.count, n_queries):
-            if self._by_list is None:
-                self._by_list = _core.Filter(view.snapshot, slots=self.slots())
-            return self._by_list
-        if self._by_mask is None:
-            share = self.count / max(self._n_slots, 1)
-            self._by_mask = _core.Filter(view.snapshot, self.mask(), share=share)
-        return self._by_mask
-
-
-def _list_pays(store: Store, view: View, count: int, n_queries: int) -> bool:
-    """Whether so many rows are better listed; where there are no vectors they can't be."""
-    if store.n_coded is not None:
-        return False
-    costs = COSTS[view.snapshot.isa]
-    listed = store.dim * (_LISTED_COORDINATE + n_queries * costs.float_product)
-    if store.codes is None:
-        scanned = listed
-    else:
-        # The coordinates that a scan of all rows goes along.
-        n_coded = store.n_directions or store.n_axes or store.dim
-        scanned = n_coded * (_CODED_COORDINATE + n_queries * costs.code_product)
-    return count * (_FETCH + listed) < store.n_slots * scanned
+    def _in_groups(self, store: Store, labels: GroupLabels) -> UInt8Array:
+        """A byte for each slot, 1 for the rows that groups let pass."""
+        name = "outside" if self._outside else "within"
+        numbers = _groups_of(store, name).numbers_of(name, labels)
+        groups = np.full(len(_groups_of(store, name)), self._outside, np.uint8)
+        groups[numbers[numbers >= 0]] ^= np.uint8(1)
+        return groups[_groups_of(store, name).by_slot()]
 
 
 class RowFilters(NamedTuple):
@@ -286,12 +228,16 @@ def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64
     if len(checked) != n_queries and not for_all:
         raise ValueError(f"{name}: expected a label, or one for each of {n_queries} queries, got "
                          f"{len(checked)}")
-    if store.groups is None:
-        if store.n_slots:
-            raise ValueError(f"{name}: the index has no groups; give them to add, as groups=")
+    if store.groups is None and not store.n_slots:
         return np.full(n_queries, -1, np.int64)
-    numbers = store.groups.numbers_of(name, checked)
+    numbers = _groups_of(store, name).numbers_of(name, checked)
     return np.repeat(numbers, n_queries) if for_all else numbers
+
+
+def _groups_of(store: Store, name: str) -> Groups:
+    if store.groups is None:
+        raise ValueError(f"{name}: the index has no groups; give them to add, as groups=")
+    return store.groups
 
 
 def _rows_within(store: Store, number: int, allowed: UInt8Array | None) -> Rows:
@@ -334,10 +280,11 @@ def _without(store: Store, rows: Rows | None, ids: Int64Array) -> Rows:
     return Rows(store, mask=mask if rows is None else mask & rows.mask())
 
 
-def prepared(index: object, store: Store | None, allowed: Any, exclude: Any) -> Filter:
+def prepared(index: object, store: Store | None, given: Filtering) -> Filter:
     """Check the arguments of `Index.filter`."""
-    if allowed is None and exclude is None:
-        raise ValueError("filter: expected allowed, exclude or both, got neither")
+    exclude, allowed, within, outside = given
+    if given.is_open:
+        raise ValueError("filter: expected allowed, exclude, within or outside, got none of them")
     ids: Checked | None = None
     out: Checked | None = None
     if allowed is not None:
@@ -347,7 +294,15 @@ def prepared(index: object, store: Store | None, allowed: Any, exclude: Any) -> 
                                  else store.live_ids()[mask])
     if exclude is not None:
         out = asked_ids.checked(store, "exclude", exclude, padding=True)
-    return Filter(index, ids, out)
+    if within is None and outside is None:
+        return Filter(index, ids, out)
+    if within is not None and outside is not None:
+        raise ValueError("within: expected at most one of within and outside, got both")
+    name, labels = ("outside", outside) if within is None else ("within", within)
+    made = Filter(index, ids, out, to_labels(name, labels), outside=within is None)
+    if store is not None:
+        made._rows_of(store)  # labels of the other kind are refused here
+    return made
 
 
 def _allowed(store: Store | None, allowed: Any) -> tuple[BoolArray | None, Checked]:

@@ -21,7 +21,8 @@ class Lookups(Asking):
 
     __slots__ = ()
 
-    def filter(self, *, allowed: Any = None, exclude: Any = None) -> Filter:
+    def filter(self, *, allowed: Any = None, exclude: Any = None, within: Any = None,
+               outside: Any = None) -> Filter:
         """Prepare which rows searches may find, for use in many of them.
 
         Parameters
@@ -32,6 +33,10 @@ class Lookups(Asking):
             that are added later, too.
         exclude : array_like of int or str (m,), optional
             Ids to leave out, for all queries.
+        within : label, or array_like of labels (m,), optional
+            The only groups whose rows may be found, those that are added later, too.
+        outside : label, or array_like of labels (m,), optional
+            Groups whose rows are left out. At most one of both is given.
 
         Returns
         -------
@@ -41,7 +46,8 @@ class Lookups(Asking):
         Raises
         ------
         ValueError, TypeError
-            Without arguments, or for a filter of the wrong shape or type.
+            Without arguments, for a filter of the wrong shape or type, or for groups where the
+            index has none.
 
         Notes
         -----
@@ -61,7 +67,8 @@ class Lookups(Asking):
         >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
         array([3])
         """
-        return filters.prepared(self, self._store, allowed, exclude)
+        return filters.prepared(self, self._store,
+                                filters.Filtering(exclude, allowed, within, outside))
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:

@@ -1,33 +1,35 @@
 /* Scores of rows as they are, row after row, for one query. Included by all-inl.h. */
 
+/* What is summed of rows: of `normalized` ones, of centred ones, of these without |y|^2. */
+enum row_sums { SUMS_AS_THEY_ARE, SUMS_CENTRED, SUMS_OF_PRODUCTS };
+
 /* Add one vector of coordinates x of a row to <query_vector, y> and |y|^2; `normalized` rows have no
    centre. */
-WORD void score_step(const int normalized, f32v x, f32v centre, f32v query_vector, f32v *product,
-                     f32v *square) {
-    const f32v y = normalized ? x : f32_sub(x, centre);
+WORD void score_step(const enum row_sums sums, f32v x, f32v centre, f32v query_vector,
+                     f32v *product, f32v *square) {
+    const f32v y = sums == SUMS_AS_THEY_ARE ? x : f32_sub(x, centre);
     *product = f32_fma(query_vector, y, *product);
-    *square = f32_fma(y, y, *square);
+    if (sums != SUMS_OF_PRODUCTS) *square = f32_fma(y, y, *square);
 }
 
 /* Four rows side by side, whose sums don't wait for each other; short ones fill no vector. */
-WORD void score_four(const int normalized, const int are_short, const float *const *row,
+WORD void score_four(const enum row_sums sums, const int are_short, const float *const *row,
                      int64_t dim, const float *centre, const float *query_vector, f32v *products,
                      f32v *squares) {
     f32v product[4], square[4];
     /* Sums of tiny numbers take a hundred cycles where they are denormal; docs/how-it-works. */
-    const f32v start = f32_set1(normalized ? 0x1p-120f : 0.0f);
+    const f32v start = f32_set1(sums == SUMS_AS_THEY_ARE ? 0x1p-120f : 0.0f);
     int64_t j = 0;
     for (int r = 0; r < 4; r++) product[r] = square[r] = start;
     for (; !are_short && j + F32_LANES <= dim; j += F32_LANES) {
         const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++)
-            score_step(normalized, f32_load(row[r] + j), c, w, &product[r], &square[r]);
+            score_step(sums, f32_load(row[r] + j), c, w, &product[r], &square[r]);
     }
     if (are_short || j < dim) {
         const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++)
-            score_step(normalized, f32_load_first(row[r] + j, dim - j), c, w, &product[r],
-                       &square[r]);
+            score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r], &square[r]);
     }
     *products = f32_sums_of_four(product);
     *squares = f32_sums_of_four(square);
@@ -72,7 +74,7 @@ WORD void prefetch_later(const float *rows, const int64_t *positions, int64_t fi
 }
 
 /* n >= F32_LANES rows, so many at once: to add up lanes is the dearest part of short rows. */
-WORD void score_rows(const int normalized, const int are_short, const float *rows,
+WORD void score_rows(const enum row_sums sums, const int are_short, const float *rows,
                      const int64_t *positions, int64_t n, int64_t dim, const float *centre,
                      const float *query_vector, float bias_sign, float *scores, float *norms) {
     enum { AHEAD = 8, FOURS = F32_LANES / 4 };
@@ -90,17 +92,22 @@ WORD void score_rows(const int normalized, const int are_short, const float *row
             for (int r = 0; r < 4; r++)
                 row[r] = rows + (positions ? positions[first + r] : first + r) * dim;
             prefetch_later(rows, positions, first, n, dim);
-            score_four(normalized, are_short, row, dim, centre, query_vector, &products[f],
-                       &squares[f]);
+            score_four(sums, are_short, row, dim, centre, query_vector, &products[f], &squares[f]);
         }
-        const f32v product = f32_join_fours(products), square = f32_join_fours(squares);
-        f32_store(scores + i, normalized ? f32_div(product, f32_sqrt(square))
-                                         : f32_fma(f32_set1(bias_sign), square, product));
+        const f32v product = f32_join_fours(products);
+        if (sums == SUMS_OF_PRODUCTS) {
+            f32_store(scores + i, product);
+            continue;
+        }
+        const f32v square = f32_join_fours(squares);
+        f32_store(scores + i, sums == SUMS_AS_THEY_ARE
+                                  ? f32_div(product, f32_sqrt(square))
+                                  : f32_fma(f32_set1(bias_sign), square, product));
         range.smallest = f32_min(square, range.smallest);
         range.largest = f32_max(square, range.largest);
         range.sum = f32_add(range.sum, square);
     }
-    write_norms(&range, norms);
+    if (sums != SUMS_OF_PRODUCTS) write_norms(&range, norms);
 }
 
 KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
@@ -116,13 +123,18 @@ KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, i
         }
         positions = repeated, n = F32_LANES, to = all;
     }
+#define SCORE(sums, are_short)                                                                       \
+    score_rows(sums, are_short, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms)
     if (normalized && dim <= F32_LANES)
-        score_rows(1, 1, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+        SCORE(SUMS_AS_THEY_ARE, 1);
     else if (normalized)
-        score_rows(1, 0, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+        SCORE(SUMS_AS_THEY_ARE, 0);
+    else if (!norms)
+        SCORE(SUMS_OF_PRODUCTS, 0);
     else if (dim <= F32_LANES)
-        score_rows(0, 1, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+        SCORE(SUMS_CENTRED, 1);
     else
-        score_rows(0, 0, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms);
+        SCORE(SUMS_CENTRED, 0);
+#undef SCORE
     if (few) memcpy(scores, all, (size_t)few * sizeof *all);
 }

@@ -113,6 +113,13 @@ void rows_as_they_lie(void) {
         int any_nan = 0;
         levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, centre, weights,
                                       unit, sign, scores, norms);
+        if (!unit && sign == 0.0f) { /* without squares scores are the same */
+            float *alone = NEW(float, n);
+            levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, centre,
+                                          weights, 0, 0.0f, alone, NULL);
+            for (int64_t i = 0; i < n; i++)
+                CHECK(alone[i] == scores[i] || (alone[i] != alone[i] && scores[i] != scores[i]));
+        }
         for (int64_t i = 0; i < n; i++) {
             float product = 0.0f, squares = 0.0f;
             for (int64_t j = 0; j < dim; j++) {
