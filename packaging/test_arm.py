@@ -32,6 +32,8 @@ CPUS = {
     "max,sve=off": ["scalar", "neon", "dotprod", "i8mm"],
 }
 OF_LEVELS = ("kernels", "few_rows")
+# Those that start further processes are left out: the system can't run programs for ARM by itself.
+STARTING = "test_files.py::TestCrashes"
 OTHERS = ("ties", "files", "approximate", "exact")
 
 
@@ -116,7 +118,8 @@ def test(cpu: str, levels: list[str], names: Sequence[str]) -> int:
         print(f"the levels should be {levels}")
         return 1
     return subprocess.run(emulated(cpu, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                                   "--one-level", *(f"tests/test_{name}.py" for name in names)),
+                                   "--one-level", f"--deselect=tests/{STARTING}",
+                                   *(f"tests/test_{name}.py" for name in names)),
                           cwd=where, env=env).returncode
 
 

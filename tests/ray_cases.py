@@ -213,7 +213,7 @@ def test_a_node_that_dies(nodes: Nodes, uri: str, one: farann.Index, queries: Fl
 
 def test_a_build_whose_worker_is_killed(uri: str, rows: Float32, tmp_path: Path) -> None:
     where, mark = str(tmp_path / "index"), tmp_path / "killed"
-    plan = sharding.to_plan(N, 450, "cosine", "int8", None, None, None, None)
+    plan = sharding.to_plan(N, 450, "cosine", "int8", None, (None, None, None), None)
     plan.begin(Storage(where))
 
     @ray.remote(num_cpus=0.1)
@@ -223,7 +223,7 @@ def test_a_build_whose_worker_is_killed(uri: str, rows: Float32, tmp_path: Path)
                 if start == 700 and not mark.exists():
                     mark.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
-                yield rows[start : start + 50], None
+                yield rows[start : start + 50], None, None
 
         return sharding.build_shard(where, number, blocks(), plan, None)
 
@@ -242,14 +242,17 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
 
     ids = np.arange(5000, 5000 + N)[::-1].copy()
     table = pyarrow.table({"v": pyarrow.array(rows.tolist(), pyarrow.list_(pyarrow.float32())),
-                           "item": ids})
-    manifest = build(ray.data.from_arrow(table), "v", id_column="item", metric="cosine",
-                     uri=tmp_path / "index", rows_per_shard=600, ray_remote_args=ARGS)
+                           "item": ids, "class": ids % 5})
+    manifest = build(ray.data.from_arrow(table), "v", id_column="item", group_column="class",
+                     metric="cosine", uri=tmp_path / "index", rows_per_shard=600,
+                     ray_remote_args=ARGS)
     assert [(shard.rows, shard.first_id, shard.last_id) for shard in manifest.shards] == [
         (450, 5450, 5899), (450, 5000, 5449)]
     same = farann.Index(DIM, "cosine")
-    same.add(rows, ids)
+    same.add(rows, ids, groups=ids % 5)
     with Cluster(tmp_path / "index", ray_remote_args=ARGS) as other:
+        assert_same(other.search_nearest(queries, 9, outside=np.arange(len(queries)) % 5),
+                    same.search_nearest(queries, 9, outside=np.arange(len(queries)) % 5))
         assert_same(other.search_furthest(queries, 20), same.search_furthest(queries, 20))
     asked = ray.data.from_items(
         [{"q": query, "n": i} for i, query in enumerate(queries)])

@@ -42,12 +42,14 @@ class PlainCluster(Gathering):
 
 
 def built(uri: str, rows: Float32, metric: str, rows_per_shard: int = 250,
-          ids: Any = None, sample: Float32 | None = None) -> Manifest:
+          ids: Any = None, sample: Float32 | None = None, groups: Any = None) -> Manifest:
     """Build shards of rows in this process."""
-    plan = sharding.to_plan(len(rows), rows_per_shard, metric, "int8", None, None, None, sample)
+    columns = None, None, None if groups is None else "group"
+    plan = sharding.to_plan(len(rows), rows_per_shard, metric, "int8", None, columns, sample)
     plan.begin(Storage(uri))
     records = [sharding.build_shard(
-        uri, number, [(rows[start:stop], None if ids is None else ids[start:stop])], plan, sample)
+        uri, number, [(rows[start:stop], None if ids is None else ids[start:stop],
+                       None if groups is None else groups[start:stop])], plan, sample)
         for number, (start, stop) in enumerate(pairwise(plan.bounds))]
     return sharding.finish(uri, plan, records, sample)
 

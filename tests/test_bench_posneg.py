@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from bench import __main__ as command
 from bench import fetch
 from bench.fetch import Unavailable
-from bench.posneg import dislikes, feedback, methods, models, report, run, scale, sets
+from bench.posneg import dislikes, feedback, methods, models, others, report, run, scale, sets
 from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
 from bench.posneg.sources import SOURCES
 from farann import metrics
@@ -216,6 +217,35 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
     assert str(tmp_path / "posneg.md") in capsys.readouterr().out
 
 
+def test_first_ratings_by_time() -> None:
+    ratings = tiny(users=5, items=20, each=10)
+    when = np.random.default_rng(3).permutation(len(ratings.users)).astype(float)
+    timed = dataclasses.replace(ratings, times=when)
+    first = timed.until(0.5)
+    assert first.shape == ratings.shape and (np.bincount(first.users) == 5).all()
+    for user in range(5):
+        assert first.times is not None
+        expected = np.sort(when[ratings.users == user])[:5]
+        np.testing.assert_array_equal(np.sort(first.times[first.users == user]), expected)
+
+
+@pytest.mark.parametrize("users", [30, 80])
+def test_items_are_told_by_other_items(users: int) -> None:
+    ratings = tiny(users=users, items=60, each=20)
+    rated = np.zeros(ratings.shape)
+    rated[ratings.users, ratings.items] = ratings.labels
+    known = ratings.labels != 0
+    left, right = models.item_regression(ratings.users[known], ratings.items[known],
+                                         ratings.labels[known] > 0, ratings.shape, dim=60)
+    # Ridge regressions of each column by the others, one by one.
+    expected = np.zeros(ratings.shape)
+    for item in range(60):
+        others_ = np.delete(rated, item, axis=1)
+        expected[:, item] = others_ @ np.linalg.solve(
+            others_.T @ others_ + 100 * np.eye(59), others_.T @ rated[:, item])
+    np.testing.assert_allclose(left @ right.T, expected, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:models left out")
 def test_fusions_against_single_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                        capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,10 +258,11 @@ def test_fusions_against_single_models(tmp_path: Path, monkeypatch: pytest.Monke
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(run, "load", load)
-    monkeypatch.setattr(sets, "import_module", lacking)
+    monkeypatch.setattr(others, "import_module", lacking)
     out = tmp_path / "posneg.jsonl"
-    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--only", "sets", "--seeds", "1", "--data",
-                                     "filmtrust,senate", "--out", str(out)])
+    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--only", "sets", "--seeds", "1",
+                                     "--models", "MF", "--data", "filmtrust,senate",
+                                     "--out", str(out)])
     assert command.main() == 0
     assert "left out: cornac's factorization: No module named" in capsys.readouterr().err
     lines = {line["method"]: line for line in map(json.loads, out.read_text().splitlines())
@@ -283,6 +314,8 @@ def test_scale_on_a_small_shop(tmp_path: Path) -> None:
     assert line["agreement"] > 0.99
     assert len(table) == 4 + len(line["rows"])
     assert line["rows"][0]["ratio"] == 1.0
+    table = scale.fits(tmp_path / "scale.jsonl", ["posneg", "--scale"], shop)
+    assert any(row.startswith("| FusionRanker |") for row in table)
 
 
 def test_errors_of_the_command(monkeypatch: pytest.MonkeyPatch,

@@ -71,9 +71,9 @@ def test_two_clients_change_one_index(tmp_path: Path, rng: np.random.Generator) 
     assert np.concatenate(added).tolist() == list(range(40, 52))
     # A call that is sent again, as its worker died after the change was written, changes nothing.
     growing = first.shards[-1]
-    assert growing.record(None, rows, "token")[0] == 4
+    assert growing.record(None, rows, None, "token")[0] == 4
     for client in (growing, PlainCluster(uri).shards[-1]):
-        assert client.record(None, rows, "token")[0] == 4
+        assert client.record(None, rows, None, "token")[0] == 4
     for bad, error in (({"ids": [5, 60, 61, 62]}, ValueError), ({"ids": [60]}, ValueError),
                        ({"ids": [60, 60, 61, 62]}, ValueError), ({"ids": [52, 60, 61, 62]},
                                                                  ValueError)):
@@ -105,17 +105,60 @@ def test_string_ids_and_a_file_system_without_files(rng: np.random.Generator) ->
         cluster.select_diverse(3)
 
 
+@pytest.mark.parametrize("kind", ["integers", "strings"])
+def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    rows, uri = hostile(rng, 300, "cosine"), str(tmp_path)
+    numbers = rng.integers(0, 7, 310)
+    numbers[:100] %= 3  # others are in no row of the first shard
+    labels = numbers if kind == "integers" else np.array([f"g{i}" for i in numbers], object)
+    assert built(uri, rows, "cosine", 100, groups=labels[:300]).grouped
+    cluster, one = PlainCluster(uri), farann.Index(DIM, "cosine")
+    one.add(rows, groups=labels[:300])
+    queries, own = rows[:12] + np.float32(0.1), labels[200:212]
+    none_of_them = 99 if kind == "integers" else "99"
+
+    def assert_groups(client: PlainCluster) -> None:
+        for search in ("search_furthest", "search_nearest"):
+            for filters in ({"within": own}, {"outside": own}, {"within": labels[0]},
+                            {"outside": own, "exclude": [1, 2]}, {"within": none_of_them}):
+                assert_same(getattr(client, search)(queries, 9, **filters),
+                            getattr(one, search)(queries, 9, **filters))
+        for got, wanted in zip(client.search_beyond(queries, 0.2, outside=own),
+                               one.search_beyond(queries, 0.2, outside=own), strict=True):
+            assert_array_equal(got, wanted)
+
+    assert_groups(cluster)
+    cluster.remove([5])
+    one.remove(5)
+    assert_groups(cluster)  # also the shard of added rows is asked, which has none
+    for bad in (None, labels[:9]):
+        with pytest.raises(ValueError, match="groups: expected 10 labels"):
+            cluster.add(rows[:10], groups=bad)
+    assert_array_equal(cluster.add(rows[:10], groups=labels[300:]),
+                       one.add(rows[:10], groups=labels[300:]))
+    for client in (cluster, PlainCluster(uri)):
+        assert_groups(client)
+    built(str(tmp_path / "without"), rows, "cosine", 100)
+    without = PlainCluster(str(tmp_path / "without"))
+    with pytest.raises(ValueError, match="built without"):
+        without.add(rows[:1], groups=[1])
+    with pytest.raises(ValueError, match="groups"):
+        without.search_furthest(queries, 3, within=own)
+
+
 def clustered(rng: np.random.Generator, n: int) -> Any:
     middles = rng.standard_normal((20, DIM), dtype=np.float32)
     return middles[rng.integers(0, 20, n)] + np.float32(0.3) * rng.standard_normal(
         (n, DIM), dtype=np.float32)
 
 
-@pytest.mark.parametrize("kind", ["search_furthest", "search_nearest"])
-def test_recall_of_merged_answers(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("kind", "metric"), [
+    ("search_furthest", "dot"), ("search_nearest", "dot"), ("search_nearest", "l2")])
+def test_recall_of_merged_answers(kind: str, metric: str, tmp_path: Path,
+                                  rng: np.random.Generator) -> None:
     rows = clustered(rng, 6000)
     sample, queries = rows[::3] + np.float32(0.01), rows[1::20]
-    built(str(tmp_path), rows, "dot", 1000, sample=sample)
+    built(str(tmp_path), rows, metric, 1000, sample=sample)
     cluster = PlainCluster(str(tmp_path))
     cluster.add(rows[:9])
     wanted = getattr(cluster, kind)(queries, 10)
@@ -380,9 +423,9 @@ def blocks(start, stop):
     for at in range(start, stop, 5):
         if at == 45:
             os.kill(os.getpid(), 9)
-        yield rows[at : at + 5], None
+        yield rows[at : at + 5], None, None
 
-plan = sharding.to_plan(len(rows), 20, "l2", "int8", None, None, None, None)
+plan = sharding.to_plan(len(rows), 20, "l2", "int8", None, (None, None, None), None)
 plan.begin(Storage(uri))
 for number, bounds in enumerate(pairwise(plan.bounds)):
     sharding.build_shard(uri, number, blocks(*bounds), plan, None)
@@ -432,7 +475,7 @@ def test_vector_files_cut_anywhere(tmp_path: Path, rng: np.random.Generator) -> 
     for file, part in zip(files, np.split(rows, [20, 21]), strict=True):
         farann.vectors.write_vectors(file, part)
     for first, end in ((0, 53), (0, 20), (19, 22), (20, 21), (21, 53), (50, 51)):
-        parts = [part for part, _ in sharding.blocks_of_files(files, counts, first, end)]
+        parts = [part for part, _, _ in sharding.blocks_of_files(files, counts, first, end)]
         assert_array_equal(np.concatenate(parts), rows[first:end])
 
 

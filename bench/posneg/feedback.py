@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ class Ratings:
         1 liked, -1 disliked, 0 neither.
     times : float64 (n,), optional
         When; a split is then by time.
+    size : tuple of int, optional
+        Number of users and of items, if there are more than are rated.
     """
 
     title: str
@@ -39,22 +42,38 @@ class Ratings:
     items: Ints
     labels: Ints
     times: NDArray[np.float64] | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of users and of items."""
-        return int(self.users.max()) + 1, int(self.items.max()) + 1
+        return self.size or (int(self.users.max()) + 1, int(self.items.max()) + 1)
 
-    def split(self, seed: int) -> Ints:
-        """TRAIN, CALIBRATION or TEST for each rating of a user: by time, or else at random."""
-        random = np.random.default_rng(seed)
+    def some(self, which: NDArray[Any]) -> Ratings:
+        """Some of the ratings, of as many users and items."""
+        return replace(self, users=self.users[which], items=self.items[which],
+                       labels=self.labels[which], size=self.shape,
+                       times=None if self.times is None else self.times[which])
+
+    def until(self, share: float) -> Ratings:
+        """Each user's first ratings by time."""
+        assert self.times is not None
+        return self.some(self._shares(np.random.default_rng(0)) < share)
+
+    def _shares(self, random: np.random.Generator) -> NDArray[np.float64]:
+        """How much of a user's ratings stands before each: by time, or else at random."""
         order = np.lexsort((random.random(len(self.users)),
                             *(() if self.times is None else (self.times,)), self.users))
         users = self.users[order]
         rank = np.arange(len(users)) - np.searchsorted(users, users)
-        share = (rank + 0.5) / np.bincount(users)[users]
-        part = np.empty(len(users), np.int64)
-        part[order] = np.digitize(share, np.cumsum(_SHARES))
+        share = np.empty(len(users))
+        share[order] = (rank + 0.5) / np.bincount(users)[users]
+        return share
+
+    def split(self, seed: int) -> Ints:
+        """TRAIN, CALIBRATION or TEST for each rating of a user: by time, or else at random."""
+        share = self._shares(np.random.default_rng(seed))
+        part: Ints = np.digitize(share, np.cumsum(_SHARES))
         return part
 
 

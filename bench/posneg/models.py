@@ -19,7 +19,7 @@ from farann.adapters.posneg.factorization import least_squares
 
 from ..fetch import Unavailable
 from ..run import ROOT
-from .feedback import Ratings
+from .feedback import Ints, Ratings
 
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -95,6 +95,28 @@ def logistic(ratings: Ratings, which: NDArray[np.bool_], seed: int) -> Embedding
     """A signed logistic factorization of both kinds of feedback."""
     return factorization.logistic(ratings.users[which], ratings.items[which],
                                   ratings.labels[which] > 0, ratings.shape, seed)
+
+
+def item_regression(users: Ints, items: Ints, liked: NDArray[np.bool_], shape: tuple[int, int], *,
+                    penalty: float = 100.0, dim: int = 64) -> Embeddings:
+    """Each item's labels (1 and -1) by those of all other items, in the best `dim` dimensions.
+
+    Ridge regression without an item's own label: Steck, "Embarrassingly shallow autoencoders for
+    sparse data" (WWW 2019), by the smaller of both Gram matrices.
+    """
+    rated = np.zeros(shape)
+    rated[users, items] = np.where(liked, 1.0, -1.0)
+    if shape[0] < shape[1]:
+        pulled = np.linalg.solve(rated @ rated.T + penalty * np.eye(shape[0]), rated)
+        diagonal = (1.0 - (rated * pulled).sum(axis=0)) / penalty
+    else:
+        inverse = np.linalg.inv(rated.T @ rated + penalty * np.eye(shape[1]))
+        pulled, diagonal = rated @ inverse, np.diag(inverse)
+    scores = rated - pulled / diagonal
+    wide = shape[0] < shape[1]
+    vectors = np.linalg.eigh(scores @ scores.T if wide else scores.T @ scores)[1][:, -dim:]
+    left, right = (vectors, scores.T @ vectors) if wide else (scores @ vectors, vectors)
+    return left.astype(np.float32), right.astype(np.float32)
 
 
 def biases(ratings: Ratings, which: NDArray[np.bool_]) -> Wide:

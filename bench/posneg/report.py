@@ -95,16 +95,19 @@ def tables(lines: list[Record]) -> list[str]:
 def _sets(lines: list[Record]) -> list[str]:
     """Fusions against single models: one table a set."""
     text: list[str] = []
-    for dataset in dict.fromkeys(line["dataset"] for line in lines):
-        mine = {line["method"]: line for line in lines if line["dataset"] == dataset}
+    for dataset, model in dict.fromkeys((line["dataset"], line["model"]) for line in lines):
+        mine = {line["method"]: line for line in lines
+                if (line["dataset"], line["model"]) == (dataset, model)}
         first = next(iter(mine.values()))
-        text += [f"### {first['title']}", "",
+        text += [f"### {first['title']}, {model}", "",
                  f"{first['likes']:,} likes, {first['dislikes']:,} dislikes, {first['neutral']:,} "
                  f"neutral left out; {first['splits']} splits; the best signed model is "
                  f"{first['best']}.", "",
-                 "| items shown | AUC | against the best signed | disliked@10 | against the best "
-                 "signed | relative to positive only | way to the oracle | nDCG@10 | calibration "
-                 "error | all items: nDCG@10 | disliked@10 |", "|---|" + "---:|" * 10]
+                 "| items shown | AUC | against the best signed | over the splits | disliked@10 | "
+                 "against the best signed | over the splits | relative to positive only | "
+                 "way to the oracle | nDCG@10 | calibration error | all items: nDCG@10 | "
+                 "disliked@10 |",
+                 "|---|" + "---:|" * 12]
         base, oracle = (mine[name]["shown_disliked"][0] for name in (methods.POSITIVE,
                                                                       methods.ORACLE))
         for name, line in mine.items():
@@ -112,8 +115,9 @@ def _sets(lines: list[Record]) -> list[str]:
             left = f" (left out: {', '.join(line['dropped'])})" if line["dropped"] else ""
             text.append(f"| {name}{left} | " + " | ".join([
                 _mean(line["auc"], 3), _interval(line["auc_vs_best"], signed=True, digits=3),
-                _mean(line["shown_disliked"], 4),
+                _range(line["auc_by_split"]), _mean(line["shown_disliked"], 4),
                 _interval(line["shown_disliked_vs_best"], signed=True),
+                _range(line["shown_disliked_by_split"]),
                 _percent(below / base - 1 if base else float("nan"), "+.0f"),
                 _percent((base - below) / (base - oracle) if base > oracle else float("nan"),
                          ".0f"),
@@ -150,6 +154,11 @@ def _mean(value: list[float] | None, digits: int) -> str:
 
 def _percent(share: float, form: str) -> str:
     return "" if share != share else f"{format(100 * share, form)} %".replace("-", "−")
+
+
+def _range(values: list[float]) -> str:
+    low, high = (format(number, "+.3f").replace("-", "−") for number in (min(values), max(values)))
+    return f"{low} to {high}"
 
 
 def _interval(value: list[float] | None, *, signed: bool = False, digits: int = 4) -> str:

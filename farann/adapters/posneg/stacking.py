@@ -188,7 +188,7 @@ def _tell(names: tuple[str, ...], reasons: list[str]) -> None:
     dropped = [f"{name} ({reason})" for name, reason in zip(names, reasons, strict=True)
                if reason and reason != AGAINST]
     if dropped:
-        warnings.warn(f"models left out: {', '.join(dropped)}", UserWarning, stacklevel=5)
+        warnings.warn(f"models left out: {', '.join(dropped)}", UserWarning, stacklevel=4)
 
 
 def _exposure(members: Members, lines: tuple[Calibration, ...], kept: BoolArray,

@@ -1,4 +1,4 @@
-"""Ids and filters of questions to all shards, checked."""
+"""Ids, labels and filters of questions to all shards, checked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from farann.contract import checks
 from farann.search.filters import Filter
+from farann.store.groups import to_labels
 
 
 def to_ids(ids: Any) -> npt.NDArray[Any]:
@@ -17,6 +18,12 @@ def to_ids(ids: Any) -> npt.NDArray[Any]:
     if array.dtype.kind in "UO":
         return np.array([str(id) for id in array.tolist()], object)
     return checks.to_ids("ids", array)
+
+
+def to_label_array(groups: Any) -> npt.NDArray[Any]:
+    """Labels of groups as an array, int64 or of objects."""
+    labels = to_labels("groups", groups)
+    return np.array(labels, object) if isinstance(labels, list) else labels
 
 
 def check_found(ids: npt.NDArray[Any], found: npt.NDArray[np.bool_]) -> None:

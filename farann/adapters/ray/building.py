@@ -18,6 +18,7 @@ import numpy as np
 
 from farann._types import Float32Array
 from farann._version import __version__
+from farann.adapters.ray.arguments import to_label_array
 from farann.adapters.ray.manifest import NAME, Manifest, ShardRecord
 from farann.adapters.ray.shared_tuning import SAMPLE
 from farann.adapters.ray.storage import Storage, sha256_of
@@ -31,7 +32,7 @@ ROWS_PER_SHARD = 10_000_000
 # Rows that a sample of all shards has, where no queries are given.
 _SAMPLED = 4_096
 
-Block = tuple[Any, Any]  # rows, and ids or None
+Block = tuple[Any, Any, Any]  # rows, and ids and labels of groups, or None
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Plan:
     cells: int | str | None
     column: str | None
     id_column: str | None
+    group_column: str | None
     sample: str | None  # the hash of sample queries
     farann: str = __version__
 
@@ -69,16 +71,16 @@ class Plan:
 
 
 def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cells: Any,
-            column: str | None, id_column: str | None,
+            columns: tuple[str | None, str | None, str | None],
             sample: Float32Array | None) -> Plan:
-    """Check the arguments of a build."""
+    """Check the arguments of a build; the columns are those of vectors, ids and groups."""
     if rows < 1:
         raise ValueError("dataset: expected at least one row, got none")
     each = ROWS_PER_SHARD if rows_per_shard is None else checks.to_int(
         "rows_per_shard", rows_per_shard, 1)
     Index(None, metric, codes=codes, cells=cells)  # which says what is wrong with these
     digest = None if sample is None else hashlib.sha256(sample.tobytes()).hexdigest()
-    return Plan(rows, each, checks.to_metric(metric), codes, cells, column, id_column, digest)
+    return Plan(rows, each, checks.to_metric(metric), codes, cells, *columns, digest)
 
 
 def file_of(shard: int) -> str:
@@ -137,7 +139,8 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
     elif len(sample) > 1:
         sample = sample[::4]  # what builds leave for tuning: the order of rows suits the others
     storage.write_rows(SAMPLE, sample)
-    made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records))
+    made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records),
+                    grouped=plan.group_column is not None)
     storage.write(NAME, made.to_json())
     return made
 
@@ -153,7 +156,7 @@ def blocks_of_files(files: list[str], counts: list[int], first: int,
                 part = block[max(first - done, 0) : max(end - done, 0)]
                 done += len(block)
                 if len(part):
-                    yield part, None
+                    yield part, None, None
                 if done >= end:
                     break
         at += count
@@ -162,22 +165,25 @@ def blocks_of_files(files: list[str], counts: list[int], first: int,
 def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, first: int, end: int,
               threads: int | None) -> Index:
     """An index of the rows of some blocks, which are mapped from a file."""
-    dim, n, ids = None, 0, []
+    dim, n, ids, groups = None, 0, [], []
     normalized = traits_of(plan.metric).normalized
     with path.open("wb") as file:
-        for rows, own_ids in blocks:
+        for rows, own_ids, own_groups in blocks:
             vectors = checks.to_vectors("rows", rows, dim, normalized=normalized, single=False)
             dim = vectors.shape[1]
             file.write(vectors.data)
             n += len(vectors)
             if own_ids is not None:
                 ids.append(np.asarray(own_ids))
+            if own_groups is not None:
+                groups.append(to_label_array(own_groups))
     if n != end - first or dim is None:
         raise ValueError(f"dataset: expected {end - first} rows for the rows from {first} on, got "
                          f"{n}; it changed since it was counted")
     index = Index(dim, plan.metric, codes=plan.codes, cells=plan.cells, threads=threads)
     mapped = np.memmap(path, np.float32, "r", shape=(n, dim))
-    index.add(mapped, np.concatenate(ids) if ids else np.arange(first, end), copy=False)
+    index.add(mapped, np.concatenate(ids) if ids else np.arange(first, end),
+              groups=np.concatenate(groups) if groups else None, copy=False)
     return index
 
 

@@ -21,31 +21,41 @@ FOLDER = "changes"
 
 
 class Change(NamedTuple):
-    """Rows with their ids, or, without rows, ids to remove."""
+    """Rows with their ids and labels of groups, or, without rows, ids to remove."""
 
     ids: npt.NDArray[Any]
     rows: Float32Array | None
+    groups: npt.NDArray[Any] | None
     token: str  # of the call that made it, which may be repeated
 
     def to_bytes(self) -> bytes:
         """The content of its file."""
-        ids = self.ids
-        if ids.dtype == object:
-            ids = np.frombuffer(json.dumps(ids.tolist()).encode(), np.uint8)
         content = io.BytesIO()
-        rows = {} if self.rows is None else {"rows": self.rows}
-        np.savez(content, ids=ids, token=np.array(self.token),
-                 **rows)  # type: ignore[arg-type]
+        arrays = {"ids": _packed(self.ids), "token": np.array(self.token)}
+        if self.rows is not None:
+            arrays["rows"] = self.rows
+        if self.groups is not None:
+            arrays["groups"] = _packed(self.groups)
+        np.savez(content, **arrays)  # type: ignore[arg-type]
         return content.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Change:
         """Read it again."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            ids = arrays["ids"]
-            if ids.dtype == np.uint8:
-                ids = np.array(json.loads(ids.tobytes()), object)
-            return cls(ids, arrays.get("rows"), str(arrays["token"]))
+            groups = _unpacked(arrays["groups"]) if "groups" in arrays else None
+            return cls(_unpacked(arrays["ids"]), arrays.get("rows"), groups, str(arrays["token"]))
+
+
+def _packed(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Integers, or strings as bytes."""
+    if labels.dtype != object:
+        return labels
+    return np.frombuffer(json.dumps(labels.tolist()).encode(), np.uint8)
+
+
+def _unpacked(kept: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.array(json.loads(kept.tobytes()), object) if kept.dtype == np.uint8 else kept
 
 
 def count(storage: Storage) -> int:

@@ -21,11 +21,13 @@ from farann.vectors import open_vectors
 
 _ROWS_AT_ONCE = 65_536
 
+Columns = tuple[str | None, str | None, str | None]  # of vectors, ids and groups
+
 
 def build(dataset: Any, column: str | None = None, *, id_column: str | None = None,
-          uri: str | os.PathLike[str], rows_per_shard: int | None = None, metric: str = "l2",
-          codes: str = "int8", cells: int | str | None = None,
-          sample_queries: npt.ArrayLike | None = None,
+          group_column: str | None = None, uri: str | os.PathLike[str],
+          rows_per_shard: int | None = None, metric: str = "l2", codes: str = "int8",
+          cells: int | str | None = None, sample_queries: npt.ArrayLike | None = None,
           ray_remote_args: dict[str, Any] | None = None) -> Manifest:
     """Build a sharded index, one file a shard, with a Ray task for each.
 
@@ -44,6 +46,8 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     id_column : str, optional
         A column of its ids, integers or strings, each once in all of it. By default rows are
         counted through, from 0 on.
+    group_column : str, optional
+        A column of the labels of their groups, for ``within=`` and ``outside=`` of searches.
     uri : str or path-like
         A folder, of any file system that fsspec knows: ``s3://bucket/folder``, or a path that all
         machines share. What is under ``memory://`` is built and searched in this process alone.
@@ -83,12 +87,14 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     traits = traits_of(checks.to_metric(metric))
     sample = None if sample_queries is None else checks.to_vectors(
         "sample_queries", sample_queries, None, normalized=traits.normalized, single=False)
+    columns = column, id_column, group_column
     if isinstance(dataset, (list, tuple)):
+        if columns != (None, None, None):
+            raise ValueError("column: expected no columns with vector files")
         source: Any = _Files([os.fspath(file) for file in dataset])
     else:
-        source = _Dataset(dataset, column, id_column)
-    plan = building.to_plan(source.rows, rows_per_shard, metric, codes, cells, column, id_column,
-                            sample)
+        source = _Dataset(dataset, columns)
+    plan = building.to_plan(source.rows, rows_per_shard, metric, codes, cells, columns, sample)
     plan.begin(storage)
     if storage.exists(NAME):
         return Manifest.from_json(storage.read(NAME), storage.uri)
@@ -139,15 +145,15 @@ class _Files:
 class _Dataset:
     """A data set of Ray, cut between its rows."""
 
-    def __init__(self, dataset: Any, column: str | None, id_column: str | None) -> None:
+    def __init__(self, dataset: Any, columns: Columns) -> None:
         if not hasattr(dataset, "split_at_indices"):
             raise TypeError("dataset: expected a ray.data.Dataset or a list of vector files, "
                             f"got {checks.shown(dataset)}")
         names = list(dataset.columns() or [])
-        for argument, name in (("column", column), ("id_column", id_column)):
+        for argument, name in zip(("column", "id_column", "group_column"), columns, strict=True):
             if (name is None and argument == "column") or (name is not None and name not in names):
                 raise ValueError(f"{argument}: expected one of {names}, got {name!r}")
-        self._dataset, self._columns = dataset, (column, id_column)
+        self._dataset, self._columns = dataset, columns
         self.rows = int(dataset.count())
 
     def feeds(self, plan: Plan, shards: list[int]) -> list[Any]:
@@ -164,9 +170,11 @@ def _build_one(uri: str, shard: int, feed: Any, plan: Plan, sample: Any,
     return building.build_shard(uri, shard, blocks, plan, sample, threads)
 
 
-def _blocks_of(dataset: Any, column: str, id_column: str | None) -> Iterator[Block]:
+def _blocks_of(dataset: Any, column: str, id_column: str | None,
+               group_column: str | None) -> Iterator[Block]:
     for batch in dataset.iter_batches(batch_size=_ROWS_AT_ONCE, batch_format="numpy"):
         rows = batch[column]
         if rows.dtype == object:
             rows = np.stack(rows.tolist())
-        yield rows, None if id_column is None else batch[id_column]
+        yield (rows, None if id_column is None else batch[id_column],
+               None if group_column is None else batch[group_column])

@@ -13,7 +13,12 @@ import numpy.typing as npt
 
 from farann._types import Float32Array
 from farann.adapters.ray import selecting
-from farann.adapters.ray.arguments import check_found, to_filters, to_ids
+from farann.adapters.ray.arguments import (
+    check_found,
+    to_filters,
+    to_ids,
+    to_label_array,
+)
 from farann.adapters.ray.manifest import Manifest, ShardError
 from farann.adapters.ray.shared_tuning import SharedTuning, SharedTunings
 from farann.adapters.ray.storage import Storage
@@ -86,8 +91,8 @@ class Gathering:
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
-                        exclude: Any = None, allowed: Any = None,
-                        allow_partial: bool = False) -> Any:
+                        exclude: Any = None, allowed: Any = None, within: Any = None,
+                        outside: Any = None, allow_partial: bool = False) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
         Parameters
@@ -101,6 +106,8 @@ class Gathering:
             Rows scanned for a query in all shards together, of each by its share of the rows.
         exclude, allowed : optional
             Ids as there; no mask.
+        within, outside : optional
+            Labels of groups as there.
         allow_partial : bool
             Answer from the other shards if some can't be asked.
 
@@ -115,18 +122,21 @@ class Gathering:
             If shards can't be asked; it names them.
         """
         return self._search("search_furthest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed)
+                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed,
+                            within=within, outside=outside)
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None,
-                       allow_partial: bool = False) -> Any:
+                       exclude: Any = None, allowed: Any = None, within: Any = None,
+                       outside: Any = None, allow_partial: bool = False) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return self._search("search_nearest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed)
+                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed,
+                            within=within, outside=outside)
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, allow_partial: bool = False) -> Any:
+                      allowed: Any = None, within: Any = None, outside: Any = None,
+                      allow_partial: bool = False) -> Any:
         """Every row further from a query than a radius; see `farann.Index.search_beyond`.
 
         Returns
@@ -136,7 +146,8 @@ class Gathering:
         """
         vectors, _ = self._checked(queries)
         radii = checks.to_radii("radius", radius, len(vectors))
-        options = {"radius": radii, **to_filters(exclude=exclude, allowed=allowed)}
+        options = {"radius": radii, **to_filters(exclude=exclude, allowed=allowed, within=within,
+                                                 outside=outside)}
         parts, missing = self._ask("search", "search_beyond", vectors, options,
                                    allow_partial=allow_partial)
         found: BeyondHits = merge_beyond(parts)
@@ -264,7 +275,8 @@ class Gathering:
 
     # ---- changes ----
 
-    def add(self, rows: npt.ArrayLike, ids: Any = None) -> npt.NDArray[Any]:
+    def add(self, rows: npt.ArrayLike, ids: Any = None,
+            groups: Any = None) -> npt.NDArray[Any]:
         """Add rows, to a shard that grows; the next search finds them.
 
         They are written to the folder of the index before this returns, and read from there
@@ -275,6 +287,8 @@ class Gathering:
         rows : array_like (n, dim)
         ids : array_like of int or str (n,), optional
             None in use; by default counting goes on after the largest integer.
+        groups : array_like of int or str (n,), optional
+            The label of each row's group, where the rows of the index have groups.
 
         Returns
         -------
@@ -296,20 +310,26 @@ class Gathering:
             used = new[self._holds(new)]
             if len(used):
                 raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
-        return self._record(new, vectors)
+        labels = None if groups is None else to_label_array(groups)
+        if (labels is not None) != self.manifest.grouped or (
+                labels is not None and len(labels) != len(vectors)):
+            raise ValueError(f"groups: expected {len(vectors)} labels, one a row"
+                             if self.manifest.grouped else
+                             "groups: expected none, as the index was built without")
+        return self._record(new, vectors, labels)
 
     def remove(self, ids: Any) -> None:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
         removed then."""
         wanted = np.unique(to_ids(ids))
         check_found(wanted, self._holds(wanted))
-        self._record(wanted, None)
+        self._record(wanted, None, None)
 
-    def _record(self, ids: npt.NDArray[Any] | None,
-                rows: Float32Array | None) -> npt.NDArray[Any]:
+    def _record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None,
+                groups: Any) -> npt.NDArray[Any]:
         growing = len(self.manifest.shards)
         # The token tells a call that is sent again, as its worker died, from another one.
-        answer, = self._send("record", (ids, rows, uuid.uuid4().hex), [growing])
+        answer, = self._send("record", (ids, rows, groups, uuid.uuid4().hex), [growing])
         if isinstance(answer, Lost):
             raise ShardError(answer.told()) from answer.error
         at, new = answer
@@ -327,7 +347,8 @@ class Gathering:
         k = checks.to_int("k", options["k"], 1)
         to_limits(options["recall"], options["epsilon"], options["budget"])
         vectors, single = self._checked(queries)
-        filters = to_filters(exclude=options.pop("exclude"), allowed=options.pop("allowed"))
+        filters = to_filters(**{name: options.pop(name) for name in
+                                ("exclude", "allowed", "within", "outside")})
         chosen = {name: value for name, value in options.items() if value is not None}
         if "recall" in chosen:
             chosen["recall"] = self._recall_of_shards(kind, k, chosen["recall"], allow_partial)

@@ -59,6 +59,8 @@ class Manifest:
     shards : tuple of ShardRecord
     farann : str
         The version that built it.
+    grouped : bool
+        Whether rows have groups.
     """
 
     metric: str
@@ -67,6 +69,7 @@ class Manifest:
     rows: int
     shards: tuple[ShardRecord, ...]
     farann: str = __version__
+    grouped: bool = False
 
     def to_json(self) -> bytes:
         """The bytes of its file."""

@@ -18,7 +18,6 @@ from farann.adapters.ray.manifest import NAME, Manifest, ShardError
 from farann.adapters.ray.shared_tuning import SAMPLE
 from farann.adapters.ray.storage import Storage
 from farann.contract import errors
-from farann.contract.metric_traits import traits_of
 from farann.index import Index
 from farann.results import BeyondHits, Hits
 
@@ -85,13 +84,13 @@ class Shard:
         if change.rows is None:
             self._index.remove(change.ids[self.holds(change.ids)])
         elif self.is_growing:
-            self._index.add(change.rows, change.ids)
+            self._index.add(change.rows, change.ids, groups=change.groups)
         if change.ids.dtype != object and len(change.ids):
             self._next_id = max(self._next_id, int(change.ids.max()) + 1)
         self.n_changes += 1
         self._done[change.token] = self.n_changes, change.ids
 
-    def record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None,
+    def record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None, groups: Any,
                token: str) -> tuple[int, npt.NDArray[Any]]:
         """Write a change, of the growing shard; gives its number and the ids. A call that is
         repeated with its token changes nothing."""
@@ -101,10 +100,10 @@ class Shard:
                                            changes.count(self._storage)):
                     self._take(change)
                 if token not in self._done:
-                    self._append(ids, rows, token)
+                    self._append(ids, rows, groups, token)
             return self._done[token]
 
-    def _append(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None,
+    def _append(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None, groups: Any,
                 token: str) -> None:
         if ids is None:
             assert rows is not None
@@ -112,7 +111,7 @@ class Shard:
         if rows is not None and self.holds(ids).any():
             raise ValueError(f"ids: expected ids that are not in use, got "
                              f"{ids[self.holds(ids)][0]!r}")
-        change = Change(ids, rows, token)
+        change = Change(ids, rows, groups, token)
         try:
             changes.append(self._storage, self.n_changes + 1, change)
         except FileExistsError:  # another ledger was first: read it, and try again
@@ -134,6 +133,9 @@ class Shard:
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Hits | BeyondHits:
         """What a search of the index gives, with keys."""
+        if self.is_growing and len(self._index) == 0:
+            options = {name: value for name, value in options.items()
+                       if name not in ("within", "outside")}  # of an index that has no groups yet
         if options.keys() & {"recall", "budget"}:
             options = self._limited(kind, options)
         found: Hits | BeyondHits = getattr(self._index, kind)(
@@ -192,12 +194,10 @@ class Shard:
         return options
 
     def _tune_once(self, kind: str, k: int) -> None:
-        nearest = kind == "search_nearest"
-        if nearest and traits_of(self.manifest.metric).adds_squared_norm:
-            return  # which is exact
         with self._lock:
             if (kind, k) not in self._tuned and self._storage.exists(SAMPLE):
-                self._index.tune(self._storage.read_rows(SAMPLE), k, nearest=nearest)
+                self._index.tune(self._storage.read_rows(SAMPLE), k,
+                                 nearest=kind == "search_nearest")
                 self._tuned.add((kind, k))
 
     def forget_tuning(self) -> None:
