@@ -11,6 +11,8 @@ from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.snapshot cimport FEW_BEST, Segment
 
 cdef enum:
+    # Of so many rows and more, many can't be told from the k-th by codes.
+    LARGE_K = 65
     # Rows that are reranked before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096
 
@@ -33,11 +35,10 @@ cdef class Candidates:
         cdef Query *query
         self.batch, self.scored = batch, scored
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
-        # If k is large, so are those that can't be told from the k-th by codes, and getting keys
-        # of them before the end is a waste.
+        # Getting keys of them before the end is a waste.
         self.capacity = room
         if not batch.beyond:
-            self.capacity += (2 if k <= FEW_BEST else 4) * k
+            self.capacity += (4 if k >= LARGE_K else 2) * k
         n_kept = self.capacity + largest_block
         self.exact_keys = <double *>batch.scratch.allocate(n_kept, 2 * sizeof(double), False)
         self.positions = <int64_t *>(self.exact_keys + n_kept)
