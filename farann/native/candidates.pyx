@@ -11,7 +11,8 @@ from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.snapshot cimport FEW_BEST, Segment
 
 cdef enum:
-    # Of so many rows and more, many can't be told from the k-th by codes.
+    # Of so many rows and more, many can't be told from the k-th by codes: getting keys of them
+    # before the end is a waste.
     LARGE_K = 65
     # Rows that are reranked before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096
@@ -35,7 +36,6 @@ cdef class Candidates:
         cdef Query *query
         self.batch, self.scored = batch, scored
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
-        # Getting keys of them before the end is a waste.
         self.capacity = room
         if not batch.beyond:
             self.capacity += (4 if k >= LARGE_K else 2) * k
