@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
@@ -23,12 +23,12 @@ from farann.results import SearchStats
 from farann.runtime import pool
 from farann.runtime.dispatch import default_isa
 from farann.runtime.progress import build_steps, shown
-from farann.search import plans
 from farann.store import asked_ids
-from farann.store.groups import of_new_rows, to_labels
 from farann.store.ids import distinct
-from farann.store.store import Store
-from farann.tuning.table import Tuning
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
+    from farann.tuning.table import Tuning
 
 # What a file says that an index was asked to be, beside the metric and the type of its rows.
 _KEPT = ("codes", "cells", "keep_vectors", "seed")
@@ -108,6 +108,8 @@ class Index(Saved, DiverseQuestions):
         self._lock: threading.Lock = pool.fresh_lock(self)
         self._store: Store | None = None
         if dim is not None:
+            from farann.store.store import Store
+
             self._store = Store(dim, self._spec)
         self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
 
@@ -163,6 +165,9 @@ class Index(Saved, DiverseQuestions):
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
+        from farann.store.groups import of_new_rows, to_labels
+        from farann.store.store import Store
+
         vectors = to_rows("rows", rows, self.dim, self._dtype, normalized=self._normalized,
                           as_is=not copy)
         checked = asked_ids.new(ids, len(vectors))
@@ -298,6 +303,8 @@ class Index(Saved, DiverseQuestions):
         >>> index.tune(k=5).recalls[-1]
         1.0
         """
+        from farann.search import plans
+
         k = checks.to_int("k", k, 1)
         checks.check_flag("nearest", nearest)
         to_limits(recall, None, None)
@@ -356,6 +363,8 @@ class Index(Saved, DiverseQuestions):
                  tuned_for: Iterable[int] = (), progress: Progress = False,
                  nearest: bool | None = None) -> Store:
         """A store with a new layout, which is tuned for all that the old one was tuned for."""
+        from farann.search import plans
+
         began = time.perf_counter()
         new = store.rebuilt(queries, progress, self.threads, nearest)
         new = plans.retuned(store, new, self._isa, queries is not None, tuned_for, bool(nearest),

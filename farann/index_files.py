@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
 from farann.contract import errors
 from farann.contract.index_spec import IndexSpec
 from farann.search.questions import Questions
-from farann.store.store import Store
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
 
 
 class Saved(Questions):

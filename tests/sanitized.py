@@ -34,7 +34,8 @@ TESTS = {
     "address": [
         "exact", "kernels", "ties", "single", "codes", "cascade", "certificate", "code_files",
         "absurd_codes", "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
-        "relative_codes", "diverse", "row_types", "groups", "nearest_beyond", "merging",
+        "relative_codes", "diverse", "row_types", "groups", "nearest", "nearest_l2",
+        "nearest_beyond", "merging", "codes_given_up",
     ],
     "thread": ["concurrency"],
 }

@@ -140,6 +140,23 @@ def test_marginal_relevance_with_filters(metric: str, monkeypatch: pytest.Monkey
     assert_array_equal(itself.ids[0], oracle.relevance(rows[0], rows, 4, metric, ids, 0.5)[1])
 
 
+@pytest.mark.parametrize("guess", [-np.inf, -3.0, 0.05, 1e9, np.nan])
+def test_a_wrong_guess_costs_searches_and_no_rows(
+    guess: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 4)
+    monkeypatch.setattr(inside.mmr_floor, "likely", lambda *_: guess)
+    rng = np.random.default_rng(15)
+    rows, ids = rng.standard_normal((1500, 9)).astype(np.float32), np.arange(1500)
+    index = index_of(rows, "cosine").build()
+    query, allowed = rng.standard_normal(9).astype(np.float32), ids[::3]
+    found = index.search_mmr(query, 7, diversity=0.7).ids
+    assert_array_equal(found, oracle.relevance(query, rows, 7, "cosine", ids, 0.7)[1])
+    among = np.isin(ids, allowed)
+    assert_array_equal(index.search_mmr(query, 7, diversity=0.7, allowed=allowed).ids,
+                       oracle.relevance(query, rows, 7, "cosine", ids, 0.7, among)[1])
+
+
 def test_a_center_is_scanned_for_in_the_place_of_the_members_where_it_pays() -> None:
     rng = np.random.default_rng(14)
     rows = (rng.standard_normal((20_000, 8)) * 0.7 ** np.arange(8)).astype(np.float32)

@@ -9,23 +9,41 @@ IMPORT = """
 import sys
 import numpy
 before = set(sys.modules)
+def tell():
+    print(sorted(set(sys.modules) - before))
 import farann
-print(sorted(set(sys.modules) - before))
-farann.Index().add([[1.0]])
-print(sorted(set(sys.modules) - before))
+tell()
+index = farann.Index(codes="float32")
+tell()
+index.add([[1.0], [2.0]])
+tell()
+index.search_furthest([[1.0]], k=1)
+tell()
 """
 # Of the standard library and others: what files, bars, frames and commands take.
 LATER = {"json", "mmap", "zlib", "asyncio", "tqdm", "sklearn", "scipy", "pandas", "pyarrow",
          "tensorflow", "argparse", "csv", "farann.io.index_file", "farann.metrics",
          "farann.vectors", "farann.cli", "farann.adapters"}
+# What only rows, builds, recall=, groups and sets take: an index without rows has none of it.
+FOR_ROWS = {"farann.store.store", "farann.store.labels", "farann.store.groups", "farann.layout",
+            "farann.quantize", "farann.tuning", "farann.runtime.batches", "farann.search.answers",
+            "farann.search.plans", "farann.search.depths", "dataclasses"}
+# What an exact search of rows without codes does without.
+FOR_OTHERS = {"farann.search.guarded", "farann.search.grouped", "farann.diverse.greedy",
+              "farann.diverse.mmr", "farann.diverse.member_sets", "farann.diverse.pairs",
+              "farann.layout.recoding", "farann.quantize.decoding",
+              "sklearn.cluster"}
 
 
 def test_import_takes_next_to_nothing() -> None:
     told = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True,
                           check=True).stdout.splitlines()
-    at_once, for_rows = (set(eval(line)) for line in told)
+    at_once, for_index, for_rows, for_search = (set(eval(line)) for line in told)
     assert at_once == {"farann"}
-    assert "farann.index" in for_rows and not for_rows & LATER
+    assert "farann.index" in for_index and not for_index & (LATER | FOR_ROWS | FOR_OTHERS)
+    assert "farann.store.store" in for_rows and not for_rows & (LATER | FOR_OTHERS | {
+        "farann.layout.build", "farann.search.plans"})
+    assert "farann.search.answers" in for_search and not for_search & (LATER | FOR_OTHERS)
 
 
 def test_names_are_there_before_they_are_asked_for() -> None:

@@ -109,6 +109,7 @@ def _anomalib(rows: Floats, k: int, start: int) -> Positions:
     for name in ("anomalib", "anomalib.models", "anomalib.models.components"):
         if name not in sys.modules:
             sys.modules[name] = ModuleType(name)
+            sys.modules[name].__spec__ = spec  # it is looked for again
             sys.modules[name].__path__ = [str(folder.joinpath(*name.split(".")[1:]))]
     projection = ModuleType("anomalib.models.components.dimensionality_reduction")
     projection.SparseRandomProjection = lambda eps: None  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import nan
 from typing import Any, NamedTuple
 
@@ -43,8 +42,29 @@ def to_limits(recall: Any, epsilon: Any, budget: Any) -> Limits | None:
     return Limits(recall, epsilon, budget)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StopRule:
+def check_exact(what: str, vectors: bool, instead: str) -> None:
+    """Refuse what needs the vectors, if they were dropped."""
+    if not vectors:
+        raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
+                         f"{instead}")
+
+
+def check_limits(limits: Limits | None, vectors: bool) -> None:
+    """Refuse searches whose answers would be exact, or within epsilon."""
+    if limits is None or limits.epsilon is not None:
+        what = "exact search" if limits is None else "epsilon: a guarantee"
+        check_exact(what, vectors, "give recall=, or budget=")
+
+
+def check_beyond(limits: Limits | None, vectors: bool) -> None:
+    """Refuse searches for the nearest rows beyond a radius that no index answers."""
+    check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
+    if limits is not None and limits.budget is not None:
+        raise ValueError("budget: rows beyond a radius are always searched for exactly; leave it "
+                         "out")
+
+
+class StopRule(NamedTuple):
     """Where a search stops; by default where its answer is certain.
 
     With `rows` or `deviations` it is approximate: it scans some of the coded rows, and takes errors

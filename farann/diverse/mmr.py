@@ -4,14 +4,15 @@ With sim for the dot product or cosine, and picks s, the row x has the value
 (1 - d) sim(q, x) - d max sim(s, x), which is the smallest product of x with (1 - d) q - d s over
 the picks. Each of these vectors bounds it from above, so a search for a set of them gives rows, the
 pool, and a bound on the value of all others. Picks come from the pool as long as they are above the
-bound; then the next search has the picks since as members, too.
+bound; then the next search has the picks since as members, too, and begins with a guess at what
+their values will be (`mmr_floor`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from math import inf
+from math import inf, isfinite
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann.diverse import mmr_floor
 from farann.diverse.member_sets import member_keys
 from farann.results import Hits, SearchStats
 from farann.runtime import batches, pool
@@ -33,7 +35,8 @@ _FIRST_POOL, _GROWTH, _SMALL_SHARE = 128, 8, 8
 # What float64 arithmetic may be off, relative to norms.
 _ROUNDING = 1e-13
 _ROWS_AT_ONCE = 65_536
-_FEWEST_MEMBERS = 6
+# Room for rows above a guessed floor, and what the guess in float32 may be off, relative to norms.
+_MOST_ABOVE, _GUESS_OFF = 8192, 1e-5
 # What a score in float32 may be off: relative to it, and where it is tiny.
 _FLOAT32, _SMALLEST = 2.0**-23, 2.0**-148
 
@@ -69,7 +72,7 @@ def search(source: Source, queries: Float32Array, k: int, diversity: float,
         own = source._replace(row_filters=source.row_filters.of(np.array([i])))
         # A value may be too large for float32.
         with ieee_arithmetic(), np.errstate(over="ignore"):
-            ranker = _Ranker(own, queries[i], diversity, source.store.slots_of(found), flag)
+            ranker = _Ranker(own, queries[i], diversity, source.store.slots_of(found), flag, k)
             if candidates is not None:
                 ranker.bound = -inf
             for j, (slot, value) in zip(range(k), ranker.picks(), strict=False):
@@ -121,7 +124,8 @@ def next_picks(source: Source, queries: Float32Array, picked: Int64Array, vector
         slots = store.slots_of(picked[i])
         with ieee_arithmetic():
             ranker = _Ranker(own, queries[i], diversity, store.slots_of(nearest.ids[i]), flag,
-                             slots[slots >= 0].tolist(), list(vectors[i][:, np.newaxis]))
+                             1 + len(vectors[i]), slots[slots >= 0].tolist(),
+                             list(vectors[i][:, np.newaxis]))
             for slot, values[i] in ranker.picks():
                 ids[i] = store.ids.ids_of(np.array([slot]))[0]
                 orders[i] = ranker.order_of(slot) if len(vectors[i]) == 0 else values[i]
@@ -132,17 +136,20 @@ def next_picks(source: Source, queries: Float32Array, picked: Int64Array, vector
 
 
 class _Ranker:
-    """The picks of one query; some may have been made before, among other rows, too."""
+    """The picks of one query; some may have been made before, among other rows, too.
+
+    `wanted` is how many picks there will be, with those before.
+    """
 
     def __init__(self, source: Source, query: Float32Array, diversity: float, slots: Int64Array,
-                 flag: _core.CancelFlag, picked: list[int] | None = None,
+                 flag: _core.CancelFlag, wanted: int, picked: list[int] | None = None,
                  vectors: list[Float32Array] | None = None) -> None:
         self._source, self._flag = source, flag
         self._store, self._view = source.store, source.view
         self._query, self._diversity = query[np.newaxis], diversity
         self._vectors = vectors or []  # of the picks
         self._picked = picked or []
-        self._size = _FIRST_POOL
+        self._wanted, self._size, self._picked_before = wanted, _FIRST_POOL, -1
         # No row that isn't in the pool has a value above it.
         self.bound = inf
         self._take_pool(slots)
@@ -209,24 +216,54 @@ class _Ranker:
     # ---- other rows ----
 
     def _extend(self) -> None:
-        """Take a larger pool, by what is known of the picks."""
+        """Take another pool, by what is known of the picks; a larger one where the last held no
+        pick, or no more rows."""
         n_rows = self._view.everything.n_rows
-        size, self._size = self._size + len(self._picked), self._size * _GROWTH
+        is_stuck = len(self._vectors) == self._picked_before
+        if is_stuck:
+            self._size *= _GROWTH
+        self._picked_before = len(self._vectors)
+        size = self._size + len(self._picked)
         members, off = self._members()
         if size * _SMALL_SHARE > n_rows or members is None:
             self._take_all()
             return
-        ids, least = self._furthest(members, size)
-        self._take_pool(self._store.slots_of(ids[ids >= 0]))
         norm = longest = 1.0
         if not self._store.spec.metric.normalized:
             norm = largest_norm(self._store)
             longest = float(np.linalg.norm(np.concatenate([self._query, *self._vectors])
                                            .astype(np.float64), axis=1).max())
-        self.bound = least + norm * (off + _ROUNDING * (1.0 + longest))
+        slack = norm * (off + _ROUNDING * (1.0 + longest))
+        floor = -inf
+        if len(members) > 1 and not is_stuck:
+            guess = self._floor(members) - 2.0 * slack - _GUESS_OFF * norm * longest
+            if isfinite(guess):
+                floor, size = guess, max(size, _MOST_ABOVE)
+        ids, least = self._furthest(members, size, floor)
+        ids = ids[ids >= 0]
+        if len(ids) == size:
+            self._size *= _GROWTH
+        self._take_pool(self._store.slots_of(ids))
+        self.bound = least + slack
 
-    def _furthest(self, members: Float32Array, size: int) -> tuple[Int64Array, float]:
-        """The rows furthest from some vectors, and what the keys of all others are at most."""
+    def _floor(self, members: Float32Array) -> float:
+        """A value that the next picks are likely to have."""
+        filters = self._source.row_filters
+        sample = None
+        if filters.rows is None and filters.outside is None:
+            sample = mmr_floor.sample_of(self._store)
+        query = self._query[0].astype(np.float64)
+        if self._store.spec.metric.normalized:
+            query = query / np.linalg.norm(query)
+        return mmr_floor.likely(
+            self._store, sample, mmr_floor.Known(self._slots, self._values()), self._picked,
+            members, ((1.0 - self._diversity) * query).astype(np.float32), self._diversity,
+            self._wanted - len(self._vectors))
+
+    def _furthest(self, members: Float32Array, size: int,
+                  floor: float) -> tuple[Int64Array, float]:
+        """The rows furthest from some vectors, without those below a floor, and what the keys of
+        all others are at most."""
         source, view = self._source, self._view
         chosen = source.row_filters.filter(self._store, view, len(members), exact=True)
         if len(members) == 1:
@@ -240,15 +277,13 @@ class _Ranker:
             if self._store.spec.metric.normalized:
                 score *= float(np.linalg.norm(members.astype(np.float64)))
             return hits.ids[0], -score + abs(score) * _FLOAT32 + _SMALLEST
-        # Fewer are scanned for one by one; to have one again changes nothing.
-        members = np.resize(members, (max(len(members), _FEWEST_MEMBERS), members.shape[1]))
         task = _core.SetSearch(view.exact, chosen, members, np.array([0, len(members)], np.int64),
-                               0, size, raw=True, flag=self._flag)
+                               0, size, raw=True, floor=floor, flag=self._flag)
         task.run()
         keys, ids = np.empty((1, size)), np.empty((1, size), np.int64)
         task.write_keys(keys, 0)
         task.write_top(np.empty((1, size), np.float32), ids, 0)
-        return ids[0], float(keys[0, -1])
+        return ids[0], max(float(keys[0, -1]), floor)
 
     def _take_all(self) -> None:
         self.bound = -inf

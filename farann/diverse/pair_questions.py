@@ -9,14 +9,14 @@ import numpy as np
 from farann._types import Float32Array, Progress
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
-from farann.diverse import pairs
+from farann.contract.stop_rule import check_exact
 from farann.results import Hits, no_hits
-from farann.search import plans
 from farann.search.questions import Questions
-from farann.store.store import Store
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+    from farann.store.store import Store
 
 INSTEAD = "only queries of search_furthest can be answered"
 
@@ -55,7 +55,9 @@ class PairQuestions(Questions):
         >>> index.diameter()
         (7.0, 1, 2)
         """
-        plans.check_exact("diameter", self._keep_vectors, INSTEAD)
+        from farann.diverse import pairs
+
+        check_exact("diameter", self._keep_vectors, INSTEAD)
         store = self._laid_out()
         if store is None or len(store) < 2:
             none = None if store is not None and store.labels is not None else -1
@@ -138,13 +140,17 @@ class PairQuestions(Questions):
         k = checks.to_int("k", k, 1)
         hits, store = self._furthest_of_each("furthest_graph", k, threads, progress)
         if as_sparse:
+            from farann.diverse import pairs
+
             return pairs.as_graph(np.empty(0, np.int64) if store is None else store.live_ids(),
                                   hits)
         return hits if store is None else hits._replace(ids=store.named(hits.ids))
 
     def _furthest_of_each(self, what: str, k: int, threads: int | None, progress: Progress,
                           ) -> tuple[Hits, Store | None]:
-        plans.check_exact(what, self._keep_vectors, INSTEAD)
+        from farann.diverse import pairs
+
+        check_exact(what, self._keep_vectors, INSTEAD)
         progress = checks.to_progress(progress)
         store = self._laid_out()
         if store is None or len(store) == 0:

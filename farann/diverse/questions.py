@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,16 @@ from farann import _core
 from farann._types import Int64Array, Progress
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
-from farann.contract.stop_rule import to_limits
-from farann.diverse import greedy, member_sets, mmr
+from farann.contract.stop_rule import check_exact, to_limits
 from farann.diverse.pair_questions import INSTEAD, PairQuestions
-from farann.diverse.selection import Selection
 from farann.results import Hits, SearchStats, no_hits
-from farann.search import filters, grouped, plans
+from farann.search import filters
 from farann.search.filters import Filtering, RowFilters
 from farann.store.asked_ids import known_slots
+
+if TYPE_CHECKING:
+    from farann.diverse.mmr import Next
+    from farann.diverse.selection import Selection
 
 
 class DiverseQuestions(PairQuestions):
@@ -107,9 +109,11 @@ class DiverseQuestions(PairQuestions):
         >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
         Hits(scores=array([[4., 2.]], dtype=float32), ids=array([[1, 2]]))
         """
+        from farann.diverse import member_sets
+
         k = checks.to_int("k", k, 1)
         limits = to_limits(recall, epsilon, budget)
-        plans.check_exact("search_furthest_from", self._keep_vectors, INSTEAD)
+        check_exact("search_furthest_from", self._keep_vectors, INSTEAD)
         given = member_sets.to_sets("sets", sets, self.dim, normalized=self._normalized)
         filters.check_owner(self, allowed)
         store = self._laid_out()
@@ -131,8 +135,13 @@ class DiverseQuestions(PairQuestions):
                                        **options)
 
             most = self._threads_for(threads)
-            hits, stats = search(None, row_filters, most) if row_filters.within is None else (
-                grouped.top(store, row_filters, len(given), k, most, search, keyed=return_keys))
+            if row_filters.within is None:
+                hits, stats = search(None, row_filters, most)
+            else:
+                from farann.search import grouped
+
+                hits, stats = grouped.top(store, row_filters, len(given), k, most, search,
+                                          keyed=return_keys)
             hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
         return (hits, stats) if return_stats else hits
@@ -193,7 +202,7 @@ class DiverseQuestions(PairQuestions):
             raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
         if candidates is not None:
             candidates = checks.to_int("candidates", candidates, 1)
-        plans.check_exact("search_mmr", self._keep_vectors, INSTEAD)
+        check_exact("search_mmr", self._keep_vectors, INSTEAD)
         vectors, single = self._checked(queries)
         filters.check_owner(self, allowed)
         store = self._laid_out()
@@ -203,6 +212,8 @@ class DiverseQuestions(PairQuestions):
         if store is not None and n_rows and len(vectors):
             row_filters = filters.row_filters(
                 store, Filtering(exclude, allowed, within, outside), len(vectors), single)
+            from farann.diverse import mmr
+
             most = None if candidates is None else min(max(candidates, 1), n_rows)
             source = mmr.Source(store, store.view(self._isa), row_filters, self._isa)
             hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
@@ -211,8 +222,10 @@ class DiverseQuestions(PairQuestions):
 
     def _next_by_mmr(self, queries: npt.NDArray[np.float32], picked: npt.NDArray[np.int64],
                      vectors: npt.NDArray[np.float32], *, diversity: float, exclude: Any = None,
-                     allowed: Any = None, threads: int | None = None) -> mmr.Next:
+                     allowed: Any = None, threads: int | None = None) -> Next:
         """The next pick of `search_mmr` for each query, after some that may be of other indexes."""
+        from farann.diverse import mmr
+
         store, n = self._laid_out(), len(queries)
         if store is None or len(store) == 0:
             return mmr.Next(np.full(n, -1, np.int64), np.full(n, -np.inf), np.full(n, np.nan))
@@ -275,11 +288,14 @@ class DiverseQuestions(PairQuestions):
         """
         if k is None and radius is None:
             raise ValueError("k: expected how many rows to choose, or a radius, got neither")
+        from farann.diverse import greedy
+        from farann.diverse.selection import Selection
+
         limit = None if radius is None else checks.to_float("radius", radius)
         most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
-        plans.check_exact("select_diverse", self._keep_vectors, INSTEAD)
+        check_exact("select_diverse", self._keep_vectors, INSTEAD)
         filters.check_owner(self, allowed)
         store = self._store
         begin = greedy.slot_of(store, start)

@@ -25,6 +25,7 @@ cdef class MemberSets:
     cdef QueryBatch batch
     cdef Candidates candidates
     cdef bint raw
+    cdef double floor       # every set's first threshold
     cdef int64_t count
     cdef MemberSet *sets
     cdef double *least      # by row that gets exact keys: the smallest so far
@@ -34,7 +35,8 @@ cdef class MemberSets:
     cdef int64_t *ruled_out
 
     @staticmethod
-    cdef MemberSets of(QueryBatch batch, Candidates candidates, int64_t largest_block, bint raw)
+    cdef MemberSets of(QueryBatch batch, Candidates candidates, int64_t largest_block, bint raw,
+                       double floor)
     cdef take(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k)
     cdef write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start)
     cdef write_keys(self, double[:, ::1] keys, int64_t start)

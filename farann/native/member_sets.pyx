@@ -17,9 +17,10 @@ cdef class MemberSets:
     """The sets whose members are the queries of a batch."""
 
     @staticmethod
-    cdef MemberSets of(QueryBatch batch, Candidates candidates, int64_t largest_block, bint raw):
+    cdef MemberSets of(QueryBatch batch, Candidates candidates, int64_t largest_block, bint raw,
+                       double floor):
         cdef MemberSets self = MemberSets.__new__(MemberSets)
-        self.batch, self.candidates, self.raw = batch, candidates, raw
+        self.batch, self.candidates, self.raw, self.floor = batch, candidates, raw, floor
         self.least = <double *>batch.scratch.allocate(largest_block, sizeof(double))
         self.kept = <int64_t *>batch.scratch.allocate(largest_block, sizeof(int64_t))
         return self
@@ -53,7 +54,7 @@ cdef class MemberSets:
             self.sets[i].first, self.sets[i].end = offsets[i], offsets[i + 1]
             self.sets[i].center = offsets[self.count] + i
             self.sets[i].found.entries, self.sets[i].found.capacity = entries + i * k, k
-            self.sets[i].threshold = -INFINITY
+            self.sets[i].threshold = self.floor
             self.sets[i].filter = chosen.of_query(start + i, places)
             places += farann_id_set_room(chosen.n_excluded(start + i))
 

@@ -78,6 +78,8 @@ cdef class SetFirstRows:
                 for r in range(n):
                     self.least[r] = min(self.least[r],
                                         self.centers.estimate(members, i, scores[r]))
+        if self.centers.members.floor > -INFINITY:
+            return 0  # there is a threshold
         for r in range(n):
             self.rows[r].bound, self.rows[r].id, self.rows[r].slot = self.least[r], r, r
         if best < n:

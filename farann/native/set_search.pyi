@@ -19,6 +19,7 @@ class SetSearch:
         epsilon: float = 0.0,
         budget: int = 0,
         raw: bool = False,
+        floor: float = -np.inf,
         flag: CancelFlag | None = None,
     ) -> None: ...
 

@@ -59,11 +59,14 @@ cdef class SetSearch:
         How many rows of the last build to scan, in whole panels; 0: all.
     raw : bool
         Compare keys of members as they are, under cosine, too.
+    floor : float
+        Rows below this key over their set need not be found.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] members,
                  const int64_t[::1] offsets, int64_t start, int64_t k, *, double epsilon=0.0,
-                 int64_t budget=0, bint raw=False, CancelFlag flag=None):
+                 int64_t budget=0, bint raw=False, double floor=-INFINITY,
+                 CancelFlag flag=None):
         cdef QueryBatch batch
         cdef Filter bare
         cdef bint listed = filter.segments[0].positions != NULL
@@ -85,7 +88,7 @@ cdef class SetSearch:
                 largest_block, rows_in_cache(self.codes.scanned.groups * FARANN_CODE_GROUP))
         self.candidates = Candidates.of(batch, 0, largest_block, True)
         self.marks = <int32_t *>batch.scratch.allocate(largest_block, sizeof(int32_t))
-        self.members = MemberSets.of(batch, self.candidates, largest_block, raw)
+        self.members = MemberSets.of(batch, self.candidates, largest_block, raw, floor)
         self.members.take(filter, offsets, start, max(min(k, filter.n_rows), 1))
         self.margins = <float *>batch.scratch.allocate(largest_block, sizeof(float))
         if self.codes is not None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from farann import _core
 from farann._types import Int64Array, UInt8Array
 from farann.runtime.cost import COSTS
-from farann.store.store import Store, View
+
+if TYPE_CHECKING:
+    from farann.store.store import Store, View
 
 # Allowed rows are either listed, and each query scores those alone as float32, or marked in a
 # mask: queries scan the codes of all rows, and pass over those that are not marked. A row of a

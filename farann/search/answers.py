@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -10,9 +10,11 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import EXACT, Limits
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import batches
-from farann.search import grouped, guarded, plans, singles
+from farann.search import singles
 from farann.search.filters import RowFilters
-from farann.store.store import Store
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
 
 
 class Question(NamedTuple):
@@ -39,6 +41,7 @@ def top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
     if question.row_filters.within is None:
         return _top(question, limits)
+    from farann.search import grouped
 
     return grouped.top(
         question.store, question.row_filters, len(question.queries), question.k, question.threads,
@@ -53,9 +56,13 @@ def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     # Of few rows an approximate search may find too little, and an exact one has little to do.
     if limits is not None and (
             limits.epsilon is not None or not question.row_filters.are_few(store)):
+        from farann.search import plans
+
         rule, guard = plans.rule_for(limits, store, k, question.isa, question.threads,
                                      every_row=question.every_row, single=len(queries) == 1)
     if guard is not None and limits is not None and len(queries):
+        from farann.search import guarded
+
         search = guarded.Search(store, view, question.row_filters, queries, k, question.threads,
                                 question.unfiltered)
         hits, stats = guarded.top(guard, search, rule, limits.recall)
@@ -75,6 +82,8 @@ def beyond(question: Question) -> BeyondHits:
     """All rows beyond the radius of each query."""
     if question.row_filters.within is None:
         return _beyond(question)
+    from farann.search import grouped
+
     return grouped.beyond(
         question.store, question.row_filters, len(question.queries), question.threads,
         lambda which, part, threads: _beyond(question.of(which, part, threads)))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
-from farann.contract.stop_rule import Limits
+from farann.contract.stop_rule import Limits, check_exact
 from farann.results import Hits, SearchStats, no_hits, with_keys
 from farann.runtime import pool
-from farann.search import answers, filters, plans, singles
+from farann.search import filters, singles
 from farann.search.filters import Filter, Filtering
 from farann.store.contents import Contents
-from farann.store.store import Store
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
 
 
 class Asking(Contents):
@@ -52,6 +56,8 @@ class Asking(Contents):
                     threads: int | None, limits: Limits | None = None, *,
                     return_keys: bool = False,
                     beyond: npt.ArrayLike | None = None) -> tuple[Hits, SearchStats]:
+        from farann.search import answers
+
         k = checks.to_int("k", k, 1)
         vectors, single = self._checked(queries)
         radii = None if beyond is None else checks.to_radii("beyond", beyond, len(vectors))
@@ -59,7 +65,7 @@ class Asking(Contents):
         store = self._laid_out()
         checks.check_padding(k, len(vectors), 0 if store is None else len(store))
         if return_keys:
-            plans.check_exact("return_keys", self._keep_vectors, "keys are those of the vectors")
+            check_exact("return_keys", self._keep_vectors, "keys are those of the vectors")
         if store is None:
             hits = no_hits(len(vectors), k, keyed=return_keys)
             stats = SearchStats(len(vectors), 0, 0, 0, 0)

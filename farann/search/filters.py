@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Set
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,11 @@ from farann.contract.strings import are_strings
 from farann.search.allowed_rows import Rows, Singles
 from farann.store import asked_ids
 from farann.store.asked_ids import Checked
-from farann.store.groups import GroupLabels, Groups, to_labels
 from farann.store.ids import distinct
-from farann.store.store import Store, View
+
+if TYPE_CHECKING:
+    from farann.store.groups import GroupLabels, Groups
+    from farann.store.store import Store, View
 
 # Ids that are fewer than one in so many rows are sorted; more are marked without sorting.
 _SORTED_BELOW = 16
@@ -223,6 +225,8 @@ def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64
     """The number of the group that each query is given; -1 where no row is in it."""
     if labels is None:
         return None
+    from farann.store.groups import to_labels
+
     checked = to_labels(name, labels)
     for_all = isinstance(labels, str) or np.ndim(labels) == 0
     if len(checked) != n_queries and not for_all:
@@ -299,6 +303,8 @@ def prepared(index: object, store: Store | None, given: Filtering) -> Filter:
     if within is not None and outside is not None:
         raise ValueError("within: expected at most one of within and outside, got both")
     name, labels = ("outside", outside) if within is None else ("within", within)
+    from farann.store.groups import to_labels
+
     made = Filter(index, ids, out, to_labels(name, labels), outside=within is None)
     if store is not None:
         made._rows_of(store)  # labels of the other kind are refused here

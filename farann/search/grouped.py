@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from farann._types import Int64Array
 from farann.results import BeyondHits, Hits, SearchStats, no_hits
 from farann.runtime import pool
 from farann.search.filters import RowFilters
-from farann.store.store import Store
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
 
 # Multiply-adds below which a search runs on one thread, beside others.
 _SMALL_WORK = 1 << 22

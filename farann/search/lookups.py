@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Ids
-from farann.runtime import batches
 from farann.search import filters
 from farann.search.asking import Asking
 from farann.search.filters import Filter
@@ -96,6 +95,8 @@ class Lookups(Asking):
         slots = known_slots(store, ids)
         scores = np.empty((len(vectors), len(slots)), np.float32)
         if store is not None:
+            from farann.runtime import batches
+
             rough = np.zeros(len(slots), np.bool_)
             if store.n_coded is not None:
                 rough = slots < store.n_coded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,28 +16,6 @@ from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
 from farann.tuning.plans import Measured
 from farann.tuning.table import missing_at
-
-
-def check_exact(what: str, vectors: bool, instead: str) -> None:
-    """Refuse what needs the vectors, if they were dropped."""
-    if not vectors:
-        raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
-                         f"{instead}")
-
-
-def check_limits(limits: Limits | None, vectors: bool) -> None:
-    """Refuse searches whose answers would be exact, or within epsilon."""
-    if limits is None or limits.epsilon is not None:
-        what = "exact search" if limits is None else "epsilon: a guarantee"
-        check_exact(what, vectors, "give recall=, or budget=")
-
-
-def check_beyond(limits: Limits | None, vectors: bool) -> None:
-    """Refuse searches for the nearest rows beyond a radius that no index answers."""
-    check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
-    if limits is not None and limits.budget is not None:
-        raise ValueError("budget: rows beyond a radius are always searched for exactly; leave it "
-                         "out")
 
 
 def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, every_row: bool,
@@ -64,8 +41,8 @@ def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, ev
     if every_row:
         run_ends = None if store.asks_nearest else depths.stops_for(
             store, k, missing_at(limits.recall), isa, threads)
-        rule = replace(rule, predicted_threshold=tuned.predicted_threshold_at(effort),
-                       usual_lateness=tuned.late_at(effort), run_ends=run_ends)
+        rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
+                             usual_lateness=tuned.late_at(effort), run_ends=run_ends)
     return rule, store.tunings.guards.get(k)
 
 

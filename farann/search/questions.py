@@ -7,10 +7,10 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann.contract import checks
+from farann.contract import checks, stop_rule
 from farann.contract.stop_rule import to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys
-from farann.search import answers, filters, plans
+from farann.search import filters
 from farann.search.filters import Filter, Filtering
 from farann.search.lookups import Lookups
 
@@ -123,7 +123,7 @@ class Questions(Lookups):
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
         limits = to_limits(recall, epsilon, budget)
-        plans.check_limits(limits, self._keep_vectors)
+        stop_rule.check_limits(limits, self._keep_vectors)
         given = Filtering(exclude, allowed, within, outside)
         hits, stats = self._search_top(queries, k, False, given, threads, limits,
                                        return_keys=return_keys)
@@ -185,10 +185,10 @@ class Questions(Lookups):
         limits = to_limits(recall, epsilon, budget)
         given = Filtering(exclude, allowed, within, outside)
         if beyond is not None:
-            plans.check_beyond(limits, self._keep_vectors)
+            stop_rule.check_beyond(limits, self._keep_vectors)
             limits = None
         else:
-            plans.check_limits(limits, self._keep_vectors)
+            stop_rule.check_limits(limits, self._keep_vectors)
             if given.is_open and threads is None and epsilon is None and budget is None and (
                     not return_keys):
                 again = self._search_nearest_again(queries, k, recall)
@@ -227,8 +227,10 @@ class Questions(Lookups):
         >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
         array([2, 0, 1])
         """
-        plans.check_exact("search_beyond", self._keep_vectors,
-                               "use search_furthest with recall=, or budget=")
+        from farann.search import answers
+
+        stop_rule.check_exact("search_beyond", self._keep_vectors,
+                              "use search_furthest with recall=, or budget=")
         vectors, single = self._checked(queries)
         radii = checks.to_radii("radius", radius, len(vectors))
         filters.check_owner(self, allowed)

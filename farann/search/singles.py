@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import Hits, SearchStats
-from farann.runtime import batches
 from farann.search.filters import UNFILTERED, Filter, RowFilters
-from farann.store.store import Store
-from farann.tuning.guard import Guard
-from farann.tuning.table import Tuning
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
+    from farann.tuning.guard import Guard
+    from farann.tuning.table import Tuning
 
 # Kinds of single queries that are prepared for at a time.
 _MOST_SINGLES = 16
@@ -28,6 +31,8 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
     before = None if singles is None else singles.get((isa, k, recall))
     if singles is None or (before is not None and before.plan is plan):
         return  # this query wasn't one for it
+    from farann.runtime import batches
+
     view = store.view(isa)
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
     kept = batches.single(view.snapshot_for(rule), chosen, k, plan, rule,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from farann._types import Ids, Int64Array
 from farann.contract import checks
 from farann.contract.strings import Strings, are_strings, packed, texts_of, to_strings
-from farann.store.labels import Labels, repeated
-from farann.store.store import Store
+
+if TYPE_CHECKING:
+    from farann.store.labels import Labels
+    from farann.store.store import Store
 
 # Checked, and not looked up yet.
 Checked: TypeAlias = Int64Array | Strings
@@ -81,6 +83,8 @@ def new(ids: Any, n: int) -> Checked | None:
     strings = to_strings("ids", ids)
     if strings.n != n:
         raise ValueError(f"ids: expected {n} ids, one a row, got {strings.n}")
+    from farann.store.labels import repeated
+
     twice = repeated(strings)
     if twice is not None:
         raise ValueError(f"ids: expected each id once, got {checks.shown(twice)} twice")
@@ -97,6 +101,8 @@ def given(store: Store, ids: Checked | None, n: int) -> tuple[Int64Array, Labels
         return store.ids_for(ids, n), labels
     if labels is None and store.ids.next:
         raise ValueError("ids: expected integers, as the index has integer ids, got strings")
+    from farann.store.labels import Labels
+
     labels = labels or Labels()
     found = labels.numbers_of(ids)
     taken = np.flatnonzero(store.slots_of(found) >= 0)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann.quantize.records import Record
 from farann.results import SearchStats
 from farann.runtime import pool
 from farann.store import asked_ids
-from farann.store.store import Store
+
+if TYPE_CHECKING:
+    from farann.quantize.records import Record
+    from farann.store.store import Store
 
 
 class Contents:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from farann._types import Float32Array, Int64Array
-from farann.layout.added_rows import Run
-from farann.tuning.guard import Guard
+if TYPE_CHECKING:
+    from farann._types import Float32Array, Int64Array
+    from farann.layout.added_rows import Run
+    from farann.tuning.guard import Guard
 
 
 class Answers(NamedTuple):

@@ -12,7 +12,7 @@ search needs no lock: it holds the store that it began with.
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,6 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
 from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import StopRule
-from farann.layout import recoding
-from farann.layout.added_rows import Added, nothing_added
-from farann.layout.build import Made, make_codes, samples_for
-from farann.quantize import decoding
-from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
-from farann.quantize.scalar import centre_of
 from farann.runtime.dispatch import default_isa
 from farann.runtime.progress import told
 from farann.store.depths import Depths
@@ -34,6 +28,10 @@ from farann.store.groups import Groups
 from farann.store.ids import IdMap
 from farann.store.labels import Labels, labels_left
 from farann.tuning.plans import Tunings
+
+if TYPE_CHECKING:
+    from farann.layout.added_rows import Added
+    from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
 
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
@@ -99,6 +97,8 @@ class Store:
     @classmethod
     def over(cls, rows: RowArray, spec: IndexSpec) -> Store:
         """A built store over rows that it doesn't copy."""
+        from farann.quantize.scalar import centre_of
+
         store = cls(rows.shape[1], spec)
         store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
         store.centre, store.built = centre_of(rows, spec.metric.normalized), True
@@ -165,6 +165,8 @@ class Store:
         """The layouts as the core has them; ValueError or TypeError if their parts don't fit."""
         made = self._native
         if made is None:
+            from farann.quantize.records import Native
+
             ours, exact = (None if layout is None else layout.native(self.n_base, self.dim)
                            for layout in (self.layout, self.exact))
             made = self._native = ours or Native(), exact
@@ -225,6 +227,8 @@ class Store:
         """Copies of some rows, or what their codes say where that is all there is."""
         if self.n_coded is None:
             return _core.widened(self.stored(slots))
+        from farann.quantize import decoding
+
         rows = np.empty((len(slots), self.dim), np.float32)
         in_tail = slots >= self.n_base
         rows[in_tail] = _core.widened(self.stored(slots[in_tail]))
@@ -260,6 +264,8 @@ class Store:
         """Codes of a tail with so many new rows; None where they are not kept."""
         if self.codes is None or self.n_coded is not None:
             return None
+        from farann.layout.added_rows import nothing_added
+
         return (self.added or nothing_added()).grown(
             self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa())
 
@@ -282,6 +288,9 @@ class Store:
             if len(live) and live[0] < self.n_coded:
                 return self._extended()
             return self._uncoded(live).rebuilt(queries, progress, threads, nearest)
+        from farann.layout.build import Made, make_codes, samples_for
+        from farann.quantize.scalar import centre_of
+
         base, ids, groups = self._merged(progress)
         ids, labels = labels_left(ids, self.labels)
         nearest = self.for_nearest if nearest is None else nearest
@@ -333,6 +342,8 @@ class Store:
 
     def _extended(self) -> Store:
         """The tail coded as the base was, whose vectors are gone, without what was removed."""
+        from farann.layout import recoding
+
         assert self.codes is not None and self.n_coded is not None
         live, isa = self.live_slots(), default_isa()
         (layout, outlier_rows), n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
@@ -357,11 +368,15 @@ class Store:
         """The layout of a base without vectors and its outliers, less what is removed."""
         if self.alive is None:
             return self._coded, self.base
+        from farann.layout import recoding
+
         return recoding.without(self._coded, self.base,
                                 self.alive[: self.n_base].astype(np.bool_))
 
     def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
         """Rough scores of rows that are there as codes."""
+        from farann.quantize import decoding
+
         return decoding.scores(self._coded, self.base, queries, slots, self.centre,
                                self.spec.metric)
 

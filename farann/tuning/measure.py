@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import nan
 from typing import NamedTuple
 
@@ -97,8 +96,8 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
         for effort in efforts:
             rule = rule_of(effort, deviations=with_partitions)
             if predicts:
-                rule = replace(
-                    rule, predicted_threshold=own.predicted_threshold(queries, rule, truth))
+                rule = rule._replace(
+                    predicted_threshold=own.predicted_threshold(queries, rule, truth))
             late = np.zeros(len(queries), np.float32) if tells_late else None
             work, found = own.top(queries, rule, late)
             recall = share_found(found.ids, truth.ids)
@@ -179,8 +178,8 @@ class _Searches(NamedTuple):
         """Whether fewer rows are scanned; not where rows that answer most tell more than
         partitions."""
         plain = rule_of(_USUAL, deviations=True)
-        predicting = replace(plain, predicted_threshold=self.predicted_threshold(
-            queries, plain, truth))
+        predicting = plain._replace(
+            predicted_threshold=self.predicted_threshold(queries, plain, truth))
         scanned, scanned_plain = (self.top(queries, rule)[0].rows_scanned
                                   for rule in (predicting, plain))
         return scanned < scanned_plain

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from farann._types import Float32Array, Int64Array, UInt8Array
 from farann.runtime import pool
-from farann.tuning.guard import Guard
-from farann.tuning.table import Tuning
+
+if TYPE_CHECKING:
+    from farann.tuning.guard import Guard
+    from farann.tuning.table import Tuning
 
 # Where more than one in so many answers to the sample were removed, others may be found less often.
 _LOST = 100

@@ -27,6 +27,7 @@ from cases import (
     queries_for,
     rows_for,
 )
+from grouping import Grouping
 from inside import native_codes
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -109,9 +110,11 @@ class History:
         self.rows: Float32 = np.empty((0, self.dim), np.float32)
         self.ids = np.empty(0, np.int64)
         self.next_id = 0
+        self.grouping = Grouping(rng.spawn(1)[0])
         # Ids of rows whose vectors the index is sure to have.
         self.exact: set[int] = set()
-        self.log = [f"{self.metric}, {self.kind}, {self.data}, dim {self.dim}, {level}, {scale}"]
+        self.log = [f"{self.metric}, {self.kind}, {self.data}, dim {self.dim}, {level}, {scale}, "
+                    f"groups {self.grouping.used}"]
 
     @property
     def alone(self) -> bool:
@@ -157,7 +160,8 @@ class History:
             given = np.asfortranarray(rows) if self.rng.random() < 0.5 else rows.astype(np.float64)
         in_place = not len(self.index) and self.next_id == 0 and self.rng.random() < 0.3
         self.log.append(f"add {n} rows, own ids {self.own_ids}, in place {in_place}")
-        got = self.index.add(rows if in_place else given, ids, copy=not in_place)
+        got = self.index.add(rows if in_place else given, ids, copy=not in_place,
+                             groups=self.grouping.grown(n))
         expected = self.next_id + np.arange(n) if ids is None else ids
         assert_array_equal(got, expected)
         self.rows, self.ids = np.vstack([self.rows, rows]), np.concatenate([self.ids, expected])
@@ -178,6 +182,7 @@ class History:
 
     def forget(self, gone: NDArray[Any]) -> None:
         self.exact -= set(self.ids[gone].tolist())
+        self.grouping.forget(gone)
         self.rows, self.ids = np.delete(self.rows, gone, axis=0), np.delete(self.ids, gone)
 
     def build(self) -> None:
@@ -239,6 +244,8 @@ class History:
             lambda: self.index.build(bad),
             lambda: self.index.search_furthest(bad, 1, budget=5),
             lambda: self.index.score(self.made(1), [self.next_id + 7]),
+            lambda: self.index.add(np.ones((2, self.dim + (len(self.ids) == 0))),
+                                   groups=self.grouping.other_rows(2)),
         ):
             try:
                 call()
@@ -259,6 +266,7 @@ class History:
         # From here on in the order of the index, which masks refer to.
         order = np.argsort(self.ids)[np.argsort(np.argsort(there))]
         self.rows, self.ids = self.rows[order], self.ids[order]
+        self.grouping.reorder(order)
         rows = self.index.reconstruct(self.ids)
         if not self.alone:
             assert_same_bits(rows, self.rows)
@@ -306,6 +314,7 @@ class History:
         question = queries[0] if single else queries
         k = int(self.rng.choice([1, 2, 5, 10, 40, len(self.ids) + 2]))
         given, asked = self.filters(n_queries, single)
+        groups = self.grouping.ask(self.index, self.ids, n_queries, given, asked)
         given["threads"] = int(self.rng.integers(1, 3))
         kind = str(self.rng.choice(
             ["exact", "nearest", "beyond", "score", "recall", "epsilon", "budget"]))
@@ -313,7 +322,8 @@ class History:
             kind = "budget"
         self.log.append(f"{kind}: {n_queries} queries, single {single}, k={k}, "
                         f"allowed {len(asked['allowed']) if 'allowed' in asked else 'all'}, "
-                        f"excluded {[len(ids) for ids in asked.get('exclude', [])][:5]}")
+                        f"excluded {[len(ids) for ids in asked.get('exclude', [])][:5]}"
+                        f"{groups}")
         oracle = {"ids": self.ids} | asked
         if kind == "exact":
             hits = self.index.search_furthest(question, k, **given)
