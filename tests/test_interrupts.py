@@ -311,6 +311,7 @@ def test_long_work_is_told_by_counting() -> None:
     """A small search stays where it is asked; the main thread does nothing that takes long."""
     assert not inside.is_long(1, 50_000 * 64, 10, "avx2")
     assert not inside.is_long(1000, 10_000 * 64, 10, "avx2")
+    assert not inside.is_long(128, 150_000 * 50, 10, "avx2")
     assert inside.is_long(1000, 100_000 * 64, 10, "avx2")
     assert inside.is_long(1000, 10_000 * 64, 10, "scalar")
     assert inside.is_long(1, 10**8, 10, "avx2")

@@ -26,11 +26,12 @@ _QUERIES_OF_FEW_ROWS, _FEW_CODED, _FEW_FLOATS = 256, 1 << 20, 1 << 16
 # Scratch memory of a task, and the multiply-adds below which a second thread costs more.
 _TASK_BYTES = 1 << 28
 _SMALL_WORK = 1 << 22
-# What takes some milliseconds is long: then it is worth a change of threads that the main one can
-# wait for Ctrl+C. In multiply-adds; slowly, at the scalar level. Reading a row is worth so many of
-# them for each of its coordinates, a row that is found so many in all, and of the rows an
+# What takes some tens of milliseconds is long: then it is worth a change of threads that the main
+# one can wait for Ctrl+C, which took 1 to 2 % of batches of 7 ms. In multiply-adds, of which vector
+# instructions do so many queries' as one's; slowly, at the scalar level. Reading a row is worth so
+# many of them for each of its coordinates, a row that is found so many in all, and of the rows an
 # approximate search scans one in so many, more or less.
-_LONG_WORK, _SLOW_LONG_WORK = 1 << 30, 1 << 27
+_LONG_WORK, _SLOW_LONG_WORK, _QUERIES_AT_ONCE = 1 << 30, 1 << 27, 4
 _READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
 # One in so many rows is searched before the others where these are searched in parts; and parts are
 # more than threads, as rows may take more or less time, as long as all their scratch memory is not
@@ -202,8 +203,9 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
 
 def _is_long(n: int, work: int, found: int, isa: str) -> bool:
     """Whether n queries of `work` multiply-adds, which find so many rows each, take long."""
-    counted = (n + _READING) * work + _FINDING * n * found
-    return counted >= _SLOW_LONG_WORK and (isa == "scalar" or counted >= _LONG_WORK)
+    slow = isa == "scalar"
+    counted = (n if slow else n // _QUERIES_AT_ONCE) * work + _READING * work + _FINDING * n * found
+    return counted >= (_SLOW_LONG_WORK if slow else _LONG_WORK)
 
 
 def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: int,

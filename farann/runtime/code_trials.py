@@ -21,7 +21,9 @@ class CodeTrials:
     @classmethod
     def of(cls, snapshot: _core.Snapshot, k: int, nearest: bool) -> CodeTrials:
         """Those of a snapshot for searches of one kind, for about k rows."""
-        trials: CodeTrials = snapshot.code_trials.setdefault((k.bit_length(), nearest), cls())
+        kind = k.bit_length(), nearest
+        trials: CodeTrials = (snapshot.code_trials.get(kind)
+                              or snapshot.code_trials.setdefault(kind, cls()))
         return trials
 
     def begin(self) -> bool:

@@ -146,10 +146,13 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
     its own steps: where work takes `long`, that thread lets another one do it, and waits. Where no
     thread can be started, the calling one does everything.
     """
-    batch = _Batch(functions)
-    if not long and (threads == 1 or batch.size <= 1):
-        batch.work()
+    functions = list(functions)
+    if not long and (threads == 1 or len(functions) <= 1):
+        flag = _core.CancelFlag()
+        for function in functions:
+            function(flag)
         return
+    batch = _Batch(functions)
     try:
         waits = long and threading.current_thread() is threading.main_thread() and (
             batch.start_helpers(_stand_in_executor(), 1))
