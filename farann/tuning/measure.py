@@ -66,7 +66,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     rows that are the queries, and not among their answers.
     With the table come the ids of the queries' answers.
     """
-    own = _Searches(snapshot, _without(snapshot, own_ids), k, nearest)
+    own = Searches(snapshot, _without(snapshot, own_ids), k, nearest)
     exactly = own._replace(snapshot=exact or snapshot)
     everything = EXACT if with_vectors else ALL_CODES
     work, truth = exactly.top(queries, everything)
@@ -129,7 +129,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int, nearest: bool) -> float:
     """Nanoseconds, estimated, that an exact search takes."""
-    work, _ = _Searches(snapshot, _core.Filter(snapshot), k, nearest).top(queries, EXACT)
+    work, _ = Searches(snapshot, _core.Filter(snapshot), k, nearest).top(queries, EXACT)
     return cost_of(work, snapshot.dim, snapshot.isa)
 
 
@@ -151,7 +151,7 @@ def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:
     return every if ids is None else every.excluding(ids, np.arange(len(ids) + 1))
 
 
-class _Searches(NamedTuple):
+class Searches(NamedTuple):
     """What is searched, and for what."""
 
     snapshot: _core.Snapshot
