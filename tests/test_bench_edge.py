@@ -165,8 +165,8 @@ def test_farann_in_every_case(name: str) -> None:
     assert {(r["label"], r["mode"]) for r in records} == expected and len(records) == len(expected)
     for record in records:
         assert record["us"] > 0 and record["counted"] > 0
-        # The first rows by codes and in float32, and once more where all rows are scored anew.
-        assert 0 < record["scanned"] <= int(case.rows * scale) + 3 * 512
+        # The first rows twice, where codes are given up.
+        assert 0 < record["scanned"] <= max(1000, int(case.rows * scale) + 256)
         if record["asked"] == 1:
             assert record["recall"] == 1.0, record
 

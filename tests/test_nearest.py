@@ -87,7 +87,7 @@ def test_a_sample_of_rows_does_not_count_the_rows_themselves(metric: str,
 
 @pytest.mark.parametrize("metric", reference.METRICS)
 def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> None:
-    rows, queries = grouped(rng, N), grouped(rng, 30)
+    rows, queries = grouped(rng, N), grouped(rng, 120)
     index = index_of(rows, metric, cells=40).build(nearest=True)
     assert_same(index.search_nearest(queries, K, epsilon=0.0),
                 reference.nearest(queries, rows, K, metric))
@@ -103,11 +103,11 @@ def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> No
         np.put_along_axis(left_out, found.ids, -np.inf, axis=1)
         assert (left_out.max(axis=1) <= found.scores[:, -1] + epsilon + 1e-5).all()
     index.search_nearest(queries, K, budget=400)
-    assert index.stats()["last_search"]["rows_scanned"] <= 30 * (400 + 16 + 200)
+    assert index.stats()["last_search"]["rows_scanned"] <= 120 * (400 + 16 + 200)
     exclude = reference.nearest(queries, rows, 3, metric).ids
     wanted = reference.nearest(queries, rows, K, metric, exclude=exclude)
     found = index.search_nearest(queries, K, recall=0.9, exclude=exclude)
-    assert share_found(found.ids, wanted.ids) >= 0.8  # .92 to 1 on average of a dozen such draws
+    assert share_found(found.ids, wanted.ids) >= 0.85
     assert not (found.ids[:, :, None] == exclude[:, None, :]).any()
     mask = rng.random(N) < 0.5
     found = index.search_nearest(queries, K, recall=0.9, allowed=mask)

@@ -12,7 +12,7 @@ from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
 from farann.native.position_keys cimport PositionKeys
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.row_scan cimport RowScan
+from farann.native.row_scan cimport RowScan, few_of
 from farann.native.snapshot cimport Segment
 
 cdef enum:
@@ -66,7 +66,7 @@ cdef class FirstRows:
             self.batch.scanned += n * self.score_tile(&self.code_scan.block, &tile, count, n, True)
             first += width
         self.batch.bytes_read += self.batch.scanned * self.code_scan.code_bytes_of_row(False)
-        if self.row_scan is not None and self.most_are_alike():
+        if self.row_scan is not None and few_of(n, self.coded.codes) and self.most_are_alike():
             self.score_in_float32(n)
             return n
         self.position_keys.scan_keys_at(0, n, True)

@@ -50,3 +50,6 @@ cdef class PackedScan(RowScan):
 
     cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
                         double squares) noexcept nogil
+
+
+cdef bint few_of(int64_t n, Codes codes) noexcept nogil

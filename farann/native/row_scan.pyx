@@ -18,6 +18,13 @@ cdef enum:
     # one query, and of those that are packed for many.
     ROW_MAJOR_A_KEY = 4
     PACKED_A_KEY = 16
+    # Rows are scored again only where they are at most one of so many.
+    SHARE_AGAIN = 4
+
+
+cdef bint few_of(int64_t n, Codes codes) noexcept nogil:
+    """Whether scoring n of the coded rows once more is little beside scanning all."""
+    return SHARE_AGAIN * n <= codes.n_rows
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -74,7 +81,7 @@ cdef class RowScan:
         cdef int64_t *slots = NULL
         cdef uint8_t *done = NULL
         cdef int64_t i
-        if self.begins_anew(start):
+        if few_of(start, codes) and self.begins_anew(start):
             start = 0
         elif of_positions is None:
             rest.first, rest.count = start, codes.n_rows - start
