@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, Rng
 from farann.contract import arrays
 from farann.contract.arrays import are_numbers, plain_numbers
 
@@ -201,6 +201,21 @@ def to_int(name: str, value: Any, smallest: int, largest: int = _MOST_INT) -> in
     if number > largest:
         raise ValueError(f"{name}: expected at most {largest}, got {shown(number)}")
     return number
+
+
+def to_seed(seed: Any, rng: Rng = None) -> int:
+    """The seed that is given as such, or that a generator gives, which is one step further then."""
+    number = to_int("seed", seed, 0, MOST_SEED)
+    if rng is None:
+        return number
+    if number:
+        raise ValueError("rng: expected one of seed and rng, got both")
+    if isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
+        return int(np.random.default_rng(rng).integers(_MOST_INT))
+    if isinstance(rng, np.random.RandomState):
+        raise TypeError("rng: expected an integer or a numpy.random.Generator, got a RandomState; "
+                        "write rng=np.random.default_rng(seed)")
+    return to_int("rng", rng, 0, MOST_SEED)
 
 
 def to_cells(value: Any) -> int | str | None:
