@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import farann
 from bench import __main__ as command
+from bench import measures
 from bench import run as main_run
 from bench.algorithms import by_name
 from bench.edge import cases, data, run, worker, worst
@@ -221,10 +222,14 @@ def test_what_a_filter_allows_is_answered_and_measured_once(
         monkeypatch: pytest.MonkeyPatch) -> None:
     case = replace(cases.named("filters"), queries=3, peers=("numpy",))
     problem = worker.Problem.of(case, *case.make(SCALE))
-    calls = []
-    truth = worker.measures.furthest
-    monkeypatch.setattr(worker.measures, "furthest",
-                        lambda rows, *more: calls.append(len(rows)) or truth(rows, *more))
+    calls: list[int] = []
+    truth = measures.furthest
+
+    def counted(rows: NDArray[Any], *more: Any) -> Any:
+        calls.append(len(rows))
+        return truth(rows, *more)
+
+    monkeypatch.setattr(measures, "furthest", counted)
     list(worker.measure(problem, "farann", 0.0))
     assert sorted(calls) == [int(len(problem.rows) * share) for share in (0.1, 0.24, 0.5, 0.9)]
 

@@ -111,7 +111,8 @@ class Chosen:
         mask = np.zeros(len(rows), dtype=bool)
         mask[random.permutation(len(rows))[: max(problem.k, int(size * len(rows)))]] = True
         if size not in problem.truths:
-            problem.truths[size] = measures.furthest(rows[mask], queries, problem.k, metric)[1][:, -1]
+            scores = measures.furthest(rows[mask], queries, problem.k, metric)[1]
+            problem.truths[size] = scores[:, -1]
         return cls(problem.truths[size], allowed=np.flatnonzero(mask) if kind == "ids" else mask)
 
     def reading(self, seconds: float) -> float:

@@ -14,7 +14,6 @@ from farann.search import filters
 from farann.search.filters import Filter, Filtering
 from farann.search.lookups import Lookups
 
-
 # Kinds of `allowed` that a single query may be answered with as an earlier one was.
 _AS_GIVEN = (Filter, np.ndarray)
 
