@@ -273,7 +273,7 @@ def _columns(**given: npt.ArrayLike) -> list[npt.NDArray[Any]]:
         if array.shape != (len(arrays[0].ravel()),):
             raise ValueError(f"{name}: expected shape ({arrays[0].size},), got {array.shape}")
         if array.size and array.dtype.kind not in "biuf":
-            raise TypeError(f"{name}: expected numbers, got an array of {array.dtype}")
+            raise TypeError(f"{name}: expected numbers, got {checks.what_is(array)}")
         if np.isnan(array).any():
             raise ValueError(f"{name}: expected numbers, got NaN")
     return arrays

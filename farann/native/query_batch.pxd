@@ -78,6 +78,7 @@ cdef class QueryBatch:
     cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                        int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag)
     cdef take_rule(self, rule)
+    cdef take_filter(self, Filter filter)
     cdef take_radii(self, const double[::1] radii, int64_t start)
     cdef bint cancelled(self) noexcept nogil
     cdef bint stopped(self) noexcept nogil

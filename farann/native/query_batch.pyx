@@ -72,6 +72,10 @@ cdef class QueryBatch:
             self.next_look = max(WORK_A_LOOK, self.n_queries * self.dim
                                  * max(ROWS_IN_ANY_CASE, 4 * self.k))
 
+    cdef take_filter(self, Filter filter):
+        """Find the rows of another mask for the one query there is."""
+        self.filter, self.queries[0].filter = filter, filter.of_query(0, NULL)
+
     cdef take_radii(self, const double[::1] radii, int64_t start):
         """Search for all rows beyond a radius of each query, or where the nearest are asked for,
         for the k nearest of these."""

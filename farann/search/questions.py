@@ -14,6 +14,9 @@ from farann.search import filters
 from farann.search.filters import Filter, Filtering
 from farann.search.lookups import Lookups
 
+# Kinds of `allowed` that a single query may be answered with as an earlier one was.
+_AS_GIVEN = (Filter, np.ndarray)
+
 
 class Questions(Lookups):
     """The part of `farann.Index` that answers queries."""
@@ -125,7 +128,7 @@ class Questions(Lookups):
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        if (exclude is None and (allowed is None or type(allowed) is Filter) and within is None
+        if (exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and within is None
             and outside is None and epsilon is None and budget is None and seconds is None
             and not return_keys and (threads is None or (type(threads) is int and threads == 1))):
             again = self._search_again(queries, k, recall, allowed)

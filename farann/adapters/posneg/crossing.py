@@ -195,7 +195,7 @@ def _order(times: npt.ArrayLike | None, n: int) -> Int64Array:
     if when.shape != (n,):
         raise ValueError(f"times: expected shape ({n},), one a label, got {when.shape}")
     if when.dtype.kind not in "biufM":
-        raise TypeError(f"times: expected numbers or dates, got an array of {when.dtype}")
+        raise TypeError(f"times: expected numbers or dates, got {checks.what_is(when)}")
     if (when != when).any():
         raise ValueError("times: expected numbers or dates, got one that is none")
     return np.argsort(when, kind="stable")
