@@ -17,6 +17,9 @@ from farann._types import Float64Array
 # What the core takes, as what rounding may do to products grows with their number.
 MOST_DIRECTIONS = _core.MOST_AXES
 _POWER_STEPS, _ROWS_OF_DIRECTIONS = 3, 4096
+# Iteration needs some more directions than are asked for. In no more dimensions than these the
+# second moment of rows tells them all, in less time.
+_ITERATED = MOST_DIRECTIONS + 16
 # A share of |y|^2 that pays for directions that are not quite orthonormal, and for rounding; it is
 # REST_SHARE in src_c/quantize.c, too.
 _REST_SHARE = 1e-9
@@ -52,15 +55,16 @@ class Projection:
 def directions(sample: Float64Array, seed: int) -> Float64Array:
     """Orthonormal directions (m, dim) along which the sample is long, the longest first.
 
-    By orthogonal iteration (Rutishauser 1969): a few steps give directions that are good, and
-    best ones aren't needed; neither are more rows, nor more than float32.
+    In many dimensions by orthogonal iteration (Rutishauser 1969): a few steps give directions that
+    are good, and best ones aren't needed; neither are more rows, nor more than float32.
     """
     dim = sample.shape[1]
     sample = some_of(sample)
     largest = max(float(sample.max(initial=0.0)), -float(sample.min(initial=0.0)), 1e-300)
     rows = (sample / largest).astype(np.float32)
-    m = min(MOST_DIRECTIONS + 16, dim)
-    basis = np.random.default_rng(seed).standard_normal((dim, m)).astype(np.float32)
+    if dim <= _ITERATED:
+        return np.linalg.eigh((rows.T @ rows).astype(np.float64))[1][:, ::-1].T.copy()
+    basis = np.random.default_rng(seed).standard_normal((dim, _ITERATED)).astype(np.float32)
     for _ in range(_POWER_STEPS):
         basis = np.linalg.qr(rows.T @ (rows @ basis))[0]
     # Within their space, the principal axes.
