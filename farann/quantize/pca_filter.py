@@ -99,23 +99,32 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
         For the rotation within the space of the directions, which evens their codes out.
     """
     dim, sample = sample.shape[1], some_of(sample)
-    along, query_along = sample @ found.T, query_vectors @ found.T
+    found = found[: min(len(found), dim // 2, MOST_DIRECTIONS)]
+    along = sample @ found.T
+    query_along = query_vectors @ found.T
     squares = np.einsum("ij,ij->i", sample, sample)
     query_squares = np.einsum("ij,ij->i", query_vectors, query_vectors)
-    best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
+    # What products must reach, those along the directions so far, and room for bounds.
+    least = thresholds[:, None] - squares_sign * squares
+    products, bounds = np.zeros_like(least), np.empty_like(least)
+    rest, query_rest = squares.copy(), query_squares.copy()
+    best, best_cost, before = 0, _WORTH_IT * n_rows * (width + _SCAN_END), 0
     for m in _NUMBERS:
-        if m > min(len(found), dim // 2) or (
+        if m > len(found) or n_rows * (m + 4 + _SCAN_END) >= best_cost or (
                 width + m + 4 + 8 + 4 * (squares_sign != 0.0) > _LARGEST_SHARE * 4 * dim):
             break
-        rest = np.sqrt(np.maximum(squares - (along[:, :m] ** 2).sum(axis=1), 0.0))
-        query_rest = np.sqrt(np.maximum(
-            query_squares - (query_along[:, :m] ** 2).sum(axis=1), 0.0))
-        bounds = query_along[:, :m] @ along[:, :m].T + query_rest[:, None] * rest
-        bounds += squares_sign * squares
-        left = _YOUNG * float((bounds >= thresholds[:, None]).mean())
+        new = slice(before, m)
+        products += query_along[:, new] @ along[:, new].T
+        rest -= (along[:, new] ** 2).sum(axis=1)
+        query_rest -= (query_along[:, new] ** 2).sum(axis=1)
+        np.multiply.outer(np.sqrt(np.maximum(query_rest, 0.0)), np.sqrt(np.maximum(rest, 0.0)),
+                          out=bounds)
+        bounds += products
+        left = _YOUNG * np.count_nonzero(bounds >= least) / least.size
         cost = n_rows * (m + 4 + _SCAN_END + left * (_REFINE_ROW + _REFINE_COORDINATE * width))
         if cost < best_cost:
             best, best_cost = m, cost
+        before = m
     if best == 0:
         return None
     rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
