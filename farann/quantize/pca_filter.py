@@ -51,7 +51,7 @@ def lets_most_pass(sample: Float64Array, query_vectors: Float64Array, thresholds
     """
     number = min(MOST_DIRECTIONS, sample.shape[1] // 2)
     some = sample[:: max(-(-len(sample) // _FEW), 1)]
-    left = np.sqrt((1.0 - _most_held(some, number)) * (1.0 - _most_held(query_vectors, number)))
+    left = np.sqrt((1.0 - most_held(some, number)) * (1.0 - most_held(query_vectors, number)))
     lengths, query_lengths = (np.sqrt(np.einsum("ij,ij->i", each, each))
                               for each in (some, query_vectors))
     products = query_vectors @ some.T
@@ -63,11 +63,11 @@ def lets_most_pass(sample: Float64Array, query_vectors: Float64Array, thresholds
 def lie_anywhere(sample: Float64Array, query_vectors: Float64Array) -> bool:
     """Whether half of all directions can hold little more than half of rows and of queries."""
     number = max(sample.shape[1] // 2, 1)
-    return max(_most_held(each[:: max(-(-len(each) // _FEW), 1)], number)
+    return max(most_held(each[:: max(-(-len(each) // _FEW), 1)], number)
                for each in (sample, query_vectors)) <= _LITTLE_MORE
 
 
-def _most_held(vectors: Float64Array, number: int) -> float:
+def most_held(vectors: Float64Array, number: int) -> float:
     """The share of the squares of vectors that so many directions can hold, from their products."""
     n = len(vectors)
     squares = np.einsum("ij,ij->i", vectors, vectors)

@@ -8,11 +8,12 @@ tighter than by lengths.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array
+from farann._types import Float64Array
 
 # What the core takes, as what rounding may do to products grows with their number.
 MOST_DIRECTIONS = _core.MOST_AXES
@@ -65,13 +66,13 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
     rows = (sample / largest).astype(np.float32)
     moment = rows.T @ rows if dim <= _OF_MOMENT else None
     if moment is not None and dim <= _ITERATED:
-        return np.linalg.eigh(moment.astype(np.float64))[1][:, ::-1].T.copy()
+        axes: Float64Array = np.linalg.eigh(moment.astype(np.float64))[1][:, ::-1]
+        return axes.T.copy()
 
-    def stretched(basis: Float32Array) -> Float32Array:
-        product: Float32Array = rows.T @ (rows @ basis) if moment is None else moment @ basis
-        return product
+    def stretched(basis: Any) -> Any:
+        return rows.T @ (rows @ basis) if moment is None else moment @ basis
 
-    basis = np.random.default_rng(seed).standard_normal((dim, _ITERATED)).astype(np.float32)
+    basis: Any = np.random.default_rng(seed).standard_normal((dim, _ITERATED)).astype(np.float32)
     for _ in range(_POWER_STEPS):
         basis = np.linalg.qr(stretched(basis))[0]
     # Within their space, the principal axes.
