@@ -320,9 +320,15 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
 
 class TestCosts:
     def test_levels(self) -> None:
-        assert set(inside.levels()) <= set(inside.cost.COSTS) == set(inside.cost.SINGLE_COSTS)
+        assert set(inside.cost.COSTS) == set(inside.cost.SINGLE_COSTS)
+        for table in (inside.cost.COSTS, inside.cost.SINGLE_COSTS):
+            slowest = type(table)(scalar=table["scalar"])  # no other is measured
+            assert {slowest[level] for level in inside.levels()} == {table["scalar"]}
+            with pytest.raises(ValueError):
+                table["no level"]
         work = SearchStats(3, 9000, 40, 30, 10**6, 10**6, 10**5, 50, 100)
-        for level, costs in inside.cost.COSTS.items():
+        for level in {*inside.levels(), *inside.cost.COSTS}:
+            costs = inside.cost.COSTS[level]
             assert all(cost > 0.0 for cost in costs)
             single = inside.cost.cost_of(work, 24, level, single=True)
             assert single != inside.cost.cost_of(work, 24, level)
