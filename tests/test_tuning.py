@@ -453,7 +453,12 @@ class TestEffortFor:
             "fastest for recall 0.95: exact search",
         ]
         assert str(self.TABLE._replace(target=0.6)).splitlines()[-1] == (
-            "fastest for recall 0.6: 53.49 rows, at 0.209 of the cost of exact search")
+            "fastest for recall 0.6: 53 rows, at 0.209 of the cost of exact search")
+
+    def test_many_rows_are_printed_whole(self) -> None:
+        table = Tuning(10, (2_500_000.5, INF), (0.9, 1.0), (0.5, 1.0), 0.8)
+        assert [line.split()[0] for line in str(table).splitlines()[1:-1]] == ["2,500,000", "exact"]
+        assert table.fastest.startswith("fastest for recall 0.8: 2,500,000 rows, at 0.5 of")
 
     def test_what_others_are_better_than_is_not_printed(self) -> None:
         table = Tuning(10, (1.0, 2.0, 3.0, 4.0, INF), (0.5, 0.5, 0.4, 0.9, 1.0),
