@@ -32,7 +32,7 @@ __all__ = ["build", "info", "search", "tune"]
 
 # Queries asked at a time: enough for all threads, few enough for the progress bar to move.
 BATCH = 1024
-LIMITS = ("recall", "epsilon", "budget")
+LIMITS = ("recall", "epsilon", "budget", "seconds")
 PLOTS = (".png", ".svg", ".pdf")
 
 
@@ -169,9 +169,8 @@ def _checked_output(arguments: argparse.Namespace) -> str:
     if limits and arguments.beyond is not None:
         raise ValueError(f"{limits[0]} is for the best rows; --beyond is exact")
     if len(limits) > 1:
-        raise ValueError(f"expected at most one of --recall, --epsilon and --budget, got "
-                         f"{' and '.join(limits)}")
-    to_limits(arguments.recall, arguments.epsilon, arguments.budget)
+        raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
+    to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
     usual = "csv" if arguments.output == streams.STREAM else "table"
     wanted = "jsonl" if arguments.json else arguments.format
     kind = streams.kind_of(arguments.output, wanted, WRITERS, "results", usual)
