@@ -174,6 +174,8 @@ def _parser() -> argparse.ArgumentParser:
                         "one found (l2), or better by more than E (dot, cosine)")
     search.add_argument("--budget", type=at_least(1), metavar="N",
                         help="scan at most N rows")
+    search.add_argument("--seconds", type=number, metavar="S",
+                        help="stop after S seconds a query, with what has been found by then")
     search.add_argument("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
     search.add_argument("--allowed", metavar="FILE",
                         help="the only ids to find, or a boolean mask over all rows")

@@ -3,6 +3,9 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
+cdef extern from "clock.h" nogil:
+    double farann_seconds()
+
 cdef extern from "select.h" nogil:
     ctypedef struct farann_candidates:
         float *scores
