@@ -16,8 +16,8 @@ _WORK, _MOST, _LEAST, _ROWS_A_QUERY = 1e11, 2048, 64, 16
 # multiply-adds than this, which is some 20 ms: then no more than a few.
 _MANY, _SMALL_WORK, _FEW = 512, 1 << 30, 256
 # Of so many rows or fewer, where they and the queries lie in so many directions that there is next
-# to nothing to be learned, one in some of both will do.
-_SMALL, _ONE_IN = 1 << 14, 4
+# to nothing to be learned, one in some of both will do; if that spares so many multiply-adds.
+_SMALL, _ONE_IN, _SPARED = 1 << 14, 4, 1 << 27
 # Queries that layouts are compared with.
 _HELD_OUT = 256
 
@@ -42,8 +42,8 @@ def typical(rows: RowArray, centre: Float64Array, normalized: bool, query_sample
             query_vectors: Float64Array) -> tuple[Float64Array, Float32Array, Float64Array]:
     """Typical rows, centred, the sample queries and their vectors; fewer of all these where there
     is little to be learned: more would find what some find."""
-    if len(rows) <= _SMALL:
-        some = sample_of(rows[::_ONE_IN], centre, normalized)
+    if len(rows) <= _SMALL and len(query_sample) * rows.size > _SPARED:
+        some = sample_of(rows[:: 2 * _ONE_IN], centre, normalized)
         if pca_filter.lie_anywhere(some, query_vectors):
             return some, np.ascontiguousarray(query_sample[::_ONE_IN]), query_vectors[::_ONE_IN]
     return sample_of(rows, centre, normalized), query_sample, query_vectors
