@@ -301,9 +301,9 @@ def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
     for room in (inside.build, inside.sampling, inside.transform_choice):
         monkeypatch.setattr(room, "sample_of", counted)
-    rows = np.random.default_rng(0).standard_normal((20_000, 64), dtype=np.float32)
+    rows = np.random.default_rng(0).standard_normal((20_000, 128), dtype=np.float32)
     index_over(rows, metric, threads=1)
     index_over(rows[:5000], metric, threads=1)
-    index_over(rows[:5000] * np.geomspace(1, 100, 64, dtype=np.float32), metric, threads=1)
+    index_over(rows[:5000] * np.geomspace(1, 100, 128, dtype=np.float32), metric, threads=1)
     # Of few rows some are looked at first, and no others where these tell that there is nothing.
     assert made == [20_000, 625, 625, 5000]

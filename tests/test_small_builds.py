@@ -38,7 +38,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(("n", "dim", "queries", "looks"), [
-    (6000, 400, 64, 0), (6000, 64, 128, 1), (10_000, 64, 157, 1), (20_000, 64, 1250, 1)])
+    (6000, 400, 64, 0), (6000, 64, 512, 1), (10_000, 64, 157, 1), (20_000, 64, 1250, 1)])
 def test_rows_that_lie_anywhere_are_asked_little(metric: str, n: int, dim: int, queries: int,
                                                  looks: int, work: dict[str, int],
                                                  rng: np.random.Generator) -> None:

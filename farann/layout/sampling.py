@@ -17,7 +17,7 @@ _WORK, _MOST, _LEAST, _ROWS_A_QUERY = 1e11, 2048, 64, 16
 _MANY, _SMALL_WORK, _FEW = 512, 1 << 30, 256
 # Of so many rows or fewer, where they and the queries lie in so many directions that there is next
 # to nothing to be learned, one in some of both will do; if that spares so many multiply-adds.
-_SMALL, _ONE_IN, _SPARED = 1 << 14, 4, 1 << 27
+_SMALL, _ONE_IN, _SPARED = 1 << 14, 4, 1 << 28
 # Queries that layouts are compared with.
 _HELD_OUT = 256
 
