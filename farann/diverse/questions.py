@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann import _core
 from farann._types import Int64Array, Progress
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
@@ -292,6 +291,8 @@ class DiverseQuestions(PairQuestions):
         from farann.diverse.selection import Selection
 
         limit = None if radius is None else checks.to_float("radius", radius)
+        if limit is not None and limit < 0.0 and traits_of(self._metric).adds_squared_norm:
+            raise ValueError(f"radius: expected a distance of 0 or more, got {radius}")
         most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
@@ -302,16 +303,14 @@ class DiverseQuestions(PairQuestions):
         before = known_slots(store, [] if first is None else first, "first")
         if store is None or len(store) == 0:
             return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
-        snapshot = greedy.snapshot_of(store, self._isa)
         rows = filters.row_filters(store, Filtering(allowed=allowed), 1, False).rows
-        slots, chosen = store.live_slots(), _core.Filter(snapshot)
+        slots, mask = store.live_slots(), store.alive
         if rows is not None:
             slots, mask = rows.slots(), np.zeros(store.n_slots, np.uint8)
             mask[slots] = 1
-            chosen = _core.Filter(snapshot, mask)
         if begin is not None and begin not in slots:
             raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
-        selection = greedy.select(store, snapshot, chosen, slots, greedy.Choice(
+        selection = greedy.select(store, self._isa, slots, mask, greedy.Choice(
             k=most or len(store), start=begin, first=np.unique(before), radius=limit,
             progress=checks.to_progress(progress)))
         return selection._replace(ids=store.named(selection.ids))
