@@ -18,5 +18,8 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 RowArray: TypeAlias = npt.NDArray[Any]
 # Whether a bar is shown, or what is told a step of the work, how much is done, and of how much.
 Progress: TypeAlias = bool | Callable[[str, int, int], object]
+# Where random numbers may come from (SPEC 7).
+Rng: TypeAlias = ("int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence"
+                  " | None")
 # What ids may come as.
 Ids: TypeAlias = npt.ArrayLike | Set[int]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
-from farann._types import Float32Array, Ids, Progress
+from farann._types import Float32Array, Ids, Progress, Rng
 from farann.contract import checks
 from farann.contract.code_widths import CODE_WIDTHS, INT8
 from farann.contract.index_spec import IndexSpec, check_codes
@@ -62,6 +62,8 @@ class Index(Saved, DiverseQuestions):
         ``budget=``. What was dropped can't come back.
     seed : int
         For what is drawn at random during `build`; below 2^128.
+    rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
+        In the place of `seed` (SPEC 7): an integer is the seed, a generator draws one.
     threads : int, optional
         Threads of a search and of `build`, at most 4096; by default, or -1, one for each CPU. A
         batch is shared among them. Where it has fewer queries than threads, and an exact search of
@@ -94,13 +96,13 @@ class Index(Saved, DiverseQuestions):
 
     def __init__(self, dim: int | None = None, metric: str = "l2", *, dtype: Any = "float32",
                  codes: str = "int8", cells: int | str | None = None, keep_vectors: bool = True,
-                 seed: int = 0, threads: int | None = None) -> None:
+                 seed: int = 0, rng: Rng = None, threads: int | None = None) -> None:
         dim = None if dim is None else checks.to_dim(dim)
         self._metric = checks.to_metric(metric)
         self._dtype = to_row_type(dtype)
         self._cells = check_codes(codes, cells, keep_vectors)
         self._codes, self._keep_vectors = codes, bool(keep_vectors)
-        self._seed = checks.to_int("seed", seed, 0, checks.MOST_SEED)
+        self._seed = checks.to_seed(seed, rng)
         self._threads = checks.to_threads(threads)
         self._isa = default_isa()
         # All that changes is in the store. A change makes another one while it holds the lock, and

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float64Array, Int64Array
+from farann._types import BoolArray, Float64Array, Int64Array, Rng
 from farann.contract import checks
 
 __all__ = [
@@ -273,7 +273,7 @@ def _columns(**given: npt.ArrayLike) -> list[npt.NDArray[Any]]:
         if array.shape != (len(arrays[0].ravel()),):
             raise ValueError(f"{name}: expected shape ({arrays[0].size},), got {array.shape}")
         if array.size and array.dtype.kind not in "biuf":
-            raise TypeError(f"{name}: expected numbers, got an array of {array.dtype}")
+            raise TypeError(f"{name}: expected numbers, got {checks.what_is(array)}")
         if np.isnan(array).any():
             raise ValueError(f"{name}: expected numbers, got NaN")
     return arrays
@@ -283,7 +283,7 @@ def _columns(**given: npt.ArrayLike) -> list[npt.NDArray[Any]]:
 
 
 def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: int = 2000,
-                  seed: int = 0) -> Interval:
+                  seed: int = 0, rng: Rng = None) -> Interval:
     """Mean of one number a user, with a bootstrap interval over users.
 
     Parameters
@@ -295,6 +295,8 @@ def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: i
     samples : int
         Bootstrap samples.
     seed : int
+    rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
+        In the place of `seed` (SPEC 7).
 
     Returns
     -------
@@ -315,11 +317,12 @@ def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: i
     if not len(array):
         return Interval(float("nan"), float("nan"), float("nan"))
     return bootstrap_interval(lambda users: float(array[users].mean()), len(array),
-                              confidence=confidence, samples=samples, seed=seed)
+                              confidence=confidence, samples=samples, seed=seed, rng=rng)
 
 
 def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *,
-                       confidence: float = 0.95, samples: int = 2000, seed: int = 0) -> Interval:
+                       confidence: float = 0.95, samples: int = 2000, seed: int = 0,
+                       rng: Rng = None) -> Interval:
     """Any number that depends on users, with a bootstrap interval over them.
 
     Parameters
@@ -327,7 +330,7 @@ def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *
     statistic : callable
         Gets numbers of users, int64 (n_users,), some of them several times.
     n_users : int
-    confidence, samples, seed
+    confidence, samples, seed, rng
         As in `mean_interval`.
 
     Returns
@@ -343,7 +346,7 @@ def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *
         raise TypeError(f"statistic: expected a function, got {checks.shown(statistic)}")
     n_users = checks.to_int("n_users", n_users, 1, _MOST_USERS)
     samples = checks.to_int("samples", samples, 1, _MOST_SAMPLES)
-    rng = np.random.default_rng(checks.to_int("seed", seed, 0, checks.MOST_SEED))
-    found = [statistic(rng.integers(0, n_users, n_users)) for _ in range(samples)]
+    draw = np.random.default_rng(checks.to_seed(seed, rng))
+    found = [statistic(draw.integers(0, n_users, n_users)) for _ in range(samples)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(statistic(np.arange(n_users))), float(low), float(high))

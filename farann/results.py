@@ -37,7 +37,10 @@ class _Table:
         """
         import pyarrow
 
-        return pyarrow.table(self.to_dict())
+        columns: dict[str, Any] = self.to_dict()
+        if columns["id"].dtype == object:  # whose type pyarrow can't tell where there are none
+            columns["id"] = pyarrow.array(columns["id"], pyarrow.string())
+        return pyarrow.table(columns)
 
     def to_pandas(self) -> Any:
         """The same as a frame of pandas, which has to be installed.

@@ -373,7 +373,7 @@ def _integers(path: Path, name: str | None, kinds: str, max_bytes: int | None) -
 
 def _text_lines(path: Path) -> Iterator[Array]:
     """Read the integers of each line of a text file."""
-    with io.TextIOWrapper(open_regular(path), "ascii", "replace") as stream:
+    with io.TextIOWrapper(open_regular(path), "utf-8-sig", "replace") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 yield np.array([int(word) for word in line.replace(",", " ").split()], np.int64)

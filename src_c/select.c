@@ -92,6 +92,10 @@ static void drop_marked(farann_candidates *list, int64_t from, const farann_bloc
     int64_t *FARANN_RESTRICT slots = list->slots;
     int64_t kept = from, count = list->count, end = block->end;
     for (int64_t i = from; i < count; i++) {
+        const int64_t slot = slot_of(block, slots[i]);
+        FARANN_PREFETCH(alive + ((slot >= 0) & (slot < end) ? slot : 0));
+    }
+    for (int64_t i = from; i < count; i++) {
         const int64_t row = slots[i], slot = slot_of(block, row);
         const int has_slot = (slot >= 0) & (slot < end);
         scores[kept] = scores[i];
@@ -99,6 +103,12 @@ static void drop_marked(farann_candidates *list, int64_t from, const farann_bloc
         kept += has_slot & (alive[has_slot ? slot : 0] != 0);
     }
     list->count = kept;
+}
+
+void farann_block_ask(const farann_block *block, int64_t n) {
+    enum { SLOTS_A_LINE = 16 };
+    if (!block->slots) return;
+    for (int64_t i = 0; i < n; i += SLOTS_A_LINE) FARANN_PREFETCH(block->slots + i);
 }
 
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,

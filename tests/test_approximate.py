@@ -348,9 +348,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("limits", "message"),
         [
-            ({"recall": 0.9, "budget": 5}, "recall: expected at most one of recall, epsilon and "
-                                           "budget, got recall and budget"),
-            ({"epsilon": 0.1, "budget": 5}, "epsilon: expected at most one of .* got epsilon and"),
+            ({"recall": 0.9, "budget": 5}, "recall: expected at most one limit of a search, got "
+                                           "recall and budget"),
+            ({"epsilon": 0.1, "budget": 5}, "epsilon: expected at most one .* got epsilon and"),
+            ({"budget": 5, "seconds": 1}, "budget: expected at most one .* budget and seconds"),
             ({"recall": 1, "epsilon": 0, "budget": 5}, "got recall and epsilon and budget"),
             ({"recall": 0}, "recall: expected a number above 0, at most 1, got 0.0"),
             ({"recall": 1.01}, "recall: .* got 1.01"),
@@ -358,6 +359,8 @@ class TestErrors:
             ({"epsilon": -0.1}, "epsilon: expected a number of 0 or more, got -0.1"),
             ({"epsilon": float("inf")}, "epsilon: expected a number of 0 or more, got inf"),
             ({"budget": 0}, "budget: expected 1 or more, got 0"),
+            ({"seconds": 0}, "seconds: expected a number above 0, got 0"),
+            ({"seconds": float("inf")}, "seconds: .* got inf"),
         ],
     )
     def test_values(self, limits: dict[str, Any], message: str) -> None:
@@ -366,7 +369,7 @@ class TestErrors:
                 index.search_furthest([[1.0, 2.0]], **limits)
 
     @pytest.mark.parametrize("limits", [{"recall": "much"}, {"epsilon": [0.1]}, {"budget": 2.5},
-                                        {"budget": True}, {"recall": True}])
+                                        {"budget": True}, {"recall": True}, {"seconds": "1"}])
     def test_types(self, limits: dict[str, Any]) -> None:
         with pytest.raises(TypeError, match=next(iter(limits))):
             index_of(np.ones((3, 2), np.float32)).search_furthest([[1.0, 2.0]], **limits)

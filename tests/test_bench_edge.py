@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import farann
 from bench import __main__ as command
+from bench import measures
 from bench import run as main_run
 from bench.algorithms import by_name
 from bench.edge import cases, data, run, worker, worst
@@ -217,6 +218,22 @@ def test_filters_scan_what_they_allow() -> None:
             assert of(records, f"{kind} 90%", mode)["scanned"] >= 0.9 * n
 
 
+def test_what_a_filter_allows_is_answered_and_measured_once(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    case = replace(cases.named("filters"), queries=3, peers=("numpy",))
+    problem = worker.Problem.of(case, *case.make(SCALE))
+    calls: list[int] = []
+    truth = measures.furthest
+
+    def counted(rows: NDArray[Any], *more: Any) -> Any:
+        calls.append(len(rows))
+        return truth(rows, *more)
+
+    monkeypatch.setattr(measures, "furthest", counted)
+    list(worker.measure(problem, "farann", 0.0))
+    assert sorted(calls) == [int(len(problem.rows) * share) for share in (0.1, 0.24, 0.5, 0.9)]
+
+
 def test_streamed_rows_are_all_found_and_scanned() -> None:
     records = measured("stream")
     assert of(records, "streamed", "batch")["scanned"] >= 400
@@ -238,7 +255,7 @@ def test_every_peer_where_it_is_installed(who: str) -> None:
                        data="clusters-64", rows=400_000)
     assert all(record["recall"] > 0 for record in records)
     if who == "faiss-flat":
-        assert len({str(record["only"]) for record in records}) == 9
+        assert len({str(record["only"]) for record in records}) == 13
         assert all(record["recall"] == 1.0 for record in records)
 
 
@@ -318,6 +335,9 @@ def test_the_table_marks_what_is_slower_or_short() -> None:
     usual = a_record()
     callers = a_record(label="callers", mode="callers 2", us=30.0)
     short = a_record(label="0.95", asked=0.95, recall=0.9, us=9.0)
+    masked = a_record(label="mask", only=["mask", 0.5], us=30.0, reading=20.0)
+    row = run.table([usual, masked]).splitlines()[3]
+    assert row.split(" | ")[10] == "1.00"  # of the usual way and a mask that is read
     rows = [row.split(" | ") for row in run.table([usual, callers, short]).splitlines()[2:]]
     assert [row[10] for row in rows] == ["", "**3.00**", "0.90"]
     assert [row[4] for row in rows] == ["1.000", "1.000", "**0.900**"]

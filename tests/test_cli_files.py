@@ -68,6 +68,8 @@ class TestText:
         ("x,y\n1,2\n3,four\n", "line 3: expected a number, got 'four'"),
         ("1,2\n3,\n", "line 2: expected a number, got ''"),
         ("1,2\n# 3,4\n", "line 2: expected a number, got '# 3'"),
+        ("1,\n3,4\n", "line 1: expected numbers, or names of columns, got both: '' and '1'"),
+        ("1,NA\n3,4\n", "line 1: expected numbers, or names of columns, got both: 'NA' and '1'"),
         ("", "expected vectors, an array of shape"),
     ])
     def test_faults_are_named(self, text: str, expected: str) -> None:
@@ -110,6 +112,51 @@ class TestText:
                      "--within", "within.csv:group"]) == 0
         listed = Path("o.csv").read_text().splitlines()[1:]
         assert {int(line.split(",")[2].removeprefix("row ")) % 5 for line in listed} == {3}
+
+    def test_files_of_names(self, capsys: Capture) -> None:
+        names = ['a, "x"', "b\nc", *map(str, range(298))]
+        quoted = [name if name.isdecimal() else '"' + name.replace('"', '""') + '"'
+                  for name in names]
+        Path("ids.csv").write_text("id,shelf\r\n" + "".join(f"{one},7\r\n" for one in quoted))
+        Path("one.csv").write_text("id\n" + "".join(f"n{i}\n" for i in range(300)))
+        Path("long.csv").write_text("ids,x\n" + "y" * 200_000 + ",1\n")
+        build = ["build", "rows.npy", "-o", "n.farann", "-q", "--ids"]
+        assert main([*build, "ids.csv:id", "--groups", "ids.csv:shelf"]) == 0
+        index = farann.Index.load("n.farann")
+        assert index.ids.tolist() == names and set(index.groups()) == {7}
+        for file, said in (("ids.csv", "ids.csv: holds several: id, shelf; say which as ids.csv:N"),
+                           ("one.csv", "FILE:NAME says that the first line is a name"),
+                           ("long.csv", "long.csv: field larger than field limit"),
+                           ("ids.csv:x", "ids.csv: no column is called 'x'; there are: id, shel")):
+            assert main([*build, file]) == 2
+            assert said in capsys.readouterr().err
+        assert main([*build, "one.csv:id"]) == 0
+        assert main(["select", "n.farann", "-k", "2", "--start", "n7", "-q"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == "n7"
+        capsys.readouterr()
+
+    def test_columns_of_names(self, capsys: Capture) -> None:
+        arrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        names = [f"n{i}" for i in range(300)]
+        parquet.write_table(arrow.table({"id": names, "groups": range(300), "x": [None, *names[1:]],
+                                         "y": [[name] for name in names]}), "a.parquet")
+        build = ["build", "rows.npy", "-o", "n.farann", "-q", "--groups", "a.parquet", "--ids"]
+        assert main([*build, "a.parquet:id"]) == 0
+        index = farann.Index.load("n.farann")
+        assert index.ids.tolist() == names and index.groups().tolist() == list(range(300))
+        for file, said in (("a.parquet", "holds several: groups, id, x, y; say which as a.parquet"),
+                           ("a.parquet:x", "row 0: expected a string in 'x', got None"),
+                           ("a.parquet:y", "row 0: expected a string in 'y', got ['n0']")):
+            assert main([*build, file]) == 2
+            assert said in capsys.readouterr().err
+
+    def test_a_byte_order_mark_is_no_part_of_an_id(self) -> None:
+        for first, wanted in (("n", [f"n{i}" for i in range(300)]), ("", list(range(300)))):
+            lines = "".join(f"{first}{i}\r\n" for i in range(300))
+            Path("ids.txt").write_bytes(("\ufeff" + lines).encode())
+            assert main(["build", "rows.npy", "-o", "n.farann", "-q", "--ids", "ids.txt"]) == 0
+            assert farann.Index.load("n.farann").ids.tolist() == wanted
 
 
 class TestOut:

@@ -506,6 +506,58 @@ def test_prepared_filters_answer_single_queries_alike(share: float, rng: np.rand
     check_all(6000, range(0, 6000, 7))
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_masks_of_single_queries_use_what_is_kept(
+        metric: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with another mask, and some with none: the same answers and work as prepared, and no
+    search is put together anew."""
+    rows = rng.integers(-2, 3, (6000, 40)).astype(np.float32) + np.float32(0.5)
+    queries = rows[rng.permutation(6000)[:6]]
+    index = index_of(rows[:5000], metric, threads=1).build()
+    if index.isa == "scalar":
+        pytest.skip("at this level the rows are listed")
+    made: list[object] = []
+
+    class Counted(core.Task):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            made.append(arguments)
+            super().__init__(*arguments, **options)
+
+    def check_all(n: int, masks: bool) -> None:
+        index.search_furthest(queries[0], 7)
+        made.clear()
+        for i, query in enumerate(queries):
+            mask = rng.random(n) < (0.3, 0.6, 1.0)[i % 3]
+            for allowed in (mask, np.flatnonzero(mask)) if masks else (index.ids[mask],):
+                hits, stats = index.search_furthest(query, 7, allowed=allowed, return_stats=True)
+                assert not made
+                kept = index.search_furthest(query, 7, allowed=index.filter(allowed=allowed),
+                                             return_stats=True)
+                assert_same(hits, kept[0])
+                assert stats == kept[1]
+                made.clear()
+
+    monkeypatch.setattr(core, "Task", Counted)
+    check_all(5000, True)
+    index.add(rows[5000:])
+    check_all(6000, True)
+    index.remove(np.arange(0, 6000, 7))
+    check_all(len(index), False)
+
+
+def test_masks_that_no_query_can_have_are_refused_as_ever(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((3000, 16), dtype=np.float32)
+    index = index_of(rows, threads=1).build()
+    index.search_furthest(rows[0])
+    for mask in (np.ones(2999, bool), np.ones((1, 3000), bool), np.ones(0, bool)):
+        with pytest.raises(ValueError, match="allowed"):
+            index.search_furthest(rows[0], allowed=mask)
+    with pytest.raises(ValueError, match="queries"):
+        index.search_furthest(np.full(16, np.nan, np.float32), allowed=np.ones(3000, bool))
+    every = index.search_furthest(rows[0], allowed=np.ones(6000, bool)[::2])
+    assert_same(every, index.search_furthest(rows[0]))
+
+
 def test_what_prepared_filters_keep_goes_with_the_rows(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((3000, 16), dtype=np.float32)
     index = index_of(rows, threads=1).build()

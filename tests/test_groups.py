@@ -291,6 +291,8 @@ def test_prepared_filters_refuse() -> None:
             call()
     named = farann.Index()
     named.add([[1.0], [2.0]], groups=["cat", "dog"])
+    assert named.search_furthest([0.0], 1, allowed=named.filter(within=[])).ids == [-1]
+    assert named.search_furthest([0.0], 1, allowed=named.filter(outside=[])).ids == [1]
     with pytest.raises(TypeError, match="outside: expected strings"):
         named.filter(outside=3)
     with pytest.raises(ValueError, match="at most one of within and outside"):

@@ -119,6 +119,50 @@ class TestInputs:
         assert 40 not in index and -1 not in index and 2**70 not in index
 
 
+class TestSeeds:
+    """`rng=` is what SPEC 7 asks for, `seed=` the integer among it."""
+
+    @staticmethod
+    def saved(path: Path, **options: Any) -> bytes:
+        index = farann.Index(DIM, **options)
+        index.add(np.random.default_rng(0).standard_normal((40, DIM)))
+        index.build().save(path)
+        return path.read_bytes()
+
+    def test_an_integer_is_the_seed(self, tmp_path: Path) -> None:
+        by_seed, by_rng = (self.saved(tmp_path / name, **{name: 7}) for name in ("seed", "rng"))
+        assert by_seed == by_rng != self.saved(tmp_path / "usual")
+        assert self.saved(tmp_path / "usual", rng=None) == self.saved(tmp_path / "zero", seed=0)
+
+    @pytest.mark.parametrize("make", [np.random.default_rng, np.random.PCG64,
+                                      np.random.SeedSequence])
+    def test_what_gives_a_seed(self, tmp_path: Path, make: Callable[[int], Any]) -> None:
+        one, again, other = (self.saved(tmp_path / "index", rng=make(n)) for n in (5, 5, 6))
+        assert one == again != other != self.saved(tmp_path / "index")
+
+    def test_a_generator_goes_on(self) -> None:
+        draw = np.random.default_rng(0)
+        values = np.random.default_rng(1).random(30)
+        first, second = (farann.metrics.mean_interval(values, rng=draw) for _ in range(2))
+        again = farann.metrics.mean_interval(values, rng=np.random.default_rng(0))
+        assert first == again != second and first.mean == second.mean
+
+    @pytest.mark.parametrize(("options", "error", "said"), [
+        ({"seed": 1, "rng": 2}, ValueError, "rng: expected one of seed and rng, got both"),
+        ({"rng": -1}, ValueError, "rng: "),
+        ({"rng": 2**128}, ValueError, "rng: "),
+        ({"rng": 1.5}, TypeError, "rng: "),
+        ({"rng": "7"}, TypeError, "rng: "),
+        ({"rng": np.random.RandomState(0)}, TypeError, "write rng=np.random.default_rng"),
+    ])
+    def test_what_is_refused(self, options: dict[str, Any], error: type[Exception],
+                             said: str) -> None:
+        with pytest.raises(error, match=said):
+            farann.Index(**options)
+        with pytest.raises(error, match=said):
+            farann.metrics.mean_interval([1.0, 2.0], **options)
+
+
 class TestWithoutCopy:
     """Rows that stay where they are, because the caller says so."""
 

@@ -499,7 +499,7 @@ def test_one_kind_of_feedback_is_an_error_and_loses_nothing() -> None:
 FIT_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"labels": [0, 2]}, ValueError, "labels: expected 0 and 1, got 2"),
     ({"labels": [0, 1, 1]}, ValueError, r"labels: expected shape \(2,\)"),
-    ({"labels": ["a", "b"]}, TypeError, "labels: expected 0 and 1, got an array of"),
+    ({"labels": ["a", "b"]}, TypeError, "labels: expected 0 and 1, got strings"),
     ({"labels": [0, np.nan]}, ValueError, "labels: expected 0 and 1, got nan"),
     ({"item_ids": [0, 99]}, KeyError, "item_ids: 99 is in no model"),
     ({"item_ids": []}, ValueError, "item_ids: expected feedback, got none"),

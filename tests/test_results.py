@@ -67,6 +67,18 @@ def test_frames(library: str, method: str, index: farann.Index) -> None:
     assert as_lists == TABLE and type(frame).__module__.startswith(library)
 
 
+def test_arrow_has_strings_where_nothing_is_found() -> None:
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    named = farann.Index()
+    named.add([[0.0], [1.0]], ids=["a", "b"])
+    some = named.search_furthest([0.0], 1).to_arrow()
+    for none in (named.search_furthest([0.0], 1, allowed=named.filter(exclude=["a", "b"])),
+                 named.search_beyond([0.0], 9.0)):
+        table = none.to_arrow()
+        assert table.num_rows == 0 and table.schema == some.schema
+        assert table.schema.field("id").type == arrow.string()
+
+
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 @pytest.mark.parametrize("codes", ["int8", "float32"])
 def test_a_radius_for_each_query(metric: str, codes: str) -> None:

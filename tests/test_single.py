@@ -62,8 +62,8 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
     asked: list[object] = []
 
     class Noted(core.SingleSearch):
-        def search(self, queries: object) -> Any:
-            found = super().search(queries)
+        def search(self, queries: object, within: Any = None) -> Any:
+            found = super().search(queries, within)
             if found is not None:
                 asked.append(queries)
             return found

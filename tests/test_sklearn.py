@@ -94,6 +94,14 @@ def test_graphs_and_pipelines() -> None:
     assert set(ones.data) == {1.0} and not ones.diagonal().any()
     with pytest.raises(ValueError, match="mode: expected one of"):
         made.kneighbors_graph(X, mode="distances")
+    within = FurthestNeighbors(radius=4.0).fit(X)
+    distances = np.sqrt(((X[:, None] - X) ** 2).sum(axis=2))
+    far = np.where(distances > 4.0, distances, 0.0)
+    assert 0 < np.count_nonzero(far) < far.size
+    np.testing.assert_allclose(within.radius_neighbors_graph(mode="distance").toarray(), far,
+                               rtol=1e-6)
+    assert (within.radius_neighbors_graph(X).toarray() == (far > 0)).all()
+    assert within.radius_neighbors_graph(X, 1e9).nnz == 0
     dense = clone(made).set_params(sparse_output=False, mode="connectivity").fit(X)
     assert (dense.transform(Q).sum(axis=1) == 3).all()
     names = dense.get_feature_names_out()

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from .worst import over_plain
 OURS = "farann"
 _ADDED = 100  # rows at a time
 _ONE_BY_ONE = 64  # queries whose answers are checked and counted when they are asked one by one
+# And whose batch a peer is given under a filter, under which it multiplies query by query.
+_FILTERED_BATCH = 64
 _BUILDS, _BUILD_SECONDS = 3, 10.0  # best of so many, unless one takes longer
 _FEWEST = 3  # repetitions
 
@@ -52,6 +54,8 @@ class Problem:
     queries: Floats
     k: int
     kth: NDArray[np.float64]
+    # And of those among random rows of a share, as several filters allow the same ones.
+    truths: dict[float, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, case: Case, rows: Floats, queries: Floats) -> Problem:
@@ -106,8 +110,17 @@ class Chosen:
             return cls(kth, exclude=exclude)
         mask = np.zeros(len(rows), dtype=bool)
         mask[random.permutation(len(rows))[: max(problem.k, int(size * len(rows)))]] = True
-        kth = measures.furthest(rows[mask], queries, problem.k, metric)[1][:, -1]
-        return cls(kth, allowed=np.flatnonzero(mask) if kind == "ids" else mask)
+        if size not in problem.truths:
+            scores = measures.furthest(rows[mask], queries, problem.k, metric)[1]
+            problem.truths[size] = scores[:, -1]
+        return cls(problem.truths[size], allowed=np.flatnonzero(mask) if kind == "ids" else mask)
+
+    def reading(self, seconds: float) -> float:
+        """Microseconds to read the mask once, 0 where there is none."""
+        mask = self.allowed
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            return 0.0
+        return _least(lambda: np.count_nonzero(mask), 1, seconds)
 
     def keywords(self, at: int | None = None) -> dict[str, Any]:
         """Of a search for all queries, or for that one."""
@@ -149,6 +162,7 @@ def _ours(problem: Problem, seconds: float) -> Iterator[Record]:
             yield {
                 "library": OURS, "who": OURS, "label": way.label, "against": way.against,
                 "asked": way.search.get("recall", 1.0), "only": way.only, "mode": mode,
+                "reading": chosen.reading(seconds / 10) if mode == "single" else 0.0,
                 **_farann_in(mode, problem, way, chosen, index, build_seconds, seconds),
             }
 
@@ -226,26 +240,31 @@ def _theirs(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
         build_seconds = min(build_seconds, time.perf_counter() - start)
         if build_seconds > _BUILD_SECONDS:
             break
-    filters = {way.only for way in case.ways} if who == "faiss-flat" else {None}
-    for only in sorted(filters, key=str):
-        if only and only[0] == "exclude":  # it has none a query
-            continue
-        chosen = Chosen.of(only, problem)
+    # By the share that they allow: as mask, as ids and prepared they are the same to it.
+    filters: dict[float, list[tuple[str, float] | None]] = {}
+    for only in dict.fromkeys(way.only for way in case.ways):
+        if only is None or (who == "faiss-flat" and only[0] != "exclude"):  # it has none a query
+            filters.setdefault(1.0 if only is None else only[1], []).append(only)
+    for alike in filters.values():
+        chosen = Chosen.of(alike[0], problem)
         restore = _choose(algorithm, chosen, len(rows))
         for search in setting.searches[-1:] if case.modes == (BUILD,) else setting.searches:
             algorithm.configure(search)
             for mode in case.modes:
-                yield {
-                    "library": algorithm.library, "who": who, "label": "", "only": only,
-                    "mode": mode, "search": search, "kernels": algorithm.kernels(),
-                    **_peer_in(mode, problem, chosen, algorithm, build_seconds, seconds),
-                }
+                found = _peer_in(mode, problem, chosen, algorithm, build_seconds, seconds)
+                for only in alike:
+                    yield {
+                        "library": algorithm.library, "who": who, "label": "", "only": only,
+                        "mode": mode, "search": search, "kernels": algorithm.kernels(), **found,
+                    }
         restore()
 
 
 def _peer_in(mode: str, problem: Problem, chosen: Chosen, algorithm: Algorithm,
              build_seconds: float, seconds: float) -> Record:
     queries = problem.queries
+    if chosen.allowed is not None:
+        queries = queries[:_FILTERED_BATCH]
 
     def one(at: int) -> NDArray[np.integer]:
         return algorithm.search_one(queries[at])
@@ -302,7 +321,7 @@ def _one_by_one(one: Callable[[int], object], queries: int, callers: int, second
     start = time.perf_counter()
     one(0)
     each = time.perf_counter() - start
-    share = max(4, min(queries, int(seconds / _FEWEST / max(each, 1e-9))))
+    share = max(4, min(queries, _ONE_BY_ONE, int(seconds / _FEWEST / max(each, 1e-9))))
 
     def ask(first: int) -> None:
         for at in range(first, first + share):

@@ -174,6 +174,8 @@ def _parser() -> argparse.ArgumentParser:
                         "one found (l2), or better by more than E (dot, cosine)")
     search.add_argument("--budget", type=at_least(1), metavar="N",
                         help="scan at most N rows")
+    search.add_argument("--seconds", type=number, metavar="S",
+                        help="stop after S seconds a query, with what has been found by then")
     search.add_argument("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
     search.add_argument("--allowed", metavar="FILE",
                         help="the only ids to find, or a boolean mask over all rows")
@@ -205,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument("--radius", type=number, metavar="R",
                         help="stop when every row is within this distance of a chosen one, or has "
                         "this dot product or cosine with one")
-    select.add_argument("--start", type=at_least(0), metavar="ID",
+    select.add_argument("--start", metavar="ID",
                         help="the first row (default: the one furthest from the mean)")
     select.add_argument("--plot", metavar="FILE",
                         help=".png, .svg or .pdf to plot the radius by rows to; takes matplotlib")
@@ -226,7 +228,8 @@ def _parser() -> argparse.ArgumentParser:
                              help="how many threads to use (default: one for each CPU)")
     for command in (build, search, tune, select, diameter):
         command.add_argument("--json", action="store_true",
-                             help="print what was found as JSON, for other programs")
+                             help=f"print what was {'written' if command is build else 'found'} as "
+                             "JSON, for other programs")
     for command in (build, search, tune, select, diameter):
         command.add_argument("-q", "--quiet", action="store_true",
                              help="no progress bar and no closing remark")

@@ -22,6 +22,7 @@ from farann.cli.wording import blaming, option_of
 from farann.contract.checks import to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
+from farann.io.text import SEPARATORS
 from farann.io.vector_content import optional_package
 from farann.runtime.progress import build_steps, shown, told
 from farann.tuning.table import Tuning
@@ -31,7 +32,7 @@ __all__ = ["build", "info", "search", "tune"]
 
 # Queries asked at a time: enough for all threads, few enough for the progress bar to move.
 BATCH = 1024
-LIMITS = ("recall", "epsilon", "budget")
+LIMITS = ("recall", "epsilon", "budget", "seconds")
 PLOTS = (".png", ".svg", ".pdf")
 
 
@@ -40,6 +41,8 @@ def build(arguments: argparse.Namespace) -> int:
     source = open_vectors(arguments.vectors, max_bytes=arguments.max_bytes)
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
+    if arguments.output == streams.STREAM:
+        raise ValueError("--output: an index is written to a file, not to standard output")
     output = Path(arguments.output)
     check_output(output, arguments.vectors, arguments.ids, arguments.queries, arguments.groups)
     groups = arguments.groups and _labels(arguments, "groups", source.rows, "row")
@@ -75,11 +78,7 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 def _new_ids(arguments: argparse.Namespace, n: int) -> NDArray[Any] | list[str]:
     """Ids of the n rows to come."""
-    ids = names.read_any_ids(arguments.ids, arguments.max_bytes)
-    kind = "strings" if isinstance(ids, list) else str(ids.dtype)
-    if len(ids) != n or kind not in ("strings", "int64"):
-        raise ValueError(f"{arguments.ids}: expected an integer id for each row ({n}), "
-                         f"got {len(ids)} of {kind}")
+    ids = _names(arguments.ids, arguments, "ids", f"an id for each row ({n})", n)
     with blaming({"ids": arguments.ids}, 0):
         return ids if isinstance(ids, list) else to_new_ids("ids", ids, n)
 
@@ -87,13 +86,20 @@ def _new_ids(arguments: argparse.Namespace, n: int) -> NDArray[Any] | list[str]:
 def _labels(arguments: argparse.Namespace, name: str, n: int,
             what: str) -> NDArray[Any] | list[str]:
     """Labels of groups, one for each of n rows or queries."""
-    file = getattr(arguments, name)
-    labels = names.read_any_ids(file, arguments.max_bytes, name)
-    if len(labels) != n or (not isinstance(labels, list) and labels.dtype != np.int64):
-        kind = "strings" if isinstance(labels, list) else str(labels.dtype)
-        raise ValueError(f"{file}: expected a label for each {what} ({n}), integers or strings, "
-                         f"got {len(labels)} of {kind}")
-    return labels
+    return _names(getattr(arguments, name), arguments, name, f"a label for each {what} ({n})", n)
+
+
+def _names(file: str, arguments: argparse.Namespace, default: str, wanted: str,
+           n: int) -> NDArray[Any] | list[str]:
+    """n integers or strings of a file; `default` is the column to take where there are several."""
+    found = names.read_any_ids(file, arguments.max_bytes, default)
+    kind = "strings" if isinstance(found, list) else str(found.dtype)
+    if len(found) != n or kind not in ("strings", "int64"):
+        named = kind == "strings" and len(found) == n + 1
+        raise ValueError(f"{file}: expected {wanted}, integers or strings, got {len(found)} of "
+                         f"{kind}" + ("; FILE:NAME says that the first line is a name" if named
+                                      and Path(file).suffix in SEPARATORS else ""))
+    return found
 
 
 def search(arguments: argparse.Namespace) -> int:
@@ -129,7 +135,7 @@ def search(arguments: argparse.Namespace) -> int:
             yield hits
 
     if kind == "table":  # which itself shows that things move
-        longest = 0 if _has_strings(index) else len(str(index.ids.max(initial=0)))
+        longest = 0 if has_strings(index) else len(str(index.ids.max(initial=0)))
         print_answers(answers(lambda more: None), index.metric, longest, queries.rows)
     else:
         with (told("queries", queries.rows, is_shown(arguments)) as advance,
@@ -144,14 +150,14 @@ def search(arguments: argparse.Namespace) -> int:
 def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, Any]:
     """What to leave out for each of n queries, and what may be found."""
     limit, exclude, allowed = arguments.max_bytes, arguments.exclude, arguments.allowed
-    if _has_strings(index):
+    if has_strings(index):
         return (exclude and names.read_name_lists(exclude, n),
                 allowed and names.read_allowed(allowed, limit))
     return (exclude and read_id_lists(exclude, n, max_bytes=limit),
             allowed and read_ids(allowed, max_bytes=limit))
 
 
-def _has_strings(index: Index) -> bool:
+def has_strings(index: Index) -> bool:
     return index._store is not None and index._store.labels is not None
 
 
@@ -163,9 +169,8 @@ def _checked_output(arguments: argparse.Namespace) -> str:
     if limits and arguments.beyond is not None:
         raise ValueError(f"{limits[0]} is for the best rows; --beyond is exact")
     if len(limits) > 1:
-        raise ValueError(f"expected at most one of --recall, --epsilon and --budget, got "
-                         f"{' and '.join(limits)}")
-    to_limits(arguments.recall, arguments.epsilon, arguments.budget)
+        raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
+    to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
     usual = "csv" if arguments.output == streams.STREAM else "table"
     wanted = "jsonl" if arguments.json else arguments.format
     kind = streams.kind_of(arguments.output, wanted, WRITERS, "results", usual)
@@ -208,7 +213,8 @@ def _print_tuning(table: Tuning, as_json: bool) -> None:
         _print_json({"k": table.k, "efforts": efforts, "target": table.target, "fastest": {
             unit: None if fastest == float("inf") else fastest, "cost": table.cost_of(fastest)}})
         return
-    print_table([unit, f"recall@{table.k}", "cost"], [10, 12, 12],
+    recall = f"recall@{table.k}"
+    print_table([unit, recall, "cost"], [10, max(12, len(recall) + 2), 12],
                 [("exact" if effort == float("inf") else f"{effort:,g}", f"{recall:.4f}",
                   f"{cost:,.4f}") for effort, recall, cost in lines])
     say(f"{table.fastest}: --recall {table.target:g}", "bold green", sys.stdout)
@@ -219,7 +225,7 @@ def info(arguments: argparse.Namespace) -> int:
     # Without mmap every byte is read, and checked.
     index = Index.load(arguments.index, mmap=not arguments.verify)
     stats = index.stats()
-    strings = _has_strings(index)
+    strings = has_strings(index)
     ids = np.empty(0, np.int64) if strings else index.ids
     facts: dict[str, Any] = {
         "file": str(arguments.index),

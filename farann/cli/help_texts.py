@@ -32,8 +32,8 @@ uint8 and int8 are kept as they are, others as float32. An .npy file of the
 type that is kept, in C order, is mapped; of any other a copy is made in a
 temporary file beside INDEX. The ids of rows are their numbers, from 0, unless
 a file of ids is given: .txt, or any of those below with one integer a row.
-Ids may be strings: a .txt with one a line whose first is no integer, or a
-column of strings in .parquet.
+Ids may be strings: a .txt or a column of a .csv whose first is no integer, or
+a column of strings in .parquet. Of several columns the one called ids is taken.
 
 {VECTORS}"""
 

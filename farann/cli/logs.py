@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +13,8 @@ import numpy.typing as npt
 from farann._types import BoolArray, Float64Array
 from farann.cli.names import parquet_columns, parquet_schema
 from farann.io.files import open_regular
+from farann.io.text import SEPARATORS, naming
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LABELS = ("label", "rating")
 Column = list[Any]
 
@@ -91,8 +90,8 @@ def _chosen(path: Path, names: list[str] | None, there: list[str]) -> list[str]:
 
 
 def _text(path: Path, separator: str, names: list[str] | None) -> list[Column]:
-    with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as stream:
-        rows = _rows(path, csv.reader(stream, delimiter=separator))
+    with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as stream, naming(path):
+        rows = csv.reader(stream, delimiter=separator)
         header = next(rows, [])
         at = [header.index(name) for name in _chosen(path, names, header)]
         columns: list[Column] = [[] for _ in at]
@@ -105,15 +104,6 @@ def _text(path: Path, separator: str, names: list[str] | None) -> list[Column]:
             for column, place in zip(columns, at, strict=True):
                 column.append(row[place])
     return columns
-
-
-def _rows(path: Path, reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    try:
-        yield from reader
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected text in UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _id(path: Path, row: int, value: Any) -> str:

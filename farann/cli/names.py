@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.io.files import open_regular
-from farann.io.text import SEPARATORS, names_of, text_column
-from farann.io.vector_content import Fault, optional_package
+from farann.io.text import SEPARATORS, names_of, naming, text_column
+from farann.io.vector_content import Fault, choose, optional_package
 from farann.vectors import read_ids, split_name
 
 Array = npt.NDArray[Any]
@@ -28,36 +27,35 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
     In a .txt, a line is an id. `default` is the column or array of a file whose name has none.
     """
     path, name = split_name(file)
-    if path.suffix == ".txt":
+    kind = path.suffix.lower()
+    if kind == ".txt":
         first = next(_lines(path), "")
-        if not _are_integers(first):
-            return list(_lines(path))
-    if path.suffix == ".parquet":
-        column = _string_column(path, default if name is None else name)
-        if column is not None:
-            return column
-    if path.suffix in SEPARATORS:
-        with _naming(path):
-            column = text_column(path, default if name is None else name)
-            if column is not None:
-                return column
-            if name is None and default in names_of(path):
-                file = f"{path}:{default}"
-    return read_ids(file, max_bytes=max_bytes)
+        return read_ids(file) if _are_integers(first) else list(_lines(path))
+    if kind != ".parquet" and kind not in SEPARATORS:
+        return read_ids(file, max_bytes=max_bytes)
+    with naming(path):
+        name = _column_of(path, name, default)
+        column = (_string_column(path, str(name)) if kind == ".parquet"
+                  else text_column(path, default if name is None else name))
+    if column is not None:
+        return column
+    return read_ids(file if name is None else f"{path}:{name}", max_bytes=max_bytes)
+
+
+def _column_of(path: Path, name: str | None, default: str) -> str | None:
+    """Which column to read; None for the only one of a text, whose first line may be an id."""
+    if path.suffix.lower() == ".parquet":
+        return choose(path, "column", parquet_schema(path).names, name, default)
+    names = names_of(path)
+    if name is None and (_are_integers(" ".join(names)) or len(names) == 1 != (default in names)):
+        return None
+    return choose(path, "column", names, name, default)
 
 
 def read_allowed(file: str | os.PathLike[str], max_bytes: int | None) -> Array | list[str]:
     """Strings, one a line of a text or a column of a Parquet file, or a mask in any other."""
-    path, name = split_name(file)
-    if path.suffix == ".txt":
-        return list(_lines(path))
-    column = None
-    if path.suffix == ".parquet":
-        column = _string_column(path, "ids" if name is None else name)
-    if path.suffix in SEPARATORS:
-        with _naming(path):
-            column = text_column(path, "ids" if name is None else name)
-    return read_ids(file, max_bytes=max_bytes) if column is None else column
+    path, _ = split_name(file)
+    return list(_lines(path)) if path.suffix.lower() == ".txt" else read_any_ids(file, max_bytes)
 
 
 def read_name_lists(file: str | os.PathLike[str], n: int) -> list[list[str]]:
@@ -80,20 +78,9 @@ def storable(ids: Array) -> Array:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with io.TextIOWrapper(open_regular(path), "utf-8", newline="\n") as stream, _naming(path):
+    with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="\n") as stream, naming(path):
         for line in stream:
             yield line.removesuffix("\n").removesuffix("\r")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Name the file in what is wrong with it."""
-    try:
-        yield
-    except Fault as fault:
-        raise ValueError(f"{path}: {fault}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected text in UTF-8") from None
 
 
 def _are_integers(line: str) -> bool:
@@ -108,7 +95,11 @@ def _string_column(path: Path, name: str) -> list[str] | None:
     schema = parquet_schema(path)
     if name not in schema.names or "string" not in str(schema.field(name).type):
         return None
-    return parquet_columns(path, [name])[0]
+    column = parquet_columns(path, [name])[0]
+    for row, one in enumerate(column):
+        if not isinstance(one, str):
+            raise Fault(f"row {row}: expected a string in {name!r}, got {one}")
+    return column
 
 
 def parquet_schema(path: Path) -> Any:

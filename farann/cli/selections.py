@@ -12,7 +12,7 @@ import numpy as np
 
 from farann.cli import streams
 from farann.cli.answers import SCORE_NAMES, csv_writer, shortest
-from farann.cli.commands import check_output, check_plot
+from farann.cli.commands import check_output, check_plot, has_strings
 from farann.cli.names import storable
 from farann.cli.terminal import counted, is_shown, note
 from farann.cli.wording import blaming
@@ -39,8 +39,8 @@ def select(arguments: argparse.Namespace) -> int:
         check_plot(plot, arguments.rows)
         figures = optional_package("matplotlib.figure", plot)
     index = _index_of(arguments)
-    chosen = index.select_diverse(arguments.k, start=arguments.start, radius=arguments.radius,
-                                  progress=is_shown(arguments))
+    chosen = index.select_diverse(arguments.k, start=_start(arguments.start, index),
+                                  radius=arguments.radius, progress=is_shown(arguments))
     with streams.written(output) as stream:
         WRITERS[kind](stream, chosen)
     if plot is not None:
@@ -66,6 +66,11 @@ def diameter(arguments: argparse.Namespace) -> int:
     else:
         print(f"{name} {score:.8g} of {a} and {b}")
     return 0
+
+
+def _start(text: str | None, index: Index) -> str | int | None:
+    """An id as the index has them, a string or a number."""
+    return text if text is None or has_strings(index) or not text.isdecimal() else int(text)
 
 
 def _index_of(arguments: argparse.Namespace) -> Index:

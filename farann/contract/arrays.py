@@ -56,6 +56,12 @@ def _is_small(dtype: np.dtype[Any]) -> bool:
 
 def what_is(array: npt.NDArray[Any]) -> str:
     """What an array of no numbers has, for an error message, and what to write instead."""
+    if array.dtype.kind in "UT":
+        return "strings"
+    if array.dtype.kind == "S":
+        return "bytes; decode them to strings first"
+    if array.ndim == 0:
+        return shown(array.item())
     if array.dtype != object:
         return f"an array of {array.dtype}"
     if array.ndim == 2 and len(array) and any(_is_row(cell) for cell in array[0]):

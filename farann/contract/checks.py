@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, Rng
 from farann.contract import arrays
-from farann.contract.arrays import are_numbers, plain_numbers, what_is
+from farann.contract.arrays import are_numbers, plain_numbers
 
 # Rows are at most 64 MiB long: a few bytes of a file must not ask for more memory than that.
 MOST_DIM = 1 << 24
@@ -24,7 +24,7 @@ MOST_THREADS = 4096
 MOST_SEED = 2**128 - 1
 _MOST_INT = 2**63 - 1
 # Known to others from here.
-shown, to_array = arrays.shown, arrays.to_array
+shown, to_array, what_is = arrays.shown, arrays.to_array, arrays.what_is
 _MOST_SHOWN = 100
 # What others call the metrics. Only names of what gives the same scores.
 _METRIC_ALIASES = {
@@ -37,7 +37,7 @@ def to_numbers(name: str, value: Any) -> Float64Array:
     """Check an array of real numbers, of any shape, and give it as a float64 copy."""
     array = plain_numbers(to_array(name, value))
     if array.size and array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected numbers, got an array of {array.dtype}")
+        raise TypeError(f"{name}: expected numbers, got {what_is(array)}")
     with np.errstate(over="ignore"):  # infinity is for the caller to judge
         return array.astype(np.float64)
 
@@ -160,15 +160,12 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
 
     Without `copy` it may be the array that came, which must only be read then.
     """
-    array = to_array(name, list(value) if isinstance(value, Set) else value)
-    if single and array.ndim == 0:
-        array = array[np.newaxis]
+    given = to_array(name, list(value) if isinstance(value, Set) else value)
+    array = given[np.newaxis] if single and given.ndim == 0 else given
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
-        got = "Python objects" if array.dtype == object else str(array.dtype)
-        hint = "; decode bytes to strings first" if array.dtype.kind == "S" else ""
-        raise TypeError(f"{name}: expected {what}, got an array of {got}{hint}")
+        raise TypeError(f"{name}: expected {what}, got {what_is(given)}")
     if array.ndim != 1:
         raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
@@ -204,6 +201,21 @@ def to_int(name: str, value: Any, smallest: int, largest: int = _MOST_INT) -> in
     if number > largest:
         raise ValueError(f"{name}: expected at most {largest}, got {shown(number)}")
     return number
+
+
+def to_seed(seed: Any, rng: Rng = None) -> int:
+    """The seed that is given as such, or that a generator gives, which is one step further then."""
+    number = to_int("seed", seed, 0, MOST_SEED)
+    if rng is None:
+        return number
+    if number:
+        raise ValueError("rng: expected one of seed and rng, got both")
+    if isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
+        return int(np.random.default_rng(rng).integers(_MOST_INT))
+    if isinstance(rng, np.random.RandomState):
+        raise TypeError("rng: expected an integer or a numpy.random.Generator, got a RandomState; "
+                        "write rng=np.random.default_rng(seed)")
+    return to_int("rng", rng, 0, MOST_SEED)
 
 
 def to_cells(value: Any) -> int | str | None:

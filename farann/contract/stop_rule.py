@@ -18,17 +18,18 @@ class Limits(NamedTuple):
     recall: float | None
     epsilon: float | None
     budget: int | None
+    seconds: float | None = None
 
 
-def to_limits(recall: Any, epsilon: Any, budget: Any) -> Limits | None:
+def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Limits | None:
     """Check how a search may stop; None where nothing is said."""
-    if recall is None and epsilon is None and budget is None:
+    if recall is None and epsilon is None and budget is None and seconds is None:
         return None
-    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget))
-             if value is not None]
+    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget),
+                                      ("seconds", seconds)) if value is not None]
     if len(given) > 1:
-        raise ValueError(f"{given[0]}: expected at most one of recall, epsilon and budget, "
-                         f"got {' and '.join(given)}")
+        raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
+                         f"{' and '.join(given)}")
     if recall is not None:
         recall = checks.to_float("recall", recall)
         if not 0.0 < recall <= 1.0:
@@ -39,7 +40,9 @@ def to_limits(recall: Any, epsilon: Any, budget: Any) -> Limits | None:
             raise ValueError(f"epsilon: expected a number of 0 or more, got {epsilon}")
     if budget is not None:
         budget = checks.to_int("budget", budget, 1)
-    return Limits(recall, epsilon, budget)
+    if seconds is not None:
+        seconds = checks.to_positive("seconds", seconds)
+    return Limits(recall, epsilon, budget, seconds)
 
 
 def check_exact(what: str, vectors: bool, instead: str) -> None:
@@ -59,9 +62,10 @@ def check_limits(limits: Limits | None, vectors: bool) -> None:
 def check_beyond(limits: Limits | None, vectors: bool) -> None:
     """Refuse searches for the nearest rows beyond a radius that no index answers."""
     check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
-    if limits is not None and limits.budget is not None:
-        raise ValueError("budget: rows beyond a radius are always searched for exactly; leave it "
-                         "out")
+    for name in ("budget", "seconds"):
+        if limits is not None and getattr(limits, name) is not None:
+            raise ValueError(f"{name}: rows beyond a radius are always searched for exactly; leave "
+                             "it out")
 
 
 class StopRule(NamedTuple):
@@ -89,6 +93,8 @@ class StopRule(NamedTuple):
         whole.
     usual_lateness : (float, float, int), optional
         How late answers usually come, see `Tuning.late_at`, where that is to be watched.
+    seconds : float, optional
+        For each query: what has been found by then is the answer.
     """
 
     epsilon: float = 0.0
@@ -98,6 +104,7 @@ class StopRule(NamedTuple):
     predicted_threshold: float = nan
     run_ends: Int64Array | None = None
     usual_lateness: tuple[float, float, int] | None = None
+    seconds: float | None = None
 
     @property
     def approximate(self) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from farann.store.store import Store
 
-INSTEAD = "only queries of search_furthest can be answered"
+INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 
 class PairQuestions(Questions):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -24,9 +25,16 @@ def look_at_text(path: Path, name: str | None, default: str, limit: int) -> Cont
     with _opened(path) as stream:
         first = next(_filled(stream), "")
         fields = next(csv.reader([first], delimiter=separator), [])
-        has_names = not all(map(_is_number, fields))
-        rows = sum(1 for _ in _filled(stream)) + (bool(fields) and not has_names)
+        rows = sum(1 for _ in _filled(stream))
+    numbers = list(map(_is_number, fields))
+    has_names = not all(numbers)
     columns = _columns(path, fields if has_names else [], name, default)
+    if columns is None and has_names and any(numbers):
+        # Taken for names, a row with a missing value would be lost.
+        word, value = fields[numbers.index(False)], fields[numbers.index(True)]
+        raise Fault(f"line 1: expected numbers, or names of columns, got both: {word[:40]!r} and "
+                    f"{value[:40]!r}")
+    rows += bool(fields) and not has_names
     dim = len(fields) if columns is None else 1
     dtype = np.dtype(np.int64 if default == "ids" else np.float64)
     check_size(rows * dim * dtype.itemsize, limit)
@@ -45,8 +53,7 @@ def look_at_text(path: Path, name: str | None, default: str, limit: int) -> Cont
 
 def text_column(path: Path, name: str) -> list[str] | None:
     """The column of a name, or the only one, where its first value is no integer."""
-    with _opened(path) as stream:
-        rows = list(csv.reader(_filled(stream), delimiter=SEPARATORS[path.suffix.lower()]))
+    rows = list(_records(path))
     if not rows or (name not in rows[0] and len(rows[0]) > 1):
         return None
     at = 0
@@ -60,9 +67,20 @@ def text_column(path: Path, name: str) -> list[str] | None:
 
 def names_of(path: Path) -> list[str]:
     """What the first line holds, which may be names of columns."""
-    with _opened(path) as stream:
-        first = next(_filled(stream), "")
-    return next(csv.reader([first], delimiter=SEPARATORS[path.suffix.lower()]), [])
+    return next(_records(path), [])
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in what is wrong with its text."""
+    try:
+        yield
+    except Fault as fault:
+        raise ValueError(f"{path}: {fault}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected text in UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def write_text(stream: IO[bytes], array: Array, name: str | None, separator: str) -> None:
@@ -82,8 +100,14 @@ def _columns(path: Path, names: list[str], name: str | None, default: str) -> in
     return names.index(choose(path, "column", names, name, default))
 
 
-def _opened(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="\n")
+def _opened(path: Path, newline: str = "\n") -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline=newline)
+
+
+def _records(path: Path) -> Iterator[list[str]]:
+    """Fields of each line that has any; fields in quotes may hold line ends."""
+    with _opened(path, newline="") as stream:
+        yield from filter(None, csv.reader(stream, delimiter=SEPARATORS[path.suffix.lower()]))
 
 
 def _filled(stream: io.TextIOWrapper) -> Iterator[str]:

@@ -325,6 +325,7 @@ cdef class Candidates:
     cdef void finish(self) noexcept nogil:
         cdef Query *query
         cdef int64_t i
+        self.batch.lift_time_limit()
         for i in range(self.batch.n_queries):
             if self.batch.stopped():
                 return

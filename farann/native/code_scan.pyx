@@ -154,6 +154,8 @@ cdef class CodeScan:
             farann_pass_thresholds_set(&self.pass_thresholds, i, &self.nothing_passes)
         if n_coded == 0:
             return
+        if single and self.batch.filter.share < MOST_ALLOWED:
+            farann_block_ask(&block, n)
         tile.codes, tile.bars, tile.ahead = codes, &self.pass_thresholds, &self.ahead
         self.scan_function(single, high)(&self.block, 0, n, &tile, self.candidates.tile)
         if self.keys_follow and not single and start >= max(FEWEST_FOR_KEYS, 16 * self.batch.k):

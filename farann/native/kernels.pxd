@@ -3,6 +3,9 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
+cdef extern from "clock.h" nogil:
+    double farann_seconds()
+
 cdef extern from "select.h" nogil:
     ctypedef struct farann_candidates:
         float *scores
@@ -58,6 +61,7 @@ cdef extern from "select.h" nogil:
                                const farann_block *, const farann_filter *)
     int64_t farann_id_set_room(int64_t)
     void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
+    void farann_block_ask(const farann_block *, int64_t)
     void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,
                                 const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)

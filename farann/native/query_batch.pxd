@@ -55,6 +55,9 @@ cdef class QueryBatch:
     cdef farann_packing packing
     cdef int64_t dim, n_queries, k, block_rows
     cdef double sign, epsilon
+    cdef double end_time  # when the time of these queries is over; infinity: never
+    cdef int64_t next_look  # at the clock, in multiply-adds
+    cdef bint late
     cdef bint beyond  # a radius, and not the k best
     cdef bint best_beyond  # the k nearest of the rows beyond a radius
     cdef const float[:, ::1] given  # keeps the queries alive
@@ -75,8 +78,12 @@ cdef class QueryBatch:
     cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                        int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag)
     cdef take_rule(self, rule)
+    cdef take_filter(self, Filter filter)
     cdef take_radii(self, const double[::1] radii, int64_t start)
+    cdef bint cancelled(self) noexcept nogil
     cdef bint stopped(self) noexcept nogil
+    cdef bint time_is_over(self) noexcept nogil
+    cdef void lift_time_limit(self) noexcept nogil
     cdef check_cancelled(self)
     cdef const double *exact_query(self, const Query *query) noexcept nogil
     cdef void find_query_vector(self, int64_t i) noexcept nogil

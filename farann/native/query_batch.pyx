@@ -13,6 +13,12 @@ from farann.native.snapshot cimport Filter, Snapshot
 
 from farann.native.process import Cancelled
 
+cdef enum:
+    # Of a search with a time limit: rows that each query meets in any case, or four times k, and
+    # multiply-adds between looks at the clock, which take less than a millisecond.
+    ROWS_IN_ANY_CASE = 1024
+    WORK_A_LOOK = 1 << 22
+
 
 @cython.no_gc  # what parts refer to never refers to them
 @cython.freelist(8)
@@ -27,7 +33,7 @@ cdef class QueryBatch:
         cdef uint32_t *places = NULL
         cdef Query *query
         self.snapshot, self.filter, self.flag, self.scratch = snapshot, filter, flag, Scratch()
-        self.given_up = &NEVER
+        self.given_up, self.end_time = &NEVER, INFINITY
         if flag is not None:
             self.given_up = &flag.raised
         self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
@@ -61,6 +67,14 @@ cdef class QueryBatch:
     cdef take_rule(self, rule):
         """Stop where a `StopRule` says, as far as that is the same for all parts of a search."""
         self.epsilon = rule.epsilon
+        if rule.seconds is not None:
+            self.end_time = farann_seconds() + rule.seconds * self.n_queries
+            self.next_look = max(WORK_A_LOOK, self.n_queries * self.dim
+                                 * max(ROWS_IN_ANY_CASE, 4 * self.k))
+
+    cdef take_filter(self, Filter filter):
+        """Find the rows of another mask for the one query there is."""
+        self.filter, self.queries[0].filter = filter, filter.of_query(0, NULL)
 
     cdef take_radii(self, const double[::1] radii, int64_t start):
         """Search for all rows beyond a radius of each query, or where the nearest are asked for,
@@ -76,12 +90,27 @@ cdef class QueryBatch:
             for i in range(self.n_queries):
                 free(self.queries[i].found.entries)
 
-    cdef bint stopped(self) noexcept nogil:
-        """Whether the batch was given up; loops over blocks, tiles and queries ask once a round."""
+    cdef bint cancelled(self) noexcept nogil:
+        """Whether the batch was given up."""
         return farann_load(self.given_up) != 0
 
+    cdef bint stopped(self) noexcept nogil:
+        """Whether the search is to end; loops over blocks, tiles and queries ask once a round."""
+        return self.cancelled() or (self.end_time < INFINITY and self.time_is_over())
+
+    cdef bint time_is_over(self) noexcept nogil:
+        cdef int64_t work = self.code_products + self.float_products + self.rescored * self.dim
+        if not self.late and work >= self.next_look:
+            self.next_look = work + WORK_A_LOOK
+            self.late = farann_seconds() >= self.end_time
+        return self.late
+
+    cdef void lift_time_limit(self) noexcept nogil:
+        """Let what has been found become the answer, which takes little."""
+        self.end_time = INFINITY
+
     cdef check_cancelled(self):
-        if self.stopped():
+        if self.cancelled():
             raise Cancelled("the batch of this task was given up")
 
     cdef const double *exact_query(self, const Query *query) noexcept nogil:

@@ -185,8 +185,8 @@ cdef class Task(Answers):
         coded = self.code_pass.scan_all_codes(self.first, self.end)
         self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
-        self.gave_up = coded < self.coded.codes.n_positions
-        if self.gave_up and self.end == INT64_MAX and not self.batch.stopped():
+        self.gave_up = coded < self.coded.codes.n_positions and not self.batch.stopped()
+        if self.gave_up and self.end == INT64_MAX:
             self.row_scan.scan_without_codes(self.coded.codes, coded)
         self.answer_from_tail(not self.gave_up)
 

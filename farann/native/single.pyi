@@ -24,7 +24,7 @@ class SingleSearch:
         nearest: bool = False,
     ) -> None: ...
     def search(
-        self, queries: object
+        self, queries: object, within: Filter | None = None
     ) -> (
         tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], tuple[int, ...]] | tuple[()] | None
     ): ...

@@ -93,8 +93,10 @@ cdef class SingleSearch:
             self.snapshot, self.filter, first, 0, 1, self.k, self.rule, nearest=self.nearest,
             tells_late=self.guard is not None and self.late is not None)
 
-    def search(self, queries):
+    def search(self, queries, Filter within=None):
         """Find the rows for a float32 array (dim,) or (1, dim).
+
+        `within` is a mask of rows for this query alone.
 
         Returns
         -------
@@ -105,7 +107,7 @@ cdef class SingleSearch:
             late, and has to be answered exactly.
         """
         cdef Py_buffer given
-        if type(queries) is not ndarray:
+        if type(queries) is not ndarray or not (within is None or within.is_mask_of(self.filter)):
             return None
         try:
             PyObject_GetBuffer(queries, &given, PyBUF_FORMAT | PyBUF_STRIDES)
@@ -114,7 +116,7 @@ cdef class SingleSearch:
         try:
             if not self.takes(&given):
                 return None
-            return self.searched(<const float *>given.buf, given.ndim == 1)
+            return self.searched(<const float *>given.buf, given.ndim == 1, within)
         finally:
             PyBuffer_Release(&given)
 
@@ -127,13 +129,13 @@ cdef class SingleSearch:
                 and (given.strides[last] == sizeof(float) or given.shape[last] == 1)
                 and <uintptr_t>given.buf % sizeof(float) == 0)
 
-    cdef searched(self, const float *query, bint single):
+    cdef searched(self, const float *query, bint single, Filter within):
         cdef bint by_codes
         cdef list idle
         cdef Task task = None
         # Without a GIL threads would take one task.
         with cython.critical_section(self):
-            by_codes = self.without_codes == 0
+            by_codes = within is not None or self.without_codes == 0
             idle = self.idle if by_codes else self.idle_without_codes
             if idle:
                 task = idle.pop()
@@ -148,6 +150,8 @@ cdef class SingleSearch:
         cdef int64_t *to_ids = <int64_t *>memory_of(ids)
         if task.lacks_tail:
             task.search_base()
+        if within is not None:
+            batch.take_filter(within)
         if self.holds_gil:
             outcome = self.answer(task, query, to_scores, to_ids)
         else:
@@ -158,6 +162,8 @@ cdef class SingleSearch:
                 task.search_added()
                 self.write(task, to_scores, to_ids)
             task.check_finished()
+        if within is not None:
+            batch.take_filter(self.filter)
         # One that needed more memory is not like a new one.
         if batch.scratch.n_pieces == memory:
             with cython.critical_section(self):
@@ -167,7 +173,7 @@ cdef class SingleSearch:
             return None
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
             return ()  # whoever answers it counts it
-        if not self.approximate:
+        if not self.approximate and within is None:
             self.judge_codes(by_codes, task.gave_up)
         if self.guard is not None:
             self.guard.count_one()

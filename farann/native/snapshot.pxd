@@ -68,5 +68,6 @@ cdef class Filter:
     cdef Filter copied(self)
     cdef check_queries(self, int64_t n)
     cdef bint is_open(self) noexcept nogil
+    cdef bint is_mask_of(self, Filter other) noexcept
     cdef int64_t n_excluded(self, int64_t i) noexcept nogil
     cdef farann_filter of_query(self, int64_t i, uint32_t *places) noexcept nogil

@@ -255,6 +255,11 @@ cdef class Filter:
         """Whether every row may be found."""
         return self.alive == NULL and self.excluded is None and self.groups is None
 
+    cdef bint is_mask_of(self, Filter other) noexcept:
+        """Whether it marks rows of those that the other one searches, for all queries alike."""
+        return (self.n_slots == other.n_slots == self.n_rows == other.n_rows
+                and self.excluded is None and self.groups is None)
+
     cdef int64_t n_excluded(self, int64_t i) noexcept nogil:
         """Ids that query i must not find."""
         return 0 if self.excluded is None else self.offsets[i + 1] - self.offsets[i]

@@ -31,6 +31,13 @@ class Question(NamedTuple):
     unfiltered: bool
     radii: Float64Array | None = None  # all rows beyond these, or the nearest ones; exactly
 
+    @property
+    def keeps(self) -> bool:
+        """Whether it is a single query, of a kind that something is kept for."""
+        # What is kept of a store has one direction.
+        return (len(self.queries) == 1 and self.nearest == self.store.by_nearest
+                and self.radii is None and self.store.built)
+
     def of(self, which: Int64Array, part: RowFilters, threads: int) -> Question:
         """The same for some of the queries."""
         return self._replace(queries=self.queries[which], row_filters=part, threads=threads,
@@ -68,10 +75,13 @@ def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
         hits, stats = guarded.top(guard, search, rule, limits.recall)
     else:
         chosen = question.row_filters.filter(store, view, len(queries), exact=not rule.approximate)
-        hits, stats = batches.top(view.snapshot_for(rule), chosen, queries, k, question.nearest,
-                                  question.threads, rule, radii=question.radii)
-    ours = question.nearest == store.by_nearest  # what is kept of a store has one direction
-    if len(queries) == 1 and ours and question.radii is None and store.built and (
+        found = None
+        if rule is EXACT and question.keeps and question.row_filters.mark_anew:
+            found = singles.exact(store, question.isa, queries, k, chosen)
+        hits, stats = found or batches.top(
+            view.snapshot_for(rule), chosen, queries, k, question.nearest, question.threads, rule,
+            radii=question.radii)
+    if question.keeps and (
             limits is None or (limits.recall is not None and question.unfiltered)):
         singles.keep(store, question.isa, k, None if limits is None else limits.recall, plan,
                      guard, rule, question.row_filters)

@@ -95,7 +95,8 @@ class Asking(Contents):
         return _of_one(hits) if single else hits, stats
 
     def _search_again(self, queries: npt.ArrayLike, k: int, recall: float | None,
-                      allowed: Filter | None) -> tuple[Hits, tuple[int, ...]] | None:
+                      allowed: Filter | npt.NDArray[np.bool_] | None,
+                      ) -> tuple[Hits, tuple[int, ...]] | None:
         """Answer a single query as an earlier one was; None where that can't be."""
         store = self._store
         found = None if store is None else singles.again(store, self._isa, queries, k, recall,

@@ -131,6 +131,12 @@ class RowFilters(NamedTuple):
             return store.singles
         return None if store.asks_nearest else self.rows.singles
 
+    @property
+    def mark_anew(self) -> bool:
+        """Whether these are rows for one search alone, and the same for all queries."""
+        return (self.rows is not None and self.rows.singles is None and self.excluded is None
+                and self.within is None and self.outside is None)
+
     def are_few(self, store: Store) -> bool:
         """Whether so few rows are allowed that all searches are exact, if there are vectors."""
         return (self.rows is not None and store.n_coded is None
@@ -264,7 +270,7 @@ def _by_ids(store: Store, exclude: Any, allowed: Any, n_queries: int, single: bo
     elif allowed is not None:
         mask, listed = _allowed(store, allowed)
         rows = rows_of_ids(store, asked_ids.numbers(store, listed)) if mask is None else (
-            _rows_of_mask(store, mask))
+            rows_of_mask(store, mask))
     if exclude is not None and not single and checks.is_flat(exclude):
         ids = asked_ids.numbers(store, asked_ids.checked(store, "exclude", exclude, padding=True))
         if len(ids) * n_queries > _MOST_LISTED:
@@ -321,7 +327,7 @@ def _allowed(store: Store | None, allowed: Any) -> tuple[BoolArray | None, Check
     return None, asked_ids.checked(store, "allowed", allowed, copy=False)
 
 
-def _rows_of_mask(store: Store, mask: BoolArray) -> Rows:
+def rows_of_mask(store: Store, mask: BoolArray) -> Rows:
     """Rows by a mask over those that are not removed; where none are, no byte is copied."""
     if store.alive is None:
         return Rows(store, mask=np.ascontiguousarray(mask).view(np.uint8))

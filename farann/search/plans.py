@@ -27,6 +27,8 @@ def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, ev
         return _within(limits.budget, store), None
     # Without vectors all codes are scanned where others would search exactly.
     exact = EXACT if store.n_coded is None else ALL_CODES
+    if limits.seconds is not None:
+        return exact._replace(seconds=limits.seconds), None
     no_plan = limits.recall == 1.0 or store.codes is None or not len(store) or (
         store.n_coded is not None and store.partitions is None)
     if limits.recall is None or no_plan:

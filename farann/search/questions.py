@@ -14,6 +14,9 @@ from farann.search import filters
 from farann.search.filters import Filter, Filtering
 from farann.search.lookups import Lookups
 
+# Kinds of `allowed` that a single query may be answered with as an earlier one was.
+_AS_GIVEN = (Filter, np.ndarray)
+
 
 class Questions(Lookups):
     """The part of `farann.Index` that answers queries."""
@@ -23,7 +26,8 @@ class Questions(Lookups):
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        budget: int | None = None, seconds: float | None = None,
+                        exclude: Any = None, allowed: Any = None,
                         within: Any = None, outside: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[False] = False) -> Hits: ...
@@ -31,14 +35,16 @@ class Questions(Lookups):
     @overload
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        budget: int | None = None, seconds: float | None = None,
+                        exclude: Any = None, allowed: Any = None,
                         within: Any = None, outside: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
                         recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, exclude: Any = None, allowed: Any = None,
+                        budget: int | None = None, seconds: float | None = None,
+                        exclude: Any = None, allowed: Any = None,
                         within: Any = None, outside: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
@@ -65,6 +71,12 @@ class Questions(Lookups):
             Scan at most so many rows of the last build, the most promising, rounded up to a
             multiple of 16. Rows added since are scanned as well; and all rows are where filters
             leave fewer than k of these, or where there are no codes.
+        seconds : float, optional
+            A time limit for each query; n queries that are answered together have n times as long.
+            What has been found by then is the answer, with true scores. The clock is looked at
+            between some million multiply-adds, and not before each query has met about a thousand
+            rows, or 4 k. How much is found depends on the machine and on what else it does: where
+            that may not be, use `budget`.
         exclude : optional
             Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
             each query its own, as an int array (n_queries, m) padded with -1, or a sequence of
@@ -99,12 +111,13 @@ class Questions(Lookups):
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
             the number of rows, a filter of the wrong shape, groups that the index hasn't, more than
-            one of recall, epsilon and budget, or neither recall nor budget for an index without
-            vectors.
+            one of recall, epsilon, budget and seconds, or none of recall, budget and seconds for an
+            index without vectors.
 
         Notes
         -----
-        Without recall, epsilon and budget the answer is exact. Of an index without vectors scores
+        Without recall, epsilon, budget and seconds the answer is exact, and so it is where the time
+        sufficed. Of an index without vectors scores
         are approximate, and so is the order.
 
         Examples
@@ -115,14 +128,14 @@ class Questions(Lookups):
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
-        if (exclude is None and (allowed is None or type(allowed) is Filter) and within is None
-            and outside is None and epsilon is None and budget is None and not return_keys
-            and (threads is None or (type(threads) is int and threads == 1))):
+        if (exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and within is None
+            and outside is None and epsilon is None and budget is None and seconds is None
+            and not return_keys and (threads is None or (type(threads) is int and threads == 1))):
             again = self._search_again(queries, k, recall, allowed)
             if again is not None:
                 hits, counts = again
                 return (hits, SearchStats(*counts)) if return_stats else hits
-        limits = to_limits(recall, epsilon, budget)
+        limits = to_limits(recall, epsilon, budget, seconds)
         stop_rule.check_limits(limits, self._keep_vectors)
         given = Filtering(exclude, allowed, within, outside)
         hits, stats = self._search_top(queries, k, False, given, threads, limits,
@@ -131,8 +144,8 @@ class Questions(Lookups):
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None, within: Any = None,
-                       outside: Any = None, beyond: npt.ArrayLike | None = None,
+                       seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                       within: Any = None, outside: Any = None, beyond: npt.ArrayLike | None = None,
                        threads: int | None = None, return_keys: bool = False) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
@@ -140,7 +153,7 @@ class Questions(Lookups):
         ----------
         queries, k, exclude, allowed, within, outside, threads
             As in `search_furthest`.
-        recall, epsilon, budget : optional
+        recall, epsilon, budget, seconds : optional
             As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
             ``tune(nearest=True)`` or the first such search. `epsilon`: no row that was left out is
             nearer than the distance of the k-th found over (1 + epsilon) (l2), or better than its
@@ -148,7 +161,7 @@ class Questions(Lookups):
         beyond : float, or array_like of float (n_queries,), optional
             Find the nearest of those rows alone that are further than a radius, one for all
             queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
-            answered exactly then, and `budget` is refused.
+            answered exactly then, and `budget` and `seconds` are refused.
         return_keys : bool
             Also give `Hits.keys`: those of the furthest rows times -1, so that larger is better
             here, too.
@@ -182,7 +195,7 @@ class Questions(Lookups):
         >>> index.search_nearest([0.0], k=1, outside="cat", beyond=furthest_cat).ids
         array([3])
         """
-        limits = to_limits(recall, epsilon, budget)
+        limits = to_limits(recall, epsilon, budget, seconds)
         given = Filtering(exclude, allowed, within, outside)
         if beyond is not None:
             stop_rule.check_beyond(limits, self._keep_vectors)
@@ -190,7 +203,7 @@ class Questions(Lookups):
         else:
             stop_rule.check_limits(limits, self._keep_vectors)
             if given.is_open and threads is None and epsilon is None and budget is None and (
-                    not return_keys):
+                    seconds is None and not return_keys):
                 again = self._search_nearest_again(queries, k, recall)
                 if again is not None:
                     return again

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import Hits, SearchStats
-from farann.search.filters import UNFILTERED, Filter, RowFilters
+from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
+    from farann import _core
     from farann.store.store import Store
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
@@ -45,14 +47,16 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
 
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
-          prepared: Filter | None = None,
+          allowed: Filter | npt.NDArray[np.bool_] | None = None,
           ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
     """Scores, ids and counts for a single query, as an earlier one was answered; None where that
     can't be, as for approximate answers under a filter."""
     # True and 1.0 are found where 1 is.
     if type(k) is not int or not (recall is None or type(recall) is float):
         return None
-    singles = store.singles if prepared is None else prepared.singles(store)
+    if isinstance(allowed, np.ndarray):
+        return None if recall is not None else _masked(store, isa, queries, k, allowed)
+    singles = store.singles if allowed is None else allowed.singles(store)
     kept = None if singles is None else singles.get((isa, k, recall))
     if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
         return None
@@ -60,6 +64,18 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if found is None or found:
         return found
     return _guarded(store, isa, queries, k)
+
+
+def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int, mask: npt.NDArray[np.bool_],
+            ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
+    """The exact answer under a mask; None where the mask is to be checked, or lists rows."""
+    kept = store.singles.get((isa, k, None))
+    if kept is None or store.alive is not None or (
+            mask.dtype != np.bool_ or mask.shape != (store.n_slots,)):
+        return None
+    rows = rows_of_mask(store, mask)
+    found = kept.search(queries, rows.filter(store, store.view(isa), 1, exact=True))
+    return found or None
 
 
 def _guarded(store: Store, isa: str, queries: npt.ArrayLike,
@@ -74,17 +90,20 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike,
     return scores, ids, (*counts, 1)
 
 
-def _exact(store: Store, isa: str, queries: npt.ArrayLike,
-           k: int) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | tuple[()] | None:
+def _exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
+           within: _core.Filter | None = None,
+           ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | tuple[()] | None:
     if (isa, k, None) not in store.singles:
         keep(store, isa, k, None, None, None, EXACT)
     kept = store.singles.get((isa, k, None))
-    return None if kept is None else kept.search(queries)
+    return None if kept is None else kept.search(queries, within)
 
 
-def exact(store: Store, isa: str, queries: Float32Array, k: int) -> tuple[Hits, SearchStats] | None:
-    """The exact answer to one query, of shape (1, dim); None where nothing can be kept for such."""
-    found = _exact(store, isa, queries, k)
+def exact(store: Store, isa: str, queries: Float32Array, k: int,
+          within: _core.Filter | None = None) -> tuple[Hits, SearchStats] | None:
+    """The exact answer to one query, of shape (1, dim); None where nothing can be kept for such,
+    or rows are listed and not a mask."""
+    found = _exact(store, isa, queries, k, within)
     if not found:
         return None
     scores, ids, counts = found

@@ -157,13 +157,37 @@ class FurthestNeighbors(BaseEstimator):
         scipy.sparse.csr_matrix (n_queries, n_samples_fit) of float64
         """
         checks.to_choice("mode", mode, ("connectivity", "distance"))
-        distances, indices = self.kneighbors(X, n_neighbors)
-        n, k = indices.shape
-        values = np.ones(n * k) if mode == "connectivity" else distances.ravel()
-        return csr_matrix((values, indices.ravel(), np.arange(0, n * k + 1, k)),
-                          shape=(n, self.n_samples_fit_))
+        return self._graph(mode, *self.kneighbors(X, n_neighbors))
+
+    def radius_neighbors_graph(self, X: npt.ArrayLike | None = None, radius: float | None = None,
+                               mode: str = "connectivity") -> csr_matrix:
+        """The graph from queries to all rows at a distance larger than a radius.
+
+        Parameters
+        ----------
+        X : array_like (n_queries, n_features), optional
+            By default the rows that were fitted, each without itself.
+        radius : float, optional
+            In the place of the estimator's own.
+        mode : {"connectivity", "distance"}
+            What the graph has at its edges: 1, or the distance.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix (n_queries, n_samples_fit) of float64
+        """
+        checks.to_choice("mode", mode, ("connectivity", "distance"))
+        return self._graph(mode, *self.radius_neighbors(X, radius))
 
     # ---- shared by the above ----
+
+    def _graph(self, mode: str, distances: npt.NDArray[Any],
+               indices: npt.NDArray[Any]) -> csr_matrix:
+        """The graph of what each query found."""
+        ends = np.cumsum([len(found) for found in indices])
+        values = np.ones(ends[-1]) if mode == "connectivity" else np.concatenate(distances)
+        return csr_matrix((values, np.concatenate(indices), np.concatenate([[0], ends])),
+                          shape=(len(indices), self.n_samples_fit_))
 
     def _queries(self, X: npt.ArrayLike | None) -> tuple[npt.NDArray[Any], bool]:
         """Checked queries, and whether each is the row with its number."""

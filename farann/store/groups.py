@@ -55,6 +55,8 @@ class Groups:
         """Numbers of the groups with some labels; -1 where there is none. TypeError for labels of
         the other kind."""
         names = self.names
+        if len(labels) == 0:  # of either kind
+            return np.empty(0, np.int64)
         if isinstance(labels, list) != isinstance(names, Labels):
             kinds = ("strings", "integers") if isinstance(names, Labels) else (
                 "integers", "strings")

@@ -222,6 +222,8 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
     enum { AT_ONCE = 32 };
     float limits[AT_ONCE];
     int32_t sums[AT_ONCE * FARANN_CODE_PANEL];
+    uint32_t masks[AT_ONCE];
+    int64_t panels[AT_ONCE];
     const int64_t panel_bytes = bytes_of_panel(held, rows->groups);
     const int64_t end = (start + n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
     for (int64_t first = start / FARANN_CODE_PANEL; first < end; first += AT_ONCE) {
@@ -233,17 +235,24 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
             sum_panel(held, panel, held == BOTH_NIBBLES ? rows->low_nibbles + at : panel,
                       rows->groups, tile->codes, sums + i * FARANN_CODE_PANEL);
         }
+        /* Which panels have rows that pass can't be foreseen, so no branch. */
+        int64_t passing = 0;
         for (int64_t i = 0; i < count; i++) {
             const int64_t row = (first + i) * FARANN_CODE_PANEL;
-            const int32_t *of_panel = sums + i * FARANN_CODE_PANEL;
             uint32_t mask = 0;
             for (int v = 0; v < PANEL_I32; v++)
-                mask |= i32_greater(i32_load(of_panel + v * I32_LANES),
+                mask |= i32_greater(i32_load(sums + i * FARANN_CODE_PANEL + v * I32_LANES),
                                     row_limits(rows, row + v * I32_LANES, tile->bars, limits[i]))
                         << (v * I32_LANES);
-            if (mask)
-                append_coded(held == HIGH_NIBBLES && rows->low_nibbles, candidates, mask, of_panel,
-                             rows, row, tile->bars, 0, row - start);
+            masks[passing] = mask;
+            panels[passing] = i;
+            passing += mask != 0;
+        }
+        for (int64_t i = 0; i < passing; i++) {
+            const int64_t row = (first + panels[i]) * FARANN_CODE_PANEL;
+            append_coded(held == HIGH_NIBBLES && rows->low_nibbles, candidates, masks[i],
+                         sums + panels[i] * FARANN_CODE_PANEL, rows, row, tile->bars, 0,
+                         row - start);
         }
     }
 }

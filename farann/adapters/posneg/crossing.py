@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array, Rng
 from farann.adapters.posneg import feedback, naming, stacking
 from farann.adapters.posneg.calibration import fit_calibration, sklearn_module
 from farann.adapters.posneg.fusion_ranker import FusionRanker
@@ -59,7 +59,8 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
               times: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
               sample_weight: npt.ArrayLike | None = None, prior: float | None = None,
               item_prior: float | None = 4.0, drop: bool = True, unseen: int = 4,
-              exposure: float = 0.75, seed: int = 0, threads: int | None = None) -> CrossFitted:
+              exposure: float = 0.75, seed: int = 0, rng: Rng = None,
+              threads: int | None = None) -> CrossFitted:
     """A ranker whose models are trained on all feedback, and calibrated on none of theirs.
 
     Parameters
@@ -81,7 +82,7 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
     user_ids : array_like of int or str (n_users,), optional
         Whose each row of the embeddings is, if `users` has ids other than the rows' numbers;
         `train` gets numbers in any case.
-    sample_weight, prior, drop, unseen, exposure, seed
+    sample_weight, prior, drop, unseen, exposure, seed, rng
         As in `FusionRanker.fit`.
     item_prior, threads
         As in `FusionRanker`.
@@ -121,7 +122,7 @@ def cross_fit(train: Callable[[Int64Array, Int64Array, npt.NDArray[np.bool_]], T
     item_prior, threads = item_prior_of(item_prior), checks.to_threads(threads)
     preference = preference_of(exposure)
     sampling = feedback.Sampling(checks.to_int("unseen", unseen, 0, feedback.MOST_UNSEEN),
-                                 checks.to_int("seed", seed, 0, checks.MOST_SEED))
+                                 checks.to_seed(seed, rng))
     names = None if user_ids is None else naming.fresh("user_ids", user_ids)
     who = _numbers(users, names)
     order = _order(times, len(who))
@@ -194,7 +195,7 @@ def _order(times: npt.ArrayLike | None, n: int) -> Int64Array:
     if when.shape != (n,):
         raise ValueError(f"times: expected shape ({n},), one a label, got {when.shape}")
     if when.dtype.kind not in "biufM":
-        raise TypeError(f"times: expected numbers or dates, got an array of {when.dtype}")
+        raise TypeError(f"times: expected numbers or dates, got {checks.what_is(when)}")
     if (when != when).any():
         raise ValueError("times: expected numbers or dates, got one that is none")
     return np.argsort(when, kind="stable")

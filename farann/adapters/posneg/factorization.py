@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Rng
 from farann.adapters.posneg import naming
 from farann.adapters.posneg.calibration import expit, log_odds_of, sklearn_module
 from farann.adapters.posneg.signed import SignedModel
@@ -30,6 +30,8 @@ class Factorization:
         Of the embeddings; that of both kinds has one more, for the items' biases.
     seed : int
         For where the factors start.
+    rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
+        In the place of `seed` (SPEC 7).
 
     Examples
     --------
@@ -42,10 +44,10 @@ class Factorization:
     <SignedModel 'signed': 3 items of 3 dimensions, 'dot'> (3, 3)
     """
 
-    def __init__(self, n_users: int, *, dim: int = 16, seed: int = 0) -> None:
+    def __init__(self, n_users: int, *, dim: int = 16, seed: int = 0, rng: Rng = None) -> None:
         self._n_users = checks.to_int("n_users", n_users, 1)
         self._dim = checks.to_int("dim", dim, 1)
-        self._seed = checks.to_int("seed", seed, 0, checks.MOST_SEED)
+        self._seed = checks.to_seed(seed, rng)
 
     def __call__(self, users: npt.ArrayLike, items: npt.ArrayLike, liked: npt.ArrayLike
                  ) -> list[tuple[SignedModel, Float32Array]]:

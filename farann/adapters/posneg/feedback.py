@@ -120,7 +120,7 @@ def likes_of(labels: npt.ArrayLike, n: int) -> BoolArray:
     """Labels of 1 for likes and 0, or -1, for dislikes; which are likes."""
     given = _sized("labels", checks.to_array("labels", labels), n)
     if given.dtype.kind not in "biuf":
-        raise TypeError(f"labels: expected 0 and 1, got an array of {given.dtype}")
+        raise TypeError(f"labels: expected 0 and 1, got {checks.what_is(given)}")
     wrong = given[(given != 0) & (given != 1) & (given != -1)]
     if len(wrong):
         raise ValueError(f"labels: expected 0 and 1, got {wrong[0]}")

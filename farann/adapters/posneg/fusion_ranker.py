@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array, Rng
 from farann.adapters.posneg import feedback, fusion_file, stacking
 from farann.adapters.posneg.blend import (
     Blend,
@@ -147,7 +147,7 @@ class FusionRanker(JudgedFusion):
             users: npt.ArrayLike | None = None, user_ids: npt.ArrayLike | None = None,
             sample_weight: npt.ArrayLike | None = None, prior: float | None = None,
             drop: bool = True, unseen: int = 4, exposure: float = 0.75, exclude: Any = None,
-            seed: int = 0) -> FusionRanker:
+            seed: int = 0, rng: Rng = None) -> FusionRanker:
         """Calibrate all models, learn their weights, and leave out those that don't help.
 
         Parameters
@@ -169,8 +169,8 @@ class FusionRanker(JudgedFusion):
         exclude : optional
             Ids that each query's user had seen before this feedback, as in `rank`: they are not
             taken as unseen.
-        seed : int
-            For the choice of unseen items.
+        seed, rng
+            For the choice of unseen items, as in `Index`.
 
         Returns
         -------
@@ -197,7 +197,7 @@ class FusionRanker(JudgedFusion):
         every = [each for each in asked if each is not None]
         n_queries = len(every[0])
         wanted = feedback.Sampling(checks.to_int("unseen", unseen, 0, feedback.MOST_UNSEEN),
-                                   checks.to_int("seed", seed, 0, checks.MOST_SEED))
+                                   checks.to_seed(seed, rng))
         preference = preference_of(exposure)
         whose = feedback.Users.of(users, user_ids, n_queries)
         given = feedback.checked(every, members.ids, item_ids, labels, whose, sample_weight,
