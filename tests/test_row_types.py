@@ -330,3 +330,17 @@ def test_a_search_without_an_index_takes_rows_as_they_are(rng: np.random.Generat
         rows = rows_of(dtype, rng, 80, 6)
         assert_same(farann.search_furthest(rows, wide(rows)[:4], 5),
                     reference.furthest(wide(rows)[:4], wide(rows), 5, "l2"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_rows_begin_with_a_line_of_the_cache(dtype: str, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 9, (70, 48)).astype(dtype)
+    index = farann.Index(dtype=dtype)
+    index.add(rows[:10])
+    index.add(rows[10:])
+    assert inside.store_of(index).tail.ctypes.data % 64 == 0
+    index.remove([3])
+    index.build()
+    index.save(tmp_path / "rows.farann")
+    for one in (index, farann.Index.load(tmp_path / "rows.farann")):
+        assert inside.store_of(one).base.ctypes.data % 64 == 0

@@ -6,6 +6,7 @@ the others.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ STORED: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.uint16), "uint8": np.dtype(np.uint8), "int8": np.dtype(np.int8)}
 # Numbers that are converted at a time.
 _AT_ONCE = 1 << 20
+# Bytes that processors read at once. Vectors of rows that don't begin with such a line lie in two.
+_LINE = 64
 
 
 def to_row_type(value: Any) -> str:
@@ -40,6 +43,14 @@ def _name_of(value: Any) -> Any:
 def row_type_for(dtype: np.dtype[Any]) -> str:
     """What rows of a type are kept as if nobody says it: as they are, or else as float32."""
     return dtype.name if dtype.name in STORED else "float32"
+
+
+def empty_rows(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Room for rows, at the beginning of a line of the cache."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized: bool,

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from farann.contract.errors import FormatError
+from farann.contract.row_types import empty_rows
 from farann.io.files import open_regular, replacing
 from farann.io.metadata import check_metadata_size, decode_metadata, encode_metadata
 from farann.io.sections import (
@@ -332,7 +333,7 @@ def _check(
 
 def _load(stream: io.BufferedIOBase, section: Section) -> NDArray[Any]:
     """Read an array."""
-    array = np.empty(section.shape, DTYPES[section.code])
+    array = empty_rows(section.shape, DTYPES[section.code])
     _check(stream, section, array.reshape(-1).view(np.uint8).data)
     return array
 

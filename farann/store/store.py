@@ -20,6 +20,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
 from farann.contract.index_spec import IndexSpec
+from farann.contract.row_types import empty_rows
 from farann.contract.stop_rule import StopRule
 from farann.runtime.dispatch import default_isa
 from farann.runtime.progress import told
@@ -250,7 +251,7 @@ class Store:
         tail = self._tail
         if needed > len(tail):
             room = needed if self._n_tail == 0 else max(needed, self._n_tail * 3 // 2)
-            tail = np.empty((room, self.dim), self.base.dtype)
+            tail = empty_rows((room, self.dim), self.base.dtype)
             tail[: self._n_tail] = self.tail
         alive = self.alive
         if alive is not None:
@@ -321,7 +322,7 @@ class Store:
         if self.alive is None and self._n_tail == 0:
             return self.base, self.ids, self.groups
         live = self.live_slots()
-        base = np.empty((len(live), self.dim), self.base.dtype)
+        base = empty_rows((len(live), self.dim), self.base.dtype)
         starts = range(0, len(live), _ROWS_AT_ONCE)
         with told("merging rows", len(starts), progress) as advance:
             for block in (slice(start, start + _ROWS_AT_ONCE) for start in starts):

@@ -80,6 +80,13 @@ WORD void keys_of_rows(farann_metric metric, const float *rows, const int64_t *p
         sum_rows(what, row, dim, query, sums, squares);
         for (int r = 0; r < 4; r++) keys[i + r] = key_of(metric, sums[r], squares[r]);
     }
+    for (; metric == FARANN_COSINE && !positions && i + 8 <= n; i += 8) {
+        double sums[8], squares[8];
+        for (int r = 0; r < 8; r++)
+            sums[r] = sum_row(what, rows + (i + r) * dim, dim, query, &squares[r]);
+        /* Roots and quotients of a vector at a time. */
+        for (int r = 0; r < 8; r++) keys[i + r] = key_of(metric, sums[r], squares[r]);
+    }
     for (; i < n; i++) {
         double squares;
         const float *row = rows + (positions ? positions[i] : i) * dim;
@@ -116,4 +123,23 @@ WORD double squares_of(const float *row, int64_t dim) {
         squares = f64x8_add_exact(x, x, squares);
     }
     return f64x8_sum(squares);
+}
+
+/* The same of four rows, whose sums don't wait for each other. */
+WORD void squares_of_four(const float *const *row, int64_t dim, double *squares) {
+    f64x8 sums[4];
+    int64_t j = 0;
+    for (int r = 0; r < 4; r++) sums[r] = f64x8_zero();
+    for (; j + 8 <= dim; j += 8)
+        for (int r = 0; r < 4; r++) {
+            f64x8 x = f64x8_from_f32(row[r] + j);
+            sums[r] = f64x8_add_exact(x, x, sums[r]);
+        }
+    for (int r = 0; r < 4; r++) {
+        if (j < dim) {
+            f64x8 x = f64x8_from_f32_first(row[r] + j, dim - j);
+            sums[r] = f64x8_add_exact(x, x, sums[r]);
+        }
+        squares[r] = f64x8_sum(sums[r]);
+    }
 }

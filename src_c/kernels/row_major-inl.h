@@ -1,5 +1,8 @@
 /* Scores of rows as they are, row after row, for one query. Included by all-inl.h. */
 
+/* Floats of a line of the cache, and how many ahead rows are asked for at least. */
+enum { LINE = 16, FAR_AHEAD = 1024 };
+
 /* What is summed of rows: of `normalized` ones, of centred ones, of these without |y|^2. */
 enum row_sums { SUMS_AS_THEY_ARE, SUMS_CENTRED, SUMS_OF_PRODUCTS };
 
@@ -12,10 +15,13 @@ WORD void score_step(const enum row_sums sums, f32v x, f32v centre, f32v query_v
     if (sums != SUMS_OF_PRODUCTS) *square = f32_fma(y, y, *square);
 }
 
-/* Four rows side by side, whose sums don't wait for each other; short ones fill no vector. */
+/*
+ * Four rows side by side, whose sums don't wait for each other; short ones fill no vector. What lies
+ * so many floats ahead is asked for: by itself the processor asks for too little of four rows.
+ */
 WORD void score_four(const enum row_sums sums, const int are_short, const float *const *row,
-                     int64_t dim, const float *centre, const float *query_vector, f32v *products,
-                     f32v *squares) {
+                     int64_t dim, int64_t ahead, const float *centre, const float *query_vector,
+                     f32v *products, f32v *squares) {
     f32v product[4], square[4];
     /* Sums of tiny numbers take a hundred cycles where they are denormal; docs/how-it-works. */
     const f32v start = f32_set1(sums == SUMS_AS_THEY_ARE ? 0x1p-120f : 0.0f);
@@ -23,13 +29,17 @@ WORD void score_four(const enum row_sums sums, const int are_short, const float 
     for (int r = 0; r < 4; r++) product[r] = square[r] = start;
     for (; !are_short && j + F32_LANES <= dim; j += F32_LANES) {
         const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
-        for (int r = 0; r < 4; r++)
+        for (int r = 0; r < 4; r++) {
+            if (j % LINE == 0) FARANN_PREFETCH_FAR(row[r] + j + ahead);
             score_step(sums, f32_load(row[r] + j), c, w, &product[r], &square[r]);
+        }
     }
     if (are_short || j < dim) {
         const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
-        for (int r = 0; r < 4; r++)
+        for (int r = 0; r < 4; r++) {
+            FARANN_PREFETCH_FAR(row[r] + j + ahead);
             score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r], &square[r]);
+        }
     }
     *products = f32_sums_of_four(product);
     *squares = f32_sums_of_four(square);
@@ -55,32 +65,16 @@ WORD void write_norms(const norm_range *range, float *norms) {
         if (sum[r] != sum[r]) norms[0] = norms[1] = sum[r];
 }
 
-/*
- * Ask for four of the rows that come soon, of long ones for the first lines. By itself the processor
- * asks for too few lines at once: short rows were read at half the speed of memory.
- */
-WORD void prefetch_later(const float *rows, const int64_t *positions, int64_t first, int64_t n,
-                         int64_t dim) {
-    enum { LINE = 16, LATER = 256, SHORT = 128, FOUR = 4, AHEAD = 8 };
-    if (!positions && dim <= SHORT) {
-        const float *later = rows + first * dim + (FOUR * dim > LATER ? FOUR * dim : LATER);
-        for (int64_t j = 0; j < FOUR * dim; j += LINE) FARANN_PREFETCH(later + j);
-    } else if (first + AHEAD + FOUR <= n) {
-        for (int r = 0; r < FOUR; r++) {
-            const int64_t row = first + AHEAD + r;
-            prefetch_row(rows + (positions ? positions[row] : row) * dim, dim);
-        }
-    }
-}
-
 /* n >= F32_LANES rows, so many at once: to add up lanes is the dearest part of short rows. */
-WORD void score_rows(const enum row_sums sums, const int are_short, const float *rows,
-                     const int64_t *positions, int64_t n, int64_t dim, const float *centre,
-                     const float *query_vector, float bias_sign, float *scores, float *norms) {
+WORD void score_rows(const enum row_sums sums, const int are_short, const int scattered,
+                     const float *rows, const int64_t *positions, int64_t n, int64_t dim,
+                     const float *centre, const float *query_vector, float bias_sign, float *scores,
+                     float *norms) {
     enum { AHEAD = 8, FOURS = F32_LANES / 4 };
+    const int64_t ahead = scattered ? 0 : 16 * dim > FAR_AHEAD ? 16 * dim : FAR_AHEAD;
     const f32v zero = f32_set1(0.0f);
     norm_range range = {f32_set1(INFINITY), zero, zero};
-    for (int64_t i = 0; positions && i < n && i < AHEAD; i++)
+    for (int64_t i = 0; scattered && i < n && i < AHEAD; i++)
         prefetch_row(rows + positions[i] * dim, dim);
     for (int64_t i = 0; i < n; i += F32_LANES) {
         f32v products[FOURS], squares[FOURS];
@@ -89,10 +83,13 @@ WORD void score_rows(const enum row_sums sums, const int are_short, const float 
         for (int f = 0; f < FOURS; f++) {
             const int64_t first = i + 4 * f;
             const float *row[4];
-            for (int r = 0; r < 4; r++)
-                row[r] = rows + (positions ? positions[first + r] : first + r) * dim;
-            prefetch_later(rows, positions, first, n, dim);
-            score_four(sums, are_short, row, dim, centre, query_vector, &products[f], &squares[f]);
+            for (int r = 0; r < 4; r++) {
+                row[r] = rows + (scattered ? positions[first + r] : first + r) * dim;
+                if (scattered && first + r + AHEAD < n)
+                    prefetch_row(rows + positions[first + r + AHEAD] * dim, dim);
+            }
+            score_four(sums, are_short, row, dim, ahead, centre, query_vector, &products[f],
+                       &squares[f]);
         }
         const f32v product = f32_join_fours(products);
         if (sums == SUMS_OF_PRODUCTS) {
@@ -123,18 +120,26 @@ KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, i
         }
         positions = repeated, n = F32_LANES, to = all;
     }
+#define SCORE_THESE(sums, are_short, scattered)                                                      \
+    score_rows(sums, are_short, scattered, rows, positions, n, dim, centre, query_vector, bias_sign, \
+               to, norms)
 #define SCORE(sums, are_short)                                                                       \
-    score_rows(sums, are_short, rows, positions, n, dim, centre, query_vector, bias_sign, to, norms)
-    if (normalized && dim <= F32_LANES)
+    if (positions)                                                                                   \
+        SCORE_THESE(sums, are_short, 1);                                                             \
+    else                                                                                             \
+        SCORE_THESE(sums, are_short, 0)
+    if (normalized && dim <= F32_LANES) {
         SCORE(SUMS_AS_THEY_ARE, 1);
-    else if (normalized)
+    } else if (normalized) {
         SCORE(SUMS_AS_THEY_ARE, 0);
-    else if (!norms)
+    } else if (!norms) {
         SCORE(SUMS_OF_PRODUCTS, 0);
-    else if (dim <= F32_LANES)
+    } else if (dim <= F32_LANES) {
         SCORE(SUMS_CENTRED, 1);
-    else
+    } else {
         SCORE(SUMS_CENTRED, 0);
+    }
 #undef SCORE
+#undef SCORE_THESE
     if (few) memcpy(scores, all, (size_t)few * sizeof *all);
 }

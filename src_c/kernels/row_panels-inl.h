@@ -5,17 +5,35 @@
 /* Panels that one query is scored for at once: sums that don't wait for each other. */
 enum { ONE_PANELS = 4 };
 
-WORD double reciprocal_norm(const float *row, int64_t dim) {
-    return 1.0 / sqrt(squares_of(row, dim));
+/* Of a panel's rows 1 / |x|, or 1. */
+WORD void panel_scales(const float *const *row, int64_t dim, int normalized, double *scale) {
+    for (int r = 0; r < PANEL_ROWS; r += 4) {
+        double squares[4] = {1.0, 1.0, 1.0, 1.0};
+        if (normalized) squares_of_four(row + r, dim, squares);
+        for (int i = 0; i < 4; i++) scale[r + i] = 1.0 / sqrt(squares[i]);
+    }
 }
 
 /* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
-WORD void pack_columns(const float *const *row, int64_t j, int width, const double *centre,
-                       const double *scale, float *panel, int lane) {
+WORD void pack_columns(const int normalized, const float *const *row, int64_t j, int width,
+                       const double *centre, const float *centre_f32, const double *scale,
+                       float *panel, int lane) {
     float line[4][PACK_COLUMNS];
-    for (int r = 0; r < 4; r++)
-        for (int c = 0; c < width; c++)
-            line[r][c] = (float)((double)row[r][j + c] * scale[r] - centre[j + c]);
+    if (width < PACK_COLUMNS) {
+        for (int r = 0; r < 4; r++)
+            for (int c = 0; c < width; c++)
+                line[r][c] = (float)((double)row[r][j + c] * scale[r] - centre[c]);
+    } else if (normalized) {
+        for (int c = 0; c < PACK_COLUMNS; c += 8)
+            for (int r = 0; r < 4; r++) {
+                const f64x8 y = f64x8_mul(f64x8_from_f32(row[r] + j + c), f64x8_set1(scale[r]));
+                f64x8_store_f32(line[r] + c, f64x8_sub(y, f64x8_load(centre + c)));
+            }
+    } else {
+        for (int c = 0; c < PACK_COLUMNS; c += F32_LANES)
+            for (int r = 0; r < 4; r++)
+                f32_store(line[r] + c, f32_sub(f32_load(row[r] + j + c), f32_load(centre_f32 + c)));
+    }
     float *out = panel + j * PANEL_ROWS + lane;
     int c = 0;
     for (; c + 4 <= width; c += 4)
@@ -44,31 +62,45 @@ WORD double panel_norms(const float *panel, int64_t dim, int count, float bias_s
     return largest;
 }
 
-KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
-                                   int64_t dim, const double *centre, int normalized,
-                                   float bias_sign, float *panels, float *bias) {
+WORD double pack_rows(const int normalized, const float *rows, const int64_t *positions, int64_t n,
+                      int64_t dim, const double *centre, float bias_sign, float *panels,
+                      float *bias) {
     double largest = 0.0;
     for (int64_t i = 0; i < n; i += PANEL_ROWS) {
         int count = n - i < PANEL_ROWS ? (int)(n - i) : PANEL_ROWS;
         float *panel = panels + i * dim;
-        const float *row[PANEL_ROWS];
+        const float *row[PANEL_ROWS], *later[PANEL_ROWS];
         double scale[PANEL_ROWS];
         for (int r = 0; r < PANEL_ROWS; r++) {
             int64_t index = i + (r < count ? r : 0);
+            int64_t next = index + PANEL_ROWS;
+            if (positions && next >= n) next = n - 1;
             row[r] = rows + (positions ? positions[index] : index) * dim;
-            scale[r] = normalized ? reciprocal_norm(row[r], dim) : 1.0;
+            later[r] = rows + (positions ? positions[next] : next) * dim;
         }
-        int64_t whole = dim - dim % PACK_COLUMNS;
-        for (int r = 0; r < PANEL_ROWS; r += 4) {
-            for (int64_t j = 0; j < whole; j += PACK_COLUMNS)
-                pack_columns(row + r, j, PACK_COLUMNS, centre, scale + r, panel, r);
-            if (whole < dim)
-                pack_columns(row + r, whole, (int)(dim - whole), centre, scale + r, panel, r);
+        panel_scales(row, dim, normalized, scale);
+        for (int64_t j = 0; j < dim; j += PACK_COLUMNS) {
+            const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
+            float centre_f32[PACK_COLUMNS];
+            for (int c = 0; c < width; c++) centre_f32[c] = (float)centre[j + c];
+            for (int r = 0; r < PANEL_ROWS; r += 4) {
+                /* So many rows side by side are more than the processor foresees. */
+                for (int l = 0; l < 4; l++) FARANN_PREFETCH_FAR(later[r + l] + j);
+                pack_columns(normalized, row + r, j, width, centre + j, centre_f32, scale + r,
+                             panel, r);
+            }
         }
         double norm = panel_norms(panel, dim, count, bias_sign, bias + i);
         if (!(norm <= largest)) largest = norm;
     }
     return largest;
+}
+
+KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
+                                   int64_t dim, const double *centre, int normalized,
+                                   float bias_sign, float *panels, float *bias) {
+    if (normalized) return pack_rows(1, rows, positions, n, dim, centre, bias_sign, panels, bias);
+    return pack_rows(0, rows, positions, n, dim, centre, bias_sign, panels, bias);
 }
 
 /* Appends rows of a vector of scores. */
