@@ -239,8 +239,8 @@ class Index(Saved, DiverseQuestions):
         progress : bool or callable
             Show one bar over all steps, and how long they may still take; or call a function with
             the name of a step, how much of it is done, from 0 on, and of how much. Threads of the
-            build call it, one at a time. If it raises an error, the build ends, and nothing has
-            changed.
+            build call it, one at a time. It may search the index, but a change of it would wait for
+            the build for ever. If it raises an error, the build ends, and nothing has changed.
 
         Returns
         -------
