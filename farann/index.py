@@ -220,10 +220,10 @@ class Index(Saved, DiverseQuestions):
         """Lay the rows out for searching; the first search does so if nobody did.
 
         Drops the space of removed rows, merges those added since the last build, and freezes
-        the centre that rows are measured from. Answers don't depend on it, only speed does.
+        the center that rows are measured from. Answers don't depend on it, only speed does.
 
         With ``keep_vectors=False`` the first build drops the float32 rows. Later ones code what
-        was added with the centre of the first, and leave older codes as they are.
+        was added with the center of the first, and leave older codes as they are.
 
         Parameters
         ----------

@@ -141,8 +141,9 @@ class DiverseQuestions(PairQuestions):
 
                 hits, stats = grouped.top(store, row_filters, len(given), k, most, search,
                                           keyed=return_keys)
-            hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
+        if store is not None:
+            hits = hits._replace(ids=store.named(hits.ids))
         return (hits, stats) if return_stats else hits
 
     def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
@@ -213,9 +214,10 @@ class DiverseQuestions(PairQuestions):
                 store, Filtering(exclude, allowed, within, outside), len(vectors), single)
             from farann.diverse import mmr
 
-            most = None if candidates is None else min(max(candidates, 1), n_rows)
+            most = None if candidates is None else min(candidates, n_rows)
             source = mmr.Source(store, store.view(self._isa), row_filters, self._isa)
             hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
+        if store is not None:
             hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
@@ -302,7 +304,8 @@ class DiverseQuestions(PairQuestions):
         begin = greedy.slot_of(store, start)
         before = known_slots(store, [] if first is None else first, "first")
         if store is None or len(store) == 0:
-            return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
+            none = np.empty(0, np.int64)
+            return Selection(none if store is None else store.named(none), np.empty(0, np.float32))
         rows = filters.row_filters(store, Filtering(allowed=allowed), 1, False).rows
         slots, mask = store.live_slots(), store.alive
         if rows is not None:
