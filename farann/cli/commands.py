@@ -291,14 +291,6 @@ def _batches(queries: VectorFile) -> Iterator[NDArray[Any]]:
             yield block[start : start + BATCH]
 
 
-def check_plot(path: Path, *inputs: str | None) -> None:
-    """The same of a plot."""
-    if path.suffix not in PLOTS:
-        raise ValueError(f"{path}: unknown extension {path.suffix!r}; plots are written as "
-                         f"{', '.join(PLOTS)}")
-    check_output(path, *inputs)
-
-
 def check_output(path: Path, *inputs: str | None) -> None:
     """Refuse now what would fail after minutes of work, or destroy what was read."""
     if not path.parent.is_dir():
@@ -308,3 +300,11 @@ def check_output(path: Path, *inputs: str | None) -> None:
     sources = [split_name(file)[0] for file in inputs if file is not None]
     if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
         raise ValueError(f"{path}: this would overwrite a file that is read")
+
+
+def check_plot(path: Path, *inputs: str | None) -> None:
+    """Refuse a plot that could not be written, likewise."""
+    if path.suffix not in PLOTS:
+        raise ValueError(f"{path}: unknown extension {path.suffix!r}; plots are written as "
+                         f"{', '.join(PLOTS)}")
+    check_output(path, *inputs)
