@@ -26,7 +26,7 @@ _CENTRE_SAMPLE = 16_384
 _SAMPLE_AT_ONCE = 1024
 # Rows that a layout is made for, as typical ones; fewer than these few are laid out as they come.
 _SAMPLED, FEW_ROWS = 8192, 4096
-# Of a set that isn't large, one in so many of its rows, and no fewer than there may be in a small one.
+# Of a set that is not large one in so many of its rows, but no fewer than FEW_ROWS.
 _ROWS_A_SAMPLE = 2
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000
