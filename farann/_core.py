@@ -14,6 +14,7 @@ from farann.native.encoding import (
     rotate,
 )
 from farann.native.greedy import Greedy
+from farann.native.greedy_passes import GreedyPasses, furthest_row
 from farann.native.guard import Guard
 from farann.native.kernels import (
     METRICS,
@@ -52,6 +53,7 @@ __all__ = [
     "Codes",
     "Filter",
     "Greedy",
+    "GreedyPasses",
     "Guard",
     "PairSearch",
     "Partitions",
@@ -68,6 +70,7 @@ __all__ = [
     "fail_allocation",
     "first_bad_row",
     "flush_denormals",
+    "furthest_row",
     "isa_levels",
     "keys_of_found",
     "largest_query_code",

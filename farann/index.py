@@ -220,10 +220,10 @@ class Index(Saved, DiverseQuestions):
         """Lay the rows out for searching; the first search does so if nobody did.
 
         Drops the space of removed rows, merges those added since the last build, and freezes
-        the centre that rows are measured from. Answers don't depend on it, only speed does.
+        the center that rows are measured from. Answers don't depend on it, only speed does.
 
         With ``keep_vectors=False`` the first build drops the float32 rows. Later ones code what
-        was added with the centre of the first, and leave older codes as they are.
+        was added with the center of the first, and leave older codes as they are.
 
         Parameters
         ----------
@@ -239,8 +239,8 @@ class Index(Saved, DiverseQuestions):
         progress : bool or callable
             Show one bar over all steps, and how long they may still take; or call a function with
             the name of a step, how much of it is done, from 0 on, and of how much. Threads of the
-            build call it, one at a time. If it raises an error, the build ends, and nothing has
-            changed.
+            build call it, one at a time. It may search the index, but a change of it would wait for
+            the build for ever. If it raises an error, the build ends, and nothing has changed.
 
         Returns
         -------

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from farann import _core
 from farann._types import Progress
+from farann.contract.metric_traits import traits_of
 from farann.contract.row_types import row_type_for, to_rows
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.results import Hits
+from farann.runtime.dispatch import default_isa
 from farann.store.store import Store
 
 
@@ -69,6 +72,10 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
     >>> farann.select_diverse([[0.0], [1.0], [9.0], [5.0]], k=3, start=0).ids
     array([0, 2, 3])
     """
+    if first is None and radius is None and allowed is None and progress is False:
+        few = _few_of(rows, k, metric, start)
+        if few is not None:
+            return few
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32")
     vectors = to_rows("rows", rows, None, row_type, normalized=index._normalized)
@@ -76,3 +83,15 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
         index.add(vectors, copy=False)
     return index.select_diverse(k, start=start, first=first, radius=radius, allowed=allowed,
                                 progress=progress)
+
+
+def _few_of(rows: Any, k: Any, metric: Any, start: Any) -> Selection | None:
+    """A selection that takes less time than to make an index; None where it isn't one, or where
+    something is to be refused."""
+    if not (type(rows) is np.ndarray and rows.dtype == np.float32 and rows.ndim == 2
+            and rows.flags.c_contiguous and rows.flags.aligned and type(k) is int
+            and (start is None or type(start) is int) and metric in _core.METRICS):
+        return None
+    from farann.diverse.greedy import select_few
+
+    return select_few(rows, k, traits_of(metric), start, default_isa())

@@ -225,6 +225,14 @@ typedef struct {
     void (*lower_f32)(const float *scores, int64_t n, float offset, float *least);
 
     /*
+     * The same of bounds that there are in two parts, of which `recent` is lowered: `tops` become the
+     * largest of the smaller of the two, of FARANN_SCORE_GROUPS at a time, of which n is a multiple,
+     * and the scores -infinity.
+     */
+    void (*lower_bounds_f32)(float *scores, int64_t n, float offset, float *recent,
+                             const float *least, float *tops);
+
+    /*
      * Write the numbers of the scores greater than a threshold, and give how many these are; n is
      * a multiple of FARANN_PADDING. There must be room for n numbers.
      */

@@ -36,6 +36,7 @@ class Kind(NamedTuple):
     options: dict[str, Any]
     own_ids: bool = False
     limits: Mapping[str, Any] = MappingProxyType({})
+    named: bool = False  # ids are strings, and rows have groups
 
 
 KINDS = {
@@ -45,6 +46,7 @@ KINDS = {
     "no vectors": Kind({"codes": "int4", "cells": 4, "keep_vectors": False}, True,
                        {"budget": 10**6}),
     "float32": Kind({"codes": "float32"}),
+    "strings and groups": Kind({"metric": "cosine"}, own_ids=True, named=True),
 }
 
 
@@ -58,18 +60,35 @@ class Setting:
     more: Float32
     kind: Kind
 
+    def add(self, first: int) -> NDArray[Any]:
+        """Add rows with ids from a number on, or strings of these."""
+        return add_rows(self.index, self.more, first + np.arange(len(self.more)), self.kind.named)
+
+
+def add_rows(index: farann.Index, rows: Float32, ids: NDArray[np.int64] | None,
+             named: bool) -> NDArray[Any]:
+    if not named or ids is None:
+        return index.add(rows, ids)
+    return index.add(rows, [f"row {id}" for id in ids], groups=[f"group {id % 5}" for id in ids])
+
 
 def setting_of(name: str) -> Setting:
     rng = np.random.default_rng(list(name.encode()))
     kind = KINDS[name]
     rows = rng.standard_normal((N + 60, DIM), dtype=np.float32)
     ids = rng.permutation(3 * N)[: N + 60].astype(np.int64) if kind.own_ids else None
-    index = index_of(rows[:N], ids=None if ids is None else ids[:N], **kind.options).build()
-    index.add(rows[N:], None if ids is None else ids[N:])
+    index = farann.Index(**kind.options)
+    add_rows(index, rows[:N], None if ids is None else ids[:N], kind.named)
+    add_rows(index.build(), rows[N:], None if ids is None else ids[N:], kind.named)
     index.remove(index.ids[5:40:3])
     more = 2 * rng.standard_normal((30, DIM), dtype=np.float32)
     return Setting(index, inside.store_of(index), rng.standard_normal((4, DIM), dtype=np.float32),
                    more, kind)
+
+
+def seen(array: NDArray[Any]) -> bytes:
+    """What an array holds; of objects, not where these are."""
+    return array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
 
 
 def answers(index: farann.Index, setting: Setting) -> tuple[bytes, ...]:
@@ -78,15 +97,18 @@ def answers(index: farann.Index, setting: Setting) -> tuple[bytes, ...]:
     some = ids[:: max(1, len(ids) // 50)]
     asked: list[dict[str, Any]] = [{}, {"exclude": np.repeat(some[None, :9], 4, axis=0)},
                                    {"allowed": some}]
+    if setting.kind.named:
+        asked += [{"within": ["group 0", "group 4", "group 4", "no group"]}, {"outside": "group 1"}]
     found = [index.search_furthest(setting.queries, K, **setting.kind.limits, **filters)
              for filters in asked]
     scores = index.score(setting.queries, some)
-    return (ids.tobytes(), scores.tobytes(),
-            *(part.tobytes() for hits in found for part in hits))
+    groups = index.groups() if setting.kind.named else ids
+    return (seen(ids), seen(groups), scores.tobytes(),
+            *(seen(part) for hits in found for part in hits))
 
 
 CHANGES: dict[str, Callable[[Setting, Path], object]] = {
-    "add": lambda s, path: s.index.add(s.more, 10**6 + np.arange(len(s.more))),
+    "add": lambda s, path: s.add(10**6),
     "remove": lambda s, path: s.index.remove(s.index.ids[::7]),
     "build": lambda s, path: s.index.build(),
     "tune": lambda s, path: s.index.tune(s.queries, k=3),
@@ -212,7 +234,7 @@ def check_that_it_goes_on(setting: Setting, path: Path, where: str) -> None:
     index.save(path)
     assert np.array_equal(farann.Index.load(path).ids, index.ids), where
     assert answers(index, setting) == before, where
-    added = index.add(setting.more, 2 * 10**6 + np.arange(len(setting.more)))
+    added = setting.add(2 * 10**6)
     ids = index.ids
     rows = index.build().reconstruct(ids)
     assert added[0] in index and len(index) == len(ids), where

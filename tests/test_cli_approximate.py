@@ -132,7 +132,8 @@ class TestTune:
         index = farann.Index.load("rows.farann")
         assert sorted(inside.store_of(index).tunings.by_k) == [3, 10]
         assert str(inside.store_of(index).tunings.by_k[3]).splitlines() == [
-            *printed.splitlines()[:-1], printed.splitlines()[-1].removesuffix(": --recall 0.95")]
+            *printed.splitlines()[:-1],
+            printed.splitlines()[-1].removesuffix("; search with --recall 0.95")]
 
     @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"),
                                                  ("a.pdf", b"%PDF")])

@@ -113,7 +113,7 @@ def test_empty_and_small() -> None:
     (lambda i: i.search_furthest_from([[[1, 2, 3]]]), "dimension 2, got 3"),
     (lambda i: i.search_furthest_from([[[0, 0]]]), "got a zero vector in row 0"),
     (lambda i: i.search_furthest_from("sets"), "expected a sequence of sets"),
-    (lambda i: i.search_furthest_from([[[1, 2]]], recall=0.5, budget=3), "at most one of recall"),
+    (lambda i: i.search_furthest_from([[[1, 2]]], recall=0.5, budget=3), "at most one limit"),
     (lambda i: i.search_furthest_from([[[1, 2]]], exclude=[[1], [2]]), "each of 1 queries"),
     (lambda i: i.search_furthest_from([[[1, 2]]], k=2**30), "k: expected at most"),
     (lambda i: i.search_mmr([1, 2], diversity=1.5), "diversity: expected a number from 0 to 1"),

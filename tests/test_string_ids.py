@@ -383,3 +383,21 @@ def test_sets_and_selections(pair: Pair) -> None:
             ).nnz == 0
     with pytest.raises(KeyError, match="'nobody' is not in the index"):
         left.select_diverse(3, start="nobody")
+
+
+def test_answers_of_nothing_are_of_strings() -> None:
+    index = farann.Index(metric="cosine")
+    index.add([[1.0, 2.0], [2.0, 1.0]], ids=["a", "b"])
+    for _ in range(2):
+        nothing, empty = np.empty((0, 2)), len(index) == 0
+        for ids, shape in ((index.search_furthest(nothing, 3).ids, (0, 3)),
+                           (index.search_mmr(nothing, 3).ids, (0, 3)),
+                           (index.search_furthest_from([], 3).ids, (0, 3)),
+                           (index.search_beyond(nothing, 1.0).ids, (0,))):
+            assert ids.dtype == object and ids.shape == shape
+        if empty:
+            assert index.select_diverse(2).ids.dtype == object
+            assert index.search_mmr([1.0, 2.0], 2).ids.tolist() == [None, None]
+            assert index.search_furthest_from([[[1.0, 2.0]]], 1).ids.tolist() == [[None]]
+        else:
+            index.remove(["a", "b"])

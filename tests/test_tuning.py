@@ -320,9 +320,15 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
 
 class TestCosts:
     def test_levels(self) -> None:
-        assert set(inside.levels()) <= set(inside.cost.COSTS) == set(inside.cost.SINGLE_COSTS)
+        assert set(inside.cost.COSTS) == set(inside.cost.SINGLE_COSTS)
+        for table in (inside.cost.COSTS, inside.cost.SINGLE_COSTS):
+            slowest = type(table)(scalar=table["scalar"])  # no other is measured
+            assert {slowest[level] for level in inside.levels()} == {table["scalar"]}
+            with pytest.raises(ValueError):
+                table["no level"]
         work = SearchStats(3, 9000, 40, 30, 10**6, 10**6, 10**5, 50, 100)
-        for level, costs in inside.cost.COSTS.items():
+        for level in {*inside.levels(), *inside.cost.COSTS}:
+            costs = inside.cost.COSTS[level]
             assert all(cost > 0.0 for cost in costs)
             single = inside.cost.cost_of(work, 24, level, single=True)
             assert single != inside.cost.cost_of(work, 24, level)
@@ -447,7 +453,12 @@ class TestEffortFor:
             "fastest for recall 0.95: exact search",
         ]
         assert str(self.TABLE._replace(target=0.6)).splitlines()[-1] == (
-            "fastest for recall 0.6: 53.49 rows, at 0.209 of the cost of exact search")
+            "fastest for recall 0.6: 53 rows, at 0.209 of the cost of exact search")
+
+    def test_many_rows_are_printed_whole(self) -> None:
+        table = Tuning(10, (2_500_000.5, INF), (0.9, 1.0), (0.5, 1.0), 0.8)
+        assert [line.split()[0] for line in str(table).splitlines()[1:-1]] == ["2,500,000", "exact"]
+        assert table.fastest.startswith("fastest for recall 0.8: 2,500,000 rows, at 0.5 of")
 
     def test_what_others_are_better_than_is_not_printed(self) -> None:
         table = Tuning(10, (1.0, 2.0, 3.0, 4.0, INF), (0.5, 0.5, 0.4, 0.9, 1.0),

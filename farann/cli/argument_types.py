@@ -35,6 +35,13 @@ def number(text: str) -> float:
     return value
 
 
+def add_max_bytes(parser: argparse.ArgumentParser) -> None:
+    """The limit of vector files, for all that read them."""
+    parser.add_argument("--max-bytes", type=at_least(1), metavar="N",
+                        help="refuse a vector file whose numbers take more than N bytes once "
+                        "unpacked (default: 100 times the file's size, at least 64 MiB)")
+
+
 def texts(description: str, epilog: str) -> dict[str, Any]:
     """What a parser says before and after its arguments, laid out as it should appear."""
     return {"description": description, "epilog": epilog,

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from farann.cli import help_texts, posneg_arguments
-from farann.cli.argument_types import at_least, number, texts
+from farann.cli.argument_types import add_max_bytes, at_least, number, texts
 from farann.cli.streams import standard_input
 from farann.cli.terminal import say
 from farann.cli.wording import blaming_options
@@ -23,6 +23,7 @@ __all__ = ["main"]
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
 # What does a command, where it isn't `commands`.
 MODULES = {"select": "selections", "diameter": "selections", "posneg": "posneg", "demo": "demo"}
+METRICS = ["l2", "dot", "cosine"]  # those of the core, which --help doesn't wait for
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
@@ -126,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("vectors", metavar="VECTORS", help="file with a vector a row")
     build.add_argument("-o", "--output", metavar="INDEX", required=True,
                        help="file to write the index to")
-    build.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
+    build.add_argument("--metric", choices=METRICS, default="l2",
                        help="what far means (default: l2)")
     build.add_argument("--dtype", choices=list(STORED), metavar="TYPE",
                        help=f"what numbers are kept as: {', '.join(STORED)}; only to float32 they "
@@ -216,13 +217,11 @@ def _parser() -> argparse.ArgumentParser:
                                    **texts(help_texts.DIAMETER, help_texts.DIAMETER_EXAMPLES))
     for command in (select, diameter):
         command.add_argument("rows", metavar="ROWS", help="file of vectors, or an index")
-        command.add_argument("--metric", choices=["l2", "dot", "cosine"], default="l2",
+        command.add_argument("--metric", choices=METRICS, default="l2",
                              help="of vectors: l2, dot or cosine (default: l2)")
 
     for command in (build, search, tune, select, diameter):
-        command.add_argument("--max-bytes", type=at_least(1), metavar="N",
-                             help="refuse a vector file whose numbers take more than N bytes once "
-                             "unpacked (default: 100 times the file's size, at least 64 MiB)")
+        add_max_bytes(command)
     for command in (build, search, diameter):
         command.add_argument("--threads", type=at_least(1), metavar="N",
                              help="how many threads to use (default: one for each CPU)")

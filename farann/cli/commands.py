@@ -25,7 +25,7 @@ from farann.io.files import replacing, require_regular
 from farann.io.text import SEPARATORS
 from farann.io.vector_content import optional_package
 from farann.runtime.progress import build_steps, shown, told
-from farann.tuning.table import Tuning
+from farann.tuning.table import Tuning, cells_of, unit_of
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
 
 __all__ = ["build", "info", "search", "tune"]
@@ -204,20 +204,17 @@ def tune(arguments: argparse.Namespace) -> int:
 
 
 def _print_tuning(table: Tuning, as_json: bool) -> None:
-    unit = "deviations" if table.deviations else "rows"
-    lines = table.worthwhile()
+    unit = unit_of(table)
     if as_json:
         efforts = [{unit: None if effort == float("inf") else effort, "recall": recall,
-                    "cost": cost} for effort, recall, cost in lines]
+                    "cost": cost} for effort, recall, cost in table.worthwhile()]
         fastest = table.effort_for(table.target)
         _print_json({"k": table.k, "efforts": efforts, "target": table.target, "fastest": {
             unit: None if fastest == float("inf") else fastest, "cost": table.cost_of(fastest)}})
         return
-    recall = f"recall@{table.k}"
-    print_table([unit, recall, "cost"], [10, max(12, len(recall) + 2), 12],
-                [("exact" if effort == float("inf") else f"{effort:,g}", f"{recall:.4f}",
-                  f"{cost:,.4f}") for effort, recall, cost in lines])
-    say(f"{table.fastest}: --recall {table.target:g}", "bold green", sys.stdout)
+    heads, *lines = cells_of(table)
+    print_table(heads, [10, max(12, len(heads[1]) + 2), 12], lines)
+    say(f"{table.fastest}; search with --recall {table.target:g}", "bold green", sys.stdout)
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -294,14 +291,6 @@ def _batches(queries: VectorFile) -> Iterator[NDArray[Any]]:
             yield block[start : start + BATCH]
 
 
-def check_plot(path: Path, *inputs: str | None) -> None:
-    """The same of a plot."""
-    if path.suffix not in PLOTS:
-        raise ValueError(f"{path}: unknown extension {path.suffix!r}; plots are written as "
-                         f"{', '.join(PLOTS)}")
-    check_output(path, *inputs)
-
-
 def check_output(path: Path, *inputs: str | None) -> None:
     """Refuse now what would fail after minutes of work, or destroy what was read."""
     if not path.parent.is_dir():
@@ -311,3 +300,11 @@ def check_output(path: Path, *inputs: str | None) -> None:
     sources = [split_name(file)[0] for file in inputs if file is not None]
     if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
         raise ValueError(f"{path}: this would overwrite a file that is read")
+
+
+def check_plot(path: Path, *inputs: str | None) -> None:
+    """Refuse a plot that could not be written, likewise."""
+    if path.suffix not in PLOTS:
+        raise ValueError(f"{path}: unknown extension {path.suffix!r}; plots are written as "
+                         f"{', '.join(PLOTS)}")
+    check_output(path, *inputs)

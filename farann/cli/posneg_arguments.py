@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from farann.cli.argument_types import at_least, number, texts
+from farann.cli.argument_types import add_max_bytes, at_least, number, texts
 
 POSNEG = """\
 Rank by likes and dislikes: models of what people like and of what they dislike,
@@ -77,7 +77,5 @@ def add(commands: Any) -> None:
                           help=".html, .svg, .png or .pdf to plot reliability, and dislikes "
                           "against hits, to; takes matplotlib")
     evaluate.add_argument("--json", action="store_true", help="as JSON, for other programs")
-    evaluate.add_argument("--max-bytes", type=at_least(1), metavar="N",
-                          help="refuse a vector file whose numbers take more than N bytes once "
-                          "unpacked (default: 100 times the file's size, at least 64 MiB)")
+    add_max_bytes(evaluate)
     evaluate.add_argument("-q", "--quiet", action="store_true", help="no remarks")

@@ -69,7 +69,7 @@ def what_is(array: npt.NDArray[Any]) -> str:
                 'np.stack(table["embedding"])')
     if array.ndim == 2:
         return "an array of Python objects; if they are numbers, write .astype(float)"
-    return "an array of Python objects"
+    return f"objects such as {shown(array.flat[0])}" if array.size else "an array of Python objects"
 
 
 def _of_other(name: str, value: Any) -> npt.NDArray[Any]:

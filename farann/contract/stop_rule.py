@@ -12,62 +12,6 @@ from farann.contract import checks
 ALL_ROWS = 2**62
 
 
-class Limits(NamedTuple):
-    """Where an approximate search may stop; at most one is given."""
-
-    recall: float | None
-    epsilon: float | None
-    budget: int | None
-    seconds: float | None = None
-
-
-def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Limits | None:
-    """Check how a search may stop; None where nothing is said."""
-    if recall is None and epsilon is None and budget is None and seconds is None:
-        return None
-    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget),
-                                      ("seconds", seconds)) if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
-                         f"{' and '.join(given)}")
-    if recall is not None:
-        recall = checks.to_float("recall", recall)
-        if not 0.0 < recall <= 1.0:
-            raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")
-    if epsilon is not None:
-        epsilon = checks.to_float("epsilon", epsilon)
-        if not 0.0 <= epsilon < float("inf"):
-            raise ValueError(f"epsilon: expected a number of 0 or more, got {epsilon}")
-    if budget is not None:
-        budget = checks.to_int("budget", budget, 1)
-    if seconds is not None:
-        seconds = checks.to_positive("seconds", seconds)
-    return Limits(recall, epsilon, budget, seconds)
-
-
-def check_exact(what: str, vectors: bool, instead: str) -> None:
-    """Refuse what needs the vectors, if they were dropped."""
-    if not vectors:
-        raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
-                         f"{instead}")
-
-
-def check_limits(limits: Limits | None, vectors: bool) -> None:
-    """Refuse searches whose answers would be exact, or within epsilon."""
-    if limits is None or limits.epsilon is not None:
-        what = "exact search" if limits is None else "epsilon: a guarantee"
-        check_exact(what, vectors, "give recall=, or budget=")
-
-
-def check_beyond(limits: Limits | None, vectors: bool) -> None:
-    """Refuse searches for the nearest rows beyond a radius that no index answers."""
-    check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
-    for name in ("budget", "seconds"):
-        if limits is not None and getattr(limits, name) is not None:
-            raise ValueError(f"{name}: rows beyond a radius are always searched for exactly; leave "
-                             "it out")
-
-
 class StopRule(NamedTuple):
     """Where a search stops; by default where its answer is certain.
 
@@ -119,3 +63,68 @@ class StopRule(NamedTuple):
 
 EXACT = StopRule()
 ALL_CODES = StopRule(rows=ALL_ROWS)
+
+
+class Limits(NamedTuple):
+    """Where an approximate search may stop; at most one is given."""
+
+    recall: float | None
+    epsilon: float | None
+    budget: int | None
+    seconds: float | None = None
+
+    def rule(self, whole: StopRule = EXACT) -> StopRule | None:
+        """Where a search stops by these alone; None where rows or tables say.
+
+        `whole`: the rule of a search that scores all rows, by vectors or by codes.
+        """
+        if self.epsilon is not None:
+            return whole._replace(epsilon=self.epsilon) if self.epsilon else whole
+        return None if self.seconds is None else whole._replace(seconds=self.seconds)
+
+
+def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Limits | None:
+    """Check how a search may stop; None where nothing is said."""
+    if recall is None and epsilon is None and budget is None and seconds is None:
+        return None
+    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget),
+                                      ("seconds", seconds)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
+                         f"{' and '.join(given)}")
+    if recall is not None:
+        recall = checks.to_float("recall", recall)
+        if not 0.0 < recall <= 1.0:
+            raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")
+    if epsilon is not None:
+        epsilon = checks.to_float("epsilon", epsilon)
+        if not 0.0 <= epsilon < float("inf"):
+            raise ValueError(f"epsilon: expected a number of 0 or more, got {epsilon}")
+    if budget is not None:
+        budget = checks.to_int("budget", budget, 1)
+    if seconds is not None:
+        seconds = checks.to_positive("seconds", seconds)
+    return Limits(recall, epsilon, budget, seconds)
+
+
+def check_exact(what: str, vectors: bool, instead: str) -> None:
+    """Refuse what needs the vectors, if they were dropped."""
+    if not vectors:
+        raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
+                         f"{instead}")
+
+
+def check_limits(limits: Limits | None, vectors: bool) -> None:
+    """Refuse searches whose answers would be exact, or within epsilon."""
+    if limits is None or limits.epsilon is not None:
+        what = "exact search" if limits is None else "epsilon: a guarantee"
+        check_exact(what, vectors, "give recall=, or budget=")
+
+
+def check_beyond(limits: Limits | None, vectors: bool) -> None:
+    """Refuse searches for the nearest rows beyond a radius that no index answers."""
+    check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
+    for name in ("budget", "seconds"):
+        if limits is not None and getattr(limits, name) is not None:
+            raise ValueError(f"{name}: rows beyond a radius are always searched for exactly; leave "
+                             "it out")

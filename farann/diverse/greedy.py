@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, Progress
+from farann._types import Float32Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
+from farann.contract.metric_traits import MetricTraits
 from farann.diverse.selection import Selection
 from farann.quantize.scalar import centre_of
 from farann.runtime import batches, pool
@@ -22,8 +24,19 @@ from farann.store.store import Store
 # Rows that are added up at a time, and picks of one step.
 _ROWS_AT_ONCE = 8_192
 _PICKS_AT_ONCE = 256
+# Rows whose mean is the centre: scores need it near the rows, not more.
+_CENTRE_SAMPLE = 128
 # Products that take no longer than handing them to another thread and a key press do.
 _FEW_PRODUCTS = 50_000_000
+# Products of one selection that Ctrl+C waits for, some hundredths of a second.
+_PRODUCTS_AT_ONCE = 200_000_000
+# Numbers of rows of which exact keys are computed sooner than a search is made ready.
+_FEW_NUMBERS = 5_000_000
+# So few rows are met by each pick, however many there are; and numbers of rows that stay in caches.
+_FEW_ROWS = 512
+_IN_OWN_CACHE, _IN_CACHE = 260_000, 4_000_000
+
+Task = _core.Greedy | _core.GreedyPasses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,37 +54,99 @@ def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
     """What to choose from; a store that nobody built needs no codes for this."""
     if store.built:
         return store.view(isa).snapshot
-    centre = centre_of(store.tail if len(store.tail) else store.base,
-                       store.spec.metric.normalized)
+    rows = store.tail if len(store.tail) else store.base
+    centre = centre_of(rows[:: len(rows) // _CENTRE_SAMPLE + 1], store.spec.metric.normalized)
     return _core.Snapshot(store.base, store.tail, store.ids.by_slot(), store.alive, centre,
                           store.spec.metric.number, isa)
 
 
-def select(store: Store, snapshot: _core.Snapshot, chosen: _core.Filter, mask: Int64Array | None,
+def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None,
            choice: Choice) -> Selection:
-    """Choose rows; `mask` has the slots that may be chosen, None: all."""
-    slots = store.live_slots() if mask is None else mask
+    """Choose rows among some slots, of which `mask` has a mark each; None: all."""
+    metric = store.spec.metric
     n_left = len(slots)
     if len(choice.first):
         n_left -= int(np.isin(choice.first, slots).sum())
     k = min(choice.k, n_left)
     if k == 0:
         return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
+    rows = _lying_together(store)
+    by_passes = rows is not None and passes_pay(len(rows), store.dim, k + len(choice.first),
+                                                metric.normalized)
     first, n_before = choice.first, 0
     if len(first) == 0:
         start = choice.start
         if start is None:
-            start = furthest_from_mean(store, snapshot, chosen, slots)
+            start = furthest_from_mean(store, isa, mask, slots)
         first, n_before = np.array([start], np.int64), 1
+    task: Task | None = None
+    if rows is not None and by_passes:
+        passes = _core.GreedyPasses(rows, metric.number, isa, first, k - n_before,
+                                    ids=store.ids.by_slot(), allowed=mask, radius=choice.radius)
+        task = passes if passes.possible else None
+    if task is None:
+        snapshot = snapshot_of(store, isa)
+        task = _core.Greedy(snapshot, _core.Filter(snapshot, mask), first, k - n_before,
+                            radius=choice.radius)
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     if n_before:
         ids[:1] = store.ids.ids_of(first)
-        scores[0] = inf if store.spec.metric.larger_is_further else -inf
-    task = _core.Greedy(snapshot, chosen, first, k - n_before, radius=choice.radius)
+        scores[0] = inf if metric.larger_is_further else -inf
     is_long = len(slots) * k * store.dim > _FEW_PRODUCTS
-    n = _run(task, k - n_before, choice.progress, is_long)
+    n = n_before + _run(task, k - n_before, choice.progress, is_long)
     task.write(ids[n_before:], scores[n_before:])
-    return Selection(ids[: n_before + n].copy(), scores[: n_before + n].copy())
+    return Selection(ids[:n].copy(), scores[:n].copy())
+
+
+def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | None,
+               isa: str) -> Selection | None:
+    """Choose few rows of C-contiguous float32 ones, whose numbers are ids, without an index.
+
+    None: they are not few, `start` isn't one of them, or rows have something that checks refuse or
+    float32 has no scores for.
+    """
+    n, dim = rows.shape
+    k = min(k, n)
+    if (dim < 1 or n * dim * k > _PRODUCTS_AT_ONCE or not passes_pay(n, dim, k, metric.normalized)
+            or k < 1 or (start is not None and not 0 <= start < n)):
+        return None
+    ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
+    if start is None:
+        if _core.first_bad_row(rows, metric.normalized) >= 0:
+            return None
+        mean = _mean_of((rows[at : at + _ROWS_AT_ONCE] for at in range(0, n, _ROWS_AT_ONCE)),
+                        metric.normalized)
+        start = _core.furthest_row(rows, metric.number, isa, mean)
+    ids[0], scores[0] = start, inf if metric.larger_is_further else -inf
+    task = _core.GreedyPasses(rows, metric.number, isa, ids[:1], k - 1)
+    if not task.possible:
+        return None
+    task.run(k - 1)
+    task.write(ids[1:], scores[1:])
+    return Selection(ids, scores)
+
+
+def passes_pay(n: int, dim: int, picks: int, normalized: bool) -> bool:
+    """Whether a pass over all n rows a pick costs no more than to be lazy: by counts alone.
+
+    Being lazy pays where rows' bounds differ, which nobody knows before. Passes are chosen as long
+    as they cost at most twice what the preparation of being lazy does, in nanoseconds, or some
+    times more where a core's own cache holds the rows.
+    """
+    if n <= _FEW_ROWS:
+        return True
+    a_product = 0.05 if n * dim <= _IN_CACHE else 0.25
+    preparing = (30.0 + 1.2 * dim) * (2.0 if normalized else 1.0)
+    most = 8.0 if n * dim <= _IN_OWN_CACHE else 2.2
+    return picks * (0.1 + a_product * dim) <= most * preparing
+
+
+def _lying_together(store: Store) -> Float32Array | None:
+    """All rows, removed ones as well, as one array of float32; None where they aren't."""
+    if len(store.base) and len(store.tail):
+        return None
+    rows = store.tail if len(store.tail) else store.base
+    return rows if rows.dtype == np.float32 else None
 
 
 def slot_of(store: Store | None, start: Any) -> int | None:
@@ -85,7 +160,7 @@ def slot_of(store: Store | None, start: Any) -> int | None:
     return int(known_slots(store, [start], "start")[0])
 
 
-def _run(task: _core.Greedy, k: int, progress: Progress, is_long: bool) -> int:
+def _run(task: Task, k: int, progress: Progress, is_long: bool) -> int:
     """Choose k rows, step by step; gives how many there are."""
     found = [0]
 
@@ -100,29 +175,33 @@ def _run(task: _core.Greedy, k: int, progress: Progress, is_long: bool) -> int:
     return found[0]
 
 
-def furthest_from_mean(store: Store, snapshot: _core.Snapshot, chosen: _core.Filter,
+def furthest_from_mean(store: Store, isa: str, mask: UInt8Array | None,
                        slots: Int64Array) -> int:
     """The slot of the row furthest from the mean of some rows, of their directions under cosine."""
-    normalized = store.spec.metric.normalized
-    with ieee_arithmetic():
-        mean = _mean(store, slots, normalized).astype(np.float32)
-    if normalized and not mean.any():
-        ids = store.ids.ids_of(slots)
-        return int(slots[ids.argmin()])
-    hits, _ = batches.top(snapshot, chosen, mean[np.newaxis], 1, False, 1)
+    metric, ids, rows = store.spec.metric, store.ids.by_slot(), _lying_together(store)
+    mean = _mean_of((_rows(store, slots[start : start + _ROWS_AT_ONCE])
+                     for start in range(0, len(slots), _ROWS_AT_ONCE)), metric.normalized)
+    if metric.normalized and not mean.any():
+        return int(slots[store.ids.ids_of(slots).argmin()])
+    if rows is not None and rows.size <= _FEW_NUMBERS:
+        return _core.furthest_row(rows, metric.number, isa, mean, ids=ids, allowed=mask)
+    snapshot = snapshot_of(store, isa)
+    hits, _ = batches.top(snapshot, _core.Filter(snapshot, mask), mean[np.newaxis], 1, False, 1)
     return int(store.slots_of(hits.ids[0])[0])
 
 
-def _mean(store: Store, slots: Int64Array, normalized: bool) -> Float64Array:
-    total = np.zeros(store.dim)
-    for start in range(0, len(slots), _ROWS_AT_ONCE):
-        rows = _rows(store, slots[start : start + _ROWS_AT_ONCE])
-        if not normalized:
-            total += _core.sum_of_rows(rows)
-            continue
-        wide = rows.astype(np.float64)
-        total += (wide / np.linalg.norm(wide, axis=1, keepdims=True)).sum(axis=0)
-    return total / len(slots)
+def _mean_of(blocks: Iterable[Float32Array], normalized: bool) -> Float32Array:
+    """The mean of rows, or of their directions."""
+    total, n = np.zeros(1), 0
+    with ieee_arithmetic():
+        for rows in blocks:
+            n += len(rows)
+            if normalized:
+                wide = rows.astype(np.float64)
+                total = total + (wide / np.linalg.norm(wide, axis=1, keepdims=True)).sum(axis=0)
+            else:
+                total = total + _core.sum_of_rows(rows)
+        return (total / n).astype(np.float32)
 
 
 def _rows(store: Store, slots: Int64Array) -> Float32Array:

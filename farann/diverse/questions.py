@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann import _core
 from farann._types import Int64Array, Progress
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
@@ -142,8 +141,9 @@ class DiverseQuestions(PairQuestions):
 
                 hits, stats = grouped.top(store, row_filters, len(given), k, most, search,
                                           keyed=return_keys)
-            hits = hits._replace(ids=store.named(hits.ids))
             self._last_search = stats
+        if store is not None:
+            hits = hits._replace(ids=store.named(hits.ids))
         return (hits, stats) if return_stats else hits
 
     def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
@@ -214,9 +214,10 @@ class DiverseQuestions(PairQuestions):
                 store, Filtering(exclude, allowed, within, outside), len(vectors), single)
             from farann.diverse import mmr
 
-            most = None if candidates is None else min(max(candidates, 1), n_rows)
+            most = None if candidates is None else min(candidates, n_rows)
             source = mmr.Source(store, store.view(self._isa), row_filters, self._isa)
             hits = mmr.search(source, vectors, k, diversity, most, self._threads_for(threads))
+        if store is not None:
             hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
@@ -292,6 +293,8 @@ class DiverseQuestions(PairQuestions):
         from farann.diverse.selection import Selection
 
         limit = None if radius is None else checks.to_float("radius", radius)
+        if limit is not None and limit < 0.0 and traits_of(self._metric).adds_squared_norm:
+            raise ValueError(f"radius: expected a distance of 0 or more, got {radius}")
         most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
@@ -301,17 +304,16 @@ class DiverseQuestions(PairQuestions):
         begin = greedy.slot_of(store, start)
         before = known_slots(store, [] if first is None else first, "first")
         if store is None or len(store) == 0:
-            return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
-        snapshot = greedy.snapshot_of(store, self._isa)
+            none = np.empty(0, np.int64)
+            return Selection(none if store is None else store.named(none), np.empty(0, np.float32))
         rows = filters.row_filters(store, Filtering(allowed=allowed), 1, False).rows
-        slots, chosen = store.live_slots(), _core.Filter(snapshot)
+        slots, mask = store.live_slots(), store.alive
         if rows is not None:
             slots, mask = rows.slots(), np.zeros(store.n_slots, np.uint8)
             mask[slots] = 1
-            chosen = _core.Filter(snapshot, mask)
         if begin is not None and begin not in slots:
             raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
-        selection = greedy.select(store, snapshot, chosen, slots, greedy.Choice(
+        selection = greedy.select(store, self._isa, slots, mask, greedy.Choice(
             k=most or len(store), start=begin, first=np.unique(before), radius=limit,
             progress=checks.to_progress(progress)))
         return selection._replace(ids=store.named(selection.ids))

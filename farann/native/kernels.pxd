@@ -152,6 +152,9 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*lower_function)(const float *, int64_t, float, float *) noexcept
 
+    ctypedef void (*lower_bounds_function)(float *, int64_t, float, float *, const float *,
+                                           float *) noexcept
+
     ctypedef int64_t (*find_function)(const float *, int64_t, float, int32_t *) noexcept
 
     ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
@@ -243,6 +246,7 @@ cdef extern from "kernels.h" nogil:
         score_function score_rows_f32
         select_function select_f32
         lower_function lower_f32
+        lower_bounds_function lower_bounds_f32
         find_function find_f32
         cap_function cap_scores_f32
         largest_function largest_f32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from farann import _core
 from farann.results import SearchStats
 
 
@@ -20,6 +21,14 @@ class Costs(NamedTuple):
     exact_product: float  # of a row in float64, which is fetched likewise
 
 
+class _ByLevel(dict[str, Costs]):
+    """Costs by level; a level that wasn't measured has those of the one below it."""
+
+    def __missing__(self, level: str) -> Costs:
+        levels = _core.isa_levels()
+        return self[levels[levels.index(level) - 1]]
+
+
 # Fitted by non-negative least squares of relative errors to the CPU time of about 160 batches at
 # each level, on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000 rows
 # in 32 to 784 dimensions, of all kinds of codes, with and without partitions, exact and with four
@@ -31,7 +40,7 @@ class Costs(NamedTuple):
 # What a row that passes costs was measured again at "avx2" and above, on an AMD EPYC (Zen 4), which
 # took 34 to 44 ns and not 55 or 61: 100 queries on 20,000 x 64 Gaussian rows under dot, k = 10, 100
 # and 500, codes not given up.
-COSTS = {
+COSTS = _ByLevel({
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(3700.0, 21.0, 0.024, 0.028, 34.0, 43.0, 38.0, 0.2),
     "avxvnni": Costs(3700.0, 21.0, 0.01, 0.028, 34.0, 43.0, 38.0, 0.2),
@@ -41,14 +50,14 @@ COSTS = {
     "neon": Costs(3700.0, 21.0, 0.09, 0.056, 34.0, 43.0, 38.0, 0.4),
     "dotprod": Costs(3700.0, 21.0, 0.032, 0.056, 34.0, 43.0, 38.0, 0.4),
     "i8mm": Costs(3700.0, 21.0, 0.016, 0.056, 34.0, 43.0, 38.0, 0.4),
-}
+})
 
 # The same of queries that are asked one by one: rows and codes are read for one query alone, and
 # nothing is prepared for many. Fitted likewise to 76 kinds of searches at each level, on a Xeon of
 # 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300 dimensions, exact and with
 # three efforts, k = 10 and 60. 80% of the costs beside that of exact search are between 0.86 and
 # 1.33 times what was measured. "avxvnni" and the levels of ARM weren't timed, as above.
-SINGLE_COSTS = {
+SINGLE_COSTS = _ByLevel({
     "scalar": Costs(1200.0, 3.0, 0.4, 0.69, 10.0, 41.0, 135.0, 0.35),
     "avx2": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.02),
     "avxvnni": Costs(1000.0, 3.0, 0.022, 0.11, 10.0, 39.0, 47.0, 0.02),
@@ -58,7 +67,7 @@ SINGLE_COSTS = {
     "neon": Costs(1000.0, 3.0, 0.09, 0.11, 10.0, 39.0, 47.0, 0.04),
     "dotprod": Costs(1000.0, 3.0, 0.04, 0.11, 10.0, 39.0, 47.0, 0.04),
     "i8mm": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.04),
-}
+})
 
 # Nanoseconds to read a byte of rows where few queries share it, at 14 GB a second, and to wait for
 # a row that lies anywhere in memory, on a busy Xeon of 2 GHz (Sapphire Rapids): 40,000 rows of

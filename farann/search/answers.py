@@ -62,7 +62,7 @@ def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
     rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
     # Of few rows an approximate search may find too little, and an exact one has little to do.
     if limits is not None and (
-            limits.epsilon is not None or not question.row_filters.are_few(store)):
+            limits.rule() is not None or not question.row_filters.are_few(store)):
         from farann.search import plans
 
         rule, guard = plans.rule_for(limits, store, k, question.isa, question.threads,

@@ -21,14 +21,13 @@ from farann.tuning.table import missing_at
 def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, every_row: bool,
              single: bool) -> tuple[StopRule, Guard | None]:
     """Where a search stops; and by a plan, the guard that tells which queries it is for."""
-    if limits.epsilon is not None:
-        return StopRule(epsilon=limits.epsilon) if limits.epsilon else EXACT, None
-    if limits.budget is not None:
-        return _within(limits.budget, store), None
     # Without vectors all codes are scanned where others would search exactly.
     exact = EXACT if store.n_coded is None else ALL_CODES
-    if limits.seconds is not None:
-        return exact._replace(seconds=limits.seconds), None
+    rule = limits.rule(exact)
+    if rule is not None:
+        return rule, None
+    if limits.budget is not None:
+        return _within(limits.budget, store), None
     no_plan = limits.recall == 1.0 or store.codes is None or not len(store) or (
         store.n_coded is not None and store.partitions is None)
     if limits.recall is None or no_plan:

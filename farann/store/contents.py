@@ -145,7 +145,7 @@ def nbytes_of(store: Store) -> dict[str, int]:
         "rows": store.base.nbytes + store._tail.nbytes,
         "ids": store.ids.nbytes + (0 if store.labels is None else store.labels.nbytes),
         "groups": 0 if store.groups is None else store.groups.nbytes,
-        "removed": 0 if store.alive is None else store.alive.nbytes, "centre": store.centre.nbytes,
+        "removed": 0 if store.alive is None else store.alive.nbytes, "center": store.centre.nbytes,
         "codes": _nbytes(store.codes, store.added and store.added.room, exact and exact.codes),
         "cells": _nbytes(store.partitions),
         "boxes": _nbytes_of_boxes(store),

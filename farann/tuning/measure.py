@@ -82,15 +82,7 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     guard_batch, guard_alone = (
         guard_cost(width, guard.POINTS, snapshot.isa, single=single) if singles else 0.0
         for single in (False, True))
-    if with_partitions:
-        efforts = list(_DEVIATIONS)
-    elif not with_vectors:
-        efforts = []  # no row comes first because it answers many queries
-    else:
-        doublings = max(1, int(np.log2(max(own.chosen.n_rows / _FEWEST_ROWS, 2.0))))
-        efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
-        efforts += [share * own.chosen.n_rows for share in _MOST_SHARES
-                    if share * own.chosen.n_rows > efforts[-1]]
+    efforts = _efforts(own.chosen.n_rows, with_partitions, with_vectors)
     tried: list[tuple[float, ...]] = []
     with told("measuring recall", len(efforts) + 1, progress) as advance:
         for effort in efforts:
@@ -125,6 +117,17 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     if tells_late:
         tuned = tuned._replace(late=columns[5], late_spread=columns[6], sampled=len(queries))
     return tuned, truth.ids
+
+
+def _efforts(n_rows: int, with_partitions: bool, with_vectors: bool) -> list[float]:
+    """What is tried, from little to much, before the exact search."""
+    if with_partitions:
+        return list(_DEVIATIONS)
+    if not with_vectors:
+        return []  # no row comes first because it answers many queries
+    doublings = max(1, int(np.log2(max(n_rows / _FEWEST_ROWS, 2.0))))
+    efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
+    return efforts + [share * n_rows for share in _MOST_SHARES if share * n_rows > efforts[-1]]
 
 
 def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int, nearest: bool) -> float:

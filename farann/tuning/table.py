@@ -195,19 +195,17 @@ class Tuning(NamedTuple):
             for j, other in enumerate(lines) if j != i)]
 
     def __str__(self) -> str:
-        unit = "deviations" if self.deviations else "rows"
-        lines = [f"{unit:>10}  {'recall@' + str(self.k):>10}  {'cost':>10}"]
-        for effort, recall, cost in self.worthwhile():
-            name = "exact" if effort == float("inf") else f"{effort:,g}"
-            lines.append(f"{name:>10}  {recall:>10.4f}  {cost:>10,.4f}")
-        return "\n".join([*lines, self.fastest])
+        heads, *lines = cells_of(self)
+        return "\n".join(["  ".join(f"{cell:>10}" for cell in line) for line in (heads, *lines)]
+                         + [self.fastest])
 
     @property
     def fastest(self) -> str:
         """The fastest search that reaches the target, in words."""
-        effort, unit = self.effort_for(self.target), "deviations" if self.deviations else "rows"
+        effort = self.effort_for(self.target)
         how = "exact search" if effort == float("inf") else (
-            f"{effort:,.4g} {unit}, at {self.cost_of(effort):.3g} of the cost of exact search")
+            f"{_shown(self, effort)} {unit_of(self)}, at {self.cost_of(effort):.3g} of the cost of "
+            "exact search")
         return f"fastest for recall {self.target:g}: {how}"
 
     def cost_of(self, effort: float) -> float:
@@ -247,6 +245,24 @@ class Tuning(NamedTuple):
         axes.plot(self.costs, self.recalls, marker="o")
         axes.set(xscale="log", xlabel="cost, 1 = exact search", ylabel=f"recall@{self.k}")
         return axes
+
+
+def unit_of(table: Tuning) -> str:
+    """What its efforts are."""
+    return "deviations" if table.deviations else "rows"
+
+
+def cells_of(table: Tuning) -> list[tuple[str, str, str]]:
+    """Heads and lines of a table as it is printed."""
+    return [(unit_of(table), f"recall@{table.k}", "cost"),
+            *((_shown(table, effort), f"{recall:.4f}", f"{cost:,.4f}")
+              for effort, recall, cost in table.worthwhile())]
+
+
+def _shown(table: Tuning, effort: float) -> str:
+    if effort == float("inf"):
+        return "exact"
+    return f"{effort:.4g}" if table.deviations else f"{int(effort):,}"
 
 
 def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:

@@ -48,6 +48,7 @@ const farann_kernels NAME(kernels) = {
     NAME(score_rows_f32),
     NAME(select_f32),
     NAME(lower_f32),
+    NAME(lower_bounds_f32),
     NAME(find_f32),
     NAME(cap_scores_f32),
     NAME(largest_f32),

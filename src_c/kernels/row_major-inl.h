@@ -16,25 +16,45 @@ WORD void score_step(const enum row_sums sums, f32v x, f32v centre, f32v query_v
 }
 
 /*
+ * So many numbers are before the first whole vector of a row. Vectors that lie across two lines of
+ * the cache are loaded in twice the time, which is seen where the cache holds the rows.
+ */
+WORD int64_t lanes_to_a_line(const float *row) {
+    const uintptr_t bytes = F32_LANES * sizeof *row;
+    return (int64_t)((bytes - (uintptr_t)row % bytes) % bytes / sizeof *row);
+}
+
+/*
  * Four rows side by side, whose sums don't wait for each other; short ones fill no vector. What lies
  * so many floats ahead is asked for: by itself the processor asks for too little of four rows.
  */
 WORD void score_four(const enum row_sums sums, const int are_short, const float *const *row,
-                     int64_t dim, int64_t ahead, const float *centre, const float *query_vector,
-                     f32v *products, f32v *squares) {
+                     int64_t head, int64_t dim, int64_t ahead, const float *centre,
+                     const float *query_vector, f32v *products, f32v *squares) {
     f32v product[4], square[4];
     /* Sums of tiny numbers take a hundred cycles where they are denormal; docs/how-it-works. */
     const f32v start = f32_set1(sums == SUMS_AS_THEY_ARE ? 0x1p-120f : 0.0f);
     int64_t j = 0;
     for (int r = 0; r < 4; r++) product[r] = square[r] = start;
+    if (!are_short && head) {
+        const f32v c = f32_load_first(centre, head), w = f32_load_first(query_vector, head);
+        for (int r = 0; r < 4; r++)
+            score_step(sums, f32_load_first(row[r], head), c, w, &product[r], &square[r]);
+        j = head;
+    }
     for (; !are_short && j + F32_LANES <= dim; j += F32_LANES) {
         const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++) {
-            if (j % LINE == 0) FARANN_PREFETCH_FAR(row[r] + j + ahead);
+            if ((j - head) % LINE == 0) FARANN_PREFETCH_FAR(row[r] + j + ahead);
             score_step(sums, f32_load(row[r] + j), c, w, &product[r], &square[r]);
         }
     }
-    if (are_short || j < dim) {
+    if (!are_short && head) {
+        const f32v c = f32_load_first(centre + j, dim - j);
+        const f32v w = f32_load_first(query_vector + j, dim - j);
+        for (int r = 0; r < 4; r++)
+            score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r], &square[r]);
+    } else if (are_short || j < dim) {
         const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++) {
             FARANN_PREFETCH_FAR(row[r] + j + ahead);
@@ -70,8 +90,10 @@ WORD void score_rows(const enum row_sums sums, const int are_short, const int sc
                      const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                      const float *centre, const float *query_vector, float bias_sign, float *scores,
                      float *norms) {
-    enum { AHEAD = 8, FOURS = F32_LANES / 4 };
+    enum { AHEAD = 8, FOURS = F32_LANES / 4, LONG = 128 };
     const int64_t ahead = scattered ? 0 : 16 * dim > FAR_AHEAD ? 16 * dim : FAR_AHEAD;
+    const int aligned_alike = !scattered && dim % F32_LANES == 0 && dim >= LONG;
+    const int64_t head = aligned_alike ? lanes_to_a_line(rows) : 0;
     const f32v zero = f32_set1(0.0f);
     norm_range range = {f32_set1(INFINITY), zero, zero};
     for (int64_t i = 0; scattered && i < n && i < AHEAD; i++)
@@ -88,7 +110,7 @@ WORD void score_rows(const enum row_sums sums, const int are_short, const int sc
                 if (scattered && first + r + AHEAD < n)
                     prefetch_row(rows + positions[first + r + AHEAD] * dim, dim);
             }
-            score_four(sums, are_short, row, dim, ahead, centre, query_vector, &products[f],
+            score_four(sums, are_short, row, head, dim, ahead, centre, query_vector, &products[f],
                        &squares[f]);
         }
         const f32v product = f32_join_fours(products);
