@@ -174,8 +174,8 @@ def test_boxes_of_rows_that_tie_are_kept(
         corners, first_ids = snapshot.boxes
         assert snapshot.boxed < 3 * N
         assert index.stats()["bytes"]["boxes"] == corners.nbytes + first_ids.nbytes
-        for start in range(0, N, 256):
-            wide = rows[start : start + 256].astype(np.float32)
-            assert_array_equal(corners[start // 256], [wide.min(axis=0), wide.max(axis=0)])
-            assert first_ids[start // 256] == ids[start : start + 256].min()
+        for start in range(0, N, 64):
+            wide = rows[start : start + 64].astype(np.float32)
+            assert_array_equal(corners[start // 64], [wide.min(axis=0), wide.max(axis=0)])
+            assert first_ids[start // 64] == ids[start : start + 64].min()
     assert kind != "scaled" or metric == "l2" or snapshot.boxes is not None

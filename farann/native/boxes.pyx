@@ -6,6 +6,7 @@ boxes of all rows are kept with the snapshot.
 
 cimport cython
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.string cimport memcpy
 
 from farann.native.kernels cimport *
 from farann.native.snapshot cimport Segment, Snapshot
@@ -22,12 +23,29 @@ cdef void count_boxed(Snapshot snapshot, int64_t n) noexcept nogil:
     farann_store(&snapshot.boxed, farann_load(&snapshot.boxed) + n)
 
 
-cdef bint find_boxes(Snapshot snapshot, Boxes *boxes) noexcept nogil:
-    """Give the boxes that are kept of the base; False: none are."""
-    boxes.corners = <const float *>farann_published(&snapshot.corners_at)
-    if boxes.corners == NULL:
+cdef bint join_boxes(Snapshot snapshot, int64_t start, int64_t n, float *corners,
+                     int64_t *first_id) noexcept nogil:
+    """Write the box of n rows from a slot on, the same that their values give, and their least id.
+
+    False: no boxes are kept, or these rows are not whole boxes.
+    """
+    cdef int64_t dim = snapshot.dim, end = start + n, box, j
+    cdef const float *kept = <const float *>farann_published(&snapshot.corners_at)
+    cdef const int64_t *first_ids = <const int64_t *>farann_load(&snapshot.first_ids_at)
+    cdef float *high = corners + dim
+    if kept == NULL or start % BOX_ROWS or end > snapshot.segments[0].count or (
+            end % BOX_ROWS and end < snapshot.segments[0].count):
         return False
-    boxes.first_ids = <const int64_t *>farann_load(&snapshot.first_ids_at)
+    kept += start // BOX_ROWS * 2 * dim
+    memcpy(corners, kept, 2 * dim * sizeof(float))
+    first_id[0] = first_ids[start // BOX_ROWS]
+    for box in range(start // BOX_ROWS + 1, (end + BOX_ROWS - 1) // BOX_ROWS):
+        kept += 2 * dim
+        first_id[0] = min(first_id[0], first_ids[box])
+        for j in range(dim):
+            corners[j] = kept[j] if kept[j] < corners[j] else corners[j]
+        for j in range(dim):
+            high[j] = kept[dim + j] if kept[dim + j] > high[j] else high[j]
     return True
 
 

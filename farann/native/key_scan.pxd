@@ -2,7 +2,6 @@
 
 from libc.stdint cimport int64_t
 
-from farann.native.boxes cimport Boxes
 from farann.native.candidates cimport Candidates
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport farann_block, farann_key_threshold, farann_key_panels
@@ -21,11 +20,9 @@ cdef class KeyScan:
     cdef bint may_decide  # whether the search is one that may go by keys
     cdef int64_t packed_rows  # rows of a block that there is room for, packed; 0: row by row
     cdef farann_key_panels key_panels
-    cdef Boxes boxes        # that all rows of the block are in
-    cdef int64_t n_boxes
-    cdef float *own_corners  # of the block's own box
-    cdef int64_t own_first_id
-    cdef float *corner      # of a box the one whose key is best
+    cdef float *box_low     # the smallest of each coordinate of the block, then the largest
+    cdef int64_t box_first_id  # the smallest id of its rows
+    cdef float *corner      # of the box the one whose key is best
     cdef double *key_tile   # some queries in float64, side by side
     cdef farann_key_threshold *key_thresholds
     cdef int64_t *keyed     # queries that get the keys of the block; NULL: no memory so far
@@ -47,10 +44,8 @@ cdef class KeyScan:
     cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef int64_t leave_out_box(self, const Segment *segment, int64_t start,
                                int64_t n) noexcept nogil
-    cdef void take_boxes(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
-    cdef bint boxes_are_worse(self, const Query *query) noexcept nogil
-    cdef bint box_is_worse(self, const Query *query, const float *low,
-                           int64_t first_id) noexcept nogil
+    cdef void take_box(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
+    cdef bint box_is_worse(self, const Query *query) noexcept nogil
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,

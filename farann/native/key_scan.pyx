@@ -4,7 +4,7 @@ cimport cython
 from libc.math cimport INFINITY, fabs, nextafter
 from libc.stdint cimport INT64_MAX, int64_t
 
-from farann.native.boxes cimport BOX_ROWS, Boxes, count_boxed, find_boxes
+from farann.native.boxes cimport count_boxed, join_boxes
 from farann.native.candidates cimport Candidates
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
@@ -135,8 +135,8 @@ cdef class KeyScan:
             self.key_thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
             self.key_thresholds[i].rows = <int64_t *>(self.key_thresholds[i].keys + KEYS_AT_ONCE)
         self.keyed = <int64_t *>(self.key_thresholds + width)
-        self.own_corners = <float *>(self.keyed + self.batch.n_queries)
-        self.corner = self.own_corners + 2 * dim
+        self.box_low = <float *>(self.keyed + self.batch.n_queries)
+        self.corner = self.box_low + 2 * dim
         return True
 
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
@@ -187,13 +187,13 @@ cdef class KeyScan:
             query = &self.batch.queries[self.keyed[i]]
             asked |= query.box_pause == 0 and query.found.count == query.found.capacity
         if asked:
-            self.take_boxes(segment, start, n)
+            self.take_box(segment, start, n)
         for i in range(self.n_keyed):
             query = &self.batch.queries[self.keyed[i]]
             if query.box_pause > 0:
                 query.box_pause -= 1
             elif asked and query.found.count == query.found.capacity:
-                if self.boxes_are_worse(query):
+                if self.box_is_worse(query):
                     query.next_box_pause = 0
                     continue
                 query.next_box_pause = min(2 * query.next_box_pause + 1, LONGEST_PAUSE)
@@ -203,52 +203,33 @@ cdef class KeyScan:
         self.n_keyed = kept
         return n_before - kept
 
-    cdef void take_boxes(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        """Make boxes that all rows of a block are in those of the block: kept ones, or its own."""
-        cdef int64_t i, slot, id, least = INT64_MAX, most = -1
+    cdef void take_box(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Find the box of a block: of kept boxes, where it is made of these, or of its rows."""
+        cdef int64_t i, slot, id
+        cdef float *high = self.box_low + self.batch.dim
         cdef farann_block block = self.candidates.block_of(segment, start)
         cdef RowBlock rows
-        for i in range(n):
-            slot = block.first + (block.positions[i] if block.positions != NULL else i)
-            least, most = min(least, slot), max(most, slot)
-        # Where rows between are missing, these may be the best, and in boxes of all that lie there.
-        if (most < self.batch.snapshot.segments[0].count and most - least == n - 1
-                and find_boxes(self.batch.snapshot, &self.boxes)):
-            least, most = least // BOX_ROWS, most // BOX_ROWS
-            self.boxes.corners += least * 2 * self.batch.dim
-            self.boxes.first_ids += least
-            self.n_boxes = most - least + 1
+        if block.positions == NULL and join_boxes(self.batch.snapshot, block.first, n, self.box_low,
+                                                  &self.box_first_id):
             return
         rows = self.candidates.rows_at(segment, start, n)
-        self.batch.kernels.box_f32(rows.rows, rows.positions, n, self.batch.dim, self.own_corners,
-                                   self.own_corners + self.batch.dim)
-        self.own_first_id = INT64_MAX
+        self.batch.kernels.box_f32(rows.rows, rows.positions, n, self.batch.dim, self.box_low, high)
+        self.box_first_id = INT64_MAX
         for i in range(n):
             slot = block.first + (block.positions[i] if block.positions != NULL else i)
             id = block.ids[slot] if block.ids != NULL else slot
-            self.own_first_id = min(self.own_first_id, id)
-        self.boxes.corners, self.boxes.first_ids = self.own_corners, &self.own_first_id
-        self.n_boxes = 1
+            self.box_first_id = min(self.box_first_id, id)
         count_boxed(self.batch.snapshot, n)
 
-    cdef bint boxes_are_worse(self, const Query *query) noexcept nogil:
-        """Whether every row in the boxes of the block has a key too small."""
-        cdef int64_t i
-        for i in range(self.n_boxes):
-            if not self.box_is_worse(query, self.boxes.corners + i * 2 * self.batch.dim,
-                                     self.boxes.first_ids[i]):
-                return False
-        return True
-
-    cdef bint box_is_worse(self, const Query *query, const float *low,
-                           int64_t first_id) noexcept nogil:
-        """Whether every row in a box, none with an id before `first_id`, has a key too small.
+    cdef bint box_is_worse(self, const Query *query) noexcept nogil:
+        """Whether every row in the box has a key too small.
 
         Rounding keeps order: sums of terms that are none larger, added in the same order, are none
         larger. So the computed key of the best corner bounds the computed keys of all rows.
         """
         cdef const farann_entry *last = &query.found.entries[0]
         cdef const double *exact = self.batch.exact_query(query)
+        cdef const float *low = self.box_low
         cdef const float *high = low + self.batch.dim
         cdef farann_metric metric = self.batch.metric
         cdef double key
@@ -272,7 +253,7 @@ cdef class KeyScan:
         if self.batch.packing.normalized:
             # What is not above 0 is not after dividing by a norm.
             key = 0.0 if key <= 0.0 else INFINITY
-        return key < last.key or (key == last.key and first_id > last.id)
+        return key < last.key or (key == last.key and self.box_first_id > last.id)
 
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil:
