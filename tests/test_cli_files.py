@@ -124,6 +124,8 @@ class TestText:
         assert main([*build, "ids.csv:id", "--groups", "ids.csv:shelf"]) == 0
         index = farann.Index.load("n.farann")
         assert index.ids.tolist() == names and set(index.groups()) == {7}
+        assert main(["info", "n.farann"]) == 0
+        assert "\n  groups     1\n" in capsys.readouterr().out
         for file, said in (("ids.csv", "ids.csv: holds several: id, shelf; say which as ids.csv:N"),
                            ("one.csv", "FILE:NAME says that the first line is a name"),
                            ("long.csv", "long.csv: field larger than field limit"),
