@@ -137,6 +137,22 @@ class TestText:
         assert capsys.readouterr().out.splitlines()[0] == "n7"
         capsys.readouterr()
 
+    def test_names_on_a_terminal(self, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("rich")
+        index = farann.Index(8)
+        index.add(ROWS[:2], ids=["a:dog:b [red]c[/red] " + "d" * 200, "\x1b[2Jé\n"])
+        index.save("n.farann")
+        search = ["search", "n.farann", "queries.npy", "-k", "2", "-q"]
+        assert main(search) == main(["diameter", "n.farann"]) == 0
+        plain = capsys.readouterr().out
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        assert main(search) == 0
+        folded = "".join(capsys.readouterr().out.split())  # of columns that the screen makes narrow
+        for out, times in ((plain, 8), (folded, 7)):
+            assert "\\x1b[2Jé\\n" in out and "\x1b[2J" not in out
+            assert ":dog:b" in out and "[red]c[/red]" in out and out.count("d" * 200) == times
+
     def test_columns_of_names(self, capsys: Capture) -> None:
         arrow = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")
