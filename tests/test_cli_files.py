@@ -148,7 +148,7 @@ class TestText:
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         assert main(search) == 0
-        folded = "".join(capsys.readouterr().out.split())  # of columns that the screen makes narrow
+        folded = "".join(capsys.readouterr().out.split())
         for out, times in ((plain, 8), (folded, 7)):
             assert "\\x1b[2Jé\\n" in out and "\x1b[2J" not in out
             assert ":dog:b" in out and "[red]c[/red]" in out and out.count("d" * 200) == times

@@ -85,7 +85,8 @@ def print_table(heads: Sequence[str], widths: Sequence[int],
 def _plain(heads: Sequence[str], widths: Sequence[int],
            lines: Iterable[Sequence[object]]) -> Iterator[str]:
     for line in chain([heads], lines):
-        yield "".join(f"{printable(value):>{width}}" for value, width in zip(line, widths, strict=True))
+        yield "".join(f"{printable(value):>{width}}"
+                      for value, width in zip(line, widths, strict=True))
 
 
 def _in_color(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> Any:
