@@ -34,6 +34,7 @@ import farann.layout.build as build
 import farann.layout.coding as coding
 import farann.layout.cost_model as cost_model
 import farann.layout.partitions as partitions
+import farann.layout.sampling as sampling
 import farann.layout.transform_choice as transform_choice
 import farann.native as native
 import farann.native.codes as native_codes

@@ -101,8 +101,10 @@ def test_codes_are_made_twice_only_for_many_sample_queries(
 def test_numbers_of_sample_queries() -> None:
     """Of few rows few are needed; of many the work is limited."""
     for n, number in ((600, 512), (10_000, 625), (40_000, 2048), (100_000, 2048)):
-        assert len(inside.build.sampled(n, n, 64, 0)) == min(number, n)
-    assert len(inside.build.sampled(10**7, 10**7, 1000, 0)) == 64
+        assert len(inside.sampling.sampled(n, n, 64, 0)) == min(number, n)
+    assert len(inside.sampling.sampled(10**7, 10**7, 1000, 0)) == 64
+    for n, dim, number in ((6000, 256, 512), (6000, 784, 256), (8193, 784, 512)):
+        assert len(inside.sampling.sampled(n, n, dim, 0)) == number
 
 
 @pytest.mark.parametrize("init", ["random", "k-means++"])
@@ -297,8 +299,11 @@ def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> Non
         made.append(len(args[0]))
         return sample_of(*args)
 
-    monkeypatch.setattr(inside.build, "sample_of", counted)
-    monkeypatch.setattr(inside.transform_choice, "sample_of", counted)
-    rows = np.random.default_rng(0).standard_normal((5000, 32), dtype=np.float32)
+    for room in (inside.build, inside.sampling, inside.transform_choice):
+        monkeypatch.setattr(room, "sample_of", counted)
+    rows = np.random.default_rng(0).standard_normal((20_000, 128), dtype=np.float32)
     index_over(rows, metric, threads=1)
-    assert made == [5000]
+    index_over(rows[:5000], metric, threads=1)
+    index_over(rows[:5000] * np.geomspace(1, 100, 128, dtype=np.float32), metric, threads=1)
+    # Of few rows some are looked at first, and no others where these tell that there is nothing.
+    assert made == [20_000, 625, 625, 5000]

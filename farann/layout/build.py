@@ -16,6 +16,7 @@ from farann.layout import coding
 from farann.layout.coding import Builder, whole_panels
 from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
 from farann.layout.partitions import describe, number_of_partitions
+from farann.layout.sampling import sample_queries, typical
 from farann.layout.transform_choice import transform_for
 from farann.quantize.coarse import shape_of
 from farann.quantize.kmeans import Space, partition
@@ -36,13 +37,10 @@ from farann.runtime.process import ieee_arithmetic, one_thread
 from farann.runtime.progress import renamed, told
 from farann.tuning.measure import costs_by_recall, exact_cost
 
-# Sample queries: as many as cost about so many multiply-adds, one for so many rows; and what their
-# answers hold.
-_SAMPLE_WORK, _MOST_QUERIES, _LEAST_QUERIES, _ROWS_A_QUERY, _SAMPLE_K = 1e11, 2048, 64, 16, 10
-# Queries that layouts are compared with.
-_HELD_OUT = 256
 # So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
 _MANY_QUERIES = 512
+# What answers of sample queries hold.
+_SAMPLE_K = 10
 # Recalls by which partitions are judged; none may take so many times as long as without.
 _JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
 # Rows that answer many queries are told by longer answers.
@@ -125,11 +123,13 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
     few = n < FEW_ROWS and n_partitions == 0 and not spec.width.is_coarse and spec.vectors
     # Of few rows there is nothing to be learned, and no product to be guarded.
     with nullcontext() if few else one_thread():
-        query_sample = _sample_queries(rows, spec.seed, queries)
+        query_sample = sample_queries(rows, spec.seed, queries)
         query_vectors = spec.metric.query_vectors(query_sample, centre, nearest)
         # Typical rows in float64: made once, where both ask for them.
-        sample = None if n < FEW_ROWS or spec.width.is_coarse or not spec.vectors else sample_of(
-            rows, centre, spec.metric.normalized)
+        sample = None
+        if n >= FEW_ROWS and spec.vectors and not spec.width.is_coarse:
+            sample, query_sample, query_vectors = typical(
+                rows, centre, spec.metric.normalized, query_sample, query_vectors)
         with told("choosing a transform", 0 if few else 1, progress) as advance:
             transform = transform_for(rows, centre, spec, query_vectors, sample)
             advance(1)
@@ -354,40 +354,6 @@ def _by_partition(labels: Int32Array, first: Int64Array,
     before = np.cumsum(counts[filled]) - counts[filled]
     order[starts[labels[rows]] + np.arange(len(rows)) - before[labels[rows]]] = rows
     return order, starts, labels
-
-
-def _sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> Float32Array:
-    n, dim = rows.shape
-    source = rows if queries is None or len(queries) == 0 else queries
-    return _core.widened(source[sampled(len(source), n, dim, seed)])
-
-
-def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
-    """Which of `n_queries` a layout of n rows is made with."""
-    most = min(max(n // _ROWS_A_QUERY, _MANY_QUERIES), _MOST_QUERIES)
-    number = min(n_queries, int(np.clip(_SAMPLE_WORK / (n * dim), _LEAST_QUERIES, most)))
-    return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
-
-
-def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Array | None,
-                spec: IndexSpec, nearest: bool) -> tuple[Float32Array | None, Float32Array | None]:
-    """The queries to make a layout with, None: rows; and some that it isn't made with, if layouts
-    are to be compared, from those that are `unused` if there are any.
-
-    `nearest`: where rows serve as queries they are asked for the nearest.
-    """
-    n = len(rows)
-    used = sampled(n, n, rows.shape[1], spec.seed) if n else np.empty(0, np.int64)
-    if nearest and n and (queries is None or len(queries) == 0):
-        queries = spec.metric.mirrored(_core.widened(rows[used]))
-    if spec.cells != "auto" or n == 0:
-        return queries, None
-    if unused is not None and len(unused):
-        return queries, unused[:_HELD_OUT]
-    fresh = np.setdiff1d(np.arange(n), used, assume_unique=True)
-    draw = np.random.default_rng([spec.seed, 2])
-    others = _core.widened(rows[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
-    return queries, spec.metric.mirrored(others) if nearest else others
 
 
 def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:

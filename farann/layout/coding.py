@@ -28,6 +28,7 @@ from farann.quantize.scalar import (
     centred,
     code_rows,
     largest_of_panels,
+    parts_of,
     places_of,
     sample_of,
 )
@@ -75,8 +76,9 @@ class Builder(NamedTuple):
         found = np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
-            vectors = centred(self.rows[block], self.centre, self.metric.normalized)
-            found[block] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+            for some in parts_of(block):
+                vectors = centred(self.rows[some], self.centre, self.metric.normalized)
+                found[some] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
 
         each(measure, blocks_of(len(self.rows)), self.threads)
         return found

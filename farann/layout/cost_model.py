@@ -123,6 +123,8 @@ def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
 
 def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
     """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays."""
-    found = directions(cost_model.rows, seed)
-    return pca_filter.choose(found, cost_model.rows, n, cost_model.query_vectors,
-                             cost_model.thresholds, cost_model.squares_sign, width, seed)
+    rows, asked = cost_model.rows, (cost_model.query_vectors, cost_model.thresholds,
+                                    cost_model.squares_sign)
+    if pca_filter.lets_most_pass(rows, *asked):
+        return None
+    return pca_filter.choose(directions(rows, seed), rows, n, *asked, width, seed)

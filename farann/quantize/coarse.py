@@ -15,7 +15,6 @@ from farann.quantize.scalar import (
     CodedBlock,
     Extents,
     Laying,
-    block_number,
     blocks_of,
     centred,
     outliers_of,
@@ -56,7 +55,7 @@ def code_coarse(rows: RowArray, centre: Float64Array, normalized: bool, extents:
     """
     n, dim = rows.shape
     coded = ~outliers_of(extents, n)
-    extremes = np.zeros((len(blocks_of(n)), 6))
+    extremes: list[Float64Array] = []  # of blocks, in any order
 
     def code(block: slice) -> None:
         z = extents.transform.rows(centred(rows[block], centre, normalized))
@@ -71,14 +70,15 @@ def code_coarse(rows: RowArray, centre: Float64Array, normalized: bool, extents:
         codes[:, :dim] = whole + 128.0
         squares = (z**2).sum(axis=1)
         lower = ((np.mod(whole + 128.0, 16.0) - INT4.middle) ** 2).sum(axis=1)
-        extremes[block_number(block), :4] = np.stack([
+        nothing = np.zeros(len(z))
+        extremes.append(np.stack([
             ((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
-            np.where(coded[block], squares, 0.0)]).max(axis=1)
+            np.where(coded[block], squares, 0.0), nothing, nothing]).max(axis=1))
         lay(CodedBlock(block, codes, squares,
                        (np.sqrt(lower) * (1.0 + 2.0**-23)).astype(np.float32)))
 
     each(code, blocks_of(n), threads, "coding rows", progress)
-    largest: Float64Array = extremes.max(axis=0, initial=0.0)
+    largest: Float64Array = np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0)
     return largest
 
 

@@ -11,7 +11,7 @@ from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt
 from farann.quantize.nibbles import empty_panels
 from farann.quantize.projection import MOST_DIRECTIONS, Projection, some_of
 from farann.quantize.records import CodeBounds
-from farann.quantize.scalar import block_number, blocks_of, centred, largest_of_panels
+from farann.quantize.scalar import blocks_of, centred, largest_of_panels
 from farann.runtime.parallel import each
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)
@@ -24,6 +24,10 @@ _YOUNG = 2.0
 # of the float32 rows.
 _WORTH_IT = 0.8
 _LARGEST_SHARE = 0.35
+# As many rows tell in how many directions all lie.
+_FEW = 256
+# Vectors of equal deviations have the square root of a half along half of all directions at most.
+_LITTLE_MORE = 0.75
 # Pays for the rounding of float64, and of a number to float32.
 _UP, _UP32 = 1.0 + 1e-9, 2.0**-23
 
@@ -34,6 +38,43 @@ class AlongCodes(NamedTuple):
     panels: UInt8Array
     inv_scale: Float32Array
     bounds: CodeBounds
+
+
+def lets_most_pass(sample: Float64Array, query_vectors: Float64Array, thresholds: Float64Array,
+                   squares_sign: float) -> bool:
+    """Whether no directions can rule out half of the rows, as these or the queries lie in too many.
+
+    By Cauchy and Schwarz, m directions hold at most the root of m / d of the squares of vectors,
+    where d, their participation ratio, is told by the products of some of them (trace and Frobenius
+    norm of the second moment). What they leave of rows times what they leave of queries is allowed
+    for; products along them are taken to be as small as they hardly ever are.
+    """
+    number = min(MOST_DIRECTIONS, sample.shape[1] // 2)
+    some = sample[:: max(-(-len(sample) // _FEW), 1)]
+    left = np.sqrt((1.0 - most_held(some, number)) * (1.0 - most_held(query_vectors, number)))
+    lengths, query_lengths = (np.sqrt(np.einsum("ij,ij->i", each, each))
+                              for each in (some, query_vectors))
+    products = query_vectors @ some.T
+    bounds = left * query_lengths[:, None] * lengths - 2.0 * np.sqrt(np.mean(products**2))
+    bounds += squares_sign * lengths**2
+    return bool((bounds >= thresholds[:, None]).mean() >= 0.5)
+
+
+def lie_anywhere(sample: Float64Array, query_vectors: Float64Array) -> bool:
+    """Whether half of all directions can hold little more than half of rows and of queries."""
+    number = max(sample.shape[1] // 2, 1)
+    return max(most_held(each[:: max(-(-len(each) // _FEW), 1)], number)
+               for each in (sample, query_vectors)) <= _LITTLE_MORE
+
+
+def most_held(vectors: Float64Array, number: int) -> float:
+    """The share of the squares of vectors that so many directions can hold, from their products."""
+    n = len(vectors)
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    products = vectors @ vectors.T
+    total = max(float(np.mean(squares)), 1e-300)
+    others = max(float(np.sum(products**2) - np.sum(squares**2)), 0.0) / max(n * (n - 1), 1)
+    return min(np.sqrt(number * others) / total, 1.0) if n > 1 else 1.0
 
 
 def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
@@ -58,23 +99,32 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
         For the rotation within the space of the directions, which evens their codes out.
     """
     dim, sample = sample.shape[1], some_of(sample)
-    along, query_along = sample @ found.T, query_vectors @ found.T
+    found = found[: min(len(found), dim // 2, MOST_DIRECTIONS)]
+    along = sample @ found.T
+    query_along = query_vectors @ found.T
     squares = np.einsum("ij,ij->i", sample, sample)
     query_squares = np.einsum("ij,ij->i", query_vectors, query_vectors)
-    best, best_cost = 0, _WORTH_IT * n_rows * (width + _SCAN_END)
+    # What products must reach, those along the directions so far, and room for bounds.
+    least = thresholds[:, None] - squares_sign * squares
+    products, bounds = np.zeros_like(least), np.empty_like(least)
+    rest, query_rest = squares.copy(), query_squares.copy()
+    best, best_cost, before = 0, _WORTH_IT * n_rows * (width + _SCAN_END), 0
     for m in _NUMBERS:
-        if m > min(len(found), dim // 2) or (
+        if m > len(found) or n_rows * (m + 4 + _SCAN_END) >= best_cost or (
                 width + m + 4 + 8 + 4 * (squares_sign != 0.0) > _LARGEST_SHARE * 4 * dim):
             break
-        rest = np.sqrt(np.maximum(squares - (along[:, :m] ** 2).sum(axis=1), 0.0))
-        query_rest = np.sqrt(np.maximum(
-            query_squares - (query_along[:, :m] ** 2).sum(axis=1), 0.0))
-        bounds = query_along[:, :m] @ along[:, :m].T + query_rest[:, None] * rest
-        bounds += squares_sign * squares
-        left = _YOUNG * float((bounds >= thresholds[:, None]).mean())
+        new = slice(before, m)
+        products += query_along[:, new] @ along[:, new].T
+        rest -= (along[:, new] ** 2).sum(axis=1)
+        query_rest -= (query_along[:, new] ** 2).sum(axis=1)
+        np.multiply.outer(np.sqrt(np.maximum(query_rest, 0.0)), np.sqrt(np.maximum(rest, 0.0)),
+                          out=bounds)
+        bounds += products
+        left = _YOUNG * np.count_nonzero(bounds >= least) / least.size
         cost = n_rows * (m + 4 + _SCAN_END + left * (_REFINE_ROW + _REFINE_COORDINATE * width))
         if cost < best_cost:
             best, best_cost = m, cost
+        before = m
     if best == 0:
         return None
     rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
@@ -120,7 +170,7 @@ def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normaliz
     if not rest_step:
         rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
     panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
-    extremes = np.zeros((len(blocks_of(n)), 4))
+    extremes: list[list[float]] = []  # of blocks, in any order
 
     def code(block: slice) -> None:
         along = basis.along(coded_vectors(block)).astype(np.float32)
@@ -131,11 +181,11 @@ def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normaliz
         codes[:, :m] = whole + 128.0
         codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_step)[:, None]
         _core.pack_codes(codes, places[block], False, panels)
-        extremes[block_number(block)] = [
-            _largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)]
+        extremes.append(
+            [_largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)])
 
     each(code, blocks_of(n), threads)
-    residual, length, _, norm = np.sqrt(extremes.max(axis=0)).tolist()
+    residual, length, _, norm = np.sqrt(np.max(extremes, axis=0)).tolist()
     return AlongCodes(panels, inv_scale, CodeBounds(
         (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
         rest_step))

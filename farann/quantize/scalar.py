@@ -19,13 +19,15 @@ from farann.runtime.process import ieee_arithmetic
 _MOST_OUTLIERS = 16
 # An outlier must be this much larger, else leaving it out gains nothing.
 _OUTLIER_RATIO = 1.5
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE, _FEW_BLOCKS, _ROWS_IN_CACHE = 4096, 8, 256
 # Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
 _CENTRE_SAMPLE = 16_384
 # Sampled rows that are float64 at a time.
 _SAMPLE_AT_ONCE = 1024
 # Rows that a layout is made for, as typical ones; fewer than these few are laid out as they come.
 _SAMPLED, FEW_ROWS = 8192, 4096
+# Of a set that is not large one in so many of its rows, but no fewer than FEW_ROWS.
+_ROWS_A_SAMPLE = 2
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000
 # Pays for the rounding of sums in float64.
@@ -43,7 +45,8 @@ def centred(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Ar
 
 def sample_of(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
     """Rows from all over, centred; they may be in an order."""
-    return centred(rows[:: max(-(-len(rows) // _SAMPLED), 1)], centre, normalized)
+    number = min(max(len(rows) // _ROWS_A_SAMPLE, FEW_ROWS), _SAMPLED)
+    return centred(rows[:: max(-(-len(rows) // number), 1)], centre, normalized)
 
 
 @ieee_arithmetic()
@@ -65,14 +68,18 @@ def centre_of(rows: RowArray, normalized: bool) -> Float64Array:
     return mean
 
 
-def block_number(block: slice) -> int:
-    """Which of the blocks it is."""
-    return int(block.start) // _ROWS_AT_ONCE
-
-
 def blocks_of(n: int) -> list[slice]:
-    """Rows to take at a time."""
-    return [slice(i, min(i + _ROWS_AT_ONCE, n)) for i in range(0, n, _ROWS_AT_ONCE)]
+    """Rows to take at a time; where these are few blocks all have as many, so that threads end
+    together."""
+    number = -(-n // _ROWS_AT_ONCE)
+    size = -(-n // number) if 0 < number <= _FEW_BLOCKS else _ROWS_AT_ONCE
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def parts_of(block: slice) -> list[slice]:
+    """Rows of a block to have in float64 at a time, which stay in caches."""
+    return [slice(i, min(i + _ROWS_IN_CACHE, block.stop))
+            for i in range(block.start, block.stop, _ROWS_IN_CACHE)]
 
 
 class Extents(NamedTuple):
@@ -132,19 +139,19 @@ def code_rows(rows: RowArray, centre: Float64Array, normalized: bool, extents: E
     Gives the squares of the bounds (6,), see `bounds_from`. Blocks may be laid down at a time.
     """
     outlying = outliers_of(extents, len(rows))
-    extremes = np.zeros((len(blocks_of(len(rows))), 6))
+    extremes: list[tuple[float, ...]] = []  # of blocks, in any order
 
     def code(block: slice) -> None:
         n = block.stop - block.start
         coded = CodedBlock(block, np.empty((n, extents.transform.width), np.uint8), np.empty(n),
                            np.empty(n, np.float32))
-        extremes[block_number(block)] = _core.encode_rows(
+        extremes.append(_core.encode_rows(
             rows[block], centre, normalized, *extents.transform,
-            np.where(outlying[block], np.float32(0.0), inv_scale[block]), isa, *coded[1:])
+            np.where(outlying[block], np.float32(0.0), inv_scale[block]), isa, *coded[1:]))
         lay(coded)
 
     each(code, blocks_of(len(rows)), threads, "coding rows", progress)
-    largest: Float64Array = extremes.max(axis=0, initial=0.0)
+    largest: Float64Array = np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0)
     return largest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from farann._types import Float32Array, Int64Array
-from farann.layout.build import sampled
+from farann.layout.sampling import sampled
 from farann.store.ids import IdMap
 from farann.store.store import Store
 

@@ -289,7 +289,8 @@ class Store:
             if len(live) and live[0] < self.n_coded:
                 return self._extended()
             return self._uncoded(live).rebuilt(queries, progress, threads, nearest)
-        from farann.layout.build import Made, make_codes, samples_for
+        from farann.layout.build import Made, make_codes
+        from farann.layout.sampling import samples_for
         from farann.quantize.scalar import centre_of
 
         base, ids, groups = self._merged(progress)
