@@ -16,6 +16,9 @@ BUILD = "build"
 # The ten worst of `python -m bench edge --worst 150`, when the suite was written, at the level
 # "avx512vnni": 41 to 107 times the counted cost of a plain scan.
 WORST_SEEDS = (106, 127, 133, 115, 82, 146, 43, 125, 64, 92)
+# The ten slowest beside faiss Flat of 122 shapes that were timed, in batches of 64 or one by one:
+# 100 seeds from 3000 on, and 22 that were slow before.
+SLOWEST_SEEDS = (2050, 1133, 2021, 3058, 1001, 3087, 3088, 3054, 1069, 2024)
 _SEED = "seed-"
 _FEWEST_ROWS = 1000  # small sets stay as they are at any scale up to 1
 
@@ -173,7 +176,7 @@ def named(name: str) -> Case:
 def matching(patterns: list[str] | None) -> list[Case]:
     """Cases whose names match one of the shell patterns, in the suite's order, then seeds."""
     if patterns is None:
-        return [*CASES, *map(of_seed, WORST_SEEDS)]
+        return [*CASES, *map(of_seed, (*WORST_SEEDS, *SLOWEST_SEEDS))]
     found: list[Case] = []
     for pattern in patterns:
         alike = [case for case in CASES if fnmatch(case.name, pattern)]
