@@ -429,7 +429,7 @@ def test_info_json(place: Path, capsys: Capture) -> None:
         "file": "c.farann", "file_bytes": os.path.getsize("c.farann"), "verified": True,
         "rows": 2, "dim": 8, "metric": "cosine", "dtype": "float32", "codes": "int8",
         "keep_vectors": True, "codes_recall": None, "built": True, "smallest_id": 5,
-        "largest_id": 900,
+        "largest_id": 900, "groups": 0,
     }
 
 

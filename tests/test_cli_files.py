@@ -124,6 +124,8 @@ class TestText:
         assert main([*build, "ids.csv:id", "--groups", "ids.csv:shelf"]) == 0
         index = farann.Index.load("n.farann")
         assert index.ids.tolist() == names and set(index.groups()) == {7}
+        assert main(["info", "n.farann"]) == 0
+        assert "\n  groups     1\n" in capsys.readouterr().out
         for file, said in (("ids.csv", "ids.csv: holds several: id, shelf; say which as ids.csv:N"),
                            ("one.csv", "FILE:NAME says that the first line is a name"),
                            ("long.csv", "long.csv: field larger than field limit"),
@@ -134,6 +136,22 @@ class TestText:
         assert main(["select", "n.farann", "-k", "2", "--start", "n7", "-q"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == "n7"
         capsys.readouterr()
+
+    def test_names_on_a_terminal(self, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("rich")
+        index = farann.Index(8)
+        index.add(ROWS[:2], ids=["a:dog:b [red]c[/red] " + "d" * 200, "\x1b[2Jé\n"])
+        index.save("n.farann")
+        search = ["search", "n.farann", "queries.npy", "-k", "2", "-q"]
+        assert main(search) == main(["diameter", "n.farann"]) == 0
+        plain = capsys.readouterr().out
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        assert main(search) == 0
+        folded = "".join(capsys.readouterr().out.split())
+        for out, times in ((plain, 8), (folded, 7)):
+            assert "\\x1b[2Jé\\n" in out and "\x1b[2J" not in out
+            assert ":dog:b" in out and "[red]c[/red]" in out and out.count("d" * 200) == times
 
     def test_columns_of_names(self, capsys: Capture) -> None:
         arrow = pytest.importorskip("pyarrow")

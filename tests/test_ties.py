@@ -143,3 +143,39 @@ def test_whole_numbers_get_keys_in_float32(
         if metric == "l2" and rows_as is not np.float16 and i < 3:
             # Those that passed before it was seen that nearly all do.
             assert stats.rows_rescored < N / 5 and stats.float_products > 0.8 * N * 24
+
+
+@pytest.mark.parametrize("rows_as", [np.float32, np.float16])
+@pytest.mark.parametrize("metric", core.METRICS)
+@pytest.mark.parametrize("kind", ["scaled", "copies"])
+def test_boxes_of_rows_that_tie_are_kept(
+    kind: str, metric: str, rows_as: type[np.generic], rng: np.random.Generator
+) -> None:
+    """Searches find boxes of blocks only until those of all rows are kept; answers stay."""
+    both = TIED[kind](rng, 24).astype(rows_as)
+    rows, queries = both[:N], both[N:].astype(np.float32)
+    ids = rng.permutation(3 * N)[:N].astype(np.int64)
+    left = np.setdiff1d(ids, ids[:40])
+    index = farann.Index(metric=metric, codes="float32", threads=1)
+    index.add(rows, ids=ids)
+    index.build()
+    index.remove(ids[:40])
+    for search, slow in ((index.search_furthest, reference.furthest),
+                         (index.search_nearest, reference.nearest)):
+        expected = slow(queries, rows.astype(np.float32), 10, metric, ids=ids, allowed=left)
+        for _ in range(30):
+            for i, query in enumerate(queries):
+                hits = search(query, 10)
+                assert_array_equal(hits.ids, expected.ids[i])
+                assert_array_equal(hits.scores, expected.scores[i])
+        assert_array_equal(search(queries, 10).ids, expected.ids)
+    snapshot = inside.snapshot_of(index)
+    if snapshot.boxes is not None:
+        corners, first_ids = snapshot.boxes
+        assert snapshot.boxed < 3 * N
+        assert index.stats()["bytes"]["boxes"] == corners.nbytes + first_ids.nbytes
+        for start in range(0, N, 64):
+            wide = rows[start : start + 64].astype(np.float32)
+            assert_array_equal(corners[start // 64], [wide.min(axis=0), wide.max(axis=0)])
+            assert first_ids[start // 64] == ids[start : start + 64].min()
+    assert kind != "scaled" or metric == "l2" or snapshot.boxes is not None

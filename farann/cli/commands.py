@@ -224,6 +224,7 @@ def info(arguments: argparse.Namespace) -> int:
     stats = index.stats()
     strings = has_strings(index)
     ids = np.empty(0, np.int64) if strings else index.ids
+    groups = None if index._store is None else index._store.groups
     facts: dict[str, Any] = {
         "file": str(arguments.index),
         "file_bytes": os.path.getsize(arguments.index),
@@ -232,6 +233,7 @@ def info(arguments: argparse.Namespace) -> int:
                                        "codes_recall", "built", "bytes")},
         "smallest_id": int(ids.min()) if len(ids) else None,
         "largest_id": int(ids.max()) if len(ids) else None,
+        "groups": 0 if groups is None else len(groups),
     }
     if arguments.json:
         _print_json(facts)
@@ -247,6 +249,7 @@ def info(arguments: argparse.Namespace) -> int:
             "dropped" if facts["codes_recall"] is None
             else f"dropped; all codes find {facts['codes_recall']:.1%} of the ten furthest"),
         "ids": "strings" if strings else f"{ids.min()} to {ids.max()}" if len(ids) else "none",
+        "groups": f"{facts['groups']:,}" if facts["groups"] else "none",
         "file": size(facts["file_bytes"]),
         "memory": parts or "none",
         "built": "yes" if facts["built"] else "no, the first search does it",

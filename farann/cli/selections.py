@@ -14,7 +14,7 @@ from farann.cli import streams
 from farann.cli.answers import SCORE_NAMES, csv_writer, shortest
 from farann.cli.commands import check_output, check_plot, has_strings
 from farann.cli.names import storable
-from farann.cli.terminal import counted, is_shown, note
+from farann.cli.terminal import counted, is_shown, note, printable
 from farann.cli.wording import blaming
 from farann.diverse.selection import Selection
 from farann.index import Index
@@ -64,7 +64,7 @@ def diameter(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({name: score, "ids": [a, b]}, default=int))
     else:
-        print(f"{name} {score:.8g} of {a} and {b}")
+        print(f"{name} {score:.8g} of {printable(a)} and {printable(b)}")
     return 0
 
 

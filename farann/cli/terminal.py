@@ -40,6 +40,13 @@ def size(count: float) -> str:
     return f"{count / 1000:.1f} GB"
 
 
+def printable(value: object) -> str:
+    """A text as a terminal may get it: an id from a stranger's file must not move its cursor."""
+    text = str(value)
+    return text if text.isprintable() else "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 def console(stream: Any) -> Any:
     """Where rich prints to, None for plain text: not a terminal, or rich isn't installed."""
     if not stream.isatty():
@@ -48,7 +55,8 @@ def console(stream: Any) -> Any:
         from rich.console import Console
     except ImportError:
         return None
-    return Console(file=stream, highlight=False, markup=False)
+    # Names are printed as they are: no markup, and no emoji for ":dog:".
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str, style: str, stream: Any) -> None:
@@ -77,7 +85,8 @@ def print_table(heads: Sequence[str], widths: Sequence[int],
 def _plain(heads: Sequence[str], widths: Sequence[int],
            lines: Iterable[Sequence[object]]) -> Iterator[str]:
     for line in chain([heads], lines):
-        yield "".join(f"{value!s:>{width}}" for value, width in zip(line, widths, strict=True))
+        yield "".join(f"{printable(value):>{width}}"
+                      for value, width in zip(line, widths, strict=True))
 
 
 def _in_color(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> Any:
@@ -86,9 +95,9 @@ def _in_color(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> Any:
 
     table = Table(*heads, box=box.SIMPLE_HEAD, header_style="bold")
     for column in table.columns:
-        column.justify = "right"
+        column.justify, column.overflow = "right", "fold"  # an id that is cut off is of no use
     for line in lines:
-        table.add_row(*map(str, line))
+        table.add_row(*map(printable, line))
     return table
 
 

@@ -72,6 +72,8 @@ cdef extern from "select.h" nogil:
 cdef extern from "portable.h" nogil:
     int64_t farann_load(const int64_t *)
     void farann_store(int64_t *, int64_t)
+    int64_t farann_published(int64_t *)
+    void farann_publish(int64_t *, int64_t)
 
 
 cdef extern from "memory.h" nogil:

@@ -20,9 +20,9 @@ cdef class KeyScan:
     cdef bint may_decide  # whether the search is one that may go by keys
     cdef int64_t packed_rows  # rows of a block that there is room for, packed; 0: row by row
     cdef farann_key_panels key_panels
-    cdef float *box_low     # the smallest of each coordinate of the block
-    cdef float *box_high    # the largest
-    cdef float *corner      # of these the ones whose key is best
+    cdef float *box_low     # the smallest of each coordinate of the block, then the largest
+    cdef int64_t box_first_id  # the smallest id of its rows
+    cdef float *corner      # of the box the one whose key is best
     cdef double *key_tile   # some queries in float64, side by side
     cdef farann_key_threshold *key_thresholds
     cdef int64_t *keyed     # queries that get the keys of the block; NULL: no memory so far
@@ -44,7 +44,8 @@ cdef class KeyScan:
     cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef int64_t leave_out_box(self, const Segment *segment, int64_t start,
                                int64_t n) noexcept nogil
-    cdef bint box_is_worse(self, const Query *query, int64_t first_id) noexcept nogil
+    cdef void take_box(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
+    cdef bint box_is_worse(self, const Query *query) noexcept nogil
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,

@@ -4,6 +4,7 @@ cimport cython
 from libc.math cimport INFINITY, fabs, nextafter
 from libc.stdint cimport INT64_MAX, int64_t
 
+from farann.native.boxes cimport count_boxed, join_boxes
 from farann.native.candidates cimport Candidates
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
@@ -135,8 +136,7 @@ cdef class KeyScan:
             self.key_thresholds[i].rows = <int64_t *>(self.key_thresholds[i].keys + KEYS_AT_ONCE)
         self.keyed = <int64_t *>(self.key_thresholds + width)
         self.box_low = <float *>(self.keyed + self.batch.n_queries)
-        self.box_high = self.box_low + dim
-        self.corner = self.box_high + dim
+        self.corner = self.box_low + 2 * dim
         return True
 
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
@@ -180,32 +180,20 @@ cdef class KeyScan:
                                int64_t n) noexcept nogil:
         """Forget the queries in `self.keyed` that no row of a block can answer; gives how many."""
         cdef int64_t n_before = self.n_keyed
-        cdef int64_t i, slot, kept = 0, id, first_id = INT64_MAX
+        cdef int64_t i, kept = 0
         cdef bint asked = False
         cdef Query *query
-        cdef farann_block block = self.candidates.block_of(segment, start)
-        cdef RowBlock rows
         for i in range(self.n_keyed):
             query = &self.batch.queries[self.keyed[i]]
             asked |= query.box_pause == 0 and query.found.count == query.found.capacity
-        if not asked:
-            for i in range(self.n_keyed):
-                query = &self.batch.queries[self.keyed[i]]
-                query.box_pause -= query.box_pause > 0
-            return 0
-        rows = self.candidates.rows_at(segment, start, n)
-        self.batch.kernels.box_f32(rows.rows, rows.positions, n, self.batch.dim, self.box_low,
-                                   self.box_high)
-        for i in range(n):
-            slot = block.first + (block.positions[i] if block.positions != NULL else i)
-            id = block.ids[slot] if block.ids != NULL else slot
-            first_id = min(first_id, id)
+        if asked:
+            self.take_box(segment, start, n)
         for i in range(self.n_keyed):
             query = &self.batch.queries[self.keyed[i]]
             if query.box_pause > 0:
                 query.box_pause -= 1
-            elif query.found.count == query.found.capacity:
-                if self.box_is_worse(query, first_id):
+            elif asked and query.found.count == query.found.capacity:
+                if self.box_is_worse(query):
                     query.next_box_pause = 0
                     continue
                 query.next_box_pause = min(2 * query.next_box_pause + 1, LONGEST_PAUSE)
@@ -215,14 +203,34 @@ cdef class KeyScan:
         self.n_keyed = kept
         return n_before - kept
 
-    cdef bint box_is_worse(self, const Query *query, int64_t first_id) noexcept nogil:
-        """Whether every row in the box, none with an id before `first_id`, has a key too small.
+    cdef void take_box(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Find the box of a block: of kept boxes, where it is made of these, or of its rows."""
+        cdef int64_t i, slot, id
+        cdef float *high = self.box_low + self.batch.dim
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef RowBlock rows
+        if block.positions == NULL and join_boxes(self.batch.snapshot, block.first, n, self.box_low,
+                                                  &self.box_first_id):
+            return
+        rows = self.candidates.rows_at(segment, start, n)
+        self.batch.kernels.box_f32(rows.rows, rows.positions, n, self.batch.dim, self.box_low, high)
+        self.box_first_id = INT64_MAX
+        for i in range(n):
+            slot = block.first + (block.positions[i] if block.positions != NULL else i)
+            id = block.ids[slot] if block.ids != NULL else slot
+            self.box_first_id = min(self.box_first_id, id)
+        count_boxed(self.batch.snapshot, n)
+
+    cdef bint box_is_worse(self, const Query *query) noexcept nogil:
+        """Whether every row in the box has a key too small.
 
         Rounding keeps order: sums of terms that are none larger, added in the same order, are none
         larger. So the computed key of the best corner bounds the computed keys of all rows.
         """
         cdef const farann_entry *last = &query.found.entries[0]
         cdef const double *exact = self.batch.exact_query(query)
+        cdef const float *low = self.box_low
+        cdef const float *high = low + self.batch.dim
         cdef farann_metric metric = self.batch.metric
         cdef double key
         cdef bint best_is_low
@@ -230,15 +238,14 @@ cdef class KeyScan:
         for j in range(self.batch.dim):
             if metric != FARANN_L2:
                 best_is_low = self.batch.sign * exact[j] > 0.0
-                self.corner[j] = self.box_low[j] if best_is_low else self.box_high[j]
+                self.corner[j] = low[j] if best_is_low else high[j]
             elif self.batch.sign > 0.0:
-                if fabs(exact[j] - self.box_low[j]) > fabs(exact[j] - self.box_high[j]):
-                    self.corner[j] = self.box_low[j]
+                if fabs(exact[j] - low[j]) > fabs(exact[j] - high[j]):
+                    self.corner[j] = low[j]
                 else:
-                    self.corner[j] = self.box_high[j]
+                    self.corner[j] = high[j]
             else:
-                self.corner[j] = <float>min(max(exact[j], <double>self.box_low[j]),
-                                            <double>self.box_high[j])
+                self.corner[j] = <float>min(max(exact[j], <double>low[j]), <double>high[j])
         if metric == FARANN_COSINE:
             metric = FARANN_DOT
         self.batch.kernels.keys_f64[<int>metric](self.corner, NULL, 1, self.batch.dim, exact, &key)
@@ -246,7 +253,7 @@ cdef class KeyScan:
         if self.batch.packing.normalized:
             # What is not above 0 is not after dividing by a norm.
             key = 0.0 if key <= 0.0 else INFINITY
-        return key < last.key or (key == last.key and first_id > last.id)
+        return key < last.key or (key == last.key and self.box_first_id > last.id)
 
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil:

@@ -33,6 +33,9 @@ cdef class Snapshot:
     cdef Codes codes
     cdef int64_t largest_integer  # of all rows, see `largest_integer`
     cdef readonly dict code_trials  # what came of codes so far, by kinds of searches
+    cdef readonly int64_t boxed  # rows that searches found boxes of
+    cdef int64_t corners_at, first_ids_at  # where the boxes are; 0: none are kept
+    cdef readonly tuple boxes  # what they are kept in, see boxes.pyx
     cdef readonly Codes added
     cdef Partitions partitions
     cdef readonly int64_t dim
