@@ -160,7 +160,7 @@ def test_rows_are_named_as_users_name_them(metric: str, rng: np.random.Generator
 def test_wrong_arguments_and_few_rows(rng: np.random.Generator) -> None:
     rows = grouped(rng, 30)
     index = index_of(rows, "dot")
-    with pytest.raises(ValueError, match="at most one of recall"):
+    with pytest.raises(ValueError, match="at most one limit of a search"):
         index.search_nearest(rows, recall=0.9, budget=3)
     with pytest.raises(TypeError, match="nearest: expected True or False"):
         index.build(nearest="yes")  # type: ignore[arg-type]

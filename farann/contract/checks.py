@@ -282,6 +282,16 @@ def to_float(name: str, value: Any) -> float:
     return number
 
 
+def to_radius(value: Any, *, distance: bool) -> float | None:
+    """Check where a selection stops, or None; a distance isn't below 0."""
+    if value is None:
+        return None
+    radius = to_float("radius", value)
+    if distance and radius < 0.0:
+        raise ValueError(f"radius: expected a distance of 0 or more, got {shown(value)}")
+    return radius
+
+
 def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
     """Check a number for all of n queries, or one for each; none is NaN."""
     given = to_array(name, value)

@@ -292,9 +292,7 @@ class DiverseQuestions(PairQuestions):
         from farann.diverse import greedy
         from farann.diverse.selection import Selection
 
-        limit = None if radius is None else checks.to_float("radius", radius)
-        if limit is not None and limit < 0.0 and traits_of(self._metric).adds_squared_norm:
-            raise ValueError(f"radius: expected a distance of 0 or more, got {radius}")
+        limit = checks.to_radius(radius, distance=traits_of(self._metric).adds_squared_norm)
         most = None if k is None else checks.to_int("k", k, 1)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")

@@ -225,7 +225,8 @@ class Gathering:
         rounding.
         """
         k = checks.to_int("k", k, 1)
-        limit = None if radius is None else checks.to_float("radius", radius)
+        limit = checks.to_radius(
+            radius, distance=traits_of(self.manifest.metric).adds_squared_norm)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
         self._check_integers("select_diverse")
