@@ -53,7 +53,8 @@ def test_few_rows_as_users_have_them(n: int, dim: int, metric: str) -> None:
     for search in (index.search_furthest, index.search_nearest):
         search(queries, 10)
         assert (index.stats()["last_search"]["code_products"] > 0) == by_codes
-    assert not by_codes or index.isa == "scalar" or n * dim > 3000
+    # What ARM's kernels cost was counted, not timed: by that codes pay on fewer.
+    assert not by_codes or index.isa in ("scalar", "dotprod", "i8mm") or n * dim > 3000
     assert_exact(index, rows, queries, (10, 1, n + 3))
 
 
