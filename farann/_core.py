@@ -13,8 +13,9 @@ from farann.native.encoding import (
     pack_codes,
     rotate,
 )
+from farann.native.furthest_row import furthest_row
 from farann.native.greedy import Greedy
-from farann.native.greedy_passes import GreedyPasses, furthest_row
+from farann.native.greedy_passes import GreedyPasses
 from farann.native.guard import Guard
 from farann.native.kernels import (
     METRICS,
