@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,17 @@ class Client:
         """How many rows and shards there are."""
         return self._ask(urllib.request.Request(f"{self.url}/health"))
 
+    def wait(self, tries: int = 240) -> None:
+        """Until the server answers: Serve's proxy hears of it some time after `serve.run`."""
+        for left in reversed(range(tries)):
+            try:
+                self.health()
+                return
+            except urllib.error.URLError:  # 404, or nobody listens
+                if not left:
+                    raise
+                time.sleep(0.25)
+
     def _ask(self, request: urllib.request.Request) -> Any:
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
@@ -95,6 +108,7 @@ def main(folder: str, port: int = 8000) -> None:
     app = Furthest.options(ray_actor_options=options).bind(f"{folder}/index", options)
     serve.run(app, route_prefix="/")
     client = Client(f"http://127.0.0.1:{port}")
+    client.wait()
     print("health:", client.health())
     for row in (0, 1, 2):
         print(f"furthest from row {row}:", client.search(rows[row], k=3)["ids"])
