@@ -93,7 +93,7 @@ static void drop_marked(farann_candidates *list, int64_t from, const farann_bloc
     int64_t kept = from, count = list->count, end = block->end;
     for (int64_t i = from; i < count; i++) {
         const int64_t slot = slot_of(block, slots[i]);
-        FARANN_PREFETCH(alive + ((slot >= 0) & (slot < end) ? slot : 0));
+        FARANN_PREFETCH(alive + (((slot >= 0) & (slot < end)) ? slot : 0));
     }
     for (int64_t i = from; i < count; i++) {
         const int64_t row = slots[i], slot = slot_of(block, row);
