@@ -117,8 +117,7 @@ class Questions(Lookups):
         Notes
         -----
         Without recall, epsilon, budget and seconds the answer is exact, and so it is where the time
-        sufficed. Of an index without vectors scores
-        are approximate, and so is the order.
+        sufficed. Of an index without vectors scores are approximate, and so is the order.
 
         Examples
         --------
