@@ -13,7 +13,7 @@ from farann.contract.metric_traits import MetricTraits
 from farann.quantize.nibbles import empty_panels
 from farann.quantize.query_sample import Moment
 from farann.quantize.records import PartitionArrays
-from farann.quantize.scalar import blocks_of, centred, largest_of_panels
+from farann.quantize.scalar import blocks_of, centred, largest_of_panels, parts_of
 from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
 
@@ -44,18 +44,19 @@ class _Sums(NamedTuple):
     squares: Float64Array
     spread: Float64Array
 
-    def add(self, vectors: Float64Array, partitions: Int32Array, factor: Float64Array) -> None:
-        """Add centred rows, some of which belong to no partition."""
-        order = np.argsort(partitions, kind="stable")
-        order = order[np.searchsorted(partitions[order], 0):]
-        if len(order) == 0:
-            return
-        found, first = np.unique(partitions[order], return_index=True)
-        vectors = vectors[order]
-        self.vectors[found] += np.add.reduceat(vectors, first, axis=0)
-        self.squares[found] += np.add.reduceat(np.einsum("ij,ij->i", vectors, vectors), first)
-        seen = vectors @ factor
-        self.spread[found] += np.add.reduceat(np.einsum("ij,ij->i", seen, seen), first)
+    def add(self, block: slice, rows: RowArray, centre: Float64Array, normalized: bool,
+            labels: Int32Array, factor: Float64Array) -> None:
+        """Add a block of rows, some of which belong to no partition."""
+        squares, spread = np.empty(block.stop - block.start), np.empty(block.stop - block.start)
+        for some in parts_of(block):
+            vectors = centred(rows[some], centre, normalized)
+            _core.add_to_groups(vectors, labels[some], self.vectors)
+            seen, at = vectors @ factor, slice(some.start - block.start, some.stop - block.start)
+            squares[at] = np.einsum("ij,ij->i", vectors, vectors)
+            spread[at] = np.einsum("ij,ij->i", seen, seen)
+        there = np.flatnonzero(labels[block] >= 0)
+        for total, of_rows in ((self.squares, squares), (self.spread, spread)):
+            total += np.bincount(labels[block][there], of_rows[there], minlength=len(total))
 
 
 def _sums_of(rows: RowArray, centre: Float64Array, normalized: bool, labels: Int32Array,
@@ -67,7 +68,7 @@ def _sums_of(rows: RowArray, centre: Float64Array, normalized: bool, labels: Int
 
     def add(group: int) -> None:
         for block in blocks[group::_GROUPS]:
-            groups[group].add(centred(rows[block], centre, normalized), labels[block], factor)
+            groups[group].add(block, rows, centre, normalized, labels, factor)
 
     each(add, range(len(groups)), threads)
     for other in groups[1:]:

@@ -36,6 +36,11 @@ def code_extents(
     isa: str,
     extents: npt.NDArray[np.float64],
 ) -> None: ...
+def add_to_groups(
+    vectors: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    groups: npt.NDArray[np.int32],
+    sums: npt.NDArray[np.float64],
+) -> None: ...
 def encode_rows(
     rows: npt.NDArray[Any],
     centre: npt.NDArray[np.float64],

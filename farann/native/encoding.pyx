@@ -2,13 +2,17 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport sqrt
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
 
 from farann.native.kernels cimport *
 
 import numpy as np
 
 from farann.native.kernels import widened
+
+ctypedef fused real:
+    float
+    double
 
 cdef enum:
     # Coordinates that are coded before signals are looked for.
@@ -137,6 +141,22 @@ def code_extents(rows, const double[::1] centre, bint unit,
 cdef int64_t coded_at_once(int64_t left, int64_t dim) noexcept nogil:
     """How many rows to code before signals are looked for."""
     return min(left, max(CODED_AT_ONCE // dim, 1))
+
+
+def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1] sums):
+    """Add each vector, float32 or float64, to the sum of its group; -1 is none."""
+    cdef int64_t i, j, group, n = vectors.shape[0], dim = sums.shape[1], n_groups = sums.shape[0]
+    cdef const real *vector
+    cdef double *total
+    if groups.shape[0] != n or (n and vectors.shape[1] != dim):
+        raise ValueError("each vector must have a group, and the dimension of sums")
+    with nogil:
+        for i in range(n):
+            group = groups[i]
+            if 0 <= group < n_groups and dim > 0:
+                vector, total = &vectors[i, 0], &sums[group, 0]
+                for j in range(dim):
+                    total[j] += vector[j]
 
 
 def encode_rows(rows, const double[::1] centre, bint unit,

@@ -1,7 +1,8 @@
-"""k-means, by scikit-learn (Lloyd 1982): rows in as many groups as are wanted."""
+"""k-means (Lloyd 1982): rows in as many groups as are wanted."""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.quantize.query_sample import Moment
-from farann.quantize.scalar import blocks_of, centred
+from farann.quantize.scalar import ROWS_AT_ONCE, blocks_of, centred, parts_of
 from farann.runtime.parallel import each
 from farann.runtime.process import one_thread
 from farann.runtime.progress import told
@@ -22,8 +23,11 @@ from farann.runtime.progress import told
 _MOST_AT_ONCE = 256
 # To so many means a row is compared; of more, to those of the parts that are nearest to it.
 _MOST_COMPARED, _PARTS_COMPARED = 1024, 4
-# Rows a partition to learn from, and rounds.
-_ROWS_A_CELL, _ROUNDS = 64, 8
+# Rows a partition to learn from, and rounds; and rows a part: means of few rows are long, and those
+# of more rows draw all others to them.
+_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 64, 8, 512
+# Vectors that are compared at a time.
+_AT_ONCE = 1024
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
 _LARGEST = 1e16
 # Lengths of which float32 holds the squares, and whose inverses are good.
@@ -42,7 +46,10 @@ class Space(NamedTuple):
 
     def of(self, rows: RowArray) -> Float32Array:
         """Rows as points."""
-        return self.weighed(_moderate(rows, self.centre, self.normalized))
+        points = np.empty(rows.shape, np.float32)
+        for some in parts_of(slice(0, len(rows))):
+            points[some] = self.weighed(_moderate(rows[some], self.centre, self.normalized))
+        return points
 
     def weighed(self, vectors: Float32Array) -> Float32Array:
         """Centred rows as points; a symmetric matrix does it."""
@@ -73,34 +80,63 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
              threads: int = 1, progress: Progress = False) -> Means:
     """The means of partitions, by a sample of the rows."""
     n_parts = 1 if n_partitions <= _MOST_AT_ONCE else round(n_partitions**0.5)
-    with told("finding partitions", n_parts, progress) as advance:
-        points = space.of(rows[_sample(len(rows), n_partitions * _ROWS_A_CELL)])
+    with one_thread(), told("finding partitions", n_parts, progress) as advance:
+        some = _some_of(rows, n_partitions * _ROWS_A_CELL)
         if n_parts == 1:
-            means = Means(k_means(points, n_partitions, seed))
+            means = Means(_lloyd(space.of(some), n_partitions, seed))
             advance(1)
             return means
-        return _in_two_levels(points, n_parts, n_partitions, seed, threads, advance)
+        return _in_two_levels(some, space, n_parts, n_partitions, seed, threads, advance)
 
 
-def _in_two_levels(points: Float32Array, n_parts: int, n_partitions: int, seed: int, threads: int,
-                   advance: Callable[[int], None]) -> Means:
-    """Means of parts, each of which is split into its share of partitions."""
-    parts = k_means(points[_sample(len(points), n_parts * _ROWS_A_CELL)], n_parts, seed)
-    part_of = _nearest(points, parts, threads)
+def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int, seed: int,
+                   threads: int, advance: Callable[[int], None]) -> Means:
+    """Means of parts, each of which is split into its share of partitions.
+
+    Points are made again for each part: memory for all of them would take longer.
+    """
+    parts = _lloyd(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed)
+    part_of = _labels(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
-    numbers = [max(1, round(n_partitions * len(some) / len(points))) if len(some) else 0
+    numbers = [max(1, round(n_partitions * len(some) / len(rows))) if len(some) else 0
                for some in members]
     starts = np.cumsum([0, *(min(pair) for pair in zip(numbers, map(len, members), strict=True))])
-    partitions = np.empty((starts[-1], points.shape[1]), np.float32)
+    partitions = np.empty((starts[-1], rows.shape[1]), np.float32)
 
     def split(p: int) -> None:
         if len(members[p]):
-            partitions[starts[p] : starts[p + 1]] = _fitted(points[members[p]], numbers[p], seed)
+            partitions[starts[p] : starts[p + 1]] = _lloyd(
+                space.of(rows[members[p]]), numbers[p], seed)
         advance(1)
 
-    with _fitting():
-        each(split, range(len(parts)), threads)
+    each(split, range(len(parts)), threads)
     return Means(partitions, parts, starts)
+
+
+def _lloyd(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
+    """Means of so many groups of points, or of as many as there are points.
+
+    They begin at random points; a group that nothing is in goes where a point is far from its mean.
+    """
+    n, n_groups = len(points), min(n_groups, len(points))
+    means = points[np.random.default_rng(seed).choice(n, n_groups, replace=False)]
+    labels, least = np.empty(n, np.intp), np.empty(n, np.float32)
+    room, sums = np.empty(_AT_ONCE * n_groups, np.float32), np.empty(means.shape)
+    for _ in range(_ROUNDS):
+        compared, sums[:] = _Compared.of(means), 0.0
+        for some in parts_of(slice(0, n), _AT_ONCE):
+            distances = compared.distances(points[some], room)
+            np.argmin(distances, axis=1, out=labels[some])
+            least[some] = distances[np.arange(len(distances)), labels[some]]
+        _core.add_to_groups(points, labels.astype(np.int32), sums)
+        counts = np.bincount(labels, minlength=n_groups)
+        filled = counts > 0
+        means[filled] = sums[filled] / counts[filled, None]
+        n_empty = n_groups - int(filled.sum())
+        if n_empty:
+            far = np.argsort(-(_squares(points) + least), kind="stable")[:n_empty]
+            means[~filled] = points[far]
+    return means
 
 
 def k_means(points: Float32Array, n_partitions: int, seed: int,
@@ -145,25 +181,39 @@ def _fitted(points: Float32Array, n_partitions: int, seed: int,
     return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _sample(n: int, most: int) -> Int64Array:
-    return np.arange(0, n, max(1, n // most))
+def _some_of(rows: RowArray, most: int) -> RowArray:
+    """Rows from all over, at most so many."""
+    return rows[:: max(1, -(-len(rows) // most))]
 
 
-def _nearest(points: Float32Array, means: Float32Array, threads: int) -> Int32Array:
-    """The number of the mean that is nearest to each point."""
-    labels = np.empty(len(points), np.int32)
-    lines, squares = _lines(means), _squares(means)
+class _Compared(NamedTuple):
+    """What vectors x are compared with: of |x - m|^2 the parts -2 m, (n, dim), and |m|^2."""
 
-    def find(block: slice) -> None:
-        labels[block] = np.argmin(points[block] @ lines + squares, axis=1)
+    lines: Float32Array
+    squares: Float32Array
 
-    each(find, blocks_of(len(points)), threads)
-    return labels
+    @classmethod
+    def of(cls, means: Float32Array, space: Space | None = None) -> _Compared:
+        """Means are weighed once more in the place of all rows: <W x, m> is <x, W m>."""
+        lines = means if space is None else space.weighed(means)
+        return cls(np.float32(-2.0) * lines, _squares(means))
+
+    def distances(self, vectors: Float32Array, room: Float32Array,
+                  only: slice = slice(None)) -> Float32Array:
+        """The squares of distances to some of all, less those of the vectors."""
+        lines, squares = self.lines[only], self.squares[only]
+        distances = room[: len(vectors) * len(lines)].reshape(len(vectors), len(lines))
+        np.matmul(vectors, lines.T, out=distances)
+        distances += squares
+        return distances
 
 
-def _lines(means: Float32Array) -> Float32Array:
-    """What points are multiplied with: of |x - m|^2 the part -2 <x, m>, (dim, n)."""
-    return np.ascontiguousarray(np.float32(-2.0) * means.T)
+class _Room(threading.local):
+    """Memory of a thread that its next block takes again, as new memory is slow."""
+
+    def __init__(self, dim: int, n_compared: int, n_at_once: int) -> None:
+        self.vectors, self.gathered = (np.empty((ROWS_AT_ONCE, dim), np.float32) for _ in "ab")
+        self.distances = np.empty(max(ROWS_AT_ONCE * n_compared, _AT_ONCE * n_at_once), np.float32)
 
 
 def _squares(means: Float32Array) -> Float32Array:
@@ -175,29 +225,32 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int,
             progress: Progress = False) -> Int32Array:
     """The partition of each row."""
     labels = np.empty(len(rows), np.int32)
-    # Means are weighed once more in the place of all rows: <W x, m> is <x, W m>.
-    lines, squares = _lines(space.weighed(means.partitions)), _squares(means.partitions)
-    few = means.parts is None or means.starts is None or len(means.partitions) <= _MOST_COMPARED
-    if not few:
-        assert means.parts is not None
-        part_lines, part_squares = _lines(space.weighed(means.parts)), _squares(means.parts)
+    partitions, parts, starts = _Compared.of(means.partitions, space), None, means.starts
+    room = _Room(rows.shape[1], 0, len(means.partitions))
+    if means.parts is not None and starts is not None and len(means.partitions) > _MOST_COMPARED:
+        parts = _Compared.of(means.parts, space)
+        room = _Room(rows.shape[1], max(len(means.parts), int(np.diff(starts).max())), 0)
 
     def find(block: slice) -> None:
-        vectors = _moderate(rows[block], space.centre, space.normalized)
-        if few:
-            labels[block] = np.argmin(vectors @ lines + squares, axis=1)
+        vectors = room.vectors[: block.stop - block.start]
+        for some in parts_of(slice(0, len(vectors))):
+            given = rows[block.start + some.start : block.start + some.stop]
+            vectors[some] = _moderate(given, space.centre, space.normalized)
+        if parts is None or starts is None:
+            for some in parts_of(slice(0, len(vectors)), _AT_ONCE):
+                labels[block][some] = np.argmin(
+                    partitions.distances(vectors[some], room.distances), axis=1)
             return
-        assert means.starts is not None
-        near = np.argpartition(vectors @ part_lines + part_squares, _PARTS_COMPARED,
+        near = np.argpartition(parts.distances(vectors, room.distances), _PARTS_COMPARED,
                                axis=1)[:, :_PARTS_COMPARED]
-        labels[block] = _best_of_parts(vectors, near, means.starts, lines, squares)
+        labels[block] = _best_of_parts(vectors, near, starts, partitions, room)
 
     each(find, blocks_of(len(rows)), threads, "assigning rows to partitions", progress)
     return labels
 
 
 def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: Int64Array,
-                   lines: Float32Array, squares: Float32Array) -> Int32Array:
+                   partitions: _Compared, room: _Room) -> Int32Array:
     """The nearest mean among those of some parts (n, p), the same of which vectors share."""
     best = np.full(len(vectors), np.inf, np.float32)
     labels = np.zeros(len(vectors), np.int32)
@@ -205,16 +258,17 @@ def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: In
     order = np.argsort(flat, kind="stable")
     bounds = np.searchsorted(flat[order], np.arange(len(starts)))
     for p in range(len(starts) - 1):
-        start, stop = starts[p], starts[p + 1]
+        part = slice(starts[p], starts[p + 1])
         members = order[bounds[p] : bounds[p + 1]] // near.shape[1]
-        if len(members) == 0 or start == stop:
+        if len(members) == 0 or part.start == part.stop:
             continue
-        distances = vectors[members] @ lines[:, start:stop] + squares[start:stop]
+        gathered = np.take(vectors, members, axis=0, out=room.gathered[: len(members)], mode="clip")
+        distances = partitions.distances(gathered, room.distances, part)
         found = np.argmin(distances, axis=1)
         least = distances[np.arange(len(members)), found]
         better = least < best[members]
         best[members[better]] = least[better]
-        labels[members[better]] = start + found[better]
+        labels[members[better]] = part.start + found[better]
     return labels
 
 

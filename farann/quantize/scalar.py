@@ -19,7 +19,7 @@ from farann.runtime.process import ieee_arithmetic
 _MOST_OUTLIERS = 16
 # An outlier must be this much larger, else leaving it out gains nothing.
 _OUTLIER_RATIO = 1.5
-_ROWS_AT_ONCE, _FEW_BLOCKS, _ROWS_IN_CACHE = 4096, 8, 256
+ROWS_AT_ONCE, _FEW_BLOCKS, _ROWS_IN_CACHE = 4096, 8, 256
 # Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
 _CENTRE_SAMPLE = 16_384
 # Sampled rows that are float64 at a time.
@@ -71,15 +71,14 @@ def centre_of(rows: RowArray, normalized: bool) -> Float64Array:
 def blocks_of(n: int) -> list[slice]:
     """Rows to take at a time; where these are few blocks all have as many, so that threads end
     together."""
-    number = -(-n // _ROWS_AT_ONCE)
-    size = -(-n // number) if 0 < number <= _FEW_BLOCKS else _ROWS_AT_ONCE
+    number = -(-n // ROWS_AT_ONCE)
+    size = -(-n // number) if 0 < number <= _FEW_BLOCKS else ROWS_AT_ONCE
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def parts_of(block: slice) -> list[slice]:
-    """Rows of a block to have in float64 at a time, which stay in caches."""
-    return [slice(i, min(i + _ROWS_IN_CACHE, block.stop))
-            for i in range(block.start, block.stop, _ROWS_IN_CACHE)]
+def parts_of(block: slice, size: int = _ROWS_IN_CACHE) -> list[slice]:
+    """Rows of a block to have at a time, by default those that stay in caches in float64."""
+    return [slice(i, min(i + size, block.stop)) for i in range(block.start, block.stop, size)]
 
 
 class Extents(NamedTuple):
