@@ -33,9 +33,10 @@ from farann.quantize.scalar import (
 )
 from farann.results import share_found
 from farann.runtime import batches
+from farann.runtime.parallel import each
 from farann.runtime.process import ieee_arithmetic, one_thread
 from farann.runtime.progress import renamed, told
-from farann.tuning.measure import costs_by_recall, exact_cost
+from farann.tuning.measure import Answered, answered, costs_by_recall
 
 # So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
 _MANY_QUERIES = 512
@@ -184,17 +185,23 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
 def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
     """The layout with partitions if they make approximate searches faster, by counted work, and
     none of them slower; beside it the one without, if exact searches are slower with them."""
-    ours, theirs = (_snapshot(task.builder, made.layout) for made in (partitioned, plain))
-    exact, exact_plain = (exact_cost(one, queries, _SAMPLE_K, task.nearest)
-                          for one in (ours, theirs))
-    both = exact > _SLOWER * exact_plain
-    with_partitions = costs_by_recall(ours, queries, _SAMPLE_K, _JUDGED_RECALLS,
-                                      exact_plain if both else exact, with_partitions=True,
-                                      nearest=task.nearest, exact=theirs if both else ours)
-    without = costs_by_recall(theirs, queries, _SAMPLE_K, _JUDGED_RECALLS, exact_plain,
-                              with_partitions=False, nearest=task.nearest)
-    if _SLOWER * sum(with_partitions) > sum(without) or any(
-            one > _SLOWER * other for one, other in zip(with_partitions, without, strict=True)):
+    snapshots = [_snapshot(task.builder, made.layout) for made in (partitioned, plain)]
+    exact, costs = dict[int, Answered](), dict[int, list[float]]()
+
+    def answer(i: int) -> None:
+        exact[i] = answered(snapshots[i], queries, _SAMPLE_K, task.nearest)
+
+    def judge(i: int) -> None:
+        costs[i] = costs_by_recall(snapshots[i], queries, _SAMPLE_K, _JUDGED_RECALLS, exact[i],
+                                   with_partitions=i == 0, nearest=task.nearest)
+
+    each(answer, range(2), task.builder.threads)
+    both = exact[0].cost(snapshots[0]) > _SLOWER * exact[1].cost(snapshots[1])
+    if both:
+        exact[0] = exact[1]
+    each(judge, range(2), task.builder.threads)
+    if _SLOWER * sum(costs[0]) > sum(costs[1]) or any(
+            one > _SLOWER * other for one, other in zip(costs[0], costs[1], strict=True)):
         return plain
     return partitioned._replace(exact=plain.layout) if both else partitioned
 

@@ -56,7 +56,7 @@ class _Sums(NamedTuple):
             spread[at] = np.einsum("ij,ij->i", seen, seen)
         there = np.flatnonzero(labels[block] >= 0)
         for total, of_rows in ((self.squares, squares), (self.spread, spread)):
-            total += np.bincount(labels[block][there], of_rows[there], minlength=len(total))
+            total[:] += np.bincount(labels[block][there], of_rows[there], minlength=len(total))
 
 
 def _sums_of(rows: RowArray, centre: Float64Array, normalized: bool, labels: Int32Array,

@@ -18,8 +18,8 @@ _MANY, _SMALL_WORK, _FEW = 512, 1 << 30, 256
 # Of so many rows or fewer, where they and the queries lie in so many directions that there is next
 # to nothing to be learned, one in some of both will do; if that spares so many multiply-adds.
 _SMALL, _ONE_IN, _SPARED = 1 << 14, 4, 1 << 28
-# Queries that layouts are compared with.
-_HELD_OUT = 256
+# Queries that layouts are compared with: as many as cost about _WORK multiply-adds to answer.
+_MOST_HELD_OUT, _LEAST_HELD_OUT = 256, 128
 
 
 def sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> Float32Array:
@@ -62,9 +62,10 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
         queries = spec.metric.mirrored(_core.widened(rows[used]))
     if spec.cells != "auto" or n == 0:
         return queries, None
+    number = int(np.clip(_WORK / rows.size, _LEAST_HELD_OUT, _MOST_HELD_OUT))
     if unused is not None and len(unused):
-        return queries, unused[:_HELD_OUT]
+        return queries, unused[:number]
     fresh = np.setdiff1d(np.arange(n), used, assume_unique=True)
     draw = np.random.default_rng([spec.seed, 2])
-    others = _core.widened(rows[np.sort(draw.choice(fresh, min(_HELD_OUT, len(fresh)), False))])
+    others = _core.widened(rows[np.sort(draw.choice(fresh, min(number, len(fresh)), False))])
     return queries, spec.metric.mirrored(others) if nearest else others

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,7 @@ _MOST_AT_ONCE = 256
 _MOST_COMPARED, _PARTS_COMPARED = 1024, 4
 # Rows a partition to learn from, and rounds; and rows a part: means of few rows are long, and those
 # of more rows draw all others to them.
-_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 64, 8, 512
+_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 80, 8, 256
 # Vectors that are compared at a time.
 _AT_ONCE = 1024
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
@@ -83,7 +81,7 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
     with one_thread(), told("finding partitions", n_parts, progress) as advance:
         some = _some_of(rows, n_partitions * _ROWS_A_CELL)
         if n_parts == 1:
-            means = Means(_lloyd(space.of(some), n_partitions, seed))
+            means = Means(k_means(space.of(some), n_partitions, seed))
             advance(1)
             return means
         return _in_two_levels(some, space, n_parts, n_partitions, seed, threads, advance)
@@ -95,7 +93,7 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
 
     Points are made again for each part: memory for all of them would take longer.
     """
-    parts = _lloyd(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed)
+    parts = k_means(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed)
     part_of = _labels(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
     numbers = [max(1, round(n_partitions * len(some) / len(rows))) if len(some) else 0
@@ -105,33 +103,41 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
 
     def split(p: int) -> None:
         if len(members[p]):
-            partitions[starts[p] : starts[p + 1]] = _lloyd(
+            partitions[starts[p] : starts[p + 1]] = k_means(
                 space.of(rows[members[p]]), numbers[p], seed)
         advance(1)
 
     each(split, range(len(parts)), threads)
-    return Means(partitions, parts, starts)
+    means = Means(partitions, parts, starts)
+    labels = _labels(rows, space, means, threads)
+
+    def settle(p: int) -> None:
+        inside = np.flatnonzero((labels >= starts[p]) & (labels < starts[p + 1]))
+        _move(partitions[starts[p] : starts[p + 1]], space.of(rows[inside]),
+              labels[inside] - starts[p])
+
+    each(settle, range(len(parts)), threads)
+    return means
 
 
-def _lloyd(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
+def k_means(points: Float32Array, n_groups: int, seed: int, *,
+            far_apart: bool = False) -> Float32Array:
     """Means of so many groups of points, or of as many as there are points.
 
-    They begin at random points; a group that nothing is in goes where a point is far from its mean.
+    They begin at random points, or at some that are `far_apart`; a group that nothing is in goes on
+    where a point is far from its mean. BLAS must have one thread, see `one_thread`.
     """
     n, n_groups = len(points), min(n_groups, len(points))
-    means = points[np.random.default_rng(seed).choice(n, n_groups, replace=False)]
+    means = (_far_points if far_apart else _random_points)(points, n_groups, seed)
     labels, least = np.empty(n, np.intp), np.empty(n, np.float32)
-    room, sums = np.empty(_AT_ONCE * n_groups, np.float32), np.empty(means.shape)
+    room = np.empty(_AT_ONCE * n_groups, np.float32)
     for _ in range(_ROUNDS):
-        compared, sums[:] = _Compared.of(means), 0.0
+        compared = _Compared.of(means)
         for some in parts_of(slice(0, n), _AT_ONCE):
             distances = compared.distances(points[some], room)
             np.argmin(distances, axis=1, out=labels[some])
             least[some] = distances[np.arange(len(distances)), labels[some]]
-        _core.add_to_groups(points, labels.astype(np.int32), sums)
-        counts = np.bincount(labels, minlength=n_groups)
-        filled = counts > 0
-        means[filled] = sums[filled] / counts[filled, None]
+        filled = _move(means, points, labels)
         n_empty = n_groups - int(filled.sum())
         if n_empty:
             far = np.argsort(-(_squares(points) + least), kind="stable")[:n_empty]
@@ -139,46 +145,39 @@ def _lloyd(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
     return means
 
 
-def k_means(points: Float32Array, n_partitions: int, seed: int,
-            init: str = "random") -> Float32Array:
-    """Means of so many groups of points, or of as many as there are points.
-
-    They begin at random points, or those of "k-means++" (Arthur and Vassilvitskii 2007).
-    """
-    with _fitting():
-        return _fitted(points, n_partitions, seed, init)
-
-
-@contextmanager
-def _fitting() -> Iterator[None]:
-    """Sums of one thread, whose order is always the same, and no warnings.
-
-    So few rounds don't converge, and groups of equal rows can't be told apart.
-    """
-    library = _scikit_learn()  # before its libraries are told how many threads they have
-    with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", library.exceptions.ConvergenceWarning)
-        yield
+def _move(means: Float32Array, points: Float32Array,
+          labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+    """Move means to those of their points; which of them have some."""
+    sums = np.zeros(means.shape)
+    _core.add_to_groups(points, labels.astype(np.int32), sums)
+    counts = np.bincount(labels, minlength=len(means))
+    filled: npt.NDArray[np.bool_] = counts > 0
+    means[filled] = sums[filled] / counts[filled, None]
+    return filled
 
 
-def _scikit_learn() -> Any:
-    try:
-        import sklearn.cluster
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "sklearn":
-            raise
-        raise ImportError("rows and queries are grouped by scikit-learn, for cells= and recall=, "
-                          "and it isn't installed: pip install 'farann[sklearn]'") from None
-    return sklearn
+def _random_points(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
+    return points[np.random.default_rng(seed).choice(len(points), n_groups, replace=False)]
 
 
-def _fitted(points: Float32Array, n_partitions: int, seed: int,
-            init: str = "random") -> Float32Array:
-    from sklearn.cluster import KMeans
-
-    model = KMeans(min(n_partitions, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
-                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
-    return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
+def _far_points(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
+    """Points each of which is, more likely the farther, far from those before it: the best of a few
+    (greedy k-means++, Arthur and Vassilvitskii 2007)."""
+    draw, n, tried = np.random.default_rng(seed), len(points), 2 + int(np.log(n_groups))
+    x = points.astype(np.float64)
+    squares = np.einsum("ij,ij->i", x, x)
+    least, some = np.full(n, np.inf), draw.integers(n, size=1)
+    chosen: list[int] = []
+    while True:
+        left = np.maximum(squares - 2.0 * (x[some] @ x.T) + squares[some, None], 0.0)
+        np.minimum(left, least, out=left)
+        best = int(np.argmin(left.sum(axis=1)))
+        chosen.append(int(some[best]))
+        if len(chosen) == n_groups:
+            return points[chosen]
+        least = left[best]
+        sums = np.cumsum(least)
+        some = np.minimum(np.searchsorted(sums, draw.random(tried) * sums[-1], "right"), n - 1)
 
 
 def _some_of(rows: RowArray, most: int) -> RowArray:

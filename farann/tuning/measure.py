@@ -55,7 +55,7 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
 def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
             exact: _core.Snapshot | None = None, singles: bool = True, nearest: bool = False,
-            own_ids: Int64Array | None = None,
+            own_ids: Int64Array | None = None, known: Answered | None = None,
             progress: Progress = False) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
@@ -63,13 +63,13 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
     searches may have a snapshot of their own. `singles`: what queries cost that are asked one by
     one is measured as well. `nearest`: it is the nearest rows that are searched for. `own_ids`: of
-    rows that are the queries, and not among their answers.
+    rows that are the queries, and not among their answers. `known`: the exact answers, if they are.
     With the table come the ids of the queries' answers.
     """
     own = Searches(snapshot, _without(snapshot, own_ids), k, nearest)
     exactly = own._replace(snapshot=exact or snapshot)
     everything = EXACT if with_vectors else ALL_CODES
-    work, truth = exactly.top(queries, everything)
+    work, truth = exactly.top(queries, everything) if known is None else known
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     some = range(0, len(queries), -(-len(queries) // _MOST_SINGLES)) if singles else range(0)
     alone = [(queries[i : i + 1],
@@ -130,18 +130,29 @@ def _efforts(n_rows: int, with_partitions: bool, with_vectors: bool) -> list[flo
     return efforts + [share * n_rows for share in _MOST_SHARES if share * n_rows > efforts[-1]]
 
 
-def exact_cost(snapshot: _core.Snapshot, queries: Float32Array, k: int, nearest: bool) -> float:
-    """Nanoseconds, estimated, that an exact search takes."""
-    work, _ = Searches(snapshot, _core.Filter(snapshot), k, nearest).top(queries, EXACT)
-    return cost_of(work, snapshot.dim, snapshot.isa)
+class Answered(NamedTuple):
+    """What an exact search takes, and finds."""
+
+    work: SearchStats
+    hits: Hits
+
+    def cost(self, snapshot: _core.Snapshot) -> float:
+        """Nanoseconds, estimated."""
+        return cost_of(self.work, snapshot.dim, snapshot.isa)
+
+
+def answered(snapshot: _core.Snapshot, queries: Float32Array, k: int, nearest: bool) -> Answered:
+    """Answer queries exactly."""
+    return Answered(*Searches(snapshot, _core.Filter(snapshot), k, nearest).top(queries, EXACT))
 
 
 def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
-                    recalls: Sequence[float], of_exact: float, *, with_partitions: bool,
-                    nearest: bool, exact: _core.Snapshot | None = None) -> list[float]:
-    """The same of searches of some recalls below 1, where an exact one takes `of_exact`."""
-    tuned, _ = measure(snapshot, queries, k, with_partitions=with_partitions, exact=exact,
-                       singles=False, nearest=nearest)
+                    recalls: Sequence[float], exact: Answered, *, with_partitions: bool,
+                    nearest: bool) -> list[float]:
+    """What searches of some recalls below 1 cost, in nanoseconds, where `exact` ones are there."""
+    of_exact = exact.cost(snapshot)
+    tuned, _ = measure(snapshot, queries, k, with_partitions=with_partitions, singles=False,
+                       nearest=nearest, known=exact)
     efforts = [tuned.effort_for(recall) for recall in recalls]
     return [of_exact * (1.0 if effort == float("inf") else
                         float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
