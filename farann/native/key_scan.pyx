@@ -118,7 +118,8 @@ cdef class KeyScan:
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            if not (query.by_keys or query.one_sided) and self.keys_decide(query):
+            if (not (query.by_keys or query.one_sided) and self.keys_decide(query)
+                    and self.one_sided.of_one_sign(query)):
                 self.candidates.rerank_all(query)
                 self.one_sided.begins(query, True)
 
