@@ -135,7 +135,7 @@ def test_answers_as_rows_come_and_go(
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 @pytest.mark.parametrize("n", [1, QUERIES])
 def test_scores_near_0_need_few_keys(n: int, metric: str, rng: np.random.Generator) -> None:
-    """Hundreds of rows share next to nothing with a query, and float32 sees with which it is less."""
+    """Hundreds of rows share next to nothing with a query, and float32 sees how much."""
     both = rng.dirichlet(np.full(DIM, 0.02), 4 * N + n).astype(np.float32)
     rows, queries = both[:-n], both[-n:]
     below = rows.copy()
