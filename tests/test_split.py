@@ -1,4 +1,4 @@
-"""Few queries and many threads: rows are searched in parts, and the answer is that of the whole."""
+"""Few queries, several threads: rows are searched in parts, and the answer is that of the whole."""
 
 from __future__ import annotations
 
@@ -156,15 +156,16 @@ def test_threads_are_respected(
     used.clear()
     for query in (rows[:1], rows[0]):
         index.search_furthest(query, threads=1)
-        index.search_furthest(rows[:4])
+        index.search_furthest(rows[:9])
         index.search_furthest(query, recall=0.8)
         index.search_furthest(query, epsilon=0.1)
-    assert tasks == []  # one thread, as many queries as threads, and approximate searches
+    assert tasks == []  # one thread, more than two queries a thread, and approximate searches
     used.clear()
     index.search_furthest(rows[0])
     assert used == [1, 4] and tasks
     index.search_furthest(rows[:2], threads=3)
-    assert used == [1, 4, 1, 3]
+    index.search_furthest(rows[:8])
+    assert used == [1, 4, 1, 3, 1, 4]
 
 
 def test_codes_that_are_given_up(

@@ -37,6 +37,9 @@ _READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
 # more than threads, as rows may take more or less time, as long as all their scratch memory is not
 # more than that of a task. They end where no block of rows is cut.
 _LEADING_SHARE, _PARTS_A_THREAD, _BLOCK = 64, 4, 1024
+# So few queries a thread are searched for in such parts, which are read from memory once; of more
+# each thread takes its own.
+_FEW_A_THREAD = 2
 # Memory for so many answers is kept from one single query to the next.
 _MOST_KEPT = 1024
 # Roughly what a query needs beside its k entries: candidates, its query vector, its float64 copy.
@@ -84,13 +87,18 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
-    if long and n < threads and rule is EXACT and snapshot.added is None and radii is None:
-        n_parts = min(threads * _PARTS_A_THREAD, n * work // max(_SMALL_WORK, 1),
+    if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
+            and snapshot.added is None and radii is None):
+        n_parts = min(threads * _PARTS_A_THREAD, work // _SMALL_WORK,
                       _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
-        split = None if n_parts < 2 else _split(snapshot, chosen, queries, k, nearest, threads,
-                                                n_parts, costs)
-        if split is not None:
-            return split
+        if n_parts > 1:
+            trial = by_codes and (n == 1 or trials.begin())
+            split = _split(snapshot, chosen, queries, k, nearest, threads, n_parts,
+                           partial(_core.Task, costs=costs, by_codes=trial))
+            if trial and n > 1:
+                trials.note(split is None)
+            if split is not None:
+                return split
     most = _QUERIES_OF_CELLS if rule.approximate else _QUERIES_A_TASK
     if not rule.approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
         most = _QUERIES_OF_FEW_ROWS
@@ -100,8 +108,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
 def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
            nearest: bool, threads: int, n_parts: int,
-           costs: tuple[float, float, float, float]) -> tuple[Hits, SearchStats] | None:
-    """Search the rows in parts, for fewer queries than there are threads.
+           make: Callable[..., _core.Task]) -> tuple[Hits, SearchStats] | None:
+    """Search the rows in parts, for few queries.
 
     The first rows are searched before the others, which thus have a good threshold from the start.
     None where codes rule out too little of them: then all rows are to be searched otherwise.
@@ -109,7 +117,7 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
     n, done = len(queries), list[_core.Task]()
 
     def search(first: int, end: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(snapshot, chosen, queries, 0, n, k, nearest, flag=flag, costs=costs)
+        task = make(snapshot, chosen, queries, 0, n, k, nearest, flag=flag)
         if first == 0:
             end = _in_blocks(task.n_in_line() // _LEADING_SHARE)
         task.search_only(first, end, done[0] if first else None)
