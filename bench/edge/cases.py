@@ -152,6 +152,9 @@ CASES: tuple[Case, ...] = (
           Way("callers", {}, {"recall": 0.95}, modes=("callers 2", "callers 4"))), (), SINGLE),
     Case("second-core", "one query, two threads", "gaussian-128", 2_000_000, "dot",
          (Way(), Way("two threads", {}, {"threads": 2})), ("faiss-flat",), SINGLE, queries=32),
+    *(Case(f"second-core-{few}", f"a batch of {few}, two threads", "gaussian-128", 2_000_000, "dot",
+           (Way(), Way("two threads", {}, {"threads": 2})), ("faiss-flat",), BATCH, queries=few)
+      for few in (2, 4, 8)),
 )
 
 

@@ -62,9 +62,10 @@ def run(chosen: list[Case], scale: float, seconds: float, timeout: float, out: P
                     log.write("edge", **full)
                 if reason:
                     _left_out(log, f"{who} on {case.name}", reason)
-    rate = log.about["machine"]["rates"].get("read_1")
-    if rate:
-        print(f"One thread reads {rate / 1e9:.0f} GB/s from memory.\n")
+    rates = [log.about["machine"]["rates"].get(f"read_{threads}") for threads in (1, 2)]
+    if all(rates):
+        print("One thread reads {:.0f} GB/s from memory, two {:.0f}.\n".format(
+            *(rate / 1e9 for rate in rates)))
     print(table(records))
     return out
 
