@@ -64,9 +64,10 @@ WORD void append_panel(const int bare, farann_candidates *list, uint32_t mask, c
     for (int v = 0; v < PANEL_I32; v++) {
         f32v score = f32_from_i32(i32_load(sums + v * I32_LANES));
         if (!bare) {
-            const f32v square = rows->squares ? f32_mul(f32_load(rows->squares + first + v * I32_LANES),
-                                                        f32_set1(bars->sign))
-                                              : f32_set1(0.0f);
+            f32v square = f32_set1(0.0f);
+            if (rows->squares)
+                square =
+                    f32_mul(f32_load(rows->squares + first + v * I32_LANES), f32_set1(bars->sign));
             score = f32_add(f32_mul(score, f32_set1(bars->step[0])), f32_set1(bars->origin[0]));
             score = f32_div(f32_add(score, square), inv_scale);
         }
