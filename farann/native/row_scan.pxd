@@ -21,6 +21,7 @@ cdef class RowScan:
     cdef bint make_room(self) noexcept nogil
     cdef void take_query(self, int64_t i) noexcept nogil
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
+    cdef int64_t leave_out(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef bint take_queries(self) noexcept nogil
     cdef bint begin_in_float32(self) noexcept nogil
     cdef void forget_scores(self, Query *query) noexcept nogil
@@ -48,8 +49,10 @@ cdef class PackedScan(RowScan):
     cdef float *bias
     cdef float *thresholds  # of a tile
 
-    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
-                        double squares) noexcept nogil
+    cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
+                          int64_t n) noexcept nogil
+    cdef void scan_tile(self, int64_t tile, bint one_sided, const Segment *segment, int64_t start,
+                        int64_t n, double squares) noexcept nogil
 
 
 cdef bint few_of(int64_t n, Codes codes) noexcept nogil

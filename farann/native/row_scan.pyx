@@ -9,6 +9,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
+from farann.native.one_sided cimport least_id
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
@@ -49,6 +50,24 @@ cdef class RowScan:
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Score rows start .. start + n of a segment for all queries."""
+
+    cdef int64_t leave_out(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Mark the queries whose answer no row of a block can change; gives how many there are."""
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef int64_t i, n_over = 0, first_id = -1
+        cdef Query *query
+        for i in range(self.batch.n_queries):
+            query = &self.batch.queries[i]
+            if self.key_scan.one_sided.shares_nothing(query):
+                if query.candidates.count:
+                    self.candidates.rerank_all(query)
+                if first_id < 0:
+                    first_id = least_id(&block, n)
+                query.left_out = self.key_scan.one_sided.is_over(query, first_id)
+            else:
+                query.left_out = False
+            n_over += query.left_out
+        return n_over
 
     cdef bint take_queries(self) noexcept nogil:
         """Have the vectors of all queries, where codes were to do without; False: no room."""
@@ -121,8 +140,7 @@ cdef class RowScan:
             return
         for i in range(self.batch.n_queries):
             # Rough scores by codes are further off; what is left of them gets keys.
-            self.candidates.rerank_best(&self.batch.queries[i])
-            self.candidates.rerank(&self.batch.queries[i], 0)
+            self.candidates.rerank_all(&self.batch.queries[i])
             self.forget_scores(&self.batch.queries[i])
         self.scan(rest, 0, rest.count)
 
@@ -172,7 +190,11 @@ cdef class RowMajorScan(RowScan):
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         cdef int64_t i, passed
+        cdef int64_t n_over = self.leave_out(segment, start, n)
+        self.batch.count_scanned(-n, n_over)
         for i in range(self.batch.n_queries):
+            if self.batch.queries[i].left_out:
+                continue
             if self.batch.queries[i].by_keys:
                 self.key_scan.n_keyed = 0
                 self.key_scan.take_keys(i)
@@ -192,13 +214,16 @@ cdef class RowMajorScan(RowScan):
         cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef int64_t before = query.candidates.count, j
         # Where codes have told how long rows are, squares need not be summed.
-        cdef bint bounded = self.square_bound >= 0.0 and (
+        cdef const float *centre = &self.batch.snapshot.padded_centre[0]
+        cdef bint bounded = self.square_bound >= 0.0 and not query.one_sided and (
             segment.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
         cdef double slack
+        if query.one_sided:
+            centre = <const float *>&self.batch.snapshot.no_centre[0]
         kernels.score_rows_f32(
-            rows.rows, rows.positions, n, self.batch.dim,
-            &self.batch.snapshot.padded_centre[0], self.query_vectors + i * padded(self.batch.dim),
+            rows.rows, rows.positions, n, self.batch.dim, centre,
+            self.query_vectors + i * padded(self.batch.dim),
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
             NULL if bounded else norms)
         if bounded:
@@ -209,7 +234,9 @@ cdef class RowMajorScan(RowScan):
         if slack < 0.0:
             self.candidates.score_exactly(query, segment, start, n)
             return
-        if self.batch.packing.normalized:
+        if query.one_sided:
+            query.slack = slack = self.key_scan.one_sided.slack_at(query, query.threshold)
+        elif self.batch.packing.normalized:
             # Row by row unit rows are not centred: what the centre takes off is a constant.
             for j in range(n):
                 self.scores[j] += <float>query.prepared.key_offset
@@ -241,28 +268,40 @@ cdef class PackedScan(RowScan):
             tile[j * width] = self.batch.rounded[j]
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        cdef RowBlock rows
-        cdef int64_t tile, i, n_keyed = 0
-        cdef double squares
+        cdef int64_t i, n_over = self.leave_out(segment, start, n)
+        cdef int64_t waiting[2]
+        cdef Query *query
+        self.key_scan.n_keyed = waiting[0] = waiting[1] = 0
         for i in range(self.batch.n_queries):
-            n_keyed += self.batch.queries[i].by_keys
-        self.key_scan.n_keyed = 0
-        if n_keyed < self.batch.n_queries:
-            rows = self.candidates.rows_at(segment, start, n)
-            squares = self.batch.kernels.pack_rows_f32(
-                rows.rows, rows.positions, n, self.batch.dim, &self.batch.snapshot.centre[0], self.batch.packing.normalized,
-                self.batch.packing.bias_sign, self.panels, self.bias)
-            for tile in range(self.n_tiles):
-                if self.batch.stopped():
-                    return
-                self.scan_tile(tile, segment, start, n, squares)
-        else:
-            for i in range(self.batch.n_queries):
+            query = &self.batch.queries[i]
+            if query.by_keys and not query.left_out:
                 self.key_scan.take_keys(i)
-        self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
+            elif not query.left_out:
+                waiting[query.one_sided] += 1
+        for i in range(2):
+            if waiting[i] and not self.batch.stopped():
+                self.scan_packed(i == 1, segment, start, n)
+        self.batch.count_scanned(-n, n_over + self.key_scan.scan_keys(segment, start, n))
 
-    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
-                        double squares) noexcept nogil:
+    cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
+                          int64_t n) noexcept nogil:
+        """Pack the rows of a block, centred or not, for the queries that wait for that."""
+        cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
+        cdef const double *centre = &self.batch.snapshot.centre[0]
+        cdef double squares
+        cdef int64_t tile
+        if one_sided:
+            centre = &self.batch.snapshot.no_centre[0]
+        squares = self.batch.kernels.pack_rows_f32(
+            rows.rows, rows.positions, n, self.batch.dim, centre, self.batch.packing.normalized,
+            self.batch.packing.bias_sign, self.panels, self.bias)
+        for tile in range(self.n_tiles):
+            if self.batch.stopped():
+                return
+            self.scan_tile(tile, one_sided, segment, start, n, squares)
+
+    cdef void scan_tile(self, int64_t tile, bint one_sided, const Segment *segment, int64_t start,
+                        int64_t n, double squares) noexcept nogil:
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef int64_t width = kernels.tile_queries, first = tile * width, i, passed
         cdef int64_t count = min(width, self.batch.n_queries - first)
@@ -276,14 +315,17 @@ cdef class PackedScan(RowScan):
             query = &self.batch.queries[first + i]
             self.candidates.members[i] = first + i
             self.candidates.tile[i] = query.candidates
+            if query.by_keys or query.left_out or query.one_sided != one_sided:
+                continue
             slack = farann_query_slack(&query.prepared, squares)
-            if query.by_keys or (slack < 0.0 and self.key_scan.keys_decide(query)
-                                 and self.key_scan.allocate_keys()):
-                self.key_scan.take_keys(first + i)
-                continue
             if slack < 0.0:
-                self.candidates.score_exactly(query, segment, start, n)
+                if self.key_scan.keys_decide(query) and self.key_scan.allocate_keys():
+                    self.key_scan.take_keys(first + i)
+                else:
+                    self.candidates.score_exactly(query, segment, start, n)
                 continue
+            if one_sided:
+                query.slack = slack = self.key_scan.one_sided.slack_at(query, query.threshold)
             any_packed = True
             self.thresholds[i] = self.candidates.threshold_for(query, slack)
         if not any_packed:
