@@ -72,7 +72,7 @@ cdef class RowScan:
 
     cdef void forget_scores(self, Query *query) noexcept nogil:
         """Forget what scores by codes were, and how far they were off."""
-        query.best.count, query.slack, query.by_keys = 0, 0.0, False
+        query.best.count, query.slack, query.by_keys, query.select_at = 0, 0.0, False, 0
 
     cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil:
         """Score the rows at all positions from `start` on in float32, in the order of slots."""
@@ -129,9 +129,12 @@ cdef class RowScan:
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:
         """Score rows block by block, and keep what may belong to an answer.
 
-        The first blocks are small, so that there is a threshold soon.
+        All scores of the first block are there before a threshold is chosen by them. Where there
+        is none to choose, the first blocks are small.
         """
-        cdef int64_t n, ramp = FIRST_BLOCK, stale = 0
+        cdef int64_t n, ramp = self.batch.block_rows, stale = 0
+        if not self.candidates.for_best:
+            ramp = FIRST_BLOCK
         while start < end and not self.batch.stopped():
             if start >= stale:
                 stale = self.candidates.raise_thresholds(start)
@@ -142,6 +145,26 @@ cdef class RowScan:
             ramp = min(2 * ramp, self.batch.block_rows)
             start += n
         self.n_seen += start
+
+
+    cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n, int64_t first,
+                        int64_t count) noexcept nogil:
+        """Give keys of a block to those of some queries that get them.
+
+        Of the first rows in small steps: k of them may leave out all others.
+        """
+        cdef int64_t end = start + n, step = n if start > 0 else FIRST_BLOCK, i
+        while start < end and not self.batch.stopped():
+            n = min(step, end - start)
+            self.key_scan.n_keyed = 0
+            for i in range(first, first + count):
+                if self.batch.queries[i].by_keys:
+                    self.key_scan.take_keys(i)
+            if self.key_scan.n_keyed == 0:
+                return
+            self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
+            start += n
+            step *= 2
 
 
 @cython.no_gc
@@ -172,16 +195,17 @@ cdef class RowMajorScan(RowScan):
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         cdef int64_t i, passed
+        cdef bint rough
+        cdef Query *query
         for i in range(self.batch.n_queries):
-            if self.batch.queries[i].by_keys:
-                self.key_scan.n_keyed = 0
-                self.key_scan.take_keys(i)
-                self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
-            else:
-                passed = self.batch.passed
+            query = &self.batch.queries[i]
+            passed, rough = self.batch.passed, not query.by_keys
+            if rough:
                 self.scan_row_major(i, segment, start, n)
-                self.key_scan.judge_rough(&self.batch.queries[i], self.batch.passed - passed,
-                                          self.n_seen + start, n)
+            if query.by_keys:
+                self.scan_keys(segment, start, n, i, 1)
+            elif rough:
+                self.key_scan.judge_rough(query, self.batch.passed - passed, self.n_seen + start, n)
 
     cdef void scan_row_major(self, int64_t i, const Segment *segment, int64_t start,
                              int64_t n) noexcept nogil:
@@ -191,6 +215,7 @@ cdef class RowMajorScan(RowScan):
         cdef farann_block block = self.candidates.block_of(segment, start)
         cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef int64_t before = query.candidates.count, j
+        cdef float threshold
         # Where codes have told how long rows are, squares need not be summed.
         cdef bint bounded = self.square_bound >= 0.0 and (
             segment.first < self.batch.snapshot.segments[0].count)
@@ -215,8 +240,11 @@ cdef class RowMajorScan(RowScan):
                 self.scores[j] += <float>query.prepared.key_offset
         self.batch.float_products += n * self.batch.dim
         self.batch.blocks += 1
-        kernels.select_f32(self.scores, n, self.candidates.threshold_for(query, slack),
-                           &query.candidates)
+        threshold = self.candidates.threshold_for(query, slack)
+        if threshold == -INFINITY and self.candidates.for_best:
+            self.key_scan.admit_first(query, self.scores, n, &block)
+            return
+        kernels.select_f32(self.scores, n, threshold, &query.candidates)
         self.candidates.admit(query, before, &block)
 
 
@@ -230,9 +258,10 @@ cdef class PackedScan(RowScan):
         self.rows_a_key = PACKED_A_KEY
         self.n_tiles = (batch.n_queries + width - 1) // width
         self.panels = <float *>batch.scratch.allocate(
-            batch.block_rows * (batch.dim + 1) + width, sizeof(float))
+            batch.block_rows * (batch.dim + 1 + width) + width, sizeof(float), False)
         self.bias = self.panels + batch.block_rows * batch.dim
-        self.thresholds = self.bias + batch.block_rows
+        self.scores = self.bias + batch.block_rows
+        self.thresholds = self.scores + width * batch.block_rows
 
     cdef void take_query(self, int64_t i) noexcept nogil:
         cdef int64_t dim = self.batch.dim, width = self.batch.kernels.tile_queries, j
@@ -246,7 +275,6 @@ cdef class PackedScan(RowScan):
         cdef double squares
         for i in range(self.batch.n_queries):
             n_keyed += self.batch.queries[i].by_keys
-        self.key_scan.n_keyed = 0
         if n_keyed < self.batch.n_queries:
             rows = self.candidates.rows_at(segment, start, n)
             squares = self.batch.kernels.pack_rows_f32(
@@ -256,10 +284,7 @@ cdef class PackedScan(RowScan):
                 if self.batch.stopped():
                     return
                 self.scan_tile(tile, segment, start, n, squares)
-        else:
-            for i in range(self.batch.n_queries):
-                self.key_scan.take_keys(i)
-        self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
+        self.scan_keys(segment, start, n, 0, self.batch.n_queries)
 
     cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
                         double squares) noexcept nogil:
@@ -268,7 +293,7 @@ cdef class PackedScan(RowScan):
         cdef int64_t count = min(width, self.batch.n_queries - first)
         cdef farann_block block = self.candidates.block_of(segment, start)
         cdef double slack
-        cdef bint any_packed = False
+        cdef bint any_packed = False, first_scores = False
         cdef Query *query
         for i in range(width):
             self.thresholds[i] = INFINITY
@@ -277,26 +302,49 @@ cdef class PackedScan(RowScan):
             self.candidates.members[i] = first + i
             self.candidates.tile[i] = query.candidates
             slack = farann_query_slack(&query.prepared, squares)
-            if query.by_keys or (slack < 0.0 and self.key_scan.keys_decide(query)
-                                 and self.key_scan.allocate_keys()):
-                self.key_scan.take_keys(first + i)
+            query.by_keys = query.by_keys or (
+                slack < 0.0 and self.key_scan.keys_decide(query) and self.key_scan.allocate_keys())
+            if query.by_keys:
                 continue
             if slack < 0.0:
                 self.candidates.score_exactly(query, segment, start, n)
                 continue
             any_packed = True
             self.thresholds[i] = self.candidates.threshold_for(query, slack)
+            first_scores |= self.thresholds[i] == -INFINITY and self.candidates.for_best
         if not any_packed:
+            return
+        self.batch.float_products += n * width * self.batch.dim
+        self.batch.blocks += count
+        if first_scores:
+            self.score_tile(first, count, n, &block)
             return
         kernels.scan_panels_f32(self.panels, n, self.batch.dim, self.bias,
                                 self.query_vectors + first * self.batch.dim, self.thresholds,
                                 self.candidates.tile)
-        self.batch.float_products += n * width * self.batch.dim
-        self.batch.blocks += count
         for i in range(count):
             query = &self.batch.queries[first + i]
             passed = self.candidates.tile[i].count - query.candidates.count
             if passed > 0 and self.key_scan.judge_rough(query, passed, self.n_seen + start, n):
                 self.candidates.tile[i].count = query.candidates.count
-                self.key_scan.take_keys(first + i)
         self.candidates.admit_tile(count, &block)
+
+    cdef void score_tile(self, int64_t first, int64_t count, int64_t n,
+                         const farann_block *block) noexcept nogil:
+        """Keep all scores of a block, and choose the best, where there is no threshold yet."""
+        cdef int64_t i, before
+        cdef const float *scores
+        cdef Query *query
+        self.batch.kernels.score_panels_f32(
+            self.panels, n, self.batch.dim, self.bias, self.query_vectors + first * self.batch.dim,
+            self.scores, self.batch.block_rows)
+        for i in range(count):
+            query, scores = &self.batch.queries[first + i], self.scores + i * self.batch.block_rows
+            before = query.candidates.count
+            if self.thresholds[i] == INFINITY:  # it has keys
+                continue
+            if self.thresholds[i] > -INFINITY:
+                self.batch.kernels.select_f32(scores, n, self.thresholds[i], &query.candidates)
+                self.candidates.admit(query, before, block)
+                continue
+            self.key_scan.admit_first(query, scores, n, block)
