@@ -25,6 +25,7 @@ cdef class Candidates:
                        bint exact)
     cdef void admit_tile(self, int64_t count, const farann_block *block) noexcept nogil
     cdef float threshold_for(self, Query *query, double slack) noexcept nogil
+    cdef bint begins(self) noexcept nogil
     cdef double admission_threshold(self, const Query *query) noexcept nogil
     cdef void admit_best(self, Query *query, const float *scores, int64_t n,
                          const farann_block *block) noexcept nogil

@@ -14,8 +14,7 @@ cdef enum:
     # Of so many rows and more, many can't be told from the k-th by codes: getting keys of them
     # before the end is a waste.
     LARGE_K = 65
-    # Up to so many scores are kept sorted; the best of more are selected each time that half as many
-    # rows again have passed.
+    # Up to so many scores are kept sorted; the best of more are selected when others have passed.
     FEW_SORTED = 24
     # Rows that are reranked before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096
@@ -85,6 +84,14 @@ cdef class Candidates:
         """What a rough score must be greater than, in a block where it is off by `slack`."""
         query.slack = max(query.slack, slack)
         return nextafterf(<float>(self.admission_threshold(query) - query.slack), -INFINITY)
+
+    cdef bint begins(self) noexcept nogil:
+        """Whether no query has a threshold, and one that is chosen by scores will do."""
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            if self.batch.queries[i].threshold > -INFINITY:
+                return False
+        return self.for_best
 
     cdef double admission_threshold(self, const Query *query) noexcept nogil:
         """The reduced key that a row must reach to be worth finding."""
@@ -157,7 +164,9 @@ cdef class Candidates:
         """Select the k best, which raises the threshold, if enough have passed since."""
         if query.candidates.count >= max(query.select_at, self.batch.k):
             self.keep_best(query)
-            query.select_at = query.candidates.count + (self.batch.k + 1) // 2
+            query.select_at = query.candidates.count + 1
+            if self.batch.n_queries >= FEW_QUERIES:  # what passes for one may be read anywhere
+                query.select_at += self.batch.k // 8
 
     cdef RowBlock rows_at(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Rows start .. start + n of a segment, good until others are asked for."""

@@ -129,12 +129,12 @@ cdef class RowScan:
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:
         """Score rows block by block, and keep what may belong to an answer.
 
-        All scores of the first block are there before a threshold is chosen by them. Where there
-        is none to choose, the first blocks are small.
+        Where there is no threshold it is chosen by all scores of the first block. Otherwise the
+        first blocks are small.
         """
-        cdef int64_t n, ramp = self.batch.block_rows, stale = 0
-        if not self.candidates.for_best:
-            ramp = FIRST_BLOCK
+        cdef int64_t n, ramp = FIRST_BLOCK, stale = 0
+        if self.candidates.begins():
+            ramp = self.batch.block_rows
         while start < end and not self.batch.stopped():
             if start >= stale:
                 stale = self.candidates.raise_thresholds(start)

@@ -31,7 +31,7 @@ KERNEL(float) NAME(kth_largest_f32)(const float *scores, int64_t n, int64_t k) {
     float lanes[F32_LANES], largest = -INFINITY, least = INFINITY;
     for (int j = 0; j < F32_LANES; j++) lanes[j] = whole + j < n ? scores[whole + j] : -INFINITY;
     const f32v last = f32_load(lanes);
-    f32v most = last, fewest = f32_set1(INFINITY);
+    f32v most = f32_max(last, f32_set1(-INFINITY)), fewest = f32_set1(INFINITY);
     for (int64_t i = 0; i < whole; i += F32_LANES) {
         most = f32_max(f32_load(scores + i), most);
         fewest = f32_min(f32_load(scores + i), fewest);
