@@ -36,7 +36,8 @@ KERNEL(float) NAME(kth_largest_f32)(const float *scores, int64_t n, int64_t k) {
         most = f32_max(f32_load(scores + i), most);
         fewest = f32_min(f32_load(scores + i), fewest);
     }
-    for (int j = 0; j < F32_LANES; j++) least = lanes[j] < least && whole + j < n ? lanes[j] : least;
+    for (int j = 0; j < F32_LANES; j++)
+        least = lanes[j] < least && whole + j < n ? lanes[j] : least;
     f32_store(lanes, most);
     for (int j = 0; j < F32_LANES; j++) largest = lanes[j] > largest ? lanes[j] : largest;
     f32_store(lanes, fewest);
