@@ -99,6 +99,13 @@ double farann_query_slack_row_major(const farann_query *query, int normalized, d
     return 2.0 * farann_query_slack(query, 1.0);
 }
 
+double farann_query_slack_one_sided(const farann_query *query, int64_t dim, int normalized,
+                                    double threshold) {
+    /* With the 2^-120 that lanes of row-major sums start with, over |x| >= 3 10^-13. */
+    double lost = query->lost_squares * (2.0 + query->vector_norm) + (normalized ? 0x1p-73 : 0.0);
+    return ((double)dim + 16.0) * U32 * 1.03 * fabs(threshold) + lost;
+}
+
 double farann_key_within(farann_metric metric, double sign, double threshold, double epsilon,
                          const farann_query *query) {
     if (threshold == -INFINITY) return threshold;
@@ -149,6 +156,29 @@ int64_t farann_largest_integer(const float *numbers, int64_t n) {
         if (others) return -1;
     }
     return (int64_t)largest;
+}
+
+/* Sixteen bits with this one are below 0, but for -0. */
+enum { SIGN_16 = 0x8000 };
+
+/* So many numbers are looked at before somebody asks whether one was below 0. */
+enum { LOOKS = 4096 };
+
+static int any_below(const void *numbers, farann_row_type type, int64_t first, int64_t end) {
+    int any = 0;
+    if (type == FARANN_FLOAT32)
+        for (int64_t i = first; i < end; i++) any |= ((const float *)numbers)[i] < 0.0f;
+    else if (type == FARANN_INT8)
+        for (int64_t i = first; i < end; i++) any |= ((const int8_t *)numbers)[i] < 0;
+    else if (type != FARANN_UINT8)
+        for (int64_t i = first; i < end; i++) any |= ((const uint16_t *)numbers)[i] > SIGN_16;
+    return any;
+}
+
+int farann_has_negative(const void *numbers, farann_row_type type, int64_t n) {
+    for (int64_t i = 0; i < n; i += LOOKS)
+        if (any_below(numbers, type, i, n - i < LOOKS ? n : i + LOOKS)) return 1;
+    return 0;
 }
 
 void farann_keys_of_integers(farann_metric metric, const float *products, const float *squares,

@@ -60,6 +60,14 @@ double farann_query_slack_row_major(const farann_query *query, int normalized, d
                                     double largest);
 
 /*
+ * What rough scores near a threshold may be off by, where rows are not centred and no term of a
+ * reduced key is above 0: a share of the score, so that of rows that score less it is more, and
+ * still none of these reaches the threshold.
+ */
+double farann_query_slack_one_sided(const farann_query *query, int64_t dim, int normalized,
+                                    double threshold);
+
+/*
  * The reduced key above which a row is more than `epsilon` further than one with the reduced key
  * `threshold`, or for s = -1 nearer: by that share of its distance (l2), or in dot product or
  * cosine.
@@ -79,6 +87,9 @@ int farann_is_beyond(farann_metric metric, double score, double radius);
 
 /* The largest size of n numbers, if all are whole and none is above 4,096, or -1. */
 int64_t farann_largest_integer(const float *numbers, int64_t n);
+
+/* Whether any of n numbers of a type is below 0. */
+int farann_has_negative(const void *numbers, farann_row_type type, int64_t n);
 
 /*
  * Exact keys of n rows, from <query, row> and |row|^2, whole numbers; under l2 from |row|^2 -

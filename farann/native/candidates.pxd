@@ -49,6 +49,7 @@ cdef class Candidates:
     cdef double keep_best(self, Query *query) noexcept nogil
     cdef int64_t raise_thresholds(self, int64_t start) noexcept nogil
     cdef void rerank_best(self, Query *query) noexcept nogil
+    cdef void rerank_all(self, Query *query) noexcept nogil
     cdef void rerank(self, Query *query, int64_t first) noexcept nogil
     cdef void finish(self) noexcept nogil
     cdef double score_of(self, const Query *query, int64_t i) noexcept nogil

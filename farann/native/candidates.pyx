@@ -306,6 +306,11 @@ cdef class Candidates:
         self.rerank(query, first)
         farann_candidates_split(&query.candidates, query.threshold - query.slack, INFINITY)
 
+    cdef void rerank_all(self, Query *query) noexcept nogil:
+        """Get the keys of all candidates that may still belong to the answer."""
+        self.rerank_best(query)
+        self.rerank(query, 0)
+
     cdef void rerank(self, Query *query, int64_t first) noexcept nogil:
         """Offer the exact keys of the candidates from `first` on, and forget these."""
         cdef farann_filter admitted
@@ -357,8 +362,7 @@ cdef class Candidates:
                 return
             query = &self.batch.queries[i]
             if self.scored:
-                self.rerank_best(query)
-                self.rerank(query, 0)
+                self.rerank_all(query)
             if self.batch.beyond or not self.scored:
                 farann_entries_sort(query.found.entries, query.found.count, self.batch.given_up)
                 continue

@@ -291,11 +291,13 @@ cdef extern from "metric.h" nogil:
                               double, double *)
     double farann_query_slack(const farann_query *, double)
     double farann_query_slack_row_major(const farann_query *, int, double, double)
+    double farann_query_slack_one_sided(const farann_query *, int64_t, int, double)
     double farann_key_within(farann_metric, double, double, double, const farann_query *)
     double farann_score(farann_metric, double, double)
     double farann_key_at(farann_metric, double, double)
     bint farann_is_beyond(farann_metric, double, double)
     int64_t farann_largest_integer(const float *, int64_t)
+    bint farann_has_negative(const void *, farann_row_type, int64_t)
     void farann_keys_of_integers(farann_metric, const float *, const float *, int64_t, double,
                                  double *)
     int64_t farann_first_bad_row(const float *, int64_t, int64_t, int)

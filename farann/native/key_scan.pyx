@@ -8,6 +8,7 @@ from farann.native.boxes cimport count_boxed, join_boxes
 from farann.native.candidates cimport Candidates
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
+from farann.native.one_sided cimport OneSided
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
@@ -50,6 +51,7 @@ cdef class KeyScan:
         cdef KeyScan self = KeyScan.__new__(KeyScan)
         self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
         self.integer_keys = IntegerKeys.of(batch, candidates)
+        self.one_sided = OneSided.of(batch)
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
         return self
 
@@ -72,8 +74,7 @@ cdef class KeyScan:
             return False
         if not self.allocate_keys():
             return False
-        self.candidates.rerank_best(query)
-        self.candidates.rerank(query, 0)
+        self.candidates.rerank_all(query)
         query.by_keys = True
         return True
 
@@ -97,13 +98,30 @@ cdef class KeyScan:
         self.candidates.admit(query, before, block)
 
     cdef void settle_keys(self) noexcept nogil:
-        """After a whole block: rough scores will do again for queries that few rows came near."""
+        """After a whole block: rough scores will do again for queries that few rows came near, or
+        that float32 tells more of where rows are not centred."""
+        cdef int64_t i
+        cdef bint begun = False
+        cdef Query *query
+        for i in range(self.batch.n_queries):
+            query = &self.batch.queries[i]
+            if query.by_keys and self.one_sided.begins(query, False):
+                begun, query.by_keys = True, False
+            query.by_keys = query.by_keys and not query.keys_end
+            query.keys_end = False
+        if begun:
+            self.begin_one_sided()
+
+    cdef void begin_one_sided(self) noexcept nogil:
+        """Have scores of one sign for the other queries, too, so that rows are packed in one way."""
         cdef int64_t i
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            query.by_keys = query.by_keys and not query.keys_end
-            query.keys_end = False
+            if (not (query.by_keys or query.one_sided) and self.keys_decide(query)
+                    and self.one_sided.of_one_sign(query)):
+                self.candidates.rerank_all(query)
+                self.one_sided.begins(query, True)
 
     cdef void take_keys(self, int64_t i) noexcept nogil:
         """Put a query among those that get the keys of the block."""

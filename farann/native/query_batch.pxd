@@ -27,6 +27,8 @@ cdef struct Query:
     bint coded
     bint by_keys      # rough scores rule out too little, see `KeyScan`
     bint keys_end     # whether they do no longer, from the next block on
+    bint one_sided    # rows are not centred, see `OneSided`
+    bint left_out     # no row of the block can answer it
     int64_t box_pause, next_box_pause  # blocks before the next look at a box
     double along, across  # what it is along the mean query direction, and how long the rest is
     double slack      # largest of the blocks so far

@@ -22,6 +22,7 @@ cdef class RowScan:
     cdef bint make_room(self) noexcept nogil
     cdef void take_query(self, int64_t i) noexcept nogil
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
+    cdef int64_t leave_out(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef bint take_queries(self) noexcept nogil
     cdef bint begin_in_float32(self) noexcept nogil
     cdef void forget_scores(self, Query *query) noexcept nogil
@@ -52,8 +53,10 @@ cdef class PackedScan(RowScan):
     cdef float *scores  # of a block, for a tile
     cdef float *thresholds  # of a tile
 
-    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
-                        double squares) noexcept nogil
+    cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
+                          int64_t n) noexcept nogil
+    cdef void scan_tile(self, int64_t tile, bint one_sided, const Segment *segment, int64_t start,
+                        int64_t n, double squares) noexcept nogil
     cdef void score_tile(self, int64_t first, int64_t count, int64_t n,
                          const farann_block *block) noexcept nogil
 

@@ -9,6 +9,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
+from farann.native.one_sided cimport least_id
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
@@ -20,6 +21,8 @@ cdef enum:
     PACKED_A_KEY = 16
     # Rows are scored again only where they are at most one of so many.
     SHARE_AGAIN = 4
+    # As many times k rows are scored before a threshold is chosen, up to a whole block.
+    FIRST_OF_K = 16
 
 
 cdef bint few_of(int64_t n, Codes codes) noexcept nogil:
@@ -49,6 +52,24 @@ cdef class RowScan:
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Score rows start .. start + n of a segment for all queries."""
+
+    cdef int64_t leave_out(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Mark the queries whose answer no row of a block can change; gives how many there are."""
+        cdef farann_block block = self.candidates.block_of(segment, start)
+        cdef int64_t i, n_over = 0, first_id = -1
+        cdef Query *query
+        for i in range(self.batch.n_queries):
+            query = &self.batch.queries[i]
+            if self.key_scan.one_sided.shares_nothing(query):
+                if query.candidates.count:
+                    self.candidates.rerank_all(query)
+                if first_id < 0:
+                    first_id = least_id(&block, n)
+                query.left_out = self.key_scan.one_sided.is_over(query, first_id)
+            else:
+                query.left_out = False
+            n_over += query.left_out
+        return n_over
 
     cdef bint take_queries(self) noexcept nogil:
         """Have the vectors of all queries, where codes were to do without; False: no room."""
@@ -121,20 +142,20 @@ cdef class RowScan:
             return
         for i in range(self.batch.n_queries):
             # Rough scores by codes are further off; what is left of them gets keys.
-            self.candidates.rerank_best(&self.batch.queries[i])
-            self.candidates.rerank(&self.batch.queries[i], 0)
+            self.candidates.rerank_all(&self.batch.queries[i])
             self.forget_scores(&self.batch.queries[i])
         self.scan(rest, 0, rest.count)
 
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:
         """Score rows block by block, and keep what may belong to an answer.
 
-        Where there is no threshold it is chosen by all scores of the first block. Otherwise the
-        first blocks are small.
+        Where there is no threshold it is chosen by all scores of the first block, which is larger
+        for more of the best. Otherwise the first blocks are small.
         """
         cdef int64_t n, ramp = FIRST_BLOCK, stale = 0
         if self.candidates.begins():
-            ramp = self.batch.block_rows
+            ramp *= min(self.batch.block_rows // FIRST_BLOCK,
+                        1 + FIRST_OF_K * self.batch.k // FIRST_BLOCK)
         while start < end and not self.batch.stopped():
             if start >= stale:
                 stale = self.candidates.raise_thresholds(start)
@@ -158,7 +179,7 @@ cdef class RowScan:
             n = min(step, end - start)
             self.key_scan.n_keyed = 0
             for i in range(first, first + count):
-                if self.batch.queries[i].by_keys:
+                if self.batch.queries[i].by_keys and not self.batch.queries[i].left_out:
                     self.key_scan.take_keys(i)
             if self.key_scan.n_keyed == 0:
                 return
@@ -197,8 +218,11 @@ cdef class RowMajorScan(RowScan):
         cdef int64_t i, passed
         cdef bint rough
         cdef Query *query
+        self.batch.count_scanned(-n, self.leave_out(segment, start, n))
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
+            if query.left_out:
+                continue
             passed, rough = self.batch.passed, not query.by_keys
             if rough:
                 self.scan_row_major(i, segment, start, n)
@@ -217,13 +241,16 @@ cdef class RowMajorScan(RowScan):
         cdef int64_t before = query.candidates.count, j
         cdef float threshold
         # Where codes have told how long rows are, squares need not be summed.
-        cdef bint bounded = self.square_bound >= 0.0 and (
+        cdef const float *centre = &self.batch.snapshot.padded_centre[0]
+        cdef bint bounded = self.square_bound >= 0.0 and not query.one_sided and (
             segment.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
         cdef double slack
+        if query.one_sided:
+            centre = <const float *>&self.batch.snapshot.no_centre[0]
         kernels.score_rows_f32(
-            rows.rows, rows.positions, n, self.batch.dim,
-            &self.batch.snapshot.padded_centre[0], self.query_vectors + i * padded(self.batch.dim),
+            rows.rows, rows.positions, n, self.batch.dim, centre,
+            self.query_vectors + i * padded(self.batch.dim),
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
             NULL if bounded else norms)
         if bounded:
@@ -234,7 +261,9 @@ cdef class RowMajorScan(RowScan):
         if slack < 0.0:
             self.candidates.score_exactly(query, segment, start, n)
             return
-        if self.batch.packing.normalized:
+        if query.one_sided:
+            query.slack = slack = self.key_scan.one_sided.slack_at(query, query.threshold)
+        elif self.batch.packing.normalized:
             # Row by row unit rows are not centred: what the centre takes off is a constant.
             for j in range(n):
                 self.scores[j] += <float>query.prepared.key_offset
@@ -270,24 +299,39 @@ cdef class PackedScan(RowScan):
             tile[j * width] = self.batch.rounded[j]
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        cdef RowBlock rows
-        cdef int64_t tile, i, n_keyed = 0
-        cdef double squares
+        cdef int64_t i, n_over = self.leave_out(segment, start, n)
+        cdef int64_t waiting[2]
+        cdef Query *query
+        waiting[0] = waiting[1] = 0
         for i in range(self.batch.n_queries):
-            n_keyed += self.batch.queries[i].by_keys
-        if n_keyed < self.batch.n_queries:
-            rows = self.candidates.rows_at(segment, start, n)
-            squares = self.batch.kernels.pack_rows_f32(
-                rows.rows, rows.positions, n, self.batch.dim, &self.batch.snapshot.centre[0], self.batch.packing.normalized,
-                self.batch.packing.bias_sign, self.panels, self.bias)
-            for tile in range(self.n_tiles):
-                if self.batch.stopped():
-                    return
-                self.scan_tile(tile, segment, start, n, squares)
+            query = &self.batch.queries[i]
+            if not query.by_keys and not query.left_out:
+                waiting[query.one_sided] += 1
+        for i in range(2):
+            if waiting[i] and not self.batch.stopped():
+                self.scan_packed(i == 1, segment, start, n)
+        self.batch.count_scanned(-n, n_over)
         self.scan_keys(segment, start, n, 0, self.batch.n_queries)
 
-    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
-                        double squares) noexcept nogil:
+    cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
+                          int64_t n) noexcept nogil:
+        """Pack the rows of a block, centred or not, for the queries that wait for that."""
+        cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
+        cdef const double *centre = &self.batch.snapshot.centre[0]
+        cdef double squares
+        cdef int64_t tile
+        if one_sided:
+            centre = &self.batch.snapshot.no_centre[0]
+        squares = self.batch.kernels.pack_rows_f32(
+            rows.rows, rows.positions, n, self.batch.dim, centre, self.batch.packing.normalized,
+            self.batch.packing.bias_sign, self.panels, self.bias)
+        for tile in range(self.n_tiles):
+            if self.batch.stopped():
+                return
+            self.scan_tile(tile, one_sided, segment, start, n, squares)
+
+    cdef void scan_tile(self, int64_t tile, bint one_sided, const Segment *segment, int64_t start,
+                        int64_t n, double squares) noexcept nogil:
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef int64_t width = kernels.tile_queries, first = tile * width, i, passed
         cdef int64_t count = min(width, self.batch.n_queries - first)
@@ -301,14 +345,18 @@ cdef class PackedScan(RowScan):
             query = &self.batch.queries[first + i]
             self.candidates.members[i] = first + i
             self.candidates.tile[i] = query.candidates
+            if query.by_keys or query.left_out or query.one_sided != one_sided:
+                continue
             slack = farann_query_slack(&query.prepared, squares)
-            query.by_keys = query.by_keys or (
-                slack < 0.0 and self.key_scan.keys_decide(query) and self.key_scan.allocate_keys())
-            if query.by_keys:
-                continue
             if slack < 0.0:
-                self.candidates.score_exactly(query, segment, start, n)
+                if self.key_scan.keys_decide(query) and self.key_scan.allocate_keys():
+                    self.candidates.rerank_all(query)
+                    query.by_keys, self.candidates.tile[i].count = True, 0
+                else:
+                    self.candidates.score_exactly(query, segment, start, n)
                 continue
+            if one_sided:
+                query.slack = slack = self.key_scan.one_sided.slack_at(query, query.threshold)
             any_packed = True
             self.thresholds[i] = self.candidates.threshold_for(query, slack)
             first_scores |= self.thresholds[i] == -INFINITY and self.candidates.for_best

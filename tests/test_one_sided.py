@@ -1,0 +1,152 @@
+"""Rows and queries without negative numbers, whose scores near 0 float32 tells apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import core_top
+from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
+
+import farann
+
+Float32 = NDArray[np.float32]
+N, QUERIES, DIM = 1500, 8, 24
+
+
+def _histograms(rng: np.random.Generator) -> NDArray[np.float64]:
+    """What rows share with a query is nothing, or next to nothing, or much."""
+    both = np.exp(4 * rng.standard_normal((N + QUERIES, DIM)))
+    both *= rng.random(both.shape) < 0.3
+    both[~both.any(axis=1), 0] = 1
+    return both
+
+
+def _underflowing(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Products that float32 takes for 0, and float64 doesn't."""
+    return _histograms(rng) * 1e-25
+
+
+def _denormal(rng: np.random.Generator) -> NDArray[np.float64]:
+    both = _histograms(rng)
+    return np.where(both > 0, both * 1e-40 + 1e-44, both)
+
+
+def _of_all_sizes(rng: np.random.Generator) -> NDArray[np.float64]:
+    both = _histograms(rng)
+    return both * 10.0 ** rng.uniform(-30, 3, (1, DIM)) * 10.0 ** rng.uniform(0, 9, (len(both), 1))
+
+
+def _huge(rng: np.random.Generator) -> NDArray[np.float64]:
+    return np.minimum(_histograms(rng) * 1e15, 1e18)
+
+
+def _tied(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Small whole numbers, and a last column that makes none of them exact in float32."""
+    both = np.round(rng.exponential(0.4, (N + QUERIES, DIM)))
+    both[:, -1] = 0.1
+    both[N:, -1] = 0
+    both[N:, 0] += 0.1
+    return both
+
+
+def _minus_zeros(rng: np.random.Generator) -> NDArray[np.float64]:
+    both = _histograms(rng)
+    return np.where(both == 0, -0.0, both)
+
+
+def _one_below(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A single number is negative, and makes its row an answer to every query with that word."""
+    both = _histograms(rng)
+    both[N - 1, 3] = -1e-30
+    return both
+
+
+KINDS: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
+    "histograms": _histograms, "underflowing": _underflowing, "denormal": _denormal,
+    "of all sizes": _of_all_sizes, "huge": _huge, "tied": _tied, "minus zeros": _minus_zeros,
+    "one below": _one_below,
+}
+
+
+@pytest.mark.parametrize("k", [10, 150])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_answers_at_all_levels(metric: str, kind: str, k: int, rng: np.random.Generator) -> None:
+    """The furthest rows, and the nearest to negated queries, for batches and single queries."""
+    both = KINDS[kind](rng).astype(np.float32)
+    rows, queries = both[:N], both[N:]
+    for nearest, oracle in ((False, reference.furthest), (True, reference.nearest)):
+        asked = -queries if nearest else queries
+        expected = oracle(asked, rows, k, metric)
+        for isa in inside.levels():
+            for n in (1, QUERIES):
+                scores, ids, _ = core_top(rows, asked[:n], k, metric, isa, nearest=nearest)
+                assert_array_equal(ids, expected.ids[:n])
+                assert_array_equal(scores.view(np.int32), expected.scores[:n].view(np.int32))
+
+
+@pytest.mark.parametrize("rows_as", [np.float32, np.float16])
+@pytest.mark.parametrize("codes", ["int8", "float32"])
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_answers_as_rows_come_and_go(
+    metric: str, codes: str, rows_as: type[np.generic], rng: np.random.Generator
+) -> None:
+    """Ids in any order, removed rows, filters, and a negative number that is added and removed."""
+    both = KINDS["tied"](rng).astype(rows_as)
+    queries = both[N:].astype(np.float32)
+    ids = rng.permutation(2 * N)[: N + 1].astype(np.int64)
+    rows = np.concatenate([both[:N], -both[:1]])
+    slow = rows.astype(np.float32)
+    index = farann.Index(metric=metric, codes=codes, threads=1)
+    index.add(rows[:1200], ids=ids[:1200])
+    index.build()
+    index.add(rows[1200:N], ids=ids[1200:N])
+
+    def check(allowed: NDArray[np.int64], exclude: NDArray[np.int64] | None = None) -> None:
+        expected = reference.furthest(queries, slow, 10, metric, ids=ids, allowed=allowed,
+                                      exclude=exclude)
+        within = None if len(allowed) in (len(index), 0) else allowed
+        for _ in range(3):
+            hits = index.search_furthest(queries, 10, allowed=within, exclude=exclude)
+            assert_array_equal(hits.ids, expected.ids)
+            assert_array_equal(hits.scores, expected.scores)
+        for i in range(3):
+            left_out = None if exclude is None else exclude[i]
+            hits = index.search_furthest(queries[i], 10, allowed=within, exclude=left_out)
+            assert_array_equal(hits.ids, expected.ids[i])
+
+    check(ids[:N])
+    check(ids[:N:2])
+    check(ids[:N], rng.choice(ids[:N], (QUERIES, 5)))
+    index.remove(ids[:N:3])
+    left = np.setdiff1d(ids[:N], ids[:N:3])
+    check(left)
+    index.add(rows[N:], ids=ids[N:])
+    check(np.append(left, ids[N]))
+    index.remove(ids[N:])
+    check(left)
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("n", [1, QUERIES])
+def test_scores_near_0_need_few_keys(n: int, metric: str, rng: np.random.Generator) -> None:
+    """Hundreds of rows share next to nothing with a query, and float32 sees how much."""
+    both = rng.dirichlet(np.full(DIM, 0.02), 4 * N + n).astype(np.float32)
+    rows, queries = both[:-n], both[-n:]
+    below = rows.copy()
+    below[-1, 3] = -1e-30  # one such number, and float32 is as far off as lengths allow for
+    counts = []
+    for given in (rows, below):
+        index = farann.Index(metric=metric, codes="float32", threads=1)
+        index.add(given)
+        counts.append(index.search_furthest(queries, 10, return_stats=True)[1])
+    one_sided, others = counts
+    if n == 1:
+        assert one_sided.rows_rescored < 0.1 * others.rows_rescored
+    else:  # exact keys for all rows of a block count as products
+        assert one_sided.float_products < 0.7 * others.float_products
