@@ -241,8 +241,11 @@ cdef extern from "kernels.h" nogil:
         farann_scan_keys *scan_keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
+        void (*score_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,
+                                 float *, int64_t) noexcept nogil
         best_function best_scores_f32
         score_function score_rows_f32
+        float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
         select_function select_f32
         lower_function lower_f32
         lower_bounds_function lower_bounds_f32
