@@ -89,7 +89,7 @@ cdef class KeyScan:
             self.candidates.admit_best(query, scores, n, block)
             return
         self.candidates.select_best(query, scores, n, block)
-        passed = query.candidates.count - before
+        passed = query.candidates.count - before - self.batch.k
         if (passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim
                 and self.allocate_keys()):
             self.batch.alike += passed
