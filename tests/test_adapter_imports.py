@@ -58,6 +58,7 @@ WITHOUT_SCIKIT_LEARN = """
 import sys
 sys.modules.update(sklearn=None, scipy=None)
 import numpy as np
+import farann
 from farann.adapters.posneg import Factorization, cross_fit
 
 rng = np.random.default_rng(0)
