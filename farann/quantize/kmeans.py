@@ -23,7 +23,7 @@ _MOST_AT_ONCE = 256
 _MOST_COMPARED, _PARTS_COMPARED = 1024, 4
 # Rows a partition to learn from, and rounds; and rows a part: means of few rows are long, and those
 # of more rows draw all others to them.
-_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 80, 8, 256
+_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 60, 8, 256
 # Vectors that are compared at a time.
 _AT_ONCE = 1024
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
@@ -180,9 +180,9 @@ def _far_points(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
         some = np.minimum(np.searchsorted(sums, draw.random(tried) * sums[-1], "right"), n - 1)
 
 
-def _some_of(rows: RowArray, most: int) -> RowArray:
-    """Rows from all over, at most so many."""
-    return rows[:: max(1, -(-len(rows) // most))]
+def _some_of(rows: RowArray, least: int) -> RowArray:
+    """Rows from all over: so many, to twice as many, if there are."""
+    return rows[:: max(1, len(rows) // least)]
 
 
 class _Compared(NamedTuple):
