@@ -6,8 +6,12 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+import farann
 
 
 def run(code: str, *arguments: str, **environment: str) -> str:
@@ -72,10 +76,8 @@ assert (index.search_furthest(rows[:9], 5, epsilon=0.0).ids == index.search_furt
 index.select_diverse(9)
 in_cells = farann.Index(8, cells=300)
 in_cells.add(rows)
-for some in (in_cells.build(), index):
-    some.tune(k=5)
-    assert some.search_furthest(rows[:9], 5, recall=0.9).found.all()
-for attempt in (lambda: farann.sklearn,
+for attempt in (in_cells.build, lambda: index.search_furthest(rows[:9], 5, recall=0.9),
+                index.tune, lambda: farann.sklearn,
                 lambda: cross_fit(Factorization(9, dim=2), np.repeat(np.arange(9), 9),
                                   np.tile(np.arange(9), 9), rng.random(81) < 0.5)):
     try:
@@ -83,14 +85,20 @@ for attempt in (lambda: farann.sklearn,
     except ImportError as error:
         print(error)
 assert len(in_cells) == len(index) == 6600
+tuned = farann.Index.load(sys.argv[1])
+assert tuned.search_furthest(rows[:9], 5, recall=0.9).found.all()
 """
 
 
-def test_without_scikit_learn() -> None:
+def test_without_scikit_learn(tmp_path: Path) -> None:
     """What takes it says so, all else does without."""
-    out = run(WITHOUT_SCIKIT_LEARN).splitlines()
+    index = farann.Index(8, cells=20)
+    index.add(np.random.default_rng(1).standard_normal((6000, 8), dtype=np.float32))
+    index.tune(k=5)
+    index.save(tmp_path / "tuned.farann")
+    out = run(WITHOUT_SCIKIT_LEARN, str(tmp_path / "tuned.farann")).splitlines()
     assert [line.rpartition("pip install ")[2] for line in out] == [
-        "-U 'farann[sklearn]'", "'farann[posneg]'"]
+        *["'farann[sklearn]'"] * 3, "-U 'farann[sklearn]'", "'farann[posneg]'"]
 
 
 @pytest.mark.parametrize("name", ["Cluster", "build"])

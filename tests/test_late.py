@@ -41,7 +41,7 @@ def populations(n: int, seed: int, share: float = 0.05) -> Float32:
 
 @pytest.fixture(scope="module")
 def cells() -> farann.Index:
-    return index_of(populations(N, 0), "cosine", cells=60, seed=2, threads=1).build(tune=[10])
+    return index_of(populations(N, 0), "cosine", cells=60, threads=1).build(tune=[10])
 
 
 @pytest.fixture(scope="module")

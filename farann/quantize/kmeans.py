@@ -1,9 +1,11 @@
-"""k-means (Lloyd 1982): rows in as many groups as are wanted."""
+"""k-means, by scikit-learn (Lloyd 1982): rows in as many groups as are wanted."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,9 @@ _MOST_AT_ONCE = 256
 _MOST_COMPARED, _PARTS_COMPARED = 1024, 4
 # Rows a partition to learn from, and rounds; and rows a part: means of few rows are long, and those
 # of more rows draw all others to them.
-_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 60, 8, 256
+_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 64, 8, 256
+# Of more dimensions groups are found along so many principal axes, of so many points.
+_MOST_AXES, _POINTS_OF_AXES = 128, 4096
 # Vectors that are compared at a time.
 _AT_ONCE = 1024
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
@@ -78,22 +82,23 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
              threads: int = 1, progress: Progress = False) -> Means:
     """The means of partitions, by a sample of the rows."""
     n_parts = 1 if n_partitions <= _MOST_AT_ONCE else round(n_partitions**0.5)
-    with one_thread(), told("finding partitions", n_parts, progress) as advance:
+    with _fitting(), told("finding partitions", n_parts, progress) as advance:
         some = _some_of(rows, n_partitions * _ROWS_A_CELL)
+        axes = _axes_of(space.of(_some_of(some, _POINTS_OF_AXES)), seed)
         if n_parts == 1:
-            means = Means(k_means(space.of(some), n_partitions, seed))
+            means = Means(_fitted(space.of(some), n_partitions, seed, axes=axes))
             advance(1)
             return means
-        return _in_two_levels(some, space, n_parts, n_partitions, seed, threads, advance)
+        return _in_two_levels(some, space, n_parts, n_partitions, seed, axes, threads, advance)
 
 
 def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int, seed: int,
-                   threads: int, advance: Callable[[int], None]) -> Means:
+                   axes: Any, threads: int, advance: Callable[[int], None]) -> Means:
     """Means of parts, each of which is split into its share of partitions.
 
     Points are made again for each part: memory for all of them would take longer.
     """
-    parts = k_means(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed)
+    parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed, axes=axes)
     part_of = _labels(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
     numbers = [max(1, round(n_partitions * len(some) / len(rows))) if len(some) else 0
@@ -103,8 +108,8 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
 
     def split(p: int) -> None:
         if len(members[p]):
-            partitions[starts[p] : starts[p + 1]] = k_means(
-                space.of(rows[members[p]]), numbers[p], seed)
+            partitions[starts[p] : starts[p + 1]] = _fitted(
+                space.of(rows[members[p]]), numbers[p], seed, axes=axes)
         advance(1)
 
     each(split, range(len(parts)), threads)
@@ -120,64 +125,70 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
     return means
 
 
-def k_means(points: Float32Array, n_groups: int, seed: int, *,
-            far_apart: bool = False) -> Float32Array:
+def k_means(points: Float32Array, n_groups: int, seed: int,
+            init: str = "random") -> Float32Array:
     """Means of so many groups of points, or of as many as there are points.
 
-    They begin at random points, or at some that are `far_apart`; a group that nothing is in goes on
-    where a point is far from its mean. BLAS must have one thread, see `one_thread`.
+    They begin at random points, or those of "k-means++" (Arthur and Vassilvitskii 2007).
     """
-    n, n_groups = len(points), min(n_groups, len(points))
-    means = (_far_points if far_apart else _random_points)(points, n_groups, seed)
-    labels, least = np.empty(n, np.intp), np.empty(n, np.float32)
-    room = np.empty(_AT_ONCE * n_groups, np.float32)
-    for _ in range(_ROUNDS):
-        compared = _Compared.of(means)
-        for some in parts_of(slice(0, n), _AT_ONCE):
-            distances = compared.distances(points[some], room)
-            np.argmin(distances, axis=1, out=labels[some])
-            least[some] = distances[np.arange(len(distances)), labels[some]]
-        filled = _move(means, points, labels)
-        n_empty = n_groups - int(filled.sum())
-        if n_empty:
-            far = np.argsort(-(_squares(points) + least), kind="stable")[:n_empty]
-            means[~filled] = points[far]
+    with _fitting():
+        return _fitted(points, n_groups, seed, init)
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Sums of one thread, whose order is always the same, and no warnings.
+
+    So few rounds don't converge, and groups of equal rows can't be told apart.
+    """
+    library = _scikit_learn()  # before its libraries are told how many threads they have
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", library.exceptions.ConvergenceWarning)
+        yield
+
+
+def _scikit_learn() -> Any:
+    try:
+        import sklearn.cluster
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "sklearn":
+            raise
+        raise ImportError("rows and queries are grouped by scikit-learn, for cells= and recall=, "
+                          "and it isn't installed: pip install 'farann[sklearn]'") from None
+    return sklearn
+
+
+def _axes_of(points: Float32Array, seed: int) -> Any:
+    """A map to the principal axes of points; None: they have few dimensions."""
+    if points.shape[1] <= _MOST_AXES or len(points) <= _MOST_AXES:
+        return None
+    from sklearn.decomposition import PCA
+
+    return PCA(_MOST_AXES, svd_solver="randomized", random_state=seed % 2**32).fit(points)
+
+
+def _fitted(points: Float32Array, n_groups: int, seed: int, init: str = "random",
+            axes: Any = None) -> Float32Array:
+    """Groups are found along axes, if there are some; means are of all dimensions."""
+    from sklearn.cluster import KMeans
+
+    model = KMeans(min(n_groups, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
+                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
+    if axes is None:
+        return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
+    labels = model.fit(axes.transform(points)).labels_
+    means: Float32Array = axes.inverse_transform(model.cluster_centers_).astype(np.float32)
+    _move(means, points, labels)
     return means
 
 
-def _move(means: Float32Array, points: Float32Array,
-          labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
-    """Move means to those of their points; which of them have some."""
+def _move(means: Float32Array, points: Float32Array, labels: npt.NDArray[np.integer[Any]]) -> None:
+    """Move means to those of their points, if they have some."""
     sums = np.zeros(means.shape)
     _core.add_to_groups(points, labels.astype(np.int32), sums)
     counts = np.bincount(labels, minlength=len(means))
-    filled: npt.NDArray[np.bool_] = counts > 0
+    filled = counts > 0
     means[filled] = sums[filled] / counts[filled, None]
-    return filled
-
-
-def _random_points(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
-    return points[np.random.default_rng(seed).choice(len(points), n_groups, replace=False)]
-
-
-def _far_points(points: Float32Array, n_groups: int, seed: int) -> Float32Array:
-    """Points each of which is, more likely the farther, far from those before it: the best of a few
-    (greedy k-means++, Arthur and Vassilvitskii 2007)."""
-    draw, n, tried = np.random.default_rng(seed), len(points), 2 + int(np.log(n_groups))
-    x = points.astype(np.float64)
-    squares = np.einsum("ij,ij->i", x, x)
-    least, some = np.full(n, np.inf), draw.integers(n, size=1)
-    chosen: list[int] = []
-    while True:
-        left = np.maximum(squares - 2.0 * (x[some] @ x.T) + squares[some, None], 0.0)
-        np.minimum(left, least, out=left)
-        best = int(np.argmin(left.sum(axis=1)))
-        chosen.append(int(some[best]))
-        if len(chosen) == n_groups:
-            return points[chosen]
-        least = left[best]
-        sums = np.cumsum(least)
-        some = np.minimum(np.searchsorted(sums, draw.random(tried) * sums[-1], "right"), n - 1)
 
 
 def _some_of(rows: RowArray, least: int) -> RowArray:

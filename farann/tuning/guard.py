@@ -168,7 +168,7 @@ def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
     axes /= np.sqrt(_largest(np.einsum("ij,ij->i", others @ axes.T, others @ axes.T)))
     # Where queries lie in groups, each is to have a point, which random ones hardly achieve.
     points = k_means(learned.astype(np.float32), max(1, min(
-        POINTS, len(learned) // _QUERIES_A_POINT)), seed, far_apart=True).astype(np.float64)
+        POINTS, len(learned) // _QUERIES_A_POINT)), seed, "k-means++").astype(np.float64)
     nearest, squares = _nearest(learned, points)
     near = np.bincount(nearest, minlength=len(points))
     # Those that many queries are near are looked at first.
