@@ -134,6 +134,7 @@ typedef void farann_scan_codes(const farann_coded_rows *rows, int64_t start, int
 
 typedef struct {
     const char *name;
+    int lanes;        /* numbers of a vector of float32 */
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
     int key_rows;     /* the same for exact keys */

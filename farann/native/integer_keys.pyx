@@ -42,6 +42,10 @@ cdef class IntegerKeys:
             largest = of_rows * max(of_rows, of_query)
         return largest * self.batch.dim < LARGEST_SUM and self.make_room()
 
+    cdef bint may_be_exact(self) noexcept nogil:
+        """Whether rows are whole numbers, so that sums of some queries may be."""
+        return largest_integer(self.batch.snapshot) >= 0
+
     cdef bint make_room(self) noexcept nogil:
         cdef int64_t width = padded(self.batch.dim), n = self.batch.block_rows
         if self.zeros == NULL:

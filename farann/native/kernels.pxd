@@ -225,6 +225,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct farann_kernels:
         const char *name
+        int lanes
         int panel_rows
         int tile_queries
         int key_rows

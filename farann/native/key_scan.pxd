@@ -32,6 +32,7 @@ cdef class KeyScan:
 
     @staticmethod
     cdef KeyScan of(QueryBatch batch, Candidates candidates, bint may_decide, bint packed)
+    cdef int pieces(self) noexcept
     cdef bint keys_decide(self, const Query *query) noexcept nogil
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil
     cdef bint judge_rough(self, Query *query, int64_t passed, int64_t seen,

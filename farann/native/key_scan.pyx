@@ -23,6 +23,8 @@ cdef enum:
     # where a product takes one.
     MANY_PASS = 10
     MANY_PASS_L2 = 5
+    # Row by row float64 takes longer beside float32.
+    MANY_PASS_ROW_MAJOR = 4
     # Of rows that are scored first, more than one in so many can't be told from the best. Later
     # ones may still rule them out, so that one costs no more than a key of so many coordinates.
     FEW_ALIKE = 4
@@ -55,12 +57,18 @@ cdef class KeyScan:
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
         return self
 
+    cdef int pieces(self) noexcept:
+        """How many pieces of memory exact keys have needed so far."""
+        return (self.keyed != NULL) + (self.integer_keys.zeros != NULL)
+
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a query may go by keys."""
         return self.may_decide and query.predicted == -INFINITY
 
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
         """Whether so few of n rows pass that float32 costs less."""
+        if not self.packed_rows and not self.integer_keys.may_be_exact():
+            return passed * MANY_PASS_ROW_MAJOR <= n
         return passed * (MANY_PASS_L2 if self.batch.metric == FARANN_L2 else MANY_PASS) <= n
 
     cdef bint judge_rough(self, Query *query, int64_t passed, int64_t seen,
@@ -69,8 +77,11 @@ cdef class KeyScan:
 
         Of rows in any order n k / seen pass by themselves, some more or less.
         """
-        if seen < self.batch.k or self.few_of(passed - 2 * n * self.batch.k // seen, n) or (
-                not self.keys_decide(query)):
+        if seen < self.batch.k or not self.keys_decide(query):
+            return False
+        passed -= 2 * n * self.batch.k // seen
+        if self.few_of(passed, n) and (passed * MANY_PASS <= n or not self.one_sided.pays(
+                query, query.threshold - query.prepared.key_offset, False)):
             return False
         if not self.allocate_keys():
             return False
@@ -118,8 +129,8 @@ cdef class KeyScan:
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            if (not (query.by_keys or query.one_sided) and self.keys_decide(query)
-                    and self.one_sided.of_one_sign(query)):
+            if not query.by_keys and self.keys_decide(query) and self.one_sided.pays(
+                    query, query.threshold - query.prepared.key_offset, True):
                 self.candidates.rerank_all(query)
                 self.one_sided.begins(query, True)
 
@@ -160,7 +171,7 @@ cdef class KeyScan:
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
                           int64_t n) noexcept nogil:
         """Offer the keys of a block, row by row."""
-        cdef double near = self.near_key(query)
+        cdef double near
         cdef int64_t i, n_near = 0
         cdef farann_block block
         if self.integer_keys.are_exact(query):
@@ -169,6 +180,7 @@ cdef class KeyScan:
             self.candidates.offer(query, n, &block, &query.filter)
         else:
             self.candidates.score_exactly(query, segment, start, n)
+        near = self.near_key(query)  # by what is known now, as it is for the next block
         for i in range(n):
             n_near += self.batch.sign * self.candidates.exact_keys[i] > near
         self.batch.n_near += n_near

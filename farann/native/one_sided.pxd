@@ -14,7 +14,7 @@ cdef class OneSided:
     @staticmethod
     cdef OneSided of(QueryBatch batch)
     cdef bint begins(self, Query *query, bint others) noexcept nogil
-    cdef bint of_one_sign(self, const Query *query) noexcept nogil
+    cdef bint pays(self, const Query *query, double least, bint others) noexcept nogil
     cdef double slack_at(self, const Query *query, double threshold) noexcept nogil
     cdef bint shares_nothing(self, const Query *query) noexcept nogil
     cdef bint is_over(self, const Query *query, int64_t first_id) noexcept nogil

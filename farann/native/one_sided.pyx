@@ -38,21 +38,23 @@ cdef class OneSided:
 
         `others`: some are.
         """
-        cdef double least, slack
-        if not self.allowed or query.one_sided or self.batch.metric == FARANN_L2 or (
-                query.found.count < query.found.capacity):
+        cdef double least
+        if query.found.count < query.found.capacity:
             return False
         least = query.found.entries[0].key * query.prepared.key_scale
-        slack = self.slack_at(query, least)
-        if slack > (NOT_MUCH_MORE if others else MUCH_LESS) * query.slack or not self.of_one_sign(query):
+        if not self.pays(query, least, others):
             return False
-        query.one_sided, query.slack, query.best.count = True, slack, 0
+        query.one_sided, query.slack, query.best.count = True, self.slack_at(query, least), 0
         query.prepared.key_offset, query.threshold = 0.0, least
         return True
 
-    cdef bint of_one_sign(self, const Query *query) noexcept nogil:
-        """Whether no term of a reduced key is above 0, of any row."""
+    cdef bint pays(self, const Query *query, double least, bint others) noexcept nogil:
+        """Whether float32 is less off near the reduced key of uncentred rows, and may be so."""
         cdef int64_t j
+        if not self.allowed or query.one_sided or self.batch.metric == FARANN_L2 or (
+                not self.slack_at(query, least)
+                <= (NOT_MUCH_MORE if others else MUCH_LESS) * query.slack):
+            return False
         for j in range(self.batch.dim):
             if self.batch.sign * query.given[j] < 0.0:
                 return False

@@ -227,7 +227,7 @@ cdef class RowMajorScan(RowScan):
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
             NULL if bounded else norms)
         if bounded:
-            slack = farann_query_slack(&query.prepared, self.square_bound)
+            slack = farann_query_slack_row_major(&query.prepared, False, 0.0, self.square_bound)
         else:
             slack = farann_query_slack_row_major(
                 &query.prepared, self.batch.packing.normalized, norms[0], norms[1])
