@@ -57,6 +57,35 @@ cdef class IntegerKeys:
             self.squares = self.products + n
         return self.zeros != NULL
 
+    cdef double largest_sum(self, const Query *query) noexcept nogil:
+        """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 has.
+
+        That of rows is looked for only once, as the largest number is.
+        """
+        cdef int64_t known = farann_load(&self.batch.snapshot.largest_square), start, n, j
+        cdef double found = 0.0
+        cdef float norms[2]
+        cdef int s
+        cdef const Segment *segment
+        cdef RowBlock rows
+        if known == NOT_LOOKED_FOR:
+            for s in range(2):
+                start, segment = 0, &self.batch.snapshot.segments[s]
+                while start < segment.count:
+                    n = min(self.batch.block_rows, segment.count - start)
+                    rows = self.candidates.rows_at(segment, start, n)
+                    self.batch.kernels.score_rows_f32(
+                        rows.rows, NULL, n, self.batch.dim, self.zeros, self.zeros, False, 0.0,
+                        self.products, norms)
+                    found = max(found, norms[1])
+                    start += n
+            known = <int64_t>found
+            farann_store(&self.batch.snapshot.largest_square, known)
+        found = <double>known
+        for j in range(self.batch.dim):
+            found += <double>query.given[j] * query.given[j]
+        return found
+
     cdef void find(self, const Query *query, const Segment *segment, int64_t start,
                    int64_t n) noexcept nogil:
         """Make those of rows start .. start + n of a segment the exact keys of the candidates."""

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from farann.native.candidates cimport Candidates
+from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport farann_block, farann_key_threshold, farann_key_panels
 from farann.native.one_sided cimport OneSided
@@ -19,6 +20,7 @@ cdef class KeyScan:
     cdef Candidates candidates
     cdef IntegerKeys integer_keys
     cdef OneSided one_sided
+    cdef Ceilings ceilings
     cdef bint may_decide  # whether the search is one that may go by keys
     cdef int64_t packed_rows  # rows of a block that there is room for, packed; 0: row by row
     cdef farann_key_panels key_panels

@@ -6,6 +6,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 
 from farann.native.boxes cimport count_boxed, join_boxes
 from farann.native.candidates cimport Candidates
+from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.one_sided cimport OneSided
@@ -54,6 +55,7 @@ cdef class KeyScan:
         self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
         self.integer_keys = IntegerKeys.of(batch, candidates)
         self.one_sided = OneSided.of(batch)
+        self.ceilings = Ceilings.of(batch, candidates, self.integer_keys, self.one_sided)
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
         return self
 
@@ -86,6 +88,7 @@ cdef class KeyScan:
         if not self.allocate_keys():
             return False
         self.candidates.rerank_all(query)
+        self.ceilings.find(query)
         query.by_keys = True
         return True
 
