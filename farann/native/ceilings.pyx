@@ -4,7 +4,7 @@ Rows that share nothing with a query tie there, where nothing is negative, and s
 """
 
 cimport cython
-from libc.math cimport INFINITY, fabs
+from libc.math cimport INFINITY, fabs, isnan
 from libc.stdint cimport INT64_MAX, int64_t
 
 from farann.native.candidates cimport Candidates
@@ -29,8 +29,8 @@ cdef class Ceilings:
         return self
 
     cdef void find(self, Query *query) noexcept nogil:
-        """Find the ceiling of a query, if that is not known."""
-        if query.ceiling_key == INFINITY:
+        """Find the ceiling of a query, if nobody has."""
+        if isnan(query.ceiling_key):
             query.ceiling_key = self.of_query(query)
 
     cdef double of_query(self, const Query *query) noexcept nogil:

@@ -24,6 +24,8 @@ cdef enum:
     # where a product takes one.
     MANY_PASS = 10
     MANY_PASS_L2 = 5
+    # If more than one in so many, many may have the best key that there can be.
+    SOME_PASS = 32
     # Row by row float64 takes longer beside float32.
     MANY_PASS_ROW_MAJOR = 4
     # Of rows that are scored first, more than one in so many can't be told from the best. Later
@@ -82,13 +84,14 @@ cdef class KeyScan:
         if seen < self.batch.k or not self.keys_decide(query):
             return False
         passed -= 2 * n * self.batch.k // seen
+        if self.one_sided.allowed and passed * SOME_PASS > n:
+            self.ceilings.find(query)
         if self.few_of(passed, n) and (passed * MANY_PASS <= n or not self.one_sided.pays(
                 query, query.threshold - query.prepared.key_offset, False)):
             return False
         if not self.allocate_keys():
             return False
         self.candidates.rerank_all(query)
-        self.ceilings.find(query)
         query.by_keys = True
         return True
 
