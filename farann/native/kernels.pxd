@@ -125,6 +125,8 @@ cdef extern from "kernels.h" nogil:
         double *ids
         double *first_ids
         int64_t dim
+        int64_t *columns
+        int64_t lanes[9]
 
     ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
                                         double *, double *) noexcept

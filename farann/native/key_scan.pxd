@@ -54,6 +54,7 @@ cdef class KeyScan:
     cdef bint box_is_worse(self, const Query *query) noexcept nogil
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil
+    cdef void take_columns(self, const int64_t *members, int64_t count) noexcept nogil
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
                             int64_t n) noexcept nogil
     cdef void set_key_threshold(self, farann_key_threshold *threshold, const Query *query) noexcept nogil

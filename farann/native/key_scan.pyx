@@ -155,7 +155,7 @@ cdef class KeyScan:
             return True
         memory = <double *>self.batch.scratch.allocated(
             rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_threshold) // 8)
-            + self.batch.n_queries + 2 * dim, sizeof(double), False)
+            + self.batch.n_queries + 3 * dim, sizeof(double), False)
         if memory == NULL:
             self.batch.scratch.failed = True
             return False
@@ -170,7 +170,8 @@ cdef class KeyScan:
             self.key_thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
             self.key_thresholds[i].rows = <int64_t *>(self.key_thresholds[i].keys + KEYS_AT_ONCE)
         self.keyed = <int64_t *>(self.key_thresholds + width)
-        self.box_low = <float *>(self.keyed + self.batch.n_queries)
+        self.key_panels.columns = self.keyed + self.batch.n_queries
+        self.box_low = <float *>(self.key_panels.columns + dim)
         self.corner = self.box_low + 2 * dim
         return True
 
@@ -206,7 +207,7 @@ cdef class KeyScan:
         while at < self.n_keyed and not self.batch.stopped():
             count = min(width, self.n_keyed - at)
             self.scan_key_tile(&self.keyed[at], count, &block, n)
-            self.batch.float_products += n * width * self.batch.dim * (
+            self.batch.float_products += n * width * self.key_panels.lanes[8] * (
                 KEY_PRODUCTS_L2 if self.batch.metric == FARANN_L2 else KEY_PRODUCTS)
             self.batch.blocks += count
             at += count
@@ -308,20 +309,34 @@ cdef class KeyScan:
         for i in range(n, (n + width - 1) // width * width):
             self.key_panels.ids[i] = INFINITY
 
+    cdef void take_columns(self, const int64_t *members, int64_t count) noexcept nogil:
+        """Make a tile of some queries, of the columns in which any of them is other than 0.
+
+        Differences of others count, too, where these are squared.
+        """
+        cdef int64_t width = self.batch.kernels.key_queries, n = 0, lane, i, j
+        cdef bint counts
+        cdef double *column
+        for lane in range(8):
+            self.key_panels.lanes[lane] = n
+            for j in range(lane, self.batch.dim, 8):
+                column, counts = self.key_tile + n * width, self.batch.metric == FARANN_L2
+                for i in range(width):
+                    column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
+                    counts |= column[i] != 0.0
+                self.key_panels.columns[n] = j
+                n += counts
+        self.key_panels.lanes[8] = n
+
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
                             int64_t n) noexcept nogil:
-        cdef int64_t width = self.batch.kernels.key_queries, dim = self.batch.dim, start = 0
-        cdef int64_t i, j, step
+        cdef int64_t start = 0, i, step
         cdef int64_t near[16]
         cdef farann_key_threshold *threshold
         cdef Query *query
         for i in range(count):
-            query, near[i] = &self.batch.queries[members[i]], 0
-            for j in range(dim):
-                self.key_tile[j * width + i] = query.given[j]
-        for i in range(count, width):
-            for j in range(dim):
-                self.key_tile[j * width + i] = 0.0
+            near[i] = 0
+        self.take_columns(members, count)
         while start < n:
             step = KEYS_AT_ONCE
             for i in range(count):
