@@ -198,6 +198,11 @@ typedef struct {
                             const float *queries, const float *thresholds,
                             farann_candidates *candidates);
 
+    /* Score packed rows for a tile likewise: scores[t * stride] begin those of query t, of whole
+     * panels. */
+    void (*score_panels_f32)(const float *panels, int64_t n_rows, int64_t dim, const float *bias,
+                             const float *queries, float *scores, int64_t stride);
+
     /*
      * Raise `best` of each packed row to the largest of its scores for n queries less the query's
      * offset. Queries are in whole tiles, which are filled up with infinite offsets; or it is one
@@ -218,6 +223,9 @@ typedef struct {
     void (*score_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                            const float *centre, const float *query_vector, int normalized,
                            float bias_sign, float *scores, float *norms);
+
+    /* The k-th largest of n scores, or a little less, k >= 1; -inf: there are fewer. A NaN is none. */
+    float (*kth_largest_f32)(const float *scores, int64_t n, int64_t k);
 
     /* Append the scores greater than a threshold, and their numbers, to the candidates. */
     void (*select_f32)(const float *scores, int64_t n, float threshold,

@@ -11,6 +11,8 @@ from farann.native.snapshot cimport Segment
 cdef class Candidates:
     cdef QueryBatch batch
     cdef int64_t capacity  # of candidates, before they are thinned out
+    cdef bint for_best  # rows are searched for the k best of them, exactly
+    cdef bint selects  # the k best when many have passed; or their scores are sorted, or k is large
     cdef bint scored  # roughly at first; otherwise rows get exact keys at once
     cdef double *exact_keys  # of some rows
     cdef int64_t *positions  # of these, within their segment
@@ -19,9 +21,11 @@ cdef class Candidates:
     cdef RowReader rows
 
     @staticmethod
-    cdef Candidates of(QueryBatch batch, int64_t room, int64_t largest_block, bint scored)
+    cdef Candidates of(QueryBatch batch, int64_t room, int64_t largest_block, bint scored,
+                       bint exact)
     cdef void admit_tile(self, int64_t count, const farann_block *block) noexcept nogil
     cdef float threshold_for(self, Query *query, double slack) noexcept nogil
+    cdef bint begins(self) noexcept nogil
     cdef double admission_threshold(self, const Query *query) noexcept nogil
     cdef void admit_best(self, Query *query, const float *scores, int64_t n,
                          const farann_block *block) noexcept nogil
@@ -29,6 +33,7 @@ cdef class Candidates:
                           const farann_block *block) noexcept nogil
     cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil
+    cdef void select_again(self, Query *query) noexcept nogil
     cdef RowBlock rows_at(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef farann_block block_of(self, const Segment *segment, int64_t start) noexcept nogil
     cdef void score_exactly(self, Query *query, const Segment *segment, int64_t start,

@@ -14,6 +14,8 @@ cdef enum:
     # Of so many rows and more, many can't be told from the k-th by codes: getting keys of them
     # before the end is a waste.
     LARGE_K = 65
+    # Up to so many scores are kept sorted; the best of more are selected when others have passed.
+    FEW_SORTED = 24
     # Rows that are reranked before somebody looks whether the search was given up.
     RESCORED_AT_ONCE = 4096
 
@@ -24,7 +26,8 @@ cdef class Candidates:
     """What the queries of a batch have found so far."""
 
     @staticmethod
-    cdef Candidates of(QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
+    cdef Candidates of(QueryBatch batch, int64_t room, int64_t largest_block, bint scored,
+                       bint exact):
         """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
         cdef Candidates self = Candidates.__new__(Candidates)
         cdef int64_t i, n = batch.n_queries, k = batch.k, n_kept
@@ -35,6 +38,8 @@ cdef class Candidates:
         cdef int64_t *slots = NULL
         cdef Query *query
         self.batch, self.scored = batch, scored
+        self.for_best = exact and not (batch.beyond or batch.best_beyond)
+        self.selects = self.for_best and k > FEW_SORTED
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         self.capacity = room
         if not batch.beyond:
@@ -44,7 +49,7 @@ cdef class Candidates:
         self.positions = <int64_t *>(self.exact_keys + n_kept)
         if not batch.beyond:
             entries = <farann_entry *>batch.scratch.allocate(n * k, sizeof(farann_entry))
-            if k <= FEW_BEST:
+            if k <= (FEW_SORTED if self.selects else FEW_BEST):
                 best = <float *>batch.scratch.allocate(n * k, sizeof(float))
         if scored:
             scores = <float *>batch.scratch.allocate(
@@ -79,6 +84,14 @@ cdef class Candidates:
         """What a rough score must be greater than, in a block where it is off by `slack`."""
         query.slack = max(query.slack, slack)
         return nextafterf(<float>(self.admission_threshold(query) - query.slack), -INFINITY)
+
+    cdef bint begins(self) noexcept nogil:
+        """Whether no query has a threshold, and one that is chosen by scores will do."""
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            if self.batch.queries[i].threshold > -INFINITY:
+                return False
+        return self.for_best
 
     cdef double admission_threshold(self, const Query *query) noexcept nogil:
         """The reduced key that a row must reach to be worth finding."""
@@ -117,17 +130,15 @@ cdef class Candidates:
                 self.batch.kernels.select_f32(scores, n, -INFINITY, &query.candidates)
 
     cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil:
-        """What the last of the m best of n scores is at least, m <= FEW_BEST.
+        """What the last of the m best of n scores is at least.
 
         The largest of groups are different scores. -inf: there are too few.
         """
         cdef float largest[FARANN_SCORE_GROUPS]
-        cdef float kept[FEW_BEST]
-        cdef farann_best_scores best
-        best.scores, best.capacity, best.count = kept, m, 0
+        if m > FARANN_SCORE_GROUPS // 2 or n % FARANN_PADDING:
+            return self.batch.kernels.kth_largest_f32(scores, n, m)
         self.batch.kernels.largest_f32(scores, n, largest)
-        farann_best_scores_add(&best, largest, FARANN_SCORE_GROUPS)
-        return farann_best_scores_last(&best)
+        return self.batch.kernels.kth_largest_f32(largest, FARANN_SCORE_GROUPS, m)
 
     cdef void admit(self, Query *query, int64_t before, const farann_block *block) noexcept nogil:
         """Let new candidates through the filters; if there are many, thin them out."""
@@ -140,12 +151,22 @@ cdef class Candidates:
         else:
             farann_candidates_admit(list, before, block, &query.filter, &query.best,
                                     2.0 * query.slack)
-        if query.best.count == self.batch.k:
+        if self.selects:
+            self.select_again(query)
+        elif query.best.count == self.batch.k:
             query.threshold = max(query.threshold, query.best.scores[self.batch.k - 1]
                                   - query.slack)
         if list.count >= self.capacity or (
                 query.threshold == -INFINITY and list.count >= 2 * self.batch.k):
             self.thin_out(query)
+
+    cdef void select_again(self, Query *query) noexcept nogil:
+        """Select the k best, which raises the threshold, if enough have passed since."""
+        if query.candidates.count >= max(query.select_at, self.batch.k):
+            self.keep_best(query)
+            query.select_at = query.candidates.count + 1
+            if self.batch.n_queries >= FEW_QUERIES:  # what passes for one may be read anywhere
+                query.select_at += self.batch.k // 8
 
     cdef RowBlock rows_at(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Rows start .. start + n of a segment, good until others are asked for."""
@@ -258,14 +279,19 @@ cdef class Candidates:
                                                        query.sure - query.slack))
         if self.batch.beyond or query.candidates.count < self.batch.k:
             return INFINITY
-        best = farann_candidates_keep_best(&query.candidates, self.batch.k, 2.0 * query.slack)
+        if self.selects:
+            best = self.batch.kernels.kth_largest_f32(query.candidates.scores,
+                                                      query.candidates.count, self.batch.k)
+            farann_candidates_split(&query.candidates, best - 2.0 * query.slack, INFINITY)
+        else:
+            best = farann_candidates_keep_best(&query.candidates, self.batch.k, 2.0 * query.slack)
         query.threshold = max(query.threshold, best - query.slack)
         return best
 
     cdef int64_t raise_thresholds(self, int64_t start) noexcept nogil:
         """Where the k best scores aren't kept sorted, look what they are; gives when to next."""
         cdef int64_t i
-        if self.batch.k > FEW_BEST:
+        if self.batch.k > FEW_BEST and not self.selects:
             for i in range(self.batch.n_queries):
                 self.keep_best(&self.batch.queries[i])
         return 2 * start

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t
 from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport FEW_MEMBERS, CodeScan
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.cost_judge cimport FEWEST_JUDGED, CostJudge
+from farann.native.cost_judge cimport CostJudge
 from farann.native.first_rows cimport FirstRows
 from farann.native.kernels cimport *
 from farann.native.norm_pruning cimport NormPruning
@@ -46,6 +46,8 @@ cdef class CodePass:
         cdef int64_t ramp, stale = 0, refined
         if start == 0:
             start = self.first_rows.scan_first_rows(end)
+            if self.candidates.selects and not self.coded.codes.has_pca_filter:
+                self.judge.n_scored = start
         ramp = max(min(start, self.coded.code_rows), FIRST_BLOCK)
         # A PCA filter lets many pass by itself, and of rows in partitions k may be answers.
         self.code_scan.keys_follow = (
@@ -54,11 +56,12 @@ cdef class CodePass:
             if start >= stale:
                 stale = self.candidates.raise_thresholds(start)
                 # Later rows have the judgment of the first.
-                if first == 0 and start >= max(FEWEST_JUDGED, 16 * self.batch.k) and (
+                if first == 0 and self.judge.can_judge(start) and (
                         self.judge.will_cost_too_much(start, self.coded.codes.n_positions - start)):
                     self.end_keys()
                     return start
-            n = self.code_scan.of_one_mean(start, min(min(self.coded.code_rows, ramp), end - start))
+            n = self.code_scan.of_one_mean(
+                start, min(min(self.coded.rows_after(start), ramp), end - start))
             self.pruning.keep_active(start)
             refined = self.batch.refined
             if self.pruning.n_active == 0:
@@ -71,7 +74,7 @@ cdef class CodePass:
                 self.scan_for_active(start, n)
             self.judge_pca_filter(self.batch.refined - refined, n)
             self.position_keys.scan_keys_at(start, n, False)
-            ramp = min(2 * ramp, self.coded.code_rows)
+            ramp = min(2 * ramp, self.coded.most_rows)
             start += n
         self.end_keys()
         return self.coded.codes.n_positions

@@ -28,28 +28,38 @@ cdef class CostJudge:
 
     cdef void begin(self) noexcept nogil:
         """Judge rows from here on, and not what those before have cost."""
-        self.judged, self.share_judged, self.cost_judged = 0, 0.0, self.cost_so_far()
+        self.judged, self.n_scored = 0, 0
+        self.share_judged, self.cost_judged = 0.0, self.cost_so_far()
+
+    cdef bint can_judge(self, int64_t start) noexcept nogil:
+        """Whether enough rows were scanned to tell, or all of them had scores."""
+        return start >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k) or (
+            start == self.n_scored > 0)
 
     cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil:
         """Whether rows that codes let pass of those that are left will cost more than codes save.
 
         Of the first 16 k rows some 6 k pass in any case, until there is a good threshold, and later
-        about k each time as many rows again were scanned. Where codes serve, those that pass beside
-        these become as rare; where they don't, as many pass of rows that come later.
+        about k each time as many rows again were scanned; and of rows that are scored before one is
+        chosen k. Where codes serve, those that pass beside these become as rare; where they don't,
+        as many pass of rows that come later.
         """
         cdef int64_t n = start - self.judged, usual = self.batch.k
         cdef double saved = left
         cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
-        if self.judged == 0:
+        cdef bint first = self.judged == 0, scored = first and start == self.n_scored
+        if scored:
+            usual = self.batch.k + ALWAYS_PASS
+        elif first:
             # Where rows lie by norm the first pass, whatever the rest does.
             usual = start if self.pruning.by_norm else 6 * self.batch.k + ALWAYS_PASS
         share = ((cost - self.cost_judged) / self.batch.n_queries
                  - usual * (self.cost_passed + self.cost_rescored)) / n
         if self.share_judged > 0.0:
             falls = min(max(share / self.share_judged, falls), 1.0)
-        self.share_judged = share if self.judged else 0.0
+        self.share_judged = share if scored or not first else 0.0
         self.judged, self.cost_judged = start, cost
-        if share <= 0.0 or not self.pruning.all_look_on():
+        if share <= 0.0 or not self.pruning.all_look_on() or (scored and self.pruning.by_norm):
             return False
         n = start
         while left > 0:

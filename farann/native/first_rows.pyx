@@ -19,6 +19,8 @@ cdef enum:
     # Rows that are all scored before there is a threshold: fewer are scanned as all others are.
     LEAST_SCORED = 128
     MOST_SCORED = 512
+    # And where more than so many of k are chosen of them, none.
+    SCORED_OF_K = 4
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -32,15 +34,20 @@ cdef class FirstRows:
         """`row_scan`: scores rows that codes can't tell apart; None: they get keys at once."""
         cdef FirstRows self = FirstRows.__new__(FirstRows)
         cdef Codes codes = coded.codes
+        cdef int64_t k = batch.k, most = MOST_SCORED
         self.batch, self.candidates, self.key_scan = batch, candidates, key_scan
         self.coded, self.code_scan, self.position_keys = coded, code_scan, position_keys
         self.row_scan = row_scan
-        if (coded.code_width > 1 and batch.k <= FARANN_SCORE_GROUPS // 2 and not batch.beyond
+        if candidates.selects:
+            most = LARGEST_BLOCK
+        elif k > FARANN_SCORE_GROUPS // 2:
+            most = 0
+        if (coded.code_width > 1 and SCORED_OF_K * k <= most and not batch.beyond
                 and not codes.int4_alone and batch.filter.alive == NULL):
-            self.n_scored = min(codes.n_leading, coded.code_rows, MOST_SCORED)
+            self.n_scored = min(codes.n_leading, coded.code_rows, most)
             self.scores = <float *>batch.scratch.allocate(
-                coded.code_width * MOST_SCORED, sizeof(float), False)
-            self.slots = <int64_t *>batch.scratch.allocate(MOST_SCORED, sizeof(int64_t), False)
+                coded.code_width * most, sizeof(float), False)
+            self.slots = <int64_t *>batch.scratch.allocate(most, sizeof(int64_t), False)
         return self
 
     cdef int64_t scan_first_rows(self, int64_t most) noexcept nogil:

@@ -106,7 +106,7 @@ cdef class KeyScan:
             self.candidates.admit_best(query, scores, n, block)
             return
         self.candidates.select_best(query, scores, n, block)
-        passed = query.candidates.count - before
+        passed = query.candidates.count - before - self.batch.k
         if (passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim
                 and self.allocate_keys()):
             self.batch.alike += passed
@@ -122,6 +122,8 @@ cdef class KeyScan:
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
+            if query.by_keys and self.one_sided.allowed:
+                self.ceilings.find(query)
             if query.by_keys and self.one_sided.begins(query, False):
                 begun, query.by_keys = True, False
             query.by_keys = query.by_keys and not query.keys_end

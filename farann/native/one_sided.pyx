@@ -46,6 +46,7 @@ cdef class OneSided:
             return False
         query.one_sided, query.slack, query.best.count = True, self.slack_at(query, least), 0
         query.prepared.key_offset, query.threshold, query.ceiling_key = 0.0, least, 0.0
+        query.select_at = 0
         return True
 
     cdef bint pays(self, const Query *query, double least, bint others) noexcept nogil:

@@ -23,6 +23,7 @@ cdef struct Query:
     int pass_level
     farann_candidates candidates
     farann_best_scores best  # without room: k is too large to keep them sorted
+    int64_t select_at  # candidates when the best of them are selected again
     bint coded
     bint by_keys      # rough scores rule out too little, see `KeyScan`
     bint keys_end     # whether they do no longer, from the next block on

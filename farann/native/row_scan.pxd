@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
+from farann.native.kernels cimport farann_block
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
@@ -28,6 +29,8 @@ cdef class RowScan:
     cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil
     cdef void scan_after_codes(self, const Segment *rest) noexcept nogil
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil
+    cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n, int64_t first,
+                        int64_t count) noexcept nogil
 
 
 cdef class ExactScan(RowScan):
@@ -46,12 +49,15 @@ cdef class PackedScan(RowScan):
     cdef int64_t n_tiles
     cdef float *panels
     cdef float *bias
+    cdef float *scores  # of a block, for a tile
     cdef float *thresholds  # of a tile
 
     cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
                           int64_t n) noexcept nogil
     cdef void scan_tile(self, int64_t tile, bint one_sided, const Segment *segment, int64_t start,
                         int64_t n, double squares) noexcept nogil
+    cdef void score_tile(self, int64_t first, int64_t count, int64_t n,
+                         const farann_block *block) noexcept nogil
 
 
 cdef bint few_of(int64_t n, Codes codes) noexcept nogil

@@ -20,6 +20,8 @@ cdef enum:
     PACKED_A_KEY = 16
     # Rows are scored again only where they are at most one of so many.
     SHARE_AGAIN = 4
+    # As many times k rows are scored before a threshold is chosen, up to a whole block.
+    FIRST_OF_K = 16
 
 
 cdef bint few_of(int64_t n, Codes codes) noexcept nogil:
@@ -72,7 +74,7 @@ cdef class RowScan:
 
     cdef void forget_scores(self, Query *query) noexcept nogil:
         """Forget what scores by codes were, and how far they were off."""
-        query.best.count, query.slack, query.by_keys = 0, 0.0, False
+        query.best.count, query.slack, query.by_keys, query.select_at = 0, 0.0, False, 0
 
     cdef void scan_without_codes(self, Codes codes, int64_t start) noexcept nogil:
         """Score the rows at all positions from `start` on in float32, in the order of slots."""
@@ -128,9 +130,13 @@ cdef class RowScan:
     cdef void scan(self, const Segment *segment, int64_t start, int64_t end) noexcept nogil:
         """Score rows block by block, and keep what may belong to an answer.
 
-        The first blocks are small, so that there is a threshold soon.
+        Where there is no threshold it is chosen by all scores of the first block, which is larger
+        for more of the best. Otherwise the first blocks are small.
         """
         cdef int64_t n, ramp = FIRST_BLOCK, stale = 0
+        if self.candidates.begins():
+            ramp *= min(self.batch.block_rows // FIRST_BLOCK,
+                        1 + FIRST_OF_K * self.batch.k // FIRST_BLOCK)
         while start < end and not self.batch.stopped():
             if start >= stale:
                 stale = self.candidates.raise_thresholds(start)
@@ -141,6 +147,26 @@ cdef class RowScan:
             ramp = min(2 * ramp, self.batch.block_rows)
             start += n
         self.n_seen += start
+
+
+    cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n, int64_t first,
+                        int64_t count) noexcept nogil:
+        """Give keys of a block to those of some queries that get them.
+
+        Of the first rows in small steps: k of them may leave out all others.
+        """
+        cdef int64_t end = start + n, step = n if start > 0 else FIRST_BLOCK, i
+        while start < end and not self.batch.stopped():
+            n = min(step, end - start)
+            self.key_scan.n_keyed = 0
+            for i in range(first, first + count):
+                if self.batch.queries[i].by_keys and not self.batch.queries[i].left_out:
+                    self.key_scan.take_keys(i)
+            if self.key_scan.n_keyed == 0:
+                return
+            self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
+            start += n
+            step *= 2
 
 
 @cython.no_gc
@@ -171,20 +197,20 @@ cdef class RowMajorScan(RowScan):
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         cdef int64_t i, passed
-        cdef int64_t n_out = self.key_scan.ceilings.leave_out(segment, start, n)
-        self.batch.count_scanned(-n, n_out)
+        cdef bint rough
+        cdef Query *query
+        self.batch.count_scanned(-n, self.key_scan.ceilings.leave_out(segment, start, n))
         for i in range(self.batch.n_queries):
-            if self.batch.queries[i].left_out:
+            query = &self.batch.queries[i]
+            if query.left_out:
                 continue
-            if self.batch.queries[i].by_keys:
-                self.key_scan.n_keyed = 0
-                self.key_scan.take_keys(i)
-                self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
-            else:
-                passed = self.batch.passed
+            passed, rough = self.batch.passed, not query.by_keys
+            if rough:
                 self.scan_row_major(i, segment, start, n)
-                self.key_scan.judge_rough(&self.batch.queries[i], self.batch.passed - passed,
-                                          self.n_seen + start, n)
+            if query.by_keys:
+                self.scan_keys(segment, start, n, i, 1)
+            elif rough:
+                self.key_scan.judge_rough(query, self.batch.passed - passed, self.n_seen + start, n)
 
     cdef void scan_row_major(self, int64_t i, const Segment *segment, int64_t start,
                              int64_t n) noexcept nogil:
@@ -194,6 +220,7 @@ cdef class RowMajorScan(RowScan):
         cdef farann_block block = self.candidates.block_of(segment, start)
         cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef int64_t before = query.candidates.count, j
+        cdef float threshold
         # Where codes have told how long rows are, squares need not be summed.
         cdef const float *centre = &self.batch.snapshot.padded_centre[0]
         cdef bint bounded = self.square_bound >= 0.0 and not query.one_sided and (
@@ -223,8 +250,11 @@ cdef class RowMajorScan(RowScan):
                 self.scores[j] += <float>query.prepared.key_offset
         self.batch.float_products += n * self.batch.dim
         self.batch.blocks += 1
-        kernels.select_f32(self.scores, n, self.candidates.threshold_for(query, slack),
-                           &query.candidates)
+        threshold = self.candidates.threshold_for(query, slack)
+        if threshold == -INFINITY and self.candidates.for_best:
+            self.key_scan.admit_first(query, self.scores, n, &block)
+            return
+        kernels.select_f32(self.scores, n, threshold, &query.candidates)
         self.candidates.admit(query, before, &block)
 
 
@@ -238,9 +268,10 @@ cdef class PackedScan(RowScan):
         self.rows_a_key = PACKED_A_KEY
         self.n_tiles = (batch.n_queries + width - 1) // width
         self.panels = <float *>batch.scratch.allocate(
-            batch.block_rows * (batch.dim + 1) + width, sizeof(float))
+            batch.block_rows * (batch.dim + 1 + width) + width, sizeof(float), False)
         self.bias = self.panels + batch.block_rows * batch.dim
-        self.thresholds = self.bias + batch.block_rows
+        self.scores = self.bias + batch.block_rows
+        self.thresholds = self.scores + width * batch.block_rows
 
     cdef void take_query(self, int64_t i) noexcept nogil:
         cdef int64_t dim = self.batch.dim, width = self.batch.kernels.tile_queries, j
@@ -252,17 +283,16 @@ cdef class PackedScan(RowScan):
         cdef int64_t i, n_out = self.key_scan.ceilings.leave_out(segment, start, n)
         cdef int64_t waiting[2]
         cdef Query *query
-        self.key_scan.n_keyed = waiting[0] = waiting[1] = 0
+        waiting[0] = waiting[1] = 0
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            if query.by_keys and not query.left_out:
-                self.key_scan.take_keys(i)
-            elif not query.left_out:
+            if not query.by_keys and not query.left_out:
                 waiting[query.one_sided] += 1
         for i in range(2):
             if waiting[i] and not self.batch.stopped():
                 self.scan_packed(i == 1, segment, start, n)
-        self.batch.count_scanned(-n, n_out + self.key_scan.scan_keys(segment, start, n))
+        self.batch.count_scanned(-n, n_out)
+        self.scan_keys(segment, start, n, 0, self.batch.n_queries)
 
     cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
                           int64_t n) noexcept nogil:
@@ -288,7 +318,7 @@ cdef class PackedScan(RowScan):
         cdef int64_t count = min(width, self.batch.n_queries - first)
         cdef farann_block block = self.candidates.block_of(segment, start)
         cdef double slack
-        cdef bint any_packed = False
+        cdef bint any_packed = False, first_scores = False
         cdef Query *query
         for i in range(width):
             self.thresholds[i] = INFINITY
@@ -301,7 +331,8 @@ cdef class PackedScan(RowScan):
             slack = farann_query_slack(&query.prepared, squares)
             if slack < 0.0:
                 if self.key_scan.keys_decide(query) and self.key_scan.allocate_keys():
-                    self.key_scan.take_keys(first + i)
+                    self.candidates.rerank_all(query)
+                    query.by_keys, self.candidates.tile[i].count = True, 0
                 else:
                     self.candidates.score_exactly(query, segment, start, n)
                 continue
@@ -309,17 +340,40 @@ cdef class PackedScan(RowScan):
                 query.slack = slack = self.key_scan.one_sided.slack_at(query, query.threshold)
             any_packed = True
             self.thresholds[i] = self.candidates.threshold_for(query, slack)
+            first_scores |= self.thresholds[i] == -INFINITY and self.candidates.for_best
         if not any_packed:
+            return
+        self.batch.float_products += n * width * self.batch.dim
+        self.batch.blocks += count
+        if first_scores:
+            self.score_tile(first, count, n, &block)
             return
         kernels.scan_panels_f32(self.panels, n, self.batch.dim, self.bias,
                                 self.query_vectors + first * self.batch.dim, self.thresholds,
                                 self.candidates.tile)
-        self.batch.float_products += n * width * self.batch.dim
-        self.batch.blocks += count
         for i in range(count):
             query = &self.batch.queries[first + i]
             passed = self.candidates.tile[i].count - query.candidates.count
             if passed > 0 and self.key_scan.judge_rough(query, passed, self.n_seen + start, n):
                 self.candidates.tile[i].count = query.candidates.count
-                self.key_scan.take_keys(first + i)
         self.candidates.admit_tile(count, &block)
+
+    cdef void score_tile(self, int64_t first, int64_t count, int64_t n,
+                         const farann_block *block) noexcept nogil:
+        """Keep all scores of a block, and choose the best, where there is no threshold yet."""
+        cdef int64_t i, before
+        cdef const float *scores
+        cdef Query *query
+        self.batch.kernels.score_panels_f32(
+            self.panels, n, self.batch.dim, self.bias, self.query_vectors + first * self.batch.dim,
+            self.scores, self.batch.block_rows)
+        for i in range(count):
+            query, scores = &self.batch.queries[first + i], self.scores + i * self.batch.block_rows
+            before = query.candidates.count
+            if self.thresholds[i] == INFINITY:  # it has keys
+                continue
+            if self.thresholds[i] > -INFINITY:
+                self.batch.kernels.select_f32(scores, n, self.thresholds[i], &query.candidates)
+                self.candidates.admit(query, before, block)
+                continue
+            self.key_scan.admit_first(query, scores, n, block)

@@ -37,7 +37,8 @@ cdef class Task(Answers):
     cdef bint lacks_tail  # whose codes take the place of the others
     cdef int64_t first, end  # of the rows to search, where these aren't all
 
-    cdef put_together(self, QueryBatch batch, Codes codes, int64_t room, bint keys_may_decide)
+    cdef put_together(self, QueryBatch batch, Codes codes, int64_t room, bint keys_may_decide,
+                      bint exact)
     cdef put_codes_together(self, Codes codes, costs, bint approximate, bint pca_filtered,
                             run_ends=*)
     cdef prepare(self)

@@ -25,7 +25,7 @@ from farann.native.boxes cimport keep_boxes
 from farann.native.candidates cimport Candidates
 from farann.native.code_pass cimport CodePass
 from farann.native.code_scan cimport CodeScan
-from farann.native.coded_queries cimport CodedQueries
+from farann.native.coded_queries cimport CodedQueries, most_code_rows
 from farann.native.codes cimport Codes
 from farann.native.cost_judge cimport CostJudge
 from farann.native.first_rows cimport FirstRows
@@ -84,22 +84,22 @@ cdef class Task(Answers):
             if len(radii) != len(queries):
                 raise ValueError("there must be a radius for each query")
             batch.take_radii(radii, start)
-        self.put_together(batch, codes, CANDIDATE_ROOM, True)
+        self.put_together(batch, codes, CANDIDATE_ROOM, True, True)
         if codes is not None:
             self.put_codes_together(codes, costs, False, codes.has_pca_filter)
         self.prepare()
 
     # ---- what a search is made of ----
 
-    cdef put_together(self, QueryBatch batch, Codes codes, int64_t room, bint keys_may_decide):
+    cdef put_together(self, QueryBatch batch, Codes codes, int64_t room, bint keys_may_decide,
+                      bint exact):
         """The parts that all searches have."""
         cdef int64_t largest_block = batch.block_rows, uncoded
         cdef bint few = keys_alone(batch), packed = not few and batch.n_queries >= FEW_QUERIES
         if codes is not None:
-            largest_block = max(largest_block,
-                                rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP))
+            largest_block = max(largest_block, most_code_rows(codes, batch.n_queries))
         self.batch, self.first, self.end = batch, 0, INT64_MAX
-        self.candidates = Candidates.of(batch, room, largest_block, not few)
+        self.candidates = Candidates.of(batch, room, largest_block, not few, exact)
         self.key_scan = KeyScan.of(
             batch, self.candidates, keys_may_decide and not (batch.beyond or batch.best_beyond)
             and batch.epsilon == 0.0 and batch.snapshot.vectors, packed)
@@ -303,7 +303,8 @@ cdef class ApproximateTask(Task):
         batch.take_rule(rule)
         # Thresholds may rise in steps here, and let more through in between. Where it is told how
         # late rows come, those that have keys would count for nothing.
-        self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late)
+        self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late,
+                          False)
         if codes is not None:
             self.put_codes_together(codes, (0.0, 0.0, 0.0, 0.0), True,
                                     codes.has_pca_filter and partitions is not None, rule.run_ends)

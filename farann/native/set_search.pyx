@@ -86,7 +86,7 @@ cdef class SetSearch:
         if self.codes is not None:
             largest_block = max(
                 largest_block, rows_in_cache(self.codes.scanned.groups * FARANN_CODE_GROUP))
-        self.candidates = Candidates.of(batch, 0, largest_block, True)
+        self.candidates = Candidates.of(batch, 0, largest_block, True, False)
         self.marks = <int32_t *>batch.scratch.allocate(largest_block, sizeof(int32_t))
         self.members = MemberSets.of(batch, self.candidates, largest_block, raw, floor)
         self.members.take(filter, offsets, start, max(min(k, filter.n_rows), 1))

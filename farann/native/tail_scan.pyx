@@ -9,7 +9,6 @@ from farann.native.code_pass cimport CodePass
 from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.cost_judge cimport FEWEST_JUDGED
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_scan cimport RowScan
@@ -133,7 +132,7 @@ cdef class TailScan:
             while start < stop and not self.batch.stopped():
                 if done >= stale:
                     stale = self.candidates.raise_thresholds(done)
-                    if done >= max(FEWEST_JUDGED, 16 * self.batch.k) and (
+                    if self.judge.can_judge(done) and (
                             self.judge.will_cost_too_much(done, self.coded.codes.n_filled - done)):
                         self.scan_added_without_codes(run, start)
                         return

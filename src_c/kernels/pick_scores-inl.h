@@ -1,5 +1,63 @@
 /* Which of many scores are large. Included by all-inl.h. */
 
+/* Numbers in the order of the floats they are made of, and back; NaNs are beyond infinities. */
+WORD int32_t order_of(float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits < 0 ? bits ^ INT32_MAX : bits;
+}
+
+WORD float of_order(int64_t order) {
+    const int32_t bits = order < 0 ? (int32_t)order ^ INT32_MAX : (int32_t)order;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* How many of n scores, and of a last vector of them, are greater than a limit. */
+WORD int64_t count_greater(const float *scores, int64_t n, f32v last, float limit) {
+    const f32v least = f32_set1(limit);
+    int64_t count = FARANN_COUNT_ONES(f32_greater(last, least)), i = 0;
+    for (; i + 2 * F32_LANES <= n; i += 2 * F32_LANES)
+        count += FARANN_COUNT_ONES(f32_greater(f32_load(scores + i), least) << F32_LANES |
+                                   f32_greater(f32_load(scores + i + F32_LANES), least));
+    if (i < n) count += FARANN_COUNT_ONES(f32_greater(f32_load(scores + i), least));
+    return count;
+}
+
+/* By halves of the numbers between the least and the largest, which move no score. */
+KERNEL(float) NAME(kth_largest_f32)(const float *scores, int64_t n, int64_t k) {
+    const int64_t whole = n / F32_LANES * F32_LANES;
+    float lanes[F32_LANES], largest = -INFINITY, least = INFINITY;
+    for (int j = 0; j < F32_LANES; j++) lanes[j] = whole + j < n ? scores[whole + j] : -INFINITY;
+    const f32v last = f32_load(lanes);
+    f32v most = f32_max(last, f32_set1(-INFINITY)), fewest = f32_set1(INFINITY);
+    for (int64_t i = 0; i < whole; i += F32_LANES) {
+        most = f32_max(f32_load(scores + i), most);
+        fewest = f32_min(f32_load(scores + i), fewest);
+    }
+    for (int j = 0; j < F32_LANES; j++)
+        least = lanes[j] < least && whole + j < n ? lanes[j] : least;
+    f32_store(lanes, most);
+    for (int j = 0; j < F32_LANES; j++) largest = lanes[j] > largest ? lanes[j] : largest;
+    f32_store(lanes, fewest);
+    for (int j = 0; j < F32_LANES; j++) least = lanes[j] < least ? lanes[j] : least;
+    /* More than `low` are at least k, if there are so many, and more than `high` fewer. */
+    int64_t low = (int64_t)order_of(least) - 1, high = order_of(largest);
+    if (count_greater(scores, whole, last, -INFINITY) < k) return -INFINITY;
+    while (high - low > 1) {
+        const int64_t middle = low + (high - low) / 2;
+        const int64_t count = count_greater(scores, whole, last, of_order(middle));
+        if (count < k) {
+            high = middle;
+            continue;
+        }
+        low = middle;
+        if (count == k) break;
+    }
+    return of_order(low + 1);
+}
+
 KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
                               farann_candidates *candidates) {
     const f32v limit = f32_set1(threshold);

@@ -157,6 +157,19 @@ KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t 
     }
 }
 
+KERNEL(void) NAME(score_panels_f32)(const float *FARANN_RESTRICT panels, int64_t n_rows,
+                                    int64_t dim, const float *FARANN_RESTRICT bias,
+                                    const float *FARANN_RESTRICT queries,
+                                    float *FARANN_RESTRICT scores, int64_t stride) {
+    for (int64_t i = 0; i < n_rows; i += PANEL_ROWS) {
+        f32v score[TILE_QUERIES][PANEL_VECTORS];
+        score_panel(panels + i * dim, dim, bias + i, queries, score);
+        for (int t = 0; t < TILE_QUERIES; t++)
+            for (int v = 0; v < PANEL_VECTORS; v++)
+                f32_store(scores + t * stride + i + v * F32_LANES, score[t][v]);
+    }
+}
+
 /* Raise the best of a panel's rows to a score less an offset. */
 WORD void raise_best(const f32v *score, float offset, float *best) {
     for (int v = 0; v < PANEL_VECTORS; v++) {

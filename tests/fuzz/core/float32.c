@@ -25,6 +25,22 @@ static void check_best(const farann_kernels *kernels, const float *packed, int64
     }
 }
 
+/* All scores of packed rows: those of a scan that lets everything pass. */
+static void check_scores(const farann_kernels *kernels, const float *packed, int64_t n, int64_t dim,
+                         const float *bias, const float *tile) {
+    const int64_t width = kernels->tile_queries, rows = kernels->panel_rows;
+    const int64_t stride = rounded(n, rows);
+    float *scores = NEW(float, width *stride);
+    kernels->score_panels_f32(packed, n, dim, bias, tile, scores, stride);
+    for (int64_t t = 0; t < width; t++)
+        for (int64_t i = 0; i < n; i++) {
+            float score = bias[i];
+            for (int64_t j = 0; j < dim; j++)
+                score += tile[j * width + t] * packed[i / rows * rows * dim + j * rows + i % rows];
+            CHECK(scores[t * stride + i] == score);
+        }
+}
+
 void panels(void) {
     const int64_t n = number(1, 70), dim = number(1, 40);
     float *rows = NEW(float, n *dim), thresholds[64];
@@ -70,6 +86,7 @@ void panels(void) {
         }
         CHECK(got == largest);
         check_best(kernels, packed, n, dim, bias, tile, thresholds);
+        check_scores(kernels, packed, n, dim, bias, tile);
     }
 }
 
@@ -172,6 +189,18 @@ static void check_bounds(const farann_kernels *kernels, float offset) {
     }
 }
 
+/* At least k scores reach it and at most k are greater; -inf where there are fewer than k. */
+static void check_kth(const farann_kernels *kernels, const float *scores, int64_t n) {
+    const int64_t k = number(1, n + 2);
+    const float kth = kernels->kth_largest_f32(scores, n, k);
+    int64_t reached = 0, greater = 0;
+    for (int64_t i = 0; i < n; i++) {
+        reached += scores[i] >= kth && scores[i] > -INFINITY;
+        greater += scores[i] > kth;
+    }
+    CHECK(kth == -INFINITY ? reached < k : reached >= k && greater <= k);
+}
+
 void selection(void) {
     const int64_t n = number(0, 200), padded = rounded(n, FARANN_PADDING);
     const int64_t before = number(0, 5);
@@ -204,5 +233,6 @@ void selection(void) {
                 expected[i % FARANN_SCORE_GROUPS] = scores[i];
         for (int g = 0; g < FARANN_SCORE_GROUPS; g++) CHECK(largest[g] == expected[g]);
         check_caps(levels[level], scores, padded);
+        check_kth(levels[level], scores, n);
     }
 }
