@@ -149,7 +149,7 @@ def test_scores_near_0_need_few_keys(n: int, metric: str, rng: np.random.Generat
         counts.append(index.search_furthest(queries, 10, return_stats=True)[1])
     one_sided, others = counts
     if n == 1:
-        assert one_sided.rows_rescored < 0.1 * others.rows_rescored
+        assert one_sided.rows_rescored < min(0.25 * others.rows_rescored, 0.05 * len(rows))
     else:  # exact keys for all rows of a block count as products
         assert one_sided.float_products < 0.7 * others.float_products
 
@@ -219,9 +219,10 @@ def test_ends_where_no_key_is_better(
     n: int, metric: str, kind: str, nearest: bool, rng: np.random.Generator
 ) -> None:
     both = CEILINGS[kind](rng)
+    rows = np.tile(both[:N], (4, 1))
     for isa in inside.levels():
-        snapshot = core.Snapshot(both[:N], both[:0], None, None, np.zeros(DIM),
+        snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(DIM),
                                  core.METRICS.index(metric), isa)
         task = core.Task(snapshot, core.Filter(snapshot), both[N:], 0, n, 10, nearest)
         task.run()
-        assert inside.work_of(task).rows_scanned < 0.7 * n * N
+        assert inside.work_of(task).rows_scanned < 0.5 * n * len(rows)
