@@ -81,8 +81,7 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
     /* Lanes of row-major sums are short, and added up in pairs. */
     double lane_terms = (double)((dim + kernels->lanes - 1) / kernels->lanes);
     prepared->row_share = fmin(1.0, 1.001 * (lane_terms + 24.0) / terms);
-    prepared->unit_slack =
-        slack[0] + 0x1p-73 + a * U32 * 1.01 * (1.6 * (lane_terms + 7.0) + 8.0);
+    prepared->unit_slack = slack[0] + 0x1p-73 + a * U32 * 1.01 * (1.6 * (lane_terms + 7.0) + 8.0);
     prepared->vector_norm = a;
     prepared->query_norm = norm;
     /* farann_query_slack counts on norms that are right within this. */
