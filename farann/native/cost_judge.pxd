@@ -26,4 +26,5 @@ cdef class CostJudge:
     cdef void begin(self) noexcept nogil
     cdef bint can_judge(self, int64_t start) noexcept nogil
     cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil
+    cdef bint was_futile(self, bint selected) noexcept nogil
     cdef double cost_so_far(self) noexcept nogil

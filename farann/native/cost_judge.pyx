@@ -8,6 +8,8 @@ from farann.native.query_batch cimport QueryBatch
 
 # Codes are given up if what passes will cost so many times what they save.
 cdef double SURELY = 1.5
+# Or were futile, if it did.
+cdef double FAR_MORE = 2.0
 
 cdef enum:
     # Rows that may pass before codes are judged, beside those that have to do with k.
@@ -45,7 +47,9 @@ cdef class CostJudge:
         as many pass of rows that come later.
         """
         cdef int64_t n = start - self.judged, usual = self.batch.k
-        cdef double saved = left
+        # Float32 would score all queries, codes score those that rows can still answer.
+        cdef double idle = 1.0 - self.pruning.n_active / <double>self.batch.n_queries
+        cdef double saved = left * (1.0 + self.cost_whole * idle)
         cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
         cdef bint first = self.judged == 0, scored = first and start == self.n_scored
         if scored:
@@ -59,7 +63,7 @@ cdef class CostJudge:
             falls = min(max(share / self.share_judged, falls), 1.0)
         self.share_judged = share if scored or not first else 0.0
         self.judged, self.cost_judged = start, cost
-        if share <= 0.0 or not self.pruning.all_look_on() or (scored and self.pruning.by_norm):
+        if share <= 0.0 or not self.pruning.all_are_coded() or (scored and self.pruning.by_norm):
             return False
         n = start
         while left > 0:
@@ -68,6 +72,22 @@ cdef class CostJudge:
             left -= n
             n *= 2
         return expected > SURELY * saved
+
+    cdef bint was_futile(self, bint selected) noexcept nogil:
+        """Whether a search by codes cost far more than one in float32, where k rows pass.
+
+        `selected`: those that passed cost what they are said to, as the best of many are selected.
+        """
+        cdef int64_t n = self.batch.n_queries, usual = n * self.batch.k, i
+        cdef int64_t rescored = self.batch.rescored + self.batch.alike - usual
+        cdef double scanned = self.batch.scanned, left_out = n * self.batch.filter.n_rows - scanned
+        cdef double cost = self.batch.refined * self.cost_refined
+        for i in range(n):
+            rescored += self.batch.queries[i].candidates.count
+        cost += max(rescored, 0) * self.cost_rescored
+        if selected:
+            cost += max(self.batch.passed + self.batch.alike - usual, 0) * self.cost_passed
+        return cost > FAR_MORE * (scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))
 
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost."""

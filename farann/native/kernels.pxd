@@ -139,7 +139,7 @@ cdef extern from "kernels.h" nogil:
                                      const double *, int, float, float *, float *) noexcept
 
     ctypedef void (*scan_function)(const float *, int64_t, int64_t, const float *, const float *,
-                                   const float *, farann_candidates *) noexcept
+                                   int64_t, const float *, farann_candidates *) noexcept
 
     ctypedef void (*best_function)(const float *, int64_t, int64_t, const float *, const float *,
                                    int64_t, const float *, float *) noexcept
@@ -159,8 +159,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
                                   float, float, float) noexcept
-
-    ctypedef void (*largest_function)(const float *, int64_t, float *) noexcept
 
     ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
                                      uint32_t *) noexcept
@@ -243,7 +241,7 @@ cdef extern from "kernels.h" nogil:
         pack_function pack_rows_f32
         scan_function scan_panels_f32
         void (*score_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,
-                                 float *, int64_t) noexcept nogil
+                                 int64_t, float *, int64_t) noexcept nogil
         best_function best_scores_f32
         score_function score_rows_f32
         float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
@@ -252,7 +250,7 @@ cdef extern from "kernels.h" nogil:
         lower_bounds_function lower_bounds_f32
         find_function find_f32
         cap_function cap_scores_f32
-        largest_function largest_f32
+        void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         gather_function gather_codes
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8

@@ -191,6 +191,7 @@ cdef class Task(Answers):
         self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
         self.gave_up = coded < self.coded.codes.n_positions and not self.batch.stopped()
+        self.futile = self.gave_up or self.code_pass.judge.was_futile(self.candidates.selects)
         if self.gave_up and self.end == INT64_MAX:
             self.key_scan.one_sided.allowed = True
             self.row_scan.scan_without_codes(self.coded.codes, coded)

@@ -71,7 +71,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                               flag=flag, costs=costs, by_codes=trial)
         task.run()
         if trial and n > 1:
-            trials.note(task.gave_up)
+            trials.note(task.futile)
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
         task.write_top(scores, ids, start)

@@ -131,7 +131,9 @@ def row_costs(n_queries: int, dim: int, isa: str,
     if saved <= 0.0:  # products of codes are no faster at the scalar level
         return 0.0, 0.0, 0.0, 0.0
     rescored = waits + costs.exact_product * dim
-    passed = costs.passed if k <= _FEW_SORTED else min(costs.passed, _SELECTED)
+    passed = costs.passed
+    if k > _FEW_SORTED and n_queries >= _FEW_QUERIES:
+        passed = min(passed, _SELECTED)
     return (passed / saved, costs.refined / saved, rescored / saved,
             (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)
 
