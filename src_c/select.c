@@ -85,12 +85,17 @@ void farann_candidates_admit_below(farann_candidates *list, int64_t from, const 
     admit(list, from, block, filter, best, margin, 1, sure, ceiling);
 }
 
-/* By `alive` alone: which rows are allowed can't be foreseen, so no branch. */
+/*
+ * By `alive` alone: which rows are allowed can't be foreseen, so no branch. Slots, and then what
+ * they are marked with, are asked for together, and waited for once.
+ */
 static void drop_marked(farann_candidates *list, int64_t from, const farann_block *block,
                         const uint8_t *alive) {
     float *FARANN_RESTRICT scores = list->scores;
     int64_t *FARANN_RESTRICT slots = list->slots;
     int64_t kept = from, count = list->count, end = block->end;
+    if (block->slots)
+        for (int64_t i = from; i < count; i++) FARANN_PREFETCH(block->slots + slots[i]);
     for (int64_t i = from; i < count; i++) {
         const int64_t slot = slot_of(block, slots[i]);
         FARANN_PREFETCH(alive + (((slot >= 0) & (slot < end)) ? slot : 0));
@@ -103,12 +108,6 @@ static void drop_marked(farann_candidates *list, int64_t from, const farann_bloc
         kept += has_slot & (alive[has_slot ? slot : 0] != 0);
     }
     list->count = kept;
-}
-
-void farann_block_ask(const farann_block *block, int64_t n) {
-    enum { SLOTS_A_LINE = 16 };
-    if (!block->slots) return;
-    for (int64_t i = 0; i < n; i += SLOTS_A_LINE) FARANN_PREFETCH(block->slots + i);
 }
 
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,

@@ -94,9 +94,6 @@ void farann_candidates_admit_below(farann_candidates *list, int64_t from, const 
                                    const farann_filter *filter, farann_best_scores *best,
                                    double margin, double sure, double ceiling);
 
-/* Ask for the slots of n rows of a block, of which a filter will read some soon. */
-void farann_block_ask(const farann_block *block, int64_t n);
-
 /* Drop the candidates from `from` on that aren't allowed; they stay rows of the block. */
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
                             const farann_filter *filter);

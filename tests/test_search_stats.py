@@ -120,6 +120,17 @@ def test_counts_of_products(rng: np.random.Generator) -> None:
         assert after.float_products >= stats.float_products + 50 * 64 * DIM
 
 
+def test_a_query_by_itself_is_scanned_in_long_blocks(rng: np.random.Generator) -> None:
+    """There are fewer blocks to wait for, and hardly more rows pass."""
+    rows = rng.standard_normal((60_000, 16), dtype=np.float32)
+    index = index_over(rows, metric="cosine")
+    for query in rows[:12]:
+        stats = index.search_furthest(query, return_stats=True)[1]
+        assert stats.rows_scanned == 60_000
+        assert stats.blocks_scanned <= 40  # blocks of 1,024 rows would be more than 58
+        assert stats.rows_passed <= 400
+
+
 def test_counts_with_a_tail(rows: Float32) -> None:
     """Rows added since `build` are scanned in float32."""
     index = index_over(rows)

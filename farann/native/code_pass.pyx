@@ -60,7 +60,8 @@ cdef class CodePass:
                         self.judge.will_cost_too_much(start, self.coded.codes.n_positions - start)):
                     self.end_keys()
                     return start
-            n = self.code_scan.of_one_mean(start, min(min(self.coded.code_rows, ramp), end - start))
+            n = self.code_scan.of_one_mean(
+                start, min(min(self.coded.rows_after(start), ramp), end - start))
             self.pruning.keep_active(start)
             refined = self.batch.refined
             if self.pruning.n_active == 0:
@@ -73,7 +74,7 @@ cdef class CodePass:
                 self.scan_for_active(start, n)
             self.judge_pca_filter(self.batch.refined - refined, n)
             self.position_keys.scan_keys_at(start, n, False)
-            ramp = min(2 * ramp, self.coded.code_rows)
+            ramp = min(2 * ramp, self.coded.most_rows)
             start += n
         self.end_keys()
         return self.coded.codes.n_positions

@@ -19,8 +19,10 @@ cdef enum:
     # Rows that pass by them but don't look like an answer are put off, so many at most.
     DEFERRED = 8192
 
-# Where at least such a share of the rows is allowed, filters wait until all codes are read.
+# Where at least such a share of the rows is allowed, filters wait until all codes are read: for
+# tiles of queries, and for a query by itself, whose rows are fetched from memory one by one.
 cdef double MOST_ALLOWED = 0.4
+cdef double MOST_ALLOWED_FOR_ONE = 0.75
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -48,7 +50,7 @@ cdef class CodeScan:
 
     cdef allocate_deferred(self):
         """Room for rows that a scan of high nibbles puts off."""
-        cdef int64_t i, room = DEFERRED + LARGEST_BLOCK
+        cdef int64_t i, room = DEFERRED + LONG_BLOCKS * LARGEST_BLOCK
         cdef float *scores = <float *>self.batch.scratch.allocate(
             self.batch.n_queries * room, sizeof(float) + sizeof(int64_t), False)
         cdef int64_t *slots = <int64_t *>(scores + self.batch.n_queries * room)
@@ -154,8 +156,6 @@ cdef class CodeScan:
             farann_pass_thresholds_set(&self.pass_thresholds, i, &self.nothing_passes)
         if n_coded == 0:
             return
-        if single and self.batch.filter.share < MOST_ALLOWED:
-            farann_block_ask(&block, n)
         tile.codes, tile.bars, tile.ahead = codes, &self.pass_thresholds, &self.ahead
         self.scan_function(single, high)(&self.block, 0, n, &tile, self.candidates.tile)
         if self.keys_follow and not single and start >= max(FEWEST_FOR_KEYS, 16 * self.batch.k):
@@ -165,7 +165,7 @@ cdef class CodeScan:
         self.batch.scanned += n_rows * n_coded
         self.count_products(n * width, self.coded.codes.scanned.groups, count)
         self.batch.bytes_read += n_rows * n_coded * self.code_bytes_of_row(high)
-        if self.batch.filter.share < MOST_ALLOWED and (
+        if self.batch.filter.share < (MOST_ALLOWED_FOR_ONE if single else MOST_ALLOWED) and (
                 self.coded.codes.has_pca_filter or (high and not self.coded.codes.int4_alone)):
             # To see whether a row is allowed costs less than to fetch the other codes of many.
             for i in range(count):

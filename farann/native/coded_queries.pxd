@@ -7,6 +7,9 @@ from farann.native.codes cimport Codes
 from farann.native.query_batch cimport Query, QueryBatch
 
 
+cdef int64_t most_code_rows(Codes codes, int64_t n_queries) noexcept
+
+
 cdef class CodedQueries:
     cdef QueryBatch batch
     cdef Candidates candidates
@@ -16,6 +19,7 @@ cdef class CodedQueries:
     cdef bint pca_filtered  # rows are scanned along the basis first
     cdef int64_t code_width  # queries of a tile
     cdef int64_t code_rows  # of a block
+    cdef int64_t most_rows  # and of one that is scanned for a query by itself
     cdef uint32_t *codes_of  # of queries, for what is scanned, one after the other
     cdef uint32_t *code_tiles  # the same in tiles
     cdef int64_t tile_words  # from one of these to the next
@@ -28,6 +32,7 @@ cdef class CodedQueries:
     cdef CodedQueries of(QueryBatch batch, Candidates candidates, Codes codes, bint approximate,
                          bint pca_filtered)
     cdef use(self, Codes codes, bint pca_filtered)
+    cdef int64_t rows_after(self, int64_t n) noexcept nogil
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil
     cdef const uint32_t *whole_codes(self, int64_t i) noexcept nogil
     cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil

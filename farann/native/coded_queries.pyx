@@ -10,6 +10,16 @@ from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport take_as_true
 
+cdef enum:
+    # Of so many rows one is the next to be scanned in a long block.
+    LONG_BLOCK_AFTER = 8
+
+
+cdef int64_t most_code_rows(Codes codes, int64_t n_queries) noexcept:
+    """Rows of the largest block that is scanned for so many queries."""
+    cdef int64_t n = rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
+    return LONG_BLOCKS * n if n_queries == 1 else n
+
 
 @cython.no_gc  # what parts refer to never refers to them
 @cython.freelist(8)
@@ -27,6 +37,7 @@ cdef class CodedQueries:
         self.batch, self.candidates, self.approximate = batch, candidates, approximate
         self.code_width = width
         self.code_rows = rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
+        self.most_rows = most_code_rows(codes, batch.n_queries)
         self.use(codes, pca_filtered)
         self.code_bytes = <uint8_t *>batch.scratch.allocate(2 * padded(batch.dim), sizeof(uint8_t))
         self.codes_of = <uint32_t *>batch.scratch.allocate(
@@ -55,6 +66,15 @@ cdef class CodedQueries:
         if codes is self.batch.snapshot.added:
             # Rows of another kind have something in common outside the axes: that is no noise.
             self.outside_counts = 1.0 / self.noise
+
+    cdef int64_t rows_after(self, int64_t n) noexcept nogil:
+        """Rows of the next block, where n were scanned.
+
+        What passes of a block is fetched from memory: a query by itself waits for that once a
+        block. Behind many rows its threshold hardly rises, and long blocks let no more pass.
+        """
+        cdef int64_t long_block = n // LONG_BLOCK_AFTER // FIRST_BLOCK * FIRST_BLOCK
+        return max(self.code_rows, min(long_block, self.most_rows))
 
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
         """The codes of query i side by side."""

@@ -61,7 +61,6 @@ cdef extern from "select.h" nogil:
                                const farann_block *, const farann_filter *)
     int64_t farann_id_set_room(int64_t)
     void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
-    void farann_block_ask(const farann_block *, int64_t)
     void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,
                                 const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)
@@ -376,6 +375,8 @@ cdef enum:
     BLOCK_BYTES = 524288
     FIRST_BLOCK = 64
     LARGEST_BLOCK = 1024
+    # Blocks that a query by itself is behind the first rows may be so many times as long.
+    LONG_BLOCKS = 4
 
 
 cdef const farann_kernels *kernels_of(str isa) except NULL

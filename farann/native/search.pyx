@@ -24,7 +24,7 @@ from farann.native.boxes cimport keep_boxes
 from farann.native.candidates cimport Candidates
 from farann.native.code_pass cimport CodePass
 from farann.native.code_scan cimport CodeScan
-from farann.native.coded_queries cimport CodedQueries
+from farann.native.coded_queries cimport CodedQueries, most_code_rows
 from farann.native.codes cimport Codes
 from farann.native.cost_judge cimport CostJudge
 from farann.native.first_rows cimport FirstRows
@@ -96,8 +96,7 @@ cdef class Task(Answers):
         cdef int64_t largest_block = batch.block_rows, uncoded
         cdef bint few = keys_alone(batch), packed = not few and batch.n_queries >= FEW_QUERIES
         if codes is not None:
-            largest_block = max(largest_block,
-                                rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP))
+            largest_block = max(largest_block, most_code_rows(codes, batch.n_queries))
         self.batch, self.first, self.end = batch, 0, INT64_MAX
         self.candidates = Candidates.of(batch, room, largest_block, not few, exact)
         self.key_scan = KeyScan.of(

@@ -83,7 +83,7 @@ FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
                                        : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
             i32_store(sums + v * I32_LANES, i32_sub(i32_load(sums + v * I32_LANES), start));
         }
-        append_coded(0, &candidates[t], mask, sums, rows, first, bars, t, row);
+        append_coded(&candidates[t], mask, sums, rows, first, bars, t, row);
     }
 }
 

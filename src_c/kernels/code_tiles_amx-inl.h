@@ -157,7 +157,7 @@ WORD void append_step(const farann_coded_rows *rows, int64_t start,
         for (; some; some &= some - 1) {
             const int i = FARANN_COUNT_TRAILING_ZEROS(some), t = i % CODE_QUERIES;
             const int64_t at = p + i / CODE_QUERIES, row = step->row + at * FARANN_CODE_PANEL;
-            append_coded(0, &candidates[t], step->passes[at][t], step->sums[at].of[t], rows,
+            append_coded(&candidates[t], step->passes[at][t], step->sums[at].of[t], rows,
                          start + row, bars, t, row);
         }
     }
