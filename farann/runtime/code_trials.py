@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from farann import _core
 
-# Where so many tasks in a row gave codes up, or would have done better without, so many are searched without them.
+# Where so many tasks in a row gave codes up, or would have done far better without, so many are
+# searched without them.
 _FUTILE, _WITHOUT = 2, 7
 
 
