@@ -156,8 +156,6 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*lower_bounds_function)(float *, int64_t, float, float *, const float *,
                                            float *) noexcept
 
-    ctypedef int64_t (*find_function)(const float *, int64_t, float, int32_t *) noexcept
-
     ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
                                   float, float, float) noexcept
 
@@ -250,7 +248,7 @@ cdef extern from "kernels.h" nogil:
         select_function select_f32
         lower_function lower_f32
         lower_bounds_function lower_bounds_f32
-        find_function find_f32
+        int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
         cap_function cap_scores_f32
         void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         gather_function gather_codes
