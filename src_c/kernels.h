@@ -121,6 +121,10 @@ typedef struct {
     double *ids;
     double *first_ids;
     int64_t dim;
+    /* The columns to sum for a tile of queries, whose numbers are as many: those of lane i, which
+       are i, i + 8 and so on, from lanes[i] to lanes[i + 1]. */
+    int64_t *columns;
+    int64_t lanes[9];
 } farann_key_panels;
 
 /* Compares exact keys of packed rows; see farann_kernels. */
@@ -134,6 +138,7 @@ typedef void farann_scan_codes(const farann_coded_rows *rows, int64_t start, int
 
 typedef struct {
     const char *name;
+    int lanes;        /* numbers of a vector of float32 */
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
     int key_rows;     /* the same for exact keys */

@@ -124,6 +124,8 @@ cdef extern from "kernels.h" nogil:
         double *ids
         double *first_ids
         int64_t dim
+        int64_t *columns
+        int64_t lanes[9]
 
     ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
                                         double *, double *) noexcept
@@ -224,6 +226,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct farann_kernels:
         const char *name
+        int lanes
         int panel_rows
         int tile_queries
         int key_rows

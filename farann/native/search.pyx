@@ -5,6 +5,7 @@ A search is put together of parts, each a class of few fields in a module of its
     QueryBatch        the queries, and what is derived from each
     Candidates        rows that may belong to an answer; thresholds; the k best
     KeyScan           exact keys of whole blocks, where many rows share the k-th key
+    Ceilings          keys that no row is above: then smaller ids alone count
     OneSided          scores whose terms have one sign, which float32 tells apart near 0
     RowScan           float32 rows: by exact keys alone, as they lie, or packed
     CodedQueries      queries as codes
