@@ -121,6 +121,10 @@ typedef struct {
     double *ids;
     double *first_ids;
     int64_t dim;
+    /* The columns to sum for a tile of queries, whose numbers are as many: those of lane i, which
+       are i, i + 8 and so on, from lanes[i] to lanes[i + 1]. */
+    int64_t *columns;
+    int64_t lanes[9];
 } farann_key_panels;
 
 /* Compares exact keys of packed rows; see farann_kernels. */
@@ -134,6 +138,7 @@ typedef void farann_scan_codes(const farann_coded_rows *rows, int64_t start, int
 
 typedef struct {
     const char *name;
+    int lanes;        /* numbers of a vector of float32 */
     int panel_rows;   /* rows side by side in a packed panel */
     int tile_queries; /* queries side by side in a packed tile */
     int key_rows;     /* the same for exact keys */
@@ -185,18 +190,19 @@ typedef struct {
                             float *bias);
 
     /*
-     * Score packed rows against one packed tile of queries: bias + <query, row>. Appends each
-     * row whose score is greater than its query's threshold to that query's candidates (which
-     * need room for n_rows more), as position `row`.
+     * Score packed rows against the first n_queries of a packed tile: bias + <query, row>. Appends
+     * each row whose score is greater than its query's threshold to that query's candidates (which
+     * need room for n_rows more), as position `row`. Thresholds, candidates and, below, scores are
+     * those of a whole tile, in whose empty places thresholds are infinite.
      */
     void (*scan_panels_f32)(const float *panels, int64_t n_rows, int64_t dim, const float *bias,
-                            const float *queries, const float *thresholds,
+                            const float *queries, int64_t n_queries, const float *thresholds,
                             farann_candidates *candidates);
 
-    /* Score packed rows for a tile likewise: scores[t * stride] begin those of query t, of whole
-     * panels. */
+    /* Score packed rows likewise: at scores[t * stride] begin those of query t, of whole panels. */
     void (*score_panels_f32)(const float *panels, int64_t n_rows, int64_t dim, const float *bias,
-                             const float *queries, float *scores, int64_t stride);
+                             const float *queries, int64_t n_queries, float *scores,
+                             int64_t stride);
 
     /*
      * Raise `best` of each packed row to the largest of its scores for n queries less the query's

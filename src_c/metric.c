@@ -78,25 +78,36 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
         prepared->key_offset = sign * dot_centre / norm;
         slack[0] += gamma64 * 8.0; /* unit vectors: |centre| <= 1 */
     }
+    /* Lanes of row-major sums are short, and added up in pairs. */
+    double lane_terms = (double)((dim + kernels->lanes - 1) / kernels->lanes);
+    prepared->row_share = fmin(1.0, 1.001 * (lane_terms + 24.0) / terms);
+    prepared->unit_slack = slack[0] + 0x1p-73 + a * U32 * 1.01 * (1.6 * (lane_terms + 7.0) + 8.0);
     prepared->vector_norm = a;
     prepared->query_norm = norm;
     /* farann_query_slack counts on norms that are right within this. */
     if (!(terms * U32 < LARGEST_NORM_ERROR)) prepared->vector_norm = INFINITY;
 }
 
-double farann_query_slack(const farann_query *query, double squares) {
+/* slack[1] and slack[2] times `share`; of what underflow takes there is no less. */
+static double slack_of_share(const farann_query *query, double squares, double share) {
     double largest = sqrt(squares + query->lost_squares) * (1.0 + LARGEST_NORM_ERROR);
     if (!(query->vector_norm * largest + largest * largest < LARGEST_FLOAT32_SCORE)) return -1.0;
     if (!(query->vector_norm < LARGEST_FLOAT32_SCORE)) return -1.0;
-    return query->slack[0] + largest * (query->slack[1] + largest * query->slack[2]);
+    return query->slack[0] + largest * share * (query->slack[1] + largest * query->slack[2]) +
+           (1.0 - share) * largest * query->lost_squares;
+}
+
+double farann_query_slack(const farann_query *query, double squares) {
+    return slack_of_share(query, squares, 1.0);
 }
 
 double farann_query_slack_row_major(const farann_query *query, int normalized, double smallest,
                                     double largest) {
-    if (!normalized) return farann_query_slack(query, largest);
-    /* p / sqrt(n), less a constant, is right to 1.6 gamma where n is far from the ends. */
+    if (!normalized) return slack_of_share(query, largest, query->row_share);
+    /* p / sqrt(n), less a constant, is right to 1.5 gamma where n is far from the ends. */
     if (!(smallest > SMALLEST_SQUARES && largest < LARGEST_FLOAT32_SCORE)) return -1.0;
-    return 2.0 * farann_query_slack(query, 1.0);
+    if (farann_query_slack(query, 1.0) < 0.0) return -1.0;
+    return query->unit_slack;
 }
 
 double farann_query_slack_one_sided(const farann_query *query, int64_t dim, int normalized,

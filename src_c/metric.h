@@ -19,6 +19,8 @@ typedef struct {
     double key_scale;
     double key_offset;
     double slack[3];
+    double row_share;    /* of slack[1] and slack[2], for row-major rows */
+    double unit_slack;   /* of row-major rows that are normalized */
     double lost_squares; /* what underflow may take from a |y|^2 summed in float32 */
     double vector_norm;  /* |a|, of the query vector in float32 */
     double query_norm;   /* |q| summed in the order of exact keys; 1 but for cosine */

@@ -128,8 +128,12 @@ def test_few_rows_get_keys_one_by_one(kind: str, codes: str, rng: np.random.Gene
 def test_whole_numbers_get_keys_in_float32(
     metric: str, rows_as: type[np.generic], rng: np.random.Generator
 ) -> None:
-    """One query over one-hot rows, nearly all of which tie: float32 tells them apart."""
+    """One query over one-hot rows, nearly all of which tie: float32 tells them apart.
+
+    Five are longer, so that better keys than those of the others may follow.
+    """
     rows = np.eye(24, dtype=np.float32)[rng.integers(24, size=N)]
+    rows[:5] *= 2
     queries = np.eye(24, dtype=np.float32)[:4] * [[1], [1], [3], [0.3]]
     index = farann.Index(metric=metric)
     index.add(rows.astype(rows_as))

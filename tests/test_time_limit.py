@@ -90,6 +90,29 @@ def test_few_rows_are_all_searched() -> None:
                 reference.furthest(rows, rows, 9, "l2"))
 
 
+def test_a_query_of_few_rows_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered before the search looks at the clock, by what is kept of the last query."""
+    rows = np.random.default_rng(0).standard_normal((2000, DIM), dtype=np.float32)
+    index = index_of(rows, "l2", threads=1).build()
+    wanted = [index.search_furthest(row) for row in rows[:3]]
+
+    def never(*of: Any, **options: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(inside.batches, "top", never)
+    for row, exact in zip(rows, wanted, strict=False):
+        found = index.search_furthest(row, seconds=SOON)
+        assert_same_bits(found.scores, exact.scores)
+        assert found.ids.tolist() == exact.ids.tolist()
+    with pytest.raises(AssertionError):
+        index.search_furthest(rows[:2], seconds=SOON)
+    for bad in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="seconds"):
+            index.search_furthest(rows[0], seconds=bad)
+    with pytest.raises(ValueError, match="recall"):
+        index.search_furthest(rows[0], seconds=SOON, recall=0.9)
+
+
 def test_threads_share_a_batch(built: Any) -> None:
     index, _, queries = built("cosine", codes="int8")
     assert_same(index.search_furthest(queries, 5, seconds=LONG, threads=2),

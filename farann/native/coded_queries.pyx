@@ -37,7 +37,9 @@ cdef class CodedQueries:
         self.batch, self.candidates, self.approximate = batch, candidates, approximate
         self.code_width = width
         self.code_rows = rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
-        self.most_rows = most_code_rows(codes, batch.n_queries)
+        # With epsilon which rows are found depends on the blocks.
+        self.most_rows = self.code_rows if batch.epsilon > 0.0 else most_code_rows(
+            codes, batch.n_queries)
         self.use(codes, pca_filtered)
         self.code_bytes = <uint8_t *>batch.scratch.allocate(2 * padded(batch.dim), sizeof(uint8_t))
         self.codes_of = <uint32_t *>batch.scratch.allocate(

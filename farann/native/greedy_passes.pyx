@@ -256,7 +256,9 @@ cdef class GreedyPasses:
             return farann_query_slack(&self.prepared, self.squares)
         if self.in_panels:
             return farann_query_slack(&self.prepared, 1.0 + 1e-3)
-        return farann_query_slack_row_major(&self.prepared, True, self.smallest, self.squares)
+        if farann_query_slack_row_major(&self.prepared, True, self.smallest, self.squares) < 0.0:
+            return -1.0
+        return 2.0 * farann_query_slack(&self.prepared, 1.0)  # lengths are rounded, too
 
     cdef void take(self, int64_t slot) noexcept nogil:
         """Make the row that all were scored for a pick."""

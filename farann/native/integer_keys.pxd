@@ -18,6 +18,8 @@ cdef class IntegerKeys:
     @staticmethod
     cdef IntegerKeys of(QueryBatch batch, Candidates candidates)
     cdef bint are_exact(self, const Query *query) noexcept nogil
+    cdef double largest_sum(self, const Query *query) noexcept nogil
+    cdef bint may_be_exact(self) noexcept nogil
     cdef void find(self, const Query *query, const Segment *segment, int64_t start,
                    int64_t n) noexcept nogil
     cdef bint make_room(self) noexcept nogil

@@ -42,6 +42,10 @@ cdef class IntegerKeys:
             largest = of_rows * max(of_rows, of_query)
         return largest * self.batch.dim < LARGEST_SUM and self.make_room()
 
+    cdef bint may_be_exact(self) noexcept nogil:
+        """Whether rows are whole numbers, so that sums of some queries may be."""
+        return largest_integer(self.batch.snapshot) >= 0
+
     cdef bint make_room(self) noexcept nogil:
         cdef int64_t width = padded(self.batch.dim), n = self.batch.block_rows
         if self.zeros == NULL:
@@ -52,6 +56,35 @@ cdef class IntegerKeys:
             self.products = self.vector + width
             self.squares = self.products + n
         return self.zeros != NULL
+
+    cdef double largest_sum(self, const Query *query) noexcept nogil:
+        """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 has.
+
+        That of rows is looked for only once, as the largest number is.
+        """
+        cdef int64_t known = farann_load(&self.batch.snapshot.largest_square), start, n, j
+        cdef double found = 0.0
+        cdef float norms[2]
+        cdef int s
+        cdef const Segment *segment
+        cdef RowBlock rows
+        if known == NOT_LOOKED_FOR:
+            for s in range(2):
+                start, segment = 0, &self.batch.snapshot.segments[s]
+                while start < segment.count:
+                    n = min(self.batch.block_rows, segment.count - start)
+                    rows = self.candidates.rows_at(segment, start, n)
+                    self.batch.kernels.score_rows_f32(
+                        rows.rows, NULL, n, self.batch.dim, self.zeros, self.zeros, False, 0.0,
+                        self.products, norms)
+                    found = max(found, norms[1])
+                    start += n
+            known = <int64_t>found
+            farann_store(&self.batch.snapshot.largest_square, known)
+        found = <double>known
+        for j in range(self.batch.dim):
+            found += <double>query.given[j] * query.given[j]
+        return found
 
     cdef void find(self, const Query *query, const Segment *segment, int64_t start,
                    int64_t n) noexcept nogil:

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from farann.native.candidates cimport Candidates
+from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport farann_block, farann_key_threshold, farann_key_panels
 from farann.native.one_sided cimport OneSided
@@ -19,6 +20,7 @@ cdef class KeyScan:
     cdef Candidates candidates
     cdef IntegerKeys integer_keys
     cdef OneSided one_sided
+    cdef Ceilings ceilings
     cdef bint may_decide  # whether the search is one that may go by keys
     cdef int64_t packed_rows  # rows of a block that there is room for, packed; 0: row by row
     cdef farann_key_panels key_panels
@@ -32,6 +34,7 @@ cdef class KeyScan:
 
     @staticmethod
     cdef KeyScan of(QueryBatch batch, Candidates candidates, bint may_decide, bint packed)
+    cdef int pieces(self) noexcept
     cdef bint keys_decide(self, const Query *query) noexcept nogil
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil
     cdef bint judge_rough(self, Query *query, int64_t passed, int64_t seen,
@@ -51,6 +54,7 @@ cdef class KeyScan:
     cdef bint box_is_worse(self, const Query *query) noexcept nogil
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil
+    cdef void take_columns(self, const int64_t *members, int64_t count) noexcept nogil
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
                             int64_t n) noexcept nogil
     cdef void set_key_threshold(self, farann_key_threshold *threshold, const Query *query) noexcept nogil

@@ -6,6 +6,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 
 from farann.native.boxes cimport count_boxed, join_boxes
 from farann.native.candidates cimport Candidates
+from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.one_sided cimport OneSided
@@ -23,6 +24,10 @@ cdef enum:
     # where a product takes one.
     MANY_PASS = 10
     MANY_PASS_L2 = 5
+    # If more than one in so many, many may have the best key that there can be.
+    SOME_PASS = 32
+    # Row by row float64 takes longer beside float32.
+    MANY_PASS_ROW_MAJOR = 4
     # Of rows that are scored first, more than one in so many can't be told from the best. Later
     # ones may still rule them out, so that one costs no more than a key of so many coordinates.
     FEW_ALIKE = 4
@@ -52,8 +57,13 @@ cdef class KeyScan:
         self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
         self.integer_keys = IntegerKeys.of(batch, candidates)
         self.one_sided = OneSided.of(batch)
+        self.ceilings = Ceilings.of(batch, candidates, self.integer_keys, self.one_sided)
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
         return self
+
+    cdef int pieces(self) noexcept:
+        """How many pieces of memory exact keys have needed so far."""
+        return (self.keyed != NULL) + (self.integer_keys.zeros != NULL)
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a query may go by keys."""
@@ -61,6 +71,8 @@ cdef class KeyScan:
 
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
         """Whether so few of n rows pass that float32 costs less."""
+        if not self.packed_rows and not self.integer_keys.may_be_exact():
+            return passed * MANY_PASS_ROW_MAJOR <= n
         return passed * (MANY_PASS_L2 if self.batch.metric == FARANN_L2 else MANY_PASS) <= n
 
     cdef bint judge_rough(self, Query *query, int64_t passed, int64_t seen,
@@ -69,8 +81,13 @@ cdef class KeyScan:
 
         Of rows in any order n k / seen pass by themselves, some more or less.
         """
-        if seen < self.batch.k or self.few_of(passed - 2 * n * self.batch.k // seen, n) or (
-                not self.keys_decide(query)):
+        if seen < self.batch.k or not self.keys_decide(query):
+            return False
+        passed -= 2 * n * self.batch.k // seen
+        if self.one_sided.allowed and passed * SOME_PASS > n:
+            self.ceilings.find(query)
+        if self.few_of(passed, n) and (passed * MANY_PASS <= n or not self.one_sided.pays(
+                query, query.threshold - query.prepared.key_offset, False)):
             return False
         if not self.allocate_keys():
             return False
@@ -105,6 +122,8 @@ cdef class KeyScan:
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
+            if query.by_keys and self.one_sided.allowed:
+                self.ceilings.find(query)
             if query.by_keys and self.one_sided.begins(query, False):
                 begun, query.by_keys = True, False
             query.by_keys = query.by_keys and not query.keys_end
@@ -118,8 +137,8 @@ cdef class KeyScan:
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            if (not (query.by_keys or query.one_sided) and self.keys_decide(query)
-                    and self.one_sided.of_one_sign(query)):
+            if not query.by_keys and self.keys_decide(query) and self.one_sided.pays(
+                    query, query.threshold - query.prepared.key_offset, True):
                 self.candidates.rerank_all(query)
                 self.one_sided.begins(query, True)
 
@@ -138,7 +157,7 @@ cdef class KeyScan:
             return True
         memory = <double *>self.batch.scratch.allocated(
             rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_threshold) // 8)
-            + self.batch.n_queries + 2 * dim, sizeof(double), False)
+            + self.batch.n_queries + 3 * dim, sizeof(double), False)
         if memory == NULL:
             self.batch.scratch.failed = True
             return False
@@ -153,14 +172,15 @@ cdef class KeyScan:
             self.key_thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
             self.key_thresholds[i].rows = <int64_t *>(self.key_thresholds[i].keys + KEYS_AT_ONCE)
         self.keyed = <int64_t *>(self.key_thresholds + width)
-        self.box_low = <float *>(self.keyed + self.batch.n_queries)
+        self.key_panels.columns = self.keyed + self.batch.n_queries
+        self.box_low = <float *>(self.key_panels.columns + dim)
         self.corner = self.box_low + 2 * dim
         return True
 
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
                           int64_t n) noexcept nogil:
         """Offer the keys of a block, row by row."""
-        cdef double near = self.near_key(query)
+        cdef double near
         cdef int64_t i, n_near = 0
         cdef farann_block block
         if self.integer_keys.are_exact(query):
@@ -169,6 +189,7 @@ cdef class KeyScan:
             self.candidates.offer(query, n, &block, &query.filter)
         else:
             self.candidates.score_exactly(query, segment, start, n)
+        near = self.near_key(query)  # by what is known now, as it is for the next block
         for i in range(n):
             n_near += self.batch.sign * self.candidates.exact_keys[i] > near
         self.batch.n_near += n_near
@@ -188,7 +209,7 @@ cdef class KeyScan:
         while at < self.n_keyed and not self.batch.stopped():
             count = min(width, self.n_keyed - at)
             self.scan_key_tile(&self.keyed[at], count, &block, n)
-            self.batch.float_products += n * width * self.batch.dim * (
+            self.batch.float_products += n * width * self.key_panels.lanes[8] * (
                 KEY_PRODUCTS_L2 if self.batch.metric == FARANN_L2 else KEY_PRODUCTS)
             self.batch.blocks += count
             at += count
@@ -290,20 +311,34 @@ cdef class KeyScan:
         for i in range(n, (n + width - 1) // width * width):
             self.key_panels.ids[i] = INFINITY
 
+    cdef void take_columns(self, const int64_t *members, int64_t count) noexcept nogil:
+        """Make a tile of some queries, of the columns in which any of them is other than 0.
+
+        Differences of others count, too, where these are squared.
+        """
+        cdef int64_t width = self.batch.kernels.key_queries, n = 0, lane, i, j
+        cdef bint counts
+        cdef double *column
+        for lane in range(8):
+            self.key_panels.lanes[lane] = n
+            for j in range(lane, self.batch.dim, 8):
+                column, counts = self.key_tile + n * width, self.batch.metric == FARANN_L2
+                for i in range(width):
+                    column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
+                    counts |= column[i] != 0.0
+                self.key_panels.columns[n] = j
+                n += counts
+        self.key_panels.lanes[8] = n
+
     cdef void scan_key_tile(self, const int64_t *members, int64_t count, const farann_block *block,
                             int64_t n) noexcept nogil:
-        cdef int64_t width = self.batch.kernels.key_queries, dim = self.batch.dim, start = 0
-        cdef int64_t i, j, step
+        cdef int64_t start = 0, i, step
         cdef int64_t near[16]
         cdef farann_key_threshold *threshold
         cdef Query *query
         for i in range(count):
-            query, near[i] = &self.batch.queries[members[i]], 0
-            for j in range(dim):
-                self.key_tile[j * width + i] = query.given[j]
-        for i in range(count, width):
-            for j in range(dim):
-                self.key_tile[j * width + i] = 0.0
+            near[i] = 0
+        self.take_columns(members, count)
         while start < n:
             step = KEYS_AT_ONCE
             for i in range(count):

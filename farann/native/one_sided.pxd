@@ -1,8 +1,5 @@
 """Scores whose terms have one sign: float32 is off by a share of them."""
 
-from libc.stdint cimport int64_t
-
-from farann.native.kernels cimport farann_block
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Snapshot
 
@@ -14,11 +11,9 @@ cdef class OneSided:
     @staticmethod
     cdef OneSided of(QueryBatch batch)
     cdef bint begins(self, Query *query, bint others) noexcept nogil
-    cdef bint of_one_sign(self, const Query *query) noexcept nogil
+    cdef bint pays(self, const Query *query, double least, bint others) noexcept nogil
     cdef double slack_at(self, const Query *query, double threshold) noexcept nogil
-    cdef bint shares_nothing(self, const Query *query) noexcept nogil
-    cdef bint is_over(self, const Query *query, int64_t first_id) noexcept nogil
+    cdef bint nothing_negative(self, const Query *query) noexcept nogil
 
 
-cdef int64_t least_id(const farann_block *block, int64_t n) noexcept nogil
 cdef bint has_negative(Snapshot snapshot) noexcept nogil

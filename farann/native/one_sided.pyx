@@ -6,7 +6,7 @@ nothing, too, where the lengths of rows and queries bound it by much more.
 """
 
 cimport cython
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
@@ -38,20 +38,27 @@ cdef class OneSided:
 
         `others`: some are.
         """
-        cdef double least, slack
-        if not self.allowed or query.one_sided or self.batch.metric == FARANN_L2 or (
-                query.found.count < query.found.capacity):
+        cdef double least
+        if query.found.count < query.found.capacity:
             return False
         least = query.found.entries[0].key * query.prepared.key_scale
-        slack = self.slack_at(query, least)
-        if slack > (NOT_MUCH_MORE if others else MUCH_LESS) * query.slack or not self.of_one_sign(query):
+        if not self.pays(query, least, others):
             return False
-        query.one_sided, query.slack, query.best.count = True, slack, 0
-        query.prepared.key_offset, query.threshold = 0.0, least
+        query.one_sided, query.slack, query.best.count = True, self.slack_at(query, least), 0
+        query.prepared.key_offset, query.threshold, query.ceiling_key = 0.0, least, 0.0
+        query.select_at = 0
         return True
 
-    cdef bint of_one_sign(self, const Query *query) noexcept nogil:
-        """Whether no term of a reduced key is above 0, of any row."""
+    cdef bint pays(self, const Query *query, double least, bint others) noexcept nogil:
+        """Whether float32 is less off near the reduced key of uncentred rows, and may be so."""
+        if not self.allowed or query.one_sided or self.batch.metric == FARANN_L2 or (
+                not self.slack_at(query, least)
+                <= (NOT_MUCH_MORE if others else MUCH_LESS) * query.slack):
+            return False
+        return self.nothing_negative(query)
+
+    cdef bint nothing_negative(self, const Query *query) noexcept nogil:
+        """Whether neither rows nor the query, times the sign, have a number below 0."""
         cdef int64_t j
         for j in range(self.batch.dim):
             if self.batch.sign * query.given[j] < 0.0:
@@ -62,26 +69,6 @@ cdef class OneSided:
         """How far rough scores near a threshold may be off."""
         return farann_query_slack_one_sided(&query.prepared, self.batch.dim,
                                             self.batch.packing.normalized, threshold)
-
-    cdef bint shares_nothing(self, const Query *query) noexcept nogil:
-        """Whether k rows have nothing in common with a query, as far as float32 can tell."""
-        return query.one_sided and query.threshold + query.slack >= 0.0
-
-    cdef bint is_over(self, const Query *query, int64_t first_id) noexcept nogil:
-        """Whether k rows have nothing in common with a query, before rows with ids from one on."""
-        return (query.one_sided and query.found.count == query.found.capacity
-                and query.found.entries[0].key == 0.0 and query.found.entries[0].id < first_id)
-
-
-cdef int64_t least_id(const farann_block *block, int64_t n) noexcept nogil:
-    """The smallest id of n rows of a block."""
-    cdef int64_t i, slot, least = INT64_MAX
-    if block.positions == NULL and block.ids == NULL:
-        return block.first
-    for i in range(n):
-        slot = block.first + (block.positions[i] if block.positions != NULL else i)
-        least = min(least, block.ids[slot] if block.ids != NULL else slot)
-    return least
 
 
 cdef bint has_negative(Snapshot snapshot) noexcept nogil:

@@ -22,7 +22,6 @@ cdef class RowScan:
     cdef bint make_room(self) noexcept nogil
     cdef void take_query(self, int64_t i) noexcept nogil
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
-    cdef int64_t leave_out(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef bint take_queries(self) noexcept nogil
     cdef bint begin_in_float32(self) noexcept nogil
     cdef void forget_scores(self, Query *query) noexcept nogil

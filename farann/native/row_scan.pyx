@@ -9,7 +9,6 @@ from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
-from farann.native.one_sided cimport least_id
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
@@ -52,24 +51,6 @@ cdef class RowScan:
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Score rows start .. start + n of a segment for all queries."""
-
-    cdef int64_t leave_out(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        """Mark the queries whose answer no row of a block can change; gives how many there are."""
-        cdef farann_block block = self.candidates.block_of(segment, start)
-        cdef int64_t i, n_over = 0, first_id = -1
-        cdef Query *query
-        for i in range(self.batch.n_queries):
-            query = &self.batch.queries[i]
-            if self.key_scan.one_sided.shares_nothing(query):
-                if query.candidates.count:
-                    self.candidates.rerank_all(query)
-                if first_id < 0:
-                    first_id = least_id(&block, n)
-                query.left_out = self.key_scan.one_sided.is_over(query, first_id)
-            else:
-                query.left_out = False
-            n_over += query.left_out
-        return n_over
 
     cdef bint take_queries(self) noexcept nogil:
         """Have the vectors of all queries, where codes were to do without; False: no room."""
@@ -218,7 +199,7 @@ cdef class RowMajorScan(RowScan):
         cdef int64_t i, passed
         cdef bint rough
         cdef Query *query
-        self.batch.count_scanned(-n, self.leave_out(segment, start, n))
+        self.batch.count_scanned(-n, self.key_scan.ceilings.leave_out(segment, start, n))
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
             if query.left_out:
@@ -254,7 +235,7 @@ cdef class RowMajorScan(RowScan):
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
             NULL if bounded else norms)
         if bounded:
-            slack = farann_query_slack(&query.prepared, self.square_bound)
+            slack = farann_query_slack_row_major(&query.prepared, False, 0.0, self.square_bound)
         else:
             slack = farann_query_slack_row_major(
                 &query.prepared, self.batch.packing.normalized, norms[0], norms[1])
@@ -299,7 +280,7 @@ cdef class PackedScan(RowScan):
             tile[j * width] = self.batch.rounded[j]
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        cdef int64_t i, n_over = self.leave_out(segment, start, n)
+        cdef int64_t i, n_out = self.key_scan.ceilings.leave_out(segment, start, n)
         cdef int64_t waiting[2]
         cdef Query *query
         waiting[0] = waiting[1] = 0
@@ -310,7 +291,7 @@ cdef class PackedScan(RowScan):
         for i in range(2):
             if waiting[i] and not self.batch.stopped():
                 self.scan_packed(i == 1, segment, start, n)
-        self.batch.count_scanned(-n, n_over)
+        self.batch.count_scanned(-n, n_out)
         self.scan_keys(segment, start, n, 0, self.batch.n_queries)
 
     cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
@@ -368,8 +349,8 @@ cdef class PackedScan(RowScan):
             self.score_tile(first, count, n, &block)
             return
         kernels.scan_panels_f32(self.panels, n, self.batch.dim, self.bias,
-                                self.query_vectors + first * self.batch.dim, self.thresholds,
-                                self.candidates.tile)
+                                self.query_vectors + first * self.batch.dim, count,
+                                self.thresholds, self.candidates.tile)
         for i in range(count):
             query = &self.batch.queries[first + i]
             passed = self.candidates.tile[i].count - query.candidates.count
@@ -385,7 +366,7 @@ cdef class PackedScan(RowScan):
         cdef Query *query
         self.batch.kernels.score_panels_f32(
             self.panels, n, self.batch.dim, self.bias, self.query_vectors + first * self.batch.dim,
-            self.scores, self.batch.block_rows)
+            count, self.scores, self.batch.block_rows)
         for i in range(count):
             query, scores = &self.batch.queries[first + i], self.scores + i * self.batch.block_rows
             before = query.candidates.count

@@ -143,7 +143,7 @@ cdef class SingleSearch:
         if task is None:
             task = self.new_task(by_codes)
         cdef QueryBatch batch = task.batch
-        cdef int memory = batch.scratch.n_pieces
+        cdef int memory = batch.scratch.n_pieces - task.key_scan.pieces()
         cdef Outcome outcome
         scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
         ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
@@ -165,8 +165,8 @@ cdef class SingleSearch:
             task.check_finished()
         if within is not None:
             batch.take_filter(self.filter)
-        # One that needed more memory is not like a new one.
-        if batch.scratch.n_pieces == memory:
+        # One that needed more memory is not like a new one, but for that of exact keys.
+        if batch.scratch.n_pieces - task.key_scan.pieces() == memory:
             with cython.critical_section(self):
                 if len(idle) < MOST_IDLE:
                     idle.append(task)

@@ -32,6 +32,7 @@ cdef class Snapshot:
     cdef farann_metric metric
     cdef Codes codes
     cdef int64_t largest_integer  # of all rows, see `largest_integer`
+    cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `largest_sum`
     cdef int64_t negative  # whether any number is below 0, see `has_negative`
     cdef readonly dict code_trials  # what came of codes so far, by kinds of searches
     cdef readonly int64_t boxed  # rows that searches found boxes of

@@ -66,7 +66,7 @@ cdef class Snapshot:
             n_base = codes.n_rows
         self.n_slots = n_base + tail.shape[0]
         self.ids, self.alive, self.code_trials = ids, alive, {}
-        self.largest_integer = self.negative = NOT_LOOKED_FOR
+        self.largest_integer = self.largest_square = self.negative = NOT_LOOKED_FOR
         self.boxed = self.corners_at = self.first_ids_at = 0
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):

@@ -20,6 +20,10 @@ from farann.store.contents import Contents
 if TYPE_CHECKING:
     from farann.store.store import Store
 
+# Searches look at the clock after 2^22 multiply-adds: a row takes as many as it has coordinates,
+# and padding, in codes, in float32 and for its exact key.
+_BEFORE_A_LOOK, _PADDING = 2**20, 16
+
 
 class Asking(Contents):
     """The part of `farann.Index` that its questions rest on."""
@@ -105,6 +109,13 @@ class Asking(Contents):
             return None
         scores, ids, self._last_search = found
         return Hits(scores, store.named(ids)), self._last_search
+
+    def _is_in_time(self, queries: npt.ArrayLike, seconds: float) -> bool:
+        """Whether a single query is answered before its search would look at the clock."""
+        store = self._store
+        return (store is not None and type(seconds) is float and 0.0 < seconds < float("inf")
+                and isinstance(queries, np.ndarray) and queries.ndim == 1 and self._keep_vectors
+                and store.n_slots * (store.dim + _PADDING) <= _BEFORE_A_LOOK)
 
     def _search_nearest_again(self, queries: npt.ArrayLike, k: int,
                               recall: float | None) -> Hits | None:

@@ -127,6 +127,9 @@ class Questions(Lookups):
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
+        if seconds is not None and recall is None and epsilon is None and budget is None and (
+                self._is_in_time(queries, seconds)):
+            seconds = None
         if (exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and within is None
             and outside is None and epsilon is None and budget is None and seconds is None
             and not return_keys and (threads is None or (type(threads) is int and threads == 1))):

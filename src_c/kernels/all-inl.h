@@ -27,6 +27,7 @@ enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
 
 const farann_kernels NAME(kernels) = {
     FARANN_LEVEL_NAME,
+    F32_LANES,
     PANEL_ROWS,
     TILE_QUERIES,
     KEY_ROWS,

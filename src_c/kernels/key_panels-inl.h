@@ -2,7 +2,8 @@
  * Exact keys of many rows for many queries. Included by all-inl.h.
  *
  * Rows lie side by side in panels, so that a vector holds one lane of an exact key's sum for eight
- * rows. The lanes are summed one after another, and added up in the order of f64x8_sum.
+ * rows. The lanes are summed one after another, and added up in the order of f64x8_sum. Of columns in
+ * which no query of a tile is other than 0 products are 0, and change no sum.
  */
 
 enum { KEY_ROWS = KEY_VECTORS * 8 };
@@ -39,17 +40,18 @@ KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, in
 
 typedef f64x8 key_sums[KEY_QUERIES][KEY_VECTORS];
 
-/* One lane of the sums of a panel's rows for a tile of queries. */
-WORD void sum_lane(const int what, const double *panel, int64_t dim, const double *queries,
-                   int64_t lane, key_sums sums) {
+/* One lane of the sums of a panel's rows for a tile of queries, of the columns that count. */
+WORD void sum_lane(const int what, const farann_key_panels *panels, const double *panel,
+                   const double *queries, int lane, key_sums sums) {
     f64x8 unused;
     for (int t = 0; t < KEY_QUERIES; t++)
         for (int v = 0; v < KEY_VECTORS; v++) sums[t][v] = f64x8_zero();
-    for (int64_t j = lane; j < dim; j += 8) {
+    for (int64_t c = panels->lanes[lane]; c < panels->lanes[lane + 1]; c++) {
+        const double *column = panel + panels->columns[c] * KEY_ROWS;
         f64x8 x[KEY_VECTORS];
-        for (int v = 0; v < KEY_VECTORS; v++) x[v] = f64x8_load(panel + j * KEY_ROWS + v * 8);
+        for (int v = 0; v < KEY_VECTORS; v++) x[v] = f64x8_load(column + v * 8);
         for (int t = 0; t < KEY_QUERIES; t++) {
-            f64x8 q = f64x8_set1(queries[j * KEY_QUERIES + t]);
+            f64x8 q = f64x8_set1(queries[c * KEY_QUERIES + t]);
             for (int v = 0; v < KEY_VECTORS; v++) accumulate(what, x[v], q, &sums[t][v], &unused);
         }
     }
@@ -60,31 +62,38 @@ WORD void add_sums(key_sums to, key_sums from) {
         for (int v = 0; v < KEY_VECTORS; v++) to[t][v] = f64x8_add(to[t][v], from[t][v]);
 }
 
-/* Two lanes, four apart. A lane without coordinates is 0, and adds nothing. */
-WORD void sum_lane_pair(const int what, const double *panel, int64_t dim, const double *queries,
-                        int64_t lane, key_sums sums) {
+/* A lane without columns is 0, and adds nothing. */
+WORD int lane_is_empty(const farann_key_panels *panels, int lane) {
+    return panels->lanes[lane] == panels->lanes[lane + 1];
+}
+
+/* Two lanes, four apart. */
+WORD void sum_lane_pair(const int what, const farann_key_panels *panels, const double *panel,
+                        const double *queries, int lane, key_sums sums) {
     key_sums other;
-    sum_lane(what, panel, dim, queries, lane, sums);
-    if (lane + 4 >= dim) return;
-    sum_lane(what, panel, dim, queries, lane + 4, other);
+    sum_lane(what, panels, panel, queries, lane, sums);
+    if (lane_is_empty(panels, lane + 4)) return;
+    sum_lane(what, panels, panel, queries, lane + 4, other);
+    add_sums(sums, other);
+}
+
+/* Four lanes, two apart. */
+WORD void sum_lane_pairs(const int what, const farann_key_panels *panels, const double *panel,
+                         const double *queries, int lane, key_sums sums) {
+    key_sums other;
+    sum_lane_pair(what, panels, panel, queries, lane, sums);
+    if (lane_is_empty(panels, lane + 2) && lane_is_empty(panels, lane + 6)) return;
+    sum_lane_pair(what, panels, panel, queries, lane + 2, other);
     add_sums(sums, other);
 }
 
 /* The sums of sum_row, of a panel's rows for a tile of queries. */
-WORD void sum_key_panel(const int what, const double *panel, int64_t dim, const double *queries,
-                        key_sums sums) {
-    key_sums odd, pair;
-    sum_lane_pair(what, panel, dim, queries, 0, sums);
-    if (dim > 2) {
-        sum_lane_pair(what, panel, dim, queries, 2, pair);
-        add_sums(sums, pair);
-    }
-    if (dim <= 1) return;
-    sum_lane_pair(what, panel, dim, queries, 1, odd);
-    if (dim > 3) {
-        sum_lane_pair(what, panel, dim, queries, 3, pair);
-        add_sums(odd, pair);
-    }
+WORD void sum_key_panel(const int what, const farann_key_panels *panels, const double *panel,
+                        const double *queries, key_sums sums) {
+    key_sums odd;
+    sum_lane_pairs(what, panels, panel, queries, 0, sums);
+    if (panels->lanes[8] == 1 && !lane_is_empty(panels, 0)) return;
+    sum_lane_pairs(what, panels, panel, queries, 1, odd);
     add_sums(sums, odd);
 }
 
@@ -162,7 +171,7 @@ WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64
     const f64x8 times = f64x8_set1(metric == FARANN_L2 ? sign : -sign);
     for (int64_t i = first; i < first + n; i += KEY_ROWS) {
         key_sums sums;
-        sum_key_panel(what, panels->rows + i * panels->dim, panels->dim, queries, sums);
+        sum_key_panel(what, panels, panels->rows + i * panels->dim, queries, sums);
         for (int t = 0; t < count; t++) {
             f64x8 keys[KEY_VECTORS];
             for (int v = 0; v < KEY_VECTORS; v++) keys[v] = f64x8_mul(sums[t][v], times);
