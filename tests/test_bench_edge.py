@@ -399,15 +399,15 @@ def test_cost_over_a_plain_scan() -> None:
 
 def test_all_rows_alike_cost_more_than_a_plain_scan() -> None:
     # No bound tells such rows apart, so that nothing can be left out.
-    same = np.ones((1000, 16), np.float32)
-    bad = worst.counted(worst.Shape(0, "l2", 10, same, np.zeros((9, 16), np.float32), "same"))
     random = np.random.default_rng(0)
+    alike = (1.0 + random.integers(3, size=(1000, 16)) * 2.0**-23).astype(np.float32)
+    bad = worst.counted(worst.Shape(0, "l2", 10, alike, np.zeros((9, 16), np.float32), "alike"))
     rows = random.standard_normal((1000, 16)).astype(np.float32)
     usual = worst.counted(worst.Shape(1, "l2", 10, rows, rows[:9], "gaussian"))
     assert usual["rescored"] < 100 and usual["scanned"] <= 1000
     assert bad["counted"] > usual["counted"]
     first, second = worst.table([usual, bad]).splitlines()[2:]
-    assert first.startswith("| seed-0 | same |") and second.startswith("| seed-1 | gaussian |")
+    assert first.startswith("| seed-0 | alike |") and second.startswith("| seed-1 | gaussian |")
 
 
 def test_worst_is_counted_the_same_again(monkeypatch: pytest.MonkeyPatch,
