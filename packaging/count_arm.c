@@ -41,7 +41,10 @@ static int run(const farann_kernels *level, int chosen) {
     case 1: level->scan_codes_one_i8(&coded, 0, ROWS, &tile, lists); break;
     case 2: level->scan_high_i4(&coded, 0, ROWS, &tile, lists); break;
     case 3: level->scan_high_one_i4(&coded, 0, ROWS, &tile, lists); break;
-    case 4: level->scan_panels_f32(rows, ROWS, DIM, scales, rows, thresholds, lists); break;
+    case 4:
+        level->scan_panels_f32(rows, ROWS, DIM, scales, rows, level->tile_queries, thresholds,
+                               lists);
+        break;
     case 5:
         level->score_rows_f32(rows, NULL, ROWS, DIM, centre, centre, 0, 1.0f, scores, norms);
         break;

@@ -66,3 +66,21 @@ def test_codes_are_given_up_soon(rng: np.random.Generator) -> None:
     assert_same(hits, reference.furthest(queries, rows, 100, "dot"))
     if inside.cost.row_costs(64, 16, index.isa)[0] > 0.0:
         assert stats.float_products > 0 and stats.rows_rescored / 64 < 400
+
+
+def test_next_batches_go_without_codes_that_cost_more(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes of rows by norm, which are given up only late: there are too few rows for that."""
+    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (100.0, 100.0, 100.0, 2.0))
+    sizes = rng.lognormal(0.0, 0.3, (3500, 1))
+    rows = (rng.standard_normal((3500, 16)) * sizes).astype(np.float32)
+    queries = rng.standard_normal((40, 16), dtype=np.float32)
+    index, expected = index_of(rows, "dot").build(), reference.furthest(queries, rows, 100, "dot")
+    by_codes = []
+    for _ in range(10):
+        hits, stats = index.search_furthest(queries, 100, threads=1, return_stats=True)
+        assert_same(hits, expected)
+        assert (stats.code_products > 0) != (stats.float_products > 0)
+        by_codes.append(stats.code_products > 0)
+    assert by_codes == [True] * 2 + [False] * 7 + [True]

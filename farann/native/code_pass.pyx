@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t
 from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport FEW_MEMBERS, CodeScan
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.cost_judge cimport CostJudge
+from farann.native.cost_judge cimport FEWEST_JUDGED, CostJudge
 from farann.native.first_rows cimport FirstRows
 from farann.native.kernels cimport *
 from farann.native.norm_pruning cimport NormPruning
@@ -46,7 +46,7 @@ cdef class CodePass:
         cdef int64_t ramp, stale = 0, refined
         if start == 0:
             start = self.first_rows.scan_first_rows(end)
-            if self.candidates.selects and not self.coded.codes.has_pca_filter:
+            if self.judge.selected and not self.coded.codes.has_pca_filter:
                 self.judge.n_scored = start
         ramp = max(min(start, self.coded.code_rows), FIRST_BLOCK)
         # A PCA filter lets many pass by itself, and of rows in partitions k may be answers.
@@ -81,14 +81,16 @@ cdef class CodePass:
 
     cdef void judge_pca_filter(self, int64_t refined, int64_t n) noexcept nogil:
         """If it let so many of n rows pass that whole codes cost less, filter no more."""
+        cdef int64_t rows = self.coded.code_rows
+        cdef int64_t fewest = FEWEST_JUDGED if self.judge.selected else rows
         cdef double cost = refined * self.judge.cost_refined
         cdef double most = SURELY * n * self.pruning.n_active * self.judge.cost_whole
         if (self.coded.codes.has_pca_filter and self.whole_panels == NULL
-                and self.coded.code_width > 1 and n == self.coded.code_rows and cost > most):
+                and self.coded.code_width > 1 and n >= min(rows, fewest) and cost > most):
             self.whole_panels = <uint8_t *>self.batch.scratch.allocated(
-                n, self.coded.codes.groups * FARANN_CODE_GROUP + sizeof(float), False)
+                rows, self.coded.codes.groups * FARANN_CODE_GROUP + sizeof(float), False)
             self.whole_weights = <float *>(
-                self.whole_panels + n * self.coded.codes.groups * FARANN_CODE_GROUP)
+                self.whole_panels + rows * self.coded.codes.groups * FARANN_CODE_GROUP)
 
     cdef bint pack_whole(self, int64_t start, int64_t n) noexcept nogil:
         """Put whole codes of n rows into panels; False: these must have one weight, and don't."""

@@ -245,12 +245,12 @@ cdef class Guard:
             for j in range(self.width):
                 x[j * tile + t] = one[j]
         self.kernels.scan_panels_f32(&self.point_panels[0], n, self.width, &self.point_biases[0],
-                                     x, thresholds, found)
+                                     x, count, thresholds, found)
         for t in range(count):
             unlike[t] = found[t].count == 0
             found[t].count, thresholds[t] = 0, -INFINITY
         self.kernels.scan_panels_f32(&self.axis_panels[0], self.width, self.width,
-                                     &self.axis_biases[0], x, thresholds, found)
+                                     &self.axis_biases[0], x, count, thresholds, found)
         for t in range(count):
             if not self.is_inside(found[t].scores, found[t].count, 1.0):
                 unlike[t] = 1

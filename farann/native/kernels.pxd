@@ -140,7 +140,7 @@ cdef extern from "kernels.h" nogil:
                                      const double *, int, float, float *, float *) noexcept
 
     ctypedef void (*scan_function)(const float *, int64_t, int64_t, const float *, const float *,
-                                   const float *, farann_candidates *) noexcept
+                                   int64_t, const float *, farann_candidates *) noexcept
 
     ctypedef void (*best_function)(const float *, int64_t, int64_t, const float *, const float *,
                                    int64_t, const float *, float *) noexcept
@@ -156,12 +156,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*lower_bounds_function)(float *, int64_t, float, float *, const float *,
                                            float *) noexcept
 
-    ctypedef int64_t (*find_function)(const float *, int64_t, float, int32_t *) noexcept
-
     ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
                                   float, float, float) noexcept
-
-    ctypedef void (*largest_function)(const float *, int64_t, float *) noexcept
 
     ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
                                      uint32_t *) noexcept
@@ -245,16 +241,16 @@ cdef extern from "kernels.h" nogil:
         pack_function pack_rows_f32
         scan_function scan_panels_f32
         void (*score_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,
-                                 float *, int64_t) noexcept nogil
+                                 int64_t, float *, int64_t) noexcept nogil
         best_function best_scores_f32
         score_function score_rows_f32
         float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
         select_function select_f32
         lower_function lower_f32
         lower_bounds_function lower_bounds_f32
-        find_function find_f32
+        int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
         cap_function cap_scores_f32
-        largest_function largest_f32
+        void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         gather_function gather_codes
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8

@@ -20,5 +20,5 @@ cdef class NormPruning:
     cdef void see_norms(self) noexcept nogil
     cdef void keep_active(self, int64_t start) noexcept nogil
     cdef double max_key_bound(self, int64_t panel, const Query *query) noexcept nogil
-    cdef bint all_look_on(self) noexcept nogil
+    cdef bint all_are_coded(self) noexcept nogil
     cdef void all_active(self) noexcept nogil

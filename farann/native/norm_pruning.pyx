@@ -61,13 +61,13 @@ cdef class NormPruning:
         norm *= query.across
         return along + norm + (BOUND_UP - 1.0) * (fabs(along) + norm)
 
-    cdef bint all_look_on(self) noexcept nogil:
-        """Whether all queries have codes, and rows that can answer them: of others all is known."""
+    cdef bint all_are_coded(self) noexcept nogil:
+        """Whether all queries have codes: of others all is known."""
         cdef int64_t i
         for i in range(self.batch.n_queries):
             if not self.batch.queries[i].coded:
                 return False
-        return self.n_active == self.batch.n_queries
+        return True
 
     cdef void all_active(self) noexcept nogil:
         cdef int64_t i

@@ -349,8 +349,8 @@ cdef class PackedScan(RowScan):
             self.score_tile(first, count, n, &block)
             return
         kernels.scan_panels_f32(self.panels, n, self.batch.dim, self.bias,
-                                self.query_vectors + first * self.batch.dim, self.thresholds,
-                                self.candidates.tile)
+                                self.query_vectors + first * self.batch.dim, count,
+                                self.thresholds, self.candidates.tile)
         for i in range(count):
             query = &self.batch.queries[first + i]
             passed = self.candidates.tile[i].count - query.candidates.count
@@ -366,7 +366,7 @@ cdef class PackedScan(RowScan):
         cdef Query *query
         self.batch.kernels.score_panels_f32(
             self.panels, n, self.batch.dim, self.bias, self.query_vectors + first * self.batch.dim,
-            self.scores, self.batch.block_rows)
+            count, self.scores, self.batch.block_rows)
         for i in range(count):
             query, scores = &self.batch.queries[first + i], self.scores + i * self.batch.block_rows
             before = query.candidates.count

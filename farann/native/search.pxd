@@ -33,6 +33,7 @@ cdef class Task(Answers):
     cdef CodePass code_pass
     cdef UncodedRows uncoded
     cdef TailScan tail
+    cdef readonly bint futile  # codes: float32 would have cost far less
     cdef readonly bint gave_up  # codes, as they rule out too little
     cdef bint lacks_tail  # whose codes take the place of the others
     cdef int64_t first, end  # of the rows to search, where these aren't all

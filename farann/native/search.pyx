@@ -130,7 +130,8 @@ cdef class Task(Answers):
                                        self.code_scan, position_keys,
                                        None if approximate else self.row_scan)
         self.code_pass = CodePass.of(batch, self.candidates, self.coded, self.code_scan, pruning,
-                                     CostJudge.of(batch, pruning, costs), self.first_rows,
+                                     CostJudge.of(batch, pruning, costs,
+                                                  self.candidates.selects), self.first_rows,
                                      position_keys)
         if batch.snapshot.added is not None:
             self.tail = TailScan.of(batch, self.candidates, self.row_scan, self.coded,
@@ -191,6 +192,7 @@ cdef class Task(Answers):
         self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
         self.gave_up = coded < self.coded.codes.n_positions and not self.batch.stopped()
+        self.futile = self.gave_up or self.code_pass.judge.was_futile()
         if self.gave_up and self.end == INT64_MAX:
             self.key_scan.one_sided.allowed = True
             self.row_scan.scan_without_codes(self.coded.codes, coded)

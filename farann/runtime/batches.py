@@ -71,7 +71,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                               flag=flag, costs=costs, by_codes=trial)
         task.run()
         if trial and n > 1:
-            trials.note(task.gave_up)
+            trials.note(task.futile)
         if late is not None and isinstance(task, _core.ApproximateTask):
             task.late_to(late, start)
         task.write_top(scores, ids, start)
@@ -79,7 +79,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
     share = 1 if rule.scans_all else _APPROXIMATE_SHARE
     long = _is_long(n, work // share, k, snapshot.isa)
-    costs = row_costs(n, snapshot.dim, snapshot.isa, k)
+    costs = row_costs(n, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
@@ -151,7 +151,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa, k), rule, guard=guard,
+                              row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
                               nearest=nearest)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from farann import _core
 
-# Where so many tasks in a row gave codes up, so many are searched without them.
+# Where so many tasks in a row gave codes up, or would have done far better without, so many are
+# searched without them.
 _FUTILE, _WITHOUT = 2, 7
 
 
@@ -33,8 +34,8 @@ class CodeTrials:
         self._without -= 1
         return False
 
-    def note(self, gave_up: bool) -> None:
+    def note(self, futile: bool) -> None:
         """Take note of what a task did that began with codes."""
-        self._futile = self._futile + 1 if gave_up else 0
+        self._futile = self._futile + 1 if futile else 0
         if self._futile >= _FUTILE:
             self._without = _WITHOUT

@@ -101,12 +101,6 @@ def guard_cost(width: int, points: int, isa: str, *, single: bool = False) -> fl
     return _GUARDED_QUERY + 2.0 * width * (width + points) * COSTS[isa].float_product
 
 
-# Where more of the best are asked for than are kept sorted, they are selected, and nanoseconds that
-# a row takes to pass then: 64 queries for 100 of 4,000 to 16,000 Gaussian rows in 8 to 100
-# dimensions, at "avx512vnni" alone.
-_FEW_SORTED, _SELECTED = 24, 7.0
-
-
 def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
     """Whether to scan so many rows by codes takes less than in float32, with what queries need."""
     costs = COSTS[isa]
@@ -116,8 +110,7 @@ def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
     return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + _CODED_COORDINATE * dim
 
 
-def row_costs(n_queries: int, dim: int, isa: str,
-              k: int = 1) -> tuple[float, float, float, float]:
+def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, float]:
     """What it costs that codes let a row pass, that it is refined, that it is rescored, and that it
     is scanned by whole codes, which are put into panels first.
 
@@ -131,8 +124,7 @@ def row_costs(n_queries: int, dim: int, isa: str,
     if saved <= 0.0:  # products of codes are no faster at the scalar level
         return 0.0, 0.0, 0.0, 0.0
     rescored = waits + costs.exact_product * dim
-    passed = costs.passed if k <= _FEW_SORTED else min(costs.passed, _SELECTED)
-    return (passed / saved, costs.refined / saved, rescored / saved,
+    return (costs.passed / saved, costs.refined / saved, rescored / saved,
             (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)
 
 

@@ -116,15 +116,18 @@ WORD void append_rows(farann_candidates *list, uint32_t mask, const float *score
     list->count = count;
 }
 
-/* A panel's scores for a tile of queries: bias + <query, row>. */
-WORD void score_panel(const float *panel, int64_t dim, const float *bias, const float *query,
-                      f32v score[TILE_QUERIES][PANEL_VECTORS]) {
-    for (int t = 0; t < TILE_QUERIES; t++)
+/*
+ * A panel's scores for the first queries of a tile: bias + <query, row>. How many is a constant
+ * where this is used, so that their sums stay in registers.
+ */
+WORD void score_panel(const int n_queries, const float *panel, int64_t dim, const float *bias,
+                      const float *query, f32v score[TILE_QUERIES][PANEL_VECTORS]) {
+    for (int t = 0; t < n_queries; t++)
         for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_load(bias + v * F32_LANES);
     for (int64_t j = 0; j < dim; j++) {
         f32v y[PANEL_VECTORS];
         for (int v = 0; v < PANEL_VECTORS; v++) y[v] = f32_load(panel + v * F32_LANES);
-        for (int t = 0; t < TILE_QUERIES; t++) {
+        for (int t = 0; t < n_queries; t++) {
             f32v a = f32_set1(query[t]);
             for (int v = 0; v < PANEL_VECTORS; v++) score[t][v] = f32_fma(a, y[v], score[t][v]);
         }
@@ -133,15 +136,18 @@ WORD void score_panel(const float *panel, int64_t dim, const float *bias, const 
     }
 }
 
-KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t n_rows, int64_t dim,
-                                   const float *FARANN_RESTRICT bias,
-                                   const float *FARANN_RESTRICT queries, const float *thresholds,
-                                   farann_candidates *candidates) {
+/* So many queries are scored for in the place of a whole tile, if there are no more. */
+enum { HALF_TILE = (TILE_QUERIES + 2) / 2, QUARTER_TILE = (TILE_QUERIES + 2) / 4 };
+
+WORD void scan_panels(const int n_queries, const float *FARANN_RESTRICT panels, int64_t n_rows,
+                      int64_t dim, const float *FARANN_RESTRICT bias,
+                      const float *FARANN_RESTRICT queries, const float *thresholds,
+                      farann_candidates *candidates) {
     for (int64_t i = 0; i < n_rows; i += PANEL_ROWS) {
         f32v score[TILE_QUERIES][PANEL_VECTORS];
-        score_panel(panels + i * dim, dim, bias + i, queries, score);
+        score_panel(n_queries, panels + i * dim, dim, bias + i, queries, score);
         uint32_t mask[TILE_QUERIES], any = 0;
-        for (int t = 0; t < TILE_QUERIES; t++) {
+        for (int t = 0; t < n_queries; t++) {
             f32v threshold = f32_set1(thresholds[t]);
             mask[t] = 0;
             for (int v = 0; v < PANEL_VECTORS; v++)
@@ -150,24 +156,44 @@ KERNEL(void) NAME(scan_panels_f32)(const float *FARANN_RESTRICT panels, int64_t 
         }
         if (!FARANN_UNLIKELY(any)) continue;
         float scores[TILE_QUERIES][PANEL_ROWS];
-        for (int t = 0; t < TILE_QUERIES; t++)
+        for (int t = 0; t < n_queries; t++)
             for (int v = 0; v < PANEL_VECTORS; v++)
                 f32_store(scores[t] + v * F32_LANES, score[t][v]);
-        for (int t = 0; t < TILE_QUERIES; t++) append_rows(&candidates[t], mask[t], scores[t], i);
+        for (int t = 0; t < n_queries; t++) append_rows(&candidates[t], mask[t], scores[t], i);
     }
 }
 
-KERNEL(void) NAME(score_panels_f32)(const float *FARANN_RESTRICT panels, int64_t n_rows,
-                                    int64_t dim, const float *FARANN_RESTRICT bias,
-                                    const float *FARANN_RESTRICT queries,
-                                    float *FARANN_RESTRICT scores, int64_t stride) {
+KERNEL(void) NAME(scan_panels_f32)(const float *panels, int64_t n_rows, int64_t dim,
+                                   const float *bias, const float *queries, int64_t n_queries,
+                                   const float *thresholds, farann_candidates *candidates) {
+    if (n_queries <= QUARTER_TILE)
+        scan_panels(QUARTER_TILE, panels, n_rows, dim, bias, queries, thresholds, candidates);
+    else if (n_queries <= HALF_TILE)
+        scan_panels(HALF_TILE, panels, n_rows, dim, bias, queries, thresholds, candidates);
+    else
+        scan_panels(TILE_QUERIES, panels, n_rows, dim, bias, queries, thresholds, candidates);
+}
+
+WORD void score_panels(const int n_queries, const float *FARANN_RESTRICT panels, int64_t n_rows,
+                       int64_t dim, const float *FARANN_RESTRICT bias,
+                       const float *FARANN_RESTRICT queries, float *FARANN_RESTRICT scores,
+                       int64_t stride) {
     for (int64_t i = 0; i < n_rows; i += PANEL_ROWS) {
         f32v score[TILE_QUERIES][PANEL_VECTORS];
-        score_panel(panels + i * dim, dim, bias + i, queries, score);
-        for (int t = 0; t < TILE_QUERIES; t++)
+        score_panel(n_queries, panels + i * dim, dim, bias + i, queries, score);
+        for (int t = 0; t < n_queries; t++)
             for (int v = 0; v < PANEL_VECTORS; v++)
                 f32_store(scores + t * stride + i + v * F32_LANES, score[t][v]);
     }
+}
+
+KERNEL(void) NAME(score_panels_f32)(const float *panels, int64_t n_rows, int64_t dim,
+                                    const float *bias, const float *queries, int64_t n_queries,
+                                    float *scores, int64_t stride) {
+    if (n_queries <= HALF_TILE)
+        score_panels(HALF_TILE, panels, n_rows, dim, bias, queries, scores, stride);
+    else
+        score_panels(TILE_QUERIES, panels, n_rows, dim, bias, queries, scores, stride);
 }
 
 /* Raise the best of a panel's rows to a score less an offset. */
@@ -183,7 +209,7 @@ WORD void best_of_tile(const float *FARANN_RESTRICT panel, int64_t dim,
                        const float *FARANN_RESTRICT bias, const float *FARANN_RESTRICT query,
                        const float *offsets, float *best) {
     f32v score[TILE_QUERIES][PANEL_VECTORS];
-    score_panel(panel, dim, bias, query, score);
+    score_panel(TILE_QUERIES, panel, dim, bias, query, score);
     for (int t = 0; t < TILE_QUERIES; t++) raise_best(score[t], offsets[t], best);
 }
 

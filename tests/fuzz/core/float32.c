@@ -31,8 +31,9 @@ static void check_scores(const farann_kernels *kernels, const float *packed, int
     const int64_t width = kernels->tile_queries, rows = kernels->panel_rows;
     const int64_t stride = rounded(n, rows);
     float *scores = NEW(float, width *stride);
-    kernels->score_panels_f32(packed, n, dim, bias, tile, scores, stride);
-    for (int64_t t = 0; t < width; t++)
+    const int64_t count = number(1, width);
+    kernels->score_panels_f32(packed, n, dim, bias, tile, count, scores, stride);
+    for (int64_t t = 0; t < count; t++)
         for (int64_t i = 0; i < n; i++) {
             float score = bias[i];
             for (int64_t j = 0; j < dim; j++)
@@ -66,7 +67,10 @@ void panels(void) {
             memcpy(tile + j * width, queries + j * n_queries, (size_t)width * sizeof *tile);
         for (int t = 0; t < width; t++) lists[t] = candidates(n);
         double got = kernels->pack_rows_f32(rows, NULL, n, dim, centre, 0, sign, packed, bias);
-        kernels->scan_panels_f32(packed, n, dim, bias, tile, thresholds, lists);
+        const int count = (int)number(1, width);
+        float *bars = NEW(float, width);
+        for (int t = 0; t < width; t++) bars[t] = t < count ? thresholds[t] : INFINITY;
+        kernels->scan_panels_f32(packed, n, dim, bias, tile, count, bars, lists);
         for (int t = 0; t < width; t++) {
             int64_t next = 0;
             for (int64_t i = 0; i < n; i++) {
@@ -78,7 +82,7 @@ void panels(void) {
                 }
                 score += sign * squares;
                 largest = fmax(largest, (double)squares);
-                if (!(score > thresholds[t])) continue;
+                if (!(score > bars[t])) continue;
                 CHECK(next < lists[t].count && lists[t].slots[next] == i);
                 CHECK(lists[t].scores[next++] == score);
             }
