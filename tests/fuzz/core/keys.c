@@ -76,6 +76,25 @@ static void check_bar(const farann_key_threshold *bar, int metric, const double 
     CHECK(surely_near <= bar->n_near && bar->n_near <= maybe_near);
 }
 
+/* The columns in which a query is other than 0, lane by lane, and the numbers of queries there. */
+static void fill_tile(int metric, const double *queries, int64_t dim, int64_t width,
+                      farann_key_panels *packed, double *tile) {
+    int64_t filled = 0;
+    for (int lane = 0; lane < 8; lane++) {
+        packed->lanes[lane] = filled;
+        for (int64_t j = lane; j < dim; j += 8) {
+            int counts = metric == FARANN_L2;
+            for (int64_t t = 0; t < width; t++) {
+                tile[filled * width + t] = queries[t * dim + j];
+                counts |= queries[t * dim + j] != 0.0;
+            }
+            packed->columns[filled] = j;
+            filled += counts;
+        }
+    }
+    packed->lanes[8] = filled;
+}
+
 /* Keys of packed rows, which are compared by sums where they can be. */
 void keys_of_panels(void) {
     const int64_t n = number(1, 70), dim = number(1, 40);
@@ -87,6 +106,9 @@ void keys_of_panels(void) {
     double *all_keys = NEW(double, MOST_QUERIES *n);
     for (int64_t j = 0; j < MOST_QUERIES * dim; j++)
         queries[j] = whole ? (double)small() : (double)finite();
+    for (int64_t j = 0; j < dim; j++) /* columns of zeros count where differences are squared */
+        if (number(0, 3) == 0)
+            for (int64_t t = 0; t < MOST_QUERIES; t++) queries[t * dim + j] = 0.0;
     for (int64_t i = 0; i < n; i++) ids[i] = in_order ? (double)i : (double)number(0, 99);
     for (int64_t i = 0; i < MOST_QUERIES * n; i++)
         all_keys[i] =
@@ -101,8 +123,13 @@ void keys_of_panels(void) {
         const int64_t room = rounded(n, step), first = start / step * step;
         const int64_t end = rounded(first + length, step), stop = end < n ? end : n;
         const int count = (int)(1 + drawn % width);
-        farann_key_panels packed = {NEW(double, room *dim), NEW(double, room), NEW(double, room),
-                                    NEW(double, room / step), dim};
+        farann_key_panels packed = {NEW(double, room *dim),
+                                    NEW(double, room),
+                                    NEW(double, room),
+                                    NEW(double, room / step),
+                                    dim,
+                                    NEW(int64_t, dim),
+                                    {0}};
         farann_key_threshold bars[MOST_QUERIES];
         double *tile = NEW(double, width *dim);
         CHECK(width <= MOST_QUERIES);
@@ -111,8 +138,7 @@ void keys_of_panels(void) {
             packed.ids[i] = i < n ? ids[i] : INFINITY;
             if (i % step == 0 || packed.ids[i] < *smallest) *smallest = packed.ids[i];
         }
-        for (int64_t t = 0; t < width; t++)
-            for (int64_t j = 0; j < dim; j++) tile[j * width + t] = queries[t * dim + j];
+        fill_tile(metric, queries, dim, width, &packed, tile);
         for (int t = 0; t < count; t++)
             bars[t] = bar_at(metric, all_pass ? -INFINITY : all_keys[t * n + last], ids[last], near,
                              stop - first);
