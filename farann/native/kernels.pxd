@@ -151,8 +151,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
 
-    ctypedef void (*lower_function)(const float *, int64_t, float, float *) noexcept
-
     ctypedef void (*lower_bounds_function)(float *, int64_t, float, float *, const float *,
                                            float *) noexcept
 
@@ -246,7 +244,7 @@ cdef extern from "kernels.h" nogil:
         score_function score_rows_f32
         float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
         select_function select_f32
-        lower_function lower_f32
+        void (*lower_f32)(const float *, int64_t, float, float *) noexcept nogil
         lower_bounds_function lower_bounds_f32
         int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
         cap_function cap_scores_f32

@@ -40,4 +40,5 @@ cdef class TailScan:
     cdef void score_added(self, Query *query) noexcept nogil
     cdef int64_t added_at(self, int64_t start, int64_t stop, int64_t *rows) noexcept nogil
     cdef void scan_added_codes(self) noexcept nogil
+    cdef int64_t rows_of_block(self, int64_t done) noexcept nogil
     cdef void scan_added_without_codes(self, int64_t run, int64_t start) noexcept nogil

@@ -136,7 +136,7 @@ cdef class TailScan:
                             self.judge.will_cost_too_much(done, self.coded.codes.n_filled - done)):
                         self.scan_added_without_codes(run, start)
                         return
-                n = min(min(self.coded.code_rows, ramp), stop - start)
+                n = min(min(self.rows_of_block(done), ramp), stop - start)
                 self.pruning.keep_active(start)
                 if self.pruning.n_active == self.batch.n_queries:
                     self.code_scan.scan_codes(start, n)
@@ -144,9 +144,15 @@ cdef class TailScan:
                     self.code_pass.scan_for_active(start, n)
                 else:
                     break
-                ramp = min(2 * ramp, self.coded.code_rows)
+                ramp = min(2 * ramp, self.coded.most_rows)
                 start += n
                 done += n
+
+    cdef int64_t rows_of_block(self, int64_t done) noexcept nogil:
+        """Rows of the next block at most, behind those of the base and so many of the tail."""
+        if self.coded.approximate:
+            return self.coded.code_rows
+        return self.coded.rows_after(self.batch.snapshot.codes.n_positions + done)
 
     cdef void scan_added_without_codes(self, int64_t run, int64_t start) noexcept nogil:
         """Score the rows from a position of a run on in float32."""
