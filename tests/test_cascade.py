@@ -214,7 +214,7 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
 @pytest.mark.parametrize("isa", LEVELS)
 def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     """Where too many rows pass, whole codes are scanned for 1, 3, 7, 7 .. blocks."""
-    n, dim = 40 * 1024, 16
+    n, dim = 160 * 1024, 16
     rows = rng.standard_normal((n, dim))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     sizes = np.linspace(0.5, 1.0, n) if ascending else np.linspace(1.0, 0.5, n)
@@ -231,7 +231,7 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     assert work.rows_scanned == n and work.rows_rescored < n // 4
     read_later = work.rows_refined * dim + 4 * dim * work.rows_rescored
     upper = (dim + 4) * n - (work.bytes_read - read_later)
-    # Rows of which only half of the codes was read, in blocks of 1024 but the first ones.
+    # Rows of which only half of the codes was read, in blocks of up to 4096 rows.
     read_first = upper // (dim // 2)
     if ascending:
         # Sizes rise, so that all of a block passes: one block in eight is tried, once pauses
