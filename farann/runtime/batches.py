@@ -89,7 +89,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     found = min(k, chosen.n_rows)
     if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
             and snapshot.added is None and radii is None):
-        n_parts = min(threads * _PARTS_A_THREAD, work // _SMALL_WORK,
+        n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
         if n_parts > 1:
             trial = by_codes and (n == 1 or trials.begin())
