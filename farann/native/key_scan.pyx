@@ -2,11 +2,11 @@
 
 cimport cython
 from libc.math cimport INFINITY, fabs, nextafter
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport int64_t
 
 from farann.native.boxes cimport count_boxed, join_boxes
 from farann.native.candidates cimport Candidates
-from farann.native.ceilings cimport Ceilings
+from farann.native.ceilings cimport Ceilings, least_id
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.one_sided cimport OneSided
@@ -244,7 +244,6 @@ cdef class KeyScan:
 
     cdef void take_box(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         """Find the box of a block: of kept boxes, where it is made of these, or of its rows."""
-        cdef int64_t i, slot, id
         cdef float *high = self.box_low + self.batch.dim
         cdef farann_block block = self.candidates.block_of(segment, start)
         cdef RowBlock rows
@@ -253,11 +252,7 @@ cdef class KeyScan:
             return
         rows = self.candidates.rows_at(segment, start, n)
         self.batch.kernels.box_f32(rows.rows, rows.positions, n, self.batch.dim, self.box_low, high)
-        self.box_first_id = INT64_MAX
-        for i in range(n):
-            slot = block.first + (block.positions[i] if block.positions != NULL else i)
-            id = block.ids[slot] if block.ids != NULL else slot
-            self.box_first_id = min(self.box_first_id, id)
+        self.box_first_id = least_id(&block, n)
         count_boxed(self.batch.snapshot, n)
 
     cdef bint box_is_worse(self, const Query *query) noexcept nogil:
