@@ -26,6 +26,8 @@ _MOST_COMPARED, _PARTS_COMPARED = 1024, 4
 # Rows a partition to learn from, and rounds; and rows a part: means of few rows are long, and those
 # of more rows draw all others to them.
 _ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 64, 8, 256
+# Of more dimensions groups are found along so many principal axes, of so many points.
+_MOST_AXES, _POINTS_OF_AXES = 128, 4096
 # Vectors that are compared at a time.
 _AT_ONCE = 1024
 # Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
@@ -82,20 +84,21 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
     n_parts = 1 if n_partitions <= _MOST_AT_ONCE else round(n_partitions**0.5)
     with _fitting(), told("finding partitions", n_parts, progress) as advance:
         some = _some_of(rows, n_partitions * _ROWS_A_CELL)
+        axes = _axes_of(space.of(_some_of(some, _POINTS_OF_AXES)), seed)
         if n_parts == 1:
-            means = Means(_fitted(space.of(some), n_partitions, seed))
+            means = Means(_fitted(space.of(some), n_partitions, seed, axes=axes))
             advance(1)
             return means
-        return _in_two_levels(some, space, n_parts, n_partitions, seed, threads, advance)
+        return _in_two_levels(some, space, n_parts, n_partitions, seed, axes, threads, advance)
 
 
 def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int, seed: int,
-                   threads: int, advance: Callable[[int], None]) -> Means:
+                   axes: Any, threads: int, advance: Callable[[int], None]) -> Means:
     """Means of parts, each of which is split into its share of partitions.
 
     Points are made again for each part: memory for all of them would take longer.
     """
-    parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed)
+    parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed, axes=axes)
     part_of = _labels(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
     numbers = [max(1, round(n_partitions * len(some) / len(rows))) if len(some) else 0
@@ -106,7 +109,7 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
     def split(p: int) -> None:
         if len(members[p]):
             partitions[starts[p] : starts[p + 1]] = _fitted(
-                space.of(rows[members[p]]), numbers[p], seed)
+                space.of(rows[members[p]]), numbers[p], seed, axes=axes)
         advance(1)
 
     each(split, range(len(parts)), threads)
@@ -155,13 +158,28 @@ def _scikit_learn() -> Any:
     return sklearn
 
 
-def _fitted(points: Float32Array, n_groups: int, seed: int,
-            init: str = "random") -> Float32Array:
+def _axes_of(points: Float32Array, seed: int) -> Any:
+    """A map to the principal axes of points; None: they have few dimensions."""
+    if points.shape[1] <= _MOST_AXES or len(points) <= _MOST_AXES:
+        return None
+    from sklearn.decomposition import PCA
+
+    return PCA(_MOST_AXES, svd_solver="randomized", random_state=seed % 2**32).fit(points)
+
+
+def _fitted(points: Float32Array, n_groups: int, seed: int, init: str = "random",
+            axes: Any = None) -> Float32Array:
+    """Groups are found along axes, if there are some; means are of all dimensions."""
     from sklearn.cluster import KMeans
 
     model = KMeans(min(n_groups, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
                    algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
-    return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
+    if axes is None:
+        return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
+    labels = model.fit(axes.transform(points)).labels_
+    means: Float32Array = axes.inverse_transform(model.cluster_centers_).astype(np.float32)
+    _move(means, points, labels)
+    return means
 
 
 def _move(means: Float32Array, points: Float32Array, labels: npt.NDArray[np.integer[Any]]) -> None:
