@@ -29,13 +29,12 @@ N = 900
 ARGS = {"num_cpus": 0.1}
 
 
-def add_node(nodes: Nodes, **options: Any) -> Any:
+def add_node(nodes: Nodes) -> Any:
     """Start one more node. On a busy machine it may take longer than Ray waits for it."""
     for tries_left in (2, 1, 0):
         try:
             return nodes.add_node(num_cpus=2, include_dashboard=False,
-                                  node_ip_address="127.0.0.1", object_store_memory=100_000_000,
-                                  **options)
+                                  node_ip_address="127.0.0.1", object_store_memory=100_000_000)
         except Exception as error:
             if tries_left == 0 or "timed out" not in str(error):
                 raise
@@ -46,7 +45,7 @@ def add_node(nodes: Nodes, **options: Any) -> Any:
 def nodes() -> Iterator[Nodes]:
     """A head and another node, each with workers of its own."""
     made = Nodes()
-    add_node(made, temp_dir=os.environ["FARANN_RAY_FOLDER"])
+    add_node(made)
     ray.init(address=made.address, log_to_driver=False)
     add_node(made)
     yield made
