@@ -294,6 +294,46 @@ def test_damaged_files_are_refused(tmp_path: Path, rng: np.random.Generator) -> 
             Manifest.from_json(bad.encode(), "here")
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_damaged_changes_are_refused(named: bool, rng: np.random.Generator) -> None:
+    rows, uri = rng.standard_normal((40, DIM), dtype=np.float32), f"memory://changes-{named}"
+    names = np.array([f"n{i}" for i in range(42)], object) if named else np.arange(42)
+    built(uri, rows, "l2", 20, names[:40])
+    shards, cluster, storage = PlainCluster(uri).shards, PlainCluster(uri), Storage(uri)
+    cluster.add(rows[:2] + np.float32(9), names[40:])
+    cluster.remove(names[[3, 41]])
+    wanted = cluster.search_furthest(rows[:3], 45)
+    files = storage.names("changes")
+    good = [storage.read(file) for file in files]
+
+    def assert_refused(number: int, content: bytes | None) -> None:
+        if content is None:
+            MemoryFileSystem().rm(storage.path(files[number]))
+        else:
+            storage.write(files[number], content)
+        for shard in shards[1:]:
+            with pytest.raises(ShardError, match=files[number]):
+                shard.sync(2)
+            assert shard.n_changes == number
+
+    for number, content in enumerate(good):
+        for bit in range(8 * len(content)):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            assert_refused(number, bytes(flipped))
+        for bad in (b"", content[:-1], content + b"\0", good[1 - number], None):
+            assert_refused(number, bad)
+        if number == 0:  # a new client misses a change if there is a later one
+            with pytest.raises(ShardError, match=files[number]):
+                PlainCluster(uri)
+        storage.write(files[number], content)
+        for shard in shards:
+            shard.sync(number + 1)
+    storage.write("changes/notes.txt", b"of somebody else")
+    assert_array_equal(PlainCluster(uri).search_furthest(rows[:3], 45).ids, wanted.ids)
+    assert np.flatnonzero(sum(shard.holds(names) for shard in shards) == 0).tolist() == [3, 41]
+
+
 def test_a_remote_file_is_copied_once_and_checked(tmp_path: Path,
                                                   rng: np.random.Generator) -> None:
     uri = "memory://copied"

@@ -83,7 +83,9 @@ class Gathering:
         answers = self._send(method, args, range(n + (self._at > 0)))
         lost = [answer for answer in answers if isinstance(answer, Lost)]
         if lost and (not allow_partial or len(lost) == len(answers)):
-            raise ShardError("; ".join(answer.told() for answer in lost)) from lost[0].error
+            # Of what all shards read, each says the same.
+            told = dict.fromkeys(answer.told() for answer in lost)
+            raise ShardError("; ".join(told)) from lost[0].error
         return ([answer for answer in answers if not isinstance(answer, Lost)],
                 tuple(answer.shard for answer in lost))
 
