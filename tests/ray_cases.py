@@ -128,6 +128,23 @@ def test_memory_of_this_process(rows: Float32, one: farann.Index, queries: Float
             pickle.dumps(cluster)
 
 
+def test_more_shards_than_cpus(uri: str, nodes: Nodes, rows: Float32, one: farann.Index,
+                               queries: Float32, tmp_path: Path) -> None:
+    where = tmp_path / "index"
+    np.save(tmp_path / "rows.npy", rows)
+    assert sum(node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]) == 4
+    with pytest.raises(ShardError, match="1 workers of 3 CPUs each need 3 CPUs.*smaller num_cpus"):
+        build([tmp_path / "rows.npy"], uri=where, ray_remote_args={"num_cpus": 3})
+    assert len(build([tmp_path / "rows.npy"], uri=where, rows_per_shard=180,
+                     metric="cosine").shards) == 5
+    with Cluster(where) as cluster:  # six workers
+        assert_same(cluster.search_furthest(queries, 9), one.search_furthest(queries, 9))
+    for options, words in (({"num_cpus": 1}, "6 workers of 1 CPUs each need 6 CPUs"),
+                           ({"num_cpus": 0.8}, "room for 4 of these.*smaller num_cpus")):
+        with pytest.raises(ShardError, match=words):
+            Cluster(where, ray_remote_args=options)
+
+
 def test_two_clients_at_once(cluster: Cluster, one: farann.Index, queries: Float32) -> None:
     wanted = one.search_furthest(queries, 9)
     failed: list[BaseException] = []

@@ -15,14 +15,16 @@ import ray
 from farann.adapters.ray import changes
 from farann.adapters.ray.gathering import Gathering, Lost
 from farann.adapters.ray.manifest import NAME, Manifest, ShardError
+from farann.adapters.ray.placing import placed
 from farann.adapters.ray.shard import Shard
 from farann.adapters.ray.storage import Storage
 from farann.contract import checks
 
 # Arguments larger than this are put into the object store, once for all shards.
 _SMALL = 50_000
-# Actors are spread over the machines; those that die are started again, and asked again.
-_OPTIONS = {"num_cpus": 1, "max_concurrency": 4, "max_restarts": -1, "max_task_retries": 3,
+# Actors are spread over the machines; those that die are started again, and asked again. A
+# hundredth of a CPU each: a laptop holds any number of shards, and CPUs are left for tasks.
+_OPTIONS = {"num_cpus": 0.01, "max_concurrency": 4, "max_restarts": -1, "max_task_retries": 3,
             "scheduling_strategy": "SPREAD"}
 
 
@@ -72,7 +74,8 @@ class Cluster(Gathering):
         Actors for each shard. If one dies, another one is asked meanwhile.
     ray_remote_args : dict, optional
         Options of the actors, such as ``{"num_cpus": 8, "memory": 40e9}``. The number of CPUs is
-        that of threads, too.
+        that of threads, too. By default Ray keeps a hundredth of a CPU for each actor, which
+        searches with all CPUs of its machine.
     timeout : float
         Seconds in which a shard has to answer, also after its actor died and was started again.
     cache : str or path-like, optional
@@ -83,6 +86,7 @@ class Cluster(Gathering):
     ------
     ShardError
         If a shard can't be loaded: its file was changed or damaged, or no machine has room for it.
+        At once if Ray has fewer CPUs than `ray_remote_args` asks for.
 
     Examples
     --------
@@ -103,9 +107,8 @@ class Cluster(Gathering):
                                     "end its build") from None
         manifest = Manifest.from_json(content, storage.uri)
         super().__init__(storage, manifest, changes.count(storage))
-        options = {**_OPTIONS, **(ray_remote_args or {})}
-        threads = max(int(options["num_cpus"]), 1) if (ray_remote_args or {}).get(
-            "num_cpus") else None
+        n = 0 if storage.is_memory else replicas * (len(manifest.shards) + 1)
+        options, threads = placed(ray_remote_args, _OPTIONS, n)
         start = _Here if storage.is_memory else ray.remote(_Worker).options(**options).remote
         folder = None if cache is None else os.fspath(cache)
         self._workers = [[start(storage.uri, shard, folder, threads) for _ in range(replicas)]

@@ -14,6 +14,7 @@ import ray
 from farann.adapters.ray import building
 from farann.adapters.ray.building import Block, Plan
 from farann.adapters.ray.manifest import NAME, Manifest, ShardRecord
+from farann.adapters.ray.placing import placed
 from farann.adapters.ray.storage import Storage
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
@@ -70,6 +71,8 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     ValueError, TypeError
         For arguments or rows that `farann.Index` would refuse, or those of another build in the
         same folder.
+    ShardError
+        If no machine has the CPUs that `ray_remote_args` asks for.
     OSError
         If a disk is full. What was written stays, and the next call goes on.
 
@@ -83,7 +86,7 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     >>> manifest = build(ray.data.read_parquet("s3://bucket/items"), "vector", id_column="item",
     ...                  uri="s3://bucket/index", metric="cosine")  # doctest: +SKIP
     """
-    storage, options = Storage(uri), dict(ray_remote_args or {})
+    storage = Storage(uri)
     traits = traits_of(checks.to_metric(metric))
     sample = None if sample_queries is None else checks.to_vectors(
         "sample_queries", sample_queries, None, normalized=traits.normalized, single=False)
@@ -95,11 +98,11 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     else:
         source = _Dataset(dataset, columns)
     plan = building.to_plan(source.rows, rows_per_shard, metric, codes, cells, columns, sample)
+    options, threads = placed(ray_remote_args, {"num_cpus": 1}, 0 if storage.is_memory else 1)
     plan.begin(storage)
     if storage.exists(NAME):
         return Manifest.from_json(storage.read(NAME), storage.uri)
     task = ray.remote(_build_one).options(**options)
-    threads = None if options.get("num_cpus") is None else max(int(options["num_cpus"]), 1)
     shared = None if sample is None else ray.put(sample)
     records: dict[int, ShardRecord | None] = {
         shard: building.record_of(storage, shard) for shard in range(len(plan.bounds) - 1)}
