@@ -258,7 +258,7 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
 
     ids = np.arange(5000, 5000 + N)[::-1].copy()
     table = pyarrow.table({"v": pyarrow.array(rows.tolist(), pyarrow.list_(pyarrow.float32())),
-                           "item": ids, "class": ids % 5})
+                           "item": ids, "class": ids % 5, "name": [f"n{id}" for id in ids]})
     manifest = build(ray.data.from_arrow(table), "v", id_column="item", group_column="class",
                      metric="cosine", uri=tmp_path / "index", rows_per_shard=600,
                      ray_remote_args=ARGS)
@@ -272,6 +272,15 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
         assert_same(other.search_furthest(queries, 20), same.search_furthest(queries, 20))
     asked = ray.data.from_items(
         [{"q": query, "n": i} for i, query in enumerate(queries)])
+    build(ray.data.from_arrow(table), "v", id_column="name", metric="cosine",
+          uri=tmp_path / "named", ray_remote_args=ARGS)
+    with Cluster(tmp_path / "named", ray_remote_args=ARGS) as other:
+        named = farann.Index(DIM, "cosine")
+        named.add(rows, table["name"])
+        assert_same(other.select_diverse(3, start="n5007"), named.select_diverse(3, start="n5007"))
+        wanted = named.search_furthest(queries, N + 1)
+        for row in other.map_batches(asked, "q", N + 1, batch_size=16).take_all():
+            assert list(row["ids"]) == wanted.ids[row["n"]].tolist()
     found = cluster.map_batches(asked, "q", 7, batch_size=16).take_all()
     found.sort(key=lambda row: row["n"])
     wanted = one.search_furthest(queries, 7)

@@ -86,11 +86,11 @@ def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
 def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None:
     """Hold selections against those of one index."""
     some = one.ids[[1, 5, 80]]
-    wanted = one.select_diverse(70, start=int(some[0]))
+    start = some.tolist()[0]
+    wanted = one.select_diverse(70, start=start)
     radius = float(wanted.scores[25])
-    for options in ({"start": int(some[0])}, {"first": some}, {"start": int(some[0]),
-                                                               "radius": radius},
-                    {"start": int(some[0]), "allowed": one.ids[:60]}):
+    for options in ({"start": start}, {"first": some}, {"start": start, "radius": radius},
+                    {"start": start, "allowed": one.ids[:60]}):
         assert_same(cluster.select_diverse(70, **options), one.select_diverse(70, **options))
     if one.metric == "l2":
         return

@@ -38,6 +38,43 @@ def one_index(rows: Any, metric: str, ids: Any = None) -> farann.Index:
 
 
 @pytest.mark.parametrize("metric", reference.METRICS)
+def test_string_ids(metric: str, rng: np.random.Generator) -> None:
+    rows, uri = hostile(rng, N, metric), f"memory://named-{metric}"
+    names = np.array([f"n{i % 10}-{i}" for i in range(N + 33)], object)
+    queries = np.concatenate([rows[5:6], rng.standard_normal((8, DIM), dtype=np.float32)])
+    built(uri, rows, metric, 250, names[:N], sample=rows[::2])
+    cluster, one = PlainCluster(uri), one_index(rows, metric, names[:N])
+    assert_answers(cluster, one, queries)
+    assert_selections(cluster, one, queries[:4])
+    assert_same(cluster.select_diverse(9), one.select_diverse(9))
+    assert_same(cluster.select_diverse(9, start="centroid"),
+                one.select_diverse(9, start="centroid"))
+    more = np.concatenate([rows[:12], hostile(rng, 21, metric)])  # rows that are there already
+    assert_array_equal(cluster.add(more, names[N:]), one.add(more, names[N:]))
+    gone = ["n0-0", "n3-3", "n9-399", "n0-400", f"n2-{N + 2}"]
+    cluster.remove(gone)
+    one.remove(gone)
+    for client in (cluster, PlainCluster(uri)):
+        assert_answers(client, one, queries)
+        assert_selections(client, one, queries[:4])
+    kind = "search_nearest" if metric == "l2" else "search_furthest"
+    tuning = cluster.tune(k=5, nearest=metric == "l2")
+    assert tuning.recalls[-1] == 1.0 and tuning.recalls[0] > 0.3
+    found, wanted = getattr(cluster, kind)(rows[1::2], 5, recall=0.9), getattr(one, kind)(
+        rows[1::2], 5)
+    assert found.ids.dtype == object and share_found(found.ids, wanted.ids) >= 0.88
+    for call in (lambda: cluster.score(queries, [3]), lambda: cluster.remove(3),
+                 lambda: cluster.add(rows[:1], [3]), lambda: cluster.select_diverse(3, start=3),
+                 lambda: cluster.search_furthest(queries, 3, allowed=[3])):
+        with pytest.raises(TypeError, match="expected strings"):
+            call()
+    with pytest.raises(ValueError, match="ids: expected a string for each row"):
+        cluster.add(rows[:1])
+    with pytest.raises(KeyError, match="a.*x00.* is in no shard"):
+        cluster.reconstruct("a\0")
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
 def test_shards_answer_as_one_index(metric: str, tmp_path: Path, rng: np.random.Generator) -> None:
     rows, uri = hostile(rng, N, metric), str(tmp_path / "index")
     queries = np.concatenate([rows[5:6], rng.standard_normal((8, DIM), dtype=np.float32)])
@@ -101,8 +138,8 @@ def test_string_ids_and_a_file_system_without_files(rng: np.random.Generator) ->
                            one.search_nearest(rows[:9], 20).ids)
         assert_array_equal(client.score(rows[:2], ["new", "n3-3"]),
                            one.score(rows[:2], ["new", "n3-3"]))
-    with pytest.raises(ValueError, match="integers as ids"):
-        cluster.select_diverse(3)
+    assert_array_equal(cluster.select_diverse(3, start="new").ids,
+                       one.select_diverse(3, start="new").ids)
 
 
 @pytest.mark.parametrize("kind", ["integers", "strings"])

@@ -1,7 +1,8 @@
 """Sharded indexes on Ray: more rows than one machine holds, with the answers of one index.
 
 Ray places workers, starts them again and feeds them; here is what a shard does, and the exact
-merge. The modules that know Ray are `cluster`, `datasets` and `placing`; the others are plain Python.
+merge. The modules that know Ray are `cluster`, `datasets` and `placing`; the others are plain
+Python.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -28,6 +28,7 @@ from farann.contract.stop_rule import to_limits
 from farann.diverse.selection import Selection
 from farann.merging import merge, merge_beyond
 from farann.results import BeyondHits, Hits, with_keys
+from farann.store import asked_ids
 
 
 class Partial(NamedTuple):
@@ -69,6 +70,7 @@ class Gathering:
         self._storage, self.manifest = storage, manifest
         self._tunings = SharedTunings(storage)
         self._at = n_changes  # changes that answers must know of
+        self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
 
     # ---- how shards are asked ----
 
@@ -148,8 +150,8 @@ class Gathering:
         """
         vectors, _ = self._checked(queries)
         radii = checks.to_radii("radius", radius, len(vectors))
-        options = {"radius": radii, **to_filters(exclude=exclude, allowed=allowed, within=within,
-                                                 outside=outside)}
+        options = {"radius": radii, **to_filters(
+            self._strings, exclude=exclude, allowed=allowed, within=within, outside=outside)}
         parts, missing = self._ask("search", "search_beyond", vectors, options,
                                    allow_partial=allow_partial)
         found: BeyondHits = merge_beyond(parts)
@@ -169,7 +171,7 @@ class Gathering:
             If an id is in no shard.
         """
         vectors, single = self._checked(queries)
-        wanted = to_ids(ids)
+        wanted = to_ids("ids", ids, self._strings)
         answers, missing = self._ask("score", vectors, wanted, allow_partial=allow_partial)
         scores = np.full((len(vectors), len(wanted)), np.nan, np.float32)
         found = np.zeros(len(wanted), np.bool_)
@@ -182,7 +184,7 @@ class Gathering:
 
     def reconstruct(self, ids: Any) -> Float32Array:
         """The stored rows of some ids, (n, dim) float32; KeyError if one is in no shard."""
-        wanted = to_ids(ids)
+        wanted = to_ids("ids", ids, self._strings)
         rows = np.empty((len(wanted), self.manifest.dim), np.float32)
         found = np.zeros(len(wanted), np.bool_)
         for here, part in self._ask("reconstruct", wanted)[0]:
@@ -195,7 +197,7 @@ class Gathering:
                    allowed: Any = None) -> Hits:
         """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
 
-        Needs integer ids. With `candidates` shards are asked once, otherwise once for each of the k
+        With `candidates` shards are asked once, otherwise once for each of the k
         rows.
         """
         k = checks.to_int("k", k, 1)
@@ -206,35 +208,36 @@ class Gathering:
         if not 0.0 <= diversity <= 1.0:
             raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
         vectors, single = self._checked(queries)
-        filters = to_filters(exclude=exclude, allowed=allowed)
-        self._check_integers("search_mmr")
+        filters = to_filters(self._strings, exclude=exclude, allowed=allowed)
         if candidates is None:
-            hits = selecting.mmr(self._ask, vectors, k, diversity, filters)
+            hits = selecting.mmr(self._ask, vectors, k, diversity, filters, self._strings)
         else:
             hits = selecting.mmr_of_nearest(
                 self._ask, self.manifest, vectors, k, diversity,
-                {"k": checks.to_int("candidates", candidates, 1), **filters})
+                {"k": checks.to_int("candidates", candidates, 1), **filters}, self._strings)
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
-    def select_diverse(self, k: int, *, start: int | None = None, first: Any = None,
+    def select_diverse(self, k: int, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None) -> Selection:
         """Choose rows that cover all others, each the one furthest from those before; see
         `farann.Index.select_diverse`.
 
-        Needs integer ids. Given `start` or `first`, the picks are those of one index over all rows.
-        By default the first pick is the row furthest from the mean, which is the sum of those of
-        the shards: it may be another one than that of one index where two are equally far but for
-        rounding.
+        Given `start`, an id, or `first`, the picks are those of one index over all rows.
+        By default, or with "centroid", the first pick is the row furthest from the mean, which is
+        the sum of those of the shards: it may be another one than that of one index where two are
+        equally far but for rounding.
         """
         k = checks.to_int("k", k, 1)
         limit = checks.to_radius(
             radius, distance=traits_of(self.manifest.metric).adds_squared_norm)
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
-        self._check_integers("select_diverse")
-        before = to_ids([] if first is None else first)
-        begin = None if start is None else to_ids([start])
-        choice = selecting.Choice(k, begin, before, limit, to_filters(allowed=allowed))
+        before = to_ids("first", [] if first is None else first, self._strings)
+        begin = None
+        if start is not None and not (isinstance(start, str) and start == "centroid"):
+            begin = to_ids("start", [start], self._strings)
+        choice = selecting.Choice(k, begin, before, limit,
+                                  to_filters(self._strings, allowed=allowed))
         return selecting.select(self._ask, self.reconstruct, self.manifest, choice)
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
@@ -306,10 +309,12 @@ class Gathering:
         """
         vectors = self._vectors("rows", rows, single=False)
         new = None
+        if ids is None and self._strings:
+            raise ValueError("ids: expected a string for each row, as the index has string ids, "
+                             "got none")
         if ids is not None:
-            new = to_ids(ids)
-            if len(new) != len(vectors) or len(np.unique(new)) != len(new):
-                raise ValueError(f"ids: expected {len(vectors)} different ones, got {len(new)}")
+            asked_ids.new(ids, len(vectors))
+            new = to_ids("ids", ids, self._strings)
             used = new[self._holds(new)]
             if len(used):
                 raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
@@ -324,7 +329,7 @@ class Gathering:
     def remove(self, ids: Any) -> None:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
         removed then."""
-        wanted = np.unique(to_ids(ids))
+        wanted = np.unique(to_ids("ids", ids, self._strings))
         check_found(wanted, self._holds(wanted))
         self._record(wanted, None, None)
 
@@ -350,7 +355,7 @@ class Gathering:
         k = checks.to_int("k", options["k"], 1)
         to_limits(options["recall"], options["epsilon"], options["budget"])
         vectors, single = self._checked(queries)
-        filters = to_filters(**{name: options.pop(name) for name in
+        filters = to_filters(self._strings, **{name: options.pop(name) for name in
                                 ("exclude", "allowed", "within", "outside")})
         chosen = {name: value for name, value in options.items() if value is not None}
         if "recall" in chosen:
@@ -392,7 +397,3 @@ class Gathering:
     def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
         array = checks.to_array("queries", queries)
         return self._vectors("queries", array, single=True), array.ndim == 1
-
-    def _check_integers(self, what: str) -> None:
-        if isinstance(self.manifest.shards[0].first_id, str):
-            raise ValueError(f"{what}: expected an index with integers as ids, got strings")

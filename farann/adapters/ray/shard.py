@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, Float64Array
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.adapters.ray import changes
 from farann.adapters.ray.changes import Change
 from farann.adapters.ray.manifest import NAME, Manifest, ShardError
 from farann.adapters.ray.shared_tuning import SAMPLE
 from farann.adapters.ray.storage import Storage
 from farann.contract import errors
+from farann.contract.strings import packed
+from farann.diverse.mmr import Next
 from farann.index import Index
 from farann.results import BeyondHits, Hits
+from farann.store.asked_ids import numbers
 
 _ROWS_AT_ONCE = 8_192
 # Fewer ids are looked up one by one.
@@ -143,10 +146,11 @@ class Shard:
         return found
 
     def search_with_rows(self, kind: str, queries: Any,
-                         options: dict[str, Any]) -> tuple[Hits, Float32Array]:
-        """The same, and the vectors of all rows that were found, query after query."""
+                         options: dict[str, Any]) -> tuple[Hits, Int64Array, Float32Array]:
+        """The same, and of all rows that were found, query after query, their order and vectors."""
         hits: Any = self.search(kind, queries, options)
-        return hits, self._rows_of(hits.ids[hits.found])
+        ids = hits.ids[hits.found]
+        return hits, self._order_of(ids), self._rows_of(ids)
 
     def score(self, queries: Float32Array,
               ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
@@ -174,11 +178,12 @@ class Shard:
         return total, len(ids)
 
     def next_mmr(self, queries: Float32Array, picks: Any,
-                 options: dict[str, Any]) -> tuple[Any, Float32Array]:
+                 options: dict[str, Any]) -> tuple[npt.NDArray[Any], Next, Float32Array]:
         """For each query the best row after some picks by maximal marginal relevance: ids, what
-        shards are compared by, values, and the rows of those that there are."""
-        found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
-        return found, self._rows_of(found[0][found[0] >= 0])
+        shards are compared by, and the rows of those that there are."""
+        ids, found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
+        there = found.ids >= 0
+        return ids, found._replace(ids=self._order_of(ids)), self._rows_of(ids[there])
 
     def _limited(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
         """Options of a search with a recall, for which the index is tuned by the sample that all
@@ -208,6 +213,14 @@ class Shard:
         """Those of the index, and which shard it is."""
         return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
                 **self._index.stats()}
+
+    def _order_of(self, ids: npt.NDArray[Any]) -> Int64Array:
+        """What orders rows that are equal in all else: integers, or of strings how many rows were
+        added before."""
+        if ids.dtype != object:
+            return ids
+        before = sum(record.rows for record in self.manifest.shards[: self.number])
+        return before + numbers(self._index._store, packed("ids", ids.tolist()))
 
     def _rows_of(self, ids: npt.NDArray[Any]) -> Float32Array:
         if len(ids) == 0:
