@@ -97,6 +97,8 @@ def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None
     for diversity in (0.0, 0.5, 1.0):
         assert_same(cluster.search_mmr(queries, 3, diversity=diversity),
                     one.search_mmr(queries, 3, diversity=diversity))
-    for options in ({"candidates": 20}, {"exclude": one.ids[:50]}):
+    few = one.ids[[0, 1, 250]]  # of two shards
+    for options in ({"candidates": 20}, {"exclude": one.ids[:50]}, {"allowed": few},
+                    {"allowed": few, "candidates": 9}):
         assert_same(cluster.search_mmr(queries, 5, **options),
                     one.search_mmr(queries, 5, **options))

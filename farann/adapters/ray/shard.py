@@ -183,7 +183,8 @@ class Shard:
         shards are compared by, and the rows of those that there are."""
         ids, found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
         there = found.ids >= 0
-        return ids, found._replace(ids=self._order_of(ids)), self._rows_of(ids[there])
+        found.ids[there] = self._order_of(ids[there])
+        return ids, found, self._rows_of(ids[there])
 
     def _limited(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
         """Options of a search with a recall, for which the index is tuned by the sample that all
