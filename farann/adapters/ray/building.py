@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import numpy as np
 
 from farann._types import Float32Array
 from farann._version import __version__
-from farann.adapters.ray.arguments import to_label_array
-from farann.adapters.ray.manifest import NAME, Manifest, ShardRecord
-from farann.adapters.ray.shared_tuning import SAMPLE
-from farann.adapters.ray.storage import Storage, sha256_of
+from farann.adapters.ray.asking import to_label_array
+from farann.adapters.ray.storage import NAME, Manifest, ShardRecord, Storage, sha256_of
+from farann.adapters.ray.tuning import SAMPLE
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.index import Index
@@ -58,16 +56,14 @@ class Plan:
 
     def begin(self, storage: Storage) -> None:
         """Write the plan, or go on with one that is the same; ValueError for another."""
-        fields = asdict(self)
-        if storage.exists(PLAN):
-            found = json.loads(storage.read(PLAN))
-            for name, value in fields.items():
-                if found.get(name) != value:
-                    raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
-                                     f"{storage.uri} began with, got {value!r}; build elsewhere, "
-                                     "or remove that folder")
-            return
-        storage.write(PLAN, json.dumps(fields, indent=1).encode())
+        if not storage.exists(PLAN):
+            storage.write_json(PLAN, asdict(self))
+        found = json.loads(storage.read(PLAN))
+        for name, value in asdict(self).items():
+            if found.get(name) != value:
+                raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
+                                 f"{storage.uri} began with, got {value!r}; build elsewhere, or "
+                                 "remove that folder")
 
 
 def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cells: Any,
@@ -83,17 +79,11 @@ def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cell
     return Plan(rows, each, checks.to_metric(metric), codes, cells, *columns, digest)
 
 
-def file_of(shard: int) -> str:
-    """The name of a shard's file."""
-    return f"shards/{shard:05d}.farann"
-
-
 def record_of(storage: Storage, shard: int) -> ShardRecord | None:
     """The record of a shard that was built; None if it wasn't."""
-    name = f"shards/{shard:05d}.json"
-    if not storage.exists(name) or not storage.exists(file_of(shard)):
+    if not all(storage.exists(_file_of(shard, kind)) for kind in ("farann", "json")):
         return None
-    return ShardRecord(**json.loads(storage.read(name)))
+    return ShardRecord(**json.loads(storage.read(_file_of(shard, "json"))))
 
 
 def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
@@ -106,24 +96,26 @@ def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
     known = record_of(storage, shard)
     if known is not None:
         return known
-    first, end = list(pairwise(plan.bounds))[shard]
-    scratch = Path(tempfile.gettempdir()) / _scratch_name(uri, shard)
+    name = f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
+    scratch, file = Path(tempfile.gettempdir()) / name, _file_of(shard, "farann")
     shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     scratch.mkdir()
     try:
-        index = _index_of(scratch / "rows", blocks, plan, first, end, threads)
+        index = _index_of(scratch / "rows", blocks, plan, shard, threads)
         index.build(sample)
-        path = scratch / "index"
+        path = storage.place(file) if storage.is_local else scratch / "index"
         index.save(path)
         ids = index.ids
         smallest, largest = np.sort(ids)[[0, -1]].tolist()
-        record = ShardRecord(file_of(shard), len(ids), smallest, largest, sha256_of(path),
+        record = ShardRecord(file, len(ids), smallest, largest, sha256_of(path),
                              path.stat().st_size)
-        if sample is None:
-            storage.write_rows(_sample_name(shard), _sample_of(index, plan.rows))
+        if sample is None:  # as good as queries where none are known: a part of all rows
+            some = index.reconstruct(ids[:: -(-plan.rows // _SAMPLED)])
+            storage.write_rows(_file_of(shard, "sample.npy"), some)
         index.close()
-        storage.put(path, record.file)
-        storage.write(f"shards/{shard:05d}.json", json.dumps(asdict(record)).encode())
+        if not storage.is_local:
+            storage.put(path, file)
+        storage.write_json(_file_of(shard, "json"), asdict(record))
         return record
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -134,7 +126,7 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
     """Write what all shards share, the manifest last."""
     storage = Storage(uri)
     if sample is None:  # each shard gave some of its rows
-        sample = np.concatenate([storage.read_rows(_sample_name(shard))
+        sample = np.concatenate([storage.read_rows(_file_of(shard, "sample.npy"))
                                  for shard in range(len(records))])
     elif len(sample) > 1:
         sample = sample[::4]  # what builds leave for tuning: the order of rows suits the others
@@ -150,26 +142,27 @@ def blocks_of_files(files: list[str], counts: list[int], first: int,
     """The rows first .. end of vector files that follow each other."""
     at = 0
     for file, count in zip(files, counts, strict=True):
-        if at < end and at + count > first:
-            done = at
-            for block in open_vectors(file).blocks():
-                part = block[max(first - done, 0) : max(end - done, 0)]
-                done += len(block)
-                if len(part):
-                    yield part, None, None
-                if done >= end:
-                    break
-        at += count
+        if at + count <= first:
+            at += count
+            continue
+        for block in open_vectors(file).blocks():
+            if at >= end:
+                return
+            part = block[max(first - at, 0) : end - at]
+            at += len(block)
+            if len(part):
+                yield part, None, None
 
 
-def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, first: int, end: int,
+def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, shard: int,
               threads: int | None) -> Index:
     """An index of the rows of some blocks, which are mapped from a file."""
     dim, n, ids, groups = None, 0, [], []
-    normalized = traits_of(plan.metric).normalized
+    first, end = plan.bounds[shard : shard + 2]
     with path.open("wb") as file:
         for rows, own_ids, own_groups in blocks:
-            vectors = checks.to_vectors("rows", rows, dim, normalized=normalized, single=False)
+            vectors = checks.to_vectors("rows", rows, dim, single=False,
+                                        normalized=traits_of(plan.metric).normalized)
             dim = vectors.shape[1]
             file.write(vectors.data)
             n += len(vectors)
@@ -187,14 +180,5 @@ def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, first: int, end: 
     return index
 
 
-def _sample_of(index: Index, n_rows: int) -> Float32Array:
-    """A shard's part of a sample of all rows, as good as queries where none are known."""
-    return index.reconstruct(index.ids[:: -(-n_rows // _SAMPLED)])
-
-
-def _sample_name(shard: int) -> str:
-    return f"shards/{shard:05d}.sample.npy"
-
-
-def _scratch_name(uri: str, shard: int) -> str:
-    return f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
+def _file_of(shard: int, kind: str) -> str:
+    return f"shards/{shard:05d}.{kind}"

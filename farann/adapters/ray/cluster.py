@@ -1,31 +1,197 @@
-"""Searching a sharded index with Ray: an actor a shard, or some that are alike."""
+"""Building and searching a sharded index with Ray: a task, then an actor a shard, or some actors
+that are alike. Nothing else here knows Ray."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import ray
 
-from farann.adapters.ray import changes
-from farann.adapters.ray.gathering import Gathering, Lost
-from farann.adapters.ray.manifest import NAME, Manifest, ShardError
-from farann.adapters.ray.placing import placed
-from farann.adapters.ray.shard import Shard
-from farann.adapters.ray.storage import Storage
+from farann.adapters.ray import building
+from farann.adapters.ray.asking import Lost, taken
+from farann.adapters.ray.building import Block, Plan
+from farann.adapters.ray.gathering import Gathering
+from farann.adapters.ray.shard import Shard, count_changes
+from farann.adapters.ray.storage import NAME, Manifest, ShardError, ShardRecord, Storage
 from farann.contract import checks
+from farann.contract.metric_traits import traits_of
+from farann.vectors import open_vectors
 
+_ROWS_AT_ONCE = 65_536
 # Arguments larger than this are put into the object store, once for all shards.
 _SMALL = 50_000
 # Actors are spread over the machines; those that die are started again, and asked again. A
 # hundredth of a CPU each: a laptop holds any number of shards, and CPUs are left for tasks.
-_OPTIONS = {"num_cpus": 0.01, "max_concurrency": 4, "max_restarts": -1, "max_task_retries": 3,
-            "scheduling_strategy": "SPREAD"}
+_ACTORS = {"num_cpus": 0.01, "max_concurrency": 4, "max_restarts": -1, "max_task_retries": 3,
+           "scheduling_strategy": "SPREAD"}
+_TASKS = {"num_cpus": 1}
+
+
+def build(dataset: Any, column: str | None = None, *, id_column: str | None = None,
+          group_column: str | None = None, uri: str | os.PathLike[str],
+          rows_per_shard: int | None = None, metric: str = "l2", codes: str = "int8",
+          cells: int | str | None = None, sample_queries: npt.ArrayLike | None = None,
+          ray_remote_args: dict[str, Any] | None = None) -> Manifest:
+    """Build a sharded index, one file a shard, with a Ray task for each.
+
+    A build that was interrupted goes on where it stopped when it is called again with the same
+    arguments: shards that are written are left as they are. The manifest is written last; without
+    it there is no index.
+
+    Parameters
+    ----------
+    dataset : ray.data.Dataset, or sequence of paths
+        Rows of vectors. Of a data set the order must be the same each time, and its blocks are put
+        into Ray's object store, which writes to disk what memory doesn't hold. Vector files are of
+        any kind that `farann.vectors.open_vectors` reads, and must be there on each machine.
+    column : str, optional
+        The column of vectors of a data set.
+    id_column : str, optional
+        A column of its ids, integers or strings, each once in all of it. By default rows are
+        counted through, from 0 on.
+    group_column : str, optional
+        A column of the labels of their groups, for ``within=`` and ``outside=`` of searches.
+    uri : str or path-like
+        A folder, of any file system that fsspec knows: ``s3://bucket/folder``, or a path that all
+        machines share. What is under ``memory://`` is built and searched in this process alone.
+    rows_per_shard : int, optional
+        At most; shards have about the same number. By default 10,000,000.
+    metric, codes, cells
+        As for `farann.Index`.
+    sample_queries : array_like (n, dim), optional
+        A sample of real queries, as for `farann.Index.build`; ``recall=`` is measured with it for
+        all shards. By default rows serve as a sample, of each shard as many as its share of all.
+    ray_remote_args : dict, optional
+        Options of the tasks, such as ``{"num_cpus": 8}``, which is also the number of threads.
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments or rows that `farann.Index` would refuse, or those of another build in the
+        same folder.
+    ShardError
+        If no machine has the CPUs that `ray_remote_args` asks for.
+    OSError
+        If a disk is full. What was written stays, and the next call goes on.
+
+    Notes
+    -----
+    A task needs memory for the codes and ids of its shard and a block of rows, and a local folder
+    for temporary files with room for twice the shard's vectors. Rows are kept as float32.
+
+    Examples
+    --------
+    >>> manifest = build(ray.data.read_parquet("s3://bucket/items"), "vector", id_column="item",
+    ...                  uri="s3://bucket/index", metric="cosine")  # doctest: +SKIP
+    """
+    storage = Storage(uri)
+    traits = traits_of(checks.to_metric(metric))
+    sample = None if sample_queries is None else checks.to_vectors(
+        "sample_queries", sample_queries, None, normalized=traits.normalized, single=False)
+    columns = column, id_column, group_column
+    files = [os.fspath(file) for file in dataset] if isinstance(dataset, (list, tuple)) else None
+    if files is None:
+        _check_columns(dataset, columns)
+    elif columns != (None, None, None):
+        raise ValueError("column: expected no columns with vector files")
+    elif not files:
+        raise ValueError("dataset: expected at least one file, got none")
+    counts = [open_vectors(file).rows for file in files or ()]
+    rows = int(dataset.count()) if files is None else sum(counts)
+    plan = building.to_plan(rows, rows_per_shard, metric, codes, cells, columns, sample)
+    options, threads = _placed(ray_remote_args, _TASKS, 0 if storage.is_memory else 1)
+    plan.begin(storage)
+    if storage.exists(NAME):
+        return Manifest.from_json(storage.read(NAME), storage.uri)
+    parts: Any = list(pairwise(plan.bounds))  # of the rows, for each shard
+    records = [building.record_of(storage, shard) for shard in range(len(parts))]
+    missing = [shard for shard, record in enumerate(records) if record is None]
+    if files is None and missing:
+        parts = dataset.split_at_indices(plan.bounds[1:-1]) if len(parts) > 1 else [
+            dataset.materialize()]
+    feeds = {shard: (parts[shard], *columns) if files is None else (files, counts, *parts[shard])
+             for shard in missing}
+    if storage.is_memory:
+        for shard, feed in feeds.items():
+            records[shard] = _build_one(storage.uri, shard, feed, plan, sample, threads)
+    else:
+        task = ray.remote(_build_one).options(**options)
+        shared = None if sample is None else ray.put(sample)
+        _await({task.remote(storage.uri, shard, feed, plan, shared, threads): shard
+                for shard, feed in feeds.items()}, records)
+    return building.finish(storage.uri, plan, [record for record in records if record], sample)
+
+
+def _check_columns(dataset: Any, columns: tuple[str | None, ...]) -> None:
+    if not hasattr(dataset, "split_at_indices"):
+        raise TypeError("dataset: expected a ray.data.Dataset or a list of vector files, "
+                        f"got {checks.shown(dataset)}")
+    names = list(dataset.columns() or [])
+    for argument, name in zip(("column", "id_column", "group_column"), columns, strict=True):
+        if name not in names and (name is not None or argument == "column"):
+            raise ValueError(f"{argument}: expected one of {names}, got {name!r}")
+
+
+def _build_one(uri: str, shard: int, feed: Any, plan: Plan, sample: Any,
+               threads: int | None) -> ShardRecord:
+    blocks = building.blocks_of_files(*feed) if isinstance(feed[0], list) else _blocks_of(*feed)
+    return building.build_shard(uri, shard, blocks, plan, sample, threads)
+
+
+def _blocks_of(dataset: Any, *columns: str | None) -> Iterator[Block]:
+    for batch in dataset.iter_batches(batch_size=_ROWS_AT_ONCE, batch_format="numpy"):
+        rows, ids, groups = (None if name is None else batch[name] for name in columns)
+        yield rows, ids, groups
+
+
+def _await(tasks: dict[Any, int], records: list[ShardRecord | None]) -> None:
+    """Wait for all tasks, so that what they wrote is there for the next call; then raise what one
+    of them raised."""
+    failed: Exception | None = None
+    while tasks:
+        done, _ = ray.wait(list(tasks))
+        shard = tasks.pop(done[0])
+        try:
+            records[shard] = ray.get(done[0])
+        except ray.exceptions.RayError as error:
+            failed = failed or getattr(error, "cause", None) or error
+    if failed is not None:
+        raise failed
+
+
+def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
+            n: int) -> tuple[dict[str, Any], int | None]:
+    """Options of n actors or tasks that run at the same time, and how many threads each has.
+
+    ShardError if Ray's machines don't have the CPUs, which it would wait for.
+    """
+    options = {**defaults, **(given or {})}
+    cpus = float(options["num_cpus"])
+    if n and not ray.is_initialized():
+        ray.init()
+    machines = [float(node["Resources"].get("CPU", 0.0)) for node in (ray.nodes() if n else ())
+                if node["Alive"]]
+    # An actor lies on one machine. Ray counts CPUs in ten thousandths.
+    room = sum(round(machine * 10_000) // max(round(cpus * 10_000), 1) for machine in machines)
+    if room < n and cpus > 0.0:
+        raise ShardError(
+            f"ray_remote_args: {n} workers of {cpus:g} CPUs each need {n * cpus:g} CPUs; Ray's "
+            f"machines have {sum(machines):g} in all, and room for {room} of these workers; pass a "
+            f"smaller num_cpus, which is {defaults['num_cpus']:g} by default, or start more "
+            "machines first")
+    return options, max(int(cpus), 1) if (given or {}).get("num_cpus") else None
 
 
 class _Worker:
@@ -40,21 +206,6 @@ class _Worker:
             self._shard = Shard(*self._args)
         self._shard.sync(at)
         return getattr(self._shard, method)(*args)
-
-
-class _Here:
-    """A worker in this process, for files in its memory, which no other process has."""
-
-    def __init__(self, *args: Any) -> None:
-        self._worker = _Worker(*args)
-        self.answer = self
-
-    def remote(self, method: str, at: int, args: tuple[Any, ...]) -> Callable[[], Any]:
-        return partial(self._worker.answer, method, at, args)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("an index under memory:// can be searched by the process that built it "
-                        "alone; build it in a folder that all machines share")
 
 
 class Cluster(Gathering):
@@ -106,13 +257,15 @@ class Cluster(Gathering):
             raise FileNotFoundError(f"{storage.uri} has no {NAME}: build the index first, or "
                                     "end its build") from None
         manifest = Manifest.from_json(content, storage.uri)
-        super().__init__(storage, manifest, changes.count(storage))
-        n = 0 if storage.is_memory else replicas * (len(manifest.shards) + 1)
-        options, threads = placed(ray_remote_args, _OPTIONS, n)
-        start = _Here if storage.is_memory else ray.remote(_Worker).options(**options).remote
+        super().__init__(storage, manifest, count_changes(storage))
+        self._here = storage.is_memory  # workers are objects of this process
+        n = len(manifest.shards) + 1
+        options, threads = _placed(ray_remote_args, _ACTORS, 0 if self._here else n * replicas)
+        start = _Worker if self._here else ray.remote(_Worker).options(**options).remote
         folder = None if cache is None else os.fspath(cache)
-        self._workers = [[start(storage.uri, shard, folder, threads) for _ in range(replicas)]
-                         for shard in range(len(manifest.shards) + 1)]
+        self._workers: list[list[Any]] = [
+            [start(storage.uri, shard, folder, threads) for _ in range(replicas)]
+            for shard in range(n)]
         self._turn = 0
         try:
             self._tell_all("stats")  # which has them load their shards
@@ -120,21 +273,17 @@ class Cluster(Gathering):
             self.close()
             raise
 
-    def _tell_all(self, method: str) -> None:
-        """Call a method of all workers; ShardError if one can't be asked."""
-        refs = [(self.manifest.name_of(shard), worker.answer.remote(method, self._at, ()))
-                for shard, workers in enumerate(self._workers) for worker in workers]
-        for name, ref in refs:
-            answer = self._taken(name, ref, time.monotonic() + self._timeout)
-            if isinstance(answer, Lost):
-                raise ShardError(answer.told()) from answer.error
+    def __getstate__(self) -> dict[str, Any]:
+        if self._here:
+            raise TypeError("an index under memory:// can be searched by the process that built it "
+                            "alone; build it in a folder that all machines share")
+        return self.__dict__
 
     def close(self) -> None:
         """End the actors, also for copies of this cluster."""
-        for workers in self._workers:
-            for worker in workers:
-                if not isinstance(worker, _Here):
-                    ray.kill(worker)
+        for worker in (worker for workers in self._workers for worker in workers):
+            if not self._here:
+                ray.kill(worker)
 
     def __enter__(self) -> Self:
         return self
@@ -152,16 +301,13 @@ class Cluster(Gathering):
             `rows` of all shards, `changes`, `replicas`, and `shards`, for each what
             `farann.Index.stats` has, with its name as `shard`.
         """
-        shards = self._send("stats", (), range(len(self._workers)))
-        lost = [answer for answer in shards if isinstance(answer, Lost)]
-        if lost:
-            raise ShardError("; ".join(answer.told() for answer in lost))
+        shards, _ = taken(self._send("stats", (), range(len(self._workers))))
         return {"rows": sum(shard["rows"] for shard in shards), "changes": self._at,
                 "replicas": len(self._workers[0]), "shards": shards}
 
     def refresh(self) -> None:
         """Have the next searches know of all changes and tunings that others made until now."""
-        self._at = max(self._at, changes.count(self._storage))
+        self._at = max(self._at, count_changes(self._storage))
         self._tunings.forget()
 
     def map_batches(self, dataset: Any, column: str, k: int = 10, *,
@@ -192,10 +338,7 @@ class Cluster(Gathering):
         checks.to_choice("search", search, ("search_furthest", "search_nearest"))
 
         def answer(batch: dict[str, Any]) -> dict[str, Any]:
-            queries = batch[column]
-            if queries.dtype == object:
-                queries = np.stack(queries.tolist())
-            hits = getattr(self, search)(queries, k, **options)
+            hits = getattr(self, search)(batch[column], k, **options)
             return {**batch, "ids": hits.ids, "scores": hits.scores}
 
         return dataset.map_batches(answer, batch_size=batch_size, batch_format="numpy",
@@ -206,24 +349,28 @@ class Cluster(Gathering):
     def _forget_tuning(self) -> None:
         self._tell_all("forget_tuning")  # replicas, too
 
+    def _tell_all(self, method: str) -> None:
+        """Call a method of all workers; ShardError if one can't be asked."""
+        refs = [(shard, self._begun(worker, method, ()))
+                for shard, workers in enumerate(self._workers) for worker in workers]
+        for shard, ref in refs:
+            taken([self._ended(shard, ref, time.monotonic() + self._timeout)])
+
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        here = isinstance(self._workers[0][0], _Here)
-        shared: Any = args if here or _nbytes(args) <= _SMALL else ray.put(args)
+        shared: Any = args if self._here or _nbytes(args) <= _SMALL else ray.put(args)
         self._turn += 1
-        turn = self._turn if method != "record" else 0  # one worker alone writes changes
-        deadline = time.monotonic() + self._timeout
-        refs = [self._order(shard, turn)[0].answer.remote(method, self._at, shared)
-                for shard in shards]
-        answers = []
+        # The workers of each shard, that first whose turn it is; one alone writes changes.
+        turn = self._turn % len(self._workers[0])
+        orders = [workers[:1] if method == "record" else workers[turn:] + workers[:turn]
+                  for workers in (self._workers[shard] for shard in shards)]
+        deadline, answers = time.monotonic() + self._timeout, []
+        refs = [self._begun(workers[0], method, shared) for workers in orders]
         raised: Exception | None = None
-        for shard, ref in zip(shards, refs, strict=True):
-            name, others = self.manifest.name_of(shard), self._order(shard, turn)[1:]
+        for shard, ref, (_, *others) in zip(shards, refs, orders, strict=True):
             try:
-                answer = self._taken(name, ref, deadline)
-                for other in others if method != "record" else ():
-                    if not isinstance(answer, Lost):
-                        break
-                    answer = self._taken(name, other.answer.remote(method, self._at, shared),
+                answer = self._ended(shard, ref, deadline)
+                while isinstance(answer, Lost) and others:
+                    answer = self._ended(shard, self._begun(others.pop(0), method, shared),
                                          time.monotonic() + self._timeout)
                 answers.append(answer)
             except Exception as error:  # of all it is taken, or Ray would write of it
@@ -232,18 +379,17 @@ class Cluster(Gathering):
             raise raised
         return answers
 
-    def _order(self, shard: int, turn: int) -> list[Any]:
-        """The workers of a shard, that first whose turn it is."""
-        workers = self._workers[shard]
-        first = turn % len(workers)
-        return workers[first:] + workers[:first]
+    def _begun(self, worker: Any, method: str, args: Any) -> Any:
+        """Have a worker begin with an answer."""
+        return (partial(worker.answer, method, self._at, args) if self._here else
+                worker.answer.remote(method, self._at, args))
 
-    def _taken(self, name: str, ref: Any, deadline: float) -> Any:
-        """An answer that was asked for, or `Lost`; errors that a shard raises are raised."""
+    def _ended(self, shard: int, ref: Any, deadline: float) -> Any:
+        """The answer, or `Lost`; errors that a shard raises are raised."""
+        name = self.manifest.name_of(shard)
         try:
-            if callable(ref):
-                return ref()
-            return ray.get(ref, timeout=max(deadline - time.monotonic(), 0.0))
+            return ref() if self._here else ray.get(
+                ref, timeout=max(deadline - time.monotonic(), 0.0))
         except ShardError as error:
             return Lost(name, getattr(error, "cause", error))
         except ray.exceptions.RayTaskError as error:

@@ -4,61 +4,25 @@ left to whoever inherits this."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array
-from farann.adapters.ray import selecting
-from farann.adapters.ray.arguments import (
-    check_found,
-    to_filters,
-    to_ids,
-    to_label_array,
-)
-from farann.adapters.ray.manifest import Manifest, ShardError
-from farann.adapters.ray.shared_tuning import SharedTuning, SharedTunings
-from farann.adapters.ray.storage import Storage
+from farann._types import BoolArray, Float32Array
+from farann.adapters.ray.asking import Partial, check_found, taken, to_label_array
+from farann.adapters.ray.selecting import Selecting
+from farann.adapters.ray.storage import Manifest, ShardError, Storage
+from farann.adapters.ray.tuning import SAMPLE, SharedTuning, SharedTunings
 from farann.contract import checks
-from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
-from farann.diverse.selection import Selection
 from farann.merging import merge, merge_beyond
-from farann.results import BeyondHits, Hits, with_keys
+from farann.results import BeyondHits, Hits
 from farann.store import asked_ids
 
 
-class Partial(NamedTuple):
-    """An answer of those shards that could be asked, where ``allow_partial=True``.
-
-    Attributes
-    ----------
-    answer : Hits, BeyondHits or array
-        Exact over the rows of these shards.
-    missing : tuple of str
-        The shards that are missing in it; empty where the answer is whole.
-    """
-
-    answer: Any
-    missing: tuple[str, ...]
-
-
-class Lost(NamedTuple):
-    """In the place of what a shard answers: it can't be asked."""
-
-    shard: str
-    error: BaseException
-
-    def told(self) -> str:
-        """What a message says of it; errors of shards name themselves."""
-        return str(self.error) if isinstance(self.error, ShardError) else (
-            f"{self.shard}: {self.error}")
-
-
-class Gathering:
+class Gathering(Selecting):
     """Searches over all shards of a sharded index.
 
     Answers are those of one `farann.Index` over all rows, bit for bit, and raise what its searches
@@ -67,29 +31,8 @@ class Gathering:
     """
 
     def __init__(self, storage: Storage, manifest: Manifest, n_changes: int) -> None:
-        self._storage, self.manifest = storage, manifest
+        super().__init__(storage, manifest, n_changes)
         self._tunings = SharedTunings(storage)
-        self._at = n_changes  # changes that answers must know of
-        self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
-
-    # ---- how shards are asked ----
-
-    def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        """What a method of each shard returns, or `Lost`; errors that it raises are raised."""
-        raise NotImplementedError
-
-    def _ask(self, method: str, *args: Any,
-             allow_partial: bool = False) -> tuple[list[Any], tuple[str, ...]]:
-        """What all shards answer, but for those that are missing, and which these are."""
-        n = len(self.manifest.shards)
-        answers = self._send(method, args, range(n + (self._at > 0)))
-        lost = [answer for answer in answers if isinstance(answer, Lost)]
-        if lost and (not allow_partial or len(lost) == len(answers)):
-            # Of what all shards read, each says the same.
-            told = dict.fromkeys(answer.told() for answer in lost)
-            raise ShardError("; ".join(told)) from lost[0].error
-        return ([answer for answer in answers if not isinstance(answer, Lost)],
-                tuple(answer.shard for answer in lost))
 
     # ---- searches ----
 
@@ -148,12 +91,9 @@ class Gathering:
         BeyondHits, or Partial
             With keys.
         """
-        vectors, _ = self._checked(queries)
-        radii = checks.to_radii("radius", radius, len(vectors))
-        options = {"radius": radii, **to_filters(
-            self._strings, exclude=exclude, allowed=allowed, within=within, outside=outside)}
-        parts, missing = self._ask("search", "search_beyond", vectors, options,
-                                   allow_partial=allow_partial)
+        options = self._to_filters(exclude=exclude, allowed=allowed, within=within, outside=outside)
+        parts, missing = self._ask("search", "search_beyond", self._vectors("queries", queries),
+                                   {"radius": radius, **options}, allow_partial=allow_partial)
         found: BeyondHits = merge_beyond(parts)
         return Partial(found, missing) if allow_partial else found
 
@@ -170,75 +110,11 @@ class Gathering:
         KeyError
             If an id is in no shard.
         """
-        vectors, single = self._checked(queries)
-        wanted = to_ids("ids", ids, self._strings)
-        answers, missing = self._ask("score", vectors, wanted, allow_partial=allow_partial)
-        scores = np.full((len(vectors), len(wanted)), np.nan, np.float32)
-        found = np.zeros(len(wanted), np.bool_)
-        for here, part in answers:
-            scores[:, here], found = part, found | here
-        if not missing:
-            check_found(wanted, found)
-        scores = scores[0] if single else scores
+        vectors, wanted = self._vectors("queries", queries), self._to_ids("ids", ids)
+        scores = np.full((len(wanted), *vectors.shape[:-1]), np.nan, np.float32)
+        missing = self._fill(scores, wanted, "score", vectors, allow_partial=allow_partial)
+        scores = np.ascontiguousarray(scores.T)
         return Partial(scores, missing) if allow_partial else scores
-
-    def reconstruct(self, ids: Any) -> Float32Array:
-        """The stored rows of some ids, (n, dim) float32; KeyError if one is in no shard."""
-        wanted = to_ids("ids", ids, self._strings)
-        rows = np.empty((len(wanted), self.manifest.dim), np.float32)
-        found = np.zeros(len(wanted), np.bool_)
-        for here, part in self._ask("reconstruct", wanted)[0]:
-            rows[here], found = part, found | here
-        check_found(wanted, found)
-        return rows
-
-    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
-                   candidates: int | None = None, exclude: Any = None,
-                   allowed: Any = None) -> Hits:
-        """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
-
-        With `candidates` shards are asked once, otherwise once for each of the k
-        rows.
-        """
-        k = checks.to_int("k", k, 1)
-        if traits_of(self.manifest.metric).adds_squared_norm:
-            raise ValueError("search_mmr: expected an index with metric='dot' or 'cosine', "
-                             f"got {self.manifest.metric!r}")
-        diversity = checks.to_float("diversity", diversity)
-        if not 0.0 <= diversity <= 1.0:
-            raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
-        vectors, single = self._checked(queries)
-        filters = to_filters(self._strings, exclude=exclude, allowed=allowed)
-        if candidates is None:
-            hits = selecting.mmr(self._ask, vectors, k, diversity, filters, self._strings)
-        else:
-            hits = selecting.mmr_of_nearest(
-                self._ask, self.manifest, vectors, k, diversity,
-                {"k": checks.to_int("candidates", candidates, 1), **filters}, self._strings)
-        return Hits(hits.scores[0], hits.ids[0]) if single else hits
-
-    def select_diverse(self, k: int, *, start: Any = None, first: Any = None,
-                       radius: float | None = None, allowed: Any = None) -> Selection:
-        """Choose rows that cover all others, each the one furthest from those before; see
-        `farann.Index.select_diverse`.
-
-        Given `start`, an id, or `first`, the picks are those of one index over all rows.
-        By default, or with "centroid", the first pick is the row furthest from the mean, which is
-        the sum of those of the shards: it may be another one than that of one index where two are
-        equally far but for rounding.
-        """
-        k = checks.to_int("k", k, 1)
-        limit = checks.to_radius(
-            radius, distance=traits_of(self.manifest.metric).adds_squared_norm)
-        if start is not None and first is not None:
-            raise ValueError("start: expected at most one of start and first, got both")
-        before = to_ids("first", [] if first is None else first, self._strings)
-        begin = None
-        if start is not None and not (isinstance(start, str) and start == "centroid"):
-            begin = to_ids("start", [start], self._strings)
-        choice = selecting.Choice(k, begin, before, limit,
-                                  to_filters(self._strings, allowed=allowed))
-        return selecting.select(self._ask, self.reconstruct, self.manifest, choice)
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
              nearest: bool = False) -> SharedTuning:
@@ -273,11 +149,13 @@ class Gathering:
             sample = self._vectors("queries", queries, single=False)
             if len(sample) == 0:
                 raise ValueError("queries: expected at least one")
-            self._tunings.replace_sample(sample)
+            self._storage.write_rows(SAMPLE, sample)
+            self._tunings.forget()
             self._forget_tuning()
-        elif not self._tunings.has_sample():
+        made = self._tunings.of(kind, k, partial(self._merged, kind, k), anew=True)
+        if made is None:
             raise ValueError("queries: expected a sample, as the index was built without one")
-        return self._tunings.measure(kind, k, partial(self._merged, kind, k))
+        return made
 
     # ---- changes ----
 
@@ -313,14 +191,13 @@ class Gathering:
             raise ValueError("ids: expected a string for each row, as the index has string ids, "
                              "got none")
         if ids is not None:
-            asked_ids.new(ids, len(vectors))
-            new = to_ids("ids", ids, self._strings)
+            asked_ids.new(ids, len(vectors))  # which says what is wrong with these
+            new = self._to_ids("ids", ids)
             used = new[self._holds(new)]
             if len(used):
                 raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
         labels = None if groups is None else to_label_array(groups)
-        if (labels is not None) != self.manifest.grouped or (
-                labels is not None and len(labels) != len(vectors)):
+        if (0 if labels is None else len(labels)) != len(vectors) * self.manifest.grouped:
             raise ValueError(f"groups: expected {len(vectors)} labels, one a row"
                              if self.manifest.grouped else
                              "groups: expected none, as the index was built without")
@@ -329,56 +206,46 @@ class Gathering:
     def remove(self, ids: Any) -> None:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
         removed then."""
-        wanted = np.unique(to_ids("ids", ids, self._strings))
+        wanted = np.unique(self._to_ids("ids", ids))
         check_found(wanted, self._holds(wanted))
         self._record(wanted, None, None)
 
     def _record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None,
                 groups: Any) -> npt.NDArray[Any]:
-        growing = len(self.manifest.shards)
         # The token tells a call that is sent again, as its worker died, from another one.
-        answer, = self._send("record", (ids, rows, groups, uuid.uuid4().hex), [growing])
-        if isinstance(answer, Lost):
-            raise ShardError(answer.told()) from answer.error
-        at, new = answer
+        args = ids, rows, groups, uuid.uuid4().hex
+        [(at, new)], _ = taken(self._send("record", args, [len(self.manifest.shards)]))
         self._at = max(self._at, at)
         return np.array(new)
 
-    def _holds(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        held: npt.NDArray[np.bool_] = np.logical_or.reduce(self._ask("holds", ids)[0])
+    def _holds(self, ids: npt.NDArray[Any]) -> BoolArray:
+        held: BoolArray = np.logical_or.reduce(self._ask("holds", ids)[0])
         return held
 
     # ---- shared by the above ----
 
-    def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool,
-                **options: Any) -> Any:
-        k = checks.to_int("k", options["k"], 1)
-        to_limits(options["recall"], options["epsilon"], options["budget"])
-        vectors, single = self._checked(queries)
-        filters = to_filters(self._strings, **{name: options.pop(name) for name in
-                                ("exclude", "allowed", "within", "outside")})
-        chosen = {name: value for name, value in options.items() if value is not None}
-        if "recall" in chosen:
-            chosen["recall"] = self._recall_of_shards(kind, k, chosen["recall"], allow_partial)
-        parts, missing = self._ask("search", kind, vectors, {**chosen, "k": k, **filters},
-                                   allow_partial=allow_partial)
+    def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool, k: Any, recall: Any,
+                epsilon: Any, budget: Any, **filters: Any) -> Any:
+        k = checks.to_int("k", k, 1)
+        limits = to_limits(recall, epsilon, budget)
+        options = {"k": k, **self._to_filters(**filters, **(limits._asdict() if limits else {}))}
+        vectors = self._vectors("queries", queries)
+        if "recall" in options:
+            options["recall"] = self._recall_of_shards(kind, k, options["recall"], allow_partial)
+        parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
         hits = merge(parts, k)
-        if single and hits.keys is not None:
-            hits = with_keys(Hits(hits.scores[0], hits.ids[0]), hits.keys[0])
         return Partial(hits, missing) if allow_partial else hits
 
-    def _recall_of_shards(self, kind: str, k: int, recall: Any, allow_partial: bool) -> float:
+    def _recall_of_shards(self, kind: str, k: int, recall: float, allow_partial: bool) -> float:
         """What to ask of each shard for a recall of the merged answer."""
-        wanted = checks.to_float("recall", recall)
-        if wanted == 1.0:
-            return wanted
+        tuning = None
         try:
-            tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
+            if recall < 1.0:
+                tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
         except ShardError:
             if not allow_partial:
-                raise
-            return wanted  # of each shard it is enough, and more than that
-        return wanted if tuning is None else tuning.asked_for(wanted)
+                raise  # or of each shard the recall itself, which is enough, and more than that
+        return recall if tuning is None else tuning.asked_for(recall)
 
     def _merged(self, kind: str, k: int, queries: Float32Array, recall: float | None) -> Hits:
         """The answer of all shards, of which each is asked for a recall."""
@@ -388,12 +255,3 @@ class Gathering:
     def _forget_tuning(self) -> None:
         """Have all workers measure anew, as there is another sample."""
         self._ask("forget_tuning")
-
-    def _vectors(self, name: str, given: npt.ArrayLike, *, single: bool) -> Float32Array:
-        return checks.to_vectors(name, given, self.manifest.dim,
-                                 normalized=traits_of(self.manifest.metric).normalized,
-                                 single=single)
-
-    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
-        array = checks.to_array("queries", queries)
-        return self._vectors("queries", array, single=True), array.ndim == 1

@@ -1,32 +1,92 @@
-"""One shard: an index, mapped from its file, and the changes since. Knows nothing of Ray."""
+"""One shard: an index, mapped from its file, and the changes since. Knows nothing of Ray.
+
+Each change of a sharded index, rows added or ids removed, is a file with the next number, written
+before any shard sees it, so that a shard that was restarted reads them all again. It has the form
+of index files, whose checksums find damage.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tempfile
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
-from farann.adapters.ray import changes
-from farann.adapters.ray.changes import Change
-from farann.adapters.ray.manifest import NAME, Manifest, ShardError
-from farann.adapters.ray.shared_tuning import SAMPLE
-from farann.adapters.ray.storage import Storage
-from farann.contract import errors
+from farann.adapters.ray.storage import NAME, Manifest, ShardError, Storage
+from farann.adapters.ray.tuning import SAMPLE
+from farann.contract.errors import FormatError
 from farann.contract.strings import packed
 from farann.diverse.mmr import Next
 from farann.index import Index
+from farann.io.container import read_bytes, write_bytes
 from farann.results import BeyondHits, Hits
 from farann.store.asked_ids import numbers
 
+CHANGES = "changes"
+_NAME = re.compile(rf"{CHANGES}/(\d{{12}})\.change")
 _ROWS_AT_ONCE = 8_192
-# Fewer ids are looked up one by one.
-_FEW = 1_000
+
+
+class Change(NamedTuple):
+    """Rows with their ids and labels of groups, or, without rows, ids to remove."""
+
+    token: str  # of the call that made it, which may be repeated
+    ids: npt.NDArray[Any]
+    rows: Float32Array | None = None
+    groups: npt.NDArray[Any] | None = None
+
+    def to_bytes(self, number: int) -> bytes:
+        """The content of the file with this number."""
+        arrays = {name: np.frombuffer(json.dumps(value.tolist()).encode(), np.uint8)
+                  if value.dtype == object else value  # strings are bytes of JSON
+                  for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
+        return write_bytes({"change": number, "kind": "remove" if self.rows is None else "add",
+                            "token": self.token}, arrays)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, number: int) -> Change:
+        """Read it again; FormatError for what isn't the change with this number."""
+        fields, arrays = read_bytes(content)
+        wanted = {"add": {"ids", "rows"}, "remove": {"ids"}}.get(fields.get("kind", ""))
+        if fields.get("change") != number or arrays.keys() - {"groups"} != wanted:
+            raise FormatError(f"expected change {number}, got one with "
+                              f"{ {**fields, 'arrays': sorted(arrays)} }")
+        return cls(fields["token"], **{
+            name: np.array(json.loads(one.tobytes()), object) if one.dtype == np.uint8 else one
+            for name, one in arrays.items()})
+
+
+def count_changes(storage: Storage) -> int:
+    """How many changes there are."""
+    found = [_NAME.fullmatch(name) for name in storage.names(CHANGES)]
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def read_changes(storage: Storage, first: int, last: int) -> Iterator[Change]:
+    """The changes with the numbers first .. last; ShardError for one that was damaged or is
+    gone."""
+    for number in range(first, last + 1):
+        name = _name(number)
+        try:
+            yield Change.from_bytes(storage.read(name), number)
+        except (FileNotFoundError, FormatError) as error:
+            why = (f"changed or damaged: {error}" if isinstance(error, FormatError) else
+                   "not there, but a later change is")
+            raise ShardError(f"{name} of {storage.uri}: the file was {why}; restore it, or build "
+                             "the index again") from None
+
+
+def _name(number: int) -> str:
+    return f"{CHANGES}/{number:012d}.change"
 
 
 class Shard:
@@ -55,8 +115,10 @@ class Shard:
         self.n_changes = 0
         self._tuned: set[tuple[str, int]] = set()
         self._done: dict[str, tuple[int, npt.NDArray[Any]]] = {}  # by token
-        self._next_id = _next_after(self.manifest)
-        self.sync(changes.count(self._storage))
+        # The first integer above all ids.
+        self._next_id = max((record.last_id + 1 for record in self.manifest.shards
+                             if isinstance(record.last_id, int)), default=0)
+        self.sync(count_changes(self._storage))
 
     def _loaded(self, cache: Path) -> Index:
         manifest = self.manifest
@@ -66,7 +128,7 @@ class Shard:
         path = self._storage.fetch(record.file, record.sha256, self.name, cache)
         try:
             index = Index.load(path, mmap=True)
-        except errors.FormatError as error:
+        except FormatError as error:
             raise ShardError(f"{self.name}: {error}") from None
         if len(index) != record.rows or index.metric != manifest.metric:
             raise ShardError(f"{self.name}: expected {record.rows} rows under {manifest.metric}, "
@@ -77,127 +139,69 @@ class Shard:
 
     def sync(self, at: int) -> None:
         """Take in the changes up to a number."""
-        if self.n_changes >= at:
-            return
-        with self._lock:
-            for change in changes.read(self._storage, self.n_changes + 1, at):
-                self._take(change)
+        if self.n_changes < at:
+            with self._lock:
+                self._take(read_changes(self._storage, self.n_changes + 1, at))
 
-    def _take(self, change: Change) -> None:
-        if change.rows is None:
-            self._index.remove(change.ids[self.holds(change.ids)])
-        elif self.is_growing:
-            self._index.add(change.rows, change.ids, groups=change.groups)
-        if change.ids.dtype != object and len(change.ids):
-            self._next_id = max(self._next_id, int(change.ids.max()) + 1)
-        self.n_changes += 1
-        self._done[change.token] = self.n_changes, change.ids
+    def _take(self, new: Iterable[Change]) -> None:
+        for token, ids, rows, groups in new:
+            if rows is None:
+                self._index.remove(ids[self.holds(ids)])
+            elif self.is_growing:
+                self._index.add(rows, ids, groups=groups)
+            if ids.dtype != object and len(ids):
+                self._next_id = max(self._next_id, int(ids.max()) + 1)
+            self.n_changes += 1
+            self._done[token] = self.n_changes, ids
 
     def record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None, groups: Any,
                token: str) -> tuple[int, npt.NDArray[Any]]:
         """Write a change, of the growing shard; gives its number and the ids. A call that is
         repeated with its token changes nothing."""
         with self._lock:
-            while token not in self._done:
-                for change in changes.read(self._storage, self.n_changes + 1,
-                                           changes.count(self._storage)):
-                    self._take(change)
-                if token not in self._done:
-                    self._append(ids, rows, groups, token)
-            return self._done[token]
-
-    def _append(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None, groups: Any,
-                token: str) -> None:
-        if ids is None:
-            assert rows is not None
-            ids = np.arange(self._next_id, self._next_id + len(rows))
-        if rows is not None and self.holds(ids).any():
-            raise ValueError(f"ids: expected ids that are not in use, got "
-                             f"{ids[self.holds(ids)][0]!r}")
-        change = Change(ids, rows, groups, token)
-        try:
-            changes.append(self._storage, self.n_changes + 1, change)
-        except FileExistsError:  # another ledger was first: read it, and try again
-            return
-        self._take(change)
+            while True:
+                self._take(read_changes(self._storage, self.n_changes + 1,
+                                        count_changes(self._storage)))
+                if token in self._done:
+                    return self._done[token]
+                given = ids
+                if given is None:
+                    assert rows is not None
+                    given = np.arange(self._next_id, self._next_id + len(rows))
+                if rows is not None and (used := given[self.holds(given)]).size:
+                    raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
+                change = Change(token, given, rows, groups)
+                number = self.n_changes + 1
+                with suppress(FileExistsError):  # another ledger was first: read it, try again
+                    self._storage.write(_name(number), change.to_bytes(number), new=True)
+                    self._take([change])
 
     # ---- questions ----
 
     def holds(self, ids: npt.NDArray[Any]) -> BoolArray:
         """Which of some ids are rows of this shard."""
-        here = np.ones(len(ids), np.bool_)
-        if not self.is_growing and ids.dtype != object:
-            record = self.manifest.shards[self.number]
-            here = (ids >= record.first_id) & (ids <= record.last_id)
-        if np.count_nonzero(here) > _FEW:
-            return here & np.isin(ids, self._index.ids)
-        here[here] = [id in self._index for id in ids[here].tolist()]
+        store = self._index._store
+        assert store is not None
+        here: BoolArray = store.slots_of(self._numbers_of(ids)) >= 0
         return here
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Hits | BeyondHits:
-        """What a search of the index gives, with keys."""
-        if self.is_growing and len(self._index) == 0:
+        """What a search of the index gives, with keys.
+
+        For a recall the index is tuned by the sample that all shards have; of a budget each has its
+        part. Added rows are few, and searched exactly.
+        """
+        if self.is_growing:
             options = {name: value for name, value in options.items()
-                       if name not in ("within", "outside")}  # of an index that has no groups yet
-        if options.keys() & {"recall", "budget"}:
-            options = self._limited(kind, options)
+                       if name not in ("recall", "budget")}
+        elif "budget" in options:
+            rows = self.manifest.shards[self.number].rows
+            options = {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
+        elif "recall" in options:
+            self._tune_once(kind, options["k"])
         found: Hits | BeyondHits = getattr(self._index, kind)(
             queries, **options, threads=self._threads, return_keys=True)
         return found
-
-    def search_with_rows(self, kind: str, queries: Any,
-                         options: dict[str, Any]) -> tuple[Hits, Int64Array, Float32Array]:
-        """The same, and of all rows that were found, query after query, their order and vectors."""
-        hits: Any = self.search(kind, queries, options)
-        ids = hits.ids[hits.found]
-        return hits, self._order_of(ids), self._rows_of(ids)
-
-    def score(self, queries: Float32Array,
-              ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
-        """Which of some ids are here, and their scores (n_queries, n_here)."""
-        here = self.holds(ids)
-        return here, self._index.score(queries, ids[here], threads=self._threads)
-
-    def reconstruct(self, ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
-        """Which of some ids are here, and their rows."""
-        here = self.holds(ids)
-        return here, self._rows_of(ids[here])
-
-    def sum_of_rows(self, allowed: npt.NDArray[Any] | None) -> tuple[Float64Array, int]:
-        """The sum of the rows that may be chosen, of their directions under cosine, and how many
-        these are."""
-        ids = self._index.ids
-        if allowed is not None:
-            ids = ids[np.isin(ids, allowed)]
-        total = np.zeros(self.manifest.dim)
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            rows = self._rows_of(ids[start : start + _ROWS_AT_ONCE]).astype(np.float64)
-            if self.manifest.metric == "cosine":
-                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            total += rows.sum(axis=0)
-        return total, len(ids)
-
-    def next_mmr(self, queries: Float32Array, picks: Any,
-                 options: dict[str, Any]) -> tuple[npt.NDArray[Any], Next, Float32Array]:
-        """For each query the best row after some picks by maximal marginal relevance: ids, what
-        shards are compared by, and the rows of those that there are."""
-        ids, found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
-        there = found.ids >= 0
-        found.ids[there] = self._order_of(ids[there])
-        return ids, found, self._rows_of(ids[there])
-
-    def _limited(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Options of a search with a recall, for which the index is tuned by the sample that all
-        shards have, or with this shard's part of a budget; added rows are few, and searched
-        exactly."""
-        if self.is_growing:
-            return {name: value for name, value in options.items()
-                    if name not in ("recall", "budget")}
-        if "budget" in options:
-            rows = self.manifest.shards[self.number].rows
-            return {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
-        self._tune_once(kind, options["k"])
-        return options
 
     def _tune_once(self, kind: str, k: int) -> None:
         with self._lock:
@@ -210,6 +214,48 @@ class Shard:
         """Measure again what a recall takes, as there is another sample."""
         self._tuned.clear()
 
+    def search_with_rows(self, kind: str, queries: Any,
+                         options: dict[str, Any]) -> tuple[Hits, Int64Array, Float32Array]:
+        """The same, and of all rows that were found, query after query, their order and vectors."""
+        hits: Any = self.search(kind, queries, options)
+        ids = hits.ids[hits.found]
+        return hits, self._order_of(ids), self._index.reconstruct(ids)
+
+    def score(self, queries: Float32Array,
+              ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
+        """Which of some ids are here, and their scores (n_here, n_queries), or (n_here,)."""
+        here = self.holds(ids)
+        return here, self._index.score(queries, ids[here], threads=self._threads).T
+
+    def reconstruct(self, ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
+        """Which of some ids are here, and their rows."""
+        here = self.holds(ids)
+        return here, self._index.reconstruct(ids[here])
+
+    def sum_of_rows(self, allowed: npt.NDArray[Any] | None) -> tuple[Float64Array, int]:
+        """The sum of the rows that may be chosen, of their directions under cosine, and how many
+        these are."""
+        ids = self._index.ids
+        if allowed is not None:
+            ids = ids[np.isin(ids, allowed)]
+        total = np.zeros(self.manifest.dim)
+        for start in range(0, len(ids), _ROWS_AT_ONCE):
+            rows = self._index.reconstruct(ids[start : start + _ROWS_AT_ONCE]).astype(np.float64)
+            if self.manifest.metric == "cosine":
+                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            total += rows.sum(axis=0)
+        return total, len(ids)
+
+    def next_mmr(self, queries: Float32Array, picks: Any,
+                 options: dict[str, Any]) -> tuple[npt.NDArray[Any], Next, Float32Array]:
+        """For each query the best row after some picks by maximal marginal relevance: ids, what
+        shards are compared by, and rows, of zeros where there is none."""
+        ids, found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
+        there, rows = found.ids >= 0, np.zeros_like(queries)
+        rows[there] = self._index.reconstruct(ids[there])
+        found.ids[there] = self._order_of(ids[there])
+        return ids, found, rows
+
     def stats(self) -> dict[str, Any]:
         """Those of the index, and which shard it is."""
         return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
@@ -221,15 +267,9 @@ class Shard:
         if ids.dtype != object:
             return ids
         before = sum(record.rows for record in self.manifest.shards[: self.number])
-        return before + numbers(self._index._store, packed("ids", ids.tolist()))
+        return before + self._numbers_of(ids)
 
-    def _rows_of(self, ids: npt.NDArray[Any]) -> Float32Array:
-        if len(ids) == 0:
-            return np.empty((0, self.manifest.dim), np.float32)
-        return self._index.reconstruct(ids)
-
-
-def _next_after(manifest: Manifest) -> int:
-    """The first integer above all ids."""
-    return max((record.last_id + 1 for record in manifest.shards
-                if isinstance(record.last_id, int)), default=0)
+    def _numbers_of(self, ids: npt.NDArray[Any]) -> Int64Array:
+        """Integers, or what the index has in the place of strings."""
+        return numbers(self._index._store,
+                       packed("ids", ids.tolist()) if ids.dtype == object else ids)

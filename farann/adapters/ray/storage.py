@@ -1,22 +1,114 @@
-"""The folder of a sharded index, on any file system that fsspec knows."""
+"""The folder of a sharded index, on any file system that fsspec knows, and the manifest in it."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
-import shutil
 import uuid
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from farann._types import Float32Array
-from farann.adapters.ray.manifest import ShardError
+from farann._version import __version__
+from farann.contract.errors import FormatError
 from farann.io.files import replacing
 
-_AT_ONCE = 16 << 20
+NAME = "manifest.json"
+_FORMAT = 1
+
+
+class ShardError(RuntimeError):
+    """A shard can't be searched: its file is not what the manifest says, or its workers are gone.
+
+    The message names the shard.
+    """
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard, as the manifest lists it.
+
+    Attributes
+    ----------
+    file : str
+        Its name in the folder of the manifest.
+    rows : int
+    first_id, last_id : int or str
+        The smallest and the largest id.
+    sha256 : str
+        Of the file, in hexadecimal digits.
+    bytes : int
+        Of the file.
+    """
+
+    file: str
+    rows: int
+    first_id: Any
+    last_id: Any
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A sharded index: what `build` returns, and writes last.
+
+    Attributes
+    ----------
+    metric : str
+    dim : int
+    codes : str
+    rows : int
+        Of all shards.
+    shards : tuple of ShardRecord
+    farann : str
+        The version that built it.
+    grouped : bool
+        Whether rows have groups.
+    """
+
+    metric: str
+    dim: int
+    codes: str
+    rows: int
+    shards: tuple[ShardRecord, ...]
+    farann: str = __version__
+    grouped: bool = False
+
+    def to_json(self) -> bytes:
+        """The bytes of its file."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, where: str) -> Manifest:
+        """Read the bytes of its file; FormatError if they aren't those of one."""
+        try:
+            fields = json.loads(content)
+            version = fields.pop("format")
+            if version == _FORMAT:
+                shards = tuple(ShardRecord(**record) for record in fields.pop("shards"))
+                made = cls(shards=shards, **fields)
+                whole = made.rows == sum(int(record.rows) for record in shards) and shards
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FormatError(f"{where}: not a manifest of shards ({error})") from None
+        if version != _FORMAT:
+            raise FormatError(f"{where}: expected a manifest of format {_FORMAT}, "
+                              f"got {version!r}; a newer farann wrote it")
+        if not whole:
+            raise FormatError(f"{where}: expected as many rows as its shards have together, "
+                              f"got {made.rows}")
+        return made
+
+    def name_of(self, shard: int) -> str:
+        """What messages call a shard; the one after the last holds rows that were added."""
+        files = [record.file for record in self.shards]
+        return f"shard {shard} ({[*files, 'added rows'][shard]})"
 
 
 class Storage:
@@ -36,8 +128,7 @@ class Storage:
         self.uri = os.fspath(uri)
         self._fs, self._root = fsspec.core.url_to_fs(self.uri)
         self._fs.use_listings_cache = False
-        protocol = self._fs.protocol
-        protocols = protocol if isinstance(protocol, tuple) else (protocol,)
+        protocols = np.atleast_1d(self._fs.protocol)
         self.is_local = "file" in protocols
         self.is_memory = "memory" in protocols  # of this process: Ray's workers have another
 
@@ -54,31 +145,37 @@ class Storage:
         """All bytes of a file; FileNotFoundError if there is none."""
         return bytes(self._fs.cat_file(self.path(name)))
 
-    def digest(self, name: str) -> str:
-        """The SHA-256 of a small file, in hexadecimal digits."""
-        return hashlib.sha256(self.read(name)).hexdigest()
-
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted, but for hidden ones, which may be what a killed
         process left; none if it isn't there."""
         self._fs.invalidate_cache()
         try:
-            paths = self._fs.ls(self.path(folder), detail=False)
+            names = sorted(Path(path).name for path in self._fs.ls(self.path(folder), detail=False))
         except FileNotFoundError:
             return []
-        names = sorted(Path(path).name for path in paths)
         return [f"{folder}/{name}" for name in names if not name.startswith(".")]
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a file, whole or not at all; with `new`, FileExistsError if it is there."""
-        if self.is_local:
-            self._write_local(name, content, new)
-        elif new:
-            if self.exists(name):
+        if not self.is_local:
+            if new and self.exists(name):
                 raise FileExistsError(self.path(name))
-            self._fs.pipe_file(self.path(name), content, mode="create")
-        else:
-            self._fs.pipe_file(self.path(name), content)
+            self._fs.pipe_file(self.path(name), content, **({"mode": "create"} if new else {}))
+            return
+        target = self.place(name)
+        written = target.with_name(f".{uuid.uuid4().hex}.part") if new else target
+        try:
+            with replacing(written) as file:
+                file.write(content)
+            if new:
+                os.link(written, target)  # unlike a rename this fails where the name is taken
+        finally:
+            if new:
+                written.unlink(missing_ok=True)
+
+    def write_json(self, name: str, fields: dict[str, Any]) -> None:
+        """Write a file of JSON, whole or not at all."""
+        self.write(name, json.dumps(fields, indent=1).encode())
 
     def read_rows(self, name: str) -> Float32Array:
         """The rows of a file that `write_rows` wrote."""
@@ -91,71 +188,47 @@ class Storage:
         np.save(content, rows)
         self.write(name, content.getvalue())
 
+    def place(self, name: str) -> Path:
+        """Where a local file goes, in a folder that is there."""
+        target = Path(self.path(name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
     def put(self, local: Path, name: str) -> None:
-        """Copy a local file to its place."""
-        if not self.is_local:
-            self._fs.put_file(os.fspath(local), self.path(name))
-            return
-        with local.open("rb") as source, replacing(self._place(name)) as file:
-            shutil.copyfileobj(source, file, _AT_ONCE)
+        """Copy a local file to its place on another file system."""
+        self._fs.put_file(os.fspath(local), self.path(name))
 
     def fetch(self, name: str, sha256: str, what: str, cache: Path) -> Path:
         """A local copy of a file, or the file itself where it is local, checked by its hash.
 
         ShardError, which says `what`, if it isn't there or isn't the one with this hash.
         """
+        where = f"{what} of {self.uri}"
         if self.is_local:
-            path = Path(self.path(name))
-            check(path, sha256, f"{what} of {self.uri}")
-            return path
+            return checked(Path(self.path(name)), sha256, where)
         cache.mkdir(parents=True, exist_ok=True)
         path = cache / f"{sha256}.farann"
-        if path.exists():
-            with suppress(ShardError):
-                check(path, sha256, what)
-                return path
+        with suppress(ShardError):
+            return checked(path, sha256, what)
         # Another worker of this machine may do the same: each has a file of its own until then.
         part = cache / f".{sha256}.{os.getpid()}"
         try:
-            self._fs.get_file(self.path(name), os.fspath(part))
-            check(part, sha256, f"{what} of {self.uri}")
-            os.replace(part, path)
-        except FileNotFoundError:
-            raise ShardError(f"{what} of {self.uri}: the file is not there") from None
+            with suppress(FileNotFoundError):
+                self._fs.get_file(self.path(name), os.fspath(part))
+            os.replace(checked(part, sha256, where), path)
         finally:
             part.unlink(missing_ok=True)
         return path
 
-    def _write_local(self, name: str, content: bytes, new: bool) -> None:
-        target = self._place(name)
-        written = target.with_name(f".{uuid.uuid4().hex}.part") if new else target
-        try:
-            with replacing(written) as file:
-                file.write(content)
-            if new:
-                os.link(written, target)  # unlike a rename this fails where the name is taken
-        finally:
-            if new:
-                written.unlink(missing_ok=True)
-
-    def _place(self, name: str) -> Path:
-        """Where a local file goes, in a folder that is there."""
-        target = Path(self.path(name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
-
 
 def sha256_of(path: Path) -> str:
     """The hash of a file, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_AT_ONCE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(path: Path, sha256: str, what: str) -> None:
-    """ShardError if a file isn't the one with this hash."""
+def checked(path: Path, sha256: str, what: str) -> Path:
+    """The path of a file; ShardError if it isn't the one with this hash."""
     try:
         found = sha256_of(path)
     except FileNotFoundError:
@@ -163,5 +236,4 @@ def check(path: Path, sha256: str, what: str) -> None:
     if found != sha256:
         raise ShardError(f"{what}: the file was changed or damaged: its SHA-256 is {found}, the "
                          f"manifest says {sha256}; restore it, or build this shard again")
-
-
+    return path

@@ -3,9 +3,10 @@ was asked for. Knows nothing of Ray, nor how shards are asked."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from farann._types import Float32Array
 from farann.adapters.ray.storage import Storage
@@ -69,21 +70,6 @@ class SharedTuning(NamedTuple):
         return "\n".join(lines)
 
 
-def measured(search: Search, k: int, sample: Float32Array) -> SharedTuning:
-    """Ask shards for more and more, by queries of the sample, until all is found.
-
-    `search` takes queries and what to ask of each shard, None for an exact answer.
-    """
-    queries = sample[:: -(-len(sample) // _QUERIES)]
-    truth = search(queries, None)
-    asked, recalls = [], []
-    for share in _ASKED:
-        found = truth if share == 1.0 else search(queries, share)
-        asked.append(share)
-        recalls.append(share_found(found.ids, truth.ids))
-    return SharedTuning(k, tuple(asked), tuple(recalls), len(queries))
-
-
 class SharedTunings:
     """The tunings of a sharded index, kept in its folder: all clients ask shards for the same."""
 
@@ -91,59 +77,46 @@ class SharedTunings:
         self._storage = storage
         self._known: dict[tuple[str, int], SharedTuning] = {}
 
-    def of(self, kind: str, k: int, search: Search) -> SharedTuning | None:
-        """The tuning of a search and k, measured if nobody did; None if there is no sample."""
-        if (kind, k) not in self._known:
-            if not self.has_sample():
+    def of(self, kind: str, k: int, search: Search, *, anew: bool = False) -> SharedTuning | None:
+        """The tuning of a search and k, measured if nobody did, or `anew`, and kept; None if there
+        are no queries to measure with."""
+        if anew or (kind, k) not in self._known:
+            if not self._storage.exists(SAMPLE):
                 return None
-            kept = self._read(kind, k)
-            self._known[kind, k] = kept or self.measure(kind, k, search)
+            content, name = self._storage.read(SAMPLE), f"tunings/{kind}-{k}.json"
+            digest = hashlib.sha256(content).hexdigest()
+            made = None if anew else self._read(name, digest)
+            if made is None:
+                made = _measured(search, k, self._storage.read_rows(SAMPLE))
+                self._storage.write_json(name, {**made._asdict(), "sample": digest})
+            self._known[kind, k] = made
         return self._known[kind, k]
-
-    def measure(self, kind: str, k: int, search: Search) -> SharedTuning:
-        """Measure a tuning, and keep it."""
-        made = measured(search, k, self._storage.read_rows(SAMPLE))
-        fields = {**made._asdict(), "sample": self._digest()}
-        self._storage.write(_name(kind, k), json.dumps(fields, indent=1).encode())
-        self._known[kind, k] = made
-        return made
-
-    def has_sample(self) -> bool:
-        """Whether there are queries to measure with."""
-        return self._storage.exists(SAMPLE)
-
-    def replace_sample(self, sample: Float32Array) -> None:
-        """Tune by other queries from now on."""
-        self._storage.write_rows(SAMPLE, sample)
-        self.forget()
 
     def forget(self) -> None:
         """Read again what others may have measured since."""
         self._known.clear()
 
-    def _read(self, kind: str, k: int) -> SharedTuning | None:
-        name = _name(kind, k)
-        if not self._storage.exists(name):
-            return None
+    def _read(self, name: str, digest: str) -> SharedTuning | None:
+        """What a file says; None, to be measured anew, if it isn't what was written, or of another
+        sample."""
         try:
             fields = json.loads(self._storage.read(name))
-            if fields.pop("sample") != self._digest():
-                return None  # of another sample
-            return _from_fields(fields)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None  # measured anew, as it isn't what was written
-
-    def _digest(self) -> str:
-        return self._storage.digest(SAMPLE)
-
-
-def _from_fields(fields: dict[str, Any]) -> SharedTuning:
-    asked, recalls = (tuple(float(share) for share in fields[name])
-                      for name in ("asked", "recalls"))
-    if len(asked) != len(recalls) or not all(0.0 <= share <= 1.0 for share in asked + recalls):
-        raise ValueError("asked, recalls: expected as many shares")
-    return SharedTuning(int(fields["k"]), asked, recalls, int(fields["sampled"]))
+            asked, recalls = (tuple(map(float, fields[name])) for name in ("asked", "recalls"))
+            whole = len(asked) == len(recalls) and fields["sample"] == digest and all(
+                0.0 <= share <= 1.0 for share in asked + recalls)
+            made = SharedTuning(int(fields["k"]), asked, recalls, int(fields["sampled"]))
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        return made if whole else None
 
 
-def _name(kind: str, k: int) -> str:
-    return f"tunings/{kind}-{k}.json"
+def _measured(search: Search, k: int, sample: Float32Array) -> SharedTuning:
+    """Ask shards for more and more, by queries of the sample, until all is found.
+
+    `search` takes queries and what to ask of each shard, None for an exact answer.
+    """
+    queries = sample[:: -(-len(sample) // _QUERIES)]
+    truth = search(queries, None)
+    recalls = [share_found((truth if share == 1.0 else search(queries, share)).ids, truth.ids)
+               for share in _ASKED]
+    return SharedTuning(k, _ASKED, tuple(recalls), len(queries))
