@@ -43,8 +43,10 @@ class Lost(NamedTuple):
 
 def taken(answers: list[Any], allow_partial: bool = False) -> tuple[list[Any], tuple[str, ...]]:
     """Answers of shards but for those that are missing, and which these are; ShardError where none
-    may be, or all are."""
+    may be, or all are. An error in the place of an answer is raised."""
     lost = [answer for answer in answers if isinstance(answer, Lost)]
+    for error in (answer for answer in answers if isinstance(answer, Exception)):
+        raise error
     if lost and (not allow_partial or len(lost) == len(answers)):
         # Errors of shards name themselves, and of a file that all of them read say the same.
         told = dict.fromkeys(str(error) if isinstance(error, ShardError) else f"{shard}: {error}"
@@ -64,7 +66,7 @@ class Asking:
         self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        """What a method of each shard returns, or `Lost`; errors that it raises are raised."""
+        """What a method of each shard returns; `Lost`, or an error that it raises."""
         raise NotImplementedError
 
     def _ask(self, method: str, *args: Any,

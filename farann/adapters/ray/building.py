@@ -30,7 +30,7 @@ ROWS_PER_SHARD = 10_000_000
 # Rows that a sample of all shards has, where no queries are given.
 _SAMPLED = 4_096
 
-Block = tuple[Any, Any, Any]  # rows, and ids and labels of groups, or None
+Block = tuple[Any, ...]  # rows, and ids and labels of groups, or None
 
 
 @dataclass(frozen=True)

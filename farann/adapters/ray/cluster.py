@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 import ray
 
 from farann.adapters.ray import building
 from farann.adapters.ray.asking import Lost, taken
-from farann.adapters.ray.building import Block, Plan
+from farann.adapters.ray.building import Block
 from farann.adapters.ray.gathering import Gathering
 from farann.adapters.ray.shard import Shard, count_changes
 from farann.adapters.ray.storage import NAME, Manifest, ShardError, ShardRecord, Storage
@@ -32,7 +31,6 @@ _SMALL = 50_000
 # hundredth of a CPU each: a laptop holds any number of shards, and CPUs are left for tasks.
 _ACTORS = {"num_cpus": 0.01, "max_concurrency": 4, "max_restarts": -1, "max_task_retries": 3,
            "scheduling_strategy": "SPREAD"}
-_TASKS = {"num_cpus": 1}
 
 
 def build(dataset: Any, column: str | None = None, *, id_column: str | None = None,
@@ -101,37 +99,38 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     sample = None if sample_queries is None else checks.to_vectors(
         "sample_queries", sample_queries, None, normalized=traits.normalized, single=False)
     columns = column, id_column, group_column
-    files = [os.fspath(file) for file in dataset] if isinstance(dataset, (list, tuple)) else None
-    if files is None:
+    if isinstance(dataset, (list, tuple)):
+        if columns != (None, None, None):
+            raise ValueError("column: expected no columns with vector files")
+        if not dataset:
+            raise ValueError("dataset: expected at least one file, got none")
+        files = [os.fspath(file) for file in dataset]
+        counts = [open_vectors(file).rows for file in files]
+    else:
         _check_columns(dataset, columns)
-    elif columns != (None, None, None):
-        raise ValueError("column: expected no columns with vector files")
-    elif not files:
-        raise ValueError("dataset: expected at least one file, got none")
-    counts = [open_vectors(file).rows for file in files or ()]
-    rows = int(dataset.count()) if files is None else sum(counts)
-    plan = building.to_plan(rows, rows_per_shard, metric, codes, cells, columns, sample)
-    options, threads = _placed(ray_remote_args, _TASKS, 0 if storage.is_memory else 1)
+        files, counts = [], [int(dataset.count())]
+    plan = building.to_plan(sum(counts), rows_per_shard, metric, codes, cells, columns, sample)
+    options, threads = _placed(ray_remote_args, {"num_cpus": 1}, 0 if storage.is_memory else 1)
     plan.begin(storage)
     if storage.exists(NAME):
         return Manifest.from_json(storage.read(NAME), storage.uri)
-    parts: Any = list(pairwise(plan.bounds))  # of the rows, for each shard
-    records = [building.record_of(storage, shard) for shard in range(len(parts))]
-    missing = [shard for shard, record in enumerate(records) if record is None]
-    if files is None and missing:
-        parts = dataset.split_at_indices(plan.bounds[1:-1]) if len(parts) > 1 else [
-            dataset.materialize()]
-    feeds = {shard: (parts[shard], *columns) if files is None else (files, counts, *parts[shard])
-             for shard in missing}
-    if storage.is_memory:
-        for shard, feed in feeds.items():
-            records[shard] = _build_one(storage.uri, shard, feed, plan, sample, threads)
+    bounds = plan.bounds
+    if files:
+        feeds = [partial(building.blocks_of_files, files, counts, *cut) for cut in pairwise(bounds)]
     else:
-        task = ray.remote(_build_one).options(**options)
-        shared = None if sample is None else ray.put(sample)
-        _await({task.remote(storage.uri, shard, feed, plan, shared, threads): shard
-                for shard, feed in feeds.items()}, records)
-    return building.finish(storage.uri, plan, [record for record in records if record], sample)
+        parts = dataset.split_at_indices(bounds[1:-1]) if len(bounds) > 2 else [
+            dataset.materialize()]
+        feeds = [partial(_blocks_of, part, columns) for part in parts]
+    if storage.is_memory:
+        records = [_build_one(storage.uri, shard, feed, plan, sample, threads)
+                   for shard, feed in enumerate(feeds)]
+    else:
+        task, shared = ray.remote(_build_one).options(**options), ray.put(sample)
+        refs = [task.remote(storage.uri, shard, feed, plan, shared, threads)
+                for shard, feed in enumerate(feeds)]
+        ray.wait(refs, num_returns=len(refs))  # so that what they wrote is there for the next call
+        records = [_got(ref) for ref in refs]
+    return building.finish(storage.uri, plan, records, sample)
 
 
 def _check_columns(dataset: Any, columns: tuple[str | None, ...]) -> None:
@@ -144,31 +143,21 @@ def _check_columns(dataset: Any, columns: tuple[str | None, ...]) -> None:
             raise ValueError(f"{argument}: expected one of {names}, got {name!r}")
 
 
-def _build_one(uri: str, shard: int, feed: Any, plan: Plan, sample: Any,
-               threads: int | None) -> ShardRecord:
-    blocks = building.blocks_of_files(*feed) if isinstance(feed[0], list) else _blocks_of(*feed)
-    return building.build_shard(uri, shard, blocks, plan, sample, threads)
+def _build_one(uri: str, shard: int, feed: Callable[[], Iterator[Block]], *how: Any) -> ShardRecord:
+    return building.build_shard(uri, shard, feed(), *how)
 
 
-def _blocks_of(dataset: Any, *columns: str | None) -> Iterator[Block]:
+def _blocks_of(dataset: Any, columns: tuple[str | None, ...]) -> Iterator[Block]:
     for batch in dataset.iter_batches(batch_size=_ROWS_AT_ONCE, batch_format="numpy"):
-        rows, ids, groups = (None if name is None else batch[name] for name in columns)
-        yield rows, ids, groups
+        yield tuple(None if name is None else batch[name] for name in columns)
 
 
-def _await(tasks: dict[Any, int], records: list[ShardRecord | None]) -> None:
-    """Wait for all tasks, so that what they wrote is there for the next call; then raise what one
-    of them raised."""
-    failed: Exception | None = None
-    while tasks:
-        done, _ = ray.wait(list(tasks))
-        shard = tasks.pop(done[0])
-        try:
-            records[shard] = ray.get(done[0])
-        except ray.exceptions.RayError as error:
-            failed = failed or getattr(error, "cause", None) or error
-    if failed is not None:
-        raise failed
+def _got(ref: Any, timeout: float | None = None) -> Any:
+    """What a task or a call returned; errors as they were raised there."""
+    try:
+        return ray.get(ref, timeout=timeout)
+    except ray.exceptions.RayTaskError as error:
+        raise getattr(error, "cause", error) from None
 
 
 def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
@@ -181,7 +170,7 @@ def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
     cpus = float(options["num_cpus"])
     if n and not ray.is_initialized():
         ray.init()
-    machines = [float(node["Resources"].get("CPU", 0.0)) for node in (ray.nodes() if n else ())
+    machines = [node["Resources"].get("CPU", 0.0) for node in (ray.nodes() if n else ())
                 if node["Alive"]]
     # An actor lies on one machine. Ray counts CPUs in ten thousandths.
     room = sum(round(machine * 10_000) // max(round(cpus * 10_000), 1) for machine in machines)
@@ -263,9 +252,8 @@ class Cluster(Gathering):
         options, threads = _placed(ray_remote_args, _ACTORS, 0 if self._here else n * replicas)
         start = _Worker if self._here else ray.remote(_Worker).options(**options).remote
         folder = None if cache is None else os.fspath(cache)
-        self._workers: list[list[Any]] = [
-            [start(storage.uri, shard, folder, threads) for _ in range(replicas)]
-            for shard in range(n)]
+        self._workers: list[list[Any]] = [[start(storage.uri, shard, folder, threads)
+                                           for _ in range(replicas)] for shard in range(n)]
         self._turn = 0
         try:
             self._tell_all("stats")  # which has them load their shards
@@ -281,9 +269,8 @@ class Cluster(Gathering):
 
     def close(self) -> None:
         """End the actors, also for copies of this cluster."""
-        for worker in (worker for workers in self._workers for worker in workers):
-            if not self._here:
-                ray.kill(worker)
+        for worker in () if self._here else chain(*self._workers):
+            ray.kill(worker)
 
     def __enter__(self) -> Self:
         return self
@@ -365,18 +352,12 @@ class Cluster(Gathering):
                   for workers in (self._workers[shard] for shard in shards)]
         deadline, answers = time.monotonic() + self._timeout, []
         refs = [self._begun(workers[0], method, shared) for workers in orders]
-        raised: Exception | None = None
         for shard, ref, (_, *others) in zip(shards, refs, orders, strict=True):
-            try:
-                answer = self._ended(shard, ref, deadline)
-                while isinstance(answer, Lost) and others:
-                    answer = self._ended(shard, self._begun(others.pop(0), method, shared),
-                                         time.monotonic() + self._timeout)
-                answers.append(answer)
-            except Exception as error:  # of all it is taken, or Ray would write of it
-                raised = raised or error
-        if raised is not None:
-            raise raised
+            answer = self._ended(shard, ref, deadline)
+            while isinstance(answer, Lost) and others:
+                answer = self._ended(shard, self._begun(others.pop(0), method, shared),
+                                     time.monotonic() + self._timeout)
+            answers.append(answer)
         return answers
 
     def _begun(self, worker: Any, method: str, args: Any) -> Any:
@@ -385,25 +366,21 @@ class Cluster(Gathering):
                 worker.answer.remote(method, self._at, args))
 
     def _ended(self, shard: int, ref: Any, deadline: float) -> Any:
-        """The answer, or `Lost`; errors that a shard raises are raised."""
+        """The answer, `Lost`, or an error that the shard raised."""
         name = self.manifest.name_of(shard)
         try:
-            return ref() if self._here else ray.get(
-                ref, timeout=max(deadline - time.monotonic(), 0.0))
-        except ShardError as error:
-            return Lost(name, getattr(error, "cause", error))
-        except ray.exceptions.RayTaskError as error:
-            raise getattr(error, "cause", error) from None
+            return ref() if self._here else _got(ref, max(deadline - time.monotonic(), 0.0))
         except ray.exceptions.GetTimeoutError:
             return Lost(name, TimeoutError(f"no answer within {self._timeout} s"))
-        except ray.exceptions.RayError as error:
+        except (ShardError, ray.exceptions.RayError) as error:
             return Lost(name, error)
+        except Exception as error:
+            return error
 
 
 def _nbytes(value: Any) -> int:
     """About how many bytes the arrays of some arguments have."""
-    if isinstance(value, np.ndarray):
-        return value.nbytes
     if isinstance(value, dict):
         value = list(value.values())
-    return sum(map(_nbytes, value)) if isinstance(value, (list, tuple)) else 0
+    return sum(map(_nbytes, value)) if isinstance(value, (list, tuple)) else getattr(
+        value, "nbytes", 0)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from math import inf
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float32Array
 from farann.adapters.ray.asking import Asking
 from farann.contract import checks
-from farann.contract.metric_traits import MetricTraits
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.merging import merge
@@ -73,16 +72,14 @@ class Selecting(Asking):
                            options: dict[str, Any]) -> None:
         """Choose among the most similar rows of all shards, which have all that it takes."""
         parts, _ = self._ask("search_with_rows", "search_nearest", queries, options)
-        known = {id: (order, row) for found, orders, rows in parts for id, order, row
-                 in zip(found.ids[found.found].tolist(), orders.tolist(), rows, strict=True)}
         nearest = merge([found for found, _, _ in parts], options["k"])
+        index, (ids, _, orders, rows) = self._index(), _joined(parts)
+        _, once = np.unique(orders, return_index=True)
+        index.add(rows[once], ids[once])
         for i, found in enumerate(nearest.found):
-            ids = sorted(nearest.ids[i, found].tolist(), key=lambda id: known[id][0])
-            if ids:
-                index = self._index()
-                index.add(np.stack([known[id][1] for id in ids]), ids)
-                hits.scores[i], hits.ids[i] = index.search_mmr(
-                    queries[i], hits.ids.shape[1], diversity=diversity, candidates=len(ids))
+            hits.scores[i], hits.ids[i] = index.search_mmr(
+                queries[i], hits.ids.shape[1], diversity=diversity, candidates=options["k"],
+                allowed=nearest.ids[i, found])
 
     def select_diverse(self, k: int, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None) -> Selection:
@@ -98,37 +95,34 @@ class Selecting(Asking):
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
         filters, traits = self._to_filters(allowed=allowed), self._traits
-        ids, scores = list[Any](), list[float]()
-        picked = np.unique(self._to_ids("first", [] if first is None else first))
-        if len(picked) == 0:
-            if start is None or (isinstance(start, str) and start == "centroid"):
-                picked = self._furthest_from_mean(filters)
-            else:
-                picked = self._to_ids("start", [start])
-                if allowed is not None and not np.isin(picked, filters["allowed"]).all():
-                    raise ValueError("start: expected an id that may be chosen, got "
-                                     f"{picked[0]!r}")
-            ids, scores = picked.tolist(), [inf if traits.larger_is_further else -inf] * len(picked)
-        members, dtype, done = self.reconstruct(picked), picked.dtype, len(picked) == 0
-        while not done and len(ids) < k:
-            proposed = _Proposed(self._index(), self._ask(
-                "search_with_rows", "search_furthest_from", [_as_set(members)],
-                {"k": _PROPOSED, "exclude": [picked], **filters})[0])
-            new = list[int]()
-            for row, key in islice(proposed.picks(), k - len(ids)):
-                score = _score(key, traits)
+        begin = before = np.unique(self._to_ids("first", [] if first is None else first))
+        if len(before) == 0 and (start is None or (isinstance(start, str) and start == "centroid")):
+            begin = self._furthest_from_mean(filters)
+        elif len(before) == 0:
+            begin = self._to_ids("start", [start])
+            if allowed is not None and not np.isin(begin, filters["allowed"]).all():
+                raise ValueError(f"start: expected an id that may be chosen, got {begin[0]!r}")
+        ids, rows = begin.tolist(), list(self.reconstruct(begin))
+        scores = [inf if traits.larger_is_further else -inf] * (len(ids) - len(before))
+        done = not ids
+        while not done and len(scores) < k:
+            parts, _ = self._ask("search_with_rows", "search_furthest_from", [_as_set(rows)], {
+                "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)], **filters})
+            done = True
+            for id, row, key in islice(_picks(self._index(), parts), k - len(scores)):
+                score = sqrt(key) if traits.adds_squared_norm else 0.0 - key
+                if traits.normalized:
+                    score = min(1.0, max(-1.0, score))
                 done = radius is not None and not (
                     score > radius if traits.larger_is_further else score < radius)
                 if done:
                     break
-                new.append(row)
-                ids.append(proposed.ids[row])
+                ids.append(id)
+                rows.append(row)
                 scores.append(score)
-            done = done or not new
-            members = np.concatenate([members, proposed.rows[new]])
-            picked = np.concatenate([picked, proposed.ids[new]])
         with np.errstate(over="ignore"):
-            return Selection(np.array(ids, dtype), np.array(scores).astype(np.float32))
+            return Selection(np.array(ids[len(before) :], begin.dtype),
+                             np.array(scores).astype(np.float32))
 
     def _furthest_from_mean(self, filters: dict[str, Any]) -> npt.NDArray[Any]:
         """The id of the row furthest from the mean of those that may be chosen, if there is one."""
@@ -141,42 +135,29 @@ class Selecting(Asking):
         return hits.ids[hits.found]
 
 
-class _Proposed:
-    """The best rows of all shards for the picks so far, and what all others are at most."""
-
-    def __init__(self, index: Index, parts: list[tuple[Any, Int64Array, Float32Array]]) -> None:
-        self.ids = np.concatenate([hits.ids[hits.found] for hits, _, _ in parts])
-        self.orders = np.concatenate([orders for _, orders, _ in parts])
-        self.rows = np.concatenate([rows for _, _, rows in parts])
-        self.keys: Float64Array = np.concatenate([hits.keys[hits.found] for hits, _, _ in parts])
-        # The last that a shard proposes, if it proposes all that it was asked for: key, order.
-        self._last = [(-float(hits.keys[0, -1]), int(orders[-1])) for hits, orders, _ in parts
-                      if hits.found.all()]
-        self._index = index
-        if len(self.ids):
-            index.add(self.rows)
-
-    def picks(self) -> Iterator[tuple[int, float]]:
-        """Rows one after the other, and their keys, until another one may be next."""
-        while len(self.ids) and (key := float(self.keys.max())) > -inf:
-            equal = np.flatnonzero(self.keys == key)
-            best = int(equal[self.orders[equal].argmin()])
-            if any((-key, self.orders[best]) > last for last in self._last):
-                return
-            yield best, key
-            # Keys are the smallest over the picks.
-            hits: Any = self._index.search_furthest_from(
-                [_as_set(self.rows[best : best + 1])], len(self.ids), return_keys=True)
-            self.keys[hits.ids[0]] = np.minimum(self.keys[hits.ids[0]], hits.keys[0])
-            self.keys[best] = -inf
+def _picks(index: Index, parts: list[Any]) -> Iterator[tuple[Any, Float32Array, float]]:
+    """Ids, rows and keys of the best rows that shards propose, one after the other, until one that
+    they don't propose may be next."""
+    ids, keys, orders, rows = _joined(parts)
+    # The last that a shard proposes, if it proposes all that it was asked for.
+    last = [(-hits.keys[0, -1], order[-1]) for hits, order, _ in parts if hits.found.all()]
+    index.add(rows)
+    while len(ids) and (key := float(keys.max())) > -inf:
+        best = int(np.lexsort((orders, -keys))[0])
+        if any((-key, orders[best]) > one for one in last):
+            return
+        yield ids[best], rows[best], key
+        hits: Any = index.search_furthest_from([_as_set([rows[best]])], len(ids), return_keys=True)
+        keys[hits.ids[0]] = np.minimum(keys[hits.ids[0]], hits.keys[0])  # over all picks
+        keys[best] = -inf
 
 
-def _score(key: float, traits: MetricTraits) -> float:
-    if traits.adds_squared_norm:
-        return float(np.sqrt(key))
-    return min(1.0, max(-1.0, 0.0 - key)) if traits.normalized else 0.0 - key
+def _joined(parts: list[Any]) -> Any:
+    """Ids, keys, orders and rows of what shards found, one behind the other."""
+    found = [(hits.ids[hits.found], hits.keys[hits.found], *others) for hits, *others in parts]
+    return map(np.concatenate, zip(*found, strict=True))
 
 
-def _as_set(members: Float32Array) -> Float32Array:
+def _as_set(rows: list[Float32Array]) -> Float32Array:
     """Two members at least: keys of a set of one aren't divided by its norm under cosine."""
-    return np.resize(members, (max(len(members), 2), members.shape[1]))
+    return np.stack(rows * 2 if len(rows) == 1 else rows)
