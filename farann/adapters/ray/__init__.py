@@ -6,7 +6,7 @@ merge. The module that knows Ray is `cluster`; the others are plain Python.
 
 from typing import TYPE_CHECKING, Any
 
-from farann.adapters.ray.asking import Partial
+from farann.adapters.ray.gathering import Partial
 from farann.adapters.ray.storage import Manifest, ShardError, ShardRecord
 from farann.adapters.ray.tuning import SharedTuning
 

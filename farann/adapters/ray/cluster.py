@@ -15,9 +15,9 @@ import numpy.typing as npt
 import ray
 
 from farann.adapters.ray import building
-from farann.adapters.ray.asking import Lost, taken
 from farann.adapters.ray.building import Block
-from farann.adapters.ray.gathering import Gathering
+from farann.adapters.ray.gathering import Lost, taken
+from farann.adapters.ray.selecting import Selecting
 from farann.adapters.ray.shard import Shard, count_changes
 from farann.adapters.ray.storage import NAME, Manifest, ShardError, ShardRecord, Storage
 from farann.contract import checks
@@ -197,7 +197,7 @@ class _Worker:
         return getattr(self._shard, method)(*args)
 
 
-class Cluster(Gathering):
+class Cluster(Selecting):
     """Searches of a sharded index, by an actor for each shard.
 
     Answers are those of one `farann.Index` over all rows, bit for bit. A question is answered

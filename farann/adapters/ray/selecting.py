@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array
-from farann.adapters.ray.asking import Asking
+from farann.adapters.ray.gathering import Gathering
 from farann.contract import checks
 from farann.diverse.selection import Selection
 from farann.index import Index
@@ -26,8 +26,8 @@ from farann.results import Hits, no_hits
 _PROPOSED = 64
 
 
-class Selecting(Asking):
-    """The part of `Gathering` that chooses rows unlike each other."""
+class Selecting(Gathering):
+    """Selections of rows, too."""
 
     def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
                    candidates: int | None = None, exclude: Any = None,
@@ -40,7 +40,7 @@ class Selecting(Asking):
         given = self._vectors("queries", queries)
         vectors = np.atleast_2d(given)
         # Which says what is wrong with the others.
-        self._index().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
+        self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
         hits = no_hits(len(vectors), k)
         if self._strings:
             hits = hits._replace(ids=np.full(hits.ids.shape, None))
@@ -73,7 +73,7 @@ class Selecting(Asking):
         """Choose among the most similar rows of all shards, which have all that it takes."""
         parts, _ = self._ask("search_with_rows", "search_nearest", queries, options)
         nearest = merge([found for found, _, _ in parts], options["k"])
-        index, (ids, _, orders, rows) = self._index(), _joined(parts)
+        index, (ids, _, orders, rows) = self._few_rows(), _joined(parts)
         _, once = np.unique(orders, return_index=True)
         index.add(rows[once], ids[once])
         for i, found in enumerate(nearest.found):
@@ -91,7 +91,7 @@ class Selecting(Asking):
         the sum of those of the shards: it may be another one than that of one index where two are
         equally far but for rounding.
         """
-        self._index().select_diverse(checks.to_int("k", k, 1), radius=radius)  # checks these
+        self._few_rows().select_diverse(checks.to_int("k", k, 1), radius=radius)  # checks these
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
         filters, traits = self._to_filters(allowed=allowed), self._traits
@@ -109,7 +109,7 @@ class Selecting(Asking):
             parts, _ = self._ask("search_with_rows", "search_furthest_from", [_as_set(rows)], {
                 "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)], **filters})
             done = True
-            for id, row, key in islice(_picks(self._index(), parts), k - len(scores)):
+            for id, row, key in islice(_picks(self._few_rows(), parts), k - len(scores)):
                 score = sqrt(key) if traits.adds_squared_norm else 0.0 - key
                 if traits.normalized:
                     score = min(1.0, max(-1.0, score))
@@ -123,6 +123,10 @@ class Selecting(Asking):
         with np.errstate(over="ignore"):
             return Selection(np.array(ids[len(before) :], begin.dtype),
                              np.array(scores).astype(np.float32))
+
+    def _few_rows(self) -> Index:
+        """An index of a few rows, like those of shards."""
+        return Index(self.manifest.dim, self.manifest.metric, codes="float32", threads=1)
 
     def _furthest_from_mean(self, filters: dict[str, Any]) -> npt.NDArray[Any]:
         """The id of the row furthest from the mean of those that may be chosen, if there is one."""
