@@ -340,7 +340,7 @@ def test_damaged_changes_are_refused(named: bool, rng: np.random.Generator) -> N
     cluster.add(rows[:2] + np.float32(9), names[40:])
     cluster.remove(names[[3, 41]])
     wanted = cluster.search_furthest(rows[:3], 45)
-    files = storage.names("changes")
+    files = [f"changes/{name}" for name in sorted(storage.names("changes"))]
     good = [storage.read(file) for file in files]
 
     def assert_refused(number: int, content: bytes | None) -> None:

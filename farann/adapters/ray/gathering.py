@@ -290,10 +290,11 @@ class Gathering:
               allow_partial: bool = False) -> tuple[str, ...]:
         """Fill a place for each id with what its shard has; KeyError if an id is in no shard. Gives
         the shards that are missing."""
-        parts, missing = self._ask(method, *args, ids, allow_partial=allow_partial)
+        parts, missing = self._ask("of_ids", method, ids, *args, allow_partial=allow_partial)
         found = np.zeros(len(ids), np.bool_)
         for here, part in parts:
-            places[here], found = part, found | here
+            places[here] = part.T if method == "score" else part
+            found |= here
         if not missing:
             check_found(ids, found)
         return missing

@@ -28,11 +28,11 @@ from farann.contract.strings import packed
 from farann.diverse.mmr import Next
 from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
-from farann.results import BeyondHits, Hits
+from farann.results import Hits
 from farann.store.asked_ids import numbers
 
 CHANGES = "changes"
-_NAME = re.compile(rf"{CHANGES}/(\d{{12}})\.change")
+_NAME = re.compile(r"(\d{12})\.change")
 _ROWS_AT_ONCE = 8_192
 
 
@@ -66,8 +66,8 @@ class Change(NamedTuple):
 
 
 def count_changes(storage: Storage) -> int:
-    """How many changes there are."""
-    found = [_NAME.fullmatch(name) for name in storage.names(CHANGES)]
+    """How many changes there are; what else lies there may be what a killed process left."""
+    found = map(_NAME.fullmatch, storage.names(CHANGES))
     return max((int(match[1]) for match in found if match), default=0)
 
 
@@ -75,32 +75,25 @@ def read_changes(storage: Storage, first: int, last: int) -> Iterator[Change]:
     """The changes with the numbers first .. last; ShardError for one that was damaged or is
     gone."""
     for number in range(first, last + 1):
-        name = _name(number)
         try:
-            yield Change.from_bytes(storage.read(name), number)
+            yield Change.from_bytes(storage.read(name_of(number)), number)
         except (FileNotFoundError, FormatError) as error:
             why = (f"changed or damaged: {error}" if isinstance(error, FormatError) else
                    "not there, but a later change is")
-            raise ShardError(f"{name} of {storage.uri}: the file was {why}; restore it, or build "
-                             "the index again") from None
+            raise ShardError(f"{name_of(number)} of {storage.uri}: the file was {why}; restore it, "
+                             "or build the index again") from None
 
 
-def _name(number: int) -> str:
-    return f"{CHANGES}/{number:012d}.change"
+def name_of(change: int) -> str:
+    """The name of the file of a change."""
+    return f"{CHANGES}/{change:012d}.change"
 
 
 class Shard:
     """A shard of a sharded index, or with the number after the last the rows that were added.
 
-    Parameters
-    ----------
-    uri : str
-        The folder of the manifest.
-    number : int
-    cache : str, optional
-        A local folder for copies of shard files; by default one in that for temporary files.
-    threads : int, optional
-        For searches; by default one for each CPU.
+    The manifest is in the folder `uri`. `cache` is a local folder for copies of shard files, by
+    default one in that for temporary files; `threads` are for searches, by default one a CPU.
     """
 
     def __init__(self, uri: str, number: int, cache: str | None = None,
@@ -173,7 +166,7 @@ class Shard:
                 change = Change(token, given, rows, groups)
                 number = self.n_changes + 1
                 with suppress(FileExistsError):  # another ledger was first: read it, try again
-                    self._storage.write(_name(number), change.to_bytes(number), new=True)
+                    self._storage.write(name_of(number), change.to_bytes(number), new=True)
                     self._take([change])
 
     # ---- questions ----
@@ -185,7 +178,7 @@ class Shard:
         here: BoolArray = store.slots_of(self._numbers_of(ids)) >= 0
         return here
 
-    def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Hits | BeyondHits:
+    def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Any:
         """What a search of the index gives, with keys.
 
         For a recall the index is tuned by the sample that all shards have; of a budget each has its
@@ -198,17 +191,14 @@ class Shard:
             rows = self.manifest.shards[self.number].rows
             options = {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
         elif "recall" in options:
-            self._tune_once(kind, options["k"])
-        found: Hits | BeyondHits = getattr(self._index, kind)(
-            queries, **options, threads=self._threads, return_keys=True)
-        return found
-
-    def _tune_once(self, kind: str, k: int) -> None:
-        with self._lock:
-            if (kind, k) not in self._tuned and self._storage.exists(SAMPLE):
-                self._index.tune(self._storage.read_rows(SAMPLE), k,
-                                 nearest=kind == "search_nearest")
-                self._tuned.add((kind, k))
+            with self._lock:
+                asked = kind, options["k"]
+                if asked not in self._tuned and self._storage.exists(SAMPLE):
+                    self._index.tune(self._storage.read_rows(SAMPLE), options["k"],
+                                     nearest=kind == "search_nearest")
+                    self._tuned.add(asked)
+        return getattr(self._index, kind)(queries, **options, threads=self._threads,
+                                          return_keys=True)
 
     def forget_tuning(self) -> None:
         """Measure again what a recall takes, as there is another sample."""
@@ -217,20 +207,14 @@ class Shard:
     def search_with_rows(self, kind: str, queries: Any,
                          options: dict[str, Any]) -> tuple[Hits, Int64Array, Float32Array]:
         """The same, and of all rows that were found, query after query, their order and vectors."""
-        hits: Any = self.search(kind, queries, options)
+        hits = self.search(kind, queries, options)
         ids = hits.ids[hits.found]
         return hits, self._order_of(ids), self._index.reconstruct(ids)
 
-    def score(self, queries: Float32Array,
-              ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
-        """Which of some ids are here, and their scores (n_here, n_queries), or (n_here,)."""
+    def of_ids(self, method: str, ids: npt.NDArray[Any], *args: Any) -> tuple[BoolArray, Any]:
+        """Which of some ids are here, and what the index has of these: scores or rows."""
         here = self.holds(ids)
-        return here, self._index.score(queries, ids[here], threads=self._threads).T
-
-    def reconstruct(self, ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
-        """Which of some ids are here, and their rows."""
-        here = self.holds(ids)
-        return here, self._index.reconstruct(ids[here])
+        return here, getattr(self._index, method)(*args, ids[here])
 
     def sum_of_rows(self, allowed: npt.NDArray[Any] | None) -> tuple[Float64Array, int]:
         """The sum of the rows that may be chosen, of their directions under cosine, and how many

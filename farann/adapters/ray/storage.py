@@ -112,12 +112,7 @@ class Manifest:
 
 
 class Storage:
-    """Files by name under a URI such as ``s3://bucket/folder`` or a path.
-
-    Parameters
-    ----------
-    uri : str or path-like
-    """
+    """Files by name under a URI, a string such as ``s3://bucket/folder``, or a path."""
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
         try:
@@ -146,14 +141,11 @@ class Storage:
         return bytes(self._fs.cat_file(self.path(name)))
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, sorted, but for hidden ones, which may be what a killed
-        process left; none if it isn't there."""
+        """Names of the files in a folder; none if it isn't there."""
         self._fs.invalidate_cache()
-        try:
-            names = sorted(Path(path).name for path in self._fs.ls(self.path(folder), detail=False))
-        except FileNotFoundError:
-            return []
-        return [f"{folder}/{name}" for name in names if not name.startswith(".")]
+        with suppress(FileNotFoundError):
+            return [Path(path).name for path in self._fs.ls(self.path(folder), detail=False)]
+        return []
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a file, whole or not at all; with `new`, FileExistsError if it is there."""
