@@ -70,7 +70,6 @@ from farann.adapters.posneg.fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
 from farann.adapters.posneg.intercepts import fit_weights_within_users
 from farann.adapters.posneg.scoring import Model
 from farann.adapters.posneg.signed import Members
-from farann.adapters.ray.gathering import Lost
 from farann.adapters.ray.selecting import Selecting as Gathering
 from farann.adapters.ray.shard import Shard
 from farann.adapters.ray.storage import Storage

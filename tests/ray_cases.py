@@ -241,7 +241,7 @@ def test_a_build_whose_worker_is_killed(uri: str, rows: Float32, tmp_path: Path)
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield rows[start : start + 50], None, None
 
-        return sharding.build_shard(where, number, blocks(), plan, None)
+        return sharding.build_shard(where, number, blocks, plan, None)
 
     records = ray.get([build_one.remote(number, *bounds)
                        for number, bounds in enumerate(pairwise(plan.bounds))])

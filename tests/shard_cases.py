@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from cases import Float32, assert_same
-from inside import Gathering, Lost, Shard, Storage, sharding
+from inside import Gathering, Shard, Storage, sharding
 from numpy.testing import assert_array_equal
 
 import farann
-from farann.adapters.ray import Manifest
+from farann.adapters.ray import Manifest, ShardError
 
 DIM = 7
 
@@ -34,7 +35,7 @@ class PlainCluster(Gathering):
         for number in shards:
             shard = self.shards[number]
             if number in self.broken:
-                answers.append(Lost(shard.name, OSError("gone")))
+                answers.append(ShardError(f"{shard.name}: gone"))
                 continue
             shard.sync(self._at)
             answers.append(getattr(shard, method)(*args))
@@ -47,10 +48,11 @@ def built(uri: str, rows: Float32, metric: str, rows_per_shard: int = 250,
     columns = None, None, None if groups is None else "group"
     plan = sharding.to_plan(len(rows), rows_per_shard, metric, "int8", None, columns, sample)
     plan.begin(Storage(uri))
-    records = [sharding.build_shard(
-        uri, number, [(rows[start:stop], None if ids is None else ids[start:stop],
-                       None if groups is None else groups[start:stop])], plan, sample)
-        for number, (start, stop) in enumerate(pairwise(plan.bounds))]
+    def block(start: int, stop: int) -> Any:
+        return [tuple(None if each is None else each[start:stop] for each in (rows, ids, groups))]
+
+    records = [sharding.build_shard(uri, number, partial(block, *cut), plan, sample)
+               for number, cut in enumerate(pairwise(plan.bounds))]
     return sharding.finish(uri, plan, records, sample)
 
 

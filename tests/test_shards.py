@@ -492,6 +492,7 @@ import os
 import sys
 import numpy as np
 from inside import Storage, sharding
+from functools import partial
 from itertools import pairwise
 
 rows, uri = np.load(sys.argv[1]), sys.argv[2]
@@ -505,7 +506,7 @@ def blocks(start, stop):
 plan = sharding.to_plan(len(rows), 20, "l2", "int8", None, (None, None, None), None)
 plan.begin(Storage(uri))
 for number, bounds in enumerate(pairwise(plan.bounds)):
-    sharding.build_shard(uri, number, blocks(*bounds), plan, None)
+    sharding.build_shard(uri, number, partial(blocks, *bounds), plan, None)
 """
 
 

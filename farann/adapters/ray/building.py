@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,11 @@ def record_of(storage: Storage, shard: int) -> ShardRecord | None:
     return ShardRecord(**json.loads(storage.read(_file_of(shard, "json"))))
 
 
-def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
+def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Block]], plan: Plan,
                 sample: Float32Array | None, threads: int | None = None) -> ShardRecord:
     """Build a shard and write it and its record; one that is there already is left as it is.
 
-    The rows lie in a local file while it is built, and are mapped.
+    The rows that `feed` gives lie in a local file while it is built, and are mapped.
     """
     storage = Storage(uri)
     known = record_of(storage, shard)
@@ -101,7 +101,7 @@ def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
     shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     scratch.mkdir()
     try:
-        index = _index_of(scratch / "rows", blocks, plan, shard, threads)
+        index = _index_of(scratch / "rows", feed(), plan, shard, threads)
         index.build(sample)
         path = storage.place(file) if storage.is_local else scratch / "index"
         index.save(path)

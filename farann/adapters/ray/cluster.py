@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, pairwise
-from types import TracebackType
 from typing import Any, Self
 
 import numpy.typing as npt
@@ -16,10 +15,9 @@ import ray
 
 from farann.adapters.ray import building
 from farann.adapters.ray.building import Block
-from farann.adapters.ray.gathering import Lost, taken
 from farann.adapters.ray.selecting import Selecting
 from farann.adapters.ray.shard import Shard, count_changes
-from farann.adapters.ray.storage import NAME, Manifest, ShardError, ShardRecord, Storage
+from farann.adapters.ray.storage import NAME, Manifest, ShardError, Storage
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.vectors import open_vectors
@@ -107,7 +105,13 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
         files = [os.fspath(file) for file in dataset]
         counts = [open_vectors(file).rows for file in files]
     else:
-        _check_columns(dataset, columns)
+        if not hasattr(dataset, "split_at_indices"):
+            raise TypeError("dataset: expected a ray.data.Dataset or a list of vector files, "
+                            f"got {checks.shown(dataset)}")
+        names = list(dataset.columns() or [])
+        for argument, name in zip(("column", "id_column", "group_column"), columns, strict=True):
+            if name not in names and (name is not None or argument == "column"):
+                raise ValueError(f"{argument}: expected one of {names}, got {name!r}")
         files, counts = [], [int(dataset.count())]
     plan = building.to_plan(sum(counts), rows_per_shard, metric, codes, cells, columns, sample)
     options, threads = _placed(ray_remote_args, {"num_cpus": 1}, 0 if storage.is_memory else 1)
@@ -122,29 +126,15 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
             dataset.materialize()]
         feeds = [partial(_blocks_of, part, columns) for part in parts]
     if storage.is_memory:
-        records = [_build_one(storage.uri, shard, feed, plan, sample, threads)
+        records = [building.build_shard(storage.uri, shard, feed, plan, sample, threads)
                    for shard, feed in enumerate(feeds)]
     else:
-        task, shared = ray.remote(_build_one).options(**options), ray.put(sample)
+        task, shared = ray.remote(building.build_shard).options(**options), ray.put(sample)
         refs = [task.remote(storage.uri, shard, feed, plan, shared, threads)
                 for shard, feed in enumerate(feeds)]
         ray.wait(refs, num_returns=len(refs))  # so that what they wrote is there for the next call
         records = [_got(ref) for ref in refs]
     return building.finish(storage.uri, plan, records, sample)
-
-
-def _check_columns(dataset: Any, columns: tuple[str | None, ...]) -> None:
-    if not hasattr(dataset, "split_at_indices"):
-        raise TypeError("dataset: expected a ray.data.Dataset or a list of vector files, "
-                        f"got {checks.shown(dataset)}")
-    names = list(dataset.columns() or [])
-    for argument, name in zip(("column", "id_column", "group_column"), columns, strict=True):
-        if name not in names and (name is not None or argument == "column"):
-            raise ValueError(f"{argument}: expected one of {names}, got {name!r}")
-
-
-def _build_one(uri: str, shard: int, feed: Callable[[], Iterator[Block]], *how: Any) -> ShardRecord:
-    return building.build_shard(uri, shard, feed(), *how)
 
 
 def _blocks_of(dataset: Any, columns: tuple[str | None, ...]) -> Iterator[Block]:
@@ -186,8 +176,8 @@ def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
 class _Worker:
     """An actor: a shard, loaded when it is first asked, and again if that failed."""
 
-    def __init__(self, uri: str, number: int, cache: str | None, threads: int | None) -> None:
-        self._args = uri, number, cache, threads
+    def __init__(self, *args: Any) -> None:
+        self._args = args
         self._shard: Shard | None = None
 
     def answer(self, method: str, at: int, args: tuple[Any, ...]) -> Any:
@@ -251,8 +241,7 @@ class Cluster(Selecting):
         n = len(manifest.shards) + 1
         options, threads = _placed(ray_remote_args, _ACTORS, 0 if self._here else n * replicas)
         start = _Worker if self._here else ray.remote(_Worker).options(**options).remote
-        folder = None if cache is None else os.fspath(cache)
-        self._workers: list[list[Any]] = [[start(storage.uri, shard, folder, threads)
+        self._workers: list[list[Any]] = [[start(storage.uri, shard, cache, threads)
                                            for _ in range(replicas)] for shard in range(n)]
         self._turn = 0
         try:
@@ -275,8 +264,7 @@ class Cluster(Selecting):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def stats(self) -> dict[str, Any]:
@@ -288,7 +276,7 @@ class Cluster(Selecting):
             `rows` of all shards, `changes`, `replicas`, and `shards`, for each what
             `farann.Index.stats` has, with its name as `shard`.
         """
-        shards, _ = taken(self._send("stats", (), range(len(self._workers))))
+        shards, _ = self._ask("stats", shards=range(len(self._workers)))
         return {"rows": sum(shard["rows"] for shard in shards), "changes": self._at,
                 "replicas": len(self._workers[0]), "shards": shards}
 
@@ -341,10 +329,14 @@ class Cluster(Selecting):
         refs = [(shard, self._begun(worker, method, ()))
                 for shard, workers in enumerate(self._workers) for worker in workers]
         for shard, ref in refs:
-            taken([self._ended(shard, ref, time.monotonic() + self._timeout)])
+            answer = self._ended(shard, ref, time.monotonic() + self._timeout)
+            if isinstance(answer, Exception):
+                raise answer
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        shared: Any = args if self._here or _nbytes(args) <= _SMALL else ray.put(args)
+        options = args[-1].values() if args and isinstance(args[-1], dict) else ()
+        nbytes = sum(getattr(value, "nbytes", 0) for value in (*args, *options))
+        shared: Any = args if self._here or nbytes <= _SMALL else ray.put(args)
         self._turn += 1
         # The workers of each shard, that first whose turn it is; one alone writes changes.
         turn = self._turn % len(self._workers[0])
@@ -354,7 +346,7 @@ class Cluster(Selecting):
         refs = [self._begun(workers[0], method, shared) for workers in orders]
         for shard, ref, (_, *others) in zip(shards, refs, orders, strict=True):
             answer = self._ended(shard, ref, deadline)
-            while isinstance(answer, Lost) and others:
+            while isinstance(answer, ShardError) and others:
                 answer = self._ended(shard, self._begun(others.pop(0), method, shared),
                                      time.monotonic() + self._timeout)
             answers.append(answer)
@@ -366,21 +358,13 @@ class Cluster(Selecting):
                 worker.answer.remote(method, self._at, args))
 
     def _ended(self, shard: int, ref: Any, deadline: float) -> Any:
-        """The answer, `Lost`, or an error that the shard raised."""
+        """The answer, or the error that the shard raised; `ShardError` if it can't be asked."""
         name = self.manifest.name_of(shard)
         try:
             return ref() if self._here else _got(ref, max(deadline - time.monotonic(), 0.0))
         except ray.exceptions.GetTimeoutError:
-            return Lost(name, TimeoutError(f"no answer within {self._timeout} s"))
-        except (ShardError, ray.exceptions.RayError) as error:
-            return Lost(name, error)
+            return ShardError(f"{name}: no answer within {self._timeout} s")
+        except ray.exceptions.RayError as error:
+            return ShardError(f"{name}: {error}")
         except Exception as error:
             return error
-
-
-def _nbytes(value: Any) -> int:
-    """About how many bytes the arrays of some arguments have."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    return sum(map(_nbytes, value)) if isinstance(value, (list, tuple)) else getattr(
-        value, "nbytes", 0)

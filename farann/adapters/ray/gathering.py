@@ -40,34 +40,10 @@ class Partial(NamedTuple):
     missing: tuple[str, ...]
 
 
-class Lost(NamedTuple):
-    """In the place of what a shard answers: it can't be asked."""
-
-    shard: str
-    error: BaseException
-
-
-def taken(answers: list[Any], allow_partial: bool = False) -> tuple[list[Any], tuple[str, ...]]:
-    """Answers of shards but for those that are missing, and which these are; ShardError where none
-    may be, or all are. An error in the place of an answer is raised."""
-    lost = [answer for answer in answers if isinstance(answer, Lost)]
-    for error in (answer for answer in answers if isinstance(answer, Exception)):
-        raise error
-    if lost and (not allow_partial or len(lost) == len(answers)):
-        # Errors of shards name themselves, and of a file that all of them read say the same.
-        told = dict.fromkeys(str(error) if isinstance(error, ShardError) else f"{shard}: {error}"
-                             for shard, error in lost)
-        raise ShardError("; ".join(told)) from lost[0].error
-    return ([answer for answer in answers if not isinstance(answer, Lost)],
-            tuple(answer.shard for answer in lost))
-
-
 class Gathering:
     """Searches over all shards of a sharded index.
 
-    Answers are those of one `farann.Index` over all rows, bit for bit, and raise what its searches
-    raise. A question is answered whole, or is a `ShardError` that names the shards that couldn't be
-    asked; with ``allow_partial=True`` it is a `Partial`.
+    A question is answered whole, or is a `ShardError`; with ``allow_partial=True`` a `Partial`.
     """
 
     def __init__(self, storage: Storage, manifest: Manifest, n_changes: int) -> None:
@@ -80,14 +56,26 @@ class Gathering:
     # ---- how shards are asked ----
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        """What a method of each shard returns; `Lost`, or an error that it raises."""
+        """What a method of each shard returns, or the error that it raises: `ShardError` if it
+        can't be asked."""
         raise NotImplementedError
 
-    def _ask(self, method: str, *args: Any,
-             allow_partial: bool = False) -> tuple[list[Any], tuple[str, ...]]:
+    def _ask(self, method: str, *args: Any, allow_partial: bool = False,
+             shards: Sequence[int] | None = None) -> tuple[list[Any], tuple[str, ...]]:
         """What all shards answer, but for those that are missing, and which these are."""
-        n = len(self.manifest.shards) + (self._at > 0)
-        return taken(self._send(method, args, range(n)), allow_partial)
+        if shards is None:
+            shards = range(len(self.manifest.shards) + (self._at > 0))
+        answers = self._send(method, args, shards)
+        for error in answers:
+            if isinstance(error, Exception) and not isinstance(error, ShardError):
+                raise error
+        lost = {shard: answer for shard, answer in zip(shards, answers, strict=True)
+                if isinstance(answer, ShardError)}
+        if lost and (not allow_partial or len(lost) == len(answers)):
+            told = dict.fromkeys(map(str, lost.values()))  # all say the same of what all of them read
+            raise ShardError("; ".join(told)) from next(iter(lost.values()))
+        return ([answer for answer in answers if not isinstance(answer, ShardError)],
+                tuple(map(self.manifest.name_of, lost)))
 
     # ---- searches ----
 
@@ -276,7 +264,7 @@ class Gathering:
                 groups: Any) -> npt.NDArray[Any]:
         # The token tells a call that is sent again, as its worker died, from another one.
         args = ids, rows, groups, uuid.uuid4().hex
-        [(at, new)], _ = taken(self._send("record", args, [len(self.manifest.shards)]))
+        [(at, new)], _ = self._ask("record", *args, shards=[len(self.manifest.shards)])
         self._at = max(self._at, at)
         return np.array(new)
 
@@ -329,8 +317,9 @@ class Gathering:
     def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool, k: Any, recall: Any,
                 epsilon: Any, budget: Any, **filters: Any) -> Any:
         k = checks.to_int("k", k, 1)
-        limits = to_limits(recall, epsilon, budget)
-        options = {"k": k, **self._to_filters(**filters, **(limits._asdict() if limits else {}))}
+        to_limits(recall, epsilon, budget)  # which says what is wrong with these
+        options = {"k": k, **self._to_filters(recall=recall, epsilon=epsilon, budget=budget,
+                                              **filters)}
         vectors = self._vectors("queries", queries)
         if options.get("recall", 1.0) < 1.0:
             try:

@@ -56,7 +56,7 @@ class Selecting(Gathering):
         each, rows = np.arange(len(queries)), np.empty((len(queries), 0, self.manifest.dim),
                                                        np.float32)
         for step in range(hits.ids.shape[1]):
-            parts, _ = self._ask("next_mmr", queries, (hits.ids[:, :step].copy(), rows), options)
+            parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows, options)
             ids, found, vectors = zip(*parts, strict=True)
             ties, orders, values = (np.stack(field) for field in zip(*found, strict=True))
             best = np.lexsort((ties, -orders, ties < 0), axis=0)[0]
@@ -106,7 +106,7 @@ class Selecting(Gathering):
         scores = [inf if traits.larger_is_further else -inf] * (len(ids) - len(before))
         done = not ids
         while not done and len(scores) < k:
-            parts, _ = self._ask("search_with_rows", "search_furthest_from", [_as_set(rows)], {
+            parts, _ = self._ask("search_with_rows", "search_furthest_from", _as_set(rows), {
                 "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)], **filters})
             done = True
             for id, row, key in islice(_picks(self._few_rows(), parts), k - len(scores)):
@@ -151,7 +151,7 @@ def _picks(index: Index, parts: list[Any]) -> Iterator[tuple[Any, Float32Array, 
         if any((-key, orders[best]) > one for one in last):
             return
         yield ids[best], rows[best], key
-        hits: Any = index.search_furthest_from([_as_set([rows[best]])], len(ids), return_keys=True)
+        hits: Any = index.search_furthest_from(_as_set([rows[best]]), len(ids), return_keys=True)
         keys[hits.ids[0]] = np.minimum(keys[hits.ids[0]], hits.keys[0])  # over all picks
         keys[best] = -inf
 
@@ -164,4 +164,4 @@ def _joined(parts: list[Any]) -> Any:
 
 def _as_set(rows: list[Float32Array]) -> Float32Array:
     """Two members at least: keys of a set of one aren't divided by its norm under cosine."""
-    return np.stack(rows * 2 if len(rows) == 1 else rows)
+    return np.stack(rows * 2 if len(rows) == 1 else rows)[np.newaxis]

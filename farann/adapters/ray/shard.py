@@ -96,7 +96,7 @@ class Shard:
     default one in that for temporary files; `threads` are for searches, by default one a CPU.
     """
 
-    def __init__(self, uri: str, number: int, cache: str | None = None,
+    def __init__(self, uri: str, number: int, cache: Any = None,
                  threads: int | None = None) -> None:
         self.number, self._threads = number, threads
         self._storage = Storage(uri)
@@ -147,7 +147,7 @@ class Shard:
             self.n_changes += 1
             self._done[token] = self.n_changes, ids
 
-    def record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None, groups: Any,
+    def record(self, ids: npt.NDArray[Any] | None, rows: Any, groups: Any,
                token: str) -> tuple[int, npt.NDArray[Any]]:
         """Write a change, of the growing shard; gives its number and the ids. A call that is
         repeated with its token changes nothing."""
@@ -157,17 +157,13 @@ class Shard:
                                         count_changes(self._storage)))
                 if token in self._done:
                     return self._done[token]
-                given = ids
-                if given is None:
-                    assert rows is not None
-                    given = np.arange(self._next_id, self._next_id + len(rows))
-                if rows is not None and (used := given[self.holds(given)]).size:
+                new = np.arange(self._next_id, self._next_id + len(rows)) if ids is None else ids
+                if rows is not None and (used := new[self.holds(new)]).size:
                     raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
-                change = Change(token, given, rows, groups)
                 number = self.n_changes + 1
-                with suppress(FileExistsError):  # another ledger was first: read it, try again
-                    self._storage.write(name_of(number), change.to_bytes(number), new=True)
-                    self._take([change])
+                content = Change(token, new, rows, groups).to_bytes(number)
+                with suppress(FileExistsError):  # another ledger was first: read it, and try again
+                    self._storage.write(name_of(number), content, new=True)
 
     # ---- questions ----
 
@@ -230,11 +226,12 @@ class Shard:
             total += rows.sum(axis=0)
         return total, len(ids)
 
-    def next_mmr(self, queries: Float32Array, picks: Any,
+    def next_mmr(self, queries: Float32Array, picked: npt.NDArray[Any], vectors: Float32Array,
                  options: dict[str, Any]) -> tuple[npt.NDArray[Any], Next, Float32Array]:
         """For each query the best row after some picks by maximal marginal relevance: ids, what
         shards are compared by, and rows, of zeros where there is none."""
-        ids, found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
+        ids, found = self._index._next_by_mmr(queries, picked, vectors, threads=self._threads,
+                                              **options)
         there, rows = found.ids >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
         found.ids[there] = self._order_of(ids[there])

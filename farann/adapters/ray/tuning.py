@@ -79,7 +79,11 @@ class SharedTunings:
 
     def of(self, kind: str, k: int, search: Search, *, anew: bool = False) -> SharedTuning | None:
         """The tuning of a search and k, measured if nobody did, or `anew`, and kept; None if there
-        are no queries to measure with."""
+        are no queries to measure with.
+
+        Shards are asked for more and more, until all is found: `search` takes queries and what to
+        ask of each shard, None for an exact answer.
+        """
         if anew or (kind, k) not in self._known:
             if not self._storage.exists(SAMPLE):
                 return None
@@ -87,7 +91,12 @@ class SharedTunings:
             digest = hashlib.sha256(content).hexdigest()
             made = None if anew else self._read(name, digest)
             if made is None:
-                made = _measured(search, k, self._storage.read_rows(SAMPLE))
+                sample = self._storage.read_rows(SAMPLE)
+                queries = sample[:: -(-len(sample) // _QUERIES)]
+                truth = search(queries, None)
+                recalls = [share_found((truth if share == 1.0 else search(queries, share)).ids,
+                                       truth.ids) for share in _ASKED]
+                made = SharedTuning(k, _ASKED, tuple(recalls), len(queries))
                 self._storage.write_json(name, {**made._asdict(), "sample": digest})
             self._known[kind, k] = made
         return self._known[kind, k]
@@ -108,15 +117,3 @@ class SharedTunings:
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None
         return made if whole else None
-
-
-def _measured(search: Search, k: int, sample: Float32Array) -> SharedTuning:
-    """Ask shards for more and more, by queries of the sample, until all is found.
-
-    `search` takes queries and what to ask of each shard, None for an exact answer.
-    """
-    queries = sample[:: -(-len(sample) // _QUERIES)]
-    truth = search(queries, None)
-    recalls = [share_found((truth if share == 1.0 else search(queries, share)).ids, truth.ids)
-               for share in _ASKED]
-    return SharedTuning(k, _ASKED, tuple(recalls), len(queries))
