@@ -7,8 +7,7 @@ merge. The module that knows Ray is `cluster`; the others are plain Python.
 from typing import TYPE_CHECKING, Any
 
 from farann.adapters.ray.gathering import Partial
-from farann.adapters.ray.storage import Manifest, ShardError, ShardRecord
-from farann.adapters.ray.tuning import SharedTuning
+from farann.adapters.ray.storage import Manifest, ShardError, ShardRecord, SharedTuning
 
 if TYPE_CHECKING:
     from farann.adapters.ray.cluster import Cluster, build

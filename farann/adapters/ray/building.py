@@ -18,8 +18,7 @@ import numpy as np
 from farann._types import Float32Array
 from farann._version import __version__
 from farann.adapters.ray.gathering import to_label_array
-from farann.adapters.ray.storage import NAME, Manifest, ShardRecord, Storage, sha256_of
-from farann.adapters.ray.tuning import SAMPLE
+from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardRecord, Storage, sha256_of
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.index import Index

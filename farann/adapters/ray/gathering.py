@@ -12,8 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array
-from farann.adapters.ray.storage import Manifest, ShardError, Storage
-from farann.adapters.ray.tuning import SAMPLE, SharedTuning, SharedTunings
+from farann.adapters.ray.storage import (
+    SAMPLE,
+    Manifest,
+    ShardError,
+    SharedTuning,
+    SharedTunings,
+    Storage,
+)
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
@@ -72,7 +78,7 @@ class Gathering:
         lost = {shard: answer for shard, answer in zip(shards, answers, strict=True)
                 if isinstance(answer, ShardError)}
         if lost and (not allow_partial or len(lost) == len(answers)):
-            told = dict.fromkeys(map(str, lost.values()))  # all say the same of what all of them read
+            told = dict.fromkeys(map(str, lost.values()))  # of what all read all say the same
             raise ShardError("; ".join(told)) from next(iter(lost.values()))
         return ([answer for answer in answers if not isinstance(answer, ShardError)],
                 tuple(map(self.manifest.name_of, lost)))
@@ -111,18 +117,14 @@ class Gathering:
         ShardError
             If shards can't be asked; it names them.
         """
-        return self._search("search_furthest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed,
-                            within=within, outside=outside)
+        return _search(kind="search_furthest", **locals())
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
                        exclude: Any = None, allowed: Any = None, within: Any = None,
                        outside: Any = None, allow_partial: bool = False) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
-        return self._search("search_nearest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed,
-                            within=within, outside=outside)
+        return _search(kind="search_nearest", **locals())
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, within: Any = None, outside: Any = None,
@@ -314,24 +316,6 @@ class Gathering:
             given["allowed"] = self._to_ids("allowed", given["allowed"])
         return given
 
-    def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool, k: Any, recall: Any,
-                epsilon: Any, budget: Any, **filters: Any) -> Any:
-        k = checks.to_int("k", k, 1)
-        to_limits(recall, epsilon, budget)  # which says what is wrong with these
-        options = {"k": k, **self._to_filters(recall=recall, epsilon=epsilon, budget=budget,
-                                              **filters)}
-        vectors = self._vectors("queries", queries)
-        if options.get("recall", 1.0) < 1.0:
-            try:
-                tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
-                options["recall"] = tuning.asked_for(recall) if tuning else recall
-            except ShardError:
-                if not allow_partial:  # where it may be, the recall itself is enough of each shard
-                    raise
-        parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
-        hits = merge(parts, k)
-        return Partial(hits, missing) if allow_partial else hits
-
     def _merged(self, kind: str, k: int, queries: Float32Array, recall: float | None) -> Hits:
         """The answer of all shards, of which each is asked for a recall."""
         options = {"k": k} if recall is None else {"k": k, "recall": recall}
@@ -340,6 +324,24 @@ class Gathering:
     def _forget_tuning(self) -> None:
         """Have all workers measure anew, as there is another sample."""
         self._ask("forget_tuning")
+
+
+def _search(self: Gathering, kind: str, queries: Any, k: Any, allow_partial: bool,
+            **asked: Any) -> Any:
+    """Search with all that was asked: limits and filters, None where there is none."""
+    k = checks.to_int("k", k, 1)
+    to_limits(asked["recall"], asked["epsilon"], asked["budget"])
+    vectors, options = self._vectors("queries", queries), {"k": k, **self._to_filters(**asked)}
+    if options.get("recall", 1.0) < 1.0:
+        try:
+            tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
+            options["recall"] = tuning.asked_for(options["recall"]) if tuning else options["recall"]
+        except ShardError:
+            if not allow_partial:  # where it may be, the recall itself is enough of each shard
+                raise
+    parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
+    hits = merge(parts, k)
+    return Partial(hits, missing) if allow_partial else hits
 
 
 def check_found(ids: npt.NDArray[Any], found: BoolArray) -> None:

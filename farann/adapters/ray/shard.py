@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
-from farann.adapters.ray.storage import NAME, Manifest, ShardError, Storage
-from farann.adapters.ray.tuning import SAMPLE
+from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardError, Storage
 from farann.contract.errors import FormatError
 from farann.contract.strings import packed
 from farann.diverse.mmr import Next
