@@ -92,8 +92,7 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Block]], plan:
     The rows that `feed` gives lie in a local file while it is built, and are mapped.
     """
     storage = Storage(uri)
-    known = record_of(storage, shard)
-    if known is not None:
+    if known := record_of(storage, shard):
         return known
     name = f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
     scratch, file = Path(tempfile.gettempdir()) / name, _file_of(shard, "farann")
@@ -136,8 +135,7 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
     return made
 
 
-def blocks_of_files(files: list[str], counts: list[int], first: int,
-                    end: int) -> Iterator[Block]:
+def blocks_of_files(files: list[str], counts: list[int], first: int, end: int) -> Iterator[Block]:
     """The rows first .. end of vector files that follow each other."""
     at = 0
     for file, count in zip(files, counts, strict=True):

@@ -241,8 +241,8 @@ class Cluster(Selecting):
         n = len(manifest.shards) + 1
         options, threads = _placed(ray_remote_args, _ACTORS, 0 if self._here else n * replicas)
         start = _Worker if self._here else ray.remote(_Worker).options(**options).remote
-        self._workers: list[list[Any]] = [[start(storage.uri, shard, cache, threads)
-                                           for _ in range(replicas)] for shard in range(n)]
+        self._workers = [[start(storage.uri, shard, cache, threads) for _ in range(replicas)]
+                         for shard in range(n)]
         self._turn = 0
         try:
             self._tell_all("stats")  # which has them load their shards
@@ -321,11 +321,8 @@ class Cluster(Selecting):
 
     # ---- how shards are asked ----
 
-    def _forget_tuning(self) -> None:
-        self._tell_all("forget_tuning")  # replicas, too
-
     def _tell_all(self, method: str) -> None:
-        """Call a method of all workers; ShardError if one can't be asked."""
+        """Replicas, too."""
         refs = [(shard, self._begun(worker, method, ()))
                 for shard, workers in enumerate(self._workers) for worker in workers]
         for shard, ref in refs:

@@ -11,15 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array
-from farann.adapters.ray.storage import (
-    SAMPLE,
-    Manifest,
-    ShardError,
-    SharedTuning,
-    SharedTunings,
-    Storage,
-)
+from farann._types import BoolArray, Float32Array, IdArray
+from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
@@ -136,11 +129,7 @@ class Gathering:
         BeyondHits, or Partial
             With keys.
         """
-        options = self._to_filters(exclude=exclude, allowed=allowed, within=within, outside=outside)
-        parts, missing = self._ask("search", "search_beyond", self._vectors("queries", queries),
-                                   {"radius": radius, **options}, allow_partial=allow_partial)
-        found = merge_beyond(parts)
-        return Partial(found, missing) if allow_partial else found
+        return _search(kind="search_beyond", **locals())
 
     def score(self, queries: npt.ArrayLike, ids: Any, *, allow_partial: bool = False) -> Any:
         """Scores of given rows for given queries; see `farann.Index.score`.
@@ -201,9 +190,8 @@ class Gathering:
             sample = self._vectors("queries", queries, single=False)
             if len(sample) == 0:
                 raise ValueError("queries: expected at least one")
-            self._storage.write_rows(SAMPLE, sample)
-            self._tunings.forget()
-            self._forget_tuning()
+            self._tunings.replace_sample(sample)
+            self._tell_all("forget_tuning")
         made = self._tunings.of(kind, k, partial(self._merged, kind, k), anew=True)
         if made is None:
             raise ValueError("queries: expected a sample, as the index was built without one")
@@ -211,8 +199,7 @@ class Gathering:
 
     # ---- changes ----
 
-    def add(self, rows: npt.ArrayLike, ids: Any = None,
-            groups: Any = None) -> npt.NDArray[Any]:
+    def add(self, rows: npt.ArrayLike, ids: Any = None, groups: Any = None) -> IdArray:
         """Add rows, to a shard that grows; the next search finds them.
 
         They are written to the folder of the index before this returns, and read from there
@@ -238,22 +225,20 @@ class Gathering:
             Nothing is added then.
         """
         vectors = self._vectors("rows", rows, single=False)
-        new = None
-        if ids is None and self._strings:
-            raise ValueError("ids: expected a string for each row, as the index has string ids, "
-                             "got none")
         if ids is not None:
             asked_ids.new(ids, len(vectors))  # which says what is wrong with these
-            new = self._to_ids("ids", ids)
-            used = new[self._holds(new)]
-            if len(used):
+            ids = self._to_ids("ids", ids)
+            if len(used := ids[self._holds(ids)]):
                 raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
+        elif self._strings:
+            raise ValueError("ids: expected a string for each row, as the index has string ids, "
+                             "got none")
         labels = None if groups is None else to_label_array(groups)
         if (0 if labels is None else len(labels)) != len(vectors) * self.manifest.grouped:
             raise ValueError(f"groups: expected {len(vectors)} labels, one a row"
                              if self.manifest.grouped else
                              "groups: expected none, as the index was built without")
-        return self._record(new, vectors, labels)
+        return self._record(ids, vectors, labels)
 
     def remove(self, ids: Any) -> None:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
@@ -262,24 +247,23 @@ class Gathering:
         check_found(wanted, self._holds(wanted))
         self._record(wanted, None, None)
 
-    def _record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None,
-                groups: Any) -> npt.NDArray[Any]:
+    def _record(self, ids: Any, rows: Any, groups: Any) -> IdArray:
         # The token tells a call that is sent again, as its worker died, from another one.
         args = ids, rows, groups, uuid.uuid4().hex
         [(at, new)], _ = self._ask("record", *args, shards=[len(self.manifest.shards)])
         self._at = max(self._at, at)
         return np.array(new)
 
-    def _holds(self, ids: npt.NDArray[Any]) -> BoolArray:
+    def _holds(self, ids: IdArray) -> BoolArray:
         held: BoolArray = np.logical_or.reduce(self._ask("holds", ids)[0])
         return held
 
     # ---- shared by the above ----
 
-    def _fill(self, places: npt.NDArray[Any], ids: npt.NDArray[Any], method: str, *args: Any,
+    def _fill(self, places: Any, ids: IdArray, method: str, *args: Any,
               allow_partial: bool = False) -> tuple[str, ...]:
-        """Fill a place for each id with what its shard has; KeyError if an id is in no shard. Gives
-        the shards that are missing."""
+        """Fill places of ids with what their shards have; KeyError if an id is in none. Gives the
+        shards that are missing."""
         parts, missing = self._ask("of_ids", method, ids, *args, allow_partial=allow_partial)
         found = np.zeros(len(ids), np.bool_)
         for here, part in parts:
@@ -296,13 +280,12 @@ class Gathering:
                                     normalized=self._traits.normalized)
         return vectors[0] if array.ndim == len(vectors) == 1 else vectors
 
-    def _to_ids(self, name: str, ids: Any) -> npt.NDArray[Any]:
-        """Ids of the kind that the index has as an array, int64 or of objects; one may come
-        alone."""
+    def _to_ids(self, name: str, ids: Any) -> IdArray:
+        """Ids of the kind that the index has, as an array; one may come alone."""
         if not self._strings:
             return checks.to_ids(name, ids, single=True)
-        texts = texts_of(name, [ids] if isinstance(ids, str) else ids, padding=False)
-        return np.array(texts, object)
+        ids = [ids] if isinstance(ids, str) else ids
+        return np.array(texts_of(name, ids, padding=False), object)
 
     def _to_filters(self, **filters: Any) -> dict[str, Any]:
         """Those that there are; refused where they can't be cut by shard."""
@@ -321,17 +304,17 @@ class Gathering:
         options = {"k": k} if recall is None else {"k": k, "recall": recall}
         return merge(self._ask("search", kind, queries, options)[0], k)
 
-    def _forget_tuning(self) -> None:
-        """Have all workers measure anew, as there is another sample."""
-        self._ask("forget_tuning")
+    def _tell_all(self, method: str) -> None:
+        """Call a method of all workers; ShardError if one can't be asked."""
+        self._ask(method)
 
 
-def _search(self: Gathering, kind: str, queries: Any, k: Any, allow_partial: bool,
-            **asked: Any) -> Any:
-    """Search with all that was asked: limits and filters, None where there is none."""
-    k = checks.to_int("k", k, 1)
-    to_limits(asked["recall"], asked["epsilon"], asked["budget"])
-    vectors, options = self._vectors("queries", queries), {"k": k, **self._to_filters(**asked)}
+def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool, **asked: Any) -> Any:
+    """Search with all that was asked for: None where nothing was."""
+    to_limits(*map(asked.get, ("recall", "epsilon", "budget")))
+    if "k" in asked:
+        asked["k"] = k = checks.to_int("k", asked["k"], 1)
+    vectors, options = self._vectors("queries", queries), self._to_filters(**asked)
     if options.get("recall", 1.0) < 1.0:
         try:
             tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
@@ -340,17 +323,17 @@ def _search(self: Gathering, kind: str, queries: Any, k: Any, allow_partial: boo
             if not allow_partial:  # where it may be, the recall itself is enough of each shard
                 raise
     parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
-    hits = merge(parts, k)
+    hits = merge(parts, k) if "k" in asked else merge_beyond(parts)
     return Partial(hits, missing) if allow_partial else hits
 
 
-def check_found(ids: npt.NDArray[Any], found: BoolArray) -> None:
+def check_found(ids: IdArray, found: BoolArray) -> None:
     """KeyError for the first id that is in no shard."""
     if not found.all():
         raise KeyError(f"id {ids[~found][0]!r} is in no shard")
 
 
-def to_label_array(groups: Any) -> npt.NDArray[Any]:
+def to_label_array(groups: Any) -> IdArray:
     """Labels of groups as an array, int64 or of objects."""
     labels = to_labels("groups", groups)
     return np.array(labels, object) if isinstance(labels, list) else labels

@@ -56,7 +56,7 @@ class Selecting(Gathering):
         each, rows = np.arange(len(queries)), np.empty((len(queries), 0, self.manifest.dim),
                                                        np.float32)
         for step in range(hits.ids.shape[1]):
-            parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows, options)
+            parts, _ = self._ask("next_mmr", queries, (hits.ids[:, :step].copy(), rows), options)
             ids, found, vectors = zip(*parts, strict=True)
             ties, orders, values = (np.stack(field) for field in zip(*found, strict=True))
             best = np.lexsort((ties, -orders, ties < 0), axis=0)[0]

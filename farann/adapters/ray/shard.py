@@ -18,16 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array, IdArray, Int64Array
 from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardError, Storage
 from farann.contract.errors import FormatError
 from farann.contract.strings import packed
-from farann.diverse.mmr import Next
 from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
-from farann.results import Hits
 from farann.store.asked_ids import numbers
 
 CHANGES = "changes"
@@ -39,9 +36,9 @@ class Change(NamedTuple):
     """Rows with their ids and labels of groups, or, without rows, ids to remove."""
 
     token: str  # of the call that made it, which may be repeated
-    ids: npt.NDArray[Any]
+    ids: IdArray
     rows: Float32Array | None = None
-    groups: npt.NDArray[Any] | None = None
+    groups: IdArray | None = None
 
     def to_bytes(self, number: int) -> bytes:
         """The content of the file with this number."""
@@ -71,8 +68,7 @@ def count_changes(storage: Storage) -> int:
 
 
 def read_changes(storage: Storage, first: int, last: int) -> Iterator[Change]:
-    """The changes with the numbers first .. last; ShardError for one that was damaged or is
-    gone."""
+    """The changes first .. last; ShardError for one that was damaged or is gone."""
     for number in range(first, last + 1):
         try:
             yield Change.from_bytes(storage.read(name_of(number)), number)
@@ -95,8 +91,7 @@ class Shard:
     default one in that for temporary files; `threads` are for searches, by default one a CPU.
     """
 
-    def __init__(self, uri: str, number: int, cache: Any = None,
-                 threads: int | None = None) -> None:
+    def __init__(self, uri: str, number: int, cache: Any = None, threads: Any = None) -> None:
         self.number, self._threads = number, threads
         self._storage = Storage(uri)
         self.manifest = Manifest.from_json(self._storage.read(NAME), uri)
@@ -106,7 +101,7 @@ class Shard:
         self._index = self._loaded(Path(cache or Path(tempfile.gettempdir()) / "farann-shards"))
         self.n_changes = 0
         self._tuned: set[tuple[str, int]] = set()
-        self._done: dict[str, tuple[int, npt.NDArray[Any]]] = {}  # by token
+        self._done: dict[str, tuple[int, IdArray]] = {}  # by token
         # The first integer above all ids.
         self._next_id = max((record.last_id + 1 for record in self.manifest.shards
                              if isinstance(record.last_id, int)), default=0)
@@ -146,10 +141,8 @@ class Shard:
             self.n_changes += 1
             self._done[token] = self.n_changes, ids
 
-    def record(self, ids: npt.NDArray[Any] | None, rows: Any, groups: Any,
-               token: str) -> tuple[int, npt.NDArray[Any]]:
-        """Write a change, of the growing shard; gives its number and the ids. A call that is
-        repeated with its token changes nothing."""
+    def record(self, ids: Any, rows: Any, groups: Any, token: str) -> tuple[int, IdArray]:
+        """Write a change, of the growing shard, once for each token; gives its number and ids."""
         with self._lock:
             while True:
                 self._take(read_changes(self._storage, self.n_changes + 1,
@@ -166,7 +159,7 @@ class Shard:
 
     # ---- questions ----
 
-    def holds(self, ids: npt.NDArray[Any]) -> BoolArray:
+    def holds(self, ids: IdArray) -> BoolArray:
         """Which of some ids are rows of this shard."""
         store = self._index._store
         assert store is not None
@@ -187,50 +180,45 @@ class Shard:
             options = {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
         elif "recall" in options:
             with self._lock:
-                asked = kind, options["k"]
-                if asked not in self._tuned and self._storage.exists(SAMPLE):
-                    self._index.tune(self._storage.read_rows(SAMPLE), options["k"],
-                                     nearest=kind == "search_nearest")
-                    self._tuned.add(asked)
-        return getattr(self._index, kind)(queries, **options, threads=self._threads,
-                                          return_keys=True)
+                if (kind, k := options["k"]) not in self._tuned and self._storage.exists(SAMPLE):
+                    self._index.tune(self._storage.read_rows(SAMPLE), k, nearest="near" in kind)
+                    self._tuned.add((kind, k))
+        search = getattr(self._index, kind)
+        return search(queries, **options, threads=self._threads, return_keys=True)
 
     def forget_tuning(self) -> None:
         """Measure again what a recall takes, as there is another sample."""
         self._tuned.clear()
 
-    def search_with_rows(self, kind: str, queries: Any,
-                         options: dict[str, Any]) -> tuple[Hits, Int64Array, Float32Array]:
+    def search_with_rows(self, kind: str, queries: Any, options: dict[str, Any]) -> tuple[Any, ...]:
         """The same, and of all rows that were found, query after query, their order and vectors."""
         hits = self.search(kind, queries, options)
         ids = hits.ids[hits.found]
         return hits, self._order_of(ids), self._index.reconstruct(ids)
 
-    def of_ids(self, method: str, ids: npt.NDArray[Any], *args: Any) -> tuple[BoolArray, Any]:
+    def of_ids(self, method: str, ids: IdArray, *args: Any) -> tuple[BoolArray, Any]:
         """Which of some ids are here, and what the index has of these: scores or rows."""
         here = self.holds(ids)
         return here, getattr(self._index, method)(*args, ids[here])
 
-    def sum_of_rows(self, allowed: npt.NDArray[Any] | None) -> tuple[Float64Array, int]:
-        """The sum of the rows that may be chosen, of their directions under cosine, and how many
-        these are."""
+    def sum_of_rows(self, allowed: IdArray | None) -> tuple[Float64Array, int]:
+        """The sum of the rows that may be chosen, or of their directions, and their number."""
         ids = self._index.ids
         if allowed is not None:
             ids = ids[np.isin(ids, allowed)]
         total = np.zeros(self.manifest.dim)
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            rows = self._index.reconstruct(ids[start : start + _ROWS_AT_ONCE]).astype(np.float64)
+        for at in range(0, len(ids), _ROWS_AT_ONCE):
+            rows = self._index.reconstruct(ids[at : at + _ROWS_AT_ONCE]).astype(np.float64)
             if self.manifest.metric == "cosine":
                 rows /= np.linalg.norm(rows, axis=1, keepdims=True)
             total += rows.sum(axis=0)
         return total, len(ids)
 
-    def next_mmr(self, queries: Float32Array, picked: npt.NDArray[Any], vectors: Float32Array,
-                 options: dict[str, Any]) -> tuple[npt.NDArray[Any], Next, Float32Array]:
+    def next_mmr(self, queries: Float32Array, picks: tuple[IdArray, Float32Array],
+                 options: dict[str, Any]) -> tuple[Any, ...]:
         """For each query the best row after some picks by maximal marginal relevance: ids, what
         shards are compared by, and rows, of zeros where there is none."""
-        ids, found = self._index._next_by_mmr(queries, picked, vectors, threads=self._threads,
-                                              **options)
+        ids, found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
         there, rows = found.ids >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
         found.ids[there] = self._order_of(ids[there])
@@ -241,15 +229,12 @@ class Shard:
         return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
                 **self._index.stats()}
 
-    def _order_of(self, ids: npt.NDArray[Any]) -> Int64Array:
-        """What orders rows that are equal in all else: integers, or of strings how many rows were
-        added before."""
-        if ids.dtype != object:
-            return ids
-        before = sum(record.rows for record in self.manifest.shards[: self.number])
-        return before + self._numbers_of(ids)
+    def _order_of(self, ids: IdArray) -> Int64Array:
+        """What orders equal rows: integers, or of strings how many rows were added before."""
+        before = self.manifest.shards[: self.number] if ids.dtype == object else ()
+        return sum(record.rows for record in before) + self._numbers_of(ids)
 
-    def _numbers_of(self, ids: npt.NDArray[Any]) -> Int64Array:
+    def _numbers_of(self, ids: IdArray) -> Int64Array:
         """Integers, or what the index has in the place of strings."""
-        return numbers(self._index._store,
-                       packed("ids", ids.tolist()) if ids.dtype == object else ids)
+        texts = packed("ids", ids.tolist()) if ids.dtype == object else ids
+        return numbers(self._index._store, texts)

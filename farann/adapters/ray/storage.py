@@ -103,19 +103,18 @@ class Manifest:
         """Read the bytes of its file; FormatError if they aren't those of one."""
         try:
             fields = json.loads(content)
-            version = fields.pop("format")
-            if version == _FORMAT:
-                shards = tuple(ShardRecord(**record) for record in fields.pop("shards"))
-                made = cls(shards=shards, **fields)
-                whole = made.rows == sum(int(record.rows) for record in shards) and shards
+            if (version := fields.pop("format")) != _FORMAT:
+                raise FormatError(f"{where}: expected a manifest of format {_FORMAT}, "
+                                  f"got {version!r}; a newer farann wrote it")
+            shards = tuple(ShardRecord(**record) for record in fields.pop("shards"))
+            made = cls(shards=shards, **fields)
+            if not shards or made.rows != sum(int(record.rows) for record in shards):
+                raise FormatError(f"{where}: expected as many rows as its shards have together, "
+                                  f"got {made.rows}")
+        except FormatError:
+            raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FormatError(f"{where}: not a manifest of shards ({error})") from None
-        if version != _FORMAT:
-            raise FormatError(f"{where}: expected a manifest of format {_FORMAT}, "
-                              f"got {version!r}; a newer farann wrote it")
-        if not whole:
-            raise FormatError(f"{where}: expected as many rows as its shards have together, "
-                              f"got {made.rows}")
         return made
 
     def name_of(self, shard: int) -> str:
@@ -162,21 +161,22 @@ class Storage:
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a file, whole or not at all; with `new`, FileExistsError if it is there."""
-        if not self.is_local:
-            if new and self.exists(name):
-                raise FileExistsError(self.path(name))
-            self._fs.pipe_file(self.path(name), content, **({"mode": "create"} if new else {}))
-            return
-        target = self.place(name)
-        written = target.with_name(f".{uuid.uuid4().hex}.part") if new else target
-        try:
+        if self.is_local:
+            target = self.place(name)
+            written = target.with_name(f".{uuid.uuid4().hex}.part") if new else target
             with replacing(written) as file:
                 file.write(content)
             if new:
-                os.link(written, target)  # unlike a rename this fails where the name is taken
-        finally:
-            if new:
-                written.unlink(missing_ok=True)
+                try:
+                    os.link(written, target)  # unlike a rename this fails where the name is taken
+                finally:
+                    written.unlink()
+        elif not new:
+            self._fs.pipe_file(self.path(name), content)
+        elif self.exists(name):
+            raise FileExistsError(self.path(name))
+        else:
+            self._fs.pipe_file(self.path(name), content, mode="create")
 
     def write_json(self, name: str, fields: dict[str, Any]) -> None:
         """Write a file of JSON, whole or not at all."""
@@ -204,10 +204,7 @@ class Storage:
         self._fs.put_file(os.fspath(local), self.path(name))
 
     def fetch(self, name: str, sha256: str, what: str, cache: Path) -> Path:
-        """A local copy of a file, or the file itself where it is local, checked by its hash.
-
-        ShardError, which says `what`, if it isn't there or isn't the one with this hash.
-        """
+        """A local copy of a file, or the file itself where it is local; errors as of `checked`."""
         where = f"{what} of {self.uri}"
         if self.is_local:
             return checked(Path(self.path(name)), sha256, where)
@@ -233,7 +230,7 @@ def sha256_of(path: Path) -> str:
 
 
 def checked(path: Path, sha256: str, what: str) -> Path:
-    """The path of a file; ShardError if it isn't the one with this hash."""
+    """The path of a file; ShardError, which says `what`, if it isn't the one with this hash."""
     try:
         found = sha256_of(path)
     except FileNotFoundError:
@@ -322,13 +319,17 @@ class SharedTunings:
             self._known[kind, k] = made
         return self._known[kind, k]
 
+    def replace_sample(self, sample: Float32Array) -> None:
+        """Tune by other queries from now on."""
+        self._storage.write_rows(SAMPLE, sample)
+        self.forget()
+
     def forget(self) -> None:
         """Read again what others may have measured since."""
         self._known.clear()
 
     def _read(self, name: str, digest: str) -> SharedTuning | None:
-        """What a file says; None, to be measured anew, if it isn't what was written, or of another
-        sample."""
+        """What a file says; None if it isn't what was written, or of another sample."""
         try:
             fields = json.loads(self._storage.read(name))
             asked, recalls = (tuple(map(float, fields[name])) for name in ("asked", "recalls"))
