@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +46,7 @@ class Gathering:
 
     def __init__(self, storage: Storage, manifest: Manifest, n_changes: int) -> None:
         self._storage, self.manifest = storage, manifest
-        self._tunings = SharedTunings(storage)
+        self._tunings = SharedTunings(storage, self._merged)
         self._at = n_changes  # changes that answers must know of
         self._traits = traits_of(manifest.metric)
         self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
@@ -192,7 +191,7 @@ class Gathering:
                 raise ValueError("queries: expected at least one")
             self._tunings.replace_sample(sample)
             self._tell_all("forget_tuning")
-        made = self._tunings.of(kind, k, partial(self._merged, kind, k), anew=True)
+        made = self._tunings.of(kind, k, anew=True)
         if made is None:
             raise ValueError("queries: expected a sample, as the index was built without one")
         return made
@@ -228,7 +227,7 @@ class Gathering:
         if ids is not None:
             asked_ids.new(ids, len(vectors))  # which says what is wrong with these
             ids = self._to_ids("ids", ids)
-            if len(used := ids[self._holds(ids)]):
+            if len(used := ids[np.any(self._ask("holds", ids)[0], axis=0)]):
                 raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
         elif self._strings:
             raise ValueError("ids: expected a string for each row, as the index has string ids, "
@@ -244,7 +243,7 @@ class Gathering:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
         removed then."""
         wanted = np.unique(self._to_ids("ids", ids))
-        check_found(wanted, self._holds(wanted))
+        check_found(wanted, np.any(self._ask("holds", wanted)[0], axis=0))
         self._record(wanted, None, None)
 
     def _record(self, ids: Any, rows: Any, groups: Any) -> IdArray:
@@ -253,10 +252,6 @@ class Gathering:
         [(at, new)], _ = self._ask("record", *args, shards=[len(self.manifest.shards)])
         self._at = max(self._at, at)
         return np.array(new)
-
-    def _holds(self, ids: IdArray) -> BoolArray:
-        held: BoolArray = np.logical_or.reduce(self._ask("holds", ids)[0])
-        return held
 
     # ---- shared by the above ----
 
@@ -299,9 +294,9 @@ class Gathering:
             given["allowed"] = self._to_ids("allowed", given["allowed"])
         return given
 
-    def _merged(self, kind: str, k: int, queries: Float32Array, recall: float | None) -> Hits:
+    def _merged(self, kind: str, k: int, queries: Float32Array, recall: float) -> Hits:
         """The answer of all shards, of which each is asked for a recall."""
-        options = {"k": k} if recall is None else {"k": k, "recall": recall}
+        options = {"k": k} if recall == 1.0 else {"k": k, "recall": recall}
         return merge(self._ask("search", kind, queries, options)[0], k)
 
     def _tell_all(self, method: str) -> None:
@@ -317,7 +312,7 @@ def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool, **ask
     vectors, options = self._vectors("queries", queries), self._to_filters(**asked)
     if options.get("recall", 1.0) < 1.0:
         try:
-            tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
+            tuning = self._tunings.of(kind, k)
             options["recall"] = tuning.asked_for(options["recall"]) if tuning else options["recall"]
         except ShardError:
             if not allow_partial:  # where it may be, the recall itself is enough of each shard

@@ -12,7 +12,6 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,18 +66,6 @@ def count_changes(storage: Storage) -> int:
     return max((int(match[1]) for match in found if match), default=0)
 
 
-def read_changes(storage: Storage, first: int, last: int) -> Iterator[Change]:
-    """The changes first .. last; ShardError for one that was damaged or is gone."""
-    for number in range(first, last + 1):
-        try:
-            yield Change.from_bytes(storage.read(name_of(number)), number)
-        except (FileNotFoundError, FormatError) as error:
-            why = (f"changed or damaged: {error}" if isinstance(error, FormatError) else
-                   "not there, but a later change is")
-            raise ShardError(f"{name_of(number)} of {storage.uri}: the file was {why}; restore it, "
-                             "or build the index again") from None
-
-
 def name_of(change: int) -> str:
     """The name of the file of a change."""
     return f"{CHANGES}/{change:012d}.change"
@@ -128,25 +115,33 @@ class Shard:
         """Take in the changes up to a number."""
         if self.n_changes < at:
             with self._lock:
-                self._take(read_changes(self._storage, self.n_changes + 1, at))
+                self._take(at)
 
-    def _take(self, new: Iterable[Change]) -> None:
-        for token, ids, rows, groups in new:
+    def _take(self, last: int) -> None:
+        """Take in the changes up to the last; ShardError for one that was damaged or is gone."""
+        for number in range(self.n_changes + 1, last + 1):
+            try:
+                content = self._storage.read(name_of(number))
+                token, ids, rows, groups = Change.from_bytes(content, number)
+            except (FileNotFoundError, FormatError) as error:
+                why = (f"changed or damaged: {error}" if isinstance(error, FormatError) else
+                       "not there, but a later change is")
+                raise ShardError(f"{name_of(number)} of {self._storage.uri}: the file was {why}; "
+                                 "restore it, or build the index again") from None
             if rows is None:
                 self._index.remove(ids[self.holds(ids)])
             elif self.is_growing:
                 self._index.add(rows, ids, groups=groups)
             if ids.dtype != object and len(ids):
                 self._next_id = max(self._next_id, int(ids.max()) + 1)
-            self.n_changes += 1
-            self._done[token] = self.n_changes, ids
+            self.n_changes = number
+            self._done[token] = number, ids
 
     def record(self, ids: Any, rows: Any, groups: Any, token: str) -> tuple[int, IdArray]:
         """Write a change, of the growing shard, once for each token; gives its number and ids."""
         with self._lock:
             while True:
-                self._take(read_changes(self._storage, self.n_changes + 1,
-                                        count_changes(self._storage)))
+                self._take(count_changes(self._storage))
                 if token in self._done:
                     return self._done[token]
                 new = np.arange(self._next_id, self._next_id + len(rows)) if ids is None else ids

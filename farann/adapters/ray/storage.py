@@ -33,7 +33,8 @@ _QUERIES = 1_024
 # found more often than the last of these: then less does.
 _ASKED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
 
-Search = Callable[[Float32Array, float | None], Hits]
+# A search by its name and k, of queries, and what to ask of each shard for it.
+Search = Callable[[str, int, Float32Array, float], Hits]
 
 
 class ShardError(RuntimeError):
@@ -291,16 +292,15 @@ class SharedTuning(NamedTuple):
 class SharedTunings:
     """The tunings of a sharded index, kept in its folder: all clients ask shards for the same."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, search: Search) -> None:
+        self._storage, self._search = storage, search
         self._known: dict[tuple[str, int], SharedTuning] = {}
 
-    def of(self, kind: str, k: int, search: Search, *, anew: bool = False) -> SharedTuning | None:
+    def of(self, kind: str, k: int, *, anew: bool = False) -> SharedTuning | None:
         """The tuning of a search and k, measured if nobody did, or `anew`, and kept; None if there
         are no queries to measure with.
 
-        Shards are asked for more and more, until all is found: `search` takes queries and what to
-        ask of each shard, None for an exact answer.
+        Shards are asked for more and more, until all is found.
         """
         if anew or (kind, k) not in self._known:
             if not self._storage.exists(SAMPLE):
@@ -311,9 +311,9 @@ class SharedTunings:
             if made is None:
                 sample = self._storage.read_rows(SAMPLE)
                 queries = sample[:: -(-len(sample) // _QUERIES)]
-                truth = search(queries, None)
-                recalls = [share_found((truth if share == 1.0 else search(queries, share)).ids,
-                                       truth.ids) for share in _ASKED]
+                truth, *found = (self._search(kind, k, queries, share).ids
+                                 for share in (1.0, *_ASKED[:-1]))
+                recalls = [share_found(ids, truth) for ids in (*found, truth)]
                 made = SharedTuning(k, _ASKED, tuple(recalls), len(queries))
                 self._storage.write_json(name, {**made._asdict(), "sample": digest})
             self._known[kind, k] = made
