@@ -9,9 +9,9 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,14 +26,10 @@ from farann.vectors import open_vectors
 
 PLAN = "plan.json"
 ROWS_PER_SHARD = 10_000_000
-# Rows that a sample of all shards has, where no queries are given.
-_SAMPLED = 4_096
-
-Block = tuple[Any, ...]  # rows, and ids and labels of groups, or None
+_SAMPLED = 4_096  # rows that are a sample of all shards, where no queries are given
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How a sharded index is built: what has to be the same when a build goes on."""
 
     rows: int
@@ -56,9 +52,9 @@ class Plan:
     def begin(self, storage: Storage) -> None:
         """Write the plan, or go on with one that is the same; ValueError for another."""
         if not storage.exists(PLAN):
-            storage.write_json(PLAN, asdict(self))
+            storage.write_json(PLAN, self._asdict())
         found = json.loads(storage.read(PLAN))
-        for name, value in asdict(self).items():
+        for name, value in self._asdict().items():
             if found.get(name) != value:
                 raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
                                  f"{storage.uri} began with, got {value!r}; build elsewhere, or "
@@ -66,8 +62,7 @@ class Plan:
 
 
 def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cells: Any,
-            columns: tuple[str | None, str | None, str | None],
-            sample: Float32Array | None) -> Plan:
+            columns: Any, sample: Float32Array | None) -> Plan:
     """Check the arguments of a build; the columns are those of vectors, ids and groups."""
     if rows < 1:
         raise ValueError("dataset: expected at least one row, got none")
@@ -75,7 +70,8 @@ def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cell
         "rows_per_shard", rows_per_shard, 1)
     Index(None, metric, codes=codes, cells=cells)  # which says what is wrong with these
     digest = None if sample is None else hashlib.sha256(sample.tobytes()).hexdigest()
-    return Plan(rows, each, checks.to_metric(metric), codes, cells, *columns, digest)
+    return Plan._make((rows, each, checks.to_metric(metric), codes, cells, *columns, digest,
+                       __version__))
 
 
 def record_of(storage: Storage, shard: int) -> ShardRecord | None:
@@ -85,12 +81,10 @@ def record_of(storage: Storage, shard: int) -> ShardRecord | None:
     return ShardRecord(**json.loads(storage.read(_file_of(shard, "json"))))
 
 
-def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Block]], plan: Plan,
+def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: Plan,
                 sample: Float32Array | None, threads: int | None = None) -> ShardRecord:
-    """Build a shard and write it and its record; one that is there already is left as it is.
-
-    The rows that `feed` gives lie in a local file while it is built, and are mapped.
-    """
+    """Build a shard of what `feed` gives, blocks of rows, ids and groups, and write it and its
+    record, if it isn't there. Rows lie in a local file meanwhile, and are mapped."""
     storage = Storage(uri)
     if known := record_of(storage, shard):
         return known
@@ -123,11 +117,9 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
            sample: Float32Array | None) -> Manifest:
     """Write what all shards share, the manifest last."""
     storage = Storage(uri)
-    if sample is None:  # each shard gave some of its rows
-        sample = np.concatenate([storage.read_rows(_file_of(shard, "sample.npy"))
-                                 for shard in range(len(records))])
-    elif len(sample) > 1:
-        sample = sample[::4]  # what builds leave for tuning: the order of rows suits the others
+    # What builds leave for tuning, as the order of rows suits the others; or some rows of shards.
+    sample = sample[::4] if sample is not None else np.concatenate([
+        storage.read_rows(_file_of(shard, "sample.npy")) for shard in range(len(records))])
     storage.write_rows(SAMPLE, sample)
     made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records),
                     grouped=plan.group_column is not None)
@@ -135,7 +127,7 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
     return made
 
 
-def blocks_of_files(files: list[str], counts: list[int], first: int, end: int) -> Iterator[Block]:
+def blocks_of_files(files: list[str], counts: list[int], first: int, end: int) -> Iterator[Any]:
     """The rows first .. end of vector files that follow each other."""
     at = 0
     for file, count in zip(files, counts, strict=True):
@@ -151,7 +143,7 @@ def blocks_of_files(files: list[str], counts: list[int], first: int, end: int) -
                 yield part, None, None
 
 
-def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, shard: int,
+def _index_of(path: Path, blocks: Iterable[Any], plan: Plan, shard: int,
               threads: int | None) -> Index:
     """An index of the rows of some blocks, which are mapped from a file."""
     dim, n, ids, groups = None, 0, [], []

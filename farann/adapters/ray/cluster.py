@@ -1,20 +1,19 @@
-"""Building and searching a sharded index with Ray: a task, then an actor a shard, or some actors
-that are alike. Nothing else here knows Ray."""
+"""Building a sharded index with Ray, by a task a shard, and searching it, by actors."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain, pairwise
-from typing import Any, Self
+from typing import Any
 
 import numpy.typing as npt
 import ray
 
 from farann.adapters.ray import building
-from farann.adapters.ray.building import Block
 from farann.adapters.ray.selecting import Selecting
 from farann.adapters.ray.shard import Shard, count_changes
 from farann.adapters.ray.storage import NAME, Manifest, ShardError, Storage
@@ -23,8 +22,7 @@ from farann.contract.metric_traits import traits_of
 from farann.vectors import open_vectors
 
 _ROWS_AT_ONCE = 65_536
-# Arguments larger than this are put into the object store, once for all shards.
-_SMALL = 50_000
+_SMALL = 50_000  # bytes of arguments; more are put into the object store, once for all shards
 # Actors are spread over the machines; those that die are started again, and asked again. A
 # hundredth of a CPU each: a laptop holds any number of shards, and CPUs are left for tasks.
 _ACTORS = {"num_cpus": 0.01, "max_concurrency": 4, "max_restarts": -1, "max_task_retries": 3,
@@ -93,9 +91,9 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     ...                  uri="s3://bucket/index", metric="cosine")  # doctest: +SKIP
     """
     storage = Storage(uri)
-    traits = traits_of(checks.to_metric(metric))
+    normalized = traits_of(checks.to_metric(metric)).normalized
     sample = None if sample_queries is None else checks.to_vectors(
-        "sample_queries", sample_queries, None, normalized=traits.normalized, single=False)
+        "sample_queries", sample_queries, None, normalized=normalized, single=False)
     columns = column, id_column, group_column
     if isinstance(dataset, (list, tuple)):
         if columns != (None, None, None):
@@ -137,7 +135,7 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     return building.finish(storage.uri, plan, records, sample)
 
 
-def _blocks_of(dataset: Any, columns: tuple[str | None, ...]) -> Iterator[Block]:
+def _blocks_of(dataset: Any, columns: tuple[str | None, ...]) -> Iterator[Any]:
     for batch in dataset.iter_batches(batch_size=_ROWS_AT_ONCE, batch_format="numpy"):
         yield tuple(None if name is None else batch[name] for name in columns)
 
@@ -152,10 +150,8 @@ def _got(ref: Any, timeout: float | None = None) -> Any:
 
 def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
             n: int) -> tuple[dict[str, Any], int | None]:
-    """Options of n actors or tasks that run at the same time, and how many threads each has.
-
-    ShardError if Ray's machines don't have the CPUs, which it would wait for.
-    """
+    """Options of n actors or tasks at the same time, and the threads of each; ShardError if Ray's
+    machines don't have the CPUs, which it would wait for."""
     options = {**defaults, **(given or {})}
     cpus = float(options["num_cpus"])
     if n and not ray.is_initialized():
@@ -166,10 +162,9 @@ def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
     room = sum(round(machine * 10_000) // max(round(cpus * 10_000), 1) for machine in machines)
     if room < n and cpus > 0.0:
         raise ShardError(
-            f"ray_remote_args: {n} workers of {cpus:g} CPUs each need {n * cpus:g} CPUs; Ray's "
-            f"machines have {sum(machines):g} in all, and room for {room} of these workers; pass a "
-            f"smaller num_cpus, which is {defaults['num_cpus']:g} by default, or start more "
-            "machines first")
+            f"ray_remote_args: {n} workers of {cpus:g} CPUs each need {n * cpus:g} CPUs, and Ray's "
+            f"machines, of {sum(machines):g} in all, have room for {room} of these; pass a smaller "
+            f"num_cpus, by default {defaults['num_cpus']:g}, or start more machines first")
     return options, max(int(cpus), 1) if (given or {}).get("num_cpus") else None
 
 
@@ -187,7 +182,7 @@ class _Worker:
         return getattr(self._shard, method)(*args)
 
 
-class Cluster(Selecting):
+class Cluster(Selecting, AbstractContextManager["Cluster"]):
     """Searches of a sharded index, by an actor for each shard.
 
     Answers are those of one `farann.Index` over all rows, bit for bit. A question is answered
@@ -261,9 +256,6 @@ class Cluster(Selecting):
         for worker in () if self._here else chain(*self._workers):
             ray.kill(worker)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *error: object) -> None:
         self.close()
 
@@ -319,14 +311,10 @@ class Cluster(Selecting):
         return dataset.map_batches(answer, batch_size=batch_size, batch_format="numpy",
                                    concurrency=concurrency)
 
-    # ---- how shards are asked ----
-
     def _tell_all(self, method: str) -> None:
         """Replicas, too."""
-        refs = [(shard, self._begun(worker, method, ()))
-                for shard, workers in enumerate(self._workers) for worker in workers]
-        for shard, ref in refs:
-            answer = self._ended(shard, ref, time.monotonic() + self._timeout)
+        asked = [(shard, [one]) for shard, workers in enumerate(self._workers) for one in workers]
+        for answer in self._answers(method, (), asked, self._timeout * len(asked)):
             if isinstance(answer, Exception):
                 raise answer
 
@@ -337,14 +325,18 @@ class Cluster(Selecting):
         self._turn += 1
         # The workers of each shard, that first whose turn it is; one alone writes changes.
         turn = self._turn % len(self._workers[0])
-        orders = [workers[:1] if method == "record" else workers[turn:] + workers[:turn]
-                  for workers in (self._workers[shard] for shard in shards)]
-        deadline, answers = time.monotonic() + self._timeout, []
-        refs = [self._begun(workers[0], method, shared) for workers in orders]
-        for shard, ref, (_, *others) in zip(shards, refs, orders, strict=True):
+        asked = [(shard, workers[:1] if method == "record" else workers[turn:] + workers[:turn])
+                 for shard, workers in enumerate(self._workers) if shard in shards]
+        return self._answers(method, shared, asked, self._timeout)
+
+    def _answers(self, method: str, args: Any, asked: list[Any], seconds: float) -> list[Any]:
+        """Ask a worker of each shard, and those after it where it can't be asked."""
+        deadline, answers = time.monotonic() + seconds, []
+        refs = [self._begun(workers[0], method, args) for _, workers in asked]
+        for ref, (shard, (_, *others)) in zip(refs, asked, strict=True):
             answer = self._ended(shard, ref, deadline)
             while isinstance(answer, ShardError) and others:
-                answer = self._ended(shard, self._begun(others.pop(0), method, shared),
+                answer = self._ended(shard, self._begun(others.pop(0), method, args),
                                      time.monotonic() + self._timeout)
             answers.append(answer)
         return answers

@@ -1,5 +1,4 @@
-"""Questions to all shards at once, merged exactly. Knows nothing of Ray: how shards are asked is
-left to whoever inherits this."""
+"""Questions to all shards at once, merged exactly; how they are asked is left to who inherits."""
 
 from __future__ import annotations
 
@@ -39,10 +38,8 @@ class Partial(NamedTuple):
 
 
 class Gathering:
-    """Searches over all shards of a sharded index.
-
-    A question is answered whole, or is a `ShardError`; with ``allow_partial=True`` a `Partial`.
-    """
+    """Searches over all shards: a question is answered whole, or is a `ShardError`; or it is a
+    `Partial`, with ``allow_partial=True``."""
 
     def __init__(self, storage: Storage, manifest: Manifest, n_changes: int) -> None:
         self._storage, self.manifest = storage, manifest
@@ -51,11 +48,8 @@ class Gathering:
         self._traits = traits_of(manifest.metric)
         self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
 
-    # ---- how shards are asked ----
-
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        """What a method of each shard returns, or the error that it raises: `ShardError` if it
-        can't be asked."""
+        """What a method of each shard returns or raises; `ShardError` if it can't be asked."""
         raise NotImplementedError
 
     def _ask(self, method: str, *args: Any, allow_partial: bool = False,
@@ -74,8 +68,6 @@ class Gathering:
             raise ShardError("; ".join(told)) from next(iter(lost.values()))
         return ([answer for answer in answers if not isinstance(answer, ShardError)],
                 tuple(map(self.manifest.name_of, lost)))
-
-    # ---- searches ----
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
@@ -186,8 +178,7 @@ class Gathering:
         k = checks.to_int("k", k, 1)
         kind = "search_nearest" if nearest else "search_furthest"
         if queries is not None:
-            sample = self._vectors("queries", queries, single=False)
-            if len(sample) == 0:
+            if len(sample := self._vectors("queries", queries, single=False)) == 0:
                 raise ValueError("queries: expected at least one")
             self._tunings.replace_sample(sample)
             self._tell_all("forget_tuning")
@@ -195,8 +186,6 @@ class Gathering:
         if made is None:
             raise ValueError("queries: expected a sample, as the index was built without one")
         return made
-
-    # ---- changes ----
 
     def add(self, rows: npt.ArrayLike, ids: Any = None, groups: Any = None) -> IdArray:
         """Add rows, to a shard that grows; the next search finds them.
@@ -253,12 +242,9 @@ class Gathering:
         self._at = max(self._at, at)
         return np.array(new)
 
-    # ---- shared by the above ----
-
     def _fill(self, places: Any, ids: IdArray, method: str, *args: Any,
               allow_partial: bool = False) -> tuple[str, ...]:
-        """Fill places of ids with what their shards have; KeyError if an id is in none. Gives the
-        shards that are missing."""
+        """Fill places of ids from their shards, give those missing; KeyError for one in none."""
         parts, missing = self._ask("of_ids", method, ids, *args, allow_partial=allow_partial)
         found = np.zeros(len(ids), np.bool_)
         for here, part in parts:
@@ -285,13 +271,13 @@ class Gathering:
     def _to_filters(self, **filters: Any) -> dict[str, Any]:
         """Those that there are; refused where they can't be cut by shard."""
         given = {name: value for name, value in filters.items() if value is not None}
-        if isinstance(given.get("allowed"), Filter):
-            raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
-        if "allowed" in given:
-            if np.asarray(given["allowed"]).dtype == np.bool_:
+        if (allowed := given.get("allowed")) is not None:
+            if isinstance(allowed, Filter):
+                raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
+            if np.asarray(allowed).dtype == np.bool_:
                 raise ValueError("allowed: expected ids, got a mask, which is for the rows of one "
                                  "index; pass the ids that it marks")
-            given["allowed"] = self._to_ids("allowed", given["allowed"])
+            given["allowed"] = self._to_ids("allowed", allowed)
         return given
 
     def _merged(self, kind: str, k: int, queries: Float32Array, recall: float) -> Hits:

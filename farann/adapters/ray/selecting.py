@@ -22,16 +22,14 @@ from farann.index import Index
 from farann.merging import merge
 from farann.results import Hits, no_hits
 
-# Rows that each shard proposes at a time.
-_PROPOSED = 64
+_PROPOSED = 64  # rows that each shard proposes at a time
 
 
 class Selecting(Gathering):
-    """Selections of rows, too."""
+    """Searches and selections of rows over all shards."""
 
     def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
-                   candidates: int | None = None, exclude: Any = None,
-                   allowed: Any = None) -> Hits:
+                   candidates: int | None = None, exclude: Any = None, allowed: Any = None) -> Hits:
         """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
 
         With `candidates` shards are asked once, otherwise once for each of the k rows.
@@ -56,7 +54,7 @@ class Selecting(Gathering):
         each, rows = np.arange(len(queries)), np.empty((len(queries), 0, self.manifest.dim),
                                                        np.float32)
         for step in range(hits.ids.shape[1]):
-            parts, _ = self._ask("next_mmr", queries, (hits.ids[:, :step].copy(), rows), options)
+            parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows, options)
             ids, found, vectors = zip(*parts, strict=True)
             ties, orders, values = (np.stack(field) for field in zip(*found, strict=True))
             best = np.lexsort((ties, -orders, ties < 0), axis=0)[0]
@@ -140,8 +138,7 @@ class Selecting(Gathering):
 
 
 def _picks(index: Index, parts: list[Any]) -> Iterator[tuple[Any, Float32Array, float]]:
-    """Ids, rows and keys of the best rows that shards propose, one after the other, until one that
-    they don't propose may be next."""
+    """Ids, rows and keys of the best of what shards propose, until another row may be next."""
     ids, keys, orders, rows = _joined(parts)
     # The last that a shard proposes, if it proposes all that it was asked for.
     last = [(-hits.keys[0, -1], order[-1]) for hits, order, _ in parts if hits.found.all()]

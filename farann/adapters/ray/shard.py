@@ -26,7 +26,6 @@ from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
 from farann.store.asked_ids import numbers
 
-CHANGES = "changes"
 _NAME = re.compile(r"(\d{12})\.change")
 _ROWS_AT_ONCE = 8_192
 
@@ -55,20 +54,20 @@ class Change(NamedTuple):
         if fields.get("change") != number or arrays.keys() - {"groups"} != wanted:
             raise FormatError(f"expected change {number}, got one with "
                               f"{ {**fields, 'arrays': sorted(arrays)} }")
-        return cls(fields["token"], **{
-            name: np.array(json.loads(one.tobytes()), object) if one.dtype == np.uint8 else one
-            for name, one in arrays.items()})
+        made = {name: np.array(json.loads(one.tobytes()), object) if one.dtype == np.uint8 else one
+                for name, one in arrays.items()}
+        return cls(fields["token"], **made)
 
 
 def count_changes(storage: Storage) -> int:
     """How many changes there are; what else lies there may be what a killed process left."""
-    found = map(_NAME.fullmatch, storage.names(CHANGES))
+    found = map(_NAME.fullmatch, storage.names("changes"))
     return max((int(match[1]) for match in found if match), default=0)
 
 
 def name_of(change: int) -> str:
     """The name of the file of a change."""
-    return f"{CHANGES}/{change:012d}.change"
+    return f"changes/{change:012d}.change"
 
 
 class Shard:
@@ -109,8 +108,6 @@ class Shard:
                              f"got {len(index)} under {index.metric}")
         return index
 
-    # ---- changes ----
-
     def sync(self, at: int) -> None:
         """Take in the changes up to a number."""
         if self.n_changes < at:
@@ -124,10 +121,9 @@ class Shard:
                 content = self._storage.read(name_of(number))
                 token, ids, rows, groups = Change.from_bytes(content, number)
             except (FileNotFoundError, FormatError) as error:
-                why = (f"changed or damaged: {error}" if isinstance(error, FormatError) else
-                       "not there, but a later change is")
-                raise ShardError(f"{name_of(number)} of {self._storage.uri}: the file was {why}; "
-                                 "restore it, or build the index again") from None
+                raise ShardError(f"{name_of(number)} of {self._storage.uri}: the file was changed, "
+                                 f"damaged or removed ({error}); restore it, or build the index "
+                                 "again") from None
             if rows is None:
                 self._index.remove(ids[self.holds(ids)])
             elif self.is_growing:
@@ -152,8 +148,6 @@ class Shard:
                 with suppress(FileExistsError):  # another ledger was first: read it, and try again
                     self._storage.write(name_of(number), content, new=True)
 
-    # ---- questions ----
-
     def holds(self, ids: IdArray) -> BoolArray:
         """Which of some ids are rows of this shard."""
         store = self._index._store
@@ -162,11 +156,8 @@ class Shard:
         return here
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Any:
-        """What a search of the index gives, with keys.
-
-        For a recall the index is tuned by the sample that all shards have; of a budget each has its
-        part. Added rows are few, and searched exactly.
-        """
+        """What a search of the index gives, with keys. For a recall it is tuned by the sample that
+        all shards have; it has its part of a budget. Added rows are few, and searched exactly."""
         if self.is_growing:
             options = {name: value for name, value in options.items()
                        if name not in ("recall", "budget")}
@@ -198,9 +189,8 @@ class Shard:
 
     def sum_of_rows(self, allowed: IdArray | None) -> tuple[Float64Array, int]:
         """The sum of the rows that may be chosen, or of their directions, and their number."""
-        ids = self._index.ids
-        if allowed is not None:
-            ids = ids[np.isin(ids, allowed)]
+        every = self._index.ids
+        ids = every if allowed is None else every[np.isin(every, allowed)]
         total = np.zeros(self.manifest.dim)
         for at in range(0, len(ids), _ROWS_AT_ONCE):
             rows = self._index.reconstruct(ids[at : at + _ROWS_AT_ONCE]).astype(np.float64)
@@ -209,11 +199,11 @@ class Shard:
             total += rows.sum(axis=0)
         return total, len(ids)
 
-    def next_mmr(self, queries: Float32Array, picks: tuple[IdArray, Float32Array],
-                 options: dict[str, Any]) -> tuple[Any, ...]:
+    def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
         """For each query the best row after some picks by maximal marginal relevance: ids, what
         shards are compared by, and rows, of zeros where there is none."""
-        ids, found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
+        next_of = self._index._next_by_mmr
+        ids, found = next_of(queries, picked, rows, threads=self._threads, **options)
         there, rows = found.ids >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
         found.ids[there] = self._order_of(ids[there])

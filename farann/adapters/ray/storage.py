@@ -1,6 +1,5 @@
-"""The folder of a sharded index, on any file system that fsspec knows: its manifest, and one tuning
-for all shards, which recall to ask of each, so that the merged answer reaches what was asked for.
-"""
+"""The folder of a sharded index, on any file system that fsspec knows: its manifest, and which
+recall to ask of each shard, so that the merged answer reaches what was asked for."""
 
 from __future__ import annotations
 
@@ -26,9 +25,8 @@ from farann.tuning.table import missing_at
 
 NAME = "manifest.json"
 _FORMAT = 1
-# Queries that all shards are tuned by, and how many of them the merged answers are measured with.
-SAMPLE = "sample.npy"
-_QUERIES = 1_024
+SAMPLE = "sample.npy"  # queries that all shards are tuned by
+_QUERIES = 1_024  # that merged answers are measured with, of these
 # What shards are asked for. The best rows of all are among the best of their shards, which may be
 # found more often than the last of these: then less does.
 _ASKED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
@@ -155,10 +153,9 @@ class Storage:
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder; none if it isn't there."""
-        self._fs.invalidate_cache()
-        with suppress(FileNotFoundError):
-            return [Path(path).name for path in self._fs.ls(self.path(folder), detail=False)]
-        return []
+        if not self.exists(folder):
+            return []
+        return [Path(path).name for path in self._fs.ls(self.path(folder), detail=False)]
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a file, whole or not at all; with `new`, FileExistsError if it is there."""
@@ -172,12 +169,10 @@ class Storage:
                     os.link(written, target)  # unlike a rename this fails where the name is taken
                 finally:
                     written.unlink()
-        elif not new:
-            self._fs.pipe_file(self.path(name), content)
-        elif self.exists(name):
+        elif new and self.exists(name):
             raise FileExistsError(self.path(name))
         else:
-            self._fs.pipe_file(self.path(name), content, mode="create")
+            self._fs.pipe_file(self.path(name), content, **({"mode": "create"} if new else {}))
 
     def write_json(self, name: str, fields: dict[str, Any]) -> None:
         """Write a file of JSON, whole or not at all."""
@@ -274,8 +269,7 @@ class SharedTuning(NamedTuple):
         float
             One of `asked`; 1 where nothing less does.
         """
-        wanted = 1.0 - missing_at(recall)
-        best = 1.0
+        wanted, best = 1.0 - missing_at(recall), 1.0
         for asked, reached in zip(reversed(self.asked), reversed(self.recalls), strict=True):
             if reached < wanted:
                 break
@@ -297,11 +291,8 @@ class SharedTunings:
         self._known: dict[tuple[str, int], SharedTuning] = {}
 
     def of(self, kind: str, k: int, *, anew: bool = False) -> SharedTuning | None:
-        """The tuning of a search and k, measured if nobody did, or `anew`, and kept; None if there
-        are no queries to measure with.
-
-        Shards are asked for more and more, until all is found.
-        """
+        """The tuning of a search and k, measured if nobody did, or `anew`, by asking for more and
+        more until all is found, and kept; None if there are no queries to measure with."""
         if anew or (kind, k) not in self._known:
             if not self._storage.exists(SAMPLE):
                 return None
