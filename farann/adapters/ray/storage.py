@@ -110,10 +110,9 @@ class Manifest:
             if not shards or made.rows != sum(int(record.rows) for record in shards):
                 raise FormatError(f"{where}: expected as many rows as its shards have together, "
                                   f"got {made.rows}")
-        except FormatError:
-            raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FormatError(f"{where}: not a manifest of shards ({error})") from None
+            raise error if isinstance(error, FormatError) else FormatError(
+                f"{where}: not a manifest of shards ({error})") from None
         return made
 
     def name_of(self, shard: int) -> str:
