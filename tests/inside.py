@@ -86,6 +86,7 @@ from farann.demo import images as demo_images
 from farann.demo import movies as demo_movies
 from farann.demo import page as demo_page
 from farann.demo.data import _ASKED as words_asked
+from farann.diverse.centroid import RowSum
 from farann.io.container import (
     ArrayChunks,
     read_bytes,

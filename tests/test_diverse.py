@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import diverse_oracle as oracle
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import reference
 from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_for
+from inside import RowSum
 from numpy.testing import assert_array_equal
 
 import farann
@@ -317,6 +319,21 @@ def test_rows_are_added_up_in_order(n: int) -> None:
         for row in some:
             total += row
         assert_array_equal(inside.core.sum_of_rows(some), total)
+
+
+@pytest.mark.parametrize("n", [1, 4, 500])
+def test_means_are_exact(n: int) -> None:
+    """Of all exponents, in any order and in parts."""
+    rng = np.random.default_rng(n)
+    rows = rng.integers(0, 2**32, (n, 9), np.uint32).view(np.float32)
+    rows[~np.isfinite(rows)] = 3e-45
+    rows[:, 0] = np.finfo(np.float32).max
+    rows[:, 1] = [-1e-45, 0.0, 1e-45, -0.0][: n] * (n // 4) if n > 1 else -1e-45
+    mean = float32([float(sum(map(Fraction, column.tolist())) / n) for column in rows.T])
+    order = rng.permutation(n)
+    parts = [RowSum.of([part], 9, False) for part in (rows[order[: n // 3]], rows[order[n // 3 :]])]
+    for total in (RowSum.of([rows], 9, False), parts[0].plus(parts[1])):
+        assert_same_bits(total.mean(), mean)
 
 
 def test_guides_and_a_shrinking_block_change_nothing() -> None:
