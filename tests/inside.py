@@ -25,6 +25,7 @@ import farann.contract.arrow as arrow
 import farann.diverse.greedy as greedy
 import farann.diverse.mmr as mmr
 import farann.diverse.mmr_floor as mmr_floor
+import farann.diverse.pairs as pairs
 import farann.io.container as container
 import farann.io.files as files
 import farann.io.index_file as index_file

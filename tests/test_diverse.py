@@ -211,6 +211,23 @@ def test_pairs_and_graphs(kind: str, metric: str) -> None:
         assert np.float32(score) == oracle.scores_of(keys.max(), metric)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_row_of_a_graph_finds_itself(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where all rows are equal, or there is only one."""
+    monkeypatch.setattr(inside.pairs, "_ROWS_AT_ONCE", 3)
+    rows = np.ones((7, 5), np.float32)
+    for n in (1, 2, 7):
+        ids = np.arange(n)[::-1] + 4
+        index = index_of(rows[:n], metric, ids)
+        for k in (1, 3):
+            expected = reference.furthest(rows[:n], rows[:n], k, metric, ids=ids,
+                                          exclude=ids[:, None])
+            graph = index.furthest_graph(k)
+            assert_array_equal(graph.ids, expected.ids)
+            assert_same_bits(graph.scores, expected.scores)
+        assert_same_bits(index.eccentricities(), expected.scores[:, 0])
+
+
 def test_a_graph_is_sparse() -> None:
     pytest.importorskip("scipy")
     index = index_of(float32([[0], [3], [-4]]), ids=np.array([7, 2, 5]))
