@@ -46,8 +46,8 @@ class Asking(Contents):
         return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
 
     def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
-        """A sample of queries as searches ask them."""
-        vectors = self._vectors("queries", queries)
+        """A sample of queries as searches ask them, in memory of its own: builds keep it."""
+        vectors = self._vectors("queries", checks.to_array("queries", queries).copy())
         return traits_of(self._metric).mirrored(vectors) if nearest else vectors
 
     def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
