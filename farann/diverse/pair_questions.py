@@ -109,7 +109,7 @@ class PairQuestions(Questions):
         ----------
         k : int
         as_sparse : bool
-            Give a sparse matrix, which takes scipy.
+            Give a sparse matrix of scipy.
         threads : int, optional
             In the place of the index's own number.
         progress : bool or callable

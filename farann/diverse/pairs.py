@@ -169,10 +169,8 @@ def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Pr
 
 def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
     """The furthest rows of each row as a sparse matrix of scores, in the order of `ids`."""
-    try:
-        from scipy.sparse import csr_array as sparse_array
-    except ImportError as error:
-        raise ImportError("as_sparse=True takes scipy: pip install scipy") from error
+    from scipy.sparse import csr_array as sparse_array
+
     found = hits.ids >= 0
     order = np.argsort(ids, kind="stable")
     columns = order[np.searchsorted(ids[order], hits.ids[found])]
