@@ -41,7 +41,7 @@ $(BIN)/python:
 # One stamp a set of packages: `make demo` need not wait for the test tools.
 $(VENV)/.built: $(BIN)/python $(NATIVE)
 	@rm -f farann/_core.*.so  # an older farann was compiled into this: it would be found first
-	$(BIN)/python -m pip install --quiet --editable ".[sklearn]"
+	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 # Words are a package of Python. Films and pictures are files of packages, which are not installed.

@@ -7,6 +7,7 @@ their vectors. A row is picked as soon as no row that wasn't proposed can be bet
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from math import inf
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.adapters.ray.manifest import Manifest
 from farann.contract.metric_traits import traits_of
+from farann.diverse.centroid import RowSum
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.merging import merge
@@ -137,12 +139,12 @@ def _as_set(members: Float32Array) -> Float32Array:
 def _furthest_from_mean(ask: Ask, manifest: Manifest,
                         filters: dict[str, Any]) -> Int64Array | None:
     sums = ask("sum_of_rows", filters.get("allowed"))[0]
-    n = sum(count for _, count in sums)
-    if n == 0:
+    smallest = [id for _, id in sums if id is not None]
+    if not smallest:
         return None
-    mean = (np.sum([total for total, _ in sums], axis=0) / n).astype(np.float32)
+    mean = reduce(RowSum.plus, [total for total, _ in sums]).mean()
     if manifest.metric == "cosine" and not mean.any():
-        mean[0] = 1.0  # there is no direction: any will do
+        return np.array([min(smallest)], np.int64)
     parts = ask("search", "search_furthest", mean[None], {"k": 1, **filters})[0]
     ids: Int64Array = merge(parts, 1).ids[0]
     return ids

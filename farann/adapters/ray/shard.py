@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, Float64Array
+from farann._types import BoolArray, Float32Array
 from farann.adapters.ray import changes
 from farann.adapters.ray.changes import Change
 from farann.adapters.ray.manifest import NAME, Manifest, ShardError
 from farann.adapters.ray.shared_tuning import SAMPLE
 from farann.adapters.ray.storage import Storage
 from farann.contract import errors
+from farann.diverse.centroid import RowSum
 from farann.index import Index
 from farann.results import BeyondHits, Hits
 
@@ -159,19 +160,16 @@ class Shard:
         here = self.holds(ids)
         return here, self._rows_of(ids[here])
 
-    def sum_of_rows(self, allowed: npt.NDArray[Any] | None) -> tuple[Float64Array, int]:
-        """The sum of the rows that may be chosen, of their directions under cosine, and how many
-        these are."""
+    def sum_of_rows(self, allowed: npt.NDArray[Any] | None) -> tuple[RowSum, int | None]:
+        """The sum of the rows that may be chosen, of their directions under cosine, and the
+        smallest id among them, None without any."""
         ids = self._index.ids
         if allowed is not None:
             ids = ids[np.isin(ids, allowed)]
-        total = np.zeros(self.manifest.dim)
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            rows = self._rows_of(ids[start : start + _ROWS_AT_ONCE]).astype(np.float64)
-            if self.manifest.metric == "cosine":
-                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            total += rows.sum(axis=0)
-        return total, len(ids)
+        blocks = (self._rows_of(ids[start : start + _ROWS_AT_ONCE])
+                  for start in range(0, len(ids), _ROWS_AT_ONCE))
+        total = RowSum.of(blocks, self.manifest.dim, self.manifest.metric == "cosine")
+        return total, int(ids.min()) if len(ids) else None
 
     def next_mmr(self, queries: Float32Array, picks: Any,
                  options: dict[str, Any]) -> tuple[Any, Float32Array]:
