@@ -37,6 +37,24 @@ def one_index(rows: Any, metric: str, ids: Any = None) -> farann.Index:
     return index
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("metric", reference.METRICS)
+def test_selections_begin_with_the_mean_of_all_shards(
+        metric: str, named: bool, rng: np.random.Generator) -> None:
+    half = rng.standard_normal((60, DIM), dtype=np.float32)
+    rows, uri = np.concatenate([half, -half]), f"memory://mean-{metric}-{named}"  # whose mean is 0
+    ids = rng.permutation([f"n{i}" for i in range(120)] if named else np.arange(120))
+    ids = ids.astype(object) if named else ids
+    built(uri, rows, metric, 40, ids)
+    cluster, one = PlainCluster(uri), one_index(rows, metric, ids)
+    for options in ({}, {"start": "centroid"}, {"allowed": ids[7:99]}, {"allowed": ids[:0]}):
+        assert_same(cluster.select_diverse(5, **options), one.select_diverse(5, **options))
+    some = rng.choice(ids, 31, replace=False)
+    cluster.remove(some)
+    one.remove(some)
+    assert_same(cluster.select_diverse(5), one.select_diverse(5))
+
+
 @pytest.mark.parametrize("metric", reference.METRICS)
 def test_string_ids(metric: str, rng: np.random.Generator) -> None:
     rows, uri = hostile(rng, N, metric), f"memory://named-{metric}"
@@ -47,8 +65,6 @@ def test_string_ids(metric: str, rng: np.random.Generator) -> None:
     assert_answers(cluster, one, queries)
     assert_selections(cluster, one, queries[:4])
     assert_same(cluster.select_diverse(9), one.select_diverse(9))
-    assert_same(cluster.select_diverse(9, start="centroid"),
-                one.select_diverse(9, start="centroid"))
     more = np.concatenate([rows[:12], hostile(rng, 21, metric)])  # rows that are there already
     assert_array_equal(cluster.add(more, names[N:]), one.add(more, names[N:]))
     gone = ["n0-0", "n3-3", "n9-399", "n0-400", f"n2-{N + 2}"]

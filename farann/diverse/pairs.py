@@ -138,37 +138,39 @@ def _most(store: Store, reach: float) -> float:
     return 2.0 * reach
 
 
-def furthest_of_each(store: Store, view: View, k: int, threads: int, *, exclude_self: bool,
+def furthest_of_each(store: Store, view: View, k: int, threads: int,
                      progress: Progress) -> Iterator[Hits]:
     """Each row's k furthest other rows, some rows at a time, in the order of `Index.ids`."""
     slots = store.live_slots()
     starts = range(0, len(slots), _ROWS_AT_ONCE)
+    # Under l2 nothing is nearer to a row than itself, so that filters are spared at first.
+    may_be_itself = k == 1 and store.spec.metric.adds_squared_norm
     with told("rows asked", len(starts), progress) as advance:
         for start in starts:
             asked = slots[start : start + _ROWS_AT_ONCE]
-            chosen = view.everything
-            if exclude_self:
-                chosen = chosen.excluding(store.ids.ids_of(asked),
-                                          np.arange(len(asked) + 1, dtype=np.int64))
-            yield batches.top(view.exact, chosen, store.take(asked), k, False, threads)[0]
+            rows, own = store.take(asked), store.ids.ids_of(asked)
+            hits = None
+            if may_be_itself:
+                hits = batches.top(view.exact, view.everything, rows, k, False, threads)[0]
+            # Of equal rows the one with the smallest id finds itself.
+            if hits is None or (hits.ids[:, 0] == own).any():
+                others = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
+                hits = batches.top(view.exact, others, rows, k, False, threads)[0]
+            yield hits
             advance(1)
 
 
-def furthest_of_all(store: Store, view: View, k: int, threads: int, *, exclude_self: bool,
-                    progress: Progress) -> Hits:
+def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Progress) -> Hits:
     """The same of all rows at once."""
-    parts = list(furthest_of_each(store, view, k, threads, exclude_self=exclude_self,
-                                  progress=progress))
+    parts = list(furthest_of_each(store, view, k, threads, progress))
     return Hits(np.concatenate([part.scores for part in parts]),
                 np.concatenate([part.ids for part in parts]))
 
 
 def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
     """The furthest rows of each row as a sparse matrix of scores, in the order of `ids`."""
-    try:
-        from scipy.sparse import csr_array as sparse_array
-    except ImportError as error:
-        raise ImportError("as_sparse=True takes scipy: pip install scipy") from error
+    from scipy.sparse import csr_array as sparse_array
+
     found = hits.ids >= 0
     order = np.argsort(ids, kind="stable")
     columns = order[np.searchsorted(ids[order], hits.ids[found])]

@@ -284,7 +284,8 @@ class DiverseQuestions(PairQuestions):
         Notes
         -----
         The order is that of greedy selection by float64 keys, with ties going to the smaller id.
-        An index that was not built need not be.
+        Rows are added up exactly for their mean. If it has no direction under cosine, the
+        selection begins with the smallest id. An index that was not built need not be.
 
         Examples
         --------

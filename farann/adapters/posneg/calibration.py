@@ -260,10 +260,4 @@ def sklearn_module(module: str, library: str = "sklearn") -> Any:
     """A module of scikit-learn, or of scipy, which comes along; imported for what is fitted."""
     from importlib import import_module
 
-    try:
-        return import_module(f"{library}.{module}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != library:
-            raise
-        raise ImportError("likes and dislikes are fitted by scikit-learn, which isn't installed: "
-                          "pip install 'farann[posneg]'") from None
+    return import_module(f"{library}.{module}")

@@ -7,6 +7,7 @@ their vectors. A row is picked as soon as no row that wasn't proposed can be bet
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from itertools import islice
 from math import inf, sqrt
 from typing import Any
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from farann._types import Float32Array
 from farann.adapters.ray.gathering import Gathering
 from farann.contract import checks
+from farann.diverse.centroid import RowSum
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.merging import merge
@@ -84,10 +86,7 @@ class Selecting(Gathering):
         """Choose rows that cover all others, each the one furthest from those before; see
         `farann.Index.select_diverse`.
 
-        Given `start`, an id, or `first`, the picks are those of one index over all rows.
-        By default, or with "centroid", the first pick is the row furthest from the mean, which is
-        the sum of those of the shards: it may be another one than that of one index where two are
-        equally far but for rounding.
+        By default, or with "centroid" as `start`, the first pick is the row furthest from the mean.
         """
         self._few_rows().select_diverse(checks.to_int("k", k, 1), radius=radius)  # checks these
         if start is not None and first is not None:
@@ -128,11 +127,11 @@ class Selecting(Gathering):
 
     def _furthest_from_mean(self, filters: dict[str, Any]) -> npt.NDArray[Any]:
         """The id of the row furthest from the mean of those that may be chosen, if there is one."""
-        sums, _ = self._ask("sum_of_rows", filters.get("allowed"))
-        n = sum(count for _, count in sums)
-        mean = (np.sum([total for total, _ in sums], axis=0) / max(n, 1)).astype(np.float32)
-        if self._traits.normalized and not mean.any():
-            mean[0] = 1.0  # there is no direction: any will do
+        parts, _ = self._ask("sum_of_rows", filters.get("allowed"))
+        first = sorted(one for _, some in parts for one in some)[:1]
+        mean = reduce(RowSum.plus, (total for total, _ in parts)).mean()
+        if not first or (self._traits.normalized and not mean.any()):
+            return self._to_ids("start", [id for _, id in first])
         hits = merge(self._ask("search", "search_furthest", mean, {"k": 1, **filters})[0], 1)
         return hits.ids[hits.found]
 

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from farann._types import BoolArray, Float32Array, Float64Array, IdArray, Int64Array
+from farann._types import BoolArray, Float32Array, IdArray, Int64Array
 from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardError, Storage
 from farann.contract.errors import FormatError
 from farann.contract.strings import packed
+from farann.diverse.centroid import RowSum
 from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
 from farann.store.asked_ids import numbers
@@ -187,17 +188,15 @@ class Shard:
         here = self.holds(ids)
         return here, getattr(self._index, method)(*args, ids[here])
 
-    def sum_of_rows(self, allowed: IdArray | None) -> tuple[Float64Array, int]:
-        """The sum of the rows that may be chosen, or of their directions, and their number."""
+    def sum_of_rows(self, allowed: IdArray | None) -> tuple[RowSum, list[tuple[int, Any]]]:
+        """The sum of the rows that may be chosen, and of the first of them order and id."""
         every = self._index.ids
         ids = every if allowed is None else every[np.isin(every, allowed)]
-        total = np.zeros(self.manifest.dim)
-        for at in range(0, len(ids), _ROWS_AT_ONCE):
-            rows = self._index.reconstruct(ids[at : at + _ROWS_AT_ONCE]).astype(np.float64)
-            if self.manifest.metric == "cosine":
-                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            total += rows.sum(axis=0)
-        return total, len(ids)
+        blocks = (self._index.reconstruct(ids[at : at + _ROWS_AT_ONCE])
+                  for at in range(0, len(ids), _ROWS_AT_ONCE))
+        total = RowSum.of(blocks, self.manifest.dim, self.manifest.metric == "cosine")
+        orders = self._order_of(ids)
+        return total, [(int(orders.min()), ids[orders.argmin()])] if len(ids) else []
 
     def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
         """For each query the best row after some picks by maximal marginal relevance: ids, what
