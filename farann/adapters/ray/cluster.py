@@ -312,7 +312,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
                                    concurrency=concurrency)
 
     def _tell_all(self, method: str) -> None:
-        """Replicas, too."""
+        """Call a method of all workers, replicas too; ShardError if one can't be asked."""
         asked = [(shard, [one]) for shard, workers in enumerate(self._workers) for one in workers]
         for answer in self._answers(method, (), asked, self._timeout * len(asked)):
             if isinstance(answer, Exception):
@@ -330,7 +330,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         return self._answers(method, shared, asked, self._timeout)
 
     def _answers(self, method: str, args: Any, asked: list[Any], seconds: float) -> list[Any]:
-        """Ask a worker of each shard, and those after it where it can't be asked."""
+        """Answers of the first worker of each shard, or of the next one if it can't be asked."""
         deadline, answers = time.monotonic() + seconds, []
         refs = [self._begun(workers[0], method, args) for _, workers in asked]
         for ref, (shard, (_, *others)) in zip(refs, asked, strict=True):

@@ -64,7 +64,7 @@ class Gathering:
         lost = {shard: answer for shard, answer in zip(shards, answers, strict=True)
                 if isinstance(answer, ShardError)}
         if lost and (not allow_partial or len(lost) == len(answers)):
-            told = dict.fromkeys(map(str, lost.values()))  # of what all read all say the same
+            told = dict.fromkeys(map(str, lost.values()))  # once, of a file that all of them read
             raise ShardError("; ".join(told)) from next(iter(lost.values()))
         return ([answer for answer in answers if not isinstance(answer, ShardError)],
                 tuple(map(self.manifest.name_of, lost)))
@@ -244,7 +244,8 @@ class Gathering:
 
     def _fill(self, places: Any, ids: IdArray, method: str, *args: Any,
               allow_partial: bool = False) -> tuple[str, ...]:
-        """Fill places of ids from their shards, give those missing; KeyError for one in none."""
+        """Fill places of ids from their shards; give shards that can't be asked. KeyError if
+        an id is in none."""
         parts, missing = self._ask("of_ids", method, ids, *args, allow_partial=allow_partial)
         found = np.zeros(len(ids), np.bool_)
         for here, part in parts:
@@ -291,7 +292,7 @@ class Gathering:
 
 
 def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool, **asked: Any) -> Any:
-    """Search with all that was asked for: None where nothing was."""
+    """Search with limits and filters, None for those that aren't given."""
     to_limits(*map(asked.get, ("recall", "epsilon", "budget")))
     if "k" in asked:
         asked["k"] = k = checks.to_int("k", asked["k"], 1)

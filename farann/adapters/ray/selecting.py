@@ -39,7 +39,7 @@ class Selecting(Gathering):
         k = checks.to_int("k", k, 1)
         given = self._vectors("queries", queries)
         vectors = np.atleast_2d(given)
-        # Which says what is wrong with the others.
+        # An index without rows refuses what is wrong with the others.
         self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
         hits = no_hits(len(vectors), k)
         if self._strings:
