@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diverse_oracle as oracle
 import inside
 import numpy as np
 import pytest
@@ -84,6 +85,24 @@ def test_history_does_not_matter_where_the_mean_vanishes(seed: int, metric: str,
     assert_array_equal(other.select_diverse(3).ids, picks.ids)
     built(str(tmp_path), rows[np.argsort(order)], metric, 40, np.argsort(order))
     assert_array_equal(PlainCluster(str(tmp_path)).select_diverse(3).ids, picks.ids)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_history_does_not_matter_where_diameters_are_about_equal(
+        seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of scaled copies, whose cosines are equal but for rounding; few rows are asked."""
+    monkeypatch.setattr(inside.pairs, "_FIRST_QUERIES", 2)
+    rng = np.random.default_rng(seed)
+    third = rng.standard_normal((30, 5))
+    rows = float32(np.concatenate([third, -3.0 * float32(third), 0.7 * float32(third)]))
+    keys = np.array([oracle.member_keys(rows[i : i + 1], rows, "cosine")[0] for i in range(90)])
+    keys = np.maximum(keys, keys.T)
+    expected = min(sorted((int(i), int(j))) for i, j in np.argwhere(keys == keys.max()))
+    for _ in range(4):
+        order, cut = rng.permutation(90), int(rng.integers(1, 90))
+        index = index_of(rows[order[:cut]], "cosine", order[:cut]).build()
+        index.add(rows[order[cut:]], order[cut:])
+        assert list(index.diameter(threads=1)[1:]) == expected
 
 
 def test_k_centers_are_within_twice_the_best() -> None:

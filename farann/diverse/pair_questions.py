@@ -44,7 +44,8 @@ class PairQuestions(Questions):
             NaN where there are fewer than two rows.
         id_a, id_b : int
             Their ids, the smaller one first; -1 where there are fewer than two rows. Of pairs with
-            the same float64 key those with the smallest ids.
+            the same float64 key those with the smallest ids; under cosine each row has a key for
+            the other, and that of the pair is the larger one.
 
         Examples
         --------
