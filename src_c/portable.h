@@ -67,6 +67,15 @@ static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
 }
 #endif
 
+/* Whether a flag is up. For tests: -n is one that goes up when it is looked at for the n-th time. */
+static FARANN_INLINE int farann_is_up(const int64_t *flag) {
+    const int64_t value = farann_load(flag);
+    if (value >= 0) return value != 0;
+    if (farann_fetch_add((int64_t *)flag, 1) != -1) return 0;
+    farann_store((int64_t *)flag, 1);
+    return 1;
+}
+
 #include <float.h>
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
 #error "farann needs float and double arithmetic without extra precision (no x87)"

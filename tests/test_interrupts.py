@@ -103,7 +103,7 @@ def test_ctrl_c_ends_a_batch(
 
 
 def test_ctrl_c_ends_a_single_search(run_python: Callable[..., Arrays]) -> None:
-    """One query has one task, in which most of the time is spent at ordering what was found."""
+    """One query has one task, which goes on once the main thread has heard, and ends by itself."""
     told = run_python(
         """
 import os, signal, threading
@@ -111,13 +111,20 @@ from inside import core
 import farann
 
 class Noisy(core.Task):
+    def __init__(self, *arguments, flag, **options):
+        super().__init__(*arguments, flag=flag, **options)
+        self.flag = flag
+
     def run(self):
-        os.kill(os.getpid(), signal.SIGINT)  # heard by the main thread, while this one works
+        assert threading.current_thread() is not threading.main_thread()
+        os.kill(os.getpid(), signal.SIGINT)
+        while not self.flag.is_cancelled():
+            pass
         super().run()
         ended.append(True)
 
 ended = []
-rows = np.arange(3_000_000, dtype=np.float32)[:, None]
+rows = np.arange(5_000_000, dtype=np.float32)[:, None]  # so many that it counts as long
 index = farann.Index(1, codes="float32")
 index.add(rows)
 index.build()
@@ -205,6 +212,68 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     with pytest.raises(core.Cancelled):
         core.score_slots(snapshot, rows, np.arange(500), np.empty((500, 500), np.float32), 0,
                          500, cancelled())
+
+
+MANY = 10**12  # more looks than anybody takes
+
+
+def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.CancelFlag], Any]]:
+    """What the core may be at work at for long, by name: each makes a task and runs it."""
+    queries, most = rows[:70], len(rows)
+    line = np.arange(100_000, dtype=np.float32)[:, None]
+    plain = inside.snapshot_of(index_of(rows, codes="float32").build())
+    coded, halves, cells = (index_of(rows, **options).build() for options in (
+        {"codes": "int8"}, {"codes": "int4"}, {"cells": 30}))
+    growing = index_of(rows[: most - 600]).build()
+    growing.add(rows[most - 600 :])
+    members = np.arange(0, 71, 7, dtype=np.int64)
+
+    def search(snapshot: core.Snapshot, k: int, option: Any = False, kind: Any = core.Task,
+               queries: NDArray[np.float32] = queries, **options: Any) -> Any:
+        return lambda flag: kind(snapshot, core.Filter(snapshot), queries, 0, len(queries), k,
+                                 option, flag=flag, **options).run()
+
+    found = {"float32": search(plain, 5), "sorting": search(
+        inside.snapshot_of(index_of(line, codes="float32").build()), len(line), queries=line[:1])}
+    for name, index in (("int8", coded), ("int4", halves), ("added", growing), ("cells", cells)):
+        snapshot = inside.snapshot_of(index)
+        found[name] = search(snapshot, 5)
+        found[f"{name}, nearest"] = search(snapshot, 5, True)
+        found[f"{name}, one query"] = search(snapshot, 5, queries=queries[:1])
+        found[f"{name}, approximate"] = search(snapshot, 5, inside.ALL_CODES, core.ApproximateTask)
+    snapshot = inside.snapshot_of(coded)
+    everything, slots = core.Filter(snapshot), np.arange(most)
+    found |= {
+        "beyond": lambda flag: core.Task(snapshot, everything, queries, 0, 70, 1, False,
+                                         radii=np.full(70, 1.0), flag=flag).run(),
+        "selection": lambda flag: core.Greedy(snapshot, everything, slots[:1], 300).run(300, flag),
+        "passes": lambda flag: core.GreedyPasses(rows, 0, coded.isa, slots[:1], 300).run(300, flag),
+        "sets": lambda flag: core.SetSearch(snapshot, everything, queries, members, 0, 5,
+                                            flag=flag).run(),
+        "pairs": lambda flag: core.PairSearch(snapshot, everything, rows[:300], 0, 300, 0.0,
+                                              flag).run(),
+        "keys": lambda flag: core.member_keys(snapshot, queries, slots, np.empty((70, most)), flag),
+        "scores": lambda flag: core.score_slots(
+            snapshot, queries, slots, np.empty((70, most), np.float32), 0, 70, flag),
+    }
+    return found
+
+
+def test_whenever_it_is_given_up() -> None:
+    """All that takes long looks often, and ends at whichever look it is told to."""
+    rows = np.random.default_rng(0).standard_normal((6000, 24), dtype=np.float32)
+    looks: dict[str, int] = {}
+    for name, run in tasks_to_interrupt(rows).items():
+        flag = core.CancelFlag()
+        flag.cancel_at(MANY)
+        run(flag)
+        looks[name] = MANY - flag.cancel_at(0)
+        for look in {1, 2, *np.linspace(1, looks[name], 7, dtype=int).tolist()}:
+            flag.cancel_at(look)
+            with pytest.raises(core.Cancelled):
+                run(flag)
+            assert flag.is_cancelled(), (name, look)
+    assert looks["sorting"] > 5000  # while what one query has found is put in order
 
 
 @pytest.mark.parametrize("long", [False, True])

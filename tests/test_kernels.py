@@ -61,7 +61,8 @@ from_sources = pytest.mark.skipif(not SOURCES.is_dir(), reason="there are no sou
 
 def levels_in_source() -> dict[str, list[str]]:
     """All levels that the core is written for, by what each CPU of their kind has, in its order."""
-    listed = re.findall(r"\{&farann_kernels_(\w+), ([\w |]+)\}", (SOURCES / "dispatch.c").read_text())
+    text = (SOURCES / "dispatch.c").read_text()
+    listed = re.findall(r"\{&farann_kernels_(\w+), ([\w |]+)\}", text)
     assert listed[0] == ("scalar", "0") and len(dict(listed)) == len(listed)
     found: dict[str, list[str]] = {}
     for level, needs in listed[1:]:

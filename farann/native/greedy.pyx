@@ -113,7 +113,7 @@ cdef class Greedy:
             before = farann_arithmetic_begin()
             self.pick(count)
             farann_arithmetic_end(before)
-        if farann_load(self.given_up):
+        if farann_is_up(self.given_up):
             self.given_up = &NEVER
             raise Cancelled("the batch of this task was given up")
         self.given_up = &NEVER
@@ -161,11 +161,11 @@ cdef class Greedy:
     cdef int64_t next_pick(self) noexcept nogil:
         """The slot of the row to choose now; -1: there is none, or the search was given up."""
         cdef int64_t slot
-        while farann_load(self.given_up) == 0 and not self.finished:
+        while not farann_is_up(self.given_up) and not self.finished:
             slot = self.front.first_row(self.given_up)
             if slot >= 0:
                 return slot
-            if farann_load(self.given_up):
+            if farann_is_up(self.given_up):
                 return -1
             self.finished = self.n_left == 0
             if not self.finished:
@@ -185,7 +185,7 @@ cdef class Greedy:
         self.front.leave(self.picks.count)
         if not self.picks.by_keys:
             self.guides.see_picks()
-        while farann_load(self.given_up) == 0:
+        while not farann_is_up(self.given_up):
             if not self.picks.by_keys:
                 floor = self.guides.floor_for(self.rows, wanted, self.n_left)
             n = self.gather(floor, &n_ready)
@@ -195,7 +195,7 @@ cdef class Greedy:
             if n_ready * ENOUGH_SHARE >= self.front.most or floor == -INFINITY:
                 break
             wanted = 2 * wanted
-        if farann_load(self.given_up) == 0:
+        if not farann_is_up(self.given_up):
             self.front.take(n_ready, floor)
 
     cdef void gather_all(self) noexcept nogil:
@@ -245,7 +245,7 @@ cdef class Greedy:
             self.met_counts[at] += 1
         self.guides.choose(self.rows, floor)
         i = 0
-        while i < n and farann_load(self.given_up) == 0:
+        while i < n and not farann_is_up(self.given_up):
             if self.picks.by_keys:
                 self.update_by_keys(self.sorted[i])
                 i += 1

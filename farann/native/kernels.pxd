@@ -70,6 +70,7 @@ cdef extern from "select.h" nogil:
 
 cdef extern from "portable.h" nogil:
     int64_t farann_load(const int64_t *)
+    bint farann_is_up(const int64_t *)
     void farann_store(int64_t *, int64_t)
     int64_t farann_published(int64_t *)
     void farann_publish(int64_t *, int64_t)

@@ -20,7 +20,16 @@ cdef class CancelFlag:
         farann_store(&self.raised, 1)
 
     def is_cancelled(self):
-        return farann_load(&self.raised) != 0
+        return farann_load(&self.raised) > 0
+
+    def cancel_at(self, int64_t look):
+        """For tests: stop them when they look for this the n-th time, from 1 on.
+
+        Gives how many looks were left of those that were to be made before.
+        """
+        cdef int64_t left = -farann_load(&self.raised)
+        farann_store(&self.raised, -look)
+        return max(left, 0)
 
 
 def fail_allocation(int64_t n):

@@ -93,7 +93,7 @@ cdef class QueryBatch:
 
     cdef bint cancelled(self) noexcept nogil:
         """Whether the batch was given up."""
-        return farann_load(self.given_up) != 0
+        return farann_is_up(self.given_up)
 
     cdef bint stopped(self) noexcept nogil:
         """Whether the search is to end; loops over blocks, tiles and queries ask once a round."""
