@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -78,6 +79,12 @@ def place_of(nodeid: str) -> tuple[int, str]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place_of(item.nodeid)[0])
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look at modules and tests again, which took it .4 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
