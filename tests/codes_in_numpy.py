@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import inside
@@ -124,14 +125,19 @@ def filled(arrays: inside.CodeArrays) -> NDArray[np.intp]:
     return np.flatnonzero(arrays.slots >= 0)
 
 
+@cache
+def _hadamard(size: int) -> Float64:
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix / math.sqrt(size)
+
+
 def turned(vectors: Float64, signs: NDArray[np.int8]) -> Float64:
     """The rotation of all coordinates, of each row."""
     dim = vectors.shape[1]
     size = 1 << (dim.bit_length() - 1)
-    hadamard = np.ones((1, 1))
-    while len(hadamard) < size:
-        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
-    hadamard /= math.sqrt(size)
+    hadamard = _hadamard(size)
     out = vectors.copy()
     for sign in signs:
         out *= sign

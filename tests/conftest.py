@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """The garbage collector need not look at modules and tests again, which took it .4 s each time."""
+    """Modules and tests stay: to look at them again took the garbage collector .4 s each time."""
     gc.collect()
     gc.freeze()
 
@@ -119,8 +120,9 @@ def codes_at_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """A generator of its own for each test, the same in every run."""
-    return np.random.default_rng(list(request.node.name.encode()))
+    """A generator of its own for each test, the same in every run and at every level."""
+    name = re.sub(rf"(?<=[\[-])({'|'.join(inside.levels())})(?=[\]-])", "level", request.node.name)
+    return np.random.default_rng(list(name.encode()))
 
 
 @pytest.fixture

@@ -48,10 +48,11 @@ def best(queries: Float32, rows: Float32, metric: str, k: int = K) -> NDArray[np
     x, y = queries.astype(np.float64), rows.astype(np.float64)
     if metric == "cosine":
         y /= np.linalg.norm(y, axis=1, keepdims=True)
-    keys = -(x @ y.T)
-    if metric == "l2":
-        keys = 2.0 * keys + (y**2).sum(axis=1)
-    found: NDArray[np.int64] = np.argpartition(-keys, k - 1, axis=1)[:, :k]
+    squares = (y**2).sum(axis=1) / 2 if metric == "l2" else 0.0
+    # Some queries at a time: keys of all would take 100 MB.
+    found: NDArray[np.int64] = np.concatenate([
+        np.argpartition(x[start : start + 50] @ y.T - squares, k - 1, axis=1)[:, :k]
+        for start in range(0, len(x), 50)])
     return found
 
 
