@@ -83,7 +83,7 @@ def test_libraries_are_looked_for_again_where_modules_came(
     """To look for them takes longer than to build a small index."""
     looked: list[object] = []
 
-    class Looking(ThreadpoolController):
+    class Looking(ThreadpoolController):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
             looked.append(None)
             super().__init__()
