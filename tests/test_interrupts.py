@@ -21,85 +21,99 @@ import farann
 
 Arrays = dict[str, NDArray[np.generic]]
 
-# Sends itself a real SIGINT once tasks are at work, the first of several hundred.
+# Sends itself a real SIGINT once tasks are at work, the first of several hundred, for each call.
 INTERRUPTED = """
 import os, signal, threading
-from inside import batches, core
+from inside import core
 import farann
 
 rng = np.random.default_rng(0)
 rows = rng.standard_normal((30_000, 64), dtype=np.float32)
-threads = int(given["threads"])
-index = farann.Index(64, threads=threads, OPTIONS)
-index.add(rows)
-index.build()
 queries = np.tile(rows[:4000], (100, 1))
 few = queries[:20]
-
-def before_and_after():
-    return index.search_furthest(few, 5, budget=10**7)
-
-expected = before_and_after()
-begun, interrupted = threading.Semaphore(0), False
 tasks = {"Task": core.Task, "ApproximateTask": core.ApproximateTask}
-running, n_begun = [0], [0]
+built = {}
 
-def noisy(kind):
-    class Noisy(kind):
-        def run(self):
-            running[0] += 1
-            n_begun[0] += 1
-            begun.release()
-            try:
-                kind.run(self)
-            finally:
-                running[0] -= 1
-    return Noisy
+def index_of(options):
+    if options not in built:
+        built.clear()
+        index = built[options] = eval(f"farann.Index(64, {options})")
+        index.add(rows)
+        index.build()
+    return built[options]
 
-for name, kind in tasks.items():
-    setattr(core, name, noisy(kind))
+def interrupted_at(options, call, threads):
+    index, begun, interrupted = index_of(options), threading.Semaphore(0), False
+    running, n_begun = [0], [0]
 
-def interrupt():
-    for _ in range(min(threads, 2)):
-        begun.acquire()
-    os.kill(os.getpid(), signal.SIGINT)
+    def before_and_after():
+        return index.search_furthest(few, 5, budget=10**7)
 
-sender = threading.Thread(target=interrupt)
-sender.start()
-try:
-    CALL
-except KeyboardInterrupt:
-    interrupted = running[0] == 0  # nobody is left at work
-sender.join()
-for name, kind in tasks.items():
-    setattr(core, name, kind)
-found = before_and_after()
-give(interrupted=interrupted, begun=n_begun[0], same=(found.ids == expected.ids).all()
-     and (found.scores == expected.scores).all())
+    expected = before_and_after()
+
+    def noisy(kind):
+        class Noisy(kind):
+            def __init__(self, *arguments, flag, **options):
+                super().__init__(*arguments, flag=flag, **options)
+                self.flag = flag
+
+            def run(self):
+                running[0] += 1
+                n_begun[0] += 1
+                begun.release()
+                while n_begun[0] >= min(threads, 2) and not self.flag.is_cancelled():
+                    pass  # until the main thread has heard
+                try:
+                    kind.run(self)
+                finally:
+                    running[0] -= 1
+        return Noisy
+
+    for name, kind in tasks.items():
+        setattr(core, name, noisy(kind))
+
+    def interrupt():
+        for _ in range(min(threads, 2)):
+            begun.acquire()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    made = eval(f"lambda index: index.{call}")
+    try:
+        made(index)
+    except KeyboardInterrupt:
+        interrupted = running[0] == 0  # nobody is left at work
+    sender.join()
+    for name, kind in tasks.items():
+        setattr(core, name, kind)
+    found = before_and_after()
+    same = (found.ids == expected.ids).all() and (found.scores == expected.scores).all()
+    return interrupted, n_begun[0], same
+
+told = [interrupted_at(options, call, int(threads)) for options, call, threads in given["cases"]]
+give(told=np.array(told, int))
 """
 
+# An index, what it is asked, and the threads of that.
+CASES = [
+    ("", "search_furthest(queries, threads=1)", 1),
+    ("", "search_furthest(queries, threads=2)", 2),
+    ("", "search_furthest(queries, threads=4)", 4),
+    ("", "search_furthest(queries, k=500, threads=2)", 2),
+    ("", "search_beyond(queries, 1e9, threads=2)", 2),
+    ("codes='float32'", "search_nearest(queries, threads=1)", 1),
+    ("cells=200", "search_furthest(queries, budget=20_000, threads=2)", 2),
+    ("codes='int4', keep_vectors=False", "search_furthest(queries, recall=1.0, threads=2)", 2),
+]
 
-@pytest.mark.parametrize(
-    ("options", "call", "threads"),
-    [
-        ("", "index.search_furthest(queries)", 1),
-        ("", "index.search_furthest(queries)", 2),
-        ("", "index.search_furthest(queries)", 4),
-        ("", "index.search_furthest(queries, k=500)", 2),
-        ("codes='float32'", "index.search_nearest(queries)", 1),
-        ("cells=200", "index.search_furthest(queries, budget=20_000)", 2),
-        ("codes='int4', keep_vectors=False", "index.search_furthest(queries, recall=1.0)", 2),
-        ("", "index.search_beyond(queries, 1e9)", 2),
-    ],
-)
-def test_ctrl_c_ends_a_batch(
-    run_python: Callable[..., Arrays], options: str, call: str, threads: int
-) -> None:
+
+def test_ctrl_c_ends_a_batch(run_python: Callable[..., Arrays]) -> None:
     """All that are at work stop, the rest is never begun, and the index answers as before."""
-    code = INTERRUPTED.replace("OPTIONS", options).replace("CALL", call)
-    told = run_python(code, threads=threads, timeout=600)
-    assert told["interrupted"] and told["same"]
-    assert min(threads, 2) <= int(told["begun"]) < 98  # of 196 or more
+    told = run_python(INTERRUPTED, cases=CASES, timeout=600)["told"].tolist()
+    for case, (interrupted, begun, same) in zip(CASES, told, strict=True):
+        assert interrupted and same, case
+        assert min(case[-1], 2) <= begun <= case[-1], case  # of 196 or more
 
 
 def test_ctrl_c_ends_a_single_search(run_python: Callable[..., Arrays]) -> None:
