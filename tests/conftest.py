@@ -53,8 +53,9 @@ def give(**arrays):
 
 
 # What takes longest comes first: if it came last, the other processes would have to wait for it.
-LONGEST = ("test_ray", "test_tfrs", "test_types", "test_docs_build", "test_keras_rs",
-           "test_bench_edge")
+LONGEST = ("test_ray", "test_tfrs", "test_docs_build", "test_keras_rs", "test_out_of_core",
+           "test_corpus", "test_types", "test_docs", "test_demo", "test_bench_posneg",
+           "test_bench_run", "test_tuning")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
