@@ -43,6 +43,22 @@ def test_a_selection_is_the_greedy_one(kind: str, metric: str) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", KINDS)
+def test_most_rows_wait_behind_the_front(
+    kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are brought up to date by many picks at once, or key by key where numbers are huge."""
+    monkeypatch.setattr(inside.greedy, "passes_pay", lambda *counts: False)
+    rng = np.random.default_rng(KINDS.index(kind))
+    n, k = 1200, 100  # 256 are in front
+    rows, ids = rows_for(kind, rng, n, 5, metric), _ids(rng, n)
+    found = index_of(rows, metric, ids).select_diverse(k, start=int(ids[0]))
+    scores, expected = oracle.selection(rows, k - 1, metric, ids, [0])
+    assert_array_equal(found.ids[1:], expected)
+    assert_same_bits(found.scores[1:], scores)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_furthest_from_sets(kind: str, metric: str) -> None:
     rng = np.random.default_rng(KINDS.index(kind))
     n, dim, k = 400, 19, 7
