@@ -98,6 +98,24 @@ def test_sets_are_searched_for_in_every_layout(metric: str, options: dict[str, o
     assert stats.queries == 9 and stats.rows_scanned >= len(rows)
 
 
+@pytest.mark.parametrize("metric", ["l2", "dot"])
+def test_sets_find_a_row_without_codes(metric: str) -> None:
+    """One alone, which is furthest from some."""
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((3000, 16)).astype(np.float32)
+    rows[7] *= 1e6
+    index, ids = index_of(rows, metric).build(), np.arange(3000)
+    layout = inside.store_of(index).layout
+    assert layout is not None and layout.codes.outliers.tolist() == [7]
+    sets = rng.standard_normal((6, 4, 16)).astype(np.float32)
+    found = index.search_furthest_from(sets, 5)
+    for i, members in enumerate(sets):
+        scores, expected = oracle.furthest_from(members, rows, 5, metric, ids)
+        assert_array_equal(found.ids[i], expected)
+        assert_same_bits(found.scores[i], scores)
+    assert (found.ids == 7).any()
+
+
 def test_limits_of_searches_for_sets() -> None:
     rng = np.random.default_rng(6)
     rows = rng.standard_normal((3000, 24)).astype(np.float32)
