@@ -107,7 +107,7 @@ def test_sets_find_a_row_without_codes(metric: str) -> None:
     index, ids = index_of(rows, metric).build(), np.arange(3000)
     layout = inside.store_of(index).layout
     assert layout is not None and layout.codes.outliers.tolist() == [7]
-    sets = rng.standard_normal((6, 4, 16)).astype(np.float32)
+    sets = (rng.standard_normal((6, 4, 16)) - rows[7] / 1e6).astype(np.float32)
     found = index.search_furthest_from(sets, 5)
     for i, members in enumerate(sets):
         scores, expected = oracle.furthest_from(members, rows, 5, metric, ids)
