@@ -11,6 +11,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.one_sided cimport OneSided
+from farann.native.process cimport CEILINGS, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
@@ -35,6 +36,8 @@ cdef class Ceilings:
 
     cdef double of_query(self, const Query *query) noexcept nogil:
         """What no exact key times the sign is above, as it is computed; infinity: nobody knows."""
+        if not uses(CEILINGS):
+            return INFINITY
         if self.batch.metric == FARANN_L2:
             if self.batch.sign < 0.0:
                 return 0.0

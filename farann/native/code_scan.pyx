@@ -9,6 +9,8 @@ from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport FEWEST_FOR_KEYS, KeyScan
 from farann.native.kernels cimport *
+from farann.native.process cimport (DEFERRED_ROWS, EARLY_FILTERS, JOINED_NIBBLES,
+                                    NIBBLE_JUDGE, uses)
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 
 cdef enum:
@@ -40,7 +42,7 @@ cdef class CodeScan:
         if batch.snapshot.partitions is not None and batch.snapshot.partitions.relative:
             self.offsets = <double *>batch.scratch.allocate(width + codes.groups, sizeof(double))
             self.mean = <int8_t *>(self.offsets + width)
-        if (codes.low_nibbles is not None
+        if (uses(JOINED_NIBBLES) and codes.low_nibbles is not None
                 and (batch.n_queries + width - 1) // width > batch.kernels.few_tiles and width > 1):
             self.joined = <uint8_t *>batch.scratch.allocate(
                 coded.code_rows, codes.groups * FARANN_CODE_GROUP, False)
@@ -165,7 +167,7 @@ cdef class CodeScan:
         self.batch.scanned += n_rows * n_coded
         self.count_products(n * width, self.coded.codes.scanned.groups, count)
         self.batch.bytes_read += n_rows * n_coded * self.code_bytes_of_row(high)
-        if self.batch.filter.share < (MOST_ALLOWED_FOR_ONE if single else MOST_ALLOWED) and (
+        if uses(EARLY_FILTERS) and self.batch.filter.share < (MOST_ALLOWED_FOR_ONE if single else MOST_ALLOWED) and (
                 self.coded.codes.has_pca_filter or (high and not self.coded.codes.int4_alone)):
             # To see whether a row is allowed costs less than to fetch the other codes of many.
             for i in range(count):
@@ -237,7 +239,7 @@ cdef class CodeScan:
         return True
 
     cdef void judge_high_nibbles(self, Query *query, int64_t passed, int64_t n) noexcept nogil:
-        if passed * max(FEW_PASS, FEW_PASS_DIMS // self.coded.codes.dim) > n:
+        if uses(NIBBLE_JUDGE) and passed * max(FEW_PASS, FEW_PASS_DIMS // self.coded.codes.dim) > n:
             query.next_pause = min(2 * query.next_pause + 1, LONGEST_PAUSE)
             query.pause = query.next_pause
 
@@ -259,7 +261,7 @@ cdef class CodeScan:
                 square = <float>self.batch.sign * rows.squares[position]
             score = farann_code_score(&query.pass_threshold, passed.scores[i], rows.inv_scales[panel],
                                       square)
-            if score >= floor:
+            if score >= floor or not uses(DEFERRED_ROWS):
                 passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
                 kept += 1
                 continue

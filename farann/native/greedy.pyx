@@ -16,7 +16,7 @@ from farann.native.greedy_front cimport GreedyFront
 from farann.native.guides cimport Guides
 from farann.native.kernels cimport *
 from farann.native.picks cimport MOST_PACKED, Picks
-from farann.native.process cimport NEVER, CancelFlag
+from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, uses
 from farann.native.row_order cimport EXACT, UNKNOWN, RowState, bound_of, meet
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
@@ -320,7 +320,7 @@ cdef class Greedy:
                 self.block_places[kept] = self.block_places[i]
                 kept += 1
         self.n_block = kept
-        if kept and 2 * ((kept + width - 1) // width) <= (self.n_packed + width - 1) // width:
+        if uses(SHRINKING_BLOCKS) and kept and 2 * ((kept + width - 1) // width) <= (self.n_packed + width - 1) // width:
             self.picks.pack(self.block_slots, kept, self.panels, self.bias)
             self.n_packed = kept
             for i in range(kept):

@@ -12,6 +12,7 @@ from libc.string cimport memset
 
 from farann.native.kernels cimport *
 from farann.native.picks cimport Picks
+from farann.native.process cimport GUIDES, uses
 from farann.native.row_order cimport RowState, bound_of, largest_but
 from farann.native.scratch cimport Scratch
 
@@ -109,7 +110,7 @@ cdef class Guides:
         cdef int64_t width = self.kernels.tile_queries
         cdef const uint8_t *reaches
         self.n = 0
-        if self.picks.by_keys:
+        if self.picks.by_keys or not uses(GUIDES):
             return
         self.count_reached(rows, floor)
         while self.n < MOST_GUIDES:

@@ -10,6 +10,7 @@ from farann.native.ceilings cimport Ceilings, least_id
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.one_sided cimport OneSided
+from farann.native.process cimport KEY_SCAN, ZERO_COLUMNS, uses
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
@@ -67,7 +68,7 @@ cdef class KeyScan:
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a query may go by keys."""
-        return self.may_decide and query.predicted == -INFINITY
+        return uses(KEY_SCAN) and self.may_decide and query.predicted == -INFINITY
 
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
         """Whether so few of n rows pass that float32 costs less."""
@@ -320,7 +321,7 @@ cdef class KeyScan:
                 column, counts = self.key_tile + n * width, self.batch.metric == FARANN_L2
                 for i in range(width):
                     column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
-                    counts |= column[i] != 0.0
+                    counts |= column[i] != 0.0 or not uses(ZERO_COLUMNS)
                 self.key_panels.columns[n] = j
                 n += counts
         self.key_panels.lanes[8] = n

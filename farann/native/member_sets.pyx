@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.kernels cimport *
+from farann.native.process cimport MEMBER_ORDER, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Filter, Segment
 
@@ -169,6 +170,8 @@ cdef class MemberSets:
     cdef void sort_members(self, const MemberSet *members) noexcept nogil:
         """Move members forward that rule out a larger share of their rows than those before."""
         cdef int64_t at, i, before
+        if not uses(MEMBER_ORDER):
+            return
         for at in range(members.first + 1, members.end):
             i, before = self.order[at], self.order[at - 1]
             if (<double>self.ruled_out[i] * self.seen[before]

@@ -9,6 +9,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport *
+from farann.native.process cimport ONE_SIDED, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment, Snapshot
 
@@ -51,7 +52,7 @@ cdef class OneSided:
 
     cdef bint pays(self, const Query *query, double least, bint others) noexcept nogil:
         """Whether float32 is less off near the reduced key of uncentred rows, and may be so."""
-        if not self.allowed or query.one_sided or self.batch.metric == FARANN_L2 or (
+        if not (self.allowed and uses(ONE_SIDED)) or query.one_sided or self.batch.metric == FARANN_L2 or (
                 not self.slack_at(query, least)
                 <= (NOT_MUCH_MORE if others else MUCH_LESS) * query.slack):
             return False

@@ -9,3 +9,43 @@ cdef class CancelFlag:
 
 # For calls that nobody gives up.
 cdef int64_t NEVER
+
+# What `leave_out` leaves out, bits of `Mechanism`; 0 but for measurements.
+cdef int64_t left_out
+
+# In the order of `MECHANISMS`, a bit each.
+cdef enum Mechanism:
+    ASKING_AHEAD = 1
+    BEST_FIRST = 1 << 1
+    CEILINGS = 1 << 2
+    CODE_NOISE = 1 << 3
+    COST_JUDGE = 1 << 4
+    DEFERRED_ROWS = 1 << 5
+    EARLY_FILTERS = 1 << 6
+    FIRST_IN_FLOAT32 = 1 << 7
+    FIRST_ROWS = 1 << 8
+    FUTILE_SEARCHES = 1 << 9
+    GUIDES = 1 << 10
+    INTEGER_KEYS = 1 << 11
+    JOINED_NIBBLES = 1 << 12
+    KEY_SCAN = 1 << 13
+    LONG_BLOCKS = 1 << 14
+    MEMBER_ORDER = 1 << 15
+    NIBBLE_JUDGE = 1 << 16
+    NORM_PRUNING = 1 << 17
+    ONE_SIDED = 1 << 18
+    PCA_FILTER_JUDGE = 1 << 19
+    SCORED_ANEW = 1 << 20
+    SELECTING = 1 << 21
+    SET_CENTERS = 1 << 22
+    SET_FIRST_ROWS = 1 << 23
+    SET_NARROWING = 1 << 24
+    SHRINKING_BLOCKS = 1 << 25
+    SINGLE_JUDGE = 1 << 26
+    SINGLE_TILES = 1 << 27
+    ZERO_COLUMNS = 1 << 28
+
+
+cdef inline bint uses(Mechanism mechanism) noexcept nogil:
+    """Whether searches have a mechanism: all of them, but for measurements."""
+    return not left_out & mechanism

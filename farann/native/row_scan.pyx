@@ -9,6 +9,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
+from farann.native.process cimport SCORED_ANEW, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
@@ -111,7 +112,7 @@ cdef class RowScan:
         cdef int64_t i, passed = 0
         for i in range(self.batch.n_queries):
             passed += self.batch.queries[i].candidates.count
-        if passed * self.rows_a_key <= start * self.batch.n_queries:
+        if not uses(SCORED_ANEW) or passed * self.rows_a_key <= start * self.batch.n_queries:
             return False
         self.begin_in_float32()
         return True

@@ -13,6 +13,7 @@ from farann.native.code_scan cimport WHOLE_CODES, CodeScan
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
 from farann.native.member_sets cimport MemberSet
+from farann.native.process cimport SET_FIRST_ROWS, uses
 from farann.native.query_batch cimport Query
 from farann.native.row_order cimport Bounded, put_first
 from farann.native.set_centers cimport SAMPLED_ROWS, SetCenters
@@ -38,7 +39,7 @@ cdef class SetFirstRows:
         if codes.has_pca_filter:
             n = min(n, codes.n_hubs)
         n = min(n, MOST_SCORES // largest_set) // SAMPLED_ROWS * SAMPLED_ROWS
-        if code_scan.coded.code_width == 1 or codes.int4_alone or n == 0:
+        if not uses(SET_FIRST_ROWS) or code_scan.coded.code_width == 1 or codes.int4_alone or n == 0:
             return self
         self.n = n
         self.scores = <float *>self.batch.scratch.allocate(

@@ -19,7 +19,7 @@ from farann.native.kernels cimport *
 from farann.native.key_scan cimport KeyScan
 from farann.native.member_sets cimport MemberSet, MemberSets
 from farann.native.norm_pruning cimport NormPruning
-from farann.native.process cimport CancelFlag
+from farann.native.process cimport SET_CENTERS, SET_NARROWING, CancelFlag, uses
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 from farann.native.set_centers cimport SetCenters
 from farann.native.set_first_rows cimport SetFirstRows
@@ -195,6 +195,8 @@ cdef class SetSearch:
 
     cdef void find_centers(self) noexcept nogil:
         cdef int64_t s
+        if not uses(SET_CENTERS):
+            return
         for s in range(self.members.count):
             if self.members.sets[s].end - self.members.sets[s].first > 1:
                 self.centers.find(&self.members.sets[s])
@@ -327,7 +329,7 @@ cdef class SetSearch:
             for j in range(left):
                 self.marks[j] = <int32_t>self.passed[i].slots[j]
             cost = left * COST_OF_EXACT
-            if self.narrowing is not None and left >= FARANN_CODE_PANEL:
+            if uses(SET_NARROWING) and self.narrowing is not None and left >= FARANN_CODE_PANEL:
                 cost = left * (COST_OF_NARROWING + members.end - members.first)
                 left = self.narrowing.narrow(members, start, n, self.marks, left)
                 cost += left * COST_OF_EXACT
