@@ -281,12 +281,6 @@ MECHANISMS = (
               (_NATIVE + "lateness.*", "farann/search/guarded.py: _repeat"),
               ((StopRule, "usual_lateness", None),), question="unlike"),
     # Sets, selections, pairs.
-    Mechanism("set-centers", "one query in the place of a set's members",
-              (_NATIVE + "set_centers.*",), native=True, question="sets"),
-    Mechanism("set-first-rows", "first rows scored for all members of a set",
-              (_NATIVE + "set_first_rows.*",), native=True, question="sets"),
-    Mechanism("set-narrowing", "rows that pass for a center scored for the members",
-              (_NATIVE + "set_narrowing.*",), native=True, question="sets"),
     Mechanism("member-order", "members first that rule out most",
               (_NATIVE + "member_sets.pyx: sort_members",), native=True, question="sets"),
     Mechanism("greedy-passes", "selections of few by a pass a pick", (

@@ -21,8 +21,7 @@ MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "
            "uncoded_rows", "tail_scan", "ordered_scan", "partition_choice", "partition_probe",
            "lateness", "answers", "search", "measuring", "single", "row_order", "picks",
            "greedy_front", "guides", "greedy", "greedy_passes", "furthest_row", "exact_mean",
-           "member_sets", "set_centers", "set_first_rows", "set_narrowing", "set_search",
-           "set_keys", "pair_search", "merging")
+           "member_sets", "set_search", "set_keys", "pair_search", "merging")
 
 
 def _library() -> str:

@@ -59,4 +59,3 @@ cdef class CodeScan:
     cdef void refine(self, int64_t count, int64_t start, const uint32_t *codes) noexcept nogil
     cdef farann_block coded_block(self, int64_t start) noexcept nogil
     cdef void set_whole_thresholds(self, int64_t count) noexcept nogil
-    cdef const uint32_t *take_whole_tile(self, int64_t first, int64_t count) noexcept nogil

@@ -353,11 +353,3 @@ cdef class CodeScan:
                                                    self.candidates.admission_threshold(query),
                                                    self.batch.sign, False)
             farann_pass_thresholds_set(&self.pass_thresholds, i, &threshold)
-
-    cdef const uint32_t *take_whole_tile(self, int64_t first, int64_t count) noexcept nogil:
-        """Make some queries, from one on, a tile and the members; gives their whole codes."""
-        cdef int64_t i
-        for i in range(count):
-            self.candidates.members[i] = first + i
-        self.set_whole_thresholds(count)
-        return self.coded.gather(self.candidates.members, count, True)

@@ -37,13 +37,10 @@ cdef enum Mechanism:
     PCA_FILTER_JUDGE = 1 << 19
     SCORED_ANEW = 1 << 20
     SELECTING = 1 << 21
-    SET_CENTERS = 1 << 22
-    SET_FIRST_ROWS = 1 << 23
-    SET_NARROWING = 1 << 24
-    SHRINKING_BLOCKS = 1 << 25
-    SINGLE_JUDGE = 1 << 26
-    SINGLE_TILES = 1 << 27
-    ZERO_COLUMNS = 1 << 28
+    SHRINKING_BLOCKS = 1 << 22
+    SINGLE_JUDGE = 1 << 23
+    SINGLE_TILES = 1 << 24
+    ZERO_COLUMNS = 1 << 25
 
 
 cdef inline bint uses(Mechanism mechanism) noexcept nogil:

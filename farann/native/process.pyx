@@ -14,8 +14,8 @@ MECHANISMS = ("asking-ahead", "best-first", "ceilings", "code-noise", "cost-judg
               "deferred-rows", "early-filters", "first-in-float32", "first-rows",
               "futile-searches", "guides", "integer-keys", "joined-nibbles", "key-scan",
               "long-blocks", "member-order", "nibble-judge", "norm-pruning", "one-sided",
-              "pca-filter-judge", "scored-anew", "selecting", "set-centers", "set-first-rows",
-              "set-narrowing", "shrinking-blocks", "single-judge", "single-tiles", "zero-columns")
+              "pca-filter-judge", "scored-anew", "selecting", "shrinking-blocks", "single-judge",
+              "single-tiles", "zero-columns")
 
 
 class Cancelled(Exception):
