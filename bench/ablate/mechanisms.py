@@ -178,8 +178,6 @@ MECHANISMS = (
               (_NATIVE + "candidates.pyx: rerank_best",), native=True),
     Mechanism("code-noise", "what codes are off taken for noise, for recall=",
               (_NATIVE + "coded_queries.pyx: noise_of",), native=True),
-    Mechanism("one-sided", "scores whose terms have one sign", (_NATIVE + "one_sided.*",),
-              native=True),
     # Bounds: which rows need no score.
     Mechanism("norm-pruning", "queries left out that no later row can answer",
               (_NATIVE + "norm_pruning.*",), native=True),

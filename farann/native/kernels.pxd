@@ -287,7 +287,6 @@ cdef extern from "metric.h" nogil:
                               double, double *)
     double farann_query_slack(const farann_query *, double)
     double farann_query_slack_row_major(const farann_query *, int, double, double)
-    double farann_query_slack_one_sided(const farann_query *, int64_t, int, double)
     double farann_key_within(farann_metric, double, double, double, const farann_query *)
     double farann_score(farann_metric, double, double)
     double farann_key_at(farann_metric, double, double)

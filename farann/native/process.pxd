@@ -33,14 +33,13 @@ cdef enum Mechanism:
     MEMBER_ORDER = 1 << 15
     NIBBLE_JUDGE = 1 << 16
     NORM_PRUNING = 1 << 17
-    ONE_SIDED = 1 << 18
-    PCA_FILTER_JUDGE = 1 << 19
-    SCORED_ANEW = 1 << 20
-    SELECTING = 1 << 21
-    SHRINKING_BLOCKS = 1 << 22
-    SINGLE_JUDGE = 1 << 23
-    SINGLE_TILES = 1 << 24
-    ZERO_COLUMNS = 1 << 25
+    PCA_FILTER_JUDGE = 1 << 18
+    SCORED_ANEW = 1 << 19
+    SELECTING = 1 << 20
+    SHRINKING_BLOCKS = 1 << 21
+    SINGLE_JUDGE = 1 << 22
+    SINGLE_TILES = 1 << 23
+    ZERO_COLUMNS = 1 << 24
 
 
 cdef inline bint uses(Mechanism mechanism) noexcept nogil:

@@ -27,7 +27,6 @@ cdef struct Query:
     bint coded
     bint by_keys      # rough scores rule out too little, see `KeyScan`
     bint keys_end     # whether they do no longer, from the next block on
-    bint one_sided    # rows are not centred, see `OneSided`
     bint left_out     # no row of the block can answer it
     double ceiling_key  # times the sign no key is above it; infinity: not known, NaN: not asked for
     int64_t box_pause, next_box_pause  # blocks before the next look at a box
