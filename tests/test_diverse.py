@@ -346,7 +346,7 @@ def test_means_are_exact(n: int) -> None:
         assert_same_bits(total.mean(), mean)
 
 
-def test_guides_and_a_shrinking_block_change_nothing() -> None:
+def test_a_shrinking_block_changes_nothing() -> None:
     """An outlier to begin with, so that its bounds rule nothing out; rows far and near."""
     rng = np.random.default_rng(5)
     rows = rng.standard_normal((9000, 6)).astype(np.float32)

@@ -49,7 +49,7 @@ class Mechanism:
     ----------
     name, title : str
     where : tuple of str
-        What would go with it: patterns of files, as in "farann/native/guides.*", each with the
+        What would go with it: patterns of files, as in "farann/native/guard.*", each with the
         names of functions if these alone are its code, as in "farann/layout/build.py: _better".
     patches : tuple
         What takes its place in Python.
@@ -284,8 +284,6 @@ MECHANISMS = (
     Mechanism("greedy-passes", "selections of few by a pass a pick", (
         _NATIVE + "greedy_passes.*", "farann/diverse/greedy.py: passes_pay"),
         ((greedy, "passes_pay", lambda *_: False),), question="few-picks"),
-    Mechanism("guides", "picks first that rule out most rows", (_NATIVE + "guides.*",),
-              native=True, question="selection"),
     Mechanism("shrinking-blocks", "rows packed anew where half of a block is left out",
               (_NATIVE + "greedy.pyx: keep_above",), native=True, question="selection"),
     Mechanism("mmr-floor", "a guess at what the next picks are worth",

@@ -25,21 +25,20 @@ cdef enum Mechanism:
     FIRST_IN_FLOAT32 = 1 << 7
     FIRST_ROWS = 1 << 8
     FUTILE_SEARCHES = 1 << 9
-    GUIDES = 1 << 10
-    INTEGER_KEYS = 1 << 11
-    JOINED_NIBBLES = 1 << 12
-    KEY_SCAN = 1 << 13
-    LONG_BLOCKS = 1 << 14
-    MEMBER_ORDER = 1 << 15
-    NIBBLE_JUDGE = 1 << 16
-    NORM_PRUNING = 1 << 17
-    PCA_FILTER_JUDGE = 1 << 18
-    SCORED_ANEW = 1 << 19
-    SELECTING = 1 << 20
-    SHRINKING_BLOCKS = 1 << 21
-    SINGLE_JUDGE = 1 << 22
-    SINGLE_TILES = 1 << 23
-    ZERO_COLUMNS = 1 << 24
+    INTEGER_KEYS = 1 << 10
+    JOINED_NIBBLES = 1 << 11
+    KEY_SCAN = 1 << 12
+    LONG_BLOCKS = 1 << 13
+    MEMBER_ORDER = 1 << 14
+    NIBBLE_JUDGE = 1 << 15
+    NORM_PRUNING = 1 << 16
+    PCA_FILTER_JUDGE = 1 << 17
+    SCORED_ANEW = 1 << 18
+    SELECTING = 1 << 19
+    SHRINKING_BLOCKS = 1 << 20
+    SINGLE_JUDGE = 1 << 21
+    SINGLE_TILES = 1 << 22
+    ZERO_COLUMNS = 1 << 23
 
 
 cdef inline bint uses(Mechanism mechanism) noexcept nogil:
