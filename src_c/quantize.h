@@ -1,8 +1,7 @@
 /*
  * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out; they
- * may be stretched, and lose what is outside some axes. A row z is coded as c / w with an inverse
- * scale w of its own, a query vector a as t * u with one step t a query. docs/how-it-works bounds
- * what that leaves out.
+ * may lose what is outside some axes. A row z is coded as c / w with an inverse scale w of its own,
+ * a query vector a as t * u with one step t a query. docs/how-it-works bounds what that leaves out.
  */
 #ifndef FARANN_QUANTIZE_H
 #define FARANN_QUANTIZE_H
@@ -14,20 +13,17 @@
 enum {
     FARANN_ROTATION_ROUNDS = 3,
     FARANN_SPAN = 16, /* of inverse scales: the largest is at most so many times the smallest */
-    FARANN_MOST_SCALING = 8, /* rows become so many times as long in one direction at most */
 };
 
 /*
- * What rows and query vectors go through before they are coded: along p rows are stretched and
- * query vectors shrunk, which leaves their products; then only what they are along the axes is
- * kept; then a rotation. |p|^2 is at most FARANN_MOST_SCALING - 1.
+ * What rows and query vectors go through before they are coded: only what they are along the axes
+ * is kept; then a rotation.
  */
 typedef struct {
-    const double *signs;          /* FARANN_ROTATION_ROUNDS x coded */
-    const double *mean_direction; /* p, with zeros up to a multiple of 8; NULL: none */
-    double scaling;               /* 1 / (1 + |p|^2) */
-    const double *axes; /* coded x dim, orthonormal, each with such zeros; NULL: all is kept */
-    int64_t coded;      /* coordinates */
+    const double *signs; /* FARANN_ROTATION_ROUNDS x coded */
+    const double *axes;  /* coded x dim, orthonormal, each with zeros up to a multiple of 8; NULL:
+                            all is kept */
+    int64_t coded;       /* coordinates */
 } farann_transform;
 
 /*

@@ -29,9 +29,13 @@ def _few_directions(rng: np.random.Generator, n: int) -> Floats:
 
 
 def _low_rank(rng: np.random.Generator, n: int) -> Floats:
-    basis = np.random.default_rng(4).standard_normal((8, 192), dtype=np.float32)
+    basis = np.random.default_rng(4).standard_normal((8, 300), dtype=np.float32)
     return (rng.standard_normal((n, 8), dtype=np.float32) @ basis
-            + np.float32(0.2) * rng.standard_normal((n, 192), dtype=np.float32))
+            + np.float32(0.1) * rng.standard_normal((n, 300), dtype=np.float32))
+
+
+def _wide(rng: np.random.Generator, n: int) -> Floats:
+    return rng.standard_normal((n, 512), dtype=np.float32)
 
 
 def _decaying(rng: np.random.Generator, n: int) -> Floats:
@@ -82,15 +86,19 @@ SETS: dict[str, tuple[str, int, Callable[[np.random.Generator, int], Floats]]] =
     "gaussian": ("dot", 4_500, _gaussian),
     "long": ("dot", 12_000, _long),
     "few-directions": ("dot", 6_000, _few_directions),
-    "low-rank": ("l2", 9_000, _low_rank),
+    "low-rank": ("l2", 6_000, _low_rank),
+    "wide": ("dot", 12_000, _wide),
     "decaying": ("cosine", 20_000, _decaying),
     "clusters": ("cosine", 24_000, _clusters),
     "clusters-l2": ("l2", 24_000, _clusters),
     "flat": ("cosine", 24_000, _flat),
     "one-hot": ("l2", 6_000, _one_hot),
+    "one-hot-dot": ("dot", 6_000, _one_hot),
     "histograms": ("cosine", 9_000, _histograms),
     "outliers": ("l2", 9_000, _with_outliers),
     "alike": ("cosine", 9_000, _alike),
+    "alike-l2": ("l2", 9_000, _alike),
+    "few-alike": ("cosine", 1_500, _alike),
 }
 
 

@@ -33,7 +33,7 @@ OPTIONS = {
 TESTS = {
     "address": [
         "exact", "kernels", "ties", "single", "codes", "cascade", "certificate", "code_files",
-        "absurd_codes", "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
+        "absurd_codes", "cell_files", "filters", "files", "reach", "axes", "quantized",
         "relative_codes", "diverse", "row_types", "groups", "nearest", "nearest_l2",
         "nearest_beyond", "merging", "codes_given_up", "time_limit", "ceilings", "selecting",
     ],

@@ -202,10 +202,6 @@ MECHANISMS = (
                "credit_caps"),
               ((build, "_inside_partitions", lambda _: False),), options=_AUTO),
     # What rows go through before they are coded.
-    Mechanism("mean-direction-scaling", "scaling along the mean query",
-              ("farann/layout/transform_choice.py: mean_direction_scaling_for",
-               "farann/quantize/transform.py: stretched shrunk"),
-              ((transform_choice, "mean_direction_scaling_for", _none),)),
     Mechanism("pca-axes", "codes along principal axes alone",
               ("farann/layout/transform_choice.py: pca_axes_for",
                "farann/quantize/projection.py"),

@@ -29,6 +29,8 @@ _CHUNK_BYTES = 1 << 24
 # Files of earlier versions may have shortlists, which searches scanned first. They are ignored, and
 # `recall=` is measured anew, as tables that were measured with them promise too much.
 _SHORTLISTS = "seeds.positions"
+# Of a transform that earlier versions had.
+_SCALING = "stretch"
 # Before the names of what was measured for the nearest rows.
 _NEAREST = "nearest_"
 
@@ -275,6 +277,9 @@ def _layout_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any
     bounds = _bounds(metadata, names.bounds)
     if bounds is None:
         raise FormatError(f"metadata: {names.bounds!r} can't be None")
+    if f"{names.codes}.{_SCALING}" in arrays:
+        raise FormatError(f"section '{names.codes}.{_SCALING}' is of a version before 0.1.0, whose "
+                          "codes this one can't read: build the index again")
     codes = CodeArrays.from_sections(names.codes, arrays, bounds=bounds,
                                      whole_bounds=_bounds(metadata, names.whole_bounds))
     with _refusing("the codes are not those of these rows"):

@@ -302,7 +302,6 @@ cdef extern from "quantize.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
         FARANN_SPAN
-        FARANN_MOST_SCALING
 
     ctypedef struct farann_code_extremes:
         double residual
@@ -334,8 +333,6 @@ cdef extern from "quantize.h" nogil:
 
     ctypedef struct farann_transform:
         const double *signs
-        const double *mean_direction
-        double scaling
         const double *axes
         int64_t coded
 
