@@ -299,20 +299,6 @@ int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t grou
     return sum;
 }
 
-float farann_code_score(const farann_pass_threshold *bar, float sum, float inv_scale,
-                        float square) {
-    return (sum * bar->step + bar->origin + square) / inv_scale;
-}
-
-int farann_code_passes(const farann_pass_threshold *bar, const farann_coded_rows *rows, int64_t row,
-                       float sum) {
-    const int64_t panel = row / FARANN_CODE_PANEL;
-    float limit = bar->offset + rows->inv_scales[panel] * bar->threshold;
-    if (rows->low_nibble_norm) limit += rows->low_nibble_norm[panel] * bar->low_nibble_norm;
-    if (rows->squares) limit += rows->squares[row] * bar->square;
-    return sum > limit;
-}
-
 void farann_pass_thresholds_set(farann_pass_thresholds *bars, int64_t i,
                                 const farann_pass_threshold *bar) {
     bars->threshold[i] = bar->threshold;

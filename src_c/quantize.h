@@ -125,13 +125,6 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
                                                const farann_code_bounds *rows, double floor,
                                                double sign, int high_alone);
 
-/* The score of a row with that inverse scale and square by a sum, with its query's pass threshold. */
-float farann_code_score(const farann_pass_threshold *bar, float sum, float inv_scale, float square);
-
-/* Whether a row passes by a sum, with its query's pass threshold, as kernels decide it. */
-int farann_code_passes(const farann_pass_threshold *bar, const farann_coded_rows *rows, int64_t row,
-                       float sum);
-
 /* Ask for the first lines of n rows from `start` on, a panel's first; the rest follows by itself. */
 void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n);
 

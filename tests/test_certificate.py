@@ -326,7 +326,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                        "bytes_read": work.bytes_read}
             for name in Kept._fields:
                 low, high = (sum(getattr(kept, name)[i] for kept in every) for i in (0, 1))
-                # Rows that are put off are held against the floor once more, in float32.
+                # Kernels hold rows against the floor in float32.
                 assert low - 2 <= counted[name] <= high, name
                 assert high - low <= 2 + high // 200
             # Four bits may rule out nothing for one query.

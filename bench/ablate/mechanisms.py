@@ -255,9 +255,6 @@ MECHANISMS = (
     Mechanism("kept-singles", "memory kept from one single query to the next",
               (_NATIVE + "single.*", "farann/search/singles.py"),
               ((batches, "single", _none),), question="single"),
-    Mechanism("deferred-rows", "rows put off that pass by upper halves of codes",
-              (_NATIVE + "code_scan.pyx: allocate_deferred defer refine_all_deferred "
-               "refine_deferred",), native=True),
     Mechanism("long-blocks", "longer blocks for single queries",
               (_NATIVE + "coded_queries.pyx: rows_after most_code_rows",), native=True,
               question="single"),

@@ -356,8 +356,6 @@ cdef extern from "quantize.h" nogil:
                                  int64_t, int64_t)
     void farann_ahead_finish(farann_ahead *)
     void farann_ask_for(const farann_coded_rows *, int64_t, int64_t, int64_t)
-    float farann_code_score(const farann_pass_threshold *, float, float, float)
-    bint farann_code_passes(const farann_pass_threshold *, const farann_coded_rows *, int64_t, float)
     farann_pass_threshold farann_pass_threshold_none()
     int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
     void farann_pass_thresholds_set(farann_pass_thresholds *, int64_t, const farann_pass_threshold *)

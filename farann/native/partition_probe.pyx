@@ -37,12 +37,10 @@ cdef class PartitionProbe:
         if self.choice.sines != NULL and self.choice.budget == INT64_MAX:
             self.choice.choose_nearest()
             self.probe_all()
-            self.code_scan.refine_all_deferred()
         if not self.choice.predicts:
             self.choose_for_all()
         self.probe_all()
         if self.choice.predicts:
-            self.code_scan.refine_all_deferred()
             self.start_again()
             self.choice.choose()
             self.probe_all()

@@ -20,25 +20,24 @@ cdef enum Mechanism:
     CEILINGS = 1 << 2
     CODE_NOISE = 1 << 3
     COST_JUDGE = 1 << 4
-    DEFERRED_ROWS = 1 << 5
-    EARLY_FILTERS = 1 << 6
-    FIRST_IN_FLOAT32 = 1 << 7
-    FIRST_ROWS = 1 << 8
-    FUTILE_SEARCHES = 1 << 9
-    INTEGER_KEYS = 1 << 10
-    JOINED_NIBBLES = 1 << 11
-    KEY_SCAN = 1 << 12
-    LONG_BLOCKS = 1 << 13
-    MEMBER_ORDER = 1 << 14
-    NIBBLE_JUDGE = 1 << 15
-    NORM_PRUNING = 1 << 16
-    PCA_FILTER_JUDGE = 1 << 17
-    SCORED_ANEW = 1 << 18
-    SELECTING = 1 << 19
-    SHRINKING_BLOCKS = 1 << 20
-    SINGLE_JUDGE = 1 << 21
-    SINGLE_TILES = 1 << 22
-    ZERO_COLUMNS = 1 << 23
+    EARLY_FILTERS = 1 << 5
+    FIRST_IN_FLOAT32 = 1 << 6
+    FIRST_ROWS = 1 << 7
+    FUTILE_SEARCHES = 1 << 8
+    INTEGER_KEYS = 1 << 9
+    JOINED_NIBBLES = 1 << 10
+    KEY_SCAN = 1 << 11
+    LONG_BLOCKS = 1 << 12
+    MEMBER_ORDER = 1 << 13
+    NIBBLE_JUDGE = 1 << 14
+    NORM_PRUNING = 1 << 15
+    PCA_FILTER_JUDGE = 1 << 16
+    SCORED_ANEW = 1 << 17
+    SELECTING = 1 << 18
+    SHRINKING_BLOCKS = 1 << 19
+    SINGLE_JUDGE = 1 << 20
+    SINGLE_TILES = 1 << 21
+    ZERO_COLUMNS = 1 << 22
 
 
 cdef inline bint uses(Mechanism mechanism) noexcept nogil:

@@ -11,10 +11,10 @@ cdef int64_t left_out = 0
 
 # What searches can do without, by the names of `Mechanism`.
 MECHANISMS = ("asking-ahead", "best-first", "ceilings", "code-noise", "cost-judge",
-              "deferred-rows", "early-filters", "first-in-float32", "first-rows",
-              "futile-searches", "integer-keys", "joined-nibbles", "key-scan", "long-blocks",
-              "member-order", "nibble-judge", "norm-pruning", "pca-filter-judge", "scored-anew",
-              "selecting", "shrinking-blocks", "single-judge", "single-tiles", "zero-columns")
+              "early-filters", "first-in-float32", "first-rows", "futile-searches", "integer-keys",
+              "joined-nibbles", "key-scan", "long-blocks", "member-order", "nibble-judge",
+              "norm-pruning", "pca-filter-judge", "scored-anew", "selecting", "shrinking-blocks",
+              "single-judge", "single-tiles", "zero-columns")
 
 
 class Cancelled(Exception):

@@ -38,7 +38,6 @@ cdef struct Query:
     const float *given
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
-    farann_candidates deferred  # rows that passed by high nibbles, as positions; scores: sums
     # Scans of high nibbles that let too many rows pass are left for some blocks, ever more.
     int64_t pause, next_pause
     double radius

@@ -160,7 +160,7 @@ cdef class QueryBatch:
         query.box_pause, query.next_box_pause, query.keys_end = 0, 0, False
         query.select_at = 0
         query.left_out, query.ceiling_key = False, NAN
-        query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
+        query.candidates.count = query.best.count = query.found.count = 0
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = 0
         self.alike = self.n_near = 0

@@ -188,7 +188,6 @@ cdef class Task(Answers):
         if self.first == 0:
             self.uncoded.score_uncoded()
         coded = self.code_pass.scan_all_codes(self.first, self.end)
-        self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
         self.gave_up = coded < self.coded.codes.n_positions and not self.batch.stopped()
         self.futile = self.gave_up or self.code_pass.judge.was_futile()
@@ -342,9 +341,7 @@ cdef class ApproximateTask(Task):
         self.ordered.scan_in_order(0, self.ordered.n_first)
         if self.probe is not None:
             self.probe.run()
-        self.code_scan.refine_all_deferred()
         self.ordered.complete()
-        self.code_scan.refine_all_deferred()
         if self.lateness is not None:
             self.lateness.tell_late()
         self.batch.kernels.end()
