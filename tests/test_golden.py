@@ -41,7 +41,7 @@ def test_no_file_is_missing() -> None:
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("path", SCALED, ids=name_of)
 def test_scaled_codes_are_refused(path: Path, mmap: bool) -> None:
-    with pytest.raises(farann.FormatError, match=r"section 'codes\.stretch' .* build the index again"):
+    with pytest.raises(farann.FormatError, match=r"'codes\.stretch' .* build the index again"):
         farann.Index.load(path, mmap=mmap)
 
 

@@ -195,12 +195,6 @@ MECHANISMS = (
                _NATIVE + "partition_probe.pyx: start_again", _NATIVE + "measuring.pyx: surprises"),
               ((measure.Searches, "predicted_threshold", lambda *_: float("nan")),),
               options=_AUTO),
-    Mechanism("caps", "partitions of unit vectors as caps of their sphere",
-              ("farann/layout/build.py: _inside_partitions",
-               "farann/layout/partitions.py: _inv_norms",
-               _NATIVE + "partition_choice.pyx: take_angles choose_nearest near leave_out_nearest "
-               "credit_caps"),
-              ((build, "_inside_partitions", lambda _: False),), options=_AUTO),
     # What rows go through before they are coded.
     Mechanism("pca-axes", "codes along principal axes alone",
               ("farann/layout/transform_choice.py: pca_axes_for",

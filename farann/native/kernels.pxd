@@ -154,9 +154,6 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*lower_bounds_function)(float *, int64_t, float, float *, const float *,
                                            float *) noexcept
 
-    ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
-                                  float, float, float) noexcept
-
     ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
                                      uint32_t *) noexcept
 
@@ -247,7 +244,6 @@ cdef extern from "kernels.h" nogil:
         void (*lower_f32)(const float *, int64_t, float, float *) noexcept nogil
         lower_bounds_function lower_bounds_f32
         int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
-        cap_function cap_scores_f32
         void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         gather_function gather_codes
         farann_scan_codes *scan_codes_i8

@@ -34,9 +34,6 @@ cdef class PartitionProbe:
 
     cdef void run(self) noexcept nogil:
         """Scan the partitions with the best optimistic scores."""
-        if self.choice.sines != NULL and self.choice.budget == INT64_MAX:
-            self.choice.choose_nearest()
-            self.probe_all()
         if not self.choice.predicts:
             self.choose_for_all()
         self.probe_all()

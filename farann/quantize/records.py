@@ -162,7 +162,6 @@ class PartitionArrays(Record):
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
     inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
     squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    inv_norms: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     step: float
     relative: bool = False  # whether codes are those of rows less the mean of their partition
 
