@@ -41,7 +41,8 @@ def _wide(rng: np.random.Generator, n: int) -> Floats:
 def _decaying(rng: np.random.Generator, n: int) -> Floats:
     decay = np.arange(1, 51, dtype=np.float32) ** np.float32(-0.5)
     stray = rng.lognormal(0.0, 0.5, (n, 1)).astype(np.float32)
-    return np.float32(0.5) * decay + stray * decay * rng.standard_normal((n, 50), dtype=np.float32)
+    drawn = stray * decay * rng.standard_normal((n, 50), dtype=np.float32)
+    return np.asarray(np.float32(0.5) * decay + drawn, np.float32)
 
 
 def _clusters(rng: np.random.Generator, n: int) -> Floats:
@@ -50,21 +51,10 @@ def _clusters(rng: np.random.Generator, n: int) -> Floats:
             + np.float32(0.3) * rng.standard_normal((n, 24), dtype=np.float32))
 
 
-def _flat(rng: np.random.Generator, n: int) -> Floats:
-    return rng.standard_normal((n, 5), dtype=np.float32)
-
-
 def _one_hot(rng: np.random.Generator, n: int) -> Floats:
     rows = np.zeros((n, 60), np.float32)
     for feature in range(6):
         rows[np.arange(n), 10 * feature + rng.integers(0, 10, n) // (1 + feature % 3)] = 1.0
-    return rows
-
-
-def _histograms(rng: np.random.Generator, n: int) -> Floats:
-    rows = rng.gamma(0.1, 1.0, (n, 40)).astype(np.float32)
-    rows[rows < 0.05] = 0.0
-    rows[:, 0] += np.float32(1e-3)
     return rows
 
 
@@ -85,20 +75,17 @@ def _alike(rng: np.random.Generator, n: int) -> Floats:
 SETS: dict[str, tuple[str, int, Callable[[np.random.Generator, int], Floats]]] = {
     "gaussian": ("dot", 4_500, _gaussian),
     "long": ("dot", 12_000, _long),
+    "long-l2": ("l2", 9_000, _long),
     "few-directions": ("dot", 6_000, _few_directions),
     "low-rank": ("l2", 6_000, _low_rank),
     "wide": ("dot", 12_000, _wide),
     "decaying": ("cosine", 20_000, _decaying),
     "clusters": ("cosine", 24_000, _clusters),
-    "clusters-l2": ("l2", 24_000, _clusters),
-    "flat": ("cosine", 24_000, _flat),
     "one-hot": ("l2", 6_000, _one_hot),
     "one-hot-dot": ("dot", 6_000, _one_hot),
-    "histograms": ("cosine", 9_000, _histograms),
     "outliers": ("l2", 9_000, _with_outliers),
     "alike": ("cosine", 9_000, _alike),
     "alike-l2": ("l2", 9_000, _alike),
-    "few-alike": ("cosine", 1_500, _alike),
 }
 
 

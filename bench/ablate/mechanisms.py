@@ -22,7 +22,7 @@ import farann.native.codes as native_codes
 import farann.quantize.scalar as scalar
 import farann.runtime.batches as batches
 import farann.search.allowed_rows as allowed_rows
-import farann.search.guarded as guarded
+import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.contract.stop_rule import StopRule
 from farann.layout.cost_model import CostModel
@@ -233,11 +233,12 @@ MECHANISMS = (
     Mechanism("single-judge", "single queries without codes after those that gave them up",
               (_NATIVE + "single.pyx: judge_codes",), native=True, question="single"),
     Mechanism("pca-filter-judge", "the PCA filter given up where much passes",
-              (_NATIVE + "code_pass.pyx: judge_pca_filter pack_whole scan_whole",), native=True),
+              (_NATIVE + "code_pass.pyx: judge_pca_filter pack_whole scan_whole",), native=True,
+              question="largest-k"),
     Mechanism("nibble-judge", "upper halves not read first where much passes",
               (_NATIVE + "code_scan.pyx: judge_high_nibbles",), native=True),
     Mechanism("scored-anew", "rows scored again in float32 where many have passed by codes",
-              (_NATIVE + "row_scan.pyx: begins_anew",), native=True),
+              (_NATIVE + "row_scan.pyx: begins_anew",), native=True, counts=False),
     Mechanism("first-in-float32", "first rows in float32 where codes can't tell them apart",
               (_NATIVE + "first_rows.pyx: score_in_float32 most_are_alike",), native=True),
     Mechanism("early-filters", "filters before whole codes where many rows are left out",
@@ -261,7 +262,7 @@ MECHANISMS = (
     # recall=.
     Mechanism("guard", "exact answers to queries that are unlike the sample",
               ("farann/tuning/guard.py", _NATIVE + "guard.*"),
-              ((guarded.Guard, "unlike", _none),), question="unlike"),
+              ((guard.Guard, "unlike", _none),), question="unlike"),
     Mechanism("lateness", "exact answers where these come late",
               (_NATIVE + "lateness.*", "farann/search/guarded.py: _repeat"),
               ((StopRule, "usual_lateness", None),), question="unlike"),

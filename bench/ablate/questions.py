@@ -58,8 +58,10 @@ def _allowed(one_in: int) -> Ask:
 
 
 def _unlike(index: farann.Index, queries: Floats, options: dict[str, Any]) -> Any:
-    # Such as have other rows for answers than the sample had.
-    return index.search_furthest(np.roll(queries, queries.shape[1] // 2, axis=1) * 2, _K, **options)
+    # Such as have other rows for answers than the sample had: turned, and from far away.
+    turned = np.roll(queries, queries.shape[1] // 2, axis=1) * 2
+    turned[::2] = queries[::2] * 8 + 3
+    return index.search_furthest(turned, _K, **options)
 
 
 def _sets(index: farann.Index, queries: Floats, options: dict[str, Any]) -> Any:
@@ -85,6 +87,8 @@ QUESTIONS = {
     "small-rows": Question(_search, limits=False),
     "large-k": Question(lambda index, queries, options: index.search_furthest(
         queries, 100, **options), limits=False),
+    "largest-k": Question(lambda index, queries, options: index.search_furthest(
+        queries, 400, **options), limits=False),
     "masked": Question(_allowed(4), limits=False),
     "listed": Question(_allowed(100), limits=False),
     "unlike": Question(_unlike),

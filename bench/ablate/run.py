@@ -75,7 +75,7 @@ def ablate(data: DataSet, mechanisms: list[Mechanism], seconds: float) -> Iterat
     for mechanism in mechanisms:
         gc.collect()
         sides = [side(data, mechanism, off) for off in (False, True)]
-        switches = [nullcontext, mechanism.off]
+        switches: list[Switch] = [nullcontext, mechanism.off]
         # Before anything is timed: how often that is depends on the machine.
         found = {which: [_counts(one, mechanism, ask, queries, switch)
                          for one, switch in zip(sides, switches, strict=True)]
