@@ -248,14 +248,6 @@ typedef struct {
      */
     int64_t (*find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers);
 
-    /* From what the means of cells score, what the best rows of these may: a cell is a cap of the
-     * unit sphere, whose angular radius has the sine and cosine given. A query at the angle t from
-     * the mean's direction scores cos(t - radius) times `scale` plus `offset` there, or cos 0 in
-     * the cap. n is whole panels; `inv_scale` is 1 / scale. */
-    void (*cap_scores_f32)(float *scores, const float *inv_norms, const float *sines,
-                           const float *cosines, int64_t n, float inv_scale, float scale,
-                           float offset);
-
     /*
      * The largest of each of FARANN_SCORE_GROUPS groups of n scores, which take turns; n is a
      * multiple of FARANN_PADDING. A NaN is none; -inf where a group has no other.

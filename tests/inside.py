@@ -104,6 +104,7 @@ from farann.io.sections import DTYPES, MAGIC, read_table
 from farann.layout.added_rows import Added, Run
 from farann.layout.coding import ORDER_K, Sizes
 from farann.layout.partitions import _FEWER_PER_ROOT as FEWER_PER_ROOT
+from farann.native.process import MECHANISMS, leave_out
 from farann.quantize.kmeans import _labels as labels
 from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Layout

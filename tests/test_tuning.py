@@ -480,7 +480,6 @@ class TestEffortFor:
         pyplot.close("all")
 
 
-<<<<<<< HEAD
 def test_queries_that_change_after_tune_are_kept_as_they_were(rng: np.random.Generator) -> None:
     """The next build measures with them."""
     rows, queries = cut(clustered(rng, 4300, 16), 4000)
@@ -491,7 +490,8 @@ def test_queries_that_change_after_tune_are_kept_as_they_were(rng: np.random.Gen
         given[:] = other
         tables.append(str(inside.store_of(index.build()).tunings.by_k[5]))
     assert tables[0] == tables[1] and len(tables[0].splitlines()) > 3
-=======
+
+
 @pytest.mark.parametrize("cells", [None, 60])
 def test_few_sample_queries(cells: int | None) -> None:
     """What few of them find is allowed a standard error."""
@@ -518,7 +518,6 @@ def test_allowance_for_few_sample_queries() -> None:
     efforts = [table._replace(sampled=n).effort_for(0.5) for n in (0, 100, 99, 20, 1)]
     assert efforts[0] == efforts[1] < efforts[2] < efforts[3] < efforts[4]
     assert table._replace(sampled=20).effort_for(1.0) == INF
->>>>>>> recall/recall
 
 
 def test_scans_of_all_say_nothing_of_more_effort() -> None:

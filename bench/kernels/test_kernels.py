@@ -59,7 +59,7 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     `upper_alone`: without the lower halves of codes, as in 4 bits.
     """
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
-    turn = Transform(rotation_signs(rows.shape[1], 0), None, None)
+    turn = Transform(rotation_signs(rows.shape[1], 0))
     extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
     assert extents is not None
     builder = coding.Builder(rows, centre, traits_of(metric), isa, extents, False)

@@ -21,13 +21,12 @@ from farann.layout.transform_choice import transform_for
 from farann.quantize.coarse import shape_of
 from farann.quantize.kmeans import Space, partition
 from farann.quantize.projection import Projection
-from farann.quantize.query_sample import directions_of, moment_of
+from farann.quantize.query_sample import moment_of
 from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
 from farann.quantize.scalar import (
     FEW_ROWS,
     LARGEST_DIM,
     Extents,
-    centred,
     measure_rows,
     sample_of,
 )
@@ -45,10 +44,7 @@ _SAMPLE_K = 10
 # Recalls by which partitions are judged; none may take so many times as long as without.
 _JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
 # Of a partitioned index: rows that answer many queries and are always searched.
-_MOST_FIRST, _FEW_FIRST = 2048, 128
-# Queries are inside partitions where at least half of them have answers that end with such a cosine
-# of the angle to where they look: within 37 degrees.
-_INSIDE = 0.8
+_MOST_FIRST = 2048
 # Of rows that answer many queries so many are in one order by size.
 _PART = 128
 # Without vectors: steps of scales from one to twice as much; rows that answer most queries, one in
@@ -267,21 +263,18 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     builder, spec = task.builder, task.spec
     n, extents, threads = len(builder.rows), builder.extents, builder.threads
     relative = spec.width.is_coarse and not spec.vectors
-    caps = _inside_partitions(task)
-    # Rows before all partitions have no mean to be relative to; the best keep their vectors. Those
-    # of caps answer no query from elsewhere.
+    # Rows before all partitions have no mean to be relative to; the best keep their vectors.
     first = builder.by_size_in_parts(
-        task.first[: 0 if relative else min(_FEW_FIRST if caps else _MOST_FIRST, n // 16)], _PART)
+        task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
     moment = moment_of(task.query_vectors)
-    # Where codes are relative to means, what is left of rows should be short in any direction. And
-    # of queries inside partitions each has directions of its own, which no moment tells.
-    space = Space(builder.centre, spec.metric.normalized, None if relative or caps else moment)
+    # Where codes are relative to means, what is left of rows should be short in any direction.
+    space = Space(builder.centre, spec.metric.normalized, None if relative else moment)
     labels = partition(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
     labels[first] = labels[extents.outliers] = -1
     order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
     with told("describing partitions", 1, builder.progress) as advance:
         partitions = describe(builder.rows, builder.centre, spec.metric, labels, starts, moment,
-                              extents.transform, builder.isa, threads, caps)
+                              extents.transform, builder.isa, threads)
         advance(1)
     if relative:
         partitions = replace(partitions, relative=True)
@@ -289,19 +282,6 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
     return _made(replace(task, builder=builder), arrays, partitions)
-
-
-def _inside_partitions(task: _Task) -> bool:
-    """Whether answers have nearly the direction that a query looks in.
-
-    Then it looks at caps of the sphere that it is in or near to. Keys of their rows differ by the
-    angle to the query, and not by a deviation that is the same for all queries.
-    """
-    if not task.spec.metric.normalized:
-        return False
-    ends = centred(task.builder.rows[task.answers[:, -1]], np.zeros_like(task.builder.centre), True)
-    cosines = np.einsum("ij,ij->i", directions_of(task.query_vectors), ends)
-    return bool(np.median(cosines) >= _INSIDE)
 
 
 def code_more(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,

@@ -5,6 +5,7 @@ from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport *
+from farann.native.process cimport BEST_FIRST, SELECTING, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport rough_key
 from farann.native.row_reader cimport RowBlock, RowReader
@@ -38,7 +39,7 @@ cdef class Candidates:
         cdef int64_t *slots = NULL
         cdef Query *query
         self.batch, self.scored = batch, scored
-        self.for_best = exact and not (batch.beyond or batch.best_beyond)
+        self.for_best = uses(SELECTING) and exact and not (batch.beyond or batch.best_beyond)
         self.selects = self.for_best and k > FEW_SORTED
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         self.capacity = room
@@ -314,7 +315,8 @@ cdef class Candidates:
 
     cdef void rerank_all(self, Query *query) noexcept nogil:
         """Get the keys of all candidates that may still belong to the answer."""
-        self.rerank_best(query)
+        if uses(BEST_FIRST):
+            self.rerank_best(query)
         self.rerank(query, 0)
 
     cdef void rerank(self, Query *query, int64_t first) noexcept nogil:

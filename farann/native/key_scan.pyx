@@ -8,8 +8,8 @@ from farann.native.candidates cimport Candidates
 from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
-from farann.native.one_sided cimport OneSided
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.process cimport KEY_SCAN, ZERO_COLUMNS, uses
+from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
@@ -55,8 +55,7 @@ cdef class KeyScan:
         cdef KeyScan self = KeyScan.__new__(KeyScan)
         self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
         self.integer_keys = IntegerKeys.of(batch, candidates)
-        self.one_sided = OneSided.of(batch)
-        self.ceilings = Ceilings.of(batch, candidates, self.integer_keys, self.one_sided)
+        self.ceilings = Ceilings.of(batch, candidates, self.integer_keys)
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
         return self
 
@@ -66,7 +65,7 @@ cdef class KeyScan:
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a query may go by keys."""
-        return self.may_decide and query.predicted == -INFINITY
+        return uses(KEY_SCAN) and self.may_decide and query.predicted == -INFINITY
 
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
         """Whether so few of n rows pass that float32 costs less."""
@@ -83,12 +82,9 @@ cdef class KeyScan:
         if seen < self.batch.k or not self.keys_decide(query):
             return False
         passed -= 2 * n * self.batch.k // seen
-        if self.one_sided.allowed and passed * SOME_PASS > n:
+        if self.in_float32 and passed * SOME_PASS > n:
             self.ceilings.find(query)
-        if self.few_of(passed, n) and (passed * MANY_PASS <= n or not self.one_sided.pays(
-                query, query.threshold - query.prepared.key_offset, False)):
-            return False
-        if not self.allocate_keys():
+        if self.few_of(passed, n) or not self.allocate_keys():
             return False
         self.candidates.rerank_all(query)
         query.by_keys = True
@@ -114,32 +110,15 @@ cdef class KeyScan:
         self.candidates.admit(query, before, block)
 
     cdef void settle_keys(self) noexcept nogil:
-        """After a whole block: rough scores will do again for queries that few rows came near, or
-        that float32 tells more of where rows are not centred."""
+        """After a whole block: rough scores will do again for queries that few rows came near."""
         cdef int64_t i
-        cdef bint begun = False
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            if query.by_keys and self.one_sided.allowed:
+            if query.by_keys and self.in_float32:
                 self.ceilings.find(query)
-            if query.by_keys and self.one_sided.begins(query, False):
-                begun, query.by_keys = True, False
             query.by_keys = query.by_keys and not query.keys_end
             query.keys_end = False
-        if begun:
-            self.begin_one_sided()
-
-    cdef void begin_one_sided(self) noexcept nogil:
-        """Have scores of one sign for the other queries, too, so that rows are packed in one way."""
-        cdef int64_t i
-        cdef Query *query
-        for i in range(self.batch.n_queries):
-            query = &self.batch.queries[i]
-            if not query.by_keys and self.keys_decide(query) and self.one_sided.pays(
-                    query, query.threshold - query.prepared.key_offset, True):
-                self.candidates.rerank_all(query)
-                self.one_sided.begins(query, True)
 
     cdef void take_keys(self, int64_t i) noexcept nogil:
         """Put a query among those that get the keys of the block."""
@@ -241,7 +220,7 @@ cdef class KeyScan:
                 column, counts = self.key_tile + n * width, self.batch.metric == FARANN_L2
                 for i in range(width):
                     column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
-                    counts |= column[i] != 0.0
+                    counts |= column[i] != 0.0 or not uses(ZERO_COLUMNS)
                 self.key_panels.columns[n] = j
                 n += counts
         self.key_panels.lanes[8] = n

@@ -103,7 +103,6 @@ cdef class OrderedScan:
                 n_late += 1
         while n_late > 0 and end < n_positions and not self.batch.stopped():
             self.scan_for_some(which, n_late, end, min(2 * end, n_positions))
-            self.code_scan.refine_all_deferred()
             end *= 2
             late = unit * sqrt(end // FARANN_CODE_PANEL + 1.0)
             count, n_late = n_late, 0

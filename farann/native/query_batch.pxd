@@ -27,7 +27,6 @@ cdef struct Query:
     bint coded
     bint by_keys      # rough scores rule out too little, see `KeyScan`
     bint keys_end     # whether they do no longer, from the next block on
-    bint one_sided    # rows are not centred, see `OneSided`
     bint left_out     # no row of the block can answer it
     double ceiling_key  # times the sign no key is above it; infinity: not known, NaN: not asked for
     double along, across  # what it is along the mean query direction, and how long the rest is
@@ -38,7 +37,6 @@ cdef struct Query:
     const float *given
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
-    farann_candidates deferred  # rows that passed by high nibbles, as positions; scores: sums
     # Scans of high nibbles that let too many rows pass are left for some blocks, ever more.
     int64_t pause, next_pause
     double radius

@@ -166,8 +166,8 @@ cdef class QueryBatch:
         query.threshold, query.predicted, query.pass_floor = -INFINITY, -INFINITY, NAN
         query.slack, query.pause, query.next_pause, query.by_keys = 0.0, 0, 0, False
         query.keys_end, query.select_at = False, 0
-        query.one_sided, query.left_out, query.ceiling_key = False, False, NAN
-        query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
+        query.left_out, query.ceiling_key = False, NAN
+        query.candidates.count = query.best.count = query.found.count = 0
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = 0
         self.alike = self.n_near = 0

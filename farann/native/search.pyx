@@ -6,7 +6,6 @@ A search is put together of parts, each a class of few fields in a module of its
     Candidates        rows that may belong to an answer; thresholds; the k best
     KeyScan           exact keys of whole blocks, where many rows share the k-th key
     Ceilings          keys that no row is above: then smaller ids alone count
-    OneSided          scores whose terms have one sign, which float32 tells apart near 0
     RowScan           float32 rows: by exact keys alone, as they lie, or packed
     CodedQueries      queries as codes
     CodeScan          a block of codes: scanned for tiles of queries, refined
@@ -178,7 +177,7 @@ cdef class Task(Answers):
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""
         cdef int64_t coded = 0
-        self.key_scan.one_sided.allowed = self.coded is None
+        self.key_scan.in_float32 = self.coded is None
         if self.coded is None:
             self.scan_segment(0)
             self.answer_from_tail(False)
@@ -187,12 +186,11 @@ cdef class Task(Answers):
         if self.first == 0:
             self.uncoded.score_uncoded()
         coded = self.code_pass.scan_all_codes(self.first, self.end)
-        self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
         self.gave_up = coded < self.coded.codes.n_positions and not self.batch.stopped()
         self.futile = self.gave_up or self.code_pass.judge.was_futile()
         if self.gave_up and self.end == INT64_MAX:
-            self.key_scan.one_sided.allowed = True
+            self.key_scan.in_float32 = True
             self.row_scan.scan_without_codes(self.coded.codes, coded)
         self.answer_from_tail(not self.gave_up)
 
@@ -266,9 +264,7 @@ cdef class Task(Answers):
             raise ValueError("a leader must have searched for the same queries")
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            # That of the leader may be for rows that are not centred.
-            query.threshold = leader.batch.queries[i].threshold + (
-                query.prepared.key_offset - leader.batch.queries[i].prepared.key_offset)
+            query.threshold = leader.batch.queries[i].threshold
             if query.coded:
                 query.slack = query.whole.off
 
@@ -347,13 +343,11 @@ cdef class ApproximateTask(Task):
         self.ordered.scan_in_order(0, self.ordered.n_first)
         if self.probe is not None:
             self.probe.run()
-        self.code_scan.refine_all_deferred()
         if self.lateness is not None:
             self.lateness.tell_late()
         if self.extends:
             self.ordered.extend(self.lateness, self.late)
         self.ordered.complete()
-        self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
         self.answer_from_tail(True)
 

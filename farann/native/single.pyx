@@ -8,6 +8,7 @@ cimport cython
 
 from farann.native.guard cimport Guard
 from farann.native.kernels cimport *
+from farann.native.process cimport SINGLE_JUDGE, uses
 from farann.native.query_batch cimport QueryBatch
 from farann.native.search cimport ApproximateTask, Task
 from farann.native.snapshot cimport Filter, Snapshot
@@ -186,7 +187,7 @@ cdef class SingleSearch:
             if not by_codes:
                 self.without_codes = max(self.without_codes - 1, 0)
                 return
-            self.futile = self.futile + 1 if gave_up else 0
+            self.futile = self.futile + 1 if gave_up and uses(SINGLE_JUDGE) else 0
             if self.futile >= FUTILE_SEARCHES:
                 self.without_codes = SEARCHES_WITHOUT_CODES
 

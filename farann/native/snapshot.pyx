@@ -101,7 +101,6 @@ cdef class Snapshot:
         cdef uint64_t before
         self.padded_centre = np.zeros(padded(self.dim), np.float32)
         self.full_centre = np.zeros(padded(self.dim))
-        self.no_centre = np.zeros(padded(self.dim))
         before = farann_arithmetic_begin()
         self.centre_norm = 0.0
         for j in range(self.dim):

@@ -52,7 +52,6 @@ const farann_kernels NAME(kernels) = {
     NAME(lower_f32),
     NAME(lower_bounds_f32),
     NAME(find_f32),
-    NAME(cap_scores_f32),
     NAME(largest_f32),
     NAME(gather_codes),
     NAME(scan_codes_i8),
