@@ -1,4 +1,4 @@
-"""How well several ways of ranking order feedback that none of them has seen."""
+"""How well ways of ranking order feedback that none of them has seen, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import numpy as np
 from farann import metrics
 from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg import plotting
-from farann.adapters.posneg.plotting import Trade
 from farann.metrics import Interval, Reliability
 
 ORACLE = "oracle"
 THIS = "this ranker"
-# Of fewer users no interval says anything.
-_FEW = 10
-# Weights of models of likes that are tried for a plot.
-_WEIGHTS = np.linspace(0.0, 1.0, 21)
+# Users with likes and dislikes; of fewer no interval says anything.
+_FEW_USERS = 10
+# Labels of a kind; weights of fewer are chance.
+_FEW_LABELS = 50
+# Share of the feedback, and difference of chances, above which it is worth a word.
+_LARGE_SHARE, _LARGE_DIFFERENCE = 0.1, 0.05
+# AUC that no model reaches on people's labels that it wasn't trained on.
+_TOO_GOOD = 0.97
 
 
 class Method(NamedTuple):
@@ -27,13 +30,6 @@ class Method(NamedTuple):
     name: str
     scores: Float64Array
     chances: Float64Array | None = None
-
-
-class Sides(NamedTuple):
-    """This ranker's score as a sum: what models of likes say, and all the rest, (n,) each."""
-
-    likes: Float64Array
-    rest: Float64Array
 
 
 class Row(NamedTuple):
@@ -71,15 +67,12 @@ class Evaluation(NamedTuple):
         One sentence.
     reliability : dict of Reliability
         Predicted and observed chances of each way that gives chances.
-    trade : Trade or None
-        How nDCG and dislikes move with the weight of models of likes; None where there is none.
     """
 
     rows: tuple[Row, ...]
     k: int
     advice: str
     reliability: dict[str, Reliability]
-    trade: Trade | None
 
     def __str__(self) -> str:
         """A table in Markdown, and the advice."""
@@ -92,25 +85,35 @@ class Evaluation(NamedTuple):
         return "\n".join([*lines, "", self.advice])
 
     def plot(self, file: str | os.PathLike[str]) -> None:
-        """Plot reliability, and disliked@k against nDCG as the weight moves; takes matplotlib.
+        """Plot AUC by way of ranking, and how well chances are calibrated; takes matplotlib.
 
         Parameters
         ----------
         file : str or path-like
             .png, .svg, .pdf, or .html, which has the table, too.
+
+        Raises
+        ------
+        ValueError
+            For another extension.
+        ImportError
+            Without matplotlib.
         """
-        plotting.write(file, self.reliability, self.trade, self.k, str(self))
+        plotting.write(file, {row.name: row.auc for row in self.rows if row.name != ORACLE},
+                       self.reliability, str(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON can hold it; None stands for what isn't defined."""
+        """All of it as JSON can hold it; None stands for what isn't defined.
+
+        Returns
+        -------
+        dict
+        """
         rows = [{key: value if key == "name" else _plain(value)
                  for key, value in row._asdict().items()} for row in self.rows]
         curves = {name: {key: value.tolist() for key, value in curve._asdict().items()}
                   for name, curve in self.reliability.items()}
-        trade = None if self.trade is None else {key: value.tolist() for key, value
-                                                 in self.trade._asdict().items()}
-        return {"k": self.k, "rows": rows, "advice": self.advice, "reliability": curves,
-                "trade": trade}
+        return {"k": self.k, "rows": rows, "advice": self.advice, "reliability": curves}
 
 
 def _plain(value: Interval) -> dict[str, float] | None:
@@ -129,8 +132,7 @@ def _percent(value: Interval) -> str:
     return f"{100 * value.mean:+.0f} % [{100 * value.low:+.0f}, {100 * value.high:+.0f}]"
 
 
-def evaluate(users: Int64Array, liked: BoolArray, methods: list[Method], k: int,
-             dropped: list[str], sides: Sides | None = None) -> Evaluation:
+def evaluate(users: Int64Array, liked: BoolArray, methods: list[Method], k: int) -> Evaluation:
     """Judge methods, of which the first is what the others are compared with."""
     _, numbers = np.unique(users, return_inverse=True)
     methods = [*methods, Method(ORACLE, liked.astype(np.float64), liked.astype(np.float64))]
@@ -147,20 +149,7 @@ def evaluate(users: Int64Array, liked: BoolArray, methods: list[Method], k: int,
         rows.append(Row(method.name, ndcg, disliked, auc, ece, *changes))
     curves = {method.name: metrics.reliability(method.chances, liked) for method in methods
               if method.chances is not None and method.name != ORACLE}
-    return Evaluation(tuple(rows), k, _advice(methods, judged, dropped), curves,
-                      None if sides is None else _trade(numbers, liked, sides, k))
-
-
-def _trade(users: Int64Array, liked: BoolArray, sides: Sides, k: int) -> Trade | None:
-    found = []
-    for weight in _WEIGHTS:
-        ndcg, disliked, _ = _by_user(users, liked,
-                                     weight * sides.likes + (1.0 - weight) * sides.rest, k)
-        if np.isnan(ndcg).all() or np.isnan(disliked).all():
-            return None
-        found.append((np.nanmean(ndcg), np.nanmean(disliked)))
-    ndcgs, dislikes = np.array(found).T
-    return Trade(_WEIGHTS, ndcgs, dislikes)
+    return Evaluation(tuple(rows), k, _advice(methods, judged), curves)
 
 
 def _by_user(users: Int64Array, liked: BoolArray, scores: Float64Array, k: int
@@ -214,9 +203,8 @@ def _calibration_error(users: Int64Array, liked: BoolArray, chances: Float64Arra
     return metrics.bootstrap_interval(error, n_users, samples=1000)
 
 
-def _advice(methods: list[Method], judged: dict[str, tuple[Float64Array, Float64Array,
-                                                            Float64Array]],
-            dropped: list[str]) -> str:
+def _advice(methods: list[Method],
+            judged: dict[str, tuple[Float64Array, Float64Array, Float64Array]]) -> str:
     """Which to use: by the area under the ROC curve, on the same users."""
     others = [method.name for method in methods if method.name not in (THIS, ORACLE)]
     means = {name: float(np.nanmean(judged[name][2])) if not np.isnan(judged[name][2]).all()
@@ -226,15 +214,109 @@ def _advice(methods: list[Method], judged: dict[str, tuple[Float64Array, Float64
     if np.isnan(gain.mean):
         return "No user has both likes and dislikes here, so nothing can be compared."
     both = int((~np.isnan(judged[THIS][2])).sum())
-    if both < _FEW:
-        return (f"Only {both} users have both likes and dislikes here, of {_FEW} that it takes "
-                "to tell ways apart.")
+    if both < _FEW_USERS:
+        return (f"Only {both} users have both likes and dislikes here, of {_FEW_USERS} that it "
+                "takes to tell ways apart.")
     if all(metrics.mean_interval(judged[name][2]).low <= 0.5 for name in (best, THIS)):
         return "Nothing orders this feedback better than chance; diagnose() may say why."
     what = f"{gain.mean:+.3f} AUC [{gain.low:+.3f}, {gain.high:+.3f}] against {best!r}"
-    also = f", without {', '.join(dropped)}, which fit left out" if dropped else ""
     if gain.low > 0:
-        return f"Use this ranker{also}: {what}."
+        return f"Use this ranker: {what}."
     if gain.high < 0:
         return f"Use {best!r} rather than this ranker: {what}."
-    return f"{best!r} will do: this ranker{also} differs by {what}."
+    return f"{best!r} will do: this ranker differs by {what}."
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    kind : str
+        "one kind", "few labels", "no pairs", "swapped", "no signal", "unseen", "too good",
+        "surer before" or "share of likes".
+    message : str
+        What was seen, and what to do.
+    """
+
+    kind: str
+    message: str
+
+
+class Seen(NamedTuple):
+    """What a model says of feedback, in the direction of its sign; NaN where it lacks it.
+
+    `before` is its AUC on the feedback of `fit`, or NaN.
+    """
+
+    name: str
+    scores: Float64Array
+    before: float
+
+
+def diagnose(users: Int64Array, liked: BoolArray, models: list[Seen],
+             chances: Float64Array | None) -> list[Finding]:
+    """All that is found; an empty list if nothing is."""
+    likes, every = int(liked.sum()), len(liked)
+    if likes in (0, every):
+        return [Finding("one kind", f"labels: all {every:,} are "
+                        f"{'likes' if likes else 'dislikes'}; nothing can be learned or judged "
+                        "without both. Where there are no dislikes, sample what was shown and "
+                        "passed over")]
+    found = []
+    if min(likes, every - likes) < _FEW_LABELS:
+        found.append(Finding("few labels", f"labels: {likes:,} likes and {every - likes:,} "
+                             f"dislikes; weights of fewer than {_FEW_LABELS} of a kind are chance"))
+    found += _pairs(users, liked)
+    for model in models:
+        found += _of_model(users, liked, model)
+    if chances is not None:
+        expected, share = float(chances.mean()), likes / every
+        if abs(expected - share) > _LARGE_DIFFERENCE:
+            found.append(Finding(
+                "share of likes", f"labels: {share:.2f} are likes, {expected:.2f} were expected; "
+                "if the feedback of fit was sampled to another share, fit with sample_weight= "
+                "of the true over the sampled share"))
+    return found
+
+
+def _pairs(users: Int64Array, liked: BoolArray) -> list[Finding]:
+    _, numbers = np.unique(users, return_inverse=True)
+    likes, every = np.bincount(numbers, liked), np.bincount(numbers)
+    both = (likes > 0) & (likes < every)
+    share = float(every[both].sum() / every.sum())
+    if share >= _LARGE_SHARE:
+        return []
+    return [Finding("no pairs", f"users: {100 * share:.0f} % of the labels are of users with both "
+                    "likes and dislikes; what orders one user's list can't be learned from the "
+                    "others")]
+
+
+def _of_model(users: Int64Array, liked: BoolArray, model: Seen) -> list[Finding]:
+    known = ~np.isnan(model.scores)
+    found = []
+    lacking = 1.0 - float(known.mean())
+    if lacking > _LARGE_SHARE:
+        found.append(Finding("unseen", f"{model.name}: lacks the item or the user of "
+                             f"{100 * lacking:.0f} % of the labels, which count as average; "
+                             "train it on more recent feedback, or don't rank what it lacks"))
+    if not known.any():
+        return found
+    auc = metrics.mean_interval(metrics.auc_by_user(users[known], liked[known],
+                                                    model.scores[known]), samples=500)
+    if np.isnan(auc.mean):
+        return found
+    what = f"AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}] within users"
+    if auc.high < 0.5:
+        found.append(Finding("swapped", f"{model.name}: {what}, so it orders the wrong way round; "
+                             "are labels, signs or models swapped, or users and items shuffled?"))
+    elif auc.low <= 0.5:
+        found.append(Finding("no signal", f"{model.name}: {what}, which may be chance; are its "
+                             "rows in the order of the ids, and its queries in that of users?"))
+    if auc.mean > _TOO_GOOD:
+        found.append(Finding("too good", f"{model.name}: {what}; was it trained on these labels?"))
+    if model.before - auc.high > _LARGE_DIFFERENCE and auc.high >= 0.5:
+        found.append(Finding("surer before", f"{model.name}: {what}, but {model.before:.3f} on the "
+                             "feedback of fit; was it trained on that? Keep part of the log back, "
+                             "or give the ranker what trains the models"))
+    return found

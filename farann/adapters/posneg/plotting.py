@@ -6,35 +6,17 @@ import html
 import io
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from farann._types import Float64Array
 from farann.io.files import replacing
 from farann.io.vector_content import optional_package
-from farann.metrics import Reliability
+from farann.metrics import Interval, Reliability
 
 SUFFIXES = (".html", ".svg", ".png", ".pdf")
 
 
-class Trade(NamedTuple):
-    """What moves as what models of likes say counts for more or less, (n,) each.
-
-    Attributes
-    ----------
-    weight : float64
-        Of models of likes, against all that is known besides: 1 is models of likes alone, 0.5
-        the ranker as it was fitted.
-    ndcg, disliked : float64
-        Means over users, as in `Row`.
-    """
-
-    weight: Float64Array
-    ndcg: Float64Array
-    disliked: Float64Array
-
-
 def suffix_of(file: str | os.PathLike[str]) -> str:
-    """The format that a plot's file asks for."""
+    """Check the format that a plot's file asks for."""
     suffix = Path(file).suffix
     if suffix not in SUFFIXES:
         raise ValueError(f"{os.fsdecode(file)}: unknown extension {suffix!r}; plots are written "
@@ -42,15 +24,15 @@ def suffix_of(file: str | os.PathLike[str]) -> str:
     return suffix
 
 
-def write(file: str | os.PathLike[str], reliability: dict[str, Reliability], trade: Trade | None,
-          k: int, text: str) -> None:
+def write(file: str | os.PathLike[str], auc: dict[str, Interval],
+          reliability: dict[str, Reliability], text: str) -> None:
     """Draw both plots into a file, which is replaced whole or not; `text` goes into .html."""
     suffix = suffix_of(file)
     figure = optional_package("matplotlib.figure", os.fsdecode(file)).Figure(
         figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _draw_reliability(left, reliability)
-    _draw_trade(right, trade, k)
+    _draw_auc(left, auc)
+    _draw_reliability(right, reliability)
     content = io.BytesIO()
     figure.savefig(content, format="svg" if suffix == ".html" else suffix[1:])
     page = content.getvalue()
@@ -62,6 +44,15 @@ def write(file: str | os.PathLike[str], reliability: dict[str, Reliability], tra
         stream.write(page)
 
 
+def _draw_auc(axes: Any, auc: dict[str, Interval]) -> None:
+    for place, value in enumerate(reversed(auc.values())):
+        axes.plot([value.low, value.high], [place, place], color="0.6")
+        axes.plot([value.mean], [place], marker="o", color="C0")
+    axes.axvline(0.5, color="0.8", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(auc)), list(reversed(auc)))
+    axes.set(xlabel="AUC within users, 95 % intervals", title="Which way of ranking")
+
+
 def _draw_reliability(axes: Any, reliability: dict[str, Reliability]) -> None:
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
     for name, curve in reliability.items():
@@ -70,17 +61,4 @@ def _draw_reliability(axes: Any, reliability: dict[str, Reliability]) -> None:
                      color=line.get_color())
     axes.set(xlabel="predicted chance of a like", ylabel="share that was liked", xlim=(0, 1),
              ylim=(0, 1), title="Reliability")
-    axes.legend(frameon=False, fontsize="small")
-
-
-def _draw_trade(axes: Any, trade: Trade | None, k: int) -> None:
-    axes.set(xlabel=f"disliked@{k}", ylabel=f"nDCG@{k}", title="As the weight moves")
-    if trade is None:
-        axes.text(0.5, 0.5, "no weight to move", ha="center", transform=axes.transAxes)
-        return
-    axes.plot(trade.disliked, trade.ndcg, marker=".", color="0.6")
-    marked = {0.0: "without models of likes", 0.5: "this ranker", 1.0: "models of likes alone"}
-    for weight, ndcg, disliked in zip(*trade, strict=True):
-        if float(weight) in marked:
-            axes.plot([disliked], [ndcg], marker="o", linestyle="", label=marked[float(weight)])
     axes.legend(frameon=False, fontsize="small")
