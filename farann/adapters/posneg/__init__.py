@@ -7,8 +7,8 @@
 from farann.adapters.posneg.evaluation import Evaluation, Finding
 from farann.adapters.posneg.factorization import Factorization
 from farann.adapters.posneg.models import LinearForm, SignedModel
-from farann.adapters.posneg.ranker import FusionHits, FusionRanker, PosNegRanker, cross_fit
+from farann.adapters.posneg.ranker import FusionHits, FusionRanker, PosNegRanker
 from farann.adapters.posneg.regression import ModelReport
 
 __all__ = ["Evaluation", "Factorization", "Finding", "FusionHits", "FusionRanker", "LinearForm",
-           "ModelReport", "PosNegRanker", "SignedModel", "cross_fit"]
+           "ModelReport", "PosNegRanker", "SignedModel"]

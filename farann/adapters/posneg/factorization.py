@@ -23,10 +23,10 @@ _REGRESSION_DIM = 64
 class Factorization:
     """Train five models of a log of likes and dislikes; the default of `FusionRanker`.
 
-    They are factorizations of the likes and of the dislikes by alternating least squares, a
-    logistic factorization of both, a ridge regression of each item's labels on those of all
-    others (EASE), and a graph convolution (LightGCN) that ranks a user's likes above their
-    dislikes.
+    They are factorizations of likes and of dislikes by least squares (Hu, Koren and Volinsky,
+    ICDM 2008), a logistic factorization of both, a regression of each item's labels on all others
+    (EASE: Steck, WWW 2019), and a graph convolution that puts a user's likes above their dislikes
+    (LightGCN: He et al., SIGIR 2020).
 
     Parameters
     ----------
@@ -37,22 +37,13 @@ class Factorization:
         Memory that the item regression may take. It needs 32 bytes times the number of items
         squared, or 24 times users times items if there are fewer users than items, and is left
         out, with a warning, where that is more.
-    seed : int
-        For where factors start and which negatives are drawn.
-    rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
-        In the place of `seed` (SPEC 7).
+    seed, rng
+        For where factors start and which negatives are drawn, as in `Index`.
 
     Warns
     -----
     UserWarning
         If the item regression is left out.
-
-    Notes
-    -----
-    `FusionRanker.fit` calls it once for each fold and once with everything. The models are from
-    Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM 2008),
-    Steck, "Embarrassingly shallow autoencoders for sparse data" (WWW 2019), and He et al.,
-    "LightGCN" (SIGIR 2020).
 
     Examples
     --------
@@ -79,18 +70,12 @@ class Factorization:
 
         Parameters
         ----------
-        users, items : array_like of int or str (n,)
-        liked : array_like of bool (n,)
+        users, items, liked : array_like of int or str, and of bool (n,)
 
         Returns
         -------
         list of SignedModel
             Those of likes and of dislikes have only items with such labels.
-
-        Raises
-        ------
-        ValueError
-            For lengths that differ, or labels of one kind only.
         """
         people, who = np.unique(checked("users", users), return_inverse=True)
         ids, what = np.unique(checked("items", items), return_inverse=True)
@@ -169,20 +154,16 @@ class _Adam:
         self._step += 1
         for part, slope, (mean, square) in zip(self._parts, slopes, self._moments, strict=True):
             pull = slope + penalty * part
-            mean += 0.1 * (pull - mean)
-            square += 0.001 * (pull**2 - square)
-            part -= (self._rate / (1 - 0.9**self._step) * mean
-                     / (np.sqrt(square / (1 - 0.999**self._step)) + 1e-8))
+            mean[:] += 0.1 * (pull - mean)
+            square[:] += 0.001 * (pull**2 - square)
+            part[:] -= (self._rate / (1 - 0.9**self._step) * mean
+                        / (np.sqrt(square / (1 - 0.999**self._step)) + 1e-8))
 
 
 def logistic(users: Int64Array, items: Int64Array, liked: BoolArray, shape: tuple[int, int],
              seed: int = 0, *, dim: int = 16, penalty: float = 4.0, steps: int = 100,
              rate: float = 0.1) -> Embeddings:
-    """Factorize the log-odds of a like, with biases, by both kinds of feedback.
-
-    Maximum likelihood with a normal prior. The last coordinate of an item is its bias; a user's
-    bias orders no list.
-    """
+    """Factorize the log-odds of a like; the last coordinate of an item is its bias."""
     from scipy.sparse import csr_matrix
     from scipy.special import expit
 
@@ -215,10 +196,9 @@ def regression_bytes(shape: tuple[int, int]) -> int:
 def item_regression(users: Int64Array, items: Int64Array, liked: BoolArray,
                     shape: tuple[int, int], *, penalty: float = 100.0,
                     dim: int = _REGRESSION_DIM) -> Embeddings:
-    """Predict each item's labels (1 and -1) from those of all other items.
+    """Predict each item's labels (1 and -1) from those of all other items, by ridge regression.
 
-    Ridge regression without an item's own label, by the smaller of both Gram matrices, in the
-    `dim` dimensions that hold most of the predictions.
+    By the smaller of both Gram matrices, in the dimensions that hold most of the predictions.
     """
     from scipy.linalg import eigh
     from scipy.sparse import csr_matrix
@@ -244,8 +224,7 @@ def graph_convolution(users: Int64Array, items: Int64Array, liked: BoolArray,
                       penalty: float = 1.0, steps: int = 40, rate: float = 0.05) -> Embeddings:
     """Smooth embeddings along likes, so that a user's likes score above their dislikes.
 
-    LightGCN with the pairwise loss of all likes at a time. The other item of a pair is one of
-    the user's dislikes, or any item for a user who has none.
+    The other item of a pair is any item for a user who has no dislikes.
     """
     from scipy.sparse import csr_matrix, diags
     from scipy.special import expit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from farann._types import Float64Array, Int64Array
 from farann.contract import checks
 from farann.contract.errors import FormatError
-from farann.contract.strings import MOST_BYTES, SPARE, Strings, are_strings, packed, texts_of
+from farann.contract.strings import are_strings, packed, texts_of
 
 # int64, or objects that are strings.
 Ids: TypeAlias = npt.NDArray[Any]
@@ -58,15 +59,7 @@ def places(ids: Ids, wanted: Ids) -> Int64Array:
 
 
 def known(name: str, given: Any, ids: Ids) -> Int64Array:
-    """Places of ids that must all be among the ascending ones.
-
-    Raises
-    ------
-    TypeError
-        For integers where ids are strings, and the other way round.
-    KeyError
-        If an id is unknown.
-    """
+    """Places of ids that must be of the kind of the ascending ones, and all be among them."""
     wanted = checked(name, given)
     if len(wanted) and (wanted.dtype == object) != (ids.dtype == object):
         expected = "strings" if ids.dtype == object else "integers"
@@ -84,39 +77,24 @@ def by_id(ids: Ids, values: Float64Array, wanted: Ids, other: float) -> Float64A
     return np.where(at < 0, other, values[at])
 
 
-def sections(name: str, ids: Ids) -> dict[str, npt.NDArray[Any]]:
-    """Ids as sections of a file."""
-    if ids.dtype != object:
-        return {name: ids}
-    strings = packed(name, ids.tolist())
-    return {f"{name}.ends": strings.ends, f"{name}.bytes": strings.octets[: -SPARE or None]}
+def section(ids: Ids) -> npt.NDArray[np.uint8]:
+    """Ids as a section of a file: a JSON list."""
+    return np.frombuffer(json.dumps(ids.tolist()).encode(), np.uint8)
 
 
 def read(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Ids:
-    """Ids of a file's sections, which must be ascending."""
-    ids = arrays.get(name)
-    if ids is None:
-        ids = _texts(name, arrays.get(f"{name}.ends"), arrays.get(f"{name}.bytes"))
-    elif ids.dtype != np.int64 or ids.ndim != 1:
-        raise FormatError(f"section {name!r} is of another type")
-    if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
-        raise FormatError(f"section {name!r} is not in ascending order")
-    return ids
-
-
-def _texts(name: str, ends: npt.NDArray[Any] | None, octets: npt.NDArray[Any] | None) -> Ids:
-    if ends is None or octets is None or ends.dtype != np.int64 or octets.dtype != np.uint8 \
-            or ends.ndim != 1 or octets.ndim != 1:
+    """Ids of a file's section, which must be ascending."""
+    octets = arrays.get(name)
+    if octets is None or octets.dtype != np.uint8:
         raise FormatError(f"section {name!r} is missing or of another type")
-    lengths = np.diff(ends, prepend=0)
-    if (lengths < 0).any() or (lengths > MOST_BYTES).any() \
-            or (int(ends[-1]) if len(ends) else 0) != len(octets):
-        raise FormatError(f"section '{name}.ends' does not fit '{name}.bytes'")
-    strings = Strings(ends, np.append(octets, np.zeros(SPARE, np.uint8)))
     try:
-        return _objects([strings.text(i) for i in range(len(ends))])
-    except UnicodeDecodeError:
-        raise FormatError(f"section '{name}.bytes' is no UTF-8") from None
+        listed = json.loads(octets.tobytes())
+        found = of_rows(name, listed, len(listed))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError(f"section {name!r} holds no ids: {error}") from None
+    if len(found) > 1 and not (found[1:] > found[:-1]).all():
+        raise FormatError(f"section {name!r} is not in ascending order")
+    return found
 
 
 def _objects(texts: Sequence[Any]) -> Ids:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
-from farann.adapters.posneg.ids import Ids, by_id, of_rows, places, union
+from farann.adapters.posneg.ids import Ids, of_rows, places, union
 from farann.contract import checks
 from farann.index import Index
 
@@ -93,29 +93,15 @@ def directed(vectors: Float32Array, metric: str) -> Float32Array:
 
 
 class Models(NamedTuple):
-    """Models over the items and users of all of them, which are numbered in the order of ids.
-
-    Attributes
-    ----------
-    names : tuple of str
-    signs : tuple of 1, -1 or "both"
-    metrics : tuple of str
-    items : tuple of float32 (n_items, dim)
-        Zeros where a model lacks the item; of length 1 under "cosine".
-    users : tuple of float32 (n_users, dim)
-    has : bool (n_items, n_models)
-        Which model has which item.
-    ids, user_ids : int64 or object (n_items,), (n_users,)
-        Ascending.
-    """
+    """Models over the items and users of all of them, which are numbered in the order of ids."""
 
     names: tuple[str, ...]
     signs: tuple[int | str, ...]
     metrics: tuple[str, ...]
-    items: tuple[Float32Array, ...]
-    users: tuple[Float32Array, ...]
-    has: BoolArray
-    ids: Ids
+    items: tuple[Float32Array, ...]  # (n_items, dim) each; zeros where a model lacks the item
+    users: tuple[Float32Array, ...]  # (n_users, dim) each
+    has: BoolArray  # (n_items, n_models): which model has which item
+    ids: Ids  # ascending, as the next
     user_ids: Ids
 
     @classmethod
@@ -162,7 +148,7 @@ class Models(NamedTuple):
         """
         found = np.empty((len(items), len(self.names)))
         for m, (of_users, of_items) in enumerate(zip(self.users, self.items, strict=True)):
-            knows = of_users.any(axis=1)
+            knows: BoolArray = np.asarray(of_users.any(axis=1))
             for start in range(0, len(items), step := max(1, _BLOCK // of_items.shape[1])):
                 who, what = users[start : start + step], items[start : start + step]
                 similar = np.einsum("id,id->i", of_users[who], of_items[what], dtype=np.float64)
@@ -170,22 +156,31 @@ class Models(NamedTuple):
                                                           np.nan)
         return found
 
+    def log_lengths(self) -> Float64Array:
+        """Logarithms of the lengths of items' vectors, (n_items, n_models), with the mean 0.
+
+        Relative to the root mean square, of which a tenth is added: below that they are chance.
+        """
+        found = np.zeros(self.has.shape)
+        for m, (rows, has, metric) in enumerate(zip(self.items, self.has.T, self.metrics,
+                                                    strict=True)):
+            squares = np.einsum("id,id->i", rows, rows, dtype=np.float64)
+            if metric == "dot" and squares.any():
+                length = np.log(np.sqrt(squares / squares[has].mean()) + 0.1)
+                found[:, m] = np.where(has, length - length[has].mean(), 0.0)
+        return found
+
     def vectors_of(self, queries: Any) -> tuple[list[Float32Array], bool]:
         """Checked query embeddings of each model, (n, dim), and whether it is one query.
 
         Zeros stand in for a model that gives none.
         """
-        if isinstance(queries, Mapping):
-            unknown = [name for name in queries if name not in self.names]
-            if unknown:
-                raise ValueError(f"queries: expected names of {', '.join(self.names)}, got "
-                                 f"{checks.shown(unknown[0])}")
+        if isinstance(queries, Mapping) and set(queries) <= set(self.names):
             queries = [queries.get(name) for name in self.names]
-        if isinstance(queries, (str, bytes)) or not hasattr(queries, "__len__") \
+        if isinstance(queries, (Mapping, str)) or not hasattr(queries, "__len__") \
                 or len(queries) != len(self.names):
-            what = len(queries) if hasattr(queries, "__len__") else checks.shown(queries)
             raise ValueError("queries: expected an array a model, those of "
-                             f"{', '.join(self.names)}, got {what}")
+                             f"{', '.join(self.names)}, got {checks.shown(queries)}")
         shapes = {np.shape(each)[:-1] for each in queries if each is not None}
         if len(shapes) != 1:
             raise ValueError("queries: expected as many of each model, and of one model at least, "
@@ -223,13 +218,13 @@ class LinearForm(NamedTuple):
     ids : int64 or object (n_items,)
         Ascending.
     rows : float32 (n_items, sum(dims) + n_models + 2)
-        Item embeddings of the models side by side, of length 1 under "cosine", zeros where a
-        model lacks the item; then a column a model, 1 where it has the item; then what the item
-        itself adds to the log-odds of a like, and to those of being shown.
+        For each model the item's embedding, of length 1 under "cosine", and a 1; or zeros where
+        the model lacks the item. Then what the item itself adds to the log-odds of a like, and to
+        those of being shown.
     scale : float32 (sum(dims) + n_models + 2,)
-        What the query's coordinates are multiplied by: its embeddings by the weights of the
-        models, a 1 for each model by minus the weight times the mean score, so that an item that a
-        model lacks counts as average there, and two 1s for what the item adds.
+        What the query's coordinates are multiplied by, which are its embedding by each model and a
+        1, and two 1s at the end: the weight of each model, and minus that times its mean score, so
+        that an item that a model lacks counts as average there.
     intercept : float
         What makes log-odds of a like of a score, if that is one among shown items; else NaN.
 
@@ -250,58 +245,29 @@ class LinearForm(NamedTuple):
     intercept: float
 
     def vectors(self, queries: Sequence[npt.ArrayLike]) -> Float32Array:
-        """Query vectors from the query embeddings of each model.
+        """Query vectors, float32 (n, sum(dims) + n_models + 2).
 
         Parameters
         ----------
         queries : sequence of array_like (n, dim)
-            In the order of `names`. An embedding of zeros is that of somebody whom the model
-            lacks.
-
-        Returns
-        -------
-        float32 (n, sum(dims) + n_models + 2)
+            Embeddings by each model, in the order of `names`; zeros are those of somebody whom
+            the model lacks.
         """
         return self.scale * coordinates([directed(np.asarray(each, np.float32), metric) for
                                          each, metric in zip(queries, self.metrics, strict=True)])
 
-    def with_items(self, items: Sequence[npt.ArrayLike], ids: Sequence[npt.ArrayLike]
-                   ) -> LinearForm:
-        """The same weights over other items, of models that were trained anew.
-
-        Parameters
-        ----------
-        items : sequence of array_like (n_items, dim)
-            Item embeddings of each model.
-        ids : sequence of array_like of int or str (n_items,)
-            Their ids.
-
-        Returns
-        -------
-        LinearForm
-            A new item adds nothing to the log-odds of a like, and the least to those of being
-            shown.
-        """
-        rows = [directed(np.asarray(each, np.float32), metric)
-                for each, metric in zip(items, self.metrics, strict=True)]
-        given = [of_rows("ids", each, len(some)) for each, some in zip(ids, rows, strict=True)]
-        every = union("ids", given)
-        parts = [lined_up(some, each, every) for some, each in zip(rows, given, strict=True)]
-        like, shown = (by_id(self.ids, column.astype(np.float64), every, other)
-                       for column, other in ((self.rows[:, -2], 0.0),
-                                             (self.rows[:, -1], float(self.rows[:, -1].min()))))
-        return self._replace(ids=every, rows=laid_out(
-            [some for some, _ in parts], np.column_stack([has for _, has in parts]), like, shown))
-
 
 def coordinates(queries: Sequence[Float32Array]) -> Float32Array:
-    """What the scale of a `LinearForm` multiplies: queries of all models, and ones."""
-    knows = [each.any(axis=1) for each in queries]
-    ones = np.ones((len(queries[0]), 2), np.float32)
-    return np.column_stack([*queries, *knows, ones]).astype(np.float32)
+    """What the scale of a `LinearForm` multiplies: each query and a 1 by each model, and two 1s.
+
+    A query of zeros has a 0 in the place of the 1.
+    """
+    parts = [np.column_stack([each, each.any(axis=1)]) for each in queries]
+    return np.hstack([*parts, np.ones((len(parts[0]), 2))]).astype(np.float32)
 
 
 def laid_out(items: Sequence[Float32Array], has: BoolArray, like: Float64Array,
              shown: Float64Array) -> Float32Array:
     """The rows of a `LinearForm`."""
-    return np.column_stack([*items, has, like, shown]).astype(np.float32)
+    parts = [np.column_stack([rows, column]) for rows, column in zip(items, has.T, strict=True)]
+    return np.column_stack([*parts, like, shown]).astype(np.float32)
