@@ -32,6 +32,8 @@ Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
 _BLOCK = 1 << 22
 # Folds by default.
 _FOLDS = 5
+# With more, float32 doesn't tell items of one like apart by exposure.
+_MOST_EXPOSURE = 1e9
 
 
 class FusionHits(NamedTuple):
@@ -202,7 +204,8 @@ class FusionRanker:
         liked = _likes(labels, who, what)
         weight = _weights(sample_weight, len(who))
         each, preference = checks.to_int("unseen", unseen, 0, 1000), _preference(exposure)
-        random = np.random.default_rng(checks.to_seed(seed, rng))
+        # Spawned: an own stream, lest folds go by what made the log with the same seed.
+        random = np.random.default_rng(np.random.SeedSequence(checks.to_seed(seed, rng)).spawn(1)[0])
         folds = _folds(cv, len(who), random)
         final = self._models or self._trained(who, what, liked, None)
         at, item_at = ids.known("users", who, final.user_ids), ids.known("items", what, final.ids)
@@ -483,7 +486,7 @@ class FusionRanker:
         if users is None:
             parts, single = state.models.vectors_of(queries)
             return coordinates(parts), None, single
-        single = isinstance(users, str) or np.ndim(users) == 0
+        single = isinstance(users, (str, int, np.integer))
         rows = ids.known("users", [users] if single else users, state.models.user_ids)
         return coordinates([each[rows] for each in state.models.users]), rows, single
 
@@ -566,9 +569,8 @@ def _places(every: Ids, found: Ids) -> Int64Array:
 
 
 def _chance(log_odds: Float64Array) -> Float64Array:
-    """Probabilities of log-odds, without overflow."""
-    chance: Float64Array = np.exp(-np.logaddexp(0.0, -log_odds))
-    return chance
+    """Probabilities of log-odds, without overflow, or warnings for NaN."""
+    return 0.5 + 0.5 * np.tanh(0.5 * log_odds)
 
 
 def _likes(labels: npt.ArrayLike, users: Ids, items: Ids) -> BoolArray:
@@ -601,8 +603,9 @@ def _weights(given: npt.ArrayLike | None, n: int) -> Float64Array:
 
 def _preference(exposure: Any) -> float:
     number = checks.to_finite("exposure", exposure)
-    if number < 0:
-        raise ValueError(f"exposure: expected a number of 0 or more, got {number:g}")
+    if not 0 <= number <= _MOST_EXPOSURE:
+        raise ValueError(f"exposure: expected a number from 0 to {_MOST_EXPOSURE:g}, got "
+                         f"{number:g}")
     return number
 
 
@@ -613,7 +616,8 @@ def _folds(cv: Any, n: int, random: np.random.Generator) -> list[tuple[Int64Arra
         fold = random.permutation(n) % count
         return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
                 for one in range(min(count, n))]
-    if isinstance(cv, str) or not isinstance(cv, Sequence) or not cv:
+    if not isinstance(cv, (list, tuple)) or not cv or any(
+            not isinstance(pair, Sequence) or len(pair) != 2 for pair in cv):
         raise TypeError("cv: expected a number of folds, or a list of pairs of rows to train on "
                         f"and rows held out, got {checks.shown(cv)}; list(splitter.split(X)) "
                         "makes one of a scikit-learn splitter")

@@ -112,7 +112,7 @@ def regression(columns: Float64Array, target: BoolArray, weight: Float64Array, u
 
     mean = np.average(columns, axis=0, weights=weight)
     spread = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weight))
-    used = spread > 1e-12 * np.abs(columns).max(axis=0, initial=0.0)
+    used = spread > 1e-12 * np.abs(columns).max(axis=0, initial=0.0) + 1e-15  # others are constant
     scaled = (columns[:, used] - mean[used]) / spread[used]
     by_user = csr_matrix((np.ones(len(users)), (np.arange(len(users)), users)),
                          (len(users), n_users))
@@ -182,11 +182,11 @@ def _auc_elsewhere(columns: Float64Array, feedback: Feedback, n_users: int) -> f
 def item_record(items: Int64Array, size: int, liked: BoolArray, weight: Float64Array
                 ) -> Float64Array:
     """Each item's own log-odds of a like, (size,), shrunk towards the mean, which is zero."""
-    mean = float(np.average(liked, weights=weight)) if weight.any() else 0.5
+    mean = float(np.clip(np.average(liked, weights=weight) if weight.any() else 0.5, 1e-9,
+                         1.0 - 1e-9))
     likes, dislikes = (np.bincount(items, weight * which, size) for which in (liked, ~liked))
-    odds: Float64Array = np.log((likes + _RECORD_PRIOR * mean + 1e-9)
-                                / (dislikes + _RECORD_PRIOR * (1.0 - mean) + 1e-9)
-                                * (1.0 - mean + 1e-9) / (mean + 1e-9))
+    odds: Float64Array = np.log((likes / mean + _RECORD_PRIOR)
+                                / (dislikes / (1.0 - mean) + _RECORD_PRIOR))
     return odds
 
 
