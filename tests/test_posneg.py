@@ -300,7 +300,7 @@ def test_copies_answer_the_same(way: str, log: Log, fitted: FusionRanker, tmp_pa
         np.testing.assert_array_equal(one, other)
     assert (again.evaluate(log.users, log.what, log.labels).advice
             == ranker.evaluate(log.users, log.what, log.labels).advice)
-    again.fit(log.users, log.what, ~log.labels[::-1] | log.labels)  # files keep models, not trainers
+    again.fit(log.users, log.what, log.labels)  # it holds models
 
 
 def test_damaged_files_are_refused(fitted: FusionRanker, tmp_path: Path) -> None:

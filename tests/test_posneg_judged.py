@@ -102,8 +102,8 @@ def test_what_is_wrong_is_named() -> None:
 
     raw = FusionRanker(log.models())
     assert kinds(raw) == {}
-    assert "negative: AUC" in kinds(FusionRanker(log.models(1, 1)[:1] + [
-        SignedModel(log.items[1], log.people[1], 1, name="negative")]))["swapped"]
+    wrong = SignedModel(log.items[1], log.people[1], 1, name="negative")
+    assert "negative: AUC" in kinds(FusionRanker([log.models()[0], wrong]))["swapped"]
     assert set(kinds(raw, log.users, log.what, ~log.labels)) == {"swapped"}
     assert "all 2,400 are likes" in kinds(raw, log.users, log.what, np.ones(2400))["one kind"]
     assert "few labels" in kinds(raw, *(each[:60] for each in log.feedback))

@@ -19,7 +19,6 @@ import farann
 from farann.adapters.posneg.factorization import least_squares
 
 from .feedback import TEST, TRAIN, Ratings, load
-from .models import DIM, Floats
 
 FEWEST = 3  # dislikes of a user in training
 Wide = NDArray[np.float64]

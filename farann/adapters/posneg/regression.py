@@ -14,6 +14,8 @@ from farann.adapters.posneg.models import Models
 _RECORD_PRIOR = 4.0
 # Unseen pairs that exposure is learned from, at most: above that seconds go, not errors.
 _MOST_UNSEEN = 1 << 20
+# AUC by which fewer columns must be better to be preferred: halves of a log differ by that.
+_NOISE = 0.0015
 # A sign is refused if the 95 % interval of the model's AUC in its direction ends below this.
 _SWAPPED = 0.48
 
@@ -144,9 +146,10 @@ def learn(models: Models, feedback: Feedback, record: Float64Array, unseen: Pair
     # What is known of items costs AUC on some data, so each choice is tried on held-out users.
     nothing, just_record = np.zeros((2, about.shape[1]), np.bool_)
     just_record[0] = True
-    choices = [nothing, just_record, ~just_record, ~nothing]
-    best = max(choices, key=lambda used: _auc_elsewhere(
-        np.column_stack([scores, about[:, used]]), feedback, n_users))
+    choices = [~nothing, just_record, ~just_record, nothing]
+    auc = [_auc_elsewhere(np.column_stack([scores, about[:, used]]), feedback, n_users)
+           for used in choices]
+    best = next(used for used, each in zip(choices, auc, strict=True) if each >= max(auc) - _NOISE)
     columns = np.column_stack([scores, about[:, best]])
     found = regression(columns, liked, weight, feedback.users, n_users)
     m = len(centers)
