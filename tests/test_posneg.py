@@ -397,8 +397,8 @@ def test_models_that_do_not_go_together(log: Log) -> None:
 
 
 @pytest.mark.parametrize("asked, kind, message", [
-    ({}, TypeError, "users: expected users or queries=, got neither"),
-    ({"users": [1], "queries": [[1]]}, TypeError, "expected users or queries=, got both"),
+    ({}, TypeError, "users: expected either users or queries="),
+    ({"users": [1], "queries": [[1]]}, TypeError, "users: expected either users or queries="),
     ({"users": [USERS]}, KeyError, f"users: {USERS} is in no model"),
     ({"users": ["a"]}, TypeError, "users: expected integers, as the models' ids are, got 'a'"),
     ({"users": [1], "k": 0}, ValueError, "k: expected 1 or more, got 0"),

@@ -20,6 +20,9 @@ from farann.adapters.posneg.factorization import least_squares
 
 from .feedback import TEST, TRAIN, Ratings, load
 
+Floats = NDArray[np.float32]
+DIM = 32
+
 FEWEST = 3  # dislikes of a user in training
 Wide = NDArray[np.float64]
 Tests = list[tuple[NDArray[np.int64], NDArray[np.int64]]]

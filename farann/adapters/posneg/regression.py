@@ -49,14 +49,11 @@ class ModelReport(NamedTuple):
     name : str
     sign : 1, -1 or "both"
     weight : float
-        Log-odds of a like per unit of the model's score, beside the other models; it may have
-        either sign where models overlap.
+        Log-odds of a like per unit of the model's score; of either sign where models overlap.
     share : float
-        The standard deviation of what the model adds to the log-odds, over the sum of those of
-        all models and of the items' record.
+        Standard deviation of what the model adds to the log-odds, over the sum of all such.
     auc : float
-        Mean over users of the area under the ROC curve of this model alone, in the direction of
-        its sign.
+        Mean over users of the area under the ROC curve of the model alone, in its direction.
     """
 
     name: str
@@ -67,7 +64,7 @@ class ModelReport(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """Log-odds of being shown: weights of the models (n_models,), and what each item adds."""
+    """Log-odds of being shown: weights of models, what items add, and how much a like counts."""
 
     weights: Float64Array
     items: Float64Array
@@ -201,8 +198,7 @@ def _checked_auc(name: str, sign: int | str, feedback: Feedback, m: int, weight:
         return float("nan")
     auc = metrics.mean_interval(metrics.auc_by_user(
         feedback.group[known], feedback.liked[known], direction * similar[known]), samples=500)
-    # A model that says the opposite by itself may be right beside others: models of clicks and
-    # of passes both grow with how often an item is shown.
+    # By itself it may say the opposite: models of clicks and of passes grow with what is shown.
     if auc.high < _SWAPPED and direction * weight < 0:
         raise ValueError(
             f"models: {name!r} has sign {sign!r}, but speaks against its sign by itself (AUC "
@@ -229,10 +225,7 @@ def _exposure(feedback: Feedback, unseen: Pairs, centers: Float64Array, size: in
 
 def unseen_pairs(users: Int64Array, shown: Int64Array, each: int,
                  random: np.random.Generator, size: int) -> tuple[Int64Array, Int64Array]:
-    """Draw so many of `size` items for each label that its user wasn't shown.
-
-    `shown` are users times size plus items. Gives users and items, (m,).
-    """
+    """Draw items for each label that weren't shown to its user: `shown` is user * size + item."""
     who = np.repeat(users, min(each, max(1, _MOST_UNSEEN // len(users)) if each else 0))
     if len(who) > _MOST_UNSEEN:
         who = random.choice(who, _MOST_UNSEEN, replace=False)
