@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_recommenders.metrics.factorized_top_k import Factorized
 
-from farann.adapters.tfrs.streaming import StreamingFurthest
+from farann.adapters.tfrs.brute_force import StreamingFurthest
 from farann.adapters.tfrs.top_k import FurthestTopK, Tensor, same_ids
 from farann.contract import checks
 
