@@ -63,7 +63,7 @@ import sys
 sys.modules.update(sklearn=None, scipy=None)
 import numpy as np
 import farann
-from farann.adapters.posneg import Factorization, cross_fit
+from farann.adapters.posneg import FusionRanker
 
 rng = np.random.default_rng(0)
 rows = np.concatenate([rng.standard_normal((6000, 8)), np.ones((600, 8))]).astype(np.float32)
@@ -78,8 +78,8 @@ in_cells = farann.Index(8, cells=300)
 in_cells.add(rows)
 for attempt in (in_cells.build, lambda: index.search_furthest(rows[:9], 5, recall=0.9),
                 index.tune, lambda: farann.sklearn,
-                lambda: cross_fit(Factorization(9, dim=2), np.repeat(np.arange(9), 9),
-                                  np.tile(np.arange(9), 9), rng.random(81) < 0.5)):
+                lambda: FusionRanker().fit(np.repeat(np.arange(9), 9), np.tile(np.arange(9), 9),
+                                           rng.random(81) < 0.5)):
     try:
         attempt()
     except ImportError as error:

@@ -348,7 +348,7 @@ def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str
 def test_films_that_were_seen_are_not_listed(few_films: None, tmp_path: Path,
                                              monkeypatch: pytest.MonkeyPatch,
                                              capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(demo_movies, "SHARES", (0.6, 0.4, 0.0))
+    monkeypatch.setattr(demo_movies, "SHARES", (1.0, 0.0))
     lines_of(capsys, "movies")
     films = demo_data.load_films()
     assert not isinstance(films, str)

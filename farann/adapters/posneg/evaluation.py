@@ -28,8 +28,8 @@ class Row(NamedTuple):
     ----------
     name : str
     ndcg, disliked, auc : Interval
-        Means over users with 95 % intervals: nDCG@k and the share of dislikes in the first k, of
-        users with more than k items; and the area under the ROC curve.
+        Means over users with 95 % intervals: of those with more than k items nDCG@k and the share
+        of dislikes in the first k, and the area under the ROC curve.
     """
 
     name: str
@@ -149,10 +149,8 @@ class Finding(NamedTuple):
 
 def diagnose(users: Int64Array, liked: BoolArray, said: dict[str, Float64Array],
              before: dict[str, float], chances: Float64Array | None) -> list[Finding]:
-    """Find what is wrong, by what each model says in the direction of its sign, NaN if nothing.
-
-    `before` has each model's AUC in the feedback of `fit`, and `chances` are the ranker's, (n,).
-    """
+    """Find what is wrong: by what each model says in the direction of its sign, NaN if nothing,
+    each one's AUC in the feedback of `fit`, and the ranker's chances."""
     likes, every = int(liked.sum()), len(liked)
     if likes in (0, every):
         return [Finding("one kind", f"labels: all {every:,} are "

@@ -40,11 +40,6 @@ class Factorization:
     seed, rng
         For where factors start and which negatives are drawn, as in `Index`.
 
-    Warns
-    -----
-    UserWarning
-        If the item regression is left out.
-
     Examples
     --------
     >>> from farann.adapters.posneg import Factorization

@@ -64,10 +64,10 @@ def known(name: str, given: Any, ids: Ids) -> Int64Array:
     if len(wanted) and (wanted.dtype == object) != (ids.dtype == object):
         expected = "strings" if ids.dtype == object else "integers"
         raise TypeError(f"{name}: expected {expected}, as the models' ids are, got "
-                        f"{checks.shown(wanted[0])}")
+                        f"{checks.shown(wanted.tolist()[0])}")
     at = places(ids, wanted)
     if (at < 0).any():
-        raise KeyError(f"{name}: {wanted[at < 0][0]!r} is in no model")
+        raise KeyError(f"{name}: {wanted[at < 0].tolist()[0]!r} is in no model")
     return at
 
 

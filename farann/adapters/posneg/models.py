@@ -33,17 +33,15 @@ class SignedModel:
     name : str, optional
         By default "positive", "negative" or "signed", by the sign.
     ids, user_ids : array_like of int or str, optional
-        Ids of the rows of `items` and of `users`, by default 0, 1, 2, ...; an index brings its
-        own ids of items.
+        Of the rows of `items` and of `users`, by default 0, 1, 2, ...; an index brings its ids.
     metric : {"dot", "cosine"}
-        What the model was trained for, if an array is given; an index brings its own. Under
-        "cosine" all vectors are brought to length 1.
+        What the model was trained for; an index brings its own.
 
     Raises
     ------
     ValueError, TypeError
-        For wrong shapes, numbers that are not finite, items of zeros under "cosine", an index
-        under "l2", or ids that are repeated or not one a row.
+        For wrong shapes, numbers that are not finite, zeros or an index that the metric doesn't
+        allow, and ids that are repeated or not one a row.
 
     Examples
     --------
@@ -55,7 +53,7 @@ class SignedModel:
     def __init__(self, items: npt.ArrayLike | Index, users: npt.ArrayLike, sign: int | str = 1, *,
                  name: str | None = None, ids: npt.ArrayLike | None = None,
                  user_ids: npt.ArrayLike | None = None, metric: str = "dot") -> None:
-        if isinstance(sign, bool) or sign not in _NAMES:
+        if not isinstance(sign, (int, str)) or isinstance(sign, bool) or sign not in _NAMES:
             raise ValueError(f"sign: expected 1, -1 or 'both', got {checks.shown(sign)}")
         if name is not None and not (isinstance(name, str) and name):
             raise TypeError(f"name: expected a string, got {checks.shown(name)}")
@@ -177,21 +175,22 @@ class Models(NamedTuple):
         """
         if isinstance(queries, Mapping) and set(queries) <= set(self.names):
             queries = [queries.get(name) for name in self.names]
-        if isinstance(queries, (Mapping, str)) or not hasattr(queries, "__len__") \
-                or len(queries) != len(self.names):
+        listed = [] if isinstance(queries, Mapping) or not np.iterable(queries) else list(queries)
+        if len(listed) != len(self.names):
             raise ValueError("queries: expected an array a model, those of "
                              f"{', '.join(self.names)}, got {checks.shown(queries)}")
-        shapes = {np.shape(each)[:-1] for each in queries if each is not None}
+        given = [None if each is None else checks.to_vectors(
+            f"queries of {name!r}", each, dim, normalized=False, single=True)
+            for name, dim, each in zip(self.names, self.dims, listed, strict=True)]
+        # An empty list is no single query.
+        shapes = {(len(rows), len(rows) == 1 and np.ndim(each) == 1)
+                  for rows, each in zip(given, listed, strict=True) if rows is not None}
         if len(shapes) != 1:
             raise ValueError("queries: expected as many of each model, and of one model at least, "
-                             f"got {', '.join(map(str, sorted(shapes))) or 'none'}")
-        shape = shapes.pop()
-        found = [np.zeros((shape[0] if shape else 1, dim), np.float32) if each is None
-                 else directed(checks.to_vectors(f"queries of {name!r}", each, dim,
-                                                 normalized=False, single=True), metric)
-                 for name, metric, dim, each in zip(self.names, self.metrics, self.dims, queries,
-                                                    strict=True)]
-        return found, shape == ()
+                             f"got {', '.join(str(n) for n, _ in sorted(shapes)) or 'none'}")
+        n, single = shapes.pop()
+        return [np.zeros((n, dim), np.float32) if rows is None else directed(rows, metric)
+                for dim, rows, metric in zip(self.dims, given, self.metrics, strict=True)], single
 
 
 def lined_up(rows: Float32Array, ids: Ids, wanted: Ids) -> tuple[Float32Array, BoolArray]:
@@ -209,12 +208,8 @@ class LinearForm(NamedTuple):
 
     Attributes
     ----------
-    names : tuple of str
-        The models, in the order in which query embeddings come.
-    metrics : tuple of str
-        "dot" or "cosine" of each.
-    dims : tuple of int
-        Dimension of each.
+    names, metrics, dims : tuple
+        Of the models, in the order in which query embeddings come.
     ids : int64 or object (n_items,)
         Ascending.
     rows : float32 (n_items, sum(dims) + n_models + 2)

@@ -30,8 +30,8 @@ from farann.index import Index
 Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
 # Float64 numbers made at a time where scores are taken apart: 32 MiB.
 _BLOCK = 1 << 22
-# Folds by default.
-_FOLDS = 5
+_FOLDS = 5  # by default
+_MOST_EXPOSURE = 1e9  # with more, float32 doesn't tell the log-odds of being shown apart
 
 
 class FusionHits(NamedTuple):
@@ -40,12 +40,11 @@ class FusionHits(NamedTuple):
     Attributes
     ----------
     scores : float64 (n_users, k)
-        What items are ordered by, largest first. NaN where there are fewer items.
+        What items are ordered by. NaN where there are fewer items.
     ids : int64 or object (n_users, k)
         -1, or None among strings, where there are fewer items.
     probability : float64 (n_users, k)
-        The chance that the user likes the item if it is shown. The user's own leaning counts,
-        where `fit` knew the user: some like nearly all that they see.
+        Of a like if the item is shown; users whom `fit` knew have a leaning of their own.
     parts : dict of float64 (n_users, k)
         What each model adds to the score, by its name, and under "items" what the item adds.
     """
@@ -86,12 +85,9 @@ class FusionRanker:
     The score among shown items is the sum over models of weight times (score - mean score), plus
     what the item's record of likes and the lengths of its vectors say, where that helps to order
     the items of held-out users. An item or a user that a model lacks counts as average there.
-
     Among all items, "never shown" isn't "not disliked": `fit` also learns, from items that users
     weren't shown, the log-odds of being shown, and the score is these plus `exposure` times those
-    of a like.
-
-    Any number of threads may use a ranker; `rank` sees what `fit` found before or after.
+    of a like. Threads may share a ranker; `rank` sees what `fit` found before or after.
 
     Examples
     --------
@@ -195,14 +191,15 @@ class FusionRanker:
         >>> ranker.report[0].name, round(ranker.report[0].auc, 1)
         ('positive', 0.9)
         """
-        if self._models is not None and cv is not None:
+        if self._models and cv is not None:
             raise ValueError("cv: expected None for models that are trained already, got "
                              f"{checks.shown(cv)}; give the ranker what trains them")
         who, what = ids.checked("users", users), ids.checked("items", items)
         liked = _likes(labels, who, what)
         weight = _weights(sample_weight, len(who))
         each, preference = checks.to_int("unseen", unseen, 0, 1000), _preference(exposure)
-        random = np.random.default_rng(checks.to_seed(seed, rng))
+        # A stream of its own, lest folds go by what made the log with the same seed.
+        random = np.random.default_rng([checks.to_seed(seed, rng), _FOLDS])
         folds = _folds(cv, len(who), random)
         final = self._models or self._trained(who, what, liked, None)
         at, item_at = ids.known("users", who, final.user_ids), ids.known("items", what, final.ids)
@@ -268,13 +265,13 @@ class FusionRanker:
         users : int, str, or array_like of these (n_users,), optional
             Users of the models.
         k : int
-            Beyond the number of items answers are padded, as in `Index.search_furthest`.
+            Beyond the number of items answers are padded.
         queries : sequence of array_like (n_users, dim) or (dim,), or dict by name, optional
             In the place of `users`: embeddings of people by each model. None, or zeros, stand for
             a model that doesn't know them.
         among : {"all", "shown"}
-            Whether to choose from everything, or from what could be shown anyway, as the
-            candidates of an earlier stage: then exposure is left out of account.
+            Whether to choose from everything, or from what could be shown anyway, such as the
+            candidates of an earlier stage: then exposure doesn't count.
         exposure : float, optional
             In the place of that of `fit`.
         exclude, allowed : optional
@@ -327,8 +324,7 @@ class FusionRanker:
         state = self._fitted()
         form = self._form(state, among, exposure)
         query, who, single = self._asked(state, users, queries)
-        at = (np.arange(len(form.ids)) if items is None
-              else ids.known("items", items, state.models.ids))
+        at = np.arange(len(form.ids)) if items is None else ids.known("items", items, form.ids)
         at = np.broadcast_to(at, (len(query), len(at)))
         return self._hits(state, form, query, who, at, form.ids[at], single)
 
@@ -364,9 +360,8 @@ class FusionRanker:
         Returns
         -------
         Evaluation
-            Of each model alone, the average of raw scores, the items' record, this ranker, and an
-            oracle that knows the labels; ``str()`` makes a table of it, and `Evaluation.advice`
-            says which to use.
+            Of each model alone, their average, the items' record, this ranker, and an oracle that
+            knows the labels; ``str()`` makes a table, and `advice` says which to use.
         """
         k, (models, learned, _, _) = checks.to_int("k", k, 1), self._fitted()
         who, what, liked, similar = self._observed(models, users, items, labels)
@@ -380,15 +375,10 @@ class FusionRanker:
 
     def diagnose(self, users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike
                  ) -> list[Finding]:
-        """Name what is wrong with models or labels.
+        """Name what is wrong with models or labels, by feedback as in `evaluate`.
 
-        A ranker of models need not be fitted. If it is, and this is other feedback than that of
-        `fit`, it is also found out if models were trained on the latter.
-
-        Parameters
-        ----------
-        users, items, labels
-            As in `evaluate`.
+        A ranker of models need not be fitted. If it is, it is also found out if models were
+        trained on the feedback of `fit`.
 
         Returns
         -------
@@ -444,7 +434,7 @@ class FusionRanker:
         given = self._train(users, items, liked)
         if final is None:
             return Models.of(given, (items, users))
-        if isinstance(given, Sequence):  # what was left out of all feedback is left out of some
+        if isinstance(given, Sequence):  # a model that all feedback has no room for is left out
             given = [model for model in given if getattr(model, "name", "") in final.names]
         models = Models.of(given, (final.ids, final.user_ids), only=True)
         _check_alike(models, final)
@@ -478,12 +468,11 @@ class FusionRanker:
                ) -> tuple[Float32Array, Int64Array | None, bool]:
         """Coordinates of queries, numbers of users or None, and whether it is one alone."""
         if (users is None) == (queries is None):
-            raise TypeError("users: expected users or queries=, got "
-                            f"{'neither' if users is None else 'both'}")
+            raise TypeError("users: expected either users or queries=")
         if users is None:
             parts, single = state.models.vectors_of(queries)
             return coordinates(parts), None, single
-        single = isinstance(users, str) or np.ndim(users) == 0
+        single = isinstance(users, (str, int, np.integer))
         rows = ids.known("users", [users] if single else users, state.models.user_ids)
         return coordinates([each[rows] for each in state.models.users]), rows, single
 
@@ -505,11 +494,9 @@ class FusionRanker:
             rows *= (query[some] * form.scale)[:, np.newaxis]
             np.add.reduceat(rows, starts, axis=2, out=parts[some])
         parts[items < 0], log_odds[items < 0] = np.nan, np.nan
-        at = 0 if single else slice(None)
-        return FusionHits((parts.sum(axis=2) if scores is None else scores)[at], found[at],
-                          _chance(log_odds)[at],
-                          {name: parts[at, ..., i] for i, name in
-                           enumerate((*form.names, "items"))})
+        at, scores = 0 if single else slice(None), parts.sum(axis=2) if scores is None else scores
+        return FusionHits(scores[at], found[at], _chance(log_odds)[at], {
+            name: parts[at, ..., i] for i, name in enumerate((*form.names, "items"))})
 
     def _observed(self, models: Models, users: Any, items: Any, labels: Any
                   ) -> tuple[Int64Array, Int64Array, BoolArray, Float64Array]:
@@ -566,9 +553,8 @@ def _places(every: Ids, found: Ids) -> Int64Array:
 
 
 def _chance(log_odds: Float64Array) -> Float64Array:
-    """Probabilities of log-odds, without overflow."""
-    chance: Float64Array = np.exp(-np.logaddexp(0.0, -log_odds))
-    return chance
+    """Probabilities of log-odds, without overflow, or warnings for NaN."""
+    return 0.5 + 0.5 * np.tanh(0.5 * log_odds)
 
 
 def _likes(labels: npt.ArrayLike, users: Ids, items: Ids) -> BoolArray:
@@ -601,8 +587,9 @@ def _weights(given: npt.ArrayLike | None, n: int) -> Float64Array:
 
 def _preference(exposure: Any) -> float:
     number = checks.to_finite("exposure", exposure)
-    if number < 0:
-        raise ValueError(f"exposure: expected a number of 0 or more, got {number:g}")
+    if not 0 <= number <= _MOST_EXPOSURE:
+        raise ValueError(f"exposure: expected a number from 0 to {_MOST_EXPOSURE:g}, got "
+                         f"{number:g}")
     return number
 
 
@@ -613,7 +600,8 @@ def _folds(cv: Any, n: int, random: np.random.Generator) -> list[tuple[Int64Arra
         fold = random.permutation(n) % count
         return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
                 for one in range(min(count, n))]
-    if isinstance(cv, str) or not isinstance(cv, Sequence) or not cv:
+    if not isinstance(cv, (list, tuple)) or not cv or any(
+            not isinstance(pair, Sequence) or len(pair) != 2 for pair in cv):
         raise TypeError("cv: expected a number of folds, or a list of pairs of rows to train on "
                         f"and rows held out, got {checks.shown(cv)}; list(splitter.split(X)) "
                         "makes one of a scikit-learn splitter")

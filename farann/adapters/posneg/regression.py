@@ -14,6 +14,8 @@ from farann.adapters.posneg.models import Models
 _RECORD_PRIOR = 4.0
 # Unseen pairs that exposure is learned from, at most: above that seconds go, not errors.
 _MOST_UNSEEN = 1 << 20
+# AUC by which fewer columns must be better to be preferred: halves of a log differ by that.
+_NOISE = 0.0015
 # A sign is refused if the 95 % interval of the model's AUC in its direction ends below this.
 _SWAPPED = 0.48
 
@@ -47,14 +49,11 @@ class ModelReport(NamedTuple):
     name : str
     sign : 1, -1 or "both"
     weight : float
-        Log-odds of a like per unit of the model's score, beside the other models; it may have
-        either sign where models overlap.
+        Log-odds of a like per unit of the model's score; of either sign where models overlap.
     share : float
-        The standard deviation of what the model adds to the log-odds, over the sum of those of
-        all models and of the items' record.
+        Standard deviation of what the model adds to the log-odds, over the sum of all such.
     auc : float
-        Mean over users of the area under the ROC curve of this model alone, in the direction of
-        its sign.
+        Mean over users of the area under the ROC curve of the model alone, in its direction.
     """
 
     name: str
@@ -65,7 +64,7 @@ class ModelReport(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """Log-odds of being shown: weights of the models (n_models,), and what each item adds."""
+    """Log-odds of being shown: weights of models, what items add, and how much a like counts."""
 
     weights: Float64Array
     items: Float64Array
@@ -112,7 +111,7 @@ def regression(columns: Float64Array, target: BoolArray, weight: Float64Array, u
 
     mean = np.average(columns, axis=0, weights=weight)
     spread = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weight))
-    used = spread > 1e-12 * np.abs(columns).max(axis=0, initial=0.0)
+    used = spread > 1e-12 * np.abs(columns).max(axis=0, initial=0.0) + 1e-15  # others are constant
     scaled = (columns[:, used] - mean[used]) / spread[used]
     by_user = csr_matrix((np.ones(len(users)), (np.arange(len(users)), users)),
                          (len(users), n_users))
@@ -144,9 +143,10 @@ def learn(models: Models, feedback: Feedback, record: Float64Array, unseen: Pair
     # What is known of items costs AUC on some data, so each choice is tried on held-out users.
     nothing, just_record = np.zeros((2, about.shape[1]), np.bool_)
     just_record[0] = True
-    choices = [nothing, just_record, ~just_record, ~nothing]
-    best = max(choices, key=lambda used: _auc_elsewhere(
-        np.column_stack([scores, about[:, used]]), feedback, n_users))
+    choices = [~nothing, just_record, ~just_record, nothing]
+    auc = [_auc_elsewhere(np.column_stack([scores, about[:, used]]), feedback, n_users)
+           for used in choices]
+    best = next(used for used, each in zip(choices, auc, strict=True) if each >= max(auc) - _NOISE)
     columns = np.column_stack([scores, about[:, best]])
     found = regression(columns, liked, weight, feedback.users, n_users)
     m = len(centers)
@@ -182,11 +182,11 @@ def _auc_elsewhere(columns: Float64Array, feedback: Feedback, n_users: int) -> f
 def item_record(items: Int64Array, size: int, liked: BoolArray, weight: Float64Array
                 ) -> Float64Array:
     """Each item's own log-odds of a like, (size,), shrunk towards the mean, which is zero."""
-    mean = float(np.average(liked, weights=weight)) if weight.any() else 0.5
+    mean = float(np.clip(np.average(liked, weights=weight) if weight.any() else 0.5, 1e-9,
+                         1.0 - 1e-9))
     likes, dislikes = (np.bincount(items, weight * which, size) for which in (liked, ~liked))
-    odds: Float64Array = np.log((likes + _RECORD_PRIOR * mean + 1e-9)
-                                / (dislikes + _RECORD_PRIOR * (1.0 - mean) + 1e-9)
-                                * (1.0 - mean + 1e-9) / (mean + 1e-9))
+    odds: Float64Array = np.log((likes / mean + _RECORD_PRIOR)
+                                / (dislikes / (1.0 - mean) + _RECORD_PRIOR))
     return odds
 
 
@@ -198,8 +198,7 @@ def _checked_auc(name: str, sign: int | str, feedback: Feedback, m: int, weight:
         return float("nan")
     auc = metrics.mean_interval(metrics.auc_by_user(
         feedback.group[known], feedback.liked[known], direction * similar[known]), samples=500)
-    # A model that says the opposite by itself may be right beside others: models of clicks and
-    # of passes both grow with how often an item is shown.
+    # By itself it may say the opposite: models of clicks and of passes grow with what is shown.
     if auc.high < _SWAPPED and direction * weight < 0:
         raise ValueError(
             f"models: {name!r} has sign {sign!r}, but speaks against its sign by itself (AUC "
@@ -226,10 +225,7 @@ def _exposure(feedback: Feedback, unseen: Pairs, centers: Float64Array, size: in
 
 def unseen_pairs(users: Int64Array, shown: Int64Array, each: int,
                  random: np.random.Generator, size: int) -> tuple[Int64Array, Int64Array]:
-    """Draw so many of `size` items for each label that its user wasn't shown.
-
-    `shown` are users times size plus items. Gives users and items, (m,).
-    """
+    """Draw items for each label that weren't shown to its user: `shown` is user * size + item."""
     who = np.repeat(users, min(each, max(1, _MOST_UNSEEN // len(users)) if each else 0))
     if len(who) > _MOST_UNSEEN:
         who = random.choice(who, _MOST_UNSEEN, replace=False)
