@@ -20,8 +20,8 @@ class FactorizedBottomK(Factorized):
     """How often the true candidate is among the k furthest of its query.
 
     The counterpart of ``tfrs.metrics.FactorizedTopK`` for furthest layers, for use in
-    ``tfrs.tasks.Retrieval(metrics=...)`` or by itself. `FactorizedTopK` must not be used with
-    furthest layers: without ids it compares their scores with products of the other sign.
+    ``tfrs.tasks.Retrieval(metrics=...)`` or by itself. `FactorizedTopK` counts right with furthest
+    layers if it gets ids; without them it compares their scores with products of the other sign.
 
     Parameters
     ----------
