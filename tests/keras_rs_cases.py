@@ -199,9 +199,10 @@ def gradients_of(given: dict[str, Any]) -> dict[str, NDArray[Any]]:
 @pytest.mark.parametrize("name", ["everything", "huge"])
 def test_loss_and_gradient(name: str) -> None:
     case = oracle.CASES[name]
-    given = {each: part.astype(np.float32)
-             if isinstance(part, np.ndarray) and part.dtype == np.float64 else part
-             for each, part in case.items()}
+    given: dict[str, Any] = {
+        each: part.astype(np.float32)
+        if isinstance(part, np.ndarray) and part.dtype == np.float64 else part
+        for each, part in case.items()}
     np.testing.assert_allclose(numpy(retrieval_loss(keras.ops, **given)), oracle.loss(**case),
                                rtol=1e-4)
     expected = oracle.gradients(case)
@@ -254,14 +255,15 @@ def test_training() -> None:
 
 def test_bad_training() -> None:
     rows = np.ones((3, 2), np.float32)
-    for given, text in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"candidate_embeddings": rows[:2]}, "candidate_embeddings: expected one a query or more"),
         ({"candidate_embeddings": rows[:, :1]}, r"candidate_embeddings: expected shape \(any, 2"),
         ({"labels": [1, 0]}, r"labels: expected shape \(3\), got"),
         ({"log_q": [[0.0, 0, 0]]}, r"log_q: expected shape \(3\)"),
         ({"negative_ids": [[1], [2], [3]]}, "negative_embeddings: expected with"),
         ({"negative_embeddings": rows}, r"negative_embeddings: expected shape \(3, any, 2\)"),
-    ):
+    ]
+    for given, text in cases:
         with pytest.raises(ValueError, match=text):
             retrieval_loss(keras.ops, **{"query_embeddings": rows, "candidate_embeddings": rows,
                                          **given})

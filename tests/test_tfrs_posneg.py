@@ -13,6 +13,7 @@ from tfrs_posneg_cases import (
     ITEMS,
     NAMES,
     QUERIES,
+    SIGNS,
     USER_NAMES,
     USERS,
     WHAT,
@@ -178,7 +179,7 @@ def test_another_ranker_reaches_compiled_functions() -> None:
     others = ranker.replace([
         SignedModel(-ITEMS[m][10:63], USERS[m], sign, ids=NAMES[10:63], user_ids=USER_NAMES,
                     metric="cosine" if m == 1 else "dot")
-        for m, sign in enumerate((1, -1, "both"))])
+        for m, sign in enumerate(SIGNS)])
     layer.index_ranker(others, among="shown")
     for ask in (function, lambda queries: layer.predict(queries, verbose=0)):
         agree(ask(QUERIES), others.rank(QUERIES, 5, among="shown"))

@@ -138,7 +138,7 @@ def test_query_models_that_share_layers(suffix: str, tmp_path: Path) -> None:
         dense = tf.keras.layers.Dense(users.shape[1], use_bias=False)
         models.append(tf.keras.Model(inputs, dense(shared(inputs))))
         models[m].layers[-1].set_weights([np.eye(*dense.kernel.shape) * (m + 1)])
-    layer = BruteForcePosNeg(*models, k=5).index((ITEMS[0], ITEMS[1]), NAMES)
+    layer = BruteForcePosNeg(models[0], models[1], k=5).index((ITEMS[0], ITEMS[1]), NAMES)
     queries = tf.constant(QUERIES)
     before, excluded = layer(queries)[1].numpy(), [["item 03"]] * len(QUERIES)
     without = layer.query_with_exclusions(queries, excluded)[1].numpy()

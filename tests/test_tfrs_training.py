@@ -52,15 +52,15 @@ def test_logistic_losses() -> None:
 
 def test_as_tfrs_has_it() -> None:
     ids = oracle.BATCH["candidate_ids"].astype(str)
-    rows = [oracle.BATCH[name].astype(np.float32) for name in ("query_embeddings",
-                                                               "candidate_embeddings")]
+    queries, candidates = (oracle.BATCH[name].astype(np.float32)
+                           for name in ("query_embeddings", "candidate_embeddings"))
     chance = np.linspace(0.01, 0.3, oracle.M, dtype=np.float32)
     theirs = tfrs.tasks.Retrieval(remove_accidental_hits=True, temperature=0.5)
     weight = oracle.BATCH["sample_weight"]
     np.testing.assert_allclose(
-        retrieval_loss(OPS, *rows, weight, candidate_ids=ids, log_q=np.log(chance),
+        retrieval_loss(OPS, queries, candidates, weight, candidate_ids=ids, log_q=np.log(chance),
                        temperature=0.5),
-        theirs(*rows, candidate_ids=ids, candidate_sampling_probability=chance,
+        theirs(queries, candidates, candidate_ids=ids, candidate_sampling_probability=chance,
                sample_weight=weight), rtol=1e-5)
 
 
@@ -101,12 +101,13 @@ def test_one_row_alone() -> None:
 
 def test_bad_training() -> None:
     rows = np.ones((3, 2), np.float32)
-    for given, text in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"candidate_embeddings": rows[:2]}, "candidate_embeddings: expected one a query or more"),
         ({"candidate_embeddings": rows[:, :1]}, r"candidate_embeddings: expected shape \(any, 2"),
         ({"candidate_ids": ["a"]}, r"candidate_ids: expected shape \(3\)"),
         ({"negative_weight": rows}, "negative_embeddings: expected with"),
-    ):
+    ]
+    for given, text in cases:
         with pytest.raises(ValueError, match=text):
             retrieval_loss(OPS, **{"query_embeddings": rows, "candidate_embeddings": rows, **given})
     with pytest.raises(ValueError, match="temperature: expected a number above 0"):

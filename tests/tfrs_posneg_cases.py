@@ -12,7 +12,8 @@ from farann.adapters.posneg import FusionHits, FusionRanker, SignedModel
 from farann.adapters.tfrs import BruteForceFusion
 
 RNG = np.random.default_rng(3)
-N, N_USERS, DIMS, SIGNS = 80, 30, (6, 4, 5), (1, -1, "both")
+N, N_USERS, DIMS = 80, 30, (6, 4, 5)
+SIGNS: tuple[int | str, ...] = 1, -1, "both"
 ITEMS = [RNG.standard_normal((N, dim), dtype=np.float32) for dim in DIMS]
 USERS = [RNG.standard_normal((N_USERS, dim), dtype=np.float32) for dim in DIMS]
 NAMES = np.array([f"item {i:02}" for i in range(N)])
