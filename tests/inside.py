@@ -243,12 +243,5 @@ def learned_by(ranker: FusionRanker) -> Learned:
 
 def index_options(layer: Any) -> dict[str, Any]:
     """Options with which a layer makes its index."""
-    options: dict[str, Any] = layer._index_options
+    options: dict[str, Any] = layer._how.of_index
     return options
-
-
-def fused_layers() -> Any:
-    """The module of layers of two models, which needs TensorFlow."""
-    import farann.adapters.tfrs.fused as fused
-
-    return fused
