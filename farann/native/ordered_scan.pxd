@@ -27,4 +27,3 @@ cdef class OrderedScan:
     cdef void refine_rows(self, int64_t i, int64_t start, int64_t n) noexcept nogil
     cdef void scan_for_one(self, int64_t i, int64_t stop) noexcept nogil
     cdef void complete(self) noexcept nogil
-    cdef void forget(self, Query *query) noexcept nogil

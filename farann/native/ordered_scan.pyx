@@ -82,11 +82,7 @@ cdef class OrderedScan:
             query = &self.batch.queries[i]
             if not query.coded or query.found.count + query.candidates.count >= self.batch.k:
                 continue
-            self.forget(query)
+            self.candidates.forget(query)
             query.threshold = query.predicted = -INFINITY
             self.uncoded.score_outliers(query)
             self.scan_for_one(i, self.coded.codes.n_positions)
-
-    cdef void forget(self, Query *query) noexcept nogil:
-        """All that a query has found."""
-        query.found.count = query.candidates.count = query.best.count = 0

@@ -65,7 +65,7 @@ cdef class PartitionProbe:
             if query.threshold + query.slack >= query.predicted:
                 continue
             query.predicted = -INFINITY
-            self.ordered.forget(query)
+            self.candidates.forget(query)
             self.uncoded.score_outliers(query)
             self.ordered.scan_for_one(i, self.ordered.n_first)
             self.choice.choosing[self.choice.n_choosing] = i

@@ -87,6 +87,7 @@ cdef class QueryBatch:
     cdef bint cancelled(self) noexcept nogil
     cdef bint stopped(self) noexcept nogil
     cdef bint time_is_over(self) noexcept nogil
+    cdef bint all_have_k_rows(self) noexcept nogil
     cdef void lift_time_limit(self) noexcept nogil
     cdef check_cancelled(self)
     cdef const double *exact_query(self, const Query *query) noexcept nogil

@@ -103,8 +103,16 @@ cdef class QueryBatch:
         cdef int64_t work = self.code_products + self.float_products + self.rescored * self.dim
         if not self.late and work >= self.next_look:
             self.next_look = work + WORK_A_LOOK
-            self.late = farann_seconds() >= self.end_time
+            self.late = farann_seconds() >= self.end_time and self.all_have_k_rows()
         return self.late
+
+    cdef bint all_have_k_rows(self) noexcept nogil:
+        """Whether every query has found k rows, which it keeps once the time is over."""
+        cdef int64_t i
+        for i in range(self.n_queries):
+            if self.queries[i].found.count + self.queries[i].candidates.count < self.k:
+                return False
+        return True
 
     cdef void lift_time_limit(self) noexcept nogil:
         """Let what has been found become the answer, which takes little."""

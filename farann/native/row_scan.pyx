@@ -65,10 +65,10 @@ cdef class RowScan:
         return True
 
     cdef bint begin_in_float32(self) noexcept nogil:
-        """Forget what was found by codes, except what it tells of the k-th key; False: no room."""
+        """Forget the rows found by codes; False: no room."""
         cdef int64_t i
         for i in range(self.batch.n_queries):
-            self.batch.queries[i].candidates.count = self.batch.queries[i].found.count = 0
+            self.candidates.forget(&self.batch.queries[i])
             self.forget_scores(&self.batch.queries[i])
         return self.take_queries()
 
