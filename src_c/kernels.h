@@ -168,10 +168,6 @@ typedef struct {
     void (*pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                           int normalized, double *panels, double *norms);
 
-    /* The smallest and the largest of each coordinate of n rows, n > 0. */
-    void (*box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim, float *low,
-                    float *high);
-
     /*
      * Compute the exact keys of packed rows first .. first + n, whole panels, for a tile of
      * key_queries queries, coordinate j of which is at [j * key_queries], the first `count` of them

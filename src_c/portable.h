@@ -42,20 +42,7 @@ static FARANN_INLINE void farann_store(int64_t *number, int64_t value) {
 static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
     return _InterlockedExchangeAdd64(number, value);
 }
-/* What was written before a number is published is there for whoever reads that number. */
-static FARANN_INLINE int64_t farann_published(int64_t *number) {
-    return _InterlockedExchangeAdd64(number, 0);
-}
-static FARANN_INLINE void farann_publish(int64_t *number, int64_t value) {
-    _InterlockedExchange64(number, value);
-}
 #else
-static FARANN_INLINE int64_t farann_published(int64_t *number) {
-    return __atomic_load_n(number, __ATOMIC_ACQUIRE);
-}
-static FARANN_INLINE void farann_publish(int64_t *number, int64_t value) {
-    __atomic_store_n(number, value, __ATOMIC_RELEASE);
-}
 static FARANN_INLINE int64_t farann_load(const int64_t *number) {
     return __atomic_load_n(number, __ATOMIC_RELAXED);
 }

@@ -136,19 +136,18 @@ def test_packed_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
     note_share(benchmark, "GFLOP/s", rate, "float32 peak", peak(isa).get("float32"))
 
 
-@pytest.mark.parametrize("boxes", [False, True], ids=["no box helps", "boxes help"])
+@pytest.mark.parametrize("bits", [False, True], ids=["copies", "bits"])
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("isa", farann.isa_levels())
-def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, boxes: bool) -> None:
+def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, bits: bool) -> None:
     """Batches where most rows share the k-th key: float64 keys, a share of its multiply-adds.
 
-    The operations are those of all rows, whether a box rules them out or not. A squared difference
-    takes three instructions of one operation, where multiply-adds have two.
+    A squared difference takes three instructions of one operation, where multiply-adds have two.
     """
     rng = np.random.default_rng(0)
     n = max(2000, 2_000_000 // dim // (8 if isa == "scalar" else 1))
-    if boxes:  # bits, most of which share none with a query
+    if bits:  # most of which share none with a query
         both = (rng.random((n + BATCH, dim)) < 1.5 / dim).astype(np.float32)
         both[~both.any(axis=1), 0] = 1
     else:  # few rows, many times

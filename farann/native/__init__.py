@@ -15,7 +15,7 @@ from importlib.util import module_from_spec, spec_from_loader
 
 # Lowest first; `_cyutility` is what Cython adds to all.
 MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
-           "snapshot", "boxes", "guard", "query_batch", "rough", "row_reader", "candidates",
+           "snapshot", "guard", "query_batch", "rough", "row_reader", "candidates",
            "integer_keys", "one_sided", "ceilings", "key_scan", "row_scan", "coded_queries",
            "code_scan", "norm_pruning", "cost_judge", "position_keys", "first_rows", "code_pass",
            "uncoded_rows", "tail_scan", "ordered_scan", "partition_choice", "partition_probe",

@@ -71,8 +71,6 @@ cdef extern from "select.h" nogil:
 cdef extern from "portable.h" nogil:
     int64_t farann_load(const int64_t *)
     void farann_store(int64_t *, int64_t)
-    int64_t farann_published(int64_t *)
-    void farann_publish(int64_t *, int64_t)
 
 
 cdef extern from "memory.h" nogil:
@@ -129,9 +127,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
                                         double *, double *) noexcept
-
-    ctypedef void (*box_function)(const float *, const int64_t *, int64_t, int64_t, float *,
-                                  float *) noexcept
 
     ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
                                    double, int, farann_key_threshold *) noexcept
@@ -234,7 +229,6 @@ cdef extern from "kernels.h" nogil:
         thread_function end
         keys_function keys_f64[3]
         pack_keys_function pack_rows_f64
-        box_function box_f32
         farann_scan_keys *scan_keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32

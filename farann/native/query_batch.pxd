@@ -30,7 +30,6 @@ cdef struct Query:
     bint one_sided    # rows are not centred, see `OneSided`
     bint left_out     # no row of the block can answer it
     double ceiling_key  # times the sign no key is above it; infinity: not known, NaN: not asked for
-    int64_t box_pause, next_box_pause  # blocks before the next look at a box
     double along, across  # what it is along the mean query direction, and how long the rest is
     double slack      # largest of the blocks so far
     farann_query prepared

@@ -165,8 +165,7 @@ cdef class QueryBatch:
         query.given, self.exact_of = given, NULL
         query.threshold, query.predicted, query.pass_floor = -INFINITY, -INFINITY, NAN
         query.slack, query.pause, query.next_pause, query.by_keys = 0.0, 0, 0, False
-        query.box_pause, query.next_box_pause, query.keys_end = 0, 0, False
-        query.select_at = 0
+        query.keys_end, query.select_at = False, 0
         query.one_sided, query.left_out, query.ceiling_key = False, False, NAN
         query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
         self.scanned = self.refined = self.rescored = self.bytes_read = 0

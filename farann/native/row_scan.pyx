@@ -151,22 +151,14 @@ cdef class RowScan:
 
     cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n, int64_t first,
                         int64_t count) noexcept nogil:
-        """Give keys of a block to those of some queries that get them.
-
-        Of the first rows in small steps: k of them may leave out all others.
-        """
-        cdef int64_t end = start + n, step = n if start > 0 else FIRST_BLOCK, i
-        while start < end and not self.batch.stopped():
-            n = min(step, end - start)
-            self.key_scan.n_keyed = 0
-            for i in range(first, first + count):
-                if self.batch.queries[i].by_keys and not self.batch.queries[i].left_out:
-                    self.key_scan.take_keys(i)
-            if self.key_scan.n_keyed == 0:
-                return
-            self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
-            start += n
-            step *= 2
+        """Give keys of a block to those of some queries that get them."""
+        cdef int64_t i
+        self.key_scan.n_keyed = 0
+        for i in range(first, first + count):
+            if self.batch.queries[i].by_keys and not self.batch.queries[i].left_out:
+                self.key_scan.take_keys(i)
+        if self.key_scan.n_keyed:
+            self.key_scan.scan_keys(segment, start, n)
 
 
 @cython.no_gc

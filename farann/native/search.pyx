@@ -21,7 +21,6 @@ A search is put together of parts, each a class of few fields in a module of its
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from farann.native.answers cimport Answers
-from farann.native.boxes cimport keep_boxes
 from farann.native.candidates cimport Candidates
 from farann.native.code_pass cimport CodePass
 from farann.native.code_scan cimport CodeScan
@@ -175,7 +174,6 @@ cdef class Task(Answers):
         if self.lacks_tail:
             self.search_added()
         self.check_finished()
-        keep_boxes(self.batch.snapshot)
 
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""

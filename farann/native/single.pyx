@@ -6,7 +6,6 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 cimport cython
 
-from farann.native.boxes cimport keep_boxes
 from farann.native.guard cimport Guard
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
@@ -175,7 +174,6 @@ cdef class SingleSearch:
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
             return ()  # whoever answers it counts it
         if not self.approximate and within is None:
-            keep_boxes(self.snapshot)
             self.judge_codes(by_codes, task.gave_up)
         if self.guard is not None:
             self.guard.count_one()

@@ -67,7 +67,6 @@ cdef class Snapshot:
         self.n_slots = n_base + tail.shape[0]
         self.ids, self.alive, self.code_trials = ids, alive, {}
         self.largest_integer = self.largest_square = self.negative = NOT_LOOKED_FOR
-        self.boxed = self.corners_at = self.first_ids_at = 0
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):
             raise ValueError("ids and alive must have one entry a slot")

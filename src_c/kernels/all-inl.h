@@ -41,7 +41,6 @@ const farann_kernels NAME(kernels) = {
     NAME(end),
     {NAME(keys_l2_f64), NAME(keys_dot_f64), NAME(keys_cosine_f64)},
     NAME(pack_rows_f64),
-    NAME(box_f32),
     {NAME(scan_keys_l2_f64), NAME(scan_keys_dot_f64), NAME(scan_keys_cosine_f64)},
     NAME(pack_rows_f32),
     NAME(scan_panels_f32),
