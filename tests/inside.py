@@ -102,8 +102,7 @@ from farann.io.files import _sweep as sweep
 from farann.io.files import open_regular, replacing
 from farann.io.sections import DTYPES, MAGIC, read_table
 from farann.layout.added_rows import Added, Run
-from farann.layout.build import _ORDER_K as ORDER_K
-from farann.layout.coding import Sizes
+from farann.layout.coding import ORDER_K, Sizes
 from farann.quantize.kmeans import _labels as labels
 from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Layout

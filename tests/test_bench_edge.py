@@ -40,7 +40,7 @@ def made(name: str, rows: int = 2000, queries: int = 300) -> tuple[NDArray[Any],
 # Data
 
 
-@pytest.mark.parametrize("name", sorted(set(data.GENERATORS) - {"glove"}))
+@pytest.mark.parametrize("name", sorted(data.GENERATORS.keys() - data.REAL.keys()))
 def test_every_generator_gives_rows_and_queries_by_its_seed(name: str) -> None:
     rows, queries = data.GENERATORS[name](120, 7, 3)
     assert len(rows) == 120 and len(queries) == 7 and rows.shape[1] == queries.shape[1]
@@ -157,7 +157,8 @@ def of(records: list[dict[str, Any]], label: str, mode: str) -> dict[str, Any]:
     return found[0]
 
 
-@pytest.mark.parametrize("name", [case.name for case in cases.CASES if case.data != "glove"])
+@pytest.mark.parametrize("name", [
+    case.name for case in cases.CASES if case.data not in data.REAL])
 def test_farann_in_every_case(name: str) -> None:
     case = cases.named(name)
     scale = SCALE if case.rows < 500_000 else 0.001

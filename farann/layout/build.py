@@ -13,7 +13,7 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Pr
 from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout import coding
-from farann.layout.coding import Builder, whole_panels
+from farann.layout.coding import ORDER_K, Builder, answering, whole_panels
 from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
 from farann.layout.partitions import describe, number_of_partitions
 from farann.layout.sampling import sample_queries, typical
@@ -44,8 +44,6 @@ _MANY_QUERIES = 512
 _SAMPLE_K = 10
 # Recalls by which partitions are judged; none may take so many times as long as without.
 _JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
-# Rows that answer many queries are told by longer answers.
-_ORDER_K = 32
 # Of a partitioned index: rows that answer many queries and are always searched.
 _MOST_FIRST, _FEW_FIRST = 2048, 128
 # Queries are inside partitions where at least half of them have answers that end with such a cosine
@@ -91,8 +89,8 @@ class _Task:
     @property
     def first(self) -> Int64Array:
         """Rows that answer many queries."""
-        answering = _answering(self.long_answers, len(self.builder.rows))
-        return np.setdiff1d(answering, self.builder.extents.outliers, assume_unique=True)
+        several = answering(self.long_answers, len(self.builder.rows))
+        return np.setdiff1d(several, self.builder.extents.outliers, assume_unique=True)
 
 
 @ieee_arithmetic()
@@ -177,7 +175,7 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
                                                   "coding rows for a sample of queries"))
         layout = Layout(rough.lay_out(whole_panels(builder.by_size(coded))))
     with told("answering a sample of queries", 1, builder.progress) as advance:
-        answers = _answers(builder, layout, queries, nearest, k=_ORDER_K)
+        answers = _answers(builder, layout, queries, nearest, k=ORDER_K)
         advance(1)
     return answers  # codes are laid out anew, and the old ones must not take memory meanwhile
 
@@ -225,7 +223,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     if spec.vectors or not spec.width.is_coarse:
         return task
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
-    kept = _answering(task.answers, n, 1)[:room]
+    kept = answering(task.answers, n, 1)[:room]
     extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
     return replace(task, builder=builder._replace(extents=extents),
                    coded=np.delete(np.arange(n), extents.outliers))
@@ -361,13 +359,3 @@ def _by_partition(labels: Int32Array, first: Int64Array,
     before = np.cumsum(counts[filled]) - counts[filled]
     order[starts[labels[rows]] + np.arange(len(rows)) - before[labels[rows]]] = rows
     return order, starts, labels
-
-
-def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
-    """Rows that answer several queries, `least` or more, those that answer many first: they soon
-    give a good threshold. Rows that answer one are no better than others."""
-    found = answers >= 0  # few rows may give fewer answers
-    slots, ranks = answers[found], np.nonzero(found)[1]
-    shares = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
-    answering = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
-    return answering[np.argsort(-shares[answering], kind="stable")]

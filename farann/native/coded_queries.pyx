@@ -65,9 +65,6 @@ cdef class CodedQueries:
             return
         self.noise = noise_of(&codes.bounds)
         self.outside_counts = codes.outside_noise / self.noise
-        if codes is self.batch.snapshot.added:
-            # Rows of another kind have something in common outside the axes: that is no noise.
-            self.outside_counts = 1.0 / self.noise
 
     cdef int64_t rows_after(self, int64_t n) noexcept nogil:
         """Rows of the next block, where n were scanned.

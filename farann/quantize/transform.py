@@ -13,6 +13,8 @@ from farann.quantize.projection import Projection
 from farann.runtime.dispatch import default_isa
 
 ROTATION_ROUNDS = 3
+# The largest direction of rows is found by 16 steps of the power method, over up to 1,024 rows.
+_POWER_STEPS, _ROWS_OF_POWER = 16, 1024
 
 
 def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
@@ -53,11 +55,30 @@ class Transform(NamedTuple):
 
     def outside(self, vectors: Float64Array) -> float:
         """How long what is outside the axes is of centred rows, the root of the mean square."""
-        if self.pca_axes is None:
-            return 0.0
-        vectors = self.stretched(vectors)
-        left = vectors - self.pca_axes.back(self.pca_axes.along(vectors))
+        left = self._left_outside(vectors)
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
+
+    def outside_at_most(self, vectors: Float64Array) -> float:
+        """An upper bound of `outside` for rows that may have something in common outside the axes:
+        as if all directions had as much as the one that has most."""
+        left = self._left_outside(vectors)
+        left = left[:: -(-len(left) // _ROWS_OF_POWER)]
+        along = left[np.einsum("ij,ij->i", left, left).argmax()]
+        square = 0.0
+        for _ in range(_POWER_STEPS):
+            length = np.sqrt(along @ along)
+            if length == 0.0:
+                return 0.0
+            products = left @ (along / length)
+            square, along = products @ products / len(left), products @ left
+        return float(np.sqrt(square * (left.shape[1] - self.n_coded)))
+
+    def _left_outside(self, vectors: Float64Array) -> Float64Array:
+        """What is outside the axes of centred rows."""
+        if self.pca_axes is None:
+            return np.zeros((1, 1))
+        vectors = self.stretched(vectors)
+        return vectors - self.pca_axes.back(self.pca_axes.along(vectors))
 
     def rows_from(self, vectors: Float64Array) -> Float64Array:
         """The inverse of `rows`, (n, dim), without what is outside the axes."""
