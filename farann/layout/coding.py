@@ -43,8 +43,8 @@ _PARTS_OF_RUNS = 128
 MOST_ORDERED = 2**31
 # Rows that answer many queries are told by answers of this length.
 ORDER_K = 32
-# Runs are ordered by one query for 8 rows: small runs are merged soon.
-_ROWS_A_QUERY = 8
+# Runs are ordered by one query for 8 rows, or 128 queries: small runs are merged soon.
+_ROWS_A_QUERY, _LEAST_QUERIES = 8, 128
 # Pays for the rounding of lengths to float32.
 _LENGTH_UP = 2.0**-20
 
@@ -296,7 +296,7 @@ def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, centre: Float64Arr
     mean_query, key_bound = None, sizes.lengths
     # Approximate searches scan a few of these parts.
     part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
-    some = queries[:: -(-_ROWS_A_QUERY * len(queries) // len(rows))]
+    some = queries[:: -(-len(queries) // max(len(rows) // _ROWS_A_QUERY, _LEAST_QUERIES))]
     hubs = answering(builder.answers(np.ascontiguousarray(some)), len(rows))
     first = builder.by_size_in_parts(hubs, part)
     rest = np.delete(np.arange(len(rows)), hubs)
