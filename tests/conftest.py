@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -121,9 +120,8 @@ def codes_at_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """A generator of its own for each test, the same in every run and at every level."""
-    name = re.sub(rf"(?<=[\[-])({'|'.join(inside.levels())})(?=[\]-])", "level", request.node.name)
-    return np.random.default_rng(list(name.encode()))
+    """A generator of its own for each test, the same in every run."""
+    return np.random.default_rng(list(request.node.name.encode()))
 
 
 @pytest.fixture
