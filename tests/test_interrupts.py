@@ -182,7 +182,7 @@ def test_coding_and_checking_rows_look_for_signals() -> None:
     rows, signs = np.ones((2**19, 64), np.float32), np.ones((3, 64), np.int8)
     nowhere, extents = np.zeros(64), np.full(len(rows), np.nan)
     codes, unknown = np.zeros((len(rows), 64), np.uint8), np.zeros(len(rows), np.float32)
-    turn = (nowhere, False, signs, None, None)
+    turn = (nowhere, False, signs, None)
     calls: list[Callable[[], object]] = [
         partial(core.first_bad_row, rows, False),
         partial(core.code_extents, rows, *turn, "scalar", extents),
