@@ -19,7 +19,7 @@ NAMED = sorted(GOLDEN.glob("named/*.farann"))
 FILES = sorted(set(GOLDEN.glob("*/*.farann")) - set(NAMED))
 WHOLE = [path for path in FILES if "-alone" not in path.name]
 ALONE = [path for path in FILES if "-alone" in path.name]
-OF_TABLES = {"tunings", "guards", "single_costs", "lateness"}
+OF_TABLES = {"tunings", "guards", "single_costs", "lateness", "extended"}
 
 
 def name_of(path: Path) -> str:

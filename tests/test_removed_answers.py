@@ -93,9 +93,9 @@ def test_without_measuring_anew(tuned: tuple[farann.Index, npt.NDArray[np.int64]
     truth = index.search_furthest(queries, K).ids
     store = inside.store_of(index)
     store.plans_hold[K] = store.tunings.answers[K]
-    store.tunings.by_k[K] = table_of(index)._replace(late=())
-    found = index.search_furthest(queries, K, recall=0.95).ids
-    assert recall_of(found, truth) < 0.94
+    store.tunings.by_k[K] = table_of(index)._replace(late=(), extends=False)
+    found = index.search_furthest(queries, K, recall=0.8).ids
+    assert recall_of(found, truth) < 0.79
 
 
 def test_few_answers_lost(tuned: tuple[farann.Index, npt.NDArray[np.int64]],

@@ -19,6 +19,7 @@ def metadata_of(tunings: Collection[Tuning], prefix: str = "") -> dict[str, Any]
         f"{prefix}single_costs": [[t.k, list(t.single_costs)] for t in tunings if t.single_costs],
         f"{prefix}lateness": [[t.k, t.sampled, list(t.late), list(t.late_spread)]
                      for t in tunings if t.late],
+        f"{prefix}extended": [[t.k] for t in tunings if t.extends],
     }
 
 
@@ -56,7 +57,13 @@ def tunings_from(metadata: Mapping[str, Any], partitioned: bool,
 
     parts("tunings", put_table)
     parts("single_costs", put_costs)
+    def put_extended(k: int) -> None:
+        if not tunings[k].late or partitioned:
+            raise ValueError(k)
+        tunings[k] = tunings[k]._replace(extends=True)
+
     parts("lateness", put_late)
+    parts("extended", put_extended)
     return tunings
 
 

@@ -291,6 +291,8 @@ cdef class ApproximateTask(Task):
     the end; otherwise `rows` are scanned in their order.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
+    With `extends_beyond` twice as many rows are scanned for queries whose answers come later, and
+    again, until they lie early among the rows scanned.
     With `tells_late` the search tells how late the answers of queries came, see `late_to`.
     """
 
@@ -303,6 +305,8 @@ cdef class ApproximateTask(Task):
         cdef Codes codes = codes_for(batch, True)
         cdef int64_t budget = rule.budget, most = INT64_MAX, n_first
         batch.take_rule(rule)
+        if rule.extends_beyond is not None and partitions is None:
+            self.extends, self.late, tells_late = True, rule.extends_beyond, True
         # Thresholds may rise in steps here, and let more through in between. Where it is told how
         # late rows come, those that have keys would count for nothing.
         self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late,
@@ -346,10 +350,12 @@ cdef class ApproximateTask(Task):
         if self.probe is not None:
             self.probe.run()
         self.code_scan.refine_all_deferred()
-        self.ordered.complete()
-        self.code_scan.refine_all_deferred()
         if self.lateness is not None:
             self.lateness.tell_late()
+        if self.extends:
+            self.ordered.extend(self.lateness, self.late)
+        self.ordered.complete()
+        self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
         self.answer_from_tail(True)
 

@@ -195,7 +195,7 @@ cdef class SingleSearch:
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""
         cdef float late
-        if not self.approximate or (<ApproximateTask>task).lateness is None:
+        if not self.approximate or self.late is None or (<ApproximateTask>task).lateness is None:
             return False
         late = (<ApproximateTask>task).lateness.of_queries[0]
         self.guard.how_late(1, late, *self.late)
