@@ -495,6 +495,34 @@ def test_queries_that_change_after_tune_are_kept_as_they_were(rng: np.random.Gen
     assert tables[0] == tables[1] and len(tables[0].splitlines()) > 3
 
 
+@pytest.mark.parametrize("cells", [None, 60])
+def test_few_sample_queries(cells: int | None) -> None:
+    """What few of them find is allowed a standard error."""
+    index = index_of(lopsided(20_000, 0), "cosine", cells=cells, threads=1).build()
+    queries = lopsided(500, 1)
+    truth = index.search_furthest(queries).ids
+    for seed in range(2, 8):
+        index.tune(lopsided(20, seed), k=10)
+        for recall in (0.8, 0.9):
+            found = index.search_furthest(queries, recall=recall).ids
+            assert recall_of(found, truth) >= recall - 0.01
+
+
+def lopsided(n: int, seed: int) -> Float32:
+    """Most are on one side, and a few are long."""
+    random = np.random.default_rng(seed)
+    size = np.where(random.random((n, 1)) < 0.1, 1.5, 0.6)
+    side = np.where(random.random((n, 1)) < 0.85, 0.5, -0.5)
+    return float32(random.standard_normal((n, DIM)) * size + side)
+
+
+def test_allowance_for_few_sample_queries() -> None:
+    table = TestEffortFor.TABLE
+    efforts = [table._replace(sampled=n).effort_for(0.5) for n in (0, 100, 99, 20, 1)]
+    assert efforts[0] == efforts[1] < efforts[2] < efforts[3] < efforts[4]
+    assert table._replace(sampled=20).effort_for(1.0) == INF
+
+
 def test_scans_of_all_say_nothing_of_more_effort() -> None:
     """Where little effort ends in scans of all for many queries, and a little more in none."""
     table = Tuning(50, (1.5, 2.0, 2.5, 3.0, INF), (0.77, 0.80, 0.85, 0.99, 1.0),

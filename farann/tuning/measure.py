@@ -122,10 +122,9 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
             target=target, predicted_thresholds=columns[3] if predicts else (),
             single_costs=columns[4] if singles else (),
-            deviations=columns[0] if with_partitions else (), extends=rows is extended)
-        if tells_late:
-            tuned = tuned._replace(late=columns[5], late_spread=columns[6], sampled=len(queries))
-        return tuned
+            sampled=len(queries), extends=rows is extended,
+            deviations=columns[0] if with_partitions else ())
+        return tuned._replace(late=columns[5], late_spread=columns[6]) if tells_late else tuned
 
     tuned = table(plain)
     return _cheaper(tuned, table(extended)) if extended else tuned, truth.ids

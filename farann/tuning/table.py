@@ -20,6 +20,8 @@ _STEEP = 0.4
 _UNSURE = 0.08
 # A recall that can't be told from 1 lacks this.
 _LEAST_MISSING = 1e-4
+# Sample queries below which a standard error of their recall is allowed for.
+_FEW = 100
 # Deviations above the mean lateness beyond which a search is extended. Half of one finds some
 # hundredths more of unlike queries' answers, and costs batches of the sample's kind 15 % more.
 _LATE = 1.0
@@ -122,7 +124,10 @@ class Tuning(NamedTuple):
         recall = checks.to_float("recall", recall)
         if not 0.0 <= recall <= 1.0:
             raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
-        wanted = 1.0 - missing_at(recall)
+        missing = missing_at(recall)
+        if 0 < self.sampled < _FEW:
+            missing = _surely_missing(missing, self.sampled)
+        wanted = 1.0 - missing
         # Little effort may find too few rows and end in a scan of all: what counts is what all
         # larger efforts reach.
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
@@ -298,6 +303,15 @@ def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:
     t, h = (x - xs[i]) / steps[i], steps[i]
     return float((1.0 - t)**2 * ((1.0 + 2.0 * t) * ys[i] + t * h * slope(i))
                  + t**2 * ((3.0 - 2.0 * t) * ys[i + 1] + (t - 1.0) * h * slope(i + 1)))
+
+
+def _surely_missing(missing: float, sampled: int) -> float:
+    """What a sample may miss so that other queries hardly miss more than `missing`: the lower end
+    of an interval of a standard error (Wilson 1927), of queries that miss all or nothing."""
+    twice = 2.0 * missing + 1.0 / sampled
+    factor = 1.0 + 1.0 / sampled
+    return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5)
+                 / (2.0 * factor))
 
 
 def late_beyond(mean: float, spread: float) -> float:
