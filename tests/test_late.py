@@ -10,7 +10,6 @@ from typing import Any
 
 import inside
 import numpy as np
-import numpy.typing as npt
 import pytest
 from approximate_cases import recall_of
 from cases import Float32, assert_same, float32, index_of
@@ -156,7 +155,7 @@ class TestWatched:
         queries = np.vstack([skewed(1200, 2), -skewed(300, 3)])
         order = np.random.default_rng(0).permutation(1500)
         hits, stats = watching.search_furthest(queries[order], recall=0.95, return_stats=True,
-                                            threads=2)
+                                               threads=2)
         truth = watching.search_furthest(queries[order])
         assert recall_of(hits.ids[order >= 1200], truth.ids[order >= 1200]) >= 0.94
         assert 150 < stats.queries_guarded < 1000
@@ -191,7 +190,8 @@ class TestWatched:
         queries = -skewed(60, 4)
         best = watching.search_furthest(queries, 30).ids
         truth = watching.search_furthest(queries, exclude=best)
-        hits, stats = watching.search_furthest(queries, recall=0.95, exclude=best, return_stats=True)
+        hits, stats = watching.search_furthest(queries, recall=0.95, exclude=best,
+                                               return_stats=True)
         assert stats.queries_guarded > 30 and recall_of(hits.ids, truth.ids) >= 0.9
         assert not any(np.isin(a, b).any() for a, b in zip(hits.ids, best, strict=True))
 
@@ -205,7 +205,7 @@ class TestCells:
     def test_the_other_population(self, cells: farann.Index, n: int) -> None:
         queries = populations(n, 1, 1.0)
         truth = cells.search_furthest(queries).ids
-        bare = otherwise(cells, 10, late=(), extends=False).search_furthest(queries, recall=0.95).ids
+        bare = otherwise(cells, 10, late=()).search_furthest(queries, recall=0.95).ids
         assert recall_of(bare, truth) < 0.85
         hits, stats = cells.search_furthest(queries, recall=0.95, return_stats=True)
         assert recall_of(hits.ids, truth) >= 0.94 and stats.queries_guarded > 0.8 * n
@@ -215,7 +215,7 @@ class TestCells:
         queries = populations(1000, seed)
         hits, stats = cells.search_furthest(queries, recall=0.95, return_stats=True)
         assert stats.queries_guarded <= 10
-        bare = otherwise(cells, 10, late=(), extends=False).search_furthest(queries, recall=0.95)
+        bare = otherwise(cells, 10, late=()).search_furthest(queries, recall=0.95)
         assert (hits.ids == bare.ids).all(axis=1).sum() >= 990
 
     def test_one_by_one(self, cells: farann.Index) -> None:

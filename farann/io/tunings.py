@@ -69,8 +69,8 @@ def tunings_from(metadata: Mapping[str, Any], partitioned: bool,
 
 def _with_late(tuning: Tuning, sampled: int, *columns: list[float]) -> Tuning:
     late, spread = (tuple(float(root) for root in column) for column in columns)
-    if len(late) != len(spread) or len(late) not in (0, len(tuning.costs)) or sampled < 1 or not all(
-            0.0 <= root < inf for root in late + spread):
+    known = len(late) == len(spread) and len(late) in (0, len(tuning.costs))
+    if not known or sampled < 1 or not all(0.0 <= root < inf for root in late + spread):
         raise ValueError(columns)
     return tuning._replace(late=late, late_spread=spread, sampled=int(sampled))
 
