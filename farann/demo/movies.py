@@ -92,7 +92,7 @@ def _lists(films: Films, feedback: Feedback) -> dict[str, NDArray[np.int64]]:
     alone.add(likes.items, likes.ids)
     taste = np.zeros((len(people), likes.users.shape[1]), np.float32)
     taste[likes.user_ids.astype(np.int64)] = likes.users
-    ranker = FusionRanker().fit(*log)
+    ranker = FusionRanker().fit(*log, cv=3)
     ids = np.full((len(people), K), -1)
     known = ranker.user_ids.astype(np.int64)
     ids[known] = ranker.rank(known, k=K, exclude=[seen[user] for user in known]).ids
