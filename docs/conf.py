@@ -53,7 +53,7 @@ html_static_path = ["_static"]
 html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.svg",
                       "sidebar_hide_name": True}
 
-# `make links`: headings of pages on GitHub are made by scripts.
+# `sphinx -b linkcheck`: headings of pages on GitHub are made by scripts.
 linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
 linkcheck_timeout, linkcheck_workers = 15, 16
 

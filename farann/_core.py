@@ -14,6 +14,12 @@ from farann.native.encoding import (
     pack_codes,
     rotate,
 )
+from farann.native.exact_mean import (
+    add_directions_exactly,
+    add_rows_exactly,
+    empty_sum,
+    mean_of_sum,
+)
 from farann.native.furthest_row import furthest_row
 from farann.native.greedy import Greedy
 from farann.native.greedy_passes import GreedyPasses
@@ -64,10 +70,13 @@ __all__ = [
     "Snapshot",
     "Task",
     "Transform",
+    "add_directions_exactly",
+    "add_rows_exactly",
     "add_to_groups",
     "begin_arithmetic",
     "code_extents",
     "code_rows",
+    "empty_sum",
     "encode_rows",
     "end_arithmetic",
     "fail_allocation",
@@ -78,6 +87,7 @@ __all__ = [
     "keys_of_found",
     "largest_query_code",
     "marked",
+    "mean_of_sum",
     "member_keys",
     "merge_sorted",
     "pack_codes",

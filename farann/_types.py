@@ -21,5 +21,7 @@ Progress: TypeAlias = bool | Callable[[str, int, int], object]
 # Where random numbers may come from (SPEC 7).
 Rng: TypeAlias = ("int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence"
                   " | None")
+# Ids as searches give them: int64, or objects where they are strings.
+IdArray: TypeAlias = npt.NDArray[Any]
 # What ids may come as.
 Ids: TypeAlias = npt.ArrayLike | Set[int]

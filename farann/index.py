@@ -142,7 +142,8 @@ class Index(Saved, DiverseQuestions):
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
             than memory, or in a column of lists of a fixed size. They must be of the index's
-            `dtype` in C order, its first rows, and must not change as long as it lives.
+            `dtype` in C order, its first rows, and must not change as long as it lives. Copied
+            rows may change at any time: the copy is what is checked.
 
         Returns
         -------
@@ -171,7 +172,7 @@ class Index(Saved, DiverseQuestions):
         from farann.store.store import Store
 
         vectors = to_rows("rows", rows, self.dim, self._dtype, normalized=self._normalized,
-                          as_is=not copy)
+                          as_is=not copy, checked=not copy)
         checked = asked_ids.new(ids, len(vectors))
         group_labels = None if groups is None else to_labels("groups", groups)
         with self._lock:

@@ -72,6 +72,10 @@ class Saved(Questions):
             Map the rows instead of reading them: they are read when a search needs them, and
             may be larger than memory. They are not checked then, but that codes have each row once
             is; ``farann info --verify`` does. `close`, or a ``with`` block, lets go of the file.
+            Nobody may write to it in place meanwhile. Where it was shortened, the next search that
+            touches what is gone ends the process by SIGBUS, which Python can't catch; where it was
+            overwritten, answers are wrong or the process crashes. To replace the file, as `save`
+            does, is safe.
 
         Raises
         ------

@@ -204,11 +204,16 @@ class SearchStats(NamedTuple):
     queries_guarded: int = 0
 
 
-def share_found(found: Int64Array, wanted: Int64Array) -> float:
+def share_found(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
     """The share of the ids in `wanted` that are in the same row of `found`.
 
-    Neither has an id twice in a row; -1 fills up rows of both and counts in neither.
+    Neither has an id twice in a row; -1 fills up rows of both and counts in neither, and among
+    strings None.
     """
+    if wanted.dtype == object:
+        numbers: dict[Any, int] = {None: -1}
+        found, wanted = (np.array([numbers.setdefault(id, len(numbers)) for id in ids.flat],
+                                  np.int64).reshape(ids.shape) for ids in (found, wanted))
     # Sorted together: memory for twice the ids, where comparing all pairs takes their product.
     ids = np.sort(np.concatenate([found, wanted], axis=1), axis=1)
     same = (ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)

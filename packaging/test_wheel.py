@@ -37,7 +37,7 @@ def environment(folder: Path, wheels: Path) -> Path:
     newest = max(wheels.glob("farann-*.whl"), key=lambda path: path.stat().st_mtime)
     venv.create(folder, clear=True, with_pip=True)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{newest}[sklearn]", *TOOLS], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", newest, *TOOLS], check=True)
     return python
 
 

@@ -23,6 +23,7 @@ import farann.contract.arrow as arrow
 import farann.diverse.greedy as greedy
 import farann.diverse.mmr as mmr
 import farann.diverse.mmr_floor as mmr_floor
+import farann.diverse.pairs as pairs
 import farann.io.container as container
 import farann.io.files as files
 import farann.io.index_file as index_file
@@ -58,7 +59,7 @@ import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.adapters.posneg import FusionRanker
 from farann.adapters.posneg.regression import Learned
-from farann.adapters.ray.gathering import Gathering, Lost
+from farann.adapters.ray.selecting import Selecting as Gathering
 from farann.adapters.ray.shard import Shard
 from farann.adapters.ray.storage import Storage
 from farann.cli.arguments import _parser as parser
@@ -74,6 +75,7 @@ from farann.demo import images as demo_images
 from farann.demo import movies as demo_movies
 from farann.demo import page as demo_page
 from farann.demo.data import _ASKED as words_asked
+from farann.diverse.centroid import RowSum
 from farann.io.container import (
     ArrayChunks,
     read_bytes,

@@ -29,13 +29,12 @@ N = 900
 ARGS = {"num_cpus": 0.1}
 
 
-def add_node(nodes: Nodes, **options: Any) -> Any:
+def add_node(nodes: Nodes) -> Any:
     """Start one more node. On a busy machine it may take longer than Ray waits for it."""
     for tries_left in (2, 1, 0):
         try:
             return nodes.add_node(num_cpus=2, include_dashboard=False,
-                                  node_ip_address="127.0.0.1", object_store_memory=100_000_000,
-                                  **options)
+                                  node_ip_address="127.0.0.1", object_store_memory=100_000_000)
         except Exception as error:
             if tries_left == 0 or "timed out" not in str(error):
                 raise
@@ -46,7 +45,7 @@ def add_node(nodes: Nodes, **options: Any) -> Any:
 def nodes() -> Iterator[Nodes]:
     """A head and another node, each with workers of its own."""
     made = Nodes()
-    add_node(made, temp_dir=os.environ["FARANN_RAY_FOLDER"])
+    add_node(made)
     ray.init(address=made.address, log_to_driver=False)
     add_node(made)
     yield made
@@ -127,6 +126,23 @@ def test_memory_of_this_process(rows: Float32, one: farann.Index, queries: Float
         assert cluster.stats()["rows"] == N and ids.tolist() == [N, N + 1]
         with pytest.raises(TypeError, match="by the process that built it"):
             pickle.dumps(cluster)
+
+
+def test_more_shards_than_cpus(uri: str, nodes: Nodes, rows: Float32, one: farann.Index,
+                               queries: Float32, tmp_path: Path) -> None:
+    where = tmp_path / "index"
+    np.save(tmp_path / "rows.npy", rows)
+    assert sum(node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]) == 4
+    with pytest.raises(ShardError, match="1 workers of 3 CPUs each need 3 CPUs.*smaller num_cpus"):
+        build([tmp_path / "rows.npy"], uri=where, ray_remote_args={"num_cpus": 3})
+    assert len(build([tmp_path / "rows.npy"], uri=where, rows_per_shard=180,
+                     metric="cosine").shards) == 5
+    with Cluster(where) as cluster:  # six workers
+        assert_same(cluster.search_furthest(queries, 9), one.search_furthest(queries, 9))
+    for options, words in (({"num_cpus": 1}, "6 workers of 1 CPUs each need 6 CPUs"),
+                           ({"num_cpus": 0.8}, "room for 4 of these.*smaller num_cpus")):
+        with pytest.raises(ShardError, match=words):
+            Cluster(where, ray_remote_args=options)
 
 
 def test_two_clients_at_once(cluster: Cluster, one: farann.Index, queries: Float32) -> None:
@@ -225,7 +241,7 @@ def test_a_build_whose_worker_is_killed(uri: str, rows: Float32, tmp_path: Path)
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield rows[start : start + 50], None, None
 
-        return sharding.build_shard(where, number, blocks(), plan, None)
+        return sharding.build_shard(where, number, blocks, plan, None)
 
     records = ray.get([build_one.remote(number, *bounds)
                        for number, bounds in enumerate(pairwise(plan.bounds))])
@@ -242,7 +258,7 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
 
     ids = np.arange(5000, 5000 + N)[::-1].copy()
     table = pyarrow.table({"v": pyarrow.array(rows.tolist(), pyarrow.list_(pyarrow.float32())),
-                           "item": ids, "class": ids % 5})
+                           "item": ids, "class": ids % 5, "name": [f"n{id}" for id in ids]})
     manifest = build(ray.data.from_arrow(table), "v", id_column="item", group_column="class",
                      metric="cosine", uri=tmp_path / "index", rows_per_shard=600,
                      ray_remote_args=ARGS)
@@ -256,6 +272,15 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
         assert_same(other.search_furthest(queries, 20), same.search_furthest(queries, 20))
     asked = ray.data.from_items(
         [{"q": query, "n": i} for i, query in enumerate(queries)])
+    build(ray.data.from_arrow(table), "v", id_column="name", metric="cosine",
+          uri=tmp_path / "named", ray_remote_args=ARGS)
+    with Cluster(tmp_path / "named", ray_remote_args=ARGS) as other:
+        named = farann.Index(DIM, "cosine")
+        named.add(rows, table["name"])
+        assert_same(other.select_diverse(3, start="n5007"), named.select_diverse(3, start="n5007"))
+        wanted = named.search_furthest(queries, N + 1)
+        for row in other.map_batches(asked, "q", N + 1, batch_size=16).take_all():
+            assert list(row["ids"]) == wanted.ids[row["n"]].tolist()
     found = cluster.map_batches(asked, "q", 7, batch_size=16).take_all()
     found.sort(key=lambda row: row["n"])
     wanted = one.search_furthest(queries, 7)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from cases import Float32, assert_same
-from inside import Gathering, Lost, Shard, Storage, sharding
+from inside import Gathering, Shard, Storage, sharding
 from numpy.testing import assert_array_equal
 
 import farann
-from farann.adapters.ray import Manifest
+from farann.adapters.ray import Manifest, ShardError
 
 DIM = 7
 
@@ -34,7 +35,7 @@ class PlainCluster(Gathering):
         for number in shards:
             shard = self.shards[number]
             if number in self.broken:
-                answers.append(Lost(shard.name, OSError("gone")))
+                answers.append(ShardError(f"{shard.name}: gone"))
                 continue
             shard.sync(self._at)
             answers.append(getattr(shard, method)(*args))
@@ -47,10 +48,11 @@ def built(uri: str, rows: Float32, metric: str, rows_per_shard: int = 250,
     columns = None, None, None if groups is None else "group"
     plan = sharding.to_plan(len(rows), rows_per_shard, metric, "int8", None, columns, sample)
     plan.begin(Storage(uri))
-    records = [sharding.build_shard(
-        uri, number, [(rows[start:stop], None if ids is None else ids[start:stop],
-                       None if groups is None else groups[start:stop])], plan, sample)
-        for number, (start, stop) in enumerate(pairwise(plan.bounds))]
+    def block(start: int, stop: int) -> Any:
+        return [tuple(None if each is None else each[start:stop] for each in (rows, ids, groups))]
+
+    records = [sharding.build_shard(uri, number, partial(block, *cut), plan, sample)
+               for number, cut in enumerate(pairwise(plan.bounds))]
     return sharding.finish(uri, plan, records, sample)
 
 
@@ -86,17 +88,19 @@ def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
 def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None:
     """Hold selections against those of one index."""
     some = one.ids[[1, 5, 80]]
-    wanted = one.select_diverse(70, start=int(some[0]))
+    start = some.tolist()[0]
+    wanted = one.select_diverse(70, start=start)
     radius = float(wanted.scores[25])
-    for options in ({"start": int(some[0])}, {"first": some}, {"start": int(some[0]),
-                                                               "radius": radius},
-                    {"start": int(some[0]), "allowed": one.ids[:60]}):
+    for options in ({"start": start}, {"first": some}, {"start": start, "radius": radius},
+                    {"start": start, "allowed": one.ids[:60]}):
         assert_same(cluster.select_diverse(70, **options), one.select_diverse(70, **options))
     if one.metric == "l2":
         return
     for diversity in (0.0, 0.5, 1.0):
         assert_same(cluster.search_mmr(queries, 3, diversity=diversity),
                     one.search_mmr(queries, 3, diversity=diversity))
-    for options in ({"candidates": 20}, {"exclude": one.ids[:50]}):
+    few = one.ids[[0, 1, 250]]  # of two shards
+    for options in ({"candidates": 20}, {"exclude": one.ids[:50]}, {"allowed": few},
+                    {"allowed": few, "candidates": 9}):
         assert_same(cluster.search_mmr(queries, 5, **options),
                     one.search_mmr(queries, 5, **options))

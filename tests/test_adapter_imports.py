@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 
 import farann
+
+ROOT = Path(__file__).parent.parent
 
 
 def run(code: str, *arguments: str, **environment: str) -> str:
@@ -58,12 +62,11 @@ def test_missing_keras_rs(missing: str) -> None:
     assert "pip install keras-rs" in out
 
 
-WITHOUT_SCIKIT_LEARN = """
+WITHOUT_GROUPS = """
 import sys
-sys.modules.update(sklearn=None, scipy=None)
 import numpy as np
 import farann
-from farann.adapters.posneg import FusionRanker
+import farann.adapters.posneg
 
 rng = np.random.default_rng(0)
 rows = np.concatenate([rng.standard_normal((6000, 8)), np.ones((600, 8))]).astype(np.float32)
@@ -74,31 +77,44 @@ hits = index.search_furthest(rows[:9], 5, budget=500)
 assert (index.search_furthest(rows[:9], 5, epsilon=0.0).ids == index.search_furthest(rows[:9],
                                                                                     5).ids).all()
 index.select_diverse(9)
-in_cells = farann.Index(8, cells=300)
-in_cells.add(rows)
-for attempt in (in_cells.build, lambda: index.search_furthest(rows[:9], 5, recall=0.9),
-                index.tune, lambda: farann.sklearn,
-                lambda: FusionRanker().fit(np.repeat(np.arange(9), 9), np.tile(np.arange(9), 9),
-                                           rng.random(81) < 0.5)):
-    try:
-        attempt()
-    except ImportError as error:
-        print(error)
-assert len(in_cells) == len(index) == 6600
 tuned = farann.Index.load(sys.argv[1])
 assert tuned.search_furthest(rows[:9], 5, recall=0.9).found.all()
+assert "sklearn" not in sys.modules and "scipy" not in sys.modules
+index.tune()
+assert "sklearn" in sys.modules
 """
 
 
-def test_without_scikit_learn(tmp_path: Path) -> None:
-    """What takes it says so, all else does without."""
+def test_scikit_learn_is_imported_when_groups_are_made(tmp_path: Path) -> None:
+    """It takes about a second: exact searches, limits and files do without."""
     index = farann.Index(8, cells=20)
     index.add(np.random.default_rng(1).standard_normal((6000, 8), dtype=np.float32))
     index.tune(k=5)
     index.save(tmp_path / "tuned.farann")
-    out = run(WITHOUT_SCIKIT_LEARN, str(tmp_path / "tuned.farann")).splitlines()
-    assert [line.rpartition("pip install ")[2] for line in out] == [
-        *["'farann[sklearn]'"] * 3, "-U 'farann[sklearn]'", "'farann[posneg]'"]
+    run(WITHOUT_GROUPS, str(tmp_path / "tuned.farann"))
+
+
+def test_what_comes_along() -> None:
+    """scikit-learn does, and each floor is the same wherever it is written."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    floors = dict(one.split(">=") for one in project["dependencies"])
+    assert floors.keys() == {"numpy", "scikit-learn", "threadpoolctl", "tqdm"}
+    extras = project["optional-dependencies"]
+    asked = {re.split(r"\W", one.replace("-", "_"))[0] for each in extras.values() for one in each}
+    assert not asked & {name.replace("-", "_") for name in floors}
+    oldest = (ROOT / "packaging" / "oldest.txt").read_text("utf-8")
+    pinned = dict(re.findall(r"^(\S+)==(\S+)$", oldest, re.M))
+    recipe = (ROOT / "packaging" / "conda" / "recipe.yaml").read_text("utf-8")
+    for name, floor in floors.items():
+        assert (pinned[name] + ".").startswith(f"{floor}.")
+        assert f"    - {name} >={floor}\n" in recipe
+    # Where an extra is named, it is there.
+    texts = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "farann").rglob("*.py"),
+             *(ROOT / "examples").glob("*.py"), ROOT / "Makefile"]
+    named = {extra for path in texts for extras in re.findall(
+        r"(?:farann|install (?:-\S+ )*[\"']?\.)\[([a-z,-]+)\]", path.read_text("utf-8"))
+        for extra in extras.split(",")}
+    assert named and named <= extras.keys()
 
 
 @pytest.mark.parametrize("name", ["Cluster", "build"])

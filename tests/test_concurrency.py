@@ -229,6 +229,33 @@ def test_adding_from_many_threads(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("restless")
+@pytest.mark.parametrize(("kept_as", "dtype", "nan"), [
+    ("float32", np.float32, np.nan), ("float16", np.float16, np.nan),
+    ("bfloat16", np.uint16, 0xFFFF)])
+def test_rows_that_change_while_they_are_added(kept_as: str, dtype: type, nan: float,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is what was checked, though another thread writes right after the check."""
+    index, check = farann.Index(dtype=kept_as), core.first_bad_row
+    for times in (1, 2):
+        rows: NDArray[Any] = np.ones((5, 3), dtype)
+
+        def then_changed(given: NDArray[Any], unit: bool, rows: NDArray[Any] = rows) -> int:
+            bad = check(given, unit)
+            rows[:] = nan
+            return bad
+
+        with monkeypatch.context() as patched:
+            patched.setattr(core, "first_bad_row", then_changed)
+            index.add(rows)
+        assert np.isfinite(index.reconstruct(index.ids)).all() and len(index) == 5 * times
+        index.build()
+    rows = np.ones((5, 3), dtype)
+    rows[2, 1] = nan
+    with pytest.raises(ValueError, match="^rows: expected finite numbers, got NaN in row 2$"):
+        index.add(rows)
+    assert len(index) == 10
+
+
 def test_length_is_that_of_a_moment() -> None:
     index = index_of(np.ones((1000, DIM), np.float32))
     lengths: set[int] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import diverse_oracle as oracle
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import reference
 from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_for
+from inside import RowSum
 from numpy.testing import assert_array_equal
 
 import farann
@@ -200,13 +202,28 @@ def test_pairs_and_graphs(kind: str, metric: str) -> None:
     assert_same_bits(index.eccentricities(), expected.scores[:, 0])
     score, a, b = index.diameter()
     keys = oracle.member_keys(rows, rows, metric)
+    keys = np.maximum(keys, keys.T)  # under cosine the two may differ by rounding
     np.fill_diagonal(keys, -np.inf)
-    at = {int(each): i for i, each in enumerate(ids)}
-    assert a < b and keys[at[a], at[b]] == pytest.approx(keys.max(), rel=1e-14)
-    if metric != "cosine":  # where a pair's two keys may differ by rounding
-        pairs = [sorted((ids[i], ids[j])) for i, j in np.argwhere(keys == keys.max())]
-        assert [a, b] == min(pairs)
-        assert np.float32(score) == oracle.scores_of(keys.max(), metric)
+    pairs = [sorted((ids[i], ids[j])) for i, j in np.argwhere(keys == keys.max())]
+    assert [a, b] == min(pairs)
+    assert np.float32(score) == oracle.scores_of(keys.max(), metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_row_of_a_graph_finds_itself(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where all rows are equal, or there is only one."""
+    monkeypatch.setattr(inside.pairs, "_ROWS_AT_ONCE", 3)
+    rows = np.ones((7, 5), np.float32)
+    for n in (1, 2, 7):
+        ids = np.arange(n)[::-1] + 4
+        index = index_of(rows[:n], metric, ids)
+        for k in (1, 3):
+            expected = reference.furthest(rows[:n], rows[:n], k, metric, ids=ids,
+                                          exclude=ids[:, None])
+            graph = index.furthest_graph(k)
+            assert_array_equal(graph.ids, expected.ids)
+            assert_same_bits(graph.scores, expected.scores)
+        assert_same_bits(index.eccentricities(), expected.scores[:, 0])
 
 
 def test_a_graph_is_sparse() -> None:
@@ -317,6 +334,21 @@ def test_rows_are_added_up_in_order(n: int) -> None:
         for row in some:
             total += row
         assert_array_equal(inside.core.sum_of_rows(some), total)
+
+
+@pytest.mark.parametrize("n", [1, 4, 500])
+def test_means_are_exact(n: int) -> None:
+    """Of all exponents, in any order and in parts."""
+    rng = np.random.default_rng(n)
+    rows = rng.integers(0, 2**32, (n, 9), np.uint32).view(np.float32)
+    rows[~np.isfinite(rows)] = 3e-45
+    rows[:, 0] = np.finfo(np.float32).max
+    rows[:, 1] = [-1e-45, 0.0, 1e-45, -0.0][: n] * (n // 4) if n > 1 else -1e-45
+    mean = float32([float(sum(map(Fraction, column.tolist())) / n) for column in rows.T])
+    order = rng.permutation(n)
+    parts = [RowSum.of([part], 9, False) for part in (rows[order[: n // 3]], rows[order[n // 3 :]])]
+    for total in (RowSum.of([rows], 9, False), parts[0].plus(parts[1])):
+        assert_same_bits(total.mean(), mean)
 
 
 def test_guides_and_a_shrinking_block_change_nothing() -> None:

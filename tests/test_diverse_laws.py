@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diverse_oracle as oracle
 import inside
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from inside import core
 from numpy.testing import assert_array_equal
 from reference import METRICS
+from shard_cases import PlainCluster, built
 
 import farann
 from farann.cli import main
@@ -61,6 +63,46 @@ def test_the_order_of_rows_does_not_matter(seed: int, metric: str) -> None:
     sets = [rows[:3] + 1, rows[5:7] - 1]
     assert_array_equal(index_of(rows, metric, ids).search_furthest_from(sets, 4).ids,
                        index_of(rows[order], metric, ids[order]).search_furthest_from(sets, 4).ids)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("seed", range(5))
+def test_history_does_not_matter_where_the_mean_vanishes(seed: int, metric: str,
+                                                         tmp_path: Path) -> None:
+    """Rows closed under negation: their mean is zero, and a sum in float64 rarely is."""
+    rng = np.random.default_rng(seed)
+    half = float32(rng.standard_normal((50, 7)) * 10.0 ** rng.integers(-3, 4, (50, 1)))
+    rows, order = np.concatenate([half, -half]), rng.permutation(100)
+    picks = index_of(rows, metric).select_diverse(3)
+    if metric != "l2":  # all rows are equally far from zero
+        assert picks.ids[0] == 0
+    assert_array_equal(farann.select_diverse(rows, 3, metric).ids, picks.ids)
+    other = index_of(rows[order[:60]], metric, order[:60])
+    other.add(half[:9], ids=np.arange(100, 109))
+    other.build()
+    other.add(rows[order[60:]], ids=order[60:])
+    other.remove(np.arange(100, 109))
+    assert_array_equal(other.select_diverse(3).ids, picks.ids)
+    built(str(tmp_path), rows[np.argsort(order)], metric, 40, np.argsort(order))
+    assert_array_equal(PlainCluster(str(tmp_path)).select_diverse(3).ids, picks.ids)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_history_does_not_matter_where_diameters_are_about_equal(
+        seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of scaled copies, whose cosines are equal but for rounding; few rows are asked."""
+    monkeypatch.setattr(inside.pairs, "_FIRST_QUERIES", 2)
+    rng = np.random.default_rng(seed)
+    third = rng.standard_normal((30, 5))
+    rows = float32(np.concatenate([third, -3.0 * float32(third), 0.7 * float32(third)]))
+    keys = np.array([oracle.member_keys(rows[i : i + 1], rows, "cosine")[0] for i in range(90)])
+    keys = np.maximum(keys, keys.T)
+    expected = min(sorted((int(i), int(j))) for i, j in np.argwhere(keys == keys.max()))
+    for _ in range(4):
+        order, cut = rng.permutation(90), int(rng.integers(1, 90))
+        index = index_of(rows[order[:cut]], "cosine", order[:cut]).build()
+        index.add(rows[order[cut:]], order[cut:])
+        assert list(index.diameter(threads=1)[1:]) == expected
 
 
 def test_k_centers_are_within_twice_the_best() -> None:

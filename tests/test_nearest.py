@@ -10,8 +10,9 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import assert_same, assert_same_bits, index_of
+from cases import assert_same, assert_same_bits, index_of, queries_for, rows_for
 from inside import share_found
+from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import farann
@@ -176,3 +177,21 @@ def test_wrong_arguments_and_few_rows(rng: np.random.Generator) -> None:
     zeros = index.search_nearest(np.zeros(DIM), 3, recall=1.0)
     assert_same_bits(zeros.scores, np.zeros(3, np.float32))
     assert not np.signbit(zeros.scores).any()
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("kind", ["1e-30", "denormals", "mixed magnitudes", "grid"])
+def test_limits_keep_the_sign_of_zeros(kind: str, metric: str, rng: np.random.Generator) -> None:
+    """Products too small for float32 are zeros with a sign; sums of zeros are 0."""
+    rows = rows_for(kind, rng, 60, 3, metric)
+    queries = queries_for(rng, rows, metric)
+    index = index_of(rows, metric).build(tune=(40,), nearest=True)
+    exact = index.search_nearest(queries, 40, return_keys=True)
+    for limit in ({"epsilon": 0.0}, {"seconds": 100.0}, {"budget": 60}, {"recall": 1.0}):
+        found = index.search_nearest(queries, 40, return_keys=True, **limit)
+        assert_same(found, exact)
+        assert found.keys is not None and exact.keys is not None
+        assert_array_equal(found.keys.view(np.int64), exact.keys.view(np.int64))
+        for query, scores in zip(queries, exact.scores, strict=True):
+            for _ in range(2):  # the second time it is answered as the first one was
+                assert_same_bits(index.search_nearest(query, 40, **limit).scores, scores)

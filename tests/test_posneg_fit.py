@@ -66,7 +66,7 @@ class Shop:
         self.log_odds = like - 0.6 * dislike + self.leaning[self.users] + charm * self.own[
             self.items]
         self.labels = rng.random(n) < 1 / (1 + np.exp(-self.log_odds))
-        self.calls: list[set[int]] = []
+        self.calls: list[set[tuple[int, int]]] = []
 
     def models(self, *signs: int) -> list[SignedModel]:
         return [SignedModel(x, q, sign) for x, q, sign in

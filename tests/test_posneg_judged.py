@@ -24,7 +24,7 @@ class Log:
         self.users, self.what = np.divmod(rng.permutation(USERS * N)[:n], N)
         like, dislike = ((q[self.users] * x[self.what]).sum(axis=1)
                          for q, x in zip(self.people, self.items, strict=True))
-        self.labels = rng.random(n) < 1 / (1 + np.exp(0.8 * dislike - like))
+        self.labels = rng.random(n) < 1 / (1 + np.exp(0.4 * dislike - like))
 
     @property
     def feedback(self) -> tuple[Array, Array, Array]:

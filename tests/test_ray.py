@@ -39,12 +39,13 @@ def test_cases_on_ray() -> None:
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
     command = without_network()
-    # Paths of Ray's sockets must be short.
+    # Paths of Ray's sockets must be short. What Ray writes goes to this folder, which is empty: in
+    # its own it would find what other runs left.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
             [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples"),
              *filter(None, sys.path)]), "RAY_USAGE_STATS_ENABLED": "0",
-            "FARANN_RAY_FOLDER": folder, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_TMPDIR": folder, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "HOME": folder}  # where Ray writes a token
         done = subprocess.run(
             [*command, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o",

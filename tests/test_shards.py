@@ -37,6 +37,59 @@ def one_index(rows: Any, metric: str, ids: Any = None) -> farann.Index:
     return index
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("metric", reference.METRICS)
+def test_selections_begin_with_the_mean_of_all_shards(
+        metric: str, named: bool, rng: np.random.Generator) -> None:
+    half = rng.standard_normal((60, DIM), dtype=np.float32)
+    rows, uri = np.concatenate([half, -half]), f"memory://mean-{metric}-{named}"  # whose mean is 0
+    ids = rng.permutation([f"n{i}" for i in range(120)] if named else np.arange(120))
+    ids = ids.astype(object) if named else ids
+    built(uri, rows, metric, 40, ids)
+    cluster, one = PlainCluster(uri), one_index(rows, metric, ids)
+    for options in ({}, {"start": "centroid"}, {"allowed": ids[7:99]}, {"allowed": ids[:0]}):
+        assert_same(cluster.select_diverse(5, **options), one.select_diverse(5, **options))
+    some = rng.choice(ids, 31, replace=False)
+    cluster.remove(some)
+    one.remove(some)
+    assert_same(cluster.select_diverse(5), one.select_diverse(5))
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
+def test_string_ids(metric: str, rng: np.random.Generator) -> None:
+    rows, uri = hostile(rng, N, metric), f"memory://named-{metric}"
+    names = np.array([f"n{i % 10}-{i}" for i in range(N + 33)], object)
+    queries = np.concatenate([rows[5:6], rng.standard_normal((8, DIM), dtype=np.float32)])
+    built(uri, rows, metric, 250, names[:N], sample=rows[::2])
+    cluster, one = PlainCluster(uri), one_index(rows, metric, names[:N])
+    assert_answers(cluster, one, queries)
+    assert_selections(cluster, one, queries[:4])
+    assert_same(cluster.select_diverse(9), one.select_diverse(9))
+    more = np.concatenate([rows[:12], hostile(rng, 21, metric)])  # rows that are there already
+    assert_array_equal(cluster.add(more, names[N:]), one.add(more, names[N:]))
+    gone = ["n0-0", "n3-3", "n9-399", "n0-400", f"n2-{N + 2}"]
+    cluster.remove(gone)
+    one.remove(gone)
+    for client in (cluster, PlainCluster(uri)):
+        assert_answers(client, one, queries)
+        assert_selections(client, one, queries[:4])
+    kind = "search_nearest" if metric == "l2" else "search_furthest"
+    tuning = cluster.tune(k=5, nearest=metric == "l2")
+    assert tuning.recalls[-1] == 1.0 and tuning.recalls[0] > 0.3
+    found, wanted = getattr(cluster, kind)(rows[1::2], 5, recall=0.9), getattr(one, kind)(
+        rows[1::2], 5)
+    assert found.ids.dtype == object and share_found(found.ids, wanted.ids) >= 0.88
+    for call in (lambda: cluster.score(queries, [3]), lambda: cluster.remove(3),
+                 lambda: cluster.add(rows[:1], [3]), lambda: cluster.select_diverse(3, start=3),
+                 lambda: cluster.search_furthest(queries, 3, allowed=[3])):
+        with pytest.raises(TypeError, match="expected strings"):
+            call()
+    with pytest.raises(ValueError, match="ids: expected a string for each row"):
+        cluster.add(rows[:1])
+    with pytest.raises(KeyError, match="a.*x00.* is in no shard"):
+        cluster.reconstruct("a\0")
+
+
 @pytest.mark.parametrize("metric", reference.METRICS)
 def test_shards_answer_as_one_index(metric: str, tmp_path: Path, rng: np.random.Generator) -> None:
     rows, uri = hostile(rng, N, metric), str(tmp_path / "index")
@@ -101,8 +154,8 @@ def test_string_ids_and_a_file_system_without_files(rng: np.random.Generator) ->
                            one.search_nearest(rows[:9], 20).ids)
         assert_array_equal(client.score(rows[:2], ["new", "n3-3"]),
                            one.score(rows[:2], ["new", "n3-3"]))
-    with pytest.raises(ValueError, match="integers as ids"):
-        cluster.select_diverse(3)
+    assert_array_equal(cluster.select_diverse(3, start="new").ids,
+                       one.select_diverse(3, start="new").ids)
 
 
 @pytest.mark.parametrize("kind", ["integers", "strings"])
@@ -294,6 +347,46 @@ def test_damaged_files_are_refused(tmp_path: Path, rng: np.random.Generator) -> 
             Manifest.from_json(bad.encode(), "here")
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_damaged_changes_are_refused(named: bool, rng: np.random.Generator) -> None:
+    rows, uri = rng.standard_normal((40, DIM), dtype=np.float32), f"memory://changes-{named}"
+    names = np.array([f"n{i}" for i in range(42)], object) if named else np.arange(42)
+    built(uri, rows, "l2", 20, names[:40])
+    shards, cluster, storage = PlainCluster(uri).shards, PlainCluster(uri), Storage(uri)
+    cluster.add(rows[:2] + np.float32(9), names[40:])
+    cluster.remove(names[[3, 41]])
+    wanted = cluster.search_furthest(rows[:3], 45)
+    files = [f"changes/{name}" for name in sorted(storage.names("changes"))]
+    good = [storage.read(file) for file in files]
+
+    def assert_refused(number: int, content: bytes | None) -> None:
+        if content is None:
+            MemoryFileSystem().rm(storage.path(files[number]))
+        else:
+            storage.write(files[number], content)
+        for shard in shards[1:]:
+            with pytest.raises(ShardError, match=files[number]):
+                shard.sync(2)
+            assert shard.n_changes == number
+
+    for number, content in enumerate(good):
+        for bit in range(8 * len(content)):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            assert_refused(number, bytes(flipped))
+        for bad in (b"", content[:-1], content + b"\0", good[1 - number], None):
+            assert_refused(number, bad)
+        if number == 0:  # a new client misses a change if there is a later one
+            with pytest.raises(ShardError, match=files[number]):
+                PlainCluster(uri)
+        storage.write(files[number], content)
+        for shard in shards:
+            shard.sync(number + 1)
+    storage.write("changes/notes.txt", b"of somebody else")
+    assert_array_equal(PlainCluster(uri).search_furthest(rows[:3], 45).ids, wanted.ids)
+    assert np.flatnonzero(sum(shard.holds(names) for shard in shards) == 0).tolist() == [3, 41]
+
+
 def test_a_remote_file_is_copied_once_and_checked(tmp_path: Path,
                                                   rng: np.random.Generator) -> None:
     uri = "memory://copied"
@@ -415,6 +508,7 @@ import os
 import sys
 import numpy as np
 from inside import Storage, sharding
+from functools import partial
 from itertools import pairwise
 
 rows, uri = np.load(sys.argv[1]), sys.argv[2]
@@ -428,7 +522,7 @@ def blocks(start, stop):
 plan = sharding.to_plan(len(rows), 20, "l2", "int8", None, (None, None, None), None)
 plan.begin(Storage(uri))
 for number, bounds in enumerate(pairwise(plan.bounds)):
-    sharding.build_shard(uri, number, blocks(*bounds), plan, None)
+    sharding.build_shard(uri, number, partial(blocks, *bounds), plan, None)
 """
 
 

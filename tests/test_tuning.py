@@ -483,6 +483,18 @@ class TestEffortFor:
         pyplot.close("all")
 
 
+def test_queries_that_change_after_tune_are_kept_as_they_were(rng: np.random.Generator) -> None:
+    """The next build measures with them."""
+    rows, queries = cut(clustered(rng, 4300, 16), 4000)
+    tables: list[str] = []
+    for other in (queries, np.float32(np.nan)):
+        index, given = index_of(rows, cells=40).build(), queries.copy()
+        index.tune(given, 5)
+        given[:] = other
+        tables.append(str(inside.store_of(index.build()).tunings.by_k[5]))
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) > 3
+
+
 def test_scans_of_all_say_nothing_of_more_effort() -> None:
     """Where little effort ends in scans of all for many queries, and a little more in none."""
     table = Tuning(50, (1.5, 2.0, 2.5, 3.0, INF), (0.77, 0.80, 0.85, 0.99, 1.0),

@@ -1,4 +1,4 @@
-"""Micro-benchmarks of the kernels: `make bench-kernels`.
+"""Micro-benchmarks of the kernels: `make bench SUITE=kernels`.
 
 Each entry's extra information says GFLOP/s or GB/s, and what share that is of what the core
 reaches in a loop of nothing but arithmetic, or in reading memory in order. The rates go to

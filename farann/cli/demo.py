@@ -29,13 +29,7 @@ def demo(arguments: argparse.Namespace) -> int:
     if arguments.queries:
         options["queries"] = [word.strip() for word in arguments.queries.split(",")
                               if word.strip()]
-    try:
-        right = import_module(f"farann.demo.{arguments.what}").run(output, **options)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("sklearn", "scipy"):
-            raise
-        raise ImportError("what the demo shows here is made by scikit-learn, which isn't "
-                          'installed: pip install "farann[demo]"') from error
+    right = import_module(f"farann.demo.{arguments.what}").run(output, **options)
     print(f"\nThe page: {output}")
     if arguments.open:
         import webbrowser

@@ -86,7 +86,7 @@ def to_dim(value: Any) -> int:
 
 
 def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, single: bool,
-               as_is: bool = False, first: int = 0) -> Float32Array:
+               as_is: bool = False, first: int = 0, checked: bool = True) -> Float32Array:
     """Check rows or queries and give them as C-contiguous float32, (n, dim).
 
     Parameters
@@ -101,6 +101,8 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
         Whether what would have to be copied is refused.
     first : int
         Number of the first row in what errors say.
+    checked : bool
+        False leaves the numbers of what is not converted to whoever copies it.
     """
     array = to_matrix(name, value, dim, single=single)
     fits = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
@@ -113,7 +115,7 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
     else:
         with np.errstate(over="ignore", under="ignore"):
             vectors = np.ascontiguousarray(plain_numbers(array), dtype=np.float32)
-    bad = _core.first_bad_row(vectors, normalized)
+    bad = _core.first_bad_row(vectors, normalized) if checked or not fits else -1
     if bad >= 0:
         raise ValueError(f"{name}: {what_is_bad(vectors[bad], array[bad])} in row {first + bad}")
     return vectors

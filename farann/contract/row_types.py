@@ -54,7 +54,7 @@ def empty_rows(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]
 
 
 def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized: bool,
-            as_is: bool = False, first: int = 0) -> RowArray:
+            as_is: bool = False, first: int = 0, checked: bool = True) -> RowArray:
     """Check rows and give them as they are kept, (n, dim), C-contiguous.
 
     Rows of the type are taken as they are, and uint16 as the bits of bfloat16; others are converted
@@ -63,7 +63,7 @@ def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized
     """
     if row_type == "float32":
         return checks.to_vectors(name, value, dim, normalized=normalized, single=False,
-                                 as_is=as_is, first=first)
+                                 as_is=as_is, first=first, checked=checked)
     array = checks.to_matrix(name, value, dim, single=False)
     if row_type == "bfloat16" and array.dtype.kind == "u" and array.dtype.itemsize == 2:
         array = array.astype(np.uint16, copy=False)  # its bits
@@ -76,11 +76,17 @@ def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized
         rows = np.require(array, requirements=["C", "A"]).view(STORED[row_type])
     else:
         rows = _converted(name, array, row_type, first)
+    if checked:
+        check_rows(name, rows, normalized, first)
+    return rows
+
+
+def check_rows(name: str, rows: RowArray, normalized: bool, first: int = 0) -> None:
+    """Refuse NaN and infinity, and for `normalized` rows zero vectors."""
     bad = _core.first_bad_row(rows, normalized)
     if bad >= 0:
         raise ValueError(f"{name}: {checks.what_is_bad(_core.widened(rows[bad : bad + 1])[0])} "
                          f"in row {first + bad}")
-    return rows
 
 
 def _converted(name: str, array: npt.NDArray[Any], row_type: str, first: int) -> RowArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -13,10 +12,10 @@ from farann import _core
 from farann._types import Float32Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
 from farann.contract.metric_traits import MetricTraits
+from farann.diverse.centroid import RowSum
 from farann.diverse.selection import Selection
 from farann.quantize.scalar import centre_of
 from farann.runtime import batches, pool
-from farann.runtime.process import ieee_arithmetic
 from farann.runtime.progress import told
 from farann.store.asked_ids import known_slots
 from farann.store.store import Store
@@ -114,8 +113,8 @@ def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | No
     if start is None:
         if _core.first_bad_row(rows, metric.normalized) >= 0:
             return None
-        mean = _mean_of((rows[at : at + _ROWS_AT_ONCE] for at in range(0, n, _ROWS_AT_ONCE)),
-                        metric.normalized)
+        mean = RowSum.of((rows[at : at + _ROWS_AT_ONCE] for at in range(0, n, _ROWS_AT_ONCE)),
+                         dim, metric.normalized).mean()
         start = _core.furthest_row(rows, metric.number, isa, mean)
     ids[0], scores[0] = start, inf if metric.larger_is_further else -inf
     task = _core.GreedyPasses(rows, metric.number, isa, ids[:1], k - 1)
@@ -179,8 +178,9 @@ def furthest_from_mean(store: Store, isa: str, mask: UInt8Array | None,
                        slots: Int64Array) -> int:
     """The slot of the row furthest from the mean of some rows, of their directions under cosine."""
     metric, ids, rows = store.spec.metric, store.ids.by_slot(), _lying_together(store)
-    mean = _mean_of((_rows(store, slots[start : start + _ROWS_AT_ONCE])
-                     for start in range(0, len(slots), _ROWS_AT_ONCE)), metric.normalized)
+    mean = RowSum.of((_rows(store, slots[start : start + _ROWS_AT_ONCE])
+                      for start in range(0, len(slots), _ROWS_AT_ONCE)),
+                     store.dim, metric.normalized).mean()
     if metric.normalized and not mean.any():
         return int(slots[store.ids.ids_of(slots).argmin()])
     if rows is not None and rows.size <= _FEW_NUMBERS:
@@ -188,20 +188,6 @@ def furthest_from_mean(store: Store, isa: str, mask: UInt8Array | None,
     snapshot = snapshot_of(store, isa)
     hits, _ = batches.top(snapshot, _core.Filter(snapshot, mask), mean[np.newaxis], 1, False, 1)
     return int(store.slots_of(hits.ids[0])[0])
-
-
-def _mean_of(blocks: Iterable[Float32Array], normalized: bool) -> Float32Array:
-    """The mean of rows, or of their directions."""
-    total, n = np.zeros(1), 0
-    with ieee_arithmetic():
-        for rows in blocks:
-            n += len(rows)
-            if normalized:
-                wide = rows.astype(np.float64)
-                total = total + (wide / np.linalg.norm(wide, axis=1, keepdims=True)).sum(axis=0)
-            else:
-                total = total + _core.sum_of_rows(rows)
-        return (total / n).astype(np.float32)
 
 
 def _rows(store: Store, slots: Int64Array) -> Float32Array:

@@ -103,7 +103,7 @@ def _search_some(source: Source, queries: Float32Array, k: int, diversity: float
 class Next(NamedTuple):
     """For each query its next pick among the rows of one index: -1 and NaN where there is none."""
 
-    ids: Int64Array
+    ids: Int64Array  # numbers of strings, where ids are strings
     orders: Float64Array  # larger is better, over several indexes, too
     values: Float64Array
 

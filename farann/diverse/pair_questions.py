@@ -8,7 +8,6 @@ import numpy as np
 
 from farann._types import Float32Array, Progress
 from farann.contract import checks
-from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import check_exact
 from farann.results import Hits, no_hits
 from farann.search.questions import Questions
@@ -45,7 +44,8 @@ class PairQuestions(Questions):
             NaN where there are fewer than two rows.
         id_a, id_b : int
             Their ids, the smaller one first; -1 where there are fewer than two rows. Of pairs with
-            the same float64 key those with the smallest ids.
+            the same float64 key those with the smallest ids; under cosine each row has a key for
+            the other, and that of the pair is the larger one.
 
         Examples
         --------
@@ -110,7 +110,7 @@ class PairQuestions(Questions):
         ----------
         k : int
         as_sparse : bool
-            Give a sparse matrix, which takes scipy.
+            Give a sparse matrix of scipy.
         threads : int, optional
             In the place of the index's own number.
         progress : bool or callable
@@ -156,7 +156,5 @@ class PairQuestions(Questions):
         if store is None or len(store) == 0:
             return no_hits(0, k), store
         checks.check_padding(k, len(store), len(store))
-        # Under l2 nothing is nearer than the row itself.
-        exclude_self = k > 1 or len(store) == 1 or not traits_of(self._metric).adds_squared_norm
         return pairs.furthest_of_all(store, store.view(self._isa), k, self._threads_for(threads),
-                                     exclude_self=exclude_self, progress=progress), store
+                                     progress), store

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _FIRST_QUERIES, _MOST_QUERIES = 64, 1024
 _ROWS_AT_ONCE = 8_192
 _MARGIN = 1e-12  # what float64 arithmetic may be off, relative to lengths
+# Under cosine each row of a pair has a key for the other; they differ by at most 4 roundings of
+# 2**-53. Twice that is allowed for.
+_KEYS_DIFFER = 2.0**-50
 
 
 class Pair(NamedTuple):
@@ -46,20 +49,42 @@ def furthest_pair(store: Store, view: View, threads: int, progress: Progress = F
     Each row has a reach, so that no pair's key is above what the reaches of the two allow. Rows are
     asked for their furthest one in the order of it; when even two rows of the reach of the next one
     can't beat the best pair, that is the answer.
+
+    Under cosine the key of a pair is the larger one of its two. Rows that were not asked, and that
+    are about as far from one that was as the best pair is apart, are asked as well: otherwise it
+    would depend on the history of the index which of the two is known.
     """
+    slack = _KEYS_DIFFER if store.spec.metric.normalized else 0.0
     slots = store.live_slots()
     with ieee_arithmetic():
         reach = _reaches(store, slots)
     order = np.argsort(-reach, kind="stable")
     slots, reach = slots[order], reach[order]
     best, start, size = Pair(-inf, -1, -1), 0, _FIRST_QUERIES
+    keys = np.empty(len(slots))
     with told("rows asked", len(slots), progress) as advance:
-        while start < len(slots) and _most(store, reach[start]) >= best.key:
+        while start < len(slots) and _most(store, reach[start]) >= best.key - slack:
             asked = slots[start : start + size]
-            best = _best_of(store, view, asked, best, threads)
+            best, keys[start : start + size] = _best_of(store, view, asked, best, slack, threads)
             start, size = start + len(asked), min(2 * size, _MOST_QUERIES)
             advance(len(asked))
+    if slack:
+        close = slots[:start][keys[:start] >= best.key - slack]
+        others = _about_as_far(store, view, close, slots[start:], best.key - slack, threads)
+        for at in range(0, len(others), _MOST_QUERIES):
+            best, _ = _best_of(store, view, others[at : at + _MOST_QUERIES], best, slack, threads)
     return best
+
+
+def _about_as_far(store: Store, view: View, close: Int64Array, others: Int64Array, key: float,
+                  threads: int) -> Int64Array:
+    """The slots among `others` of rows whose keys for one of some rows are above a key."""
+    there = np.zeros(store.n_slots, np.bool_)
+    for start in range(0, len(close) if len(others) else 0, _FIRST_QUERIES):
+        rows = store.take(close[start : start + _FIRST_QUERIES])
+        found = batches.beyond(view.exact, view.everything, rows, np.full(len(rows), -key), threads)
+        there[store.slots_of(found.ids)] = True
+    return others[there[others]]
 
 
 def score_of(store: Store, pair: Pair) -> float:
@@ -72,15 +97,18 @@ def score_of(store: Store, pair: Pair) -> float:
         return float(np.float32(score))
 
 
-def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, threads: int) -> Pair:
-    """The best pair, with those of some more rows."""
+def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, slack: float,
+             threads: int) -> tuple[Pair, Float64Array]:
+    """The best pair, with those of some more rows, and these rows' largest keys; -infinity for
+    those further than `slack` below the best."""
     queries, own = store.take(slots), store.ids.ids_of(slots)
     chosen = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
     keys, ids = np.empty(len(slots)), np.empty(len(slots), np.int64)
     costs = row_costs(len(slots), store.dim, view.exact.isa)
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.PairSearch(view.exact, chosen, queries, start, stop, best.key, flag, costs)
+        task = _core.PairSearch(view.exact, chosen, queries, start, stop, best.key - slack, flag,
+                                costs)
         task.run()
         task.write_keys(keys, ids, start)
 
@@ -92,7 +120,7 @@ def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, threads: i
         pair = Pair(float(keys[i]), a, b)
         if pair.beats(best):
             best = pair
-    return best
+    return best, keys
 
 
 def _reaches(store: Store, slots: Int64Array) -> Float64Array:
@@ -138,37 +166,39 @@ def _most(store: Store, reach: float) -> float:
     return 2.0 * reach
 
 
-def furthest_of_each(store: Store, view: View, k: int, threads: int, *, exclude_self: bool,
+def furthest_of_each(store: Store, view: View, k: int, threads: int,
                      progress: Progress) -> Iterator[Hits]:
     """Each row's k furthest other rows, some rows at a time, in the order of `Index.ids`."""
     slots = store.live_slots()
     starts = range(0, len(slots), _ROWS_AT_ONCE)
+    # Under l2 nothing is nearer to a row than itself, so that filters are spared at first.
+    may_be_itself = k == 1 and store.spec.metric.adds_squared_norm
     with told("rows asked", len(starts), progress) as advance:
         for start in starts:
             asked = slots[start : start + _ROWS_AT_ONCE]
-            chosen = view.everything
-            if exclude_self:
-                chosen = chosen.excluding(store.ids.ids_of(asked),
-                                          np.arange(len(asked) + 1, dtype=np.int64))
-            yield batches.top(view.exact, chosen, store.take(asked), k, False, threads)[0]
+            rows, own = store.take(asked), store.ids.ids_of(asked)
+            hits = None
+            if may_be_itself:
+                hits = batches.top(view.exact, view.everything, rows, k, False, threads)[0]
+            # Of equal rows the one with the smallest id finds itself.
+            if hits is None or (hits.ids[:, 0] == own).any():
+                others = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
+                hits = batches.top(view.exact, others, rows, k, False, threads)[0]
+            yield hits
             advance(1)
 
 
-def furthest_of_all(store: Store, view: View, k: int, threads: int, *, exclude_self: bool,
-                    progress: Progress) -> Hits:
+def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Progress) -> Hits:
     """The same of all rows at once."""
-    parts = list(furthest_of_each(store, view, k, threads, exclude_self=exclude_self,
-                                  progress=progress))
+    parts = list(furthest_of_each(store, view, k, threads, progress))
     return Hits(np.concatenate([part.scores for part in parts]),
                 np.concatenate([part.ids for part in parts]))
 
 
 def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
     """The furthest rows of each row as a sparse matrix of scores, in the order of `ids`."""
-    try:
-        from scipy.sparse import csr_array as sparse_array
-    except ImportError as error:
-        raise ImportError("as_sparse=True takes scipy: pip install scipy") from error
+    from scipy.sparse import csr_array as sparse_array
+
     found = hits.ids >= 0
     order = np.argsort(ids, kind="stable")
     columns = order[np.searchsorted(ids[order], hits.ids[found])]

@@ -15,7 +15,7 @@ from farann.diverse.pair_questions import INSTEAD, PairQuestions
 from farann.results import Hits, SearchStats, no_hits
 from farann.search import filters
 from farann.search.filters import Filtering, RowFilters
-from farann.store.asked_ids import known_slots
+from farann.store.asked_ids import checked, known_slots, numbers
 
 if TYPE_CHECKING:
     from farann.diverse.mmr import Next
@@ -221,19 +221,26 @@ class DiverseQuestions(PairQuestions):
             hits = hits._replace(ids=store.named(hits.ids))
         return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
-    def _next_by_mmr(self, queries: npt.NDArray[np.float32], picked: npt.NDArray[np.int64],
+    def _next_by_mmr(self, queries: npt.NDArray[np.float32], picked: npt.NDArray[Any],
                      vectors: npt.NDArray[np.float32], *, diversity: float, exclude: Any = None,
-                     allowed: Any = None, threads: int | None = None) -> Next:
-        """The next pick of `search_mmr` for each query, after some that may be of other indexes."""
+                     allowed: Any = None,
+                     threads: int | None = None) -> tuple[npt.NDArray[Any], Next]:
+        """The next pick of `search_mmr` for each query, after some that may be of other indexes:
+        ids, and what is known of them."""
         from farann.diverse import mmr
 
         store, n = self._laid_out(), len(queries)
         if store is None or len(store) == 0:
-            return mmr.Next(np.full(n, -1, np.int64), np.full(n, -np.inf), np.full(n, np.nan))
+            none = np.full(n, -1, np.int64)
+            return none, mmr.Next(none, np.full(n, -np.inf), np.full(n, np.nan))
+        if store.labels is not None:
+            names = checked(store, "picked", picked.ravel(), padding=True)
+            picked = numbers(store, names).reshape(picked.shape)
         row_filters = filters.row_filters(store, Filtering(exclude, allowed), n, False)
         source = mmr.Source(store, store.view(self._isa), row_filters, self._isa)
-        return mmr.next_picks(source, queries, picked, vectors, diversity,
-                              self._threads_for(threads))
+        found = mmr.next_picks(source, queries, picked, vectors, diversity,
+                               self._threads_for(threads))
+        return store.named(found.ids), found
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None,
@@ -277,7 +284,8 @@ class DiverseQuestions(PairQuestions):
         Notes
         -----
         The order is that of greedy selection by float64 keys, with ties going to the smaller id.
-        An index that was not built need not be.
+        Rows are added up exactly for their mean. If it has no direction under cosine, the
+        selection begins with the smallest id. An index that was not built need not be.
 
         Examples
         --------

@@ -20,9 +20,9 @@ MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "
            "code_scan", "norm_pruning", "cost_judge", "position_keys", "first_rows", "code_pass",
            "uncoded_rows", "tail_scan", "ordered_scan", "partition_choice", "partition_probe",
            "lateness", "answers", "search", "measuring", "single", "row_order", "picks",
-           "greedy_front", "guides", "greedy", "greedy_passes", "furthest_row", "member_sets",
-           "set_centers", "set_first_rows", "set_narrowing", "set_search", "set_keys",
-           "pair_search", "merging")
+           "greedy_front", "guides", "greedy", "greedy_passes", "furthest_row", "exact_mean",
+           "member_sets", "set_centers", "set_first_rows", "set_narrowing", "set_search",
+           "set_keys", "pair_search", "merging")
 
 
 def _library() -> str:

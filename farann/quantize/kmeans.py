@@ -141,21 +141,11 @@ def _fitting() -> Iterator[None]:
 
     So few rounds don't converge, and groups of equal rows can't be told apart.
     """
-    library = _scikit_learn()  # before its libraries are told how many threads they have
+    import sklearn.cluster  # before its libraries are told how many threads they have
+
     with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", library.exceptions.ConvergenceWarning)
+        warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)
         yield
-
-
-def _scikit_learn() -> Any:
-    try:
-        import sklearn.cluster
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "sklearn":
-            raise
-        raise ImportError("rows and queries are grouped by scikit-learn, for cells= and recall=, "
-                          "and it isn't installed: pip install 'farann[sklearn]'") from None
-    return sklearn
 
 
 def _axes_of(points: Float32Array, seed: int) -> Any:

@@ -46,8 +46,8 @@ class Asking(Contents):
         return checks.to_vectors(name, vectors, self.dim, normalized=self._normalized, single=True)
 
     def _asked(self, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
-        """A sample of queries as searches ask them."""
-        vectors = self._vectors("queries", queries)
+        """A sample of queries as searches ask them, in memory of its own: builds keep it."""
+        vectors = self._vectors("queries", checks.to_array("queries", queries).copy())
         return traits_of(self._metric).mirrored(vectors) if nearest else vectors
 
     def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
@@ -78,7 +78,6 @@ class Asking(Contents):
             every_row = limits is not None and given.allowed is None and given.within is None and (
                 row_filters.leaves_most(store))
             negated = False
-            # Scores of queries times -1 would lose the sign of a zero, which exact ones have.
             if nearest and radii is None and (
                     limits is not None or store.spec.metric.adds_squared_norm):
                 store = store.mirrored(self._isa)
@@ -93,8 +92,10 @@ class Asking(Contents):
             if return_keys:
                 keys = answers.keys_of(store, self._isa, vectors, hits, nearest,
                                        self._threads_for(threads))
+            if negated:
+                hits = hits._replace(scores=_mirrored(store, self._isa, vectors, hits))
+                keys = None if keys is None else keys + 0.0  # 0 and not -0
             hits = hits._replace(ids=store.named(hits.ids))
-            hits = _mirrored(hits) if negated else hits
             hits = hits if keys is None else with_keys(hits, keys)
         return _of_one(hits) if single else hits, stats
 
@@ -127,12 +128,14 @@ class Asking(Contents):
         if not isinstance(queries, np.ndarray) or (
                 queries.dtype != np.float32 or queries.ndim != 1):
             return None
-        found = singles.again(mirror, self._isa, mirror.spec.metric.mirrored(queries), k, recall)
+        vector = mirror.spec.metric.mirrored(queries)
+        found = singles.again(mirror, self._isa, vector, k, recall)
         if found is None:
             return None
         scores, ids, self._last_search = found
-        hits = Hits(scores, mirror.named(ids))
-        return hits if mirror.by_nearest else _mirrored(hits)
+        if not mirror.by_nearest:
+            scores = _mirrored(mirror, self._isa, vector, Hits(scores, ids))
+        return Hits(scores, mirror.named(ids))
 
 
 def _of_one(hits: Hits) -> Hits:
@@ -141,6 +144,19 @@ def _of_one(hits: Hits) -> Hits:
     return one if hits.keys is None else with_keys(one, hits.keys[0])
 
 
-def _mirrored(hits: Hits) -> Hits:
-    """What queries times -1 found, with the scores of the queries; 0 and not -0."""
-    return Hits(np.float32(0.0) - hits.scores, hits.ids)
+def _mirrored(store: Store, isa: str, vectors: Float32Array, hits: Hits) -> Float32Array:
+    """Scores of the queries, of what these times -1 found.
+
+    A score of 0 may be a product that float32 has no number for. It has the sign of that, as the
+    scores of exact searches do.
+    """
+    scores = np.float32(0.0) - hits.scores
+    if not scores.all() and store.n_coded is None:
+        from farann.search import answers
+
+        queries, table = np.atleast_2d(vectors), np.atleast_2d(scores)
+        some = np.flatnonzero((table == 0.0).any(axis=1))
+        found = Hits(table[some], np.atleast_2d(hits.ids)[some])
+        keys = answers.keys_of(store, isa, queries[some], found, False, 1)
+        table[some] = np.where(found.scores == 0.0, keys + 0.0, found.scores)
+    return scores

@@ -25,14 +25,6 @@ smaller index comes first.
 
 from __future__ import annotations
 
-import importlib.util
-
-if (importlib.util.find_spec("sklearn") is None
-        # It came with validate_data.
-        or importlib.util.find_spec("sklearn.utils._tags") is None):
-    raise ImportError("farann.sklearn needs scikit-learn 1.6 or newer: "
-                      "pip install -U 'farann[sklearn]'")
-
 from farann.sklearn.neighbors import FurthestNeighbors, FurthestNeighborsTransformer
 from farann.sklearn.sampling import FarthestPointSampler
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
 from farann.contract.index_spec import IndexSpec
-from farann.contract.row_types import empty_rows
+from farann.contract.row_types import check_rows, empty_rows
 from farann.contract.stop_rule import StopRule
 from farann.runtime.dispatch import default_isa
 from farann.runtime.progress import told
@@ -258,6 +258,8 @@ class Store:
             alive = np.concatenate([alive, np.ones(n, np.uint8)])
         # Behind what this store sees: if the change fails, the next one writes there.
         tail[self._n_tail : needed] = rows
+        # Here and not before: another thread may change what it gave.
+        check_rows("rows", tail[self._n_tail : needed], self.spec.metric.normalized)
         return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids),
                             groups=groups, added=self._added_with(tail[:needed], n))
 

@@ -8,20 +8,17 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from farann._types import Float32Array
 from farann._version import __version__
-from farann.adapters.ray.arguments import to_label_array
-from farann.adapters.ray.manifest import NAME, Manifest, ShardRecord
-from farann.adapters.ray.shared_tuning import SAMPLE
-from farann.adapters.ray.storage import Storage, sha256_of
+from farann.adapters.ray.gathering import to_label_array
+from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardRecord, Storage, sha256_of
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.index import Index
@@ -29,14 +26,10 @@ from farann.vectors import open_vectors
 
 PLAN = "plan.json"
 ROWS_PER_SHARD = 10_000_000
-# Rows that a sample of all shards has, where no queries are given.
-_SAMPLED = 4_096
-
-Block = tuple[Any, Any, Any]  # rows, and ids and labels of groups, or None
+_SAMPLED = 4_096  # rows that are a sample of all shards, where no queries are given
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How a sharded index is built: what has to be the same when a build goes on."""
 
     rows: int
@@ -58,21 +51,18 @@ class Plan:
 
     def begin(self, storage: Storage) -> None:
         """Write the plan, or go on with one that is the same; ValueError for another."""
-        fields = asdict(self)
-        if storage.exists(PLAN):
-            found = json.loads(storage.read(PLAN))
-            for name, value in fields.items():
-                if found.get(name) != value:
-                    raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
-                                     f"{storage.uri} began with, got {value!r}; build elsewhere, "
-                                     "or remove that folder")
-            return
-        storage.write(PLAN, json.dumps(fields, indent=1).encode())
+        if not storage.exists(PLAN):
+            storage.write_json(PLAN, self._asdict())
+        found = json.loads(storage.read(PLAN))
+        for name, value in self._asdict().items():
+            if found.get(name) != value:
+                raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
+                                 f"{storage.uri} began with, got {value!r}; build elsewhere, or "
+                                 "remove that folder")
 
 
 def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cells: Any,
-            columns: tuple[str | None, str | None, str | None],
-            sample: Float32Array | None) -> Plan:
+            columns: Any, sample: Float32Array | None) -> Plan:
     """Check the arguments of a build; the columns are those of vectors, ids and groups."""
     if rows < 1:
         raise ValueError("dataset: expected at least one row, got none")
@@ -80,50 +70,44 @@ def to_plan(rows: int, rows_per_shard: int | None, metric: Any, codes: Any, cell
         "rows_per_shard", rows_per_shard, 1)
     Index(None, metric, codes=codes, cells=cells)  # which says what is wrong with these
     digest = None if sample is None else hashlib.sha256(sample.tobytes()).hexdigest()
-    return Plan(rows, each, checks.to_metric(metric), codes, cells, *columns, digest)
-
-
-def file_of(shard: int) -> str:
-    """The name of a shard's file."""
-    return f"shards/{shard:05d}.farann"
+    return Plan._make((rows, each, checks.to_metric(metric), codes, cells, *columns, digest,
+                       __version__))
 
 
 def record_of(storage: Storage, shard: int) -> ShardRecord | None:
     """The record of a shard that was built; None if it wasn't."""
-    name = f"shards/{shard:05d}.json"
-    if not storage.exists(name) or not storage.exists(file_of(shard)):
+    if not all(storage.exists(_file_of(shard, kind)) for kind in ("farann", "json")):
         return None
-    return ShardRecord(**json.loads(storage.read(name)))
+    return ShardRecord(**json.loads(storage.read(_file_of(shard, "json"))))
 
 
-def build_shard(uri: str, shard: int, blocks: Iterable[Block], plan: Plan,
+def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: Plan,
                 sample: Float32Array | None, threads: int | None = None) -> ShardRecord:
-    """Build a shard and write it and its record; one that is there already is left as it is.
-
-    The rows lie in a local file while it is built, and are mapped.
-    """
+    """Build a shard of what `feed` gives, blocks of rows, ids and groups, and write it and its
+    record, if it isn't there. Rows lie in a local file meanwhile, and are mapped."""
     storage = Storage(uri)
-    known = record_of(storage, shard)
-    if known is not None:
+    if known := record_of(storage, shard):
         return known
-    first, end = list(pairwise(plan.bounds))[shard]
-    scratch = Path(tempfile.gettempdir()) / _scratch_name(uri, shard)
+    name = f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
+    scratch, file = Path(tempfile.gettempdir()) / name, _file_of(shard, "farann")
     shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     scratch.mkdir()
     try:
-        index = _index_of(scratch / "rows", blocks, plan, first, end, threads)
+        index = _index_of(scratch / "rows", feed(), plan, shard, threads)
         index.build(sample)
-        path = scratch / "index"
+        path = storage.place(file) if storage.is_local else scratch / "index"
         index.save(path)
         ids = index.ids
         smallest, largest = np.sort(ids)[[0, -1]].tolist()
-        record = ShardRecord(file_of(shard), len(ids), smallest, largest, sha256_of(path),
+        record = ShardRecord(file, len(ids), smallest, largest, sha256_of(path),
                              path.stat().st_size)
-        if sample is None:
-            storage.write_rows(_sample_name(shard), _sample_of(index, plan.rows))
+        if sample is None:  # as good as queries where none are known: a part of all rows
+            some = index.reconstruct(ids[:: -(-plan.rows // _SAMPLED)])
+            storage.write_rows(_file_of(shard, "sample.npy"), some)
         index.close()
-        storage.put(path, record.file)
-        storage.write(f"shards/{shard:05d}.json", json.dumps(asdict(record)).encode())
+        if not storage.is_local:
+            storage.put(path, file)
+        storage.write_json(_file_of(shard, "json"), asdict(record))
         return record
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -133,11 +117,9 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
            sample: Float32Array | None) -> Manifest:
     """Write what all shards share, the manifest last."""
     storage = Storage(uri)
-    if sample is None:  # each shard gave some of its rows
-        sample = np.concatenate([storage.read_rows(_sample_name(shard))
-                                 for shard in range(len(records))])
-    elif len(sample) > 1:
-        sample = sample[::4]  # what builds leave for tuning: the order of rows suits the others
+    # What builds leave for tuning, as the order of rows suits the others; or some rows of shards.
+    sample = sample[::4] if sample is not None else np.concatenate([
+        storage.read_rows(_file_of(shard, "sample.npy")) for shard in range(len(records))])
     storage.write_rows(SAMPLE, sample)
     made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records),
                     grouped=plan.group_column is not None)
@@ -145,31 +127,31 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
     return made
 
 
-def blocks_of_files(files: list[str], counts: list[int], first: int,
-                    end: int) -> Iterator[Block]:
+def blocks_of_files(files: list[str], counts: list[int], first: int, end: int) -> Iterator[Any]:
     """The rows first .. end of vector files that follow each other."""
     at = 0
     for file, count in zip(files, counts, strict=True):
-        if at < end and at + count > first:
-            done = at
-            for block in open_vectors(file).blocks():
-                part = block[max(first - done, 0) : max(end - done, 0)]
-                done += len(block)
-                if len(part):
-                    yield part, None, None
-                if done >= end:
-                    break
-        at += count
+        if at + count <= first:
+            at += count
+            continue
+        for block in open_vectors(file).blocks():
+            if at >= end:
+                return
+            part = block[max(first - at, 0) : end - at]
+            at += len(block)
+            if len(part):
+                yield part, None, None
 
 
-def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, first: int, end: int,
+def _index_of(path: Path, blocks: Iterable[Any], plan: Plan, shard: int,
               threads: int | None) -> Index:
     """An index of the rows of some blocks, which are mapped from a file."""
     dim, n, ids, groups = None, 0, [], []
-    normalized = traits_of(plan.metric).normalized
+    first, end = plan.bounds[shard : shard + 2]
     with path.open("wb") as file:
         for rows, own_ids, own_groups in blocks:
-            vectors = checks.to_vectors("rows", rows, dim, normalized=normalized, single=False)
+            vectors = checks.to_vectors("rows", rows, dim, single=False,
+                                        normalized=traits_of(plan.metric).normalized)
             dim = vectors.shape[1]
             file.write(vectors.data)
             n += len(vectors)
@@ -187,14 +169,5 @@ def _index_of(path: Path, blocks: Iterable[Block], plan: Plan, first: int, end: 
     return index
 
 
-def _sample_of(index: Index, n_rows: int) -> Float32Array:
-    """A shard's part of a sample of all rows, as good as queries where none are known."""
-    return index.reconstruct(index.ids[:: -(-n_rows // _SAMPLED)])
-
-
-def _sample_name(shard: int) -> str:
-    return f"shards/{shard:05d}.sample.npy"
-
-
-def _scratch_name(uri: str, shard: int) -> str:
-    return f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
+def _file_of(shard: int, kind: str) -> str:
+    return f"shards/{shard:05d}.{kind}"

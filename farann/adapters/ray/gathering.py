@@ -1,33 +1,25 @@
-"""Questions to all shards at once, merged exactly. Knows nothing of Ray: how shards are asked is
-left to whoever inherits this."""
+"""Questions to all shards at once, merged exactly; how they are asked is left to who inherits."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array
-from farann.adapters.ray import selecting
-from farann.adapters.ray.arguments import (
-    check_found,
-    to_filters,
-    to_ids,
-    to_label_array,
-)
-from farann.adapters.ray.manifest import Manifest, ShardError
-from farann.adapters.ray.shared_tuning import SharedTuning, SharedTunings
-from farann.adapters.ray.storage import Storage
+from farann._types import BoolArray, Float32Array, IdArray
+from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
-from farann.diverse.selection import Selection
+from farann.contract.strings import texts_of
 from farann.merging import merge, merge_beyond
-from farann.results import BeyondHits, Hits, with_keys
+from farann.results import Hits
+from farann.search.filters import Filter
+from farann.store import asked_ids
+from farann.store.groups import to_labels
 
 
 class Partial(NamedTuple):
@@ -45,49 +37,37 @@ class Partial(NamedTuple):
     missing: tuple[str, ...]
 
 
-class Lost(NamedTuple):
-    """In the place of what a shard answers: it can't be asked."""
-
-    shard: str
-    error: BaseException
-
-    def told(self) -> str:
-        """What a message says of it; errors of shards name themselves."""
-        return str(self.error) if isinstance(self.error, ShardError) else (
-            f"{self.shard}: {self.error}")
-
-
 class Gathering:
-    """Searches over all shards of a sharded index.
-
-    Answers are those of one `farann.Index` over all rows, bit for bit, and raise what its searches
-    raise. A question is answered whole, or is a `ShardError` that names the shards that couldn't be
-    asked; with ``allow_partial=True`` it is a `Partial`.
-    """
+    """Searches over all shards: a question is answered whole, or is a `ShardError`; or it is a
+    `Partial`, with ``allow_partial=True``."""
 
     def __init__(self, storage: Storage, manifest: Manifest, n_changes: int) -> None:
         self._storage, self.manifest = storage, manifest
-        self._tunings = SharedTunings(storage)
+        self._tunings = SharedTunings(storage, self._merged)
         self._at = n_changes  # changes that answers must know of
-
-    # ---- how shards are asked ----
+        self._traits = traits_of(manifest.metric)
+        self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        """What a method of each shard returns, or `Lost`; errors that it raises are raised."""
+        """What a method of each shard returns or raises; `ShardError` if it can't be asked."""
         raise NotImplementedError
 
-    def _ask(self, method: str, *args: Any,
-             allow_partial: bool = False) -> tuple[list[Any], tuple[str, ...]]:
+    def _ask(self, method: str, *args: Any, allow_partial: bool = False,
+             shards: Sequence[int] | None = None) -> tuple[list[Any], tuple[str, ...]]:
         """What all shards answer, but for those that are missing, and which these are."""
-        n = len(self.manifest.shards)
-        answers = self._send(method, args, range(n + (self._at > 0)))
-        lost = [answer for answer in answers if isinstance(answer, Lost)]
+        if shards is None:
+            shards = range(len(self.manifest.shards) + (self._at > 0))
+        answers = self._send(method, args, shards)
+        for error in answers:
+            if isinstance(error, Exception) and not isinstance(error, ShardError):
+                raise error
+        lost = {shard: answer for shard, answer in zip(shards, answers, strict=True)
+                if isinstance(answer, ShardError)}
         if lost and (not allow_partial or len(lost) == len(answers)):
-            raise ShardError("; ".join(answer.told() for answer in lost)) from lost[0].error
-        return ([answer for answer in answers if not isinstance(answer, Lost)],
-                tuple(answer.shard for answer in lost))
-
-    # ---- searches ----
+            told = dict.fromkeys(map(str, lost.values()))  # once, of a file that all of them read
+            raise ShardError("; ".join(told)) from next(iter(lost.values()))
+        return ([answer for answer in answers if not isinstance(answer, ShardError)],
+                tuple(map(self.manifest.name_of, lost)))
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
@@ -121,18 +101,14 @@ class Gathering:
         ShardError
             If shards can't be asked; it names them.
         """
-        return self._search("search_furthest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed,
-                            within=within, outside=outside)
+        return _search(kind="search_furthest", **locals())
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
                        exclude: Any = None, allowed: Any = None, within: Any = None,
                        outside: Any = None, allow_partial: bool = False) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
-        return self._search("search_nearest", queries, allow_partial, k=k, recall=recall,
-                            epsilon=epsilon, budget=budget, exclude=exclude, allowed=allowed,
-                            within=within, outside=outside)
+        return _search(kind="search_nearest", **locals())
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, within: Any = None, outside: Any = None,
@@ -144,14 +120,7 @@ class Gathering:
         BeyondHits, or Partial
             With keys.
         """
-        vectors, _ = self._checked(queries)
-        radii = checks.to_radii("radius", radius, len(vectors))
-        options = {"radius": radii, **to_filters(exclude=exclude, allowed=allowed, within=within,
-                                                 outside=outside)}
-        parts, missing = self._ask("search", "search_beyond", vectors, options,
-                                   allow_partial=allow_partial)
-        found: BeyondHits = merge_beyond(parts)
-        return Partial(found, missing) if allow_partial else found
+        return _search(kind="search_beyond", **locals())
 
     def score(self, queries: npt.ArrayLike, ids: Any, *, allow_partial: bool = False) -> Any:
         """Scores of given rows for given queries; see `farann.Index.score`.
@@ -166,74 +135,18 @@ class Gathering:
         KeyError
             If an id is in no shard.
         """
-        vectors, single = self._checked(queries)
-        wanted = to_ids(ids)
-        answers, missing = self._ask("score", vectors, wanted, allow_partial=allow_partial)
-        scores = np.full((len(vectors), len(wanted)), np.nan, np.float32)
-        found = np.zeros(len(wanted), np.bool_)
-        for here, part in answers:
-            scores[:, here], found = part, found | here
-        if not missing:
-            check_found(wanted, found)
-        scores = scores[0] if single else scores
+        vectors, wanted = self._vectors("queries", queries), self._to_ids("ids", ids)
+        scores = np.full((len(wanted), *vectors.shape[:-1]), np.nan, np.float32)
+        missing = self._fill(scores, wanted, "score", vectors, allow_partial=allow_partial)
+        scores = np.ascontiguousarray(scores.T)
         return Partial(scores, missing) if allow_partial else scores
 
     def reconstruct(self, ids: Any) -> Float32Array:
         """The stored rows of some ids, (n, dim) float32; KeyError if one is in no shard."""
-        wanted = to_ids(ids)
+        wanted = self._to_ids("ids", ids)
         rows = np.empty((len(wanted), self.manifest.dim), np.float32)
-        found = np.zeros(len(wanted), np.bool_)
-        for here, part in self._ask("reconstruct", wanted)[0]:
-            rows[here], found = part, found | here
-        check_found(wanted, found)
+        self._fill(rows, wanted, "reconstruct")
         return rows
-
-    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
-                   candidates: int | None = None, exclude: Any = None,
-                   allowed: Any = None) -> Hits:
-        """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
-
-        Needs integer ids. With `candidates` shards are asked once, otherwise once for each of the k
-        rows.
-        """
-        k = checks.to_int("k", k, 1)
-        if traits_of(self.manifest.metric).adds_squared_norm:
-            raise ValueError("search_mmr: expected an index with metric='dot' or 'cosine', "
-                             f"got {self.manifest.metric!r}")
-        diversity = checks.to_float("diversity", diversity)
-        if not 0.0 <= diversity <= 1.0:
-            raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
-        vectors, single = self._checked(queries)
-        filters = to_filters(exclude=exclude, allowed=allowed)
-        self._check_integers("search_mmr")
-        if candidates is None:
-            hits = selecting.mmr(self._ask, vectors, k, diversity, filters)
-        else:
-            hits = selecting.mmr_of_nearest(
-                self._ask, self.manifest, vectors, k, diversity,
-                {"k": checks.to_int("candidates", candidates, 1), **filters})
-        return Hits(hits.scores[0], hits.ids[0]) if single else hits
-
-    def select_diverse(self, k: int, *, start: int | None = None, first: Any = None,
-                       radius: float | None = None, allowed: Any = None) -> Selection:
-        """Choose rows that cover all others, each the one furthest from those before; see
-        `farann.Index.select_diverse`.
-
-        Needs integer ids. Given `start` or `first`, the picks are those of one index over all rows.
-        By default the first pick is the row furthest from the mean, which is the sum of those of
-        the shards: it may be another one than that of one index where two are equally far but for
-        rounding.
-        """
-        k = checks.to_int("k", k, 1)
-        limit = checks.to_radius(
-            radius, distance=traits_of(self.manifest.metric).adds_squared_norm)
-        if start is not None and first is not None:
-            raise ValueError("start: expected at most one of start and first, got both")
-        self._check_integers("select_diverse")
-        before = to_ids([] if first is None else first)
-        begin = None if start is None else to_ids([start])
-        choice = selecting.Choice(k, begin, before, limit, to_filters(allowed=allowed))
-        return selecting.select(self._ask, self.reconstruct, self.manifest, choice)
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
              nearest: bool = False) -> SharedTuning:
@@ -265,19 +178,16 @@ class Gathering:
         k = checks.to_int("k", k, 1)
         kind = "search_nearest" if nearest else "search_furthest"
         if queries is not None:
-            sample = self._vectors("queries", queries, single=False)
-            if len(sample) == 0:
+            if len(sample := self._vectors("queries", queries, single=False)) == 0:
                 raise ValueError("queries: expected at least one")
             self._tunings.replace_sample(sample)
-            self._forget_tuning()
-        elif not self._tunings.has_sample():
+            self._tell_all("forget_tuning")
+        made = self._tunings.of(kind, k, anew=True)
+        if made is None:
             raise ValueError("queries: expected a sample, as the index was built without one")
-        return self._tunings.measure(kind, k, partial(self._merged, kind, k))
+        return made
 
-    # ---- changes ----
-
-    def add(self, rows: npt.ArrayLike, ids: Any = None,
-            groups: Any = None) -> npt.NDArray[Any]:
+    def add(self, rows: npt.ArrayLike, ids: Any = None, groups: Any = None) -> IdArray:
         """Add rows, to a shard that grows; the next search finds them.
 
         They are written to the folder of the index before this returns, and read from there
@@ -303,94 +213,109 @@ class Gathering:
             Nothing is added then.
         """
         vectors = self._vectors("rows", rows, single=False)
-        new = None
         if ids is not None:
-            new = to_ids(ids)
-            if len(new) != len(vectors) or len(np.unique(new)) != len(new):
-                raise ValueError(f"ids: expected {len(vectors)} different ones, got {len(new)}")
-            used = new[self._holds(new)]
-            if len(used):
+            asked_ids.new(ids, len(vectors))  # which says what is wrong with these
+            ids = self._to_ids("ids", ids)
+            if len(used := ids[np.any(self._ask("holds", ids)[0], axis=0)]):
                 raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
+        elif self._strings:
+            raise ValueError("ids: expected a string for each row, as the index has string ids, "
+                             "got none")
         labels = None if groups is None else to_label_array(groups)
-        if (labels is not None) != self.manifest.grouped or (
-                labels is not None and len(labels) != len(vectors)):
+        if (0 if labels is None else len(labels)) != len(vectors) * self.manifest.grouped:
             raise ValueError(f"groups: expected {len(vectors)} labels, one a row"
                              if self.manifest.grouped else
                              "groups: expected none, as the index was built without")
-        return self._record(new, vectors, labels)
+        return self._record(ids, vectors, labels)
 
     def remove(self, ids: Any) -> None:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
         removed then."""
-        wanted = np.unique(to_ids(ids))
-        check_found(wanted, self._holds(wanted))
+        wanted = np.unique(self._to_ids("ids", ids))
+        check_found(wanted, np.any(self._ask("holds", wanted)[0], axis=0))
         self._record(wanted, None, None)
 
-    def _record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None,
-                groups: Any) -> npt.NDArray[Any]:
-        growing = len(self.manifest.shards)
+    def _record(self, ids: Any, rows: Any, groups: Any) -> IdArray:
         # The token tells a call that is sent again, as its worker died, from another one.
-        answer, = self._send("record", (ids, rows, groups, uuid.uuid4().hex), [growing])
-        if isinstance(answer, Lost):
-            raise ShardError(answer.told()) from answer.error
-        at, new = answer
+        args = ids, rows, groups, uuid.uuid4().hex
+        [(at, new)], _ = self._ask("record", *args, shards=[len(self.manifest.shards)])
         self._at = max(self._at, at)
         return np.array(new)
 
-    def _holds(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        held: npt.NDArray[np.bool_] = np.logical_or.reduce(self._ask("holds", ids)[0])
-        return held
+    def _fill(self, places: Any, ids: IdArray, method: str, *args: Any,
+              allow_partial: bool = False) -> tuple[str, ...]:
+        """Fill places of ids from their shards; give shards that can't be asked. KeyError if
+        an id is in none."""
+        parts, missing = self._ask("of_ids", method, ids, *args, allow_partial=allow_partial)
+        found = np.zeros(len(ids), np.bool_)
+        for here, part in parts:
+            places[here] = part.T if method == "score" else part
+            found |= here
+        if not missing:
+            check_found(ids, found)
+        return missing
 
-    # ---- shared by the above ----
+    def _vectors(self, name: str, given: npt.ArrayLike, *, single: bool = True) -> Float32Array:
+        """Vectors; where one may come alone it stays alone."""
+        array = checks.to_array(name, given)
+        vectors = checks.to_vectors(name, array, self.manifest.dim, single=single,
+                                    normalized=self._traits.normalized)
+        return vectors[0] if array.ndim == len(vectors) == 1 else vectors
 
-    def _search(self, kind: str, queries: npt.ArrayLike, allow_partial: bool,
-                **options: Any) -> Any:
-        k = checks.to_int("k", options["k"], 1)
-        to_limits(options["recall"], options["epsilon"], options["budget"])
-        vectors, single = self._checked(queries)
-        filters = to_filters(**{name: options.pop(name) for name in
-                                ("exclude", "allowed", "within", "outside")})
-        chosen = {name: value for name, value in options.items() if value is not None}
-        if "recall" in chosen:
-            chosen["recall"] = self._recall_of_shards(kind, k, chosen["recall"], allow_partial)
-        parts, missing = self._ask("search", kind, vectors, {**chosen, "k": k, **filters},
-                                   allow_partial=allow_partial)
-        hits = merge(parts, k)
-        if single and hits.keys is not None:
-            hits = with_keys(Hits(hits.scores[0], hits.ids[0]), hits.keys[0])
-        return Partial(hits, missing) if allow_partial else hits
+    def _to_ids(self, name: str, ids: Any) -> IdArray:
+        """Ids of the kind that the index has, as an array; one may come alone."""
+        if not self._strings:
+            return checks.to_ids(name, ids, single=True)
+        ids = [ids] if isinstance(ids, str) else ids
+        return np.array(texts_of(name, ids, padding=False), object)
 
-    def _recall_of_shards(self, kind: str, k: int, recall: Any, allow_partial: bool) -> float:
-        """What to ask of each shard for a recall of the merged answer."""
-        wanted = checks.to_float("recall", recall)
-        if wanted == 1.0:
-            return wanted
-        try:
-            tuning = self._tunings.of(kind, k, partial(self._merged, kind, k))
-        except ShardError:
-            if not allow_partial:
-                raise
-            return wanted  # of each shard it is enough, and more than that
-        return wanted if tuning is None else tuning.asked_for(wanted)
+    def _to_filters(self, **filters: Any) -> dict[str, Any]:
+        """Those that there are; refused where they can't be cut by shard."""
+        given = {name: value for name, value in filters.items() if value is not None}
+        if (allowed := given.get("allowed")) is not None:
+            if isinstance(allowed, Filter):
+                raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
+            if np.asarray(allowed).dtype == np.bool_:
+                raise ValueError("allowed: expected ids, got a mask, which is for the rows of one "
+                                 "index; pass the ids that it marks")
+            given["allowed"] = self._to_ids("allowed", allowed)
+        return given
 
-    def _merged(self, kind: str, k: int, queries: Float32Array, recall: float | None) -> Hits:
+    def _merged(self, kind: str, k: int, queries: Float32Array, recall: float) -> Hits:
         """The answer of all shards, of which each is asked for a recall."""
-        options = {"k": k} if recall is None else {"k": k, "recall": recall}
+        options = {"k": k} if recall == 1.0 else {"k": k, "recall": recall}
         return merge(self._ask("search", kind, queries, options)[0], k)
 
-    def _forget_tuning(self) -> None:
-        """Have all workers measure anew, as there is another sample."""
-        self._ask("forget_tuning")
+    def _tell_all(self, method: str) -> None:
+        """Call a method of all workers; ShardError if one can't be asked."""
+        self._ask(method)
 
-    def _vectors(self, name: str, given: npt.ArrayLike, *, single: bool) -> Float32Array:
-        return checks.to_vectors(name, given, self.manifest.dim,
-                                 normalized=traits_of(self.manifest.metric).normalized,
-                                 single=single)
 
-    def _checked(self, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
-        array = checks.to_array("queries", queries)
-        return self._vectors("queries", array, single=True), array.ndim == 1
+def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool, **asked: Any) -> Any:
+    """Search with limits and filters, None for those that aren't given."""
+    to_limits(*map(asked.get, ("recall", "epsilon", "budget")))
+    if "k" in asked:
+        asked["k"] = k = checks.to_int("k", asked["k"], 1)
+    vectors, options = self._vectors("queries", queries), self._to_filters(**asked)
+    if options.get("recall", 1.0) < 1.0:
+        try:
+            tuning = self._tunings.of(kind, k)
+            options["recall"] = tuning.asked_for(options["recall"]) if tuning else options["recall"]
+        except ShardError:
+            if not allow_partial:  # where it may be, the recall itself is enough of each shard
+                raise
+    parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
+    hits = merge(parts, k) if "k" in asked else merge_beyond(parts)
+    return Partial(hits, missing) if allow_partial else hits
 
-    def _check_integers(self, what: str) -> None:
-        if isinstance(self.manifest.shards[0].first_id, str):
-            raise ValueError(f"{what}: expected an index with integers as ids, got strings")
+
+def check_found(ids: IdArray, found: BoolArray) -> None:
+    """KeyError for the first id that is in no shard."""
+    if not found.all():
+        raise KeyError(f"id {ids[~found][0]!r} is in no shard")
+
+
+def to_label_array(groups: Any) -> IdArray:
+    """Labels of groups as an array, int64 or of objects."""
+    labels = to_labels("groups", groups)
+    return np.array(labels, object) if isinstance(labels, list) else labels

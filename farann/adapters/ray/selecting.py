@@ -6,191 +6,158 @@ their vectors. A row is picked as soon as no row that wasn't proposed can be bet
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import inf
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from functools import reduce
+from itertools import islice
+from math import inf, sqrt
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array
-from farann.adapters.ray.manifest import Manifest
-from farann.contract.metric_traits import traits_of
+from farann._types import Float32Array
+from farann.adapters.ray.gathering import Gathering
+from farann.contract import checks
+from farann.diverse.centroid import RowSum
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.merging import merge
 from farann.results import Hits, no_hits
 
-Ask = Callable[..., tuple[list[Any], tuple[str, ...]]]
-
-# Rows that each shard proposes at a time.
-_PROPOSED = 64
+_PROPOSED = 64  # rows that each shard proposes at a time
 
 
-class Choice(NamedTuple):
-    """What a selection is asked for, checked."""
+class Selecting(Gathering):
+    """Searches and selections of rows over all shards."""
 
-    k: int
-    start: Int64Array | None
-    first: Int64Array
-    radius: float | None
-    filters: dict[str, Any]
+    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
+                   candidates: int | None = None, exclude: Any = None, allowed: Any = None) -> Hits:
+        """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
 
+        With `candidates` shards are asked once, otherwise once for each of the k rows.
+        """
+        k = checks.to_int("k", k, 1)
+        given = self._vectors("queries", queries)
+        vectors = np.atleast_2d(given)
+        # An index without rows refuses what is wrong with the others.
+        self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
+        hits = no_hits(len(vectors), k)
+        if self._strings:
+            hits = hits._replace(ids=np.full(hits.ids.shape, None))
+        filters = self._to_filters(exclude=exclude, allowed=allowed)
+        if candidates is None:
+            self._choose_of_all(hits, vectors, {"diversity": diversity, **filters})
+        else:
+            self._choose_of_nearest(hits, vectors, diversity, {"k": candidates, **filters})
+        return Hits(hits.scores[0], hits.ids[0]) if given.ndim == 1 else hits
 
-class _Proposed:
-    """The best rows of all shards for the picks so far, and what all others are at most."""
+    def _choose_of_all(self, hits: Hits, queries: Float32Array, options: dict[str, Any]) -> None:
+        """Each shard says its best next row for each query; the best of these is the pick."""
+        each, rows = np.arange(len(queries)), np.empty((len(queries), 0, self.manifest.dim),
+                                                       np.float32)
+        for step in range(hits.ids.shape[1]):
+            parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows, options)
+            ids, found, vectors = zip(*parts, strict=True)
+            ties, orders, values = (np.stack(field) for field in zip(*found, strict=True))
+            best = np.lexsort((ties, -orders, ties < 0), axis=0)[0]
+            there = ties[best, each] >= 0
+            if not there.any():
+                break
+            hits.ids[there, step] = np.stack(ids)[best, each][there]
+            with np.errstate(over="ignore"):
+                hits.scores[:, step] = values[best, each]
+            rows = np.concatenate([rows, np.stack(vectors)[best, each][:, np.newaxis]], axis=1)
 
-    def __init__(self, parts: list[tuple[Hits, Float32Array]], manifest: Manifest) -> None:
-        found = [hits.found[0] for hits, _ in parts]
-        self.ids = np.concatenate([hits.ids[0][there] for (hits, _), there
-                                   in zip(parts, found, strict=True)])
-        self.rows = np.concatenate([rows for _, rows in parts])
-        self.keys: Float64Array = np.concatenate(
-            [hits.keys[0][there] for (hits, _), there in zip(parts, found, strict=True)
-             if hits.keys is not None])
-        # The last that a shard proposes, if it proposes all that it was asked for.
-        self._last = [(float(hits.keys[0, -1]), int(hits.ids[0, -1]))
-                      for (hits, _), there in zip(parts, found, strict=True)
-                      if there.all() and hits.keys is not None]
-        self._index = Index(manifest.dim, manifest.metric, codes="float32", threads=1)
-        if len(self.ids):
-            self._index.add(self.rows)
+    def _choose_of_nearest(self, hits: Hits, queries: Float32Array, diversity: float,
+                           options: dict[str, Any]) -> None:
+        """Choose among the most similar rows of all shards, which have all that it takes."""
+        parts, _ = self._ask("search_with_rows", "search_nearest", queries, options)
+        nearest = merge([found for found, _, _ in parts], options["k"])
+        index, (ids, _, orders, rows) = self._few_rows(), _joined(parts)
+        _, once = np.unique(orders, return_index=True)
+        index.add(rows[once], ids[once])
+        for i, found in enumerate(nearest.found):
+            hits.scores[i], hits.ids[i] = index.search_mmr(
+                queries[i], hits.ids.shape[1], diversity=diversity, candidates=options["k"],
+                allowed=nearest.ids[i, found])
 
-    def best(self) -> int | None:
-        """Which row is next; None if another one may be."""
-        if len(self.ids) == 0 or self.keys.max() == -inf:
-            return None
-        equal = np.flatnonzero(self.keys == self.keys.max())
-        best = int(equal[self.ids[equal].argmin()])
-        key, id = float(self.keys[best]), int(self.ids[best])
-        certain = all(key > last or (key == last and id <= last_id)
-                      for last, last_id in self._last)
-        return best if certain else None
+    def select_diverse(self, k: int, *, start: Any = None, first: Any = None,
+                       radius: float | None = None, allowed: Any = None) -> Selection:
+        """Choose rows that cover all others, each the one furthest from those before; see
+        `farann.Index.select_diverse`.
 
-    def take(self, which: int) -> None:
-        """Pick a row: keys are the smallest over the picks."""
-        hits: Any = self._index.search_furthest_from(
-            [_as_set(self.rows[which : which + 1])], len(self.ids), return_keys=True)
-        self.keys[hits.ids[0]] = np.minimum(self.keys[hits.ids[0]], hits.keys[0])
-        self.keys[which] = -inf
-
-
-def select(ask: Ask, reconstruct: Callable[[Int64Array], Float32Array], manifest: Manifest,
-           choice: Choice) -> Selection:
-    """Greedy k-center over shards."""
-    traits = traits_of(manifest.metric)
-    ids, scores = list[int](), list[float]()
-    first = np.unique(choice.first)
-    if len(first) == 0:
-        start = choice.start
-        if start is None:
-            start = _furthest_from_mean(ask, manifest, choice.filters)
-            if start is None:
-                return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
-        elif "allowed" in choice.filters and not np.isin(start, choice.filters["allowed"]).all():
-            raise ValueError(f"start: expected an id that may be chosen, got {start[0]}")
-        first = start
-        ids.append(int(start[0]))
-        scores.append(-inf if manifest.metric != "l2" else inf)
-    members = reconstruct(first)
-    picked = first
-    while len(ids) < choice.k:
-        options = {"k": _PROPOSED, "exclude": [picked], **choice.filters}
-        parts, _ = ask("search_with_rows", "search_furthest_from", [_as_set(members)], options)
-        proposed = _Proposed(parts, manifest)
-        if len(proposed.ids) == 0:
-            break
-        new: list[int] = []
-        while len(ids) < choice.k and (best := proposed.best()) is not None:
-            score = _score(float(proposed.keys[best]), traits.adds_squared_norm,
-                           traits.normalized)
-            if choice.radius is not None and not _is_beyond(score, choice.radius, traits):
-                return _selection(ids, scores)
-            ids.append(int(proposed.ids[best]))
-            scores.append(score)
-            new.append(best)
-            proposed.take(best)
-        members = np.concatenate([members, proposed.rows[new]])
-        picked = np.concatenate([picked, proposed.ids[new]])
-    return _selection(ids, scores)
-
-
-def _selection(ids: list[int], scores: list[float]) -> Selection:
-    with np.errstate(over="ignore"):
-        return Selection(np.array(ids, np.int64), np.array(scores).astype(np.float32))
-
-
-def _score(key: float, squared: bool, normalized: bool) -> float:
-    if squared:
-        return float(np.sqrt(key))
-    return min(1.0, max(-1.0, 0.0 - key)) if normalized else 0.0 - key
-
-
-def _is_beyond(score: float, radius: float, traits: Any) -> bool:
-    return score > radius if traits.larger_is_further else score < radius
-
-
-def _as_set(members: Float32Array) -> Float32Array:
-    """Two members at least: keys of a set of one aren't divided by its norm under cosine."""
-    return np.resize(members, (max(len(members), 2), members.shape[1]))
-
-
-def _furthest_from_mean(ask: Ask, manifest: Manifest,
-                        filters: dict[str, Any]) -> Int64Array | None:
-    sums = ask("sum_of_rows", filters.get("allowed"))[0]
-    n = sum(count for _, count in sums)
-    if n == 0:
-        return None
-    mean = (np.sum([total for total, _ in sums], axis=0) / n).astype(np.float32)
-    if manifest.metric == "cosine" and not mean.any():
-        mean[0] = 1.0  # there is no direction: any will do
-    parts = ask("search", "search_furthest", mean[None], {"k": 1, **filters})[0]
-    ids: Int64Array = merge(parts, 1).ids[0]
-    return ids
-
-
-# ---- maximal marginal relevance ----
-
-
-def mmr(ask: Ask, queries: Float32Array, k: int, diversity: float,
-        filters: dict[str, Any]) -> Hits:
-    """Each shard says its best next row for each query; the best of these is the pick."""
-    n, dim = queries.shape
-    hits = no_hits(n, k)
-    rows = np.zeros((n, 0, dim), np.float32)
-    for step in range(k):
-        picks = hits.ids[:, :step].copy(), rows
-        answers, _ = ask("next_mmr", queries, picks, {"diversity": diversity, **filters})
-        best, order = np.full(n, -1, np.int64), np.full(n, -inf)
-        values, vectors = np.full(n, np.nan), np.zeros((n, dim), np.float32)
-        for (ids, orders, own), found in answers:
-            there = ids >= 0
-            better = there & ((orders > order) | (best < 0)
-                              | ((orders == order) & (ids < best)))
-            best[better], order[better], values[better] = ids[better], orders[better], own[better]
-            vectors[better] = found[(np.cumsum(there) - 1)[better]]
-        if (best < 0).all():
-            break
-        hits.ids[:, step] = best
+        By default, or with "centroid" as `start`, the first pick is the row furthest from the mean.
+        """
+        self._few_rows().select_diverse(checks.to_int("k", k, 1), radius=radius)  # checks these
+        if start is not None and first is not None:
+            raise ValueError("start: expected at most one of start and first, got both")
+        filters, traits = self._to_filters(allowed=allowed), self._traits
+        begin = before = np.unique(self._to_ids("first", [] if first is None else first))
+        if len(before) == 0 and (start is None or (isinstance(start, str) and start == "centroid")):
+            begin = self._furthest_from_mean(filters)
+        elif len(before) == 0:
+            begin = self._to_ids("start", [start])
+            if allowed is not None and not np.isin(begin, filters["allowed"]).all():
+                raise ValueError(f"start: expected an id that may be chosen, got {begin[0]!r}")
+        ids, rows = begin.tolist(), list(self.reconstruct(begin))
+        scores = [inf if traits.larger_is_further else -inf] * (len(ids) - len(before))
+        done = not ids
+        while not done and len(scores) < k:
+            parts, _ = self._ask("search_with_rows", "search_furthest_from", _as_set(rows), {
+                "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)], **filters})
+            done = True
+            for id, row, key in islice(_picks(self._few_rows(), parts), k - len(scores)):
+                score = sqrt(key) if traits.adds_squared_norm else 0.0 - key
+                if traits.normalized:
+                    score = min(1.0, max(-1.0, score))
+                done = radius is not None and not (
+                    score > radius if traits.larger_is_further else score < radius)
+                if done:
+                    break
+                ids.append(id)
+                rows.append(row)
+                scores.append(score)
         with np.errstate(over="ignore"):
-            hits.scores[:, step] = values
-        rows = np.concatenate([rows, vectors[:, None]], axis=1)
-    return hits
+            return Selection(np.array(ids[len(before) :], begin.dtype),
+                             np.array(scores).astype(np.float32))
+
+    def _few_rows(self) -> Index:
+        """An index of a few rows, like those of shards."""
+        return Index(self.manifest.dim, self.manifest.metric, codes="float32", threads=1)
+
+    def _furthest_from_mean(self, filters: dict[str, Any]) -> npt.NDArray[Any]:
+        """The id of the row furthest from the mean of those that may be chosen, if there is one."""
+        parts, _ = self._ask("sum_of_rows", filters.get("allowed"))
+        first = sorted(one for _, some in parts for one in some)[:1]
+        mean = reduce(RowSum.plus, (total for total, _ in parts)).mean()
+        if not first or (self._traits.normalized and not mean.any()):
+            return self._to_ids("start", [id for _, id in first])
+        hits = merge(self._ask("search", "search_furthest", mean, {"k": 1, **filters})[0], 1)
+        return hits.ids[hits.found]
 
 
-def mmr_of_nearest(ask: Ask, manifest: Manifest, queries: Float32Array, k: int, diversity: float,
-                   options: dict[str, Any]) -> Hits:
-    """Choose among the most similar rows of all shards, which have all that it takes."""
-    parts, _ = ask("search_with_rows", "search_nearest", queries, options)
-    nearest = merge([hits for hits, _ in parts], options["k"])
-    known: dict[int, Float32Array] = {}
-    for hits, rows in parts:
-        known.update(zip(hits.ids[hits.found].tolist(), rows, strict=True))
-    answer = no_hits(len(queries), k)
-    for i, found in enumerate(nearest.ids):
-        ids = np.sort(found[found >= 0])
-        if len(ids):
-            index = Index(manifest.dim, manifest.metric, codes="float32", threads=1)
-            index.add(np.stack([known[id] for id in ids.tolist()]), ids)
-            answer.scores[i], answer.ids[i] = index.search_mmr(
-                queries[i], k, diversity=diversity, candidates=len(ids))
-    return answer
+def _picks(index: Index, parts: list[Any]) -> Iterator[tuple[Any, Float32Array, float]]:
+    """Ids, rows and keys of the best of what shards propose, until another row may be next."""
+    ids, keys, orders, rows = _joined(parts)
+    # The last that a shard proposes, if it proposes all that it was asked for.
+    last = [(-hits.keys[0, -1], order[-1]) for hits, order, _ in parts if hits.found.all()]
+    index.add(rows)
+    while len(ids) and (key := float(keys.max())) > -inf:
+        best = int(np.lexsort((orders, -keys))[0])
+        if any((-key, orders[best]) > one for one in last):
+            return
+        yield ids[best], rows[best], key
+        hits: Any = index.search_furthest_from(_as_set([rows[best]]), len(ids), return_keys=True)
+        keys[hits.ids[0]] = np.minimum(keys[hits.ids[0]], hits.keys[0])  # over all picks
+        keys[best] = -inf
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Ids, keys, orders and rows of what shards found, one behind the other."""
+    found = [(hits.ids[hits.found], hits.keys[hits.found], *others) for hits, *others in parts]
+    return map(np.concatenate, zip(*found, strict=True))
+
+
+def _as_set(rows: list[Float32Array]) -> Float32Array:
+    """Two members at least: keys of a set of one aren't divided by its norm under cosine."""
+    return np.stack(rows * 2 if len(rows) == 1 else rows)[np.newaxis]

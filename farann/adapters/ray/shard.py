@@ -1,47 +1,84 @@
-"""One shard: an index, mapped from its file, and the changes since. Knows nothing of Ray."""
+"""One shard: an index, mapped from its file, and the changes since. Knows nothing of Ray.
+
+Each change of a sharded index, rows added or ids removed, is a file with the next number, written
+before any shard sees it, so that a shard that was restarted reads them all again. It has the form
+of index files, whose checksums find damage.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, Float64Array
-from farann.adapters.ray import changes
-from farann.adapters.ray.changes import Change
-from farann.adapters.ray.manifest import NAME, Manifest, ShardError
-from farann.adapters.ray.shared_tuning import SAMPLE
-from farann.adapters.ray.storage import Storage
-from farann.contract import errors
+from farann._types import BoolArray, Float32Array, IdArray, Int64Array
+from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardError, Storage
+from farann.contract.errors import FormatError
+from farann.contract.strings import packed
+from farann.diverse.centroid import RowSum
 from farann.index import Index
-from farann.results import BeyondHits, Hits
+from farann.io.container import read_bytes, write_bytes
+from farann.store.asked_ids import numbers
 
+_NAME = re.compile(r"(\d{12})\.change")
 _ROWS_AT_ONCE = 8_192
-# Fewer ids are looked up one by one.
-_FEW = 1_000
+
+
+class Change(NamedTuple):
+    """Rows with their ids and labels of groups, or, without rows, ids to remove."""
+
+    token: str  # of the call that made it, which may be repeated
+    ids: IdArray
+    rows: Float32Array | None = None
+    groups: IdArray | None = None
+
+    def to_bytes(self, number: int) -> bytes:
+        """The content of the file with this number."""
+        arrays = {name: np.frombuffer(json.dumps(value.tolist()).encode(), np.uint8)
+                  if value.dtype == object else value  # strings are bytes of JSON
+                  for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
+        return write_bytes({"change": number, "kind": "remove" if self.rows is None else "add",
+                            "token": self.token}, arrays)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, number: int) -> Change:
+        """Read it again; FormatError for what isn't the change with this number."""
+        fields, arrays = read_bytes(content)
+        wanted = {"add": {"ids", "rows"}, "remove": {"ids"}}.get(fields.get("kind", ""))
+        if fields.get("change") != number or arrays.keys() - {"groups"} != wanted:
+            raise FormatError(f"expected change {number}, got one with "
+                              f"{ {**fields, 'arrays': sorted(arrays)} }")
+        made = {name: np.array(json.loads(one.tobytes()), object) if one.dtype == np.uint8 else one
+                for name, one in arrays.items()}
+        return cls(fields["token"], **made)
+
+
+def count_changes(storage: Storage) -> int:
+    """How many changes there are; what else lies there may be what a killed process left."""
+    found = map(_NAME.fullmatch, storage.names("changes"))
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def name_of(change: int) -> str:
+    """The name of the file of a change."""
+    return f"changes/{change:012d}.change"
 
 
 class Shard:
     """A shard of a sharded index, or with the number after the last the rows that were added.
 
-    Parameters
-    ----------
-    uri : str
-        The folder of the manifest.
-    number : int
-    cache : str, optional
-        A local folder for copies of shard files; by default one in that for temporary files.
-    threads : int, optional
-        For searches; by default one for each CPU.
+    The manifest is in the folder `uri`. `cache` is a local folder for copies of shard files, by
+    default one in that for temporary files; `threads` are for searches, by default one a CPU.
     """
 
-    def __init__(self, uri: str, number: int, cache: str | None = None,
-                 threads: int | None = None) -> None:
+    def __init__(self, uri: str, number: int, cache: Any = None, threads: Any = None) -> None:
         self.number, self._threads = number, threads
         self._storage = Storage(uri)
         self.manifest = Manifest.from_json(self._storage.read(NAME), uri)
@@ -51,9 +88,11 @@ class Shard:
         self._index = self._loaded(Path(cache or Path(tempfile.gettempdir()) / "farann-shards"))
         self.n_changes = 0
         self._tuned: set[tuple[str, int]] = set()
-        self._done: dict[str, tuple[int, npt.NDArray[Any]]] = {}  # by token
-        self._next_id = _next_after(self.manifest)
-        self.sync(changes.count(self._storage))
+        self._done: dict[str, tuple[int, IdArray]] = {}  # by token
+        # The first integer above all ids.
+        self._next_id = max((record.last_id + 1 for record in self.manifest.shards
+                             if isinstance(record.last_id, int)), default=0)
+        self.sync(count_changes(self._storage))
 
     def _loaded(self, cache: Path) -> Index:
         manifest = self.manifest
@@ -63,159 +102,123 @@ class Shard:
         path = self._storage.fetch(record.file, record.sha256, self.name, cache)
         try:
             index = Index.load(path, mmap=True)
-        except errors.FormatError as error:
+        except FormatError as error:
             raise ShardError(f"{self.name}: {error}") from None
         if len(index) != record.rows or index.metric != manifest.metric:
             raise ShardError(f"{self.name}: expected {record.rows} rows under {manifest.metric}, "
                              f"got {len(index)} under {index.metric}")
         return index
 
-    # ---- changes ----
-
     def sync(self, at: int) -> None:
         """Take in the changes up to a number."""
-        if self.n_changes >= at:
-            return
+        if self.n_changes < at:
+            with self._lock:
+                self._take(at)
+
+    def _take(self, last: int) -> None:
+        """Take in the changes up to the last; ShardError for one that was damaged or is gone."""
+        for number in range(self.n_changes + 1, last + 1):
+            try:
+                content = self._storage.read(name_of(number))
+                token, ids, rows, groups = Change.from_bytes(content, number)
+            except (FileNotFoundError, FormatError) as error:
+                raise ShardError(f"{name_of(number)} of {self._storage.uri}: the file was changed, "
+                                 f"damaged or removed ({error}); restore it, or build the index "
+                                 "again") from None
+            if rows is None:
+                self._index.remove(ids[self.holds(ids)])
+            elif self.is_growing:
+                self._index.add(rows, ids, groups=groups)
+            if ids.dtype != object and len(ids):
+                self._next_id = max(self._next_id, int(ids.max()) + 1)
+            self.n_changes = number
+            self._done[token] = number, ids
+
+    def record(self, ids: Any, rows: Any, groups: Any, token: str) -> tuple[int, IdArray]:
+        """Write a change, of the growing shard, once for each token; gives its number and ids."""
         with self._lock:
-            for change in changes.read(self._storage, self.n_changes + 1, at):
-                self._take(change)
+            while True:
+                self._take(count_changes(self._storage))
+                if token in self._done:
+                    return self._done[token]
+                new = np.arange(self._next_id, self._next_id + len(rows)) if ids is None else ids
+                if rows is not None and (used := new[self.holds(new)]).size:
+                    raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
+                number = self.n_changes + 1
+                content = Change(token, new, rows, groups).to_bytes(number)
+                with suppress(FileExistsError):  # another ledger was first: read it, and try again
+                    self._storage.write(name_of(number), content, new=True)
 
-    def _take(self, change: Change) -> None:
-        if change.rows is None:
-            self._index.remove(change.ids[self.holds(change.ids)])
-        elif self.is_growing:
-            self._index.add(change.rows, change.ids, groups=change.groups)
-        if change.ids.dtype != object and len(change.ids):
-            self._next_id = max(self._next_id, int(change.ids.max()) + 1)
-        self.n_changes += 1
-        self._done[change.token] = self.n_changes, change.ids
-
-    def record(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None, groups: Any,
-               token: str) -> tuple[int, npt.NDArray[Any]]:
-        """Write a change, of the growing shard; gives its number and the ids. A call that is
-        repeated with its token changes nothing."""
-        with self._lock:
-            while token not in self._done:
-                for change in changes.read(self._storage, self.n_changes + 1,
-                                           changes.count(self._storage)):
-                    self._take(change)
-                if token not in self._done:
-                    self._append(ids, rows, groups, token)
-            return self._done[token]
-
-    def _append(self, ids: npt.NDArray[Any] | None, rows: Float32Array | None, groups: Any,
-                token: str) -> None:
-        if ids is None:
-            assert rows is not None
-            ids = np.arange(self._next_id, self._next_id + len(rows))
-        if rows is not None and self.holds(ids).any():
-            raise ValueError(f"ids: expected ids that are not in use, got "
-                             f"{ids[self.holds(ids)][0]!r}")
-        change = Change(ids, rows, groups, token)
-        try:
-            changes.append(self._storage, self.n_changes + 1, change)
-        except FileExistsError:  # another ledger was first: read it, and try again
-            return
-        self._take(change)
-
-    # ---- questions ----
-
-    def holds(self, ids: npt.NDArray[Any]) -> BoolArray:
+    def holds(self, ids: IdArray) -> BoolArray:
         """Which of some ids are rows of this shard."""
-        here = np.ones(len(ids), np.bool_)
-        if not self.is_growing and ids.dtype != object:
-            record = self.manifest.shards[self.number]
-            here = (ids >= record.first_id) & (ids <= record.last_id)
-        if np.count_nonzero(here) > _FEW:
-            return here & np.isin(ids, self._index.ids)
-        here[here] = [id in self._index for id in ids[here].tolist()]
+        store = self._index._store
+        assert store is not None
+        here: BoolArray = store.slots_of(self._numbers_of(ids)) >= 0
         return here
 
-    def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Hits | BeyondHits:
-        """What a search of the index gives, with keys."""
-        if self.is_growing and len(self._index) == 0:
-            options = {name: value for name, value in options.items()
-                       if name not in ("within", "outside")}  # of an index that has no groups yet
-        if options.keys() & {"recall", "budget"}:
-            options = self._limited(kind, options)
-        found: Hits | BeyondHits = getattr(self._index, kind)(
-            queries, **options, threads=self._threads, return_keys=True)
-        return found
-
-    def search_with_rows(self, kind: str, queries: Any,
-                         options: dict[str, Any]) -> tuple[Hits, Float32Array]:
-        """The same, and the vectors of all rows that were found, query after query."""
-        hits: Any = self.search(kind, queries, options)
-        return hits, self._rows_of(hits.ids[hits.found])
-
-    def score(self, queries: Float32Array,
-              ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
-        """Which of some ids are here, and their scores (n_queries, n_here)."""
-        here = self.holds(ids)
-        return here, self._index.score(queries, ids[here], threads=self._threads)
-
-    def reconstruct(self, ids: npt.NDArray[Any]) -> tuple[BoolArray, Float32Array]:
-        """Which of some ids are here, and their rows."""
-        here = self.holds(ids)
-        return here, self._rows_of(ids[here])
-
-    def sum_of_rows(self, allowed: npt.NDArray[Any] | None) -> tuple[Float64Array, int]:
-        """The sum of the rows that may be chosen, of their directions under cosine, and how many
-        these are."""
-        ids = self._index.ids
-        if allowed is not None:
-            ids = ids[np.isin(ids, allowed)]
-        total = np.zeros(self.manifest.dim)
-        for start in range(0, len(ids), _ROWS_AT_ONCE):
-            rows = self._rows_of(ids[start : start + _ROWS_AT_ONCE]).astype(np.float64)
-            if self.manifest.metric == "cosine":
-                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-            total += rows.sum(axis=0)
-        return total, len(ids)
-
-    def next_mmr(self, queries: Float32Array, picks: Any,
-                 options: dict[str, Any]) -> tuple[Any, Float32Array]:
-        """For each query the best row after some picks by maximal marginal relevance: ids, what
-        shards are compared by, values, and the rows of those that there are."""
-        found = self._index._next_by_mmr(queries, *picks, threads=self._threads, **options)
-        return found, self._rows_of(found[0][found[0] >= 0])
-
-    def _limited(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Options of a search with a recall, for which the index is tuned by the sample that all
-        shards have, or with this shard's part of a budget; added rows are few, and searched
-        exactly."""
+    def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Any:
+        """What a search of the index gives, with keys. For a recall it is tuned by the sample that
+        all shards have; it has its part of a budget. Added rows are few, and searched exactly."""
         if self.is_growing:
-            return {name: value for name, value in options.items()
-                    if name not in ("recall", "budget")}
-        if "budget" in options:
+            options = {name: value for name, value in options.items()
+                       if name not in ("recall", "budget")}
+        elif "budget" in options:
             rows = self.manifest.shards[self.number].rows
-            return {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
-        self._tune_once(kind, options["k"])
-        return options
-
-    def _tune_once(self, kind: str, k: int) -> None:
-        with self._lock:
-            if (kind, k) not in self._tuned and self._storage.exists(SAMPLE):
-                self._index.tune(self._storage.read_rows(SAMPLE), k,
-                                 nearest=kind == "search_nearest")
-                self._tuned.add((kind, k))
+            options = {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
+        elif "recall" in options:
+            with self._lock:
+                if (kind, k := options["k"]) not in self._tuned and self._storage.exists(SAMPLE):
+                    self._index.tune(self._storage.read_rows(SAMPLE), k, nearest="near" in kind)
+                    self._tuned.add((kind, k))
+        search = getattr(self._index, kind)
+        return search(queries, **options, threads=self._threads, return_keys=True)
 
     def forget_tuning(self) -> None:
         """Measure again what a recall takes, as there is another sample."""
         self._tuned.clear()
+
+    def search_with_rows(self, kind: str, queries: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+        """The same, and of all rows that were found, query after query, their order and vectors."""
+        hits = self.search(kind, queries, options)
+        ids = hits.ids[hits.found]
+        return hits, self._order_of(ids), self._index.reconstruct(ids)
+
+    def of_ids(self, method: str, ids: IdArray, *args: Any) -> tuple[BoolArray, Any]:
+        """Which of some ids are here, and what the index has of these: scores or rows."""
+        here = self.holds(ids)
+        return here, getattr(self._index, method)(*args, ids[here])
+
+    def sum_of_rows(self, allowed: IdArray | None) -> tuple[RowSum, list[tuple[int, Any]]]:
+        """The sum of the rows that may be chosen, and of the first of them order and id."""
+        every = self._index.ids
+        ids = every if allowed is None else every[np.isin(every, allowed)]
+        blocks = (self._index.reconstruct(ids[at : at + _ROWS_AT_ONCE])
+                  for at in range(0, len(ids), _ROWS_AT_ONCE))
+        total = RowSum.of(blocks, self.manifest.dim, self.manifest.metric == "cosine")
+        orders = self._order_of(ids)
+        return total, [(int(orders.min()), ids[orders.argmin()])] if len(ids) else []
+
+    def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
+        """For each query the best row after some picks by maximal marginal relevance: ids, what
+        shards are compared by, and rows, of zeros where there is none."""
+        next_of = self._index._next_by_mmr
+        ids, found = next_of(queries, picked, rows, threads=self._threads, **options)
+        there, rows = found.ids >= 0, np.zeros_like(queries)
+        rows[there] = self._index.reconstruct(ids[there])
+        found.ids[there] = self._order_of(ids[there])
+        return ids, found, rows
 
     def stats(self) -> dict[str, Any]:
         """Those of the index, and which shard it is."""
         return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
                 **self._index.stats()}
 
-    def _rows_of(self, ids: npt.NDArray[Any]) -> Float32Array:
-        if len(ids) == 0:
-            return np.empty((0, self.manifest.dim), np.float32)
-        return self._index.reconstruct(ids)
+    def _order_of(self, ids: IdArray) -> Int64Array:
+        """What orders equal rows: integers, or of strings how many rows were added before."""
+        before = self.manifest.shards[: self.number] if ids.dtype == object else ()
+        return sum(record.rows for record in before) + self._numbers_of(ids)
 
-
-def _next_after(manifest: Manifest) -> int:
-    """The first integer above all ids."""
-    return max((record.last_id + 1 for record in manifest.shards
-                if isinstance(record.last_id, int)), default=0)
+    def _numbers_of(self, ids: IdArray) -> Int64Array:
+        """Integers, or what the index has in the place of strings."""
+        texts = packed("ids", ids.tolist()) if ids.dtype == object else ids
+        return numbers(self._index._store, texts)

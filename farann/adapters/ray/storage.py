@@ -1,31 +1,128 @@
-"""The folder of a sharded index, on any file system that fsspec knows."""
+"""The folder of a sharded index, on any file system that fsspec knows: its manifest, and which
+recall to ask of each shard, so that the merged answer reaches what was asked for."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
-import shutil
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from farann._types import Float32Array
-from farann.adapters.ray.manifest import ShardError
+from farann._version import __version__
+from farann.contract.errors import FormatError
 from farann.io.files import replacing
+from farann.results import Hits, share_found
+from farann.tuning.table import missing_at
 
-_AT_ONCE = 16 << 20
+NAME = "manifest.json"
+_FORMAT = 1
+SAMPLE = "sample.npy"  # queries that all shards are tuned by
+_QUERIES = 1_024  # that merged answers are measured with, of these
+# What shards are asked for. The best rows of all are among the best of their shards, which may be
+# found more often than the last of these: then less does.
+_ASKED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
+
+# A search by its name and k, of queries, and what to ask of each shard for it.
+Search = Callable[[str, int, Float32Array, float], Hits]
+
+
+class ShardError(RuntimeError):
+    """A shard can't be searched: its file is not what the manifest says, or its workers are gone.
+
+    The message names the shard.
+    """
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard, as the manifest lists it.
+
+    Attributes
+    ----------
+    file : str
+        Its name in the folder of the manifest.
+    rows : int
+    first_id, last_id : int or str
+        The smallest and the largest id.
+    sha256 : str
+        Of the file, in hexadecimal digits.
+    bytes : int
+        Of the file.
+    """
+
+    file: str
+    rows: int
+    first_id: Any
+    last_id: Any
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A sharded index: what `build` returns, and writes last.
+
+    Attributes
+    ----------
+    metric : str
+    dim : int
+    codes : str
+    rows : int
+        Of all shards.
+    shards : tuple of ShardRecord
+    farann : str
+        The version that built it.
+    grouped : bool
+        Whether rows have groups.
+    """
+
+    metric: str
+    dim: int
+    codes: str
+    rows: int
+    shards: tuple[ShardRecord, ...]
+    farann: str = __version__
+    grouped: bool = False
+
+    def to_json(self) -> bytes:
+        """The bytes of its file."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, where: str) -> Manifest:
+        """Read the bytes of its file; FormatError if they aren't those of one."""
+        try:
+            fields = json.loads(content)
+            if (version := fields.pop("format")) != _FORMAT:
+                raise FormatError(f"{where}: expected a manifest of format {_FORMAT}, "
+                                  f"got {version!r}; a newer farann wrote it")
+            shards = tuple(ShardRecord(**record) for record in fields.pop("shards"))
+            made = cls(shards=shards, **fields)
+            if not shards or made.rows != sum(int(record.rows) for record in shards):
+                raise FormatError(f"{where}: expected as many rows as its shards have together, "
+                                  f"got {made.rows}")
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise error if isinstance(error, FormatError) else FormatError(
+                f"{where}: not a manifest of shards ({error})") from None
+        return made
+
+    def name_of(self, shard: int) -> str:
+        """What messages call a shard; the one after the last holds rows that were added."""
+        files = [record.file for record in self.shards]
+        return f"shard {shard} ({[*files, 'added rows'][shard]})"
 
 
 class Storage:
-    """Files by name under a URI such as ``s3://bucket/folder`` or a path.
-
-    Parameters
-    ----------
-    uri : str or path-like
-    """
+    """Files by name under a URI, a string such as ``s3://bucket/folder``, or a path."""
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
         try:
@@ -36,8 +133,7 @@ class Storage:
         self.uri = os.fspath(uri)
         self._fs, self._root = fsspec.core.url_to_fs(self.uri)
         self._fs.use_listings_cache = False
-        protocol = self._fs.protocol
-        protocols = protocol if isinstance(protocol, tuple) else (protocol,)
+        protocols = np.atleast_1d(self._fs.protocol)
         self.is_local = "file" in protocols
         self.is_memory = "memory" in protocols  # of this process: Ray's workers have another
 
@@ -54,31 +150,32 @@ class Storage:
         """All bytes of a file; FileNotFoundError if there is none."""
         return bytes(self._fs.cat_file(self.path(name)))
 
-    def digest(self, name: str) -> str:
-        """The SHA-256 of a small file, in hexadecimal digits."""
-        return hashlib.sha256(self.read(name)).hexdigest()
-
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, sorted, but for hidden ones, which may be what a killed
-        process left; none if it isn't there."""
-        self._fs.invalidate_cache()
-        try:
-            paths = self._fs.ls(self.path(folder), detail=False)
-        except FileNotFoundError:
+        """Names of the files in a folder; none if it isn't there."""
+        if not self.exists(folder):
             return []
-        names = sorted(Path(path).name for path in paths)
-        return [f"{folder}/{name}" for name in names if not name.startswith(".")]
+        return [Path(path).name for path in self._fs.ls(self.path(folder), detail=False)]
 
     def write(self, name: str, content: bytes, *, new: bool = False) -> None:
         """Write a file, whole or not at all; with `new`, FileExistsError if it is there."""
         if self.is_local:
-            self._write_local(name, content, new)
-        elif new:
-            if self.exists(name):
-                raise FileExistsError(self.path(name))
-            self._fs.pipe_file(self.path(name), content, mode="create")
+            target = self.place(name)
+            written = target.with_name(f".{uuid.uuid4().hex}.part") if new else target
+            with replacing(written) as file:
+                file.write(content)
+            if new:
+                try:
+                    os.link(written, target)  # unlike a rename this fails where the name is taken
+                finally:
+                    written.unlink()
+        elif new and self.exists(name):
+            raise FileExistsError(self.path(name))
         else:
-            self._fs.pipe_file(self.path(name), content)
+            self._fs.pipe_file(self.path(name), content, **({"mode": "create"} if new else {}))
+
+    def write_json(self, name: str, fields: dict[str, Any]) -> None:
+        """Write a file of JSON, whole or not at all."""
+        self.write(name, json.dumps(fields, indent=1).encode())
 
     def read_rows(self, name: str) -> Float32Array:
         """The rows of a file that `write_rows` wrote."""
@@ -91,71 +188,44 @@ class Storage:
         np.save(content, rows)
         self.write(name, content.getvalue())
 
-    def put(self, local: Path, name: str) -> None:
-        """Copy a local file to its place."""
-        if not self.is_local:
-            self._fs.put_file(os.fspath(local), self.path(name))
-            return
-        with local.open("rb") as source, replacing(self._place(name)) as file:
-            shutil.copyfileobj(source, file, _AT_ONCE)
-
-    def fetch(self, name: str, sha256: str, what: str, cache: Path) -> Path:
-        """A local copy of a file, or the file itself where it is local, checked by its hash.
-
-        ShardError, which says `what`, if it isn't there or isn't the one with this hash.
-        """
-        if self.is_local:
-            path = Path(self.path(name))
-            check(path, sha256, f"{what} of {self.uri}")
-            return path
-        cache.mkdir(parents=True, exist_ok=True)
-        path = cache / f"{sha256}.farann"
-        if path.exists():
-            with suppress(ShardError):
-                check(path, sha256, what)
-                return path
-        # Another worker of this machine may do the same: each has a file of its own until then.
-        part = cache / f".{sha256}.{os.getpid()}"
-        try:
-            self._fs.get_file(self.path(name), os.fspath(part))
-            check(part, sha256, f"{what} of {self.uri}")
-            os.replace(part, path)
-        except FileNotFoundError:
-            raise ShardError(f"{what} of {self.uri}: the file is not there") from None
-        finally:
-            part.unlink(missing_ok=True)
-        return path
-
-    def _write_local(self, name: str, content: bytes, new: bool) -> None:
-        target = self._place(name)
-        written = target.with_name(f".{uuid.uuid4().hex}.part") if new else target
-        try:
-            with replacing(written) as file:
-                file.write(content)
-            if new:
-                os.link(written, target)  # unlike a rename this fails where the name is taken
-        finally:
-            if new:
-                written.unlink(missing_ok=True)
-
-    def _place(self, name: str) -> Path:
+    def place(self, name: str) -> Path:
         """Where a local file goes, in a folder that is there."""
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
+    def put(self, local: Path, name: str) -> None:
+        """Copy a local file to its place on another file system."""
+        self._fs.put_file(os.fspath(local), self.path(name))
+
+    def fetch(self, name: str, sha256: str, what: str, cache: Path) -> Path:
+        """A local copy of a file, or the file itself where it is local; errors as of `checked`."""
+        where = f"{what} of {self.uri}"
+        if self.is_local:
+            return checked(Path(self.path(name)), sha256, where)
+        cache.mkdir(parents=True, exist_ok=True)
+        path = cache / f"{sha256}.farann"
+        with suppress(ShardError):
+            return checked(path, sha256, what)
+        # Another worker of this machine may do the same: each has a file of its own until then.
+        part = cache / f".{sha256}.{os.getpid()}"
+        try:
+            with suppress(FileNotFoundError):
+                self._fs.get_file(self.path(name), os.fspath(part))
+            os.replace(checked(part, sha256, where), path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
 
 def sha256_of(path: Path) -> str:
     """The hash of a file, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_AT_ONCE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check(path: Path, sha256: str, what: str) -> None:
-    """ShardError if a file isn't the one with this hash."""
+def checked(path: Path, sha256: str, what: str) -> Path:
+    """The path of a file; ShardError, which says `what`, if it isn't the one with this hash."""
     try:
         found = sha256_of(path)
     except FileNotFoundError:
@@ -163,5 +233,99 @@ def check(path: Path, sha256: str, what: str) -> None:
     if found != sha256:
         raise ShardError(f"{what}: the file was changed or damaged: its SHA-256 is {found}, the "
                          f"manifest says {sha256}; restore it, or build this shard again")
+    return path
 
 
+class SharedTuning(NamedTuple):
+    """What merged answers reach, by the recall that each shard is asked for; `print` shows a table.
+
+    Attributes
+    ----------
+    k : int
+    asked : tuple of float
+        Of each shard, of its own k best.
+    recalls : tuple of float
+        The share of the k best of all rows that was found then.
+    sampled : int
+        Queries that this is of.
+    """
+
+    k: int
+    asked: tuple[float, ...]
+    recalls: tuple[float, ...]
+    sampled: int
+
+    def asked_for(self, recall: float) -> float:
+        """The least that is to be asked of each shard for a recall of the merged answer.
+
+        Parameters
+        ----------
+        recall : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        float
+            One of `asked`; 1 where nothing less does.
+        """
+        wanted, best = 1.0 - missing_at(recall), 1.0
+        for asked, reached in zip(reversed(self.asked), reversed(self.recalls), strict=True):
+            if reached < wanted:
+                break
+            best = asked
+        return best
+
+    def __str__(self) -> str:
+        lines = [f"{'asked of shards':>15}  {'recall@' + str(self.k):>10}"]
+        lines += [f"{asked:>15g}  {reached:>10.4f}"
+                  for asked, reached in zip(self.asked, self.recalls, strict=True)]
+        return "\n".join(lines)
+
+
+class SharedTunings:
+    """The tunings of a sharded index, kept in its folder: all clients ask shards for the same."""
+
+    def __init__(self, storage: Storage, search: Search) -> None:
+        self._storage, self._search = storage, search
+        self._known: dict[tuple[str, int], SharedTuning] = {}
+
+    def of(self, kind: str, k: int, *, anew: bool = False) -> SharedTuning | None:
+        """The tuning of a search and k, measured if nobody did, or `anew`, by asking for more and
+        more until all is found, and kept; None if there are no queries to measure with."""
+        if anew or (kind, k) not in self._known:
+            if not self._storage.exists(SAMPLE):
+                return None
+            content, name = self._storage.read(SAMPLE), f"tunings/{kind}-{k}.json"
+            digest = hashlib.sha256(content).hexdigest()
+            made = None if anew else self._read(name, digest)
+            if made is None:
+                sample = self._storage.read_rows(SAMPLE)
+                queries = sample[:: -(-len(sample) // _QUERIES)]
+                truth, *found = (self._search(kind, k, queries, share).ids
+                                 for share in (1.0, *_ASKED[:-1]))
+                recalls = [share_found(ids, truth) for ids in (*found, truth)]
+                made = SharedTuning(k, _ASKED, tuple(recalls), len(queries))
+                self._storage.write_json(name, {**made._asdict(), "sample": digest})
+            self._known[kind, k] = made
+        return self._known[kind, k]
+
+    def replace_sample(self, sample: Float32Array) -> None:
+        """Tune by other queries from now on."""
+        self._storage.write_rows(SAMPLE, sample)
+        self.forget()
+
+    def forget(self) -> None:
+        """Read again what others may have measured since."""
+        self._known.clear()
+
+    def _read(self, name: str, digest: str) -> SharedTuning | None:
+        """What a file says; None if it isn't what was written, or of another sample."""
+        try:
+            fields = json.loads(self._storage.read(name))
+            asked, recalls = (tuple(map(float, fields[name])) for name in ("asked", "recalls"))
+            whole = len(asked) == len(recalls) and fields["sample"] == digest and all(
+                0.0 <= share <= 1.0 for share in asked + recalls)
+            made = SharedTuning(int(fields["k"]), asked, recalls, int(fields["sampled"]))
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        return made if whole else None

@@ -1,5 +1,5 @@
 /*
- * Coverage-guided fuzzing of the core, for libFuzzer: `make fuzz-core`. The first byte of an input
+ * Coverage-guided fuzzing of the core, for libFuzzer: `make fuzz FUZZ=core`. The first byte of an input
  * chooses a part, and the others say what it does.
  */
 #include "core.h"
