@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     edge.add_argument("--timeout", type=float, default=900.0, metavar="S", help="a library and row")
     edge.add_argument("--worst", type=int, metavar="N",
                       help="draw N shapes of data instead, and show those of most counted work")
-    edge.add_argument("--seed", type=int, default=0, help="the first of these")
+    edge.add_argument("--mixtures", action="store_true",
+                      help="recall of batches with queries unlike the rows instead")
+    edge.add_argument("--seed", type=int, default=0, help="the first of these shapes")
     edge.add_argument("--out", type=Path, default=RESULTS.with_name("edge.jsonl"))
     diverse = commands.add_parser("diverse", help="choosing rows that cover all others")
     diverse.add_argument("--k", default="200,1000", metavar="N,...", help="default: %(default)s")
@@ -243,9 +245,12 @@ def _layers(arguments: argparse.Namespace) -> None:
 
 
 def _edge(arguments: argparse.Namespace) -> None:
-    from .edge import cases, worst
+    from .edge import cases, mixtures, worst
     from .edge import run as edge
 
+    if arguments.mixtures:
+        print(mixtures.table(list(mixtures.search(_names(arguments.only), arguments.scale))))
+        return
     if arguments.worst is not None:
         if arguments.worst < 1:
             raise ValueError(f"--worst must be 1 or more, got {arguments.worst}")

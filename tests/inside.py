@@ -90,8 +90,9 @@ from farann.io.files import _sweep as sweep
 from farann.io.files import open_regular, replacing
 from farann.io.sections import DTYPES, MAGIC, read_table
 from farann.layout.added_rows import Added, Run
-from farann.layout.build import _ORDER_K as ORDER_K
-from farann.layout.coding import Sizes
+from farann.layout.coding import ORDER_K, Sizes
+from farann.layout.partitions import _FEWER_PER_ROOT as FEWER_PER_ROOT
+from farann.native.process import MECHANISMS, leave_out
 from farann.quantize.kmeans import _labels as labels
 from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Layout
@@ -103,7 +104,6 @@ from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
 from farann.runtime.batches import _is_long as is_long
 from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
-from farann.search.guarded import _repeat as repeat_late
 from farann.store.depths import Answers
 from farann.store.groups import Groups
 from farann.store.ids import IdMap

@@ -72,7 +72,7 @@ def _top(question: Question, limits: Limits | None) -> tuple[Hits, SearchStats]:
 
         search = guarded.Search(store, view, question.row_filters, queries, k, question.threads,
                                 question.unfiltered)
-        hits, stats = guarded.top(guard, search, rule, limits.recall)
+        hits, stats = guarded.top(guard, search, rule)
     else:
         chosen = question.row_filters.filter(store, view, len(queries), exact=not rule.approximate)
         found = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,7 +16,11 @@ from farann.store.store import Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
 from farann.tuning.plans import Measured
-from farann.tuning.table import missing_at
+from farann.tuning.table import Tuning, late_beyond, missing_at, with_margin
+
+# Rules of tables that are kept, as small batches are answered in less time than it takes to make
+# one.
+_KEPT = 64
 
 
 def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, every_row: bool,
@@ -34,17 +39,27 @@ def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, ev
         return exact, None
     tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
                                         lambda: _holds(store, k))
-    effort = tuned.effort_for(limits.recall, single=single)
-    if effort == float("inf"):
+    rule = _rule_of(tuned, limits.recall, single, every_row)
+    if rule is None:
         return exact, None
-    rule = measure.rule_of(effort, deviations=bool(tuned.deviations))
-    # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
-    if every_row:
-        run_ends = None if store.asks_nearest else depths.stops_for(
-            store, k, missing_at(limits.recall), isa, threads)
-        rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
-                             usual_lateness=tuned.late_at(effort), run_ends=run_ends)
+    if every_row and not store.asks_nearest:
+        rule = rule._replace(run_ends=depths.stops_for(
+            store, k, missing_at(limits.recall), isa, threads))
     return rule, store.tunings.guards.get(k)
+
+
+@lru_cache(_KEPT)
+def _rule_of(tuned: Tuning, recall: float, single: bool, every_row: bool) -> StopRule | None:
+    """Where searches of a recall stop by a table; None: they are exact."""
+    effort = with_margin(tuned, tuned.effort_for(recall, single=single), single=single)
+    if effort == float("inf"):
+        return None
+    rule, usual = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
+    if tuned.extends and usual is not None:
+        rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
+    # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
+    return rule if not every_row else rule._replace(
+        predicted_threshold=tuned.predicted_threshold_at(effort), usual_lateness=usual)
 
 
 def _within(budget: int, store: Store) -> StopRule:

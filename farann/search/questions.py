@@ -75,8 +75,9 @@ class Questions(Lookups):
             A time limit for each query; n queries that are answered together have n times as long.
             What has been found by then is the answer, with true scores. The clock is looked at
             between some million multiply-adds, and not before each query has met about a thousand
-            rows, or 4 k. How much is found depends on the machine and on what else it does: where
-            that may not be, use `budget`.
+            rows, or 4 k, and found k: where filters leave fewer, all rows are scanned. How much is
+            found depends on the machine and on what else it does: where that may not be, use
+            `budget`.
         exclude : optional
             Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
             each query its own, as an int array (n_queries, m) padded with -1, or a sequence of

@@ -116,10 +116,9 @@ class Contents:
             `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `dtype`, `codes`,
             `isa`, `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10
             of a scan of all codes, measured on sample queries when they were made (None: it
-            wasn't); `bytes` by part, where "boxes" are what searches of rows that tie keep;
-            `directions`, how many leading directions the PCA filter goes along (0: none, all
-            coordinates are scanned); `axes`, along how many axes rows are coded (0: in all
-            coordinates); `last_search`, the fields of `SearchStats`.
+            wasn't); `bytes` by part; `directions`, how many leading directions the PCA filter goes
+            along (0: none, all coordinates are scanned); `axes`, along how many axes rows are coded
+            (0: in all coordinates); `last_search`, the fields of `SearchStats`.
         """
         store = self._store
         return {
@@ -148,17 +147,7 @@ def nbytes_of(store: Store) -> dict[str, int]:
         "removed": 0 if store.alive is None else store.alive.nbytes, "center": store.centre.nbytes,
         "codes": _nbytes(store.codes, store.added and store.added.room, exact and exact.codes),
         "cells": _nbytes(store.partitions),
-        "boxes": _nbytes_of_boxes(store),
     }
-
-
-def _nbytes_of_boxes(store: Store) -> int:
-    """What searches keep of boxes around rows that tie."""
-    if store._view is None:
-        return 0
-    view = store._view[1]
-    kept = {snapshot: snapshot.boxes for snapshot in (view.snapshot, view.exact)}
-    return sum(array.nbytes for boxes in kept.values() for array in boxes or ())
 
 
 def _nbytes(*records: Record | None) -> int:
