@@ -290,7 +290,7 @@ for name in KINDS:
                     signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 hit += 1
-            if answers(setting.index, setting) not in valid or setting.index._lock.locked():
+            if answers(setting.index, setting) not in valid or inside.is_locked(setting.index):
                 wrong.append((name, change))
         inside.restore(setting.index, setting.store)
 give(wrong=len(wrong), hit=hit, what=np.array([str(wrong)]))

@@ -7,7 +7,6 @@ to see what the others lack.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +15,8 @@ from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
 from farann.search import singles
-from farann.search.filters import RowFilters
-from farann.store.store import Store, View
+from farann.search.filters import UNFILTERED
+from farann.search.question import Question
 from farann.tuning.guard import Guard
 
 # Where answers come earlier or later than is usual by so many deviations, so many queries of a
@@ -26,74 +25,64 @@ from farann.tuning.guard import Guard
 _UNUSUAL, _AUDITED, _WORTH_AUDITING, _LATE = 2.5, 128, 512, 4.0
 
 
-class Search(NamedTuple):
-    """What is searched, and for which queries."""
-
-    store: Store
-    view: View
-    row_filters: RowFilters
-    queries: Float32Array
-    k: int
-    threads: int
-    unfiltered: bool
-
-    def run(self, rule: StopRule, late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
-        """The k best rows of each query; `late` as for `batches.top`."""
-        if rule is EXACT and len(self.queries) == 1 and self.unfiltered and self.store.built:
-            found = singles.exact(self.store, self.view.exact.isa, self.queries, self.k)
-            if found is not None:
-                return found
-        chosen = self.row_filters.filter(self.store, self.view, len(self.queries),
-                                         exact=not rule.approximate)
-        return batches.top(self.view.snapshot_for(rule), chosen, self.queries, self.k,
-                           self.store.by_nearest, self.threads, rule, late)
-
-    def of(self, which: Int64Array) -> Search:
-        """The same for some of the queries."""
-        return self._replace(queries=self.queries[which], row_filters=self.row_filters.of(which))
-
-
-def top(guard: Guard, search: Search, rule: StopRule,
-        recall: float | None = None) -> tuple[Hits, SearchStats]:
+def top(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
     """The k best rows of each query: exact for those that are unlike the sample, or turn out to be,
-    as their answers come later than is usual, and `recall` isn't reached.
+    as their answers come later than is usual, and the recall isn't reached.
 
     The rule is for the others. Without vectors all codes are scanned in the place of an exact
     search.
     """
-    n, k, usual = len(search.queries), search.k, rule.usual_lateness
-    unlike = guard.unlike(search.queries, search.threads)
+    n, k, usual = len(question.queries), question.k, rule.usual_lateness
+    unlike = guard.unlike(question.queries, question.threads)
     if unlike is None and usual is None:
-        return search.run(rule)
+        return _run(question, rule)
     guarded = np.empty(0, np.int64) if unlike is None else unlike
     like = np.delete(np.arange(n), guarded)
-    exact = EXACT if search.store.n_coded is None else ALL_CODES
+    exact = EXACT if question.store.n_coded is None else ALL_CODES
     late = None if usual is None else np.zeros(len(like), np.float32)
     did = []
 
     def search_some(which: Int64Array, rule: StopRule, late: Float32Array | None = None) -> None:
         if len(which):
-            found, work = search.of(which).run(rule, late)
+            found, work = _run(question.of(which), rule, late)
             hits.scores[which], hits.ids[which] = found
             did.append(work)
 
     if unlike is None:
-        hits, work = search.run(rule, late)
+        hits, work = _run(question, rule, late)
         did.append(work)
     else:
         hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
         search_some(like, rule, late)
         search_some(guarded, exact)
+    recall = None if question.limits is None else question.limits.recall
     if usual is not None and late is not None and recall is not None:
         how_late = guard.tests.how_late(len(like), float(late.sum(dtype=np.float64)), *usual)
         again = _repeat(like, late > usual[0], how_late, recall, hits,
                         lambda which: search_some(which, exact))
         if 0 < len(again) <= _AUDITED and len(like) >= _WORTH_AUDITING:
             guard.tests.late_surplus = 0.0  # what was found is enough
-        guard.note(0, len(again), 6)
-        guarded = np.union1d(guarded, again)
+        if len(again):
+            guard.note(0, len(again))
+            guarded = np.union1d(guarded, again)
     total = SearchStats(*map(sum, zip(*did, strict=True)))
     return hits, total._replace(queries=n, queries_guarded=len(guarded))
+
+
+def _run(question: Question, rule: StopRule,
+         late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query; `late` as for `batches.top`."""
+    store, view, queries, k, threads, filters = question[:6]
+    if rule is EXACT and len(queries) == 1 and filters is UNFILTERED and store.built:
+        found = singles.exact(store, view.exact.isa, queries, k)
+        if found is not None:
+            return found
+    # A rule is exact, or takes errors of codes for noise.
+    snapshot = view.exact if rule is EXACT else view.snapshot
+    chosen = view.everything
+    if filters is not UNFILTERED:
+        chosen = filters.filter(store, view, len(queries), exact=rule is EXACT)
+    return batches.top(snapshot, chosen, queries, k, question.nearest, threads, rule, late)
 
 
 def _repeat(like: Int64Array, late: BoolArray, how_late: float, recall: float, hits: Hits,

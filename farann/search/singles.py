@@ -85,7 +85,7 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike,
     found = None if guard is None or store.n_coded is not None else _exact(store, isa, queries, k)
     if guard is None or not found:
         return None
-    guard.note(1 + guard.tests.count_alone(), 1, 6)
+    guard.note(1 + guard.tests.count_alone(), 1)
     scores, ids, counts = found
     return scores, ids, (*counts, 1)
 

@@ -1,4 +1,4 @@
-"""Plans of searches: where the core is told to stop, and the tables that say so for `recall=`."""
+"""The tables that say where searches with `recall=` stop: measured, and measured again."""
 
 from __future__ import annotations
 
@@ -7,47 +7,40 @@ from collections.abc import Iterable
 import numpy as np
 
 from farann._types import Float32Array, Int64Array, Progress
-from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
+from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.runtime.progress import measuring, renamed
 from farann.search import depths
+from farann.search.question import Question
 from farann.store.samples import base_alone, sample_queries
-from farann.store.store import Store
+from farann.store.store import RuleByTable, Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
 from farann.tuning.plans import Measured
 from farann.tuning.table import missing_at
 
 
-def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, every_row: bool,
-             single: bool) -> tuple[StopRule, Guard | None]:
-    """Where a search stops; and by a plan, the guard that tells which queries it is for."""
-    # Without vectors all codes are scanned where others would search exactly.
-    exact = EXACT if store.n_coded is None else ALL_CODES
-    rule = limits.rule(exact)
-    if rule is not None:
-        return rule, None
-    if limits.budget is not None:
-        return _within(limits.budget, store), None
-    no_plan = limits.recall == 1.0 or store.codes is None or not len(store) or (
-        store.n_coded is not None and store.partitions is None)
-    if limits.recall is None or no_plan:
-        return exact, None
+def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
+    """Where a search for a recall stops; None: nothing less than an exact one reaches it."""
+    store, k, isa = question.store, question.k, question.view.exact.isa
+    if recall == 1.0 or store.codes is None or not len(store) or (
+            store.n_coded is not None and store.partitions is None):
+        return None
     tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
                                         lambda: _holds(store, k))
-    effort = tuned.effort_for(limits.recall, single=single)
+    effort = tuned.effort_for(recall, single=len(question.queries) == 1)
     if effort == float("inf"):
-        return exact, None
+        return None
     rule = measure.rule_of(effort, deviations=bool(tuned.deviations))
     # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
-    if every_row:
+    if question.every_row:
         run_ends = None if store.asks_nearest else depths.stops_for(
-            store, k, missing_at(limits.recall), isa, threads)
+            store, k, missing_at(recall), isa, question.threads)
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
                              usual_lateness=tuned.late_at(effort), run_ends=run_ends)
-    return rule, store.tunings.guards.get(k)
+    return RuleByTable(tuned, rule, store.tunings.guards.get(k))
 
 
-def _within(budget: int, store: Store) -> StopRule:
+def rule_within(budget: int, store: Store) -> StopRule:
     """The rule of a search that scans at most so many rows."""
     if budget >= len(store) and (store.partitions is None or store.n_coded is not None):
         return ALL_CODES  # rows that were removed may have left gaps among the others
