@@ -1,7 +1,7 @@
 """The index: the whole face of the library. Each method says what it does, and calls what does it.
 
-What users ask and change is checked in `search.ask`, `search.changes`, `search.lookups` and
-`diverse.ask`; files are written and read in `io.index_file`.
+What users ask and change is checked in `search.ask`, `search.changes` and `diverse.ask`; files are
+written and read in `io.index_file`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime.dispatch import default_isa
-from farann.search import ask, changes, filters, lookups
+from farann.runtime.progress import log
+from farann.search import ask, changes, filters
 from farann.search.filters import Filter, Filtering
 from farann.store import contents
 from farann.store.live import Live
@@ -493,8 +494,9 @@ class Index:
         >>> index.search_nearest([0.0], k=1, outside="cat", beyond=furthest_cat).ids
         array([3])
         """
-        return ask.nearest(self._live, queries, k, recall, epsilon, budget, seconds, exclude,
-                           allowed, within, outside, beyond, threads, return_keys)
+        return ask.nearest(self._live, queries, k, (recall, epsilon, budget, seconds),
+                           Filtering(exclude, allowed, within, outside), beyond, threads,
+                           return_keys)
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, within: Any = None, outside: Any = None,
@@ -779,7 +781,8 @@ class Index:
         >>> index.eccentricities()
         array([4., 7., 7.], dtype=float32)
         """
-        return diverse.eccentricities(self._live, threads, progress)
+        return diverse.furthest_of_each(
+            self._live, "eccentricities", 1, threads, progress)[0].scores[:, 0]
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
@@ -897,7 +900,7 @@ class Index:
         KeyError
             If an id is not in the index.
         """
-        return lookups.score(self._live, queries, ids, threads)
+        return ask.score(self._live, queries, ids, threads)
 
     def reconstruct(self, ids: Ids) -> Float32Array:
         """The stored rows of some ids; of rows that are there as codes alone, what these say.
@@ -916,7 +919,7 @@ class Index:
         KeyError
             If an id is not in the index.
         """
-        return lookups.reconstruct(self._live, ids)
+        return ask.reconstruct(self._live, ids)
 
     def groups(self, ids: Any = None) -> npt.NDArray[Any]:
         """Labels of the groups that rows are in, as `add` was given them.
@@ -947,7 +950,7 @@ class Index:
         >>> index.search_furthest([0.0], k=1, within="cat").ids
         array([1])
         """
-        return lookups.groups(self._live, ids)
+        return ask.groups(self._live, ids)
 
     # ---- files ----
 
@@ -965,7 +968,7 @@ class Index:
         from farann.io import container, index_file
 
         container.write_file(path, *index_file.sections_of(self._live))
-        _tell("saved %r to %s", self, os.fsdecode(path))
+        log().debug("saved %r to %s", self, os.fsdecode(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -995,7 +998,7 @@ class Index:
             index = cls._restored(*content, checked=not mmap)
         except errors.FormatError as error:
             raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
-        _tell("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
+        log().debug("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
         return index
 
     def close(self) -> None:
@@ -1032,12 +1035,6 @@ class Index:
         if store is not None:
             index._live.store = store
         return index
-
-
-def _tell(text: str, *values: object) -> None:
-    from logging import getLogger  # which is there, once an index is
-
-    getLogger("farann").debug(text, *values)
 
 
 def _unpickled(kind: type[Index], content: bytes, threads: int | None) -> Index:

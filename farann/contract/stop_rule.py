@@ -55,11 +55,6 @@ class StopRule(NamedTuple):
         """Whether some coded rows aren't looked at, or errors of codes taken for noise."""
         return self.rows is not None or self.deviations is not None
 
-    @property
-    def scans_all(self) -> bool:
-        """Whether every row is scored in some way."""
-        return not self.approximate or self.rows == ALL_ROWS
-
 
 EXACT = StopRule()
 ALL_CODES = StopRule(rows=ALL_ROWS)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Int64Array, Progress
+from farann._types import Float32Array, Progress
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Hits, SearchStats, no_hits
 from farann.search import filters
 from farann.search.ask import checked, laid_out, threads_for
-from farann.search.filters import Filtering, RowFilters
+from farann.search.filters import Filtering
 from farann.store import asked_ids
 from farann.store.live import Live
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from farann.diverse.mmr import Next
     from farann.diverse.selection import Selection
+    from farann.search.question import Question
     from farann.store.store import Store
 
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
@@ -32,6 +33,8 @@ def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: 
                   return_keys: bool) -> tuple[Hits, SearchStats]:
     """The k rows furthest from the nearest member of each set."""
     from farann.diverse import member_sets
+    from farann.search import grouped
+    from farann.search.question import Question
 
     k = checks.to_int("k", k, 1)
     limits = to_limits(recall, epsilon, budget)
@@ -49,21 +52,17 @@ def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: 
         options: dict[str, Any] = {} if limits is None else {
             "epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
 
-        def search(which: Int64Array | None, part: RowFilters,
-                   threads: int) -> tuple[Hits, SearchStats]:
-            some = asked if which is None else asked.of(which)
-            chosen = part.filter(store, view, len(some.members), exact=budget is None)
-            return member_sets.top(view.exact, chosen, some, k, threads, keyed=return_keys,
-                                   **options)
+        def search(some: Question) -> tuple[Hits, SearchStats]:
+            chosen = some.row_filters.filter(store, view, len(some.queries.members),
+                                             exact=budget is None)
+            return member_sets.top(view.exact, chosen, some.queries, k, some.threads,
+                                   keyed=return_keys, **options)
 
-        most = threads_for(live, threads)
+        question = Question(store, view, asked, k, threads_for(live, threads), row_filters)
         if row_filters.within is None:
-            hits, stats = search(None, row_filters, most)
+            hits, stats = search(question)
         else:
-            from farann.search import grouped
-
-            hits, stats = grouped.top(store, row_filters, len(asked), k, most, search,
-                                      keyed=return_keys)
+            hits, stats = grouped.top(question, search, keyed=return_keys)
         live.last_search = stats
     return hits if store is None else hits._replace(ids=store.named(hits.ids)), stats
 
@@ -88,12 +87,13 @@ def mmr(live: Live, queries: npt.ArrayLike, k: int, diversity: float, candidates
     checks.check_padding(k, len(vectors), n_rows)
     hits = no_hits(len(vectors), k)
     if store is not None and n_rows and len(vectors):
-        row_filters = filters.row_filters(store, n_rows, given, len(vectors), single)
         from farann.diverse import mmr
+        from farann.search.question import Question
 
+        row_filters = filters.row_filters(store, n_rows, given, len(vectors), single)
         most = None if candidates is None else min(candidates, n_rows)
-        source = mmr.Source(store, store.view(live.isa), row_filters, live.isa)
-        hits = mmr.search(source, vectors, k, diversity, most, threads_for(live, threads))
+        hits = mmr.search(Question(store, store.view(live.isa), vectors, k,
+                                   threads_for(live, threads), row_filters), diversity, most)
     if store is not None:
         hits = hits._replace(ids=store.named(hits.ids))
     return Hits(hits.scores[0], hits.ids[0]) if single else hits
@@ -105,6 +105,7 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
     """The next pick of `mmr` for each query, after some that may be of other indexes: ids, and
     what is known of them."""
     from farann.diverse import mmr
+    from farann.search.question import Question
 
     store, n = laid_out(live), len(queries)
     if store is None or len(store) == 0:
@@ -114,8 +115,9 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
         names = asked_ids.checked(store, "picked", picked.ravel(), padding=True)
         picked = asked_ids.numbers(store, names).reshape(picked.shape)
     row_filters = filters.row_filters(store, len(store), Filtering(exclude, allowed), n, False)
-    source = mmr.Source(store, store.view(live.isa), row_filters, live.isa)
-    found = mmr.next_picks(source, queries, picked, vectors, diversity, threads_for(live, threads))
+    found = mmr.next_picks(Question(store, store.view(live.isa), queries, 1,
+                                    threads_for(live, threads), row_filters),
+                           picked, vectors, diversity)
     return store.named(found.ids), found
 
 
@@ -166,17 +168,11 @@ def diameter(live: Live, threads: int | None, progress: Progress) -> tuple[float
     return pairs.score_of(store, pair), ids[0], ids[1]
 
 
-def eccentricities(live: Live, threads: int | None, progress: Progress) -> Float32Array:
-    """Each row's distance to the row furthest from it."""
-    hits, _ = _furthest_of_each(live, "eccentricities", 1, threads, progress)
-    return hits.scores[:, 0]
-
-
 def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
                    progress: Progress) -> Hits | csr_array:
     """Each row's k furthest other rows."""
-    k = checks.to_int("k", k, 1)
-    hits, store = _furthest_of_each(live, "furthest_graph", k, threads, progress)
+    hits, store = furthest_of_each(live, "furthest_graph", checks.to_int("k", k, 1), threads,
+                                   progress)
     if as_sparse:
         from farann.diverse import pairs
 
@@ -184,8 +180,9 @@ def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
     return hits if store is None else hits._replace(ids=store.named(hits.ids))
 
 
-def _furthest_of_each(live: Live, what: str, k: int, threads: int | None,
-                      progress: Progress) -> tuple[Hits, Store | None]:
+def furthest_of_each(live: Live, what: str, k: int, threads: int | None,
+                     progress: Progress) -> tuple[Hits, Store | None]:
+    """The same without names, as `what` asks for it; and the rows that were asked."""
     from farann.diverse import pairs
 
     check_exact(what, live.spec.vectors, _INSTEAD)

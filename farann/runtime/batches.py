@@ -192,7 +192,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     for.
     """
     work = everything.n_rows * snapshot.dim
-    share = 1 if rule.scans_all else _APPROXIMATE_SHARE
+    share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1
     if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,

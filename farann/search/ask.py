@@ -1,25 +1,21 @@
-"""Searches as users ask for them: arguments checked, filters looked up, ids given their names."""
+"""Searches and lookups as users ask for them: arguments checked, filters looked up, ids named."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array
+from farann._types import Float32Array, Float64Array, Ids
 from farann.contract import checks
-from farann.contract.stop_rule import (
-    Limits,
-    check_beyond,
-    check_exact,
-    check_limits,
-    to_limits,
-)
+from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys, no_hits, with_keys
 from farann.runtime import pool
 from farann.search import changes, filters, singles
 from farann.search.filters import UNFILTERED, Filter, Filtering
+from farann.store import asked_ids
 from farann.store.live import Live
 
 if TYPE_CHECKING:
@@ -63,22 +59,23 @@ def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
                 threads, return_keys)
 
 
-def nearest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
-            epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
-            allowed: Any, within: Any, outside: Any, beyond: npt.ArrayLike | None,
-            threads: int | None, return_keys: bool) -> Hits:
-    """The k rows nearest to each query, or the nearest of those beyond a radius."""
-    given, radii = Filtering(exclude, allowed, within, outside), None
+def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...],
+            given: Filtering, beyond: npt.ArrayLike | None, threads: int | None,
+            return_keys: bool) -> Hits:
+    """The k rows nearest to each query, or the nearest of those beyond a radius.
+
+    `limited`: the recall, epsilon, budget and seconds that are given.
+    """
+    limits = radii = None
     if beyond is not None:
-        check_beyond(to_limits(recall, epsilon, budget, seconds), live.spec.vectors)
-        limits = None
+        check_beyond(to_limits(*limited), live.spec.vectors)
     else:
-        if _is_open(given) and threads is None and epsilon is None and budget is None and (
-                seconds is None and not return_keys):
-            again = _nearest_again(live, queries, k, recall)
+        if _is_open(given) and threads is None and limited[1:] == (None, None, None) and (
+                not return_keys):
+            again = _nearest_again(live, queries, k, limited[0])
             if again is not None:
                 return again
-        limits = _limits(live, recall, epsilon, budget, seconds)
+        limits = _limits(live, *limited)
     vectors, single = checked(live, queries)
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
@@ -108,9 +105,7 @@ def beyond(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Fil
     else:
         from farann.search import grouped
 
-        found = grouped.beyond(
-            store, row_filters, len(vectors), question.threads,
-            lambda which, part, threads: _beyond(question.of(which, part, threads)))
+        found = grouped.beyond(question, _beyond)
     if return_keys:
         found = beyond_with_keys(found, keys_of(question, found))
     return found._replace(ids=store.named(found.ids))
@@ -123,6 +118,43 @@ def _beyond(question: Question) -> BeyondHits:
     assert question.radii is not None
     chosen = question.row_filters.filter(store, view, len(queries), exact=True)
     return batches.beyond(view.exact, chosen, queries, question.radii, question.threads)
+
+
+def score(live: Live, queries: npt.ArrayLike, ids: Ids, threads: int | None) -> Float32Array:
+    """Scores of given rows for given queries."""
+    vectors, single = checked(live, queries)
+    store = laid_out(live)
+    slots = asked_ids.known_slots(store, ids)
+    scores = np.empty((len(vectors), len(slots)), np.float32)
+    if store is not None:
+        from farann.runtime import batches
+
+        rough = np.zeros(len(slots), np.bool_)
+        if store.n_coded is not None:
+            rough = slots < store.n_coded
+            scores[:, rough] = store.score(vectors, slots[rough])
+        scores[:, ~rough] = batches.score(store.view(live.isa).snapshot, vectors, slots[~rough],
+                                          threads_for(live, threads))
+    return scores[0] if single else scores
+
+
+def reconstruct(live: Live, ids: Ids) -> Float32Array:
+    """The stored rows of some ids; of rows that are there as codes alone, what these say."""
+    store = live.store
+    slots = asked_ids.known_slots(store, ids)
+    if store is None:
+        return np.empty((0, 0), np.float32)
+    rows = store.take(slots)
+    return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
+
+
+def groups(live: Live, ids: Any) -> npt.NDArray[Any]:
+    """Labels of the groups that rows are in."""
+    store = live.store
+    if store is None or store.groups is None:
+        raise ValueError("groups: the index has none; give them to add, as groups=")
+    slots = store.live_slots() if ids is None else asked_ids.known_slots(store, ids)
+    return store.groups.labels_of(store.groups.by_slot()[slots].astype(np.int64))
 
 
 def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:

@@ -12,7 +12,7 @@ from farann._types import Float32Array, Ids, Progress
 from farann.contract import checks
 from farann.contract.row_types import to_rows
 from farann.contract.stop_rule import to_limits
-from farann.runtime.progress import build_steps, shown
+from farann.runtime.progress import build_steps, log, shown
 from farann.store import asked_ids
 from farann.store.ids import distinct
 from farann.store.live import Live
@@ -99,7 +99,7 @@ def tune(live: Live, queries: npt.ArrayLike | None, k: int, recall: float, neare
         raise ValueError("tune: the index has no rows")
     measured = tables.measured(store, k, live.isa, sample, recall, progress=told)
     store.tunings.keep(k, measured, sample)
-    _tell("tuned for k=%d", k)
+    log().info("tuned for k=%d", k)
     return measured.tuning
 
 
@@ -127,7 +127,7 @@ def _rebuilt(live: Live, store: Store, queries: Float32Array | None = None,
     new = store.rebuilt(queries, progress, live.n_threads, nearest)
     new = tables.retuned(store, new, live.isa, queries is not None, tuned_for, bool(nearest),
                          progress)
-    _tell("built an index of %d rows in %.3f s", len(new), time.perf_counter() - began)
+    log().info("built an index of %d rows in %.3f s", len(new), time.perf_counter() - began)
     return new
 
 
@@ -137,9 +137,3 @@ def _sample_of(live: Live, queries: npt.ArrayLike, nearest: bool) -> Float32Arra
     vectors, _ = checks.to_queries(checks.to_array("queries", queries).copy(), live.dim,
                                    normalized=metric.normalized)
     return metric.mirrored(vectors) if nearest else vectors
-
-
-def _tell(text: str, *values: object) -> None:
-    from logging import getLogger  # which is there, once an index is
-
-    getLogger("farann").info(text, *values)

@@ -24,9 +24,7 @@ def top(question: Question) -> tuple[Hits, SearchStats]:
         return _top(question)
     from farann.search import grouped
 
-    return grouped.top(
-        question.store, question.row_filters, len(question.queries), question.k, question.threads,
-        lambda which, part, threads: _top(question.of(which, part, threads)))
+    return grouped.top(question, _top)
 
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
@@ -71,8 +69,8 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
         return limits.rule(exact), None
     asked = k, limits.recall, len(question.queries) == 1, question.every_row
     made = store.rules.get(asked)
-    if made is None or (made.tuning is not tunings.by_k.get(k)
-                        or made.guard is not tunings.guards.get(k)):
+    if made is None or (
+            made[0] is not tunings.by_k.get(k) or made[2] is not tunings.guards.get(k)):
         from farann.search import tables
 
         if limits.recall is None:
@@ -84,4 +82,4 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
         if len(store.rules) >= _MOST_RULES:
             store.rules.clear()
         store.rules[asked] = made
-    return made.rule, made.guard
+    return made[1:]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float64Array, Int64Array
 from farann.contract.stop_rule import Limits
 from farann.search.filters import UNFILTERED, RowFilters
 
@@ -17,7 +17,7 @@ class Question(NamedTuple):
 
     store: Store
     view: View  # of the store
-    queries: Float32Array
+    queries: Any  # vectors (n, dim), or `MemberSets` of them
     k: int
     threads: int
     row_filters: RowFilters = UNFILTERED
@@ -26,11 +26,8 @@ class Question(NamedTuple):
     nearest: bool = False
     radii: Float64Array | None = None  # all rows beyond these, or the nearest ones; exactly
 
-    def of(self, which: Int64Array, row_filters: RowFilters | None = None,
-           threads: int | None = None) -> Question:
+    def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
         """The same for some of the queries."""
-        if row_filters is None:
-            row_filters = self.row_filters.of(which)
-        return self._replace(queries=self.queries[which], row_filters=row_filters,
-                             threads=threads or self.threads,
+        return self._replace(queries=self.queries[which],
+                             row_filters=row_filters or self.row_filters.of(which),
                              radii=None if self.radii is None else self.radii[which])

@@ -26,7 +26,8 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
             store.n_coded is not None and store.partitions is None):
         return None
     tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
-                                        lambda: _holds(store, k))
+                                        lambda: store.tunings.holds(k, store.alive,
+                                                                    store.n_removed))
     effort = tuned.effort_for(recall, single=len(question.queries) == 1)
     if effort == float("inf"):
         return None
@@ -37,7 +38,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
             store, k, missing_at(recall), isa, question.threads)
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
                              usual_lateness=tuned.late_at(effort), run_ends=run_ends)
-    return RuleByTable(tuned, rule, store.tunings.guards.get(k))
+    return tuned, rule, store.tunings.guards.get(k)
 
 
 def rule_within(budget: int, store: Store) -> StopRule:
@@ -109,16 +110,6 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
     if store.tunings.usual is None:
         store.tunings.usual = make_guard(sample_queries(store, SAMPLE)[0], scale_free, seed, isa)
     return store.tunings.usual
-
-
-def _holds(store: Store, k: int) -> bool:
-    """Whether the tuning for k is of the rows that there are, but for a few."""
-    answers = store.tunings.answers.get(k)
-    if k not in store.plans_hold or store.plans_hold[k] is not answers:
-        if not store.tunings.holds(k, store.alive, store.n_removed):
-            return False
-        store.plans_hold[k] = answers
-    return True
 
 
 def _measured_again(store: Store, k: int, isa: str) -> Measured:

@@ -12,7 +12,7 @@ search needs no lock: it holds the store that it began with.
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
+# Where a search stops by a table, and the guard that tells which queries it is for.
+RuleByTable: TypeAlias = "tuple[Tuning, StopRule, Guard | None]"
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
@@ -51,14 +53,6 @@ class View(NamedTuple):
     def snapshot_for(self, rule: StopRule) -> _core.Snapshot:
         """What a search with such a rule sees."""
         return self.snapshot if rule.approximate else self.exact
-
-
-class RuleByTable(NamedTuple):
-    """Where a search stops by a table, and the guard that tells which queries it is for."""
-
-    tuning: Tuning
-    rule: StopRule
-    guard: Guard | None
 
 
 class Store:
@@ -92,7 +86,6 @@ class Store:
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
         self.depths = Depths()  # of runs, as far as somebody asked
-        self.plans_hold: dict[int, Int64Array | None] = {}  # by k, for which answers that was found
         # By k, recall, whether it is a single query, and whether it may find every row.
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
 
@@ -100,7 +93,7 @@ class Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later(),
-                            plans_hold={}, rules={}, mirror=None)
+                            rules={}, mirror=None)
         if not parts.keys().isdisjoint(("base", "layout", "exact")):
             new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
@@ -167,7 +160,7 @@ class Store:
             self.view(isa)  # made here both have it
             made = copy(self)
             made.tunings, made.asks_nearest = self.nearest_tunings, True
-            made.singles, made.depths, made.plans_hold, made.rules = {}, Depths(), {}, {}
+            made.singles, made.depths, made.rules = {}, Depths(), {}
             self.mirror = made
         return made
 
