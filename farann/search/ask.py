@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy import ndarray
 
 from farann._types import Float32Array, Float64Array, Ids
 from farann.contract import checks
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # and padding, in codes, in float32 and for its exact key.
 _BEFORE_A_LOOK, _PADDING = 2**20, 16
 # Kinds of `allowed` that a single query may be answered with as an earlier one was.
-_AS_GIVEN = (Filter, np.ndarray)
+_AS_GIVEN = (Filter, ndarray)
 
 
 def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
@@ -42,19 +43,20 @@ def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
         exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and within is None
         and outside is None and epsilon is None and budget is None and seconds is None
         and not return_keys and (threads is None or (type(threads) is int and threads == 1)))
-    store = live.store
-    if may_be_kept and store is not None and type(queries) is np.ndarray and (
+    store, found = live.store, None
+    if may_be_kept and store is not None and type(queries) is ndarray and (
             queries.ndim == 1 or queries.shape[:1] == (1,)):
         found = singles.again(store, live.isa, queries, k, recall, allowed)
-        if found is not None:
-            return _named(live, store, found)
-    limits = _limits(live, recall, epsilon, budget, seconds)
-    vectors, single = checked(live, queries)
-    if may_be_kept and single and store is not None and (
-            type(queries) is not np.ndarray or queries.dtype != np.float32):
-        found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
-        if found is not None:
-            return _named(live, store, found)
+    if found is None:
+        limits = _limits(live, recall, epsilon, budget, seconds)
+        vectors, single = checked(live, queries)
+        if may_be_kept and single and store is not None and (
+                type(queries) is not ndarray or queries.dtype != np.float32):
+            found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
+    if found is not None and store is not None:
+        scores, ids, did = found
+        live.last_search = did
+        return Hits(scores, ids if store.labels is None else store.named(ids)), did
     return _top(live, vectors, single, k, limits, Filtering(exclude, allowed, within, outside),
                 threads, return_keys)
 
@@ -258,13 +260,6 @@ def _row_filters(store: Store, view: View, given: Filtering, n_queries: int,
         return UNFILTERED
     return filters.row_filters(store, view.snapshot.n_slots - store.n_removed, given, n_queries,
                                single)
-
-
-def _named(live: Live, store: Store, found: tuple[Float32Array, Any, tuple[int, ...]],
-           ) -> tuple[Hits, tuple[int, ...]]:
-    """The answer to a single query that was answered as an earlier one."""
-    scores, ids, live.last_search = found
-    return Hits(scores, ids if store.labels is None else store.named(ids)), live.last_search
 
 
 def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
